@@ -1,0 +1,29 @@
+"""Segmentation without boxes on detectron2: importing this package registers its meta-architectures."""
+
+import importlib.util
+
+from .version import __version__
+
+_INSTALL = {
+    "detectron2": "detectron2, which has no official package on PyPI. With its source: "
+    "pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2'. "
+    "From PyPI alone: `make .venv/.done` in a clone of solo_family, or the command in its Makefile",
+    "cv2": "OpenCV: pip install opencv-python-headless (or opencv-python)",
+}
+
+
+def _check_requirements() -> None:
+    """Raises ImportError with what to type where a package is missing that pip couldn't be told of."""
+    for module, remedy in _INSTALL.items():
+        if importlib.util.find_spec(module) is None:
+            raise ImportError(f"solo_family needs {remedy}.")
+
+
+_check_requirements()
+
+from .config import add_solo_family_config, get_cfg  # noqa: E402
+from .data import register as _register_datasets  # noqa: E402, F401
+from .methods import METHODS  # noqa: E402
+from .modeling import meta_arch as _register_meta_archs  # noqa: E402, F401
+
+__all__ = ["METHODS", "__version__", "add_solo_family_config", "get_cfg"]

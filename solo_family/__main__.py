@@ -1,0 +1,40 @@
+"""`python -m solo_family VERB`, also installed as `solo-family`."""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+# The module of solo_family.tools that holds each verb, and what it does.
+VERBS = {
+    "quickstart": "make a small dataset, train on it, evaluate, draw the results",
+    "demo": "segment images, a video or a webcam's pictures",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb and returns the exit status: 2 where the user's input can't work."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, summary in VERBS.items():
+        verb = verbs.add_parser(name, help=summary, description=summary)
+        if words[:1] == [name]:
+            # Only the verb that runs is imported: the others' imports take seconds.
+            module = importlib.import_module(f"solo_family.tools.{name.replace('-', '_')}")
+            module.add_arguments(verb)
+    args = parser.parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+    from .errors import SoloFamilyError
+
+    try:
+        return module.run(args)
+    except SoloFamilyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

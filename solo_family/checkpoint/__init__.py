@@ -1,0 +1,1 @@
+"""Weights of other sources under our names."""

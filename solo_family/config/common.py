@@ -1,0 +1,39 @@
+"""Keys that every method shares. No key of detectron2's is given another default."""
+
+from detectron2.config import CfgNode as CN
+
+
+def add_common_config(cfg: CN) -> None:
+    """Adds the shared keys to `cfg`, in place."""
+    # Names of the classes, in the order of the model's outputs. Training fills it in from the
+    # dataset, so that a saved config names classes where the dataset is not at hand.
+    cfg.MODEL.CLASS_NAMES = []
+
+    # Batch-norm layers of the backbone keep their statistics while training; their weights and
+    # biases are trained (the official SOLO code's `norm_eval`).
+    cfg.MODEL.BACKBONE.NORM_EVAL = False
+
+    # Any timm model with `features_only` as a backbone: build_timm_backbone, build_timm_fpn_backbone.
+    cfg.MODEL.TIMM = CN()
+    cfg.MODEL.TIMM.NAME = "resnet18"
+    # Named by stride, as detectron2's ResNet: res2 is stride 4, res5 is stride 32.
+    cfg.MODEL.TIMM.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    # A checkpoint with timm's key names, or "pretrained" for timm's own download. It initialises
+    # the backbone, and is not read when MODEL.WEIGHTS names a checkpoint of the whole model.
+    cfg.MODEL.TIMM.WEIGHTS = ""
+
+    # "" is the method's own (see solo_family/methods.py); or SGD, AdamW.
+    cfg.SOLVER.OPTIMIZER = ""
+    # Factor on the backbone's learning rate; 0 is the method's own.
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.0
+    # Losses are divided by counts (of objects, of cells) of this process, as published; True
+    # divides them by the counts of all processes, so that they don't depend on the sharding.
+    cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY = False
+
+    # Large-scale jitter (Ghiasi et al., arXiv 2012.07177): resize by a random factor, then crop or
+    # pad to a square. Takes the place of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN.
+    cfg.INPUT.LSJ = CN()
+    cfg.INPUT.LSJ.ENABLED = False
+    cfg.INPUT.LSJ.IMAGE_SIZE = 1024
+    cfg.INPUT.LSJ.MIN_SCALE = 0.1
+    cfg.INPUT.LSJ.MAX_SCALE = 2.0

@@ -1,0 +1,63 @@
+"""From a config file and KEY VALUE pairs to a checked configuration."""
+
+import logging
+import os
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+
+from ..errors import ConfigError
+from .check import check_config
+from .common import add_common_config
+from .solov2 import add_solov2_config
+
+
+def add_solo_family_config(cfg: CfgNode) -> None:
+    """Adds this family's keys to a detectron2 configuration, in place; changes none of its own."""
+    add_common_config(cfg)
+    add_solov2_config(cfg)
+
+
+def get_cfg() -> CfgNode:
+    """Returns detectron2's default configuration with this family's keys."""
+    cfg = get_detectron2_cfg()
+    add_solo_family_config(cfg)
+    return cfg
+
+
+def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
+    """Reads a configuration for training or inference.
+
+    Args:
+        config_file: path of a yaml file, which may inherit through `_BASE_`.
+        opts: `KEY VALUE` pairs that override it.
+
+    Returns:
+        The checked configuration, not frozen. `MODEL.DEVICE cuda` becomes `cpu`, with a warning,
+        where there is no GPU: it is detectron2's default, not something that the user asked for.
+
+    Raises:
+        ConfigError: the file is missing, or a value can't work.
+    """
+    if not os.path.isfile(config_file):
+        raise ConfigError(f"--config-file {config_file}: there is no such file.")
+    cfg = get_cfg()
+    cfg.merge_from_file(config_file)
+    if len(opts) % 2:
+        raise ConfigError(
+            f"The overrides must be KEY VALUE pairs, but {len(opts)} words were given: "
+            f"{' '.join(opts)}"
+        )
+    cfg.merge_from_list(list(opts))
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        if "MODEL.DEVICE" in opts:
+            raise ConfigError(
+                f"MODEL.DEVICE {cfg.MODEL.DEVICE}: there is no CUDA device here. "
+                "Use MODEL.DEVICE cpu, or install a CUDA build of torch and a driver."
+            )
+        logging.getLogger("solo_family").warning("No CUDA device: running on the CPU.")
+        cfg.MODEL.DEVICE = "cpu"
+    check_config(cfg)
+    return cfg

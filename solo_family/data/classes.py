@@ -1,0 +1,72 @@
+"""How many classes, and which: the one place where a class count is read."""
+
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ..config.check import get_key
+from ..errors import ConfigError, DataError
+from .register import register_in_place
+
+
+def num_classes(cfg: CfgNode, key: str) -> int:
+    """Returns the class count of a model.
+
+    Args:
+        cfg: the configuration.
+        key: of the method's count, for instance "MODEL.SOLOV2.NUM_CLASSES". 0 takes the count from
+            the first dataset of `DATASETS.TRAIN`, or, where there is none, of `DATASETS.TEST`.
+
+    Raises:
+        ConfigError: the count differs from the dataset's, or is 0 and the dataset can't be read.
+        DataError: the dataset is named in place and can't be read, and is needed for the count.
+    """
+    count = get_key(cfg, key)
+    name = _dataset_name(cfg)
+    try:
+        names: Sequence[str] | None = dataset_classes(name) if name else None
+    except DataError:
+        # A trained model names its own classes: its dataset need not be on this machine.
+        if not cfg.MODEL.CLASS_NAMES:
+            raise
+        names = cfg.MODEL.CLASS_NAMES
+    if names is None:
+        if count:
+            return count
+        raise ConfigError(
+            f"{key} is 0, which takes the class count from the dataset, but "
+            + (f"dataset {name!r} gives no class names." if name else "no dataset is named.")
+            + f" Set {key} to the number of classes."
+        )
+    if count and count != len(names):
+        raise ConfigError(
+            f"{key} is {count}, but dataset {name!r} has {len(names)} classes "
+            f"({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}). "
+            f"Set {key} {len(names)}, or 0 to take the count from the dataset."
+        )
+    return len(names)
+
+
+def dataset_classes(name: str) -> list[str] | None:
+    """Returns the names of a dataset's classes, or None where it has none or isn't there."""
+    register_in_place([name])
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("thing_classes") is None and name in DatasetCatalog.list():
+        try:
+            DatasetCatalog.get(name)  # COCO-format datasets name their classes when they are read
+        except FileNotFoundError:
+            return None
+    return metadata.get("thing_classes")
+
+
+def class_names(cfg: CfgNode) -> list[str]:
+    """Returns the names of the model's classes: the dataset's, or those that training stored."""
+    if cfg.MODEL.CLASS_NAMES:
+        return list(cfg.MODEL.CLASS_NAMES)
+    name = _dataset_name(cfg)
+    return (dataset_classes(name) if name else None) or []
+
+
+def _dataset_name(cfg: CfgNode) -> str:
+    return (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, "")[0]

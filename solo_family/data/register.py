@@ -1,0 +1,88 @@
+"""Datasets named in place: `coco_json:ANNOTATIONS.json:IMAGE_DIR` instead of a registered name."""
+
+import json
+import os
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.coco import load_coco_json
+
+from ..errors import DataError
+
+PREFIX = "coco_json:"
+
+
+def register_in_place(names: Iterable[str]) -> None:
+    """Registers the names that describe a COCO-format dataset; leaves others, and known ones, alone.
+
+    Args:
+        names: of `DATASETS.TRAIN` or `DATASETS.TEST`.
+
+    Raises:
+        DataError: such a name lacks a part, or names a file or folder that isn't there.
+    """
+    for name in names:
+        if name.startswith(PREFIX) and name not in DatasetCatalog.list():
+            annotations, image_dir = _parse(name)
+            DatasetCatalog.register(name, partial(load_coco_json, annotations, image_dir, name))
+            MetadataCatalog.get(name).set(
+                json_file=annotations,
+                image_root=image_dir,
+                evaluator_type="coco",
+                **_categories(annotations),
+            )
+
+
+def _parse(name: str) -> tuple[str, str]:
+    parts = name.removeprefix(PREFIX).split(":")
+    if len(parts) != 2 or not all(parts):
+        raise DataError(
+            f"Dataset {name!r}: write coco_json:ANNOTATIONS.json:IMAGE_DIR, two paths without colons."
+        )
+    annotations, image_dir = (expand_path(part) for part in parts)
+    if not os.path.isfile(annotations):
+        raise DataError(f"Dataset {name!r}: there is no annotation file {annotations}.")
+    if not os.path.isdir(image_dir):
+        raise DataError(f"Dataset {name!r}: there is no image folder {image_dir}.")
+    return annotations, image_dir
+
+
+def expand_path(path: str) -> str:
+    """Returns `path` with `~` and environment variables replaced, so that configs can say $DATA."""
+    return os.path.expandvars(os.path.expanduser(path))
+
+
+def _categories(annotations: str) -> dict[str, Any]:
+    """Returns what detectron2 knows of the categories after it has read the file.
+
+    The model's outputs are in the order of the categories' ids.
+    """
+    with open(annotations, encoding="utf-8") as file:
+        try:
+            content = json.load(file)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{annotations} is not JSON: {error}.") from error
+    categories = content.get("categories") if isinstance(content, dict) else None
+    if not categories:
+        raise DataError(
+            f"{annotations} has no 'categories': it is not in COCO's format for instances."
+        )
+    by_id = sorted(categories, key=lambda category: category["id"])
+    return {
+        "thing_classes": [category["name"] for category in by_id],
+        "thing_dataset_id_to_contiguous_id": {c["id"]: index for index, c in enumerate(by_id)},
+    }
+
+
+def _load_unregistered(catalog: Any, name: str) -> Any:
+    """Lets a name in place be used wherever detectron2 looks a dataset up, unregistered or not."""
+    if not isinstance(name, str) or not name.startswith(PREFIX):
+        raise KeyError(name)
+    register_in_place([name])
+    return catalog.data[name]
+
+
+# DatasetCatalog is a UserDict, which asks its class for what it lacks.
+type(DatasetCatalog).__missing__ = _load_unregistered

@@ -1,0 +1,250 @@
+"""The *shapes* dataset: small drawn pictures with exact masks, in COCO's format, made from a seed.
+
+Hard where instance segmentation is hard: most objects occlude another or are occluded, many are
+small, one category has a hole, a few images are empty; and only an object's shape tells what it is.
+
+Shape letters: H W height and width of an image, h w of an object's window in it.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from pycocotools import mask as mask_util
+from tqdm import tqdm
+
+from solo_family.errors import DataError
+
+Outline = NDArray[np.complex128]  # Points x + iy, so that turning is a product; pixel 0 is 0 to 1.
+Colours = NDArray[np.float32]  # BGR, 0 to 255
+Segments = NDArray[np.int32]
+
+VERSION = 1  # Raise it when the same arguments begin to give other files.
+MADE_WITH = Path("annotations", "made_with.json")
+SPLITS = ("train", "val")
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
+MIN_IMAGE_SIDE = 64
+EMPTY_EVERY = 25
+MAX_OBJECTS = 9
+MAX_TRIES = 40
+SMALL_SIZES = (13.0, 22.5)  # The diameter of the circle around an object, in pixels.
+MIN_LARGE_SIZE = 26.0
+MAX_SIZE = 0.45  # Of the image's shorter side.
+SMALL_PROBABILITY = 0.25
+TOUCH_PROBABILITY = 0.4  # On top of the overlaps that come by chance.
+MIN_OVERLAP = 8  # pixels
+MIN_VISIBLE = 30  # pixels
+MIN_VISIBLE_SHARE = 0.4  # Of the part in the image, which is itself most of the whole shape.
+MIN_CONTRAST = 60.0  # Euclidean distance between colours, each channel 0 to 255.
+SUPERSAMPLING = 4
+MARGIN = 3  # Pixels around an object in which its contrast is looked at.
+
+
+def make_shapes(
+    root: str | Path,
+    *,
+    num_train: int = 600,
+    num_val: int = 100,
+    image_size: tuple[int, int] = (192, 256),
+    seed: int = 0,
+) -> Path:
+    """Write the dataset, or keep it if `root` already holds the one made with these arguments.
+
+    That is `annotations/{train,val}.json`, `train/*.jpg` and `val/*.jpg`. They appear under `root`
+    all at once when they are complete, so a run that is cut short leaves nothing there.
+
+    Args:
+        root: folder to make; it must not exist, or be empty, or hold the same dataset.
+        num_train, num_val: number of images in each split.
+        image_size: (height, width) in pixels.
+        seed: the same seed gives the same files; another gives other pictures.
+
+    Returns:
+        The absolute path of `root`.
+
+    Raises:
+        DataError: an argument is out of range, or `root` holds something else.
+    """
+    root = Path(root).resolve()
+    arguments = dict(
+        version=VERSION, num_train=num_train, num_val=num_val, image_size=[*image_size], seed=seed
+    )
+    if min(num_train, num_val) < 1 or min(image_size) < MIN_IMAGE_SIDE or seed < 0:
+        least = f"Give at least 1 image for each split, {MIN_IMAGE_SIDE} pixels a side, and seed 0."
+        raise DataError(f"make_shapes got {arguments}. {least}")
+    if _already_made(root, arguments):
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{root.name}.partial-", dir=root.parent) as partial:
+        build = Path(partial, root.name)
+        (build / MADE_WITH).parent.mkdir(parents=True)
+        for split, num in zip(SPLITS, (num_train, num_val)):
+            _write_split(build, split, num, image_size, seed)
+        (build / MADE_WITH).write_text(json.dumps(arguments))
+        build.rename(root)
+    return root
+
+
+def _already_made(root: Path, arguments: dict[str, Any]) -> bool:
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    advice = "Name another folder, or delete this one first."
+    if not (root / MADE_WITH).is_file():
+        raise DataError(f"{root} exists and holds no shapes dataset. {advice}")
+    held = json.loads((root / MADE_WITH).read_text())
+    if held != arguments:
+        raise DataError(f"{root} holds shapes made with {held}, not with {arguments}. {advice}")
+    return True
+
+
+def _write_split(root: Path, split: str, num: int, image_size: tuple[int, int], seed: int) -> None:
+    (root / split).mkdir()
+    height, width = image_size
+    content: dict[str, list[Any]] = {"images": [], "annotations": []}
+    content["categories"] = [{"id": n, "name": name} for n, name in enumerate(SHAPES, start=1)]
+    for image_id in tqdm(range(1, num + 1), desc=f"shapes {split}", unit="image"):
+        # Seeded by itself, a picture doesn't depend on how many others there are.
+        rng = np.random.default_rng([seed, SPLITS.index(split), image_id])
+        empty = image_id % EMPTY_EVERY == EMPTY_EVERY // 2
+        scene = draw_scene(rng, image_size, 0 if empty else int(rng.integers(1, MAX_OBJECTS + 1)))
+        path = root / split / f"{image_id:06d}.jpg"
+        if not cv2.imwrite(str(path), _photograph(rng, scene.canvas), JPEG):
+            raise DataError(f"Can't write {path}; is the disk full?")
+        content["images"].append(dict(id=image_id, file_name=path.name, height=height, width=width))
+        for annotation in _annotations(scene):
+            ids = {"id": len(content["annotations"]) + 1, "image_id": image_id}
+            content["annotations"].append(ids | annotation)
+    (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+
+
+@dataclass
+class Scene:
+    """A picture and what is in it; each object occludes those drawn before it.
+
+    `segments` has each pixel's object, counted from 1, or 0; `areas` are in pixels, unoccluded.
+    """
+
+    canvas: Colours
+    segments: Segments
+    category_ids: list[int] = field(default_factory=list)
+    areas: list[int] = field(default_factory=list)
+
+
+def draw_scene(rng: Generator, image_size: tuple[int, int], num_objects: int) -> Scene:
+    """Draw up to `num_objects` objects; one for which no good place is found is left out."""
+    scene = Scene(_texture(rng, *image_size), np.zeros(image_size, np.int32))
+    for _ in range(num_objects):
+        any(_add_object(rng, scene) for _ in range(MAX_TRIES))
+    return scene
+
+
+def _annotations(scene: Scene) -> Iterator[dict[str, Any]]:
+    for number, category_id in enumerate(scene.category_ids, start=1):
+        rle = mask_util.encode(np.asfortranarray(scene.segments == number, dtype=np.uint8))
+        yield {
+            "category_id": category_id,
+            "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+            "area": int(mask_util.area(rle)),
+            "bbox": mask_util.toBbox(rle).tolist(),
+            "iscrowd": 0,
+        }
+
+
+def _add_object(rng: Generator, scene: Scene) -> bool:
+    """Draw one random object, unless it would hide another too much or be hard to see itself."""
+    large_sizes = (MIN_LARGE_SIZE, MAX_SIZE * min(scene.segments.shape))
+    size = rng.uniform(*(SMALL_SIZES if rng.random() < SMALL_PROBABILITY else large_sizes))
+    category_id = int(rng.integers(len(SHAPES))) + 1
+    touching = bool(scene.areas) and rng.random() < TOUCH_PROBABILITY
+    centre = _centre(rng, scene.segments, size, touching)
+    scale_and_turn = size / 2 * np.exp(1j * rng.uniform(0, 2 * np.pi))
+    outline = [scale_and_turn * part for part in list(SHAPES.values())[category_id - 1](rng)]
+    window, coverage = _rasterise([centre + part for part in outline], scene.segments)
+    mask = coverage >= 0.5
+
+    segments = scene.segments.copy()
+    segments[window][mask] = len(scene.areas) + 1
+    areas = [*scene.areas, int(mask.sum())]
+    visible = np.bincount(segments.ravel(), minlength=len(areas) + 1)[1:]
+    texture = _texture(rng, *mask.shape)
+    if (
+        (visible < np.maximum(MIN_VISIBLE, MIN_VISIBLE_SHARE * np.array(areas))).any()
+        or (touching and np.count_nonzero(scene.segments[window][mask]) < MIN_OVERLAP)
+        or not _stands_out(texture, scene.canvas[window], mask)
+    ):
+        return False
+    scene.canvas[window] += coverage[..., None] * (texture - scene.canvas[window])
+    scene.segments, scene.areas = segments, areas
+    scene.category_ids.append(category_id)
+    return True
+
+
+def _centre(rng: Generator, segments: Segments, size: float, touching: bool) -> complex:
+    """A point from which at most a fifth of an object's box is outside the image on each axis."""
+    margin, corner = 0.3 * size, np.array(segments.shape[::-1])
+    if not touching:
+        return complex(*rng.uniform(margin, corner - margin))
+    y, x = rng.choice(np.argwhere(segments == rng.integers(segments.max()) + 1))
+    return complex(*np.clip((x, y) + size * rng.uniform(-0.4, 0.4, 2), margin, corner - margin))
+
+
+def _rasterise(parts: list[Outline], segments: Segments) -> tuple[Any, NDArray[np.float32]]:
+    """The window around an outline, and the share of each pixel (h x w) that the outline covers."""
+    points = [np.stack([part.real, part.imag], axis=1) for part in parts]
+    box = points[0].min(0).astype(int) - MARGIN, points[0].max(0).astype(int) + MARGIN
+    (left, top), (right, bottom) = np.clip(box, 0, segments.shape[::-1])
+    fine = np.zeros(((bottom - top) * SUPERSAMPLING, (right - left) * SUPERSAMPLING), np.float32)
+    fine_points = [np.rint((part - (left, top)) * SUPERSAMPLING - 0.5) for part in points]
+    # One call for all parts fills between them, so a hole stays open.
+    cv2.fillPoly(fine, [part.astype(np.int32) for part in fine_points], 1.0)
+    coverage = cv2.resize(fine, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    return np.s_[top:bottom, left:right], coverage
+
+
+def _stands_out(texture: Colours, behind: Colours, mask: NDArray[np.bool_]) -> bool:
+    """Whether nearly all of the band along the object's edge differs from what is behind it."""
+    inside, square = mask.astype(np.uint8), np.ones((5, 5), np.uint8)
+    band = cv2.dilate(inside, square) > cv2.erode(inside, square)
+    return bool(np.percentile(np.linalg.norm(texture - behind, axis=2)[band], 10) >= MIN_CONTRAST)
+
+
+def _texture(rng: Generator, height: int, width: int) -> Colours:
+    """h x w x 3: two related colours mixed by a gradient, stripes and clouds, each more or less."""
+    x_step, y_step = rng.uniform(-1, 1, 2)
+    ramp = y_step * np.arange(height)[:, None] + x_step * np.arange(width)
+    gradient = (ramp - ramp.min()) / np.ptp(ramp)
+    stripes = ramp // rng.uniform(2, 8) % 2
+    clouds = cv2.resize(rng.random((2 + height // 12, 2 + width // 12)), (width, height))
+    mix = np.stack([gradient, stripes, clouds], axis=2) @ rng.dirichlet((0.4, 0.4, 0.4))
+    colours = rng.uniform(0, 255, 3) + mix[..., None] * rng.normal(0, 45, 3)
+    return np.clip(colours, 0, 255).astype(np.float32)
+
+
+def _photograph(rng: Generator, canvas: Colours) -> NDArray[np.uint8]:
+    blurred = cv2.GaussianBlur(canvas, (0, 0), sigmaX=rng.uniform(0.2, 0.8))
+    noisy = blurred + rng.normal(0, rng.uniform(1, 5), canvas.shape)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def _polygon(*radii: float) -> Outline:
+    """P points at these distances from the origin, evenly spread around it."""
+    return np.array(radii) * np.exp(2j * np.pi * np.arange(len(radii)) / len(radii))
+
+
+ROUND = _polygon(*[1.0] * 64)
+SQUARE = np.array([-1 - 1j, 1 - 1j, 1 + 1j, -1 + 1j]) / 2**0.5
+# In the unit circle; a hole's boundary comes second. Category ids count from 1 in this order.
+SHAPES: dict[str, Callable[[Generator], list[Outline]]] = {
+    "circle": lambda rng: [ROUND],
+    "rectangle": lambda rng: [SQUARE.real + 1j * rng.uniform(0.5, 1.0) * SQUARE.imag],
+    "triangle": lambda rng: [_polygon(1.0, *rng.uniform(0.8, 1.0, 2))],
+    "star": lambda rng: [_polygon(*[1.0, rng.uniform(0.4, 0.5)] * 5)],
+    "ring": lambda rng: [ROUND, ROUND * rng.uniform(0.45, 0.65)],
+}

@@ -1,0 +1,89 @@
+"""The body of train_net.py: detectron2's command line, its launcher, and one process of a run."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..config import setup_cfg
+from ..data.classes import dataset_classes, num_classes
+from ..errors import SoloFamilyError
+from ..methods import METHODS
+from .trainer import Trainer
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Reads the configuration, starts the log, writes the configuration to the output folder."""
+    cfg = setup_cfg(args.config_file, args.opts)
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    if method is not None and not args.eval_only:
+        store_classes(cfg, method.num_classes_key)
+    cfg.freeze()
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="solo_family", abbrev_name="solo")
+    return cfg
+
+
+def store_classes(cfg: CfgNode, key: str) -> None:
+    """Writes the class count and names of the training set into `cfg`, in place.
+
+    The configuration that is saved beside the weights then suffices to use them.
+    """
+    count = num_classes(cfg, key)
+    cfg.merge_from_list([key, count])
+    if cfg.DATASETS.TRAIN:
+        cfg.MODEL.CLASS_NAMES = list(dataset_classes(cfg.DATASETS.TRAIN[0]) or [])
+
+
+def run(args: argparse.Namespace) -> Any:
+    """One process of a training, or an evaluation; returns the metrics of its evaluation."""
+    cfg = setup(args)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
+            cfg.MODEL.WEIGHTS, resume=args.resume
+        )
+        results = Trainer.test(cfg, model)
+        if comm.is_main_process():
+            verify_results(cfg, results)
+        return results
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+    return trainer.last_results
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of train_net.py; returns the exit status.
+
+    Args:
+        argv: detectron2's flags, by default those of the command line.
+    """
+    args = default_argument_parser().parse_args(argv)
+    if not args.config_file:
+        print("--config-file is needed: a yaml file, for instance of configs/.", file=sys.stderr)
+        return 2
+    # gloo's processes share the cores; torch would give each of them all.
+    if args.num_gpus > 1 and "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.num_gpus))
+    try:
+        launch(
+            run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except SoloFamilyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,87 @@
+"""SGD and AdamW with detectron2's parameter groups, a backbone multiplier, and gradient clipping."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver.build import get_default_optimizer_params
+from torch import nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+from ..errors import ConfigError
+from ..methods import METHODS
+
+_Clipper = Callable[[list[nn.Parameter]], Any]
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """Builds `SOLVER.OPTIMIZER`; `''`, and a `BACKBONE_MULTIPLIER` of 0, are the method's own.
+
+    Args:
+        cfg: the configuration; `SOLVER.CLIP_GRADIENTS.CLIP_TYPE` is value, norm (of each parameter)
+            or full_model (the norm of all parameters' gradients together).
+        model: its parameters named `backbone.*` have the multiplier on their learning rate.
+
+    Raises:
+        ConfigError: an unknown optimizer or clip type.
+    """
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    name = cfg.SOLVER.OPTIMIZER or (method.optimizer if method else "SGD")
+    multiplier = cfg.SOLVER.BACKBONE_MULTIPLIER or (method.backbone_multiplier if method else 1.0)
+    params = get_default_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        lr_factor_func=lambda key: multiplier if key.startswith("backbone.") else 1.0,
+    )
+    optimizer: torch.optim.Optimizer
+    if name == "SGD":
+        optimizer = torch.optim.SGD(
+            params,
+            lr=cfg.SOLVER.BASE_LR,
+            momentum=cfg.SOLVER.MOMENTUM,
+            nesterov=cfg.SOLVER.NESTEROV,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        )
+    elif name == "AdamW":
+        optimizer = torch.optim.AdamW(
+            params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY
+        )
+    else:
+        raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed: '', 'SGD', 'AdamW'.")
+    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        clip = _clipper(cfg.SOLVER.CLIP_GRADIENTS)
+        # A hook runs after an AMP scaler has unscaled the gradients, and only on steps it takes.
+        optimizer.register_step_pre_hook(lambda opt, *_: clip(_parameters(opt.param_groups)))
+    return optimizer
+
+
+def _parameters(groups: Iterable[dict[str, Any]]) -> list[nn.Parameter]:
+    return [parameter for group in groups for parameter in group["params"]]
+
+
+def _clipper(clip: CfgNode) -> _Clipper:
+    def by_value(parameters: list[nn.Parameter]) -> None:
+        clip_grad_value_(parameters, clip.CLIP_VALUE)
+
+    def by_norm(parameters: list[nn.Parameter]) -> None:
+        for parameter in parameters:
+            clip_grad_norm_(parameter, clip.CLIP_VALUE, clip.NORM_TYPE)
+
+    def by_full_model_norm(parameters: list[nn.Parameter]) -> None:
+        clip_grad_norm_(parameters, clip.CLIP_VALUE, clip.NORM_TYPE)
+
+    clippers: dict[str, _Clipper] = {
+        "value": by_value,
+        "norm": by_norm,
+        "full_model": by_full_model_norm,
+    }
+    if clip.CLIP_TYPE not in clippers:
+        raise ConfigError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip.CLIP_TYPE!r}; allowed: {', '.join(clippers)}."
+        )
+    return clippers[clip.CLIP_TYPE]

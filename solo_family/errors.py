@@ -1,0 +1,13 @@
+"""Errors that a user can cause, and mend: one line that names the key or file and what to do."""
+
+
+class SoloFamilyError(Exception):
+    """Something that the user gave is wrong. The message is complete; a traceback adds nothing."""
+
+
+class ConfigError(SoloFamilyError):
+    """A configuration key has a value that can't work."""
+
+
+class DataError(SoloFamilyError):
+    """A file that the user named is missing, unreadable, or not what it should be."""

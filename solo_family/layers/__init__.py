@@ -1,0 +1,16 @@
+"""Layers that several heads share."""
+
+from .conv_tower import ConvNormReLU, ConvTower, make_norm
+from .coord import append_coords
+from .deform_conv import DeformConv2d, torchvision_deform_conv
+from .dynamic_conv import dynamic_conv
+
+__all__ = [
+    "ConvNormReLU",
+    "ConvTower",
+    "DeformConv2d",
+    "append_coords",
+    "dynamic_conv",
+    "make_norm",
+    "torchvision_deform_conv",
+]

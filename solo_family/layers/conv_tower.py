@@ -1,0 +1,99 @@
+"""The towers of the heads: 3x3 convolutions, each with normalisation and ReLU."""
+
+import math
+from functools import partial
+
+import torch
+from detectron2.layers import get_norm
+from torch import Tensor, nn
+
+from .deform_conv import DeformConv2d
+
+
+def make_norm(norm: str, channels: int) -> nn.Module | None:
+    """Returns a normalisation layer.
+
+    Args:
+        norm: "GN" (gcd(32, channels) groups: 32 as published where 32 divides the channels), "" for
+            none, or any name that detectron2's `get_norm` knows.
+        channels: number of channels.
+    """
+    if norm == "GN":
+        return GroupNorm(math.gcd(32, channels), channels)
+    return get_norm(norm, channels)
+
+
+class GroupNorm(nn.GroupNorm):
+    """`nn.GroupNorm` that also takes groups of a single value, which it normalises to 0.
+
+    Narrow heads have groups of one channel, and the coarsest level of a tiny image has one pixel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class ConvNormReLU(nn.Module):
+    """Convolution, normalisation, ReLU. The convolution has a bias where there is no normalisation.
+
+    Args:
+        dcn: "" for a plain convolution, "DCN" or "DCNv2" for a deformable one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        norm: str = "GN",
+        dcn: str = "",
+    ) -> None:
+        super().__init__()
+        self.norm = make_norm(norm, out_channels)
+        bias, padding = self.norm is None, kernel_size // 2
+        make_conv = partial(DeformConv2d, modulated=dcn == "DCNv2") if dcn else nn.Conv2d
+        self.conv = make_conv(in_channels, out_channels, kernel_size, padding=padding, bias=bias)
+        # All convolutions of SOLO's heads start as N(0, 0.01).
+        nn.init.normal_(self.conv.weight, std=0.01)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return (x if self.norm is None else self.norm(x)).relu()
+
+
+class ConvTower(nn.Sequential):
+    """`num_convs` times `ConvNormReLU`.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of every convolution.
+        num_convs: how many.
+        norm: see `make_norm`.
+        dcn: "", "DCN" or "DCNv2".
+        dcn_convs: which of them `dcn` makes deformable: "all", or only the "last" (Light heads).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_convs: int,
+        *,
+        norm: str = "GN",
+        dcn: str = "",
+        dcn_convs: str = "all",
+    ) -> None:
+        super().__init__(
+            *(
+                ConvNormReLU(
+                    in_channels if index == 0 else channels,
+                    channels,
+                    norm=norm,
+                    dcn=dcn if dcn_convs == "all" or index == num_convs - 1 else "",
+                )
+                for index in range(num_convs)
+            )
+        )

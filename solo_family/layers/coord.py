@@ -1,0 +1,27 @@
+"""CoordConv (Liu et al., arXiv 1807.03247), as SOLO uses it (arXiv 1912.04488, section 3.3.2)."""
+
+import torch
+from torch import Tensor
+
+
+def coordinate_maps(x: Tensor) -> Tensor:
+    """Returns the normalised coordinates of the pixels of a feature map.
+
+    Args:
+        x: features [B, C, H, W].
+
+    Returns:
+        [B, 2, H, W] in the dtype of `x`: x, then y, each from -1 to 1 with both ends on the border
+        pixels' centres (-1 where there is one pixel only).
+    """
+    height, width = x.shape[-2:]
+    # arange, not linspace: an exported graph then follows the size of its input.
+    xs = torch.arange(width, device=x.device, dtype=torch.float32) * (2 / max(width - 1, 1)) - 1
+    ys = torch.arange(height, device=x.device, dtype=torch.float32) * (2 / max(height - 1, 1)) - 1
+    maps = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)])
+    return maps.to(x.dtype).expand(x.shape[0], -1, -1, -1)
+
+
+def append_coords(x: Tensor) -> Tensor:
+    """Returns features [B, C + 2, H, W]: `x` followed by its x and y coordinates."""
+    return torch.cat([x, coordinate_maps(x)], dim=1)

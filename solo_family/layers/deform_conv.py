@@ -1,0 +1,104 @@
+"""Deformable convolution, v1 (arXiv 1703.06211) and v2 (arXiv 1811.11168), through torchvision."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from detectron2.modeling.backbone import resnet
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+
+class DeformConv(nn.Module):
+    """`detectron2.layers.DeformConv` without detectron2's compiled ops: same arguments and weights.
+
+    Offsets are given as in detectron2: [B, 2 x kernel area x groups, H, W], y before x.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        deformable_groups: int = 1,
+        bias: bool = False,
+        norm: nn.Module | None = None,
+        activation: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        shape = (out_channels, in_channels // groups, kernel_size, kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.norm, self.activation = norm, activation
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = deform_conv2d(
+            x,
+            # torchvision's kernel wants one dtype; under autocast the two may differ.
+            offset.to(x.dtype),
+            self.weight.to(x.dtype),
+            None if self.bias is None else self.bias.to(x.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            mask=None if mask is None else mask.to(x.dtype),
+        )
+        x = x if self.norm is None else self.norm(x)
+        return x if self.activation is None else self.activation(x)
+
+
+class DeformConv2d(DeformConv):
+    """A convolution that predicts its own offsets, and, if `modulated` (v2), its sampling weights.
+
+    The offsets start at 0, so that it begins as the plain convolution with the same weights
+    (v2: times the initial sampling weight, 0.5).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        padding: int = 0,
+        bias: bool = True,
+        modulated: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=padding, bias=bias)
+        self.modulated = modulated
+        maps = (3 if modulated else 2) * kernel_size**2
+        self.offset = nn.Conv2d(in_channels, maps, kernel_size, padding=padding)
+        for parameter in self.offset.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        offset = self.offset(x)
+        if not self.modulated:
+            return super().forward(x, offset)
+        # The published layout: all offsets first, then one sampling weight per kernel position.
+        split = offset.shape[1] // 3 * 2
+        return super().forward(x, offset[:, :split], offset[:, split:].sigmoid())
+
+
+@contextlib.contextmanager
+def torchvision_deform_conv() -> Iterator[None]:
+    """Within it, detectron2's ResNet builds its deformable blocks (`DEFORM_ON_PER_STAGE`) with ours.
+
+    detectron2's own need its compiled `_C`. The names are put back afterwards, so that other models
+    of the same process are as detectron2 builds them.
+    """
+    names = ("DeformConv", "ModulatedDeformConv")
+    originals = {name: getattr(resnet, name) for name in names}
+    try:
+        for name in names:
+            setattr(resnet, name, DeformConv)
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(resnet, name, original)

@@ -1,0 +1,1 @@
+"""Backbones beyond detectron2's own."""

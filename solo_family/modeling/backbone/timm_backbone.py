@@ -1,0 +1,104 @@
+"""Any timm model that gives `features_only` as a detectron2 backbone, plain or under an FPN."""
+
+import logging
+import os
+
+import timm
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from torch import Tensor
+
+from ...data.register import expand_path
+from ...errors import ConfigError
+
+
+class TimmBackbone(Backbone):
+    """A timm model; its features are named by stride, as detectron2's ResNet: res2 is stride 4.
+
+    Args:
+        name: timm's name of the model.
+        in_channels: channels of the input.
+        out_features: names of the features, res1 (stride 2) to res5 (stride 32).
+        weights: a checkpoint with timm's key names, "pretrained" for timm's own download, or "".
+
+    Raises:
+        ConfigError: timm has no such model, the model has no such feature, or the checkpoint is
+            missing or of another model.
+    """
+
+    def __init__(
+        self, *, name: str, in_channels: int, out_features: list[str], weights: str
+    ) -> None:
+        super().__init__()
+        if name not in timm.list_models():
+            near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8])
+            raise ConfigError(
+                f"MODEL.TIMM.NAME is {name!r}, which timm {timm.__version__} does not have. "
+                f"Near it: {near or 'nothing'}; all: timm.list_models()."
+            )
+        options = {"features_only": True, "in_chans": in_channels}
+        strides = timm.create_model(name, **options).feature_info.reduction()
+        available = {f"res{stride.bit_length() - 1}": i for i, stride in enumerate(strides)}
+        unknown = [feature for feature in out_features if feature not in available]
+        if unknown:
+            raise ConfigError(
+                f"MODEL.TIMM.OUT_FEATURES has {', '.join(unknown)}; {name} gives "
+                f"{', '.join(available)}."
+            )
+        self._out_features = sorted(out_features, key=available.__getitem__)
+        self.model = timm.create_model(
+            name,
+            pretrained=weights == "pretrained",
+            out_indices=[available[feature] for feature in self._out_features],
+            **options,
+        )
+        info = self.model.feature_info
+        self._out_feature_channels = dict(zip(self._out_features, info.channels()))
+        self._out_feature_strides = dict(zip(self._out_features, info.reduction()))
+        if weights not in ("", "pretrained"):
+            self._load(weights)
+
+    def _load(self, path: str) -> None:
+        path = expand_path(path)
+        if not os.path.isfile(path):
+            raise ConfigError(f"MODEL.TIMM.WEIGHTS {path}: there is no such file.")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing, unexpected = self.model.load_state_dict(state, strict=False)
+        if missing:
+            raise ConfigError(
+                f"MODEL.TIMM.WEIGHTS {path} lacks {len(missing)} of the model's weights, "
+                f"{missing[0]} first: it is of another model than MODEL.TIMM.NAME."
+            )
+        logging.getLogger("solo_family").info(
+            f"Backbone weights from {path}; {len(unexpected)} of the classifier were not needed."
+        )
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self._out_features, self.model(x)))
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
+    """Builds `MODEL.TIMM.NAME`, from `MODEL.TIMM.WEIGHTS` unless `MODEL.WEIGHTS` will be loaded."""
+    return TimmBackbone(
+        name=cfg.MODEL.TIMM.NAME,
+        in_channels=input_shape.channels or 3,
+        out_features=cfg.MODEL.TIMM.OUT_FEATURES,
+        weights="" if cfg.MODEL.WEIGHTS else cfg.MODEL.TIMM.WEIGHTS,
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Builds detectron2's FPN, with P6 by max pooling, over a timm model."""
+    return FPN(
+        bottom_up=build_timm_backbone(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )

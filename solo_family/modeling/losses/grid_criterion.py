@@ -1,0 +1,86 @@
+"""The losses of SOLO and SOLOv2 (arXiv 1912.04488, section 3.3.2): focal for cells, dice for masks.
+
+B images, K classes, S grid side, P pairs of a positive cell and an object.
+"""
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from .focal import focal_loss
+from .normalizer import normalizer
+
+
+class GridCriterion:
+    """Weights and normalises the two losses.
+
+    Args:
+        num_classes: K.
+        focal_alpha, focal_gamma, focal_weight: the category loss.
+        dice_weight: weight of the mask loss.
+        dice_normalizer: what the mask loss is divided by: "pairs", P (a mean, as published), or
+            "cells", the number of distinct positive cells.
+        globally: `SOLVER.NORMALIZE_LOSS_GLOBALLY`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        focal_alpha: float,
+        focal_gamma: float,
+        focal_weight: float,
+        dice_weight: float,
+        dice_normalizer: str = "pairs",
+        globally: bool = False,
+    ) -> None:
+        self.num_classes = num_classes
+        self.focal_alpha = focal_alpha
+        self.focal_gamma = focal_gamma
+        self.focal_weight = focal_weight
+        self.dice_weight = dice_weight
+        self.dice_normalizer = dice_normalizer
+        self.globally = globally
+
+    @classmethod
+    def from_config(cls, method: CfgNode, *, num_classes: int, globally: bool) -> "GridCriterion":
+        """Reads a method's keys, for instance `cfg.MODEL.SOLOV2`."""
+        return cls(
+            num_classes=num_classes,
+            focal_alpha=method.LOSS.FOCAL_ALPHA,
+            focal_gamma=method.LOSS.FOCAL_GAMMA,
+            focal_weight=method.LOSS.FOCAL_WEIGHT,
+            dice_weight=method.LOSS.DICE_WEIGHT,
+            dice_normalizer=method.LOSS.DICE_NORMALIZER,
+            globally=globally,
+        )
+
+    def __call__(
+        self, category_logits: list[Tensor], labels: list[Tensor], mask_losses: Tensor
+    ) -> dict[str, Tensor]:
+        """Computes both losses of a batch.
+
+        Args:
+            category_logits: per level [B, K, S, S].
+            labels: per level int64 [B, S * S], K for background.
+            mask_losses: float32 [P], one per pair, of all images and levels.
+
+        Returns:
+            loss_category, loss_mask: weighted scalars.
+        """
+        logits = torch.cat([level.flatten(2).transpose(1, 2) for level in category_logits], dim=1)
+        joined = torch.cat(labels, dim=1)
+        num_positive = (joined < self.num_classes).sum()
+        one_hot = F.one_hot(joined, self.num_classes + 1)[..., :-1]
+        focal = focal_loss(logits, one_hot, alpha=self.focal_alpha, gamma=self.focal_gamma)
+        # One is added to the number of positive cells, as published: there may be none.
+        focal_normalizer = normalizer(num_positive, globally=self.globally, offset=1)
+
+        pairs = torch.as_tensor(len(mask_losses), device=mask_losses.device)
+        counted = pairs if self.dice_normalizer == "pairs" else num_positive
+        dice_normalizer = normalizer(counted, globally=self.globally)
+        return {
+            "loss_category": self.focal_weight * focal.sum() / focal_normalizer,
+            "loss_mask": self.dice_weight * mask_losses.sum() / dice_normalizer,
+        }

@@ -1,0 +1,31 @@
+"""What losses are divided by, in one process or over all of them."""
+
+import torch
+import torch.distributed as dist
+from detectron2.utils import comm
+from torch import Tensor
+
+
+@torch.no_grad()
+def normalizer(count: Tensor, *, globally: bool, offset: float = 0.0) -> Tensor:
+    """Returns what a sum over `count` items is divided by, at least a small share of 1.
+
+    DDP averages gradients over processes. With `globally`, the counts of all processes are added
+    and divided by their number, so that the average of the processes' losses is the loss of their
+    joint batch; without, every process divides by its own count, as published.
+
+    Args:
+        count: scalar, the number of items of this process.
+        globally: `SOLVER.NORMALIZE_LOSS_GLOBALLY`.
+        offset: added to the count of the batch.
+
+    Returns:
+        float32 scalar on the device of `count`. A count of 0 gives 1, so that a sum of nothing is 0.
+    """
+    total = count.float()
+    world_size = comm.get_world_size()
+    if not globally or world_size == 1:
+        return (total + offset).clamp(min=1)
+    total = total.clone()
+    dist.all_reduce(total)
+    return (total + offset).clamp(min=1) / world_size

@@ -1,0 +1,7 @@
+"""The methods. Importing this registers them in detectron2's META_ARCH registry."""
+
+from ..backbone import timm_backbone  # noqa: F401
+from .base import MaskSegmentor
+from .solov2 import SOLOv2
+
+__all__ = ["MaskSegmentor", "SOLOv2"]

@@ -1,0 +1,162 @@
+"""What every method does before and after its own part."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling.backbone import Backbone, build_backbone
+from detectron2.structures import ImageList, Instances
+from torch import Tensor, nn
+
+from ...layers import torchvision_deform_conv
+from ..targets.gt_masks import with_bitmasks
+
+
+class MaskSegmentor(nn.Module, ABC):
+    """Preprocessing, the fork between training and inference, and the grouping of images by size.
+
+    A method adds `losses` and `predict`.
+
+    Args:
+        backbone: its `output_shape()` names the features.
+        pixel_mean, pixel_std: one value per channel of the input, in its colour order, 0 to 255.
+        size_divisibility: inputs are padded, right and below, to multiples of it.
+        norm_eval: keep the backbone's batch-norm statistics fixed in training.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        size_divisibility: int = 32,
+        norm_eval: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.size_divisibility = size_divisibility
+        self.norm_eval = norm_eval
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @classmethod
+    def base_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Returns this class's own arguments from `cfg`: what a method's `from_config` begins with."""
+        with torchvision_deform_conv():
+            backbone = build_backbone(cfg)
+        return {
+            "backbone": backbone,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            # The finest grid features and the coarsest must fit together exactly.
+            "size_divisibility": max(32, backbone.size_divisibility),
+            "norm_eval": cfg.MODEL.BACKBONE.NORM_EVAL,
+        }
+
+    @abstractmethod
+    def losses(
+        self,
+        features: dict[str, Tensor],
+        gt_instances: list[Instances],
+        padded_size: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        """Returns the weighted losses of a batch.
+
+        Args:
+            features: the backbone's.
+            gt_instances: per image, with gt_boxes, gt_classes and gt_masks (BitMasks) in pixels of
+                the network's input; may be empty.
+            padded_size: (height, width) of the batch.
+        """
+
+    @abstractmethod
+    def predict(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        image_sizes: list[tuple[int, int]],
+        output_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        """Returns one result per image, in detectron2's form.
+
+        Args:
+            features: the backbone's.
+            padded_size: (height, width) of the batch.
+            image_sizes: (height, width) of each image in it, without padding.
+            output_sizes: (height, width) that each image's result is asked for.
+        """
+
+    @property
+    def device(self) -> torch.device:
+        """The device that inputs are moved to."""
+        return self.pixel_mean.device
+
+    def train(self, mode: bool = True) -> "MaskSegmentor":
+        super().train(mode)
+        if mode and self.norm_eval:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Follows detectron2's contract for models.
+
+        Args:
+            batched_inputs: one dict per image: `image`, [C, H, W] of 0 to 255 in the colour order of
+                `INPUT.FORMAT`; in training `instances`; else optionally `height` and `width` of the
+                result, by default the image's own.
+
+        Returns:
+            In training a dict of losses; else a list of results, each with `instances`.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess([item["image"] for item in batched_inputs])
+        gt_instances = [with_bitmasks(item["instances"]).to(self.device) for item in batched_inputs]
+        features = self.backbone(images.tensor)
+        return self.losses(features, gt_instances, _padded_size(images))
+
+    def preprocess(self, images: list[Tensor]) -> ImageList:
+        """Normalises images and pads them to one size."""
+        normalised = [
+            (image.to(self.device, torch.float32) - self.pixel_mean) / self.pixel_std
+            for image in images
+        ]
+        return ImageList.from_tensors(normalised, self.size_divisibility)
+
+    @torch.no_grad()
+    def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Runs images of one padded size together, and others apart.
+
+        Grids divide the padded input, so that padding an image to the size of another one would
+        change its result.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, item in enumerate(batched_inputs):
+            size = tuple(-(-side // self.size_divisibility) for side in item["image"].shape[-2:])
+            groups.setdefault(size, []).append(index)
+        results: list[dict[str, Any]] = [{} for _ in batched_inputs]
+        for indices in groups.values():
+            group = [batched_inputs[index] for index in indices]
+            for index, result in zip(indices, self._inference_group(group)):
+                results[index] = result
+        return results
+
+    def _inference_group(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        images = self.preprocess([item["image"] for item in batched_inputs])
+        output_sizes = [
+            (int(item.get("height", size[0])), int(item.get("width", size[1])))
+            for item, size in zip(batched_inputs, images.image_sizes)
+        ]
+        features = self.backbone(images.tensor)
+        return self.predict(features, _padded_size(images), images.image_sizes, output_sizes)
+
+
+def _padded_size(images: ImageList) -> tuple[int, int]:
+    height, width = images.tensor.shape[-2:]
+    return height, width

@@ -1,0 +1,28 @@
+"""Results in detectron2's form."""
+
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from ...ops.mask_boxes import masks_to_boxes
+
+
+def make_instances(masks: Tensor, scores: Tensor, classes: Tensor) -> Instances:
+    """Returns the result of one image; N of 0 gives the same fields, empty.
+
+    Args:
+        masks: bool [N, H, W] of the original image.
+        scores: [N], 0 to 1.
+        classes: int64 [N].
+
+    Returns:
+        Instances with `pred_masks` (bool), `pred_boxes` (tight around the masks, x1 and y1
+        exclusive; zeros for a mask without pixels), `scores` (float32), `pred_classes` (int64).
+    """
+    height, width = masks.shape[-2:]
+    return Instances(
+        (height, width),
+        pred_masks=masks,
+        pred_boxes=Boxes(masks_to_boxes(masks)),
+        scores=scores.float(),
+        pred_classes=classes,
+    )

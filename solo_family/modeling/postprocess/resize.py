@@ -1,0 +1,49 @@
+"""From masks at the network's resolution to masks of the original image.
+
+N masks, h w of the network's masks, H W of the image that was asked for.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Bytes of the float maps that are in memory at a time.
+_CHUNK_BYTES = 64 * 2**20
+
+
+def resize_masks(
+    masks: Tensor,
+    padded_size: tuple[int, int],
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    threshold: float,
+) -> Tensor:
+    """Resizes soft masks in two bilinear steps, as published, and thresholds the result.
+
+    First to the network's padded input, from which the image is cut out, then to the output. One
+    step, or steps on thresholded masks or logits, would give other masks.
+
+    Args:
+        masks: [N, h, w], probabilities (or logits, with the threshold of logits).
+        padded_size: (height, width) of the network's input.
+        image_size: (height, width) of the image in it, without padding.
+        output_size: (H, W).
+        threshold: a pixel is set if its value is greater.
+
+    Returns:
+        bool [N, H, W].
+    """
+    result = torch.empty((len(masks), *output_size), dtype=torch.bool, device=masks.device)
+    pixels = padded_size[0] * padded_size[1] + output_size[0] * output_size[1]
+    chunk = max(1, _CHUNK_BYTES // (4 * pixels))
+    for start in range(0, len(masks), chunk):
+        soft = _bilinear(masks[start : start + chunk].float(), padded_size)
+        soft = _bilinear(soft[:, : image_size[0], : image_size[1]], output_size)
+        torch.gt(soft, threshold, out=result[start : start + chunk])
+    return result
+
+
+def _bilinear(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    if masks.shape[-2:] == size:
+        return masks
+    return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]

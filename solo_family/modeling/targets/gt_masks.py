@@ -1,0 +1,76 @@
+"""Ground-truth masks at the resolution of the predictions.
+
+G ground-truth masks, h w of the image, H W of the network's padded input.
+"""
+
+import torch
+import torch.nn.functional as F
+from detectron2.structures import BitMasks, Instances
+from torch import Tensor
+
+from ...errors import DataError
+
+
+def downsample_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
+    """Shrinks masks as the official code does: `cv2.resize`, bilinear, on uint8.
+
+    At an exact even ratio that samples the central 2x2 pixels of every block of `stride` x `stride`
+    and, rounding, sets the result where at least two of the four are set.
+
+    Args:
+        masks: bool [G, h, w]; beyond (h, w) lies padding, which is empty.
+        padded_size: (H, W), multiples of `stride`.
+        stride: even.
+
+    Returns:
+        bool [G, H / stride, W / stride].
+    """
+    height, width = padded_size[0] // stride, padded_size[1] // stride
+    count = masks.new_zeros((len(masks), height, width), dtype=torch.uint8)
+    for dy in (stride // 2 - 1, stride // 2):
+        for dx in (stride // 2 - 1, stride // 2):
+            samples = masks[:, dy::stride, dx::stride]
+            missing = (0, width - samples.shape[2], 0, height - samples.shape[1])
+            count += F.pad(samples.to(torch.uint8), missing)
+    return count >= 2
+
+
+def mask_centers(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the area and the centre of mass of every mask.
+
+    Args:
+        masks: bool [G, h, w].
+
+    Returns:
+        area: int64 [G], in pixels.
+        center_y, center_x: float32 [G], in pixels, 0 being the centre of the first pixel. 0 for a
+            mask without pixels.
+    """
+    rows, columns = masks.sum(2), masks.sum(1)
+    area = rows.sum(1)
+    # Integer sums are exact for any size, whatever the order; one division rounds once.
+    divisor = area.clamp(min=1).double()
+    ys = torch.arange(masks.shape[1], device=masks.device)
+    xs = torch.arange(masks.shape[2], device=masks.device)
+    center_y = (rows * ys).sum(1) / divisor
+    center_x = (columns * xs).sum(1) / divisor
+    return area, center_y.float(), center_x.float()
+
+
+def with_bitmasks(instances: Instances) -> Instances:
+    """Returns instances whose `gt_masks` are BitMasks: from polygons, or empty without objects."""
+    masks = getattr(instances, "gt_masks", None)
+    if isinstance(masks, BitMasks):
+        return instances
+    height, width = instances.image_size
+    if masks is None:
+        if len(instances):
+            raise DataError(
+                "A training image has objects without masks: every object needs a 'segmentation'."
+            )
+        masks = BitMasks(torch.zeros((0, height, width), dtype=torch.bool))
+    else:
+        masks = BitMasks.from_polygon_masks(masks, height, width)
+    result = Instances((height, width), **instances.get_fields())
+    result.set("gt_masks", masks)
+    return result

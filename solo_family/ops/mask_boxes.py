@@ -1,0 +1,36 @@
+"""Tight boxes around binary masks.
+
+Shape letters: N masks; h w the masks' size; L cells along one axis.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def masks_to_boxes(masks: Tensor) -> Tensor:
+    """The smallest box around each mask, as detectron2's `BitMasks.get_bounding_boxes`.
+
+    Args:
+        masks: bool [N, h, w].
+
+    Returns:
+        float32 [N, 4], x0, y0, x1, y1 in pixels of the masks, x1 and y1 exclusive; zeros for a
+        mask without pixels.
+    """
+    x0, x1 = _extents(masks.any(dim=1))
+    y0, y1 = _extents(masks.any(dim=2))
+    return torch.stack([x0, y0, x1, y1], dim=1).float()
+
+
+def _extents(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First occupied cell of bool [N, L], and the one after the last; 0 and 0 without any."""
+    before = _count_leading_empty(occupied)
+    after = _count_leading_empty(occupied.flip(1))
+    stop = occupied.shape[1] - after
+    return torch.where(stop > 0, before, 0), stop
+
+
+def _count_leading_empty(occupied: Tensor) -> Tensor:
+    return (occupied.cumsum(dim=1) == 0).sum(dim=1)

@@ -1,0 +1,28 @@
+"""Suppression of neighbouring grid cells (SOLO and SOLOv2's published inference).
+
+Shape letters: B images, K classes, S grid side.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def point_nms(scores: Tensor) -> Tensor:
+    """Keep the scores that are the largest of their 2x2 neighbourhood; make the others 0.
+
+    A cell is compared with itself and its upper, left and upper-left neighbours, class by class.
+    That is asymmetric by design, as in the published models' inference: a cell survives beside a
+    larger one to its right or below. Ties survive as well.
+
+    Args:
+        scores: floating-point [B, K, S, S].
+
+    Returns:
+        [B, K, S, S], of the scores' dtype.
+    """
+    # The padding that makes the first row and column whole adds one of each at the other end.
+    largest = F.max_pool2d(scores, kernel_size=2, stride=1, padding=1)[..., :-1, :-1]
+    return torch.where(scores == largest, scores, 0)

@@ -1,0 +1,240 @@
+"""Draw a model's predictions on pictures, videos and the webcam; headless unless asked to show."""
+
+import argparse
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.engine import DefaultPredictor
+from detectron2.utils.video_visualizer import VideoVisualizer
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..config import setup_cfg
+from ..data.classes import class_names
+from ..errors import DataError, SoloFamilyError
+from .drawing import draw_predictions, show_picture
+from .inputs import WEBCAM, Source, Video, find_sources, read_picture
+from .predictions import Predictions, coco_results, describe, keep_confident
+from .writers import (
+    make_folder,
+    plan_outputs,
+    video_writer,
+    write_json,
+    write_picture,
+)
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_OUTPUT = Path("output/demo")
+INTERRUPTED = 130  # What a shell reports for Ctrl-C.
+
+Job = tuple[Source, Path | None]
+Predict = Callable[[np.ndarray], Predictions]
+
+
+class Demo:
+    """Predicts on sources one by one, and writes what was found as pictures and COCO results.
+
+    Args:
+        predict: from an (H, W, 3) uint8 BGR image to detectron2's output dict, with any of
+            "instances", "sem_seg" and "panoptic_seg".
+        metadata: of the data set that names the categories.
+        threshold: what scores less is neither drawn nor among the results.
+        collects_results: whether `results` is filled.
+        shows: whether a window shows each picture as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        predict: Predict,
+        metadata: Metadata,
+        threshold: float,
+        collects_results: bool = False,
+        shows: bool = False,
+    ) -> None:
+        self._predict = predict
+        self._metadata = metadata
+        self._threshold = threshold
+        self._collects_results = collects_results
+        self._shows = shows
+        self._image_id = 0
+        self.results: list[dict[str, Any]] = []
+
+    def run(self, jobs: Iterable[Job]) -> int:
+        """Work on every job, and report those that can't be read or written in a line each.
+
+        Args:
+            jobs: each source with the file to write, or None to write none.
+
+        Returns:
+            How many were skipped.
+        """
+        skipped = 0
+        for source, output in jobs:
+            try:
+                (self._run_video if source.is_video else self._run_picture)(source, output)
+            except DataError as error:
+                logger.error("skipped %s", error)
+                skipped += 1
+        return skipped
+
+    def _run_picture(self, source: Source, output: Path | None) -> None:
+        assert source.path is not None
+        self._image_id += 1  # Before reading, so that it's the picture's position in the input.
+        image = read_picture(source.path)
+        start = time.perf_counter()
+        predictions = keep_confident(self._predict(image), self._threshold)
+        seconds = time.perf_counter() - start
+        logger.info("%s: %s in %.2f s", source, describe(predictions), seconds)
+        self._collect(predictions, file_name=str(source))
+        drawn = draw_predictions(VideoVisualizer(self._metadata), image, predictions)
+        if output is not None:
+            write_picture(output, drawn)
+        if self._shows:
+            show_picture(drawn, milliseconds=0)
+
+    def _run_video(self, source: Source, output: Path | None) -> None:
+        start = time.perf_counter()
+        frames = 0
+        with ExitStack() as stack:
+            video = stack.enter_context(Video(source))
+            writer = None
+            if output is not None:
+                writer = stack.enter_context(video_writer(output, video.fps, video.size))
+            if source == WEBCAM:
+                # It has no end of its own, so stopping it isn't an error.
+                stack.enter_context(suppress(KeyboardInterrupt))
+            for drawn in self._drawn_frames(source, video):
+                frames += 1
+                if writer is not None:
+                    writer.write(drawn)
+                if self._shows:
+                    show_picture(drawn, milliseconds=1)
+        logger.info("%s: %d frames in %.2f s", source, frames, time.perf_counter() - start)
+
+    def _drawn_frames(self, source: Source, video: Video) -> Iterator[np.ndarray]:
+        # One for the whole video, because it keeps an object's colour from frame to frame.
+        visualizer = VideoVisualizer(self._metadata)
+        frames = tqdm(video, source.name, video.expected_frames, leave=False, unit="frame")
+        for index, frame in enumerate(frames):
+            self._image_id += 1
+            predictions = keep_confident(self._predict(frame), self._threshold)
+            self._collect(predictions, file_name=str(source), frame=index)
+            yield draw_predictions(visualizer, frame, predictions)
+
+    def _collect(self, predictions: Predictions, **where: str | int) -> None:
+        if self._collects_results:
+            results = coco_results(predictions, self._image_id, self._metadata)
+            self.results += [result | where for result in results]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add detectron2's demo flags, `--show` and `--json`."""
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--input", nargs="+", metavar="PATH", help="pictures, folders, quoted globs, or videos"
+    )
+    source.add_argument("--video-input", metavar="FILE", help="a video, whatever it's called")
+    source.add_argument("--webcam", action="store_true", help="the first camera, until Ctrl-C")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help=f"a folder, or one input's output file (default: {DEFAULT_OUTPUT})",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write COCO results here")
+    parser.add_argument(
+        "--confidence-threshold", type=float, default=0.5, help="the least score (default: 0.5)"
+    )
+    parser.add_argument("--show", action="store_true", help="open a window; Escape ends it")
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="config keys to change; the last flag",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo.
+
+    Returns:
+        The exit status: 0, 1 if an input was skipped, 2 if there is nothing to work on.
+
+    Raises:
+        SoloFamilyError: a flag or a config key can't work.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        jobs, unmatched = _plan_jobs(args)
+    except DataError as error:
+        logger.error("%s", error)
+        return 2
+    for pattern in unmatched:
+        logger.error("skipped %s: no such file", pattern)
+    predict, metadata = _load_predictor(args.config_file, args.opts)
+    demo = Demo(
+        predict=predict,
+        metadata=metadata,
+        threshold=args.confidence_threshold,
+        collects_results=args.json is not None,
+        shows=args.show,
+    )
+    try:
+        with logging_redirect_tqdm():
+            failed = demo.run(tqdm(jobs, unit="input", disable=len(jobs) == 1))
+    except KeyboardInterrupt:
+        logger.info("stopped; what was written before is complete")
+        return INTERRUPTED
+    if args.json is not None:
+        write_json(args.json, demo.results)
+    skipped = failed + len(unmatched)
+    _print_summary(jobs, failed, skipped)
+    return 1 if skipped else 0
+
+
+def _plan_jobs(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
+    if args.webcam and args.output is None and not args.show:
+        raise SoloFamilyError("--webcam needs --output FILE.mp4, to record, or --show, to watch")
+    if args.json is not None:
+        make_folder(args.json.parent)
+    if args.webcam and args.output is None:
+        return [(WEBCAM, None)], []
+    sources, unmatched = _find_sources(args)
+    return list(zip(sources, plan_outputs(sources, args.output or DEFAULT_OUTPUT))), unmatched
+
+
+def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
+    if args.webcam:
+        return [WEBCAM], []
+    if args.video_input is not None:
+        sources, unmatched = find_sources([args.video_input])
+        return [replace(source, is_video=True) for source in sources], unmatched
+    return find_sources(args.input)
+
+
+def _load_predictor(config_file: str, opts: list[str]) -> tuple[Predict, Metadata]:
+    cfg = setup_cfg(config_file, opts)
+    predictor = DefaultPredictor(cfg)
+    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
+    if metadata.get("thing_classes") is None:
+        # The dataset is not on this machine: the names that training stored.
+        metadata = Metadata(thing_classes=class_names(cfg))
+    return predictor, metadata
+
+
+def _print_summary(jobs: list[Job], failed: int, skipped: int) -> None:
+    output = jobs[0][1]
+    if output is not None:
+        where = output if len(jobs) == 1 else output.parent
+        print(f"{len(jobs) - failed} written to {where}, {skipped} skipped")

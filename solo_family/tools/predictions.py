@@ -1,0 +1,62 @@
+"""What a tool makes of detectron2's output dict for one image, other than a picture."""
+
+from typing import Any
+
+from detectron2.data import Metadata
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import BitMasks, Instances
+
+# Any of "instances", "sem_seg" and "panoptic_seg", as detectron2's models return them.
+Predictions = dict[str, Any]
+
+
+def keep_confident(predictions: Predictions, threshold: float) -> Predictions:
+    """Copy the predictions to the CPU, without instances and segments that score less."""
+    confident = dict(predictions)
+    if "instances" in predictions:
+        instances = predictions["instances"].to("cpu")
+        confident["instances"] = _with_boxes(instances[instances.scores >= threshold])
+    if "sem_seg" in predictions:
+        confident["sem_seg"] = predictions["sem_seg"].to("cpu")
+    if "panoptic_seg" in predictions:
+        segments, infos = predictions["panoptic_seg"]
+        # Some models give no infos, and stuff has no score: nothing to judge them by.
+        infos = infos and [s for s in infos if s.get("score", 1.0) >= threshold]
+        confident["panoptic_seg"] = segments.to("cpu"), infos
+    return confident
+
+
+def _with_boxes(instances: Instances) -> Instances:
+    # COCO's results need them, and so does drawing an object in one colour throughout a video.
+    if not instances.has("pred_boxes"):
+        instances.pred_boxes = BitMasks(instances.pred_masks).get_bounding_boxes()
+    return instances
+
+
+def describe(predictions: Predictions) -> str:
+    """Say in a few words what was found."""
+    if "instances" not in predictions:
+        return "segmented"
+    count = len(predictions["instances"])
+    return "1 instance" if count == 1 else f"{count} instances"
+
+
+def coco_results(
+    predictions: Predictions, image_id: int, metadata: Metadata
+) -> list[dict[str, Any]]:
+    """Convert instances to COCO results: boxes as x, y, w, h; masks as compressed RLE.
+
+    Args:
+        predictions: of `keep_confident`.
+        image_id: what the results say.
+        metadata: may map its data set's category ids to the model's contiguous ones.
+    """
+    if "instances" not in predictions:
+        return []
+    to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id", {})
+    to_dataset = {contiguous: dataset for dataset, contiguous in to_contiguous.items()}
+    results = instances_to_coco_json(predictions["instances"], image_id)
+    for result in results:
+        category = result["category_id"]
+        result["category_id"] = to_dataset.get(category, category)
+    return results

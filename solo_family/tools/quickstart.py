@@ -1,0 +1,74 @@
+"""From nothing to pictures: makes the shapes dataset, trains on it, evaluates, runs the demo."""
+
+import argparse
+import time
+from pathlib import Path
+
+from detectron2.engine import default_argument_parser
+
+from ..checkpoint.efficientnet_lite0 import write_timm_weights
+from ..data.synthetic import make_shapes
+from ..engine.main import run as train
+from ..model_zoo import get_config_file
+from . import demo
+
+_NUM_PICTURES = 12
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config-file",
+        default=get_config_file("quickstart/solov2.yaml"),
+        help="one of configs/quickstart (default: SOLOv2)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/quickstart"),
+        help="folder of the dataset, the weights, the log and the pictures",
+    )
+    parser.add_argument("--opts", default=[], nargs=argparse.REMAINDER, help="KEY VALUE ...")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Goes on where an earlier call stopped, and returns the exit status."""
+    start = time.monotonic()
+    root: Path = args.output
+    shapes = make_shapes(root / "shapes")
+    weights = write_timm_weights(root / "efficientnet_lite0.pth")
+    run_dir = root / Path(args.config_file).stem
+    opts = [
+        *("DATASETS.TRAIN", f"('coco_json:{shapes}/annotations/train.json:{shapes}/train',)"),
+        *("DATASETS.TEST", f"('coco_json:{shapes}/annotations/val.json:{shapes}/val',)"),
+        *("MODEL.TIMM.WEIGHTS", str(weights)),
+        *("OUTPUT_DIR", str(run_dir)),
+        *args.opts,
+    ]
+    try:
+        results = train(
+            default_argument_parser().parse_args(
+                ["--config-file", args.config_file, "--resume", *opts]
+            )
+        )
+    except KeyboardInterrupt:
+        print(f"\nStopped. The same command goes on from the last checkpoint in {run_dir}.")
+        return 130
+    pictures = run_dir / "pictures"
+    status = _draw(run_dir, sorted((shapes / "val").iterdir())[:_NUM_PICTURES], pictures)
+    minutes = (time.monotonic() - start) / 60
+    print(
+        f"\nsegm AP {results['segm']['AP']:.1f} on {shapes}/val, after {minutes:.1f} minutes\n"
+        f"pictures: {pictures}\n"
+        f"weights:  {run_dir / 'model_final.pth'}"
+    )
+    return status
+
+
+def _draw(run_dir: Path, images: list[Path], pictures: Path) -> int:
+    """Runs the demo with what training saved, as a user would."""
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    words = ["--config-file", str(run_dir / "config.yaml"), "--output", str(pictures)]
+    words += ["--input", *map(str, images)]
+    words += ["--opts", "MODEL.WEIGHTS", str(run_dir / "model_final.pth")]
+    return demo.run(parser.parse_args(words))

@@ -1,0 +1,126 @@
+"""Where a tool's pictures, videos and results go; a file appears complete or not at all."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source
+
+# Read but not written: a GIF's 256 colours would spoil the masks.
+PICTURE_SUFFIXES = IMAGE_SUFFIXES - {".gif"}
+
+
+def plan_outputs(sources: Sequence[Source], output: Path) -> list[Path]:
+    """Name one output file per source; none overwrites another, or a source.
+
+    Args:
+        sources: what is read.
+        output: a folder, which is made; or, for a single source, may be a picture's or
+            video's name.
+
+    Raises:
+        DataError: `output` can't be written, or names one file for several sources.
+    """
+    names_file = output.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not output.is_dir()
+    if names_file:
+        _check_output_file(sources, output)
+    folder = output.parent if names_file else output
+    make_folder(folder)
+    return [output] if names_file else _distinct_files(sources, folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder`, unless it's there.
+
+    Raises:
+        DataError: it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: can't make this output folder ({error.strerror})") from error
+
+
+def _check_output_file(sources: Sequence[Source], output: Path) -> None:
+    if len(sources) != 1:
+        raise DataError(f"{output}: one output file for {len(sources)} inputs; name a folder")
+    (source,) = sources
+    allowed = VIDEO_SUFFIXES if source.is_video else PICTURE_SUFFIXES
+    if output.suffix.lower() not in allowed:
+        raise DataError(f"{output}: the output of {source} ends in one of {sorted(allowed)}")
+    if source.path is not None and output.resolve() == source.path.resolve():
+        raise DataError(f"{output}: this would overwrite the input; name another file")
+
+
+def _distinct_files(sources: Sequence[Source], folder: Path) -> list[Path]:
+    taken = {source.path.resolve() for source in sources if source.path is not None}
+    outputs = []
+    for source in sources:
+        name = Path(source.name)
+        suffix = _output_suffix(source, name)
+        path, copy = folder / f"{name.stem}{suffix}", 2
+        while path.resolve() in taken:
+            path, copy = folder / f"{name.stem}_{copy}{suffix}", copy + 1
+        taken.add(path.resolve())
+        outputs.append(path)
+    return outputs
+
+
+def _output_suffix(source: Source, name: Path) -> str:
+    if source.is_video:
+        return ".mp4"
+    return name.suffix if name.suffix.lower() in PICTURE_SUFFIXES else ".png"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`, renamed to it at the end unless there was an error."""
+    # The suffix stays last, because OpenCV takes the format from it.
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 BGR image in the format that the suffix names."""
+    with replacing(path) as temporary:
+        if not cv2.imwrite(str(temporary), image):
+            raise DataError(f"{path}: can't be written; check the folder's rights and free space")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+@contextmanager
+def video_writer(path: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.VideoWriter]:
+    """Open a video for (H, W, 3) uint8 BGR frames.
+
+    Args:
+        path: the file, whose suffix names the container.
+        fps: frames per second.
+        size: the frames' width and height in pixels.
+
+    Raises:
+        DataError: OpenCV can't write such a video.
+    """
+    with replacing(path) as temporary:
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(temporary), codec, fps, size)
+        if not writer.isOpened():
+            raise DataError(f"{path}: OpenCV can't write this video; try a name in .mp4")
+        try:
+            yield writer
+        finally:
+            writer.release()

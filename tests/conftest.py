@@ -1,0 +1,96 @@
+"""What several tests need: real data where it is, tiny models, a small shapes dataset."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
+
+from solo_family.config import get_cfg
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Keys that make each method small enough for a test: a ResNet-50 of width 16.
+TINY = {
+    "SOLOv2": [
+        *("MODEL.SOLOV2.INSTANCE_CHANNELS", 16, "MODEL.SOLOV2.NUM_INSTANCE_CONVS", 1),
+        *("MODEL.SOLOV2.NUM_KERNELS", 8, "MODEL.SOLOV2.NUM_MASKS", 8),
+        *("MODEL.SOLOV2.MASK_CHANNELS", 8, "MODEL.SOLOV2.NUM_GRIDS", [12, 10, 8, 6, 4]),
+        *("MODEL.SOLOV2.FPN_SCALE_RANGES", ((1, 24), (12, 48), (24, 96), (48, 192), (96, 512))),
+    ],
+}
+
+
+def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None) -> CfgNode:
+    """Returns the configuration of a tiny model of a method."""
+    cfg = get_cfg()
+    cfg.merge_from_list(
+        [
+            *("MODEL.META_ARCHITECTURE", method, "MODEL.DEVICE", "cpu", "INPUT.FORMAT", "RGB"),
+            *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.BACKBONE.FREEZE_AT", 0),
+            *("MODEL.RESNETS.NORM", "BN", "MODEL.RESNETS.WIDTH_PER_GROUP", 4),
+            *("MODEL.RESNETS.STEM_OUT_CHANNELS", 8, "MODEL.RESNETS.RES2_OUT_CHANNELS", 16),
+            *("MODEL.RESNETS.OUT_FEATURES", ["res2", "res3", "res4", "res5"]),
+            *("MODEL.FPN.IN_FEATURES", ["res2", "res3", "res4", "res5"]),
+            *("MODEL.FPN.OUT_CHANNELS", 16, "MODEL.PIXEL_STD", [58.0, 57.0, 57.0]),
+            *("DATASETS.TRAIN", (), "DATASETS.TEST", ()),
+            *TINY[method],
+            *(f"MODEL.{method.upper()}.NUM_CLASSES", num_classes),
+            *(opts or []),
+        ]
+    )
+    return cfg
+
+
+def tiny_model(
+    method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None
+) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_model(tiny_cfg(method, num_classes, opts))
+
+
+def picture(
+    height: int = 64, width: int = 96, objects: int = 2, num_classes: int = 3, seed: int = 0
+) -> dict:
+    """Returns a training input: noise with bright rectangles, their masks, boxes and classes."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def number(high: int) -> int:
+        return int(torch.randint(high, (1,), generator=generator))
+
+    image = torch.randint(0, 80, (3, height, width), generator=generator, dtype=torch.uint8)
+    masks = torch.zeros((objects, height, width), dtype=torch.bool)
+    boxes = torch.zeros((objects, 4))
+    for index in range(objects):
+        h, w = 8 + number(height // 2 - 8), 8 + number(width // 2 - 8)
+        top, left = number(height - h), number(width - w)
+        masks[index, top : top + h, left : left + w] = True
+        boxes[index] = torch.tensor([left, top, left + w, top + h])
+        image[:, top : top + h, left : left + w] += 100 + 10 * index
+    instances = Instances((height, width))
+    instances.gt_boxes = Boxes(boxes)
+    instances.gt_classes = torch.arange(objects) % num_classes
+    instances.gt_masks = BitMasks(masks)
+    return {"image": image, "instances": instances, "height": height, "width": width}
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data; tests that need it are skipped where it is absent."""
+    default = ROOT.parent / "shared" / "data"
+    root = Path(os.environ.get("SOLO_FAMILY_TEST_DATA", default))
+    if not root.is_dir():
+        pytest.skip(f"no real data: set SOLO_FAMILY_TEST_DATA (looked in {root})")
+    return root
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small shapes dataset."""
+    from solo_family.data.synthetic import make_shapes
+
+    root = tmp_path_factory.mktemp("shapes") / "shapes"
+    return make_shapes(root, num_train=16, num_val=8, image_size=(96, 128))

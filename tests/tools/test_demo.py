@@ -1,0 +1,197 @@
+"""The demo, from files to files, with connected bright regions as the model."""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.data import Metadata
+from detectron2.structures import Instances
+from PIL import Image
+from pycocotools import mask as mask_util
+
+from solo_family.errors import SoloFamilyError
+from solo_family.tools import demo
+from solo_family.tools.predictions import Predictions
+
+METADATA = Metadata(thing_classes=["blob"], thing_dataset_id_to_contiguous_id={42: 0})
+SQUARE = (slice(10, 34), slice(20, 52))
+
+
+def _find_bright_regions(image: np.ndarray) -> Predictions:
+    """One instance per region brighter than 100, scored by its mean brightness."""
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    count, labels = cv2.connectedComponents((gray > 100).astype(np.uint8))
+    masks = labels[None] == np.arange(1, count)[:, None, None]
+    scores = [float(gray[mask].mean()) / 255 for mask in masks]
+    instances = Instances(
+        gray.shape,
+        pred_masks=torch.from_numpy(masks),
+        scores=torch.tensor(scores),
+        pred_classes=torch.zeros(len(scores), dtype=torch.int64),
+    )
+    return {"instances": instances}
+
+
+def _scene(brightness: int = 255) -> np.ndarray:
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[SQUARE] = brightness
+    return image
+
+
+def _save(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def _assert_undrawn(path: Path, expected: np.ndarray) -> None:
+    # Matplotlib, which detectron2 draws with, may repeat a row and a column of pixels.
+    picture = np.asarray(Image.open(path))
+    assert picture.shape == expected.shape
+    assert (picture != expected).mean() < 0.03
+
+
+def _write_video(path: Path, frames: int) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 12.0, (64, 48))
+    for _ in range(frames):
+        writer.write(_scene())
+    writer.release()
+    return path
+
+
+def _run(*arguments: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    return demo.run(parser.parse_args(["--config-file", "none.yaml", *map(str, arguments)]))
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(demo, "_load_predictor", lambda *_: (_find_bright_regions, METADATA))
+
+
+def test_a_found_object_is_drawn_and_the_picture_keeps_its_size(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = _save(tmp_path / "x.png", _scene())
+    assert _run("--input", image, "--output", tmp_path / "out") == 0
+    drawn = np.asarray(Image.open(tmp_path / "out" / "x.png"))
+    assert drawn.shape == _scene().shape
+    assert (drawn[SQUARE] != _scene()[SQUARE]).any(axis=-1).mean() > 0.9
+    assert "x.png: 1 instance in" in caplog.text
+    assert f"1 written to {tmp_path}/out/x.png, 0 skipped" in capsys.readouterr().out
+
+
+def test_a_picture_without_objects_comes_out_as_it_was(tmp_path: Path) -> None:
+    _save(tmp_path / "dark.png", _scene(brightness=50))
+    assert _run("--input", tmp_path / "dark.png", "--output", tmp_path / "out") == 0
+    _assert_undrawn(tmp_path / "out" / "dark.png", _scene(brightness=50))
+
+
+def test_every_kind_of_picture_comes_out_in_its_upright_size(tmp_path: Path) -> None:
+    folder, bright = tmp_path / "in", Image.fromarray(_scene())
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    bright.convert("L").save(folder / "gray.png")
+    bright.convert("RGBA").save(folder / "rgba.png")
+    bright.convert("CMYK").save(folder / "cmyk.jpg")
+    bright.save(folder / "rotated.jpg", exif=exif)
+    Image.fromarray(_scene()[..., 0].astype(np.uint16) * 257).save(folder / "16bit.png")
+    Image.new("RGB", (1, 1), "white").save(folder / "dot.png")
+    assert _run("--input", folder, "--output", tmp_path / "out") == 0
+    sizes = {path.name: Image.open(path).size for path in (tmp_path / "out").iterdir()}
+    assert sizes == {
+        **dict.fromkeys(["gray.png", "rgba.png", "cmyk.jpg", "16bit.png"], (64, 48)),
+        "rotated.jpg": (48, 64),
+        "dot.png": (1, 1),
+    }
+
+
+def test_unreadable_files_are_reported_and_the_rest_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = _save(tmp_path / "in" / "whole.jpg", _scene())
+    (tmp_path / "in" / "cut.jpg").write_bytes(whole.read_bytes()[:-200])
+    (tmp_path / "in" / "text.png").write_text("not a picture")
+    arguments: list[str | Path] = [tmp_path / "in", "nowhere.jpg", "--output", tmp_path / "out"]
+    assert _run("--input", *arguments) == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole.jpg"]
+    for name in ("cut.jpg", "text.png", "nowhere.jpg"):
+        assert len([r for r in caplog.records if name in r.getMessage()]) == 1
+    assert f"1 written to {tmp_path}/out, 3 skipped" in capsys.readouterr().out
+
+
+def test_nothing_matched_is_status_2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert _run("--input", tmp_path / "*.jpg", "--output", tmp_path / "out") == 2
+    assert "*.jpg" in caplog.text
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_threshold_and_results(tmp_path: Path) -> None:
+    names = [_save(tmp_path / name, _scene(b)) for name, b in [("a.png", 110), ("b.png", 250)]]
+    results_file = tmp_path / "new" / "results.json"
+    flags: list[str | Path] = [
+        "--output",
+        tmp_path / "out",
+        "--json",
+        results_file,
+        "--confidence-threshold",
+        "0.6",
+    ]
+    assert _run("--input", *names, *flags) == 0
+    (result,) = json.loads(results_file.read_text())
+    assert (result["image_id"], result["file_name"]) == (2, str(names[1]))
+    assert (result["category_id"], result["bbox"]) == (42, [20, 10, 32, 24])
+    np.testing.assert_array_equal(mask_util.decode(result["segmentation"]), _scene()[..., 0] > 0)
+    _assert_undrawn(tmp_path / "out" / "a.png", _scene(110))
+
+
+@pytest.mark.parametrize("flag", ["--input", "--video-input"])
+def test_a_video_keeps_its_frames_size_and_rate(tmp_path: Path, flag: str) -> None:
+    clip = _write_video(tmp_path / "clip.mp4", frames=6)
+    results_file = tmp_path / "results.json"
+    assert _run(flag, clip, "--output", tmp_path / "out", "--json", results_file) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.mp4"]
+    video = cv2.VideoCapture(str(tmp_path / "out" / "clip.mp4"))
+    assert video.get(cv2.CAP_PROP_FPS) == 12.0
+    frames = []
+    while (read := video.read())[0]:
+        frames.append(read[1])
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 6
+    # Coloured where it was white.
+    assert np.ptp(frames[-1][SQUARE].mean(axis=(0, 1))) > 20
+    results = json.loads(results_file.read_text())
+    assert [(r["image_id"], r["frame"]) for r in results] == [(i + 1, i) for i in range(6)]
+
+
+def test_a_broken_video_is_skipped_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_text("not a video")
+    assert _run("--input", tmp_path / "clip.mp4", "--output", tmp_path / "out") == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_one_picture_may_name_its_output_file(tmp_path: Path) -> None:
+    image = _save(tmp_path / "x.png", _scene())
+    assert _run("--input", image, "--output", tmp_path / "result.jpg") == 0
+    assert Image.open(tmp_path / "result.jpg").format == "JPEG"
+
+
+def test_the_webcam_needs_somewhere_to_go() -> None:
+    with pytest.raises(SoloFamilyError, match="--output"):
+        _run("--webcam")
+
+
+def test_a_missing_webcam_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = cv2.VideoCapture()
+    monkeypatch.setattr("solo_family.tools.inputs.cv2.VideoCapture", lambda _: closed)
+    assert _run("--webcam", "--output", tmp_path / "cam.mp4") == 1
+    assert "webcam: no frame" in caplog.text

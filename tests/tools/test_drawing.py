@@ -1,0 +1,84 @@
+"""What is drawn of each kind of prediction."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.data import Metadata
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.video_visualizer import VideoVisualizer
+
+from solo_family.errors import SoloFamilyError
+from solo_family.tools import drawing
+from solo_family.tools.drawing import draw_predictions, show_picture
+from solo_family.tools.predictions import Predictions
+
+METADATA = Metadata(thing_classes=["cell"], stuff_classes=["void", "ground"])
+# Large enough that a label at one region doesn't reach the other.
+H, W = 120, 320
+IMAGE = np.full((H, W, 3), 128, np.uint8)
+LEFT, RIGHT = (slice(30, 90), slice(10, 100)), (slice(30, 90), slice(220, 310))
+
+
+def _instance(region: tuple[slice, slice]) -> Instances:
+    masks = torch.zeros(1, H, W, dtype=torch.bool)
+    masks[0][region] = True
+    rows, columns = region
+    box = [columns.start, rows.start, columns.stop, rows.stop]
+    return Instances(
+        (H, W),
+        pred_masks=masks,
+        pred_boxes=Boxes(torch.tensor([box], dtype=torch.float32)),
+        scores=torch.ones(1),
+        pred_classes=torch.zeros(1, dtype=torch.int64),
+    )
+
+
+def _is_changed(predictions: Predictions) -> list[bool]:
+    """Whether most of the left, and of the right region is drawn over."""
+    drawn = draw_predictions(VideoVisualizer(METADATA), IMAGE, predictions)
+    assert (drawn.shape, drawn.dtype) == (IMAGE.shape, np.uint8)
+    is_drawn = (drawn != IMAGE).any(axis=-1)
+    return [bool(is_drawn[region].mean() > 0.5) for region in (LEFT, RIGHT)]
+
+
+def test_instances_are_drawn_where_they_are() -> None:
+    assert _is_changed({"instances": _instance(LEFT)}) == [True, False]
+
+
+def test_no_instances_leave_the_picture_as_it_was() -> None:
+    drawn = draw_predictions(VideoVisualizer(METADATA), IMAGE, {"instances": _instance(LEFT)[[]]})
+    np.testing.assert_array_equal(drawn, IMAGE)
+
+
+def test_semantic_segmentation_comes_before_instances() -> None:
+    logits = torch.zeros(3, H, W)
+    logits[2] = 1.0  # No category has this index, so that it stays undrawn.
+    logits[1][RIGHT] = 2.0
+    assert _is_changed({"sem_seg": logits, "instances": _instance(LEFT)}) == [False, True]
+
+
+def test_panoptic_segmentation_comes_first() -> None:
+    segments = torch.zeros(H, W, dtype=torch.int32)
+    segments[RIGHT] = 5
+    infos = [{"id": 5, "category_id": 0, "isthing": True}]
+    predictions = {"panoptic_seg": (segments, infos), "instances": _instance(LEFT)}
+    assert _is_changed(predictions) == [False, True]
+    assert _is_changed({"panoptic_seg": (segments, [])}) == [False, False]
+
+
+def test_an_object_keeps_its_colour_from_frame_to_frame() -> None:
+    visualizer = VideoVisualizer(METADATA)
+    first, second = (
+        draw_predictions(visualizer, IMAGE, {"instances": _instance(LEFT)}) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_showing_without_windows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def imshow(*_: object) -> None:
+        raise cv2.error("not implemented")
+
+    monkeypatch.setattr(drawing.cv2, "imshow", imshow)
+    with pytest.raises(SoloFamilyError, match="--show"):
+        show_picture(IMAGE, milliseconds=1)

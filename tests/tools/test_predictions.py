@@ -1,0 +1,61 @@
+"""The threshold, and COCO results."""
+
+import numpy as np
+import torch
+from detectron2.data import Metadata
+from detectron2.structures import Boxes, Instances
+from pycocotools import mask as mask_util
+
+from solo_family.tools.predictions import coco_results, describe, keep_confident
+
+
+def _instances(scores: list[float]) -> Instances:
+    """One square for each score, each a pixel further right than the one before."""
+    masks = torch.zeros(len(scores), 10, 20, dtype=torch.bool)
+    for index in range(len(scores)):
+        masks[index, 2:5, index : index + 4] = True
+    return Instances(
+        (10, 20),
+        pred_masks=masks,
+        scores=torch.tensor(scores),
+        pred_classes=torch.arange(len(scores)),
+    )
+
+
+def test_the_threshold_is_the_least_score_kept() -> None:
+    kept = keep_confident({"instances": _instances([0.9, 0.5, 0.25])}, threshold=0.5)
+    assert kept["instances"].pred_classes.tolist() == [0, 1]
+    assert describe(kept) == "2 instances"
+    none = keep_confident(kept, threshold=1.0)
+    assert describe(none) == "0 instances"
+    assert coco_results(none, 1, Metadata()) == []
+
+
+def test_the_threshold_drops_segments_but_not_stuff() -> None:
+    infos = [{"id": 1, "score": 0.2}, {"id": 2, "score": 0.8}, {"id": 3}]
+    segments = torch.zeros(2, 2, dtype=torch.int32)
+    _, kept = keep_confident({"panoptic_seg": (segments, infos)}, 0.5)["panoptic_seg"]
+    assert [info["id"] for info in kept] == [2, 3]
+    _, kept = keep_confident({"panoptic_seg": (segments, None)}, 0.5)["panoptic_seg"]
+    assert kept is None
+
+
+def test_coco_results_decode_to_the_masks() -> None:
+    instances = _instances([0.9, 0.75])
+    metadata = Metadata(thing_dataset_id_to_contiguous_id={17: 0, 90: 1})
+    results = coco_results(keep_confident({"instances": instances}, 0.0), 7, metadata)
+    assert [result["category_id"] for result in results] == [17, 90]
+    assert {result["image_id"] for result in results} == {7}
+    assert [result["bbox"] for result in results] == [[0, 2, 4, 3], [1, 2, 4, 3]]
+    np.testing.assert_allclose([result["score"] for result in results], [0.9, 0.75])
+    for result, mask in zip(results, instances.pred_masks):
+        assert isinstance(result["segmentation"]["counts"], str)
+        np.testing.assert_array_equal(mask_util.decode(result["segmentation"]), mask.numpy())
+
+
+def test_the_models_own_boxes_are_kept_and_categories_without_a_mapping() -> None:
+    instances = _instances([0.9])
+    instances.pred_boxes = Boxes(torch.tensor([[1.0, 2.0, 9.5, 4.0]]))
+    (result,) = coco_results(keep_confident({"instances": instances}, 0.0), 1, Metadata())
+    assert result["bbox"] == [1.0, 2.0, 8.5, 2.0]
+    assert result["category_id"] == 0
