@@ -63,7 +63,7 @@ def make_shapes(
     Args:
         root: folder to make; it must not exist, or be empty, or hold the same dataset.
         num_train, num_val: number of images in each split.
-        image_size: (height, width) in pixels.
+        image_size: (height, width) in pixels; the shares of small and overlapping suit the default.
         seed: the same seed gives the same files; another gives other pictures.
 
     Returns:
@@ -234,7 +234,7 @@ def _photograph(rng: Generator, canvas: Colours) -> NDArray[np.uint8]:
 
 
 def _polygon(*radii: float) -> Outline:
-    """P points at these distances from the origin, evenly spread around it."""
+    """Points at these distances from the origin, evenly spread around it."""
     return np.array(radii) * np.exp(2j * np.pi * np.arange(len(radii)) / len(radii))
 
 

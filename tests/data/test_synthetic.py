@@ -16,7 +16,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
 from solo_family.data.synthetic import make_shapes
