@@ -1,4 +1,4 @@
-"""Segmentation without boxes on detectron2: importing this package registers its meta-architectures."""
+"""Segmentation without boxes on detectron2; importing this registers the meta-architectures."""
 
 import importlib.util
 
@@ -13,7 +13,7 @@ _INSTALL = {
 
 
 def _check_requirements() -> None:
-    """Raises ImportError with what to type where a package is missing that pip couldn't be told of."""
+    """Raises ImportError, with what to type, for packages that pip could not be told of."""
     for module, remedy in _INSTALL.items():
         if importlib.util.find_spec(module) is None:
             raise ImportError(f"solo_family needs {remedy}.")

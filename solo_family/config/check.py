@@ -15,6 +15,7 @@ def check_config(cfg: CfgNode) -> None:
         ConfigError: names the key, its value, what is allowed.
     """
     _one_of(cfg, "SOLVER.OPTIMIZER", ("", "SGD", "AdamW"))
+    _one_of(cfg, "SOLVER.AMP.PRECISION", ("float16", "bfloat16"))
     if cfg.SOLVER.BACKBONE_MULTIPLIER < 0:
         raise ConfigError(
             f"SOLVER.BACKBONE_MULTIPLIER is {cfg.SOLVER.BACKBONE_MULTIPLIER}; "
@@ -41,7 +42,7 @@ def check_channels(key: str, value: int, default: int, actual: int) -> None:
     if value not in (default, actual):
         raise ConfigError(
             f"{key} is {value}, but the features have {actual} channels. "
-            f"Set {key} {actual} (or leave it out), or change the backbone's MODEL.FPN.OUT_CHANNELS."
+            f"Set {key} {actual} (or leave it out), or change MODEL.FPN.OUT_CHANNELS."
         )
 
 
@@ -71,7 +72,7 @@ def _check_solov2(cfg: CfgNode) -> None:
     if solov2.NUM_KERNELS != solov2.NUM_MASKS:
         raise ConfigError(
             f"{prefix}.NUM_KERNELS is {solov2.NUM_KERNELS} and {prefix}.NUM_MASKS is "
-            f"{solov2.NUM_MASKS}; a kernel is applied to the mask features, so the two must be equal."
+            f"{solov2.NUM_MASKS}; kernels are applied to the mask features: the two must be equal."
         )
     for low, high in solov2.FPN_SCALE_RANGES:
         if low > high:

@@ -13,7 +13,7 @@ def add_common_config(cfg: CN) -> None:
     # biases are trained (the official SOLO code's `norm_eval`).
     cfg.MODEL.BACKBONE.NORM_EVAL = False
 
-    # Any timm model with `features_only` as a backbone: build_timm_backbone, build_timm_fpn_backbone.
+    # Any timm model with `features_only`: build_timm_backbone, build_timm_fpn_backbone.
     cfg.MODEL.TIMM = CN()
     cfg.MODEL.TIMM.NAME = "resnet18"
     # Named by stride, as detectron2's ResNet: res2 is stride 4, res5 is stride 32.
@@ -26,6 +26,8 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = ""
     # Factor on the backbone's learning rate; 0 is the method's own.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.0
+    # With SOLVER.AMP.ENABLED: float16 (with loss scaling) or bfloat16.
+    cfg.SOLVER.AMP.PRECISION = "float16"
     # Losses are divided by counts (of objects, of cells) of this process, as published; True
     # divides them by the counts of all processes, so that they don't depend on the sharding.
     cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY = False

@@ -15,7 +15,7 @@ PREFIX = "coco_json:"
 
 
 def register_in_place(names: Iterable[str]) -> None:
-    """Registers the names that describe a COCO-format dataset; leaves others, and known ones, alone.
+    """Registers the names that describe a COCO-format dataset, and leaves all others alone.
 
     Args:
         names: of `DATASETS.TRAIN` or `DATASETS.TEST`.
@@ -39,7 +39,7 @@ def _parse(name: str) -> tuple[str, str]:
     parts = name.removeprefix(PREFIX).split(":")
     if len(parts) != 2 or not all(parts):
         raise DataError(
-            f"Dataset {name!r}: write coco_json:ANNOTATIONS.json:IMAGE_DIR, two paths without colons."
+            f"Dataset {name!r}: write coco_json:ANNOTATIONS.json:IMAGE_DIR; no colons in paths."
         )
     annotations, image_dir = (expand_path(part) for part in parts)
     if not os.path.isfile(annotations):

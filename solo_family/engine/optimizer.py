@@ -1,4 +1,4 @@
-"""SGD and AdamW with detectron2's parameter groups, a backbone multiplier, and gradient clipping."""
+"""SGD and AdamW with detectron2's parameter groups, a backbone multiplier, gradient clipping."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -82,6 +82,7 @@ def _clipper(clip: CfgNode) -> _Clipper:
     }
     if clip.CLIP_TYPE not in clippers:
         raise ConfigError(
-            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip.CLIP_TYPE!r}; allowed: {', '.join(clippers)}."
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip.CLIP_TYPE!r}; "
+            f"allowed: {', '.join(clippers)}."
         )
     return clippers[clip.CLIP_TYPE]

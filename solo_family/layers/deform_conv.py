@@ -88,9 +88,9 @@ class DeformConv2d(DeformConv):
 
 @contextlib.contextmanager
 def torchvision_deform_conv() -> Iterator[None]:
-    """Within it, detectron2's ResNet builds its deformable blocks (`DEFORM_ON_PER_STAGE`) with ours.
+    """Within it, detectron2's ResNet builds its deformable blocks with ours.
 
-    detectron2's own need its compiled `_C`. The names are put back afterwards, so that other models
+    Those of `DEFORM_ON_PER_STAGE`: detectron2's own need its compiled `_C`. The names are put back afterwards, so that other models
     of the same process are as detectron2 builds them.
     """
     names = ("DeformConv", "ModulatedDeformConv")

@@ -1,4 +1,4 @@
-"""Dynamic convolution (SOLOv2, arXiv 2003.10152, section 3.2.3): kernels that the network predicts."""
+"""Dynamic convolution, with predicted kernels (SOLOv2, arXiv 2003.10152, section 3.2.3)."""
 
 from torch import Tensor
 

@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def _config_root() -> Path:
-    """Returns the folder of configs: in the package where it was installed, beside it in a clone."""
+    """Returns the folder of configs: in an installed package, or beside it in a clone."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 

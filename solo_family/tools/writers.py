@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
+from ..files import replacing
 from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source
 
 # Read but not written: a GIF's 256 colours would spoil the masks.
@@ -76,18 +77,6 @@ def _output_suffix(source: Source, name: Path) -> str:
     if source.is_video:
         return ".mp4"
     return name.suffix if name.suffix.lower() in PICTURE_SUFFIXES else ".png"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, renamed to it at the end unless there was an error."""
-    # The suffix stays last, because OpenCV takes the format from it.
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from solo_family.errors import DataError
 from solo_family.tools.inputs import WEBCAM, Source
-from solo_family.tools.writers import plan_outputs, replacing, video_writer, write_picture
+from solo_family.files import replacing
+from solo_family.tools.writers import plan_outputs, video_writer, write_picture
 
 
 def _pictures(*names: str) -> list[Source]:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def dice_loss(logits: Tensor, targets: Tensor, *, eps: float = 1e-3) -> Tensor:
-    """Returns 1 - 2 sum(p q) / (sum(p^2) + eps + sum(q^2) + eps) of every mask, p = sigmoid(logits).
+    """Returns 1 - 2 sum(p q) / (sum(p^2) + eps + sum(q^2) + eps) with p = sigmoid(logits).
 
     Args:
         logits: [N, ...], any floating dtype; computed in float32.
@@ -13,7 +13,7 @@ def dice_loss(logits: Tensor, targets: Tensor, *, eps: float = 1e-3) -> Tensor:
         eps: added to each of the two sums.
 
     Returns:
-        float32 [N].
+        float32 [N], one per mask.
     """
     with torch.autocast(logits.device.type, enabled=False):
         p = logits.float().flatten(1).sigmoid()

@@ -20,7 +20,7 @@ def normalizer(count: Tensor, *, globally: bool, offset: float = 0.0) -> Tensor:
         offset: added to the count of the batch.
 
     Returns:
-        float32 scalar on the device of `count`. A count of 0 gives 1, so that a sum of nothing is 0.
+        float32 scalar on the device of `count`; 1 for a count of 0, so that a sum of nothing is 0.
     """
     total = count.float()
     world_size = comm.get_world_size()

@@ -45,7 +45,7 @@ class MaskSegmentor(nn.Module, ABC):
 
     @classmethod
     def base_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Returns this class's own arguments from `cfg`: what a method's `from_config` begins with."""
+        """Returns this class's own arguments, with which a method's `from_config` begins."""
         with torchvision_deform_conv():
             backbone = build_backbone(cfg)
         return {
@@ -107,7 +107,7 @@ class MaskSegmentor(nn.Module, ABC):
         """Follows detectron2's contract for models.
 
         Args:
-            batched_inputs: one dict per image: `image`, [C, H, W] of 0 to 255 in the colour order of
+            batched_inputs: one dict per image: `image`, [C, H, W] of 0 to 255 in the order of
                 `INPUT.FORMAT`; in training `instances`; else optionally `height` and `width` of the
                 result, by default the image's own.
 

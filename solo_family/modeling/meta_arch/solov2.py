@@ -167,7 +167,7 @@ class SOLOv2(MaskSegmentor):
         gt_masks: Tensor,
         padded_size: tuple[int, int],
     ) -> Tensor:
-        """Returns the dice loss of every pair of one image, [P]; depends on kernels and features."""
+        """Returns the dice loss of every pair of one image, [P]."""
         offsets = [0]
         for side in self.head.num_grids[:-1]:
             offsets.append(offsets[-1] + side * side)

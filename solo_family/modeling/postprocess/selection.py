@@ -92,10 +92,7 @@ class Selector:
         unique_cells, mask_index = cells.unique(return_inverse=True)
         area, maskness = self._measure(unique_cells, decode, mask_size)
         scores = scores * maskness[mask_index]
-        if self.area_filter:
-            large = area[mask_index] > strides[cells]
-        else:
-            large = area[mask_index] > 0
+        large = area[mask_index] > (strides[cells] if self.area_filter else 0)
         cells, classes, scores = cells[large], classes[large], scores[large]
 
         order = scores.argsort(descending=True, stable=True)[: self.pre_nms]

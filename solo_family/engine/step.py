@@ -1,0 +1,87 @@
+"""One training step: under autocast where it is asked for, on any device; never past a bad loss."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.engine import SimpleTrainer
+from torch import Tensor, nn
+
+from ..errors import TrainingError
+
+
+class TrainingStep(SimpleTrainer):
+    """detectron2's SimpleTrainer with mixed precision on CPUs too, which its AMPTrainer refuses.
+
+    Args:
+        model: returns a dict of losses.
+        data_loader: gives lists of detectron2's dicts.
+        optimizer: its step hooks see gradients that are not scaled.
+        precision: float16 (with loss scaling) or bfloat16 for autocast; None for float32.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Any,
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(model, data_loader, optimizer)
+        self.precision = precision
+        self.device_type = next(model.parameters()).device.type
+        self.grad_scaler = torch.amp.GradScaler(
+            self.device_type, enabled=precision == torch.float16
+        )
+
+    def run_step(self) -> None:
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast(
+            self.device_type,
+            dtype=self.precision or torch.bfloat16,
+            enabled=self.precision is not None,
+        ):
+            losses = self.model(data)
+        check_finite(losses, data, self.iter)
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses.values())).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if state_dict.get("grad_scaler"):
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def check_finite(losses: dict[str, Tensor], data: Sequence[dict[str, Any]], iteration: int) -> None:
+    """Stops a run whose loss is not finite, before it spoils the weights.
+
+    Args:
+        losses: scalars.
+        data: the batch they are of.
+        iteration: counted from 0.
+
+    Raises:
+        TrainingError: names the iteration, the losses and the image files.
+    """
+    # One transfer for all losses: each would wait for the device.
+    values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
+    bad = {name: value for name, value in zip(losses, values) if not abs(value) < float("inf")}
+    if bad:
+        named = ", ".join(f"{name} is {value}" for name, value in bad.items())
+        files = ", ".join(str(item.get("file_name", "an image without a file")) for item in data)
+        raise TrainingError(
+            f"Iteration {iteration}: {named}. The images were {files}. Lower SOLVER.BASE_LR, "
+            "lengthen SOLVER.WARMUP_ITERS, clip gradients (SOLVER.CLIP_GRADIENTS), or look at "
+            "these images' annotations."
+        )

@@ -1,0 +1,22 @@
+"""Files that are complete or not there: written under a temporary name, then renamed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary name beside `path`, renamed to it at the end unless there was an error.
+
+    Whatever stops the writing, a file of the name `path` is the old one or the new one, whole.
+    """
+    path = Path(path)
+    # The suffix stays last, because OpenCV takes the format from it.
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
