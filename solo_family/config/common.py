@@ -26,6 +26,15 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = ""
     # Factor on the backbone's learning rate; 0 is the method's own.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.0
+    # The batch size that BASE_LR is for: with another IMS_PER_BATCH the rate is scaled in
+    # proportion. 0 leaves it as it is.
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
+    # An exponential moving average of the weights, evaluated and saved beside them.
+    cfg.SOLVER.EMA = CN()
+    cfg.SOLVER.EMA.ENABLED = False
+    cfg.SOLVER.EMA.DECAY = 0.9998
+    # Keep the checkpoint that is best by this metric, for instance "segm/AP"; "" keeps none.
+    cfg.TEST.BEST_METRIC = ""
     # With SOLVER.AMP.ENABLED: float16 (with loss scaling) or bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
     # Losses are divided by counts (of objects, of cells) of this process, as published; True

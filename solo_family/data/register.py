@@ -62,17 +62,22 @@ def _categories(annotations: str) -> dict[str, Any]:
     with open(annotations, encoding="utf-8") as file:
         try:
             content = json.load(file)
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # of JSON, or of UTF-8
             raise DataError(f"{annotations} is not JSON: {error}.") from error
-    categories = content.get("categories") if isinstance(content, dict) else None
-    if not categories:
+    try:
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        complete = bool(names) and isinstance(content["images"], list)
+    except (KeyError, TypeError):
+        complete = False
+    if not complete:
         raise DataError(
-            f"{annotations} has no 'categories': it is not in COCO's format for instances."
+            f"{annotations} has no 'images', or no 'categories' with 'id' and 'name': "
+            "it is not in COCO's format for instances."
         )
-    by_id = sorted(categories, key=lambda category: category["id"])
+    ids = sorted(names)
     return {
-        "thing_classes": [category["name"] for category in by_id],
-        "thing_dataset_id_to_contiguous_id": {c["id"]: index for index, c in enumerate(by_id)},
+        "thing_classes": [names[number] for number in ids],
+        "thing_dataset_id_to_contiguous_id": {number: index for index, number in enumerate(ids)},
     }
 
 

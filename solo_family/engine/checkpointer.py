@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 
 from ..files import replacing
+from .ema import EMA
 
 
 class AtomicCheckpointer(DetectionCheckpointer):
@@ -17,6 +19,22 @@ class AtomicCheckpointer(DetectionCheckpointer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.path_manager: Any = _AtomicPathManager(PathManager)
+        # Where there is one, its weights are saved beside the raw ones.
+        self.ema: EMA | None = None
+
+    def save(self, name: str, **state: Any) -> None:
+        """Writes `name.pth`, which a run resumes from, and `name_ema.pth`, which holds weights."""
+        super().save(name, **state)
+        if self.ema is not None and self.save_dir and self.save_to_disk:
+            with self.path_manager.open(
+                os.path.join(self.save_dir, f"{name}_ema.pth"), "wb"
+            ) as file:
+                torch.save({"model": self.ema.average}, file)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        # A run resumes from its last checkpoint, which the best one need not be.
+        if not last_filename_basename.startswith("model_best"):
+            super().tag_last_checkpoint(last_filename_basename)
 
 
 class _AtomicPathManager:

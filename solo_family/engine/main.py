@@ -17,6 +17,7 @@ from ..config import setup_cfg
 from ..data.classes import dataset_classes, num_classes
 from ..errors import SoloFamilyError
 from ..methods import METHODS
+from .lock import OutputLock
 from .trainer import Trainer
 
 
@@ -55,9 +56,13 @@ def run(args: argparse.Namespace) -> Any:
         if comm.is_main_process():
             verify_results(cfg, results)
         return results
+    # Held until the process ends; one process writes.
+    lock = OutputLock(cfg.OUTPUT_DIR) if comm.is_main_process() else None
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
+    if lock is not None:
+        lock.release()
     return trainer.last_results
 
 

@@ -29,9 +29,12 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     name = cfg.SOLVER.OPTIMIZER or (method.optimizer if method else "SGD")
     multiplier = cfg.SOLVER.BACKBONE_MULTIPLIER or (method.backbone_multiplier if method else 1.0)
+    base_lr = cfg.SOLVER.BASE_LR
+    if cfg.SOLVER.REFERENCE_BATCH_SIZE:
+        base_lr *= cfg.SOLVER.IMS_PER_BATCH / cfg.SOLVER.REFERENCE_BATCH_SIZE
     params = get_default_optimizer_params(
         model,
-        base_lr=cfg.SOLVER.BASE_LR,
+        base_lr=base_lr,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
@@ -42,15 +45,13 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     if name == "SGD":
         optimizer = torch.optim.SGD(
             params,
-            lr=cfg.SOLVER.BASE_LR,
+            lr=base_lr,
             momentum=cfg.SOLVER.MOMENTUM,
             nesterov=cfg.SOLVER.NESTEROV,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         )
     elif name == "AdamW":
-        optimizer = torch.optim.AdamW(
-            params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY
-        )
+        optimizer = torch.optim.AdamW(params, lr=base_lr, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
     else:
         raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed: '', 'SGD', 'AdamW'.")
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:

@@ -31,6 +31,7 @@ class TrainingStep(SimpleTrainer):
     ) -> None:
         super().__init__(model, data_loader, optimizer)
         self.precision = precision
+        self.last_batch: list[dict[str, Any]] = []
         self.device_type = next(model.parameters()).device.type
         self.grad_scaler = torch.amp.GradScaler(
             self.device_type, enabled=precision == torch.float16
@@ -40,6 +41,7 @@ class TrainingStep(SimpleTrainer):
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
+        self.last_batch = data
         with torch.autocast(
             self.device_type,
             dtype=self.precision or torch.bfloat16,

@@ -1,4 +1,4 @@
-"""detectron2's DefaultTrainer with this family's mapper, optimizer and evaluators."""
+"""detectron2's DefaultTrainer with this family's mapper, optimizer, evaluators and hooks."""
 
 import os
 import weakref
@@ -6,33 +6,39 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import DefaultTrainer, TrainerBase
+from detectron2.data import build_detection_test_loader
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
+from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.classes import class_names
 from ..data.dataset_mapper import MaskDatasetMapper
+from ..data.loader import build_train_loader
 from ..data.register import register_in_place
 from ..errors import ConfigError
 from .checkpointer import AtomicCheckpointer
+from .ema import EMA
+from .hooks import BestCheckpoint, SamplerPlace, TrainingPictures
 from .optimizer import build_optimizer
+from .printer import MetricPrinter
 from .step import TrainingStep
 
 
 class Trainer(DefaultTrainer):
-    """Trains and evaluates; loaders, schedules, hooks and checkpoints are detectron2's."""
+    """Trains and evaluates; loaders, schedules and most hooks are detectron2's."""
 
     def __init__(self, cfg: CfgNode) -> None:
         # DefaultTrainer's own order, but for the wrapping: its DDP can't run on a CPU.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        register_in_place((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
-        model = self.build_model(cfg)
-        optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(cfg)
-        model = distributed(model)
+        self.raw_model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, self.raw_model)
+        data_loader, self.sampler = build_train_loader(cfg)
+        model = distributed(self.raw_model)
         precision = getattr(torch, cfg.SOLVER.AMP.PRECISION) if cfg.SOLVER.AMP.ENABLED else None
         self._trainer = TrainingStep(model, data_loader, optimizer, precision=precision)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -40,7 +46,63 @@ class Trainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
+        self.ema = EMA(self.raw_model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
+        self.checkpointer.ema = self.ema
         self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """detectron2's hooks, with ours before those that save and evaluate."""
+        cfg = self.cfg
+        ours: list[HookBase] = [SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH)]
+        if self.ema is not None:
+            ours.append(self.ema)
+        if cfg.VIS_PERIOD > 0 and comm.is_main_process():
+            ours.append(
+                TrainingPictures(
+                    self.raw_model,
+                    cfg.VIS_PERIOD,
+                    class_names(cfg),
+                    bgr=cfg.INPUT.FORMAT == "BGR",
+                )
+            )
+        hooks: list[HookBase | None] = []
+        for hook in super().build_hooks():
+            if isinstance(hook, EvalHook):
+                hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
+                if cfg.TEST.BEST_METRIC and comm.is_main_process():
+                    hooks.append(
+                        BestCheckpoint(
+                            cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.TEST.BEST_METRIC
+                        )
+                    )
+            else:
+                hooks.append(hook)
+        # Before the hooks that save and evaluate, which need the average of this very step.
+        return [*hooks[:2], *ours, *hooks[2:]]
+
+    def build_writers(self) -> list[EventWriter]:
+        folder = self.cfg.OUTPUT_DIR
+        return [
+            MetricPrinter(self.max_iter),
+            JSONWriter(os.path.join(folder, "metrics.json")),
+            TensorboardXWriter(folder),
+        ]
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """Evaluates the weights and, where there is one, their average (as "<task>_ema")."""
+        results = self.test(self.cfg, self._trainer.model)
+        if self.ema is not None:
+            evaluators = [
+                self.build_evaluator(
+                    self.cfg, name, os.path.join(self.cfg.OUTPUT_DIR, "inference_ema")
+                )
+                for name in self.cfg.DATASETS.TEST
+            ]
+            with self.ema.applied():
+                averaged = self.test(self.cfg, self._trainer.model, evaluators)
+            results.update({f"{task}_ema": metrics for task, metrics in averaged.items()})
+        self._last_eval_results = results
+        return results
 
     @property
     def last_results(self) -> dict[str, dict[str, float]]:
@@ -53,7 +115,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        return build_detection_train_loader(cfg, mapper=MaskDatasetMapper(cfg, is_train=True))
+        return build_train_loader(cfg)[0]
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
@@ -65,6 +127,7 @@ class Trainer(DefaultTrainer):
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
+        register_in_place([dataset_name])
         return COCOEvaluator(
             dataset_name, output_dir=output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
         )

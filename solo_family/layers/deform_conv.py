@@ -38,17 +38,18 @@ class DeformConv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
+        # torchvision's kernels want one dtype, and on a CPU float32 at least; so does its autocast.
+        dtype = torch.promote_types(x.dtype, torch.float32)
         x = deform_conv2d(
-            x,
-            # torchvision's kernel wants one dtype; under autocast the two may differ.
-            offset.to(x.dtype),
-            self.weight.to(x.dtype),
-            None if self.bias is None else self.bias.to(x.dtype),
+            x.to(dtype),
+            offset.to(dtype),
+            self.weight.to(dtype),
+            None if self.bias is None else self.bias.to(dtype),
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
-            mask=None if mask is None else mask.to(x.dtype),
-        )
+            mask=None if mask is None else mask.to(dtype),
+        ).to(x.dtype)
         x = x if self.norm is None else self.norm(x)
         return x if self.activation is None else self.activation(x)
 
@@ -90,8 +91,8 @@ class DeformConv2d(DeformConv):
 def torchvision_deform_conv() -> Iterator[None]:
     """Within it, detectron2's ResNet builds its deformable blocks with ours.
 
-    Those of `DEFORM_ON_PER_STAGE`: detectron2's own need its compiled `_C`. The names are put back afterwards, so that other models
-    of the same process are as detectron2 builds them.
+    The blocks of `DEFORM_ON_PER_STAGE`, that is: detectron2's own need its compiled `_C`. The names
+    are put back afterwards, so that other models of the process are as detectron2 builds them.
     """
     names = ("DeformConv", "ModulatedDeformConv")
     originals = {name: getattr(resnet, name) for name in names}

@@ -67,7 +67,9 @@ def mask_iou(a: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def _areas(masks: Tensor) -> Tensor:
-    return masks.flatten(1).sum(dim=1)
+    # On a CPU torch adds up bools by way of an int64 copy of them: eight bytes for each pixel.
+    chunks = masks.flatten(1).split(_chunk_pixels(len(masks)), dim=1)
+    return torch.stack([chunk.sum(dim=1) for chunk in chunks]).sum(dim=0)
 
 
 def _chunk_pixels(rows: int) -> int:

@@ -1,5 +1,6 @@
 """Any timm model that gives `features_only` as a detectron2 backbone, plain or under an FPN."""
 
+import difflib
 import logging
 import os
 
@@ -34,7 +35,7 @@ class TimmBackbone(Backbone):
     ) -> None:
         super().__init__()
         if name not in timm.list_models():
-            near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8])
+            near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=8))
             raise ConfigError(
                 f"MODEL.TIMM.NAME is {name!r}, which timm {timm.__version__} does not have. "
                 f"Near it: {near or 'nothing'}; all: timm.list_models()."
@@ -59,13 +60,28 @@ class TimmBackbone(Backbone):
         self._out_feature_channels = dict(zip(self._out_features, info.channels()))
         self._out_feature_strides = dict(zip(self._out_features, info.reduction()))
         if weights not in ("", "pretrained"):
-            self._load(weights)
+            self._load(weights, timm.create_model(name, in_chans=in_channels).state_dict())
 
-    def _load(self, path: str) -> None:
+    def _load(self, path: str, whole_model: dict[str, Tensor]) -> None:
+        """Loads a checkpoint; what `whole_model` has beside the features, it may have or lack."""
         path = expand_path(path)
         if not os.path.isfile(path):
             raise ConfigError(f"MODEL.TIMM.WEIGHTS {path}: there is no such file.")
         state = torch.load(path, map_location="cpu", weights_only=True)
+        own = self.model.state_dict()
+        # timm renames layers of some models where they give features only: stages.0 is stages_0.
+        names = {key.replace(".", "_"): key for key in own}
+        state = {names.get(key.replace(".", "_"), key): value for key, value in state.items()}
+        wrong = [
+            key
+            for key, value in state.items()
+            if (value.shape != own[key].shape if key in own else key not in whole_model)
+        ]
+        if wrong:
+            raise ConfigError(
+                f"MODEL.TIMM.WEIGHTS {path} has {len(wrong)} weights that do not fit the model, "
+                f"{wrong[0]} first: it is of another model than MODEL.TIMM.NAME."
+            )
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         if missing:
             raise ConfigError(

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ...errors import DataError
 
+_PIXELS_AT_ONCE = 2**22
+
 
 def downsample_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
     """Shrinks masks as the official code does: `cv2.resize`, bilinear, on uint8.
@@ -46,7 +48,10 @@ def mask_centers(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         center_y, center_x: float32 [G], in pixels, 0 being the centre of the first pixel. 0 for a
             mask without pixels.
     """
-    rows, columns = masks.sum(2), masks.sum(1)
+    # On a CPU a sum of bools copies them to int64: some masks at a time, for crowded images.
+    some = max(1, _PIXELS_AT_ONCE // max(1, masks.shape[1] * masks.shape[2]))
+    sums = [(part.sum(2), part.sum(1)) for part in masks.split(some)]
+    rows, columns = (torch.cat(parts) for parts in zip(*sums))
     area = rows.sum(1)
     # Integer sums are exact for any size, whatever the order; one division rounds once.
     divisor = area.clamp(min=1).double()

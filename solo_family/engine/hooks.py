@@ -1,0 +1,97 @@
+"""Hooks of the trainer beyond detectron2's: the sampler's place, the best checkpoint, pictures."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import Metadata
+from detectron2.engine import HookBase
+from detectron2.engine.hooks import BestCheckpointer
+from detectron2.structures import Instances
+from detectron2.utils.visualizer import Visualizer
+from torch import nn
+
+from ..data.sampler import GroupedSampler
+
+_PICTURES_AT_ONCE = 4
+
+
+class SamplerPlace(HookBase):
+    """Keeps the sampler's seed in checkpoints, and resumes where the stopped run was in its order.
+
+    Args:
+        sampler: of the training loader.
+        total_batch_size: images of all processes per iteration.
+    """
+
+    def __init__(self, sampler: GroupedSampler, total_batch_size: int) -> None:
+        self._sampler = sampler
+        self._total_batch_size = total_batch_size
+        self._saved_batch_size = total_batch_size
+
+    def before_train(self) -> None:
+        seen = self.trainer.start_iter * self._saved_batch_size
+        self._sampler.start_batch = seen // self._total_batch_size
+
+    def state_dict(self) -> dict[str, int]:
+        return {"seed": self._sampler.seed, "total_batch_size": self._total_batch_size}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._sampler.seed = state_dict["seed"]
+        self._saved_batch_size = state_dict["total_batch_size"]
+
+
+class BestCheckpoint(BestCheckpointer):
+    """detectron2's BestCheckpointer, which also remembers the best value over a resume."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metric": self.best_metric, "iteration": self.best_iter}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_metric = state_dict["metric"]
+        self.best_iter = state_dict["iteration"]
+
+
+class TrainingPictures(HookBase):
+    """Every so many iterations, draws the batch's predictions beside its ground truth.
+
+    Args:
+        model: the model that is trained, not wrapped.
+        period: `VIS_PERIOD`, in iterations.
+        class_names: in the order of the model's outputs.
+        bgr: whether the batch's images are BGR (`INPUT.FORMAT`).
+    """
+
+    def __init__(self, model: nn.Module, period: int, class_names: list[str], *, bgr: bool) -> None:
+        self._model = model
+        self._period = period
+        self._metadata = Metadata(thing_classes=class_names)
+        self._bgr = bgr
+
+    def after_step(self) -> None:
+        if (self.trainer.iter + 1) % self._period:
+            return
+        batch = self.trainer._trainer.last_batch[:_PICTURES_AT_ONCE]
+        self._model.eval()
+        with torch.no_grad():
+            images = [{"image": item["image"]} for item in batch]
+            results = [result["instances"].to("cpu") for result in self._model(images)]
+        self._model.train()
+        for index, (item, predicted) in enumerate(zip(batch, results)):
+            image = item["image"].permute(1, 2, 0).numpy()
+            image = image[:, :, ::-1] if self._bgr else image
+            sides = [self._drawn(image, item["instances"]), self._drawn(image, predicted)]
+            picture = np.concatenate(sides, axis=1).transpose(2, 0, 1)
+            self.trainer.storage.put_image(f"truth_and_prediction/{index}", picture)
+
+    def _drawn(self, image: np.ndarray, instances: Instances) -> np.ndarray:
+        """Returns the RGB image with ground truth, or with predictions of a score above 0.3."""
+        visualizer = Visualizer(np.ascontiguousarray(image), self._metadata)
+        if instances.has("scores"):
+            confident = instances[instances.scores > 0.3]
+            return visualizer.draw_instance_predictions(confident).get_image()
+        names = self._metadata.thing_classes
+        return visualizer.overlay_instances(
+            labels=[names[c] if names else str(c) for c in instances.gt_classes.tolist()],
+            masks=instances.gt_masks.tensor.numpy() if instances.has("gt_masks") else None,
+        ).get_image()

@@ -1,0 +1,53 @@
+"""The line that training prints."""
+
+import datetime
+import logging
+import resource
+
+import torch
+from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
+
+
+class MetricPrinter(EventWriter):
+    """Prints ETA, iteration, losses, learning rate, times and memory, smoothed over 20 iterations.
+
+    detectron2's own printer knows only of GPU memory; this one names the process's, too.
+
+    Args:
+        max_iter: the last iteration, for the ETA.
+    """
+
+    def __init__(self, max_iter: int) -> None:
+        self._logger = logging.getLogger("solo_family.train")
+        self._max_iter = max_iter
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        if storage.iter >= self._max_iter:
+            return
+        parts = [f"eta: {self._eta(storage)}", f"iter: {storage.iter + 1}/{self._max_iter}"]
+        for name, history in storage.histories().items():
+            if "loss" in name:
+                parts.append(f"{name}: {history.median(20):.4g}")
+        for name in ("time", "data_time"):
+            if name in storage.histories():
+                parts.append(f"{name}: {storage.histories()[name].avg(20):.3f} s")
+        if "lr" in storage.histories():
+            parts.append(f"lr: {storage.histories()['lr'].latest():.3g}")
+        parts.append(f"memory: {_memory()}")
+        self._logger.info("  ".join(parts))
+
+    def _eta(self, storage: EventStorage) -> str:
+        if "time" not in storage.histories():
+            return "?"
+        seconds = storage.histories()["time"].median(1000) * (self._max_iter - storage.iter - 1)
+        return str(datetime.timedelta(seconds=int(seconds)))
+
+
+def _memory() -> str:
+    """Returns the peak memory of this process, and of the GPU where one is used."""
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    text = f"{host:.0f} MB"
+    if torch.cuda.is_available():
+        text += f", GPU {torch.cuda.max_memory_allocated() / 2**20:.0f} MB"
+    return text
