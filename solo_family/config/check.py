@@ -1,9 +1,10 @@
 """Refuses configurations that can't work, before anything is built."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 
 from ..errors import ConfigError
 
@@ -43,6 +44,20 @@ def check_channels(key: str, value: int, default: int, actual: int) -> None:
         raise ConfigError(
             f"{key} is {value}, but the features have {actual} channels. "
             f"Set {key} {actual} (or leave it out), or change MODEL.FPN.OUT_CHANNELS."
+        )
+
+
+def check_features(key: str, names: Sequence[str], shapes: Mapping[str, ShapeSpec]) -> None:
+    """Refuses names of features that the backbone does not give.
+
+    Raises:
+        ConfigError: names them, and those that it gives.
+    """
+    unknown = [name for name in names if name not in shapes]
+    if unknown:
+        raise ConfigError(
+            f"{key} has {', '.join(unknown)}, which the backbone does not give. "
+            f"It gives {', '.join(shapes)}."
         )
 
 

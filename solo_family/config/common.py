@@ -41,6 +41,9 @@ def add_common_config(cfg: CN) -> None:
     # divides them by the counts of all processes, so that they don't depend on the sharding.
     cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY = False
 
+    # Go on in training past images that can't be read, and count them (--skip-bad-images).
+    cfg.DATALOADER.SKIP_BAD_IMAGES = False
+
     # Large-scale jitter (Ghiasi et al., arXiv 2012.07177): resize by a random factor, then crop or
     # pad to a square. Takes the place of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN.
     cfg.INPUT.LSJ = CN()

@@ -1,7 +1,6 @@
 """From a config file and KEY VALUE pairs to a checked configuration."""
 
 import logging
-import os
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +10,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 from ..errors import ConfigError
 from .check import check_config
 from .common import add_common_config
+from .load import merge_file, merge_pairs
 from .solov2 import add_solov2_config
 
 
@@ -39,18 +39,11 @@ def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
         where there is no GPU: it is detectron2's default, not something that the user asked for.
 
     Raises:
-        ConfigError: the file is missing, or a value can't work.
+        ConfigError: a file is missing, a key is unknown, or a value can't work.
     """
-    if not os.path.isfile(config_file):
-        raise ConfigError(f"--config-file {config_file}: there is no such file.")
     cfg = get_cfg()
-    cfg.merge_from_file(config_file)
-    if len(opts) % 2:
-        raise ConfigError(
-            f"The overrides must be KEY VALUE pairs, but {len(opts)} words were given: "
-            f"{' '.join(opts)}"
-        )
-    cfg.merge_from_list(list(opts))
+    merge_file(cfg, config_file)
+    merge_pairs(cfg, opts)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         if "MODEL.DEVICE" in opts:
             raise ConfigError(

@@ -1,11 +1,26 @@
 """From a dataset's dict to the model's input: detectron2's mapper, always with bit masks."""
 
+import copy
+import logging
+import multiprocessing
 from typing import Any
 
+import numpy as np
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import (
+    SizeMismatchError,
+    annotations_to_instances,
+    check_image_size,
+)
 
+from ..errors import DataError
 from .augmentation import build_train_augmentation
+from .images import read_image
+
+logger = logging.getLogger(__name__)
 
 
 class MaskDatasetMapper(DatasetMapper):
@@ -13,11 +28,18 @@ class MaskDatasetMapper(DatasetMapper):
 
     Masks are loaded whatever `MODEL.MASK_ON` says, and as bit masks whatever `INPUT.MASK_FORMAT`:
     they can come from polygons and from RLE. Crowds are left out, as detectron2 does.
+
+    Args:
+        skip_bad_images: in training, go on without images that can't be read, and count them.
+        options: detectron2's.
     """
 
     @configurable
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, skip_bad_images: bool = False, **options: Any) -> None:
         super().__init__(**options)
+        self._skip_bad_images = skip_bad_images
+        # Shared with the loader's worker processes.
+        self._num_skipped = multiprocessing.Value("i", 0)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -28,4 +50,59 @@ class MaskDatasetMapper(DatasetMapper):
             options["augmentations"] = build_train_augmentation(cfg)
             # Crops and jitter leave parts of masks; their boxes follow.
             options["recompute_boxes"] = cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
+            options["skip_bad_images"] = cfg.DATALOADER.SKIP_BAD_IMAGES
         return options
+
+    @property
+    def num_skipped(self) -> int:
+        """How often an image was left out because it could not be read."""
+        return self._num_skipped.value
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
+        """Maps one image.
+
+        Returns:
+            `image`, uint8 [3, h, w], and in training `instances`; None for a skipped image, which
+            detectron2's loader then replaces by another.
+
+        Raises:
+            DataError: the image can't be read, or has another size than the dataset says.
+        """
+        dataset_dict = copy.deepcopy(dataset_dict)
+        try:
+            image = read_image(dataset_dict["file_name"], self.image_format)
+            check_image_size(dataset_dict, image)
+        except (DataError, SizeMismatchError) as error:
+            self._skip(error)
+            return None
+        aug_input = T.AugInput(image)
+        transforms = self.augmentations(aug_input)
+        image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
+        dataset_dict["image"] = torch.as_tensor(image)
+        if not self.is_train:
+            dataset_dict.pop("annotations", None)
+        else:
+            self._transform_annotations(dataset_dict, transforms, image.shape[1:])
+        return dataset_dict
+
+    def _skip(self, error: Exception) -> None:
+        message = " ".join(str(error).split())
+        if not self._skip_bad_images:
+            raise DataError(
+                f"{message}. Mend or remove the file; training goes on without such images "
+                "with --skip-bad-images."
+            ) from error
+        with self._num_skipped.get_lock():
+            self._num_skipped.value += 1
+        logger.warning(f"skipped (the {self.num_skipped}th time so far): {message}")
+
+    def _transform_annotations(
+        self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
+    ) -> None:
+        annotations = dataset_dict.setdefault("annotations", [])
+        if any(not annotation.get("iscrowd", 0) for annotation in annotations):
+            super()._transform_annotations(dataset_dict, transforms, image_shape)
+        else:
+            # Without objects there is no mask whose box could be recomputed.
+            dataset_dict.pop("annotations")
+            dataset_dict["instances"] = annotations_to_instances([], image_shape, "bitmask")

@@ -1,15 +1,14 @@
 """Datasets named in place: `coco_json:ANNOTATIONS.json:IMAGE_DIR` instead of a registered name."""
 
-import json
 import os
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets.coco import load_coco_json
 
 from ..errors import DataError
+from .coco_json import load_checked_coco_json, read_coco_json
 
 PREFIX = "coco_json:"
 
@@ -26,7 +25,9 @@ def register_in_place(names: Iterable[str]) -> None:
     for name in names:
         if name.startswith(PREFIX) and name not in DatasetCatalog.list():
             annotations, image_dir = _parse(name)
-            DatasetCatalog.register(name, partial(load_coco_json, annotations, image_dir, name))
+            DatasetCatalog.register(
+                name, partial(load_checked_coco_json, annotations, image_dir, name)
+            )
             MetadataCatalog.get(name).set(
                 json_file=annotations,
                 image_root=image_dir,
@@ -59,25 +60,11 @@ def _categories(annotations: str) -> dict[str, Any]:
 
     The model's outputs are in the order of the categories' ids.
     """
-    with open(annotations, encoding="utf-8") as file:
-        try:
-            content = json.load(file)
-        except ValueError as error:  # of JSON, or of UTF-8
-            raise DataError(f"{annotations} is not JSON: {error}.") from error
-    try:
-        names = {category["id"]: category["name"] for category in content["categories"]}
-        complete = bool(names) and isinstance(content["images"], list)
-    except (KeyError, TypeError):
-        complete = False
-    if not complete:
-        raise DataError(
-            f"{annotations} has no 'images', or no 'categories' with 'id' and 'name': "
-            "it is not in COCO's format for instances."
-        )
-    ids = sorted(names)
+    categories = read_coco_json(annotations)["categories"]
+    by_id = sorted(categories, key=lambda category: category["id"])
     return {
-        "thing_classes": [names[number] for number in ids],
-        "thing_dataset_id_to_contiguous_id": {number: index for index, number in enumerate(ids)},
+        "thing_classes": [category["name"] for category in by_id],
+        "thing_dataset_id_to_contiguous_id": {c["id"]: index for index, c in enumerate(by_id)},
     }
 
 

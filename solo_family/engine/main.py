@@ -2,21 +2,24 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessRaisedException
 
+from ..checkpoint.load import load_weights
 from ..config import setup_cfg
 from ..data.classes import dataset_classes, num_classes
 from ..errors import SoloFamilyError
 from ..methods import METHODS
+from .checkpointer import AtomicCheckpointer
 from .lock import OutputLock
 from .trainer import Trainer
 
@@ -24,6 +27,8 @@ from .trainer import Trainer
 def setup(args: argparse.Namespace) -> CfgNode:
     """Reads the configuration, starts the log, writes the configuration to the output folder."""
     cfg = setup_cfg(args.config_file, args.opts)
+    if args.skip_bad_images:
+        cfg.DATALOADER.SKIP_BAD_IMAGES = True
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     if method is not None and not args.eval_only:
         store_classes(cfg, method.num_classes_key)
@@ -31,6 +36,17 @@ def setup(args: argparse.Namespace) -> CfgNode:
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="solo_family", abbrev_name="solo")
     return cfg
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Returns detectron2's parser with our one flag."""
+    parser = default_argument_parser()
+    parser.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="go on past training images that can't be read, and count them",
+    )
+    return parser
 
 
 def store_classes(cfg: CfgNode, key: str) -> None:
@@ -49,9 +65,10 @@ def run(args: argparse.Namespace) -> Any:
     cfg = setup(args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
-        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
-            cfg.MODEL.WEIGHTS, resume=args.resume
-        )
+        checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+        last = args.resume and checkpointer.has_checkpoint()
+        weights = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
+        load_weights(checkpointer, weights, complete=True)
         results = Trainer.test(cfg, model)
         if comm.is_main_process():
             verify_results(cfg, results)
@@ -72,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: detectron2's flags, by default those of the command line.
     """
-    args = default_argument_parser().parse_args(argv)
+    args = argument_parser().parse_args(argv)
     if not args.config_file:
         print("--config-file is needed: a yaml file, for instance of configs/.", file=sys.stderr)
         return 2
@@ -90,5 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except SoloFamilyError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ProcessRaisedException as error:
+        # One of several processes failed; what is left of its exception is the traceback's text.
+        users_mistake = re.search(r"^solo_family\.errors\.\w+: (.+)", str(error), re.M)
+        if users_mistake is None:
+            raise
+        print(f"error: {users_mistake[1]}", file=sys.stderr)
         return 2
     return 0

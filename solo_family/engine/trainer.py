@@ -15,6 +15,7 @@ from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..checkpoint.load import load_weights
 from ..data.classes import class_names
 from ..data.dataset_mapper import MaskDatasetMapper
 from ..data.loader import build_train_loader
@@ -49,6 +50,13 @@ class Trainer(DefaultTrainer):
         self.ema = EMA(self.raw_model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
         self.checkpointer.ema = self.ema
         self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Goes on from the last checkpoint, or starts from `MODEL.WEIGHTS`."""
+        if resume and self.checkpointer.has_checkpoint():
+            super().resume_or_load(resume=True)
+        else:
+            load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
 
     def build_hooks(self) -> list[HookBase | None]:
         """detectron2's hooks, with ours before those that save and evaluate."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
@@ -79,26 +78,6 @@ def _is_video(path: Path) -> bool:
     except OSError:
         pass
     return False
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """Read a picture as evaluation does: upright by its EXIF tag, in colour.
-
-    Returns:
-        (H, W, 3) uint8, BGR.
-
-    Raises:
-        DataError: the file can't be read as a picture.
-    """
-    try:
-        with Image.open(path) as header:
-            mode = header.mode
-        image = read_image(str(path), format="BGR")
-    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes.
-        raise DataError(f"{path}: not a readable picture ({error})") from error
-    if mode.startswith(("I", "F")):
-        logger.warning("%s: values above 255 are clipped; convert it to 8 bits first", path)
-    return image.copy()  # A reversed, read-only view until here; OpenCV and torch want neither.
 
 
 class Video:

@@ -4,10 +4,9 @@ import argparse
 import time
 from pathlib import Path
 
-from detectron2.engine import default_argument_parser
-
 from ..checkpoint.efficientnet_lite0 import write_timm_weights
 from ..data.synthetic import make_shapes
+from ..engine.main import argument_parser
 from ..engine.main import run as train
 from ..model_zoo import get_config_file
 from . import demo
@@ -46,9 +45,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     try:
         results = train(
-            default_argument_parser().parse_args(
-                ["--config-file", args.config_file, "--resume", *opts]
-            )
+            argument_parser().parse_args(["--config-file", args.config_file, "--resume", *opts])
         )
     except KeyboardInterrupt:
         print(f"\nStopped. The same command goes on from the last checkpoint in {run_dir}.")

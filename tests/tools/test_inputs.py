@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from solo_family.errors import DataError
-from solo_family.tools.inputs import Source, Video, find_sources, read_picture
+from solo_family.tools.inputs import Source, Video, find_sources
 
 
 def _paths(patterns: list[str | Path]) -> list[Path | None]:
@@ -54,52 +54,6 @@ def test_without_a_known_suffix_the_content_tells_a_video(folder: Path) -> None:
     video = _write_video(folder / "clip.avi", frames=3).rename(folder / "clip")
     sources, _ = find_sources([str(picture), str(text), str(video)])
     assert [source.is_video for source in sources] == [False, False, True]
-
-
-def test_every_kind_of_picture_is_read_in_colour(tmp_path: Path) -> None:
-    for mode, suffix in [
-        ("L", "png"),
-        ("RGBA", "png"),
-        ("P", "gif"),
-        ("1", "png"),
-        ("CMYK", "jpg"),
-    ]:
-        path = tmp_path / f"{mode}.{suffix}"
-        Image.new(mode, (7, 5)).save(path)
-        image = read_picture(path)
-        assert (image.shape, image.dtype) == ((5, 7, 3), np.uint8)
-        assert image.flags["C_CONTIGUOUS"]
-        assert image.flags["WRITEABLE"]
-
-
-def test_channels_are_blue_green_red(tmp_path: Path) -> None:
-    Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "x.png")
-    assert read_picture(tmp_path / "x.png").tolist() == [[[30, 20, 10]]]
-
-
-def test_an_exif_rotated_picture_is_read_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (8, 6)).save(tmp_path / "x.jpg", exif=exif)
-    assert read_picture(tmp_path / "x.jpg").shape == (8, 6, 3)
-
-
-def test_16_bits_are_clipped_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    Image.fromarray(np.array([[7, 300]], np.uint16)).save(tmp_path / "x.png")
-    assert read_picture(tmp_path / "x.png")[..., 0].tolist() == [[7, 255]]
-    assert "x.png: values above 255 are clipped" in caplog.text
-
-
-def test_unreadable_pictures_name_the_file(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "whole.jpg")
-    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:1500])
-    (tmp_path / "text.png").write_text("not a picture")
-    for name in ("cut.jpg", "text.png", "missing.png"):
-        with pytest.raises(DataError, match=name):
-            read_picture(tmp_path / name)
 
 
 def _write_video(path: Path, frames: int) -> Path:

@@ -13,7 +13,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ...config.check import check_channels
+from ...config.check import check_channels, check_features
 from ...data.classes import num_classes
 from ...layers import dynamic_conv
 from ...ops.point_nms import point_nms
@@ -78,6 +78,8 @@ class SOLOv2(MaskSegmentor):
         classes = num_classes(cfg, "MODEL.SOLOV2.NUM_CLASSES")
         base = cls.base_config(cfg)
         shapes = base["backbone"].output_shape()
+        for key in ("INSTANCE_IN_FEATURES", "MASK_IN_FEATURES"):
+            check_features(f"MODEL.SOLOV2.{key}", solov2[key], shapes)
         in_channels = shapes[solov2.INSTANCE_IN_FEATURES[0]].channels
         mask_channels = shapes[solov2.MASK_IN_FEATURES[0]].channels
         check_channels(

@@ -1,0 +1,101 @@
+"""Loads weights, and says what is wrong with a file instead of going on without it."""
+
+import os
+import pickle
+from typing import Any
+
+from fvcore.common.checkpoint import Checkpointer
+from torch import nn
+
+from ..errors import DataError
+
+_REMOTE = "://"
+
+
+def check_weights_file(path: str) -> None:
+    """Refuses a local checkpoint that isn't there.
+
+    Raises:
+        DataError: names `MODEL.WEIGHTS`.
+    """
+    if path and _REMOTE not in path and not os.path.isfile(path):
+        raise DataError(
+            f"MODEL.WEIGHTS {path}: there is no such file. Give the path of a checkpoint "
+            "(.pth, .pkl), or MODEL.WEIGHTS '' to start from random weights."
+        )
+
+
+def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> dict[str, Any]:
+    """Loads the weights of `path`, without optimizer and schedule.
+
+    Args:
+        checkpointer: of the model.
+        path: a file, or an address that detectron2 resolves; "" loads nothing.
+        complete: every weight of the model must be in it, as for inference. Otherwise, as for
+            training from a pretrained backbone, some suffice.
+
+    Returns:
+        What else the checkpoint holds.
+
+    Raises:
+        DataError: the file is missing, can't be read, or is of another model.
+    """
+    check_weights_file(path)
+    if not path:
+        return {}
+    model = checkpointer.model
+    recorder = _Recorder(checkpointer)
+    try:
+        rest = checkpointer.load(path, checkpointables=[])
+    except (EOFError, RuntimeError, pickle.UnpicklingError, OSError, ValueError) as error:
+        raise DataError(
+            f"MODEL.WEIGHTS {path} can't be read as a checkpoint: "
+            f"{str(error).splitlines()[0]}. Is it complete, and a .pth or .pkl of weights?"
+        ) from error
+    finally:
+        recorder.stop()
+    _check_fit(path, model, recorder.incompatible, complete)
+    return rest
+
+
+class _Recorder:
+    """Keeps what fvcore's checkpointer only logs: which weights did not fit."""
+
+    def __init__(self, checkpointer: Checkpointer) -> None:
+        self.incompatible: Any = None
+        self._checkpointer = checkpointer
+        self._original = checkpointer._log_incompatible_keys
+        checkpointer._log_incompatible_keys = self._record
+
+    def _record(self, incompatible: Any) -> None:
+        self.incompatible = incompatible
+        self._original(incompatible)
+
+    def stop(self) -> None:
+        del self._checkpointer._log_incompatible_keys
+
+
+def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -> None:
+    if incompatible is None:
+        return
+    parameters = dict(model.named_parameters())
+    missing = [key for key in incompatible.missing_keys if key in parameters]
+    misshapen = [key for key, *_ in incompatible.incorrect_shapes]
+    absent = sorted({*missing, *misshapen})
+    if len(absent) == len(parameters):
+        raise DataError(
+            f"MODEL.WEIGHTS {path} holds none of the model's {len(parameters)} weights: it is of "
+            "another model than the config's."
+        )
+    if complete and incompatible.incorrect_shapes:
+        key, theirs, ours = incompatible.incorrect_shapes[0]
+        raise DataError(
+            f"MODEL.WEIGHTS {path}: {len(misshapen)} weights have another shape than the config's "
+            f"model, {key} first: {tuple(theirs)} in the file, {tuple(ours)} in the model. "
+            "Use the config.yaml that was saved beside the weights."
+        )
+    if complete and missing:
+        raise DataError(
+            f"MODEL.WEIGHTS {path} lacks {len(missing)} of the model's {len(parameters)} weights, "
+            f"{missing[0]} first: it is of another model, or of a backbone alone."
+        )

@@ -1,0 +1,110 @@
+"""Reads yaml files and KEY VALUE pairs into a configuration, and says what is wrong with them."""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode
+
+from ..errors import ConfigError
+
+_BASE = "_BASE_"
+
+
+def merge_file(cfg: CfgNode, path: str) -> None:
+    """Merges a yaml file, and those that it inherits from, into `cfg`.
+
+    Raises:
+        ConfigError: a file is missing or not yaml, inherits from itself, or has an unknown key or a
+            value of another type.
+    """
+    for content in _chain(path):
+        for key in _dotted_keys(content):
+            _check_known(cfg, key)
+    try:
+        cfg.merge_from_file(path, allow_unsafe=False)
+    except ValueError as error:  # yacs: a value of another type
+        raise ConfigError(f"{path}: {_first_line(error)}") from error
+
+
+def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
+    """Merges `KEY VALUE KEY VALUE ...` into `cfg`.
+
+    Raises:
+        ConfigError: an odd number of words, an unknown key, or a value of another type.
+    """
+    if len(pairs) % 2:
+        raise ConfigError(
+            f"The overrides must be KEY VALUE pairs, but {len(pairs)} words were given: "
+            f"{' '.join(map(str, pairs))}"
+        )
+    for key, value in zip(pairs[::2], pairs[1::2]):
+        _check_known(cfg, key)
+        try:
+            cfg.merge_from_list([key, value])
+        except ValueError as error:
+            raise ConfigError(f"{key} {value}: {_first_line(error)}") from error
+
+
+def _chain(path: str) -> Iterator[dict[str, Any]]:
+    """Yields the content of a file and of all that it inherits from."""
+    seen: list[str] = []
+    while True:
+        real = os.path.realpath(path)
+        if real in seen:
+            raise ConfigError(
+                f"{_BASE} goes round in a circle: {' -> '.join([*seen, real])}. "
+                "Let one of these files inherit from another, or from none."
+            )
+        if not os.path.isfile(path):
+            named = f"{_BASE} of {seen[-1]} names {path}" if seen else f"--config-file {path}"
+            raise ConfigError(f"{named}: there is no such file.")
+        seen.append(real)
+        content = _read(path)
+        base = content.pop(_BASE, None)
+        yield content
+        if base is None:
+            return
+        base = os.path.expanduser(str(base))
+        path = base if os.path.isabs(base) else os.path.join(os.path.dirname(path), base)
+
+
+def _read(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8") as file:
+        try:
+            content = yaml.safe_load(file)
+        except yaml.constructor.ConstructorError as error:
+            raise ConfigError(
+                f"{path} has {error.problem}: code in a config is not run. "
+                "Write the value itself, for instance a list."
+            ) from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not yaml: {' '.join(str(error).split())}") from error
+    if content is not None and not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no keys but {type(content).__name__}.")
+    return content or {}
+
+
+def _dotted_keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _dotted_keys(value, f"{name}.")
+        else:
+            yield name
+
+
+def _check_known(cfg: CfgNode, key: str) -> None:
+    node: Any = cfg
+    for part in key.split("."):
+        if not isinstance(node, CfgNode) or part not in node:
+            known = list(_dotted_keys(cfg))
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
+            raise ConfigError(f"There is no key {key}. The nearest is {nearest[0]}.")
+        node = node[part]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
