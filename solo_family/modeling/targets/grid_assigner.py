@@ -117,8 +117,10 @@ def _touched(center: Tensor, half: Tensor, padded: int, side: int) -> Tensor:
 
     def cell(position: Tensor) -> Tensor:
         # The published arithmetic, in float32. Truncation of the rounded quotient, floor division
-        # and floor(position / padded * side) differ from one another on cell borders.
-        return torch.div(position / padded, 1 / side, rounding_mode="trunc").long()
+        # and floor(position / padded * side) differ from one another on cell borders; so does,
+        # on a GPU, division by a Python number, which torch turns into a product.
+        size, share = position.new_full((), padded), position.new_full((), 1 / side)
+        return torch.div(position / size, share, rounding_mode="trunc").long()
 
     middle = cell(center)
     first = torch.maximum(cell(center - half).clamp(min=0), middle - 1)
