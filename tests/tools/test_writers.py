@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from solo_family.errors import DataError
-from solo_family.tools.inputs import WEBCAM, Source
 from solo_family.files import replacing
+from solo_family.tools.inputs import WEBCAM, Source
 from solo_family.tools.writers import plan_outputs, video_writer, write_picture
 
 

@@ -71,9 +71,9 @@ class Selector:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Selects one image's instances.
 
-        Masks are decoded in chunks, a cell at most three times: to measure it, for NMS if it is
-        among the best, and for the result if it is kept. So the soft masks of all candidates are
-        never in memory together.
+        Masks are decoded in chunks, a candidate's at most three times: to measure it, for NMS if
+        it is among the best, and for the result if it is kept. So the soft masks of all candidates
+        are never in memory together.
 
         Args:
             cell_scores: float32 [C, K], probabilities after point NMS.

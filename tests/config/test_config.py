@@ -1,0 +1,405 @@
+"""The configuration: AdelaiDet's files and defaults, published constants, users' mistakes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+from detectron2.modeling import build_model
+
+from solo_family.config import add_solo_family_config, check_config, get_cfg, setup_cfg
+from solo_family.errors import ConfigError
+from solo_family.model_zoo import get_config_file
+
+from ..conftest import ROOT, tiny_cfg
+
+# AdelaiDet's configs/SOLOv2, as published.
+ADELAIDET = {
+    "Base-SOLOv2.yaml": """
+MODEL:
+  META_ARCHITECTURE: "SOLOv2"
+  MASK_ON: True
+  BACKBONE:
+    NAME: "build_resnet_fpn_backbone"
+  RESNETS:
+    OUT_FEATURES: ["res2", "res3", "res4", "res5"]
+  FPN:
+    IN_FEATURES: ["res2", "res3", "res4", "res5"]
+DATASETS:
+  TRAIN: ("coco_2017_train",)
+  TEST: ("coco_2017_val",)
+SOLVER:
+  IMS_PER_BATCH: 16
+  BASE_LR: 0.01
+  WARMUP_FACTOR: 0.01
+  WARMUP_ITERS: 1000
+  STEPS: (60000, 80000)
+  MAX_ITER: 90000
+INPUT:
+  MIN_SIZE_TRAIN: (640, 672, 704, 736, 768, 800)
+  MASK_FORMAT: "bitmask"
+VERSION: 2
+""",
+    "R50_3x.yaml": """
+_BASE_: "Base-SOLOv2.yaml"
+MODEL:
+  WEIGHTS: "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+  RESNETS:
+    DEPTH: 50
+SOLVER:
+  STEPS: (210000, 250000)
+  MAX_ITER: 270000
+""",
+    "R101_3x.yaml": """
+_BASE_: "Base-SOLOv2.yaml"
+MODEL:
+  WEIGHTS: "detectron2://ImageNetPretrained/MSRA/R-101.pkl"
+  RESNETS:
+    DEPTH: 101
+SOLVER:
+  STEPS: (210000, 250000)
+  MAX_ITER: 270000
+""",
+}
+
+# adet/config/defaults.py, MODEL.SOLOV2.
+ADELAIDET_DEFAULTS = {
+    "INSTANCE_IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+    "FPN_INSTANCE_STRIDES": [8, 8, 16, 32, 32],
+    "FPN_SCALE_RANGES": ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048)),
+    "SIGMA": 0.2,
+    "INSTANCE_IN_CHANNELS": 256,
+    "INSTANCE_CHANNELS": 512,
+    "NUM_INSTANCE_CONVS": 4,
+    "USE_DCN_IN_INSTANCE": False,
+    "TYPE_DCN": "DCN",
+    "NUM_GRIDS": [40, 36, 24, 16, 12],
+    "NUM_CLASSES": 80,
+    "NUM_KERNELS": 256,
+    "NORM": "GN",
+    "USE_COORD_CONV": True,
+    "PRIOR_PROB": 0.01,
+    "MASK_IN_FEATURES": ["p2", "p3", "p4", "p5"],
+    "MASK_IN_CHANNELS": 256,
+    "MASK_CHANNELS": 128,
+    "NUM_MASKS": 256,
+    "NMS_PRE": 500,
+    "SCORE_THR": 0.1,
+    "UPDATE_THR": 0.05,
+    "MASK_THR": 0.5,
+    "MAX_PER_IMG": 100,
+    "NMS_TYPE": "matrix",
+    "NMS_KERNEL": "gaussian",
+    "NMS_SIGMA": 2,
+    "LOSS.FOCAL_USE_SIGMOID": True,
+    "LOSS.FOCAL_ALPHA": 0.25,
+    "LOSS.FOCAL_GAMMA": 2.0,
+    "LOSS.FOCAL_WEIGHT": 1.0,
+    "LOSS.DICE_WEIGHT": 3.0,
+}
+
+
+def leaves(node: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """Returns a configuration as {dotted key: value}."""
+    flat = {}
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            flat |= leaves(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def write_adelaidet(folder: Path) -> None:
+    for name, content in ADELAIDET.items():
+        (folder / name).write_text(content)
+
+
+def test_our_keys_change_no_default_of_detectron2() -> None:
+    theirs, ours = get_detectron2_cfg(), get_detectron2_cfg()
+    add_solo_family_config(ours)
+    expected, actual = leaves(theirs), leaves(ours)
+    assert {key: actual[key] for key in expected} == expected
+    assert leaves(get_cfg()) == actual
+    assert set(actual) > set(expected)
+
+
+def test_defaults_are_adelaidets() -> None:
+    actual = leaves(get_cfg().MODEL.SOLOV2)
+    assert {key: actual[key] for key in ADELAIDET_DEFAULTS} == ADELAIDET_DEFAULTS
+
+
+@pytest.mark.parametrize(("name", "depth"), [("R50_3x.yaml", 50), ("R101_3x.yaml", 101)])
+def test_adelaidets_files_load_unchanged(tmp_path: Path, name: str, depth: int) -> None:
+    write_adelaidet(tmp_path)
+    cfg = setup_cfg(str(tmp_path / name))
+    assert cfg.MODEL.META_ARCHITECTURE == "SOLOv2"
+    assert depth == cfg.MODEL.RESNETS.DEPTH
+    assert f"MSRA/R-{depth}.pkl" in cfg.MODEL.WEIGHTS
+    assert cfg.SOLVER.STEPS == (210000, 250000)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (270000, 1000)
+    actual = leaves(cfg.MODEL.SOLOV2)
+    assert {key: actual[key] for key in ADELAIDET_DEFAULTS} == ADELAIDET_DEFAULTS
+
+
+def test_adelaidets_r50_builds(tmp_path: Path) -> None:
+    write_adelaidet(tmp_path)
+    model = build_model(setup_cfg(str(tmp_path / "R50_3x.yaml")))
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    # AdelaiDet's R50 is detectron2's own: frozen norms, stride in the 1x1 convolution.
+    assert model.backbone.bottom_up.res3[0].conv1.stride == (2, 2)
+    assert shapes["head.category_branch.logits.weight"] == (80, 512, 3, 3)
+    assert shapes["head.kernel_predictor.weight"] == (256, 512, 3, 3)
+    assert not [name for name, _ in model.named_parameters() if ".stem.conv1.norm" in name]
+
+
+# methods.md 1.2 and 2a: the official code's configs. An epoch is 117,266 images by 16.
+ITERATIONS_PER_EPOCH = 7330
+SCALES_640_800 = (640, 672, 704, 736, 768, 800)
+SCALES_352_512 = (352, 384, 416, 448, 480, 512)
+RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
+RANGES_448 = ((1, 56), (28, 112), (56, 224), (112, 448), (224, 896))
+RANGES_512 = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
+FULL = {
+    "MODEL.SOLOV2.NUM_INSTANCE_CONVS": 4,
+    "MODEL.SOLOV2.INSTANCE_CHANNELS": 512,
+    "MODEL.SOLOV2.NUM_KERNELS": 256,
+    "MODEL.SOLOV2.NUM_MASKS": 256,
+    "MODEL.SOLOV2.FPN_SCALE_RANGES": RANGES,
+    "INPUT.MIN_SIZE_TRAIN": SCALES_640_800,
+    "INPUT.MAX_SIZE_TRAIN": 1333,
+    "INPUT.MIN_SIZE_TEST": 800,
+    "INPUT.MAX_SIZE_TEST": 1333,
+}
+LIGHT_448 = {
+    "MODEL.SOLOV2.NUM_INSTANCE_CONVS": 2,
+    "MODEL.SOLOV2.INSTANCE_CHANNELS": 256,
+    "MODEL.SOLOV2.NUM_KERNELS": 128,
+    "MODEL.SOLOV2.NUM_MASKS": 128,
+    "MODEL.SOLOV2.FPN_SCALE_RANGES": RANGES_448,
+    "INPUT.MIN_SIZE_TRAIN": SCALES_352_512,
+    "INPUT.MAX_SIZE_TRAIN": 768,
+    "INPUT.MIN_SIZE_TEST": 448,
+    "INPUT.MAX_SIZE_TEST": 768,
+}
+LIGHT_512 = LIGHT_448 | {
+    "MODEL.SOLOV2.NUM_INSTANCE_CONVS": 3,
+    "MODEL.SOLOV2.FPN_SCALE_RANGES": RANGES_512,
+    "INPUT.MAX_SIZE_TRAIN": 852,
+    "INPUT.MIN_SIZE_TEST": 512,
+    "INPUT.MAX_SIZE_TEST": 852,
+}
+NO_DCN = {
+    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False] * 4,
+    "MODEL.SOLOV2.USE_DCN_IN_INSTANCE": False,
+    "MODEL.SOLOV2.USE_DCN_IN_MASK": False,
+}
+DCN_V1_LAST = {
+    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True],
+    "MODEL.RESNETS.DEFORM_MODULATED": False,
+    "MODEL.SOLOV2.USE_DCN_IN_INSTANCE": True,
+    "MODEL.SOLOV2.TYPE_DCN": "DCN",
+    "MODEL.SOLOV2.DCN_CONVS": "last",
+    "MODEL.SOLOV2.USE_DCN_IN_MASK": False,
+}
+DCN_V2_ALL = {
+    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True],
+    "MODEL.RESNETS.DEFORM_MODULATED": True,
+    "MODEL.SOLOV2.USE_DCN_IN_INSTANCE": True,
+    "MODEL.SOLOV2.TYPE_DCN": "DCNv2",
+    "MODEL.SOLOV2.DCN_CONVS": "all",
+    "MODEL.SOLOV2.USE_DCN_IN_MASK": True,
+}
+# name: depth, epochs, epochs after which the rate falls, the rest
+ONE = (12, (9, 11))
+THREE = (36, (27, 33))
+PUBLISHED: dict[str, tuple[int, tuple[int, tuple[int, int]], dict[str, Any]]] = {
+    "solov2_R50_1x": (50, ONE, FULL | NO_DCN | {"INPUT.MIN_SIZE_TRAIN": (800,)}),
+    "solov2_R50_3x": (50, THREE, FULL | NO_DCN),
+    "solov2_R101_3x": (101, THREE, FULL | NO_DCN),
+    "solov2_R101_DCN_3x": (101, THREE, FULL | DCN_V2_ALL),
+    "solov2_X101_DCN_3x": (
+        101,
+        THREE,
+        FULL | DCN_V2_ALL | {"MODEL.RESNETS.NUM_GROUPS": 64, "MODEL.RESNETS.WIDTH_PER_GROUP": 4},
+    ),
+    "solov2_Light_448_R18_3x": (18, THREE, LIGHT_448 | NO_DCN),
+    "solov2_Light_448_R34_3x": (34, THREE, LIGHT_448 | NO_DCN),
+    "solov2_Light_448_R50_3x": (50, THREE, LIGHT_448 | NO_DCN),
+    "solov2_Light_512_DCN_R50_3x": (50, THREE, LIGHT_512 | DCN_V1_LAST),
+}
+EVERY_PUBLISHED = {
+    "MODEL.META_ARCHITECTURE": "SOLOv2",
+    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
+    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
+    "MODEL.BACKBONE.FREEZE_AT": 2,
+    "MODEL.BACKBONE.NORM_EVAL": True,
+    "MODEL.RESNETS.NORM": "BN",
+    "MODEL.RESNETS.STRIDE_IN_1X1": False,
+    "MODEL.SOLOV2.NUM_GRIDS": [40, 36, 24, 16, 12],
+    "MODEL.SOLOV2.SIGMA": 0.2,
+    "MODEL.SOLOV2.MASK_CHANNELS": 128,
+    "MODEL.SOLOV2.NUM_CLASSES": 80,
+    "INPUT.FORMAT": "RGB",
+    "INPUT.LSJ.ENABLED": False,
+    "SOLVER.IMS_PER_BATCH": 16,
+    "SOLVER.BASE_LR": 0.01,
+    "SOLVER.MOMENTUM": 0.9,
+    "SOLVER.GAMMA": 0.1,
+    "SOLVER.WEIGHT_DECAY": 1e-4,
+    "SOLVER.WEIGHT_DECAY_NORM": 1e-4,
+    "SOLVER.WARMUP_METHOD": "linear",
+    "SOLVER.WARMUP_ITERS": 500,
+    "SOLVER.WARMUP_FACTOR": 0.01,
+    "SOLVER.CLIP_GRADIENTS.ENABLED": True,
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "full_model",
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 35.0,
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": 2.0,
+    "DATASETS.TRAIN": ("coco_2017_train",),
+    "DATASETS.TEST": ("coco_2017_val",),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_constants(name: str) -> None:
+    depth, (epochs, drops), constants = PUBLISHED[name]
+    actual = leaves(setup_cfg(get_config_file(f"SOLOv2/{name}.yaml")))
+    expected = {
+        **EVERY_PUBLISHED,
+        **constants,
+        "MODEL.RESNETS.DEPTH": depth,
+        "SOLVER.MAX_ITER": epochs * ITERATIONS_PER_EPOCH,
+        "SOLVER.STEPS": tuple(drop * ITERATIONS_PER_EPOCH for drop in drops),
+    }
+    assert {key: actual[key] for key in expected} == expected
+
+
+def test_every_other_solov2_config_is_ours() -> None:
+    leaf_names = {
+        path.stem for path in (ROOT / "configs" / "SOLOv2").glob("*.yaml") if path.stem[0] != "B"
+    }
+    assert leaf_names - set(PUBLISHED) == {"solov2_R50_LSJ_100e"}
+
+
+def test_lsj_config() -> None:
+    cfg = setup_cfg(get_config_file("SOLOv2/solov2_R50_LSJ_100e.yaml"))
+    assert leaves(cfg.INPUT.LSJ) == {
+        "ENABLED": True,
+        "IMAGE_SIZE": 1024,
+        "MIN_SCALE": 0.1,
+        "MAX_SCALE": 2.0,
+    }
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR) == (64, 0.04)
+    assert abs(cfg.SOLVER.MAX_ITER - 100 * 117266 / 64) < 100
+
+
+def assert_refused(cfg: CfgNode, *words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_config(cfg)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("INSTANCE_IN_FEATURES", ["p3", "p4", "p5", "p6"]),
+        ("FPN_INSTANCE_STRIDES", [8, 8]),
+        ("FPN_SCALE_RANGES", ((1, 96),)),
+        ("NUM_GRIDS", [40, 36, 24, 16, 12, 8]),
+    ],
+)
+def test_one_entry_per_level(key: str, value: Any) -> None:
+    words = [f"MODEL.SOLOV2.{key} has {len(value)}", "One entry per level"]
+    assert_refused(tiny_cfg(opts=[f"MODEL.SOLOV2.{key}", value]), *words)
+
+
+def test_kernels_and_masks_must_match() -> None:
+    cfg = tiny_cfg(opts=["MODEL.SOLOV2.NUM_KERNELS", 128, "MODEL.SOLOV2.NUM_MASKS", 64])
+    assert_refused(
+        cfg, "MODEL.SOLOV2.NUM_KERNELS is 128", "MODEL.SOLOV2.NUM_MASKS is 64", "must be equal"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("MODEL.SOLOV2.TYPE_DCN", "DCNv3", ["'DCN'", "'DCNv2'"]),
+        ("MODEL.SOLOV2.DCN_CONVS", "first", ["'all'", "'last'"]),
+        ("MODEL.SOLOV2.MASK_COORD_LEVEL", "fifth", ["'fourth'", "'last'"]),
+        ("MODEL.SOLOV2.SHARED_CELL", "none", ["'both'", "'last'"]),
+        ("MODEL.SOLOV2.NMS_TYPE", "matrx", ["'matrix'", "'mask'"]),
+        ("MODEL.SOLOV2.NMS_KERNEL", "gauss", ["'gaussian'", "'linear'"]),
+        ("MODEL.SOLOV2.LOSS.DICE_NORMALIZER", "images", ["'pairs'", "'cells'"]),
+        ("MODEL.SOLOV2.LOSS.FOCAL_USE_SIGMOID", False, ["True"]),
+        ("SOLVER.OPTIMIZER", "Adam", ["'SGD'", "'AdamW'"]),
+    ],
+)
+def test_unknown_choices_name_the_key_the_value_and_the_allowed(
+    key: str, value: Any, allowed: list[str]
+) -> None:
+    assert_refused(tiny_cfg(opts=[key, value]), f"{key} is {value!r}", "allowed", *allowed)
+
+
+def test_a_negative_backbone_multiplier_is_refused() -> None:
+    cfg = tiny_cfg(opts=["SOLVER.BACKBONE_MULTIPLIER", -0.5])
+    assert_refused(cfg, "SOLVER.BACKBONE_MULTIPLIER is -0.5", "must be positive")
+
+
+def test_reversed_scale_ranges_are_refused() -> None:
+    ranges = ((24, 1), (12, 48), (24, 96), (48, 192), (96, 512))
+    cfg = tiny_cfg(opts=["MODEL.SOLOV2.FPN_SCALE_RANGES", ranges])
+    assert_refused(cfg, "MODEL.SOLOV2.FPN_SCALE_RANGES", "(24, 1)", "lower end comes first")
+
+
+@pytest.mark.parametrize("key", ["INSTANCE_IN_CHANNELS", "MASK_IN_CHANNELS"])
+def test_channels_that_are_neither_the_default_nor_the_backbones(key: str) -> None:
+    build_model(tiny_cfg(opts=[f"MODEL.SOLOV2.{key}", 16]))
+    with pytest.raises(ConfigError) as error:
+        build_model(tiny_cfg(opts=[f"MODEL.SOLOV2.{key}", 100]))
+    for words in (f"MODEL.SOLOV2.{key} is 100", "16 channels", f"Set MODEL.SOLOV2.{key} 16"):
+        assert words in str(error.value)
+
+
+def test_the_defaults_and_a_tiny_model_are_not_refused() -> None:
+    check_config(get_cfg())
+    check_config(tiny_cfg())
+
+
+def test_a_missing_config_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=f"--config-file {path}: there is no such file"):
+        setup_cfg(path)
+
+
+def test_an_unknown_name_in_the_zoo_lists_what_there_is() -> None:
+    with pytest.raises(ConfigError, match=r"SOLOv2/solov2_R50_2x\.yaml.*solov2_R50_1x\.yaml"):
+        get_config_file("SOLOv2/solov2_R50_2x.yaml")
+
+
+def write_tiny(folder: Path) -> str:
+    path = folder / "tiny.yaml"
+    path.write_text("MODEL:\n  META_ARCHITECTURE: SOLOv2\n")
+    return str(path)
+
+
+def test_opts_override_the_file(tmp_path: Path) -> None:
+    cfg = setup_cfg(write_tiny(tmp_path), ["MODEL.SOLOV2.NUM_GRIDS", "[5, 4, 3, 2, 1]"])
+    assert cfg.MODEL.SOLOV2.NUM_GRIDS == [5, 4, 3, 2, 1]
+
+
+def test_opts_that_are_no_pairs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"KEY VALUE pairs, but 3 words.*SOLVER\.BASE_LR 1 SEED"):
+        setup_cfg(write_tiny(tmp_path), ["SOLVER.BASE_LR", "1", "SEED"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_by_default_becomes_cpu_and_by_request_is_an_error(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path)
+    assert setup_cfg(path).MODEL.DEVICE == "cpu"
+    with pytest.raises(
+        ConfigError, match=r"MODEL\.DEVICE cuda:0: there is no CUDA.*MODEL\.DEVICE cpu"
+    ):
+        setup_cfg(path, ["MODEL.DEVICE", "cuda:0"])

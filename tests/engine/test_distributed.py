@@ -1,0 +1,147 @@
+"""Two gloo processes against one process with both images."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ..conftest import ROOT, picture, tiny_model
+
+# One process of two. The last argument says how many objects its image has.
+WORKER = """
+import sys
+import torch
+import torch.distributed as dist
+from solo_family.engine.trainer import distributed
+from tests.engine.test_distributed import image, losses_and_gradients, make_model
+
+folder, rank, globally, objects = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True", sys.argv[4]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+model = distributed(make_model(globally))
+assert type(model).__name__ == "DistributedDataParallel"
+torch.save(losses_and_gradients(model, [image(rank, int(objects))]), f"{folder}/{rank}.pth")
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+class Outcome(NamedTuple):
+    losses: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+
+
+def make_model(globally: bool) -> nn.Module:
+    """A tiny model whose batch norms are fixed, so that images don't see one another.
+
+    In float64, because a float32 sum over two images is rounded otherwise than two sums over one.
+    """
+    torch.set_num_threads(1)
+    opts = ["MODEL.BACKBONE.NORM_EVAL", True, "SOLVER.NORMALIZE_LOSS_GLOBALLY", globally]
+    model = tiny_model(opts=opts)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+            module.momentum = None  # the statistics of the one batch below
+    with torch.no_grad():
+        model([picture(seed=8), picture(seed=9)])
+    return model.double().train()
+
+
+def image(index: int, objects: int) -> dict[str, Any]:
+    return picture(objects=objects, seed=20 + index)
+
+
+def losses_and_gradients(model: nn.Module, batch: list[dict[str, Any]]) -> Outcome:
+    losses = model(batch)
+    sum(losses.values()).backward()
+    return Outcome(
+        {name: loss.detach() for name, loss in losses.items()},
+        {
+            name.removeprefix("module."): parameter.grad
+            for name, parameter in model.named_parameters()
+        },
+    )
+
+
+def in_one_process(*batch: dict[str, Any], globally: bool = False) -> Outcome:
+    return losses_and_gradients(make_model(globally), list(batch))
+
+
+def in_two_processes(folder: Path, globally: bool, objects: tuple[int, int]) -> list[Outcome]:
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(folder), str(rank), str(globally), str(count)],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, count in enumerate(objects)
+    ]
+    try:
+        for worker in workers:
+            _, errors = worker.communicate(timeout=120)  # a hang ends here
+            assert worker.returncode == 0, errors
+    finally:
+        for worker in workers:
+            worker.kill()
+    return [Outcome(*torch.load(folder / f"{rank}.pth", weights_only=False)) for rank in (0, 1)]
+
+
+def mean(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([value[name] for value in values]).mean(0) for name in values[0]}
+
+
+def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert set(actual) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(actual[name], value, atol=1e-5, rtol=1e-5, msg=name)
+
+
+@pytest.fixture(scope="module")
+def by_default(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+    return in_two_processes(tmp_path_factory.mktemp("default"), False, (3, 1))
+
+
+@pytest.mark.slow
+def test_by_default_every_process_divides_by_its_own_counts(by_default: list[Outcome]) -> None:
+    alone = [in_one_process(image(0, 3)), in_one_process(image(1, 1))]
+    for outcome, expected in zip(by_default, alone):
+        assert_close(outcome.losses, expected.losses)
+    expected = mean([outcome.gradients for outcome in alone])
+    for outcome in by_default:
+        assert_close(outcome.gradients, expected)
+    together = in_one_process(image(0, 3), image(1, 1))
+    averaged = mean([outcome.losses for outcome in by_default])
+    assert abs(averaged["loss_mask"] - together.losses["loss_mask"]) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        (2, 0),
+        pytest.param((3, 1), marks=pytest.mark.slow),
+        pytest.param((0, 0), marks=pytest.mark.slow),
+    ],
+)
+def test_normalised_globally_two_processes_are_one_batch(
+    tmp_path: Path, objects: tuple[int, int]
+) -> None:
+    outcomes = in_two_processes(tmp_path, True, objects)
+    together = in_one_process(*map(image, range(2), objects), globally=True)
+    assert_close(mean([outcome.losses for outcome in outcomes]), together.losses)
+    for outcome in outcomes:
+        assert_close(outcome.gradients, together.gradients)
+
+
+@pytest.mark.slow
+def test_a_process_without_objects_neither_hangs_nor_leaves_gradients_out(tmp_path: Path) -> None:
+    outcomes = in_two_processes(tmp_path, False, (0, 2))
+    for outcome in outcomes:
+        assert all(gradient is not None for gradient in outcome.gradients.values())
+        assert all(gradient.isfinite().all() for gradient in outcome.gradients.values())
+    assert_close(outcomes[0].gradients, outcomes[1].gradients)
+    assert outcomes[0].losses["loss_mask"] == 0
