@@ -10,6 +10,11 @@ from torch import nn
 from ..errors import DataError
 
 _REMOTE = "://"
+# What torch, pickle and detectron2 raise on files that are broken, or hold something else.
+_LOADING_ERRORS = (
+    *(AssertionError, AttributeError, EOFError, KeyError, OSError, RuntimeError),
+    *(TypeError, ValueError, pickle.UnpicklingError),
+)
 
 
 def check_weights_file(path: str) -> None:
@@ -47,15 +52,37 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     recorder = _Recorder(checkpointer)
     try:
         rest = checkpointer.load(path, checkpointables=[])
-    except (EOFError, RuntimeError, pickle.UnpicklingError, OSError, ValueError) as error:
+    except _LOADING_ERRORS as error:
         raise DataError(
-            f"MODEL.WEIGHTS {path} can't be read as a checkpoint: "
-            f"{str(error).splitlines()[0]}. Is it complete, and a .pth or .pkl of weights?"
+            f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {_first_line(error)}. "
+            "Is it complete, and a .pth or .pkl of weights?"
         ) from error
     finally:
         recorder.stop()
     _check_fit(path, model, recorder.incompatible, complete)
     return rest
+
+
+def load_last(checkpointer: Checkpointer) -> None:
+    """Loads the last checkpoint of the output folder: weights, and all that a run goes on with.
+
+    Raises:
+        DataError: it is missing, can't be read, or is of another model or optimizer.
+    """
+    path = checkpointer.get_checkpoint_file()
+    try:
+        load_weights(checkpointer, path, complete=True)
+        checkpointer.load(path)
+    except (DataError, *_LOADING_ERRORS) as error:
+        raise DataError(
+            f"--resume can't go on from {path}: {_first_line(error)} Write the name of an earlier "
+            f"checkpoint into {os.path.join(checkpointer.save_dir, 'last_checkpoint')}, "
+            "use the config of the stopped run, or start anew in another OUTPUT_DIR."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 class _Recorder:

@@ -29,6 +29,12 @@ def add_common_config(cfg: CN) -> None:
     # The batch size that BASE_LR is for: with another IMS_PER_BATCH the rate is scaled in
     # proportion. 0 leaves it as it is.
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
+    # Weight decay of nn.Embedding, as WEIGHT_DECAY_NORM is of norms.
+    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    # With LR_SCHEDULER_NAME "WarmupPolyLR": (1 - iteration / MAX_ITER) ^ power, and the factor that
+    # it does not fall below. Names and defaults of detectron2's DeepLab project.
+    cfg.SOLVER.POLY_LR_POWER = 0.9
+    cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
     # An exponential moving average of the weights, evaluated and saved beside them.
     cfg.SOLVER.EMA = CN()
     cfg.SOLVER.EMA.ENABLED = False
@@ -51,3 +57,10 @@ def add_common_config(cfg: CN) -> None:
     cfg.INPUT.LSJ.IMAGE_SIZE = 1024
     cfg.INPUT.LSJ.MIN_SCALE = 0.1
     cfg.INPUT.LSJ.MAX_SCALE = 2.0
+
+    # Random colours: each is scaled by a factor from 1 - its value to 1 + its value; 0 is off.
+    cfg.INPUT.COLOR_AUG = CN()
+    cfg.INPUT.COLOR_AUG.ENABLED = False
+    cfg.INPUT.COLOR_AUG.BRIGHTNESS = 0.4
+    cfg.INPUT.COLOR_AUG.CONTRAST = 0.4
+    cfg.INPUT.COLOR_AUG.SATURATION = 0.4

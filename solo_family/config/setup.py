@@ -44,13 +44,24 @@ def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     cfg = get_cfg()
     merge_file(cfg, config_file)
     merge_pairs(cfg, opts)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        if "MODEL.DEVICE" in opts:
-            raise ConfigError(
-                f"MODEL.DEVICE {cfg.MODEL.DEVICE}: there is no CUDA device here. "
-                "Use MODEL.DEVICE cpu, or install a CUDA build of torch and a driver."
-            )
+    if cfg.MODEL.DEVICE == "cuda" and "MODEL.DEVICE" not in opts and not torch.cuda.is_available():
         logging.getLogger("solo_family").warning("No CUDA device: running on the CPU.")
         cfg.MODEL.DEVICE = "cpu"
+    _check_device(cfg.MODEL.DEVICE)
     check_config(cfg)
     return cfg
+
+
+def _check_device(name: str) -> None:
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"MODEL.DEVICE {name}: there is no CUDA device here. "
+            "Use MODEL.DEVICE cpu, or install a CUDA build of torch and a driver."
+        )
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise ConfigError(
+            f"MODEL.DEVICE {name}: there is no such device here. Allowed: {', '.join(there)}."
+        ) from error

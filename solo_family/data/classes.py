@@ -48,6 +48,32 @@ def num_classes(cfg: CfgNode, key: str) -> int:
     return len(names)
 
 
+def check_same_classes(names: Sequence[str], count: int, *, same_names: bool = False) -> None:
+    """Refuses datasets whose classes are not those of the model.
+
+    Args:
+        names: of datasets; those that give no class names are not looked at.
+        count: classes of the model.
+        same_names: their class names must be the first one's, too, in its order.
+
+    Raises:
+        ConfigError: names a dataset, what it has, and what it must have.
+    """
+    classes = {name: dataset_classes(name) for name in names}
+    first = names[0] if names else ""
+    for name, given in classes.items():
+        if given is not None and len(given) != count:
+            raise ConfigError(
+                f"The model has {count} classes, but dataset {name!r} has {len(given)}. "
+                "All of DATASETS.TRAIN and DATASETS.TEST must have the same categories."
+            )
+        if given is not None and same_names and given != classes[first]:
+            raise ConfigError(
+                f"Datasets {first!r} and {name!r} of DATASETS.TRAIN have different categories, or "
+                "another order of their ids. They must be the same."
+            )
+
+
 def dataset_classes(name: str) -> list[str] | None:
     """Returns the names of a dataset's classes, or None where it has none or isn't there."""
     register_in_place([name])

@@ -3,54 +3,136 @@
 import json
 import logging
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from detectron2.data.datasets.coco import load_coco_json
+from detectron2.structures import BoxMode
+from detectron2.utils.file_io import PathManager
+from pycocotools import mask as mask_util
+from pycocotools.coco import COCO
 
 from ..errors import DataError
 
 logger = logging.getLogger(__name__)
 
 _NAMED = 3  # of many offenders, as many are named
+_PARTS = {
+    "images": ("id", "file_name", "height", "width"),
+    "categories": ("id", "name"),
+    "annotations": ("id", "bbox"),
+}
 
 
-def load_checked_coco_json(annotations: str, image_dir: str, name: str) -> list[dict[str, Any]]:
+def load_checked_coco_json(annotations: str, image_dir: str) -> list[dict[str, Any]]:
     """Returns detectron2's dicts of a dataset, without annotations that have no usable mask.
 
-    Left out, counted and warned of once: annotations without `segmentation`, and RLE of another
-    size than its image. (detectron2 does so with polygons of fewer than 3 points.)
+    As detectron2's `load_coco_json`; classes are in the order of the categories' ids.
 
     Raises:
         DataError: see `check_coco_json`.
     """
     check_coco_json(annotations, image_dir)
-    records = load_coco_json(annotations, image_dir, name)
-    without, misfits = 0, []
+    content = read_coco_json(annotations)
+    ids = sorted(category["id"] for category in content["categories"])
+    classes = {identity: index for index, identity in enumerate(ids)}
+    by_image = defaultdict(list)
+    for annotation in content.get("annotations", []):
+        kept = {
+            key: annotation[key] for key in ("iscrowd", "bbox", "segmentation") if key in annotation
+        }
+        kept |= {"category_id": classes[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
+        by_image[annotation["image_id"]].append(kept)
+    records = [
+        {
+            "file_name": os.path.join(image_dir, image["file_name"]),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+            "annotations": by_image[image["id"]],
+        }
+        for image in sorted(content["images"], key=lambda image: image["id"])
+    ]
+    leave_out_unusable(records, annotations)
+    return records
+
+
+def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
+    """Leaves out, in place, what no mask can be made of; says once what, and how much.
+
+    That is polygons of fewer than 3 points, annotations without (another) segmentation, and RLE of
+    another size than its image. What is left of RLE is compressed.
+
+    Args:
+        records: detectron2's dicts; COCO's annotations in them do as well.
+        source: what the messages name: the annotation file, or the dataset.
+    """
+    short = without = 0
+    misfits = []
     for record in records:
         usable = []
-        for annotation in record["annotations"]:
+        for annotation in record.get("annotations", []):
             segmentation = annotation.get("segmentation")
-            if segmentation is None:
+            if isinstance(segmentation, list):
+                polygons = [p for p in segmentation if len(p) >= 6 and len(p) % 2 == 0]
+                short += len(segmentation) - len(polygons)
+                without += not segmentation
+                if polygons:
+                    usable.append({**annotation, "segmentation": polygons})
+            elif not isinstance(segmentation, dict):
                 without += 1
-            elif isinstance(segmentation, dict) and list(segmentation["size"]) != [
-                record["height"],
-                record["width"],
-            ]:
-                misfits.append(f"{segmentation['size']} in {record['file_name']}")
+            elif list(segmentation["size"]) != [record["height"], record["width"]]:
+                misfits.append(f"{segmentation['size']} in {os.path.basename(record['file_name'])}")
             else:
-                usable.append(annotation)
-        record["annotations"] = usable
+                usable.append({**annotation, "segmentation": _compressed(segmentation)})
+        if "annotations" in record:
+            record["annotations"] = usable
+    if short:
+        _warn_once(f"{source}: left out {short} polygons of fewer than 3 points.")
     if without:
-        logger.warning(f"{annotations}: left out {without} annotations without 'segmentation'.")
+        _warn_once(f"{source}: left out {without} annotations without 'segmentation'.")
     if misfits:
-        logger.warning(
-            f"{annotations}: left out {len(misfits)} RLE masks whose size is not their image's: "
+        _warn_once(
+            f"{source}: left out {len(misfits)} RLE masks whose size is not their image's: "
             f"{_some(misfits)}."
         )
-    return records
+
+
+def leave_out_unusable_truth(coco: COCO, source: str) -> None:
+    """Leaves the same out of what predictions are compared with, in place; see above.
+
+    Raises:
+        DataError: an annotation lacks what COCO's metrics need.
+    """
+    records = [
+        {**image, "annotations": [_evaluable(a, source) for a in coco.imgToAnns[image["id"]]]}
+        for image in coco.dataset["images"]
+    ]
+    leave_out_unusable(records, source)
+    coco.dataset["annotations"] = [a for record in records for a in record["annotations"]]
+    coco.createIndex()
+
+
+def _evaluable(annotation: dict[str, Any], source: str) -> dict[str, Any]:
+    for key in ("area", "iscrowd"):
+        if key not in annotation:
+            raise DataError(
+                f"{source}: annotation {annotation['id']} has no '{key}', which the metrics need. "
+                "Add it, in pixels for 'area' and 0 or 1 for 'iscrowd'."
+            )
+    return annotation
+
+
+def _compressed(segmentation: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(segmentation["counts"], list):
+        return mask_util.frPyObjects(segmentation, *segmentation["size"])
+    return segmentation
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
 
 
 @cache
@@ -64,8 +146,11 @@ def check_coco_json(annotations: str, image_dir: str) -> None:
     content = read_coco_json(annotations)
     images, categories = content["images"], content["categories"]
     if not images:
-        raise DataError(f"{annotations} has no images. Is it the file of an empty split?")
-    for kind in ("images", "categories", "annotations"):
+        raise DataError(
+            f"{annotations} has no images. Name the file of a split that has some; "
+            "is it that of an empty one?"
+        )
+    for kind in _PARTS:
         _check_unique(annotations, kind, (item["id"] for item in content.get(kind, [])))
     category_ids = {category["id"] for category in categories}
     image_ids = {image["id"] for image in images}
@@ -78,10 +163,15 @@ def check_coco_json(annotations: str, image_dir: str) -> None:
                     f"{'categories' if key == 'category_id' else 'images'}. "
                     "Add it there, or remove the annotation."
                 )
+        if not isinstance(annotation["bbox"], list) or len(annotation["bbox"]) != 4:
+            raise DataError(
+                f"{annotations}: annotation {annotation['id']} has bbox {annotation['bbox']}; "
+                "it must be [left, top, width, height] in pixels."
+            )
     missing = [
         image["file_name"]
         for image in images
-        if not os.path.isfile(os.path.join(image_dir, image["file_name"]))
+        if not PathManager.isfile(os.path.join(image_dir, image["file_name"]))
     ]
     if missing:
         raise DataError(
@@ -97,14 +187,18 @@ def read_coco_json(annotations: str) -> dict[str, Any]:
         DataError: it is missing, not JSON, or lacks a part.
     """
     try:
-        with open(annotations, encoding="utf-8") as file:
+        with PathManager.open(annotations, "r", encoding="utf-8") as file:
             content = json.load(file)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no annotation file {annotations}.") from error
+    except OSError as error:
+        raise DataError(
+            f"The annotation file {annotations} can't be read ({error.strerror or error}). "
+            "Give the path of a COCO-format json."
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{annotations} is not JSON: {error}.") from error
-    parts = {"images": ("id", "file_name"), "categories": ("id", "name"), "annotations": ("id",)}
-    for part, keys in parts.items():
+        raise DataError(
+            f"{annotations} is not JSON: {error}. Give the path of a COCO-format json."
+        ) from error
+    for part, keys in _PARTS.items():
         items = content.get(part) if isinstance(content, dict) else None
         if part == "annotations" and isinstance(content, dict) and part not in content:
             continue  # a test set without ground truth
@@ -116,7 +210,7 @@ def read_coco_json(annotations: str) -> dict[str, Any]:
                 f"objects with {', '.join(repr(key) for key in keys)}."
             )
     if not content["categories"]:
-        raise DataError(f"{annotations} has no categories: there is nothing to learn.")
+        raise DataError(f"{annotations} has no categories: there is nothing to learn. Add them.")
     return content
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import multiprocessing
 from typing import Any
 
 import numpy as np
@@ -31,15 +30,19 @@ class MaskDatasetMapper(DatasetMapper):
 
     Args:
         skip_bad_images: in training, go on without images that can't be read, and count them.
+        num_images: of the dataset; when as many can't be read, there is nothing to go on with.
         options: detectron2's.
     """
 
     @configurable
-    def __init__(self, *, skip_bad_images: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *, skip_bad_images: bool = False, num_images: int = 0, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._skip_bad_images = skip_bad_images
-        # Shared with the loader's worker processes.
-        self._num_skipped = multiprocessing.Value("i", 0)
+        self._num_images = num_images
+        self._bad_files: set[str] = set()
+        self._num_skipped = 0  # since the last image that could be read
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -53,27 +56,25 @@ class MaskDatasetMapper(DatasetMapper):
             options["skip_bad_images"] = cfg.DATALOADER.SKIP_BAD_IMAGES
         return options
 
-    @property
-    def num_skipped(self) -> int:
-        """How often an image was left out because it could not be read."""
-        return self._num_skipped.value
-
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
         """Maps one image.
 
         Returns:
             `image`, uint8 [3, h, w], and in training `instances`; None for a skipped image, which
-            detectron2's loader then replaces by another.
+            detectron2's loader then replaces by another. That has `num_skipped`, the number of
+            images before it that were skipped, because the loader's worker processes can tell the
+            trainer of them in no other way.
 
         Raises:
-            DataError: the image can't be read, or has another size than the dataset says.
+            DataError: the image, or none of the images that may be skipped, can be read; or it has
+                another size than the dataset says.
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
             image = read_image(dataset_dict["file_name"], self.image_format)
             check_image_size(dataset_dict, image)
         except (DataError, SizeMismatchError) as error:
-            self._skip(error)
+            self._skip(dataset_dict["file_name"], error)
             return None
         aug_input = T.AugInput(image)
         transforms = self.augmentations(aug_input)
@@ -83,18 +84,25 @@ class MaskDatasetMapper(DatasetMapper):
             dataset_dict.pop("annotations", None)
         else:
             self._transform_annotations(dataset_dict, transforms, image.shape[1:])
+        if self._skip_bad_images:
+            dataset_dict["num_skipped"], self._num_skipped = self._num_skipped, 0
         return dataset_dict
 
-    def _skip(self, error: Exception) -> None:
+    def _skip(self, path: str, error: Exception) -> None:
         message = " ".join(str(error).split())
         if not self._skip_bad_images:
             raise DataError(
                 f"{message}. Mend or remove the file; training goes on without such images "
                 "with --skip-bad-images."
             ) from error
-        with self._num_skipped.get_lock():
-            self._num_skipped.value += 1
-        logger.warning(f"skipped (the {self.num_skipped}th time so far): {message}")
+        self._bad_files.add(path)
+        if len(self._bad_files) == self._num_images:
+            raise DataError(
+                f"None of the {self._num_images} training images can be read, the last because "
+                f"{message}. Mend the files."
+            )
+        self._num_skipped += 1
+        logger.warning(f"skipped: {message}")
 
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]

@@ -1,20 +1,24 @@
 """detectron2's training loader, with an order that a resumed run can go on in."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.samplers import (
-    RandomSubsetTrainingSampler,
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
 from detectron2.utils import comm
 from torch.utils.data import Sampler
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
+from .coco_json import leave_out_unusable
 from .dataset_mapper import MaskDatasetMapper
-from .register import register_in_place
+from .register import check_datasets
 from .sampler import GroupedSampler
 
 
@@ -23,6 +27,7 @@ def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
 
     Raises:
         ConfigError: `IMS_PER_BATCH` can't be shared out, or `SAMPLER_TRAIN` is unknown.
+        DataError: see `load_train_dicts`.
     """
     batch_size, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
     if rest or not batch_size:
@@ -30,12 +35,9 @@ def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be a multiple of the "
             f"number of processes, {comm.get_world_size()}."
         )
-    register_in_place(cfg.DATASETS.TRAIN)
-    dataset = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    )
+    dataset = load_train_dicts(cfg)
     sampler = GroupedSampler(
-        lambda seed: _stream(cfg, dataset, seed),
+        _stream_maker(cfg, dataset),
         dataset,
         batch_size,
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
@@ -43,7 +45,7 @@ def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
     )
     loader = build_detection_train_loader(
         dataset,
-        mapper=MaskDatasetMapper(cfg, is_train=True),
+        mapper=MaskDatasetMapper(cfg, is_train=True, num_images=len(dataset)),
         sampler=sampler,
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         aspect_ratio_grouping=False,  # the sampler does it
@@ -52,20 +54,50 @@ def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
     return loader, sampler
 
 
-def _stream(cfg: CfgNode, dataset: list[dict[str, Any]], seed: int) -> Sampler[int]:
+def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
+    """Returns detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
+
+    Raises:
+        ConfigError: no dataset is named.
+        DataError: a dataset can't be used (see `check_datasets`), or no image has an object.
+    """
+    names = cfg.DATASETS.TRAIN
+    if not names:
+        raise ConfigError(
+            "DATASETS.TRAIN is empty: name a dataset to train on, "
+            "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
+        )
+    check_datasets(names)
+    records = get_detection_dataset_dicts(names, filter_empty=False)
+    leave_out_unusable(records, ", ".join(names))
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        records = filter_images_with_only_crowd_annotations(records)
+    if not records:
+        raise DataError(
+            f"DATASETS.TRAIN {', '.join(names)}: no image has an object. "
+            "DATALOADER.FILTER_EMPTY_ANNOTATIONS False trains on images without objects."
+        )
+    return records
+
+
+def _stream_maker(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Callable[[int], Sampler[int]]:
     name = cfg.DATALOADER.SAMPLER_TRAIN
     if name == "TrainingSampler":
-        return TrainingSampler(len(dataset), seed=seed)
+        return partial(_shuffled, len(dataset))
     if name == "RepeatFactorTrainingSampler":
         factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-            dataset, cfg.DATALOADER.REPEAT_THRESHOLD
+            dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
         )
-        return RepeatFactorTrainingSampler(factors, seed=seed)
-    if name == "RandomSubsetTrainingSampler":
-        return RandomSubsetTrainingSampler(
-            len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO, seed_shuffle=seed, seed_subset=seed
-        )
+        return partial(_repeated, factors)
     raise ConfigError(
         f"DATALOADER.SAMPLER_TRAIN is {name!r}; allowed: TrainingSampler, "
-        "RepeatFactorTrainingSampler, RandomSubsetTrainingSampler."
+        "RepeatFactorTrainingSampler."
     )
+
+
+def _shuffled(size: int, seed: int) -> Sampler[int]:
+    return TrainingSampler(size, seed=seed)
+
+
+def _repeated(factors: torch.Tensor, seed: int) -> Sampler[int]:
+    return RepeatFactorTrainingSampler(factors, seed=seed)

@@ -1,14 +1,14 @@
 """Datasets named in place: `coco_json:ANNOTATIONS.json:IMAGE_DIR` instead of a registered name."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import DataError
-from .coco_json import load_checked_coco_json, read_coco_json
+from .coco_json import check_coco_json, load_checked_coco_json, read_coco_json
 
 PREFIX = "coco_json:"
 
@@ -25,15 +25,35 @@ def register_in_place(names: Iterable[str]) -> None:
     for name in names:
         if name.startswith(PREFIX) and name not in DatasetCatalog.list():
             annotations, image_dir = _parse(name)
-            DatasetCatalog.register(
-                name, partial(load_checked_coco_json, annotations, image_dir, name)
-            )
+            DatasetCatalog.register(name, partial(load_checked_coco_json, annotations, image_dir))
             MetadataCatalog.get(name).set(
                 json_file=annotations,
                 image_root=image_dir,
                 evaluator_type="coco",
                 **_categories(annotations),
             )
+
+
+def check_datasets(names: Sequence[str]) -> None:
+    """Checks the annotation files of datasets in COCO's format, before anything is built.
+
+    Args:
+        names: of `DATASETS.TRAIN` or `DATASETS.TEST`, registered or in place.
+
+    Raises:
+        DataError: nothing of such a name is registered, or see `check_coco_json`.
+    """
+    register_in_place(names)
+    for name in names:
+        if name not in DatasetCatalog.list():
+            raise DataError(
+                f"Dataset {name!r} is not registered. Write "
+                "coco_json:ANNOTATIONS.json:IMAGE_DIR, or register it before training."
+            )
+        metadata = MetadataCatalog.get(name)
+        json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
+        if metadata.get("evaluator_type") == "coco" and json_file and image_root:
+            check_coco_json(json_file, image_root)
 
 
 def _parse(name: str) -> tuple[str, str]:

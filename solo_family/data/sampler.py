@@ -14,15 +14,19 @@ class GroupedSampler(Sampler[int]):
     the order is a function of the stream alone, and a resumed run skips what was seen without
     loading it. With grouping off, batches are simply consecutive.
 
+    It is iterated in the loader's worker processes, which may not know the rank of their parent:
+    the stream, which does, is made before.
+
     Args:
-        make_stream: from a seed to an endless sampler over the dataset; one seed, one stream.
+        make_stream: from a seed to an endless sampler over the dataset; one seed, one stream. It
+            can be pickled.
         dataset: detectron2's dicts, with `width` and `height`.
         batch_size: images of one process's batch.
         seed: of the stream.
         grouped: whether batches have one orientation.
 
     Attributes:
-        seed: may be set before iteration begins.
+        seed: of the stream; see `reseed`.
         start_batch: batches of this process that are skipped, because they were trained on before.
     """
 
@@ -38,8 +42,13 @@ class GroupedSampler(Sampler[int]):
         self._make_stream = make_stream
         self._wide = [grouped and item["width"] > item["height"] for item in dataset]
         self._batch_size = batch_size
-        self.seed = seed
         self.start_batch = 0
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Takes another stream, before iteration begins."""
+        self.seed = seed
+        self._stream = self._make_stream(seed)
 
     def __iter__(self) -> Iterator[int]:
         for batch in islice(self._batches(), self.start_batch, None):
@@ -47,7 +56,7 @@ class GroupedSampler(Sampler[int]):
 
     def _batches(self) -> Iterator[list[int]]:
         buckets: dict[bool, list[int]] = {False: [], True: []}
-        for index in self._make_stream(self.seed):
+        for index in self._stream:
             bucket = buckets[self._wide[index]]
             bucket.append(index)
             if len(bucket) == self._batch_size:

@@ -14,7 +14,8 @@ class EMA(HookBase):
     """After every step, average <- decay x average + (1 - decay) x weights.
 
     The decay grows as (1 + t) / (10 + t) towards its value, so that the average forgets the first
-    weights quickly. Buffers, such as batch-norm statistics, are copied.
+    weights quickly. Floating-point buffers, such as batch-norm statistics, are averaged too; others
+    are copied.
 
     As a hook of detectron2's trainer its state is part of every checkpoint, and resumed.
 
@@ -28,6 +29,11 @@ class EMA(HookBase):
         self._decay = decay
         self._updates = 0
         self.average: dict[str, Tensor] = copy.deepcopy(model.state_dict())
+
+    def before_train(self) -> None:
+        if not self._updates:
+            # Pretrained weights are loaded after this hook is made.
+            self.average = copy.deepcopy(self._model.state_dict())
 
     @torch.no_grad()
     def after_step(self) -> None:

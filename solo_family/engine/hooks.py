@@ -1,5 +1,6 @@
-"""Hooks of the trainer beyond detectron2's: the sampler's place, the best checkpoint, pictures."""
+"""Hooks of the trainer beyond detectron2's: sampler, skipped images, best checkpoint, pictures."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,33 @@ class SamplerPlace(HookBase):
         return {"seed": self._sampler.seed, "total_batch_size": self._total_batch_size}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._sampler.seed = state_dict["seed"]
+        self._sampler.reseed(state_dict["seed"])
         self._saved_batch_size = state_dict["total_batch_size"]
+
+
+class SkippedImages(HookBase):
+    """Counts how often an unreadable image was left out of training, and says so at the end.
+
+    The count is part of checkpoints; each of several processes counts its own.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def after_step(self) -> None:
+        batch = self.trainer._trainer.last_batch
+        self._count += sum(item.get("num_skipped", 0) for item in batch)
+
+    def after_train(self) -> None:
+        logging.getLogger(__name__).info(
+            f"Unreadable training images were skipped {self._count} times."
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        return {"count": self._count}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._count = state_dict["count"]
 
 
 class BestCheckpoint(BestCheckpointer):

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from ..errors import TrainingError
 
@@ -12,6 +12,9 @@ _NAME = ".running"
 
 class OutputLock:
     """Holds an output folder for this process; the system lets go of it however the process ends.
+
+    It is released at the end of a `with` block. The data loader's workers, which may live a little
+    longer than a process that was killed, do not hold it.
 
     Args:
         folder: `OUTPUT_DIR`; it is made if it is missing.
@@ -31,7 +34,7 @@ class OutputLock:
                 "Set OUTPUT_DIR to a folder that can."
             ) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.seek(0)
             owner = self._file.read().strip() or "unknown"
@@ -43,6 +46,12 @@ class OutputLock:
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Lets another run have the folder."""

@@ -1,10 +1,12 @@
 """The body of train_net.py: detectron2's command line, its launcher, and one process of a run."""
 
 import argparse
+import logging
 import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -16,26 +18,47 @@ from torch.multiprocessing import ProcessRaisedException
 
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
-from ..data.classes import dataset_classes, num_classes
-from ..errors import SoloFamilyError
+from ..data.classes import check_same_classes, dataset_classes, num_classes
+from ..data.register import check_datasets
+from ..errors import ConfigError, SoloFamilyError
 from ..methods import METHODS
 from .checkpointer import AtomicCheckpointer
 from .lock import OutputLock
 from .trainer import Trainer
 
+# The last line of a traceback that one of our errors ends.
+_MESSAGE = re.compile(r"^solo_family\.errors\.\w+: (.+)", re.M)
 
-def setup(args: argparse.Namespace) -> CfgNode:
-    """Reads the configuration, starts the log, writes the configuration to the output folder."""
+
+def read_config(args: argparse.Namespace) -> CfgNode:
+    """Returns the configuration, checked together with the datasets that it names.
+
+    Raises:
+        ConfigError, DataError: it can't work.
+    """
+    if not args.config_file:
+        raise ConfigError("--config-file is needed: a yaml file, for instance of configs/.")
     cfg = setup_cfg(args.config_file, args.opts)
     if args.skip_bad_images:
         cfg.DATALOADER.SKIP_BAD_IMAGES = True
+    train_names = () if args.eval_only else tuple(cfg.DATASETS.TRAIN)
+    check_datasets((*train_names, *cfg.DATASETS.TEST))
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    if method is not None and not args.eval_only:
-        store_classes(cfg, method.num_classes_key)
+    if method is not None:
+        if not args.eval_only:
+            store_classes(cfg, method.num_classes_key)
+        count = num_classes(cfg, method.num_classes_key)
+        check_same_classes(train_names, count, same_names=True)
+        check_same_classes(cfg.DATASETS.TEST, count)
     cfg.freeze()
+    return cfg
+
+
+def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Starts the log, and writes the configuration to the output folder."""
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="solo_family", abbrev_name="solo")
-    return cfg
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_without_traceback)
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -62,25 +85,37 @@ def store_classes(cfg: CfgNode, key: str) -> None:
 
 def run(args: argparse.Namespace) -> Any:
     """One process of a training, or an evaluation; returns the metrics of its evaluation."""
-    cfg = setup(args)
-    if args.eval_only:
-        model = Trainer.build_model(cfg)
-        checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-        last = args.resume and checkpointer.has_checkpoint()
-        weights = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
-        load_weights(checkpointer, weights, complete=True)
-        results = Trainer.test(cfg, model)
-        if comm.is_main_process():
-            verify_results(cfg, results)
-        return results
-    # Held until the process ends; one process writes.
-    lock = OutputLock(cfg.OUTPUT_DIR) if comm.is_main_process() else None
+    cfg = read_config(args)
+    # One process writes; the others begin when the folder is theirs.
+    with OutputLock(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
+        comm.synchronize()
+        start_log(cfg, args)
+        return evaluate(cfg, args) if args.eval_only else train(cfg, args)
+
+
+def train(cfg: CfgNode, args: argparse.Namespace) -> Any:
+    """Trains, and returns the metrics of the last evaluation."""
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
-    if lock is not None:
-        lock.release()
     return trainer.last_results
+
+
+def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
+    """Evaluates `MODEL.WEIGHTS`, or with `--resume` the last checkpoint, and returns the metrics.
+
+    Raises:
+        DataError: these are not weights of the whole model.
+    """
+    model = Trainer.build_model(cfg)
+    checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    last = args.resume and checkpointer.has_checkpoint()
+    weights = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
+    load_weights(checkpointer, weights, complete=True)
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,9 +125,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: detectron2's flags, by default those of the command line.
     """
     args = argument_parser().parse_args(argv)
-    if not args.config_file:
-        print("--config-file is needed: a yaml file, for instance of configs/.", file=sys.stderr)
-        return 2
     # gloo's processes share the cores; torch would give each of them all.
     if args.num_gpus > 1 and "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.num_gpus))
@@ -106,13 +138,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             args=(args,),
         )
     except SoloFamilyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except ProcessRaisedException as error:
-        # One of several processes failed; what is left of its exception is the traceback's text.
-        users_mistake = re.search(r"^solo_family\.errors\.\w+: (.+)", str(error), re.M)
-        if users_mistake is None:
+        if not _MESSAGE.search(str(error)):
             raise
-        print(f"error: {users_mistake[1]}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def one_line(error: Exception) -> str:
+    """Returns the message of a user's mistake, also out of another process's traceback.
+
+    That text is all that is left of an exception in one of several processes, or in a worker of
+    the data loader; the exception that ended it stands last.
+    """
+    messages = _MESSAGE.findall(str(error))
+    return messages[-1] if messages else str(error)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A log filter: of a user's mistake the message is enough."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, SoloFamilyError):
+        record.msg, record.args = "Training stopped: %s", (one_line(error),)
+        record.exc_info = None
+    return True

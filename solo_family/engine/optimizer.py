@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.solver.build import get_default_optimizer_params
+from detectron2.layers.batch_norm import LayerNorm
+from detectron2.solver.build import get_default_optimizer_params, reduce_param_groups
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
@@ -17,6 +18,8 @@ _Clipper = Callable[[list[nn.Parameter]], Any]
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Builds `SOLVER.OPTIMIZER`; `''`, and a `BACKBONE_MULTIPLIER` of 0, are the method's own.
+
+    Norms decay by `WEIGHT_DECAY_NORM` and embeddings by `WEIGHT_DECAY_EMBED`, by module type.
 
     Args:
         cfg: the configuration; `SOLVER.CLIP_GRADIENTS.CLIP_TYPE` is value, norm (of each parameter)
@@ -41,6 +44,16 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         lr_factor_func=lambda key: multiplier if key.startswith("backbone.") else 1.0,
     )
+    # What detectron2 does not know: a later group overrides the values of earlier ones.
+    embeddings = _parameters_of(model, (nn.Embedding,))
+    other_norms = _parameters_of(model, (nn.RMSNorm, LayerNorm))
+    params = reduce_param_groups(
+        [
+            *params,
+            {"params": embeddings, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_EMBED},
+            {"params": other_norms, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_NORM},
+        ]
+    )
     optimizer: torch.optim.Optimizer
     if name == "SGD":
         optimizer = torch.optim.SGD(
@@ -59,6 +72,16 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         # A hook runs after an AMP scaler has unscaled the gradients, and only on steps it takes.
         optimizer.register_step_pre_hook(lambda opt, *_: clip(_parameters(opt.param_groups)))
     return optimizer
+
+
+def _parameters_of(model: nn.Module, types: tuple[type[nn.Module], ...]) -> list[nn.Parameter]:
+    return [
+        parameter
+        for module in model.modules()
+        if isinstance(module, types)
+        for parameter in module.parameters(recurse=False)
+        if parameter.requires_grad
+    ]
 
 
 def _parameters(groups: Iterable[dict[str, Any]]) -> list[nn.Parameter]:

@@ -10,22 +10,25 @@ from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.solver import LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..checkpoint.load import load_weights
+from ..checkpoint.load import load_last, load_weights
 from ..data.classes import class_names
+from ..data.coco_json import leave_out_unusable_truth
 from ..data.dataset_mapper import MaskDatasetMapper
 from ..data.loader import build_train_loader
-from ..data.register import register_in_place
+from ..data.register import check_datasets
 from ..errors import ConfigError
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
-from .hooks import BestCheckpoint, SamplerPlace, TrainingPictures
+from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
 from .optimizer import build_optimizer
 from .printer import MetricPrinter
+from .schedule import build_lr_scheduler
 from .step import TrainingStep
 
 
@@ -54,7 +57,8 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """Goes on from the last checkpoint, or starts from `MODEL.WEIGHTS`."""
         if resume and self.checkpointer.has_checkpoint():
-            super().resume_or_load(resume=True)
+            load_last(self.checkpointer)
+            self.start_iter = self.iter + 1
         else:
             load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
 
@@ -62,6 +66,8 @@ class Trainer(DefaultTrainer):
         """detectron2's hooks, with ours before those that save and evaluate."""
         cfg = self.cfg
         ours: list[HookBase] = [SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH)]
+        if cfg.DATALOADER.SKIP_BAD_IMAGES:
+            ours.append(SkippedImages())
         if self.ema is not None:
             ours.append(self.ema)
         if cfg.VIS_PERIOD > 0 and comm.is_main_process():
@@ -97,7 +103,12 @@ class Trainer(DefaultTrainer):
         ]
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Evaluates the weights and, where there is one, their average (as "<task>_ema")."""
+        """Evaluates the weights and, where there is one, their average (as "<task>_ema").
+
+        Without `DATASETS.TEST` there is nothing to evaluate on, and the result is empty.
+        """
+        if not self.cfg.DATASETS.TEST:
+            return {}
         results = self.test(self.cfg, self._trainer.model)
         if self.ema is not None:
             evaluators = [
@@ -122,12 +133,16 @@ class Trainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         return build_train_loader(cfg)[0]
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        register_in_place([dataset_name])
+        check_datasets([dataset_name])
         mapper = MaskDatasetMapper(cfg, is_train=False)
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
@@ -135,10 +150,16 @@ class Trainer(DefaultTrainer):
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
-        register_in_place([dataset_name])
-        return COCOEvaluator(
-            dataset_name, output_dir=output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
+        check_datasets([dataset_name])
+        evaluator = COCOEvaluator(
+            dataset_name,
+            # It would tell from the predictions, of which there may be none.
+            tasks=("bbox", "segm"),
+            output_dir=output_folder or os.path.join(cfg.OUTPUT_DIR, "inference"),
         )
+        if "annotations" in evaluator._coco_api.dataset:
+            leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)
+        return evaluator
 
     @classmethod
     def test(

@@ -23,6 +23,8 @@ def draw_predictions(
     Returns:
         (H, W, 3) uint8, BGR.
     """
+    if image.shape[1] <= 2:
+        return image.copy()  # detectron2 takes a mask of this width for something else
     rgb = image[:, :, ::-1]
     if "panoptic_seg" in predictions:
         drawn = visualizer.draw_panoptic_seg_predictions(rgb, *predictions["panoptic_seg"])

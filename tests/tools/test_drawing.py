@@ -67,6 +67,17 @@ def test_panoptic_segmentation_comes_first() -> None:
     assert _is_changed({"panoptic_seg": (segments, [])}) == [False, False]
 
 
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_narrow_pictures_are_no_problem(width: int) -> None:
+    instances = Instances((H, width))
+    instances.pred_masks = torch.ones(1, H, width, dtype=torch.bool)
+    instances.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, width, H]]))
+    instances.scores, instances.pred_classes = torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    image = np.zeros((H, width, 3), np.uint8)
+    drawn = draw_predictions(VideoVisualizer(METADATA), image, {"instances": instances})
+    assert drawn.shape == image.shape
+
+
 def test_an_object_keeps_its_colour_from_frame_to_frame() -> None:
     visualizer = VideoVisualizer(METADATA)
     first, second = (

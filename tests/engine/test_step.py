@@ -1,0 +1,139 @@
+"""One training step: mixed precision on a CPU, and losses that are not finite."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.engine import TrainerBase
+from detectron2.utils.env import seed_all_rng
+from torch import Tensor, nn
+
+from solo_family.engine.step import TrainingStep, check_finite
+from solo_family.engine.trainer import Trainer
+from solo_family.errors import TrainingError
+
+from ..coco_folder import run_cfg, small_dataset, write_cfg
+from ..conftest import ROOT
+
+
+class Regression(nn.Module):
+    """Remembers in what precision it computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1, bias=False)
+        nn.init.constant_(self.layer.weight, 0.5)
+
+    def forward(self, data: list[dict[str, Any]]) -> dict[str, Tensor]:
+        outputs = self.layer(torch.stack([item["x"] for item in data]))
+        self.dtype = outputs.dtype
+        # Divided, so that float16 holds its gradients times the scaler's first 65536.
+        return {"loss": (outputs.float() - 1).square().mean() / 64}
+
+
+class OneStep(TrainerBase):
+    """Steps, and what gradients the optimizer saw."""
+
+    def __init__(self, x: list[float], precision: torch.dtype | None) -> None:
+        super().__init__()
+        self.model = Regression()
+        optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
+        self.gradients: list[Tensor] = []
+        optimizer.register_step_pre_hook(
+            lambda *_: self.gradients.append(self.model.layer.weight.grad.clone())
+        )
+        batches = [[{"x": torch.tensor(x), "file_name": "x.png"}]] * 5
+        self.step = TrainingStep(self.model, batches, optimizer, precision=precision)
+
+    def run_step(self) -> None:
+        self.step.iter = self.iter
+        self.step.run_step()
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+def test_the_optimizer_sees_true_gradients(precision: torch.dtype | None) -> None:
+    # 0.25 and 2 are exact in every precision, and so is 0.5 x 3 - 1 = 0.5.
+    run = OneStep([0.25, 0.25, 0.5, 2.0], precision)
+    run.train(0, 1)
+    assert run.model.dtype == (precision or torch.float32)
+    assert run.model.layer.weight.dtype == torch.float32
+    expected = 2 * 0.5 * torch.tensor([[0.25, 0.25, 0.5, 2.0]]) / 64
+    torch.testing.assert_close(run.gradients, [expected])
+    torch.testing.assert_close(run.model.layer.weight.detach(), 0.5 - 0.1 * expected)
+
+
+def test_only_float16_scales_its_loss() -> None:
+    for precision, enabled in ((torch.float16, True), (torch.bfloat16, False), (None, False)):
+        assert OneStep([1.0] * 4, precision).step.grad_scaler.is_enabled() == enabled
+
+
+def test_a_step_whose_scaled_gradients_overflow_is_left_out() -> None:
+    run = OneStep([1000.0] * 4, torch.float16)
+    run.train(0, 1)
+    assert run.gradients == []
+    assert run.model.layer.weight.tolist() == [[0.5] * 4]
+    assert run.step.grad_scaler.get_scale() == 2**15
+    again = OneStep([1.0] * 4, torch.float16)
+    again.step.load_state_dict(run.step.state_dict())
+    assert again.step.grad_scaler.get_scale() == 2**15
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_model_trains_in_mixed_precision_on_a_cpu(tmp_path: Path, precision: str) -> None:
+    seed_all_rng(0)
+    opts = ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", precision]
+    cfg = run_cfg(small_dataset(tmp_path / "data").name, tmp_path, *opts, "SOLVER.MAX_ITER", 6)
+    trainer = Trainer(cfg)
+    before = trainer.raw_model.head.kernel_predictor.weight.detach().clone()
+    trainer.train()
+    assert trainer._trainer.precision == getattr(torch, precision)
+    assert not torch.equal(trainer.raw_model.head.kernel_predictor.weight, before)
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.raw_model.parameters())
+    with torch.autocast("cpu", dtype=getattr(torch, precision)):
+        losses = trainer.raw_model(trainer._trainer.last_batch)
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_names_iteration_loss_and_files(bad: float) -> None:
+    losses = {"loss_category": torch.tensor(1.0), "loss_mask": torch.tensor(bad)}
+    data = [{"file_name": "a.png"}, {"file_name": "b.png"}]
+    with pytest.raises(TrainingError) as error:
+        check_finite(losses, data, 17)
+    assert str(error.value).startswith(
+        f"Iteration 17: loss_mask is {bad}. The images were a.png, b.png. Lower SOLVER.BASE_LR"
+    )
+    assert "loss_category" not in str(error.value)
+
+
+def test_weights_are_not_spoilt_by_it() -> None:
+    run = OneStep([float("nan")] + [0.0] * 3, None)
+    with pytest.raises(TrainingError):
+        run.train(0, 1)
+    assert run.model.layer.weight.isfinite().all()
+    assert run.gradients == []
+
+
+def test_too_high_a_rate_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data")
+    opts = ["SOLVER.BASE_LR", 1e12, "SOLVER.MAX_ITER", 50]
+    config = write_cfg(tmp_path / "config.yaml", run_cfg(dataset.name, tmp_path / "run", *opts))
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "train_net.py"), "--config-file", str(config)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 2
+    (line,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    for words in ("Iteration ", "loss_", " is nan", str(dataset.root / "images")):
+        assert words in line
+    assert "Traceback" not in process.stdout + process.stderr
+    assert line.removeprefix("error: ") in (tmp_path / "run" / "log.txt").read_text()
+    assert not list((tmp_path / "run").glob("*.pth"))
