@@ -36,7 +36,7 @@ def test_every_config_builds_its_model(name: str) -> None:
 def test_configs_of_every_method_are_there(method: str) -> None:
     get_config_file(METHODS[method].base_config)
     cfg = setup_cfg(get_config_file(METHODS[method].quickstart_config))
-    assert cfg.MODEL.META_ARCHITECTURE == method
+    assert method == cfg.MODEL.META_ARCHITECTURE
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
