@@ -22,6 +22,9 @@ def add_common_config(cfg: CN) -> None:
     # the backbone, and is not read when MODEL.WEIGHTS names a checkpoint of the whole model.
     cfg.MODEL.TIMM.WEIGHTS = ""
 
+    # Parameters of the timm model whose names begin so are not trained: ["conv_stem", "blocks.0"].
+    cfg.MODEL.TIMM.FREEZE = []
+
     # "" is the method's own (see solo_family/methods.py); or SGD, AdamW.
     cfg.SOLVER.OPTIMIZER = ""
     # Factor on the backbone's learning rate; 0 is the method's own.

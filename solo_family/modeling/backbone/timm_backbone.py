@@ -3,6 +3,7 @@
 import difflib
 import logging
 import os
+from collections.abc import Sequence
 
 import timm
 import torch
@@ -23,15 +24,22 @@ class TimmBackbone(Backbone):
         name: timm's name of the model.
         in_channels: channels of the input.
         out_features: names of the features, res1 (stride 2) to res5 (stride 32).
+        freeze: modules of the model that are not trained.
         weights: a checkpoint with timm's key names, "pretrained" for timm's own download, or "".
 
     Raises:
-        ConfigError: timm has no such model, the model has no such feature, or the checkpoint is
-            missing or of another model.
+        ConfigError: timm has no such model, the model has no such feature or part, or the
+            checkpoint is missing or of another model.
     """
 
     def __init__(
-        self, *, name: str, in_channels: int, out_features: list[str], weights: str
+        self,
+        *,
+        name: str,
+        in_channels: int,
+        out_features: list[str],
+        weights: str,
+        freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if name not in timm.list_models():
@@ -59,8 +67,22 @@ class TimmBackbone(Backbone):
         info = self.model.feature_info
         self._out_feature_channels = dict(zip(self._out_features, info.channels()))
         self._out_feature_strides = dict(zip(self._out_features, info.reduction()))
+        self._freeze(freeze)
         if weights not in ("", "pretrained"):
             self._load(weights, timm.create_model(name, in_chans=in_channels).state_dict())
+
+    def _freeze(self, prefixes: Sequence[str]) -> None:
+        names = [name for name, _ in self.model.named_parameters()]
+        for prefix in prefixes:
+            frozen = [name for name in names if name.startswith(f"{prefix}.")]
+            if not frozen:
+                parts = dict.fromkeys(name.split(".")[0] for name in names)
+                raise ConfigError(
+                    f"MODEL.TIMM.FREEZE has {prefix!r}, which begins no parameter's name. "
+                    f"The model's parts are {', '.join(parts)}."
+                )
+            for name in frozen:
+                self.model.get_parameter(name).requires_grad_(False)
 
     def _load(self, path: str, whole_model: dict[str, Tensor]) -> None:
         """Loads a checkpoint; what `whole_model` has beside the features, it may have or lack."""
@@ -103,6 +125,7 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
         name=cfg.MODEL.TIMM.NAME,
         in_channels=input_shape.channels or 3,
         out_features=cfg.MODEL.TIMM.OUT_FEATURES,
+        freeze=cfg.MODEL.TIMM.FREEZE,
         weights="" if cfg.MODEL.WEIGHTS else cfg.MODEL.TIMM.WEIGHTS,
     )
 
