@@ -182,3 +182,20 @@ def test_norm_eval_keeps_statistics_and_trains_weights(name: str, norm_eval: boo
             assert parameter.requires_grad
             assert parameter.grad is not None, key
             assert parameter.grad.abs().sum() > 0, key
+
+
+def test_frozen_stages_get_no_gradient_and_the_others_do() -> None:
+    frozen = ("conv1", "bn1", "layer1")
+    backbone = TimmBackbone(
+        name="resnet18", in_channels=3, out_features=EVERY_FEATURE[1:], weights="", freeze=frozen
+    )
+    sum(feature.sum() for feature in backbone(torch.rand(2, 3, 32, 32)).values()).backward()
+    for name, parameter in backbone.model.named_parameters():
+        assert (parameter.grad is None) == name.startswith(frozen), name
+
+
+def test_freezing_an_unknown_part_names_the_parts() -> None:
+    with pytest.raises(ConfigError, match=r"FREEZE has 'layer9'.*conv1.*layer1"):
+        TimmBackbone(
+            name="resnet18", in_channels=3, out_features=["res2"], weights="", freeze=["layer9"]
+        )
