@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     status = _draw(run_dir, sorted((shapes / "val").iterdir())[:_NUM_PICTURES], pictures)
     minutes = (time.monotonic() - start) / 60
     print(
-        f"\nsegm AP {results['segm']['AP']:.1f} on {root / 'shapes' / 'val'}, after {minutes:.1f} minutes\n"
+        f"\nsegm AP {results['segm']['AP']:.1f} on {root}/shapes/val, after {minutes:.1f} minutes\n"
         f"pictures: {pictures}\n"
         f"weights:  {run_dir / 'model_final.pth'}"
     )
