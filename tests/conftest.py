@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 
+from solo_family import METHODS
 from solo_family.config import get_cfg
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +23,12 @@ TINY = {
         *("MODEL.SOLOV2.FPN_SCALE_RANGES", ((1, 24), (12, 48), (24, 96), (48, 192), (96, 512))),
     ],
 }
+
+
+# What makes an untrained tiny model find objects, by the ends of parameters' names: a standard
+# deviation for random weights, or the value of a bias where something and nothing is to be found.
+EAGER_STD = {"SOLOv2": {"kernel_predictor.weight": 0.3}}
+EAGER_BIAS = {"SOLOv2": {"category_branch.logits.bias": (0.0, -20.0)}}
 
 
 def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None) -> CfgNode:
@@ -38,7 +45,7 @@ def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = N
             *("MODEL.FPN.OUT_CHANNELS", 16, "MODEL.PIXEL_STD", [58.0, 57.0, 57.0]),
             *("DATASETS.TRAIN", (), "DATASETS.TEST", ()),
             *TINY[method],
-            *(f"MODEL.{method.upper()}.NUM_CLASSES", num_classes),
+            *(METHODS[method].num_classes_key, num_classes),
             *(opts or []),
         ]
     )
@@ -50,6 +57,22 @@ def tiny_model(
 ) -> torch.nn.Module:
     torch.manual_seed(0)
     return build_model(tiny_cfg(method, num_classes, opts))
+
+
+def eager_to_find(model: torch.nn.Module, found: bool = True) -> torch.nn.Module:
+    """Moves an untrained model's scores above or below its thresholds, and fixes its statistics."""
+    method = type(model).__name__
+    model.train()
+    with torch.no_grad():
+        model([picture(seed=5), picture(seed=6)])  # one step of batch-norm statistics
+        for name, parameter in model.named_parameters():
+            for end, (yes, no) in EAGER_BIAS[method].items():
+                if name.endswith(end):
+                    parameter.fill_(yes if found else no)
+            for end, std in EAGER_STD[method].items():
+                if name.endswith(end):
+                    parameter.normal_(std=std, generator=torch.Generator().manual_seed(0))
+    return model.eval()
 
 
 def picture(

@@ -12,7 +12,7 @@ from solo_family import METHODS, get_cfg
 from solo_family.config import setup_cfg
 from solo_family.model_zoo import get_config_file
 
-from .conftest import ROOT, picture, tiny_cfg, tiny_model
+from .conftest import ROOT, eager_to_find, picture, tiny_cfg, tiny_model
 
 METHOD_NAMES = sorted(METHODS)
 EVERY_CONFIG = sorted(
@@ -87,7 +87,7 @@ def test_an_image_whose_instances_have_no_mask_field_trains(method: str) -> None
 @pytest.mark.parametrize("method", METHOD_NAMES)
 @pytest.mark.parametrize("found", [True, False])
 def test_results_carry_the_four_fields(method: str, found: bool) -> None:
-    model = _eager_to_find(tiny_model(method), found)
+    model = eager_to_find(tiny_model(method), found)
     image = picture(50, 70)
     image.update(height=33, width=91)
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_results_carry_the_four_fields(method: str, found: bool) -> None:
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_boxes_are_tight(method: str) -> None:
-    model = _eager_to_find(tiny_model(method), True)
+    model = eager_to_find(tiny_model(method), True)
     with torch.no_grad():
         instances = model([picture()])[0]["instances"]
     for mask, box in zip(instances.pred_masks, instances.pred_boxes.tensor.tolist()):
@@ -118,7 +118,7 @@ def test_boxes_are_tight(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_a_batch_gives_what_batches_of_one_give(method: str) -> None:
-    model = _eager_to_find(tiny_model(method), True)
+    model = eager_to_find(tiny_model(method), True)
     batch = [picture(64, 96), picture(130, 70, seed=3), picture(60, 90, seed=4), picture(20, 200)]
     with torch.no_grad():
         together = model(batch)
@@ -138,7 +138,7 @@ def test_bfloat16_autocast_trains_and_infers(method: str) -> None:
         losses = model([picture(), picture(objects=0)])
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
-    _eager_to_find(model, True)
+    eager_to_find(model, True)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         instances = model([picture()])[0]["instances"]
     assert len(instances) > 0
@@ -151,7 +151,7 @@ def test_one_class_and_eighty(method: str, num_classes: int) -> None:
     model = tiny_model(method, num_classes)
     assert all(loss.isfinite() for loss in model([picture(num_classes=num_classes)]).values())
     with torch.no_grad():
-        classes = _eager_to_find(model, True)([picture()])[0]["instances"].pred_classes
+        classes = eager_to_find(model, True)([picture()])[0]["instances"].pred_classes
     assert len(classes) > 0
     assert 0 <= classes.min() <= classes.max() < num_classes
 
@@ -159,20 +159,7 @@ def test_one_class_and_eighty(method: str, num_classes: int) -> None:
 @pytest.mark.parametrize("method", METHOD_NAMES)
 @pytest.mark.parametrize("size", [(1, 1), (30, 4000)])
 def test_extreme_sizes(method: str, size: tuple[int, int]) -> None:
-    model = _eager_to_find(tiny_model(method), True)
+    model = eager_to_find(tiny_model(method), True)
     image = {"image": torch.zeros((3, *size), dtype=torch.uint8)}
     with torch.no_grad():
         assert model([image])[0]["instances"].image_size == size
-
-
-def _eager_to_find(model: torch.nn.Module, found: bool) -> torch.nn.Module:
-    """Moves an untrained model's scores above or below its thresholds, and fixes its statistics."""
-    model.train()
-    with torch.no_grad():
-        model([picture(seed=5), picture(seed=6)])  # one step of batch-norm statistics
-        for name, parameter in model.named_parameters():
-            if name == "head.category_branch.logits.bias":
-                parameter.fill_(0.0 if found else -20.0)
-            elif name.endswith("kernel_predictor.weight"):
-                parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
-    return model.eval()

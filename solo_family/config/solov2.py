@@ -2,6 +2,10 @@
 
 from detectron2.config import CfgNode as CN
 
+from ..errors import ConfigError
+from .grid import check_grid_keys
+from .rules import check_one_of
+
 
 def add_solov2_config(cfg: CN) -> None:
     """Adds `MODEL.SOLOV2` to `cfg`, in place."""
@@ -79,3 +83,19 @@ def _add_our_keys(solov2: CN) -> None:
     solov2.CLASS_AGNOSTIC_NMS = False
     # IoU above which NMS_TYPE mask drops the lower-scored mask (AdelaiDet's constant).
     solov2.MASK_NMS_THR = 0.5
+
+
+def check_solov2_config(cfg: CN) -> None:
+    """Checks `MODEL.SOLOV2`.
+
+    Raises:
+        ConfigError: names the key, its value, what is allowed.
+    """
+    check_grid_keys(cfg, "MODEL.SOLOV2")
+    check_one_of(cfg, "MODEL.SOLOV2.MASK_COORD_LEVEL", ("fourth", "last"))
+    solov2 = cfg.MODEL.SOLOV2
+    if solov2.NUM_KERNELS != solov2.NUM_MASKS:
+        raise ConfigError(
+            f"MODEL.SOLOV2.NUM_KERNELS is {solov2.NUM_KERNELS} and MODEL.SOLOV2.NUM_MASKS is "
+            f"{solov2.NUM_MASKS}; kernels are applied to the mask features: the two must be equal."
+        )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..config.check import get_key
+from ..config.rules import get_key
 from ..errors import ConfigError, DataError
 from .register import register_in_place
 

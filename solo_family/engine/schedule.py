@@ -5,7 +5,8 @@ from detectron2.config import CfgNode
 from detectron2.projects.deeplab.build_solver import build_lr_scheduler as build_with_poly
 from detectron2.solver import LRScheduler
 
-from ..config.check import LR_SCHEDULES, check_one_of
+from ..config.check import LR_SCHEDULES
+from ..config.rules import check_one_of
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:

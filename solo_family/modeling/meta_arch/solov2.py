@@ -13,7 +13,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ...config.check import check_channels, check_features
+from ...config.rules import check_channels, check_features
 from ...data.classes import num_classes
 from ...layers import dynamic_conv
 from ...ops.point_nms import point_nms

@@ -1,0 +1,67 @@
+"""What configurations are checked with: each rule refuses a value and says what is allowed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+
+from ..errors import ConfigError
+
+
+def get_key(cfg: CfgNode, key: str) -> Any:
+    """Returns the value of a dotted key."""
+    for part in key.split("."):
+        cfg = getattr(cfg, part)
+    return cfg
+
+
+def check_one_of(cfg: CfgNode, key: str, allowed: Sequence[Any]) -> None:
+    """Refuses a value that is not among those allowed.
+
+    Raises:
+        ConfigError: names the key, its value, and what is allowed.
+    """
+    value = get_key(cfg, key)
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise ConfigError(f"{key} is {value!r}; allowed: {choices}.")
+
+
+def check_channels(key: str, value: int, default: int, actual: int) -> None:
+    """Refuses a channel count that the user set and that isn't the backbone's.
+
+    Raises:
+        ConfigError: `value` is neither the key's default nor what the backbone gives.
+    """
+    if value not in (default, actual):
+        raise ConfigError(
+            f"{key} is {value}, but the features have {actual} channels. "
+            f"Set {key} {actual} (or leave it out), or change MODEL.FPN.OUT_CHANNELS."
+        )
+
+
+def check_features(key: str, names: Sequence[str], shapes: Mapping[str, ShapeSpec]) -> None:
+    """Refuses names of features that the backbone does not give.
+
+    Raises:
+        ConfigError: names them, and those that it gives.
+    """
+    unknown = [name for name in names if name not in shapes]
+    if unknown:
+        raise ConfigError(
+            f"{key} has {', '.join(unknown)}, which the backbone does not give. "
+            f"It gives {', '.join(shapes)}."
+        )
+
+
+def check_same_length(cfg: CfgNode, keys: Sequence[str]) -> None:
+    """Refuses lists that must have one entry per level and don't.
+
+    Raises:
+        ConfigError: names the keys and their lengths.
+    """
+    lengths = {key: len(get_key(cfg, key)) for key in keys}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        raise ConfigError(f"One entry per level is needed in each of these keys: {listed}.")
