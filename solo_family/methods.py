@@ -30,6 +30,18 @@ METHODS = {
     method.meta_arch: method
     for method in (
         Method(
+            meta_arch="SOLO",
+            base_config="SOLO/Base-SOLO.yaml",
+            quickstart_config="quickstart/solo.yaml",
+            num_classes_key="MODEL.SOLO.NUM_CLASSES",
+        ),
+        Method(
+            meta_arch="DecoupledSOLO",
+            base_config="DecoupledSOLO/Base-DecoupledSOLO.yaml",
+            quickstart_config="quickstart/decoupled_solo.yaml",
+            num_classes_key="MODEL.SOLO.NUM_CLASSES",
+        ),
+        Method(
             meta_arch="SOLOv2",
             base_config="SOLOv2/Base-SOLOv2.yaml",
             quickstart_config="quickstart/solov2.yaml",

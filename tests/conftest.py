@@ -14,8 +14,15 @@ from solo_family.config import get_cfg
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_TINY_SOLO = [
+    *("MODEL.SOLO.INSTANCE_CHANNELS", 16, "MODEL.SOLO.NUM_INSTANCE_CONVS", 1),
+    *("MODEL.SOLO.NUM_GRIDS", [12, 10, 8, 6, 4]),
+    *("MODEL.SOLO.FPN_SCALE_RANGES", ((1, 24), (12, 48), (24, 96), (48, 192), (96, 512))),
+]
 # Keys that make each method small enough for a test: a ResNet-50 of width 16.
 TINY = {
+    "SOLO": _TINY_SOLO,
+    "DecoupledSOLO": _TINY_SOLO,
     "SOLOv2": [
         *("MODEL.SOLOV2.INSTANCE_CHANNELS", 16, "MODEL.SOLOV2.NUM_INSTANCE_CONVS", 1),
         *("MODEL.SOLOV2.NUM_KERNELS", 8, "MODEL.SOLOV2.NUM_MASKS", 8),
@@ -27,8 +34,18 @@ TINY = {
 
 # What makes an untrained tiny model find objects, by the ends of parameters' names: a standard
 # deviation for random weights, or the value of a bias where something and nothing is to be found.
-EAGER_STD = {"SOLOv2": {"kernel_predictor.weight": 0.3}}
-EAGER_BIAS = {"SOLOv2": {"category_branch.logits.bias": (0.0, -20.0)}}
+_CATEGORY_BIAS = {"category_branch.logits.bias": (0.0, -20.0)}
+_MASK_PREDICTORS = [
+    f"{kind}_predictors.{level}" for kind in ("mask", "x", "y") for level in range(5)
+]
+_SOLO_STD = {f"{name}.weight": 0.3 for name in _MASK_PREDICTORS}
+_SOLO_BIAS = _CATEGORY_BIAS | {f"{name}.bias": (1.0, 1.0) for name in _MASK_PREDICTORS}
+EAGER_STD = {
+    "SOLO": _SOLO_STD,
+    "DecoupledSOLO": _SOLO_STD,
+    "SOLOv2": {"kernel_predictor.weight": 0.3},
+}
+EAGER_BIAS = {"SOLO": _SOLO_BIAS, "DecoupledSOLO": _SOLO_BIAS, "SOLOv2": _CATEGORY_BIAS}
 
 
 def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None) -> CfgNode:

@@ -7,10 +7,13 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
 from .rules import check_one_of, get_key
+from .solo import check_solo_config
 from .solov2 import check_solov2_config
 
 # One entry per method, by the name of its meta-architecture.
 _METHOD_CHECKS: dict[str, Callable[[CfgNode], None]] = {
+    "SOLO": check_solo_config,
+    "DecoupledSOLO": check_solo_config,
     "SOLOv2": check_solov2_config,
 }
 

@@ -48,27 +48,24 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
             raise ConfigError(f"{key} {value}: {_first_line(error)}") from error
 
 
-def _chain(path: str) -> Iterator[dict[str, Any]]:
-    """Yields the content of a file and of all that it inherits from."""
-    seen: list[str] = []
-    while True:
-        real = os.path.realpath(path)
-        if real in seen:
-            raise ConfigError(
-                f"{_BASE} goes round in a circle: {' -> '.join([*seen, real])}. "
-                "Let one of these files inherit from another, or from none."
-            )
-        if not os.path.isfile(path):
-            named = f"{_BASE} of {seen[-1]} names {path}" if seen else f"--config-file {path}"
-            raise ConfigError(f"{named}: there is no such file.")
-        seen.append(real)
-        content = _read(path)
-        base = content.pop(_BASE, None)
-        yield content
-        if base is None:
-            return
+def _chain(path: str, inheriting: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Yields the content of a file and of all that it inherits from: one file, or a list."""
+    real = os.path.realpath(path)
+    if real in inheriting:
+        raise ConfigError(
+            f"{_BASE} goes round in a circle: {' -> '.join([*inheriting, real])}. "
+            "Let one of these files inherit from another, or from none."
+        )
+    if not os.path.isfile(path):
+        source = f"{_BASE} of {inheriting[-1]} names" if inheriting else "--config-file"
+        raise ConfigError(f"{source} {path}: there is no such file.")
+    content = _read(path)
+    bases = content.pop(_BASE, [])
+    yield content
+    for base in bases if isinstance(bases, list) else [bases]:
         base = os.path.expanduser(str(base))
-        path = base if os.path.isabs(base) else os.path.join(os.path.dirname(path), base)
+        full = base if os.path.isabs(base) else os.path.join(os.path.dirname(path), base)
+        yield from _chain(full, (*inheriting, real))
 
 
 def _read(path: str) -> dict[str, Any]:

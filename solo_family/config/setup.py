@@ -11,12 +11,14 @@ from ..errors import ConfigError
 from .check import check_config
 from .common import add_common_config
 from .load import merge_file, merge_pairs
+from .solo import add_solo_config
 from .solov2 import add_solov2_config
 
 
 def add_solo_family_config(cfg: CfgNode) -> None:
     """Adds this family's keys to a detectron2 configuration, in place; changes none of its own."""
     add_common_config(cfg)
+    add_solo_config(cfg)
     add_solov2_config(cfg)
 
 

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
+from solo_family.modeling.losses import mask_losses
 from solo_family.modeling.losses.dice import dice_loss
 from solo_family.modeling.losses.focal import focal_loss
 from solo_family.modeling.losses.grid_criterion import GridCriterion
 from solo_family.modeling.losses.normalizer import normalizer
-from solo_family.modeling.meta_arch import solov2
 
 from ..conftest import TINY, picture, tiny_model
 from .test_grid_assigner import Level, Objects, reference_targets
@@ -38,7 +38,7 @@ def criterion(num_classes: int = 2, dice_normalizer: str = "pairs") -> GridCrite
         focal_alpha=0.25,
         focal_gamma=2.0,
         focal_weight=1.0,
-        dice_weight=3.0,
+        mask_weight=3.0,
         dice_normalizer=dice_normalizer,
     )
 
@@ -147,7 +147,7 @@ def test_criterion_applies_both_weights() -> None:
     mask_losses = torch.tensor([0.5])
     plain = criterion()(logits, labels, mask_losses)
     heavy = GridCriterion(
-        num_classes=2, focal_alpha=0.25, focal_gamma=2.0, focal_weight=2.5, dice_weight=7.0
+        num_classes=2, focal_alpha=0.25, focal_gamma=2.0, focal_weight=2.5, mask_weight=7.0
     )(logits, labels, mask_losses)
     torch.testing.assert_close(heavy["loss_category"], 2.5 * plain["loss_category"])
     torch.testing.assert_close(heavy["loss_mask"], 7 / 3 * plain["loss_mask"])
@@ -269,8 +269,8 @@ def test_the_losses_of_solov2(batch: list[dict], shared_cell: str) -> None:
     images = model.preprocess([item["image"] for item in batch])
     padded_size = tuple(images.tensor.shape[-2:])
     with torch.no_grad():
-        outputs = model.head_outputs(model.backbone(images.tensor), padded_size)
-    category, mask = reference_losses(*outputs, batch, padded_size, shared_cell)
+        logits, outputs = model.run_head(model.backbone(images.tensor), padded_size)
+    category, mask = reference_losses(logits, *outputs, batch, padded_size, shared_cell)
     assert losses["loss_category"].item() == pytest.approx(category, rel=1e-4)
     assert losses["loss_mask"].item() == pytest.approx(mask, rel=1e-4)
     assert mask > 0
@@ -302,9 +302,9 @@ def test_crowded_images_give_the_same_in_parts(
             if parameter.grad is not None
         }
 
-    monkeypatch.setattr(solov2, "_PAIRS_AT_ONCE", 10**6)
+    monkeypatch.setattr(mask_losses, "_AT_ONCE", 10**6)
     loss, gradients = loss_and_gradients()
-    monkeypatch.setattr(solov2, "_PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(mask_losses, "_AT_ONCE", at_once)
     other_loss, other_gradients = loss_and_gradients()
     torch.testing.assert_close(other_loss, loss)
     assert gradients.keys() == other_gradients.keys()

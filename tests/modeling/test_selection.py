@@ -237,7 +237,7 @@ def test_from_config_reads_every_key() -> None:
         "NMS_PRE": ("pre_nms", 11),
         "MAX_PER_IMG": ("post_nms", 12),
         "UPDATE_THR": ("update_threshold", 0.2),
-        "NMS_TYPE": ("nms_type", "mask"),
+        "NMS_TYPE": ("nms_type", "soft"),
         "NMS_KERNEL": ("nms_kernel", "linear"),
         "NMS_SIGMA": ("nms_sigma", 3),
         "MASK_NMS_THR": ("nms_iou_threshold", 0.7),

@@ -75,9 +75,9 @@ def reference_mask_features(
     return conv_norm_relu(state, "mask_branch.projection", total, 0)
 
 
-def random_model(opts: list | None = None) -> nn.Module:
+def random_model(opts: list | None = None, method: str = "SOLOv2") -> nn.Module:
     """A tiny model, with weights large enough that every one of them shows in the outputs."""
-    model = tiny_model(opts=opts)
+    model = tiny_model(method, opts=opts)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -110,7 +110,7 @@ def test_outputs_are_those_of_the_reference(opts: list, num_convs: int, coord_co
     state = {name: value.detach() for name, value in model.state_dict().items()}
     features, padded_size = backbone_features(model)
     with torch.no_grad():
-        category_logits, kernels, mask_features = model.head_outputs(features, padded_size)
+        category_logits, (kernels, mask_features) = model.run_head(features, padded_size)
     expected_logits, expected_kernels = reference_head(state, features, num_convs, coord_conv)
     assert len(category_logits) == len(SIDES)
     for found, expected, side in zip(category_logits, expected_logits, SIDES):
@@ -148,7 +148,7 @@ def test_the_mask_level_with_coordinates(
     assert inputs == [16 + 2 * (level == coord_level) for level in range(len(names))]
     features, padded_size = backbone_features(model)
     with torch.no_grad():
-        mask_features = model.head_outputs(features, padded_size)[2]
+        mask_features = model.run_head(features, padded_size)[1][1]
         expected = reference_mask_features(
             model.state_dict(), [features[name] for name in names], coord_level
         )

@@ -3,33 +3,11 @@
 B images, C channels, L levels, S grid side (one per level), K classes, E kernel weights.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...layers import ConvTower, append_coords
+from ...layers.grid_align import interpolate
 from .category_branch import CategoryBranch
-
-
-def align_levels(
-    features: list[Tensor], strides: list[int], padded_size: tuple[int, int]
-) -> list[Tensor]:
-    """Resizes feature levels to the strides at which the head works, bilinearly.
-
-    Of P2 to P6 the first is halved and the last brought to P5's size (arXiv 1912.04488, section
-    3.3.3).
-
-    Args:
-        features: L x [B, C, H_l, W_l].
-        strides: L strides.
-        padded_size: (height, width) of the network's input.
-    """
-    aligned = []
-    for feature, stride in zip(features, strides):
-        size = (padded_size[0] // stride, padded_size[1] // stride)
-        if feature.shape[-2:] != size:
-            feature = F.interpolate(feature, size=size, mode="bilinear", align_corners=False)
-        aligned.append(feature)
-    return aligned
 
 
 class SOLOv2Head(nn.Module):
@@ -105,7 +83,7 @@ class SOLOv2Head(nn.Module):
             if self.coord_conv:
                 feature = append_coords(feature)
             # Coordinates are resized with the features, as published.
-            grid = F.interpolate(feature, size=(side, side), mode="bilinear", align_corners=False)
-            category_logits.append(self.category_branch(grid[:, : self.in_channels]))
+            grid = interpolate(feature, side)
+            category_logits.append(self.category_branch(grid[:, : self.in_channels], side))
             kernels.append(self.kernel_predictor(self.kernel_tower(grid)))
         return category_logits, kernels

@@ -1,4 +1,4 @@
-"""The losses of SOLO and SOLOv2 (arXiv 1912.04488, section 3.3.2): focal for cells, dice for masks.
+"""The losses of SOLO and SOLOv2 (arXiv 1912.04488, section 3.3.2): of categories and of masks.
 
 B images, K classes, S grid side, P pairs of a positive cell and an object.
 """
@@ -18,7 +18,7 @@ class GridCriterion:
     Args:
         num_classes: K.
         focal_alpha, focal_gamma, focal_weight: the category loss.
-        dice_weight: weight of the mask loss.
+        mask_weight: weight of the mask loss.
         dice_normalizer: what the mask loss is divided by: "pairs", P (a mean, as published), or
             "cells", the number of distinct positive cells.
         globally: `SOLVER.NORMALIZE_LOSS_GLOBALLY`.
@@ -31,7 +31,7 @@ class GridCriterion:
         focal_alpha: float,
         focal_gamma: float,
         focal_weight: float,
-        dice_weight: float,
+        mask_weight: float,
         dice_normalizer: str = "pairs",
         globally: bool = False,
     ) -> None:
@@ -39,19 +39,21 @@ class GridCriterion:
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
         self.focal_weight = focal_weight
-        self.dice_weight = dice_weight
+        self.mask_weight = mask_weight
         self.dice_normalizer = dice_normalizer
         self.globally = globally
 
     @classmethod
-    def from_config(cls, method: CfgNode, *, num_classes: int, globally: bool) -> "GridCriterion":
+    def from_config(
+        cls, method: CfgNode, *, num_classes: int, mask_weight: float, globally: bool
+    ) -> "GridCriterion":
         """Reads a method's keys, for instance `cfg.MODEL.SOLOV2`."""
         return cls(
             num_classes=num_classes,
             focal_alpha=method.LOSS.FOCAL_ALPHA,
             focal_gamma=method.LOSS.FOCAL_GAMMA,
             focal_weight=method.LOSS.FOCAL_WEIGHT,
-            dice_weight=method.LOSS.DICE_WEIGHT,
+            mask_weight=mask_weight,
             dice_normalizer=method.LOSS.DICE_NORMALIZER,
             globally=globally,
         )
@@ -82,5 +84,5 @@ class GridCriterion:
         dice_normalizer = normalizer(counted, globally=self.globally)
         return {
             "loss_category": self.focal_weight * focal.sum() / focal_normalizer,
-            "loss_mask": self.dice_weight * mask_losses.sum() / dice_normalizer,
+            "loss_mask": self.mask_weight * mask_losses.sum() / dice_normalizer,
         }

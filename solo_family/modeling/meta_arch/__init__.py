@@ -2,6 +2,7 @@
 
 from ..backbone import timm_backbone  # noqa: F401
 from .base import MaskSegmentor
+from .solo import SOLO, DecoupledSOLO
 from .solov2 import SOLOv2
 
-__all__ = ["MaskSegmentor", "SOLOv2"]
+__all__ = ["SOLO", "DecoupledSOLO", "MaskSegmentor", "SOLOv2"]

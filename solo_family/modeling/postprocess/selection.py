@@ -11,8 +11,10 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from ...ops.fast_nms import fast_nms
 from ...ops.mask_nms import mask_nms
 from ...ops.matrix_nms import matrix_nms
+from ...ops.soft_nms import soft_nms
 
 # Maps cells [n] to the probabilities of their masks, float32 [n, h, w].
 Decode = Callable[[Tensor], Tensor]
@@ -31,9 +33,9 @@ class Selector:
         area_filter: drop candidates whose mask has no more pixels than their level's stride.
         pre_nms, post_nms: the best so many go into NMS, and come out of it.
         update_threshold: the least score after NMS.
-        nms_type: "matrix" or "mask".
-        nms_kernel, nms_sigma: see `matrix_nms`.
-        nms_iou_threshold: see `mask_nms`.
+        nms_type: "matrix", "mask" (greedy), "soft" or "fast".
+        nms_kernel, nms_sigma: see `matrix_nms` and `soft_nms`.
+        nms_iou_threshold: see `mask_nms`, `soft_nms` and `fast_nms`.
         class_agnostic: masks of different classes suppress one another too.
     """
 
@@ -125,13 +127,15 @@ class Selector:
         return masks
 
     def _nms(self) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-        nms = (
-            partial(mask_nms, iou_threshold=self.nms_iou_threshold)
-            if self.nms_type == "mask"
-            else partial(matrix_nms, kernel=self.nms_kernel, sigma=self.nms_sigma)
-        )
+        iou, kernel, sigma = self.nms_iou_threshold, self.nms_kernel, self.nms_sigma
+        nms = {
+            "matrix": partial(matrix_nms, kernel=kernel, sigma=sigma),
+            "mask": partial(mask_nms, iou_threshold=iou),
+            "soft": partial(soft_nms, kernel=kernel, sigma=sigma, iou_threshold=iou),
+            "fast": partial(fast_nms, iou_threshold=iou),
+        }
         return partial(
-            nms,
+            nms[self.nms_type],
             pre_nms=self.pre_nms,
             post_nms=self.post_nms,
             threshold=self.update_threshold,

@@ -1,0 +1,46 @@
+"""Features brought to the size of a grid (SOLO, arXiv 1912.04488, section 3.3.1, "align").
+
+B images, C channels, S grid side.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+# Samples along each side of a cell in `region_grid`. The paper says only that they are dense.
+_SAMPLES = 2
+
+
+def interpolate(features: Tensor, side: int) -> Tensor:
+    """Resizes bilinearly, as published: [B, C, H, W] to [B, C, S, S]."""
+    if features.shape[-2:] == (side, side):
+        return features
+    return F.interpolate(features, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def adaptive_pool(features: Tensor, side: int) -> Tensor:
+    """Takes the maximum of every cell: [B, C, H, W] to [B, C, S, S]."""
+    return F.adaptive_max_pool2d(features, (side, side))
+
+
+def region_grid(features: Tensor, side: int) -> Tensor:
+    """Averages bilinear samples spread over every cell: [B, C, H, W] to [B, C, S, S].
+
+    RoIAlign (arXiv 1703.06870) of one region, the whole map.
+    """
+    height, width = features.shape[-2:]
+    whole = features.new_tensor([[0, 0, width, height]])
+    return roi_align(
+        features,
+        [whole] * len(features),
+        output_size=(side, side),
+        sampling_ratio=_SAMPLES,
+        aligned=True,
+    )
+
+
+GRID_ALIGN = {
+    "interpolate": interpolate,
+    "adaptive_pool": adaptive_pool,
+    "region_grid": region_grid,
+}

@@ -1,0 +1,25 @@
+"""Feature levels as the heads of SOLO and SOLOv2 want them (arXiv 1912.04488, section 3.3.3)."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def align_levels(
+    features: list[Tensor], strides: list[int], padded_size: tuple[int, int]
+) -> list[Tensor]:
+    """Resizes feature levels to the strides at which the head works, bilinearly.
+
+    Of P2 to P6 the first is halved and the last brought to P5's size.
+
+    Args:
+        features: L x [B, C, H_l, W_l].
+        strides: L strides.
+        padded_size: (height, width) of the network's input.
+    """
+    aligned = []
+    for feature, stride in zip(features, strides):
+        size = (padded_size[0] // stride, padded_size[1] // stride)
+        if feature.shape[-2:] != size:
+            feature = F.interpolate(feature, size=size, mode="bilinear", align_corners=False)
+        aligned.append(feature)
+    return aligned

@@ -1,0 +1,117 @@
+"""SOLO's head over the feature pyramid (arXiv 1912.04488, section 3.2).
+
+B images, C channels, L levels, S grid side (one per level), K classes, n cells.
+"""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...layers import ConvTower, append_coords, dynamic_conv
+from .category_branch import CategoryBranch
+
+
+class SOLOHead(nn.Module):
+    """Predicts a category and a mask for every cell of every level's grid.
+
+    The mask of cell (i, j) is channel i S + j of a 1x1 convolution with S^2 outputs. It is never
+    run whole: `mask_logits` gives the masks of the cells that are asked for.
+
+    Args:
+        category_branch: shared over the levels.
+        in_channels: channels of the features.
+        num_grids: S of each level.
+        channels, num_convs, norm, dcn, dcn_convs: the mask tower, see `ConvTower`.
+        coord_conv: whether the mask tower sees coordinates.
+        prior_prob: the probability that every pixel starts with.
+    """
+
+    def __init__(
+        self,
+        *,
+        category_branch: CategoryBranch,
+        in_channels: int,
+        num_grids: list[int],
+        channels: int,
+        num_convs: int,
+        norm: str = "GN",
+        coord_conv: bool = True,
+        prior_prob: float = 0.01,
+        dcn: str = "",
+        dcn_convs: str = "all",
+    ) -> None:
+        super().__init__()
+        self.num_grids = num_grids
+        self.coord_conv = coord_conv
+        self.category_branch = category_branch
+        self.mask_tower = ConvTower(
+            in_channels + 2 * coord_conv,
+            channels,
+            num_convs,
+            norm=norm,
+            dcn=dcn,
+            dcn_convs=dcn_convs,
+        )
+        self.mask_predictors = nn.ModuleList(
+            mask_predictor(channels, side * side, 1, prior_prob) for side in num_grids
+        )
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Runs both branches on every level, but for the masks themselves.
+
+        Args:
+            features: L x [B, C, H_l, W_l], from `align_levels`.
+
+        Returns:
+            category_logits: L x [B, K, S_l, S_l].
+            mask_features: L x [B, C, 2 H_l, 2 W_l].
+        """
+        category_logits, mask_features = [], []
+        for feature, side in zip(features, self.num_grids):
+            category_logits.append(self.category_branch(feature, side))
+            tower = self.mask_tower(append_coords(feature) if self.coord_conv else feature)
+            mask_features.append(double(tower))
+        return category_logits, mask_features
+
+    def mask_logits(self, level: int, mask_features: Tensor, cells: Tensor) -> Tensor:
+        """Returns the masks of some cells of one image's level.
+
+        Args:
+            level: index of the level.
+            mask_features: [C, h, w], of `forward`.
+            cells: int64 [n], row * S + column.
+
+        Returns:
+            [n, h, w].
+        """
+        predictor = self.mask_predictors[level]
+        assert isinstance(predictor, nn.Conv2d)
+        assert predictor.bias is not None
+        kernels = predictor.weight.flatten(1)[cells]
+        return dynamic_conv(kernels, mask_features) + predictor.bias[cells][:, None, None]
+
+    def mask_probabilities(
+        self, level: int, mask_features: Tensor, cells: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Returns the same as probabilities [n, *size], resized after the sigmoid, as published."""
+        return resize(self.mask_logits(level, mask_features, cells).sigmoid(), size)
+
+
+def mask_predictor(channels: int, outputs: int, kernel_size: int, prior_prob: float) -> nn.Conv2d:
+    """Returns a level's last convolution, whose masks all start at one probability."""
+    conv = nn.Conv2d(channels, outputs, kernel_size, padding=kernel_size // 2)
+    nn.init.normal_(conv.weight, std=0.01)
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, -math.log((1 - prior_prob) / prior_prob))
+    return conv
+
+
+def double(features: Tensor) -> Tensor:
+    """Resizes [B, C, H, W] to [B, C, 2 H, 2 W], bilinearly."""
+    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes [n, h, w] to [n, *size], bilinearly."""
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,184 @@
+"""What SOLO, Decoupled SOLO and SOLOv2 have in common: every cell of a grid may be an object.
+
+B images, L levels, S grid side, K classes, C cells of all levels, P pairs of a positive cell and an
+object.
+"""
+
+from abc import abstractmethod
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ...config.rules import check_channels, check_features, get_key
+from ...ops.point_nms import point_nms
+from ..heads.levels import align_levels
+from ..losses.grid_criterion import GridCriterion
+from ..postprocess.instances import make_instances
+from ..postprocess.resize import resize_masks
+from ..postprocess.selection import Selector
+from ..targets.grid_assigner import GridAssigner, GridTargets
+from .base import MaskSegmentor
+
+
+class GridSegmentor(MaskSegmentor):
+    """Assigns cells, sums losses and selects instances; a method says what masks are made of.
+
+    Args:
+        num_grids: S of each level.
+        level_features, level_strides: names of the head's levels, and the strides it works at.
+        mask_stride: stride of the masks in inference.
+        assigner, criterion: training.
+        selector: inference.
+        base: arguments of `MaskSegmentor`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_grids: list[int],
+        level_features: list[str],
+        level_strides: list[int],
+        mask_stride: int,
+        assigner: GridAssigner,
+        criterion: GridCriterion,
+        selector: Selector,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.num_grids = num_grids
+        self.level_features = level_features
+        self.level_strides = level_strides
+        self.mask_stride = mask_stride
+        self.assigner = assigner
+        self.criterion = criterion
+        self.selector = selector
+
+    @classmethod
+    def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
+        """Returns this class's own arguments, but for the mask stride and the criterion.
+
+        Args:
+            cfg: the configuration.
+            key: "MODEL.SOLO" or "MODEL.SOLOV2".
+            classes: K.
+        """
+        method = get_key(cfg, key)
+        base = cls.base_config(cfg)
+        shapes = base["backbone"].output_shape()
+        check_features(f"{key}.INSTANCE_IN_FEATURES", method.INSTANCE_IN_FEATURES, shapes)
+        check_channels(
+            f"{key}.INSTANCE_IN_CHANNELS",
+            method.INSTANCE_IN_CHANNELS,
+            256,
+            shapes[method.INSTANCE_IN_FEATURES[0]].channels,
+        )
+        return {
+            **base,
+            "num_grids": method.NUM_GRIDS,
+            "level_features": method.INSTANCE_IN_FEATURES,
+            "level_strides": method.FPN_INSTANCE_STRIDES,
+            "assigner": GridAssigner.from_config(method, classes),
+            "selector": Selector.from_config(method),
+        }
+
+    @abstractmethod
+    def run_head(
+        self, features: dict[str, Tensor], padded_size: tuple[int, int]
+    ) -> tuple[list[Tensor], Any]:
+        """Returns category logits, L x [B, K, S, S], and what the method makes masks of."""
+
+    @abstractmethod
+    def mask_losses(
+        self,
+        masks: Any,
+        image: int,
+        targets: list[GridTargets],
+        gt_masks: Tensor,
+        padded_size: tuple[int, int],
+    ) -> Tensor:
+        """Returns the mask loss of every pair of one image, float32 [P].
+
+        Args:
+            masks: of `run_head`.
+            image: its index in the batch.
+            targets: one per level.
+            gt_masks: bool [G, h, w] of the image before padding.
+            padded_size: (height, width) of the network's input.
+        """
+
+    @abstractmethod
+    def decode(self, masks: Any, image: int, size: tuple[int, int], cells: Tensor) -> Tensor:
+        """Returns mask probabilities, float32 [n, *size].
+
+        Args:
+            masks: of `run_head`.
+            image: its index in the batch.
+            size: of the masks, at `mask_stride`.
+            cells: int64 [n], among the cells of all levels.
+        """
+
+    def aligned_levels(
+        self, features: dict[str, Tensor], padded_size: tuple[int, int]
+    ) -> list[Tensor]:
+        """Returns the head's levels at the head's strides."""
+        levels = [features[name] for name in self.level_features]
+        return align_levels(levels, self.level_strides, padded_size)
+
+    @property
+    def first_cells(self) -> list[int]:
+        """The index of every level's first cell among the cells of all levels."""
+        offsets = [0]
+        for side in self.num_grids[:-1]:
+            offsets.append(offsets[-1] + side * side)
+        return offsets
+
+    def losses(
+        self,
+        features: dict[str, Tensor],
+        gt_instances: list[Instances],
+        padded_size: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        category_logits, masks = self.run_head(features, padded_size)
+        targets = [
+            self.assigner(gt.gt_boxes.tensor, gt.gt_classes, gt.gt_masks.tensor, padded_size)
+            for gt in gt_instances
+        ]
+        mask_losses = [
+            self.mask_losses(masks, index, targets[index], gt.gt_masks.tensor, padded_size)
+            for index, gt in enumerate(gt_instances)
+        ]
+        labels = [torch.stack([level.labels for level in image]) for image in zip(*targets)]
+        return self.criterion(category_logits, labels, torch.cat(mask_losses))
+
+    def predict(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        image_sizes: list[tuple[int, int]],
+        output_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        category_logits, masks = self.run_head(features, padded_size)
+        scores = [point_nms(level.float().sigmoid()).flatten(2) for level in category_logits]
+        cell_scores = torch.cat(scores, dim=2).transpose(1, 2)
+        strides = torch.cat(
+            [
+                torch.full((side * side,), stride, device=self.device)
+                for side, stride in zip(self.num_grids, self.level_strides)
+            ]
+        )
+        size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
+        results = []
+        for index, (image_size, output_size) in enumerate(zip(image_sizes, output_sizes)):
+            decode = partial(self.decode, masks, index, size)
+            with torch.autocast(self.device.type, enabled=False):
+                chosen = self.selector(cell_scores[index], strides, decode, size)
+            instance_scores, classes, probabilities = chosen
+            binary = resize_masks(
+                probabilities, padded_size, image_size, output_size, self.selector.mask_threshold
+            )
+            results.append({"instances": make_instances(binary, instance_scores, classes)})
+        return results

@@ -1,0 +1,137 @@
+"""SOLO and Decoupled SOLO (Wang et al., ECCV 2020, arXiv 1912.04488).
+
+B images, L levels, S grid side, P pairs of a positive cell and an object.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import Tensor
+
+from ...config.solo import HEADS
+from ...data.classes import num_classes
+from ..heads.category_branch import CategoryBranch
+from ..heads.decoupled_solo_head import DecoupledSOLOHead
+from ..heads.solo_head import SOLOHead
+from ..losses.grid_criterion import GridCriterion
+from ..losses.mask_losses import MaskLoss, in_parts, make_mask_loss
+from ..targets.grid_assigner import GridTargets
+from ..targets.gt_masks import downsample_masks
+from .grid import GridSegmentor
+
+_HEAD_CLASSES: dict[str, Callable[..., SOLOHead | DecoupledSOLOHead]] = {
+    "SOLOHead": SOLOHead,
+    "DecoupledSOLOHead": DecoupledSOLOHead,
+    "DecoupledSOLOLightHead": partial(DecoupledSOLOHead, shared_tower=True),
+}
+
+
+@META_ARCH_REGISTRY.register()
+class SOLO(GridSegmentor):
+    """Segments objects by location: each grid cell has a category and a mask of the whole image.
+
+    Masks are computed at twice the head's resolution, and only those that are needed: of positive
+    cells in training, of candidates in inference.
+
+    Args:
+        head: categories and masks.
+        mask_loss: of one mask.
+        grid: arguments of `GridSegmentor`.
+    """
+
+    @configurable
+    def __init__(
+        self, *, head: SOLOHead | DecoupledSOLOHead, mask_loss: MaskLoss, **grid: Any
+    ) -> None:
+        super().__init__(**grid)
+        self.head = head
+        self.mask_loss = mask_loss
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        solo = cfg.MODEL.SOLO
+        classes = num_classes(cfg, "MODEL.SOLO.NUM_CLASSES")
+        grid = cls.grid_config(cfg, "MODEL.SOLO", classes)
+        level = grid["backbone"].output_shape()[solo.INSTANCE_IN_FEATURES[0]]
+        tower: dict[str, Any] = {
+            "in_channels": level.channels,
+            "channels": solo.INSTANCE_CHANNELS,
+            "num_convs": solo.NUM_INSTANCE_CONVS,
+            "norm": solo.NORM,
+            "prior_prob": solo.PRIOR_PROB,
+            "dcn": solo.TYPE_DCN if solo.USE_DCN_IN_INSTANCE else "",
+            "dcn_convs": solo.DCN_CONVS,
+        }
+        branch = CategoryBranch(num_classes=classes, align=solo.CATEGORY_ALIGN, **tower)
+        mask_loss, mask_weight = make_mask_loss(solo.LOSS)
+        name = solo.HEAD_NAME or HEADS[cfg.MODEL.META_ARCHITECTURE][0]
+        return {
+            **grid,
+            "mask_stride": _output_stride(solo.FPN_INSTANCE_STRIDES[0]),
+            "head": _HEAD_CLASSES[name](
+                category_branch=branch,
+                num_grids=solo.NUM_GRIDS,
+                coord_conv=solo.USE_COORD_CONV,
+                **tower,
+            ),
+            "mask_loss": mask_loss,
+            "criterion": GridCriterion.from_config(
+                solo,
+                num_classes=classes,
+                mask_weight=mask_weight,
+                globally=cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY,
+            ),
+        }
+
+    def run_head(
+        self, features: dict[str, Tensor], padded_size: tuple[int, int]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Runs the head; its second output, per level, is what masks are made of."""
+        return self.head(self.aligned_levels(features, padded_size))
+
+    def mask_losses(
+        self,
+        masks: list[Tensor],
+        image: int,
+        targets: list[GridTargets],
+        gt_masks: Tensor,
+        padded_size: tuple[int, int],
+    ) -> Tensor:
+        losses = []
+        for level, (level_targets, stride) in enumerate(zip(targets, self.level_strides)):
+            small_masks = downsample_masks(gt_masks, padded_size, _output_stride(stride))
+            level_losses = partial(self._level_losses, level, masks[level][image], small_masks)
+            losses.append(in_parts(level_losses, level_targets.cells, level_targets.objects))
+        return torch.cat(losses)
+
+    def _level_losses(
+        self, level: int, masks: Tensor, gt_masks: Tensor, cells: Tensor, objects: Tensor
+    ) -> Tensor:
+        return self.mask_loss(self.head.mask_logits(level, masks, cells), gt_masks[objects])
+
+    def decode(
+        self, masks: list[Tensor], image: int, size: tuple[int, int], cells: Tensor
+    ) -> Tensor:
+        soft = torch.empty((len(cells), *size), device=cells.device)
+        for level, (first, side) in enumerate(zip(self.first_cells, self.num_grids)):
+            here = ((cells >= first) & (cells < first + side * side)).nonzero()[:, 0]
+            level_masks = masks[level][image].float()
+            if len(here):
+                soft[here] = self.head.mask_probabilities(
+                    level, level_masks, cells[here] - first, size
+                )
+        return soft
+
+
+@META_ARCH_REGISTRY.register()
+class DecoupledSOLO(SOLO):
+    """SOLO whose masks are products of a column's and a row's map; only the head differs."""
+
+
+def _output_stride(stride: int) -> int:
+    """Returns the stride of a level's masks: the tower's output is doubled."""
+    return stride // 2
