@@ -28,32 +28,31 @@ def draw_errors(path: Path, analysis: dict[str, Any]) -> None:
     _draw_oracles(oracles, analysis)
     _draw_gains(gains, analysis)
     _draw_numbers(numbers, analysis)
+    for axes in figure.axes:
+        axes.title.set_fontsize("medium")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
 def _draw_oracles(axes: Axes, analysis: dict[str, Any]) -> None:
     names = list(analysis["oracles"])
-    values = [analysis["oracles"][name]["AP"] or 0 for name in names]
-    bars = axes.barh(names, values, color=[_COLOR, *[_MENDED] * (len(names) - 1)])
-    axes.bar_label(bars, [f"{value:.1f}" for value in values], padding=4)
+    values = [analysis["oracles"][name]["AP"] for name in names]
+    colors = [_COLOR, *[_MENDED] * (len(names) - 1)]
+    _draw_bars(axes, names, values, colors, ".1f")
     axes.set(title="AP with ground-truth masks or classes", xlabel="AP")
-    _tidy(axes, largest=max(values))
 
 
 def _draw_gains(axes: Axes, analysis: dict[str, Any]) -> None:
-    values = [analysis["gain"][error]["all"] or 0 for error in ERRORS]
-    bars = axes.barh([str(error) for error in ERRORS], values, color=_MENDED)
-    axes.bar_label(bars, [f"+{value:.1f}" for value in values], padding=4)
+    values = [analysis["gain"][error]["all"] for error in ERRORS]
+    _draw_bars(axes, list(map(str, ERRORS)), values, [_MENDED] * len(ERRORS), "+.1f")
     name = f"AP{100 * analysis['iou_threshold']:g}"
     now = analysis["AP_at_threshold"]["all"] or 0
     axes.set(title=f"{name} gained by mending one kind of error", xlabel=f"added to {now:.1f}")
-    _tidy(axes, largest=max(values))
 
 
 def _draw_numbers(axes: Axes, analysis: dict[str, Any]) -> None:
     counts = analysis["predictions"] | {TruthType.MISSED: analysis["ground_truth"]["missed"]}
-    names = [str(error) for error in ERRORS]
+    names = list(map(str, ERRORS))
     lefts = [0] * len(ERRORS)
     for size, color in zip(SIZES, _SIZE_COLORS):
         widths = [counts[error][size] for error in ERRORS]
@@ -65,9 +64,20 @@ def _draw_numbers(axes: Axes, analysis: dict[str, Any]) -> None:
     _tidy(axes, largest=max(lefts))
 
 
+def _draw_bars(
+    axes: Axes, names: list[str], values: list[float | None], colors: list[str], form: str
+) -> None:
+    widths = [value or 0 for value in values]
+    bars = axes.barh(names, widths, color=colors)
+    labels = ["no ground truth" if value is None else format(value, form) for value in values]
+    axes.bar_label(bars, labels, padding=4)
+    _tidy(axes, largest=max(widths))
+
+
 def _tidy(axes: Axes, largest: float) -> None:
     """Puts the first bar on top, and leaves room for the numbers at the bars' ends."""
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.18 * (largest or 1))
-    axes.title.set_fontsize("medium")
+    axes.set_xlim(0, 1.25 * (largest or 1))
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter("{x:,.10g}")
     axes.spines[["top", "right"]].set_visible(False)

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     results = read_results(args.predictions, truth)
     make_folder(args.output)
     analysis = analyse_errors(truth, results, args.iou_threshold)
-    files = {"annotations": str(annotations), "predictions": args.predictions}
+    files = {"annotations_file": annotations, "predictions_file": args.predictions}
     write_json(args.output / "errors.json", files | analysis)
     draw_errors(args.output / "errors.png", analysis)
     print("\n" + describe(analysis))

@@ -19,7 +19,7 @@ from solo_family.evaluation.coco_results import (
 )
 from solo_family.evaluation.oracle import find_overlaps, with_true_classes, with_true_masks
 
-from .scenes import dense, iou, prediction, random_scene, truth, write
+from .scenes import dense, prediction, random_scene, truth, write
 
 # COCO's own file of results, val2014_fake_eval_res.txt: AP, AP50, AP75, and AP by size.
 PUBLISHED = [0.320, 0.562, 0.299, 0.387, 0.310, 0.327]
@@ -50,17 +50,19 @@ def brute_force_oracle(
     masks, classes = list(results), list(results)
     for image in {result["image_id"] for result in results}:
         targets = [a for a in annotations if a["image_id"] == image and not a["iscrowd"]]
-        dense_targets = [dense(target) for target in targets]
-        for index, result in enumerate(results):
-            if result["image_id"] != image or not targets:
-                continue
-            mask = dense(result)
-            overlaps = [iou(mask, target) for target in dense_targets]
-            best = targets[overlaps.index(max(overlaps))]
-            if max(overlaps) > 0:
-                masks[index] = result | {"segmentation": best["segmentation"]}
-            if max(overlaps) >= 0.1:
-                classes[index] = result | {"category_id": best["category_id"]}
+        indices = [i for i, result in enumerate(results) if result["image_id"] == image]
+        if not targets:
+            continue
+        pixels = np.stack([dense(results[index]).ravel() for index in indices]).astype(np.float32)
+        target_pixels = np.stack([dense(target).ravel() for target in targets]).astype(np.float32)
+        intersections = pixels @ target_pixels.T
+        unions = pixels.sum(1)[:, None] + target_pixels.sum(1) - intersections
+        for index, overlaps in zip(indices, intersections / unions):
+            best = targets[overlaps.argmax()]
+            if overlaps.max() > 0:
+                masks[index] = results[index] | {"segmentation": best["segmentation"]}
+            if overlaps.max() >= 0.1:
+                classes[index] = results[index] | {"category_id": best["category_id"]}
     return masks, classes
 
 

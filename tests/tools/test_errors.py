@@ -51,6 +51,8 @@ def test_the_golden_files(
     numbers = json.loads((tmp_path / "out" / "errors.json").read_text())
     assert numbers["oracles"]["as predicted"]["AP"] == pytest.approx(32.0, abs=0.05)
     assert numbers["images"] == 100
+    assert numbers["predictions_file"].endswith("instances_val2014_fakesegm100_results.json")
+    assert numbers["annotations_file"].endswith("instances_val2014_100.json")
     assert len(numbers["categories"]) == 80
     for error in ("wrong class", "poor mask", "class and mask", "duplicate", "background"):
         assert row(text, error)[1] == str(numbers["predictions"][error]["all"])
