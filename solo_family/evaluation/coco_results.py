@@ -75,10 +75,11 @@ def read_results(predictions: str, truth: COCO) -> list[Result]:
             f"{predictions} is not a list of predictions. COCO results are "
             f"[{{{', '.join(KEYS)}}}, ...]; is it the annotation file?"
         )
-    for index, result in enumerate(tqdm(content, "predictions", unit="mask")):
-        problem = _problem(result, truth)
-        if problem:
-            raise DataError(f"{predictions}: prediction {index}, counted from 0, {problem}")
+    with tqdm(content, "predictions", unit="mask") as progress:
+        for index, result in enumerate(progress):
+            problem = _problem(result, truth)
+            if problem:
+                raise DataError(f"{predictions}: prediction {index}, counted from 0, {problem}")
     return [{key: result[key] for key in KEYS} for result in content]
 
 

@@ -1,4 +1,4 @@
-"""Mends the errors of one type, so that evaluation says what they cost (TIDE, 2008.08115, 2.3)."""
+"""Mends the errors of one type, so that evaluation says what they cost (TIDE, arXiv 2008.08115)."""
 
 import numpy as np
 from pycocotools.coco import COCO

@@ -1,6 +1,6 @@
 """Says of every prediction and every ground-truth mask what became of it.
 
-The types are TIDE's (arXiv 2008.08115, section 2.2); docs/error_analysis.md says where the order
+The types are TIDE's (arXiv 2008.08115, section 2); docs/error_analysis.md says where the order
 in which they are looked at differs. N predictions, G ground-truth masks.
 """
 

@@ -1,4 +1,4 @@
-"""What the AP would be with true masks, or true classes (SOLO, arXiv 1912.04488, section 3.5).
+"""What the AP would be with true masks, or true classes (SOLO, arXiv 1912.04488, "Error Analysis").
 
 N predictions, n of them in one image, with g ground-truth masks.
 """
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .coco_results import Result
 
-# Below this IoU a prediction lies on the background (TIDE, arXiv 2008.08115, section 2.2).
+# Below this IoU a prediction lies on the background (TIDE, arXiv 2008.08115, section 2).
 BACKGROUND_IOU = 0.1
 
 

@@ -58,6 +58,18 @@ def test_wrong_predictions_are_named(tmp_path: Path, predictions: Any, message: 
         read_results(path, read_truth(annotations))
 
 
+def test_the_message_has_a_line_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the progress bar's."""
+    annotations, path = write(tmp_path, [truth(BOX)], changed(image_id=99))
+    dataset = read_truth(annotations)
+    try:
+        read_results(path, dataset)
+    except DataError:
+        assert capsys.readouterr().err.endswith("\n")
+
+
 def test_predictions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     annotations, _ = write(tmp_path, [truth(BOX)], [])
     dataset = read_truth(annotations)
