@@ -64,10 +64,9 @@ def test_the_message_has_a_line_of_its_own(
     """Not the progress bar's."""
     annotations, path = write(tmp_path, [truth(BOX)], changed(image_id=99))
     dataset = read_truth(annotations)
-    try:
+    with pytest.raises(DataError):
         read_results(path, dataset)
-    except DataError:
-        assert capsys.readouterr().err.endswith("\n")
+    assert capsys.readouterr().err.endswith("\n")
 
 
 def test_predictions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
