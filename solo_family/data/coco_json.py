@@ -140,8 +140,27 @@ def check_coco_json(annotations: str, image_dir: str) -> None:
     """Checks the file, once in a process.
 
     Raises:
+        DataError: see `read_checked_coco_json`; or the file names images that don't exist.
+    """
+    images = read_checked_coco_json(annotations)["images"]
+    missing = [
+        image["file_name"]
+        for image in images
+        if not PathManager.isfile(os.path.join(image_dir, image["file_name"]))
+    ]
+    if missing:
+        raise DataError(
+            f"{annotations} names {len(missing)} images of {len(images)} that are not in "
+            f"{image_dir}: {_some(missing)}. Name the folder that 'file_name' is relative to."
+        )
+
+
+def read_checked_coco_json(annotations: str) -> dict[str, Any]:
+    """Returns the content of a file whose parts fit together; the images need not be there.
+
+    Raises:
         DataError: it is missing, not JSON, not in COCO's format, without images, has an id twice or
-            an annotation of an unknown category or image, or names images that don't exist.
+            an annotation of an unknown category or image.
     """
     content = read_coco_json(annotations)
     images, categories = content["images"], content["categories"]
@@ -168,16 +187,7 @@ def check_coco_json(annotations: str, image_dir: str) -> None:
                 f"{annotations}: annotation {annotation['id']} has bbox {annotation['bbox']}; "
                 "it must be [left, top, width, height] in pixels."
             )
-    missing = [
-        image["file_name"]
-        for image in images
-        if not PathManager.isfile(os.path.join(image_dir, image["file_name"]))
-    ]
-    if missing:
-        raise DataError(
-            f"{annotations} names {len(missing)} images of {len(images)} that are not in "
-            f"{image_dir}: {_some(missing)}. Name the folder that 'file_name' is relative to."
-        )
+    return content
 
 
 def read_coco_json(annotations: str) -> dict[str, Any]:

@@ -1,0 +1,195 @@
+"""Ground truth and predictions in COCO's formats: checked, then evaluated by pycocotools."""
+
+import json
+import math
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import Any
+
+import numpy as np
+from detectron2.utils.file_io import PathManager
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from ..data.coco_json import leave_out_unusable_truth, read_checked_coco_json
+from ..errors import DataError
+from .rle import fills_image
+
+# One prediction: image_id, category_id, score, and segmentation, a compressed RLE.
+Result = dict[str, Any]
+
+KEYS = ("image_id", "category_id", "score", "segmentation")
+
+
+def read_truth(annotations: str) -> COCO:
+    """Reads ground truth, without the images.
+
+    Returns:
+        Annotations with masks as RLE and ids from 1 on, because COCOeval takes a match with the
+        annotation of id 0 for none.
+
+    Raises:
+        DataError: the file isn't there or can't be evaluated against.
+    """
+    content = read_checked_coco_json(annotations)
+    if "annotations" not in content:
+        raise DataError(
+            f"{annotations} has no 'annotations': there is no ground truth to compare with. "
+            "Name the file of a split that has it."
+        )
+    truth = with_annotations(content, content["annotations"])
+    with redirect_stdout(StringIO()):  # pycocotools says that it makes an index
+        leave_out_unusable_truth(truth, annotations)
+    for number, annotation in enumerate(truth.dataset["annotations"], start=1):
+        rle = truth.annToRLE(annotation)
+        if not fills_image(rle):
+            raise DataError(
+                f"{annotations}: the RLE of annotation {annotation['id']} is damaged: its runs "
+                f"don't add up to the {rle['size']} pixels of its image. Write it again."
+            )
+        annotation.update(id=number, segmentation=rle)
+    return with_annotations(content, truth.dataset["annotations"])
+
+
+def read_results(predictions: str, truth: COCO) -> list[Result]:
+    """Reads COCO results, for instance detectron2's coco_instances_results.json; ignores boxes.
+
+    Raises:
+        DataError: the file isn't there, isn't in that format, or isn't about this ground truth.
+    """
+    try:
+        with PathManager.open(predictions, "r", encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise DataError(
+            f"The predictions {predictions} can't be read ({error.strerror or error}). "
+            "Give the path of a COCO results json."
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{predictions} is not JSON: {error}. Give the path of a COCO results json."
+        ) from error
+    if not isinstance(content, list):
+        raise DataError(
+            f"{predictions} is not a list of predictions. COCO results are "
+            f"[{{{', '.join(KEYS)}}}, ...]; is it the annotation file?"
+        )
+    with tqdm(content, "predictions", unit="mask") as progress:
+        for index, result in enumerate(progress):
+            problem = _problem(result, truth)
+            if problem:
+                raise DataError(f"{predictions}: prediction {index}, counted from 0, {problem}")
+    return [{key: result[key] for key in KEYS} for result in content]
+
+
+def _problem(result: Any, truth: COCO) -> str | None:
+    """Returns what is wrong with a prediction, and what to do."""
+    missing = [key for key in KEYS if not isinstance(result, dict) or key not in result]
+    if missing:
+        hint = " Boxes alone can't be analysed." if missing == ["segmentation"] else ""
+        return f"has no {', '.join(missing)}. Each needs {', '.join(KEYS)}.{hint}"
+    image, category, score = result["image_id"], result["category_id"], result["score"]
+    if not _is_known(image, truth.imgs):
+        return (
+            f"has image_id {image!r}, which is not among the images of the ground truth. "
+            "Name the annotation file of the dataset that was predicted on."
+        )
+    if not _is_known(category, truth.cats):
+        return (
+            f"has category_id {category!r}, which is not among the categories of the ground truth. "
+            "Write the dataset's own ids, not the position of the class."
+        )
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        return f"has score {score!r}; it must be a finite number."
+    return _mask_problem(result["segmentation"], truth.imgs[image])
+
+
+def _is_known(identity: Any, known: dict[Any, Any]) -> bool:
+    return isinstance(identity, int | float | str) and identity in known
+
+
+def _mask_problem(segmentation: Any, image: dict[str, Any]) -> str | None:
+    if not isinstance(segmentation, dict) or not isinstance(segmentation.get("counts"), str):
+        given = "polygons" if isinstance(segmentation, list) else "something else"
+        return (
+            f"has {given} as segmentation. COCO results hold compressed RLE, "
+            '{"size": [height, width], "counts": "..."}; pycocotools.mask.encode makes it.'
+        )
+    size = [image["height"], image["width"]]
+    if segmentation.get("size") != size:
+        return (
+            f"has a mask of size {segmentation.get('size')}, but image {image['id']} is {size} "
+            "(height, width). Write masks at the size of the original image."
+        )
+    if not fills_image(segmentation):
+        return f"has a damaged RLE: its runs don't add up to the {size} pixels. Write it again."
+    return None
+
+
+def with_annotations(content: dict[str, Any], annotations: list[dict[str, Any]]) -> COCO:
+    """Returns a dataset, with an index, of the same images and categories."""
+    coco = COCO()
+    coco.dataset = {**content, "annotations": annotations}
+    with redirect_stdout(StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def evaluate(
+    truth: COCO,
+    results: list[Result],
+    *,
+    iou_threshold: float | None = None,
+    max_detections: int | None = None,
+) -> COCOeval:
+    """Runs pycocotools' evaluation of masks, unmodified, and without its printing.
+
+    Args:
+        truth: of `read_truth`.
+        results: the prediction at index i gets id i + 1.
+        iou_threshold: the only one, instead of COCO's ten.
+        max_detections: how many of an image and category count, instead of COCO's 100.
+    """
+    with redirect_stdout(StringIO()):
+        if results:
+            predicted = truth.loadRes([dict(result) for result in results])
+        else:  # `loadRes` looks at the first
+            predicted = with_annotations(truth.dataset, [])
+        evaluation = COCOeval(truth, predicted, "segm")
+        if iou_threshold is not None:
+            evaluation.params.iouThrs = np.array([iou_threshold])
+        if max_detections is not None:
+            evaluation.params.maxDets = [max_detections]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
+
+
+def average_precision(
+    evaluation: COCOeval,
+    *,
+    iou_threshold: float | None = None,
+    size: str = "all",
+    category: int | None = None,
+) -> float | None:
+    """Returns COCO's mean over thresholds, recalls and categories, in percent.
+
+    Args:
+        evaluation: of `evaluate`.
+        iou_threshold: one of its thresholds; None for all.
+        size: "all", "small", "medium" or "large".
+        category: an id; None for all.
+
+    Returns:
+        None where there is no ground truth.
+    """
+    params = evaluation.params
+    # [T, R, K, A, M]: thresholds, recalls, categories, sizes, numbers of detections.
+    precision = evaluation.eval["precision"][..., params.areaRngLbl.index(size), -1]
+    if iou_threshold is not None:
+        precision = precision[np.isclose(params.iouThrs, iou_threshold)]
+    if category is not None:
+        precision = precision[:, :, params.catIds.index(category)]
+    precision = precision[precision > -1]
+    return 100 * float(precision.mean()) if precision.size else None

@@ -1,0 +1,172 @@
+"""The whole error analysis of a model's predictions, as numbers."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from .coco_results import Result, average_precision, evaluate
+from .error_fixes import ERRORS, mend
+from .error_types import SIZES, ErrorTypes, PredictionType, TruthType, find_error_types
+from .oracle import Overlaps, find_overlaps, with_true_classes, with_true_masks
+
+# What is evaluated at COCO's ten thresholds.
+AS_PREDICTED, TRUE_MASKS, TRUE_CLASSES, TRUE_BOTH = ORACLES = (
+    "as predicted",
+    "true masks",
+    "true classes",
+    "true masks and classes",
+)
+# COCO's names of AP, and what each is of.
+METRICS: dict[str, dict[str, Any]] = {
+    "AP": {},
+    "AP50": {"iou_threshold": 0.5},
+    "AP75": {"iou_threshold": 0.75},
+    "APs": {"size": "small"},
+    "APm": {"size": "medium"},
+    "APl": {"size": "large"},
+}
+_EVALUATIONS = len(ORACLES) + 1 + len(ERRORS)
+
+
+def analyse_errors(truth: COCO, results: list[Result], iou_threshold: float) -> dict[str, Any]:
+    """Evaluates oracles, sorts errors into types, and evaluates what each type costs.
+
+    Args:
+        truth: of `read_truth`.
+        results: of `read_results`.
+        iou_threshold: from which IoU on a mask is found, above 0.1 and at most 1.
+
+    Returns:
+        What docs/error_analysis.md describes as errors.json; AP in percent, None without ground
+        truth.
+    """
+    overlaps = find_overlaps(truth, results)
+    with tqdm(total=_EVALUATIONS, desc="evaluations", unit="run") as progress:
+        oracles = _evaluate_oracles(truth, results, overlaps, progress)
+        baseline = evaluate(truth, results, iou_threshold=iou_threshold)
+        progress.update()
+        types = find_error_types(baseline, truth, results, overlaps)
+        mended = {}
+        for error in ERRORS:
+            mended[error] = _evaluate_mended(error, truth, results, types, iou_threshold)
+            progress.update()
+    counts = _Counts(truth, results, types)
+    return {
+        "iou_threshold": iou_threshold,
+        "images": len(truth.imgs),
+        "oracles": {
+            name: {key: average_precision(oracle, **what) for key, what in METRICS.items()}
+            for name, oracle in oracles.items()
+        },
+        "AP_at_threshold": _by_size(baseline),
+        "gain": {error: _gains(mended[error], baseline) for error in ERRORS},
+        "predictions": counts.predictions(),
+        "ground_truth": counts.truths(),
+        "categories": [
+            {
+                "id": category,
+                "name": truth.cats[category]["name"],
+                "oracles": {
+                    name: average_precision(oracle, category=category)
+                    for name, oracle in oracles.items()
+                },
+                "AP_at_threshold": _by_size(baseline, category),
+                "gain": {error: _gains(mended[error], baseline, category) for error in ERRORS},
+                "predictions": counts.predictions(category),
+                "ground_truth": counts.truths(category),
+            }
+            for category in sorted(truth.cats)
+        ],
+    }
+
+
+def _evaluate_oracles(
+    truth: COCO, results: list[Result], overlaps: Overlaps, progress: tqdm
+) -> dict[str, COCOeval]:
+    masks = with_true_masks(results, overlaps, truth)
+    replaced = {
+        AS_PREDICTED: results,
+        TRUE_MASKS: masks,
+        TRUE_CLASSES: with_true_classes(results, overlaps, truth),
+        TRUE_BOTH: with_true_classes(masks, overlaps, truth),
+    }
+    evaluations = {}
+    for name in ORACLES:
+        evaluations[name] = evaluate(truth, replaced[name])
+        progress.update()
+    return evaluations
+
+
+def _evaluate_mended(
+    error: str, truth: COCO, results: list[Result], types: ErrorTypes, iou_threshold: float
+) -> COCOeval:
+    truth, results = mend(error, truth, results, types)
+    # What COCO's limit leaves out is gone already, and a new class mustn't displace another.
+    most = max(Counter(result["image_id"] for result in results).values(), default=1)
+    return evaluate(truth, results, iou_threshold=iou_threshold, max_detections=most)
+
+
+def _by_size(evaluation: COCOeval, category: int | None = None) -> dict[str, float | None]:
+    return {
+        size: average_precision(evaluation, size=size, category=category)
+        for size in ("all", *SIZES)
+    }
+
+
+def _gains(
+    mended: COCOeval, baseline: COCOeval, category: int | None = None
+) -> dict[str, float | None]:
+    """Returns by how much AP rises; to 100 where all ground truth was missed, and is left out."""
+    before, after = _by_size(baseline, category), _by_size(mended, category)
+    return {size: _difference(after[size], before[size]) for size in before}
+
+
+def _difference(after: float | None, before: float | None) -> float | None:
+    if before is None:
+        return None
+    return (100.0 if after is None else after) - before
+
+
+class _Counts:
+    """How many of each type there are, by category and size."""
+
+    def __init__(self, truth: COCO, results: list[Result], types: ErrorTypes) -> None:
+        annotations = truth.dataset["annotations"]
+        self._predictions = Counter(
+            zip(
+                (result["category_id"] for result in results),
+                types.predictions.tolist(),
+                types.prediction_sizes.tolist(),
+            )
+        )
+        self._truths = Counter(
+            zip(
+                (annotation["category_id"] for annotation in annotations),
+                types.truths.tolist(),
+                types.truth_sizes.tolist(),
+            )
+        )
+
+    def predictions(self, category: int | None = None) -> dict[str, dict[str, int]]:
+        return _table(self._predictions, PredictionType, category)
+
+    def truths(self, category: int | None = None) -> dict[str, dict[str, int]]:
+        return _table(self._truths, TruthType, category)
+
+
+def _table(
+    counter: Counter[tuple[int, str, str]], types: Iterable[str], category: int | None
+) -> dict[str, dict[str, int]]:
+    """Returns numbers by type, then by size."""
+    table = {}
+    for kind in types:
+        sizes = dict.fromkeys(SIZES, 0)
+        for (of_category, of_kind, size), number in counter.items():
+            if of_kind == kind and category in (None, of_category):
+                sizes[size] += number
+        table[str(kind)] = {"all": sum(sizes.values()), **sizes}
+    return table

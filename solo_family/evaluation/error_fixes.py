@@ -1,0 +1,60 @@
+"""Mends the errors of one type, so that evaluation says what they cost (TIDE, arXiv 2008.08115)."""
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from .coco_results import Result, with_annotations
+from .error_types import ErrorTypes, PredictionType, TruthType
+
+# What AP is lost to.
+ERRORS = (
+    PredictionType.WRONG_CLASS,
+    PredictionType.POOR_MASK,
+    PredictionType.CLASS_AND_MASK,
+    PredictionType.DUPLICATE,
+    PredictionType.BACKGROUND,
+    TruthType.MISSED,
+)
+
+
+def mend(
+    error: str, truth: COCO, results: list[Result], types: ErrorTypes
+) -> tuple[COCO, list[Result]]:
+    """Returns ground truth and predictions without the errors of one type.
+
+    A wrong class or a poor mask becomes correct where it is the best scored one on a mask that
+    wasn't found. All other erroneous predictions, which can't become correct, are left out. Missed
+    masks are left out of the ground truth.
+
+    A mended prediction gets class and mask of its target. At the one threshold of the analysis that
+    counts as much as a mask just good enough, and it leaves all other matches as they were.
+    """
+    if error == TruthType.MISSED:
+        kept = types.truths != TruthType.MISSED
+        annotations = [a for a, keep in zip(truth.dataset["annotations"], kept) if keep]
+        truth = with_annotations(truth.dataset, annotations)
+    mended = _mendable(error, results, types)
+    removed = (types.predictions == PredictionType.UNRANKED) | (types.predictions == error)
+    changed = []
+    for index, result in enumerate(results):
+        if index in mended:
+            target = truth.anns[types.targets[index]]
+            result = result | {key: target[key] for key in ("category_id", "segmentation")}
+        elif removed[index]:
+            continue
+        changed.append(result)
+    return truth, changed
+
+
+def _mendable(error: str, results: list[Result], types: ErrorTypes) -> set[int]:
+    """Returns the indices of predictions that become correct: at most one for each target."""
+    if error not in (PredictionType.WRONG_CLASS, PredictionType.POOR_MASK):
+        return set()
+    best: dict[int, int] = {}
+    for index in np.flatnonzero(types.predictions == error).tolist():
+        target = int(types.targets[index])
+        if types.truths[target - 1] == TruthType.FOUND:
+            continue
+        if target not in best or results[index]["score"] > results[best[target]]["score"]:
+            best[target] = index
+    return set(best.values())

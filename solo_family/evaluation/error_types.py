@@ -1,0 +1,135 @@
+"""Says of every prediction and every ground-truth mask what became of it.
+
+The types are TIDE's (arXiv 2008.08115, section 2); docs/error_analysis.md says where the order
+in which they are looked at differs. N predictions, G ground-truth masks.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from pycocotools import mask as mask_util
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .coco_results import Result
+from .oracle import BACKGROUND_IOU, Overlaps
+
+# Areas in pixels from which on a mask is medium, and large.
+_MEDIUM, _LARGE = 32**2, 96**2
+SIZES = ("small", "medium", "large")
+
+
+class PredictionType(StrEnum):
+    """What a prediction is; it is the first of these that fits."""
+
+    UNRANKED = "unranked"
+    CROWD = "crowd"
+    CORRECT = "correct"
+    DUPLICATE = "duplicate"
+    WRONG_CLASS = "wrong class"
+    POOR_MASK = "poor mask"
+    CLASS_AND_MASK = "class and mask"
+    BACKGROUND = "background"
+
+
+class TruthType(StrEnum):
+    """What became of a ground-truth mask; it is the first of these that fits."""
+
+    CROWD = "crowd"
+    FOUND = "found"
+    MISTAKEN = "mistaken"
+    MISSED = "missed"
+
+
+@dataclass(frozen=True)
+class ErrorTypes:
+    """Types of predictions and of ground truth.
+
+    Attributes:
+        predictions: str [N], a `PredictionType` each.
+        targets: int64 [N], the id of the annotation that a type is about; 0 where it is about none.
+        prediction_sizes: str [N], of `SIZES`: the target's size, or, without one, the mask's own.
+        truths: str [G], a `TruthType` each; the annotation of id i is at index i - 1.
+        truth_sizes: str [G].
+    """
+
+    predictions: np.ndarray
+    targets: np.ndarray
+    prediction_sizes: np.ndarray
+    truths: np.ndarray
+    truth_sizes: np.ndarray
+
+
+def find_error_types(
+    evaluation: COCOeval, truth: COCO, results: list[Result], overlaps: Overlaps
+) -> ErrorTypes:
+    """Sorts predictions and ground truth into types; each is in exactly one.
+
+    Args:
+        evaluation: of these results, at the one threshold that decides what is correct.
+        truth: of `read_truth`.
+        results: the N predictions.
+        overlaps: theirs.
+    """
+    annotations = truth.dataset["annotations"]
+    matches = _matches(evaluation, len(results))
+    # Index 0 is for no annotation.
+    is_crowd = np.array([False, *(bool(a["iscrowd"]) for a in annotations)])
+    threshold = evaluation.params.iouThrs[0]
+    same, other = overlaps.same_class, overlaps.other_class
+    none = np.zeros_like(matches)
+    rules = [
+        (PredictionType.UNRANKED, matches < 0, none),
+        (PredictionType.CROWD, is_crowd[matches], none),
+        (PredictionType.CORRECT, matches > 0, matches),
+        (PredictionType.DUPLICATE, same.ious >= threshold, same.truth_ids),
+        (PredictionType.WRONG_CLASS, other.ious >= threshold, other.truth_ids),
+        (PredictionType.POOR_MASK, same.ious >= BACKGROUND_IOU, same.truth_ids),
+        (PredictionType.CLASS_AND_MASK, other.ious >= BACKGROUND_IOU, other.truth_ids),
+    ]
+    conditions = [condition for _, condition, _ in rules]
+    types = np.select(conditions, [kind.value for kind, _, _ in rules], PredictionType.BACKGROUND)
+    targets = np.select(conditions, [target for _, _, target in rules], 0)
+
+    truth_areas = np.array([0.0, *(a["area"] for a in annotations)])
+    # One by one: pycocotools' call for many takes at most 255.
+    own_areas = np.array([mask_util.area(result["segmentation"]) for result in results], float)
+    areas = np.where(targets > 0, truth_areas[targets], own_areas)
+    return ErrorTypes(
+        predictions=types,
+        targets=targets,
+        prediction_sizes=_sizes(areas),
+        truths=_truth_types(types, targets, is_crowd),
+        truth_sizes=_sizes(truth_areas[1:]),
+    )
+
+
+def _matches(evaluation: COCOeval, num_results: int) -> np.ndarray:
+    """Returns int64 [N]: the id of the annotation that COCO matched, 0 for none.
+
+    -1 stands for predictions that it doesn't look at, beyond the best 100 of an image and category.
+    """
+    matches = np.full(num_results, -1)
+    everything = evaluation.params.areaRng[evaluation.params.areaRngLbl.index("all")]
+    for image in evaluation.evalImgs:
+        if image is not None and image["aRng"] == everything:
+            indices = np.array(image["dtIds"], np.int64) - 1
+            matches[indices] = image["dtMatches"][0].astype(np.int64)
+    return matches
+
+
+def _truth_types(types: np.ndarray, targets: np.ndarray, is_crowd: np.ndarray) -> np.ndarray:
+    ids = np.arange(1, len(is_crowd))
+    mistakes = np.isin(types, [PredictionType.WRONG_CLASS, PredictionType.POOR_MASK])
+    rules = [
+        (TruthType.CROWD, is_crowd[1:]),
+        (TruthType.FOUND, np.isin(ids, targets[types == PredictionType.CORRECT])),
+        (TruthType.MISTAKEN, np.isin(ids, targets[mistakes])),
+    ]
+    conditions = [condition for _, condition in rules]
+    return np.select(conditions, [kind.value for kind, _ in rules], TruthType.MISSED)
+
+
+def _sizes(areas: np.ndarray) -> np.ndarray:
+    return np.array(SIZES)[np.digitize(areas, [_MEDIUM, _LARGE])]
