@@ -62,9 +62,8 @@ def peak(mode: str) -> int:
     return json.loads(process.stdout.splitlines()[-1])
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/status").is_file(), reason="measures memory through /proc"
-)
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="measures memory through /proc")
 @pytest.mark.parametrize(
     ("mode", "bound", "straightforward"),
     [("training", 500e6, "straightforward"), ("inference", 400e6, "straightforward at stride 4")],
