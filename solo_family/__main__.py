@@ -9,6 +9,7 @@ from collections.abc import Sequence
 # The module of solo_family.tools that holds each verb, and what it does.
 VERBS = {
     "quickstart": "make a small dataset, train on it, evaluate, draw the results",
+    "visualize-data": "draw training images, and the grid cells of their objects",
     "demo": "segment images, a video or a webcam's pictures",
     "errors": "tell what AP is lost to, from predictions and ground truth",
 }

@@ -1,0 +1,151 @@
+"""Draw training images as the model sees them, and the grid cells that their objects are given."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper
+from detectron2.utils.visualizer import Visualizer
+from torch import Tensor
+from tqdm import tqdm
+
+from ..config import setup_cfg
+from ..config.rules import get_key
+from ..data.classes import class_names, num_classes
+from ..data.dataset_mapper import MaskDatasetMapper
+from ..data.loader import load_train_dicts
+from ..data.register import check_datasets
+from ..errors import ConfigError
+from ..methods import METHODS
+from ..modeling.targets.grid_assigner import GridAssigner, GridTargets
+from .writers import make_folder, write_picture
+
+# Methods whose cells can be drawn, and where their keys are.
+_GRID_KEYS = {"SOLO": "MODEL.SOLO", "DecoupledSOLO": "MODEL.SOLO", "SOLOv2": "MODEL.SOLOV2"}
+_PAD = 32
+_WHITE, _SHADE = (255, 255, 255), 0.55
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-file", required=True, help="whose DATASETS.TRAIN is drawn")
+    parser.add_argument("--output", type=Path, default=Path("output/visualize_data"))
+    parser.add_argument("--num-images", type=int, default=8, help="the first so many (default: 8)")
+    parser.add_argument(
+        "--targets",
+        action="store_true",
+        help="draw, level by level, the grid cells of each object (SOLO, DecoupledSOLO, SOLOv2)",
+    )
+    parser.add_argument("--opts", default=[], nargs=argparse.REMAINDER, help="KEY VALUE ...")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes a picture per image and returns the exit status.
+
+    Raises:
+        ConfigError, DataError: the configuration or its data can't work.
+    """
+    cfg = setup_cfg(args.config_file, args.opts)
+    if args.targets and cfg.MODEL.META_ARCHITECTURE not in _GRID_KEYS:
+        raise ConfigError(
+            f"--targets: {cfg.MODEL.META_ARCHITECTURE} has no grid. "
+            f"It works with MODEL.META_ARCHITECTURE {', '.join(_GRID_KEYS)}; leave it out."
+        )
+    check_datasets(cfg.DATASETS.TRAIN)
+    records = load_train_dicts(cfg)[: args.num_images]
+    mapper: DatasetMapper = MaskDatasetMapper(cfg, is_train=True)
+    names = class_names(cfg)
+    make_folder(args.output)
+    torch.manual_seed(max(cfg.SEED, 0))
+    np.random.seed(max(cfg.SEED, 0))  # detectron2's augmentations
+    for record in tqdm(records, unit="image"):
+        example = mapper(record)
+        if example is None:
+            continue
+        drawn = _draw_targets(cfg, example) if args.targets else _draw_instances(example, names)
+        if cfg.INPUT.FORMAT == "BGR":
+            drawn = drawn[:, :, ::-1]
+        file = args.output / f"{Path(record['file_name']).stem}.png"
+        write_picture(file, np.ascontiguousarray(drawn[:, :, ::-1]))
+    print(f"pictures: {args.output}")
+    return 0
+
+
+def _draw_instances(example: dict[str, Any], names: list[str]) -> np.ndarray:
+    """Returns a picture, in the order of `INPUT.FORMAT`, of the augmented image and its masks."""
+    instances = example["instances"]
+    labels = [names[c] if names else str(c) for c in instances.gt_classes.tolist()]
+    masks = instances.gt_masks.tensor.numpy() if len(instances) else None
+    visualizer = Visualizer(_picture(example["image"]))
+    return visualizer.overlay_instances(masks=masks, labels=labels).get_image()
+
+
+def _draw_targets(cfg: CfgNode, example: dict[str, Any]) -> np.ndarray:
+    """Returns a picture per level, side by side: its grid, its objects and their cells.
+
+    Objects that the level does not have stay as they are; of two objects in a cell the later one
+    colours it, whose category it has.
+    """
+    method = get_key(cfg, _GRID_KEYS[cfg.MODEL.META_ARCHITECTURE])
+    key = METHODS[cfg.MODEL.META_ARCHITECTURE].num_classes_key
+    assigner = GridAssigner.from_config(method, num_classes(cfg, key))
+    image, instances = example["image"], example["instances"]
+    height, width = image.shape[-2:]
+    padded = (-(-height // _PAD) * _PAD, -(-width // _PAD) * _PAD)
+    masks = torch.zeros((0, height, width), dtype=torch.bool)
+    if len(instances):
+        masks = instances.gt_masks.tensor
+    targets = assigner(instances.gt_boxes.tensor, instances.gt_classes, masks, padded)
+    canvas = np.zeros((*padded, 3), np.uint8)
+    canvas[:height, :width] = _picture(image)
+    panels = [
+        _draw_level(canvas, masks, level, side, f"{name}: S = {side}, {low:g} to {high:g} px")
+        for level, side, (low, high), name in zip(
+            targets, method.NUM_GRIDS, method.FPN_SCALE_RANGES, method.INSTANCE_IN_FEATURES
+        )
+    ]
+    return np.concatenate(panels, axis=1)
+
+
+def _draw_level(
+    canvas: np.ndarray, masks: Tensor, targets: GridTargets, side: int, title: str
+) -> np.ndarray:
+    height, width = canvas.shape[:2]
+    panel = canvas.astype(np.float32) * _SHADE
+    cells = np.zeros_like(canvas)
+    for index in targets.objects.unique().tolist():
+        inside = np.zeros((height, width), bool)
+        inside[: masks.shape[1], : masks.shape[2]] = masks[index].numpy()
+        panel[inside] = 0.6 * panel[inside] + 0.4 * np.array(_colour(index))
+    rows = np.linspace(0, height, side + 1).round().astype(int)
+    columns = np.linspace(0, width, side + 1).round().astype(int)
+    for index, cell in zip(targets.objects.tolist(), targets.cells.tolist()):
+        row, column = divmod(cell, side)
+        top_left = (int(columns[column]), int(rows[row]))
+        bottom_right = (int(columns[column + 1]) - 1, int(rows[row + 1]) - 1)
+        cv2.rectangle(cells, top_left, bottom_right, _colour(index), cv2.FILLED)
+    drawn = np.where(cells.any(2, keepdims=True), cells, panel).astype(np.uint8)
+    grid = drawn.copy()
+    for y in rows[1:-1]:
+        cv2.line(grid, (0, int(y)), (width, int(y)), _WHITE, 1)
+    for x in columns[1:-1]:
+        cv2.line(grid, (int(x), 0), (int(x), height), _WHITE, 1)
+    drawn = cv2.addWeighted(drawn, 0.75, grid, 0.25, 0)
+    header = np.zeros((24, width, 3), np.uint8)
+    cv2.putText(header, title, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _WHITE, 1, cv2.LINE_AA)
+    panel = np.concatenate([header, drawn])
+    return cv2.copyMakeBorder(panel, 0, 0, 0, 6, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    """Returns a bright colour; neighbours in the order of objects are far apart in hue."""
+    hsv = np.array([[[index * 67 % 180, 200, 255]]], np.uint8)
+    red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+    return red, green, blue
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
