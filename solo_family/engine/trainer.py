@@ -23,6 +23,7 @@ from ..data.dataset_mapper import MaskDatasetMapper
 from ..data.loader import build_train_loader
 from ..data.register import check_datasets
 from ..errors import ConfigError
+from ..evaluation.fast_coco import use_faster_coco_eval
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
@@ -151,6 +152,7 @@ class Trainer(DefaultTrainer):
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
         check_datasets([dataset_name])
+        use_faster_coco_eval()
         evaluator = COCOEvaluator(
             dataset_name,
             # It would tell from the predictions, of which there may be none.
