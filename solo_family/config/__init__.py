@@ -4,11 +4,13 @@ from .check import check_config
 from .common import add_common_config
 from .setup import add_solo_family_config, get_cfg, setup_cfg
 from .solov2 import add_solov2_config
+from .sparse_inst import add_sparse_inst_config
 
 __all__ = [
     "add_common_config",
     "add_solo_family_config",
     "add_solov2_config",
+    "add_sparse_inst_config",
     "check_config",
     "get_cfg",
     "setup_cfg",

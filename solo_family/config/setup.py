@@ -12,12 +12,14 @@ from .check import check_config
 from .common import add_common_config
 from .load import merge_file, merge_pairs
 from .solov2 import add_solov2_config
+from .sparse_inst import add_sparse_inst_config
 
 
 def add_solo_family_config(cfg: CfgNode) -> None:
     """Adds this family's keys to a detectron2 configuration, in place; changes none of its own."""
     add_common_config(cfg)
     add_solov2_config(cfg)
+    add_sparse_inst_config(cfg)
 
 
 def get_cfg() -> CfgNode:
