@@ -97,16 +97,17 @@ def _make_deformable(stage: nn.Module, modulated: bool) -> None:
     """Replaces the 3x3 convolutions of a stage's blocks; their weights are kept."""
     for block in stage.children():
         plain = block.conv2
+        assert isinstance(plain, nn.Conv2d)
         deformable = DeformConv2d(
             plain.in_channels,
             plain.out_channels,
             plain.kernel_size[0],
             stride=plain.stride[0],
-            padding=plain.padding[0],
+            padding=plain.kernel_size[0] // 2,
             bias=False,
             modulated=modulated,
         )
-        deformable.weight = plain.weight
+        deformable.weight = nn.Parameter(plain.weight.detach())
         block.conv2 = deformable
 
 
