@@ -108,6 +108,15 @@ def test_losses_divide_by_the_number_of_objects(counts: tuple[int, int], expecte
     assert seen[0][3].item() == expected
 
 
+def test_objects_are_counted_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes, the other one with six objects."""
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda total: total.add_(6))
+    seen: list = []
+    criterion(seen=seen)([predictions()], TARGETS)
+    assert seen[0][3].item() == (2 + 6) / 2
+
+
 def test_more_objects_than_predictions_warn_once(caplog: pytest.LogCaptureFixture) -> None:
     crowd = SetTargets(
         [torch.zeros(5, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)],
