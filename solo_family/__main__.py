@@ -10,6 +10,8 @@ from collections.abc import Sequence
 VERBS = {
     "quickstart": "make a small dataset, train on it, evaluate, draw the results",
     "demo": "segment images, a video or a webcam's pictures",
+    "benchmark": "time a model, part by part",
+    "visualize-results": "draw what a model's predictions come from",
 }
 
 
