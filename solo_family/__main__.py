@@ -12,6 +12,8 @@ VERBS = {
     "visualize-data": "draw training images, and the grid cells of their objects",
     "demo": "segment images, a video or a webcam's pictures",
     "errors": "tell what AP is lost to, from predictions and ground truth",
+    "benchmark": "time a model, part by part",
+    "visualize-results": "draw what a model's predictions come from",
 }
 
 

@@ -15,6 +15,7 @@ class Method:
         tasks: what it can be evaluated on.
         optimizer: what `SOLVER.OPTIMIZER ''` means.
         backbone_multiplier: what `SOLVER.BACKBONE_MULTIPLIER 0` means.
+        crop_short_edges: what `INPUT.CROP.SHORT_EDGES ()` means.
     """
 
     meta_arch: str
@@ -24,6 +25,7 @@ class Method:
     tasks: tuple[str, ...] = ("instance",)
     optimizer: str = "SGD"
     backbone_multiplier: float = 1.0
+    crop_short_edges: tuple[int, ...] = ()
 
 
 METHODS = {
@@ -46,6 +48,14 @@ METHODS = {
             base_config="SOLOv2/Base-SOLOv2.yaml",
             quickstart_config="quickstart/solov2.yaml",
             num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
+        ),
+        Method(
+            meta_arch="SparseInst",
+            base_config="SparseInst/Base-SparseInst.yaml",
+            quickstart_config="quickstart/sparse_inst.yaml",
+            num_classes_key="MODEL.SPARSE_INST.DECODER.NUM_CLASSES",
+            optimizer="AdamW",
+            crop_short_edges=(400, 500, 600),
         ),
     )
 }

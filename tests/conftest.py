@@ -29,6 +29,15 @@ TINY = {
         *("MODEL.SOLOV2.MASK_CHANNELS", 8, "MODEL.SOLOV2.NUM_GRIDS", [12, 10, 8, 6, 4]),
         *("MODEL.SOLOV2.FPN_SCALE_RANGES", ((1, 24), (12, 48), (24, 96), (48, 192), (96, 512))),
     ],
+    "SparseInst": [
+        *("MODEL.BACKBONE.NAME", "build_resnet_backbone"),
+        *("MODEL.RESNETS.OUT_FEATURES", ["res3", "res4", "res5"]),
+        *("MODEL.SPARSE_INST.DECODER.NAME", "GroupIAMDecoder"),
+        *("MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS", 16, "MODEL.SPARSE_INST.DECODER.NUM_MASKS", 10),
+        *("MODEL.SPARSE_INST.DECODER.INST.DIM", 16, "MODEL.SPARSE_INST.DECODER.INST.CONVS", 1),
+        *("MODEL.SPARSE_INST.DECODER.MASK.DIM", 16, "MODEL.SPARSE_INST.DECODER.MASK.CONVS", 1),
+        *("MODEL.SPARSE_INST.DECODER.KERNEL_DIM", 8, "MODEL.SPARSE_INST.DECODER.GROUPS", 2),
+    ],
 }
 
 
@@ -44,8 +53,18 @@ EAGER_STD = {
     "SOLO": _SOLO_STD,
     "DecoupledSOLO": _SOLO_STD,
     "SOLOv2": {"kernel_predictor.weight": 0.3},
+    "SparseInst": {
+        "mask_kernel.weight": 0.3,
+        "iam_conv.weight": 0.3,
+        "class_logits.weight": 0.3,
+    },
 }
-EAGER_BIAS = {"SOLO": _SOLO_BIAS, "DecoupledSOLO": _SOLO_BIAS, "SOLOv2": _CATEGORY_BIAS}
+EAGER_BIAS = {
+    "SOLO": _SOLO_BIAS,
+    "DecoupledSOLO": _SOLO_BIAS,
+    "SOLOv2": _CATEGORY_BIAS,
+    "SparseInst": {"class_logits.bias": (0.0, -40.0)},
+}
 
 
 def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None) -> CfgNode:
@@ -81,7 +100,8 @@ def eager_to_find(model: torch.nn.Module, found: bool = True) -> torch.nn.Module
     method = type(model).__name__
     model.train()
     with torch.no_grad():
-        model([picture(seed=5), picture(seed=6)])  # one step of batch-norm statistics
+        # One step of batch-norm statistics, with objects of a class that every model has.
+        model([picture(seed=5, num_classes=1), picture(seed=6, num_classes=1)])
         for name, parameter in model.named_parameters():
             for end, (yes, no) in EAGER_BIAS[method].items():
                 if name.endswith(end):

@@ -5,12 +5,14 @@ from .common import add_common_config
 from .setup import add_solo_family_config, get_cfg, setup_cfg
 from .solo import add_solo_config
 from .solov2 import add_solov2_config
+from .sparse_inst import add_sparse_inst_config
 
 __all__ = [
     "add_common_config",
     "add_solo_config",
     "add_solo_family_config",
     "add_solov2_config",
+    "add_sparse_inst_config",
     "check_config",
     "get_cfg",
     "setup_cfg",

@@ -9,12 +9,14 @@ from ..errors import ConfigError
 from .rules import check_one_of, get_key
 from .solo import check_solo_config
 from .solov2 import check_solov2_config
+from .sparse_inst import check_sparse_inst_config
 
 # One entry per method, by the name of its meta-architecture.
 _METHOD_CHECKS: dict[str, Callable[[CfgNode], None]] = {
     "SOLO": check_solo_config,
     "DecoupledSOLO": check_solo_config,
     "SOLOv2": check_solov2_config,
+    "SparseInst": check_sparse_inst_config,
 }
 
 LR_SCHEDULES = (
@@ -31,7 +33,7 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         ConfigError: names the key, its value, what is allowed.
     """
-    check_one_of(cfg, "SOLVER.OPTIMIZER", ("", "SGD", "AdamW"))
+    check_one_of(cfg, "SOLVER.OPTIMIZER", ("", "SGD", "AdamW", "ADAMW"))
     check_one_of(cfg, "SOLVER.AMP.PRECISION", ("float16", "bfloat16"))
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", LR_SCHEDULES)
     check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))

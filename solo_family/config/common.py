@@ -25,8 +25,10 @@ def add_common_config(cfg: CN) -> None:
     # Parameters of the timm model whose names begin so are not trained: ["conv_stem", "blocks.0"].
     cfg.MODEL.TIMM.FREEZE = []
 
-    # "" is the method's own (see solo_family/methods.py); or SGD, AdamW.
+    # "" is the method's own (see solo_family/methods.py); or SGD, AdamW (also written ADAMW).
     cfg.SOLVER.OPTIMIZER = ""
+    # With AdamW: its AMSGrad variant.
+    cfg.SOLVER.AMSGRAD = False
     # Factor on the backbone's learning rate; 0 is the method's own.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.0
     # The batch size that BASE_LR is for: with another IMS_PER_BATCH the rate is scaled in
@@ -47,7 +49,8 @@ def add_common_config(cfg: CN) -> None:
     # With SOLVER.AMP.ENABLED: float16 (with loss scaling) or bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
     # Losses are divided by counts (of objects, of cells) of this process, as published; True
-    # divides them by the counts of all processes, so that they don't depend on the sharding.
+    # divides them by the counts of all processes, so that they don't depend on the sharding, as
+    # MaskFormer and SparseInst always do.
     cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY = False
 
     # Go on in training past images that can't be read, and count them (--skip-bad-images).
@@ -60,6 +63,10 @@ def add_common_config(cfg: CN) -> None:
     cfg.INPUT.LSJ.IMAGE_SIZE = 1024
     cfg.INPUT.LSJ.MIN_SCALE = 0.1
     cfg.INPUT.LSJ.MAX_SCALE = 2.0
+
+    # With INPUT.CROP: crop in half of the images only, after a resize to one of these short edges,
+    # and resize again afterwards (DETR). () is the method's own; SOLO crops every image, first.
+    cfg.INPUT.CROP.SHORT_EDGES = ()
 
     # Random colours: each is scaled by a factor from 1 - its value to 1 + its value; 0 is off.
     cfg.INPUT.COLOR_AUG = CN()

@@ -13,6 +13,7 @@ from .common import add_common_config
 from .load import merge_file, merge_pairs
 from .solo import add_solo_config
 from .solov2 import add_solov2_config
+from .sparse_inst import add_sparse_inst_config
 
 
 def add_solo_family_config(cfg: CfgNode) -> None:
@@ -20,6 +21,7 @@ def add_solo_family_config(cfg: CfgNode) -> None:
     add_common_config(cfg)
     add_solo_config(cfg)
     add_solov2_config(cfg)
+    add_sparse_inst_config(cfg)
 
 
 def get_cfg() -> CfgNode:

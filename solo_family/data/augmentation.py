@@ -4,6 +4,8 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 
+from ..methods import METHODS
+
 _Augmentations = list[T.Augmentation | T.Transform]
 
 
@@ -12,10 +14,19 @@ def build_train_augmentation(cfg: CfgNode) -> _Augmentations:
     colours = _colours(cfg) if cfg.INPUT.COLOR_AUG.ENABLED else []
     if cfg.INPUT.LSJ.ENABLED:
         return [*colours, *_large_scale_jitter(cfg)]
-    augmentations = build_augmentation(cfg, is_train=True)
-    if cfg.INPUT.CROP.ENABLED:
-        augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
-    return [*colours, *augmentations]
+    crop = [_crop(cfg)] if cfg.INPUT.CROP.ENABLED else []
+    return [*colours, *crop, *build_augmentation(cfg, is_train=True)]
+
+
+def _crop(cfg: CfgNode) -> T.Augmentation:
+    """Returns a crop of every image, or, with short edges, DETR's (arXiv 2005.12872, section 4)."""
+    crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    edges = cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
+    if not edges:
+        return crop
+    resize = T.ResizeShortestEdge(edges, sample_style="choice")
+    return T.RandomApply(T.AugmentationList([resize, crop]), prob=0.5)
 
 
 def _colours(cfg: CfgNode) -> _Augmentations:

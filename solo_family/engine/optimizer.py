@@ -63,8 +63,13 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             nesterov=cfg.SOLVER.NESTEROV,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         )
-    elif name == "AdamW":
-        optimizer = torch.optim.AdamW(params, lr=base_lr, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+    elif name in ("AdamW", "ADAMW"):
+        optimizer = torch.optim.AdamW(
+            params,
+            lr=base_lr,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+            amsgrad=cfg.SOLVER.AMSGRAD,
+        )
     else:
         raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed: '', 'SGD', 'AdamW'.")
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:

@@ -25,3 +25,8 @@ def coordinate_maps(x: Tensor) -> Tensor:
 def append_coords(x: Tensor) -> Tensor:
     """Returns features [B, C + 2, H, W]: `x` followed by its x and y coordinates."""
     return torch.cat([x, coordinate_maps(x)], dim=1)
+
+
+def prepend_coords(x: Tensor) -> Tensor:
+    """Returns features [B, 2 + C, H, W]: the x and y coordinates of `x` followed by it."""
+    return torch.cat([coordinate_maps(x), x], dim=1)

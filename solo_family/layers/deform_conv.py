@@ -67,14 +67,15 @@ class DeformConv2d(DeformConv):
         out_channels: int,
         kernel_size: int,
         *,
+        stride: int = 1,
         padding: int = 0,
         bias: bool = True,
         modulated: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, padding=padding, bias=bias)
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
         self.modulated = modulated
         maps = (3 if modulated else 2) * kernel_size**2
-        self.offset = nn.Conv2d(in_channels, maps, kernel_size, padding=padding)
+        self.offset = nn.Conv2d(in_channels, maps, kernel_size, stride, padding)
         for parameter in self.offset.parameters():
             nn.init.zeros_(parameter)
 

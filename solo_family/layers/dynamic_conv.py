@@ -4,14 +4,14 @@ from torch import Tensor
 
 
 def dynamic_conv(kernels: Tensor, features: Tensor) -> Tensor:
-    """Convolves one image's mask features with 1x1 kernels.
+    """Convolves mask features with 1x1 kernels, those of one image or of a batch.
 
     Args:
-        kernels: [N, E].
-        features: [E, H, W].
+        kernels: [N, E] or [B, N, E].
+        features: [E, H, W] or [B, E, H, W].
 
     Returns:
-        Mask logits [N, H, W].
+        Mask logits [N, H, W] or [B, N, H, W].
     """
     # A 1x1 convolution is a matrix product; no bias, no norm.
-    return (kernels @ features.flatten(1)).unflatten(1, features.shape[1:])
+    return (kernels @ features.flatten(-2)).unflatten(-1, features.shape[-2:])

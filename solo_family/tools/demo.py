@@ -10,22 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode
-from detectron2.data import Metadata, MetadataCatalog
-from detectron2.engine import DefaultPredictor
+from detectron2.data import Metadata
 from detectron2.utils.video_visualizer import VideoVisualizer
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..checkpoint.load import check_weights_file, load_weights
 from ..config import setup_cfg
-from ..data.classes import class_names
 from ..data.images import read_image
 from ..errors import DataError, SoloFamilyError
 from .drawing import draw_predictions, show_picture
 from .inputs import WEBCAM, Source, Video, find_sources
 from .predictions import Predictions, coco_results, describe, keep_confident
+from .predictor import class_metadata, load_predictor
 from .writers import (
     make_folder,
     plan_outputs,
@@ -229,24 +225,7 @@ def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
 
 def _load_predictor(config_file: str, opts: list[str]) -> tuple[Predict, Metadata]:
     cfg = setup_cfg(config_file, opts)
-    predictor = _predictor(cfg)
-    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
-    if metadata.get("thing_classes") is None:
-        # The dataset is not on this machine: the names that training stored.
-        metadata = Metadata(thing_classes=class_names(cfg))
-    return predictor, metadata
-
-
-def _predictor(cfg: CfgNode) -> DefaultPredictor:
-    """Returns detectron2's predictor, which would go on where weights do not fit the model."""
-    check_weights_file(cfg.MODEL.WEIGHTS)
-    if not cfg.MODEL.WEIGHTS:
-        logger.warning("MODEL.WEIGHTS is empty: the model has random weights")
-    bare = cfg.clone()
-    bare.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""])
-    predictor = DefaultPredictor(bare)
-    load_weights(DetectionCheckpointer(predictor.model), cfg.MODEL.WEIGHTS, complete=True)
-    return predictor
+    return load_predictor(cfg), class_metadata(cfg)
 
 
 def _print_summary(jobs: list[Job], failed: int, skipped: int) -> None:

@@ -73,3 +73,53 @@ def test_colours_come_with_crops_and_with_jitter(jitter: bool) -> None:
     image = augmented(gradient(), *keys)
     assert image.shape == ((32, 32, 3) if jitter else (16, 8, 3))
     assert not np.isin(image[..., 2], [100, 128]).all()
+
+
+DETR_CROP = [
+    *("INPUT.CROP.ENABLED", True, "INPUT.CROP.TYPE", "absolute_range"),
+    *("INPUT.CROP.SIZE", [384, 600]),
+]
+
+
+def sizes_before_the_last_resize(method: str, *opts: Any) -> list[tuple[int, int]]:
+    keys = [*DETR_CROP, "INPUT.MIN_SIZE_TRAIN", (0,), "INPUT.RANDOM_FLIP", "none", *opts]
+    augmentation = T.AugmentationList(build_train_augmentation(tiny_cfg(method, opts=keys)))
+    sizes = []
+    for _ in range(60):
+        aug_input = T.AugInput(np.zeros((300, 900, 3), np.uint8))
+        augmentation(aug_input)
+        sizes.append(aug_input.image.shape[:2])
+    return sizes
+
+
+def test_sparseinst_crops_half_of_the_images_after_a_resize() -> None:
+    np.random.seed(0)
+    sizes = sizes_before_the_last_resize("SparseInst")
+    untouched = sum(size == (300, 900) for size in sizes)
+    assert 15 <= untouched <= 45
+    cropped = [size for size in sizes if size != (300, 900)]
+    # Short edges of 400, 500 and 600 leave room for crops taller than the image was.
+    assert all(384 <= side <= 600 for size in cropped for side in size)
+    assert max(height for height, _ in cropped) > 500
+    assert len(set(cropped)) > 10
+
+
+def test_short_edges_are_a_key() -> None:
+    np.random.seed(0)
+    sizes = sizes_before_the_last_resize("SparseInst", "INPUT.CROP.SHORT_EDGES", (390,))
+    assert max(height for height, _ in sizes if height != 300) <= 390
+    assert any(size == (300, 900) for size in sizes)
+    sizes = sizes_before_the_last_resize("SOLOv2", "INPUT.CROP.SHORT_EDGES", (400,))
+    assert any(size == (300, 900) for size in sizes)
+
+
+def test_solo_crops_every_image_at_its_own_size() -> None:
+    np.random.seed(0)
+    sizes = sizes_before_the_last_resize("SOLOv2")
+    assert all(height == 300 and 384 <= width <= 600 for height, width in sizes)
+
+
+def test_after_the_crop_images_are_resized_again() -> None:
+    np.random.seed(0)
+    sizes = sizes_before_the_last_resize("SparseInst", "INPUT.MIN_SIZE_TRAIN", (128,))
+    assert {min(size) for size in sizes} == {128}

@@ -44,6 +44,27 @@ def test_solov2s_own_is_sgd() -> None:
     assert group_of(optimizer, model.head[0].weight)["weight_decay"] == 3e-4
 
 
+def test_sparseinsts_own_is_adamw_without_decay_of_norms() -> None:
+    """Norms of any name: the official code spares parameters named "norm", and decays "bn"."""
+    torch.manual_seed(0)
+    model = Model()
+    cfg = tiny_cfg("SparseInst", opts=["SOLVER.BASE_LR", 5e-5, "SOLVER.WEIGHT_DECAY", 0.05])
+    optimizer = build_optimizer(cfg, model)
+    assert type(optimizer) is torch.optim.AdamW
+    assert {group["lr"] for group in optimizer.param_groups} == {5e-5}
+    for norm, conv in ((model.backbone[1], model.backbone[0]), (model.head[1], model.head[0])):
+        assert group_of(optimizer, norm.weight)["weight_decay"] == 0
+        assert group_of(optimizer, norm.bias)["weight_decay"] == 0
+        assert group_of(optimizer, conv.weight)["weight_decay"] == 0.05
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_the_official_spelling_and_amsgrad(amsgrad: bool) -> None:
+    _, optimizer = build("SOLVER.OPTIMIZER", "ADAMW", "SOLVER.AMSGRAD", amsgrad)
+    assert type(optimizer) is torch.optim.AdamW
+    assert all(group["amsgrad"] == amsgrad for group in optimizer.param_groups)
+
+
 def test_sgds_keys() -> None:
     keys = ["SOLVER.OPTIMIZER", "SGD", "SOLVER.MOMENTUM", 0.8, "SOLVER.NESTEROV", True]
     _, optimizer = build(*keys)

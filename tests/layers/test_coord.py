@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from solo_family.layers import append_coords
+from solo_family.layers import append_coords, prepend_coords
 
 
 @pytest.mark.parametrize("size", [(2, 2), (5, 9), (40, 40), (1, 7), (168, 101), (1, 1)])
@@ -16,6 +16,13 @@ def test_coordinates_are_x_then_y_after_the_features(size: tuple[int, int]) -> N
     for image in out:
         torch.testing.assert_close(image[3], xs, rtol=0, atol=1e-6)
         torch.testing.assert_close(image[4], ys, rtol=0, atol=1e-6)
+
+
+def test_coordinates_before_the_features() -> None:
+    x = torch.randn(2, 3, 4, 6)
+    out, after = prepend_coords(x), append_coords(x)
+    assert torch.equal(out[:, :2], after[:, 3:])
+    assert torch.equal(out[:, 2:], x)
 
 
 def test_one_pixel_is_at_minus_one() -> None:

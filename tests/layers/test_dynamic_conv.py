@@ -18,6 +18,12 @@ def test_is_a_1x1_convolution(count: int, channels: int, size: tuple[int, int]) 
         torch.testing.assert_close(mask, expected[0, 0])
 
 
+def test_a_batch_is_its_images() -> None:
+    kernels, features = torch.randn(2, 5, 8), torch.randn(2, 8, 6, 7)
+    alone = [dynamic_conv(*image) for image in zip(kernels, features)]
+    torch.testing.assert_close(dynamic_conv(kernels, features), torch.stack(alone))
+
+
 def test_gradients_reach_kernels_and_features() -> None:
     kernels = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     features = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +10,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from solo_family.errors import DataError
-from solo_family.modeling.targets.gt_masks import downsample_masks, mask_centers, with_bitmasks
+from solo_family.modeling.targets.gt_masks import (
+    downsample_masks,
+    downsample_soft_masks,
+    mask_centers,
+    with_bitmasks,
+)
 
 
 def reference_downsample(mask: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
@@ -48,6 +54,20 @@ def test_downsampling_is_that_of_opencv(
     assert small.shape == (count, padded_size[0] // stride, padded_size[1] // stride)
     for mask, found in zip(masks, small):
         assert torch.equal(found, reference_downsample(mask, padded_size, stride))
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8])
+@pytest.mark.parametrize("size", [(50, 70), (64, 96), (1, 1), (33, 90)])
+def test_soft_masks_are_those_of_bilinear_interpolation(size: tuple[int, int], stride: int) -> None:
+    masks = blobs(3, *size, seed=1)
+    padded = torch.zeros(3, 64, 96)
+    padded[:, : size[0], : size[1]] = masks
+    expected = F.interpolate(
+        padded[:, None], size=(64 // stride, 96 // stride), mode="bilinear", align_corners=False
+    )
+    found = downsample_soft_masks(masks, (64, 96), stride)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected[:, 0])
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])

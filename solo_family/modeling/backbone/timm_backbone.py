@@ -3,7 +3,8 @@
 import difflib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import timm
 import torch
@@ -20,10 +21,16 @@ from ...errors import ConfigError
 class TimmBackbone(Backbone):
     """A timm model; its features are named by stride, as detectron2's ResNet: res2 is stride 4.
 
+    The names of the features, and of the config key that errors speak of, are other ones where the
+    model stands in for a backbone of a published code base.
+
     Args:
         name: timm's name of the model.
         in_channels: channels of the input.
         out_features: names of the features, res1 (stride 2) to res5 (stride 32).
+        strides: other names of the features, and the strides that they stand for.
+        key: the config's node for this backbone.
+        options: further arguments of the timm model.
         freeze: modules of the model that are not trained.
         weights: a checkpoint with timm's key names, "pretrained" for timm's own download, or "".
 
@@ -40,22 +47,29 @@ class TimmBackbone(Backbone):
         out_features: list[str],
         weights: str,
         freeze: Sequence[str] = (),
+        strides: Mapping[str, int] | None = None,
+        key: str = "MODEL.TIMM",
+        **options: Any,
     ) -> None:
         super().__init__()
         if name not in timm.list_models():
             near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=8))
             raise ConfigError(
-                f"MODEL.TIMM.NAME is {name!r}, which timm {timm.__version__} does not have. "
+                f"{key}.NAME is {name!r}, which timm {timm.__version__} does not have. "
                 f"Near it: {near or 'nothing'}; all: timm.list_models()."
             )
-        options = {"features_only": True, "in_chans": in_channels}
-        strides = timm.create_model(name, **options).feature_info.reduction()
-        available = {f"res{stride.bit_length() - 1}": i for i, stride in enumerate(strides)}
+        options = {"features_only": True, "in_chans": in_channels, **options}
+        reduction = timm.create_model(name, **options).feature_info.reduction()
+        names = strides or {f"res{stride.bit_length() - 1}": stride for stride in reduction}
+        available = {
+            feature: reduction.index(stride)
+            for feature, stride in names.items()
+            if stride in reduction
+        }
         unknown = [feature for feature in out_features if feature not in available]
         if unknown:
             raise ConfigError(
-                f"MODEL.TIMM.OUT_FEATURES has {', '.join(unknown)}; {name} gives "
-                f"{', '.join(available)}."
+                f"{key}.OUT_FEATURES has {', '.join(unknown)}; {name} gives {', '.join(available)}."
             )
         self._out_features = sorted(out_features, key=available.__getitem__)
         self.model = timm.create_model(

@@ -1,8 +1,9 @@
 """The methods. Importing this registers them in detectron2's META_ARCH registry."""
 
-from ..backbone import timm_backbone  # noqa: F401
+from ..backbone import sparse_inst_backbones, timm_backbone  # noqa: F401
 from .base import MaskSegmentor
 from .solo import SOLO, DecoupledSOLO
 from .solov2 import SOLOv2
+from .sparse_inst import SparseInst
 
-__all__ = ["SOLO", "DecoupledSOLO", "MaskSegmentor", "SOLOv2"]
+__all__ = ["SOLO", "DecoupledSOLO", "MaskSegmentor", "SOLOv2", "SparseInst"]

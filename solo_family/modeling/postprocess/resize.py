@@ -37,10 +37,25 @@ def resize_masks(
     pixels = padded_size[0] * padded_size[1] + output_size[0] * output_size[1]
     chunk = max(1, _CHUNK_BYTES // (4 * pixels))
     for start in range(0, len(masks), chunk):
-        soft = _bilinear(masks[start : start + chunk].float(), padded_size)
-        soft = _bilinear(soft[:, : image_size[0], : image_size[1]], output_size)
+        some = masks[start : start + chunk]
+        soft = resize_soft_masks(some, padded_size, image_size, output_size)
         torch.gt(soft, threshold, out=result[start : start + chunk])
     return result
+
+
+def resize_soft_masks(
+    masks: Tensor,
+    padded_size: tuple[int, int],
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+) -> Tensor:
+    """Does the two steps of `resize_masks`, all masks at once, without the threshold.
+
+    Returns:
+        float32 [N, H, W].
+    """
+    soft = _bilinear(masks.float(), padded_size)
+    return _bilinear(soft[:, : image_size[0], : image_size[1]], output_size)
 
 
 def _bilinear(masks: Tensor, size: tuple[int, int]) -> Tensor:

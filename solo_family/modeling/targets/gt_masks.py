@@ -14,7 +14,7 @@ _PIXELS_AT_ONCE = 2**22
 
 
 def downsample_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
-    """Shrinks masks as the official code does: `cv2.resize`, bilinear, on uint8.
+    """Shrinks masks as SOLO's official code does: `cv2.resize`, bilinear, on uint8.
 
     At an exact even ratio that samples the central 2x2 pixels of every block of `stride` x `stride`
     and, rounding, sets the result where at least two of the four are set.
@@ -27,6 +27,23 @@ def downsample_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -
     Returns:
         bool [G, H / stride, W / stride].
     """
+    return _count_central(masks, padded_size, stride) >= 2
+
+
+def downsample_soft_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
+    """Shrinks masks as SparseInst's official code does: bilinear, without rounding.
+
+    Args:
+        masks, padded_size, stride: as `downsample_masks`.
+
+    Returns:
+        float32 [G, H / stride, W / stride]: 0, 0.25, 0.5, 0.75 or 1.
+    """
+    return _count_central(masks, padded_size, stride).float() / 4
+
+
+def _count_central(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
+    """Counts the pixels set among the central four of every block: uint8, 0 to 4."""
     height, width = padded_size[0] // stride, padded_size[1] // stride
     count = masks.new_zeros((len(masks), height, width), dtype=torch.uint8)
     for dy in (stride // 2 - 1, stride // 2):
@@ -34,7 +51,7 @@ def downsample_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -
             samples = masks[:, dy::stride, dx::stride]
             missing = (0, width - samples.shape[2], 0, height - samples.shape[1])
             count += F.pad(samples.to(torch.uint8), missing)
-    return count >= 2
+    return count
 
 
 def mask_centers(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,47 @@
+"""Adaptive average pooling that can be exported for any size of the input.
+
+B images, C channels, S bins per side.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def adaptive_average_pool(x: Tensor, bins: int) -> Tensor:
+    """Equals `adaptive_avg_pool2d`, which ONNX does not have, as two matrix products.
+
+    Args:
+        x: [B, C, H, W].
+        bins: S.
+
+    Returns:
+        [B, C, S, S] in the dtype of `x`; computed in float32.
+    """
+    rows = _bin_weights(x.shape[-2], bins, x.device)
+    columns = _bin_weights(x.shape[-1], bins, x.device)
+    with torch.autocast(x.device.type, enabled=False):
+        return (rows @ x.float() @ columns.T).to(x.dtype)
+
+
+class AdaptiveAveragePool(nn.Module):
+    """`adaptive_average_pool` as a layer."""
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, x: Tensor) -> Tensor:
+        return adaptive_average_pool(x, self.bins)
+
+
+def _bin_weights(size: int, bins: int, device: torch.device) -> Tensor:
+    """Returns [S, size]: row i averages the positions from floor(i size / S) to its successor's.
+
+    Made of tensors throughout: an exported graph then follows the size of its input.
+    """
+    index = torch.arange(bins, device=device)[:, None]
+    starts = index * size // bins
+    ends = -(-(index + 1) * size // bins)  # rounded up: bins overlap where S does not divide size
+    position = torch.arange(size, device=device)
+    inside = (position >= starts) & (position < ends)
+    return inside.float() / (ends - starts)

@@ -1,0 +1,57 @@
+"""Object queries in the place of instance activation maps: SparseInst's comparison.
+
+B images, C channels, N queries, H W of the encoder's map.
+"""
+
+from torch import Tensor, nn
+
+from .instance_predictor import InstancePredictor, conv_relu_tower
+
+
+class CrossAttentionBranch(nn.Module):
+    """Instance features are what N learnt queries attend to (arXiv 2203.12827, section 4).
+
+    Where the activation maps of `ActivationBranch` depend on the image alone, these depend on
+    queries that are the same for every image, as DETR's (arXiv 2005.12872).
+
+    Args:
+        in_channels: of the input.
+        channels, num_convs: C and the length of the tower.
+        num_queries: N.
+        num_heads: of the attention.
+        num_classes, kernel_channels: see `InstancePredictor`.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: int,
+        num_convs: int,
+        num_queries: int,
+        num_heads: int,
+        num_classes: int,
+        kernel_channels: int,
+    ) -> None:
+        super().__init__()
+        self.convs = conv_relu_tower(in_channels, channels, num_convs)
+        self.queries = nn.Embedding(num_queries, channels)
+        self.attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)
+        self.predictor = InstancePredictor(
+            channels=channels, num_classes=num_classes, kernel_channels=kernel_channels
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Predicts from the encoder's map with coordinates, [B, 2 + C, H, W].
+
+        Returns:
+            What `InstancePredictor` does, and the attention, float32 [B, heads, N, H, W].
+        """
+        features = self.convs(x)
+        positions = features.flatten(2).transpose(1, 2)
+        queries = self.queries.weight.expand(len(x), -1, -1)
+        instances, attention = self.attention(
+            queries, positions, positions, average_attn_weights=False
+        )
+        maps = attention.float().unflatten(-1, features.shape[-2:])
+        return (*self.predictor(instances), maps)

@@ -1,0 +1,200 @@
+"""SparseInst (Cheng et al., CVPR 2022, arXiv 2203.12827).
+
+B images, N predictions, K classes, G groups of activation maps.
+"""
+
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from ...config.rules import check_features
+from ...data.classes import num_classes
+from ...errors import ConfigError
+from ..heads.cross_attention_branch import CrossAttentionBranch
+from ..heads.iam_decoder import ActivationBranch, SparseInstDecoder
+from ..heads.instance_predictor import MaskBranch
+from ..losses.set_criterion import SetCriterion, SetTargets
+from ..losses.sparse_inst_losses import sparse_inst_losses
+from ..matching.costs import sparse_inst_cost
+from ..neck.instance_context_encoder import InstanceContextEncoder
+from ..postprocess.instances import make_instances
+from ..postprocess.resize import resize_masks
+from ..postprocess.set_selection import SetSelector
+from ..targets.gt_masks import downsample_soft_masks
+from .base import MaskSegmentor
+
+_COUNT_KEY = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
+
+
+@META_ARCH_REGISTRY.register()
+class SparseInst(MaskSegmentor):
+    """Segments objects by a sparse set of activation maps, matched one to one with objects.
+
+    Args:
+        encoder: fuses the backbone's features.
+        decoder: predicts instances and masks.
+        in_features: names of the encoder's levels, the finest first.
+        mask_stride: of the predicted masks.
+        criterion: training.
+        selector: inference.
+        output_maps: whether results carry `activation_maps`, float32 [n, G, h, w].
+        base: arguments of `MaskSegmentor`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        encoder: InstanceContextEncoder,
+        decoder: SparseInstDecoder,
+        in_features: list[str],
+        mask_stride: int,
+        criterion: SetCriterion,
+        selector: SetSelector,
+        output_maps: bool = False,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.in_features = in_features
+        self.mask_stride = mask_stride
+        self.criterion = criterion
+        self.selector = selector
+        self.output_maps = output_maps
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        sparse_inst = cfg.MODEL.SPARSE_INST
+        base = cls.base_config(cfg)
+        shapes = base["backbone"].output_shape()
+        names = sparse_inst.ENCODER.IN_FEATURES
+        check_features("MODEL.SPARSE_INST.ENCODER.IN_FEATURES", names, shapes)
+        strides = [shapes[name].stride for name in names]
+        if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
+            raise ConfigError(
+                f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: "
+                "name the finest first, each of twice the stride of the one before."
+            )
+        loss = sparse_inst.LOSS
+        return {
+            **base,
+            "encoder": InstanceContextEncoder(
+                in_channels=[shapes[name].channels for name in names],
+                channels=sparse_inst.ENCODER.NUM_CHANNELS,
+            ),
+            "decoder": _build_decoder(cfg),
+            "in_features": names,
+            "mask_stride": _mask_stride(strides[0], sparse_inst.DECODER.SCALE_FACTOR),
+            "criterion": SetCriterion(
+                cost=partial(
+                    sparse_inst_cost,
+                    alpha=sparse_inst.MATCHER.ALPHA,
+                    beta=sparse_inst.MATCHER.BETA,
+                ),
+                losses=partial(sparse_inst_losses, items=loss.ITEMS),
+                weights={
+                    "loss_class": loss.CLASS_WEIGHT,
+                    "loss_mask": loss.MASK_PIXEL_WEIGHT,
+                    "loss_dice": loss.MASK_DICE_WEIGHT,
+                    "loss_objectness": loss.OBJECTNESS_WEIGHT,
+                },
+                count_key=_COUNT_KEY,
+            ),
+            "selector": SetSelector.from_config(sparse_inst),
+            "output_maps": sparse_inst.DECODER.OUTPUT_IAM,
+        }
+
+    def losses(
+        self,
+        features: dict[str, Tensor],
+        gt_instances: list[Instances],
+        padded_size: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        predictions, _ = self._decode(features)
+        targets = SetTargets(
+            [gt.gt_classes for gt in gt_instances],
+            [
+                downsample_soft_masks(gt.gt_masks.tensor, padded_size, self.mask_stride)
+                for gt in gt_instances
+            ],
+        )
+        return self.criterion([predictions], targets)
+
+    def predict(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        image_sizes: list[tuple[int, int]],
+        output_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        predictions, maps = self._decode(features)
+        results = []
+        for index, (image_size, output_size) in enumerate(zip(image_sizes, output_sizes)):
+            scores, classes, soft_masks, chosen = self.selector(
+                *(part[index].float() for part in predictions)
+            )
+            masks = resize_masks(
+                soft_masks, padded_size, image_size, output_size, self.selector.mask_threshold
+            )
+            instances = make_instances(masks, scores, classes)
+            if self.output_maps:
+                instances.activation_maps = maps[index][:, chosen].transpose(0, 1)
+            results.append({"instances": instances})
+        return results
+
+    def _decode(self, features: dict[str, Tensor]) -> Any:
+        return self.decoder(self.encoder([features[name] for name in self.in_features]))
+
+
+def _mask_stride(feature_stride: int, scale_factor: float) -> int:
+    stride = feature_stride / scale_factor
+    if stride not in (2, 4, 8, 16):
+        raise ConfigError(
+            f"MODEL.SPARSE_INST.DECODER.SCALE_FACTOR is {scale_factor}, which brings features of "
+            f"stride {feature_stride} to stride {stride:g}; 2, 4, 8 and 16 are allowed."
+        )
+    return int(stride)
+
+
+def _build_decoder(cfg: CfgNode) -> SparseInstDecoder:
+    decoder = cfg.MODEL.SPARSE_INST.DECODER
+    in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + 2
+    options = {
+        "in_channels": in_channels,
+        "channels": decoder.INST.DIM,
+        "num_convs": decoder.INST.CONVS,
+        "num_classes": num_classes(cfg, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES"),
+        "kernel_channels": decoder.KERNEL_DIM,
+    }
+    branch: nn.Module
+    if decoder.NAME == "CrossAttentionDecoder":
+        branch = CrossAttentionBranch(
+            num_queries=decoder.NUM_MASKS, num_heads=decoder.GROUPS, **options
+        )
+    else:
+        grouped = decoder.NAME != "BaseIAMDecoder"
+        soft = decoder.NAME == "GroupIAMSoftDecoder"
+        branch = ActivationBranch(
+            num_maps=decoder.NUM_MASKS,
+            groups=decoder.GROUPS if grouped else 1,
+            fuse=grouped,
+            kernel_size=decoder.IAM_KERNEL_SIZE,
+            activation=decoder.IAM_ACTIVATION or ("softmax" if soft else "sigmoid"),
+            **options,
+        )
+    return SparseInstDecoder(
+        instance_branch=branch,
+        mask_branch=MaskBranch(
+            in_channels=in_channels,
+            channels=decoder.MASK.DIM,
+            num_convs=decoder.MASK.CONVS,
+            out_channels=decoder.KERNEL_DIM,
+        ),
+        scale_factor=decoder.SCALE_FACTOR,
+    )

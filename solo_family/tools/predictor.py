@@ -1,0 +1,38 @@
+"""A trained model and the names of its classes, for the tools that look at what it does."""
+
+import logging
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.engine import DefaultPredictor
+
+from ..checkpoint.load import check_weights_file, load_weights
+from ..data.classes import class_names
+
+logger = logging.getLogger(__name__)
+
+
+def load_predictor(cfg: CfgNode) -> DefaultPredictor:
+    """Returns detectron2's predictor, which would go on where weights do not fit the model.
+
+    Raises:
+        DataError: `MODEL.WEIGHTS` is missing, can't be read, or is of another model.
+    """
+    check_weights_file(cfg.MODEL.WEIGHTS)
+    if not cfg.MODEL.WEIGHTS:
+        logger.warning("MODEL.WEIGHTS is empty: the model has random weights")
+    bare = cfg.clone()
+    bare.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""])
+    predictor = DefaultPredictor(bare)
+    load_weights(DetectionCheckpointer(predictor.model), cfg.MODEL.WEIGHTS, complete=True)
+    return predictor
+
+
+def class_metadata(cfg: CfgNode) -> Metadata:
+    """Returns the metadata of `DATASETS.TEST`, or the class names that training stored."""
+    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
+    if metadata.get("thing_classes") is None:
+        # The dataset is not on this machine.
+        metadata = Metadata(thing_classes=class_names(cfg))
+    return metadata

@@ -1,0 +1,145 @@
+"""The benchmark: which parts it times, and that they add up. How fast they are is not tested."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from solo_family import METHODS
+from solo_family.__main__ import main
+from solo_family.tools import benchmark
+from solo_family.tools.benchmark import time_parts
+
+from ..coco_folder import write_cfg
+from ..conftest import tiny_cfg, tiny_model
+
+IMAGE = torch.zeros(3, 64, 96, dtype=torch.uint8)
+
+
+class Sleeper(nn.Module):
+    """A model whose parts take known times; one runs twice, one never."""
+
+    class Part(nn.Module):
+        def __init__(self, seconds: float) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+            self.seconds = seconds
+
+        def forward(self) -> None:
+            time.sleep(self.seconds)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = self.Part(0.02)
+        self.head = self.Part(0.01)
+        self.unused = self.Part(0.5)
+        self.runs = 0
+
+    def forward(self, batch: list[dict[str, Tensor]]) -> None:
+        self.runs += 1
+        time.sleep(0.03)
+        self.backbone()
+        self.head()
+        time.sleep(0.015)
+        self.head()
+        time.sleep(0.025)
+
+
+def test_every_part_has_its_own_time() -> None:
+    model = Sleeper()
+    timings = time_parts(model, IMAGE, repeats=3, warm_up=2)
+    assert model.runs == 5
+    assert list(timings) == ["preprocessing", "backbone", "head", "post-processing", "total"]
+    assert all(len(seconds) == 3 for seconds in timings.values())
+    # Lower bounds only: the machine may be busy. Between two parts counts as after them.
+    least = {"preprocessing": 0.03, "backbone": 0.02, "head": 0.02, "post-processing": 0.04}
+    for part, seconds in least.items():
+        assert min(timings[part]) >= 0.99 * seconds, part
+    for index, total in enumerate(timings["total"]):
+        assert total == pytest.approx(sum(timings[part][index] for part in least))
+
+
+def test_no_hook_stays() -> None:
+    model = Sleeper()
+    time_parts(model, IMAGE, repeats=1, warm_up=0)
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_the_parts_of_every_method(method: str) -> None:
+    model = tiny_model(method).eval()
+    parts = list(time_parts(model, IMAGE, repeats=1, warm_up=0))
+    assert parts[:2] == ["preprocessing", "backbone"]
+    assert parts[-2:] == ["post-processing", "total"]
+    assert len(parts) > 4
+    if method == "SparseInst":
+        assert parts[2:-2] == ["encoder", "decoder"]
+
+
+def words(folder: Path, *more: Any) -> list[str]:
+    cfg = tiny_cfg("SparseInst", opts=["INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 80])
+    config = write_cfg(folder / "config.yaml", cfg)
+    flags = ["--config-file", config, "--repeats", 2, "--warm-up", 1, *more]
+    return ["benchmark", *map(str, flags)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_verb(precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--precision", precision, "--json", tmp_path / "out" / "times.json"]
+    assert main(words(tmp_path, *flags)) == 0
+    printed = capsys.readouterr().out
+    # The width of 4:3 would be 85.
+    assert f"SparseInst, 1 image of 64 x 80, {precision}, cpu" in printed
+    assert "median of 2 runs" in printed
+    for part in ("preprocessing", "backbone", "encoder", "decoder", "post-processing", "images/s"):
+        assert part in printed
+    written = json.loads((tmp_path / "out" / "times.json").read_text())
+    for part, seconds in written["seconds"].items():
+        assert written["median_seconds"][part] == pytest.approx(sum(seconds) / 2)
+
+
+def test_shares_add_up_to_the_whole() -> None:
+    medians = {"backbone": 0.06, "decoder": 0.03, "post-processing": 0.01, "total": 0.125}
+    lines = benchmark.table(medians).splitlines()[2:]
+    assert [line.split() for line in lines] == [
+        ["backbone", "60.00", "60.0", "%"],
+        ["decoder", "30.00", "30.0", "%"],
+        ["post-processing", "10.00", "10.0", "%"],
+        ["total", "125.00", "8.0", "images/s"],
+    ]
+
+
+def test_a_picture_is_resized_as_for_a_test(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (200, 100), (10, 20, 30)).save(tmp_path / "x.png")
+    cfg = tiny_cfg(opts=["INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 96])
+    image = benchmark._image(cfg, str(tmp_path / "x.png"))
+    assert image.shape == (3, 48, 96)
+    assert image[:, 5, 5].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    "flags", [["--repeats", 0], ["--warm-up", -1], ["--input", "none.png"]], ids=str
+)
+def test_mistakes_are_one_line(
+    flags: list, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(tmp_path, *flags)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert str(flags[1]) in error
+
+
+def test_arguments_have_defaults() -> None:
+    parser = argparse.ArgumentParser()
+    benchmark.add_arguments(parser)
+    args = parser.parse_args(["--config-file", "x.yaml"])
+    assert (args.repeats, args.warm_up, args.precision) == (20, 3, "float32")
