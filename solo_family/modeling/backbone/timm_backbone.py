@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -26,6 +27,7 @@ class TimmBackbone(Backbone):
         out_features: names of the features, res1 (stride 2) to res5 (stride 32).
         freeze: modules of the model that are not trained.
         weights: a checkpoint with timm's key names, "pretrained" for timm's own download, or "".
+        output_stride: the coarsest stride; 8 or 16 dilate the layers that would be coarser.
 
     Raises:
         ConfigError: timm has no such model, the model has no such feature or part, or the
@@ -40,6 +42,7 @@ class TimmBackbone(Backbone):
         out_features: list[str],
         weights: str,
         freeze: Sequence[str] = (),
+        output_stride: int = 32,
     ) -> None:
         super().__init__()
         if name not in timm.list_models():
@@ -48,8 +51,11 @@ class TimmBackbone(Backbone):
                 f"MODEL.TIMM.NAME is {name!r}, which timm {timm.__version__} does not have. "
                 f"Near it: {near or 'nothing'}; all: timm.list_models()."
             )
-        options = {"features_only": True, "in_chans": in_channels}
+        options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
+        if output_stride != 32:  # not every model takes the option
+            options["output_stride"] = output_stride
         strides = timm.create_model(name, **options).feature_info.reduction()
+        # Of several features of one stride, the deepest.
         available = {f"res{stride.bit_length() - 1}": i for i, stride in enumerate(strides)}
         unknown = [feature for feature in out_features if feature not in available]
         if unknown:
@@ -126,6 +132,7 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
         in_channels=input_shape.channels or 3,
         out_features=cfg.MODEL.TIMM.OUT_FEATURES,
         freeze=cfg.MODEL.TIMM.FREEZE,
+        output_stride=cfg.MODEL.TIMM.OUTPUT_STRIDE,
         weights="" if cfg.MODEL.WEIGHTS else cfg.MODEL.TIMM.WEIGHTS,
     )
 

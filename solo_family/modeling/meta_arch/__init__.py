@@ -1,6 +1,6 @@
 """The methods. Importing this registers them in detectron2's META_ARCH registry."""
 
-from ..backbone import timm_backbone  # noqa: F401
+from ..backbone import timm_backbone, vgg  # noqa: F401
 from .base import MaskSegmentor
 from .solov2 import SOLOv2
 
