@@ -12,7 +12,8 @@ class Method:
         base_config: the config file that its others inherit from, relative to `configs/`.
         quickstart_config: the CPU-sized config on the shapes dataset, relative to `configs/`.
         num_classes_key: the config key of its class count.
-        tasks: what it can be evaluated on.
+        tasks: what it can be evaluated on: "instance" or "proposals".
+        classify_key: the config key that lets a class-agnostic method tell classes apart.
         optimizer: what `SOLVER.OPTIMIZER ''` means.
         backbone_multiplier: what `SOLVER.BACKBONE_MULTIPLIER 0` means.
     """
@@ -22,6 +23,7 @@ class Method:
     quickstart_config: str
     num_classes_key: str
     tasks: tuple[str, ...] = ("instance",)
+    classify_key: str = ""
     optimizer: str = "SGD"
     backbone_multiplier: float = 1.0
 
@@ -34,6 +36,14 @@ METHODS = {
             base_config="SOLOv2/Base-SOLOv2.yaml",
             quickstart_config="quickstart/solov2.yaml",
             num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
+        ),
+        Method(
+            meta_arch="InstanceFCN",
+            base_config="InstanceFCN/Base-InstanceFCN.yaml",
+            quickstart_config="quickstart/instance_fcn.yaml",
+            num_classes_key="MODEL.INSTANCE_FCN.NUM_CLASSES",
+            tasks=("proposals",),
+            classify_key="MODEL.INSTANCE_FCN.CLASSIFY",
         ),
     )
 }

@@ -22,13 +22,24 @@ TINY = {
         *("MODEL.SOLOV2.MASK_CHANNELS", 8, "MODEL.SOLOV2.NUM_GRIDS", [12, 10, 8, 6, 4]),
         *("MODEL.SOLOV2.FPN_SCALE_RANGES", ((1, 24), (12, 48), (24, 96), (48, 192), (96, 512))),
     ],
+    "InstanceFCN": [
+        *("MODEL.INSTANCE_FCN.IN_FEATURE", "p2", "MODEL.INSTANCE_FCN.NUM_POSITIONS", 3),
+        *("MODEL.INSTANCE_FCN.WINDOW_SIZE", 11, "MODEL.INSTANCE_FCN.CHANNELS", 16),
+        *("MODEL.INSTANCE_FCN.TEST_SCALES", (48, 72), "MODEL.INSTANCE_FCN.MAX_PER_IMG", 50),
+    ],
 }
 
 
 # What makes an untrained tiny model find objects, by the ends of parameters' names: a standard
 # deviation for random weights, or the value of a bias where something and nothing is to be found.
-EAGER_STD = {"SOLOv2": {"kernel_predictor.weight": 0.3}}
-EAGER_BIAS = {"SOLOv2": {"category_branch.logits.bias": (0.0, -20.0)}}
+EAGER_STD = {
+    "SOLOv2": {"kernel_predictor.weight": 0.3},
+    "InstanceFCN": {"score_maps.weight": 0.3, "objectness.weight": 0.3},
+}
+EAGER_BIAS = {
+    "SOLOv2": {"category_branch.logits.bias": (0.0, -20.0)},
+    "InstanceFCN": {"score_maps.bias": (0.0, -20.0)},
+}
 
 
 def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None) -> CfgNode:

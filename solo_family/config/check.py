@@ -6,12 +6,14 @@ from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
+from .instance_fcn import check_instance_fcn_config
 from .rules import check_one_of, get_key
 from .solov2 import check_solov2_config
 
 # One entry per method, by the name of its meta-architecture.
 _METHOD_CHECKS: dict[str, Callable[[CfgNode], None]] = {
     "SOLOv2": check_solov2_config,
+    "InstanceFCN": check_instance_fcn_config,
 }
 
 LR_SCHEDULES = (

@@ -22,8 +22,8 @@ def add_common_config(cfg: CN) -> None:
     # the backbone, and is not read when MODEL.WEIGHTS names a checkpoint of the whole model.
     cfg.MODEL.TIMM.WEIGHTS = ""
 
-    # The coarsest stride, 8 or 16 where the model can be dilated; its deepest layer gives the feature
-    # of that stride (res3 is stride 8).
+    # The coarsest stride: 8 or 16 for models that can be dilated. The deepest layer then gives the
+    # feature of that stride (res3 is stride 8).
     cfg.MODEL.TIMM.OUTPUT_STRIDE = 32
 
     # Parameters of the timm model whose names begin so are not trained: ["conv_stem", "blocks.0"].

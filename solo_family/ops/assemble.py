@@ -47,6 +47,12 @@ def assemble(score_maps: Tensor, centers: Tensor, window_size: int) -> tuple[Ten
     return score_maps.flatten().index_select(0, index.flatten()).view(index.shape), inside
 
 
+def soft_masks(score_maps: Tensor, centers: Tensor, window_size: int) -> Tensor:
+    """The probabilities of assembled masks: float32 [N, m, m], 0 outside the map; see `assemble`."""
+    logits, inside = assemble(score_maps, centers, window_size)
+    return logits.float().sigmoid() * inside
+
+
 def bins_of_cells(k: int, window_size: int, device: torch.device | None = None) -> Tensor:
     """The bin, 0 to k - 1, of each of m cells along one axis: int64 [m].
 

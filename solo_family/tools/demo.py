@@ -20,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..checkpoint.load import check_weights_file, load_weights
 from ..config import setup_cfg
-from ..data.classes import class_names
+from ..data.classes import class_names, is_class_agnostic
 from ..data.images import read_image
 from ..errors import DataError, SoloFamilyError
 from .drawing import draw_predictions, show_picture
@@ -231,8 +231,8 @@ def _load_predictor(config_file: str, opts: list[str]) -> tuple[Predict, Metadat
     cfg = setup_cfg(config_file, opts)
     predictor = _predictor(cfg)
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
-    if metadata.get("thing_classes") is None:
-        # The dataset is not on this machine: the names that training stored.
+    if metadata.get("thing_classes") is None or is_class_agnostic(cfg):
+        # The dataset is not on this machine, or its classes are not the model's.
         metadata = Metadata(thing_classes=class_names(cfg))
     return predictor, metadata
 
