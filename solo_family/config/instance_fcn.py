@@ -88,9 +88,7 @@ def check_instance_fcn_config(cfg: CN) -> None:
             "each mask with each other, a limit is needed, for instance 2000."
         )
     for key in ("SHIFT", "OCTAVES"):
-        positive, negative = (
-            instance_fcn[f"{label}_{key}"] for label in ("POSITIVE", "NEGATIVE")
-        )
+        positive, negative = (instance_fcn[f"{label}_{key}"] for label in ("POSITIVE", "NEGATIVE"))
         if positive > negative:
             raise ConfigError(
                 f"{prefix}.POSITIVE_{key} is {positive}, above {prefix}.NEGATIVE_{key}, "

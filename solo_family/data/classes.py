@@ -10,7 +10,6 @@ from ..errors import ConfigError, DataError
 from ..methods import METHODS
 from .register import register_in_place
 
-
 # The one class of a method that does not tell classes apart.
 _OBJECT = "object"
 

@@ -48,7 +48,7 @@ def assemble(score_maps: Tensor, centers: Tensor, window_size: int) -> tuple[Ten
 
 
 def soft_masks(score_maps: Tensor, centers: Tensor, window_size: int) -> Tensor:
-    """The probabilities of assembled masks: float32 [N, m, m], 0 outside the map; see `assemble`."""
+    """Assembled masks as probabilities: float32 [N, m, m], 0 outside the map; see `assemble`."""
     logits, inside = assemble(score_maps, centers, window_size)
     return logits.float().sigmoid() * inside
 

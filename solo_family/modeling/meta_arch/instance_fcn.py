@@ -126,9 +126,7 @@ class InstanceFCN(MaskSegmentor):
                 soft = soft_masks(image_maps.detach(), centers, self.sampler.window_size)
                 class_logits.append(self.classifier(image_features, centers, soft))
                 classes.append(gt.gt_classes[windows.objects])
-        losses = self.criterion(
-            torch.cat(objectness), torch.cat(positive), torch.cat(mask_losses)
-        )
+        losses = self.criterion(torch.cat(objectness), torch.cat(positive), torch.cat(mask_losses))
         if self.classifier is not None:
             losses |= self.criterion.classification(torch.cat(class_logits), torch.cat(classes))
         # DDP waits for gradients of the levels of a pyramid that are not looked at, too: 0.
@@ -164,7 +162,8 @@ class InstanceFCN(MaskSegmentor):
         for item in batched_inputs:
             image = item["image"]
             output_size = (
-                int(item.get("height", image.shape[1])), int(item.get("width", image.shape[2]))
+                int(item.get("height", image.shape[1])),
+                int(item.get("width", image.shape[2])),
             )
             results.append(self.propose(self.multi_scale_maps(image, output_size), output_size))
         return results

@@ -132,9 +132,7 @@ class WindowSampler:
         return cells[torch.randperm(len(cells), device=cells.device)[:count]]
 
 
-def _shifts(
-    boxes: Tensor, map_size: tuple[int, int], stride: int, window_size: int
-) -> Tensor:
+def _shifts(boxes: Tensor, map_size: tuple[int, int], stride: int, window_size: int) -> Tensor:
     """Returns the distances of windows' centres from boxes', the greater of x and y: [G, H, W].
 
     In pixels: a cell is `stride` x `stride` of them.

@@ -1,0 +1,1 @@
+"""Metrics that detectron2 does not have."""
