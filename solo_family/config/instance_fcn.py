@@ -24,9 +24,9 @@ def add_instance_fcn_config(cfg: CN) -> None:
     # of its box, and off its centre by the greater of two distances.
     instance_fcn.WINDOWS_PER_IMAGE = 256
     instance_fcn.POSITIVE_FRACTION = 0.5
-    # Fill up with negatives where there are too few positives; else there are at most as many
-    # negatives as positives, and one at least.
-    instance_fcn.FILL_WITH_NEGATIVES = True
+    # Where there are fewer positives than asked for, but some: take more negatives (Faster R-CNN's
+    # way), repeat positives, or take fewer windows, as many negatives as positives.
+    instance_fcn.SHORT_OF_POSITIVES = "negatives"  # or repeat, fewer
     # DeepMask's rule (arXiv 1506.06204, section 3.3), in pixels of its window of 224: they are
     # scaled to WINDOW_SIZE cells. Octaves: 0.25 is a factor of 2^0.25.
     instance_fcn.OBJECT_SIZE = 128
@@ -74,6 +74,7 @@ def check_instance_fcn_config(cfg: CN) -> None:
     """
     prefix = "MODEL.INSTANCE_FCN"
     instance_fcn = cfg.MODEL.INSTANCE_FCN
+    check_one_of(cfg, f"{prefix}.SHORT_OF_POSITIVES", ("negatives", "repeat", "fewer"))
     check_one_of(cfg, f"{prefix}.SCORE", ("objectness", "product"))
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("box", "matrix"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))

@@ -42,8 +42,9 @@ class WindowSampler:
         window_size: m.
         num_windows: windows of one image.
         positive_fraction: at most this share of them is positive.
-        fill_with_negatives: take negatives in place of positives that there are not; otherwise
-            there are at most as many negatives as positives, and one at least.
+        short_of_positives: what to do where there are fewer positives than asked for, but some:
+            take more "negatives", "repeat" positives, or take "fewer" windows, as many negatives as
+            positives. Without positives all windows are negative.
         object_size, positive_shift, negative_shift: in pixels of a window of 224 x 224.
         positive_octaves, negative_octaves: base-2 logarithms.
     """
@@ -54,7 +55,7 @@ class WindowSampler:
         window_size: int,
         num_windows: int = 256,
         positive_fraction: float = 0.5,
-        fill_with_negatives: bool = True,
+        short_of_positives: str = "negatives",
         object_size: float = 128,
         positive_shift: float = 16,
         negative_shift: float = 32,
@@ -64,7 +65,7 @@ class WindowSampler:
         self.window_size = window_size
         self.num_windows = num_windows
         self.positive_fraction = positive_fraction
-        self.fill_with_negatives = fill_with_negatives
+        self.short_of_positives = short_of_positives
         self.object_size = object_size
         self.positive_shift = positive_shift
         self.negative_shift = negative_shift
@@ -78,7 +79,7 @@ class WindowSampler:
             window_size=method.WINDOW_SIZE,
             num_windows=method.WINDOWS_PER_IMAGE,
             positive_fraction=method.POSITIVE_FRACTION,
-            fill_with_negatives=method.FILL_WITH_NEGATIVES,
+            short_of_positives=method.SHORT_OF_POSITIVES,
             object_size=method.OBJECT_SIZE,
             positive_shift=method.POSITIVE_SHIFT,
             negative_shift=method.NEGATIVE_SHIFT,
@@ -97,11 +98,12 @@ class WindowSampler:
             stride: of the map.
         """
         owner, negative = self.assign(boxes, map_size, stride)
-        positives = self._draw(owner >= 0, int(self.num_windows * self.positive_fraction))
+        wanted = int(self.num_windows * self.positive_fraction)
+        positives = _draw(owner >= 0, wanted, repeat=self.short_of_positives == "repeat")
         rest = self.num_windows - len(positives)
-        negatives = self._draw(
-            negative, rest if self.fill_with_negatives else max(1, min(len(positives), rest))
-        )
+        if self.short_of_positives == "fewer" and 0 < len(positives) < rest:
+            rest = len(positives)
+        negatives = _draw(negative, rest)
         objects = owner[positives[:, 0], positives[:, 1]]
         return SampledWindows(torch.cat([positives, negatives]), objects)
 
@@ -127,9 +129,13 @@ class WindowSampler:
         nearest, owner = F.pad(distances, (0, 0, 0, 0, 0, 1), value=torch.inf).min(dim=0)
         return owner.masked_fill(nearest.isinf(), -1), far.all(dim=0)
 
-    def _draw(self, candidates: Tensor, count: int) -> Tensor:
-        cells = candidates.nonzero()
-        return cells[torch.randperm(len(cells), device=cells.device)[:count]]
+
+def _draw(candidates: Tensor, count: int, *, repeat: bool = False) -> Tensor:
+    """Returns up to `count` random cells [n, 2] of bool [H, W]; each once, unless it can't be."""
+    cells = candidates.nonzero()
+    if repeat and 0 < len(cells) < count:
+        return cells[torch.randint(len(cells), (count,), device=cells.device)]
+    return cells[torch.randperm(len(cells), device=cells.device)[:count]]
 
 
 def _shifts(boxes: Tensor, map_size: tuple[int, int], stride: int, window_size: int) -> Tensor:
