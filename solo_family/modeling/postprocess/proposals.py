@@ -15,8 +15,10 @@ from ...ops.assemble import assemble, every_center, soft_masks
 from ...ops.mask_boxes import masks_to_boxes
 from ...ops.matrix_nms import matrix_nms
 
-# Bytes of the assembled windows that are in memory at a time, whatever the size of the map.
-_CHUNK_BYTES = 32 * 2**20
+# Bytes of the assembled windows that are in memory at a time, whatever the size of the map, and what
+# a cell of them takes with its indices, logit and probability.
+_CHUNK_BYTES = 64 * 2**20
+_CELL_BYTES = 32
 # Matrix NMS compares masks at a fourth of the output's resolution.
 _NMS_STRIDE = 4
 
@@ -144,7 +146,7 @@ class ProposalSelector:
         centers = every_center((height, width), maps.score_maps.device)
         objectness = maps.objectness_logits.sigmoid().flatten()
         parts = []
-        for some in centers.split(max(1, _CHUNK_BYTES // (4 * self.window_size**2))):
+        for some in centers.split(max(1, _CHUNK_BYTES // (_CELL_BYTES * self.window_size**2))):
             probabilities = soft_masks(maps.score_maps, some, self.window_size)
             hard = probabilities > self.mask_threshold
             area = hard.flatten(1).sum(1)
