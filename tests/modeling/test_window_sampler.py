@@ -30,9 +30,7 @@ def assigned_by_loops(boxes: list[list[float]]) -> tuple[list[list[int]], list[l
         for column in range(MAP[1]):
             nearest = math.inf
             for index, (x0, y0, x1, y1) in enumerate(boxes):
-                shift = max(
-                    abs(8 * column + 4 - (x0 + x1) / 2), abs(8 * row + 4 - (y0 + y1) / 2)
-                )
+                shift = max(abs(8 * column + 4 - (x0 + x1) / 2), abs(8 * row + 4 - (y0 + y1) / 2))
                 factor = max(x1 - x0, y1 - y0) / 96
                 fits = 2**-0.25 <= factor <= 2**0.25
                 if shift <= 12 and fits and shift < nearest:

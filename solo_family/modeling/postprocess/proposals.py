@@ -15,8 +15,8 @@ from ...ops.assemble import assemble, every_center, soft_masks
 from ...ops.mask_boxes import masks_to_boxes
 from ...ops.matrix_nms import matrix_nms
 
-# Bytes of the assembled windows that are in memory at a time, whatever the size of the map, and what
-# a cell of them takes with its indices, logit and probability.
+# Bytes of the assembled windows that are in memory at a time, whatever the size of the map; and of
+# one of their cells, with its indices, logit and probability.
 _CHUNK_BYTES = 64 * 2**20
 _CELL_BYTES = 32
 # Matrix NMS compares masks at a fourth of the output's resolution.
