@@ -10,6 +10,7 @@ from collections.abc import Sequence
 VERBS = {
     "quickstart": "make a small dataset, train on it, evaluate, draw the results",
     "demo": "segment images, a video or a webcam's pictures",
+    "visualize-results": "draw what a model makes of a picture on the way to its masks",
 }
 
 

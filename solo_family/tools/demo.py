@@ -229,7 +229,7 @@ def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
 
 def _load_predictor(config_file: str, opts: list[str]) -> tuple[Predict, Metadata]:
     cfg = setup_cfg(config_file, opts)
-    predictor = _predictor(cfg)
+    predictor = build_predictor(cfg)
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
     if metadata.get("thing_classes") is None or is_class_agnostic(cfg):
         # The dataset is not on this machine, or its classes are not the model's.
@@ -237,7 +237,7 @@ def _load_predictor(config_file: str, opts: list[str]) -> tuple[Predict, Metadat
     return predictor, metadata
 
 
-def _predictor(cfg: CfgNode) -> DefaultPredictor:
+def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     """Returns detectron2's predictor, which would go on where weights do not fit the model."""
     check_weights_file(cfg.MODEL.WEIGHTS)
     if not cfg.MODEL.WEIGHTS:

@@ -169,7 +169,7 @@ class InstanceFCN(MaskSegmentor):
         return results
 
     def multi_scale_maps(self, image: Tensor, output_size: tuple[int, int]) -> list[DenseMaps]:
-        """Runs the network on one image at every scale.
+        """Runs the network on one image at every scale; or as it is, if there are none.
 
         The scales are of one image, normalised, and are resized here, because the data loader
         gives one size only: bilinearly, smoothed where the image shrinks, as the loader does.
@@ -188,6 +188,8 @@ class InstanceFCN(MaskSegmentor):
         return maps
 
     def _scaled_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        if not self.test_scales:
+            return [(height, width)]
         shapes = (
             ResizeShortestEdge.get_output_shape(height, width, edge, self.max_size)
             for edge in self.test_scales
