@@ -77,7 +77,8 @@ class Trainer(DefaultTrainer):
                 TrainingPictures(
                     self.raw_model,
                     cfg.VIS_PERIOD,
-                    class_names(cfg),
+                    # The truth has the dataset's classes, which are then not the model's.
+                    [] if is_class_agnostic(cfg) else class_names(cfg),
                     bgr=cfg.INPUT.FORMAT == "BGR",
                 )
             )

@@ -43,7 +43,7 @@ def shapes_names(shapes: Path) -> list[str]:
 
 
 def test_a_dataset_of_several_classes_is_no_error(shapes: Path, tmp_path: Path) -> None:
-    config = write_config(tmp_path / "tiny.yaml", *shapes_names(shapes))
+    config = write_config(tmp_path / "tiny.yaml", *shapes_names(shapes), "VIS_PERIOD", 1)
     results = trained(config)
     assert set(results) == {"proposals"}
     assert 0 <= results["proposals"]["AR@100"] <= 100

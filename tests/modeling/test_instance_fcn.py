@@ -171,6 +171,17 @@ def test_with_a_classifier_images_without_objects_train(objects: tuple[int, int]
         assert parameter.grad.isfinite().all(), name
 
 
+def test_a_dilated_model_without_a_pyramid() -> None:
+    opts = [
+        *("MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.OUTPUT_STRIDE", 8),
+        *("MODEL.TIMM.NAME", "tf_efficientnet_lite0", "MODEL.TIMM.OUT_FEATURES", ["res3"]),
+    ]
+    network = model(*opts, f"{PREFIX}.IN_FEATURE", "res3")
+    assert network.stride == 8
+    assert network.head.instance_branch.conv.in_channels == 320
+    assert all(loss.isfinite() for loss in network([picture()]).values())
+
+
 def test_the_papers_backbone_and_window() -> None:
     opts = [
         *("MODEL.BACKBONE.NAME", "build_vgg_atrous_backbone", f"{PREFIX}.IN_FEATURE", "conv5"),
