@@ -13,7 +13,7 @@ VERBS = {
     "demo": "segment images, a video or a webcam's pictures",
     "errors": "tell what AP is lost to, from predictions and ground truth",
     "benchmark": "time a model, part by part",
-    "visualize-results": "draw what a model's predictions come from",
+    "visualize-results": "draw what a model makes of a picture on the way to its masks",
 }
 
 

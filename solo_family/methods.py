@@ -12,7 +12,8 @@ class Method:
         base_config: the config file that its others inherit from, relative to `configs/`.
         quickstart_config: the CPU-sized config on the shapes dataset, relative to `configs/`.
         num_classes_key: the config key of its class count.
-        tasks: what it can be evaluated on.
+        tasks: what it can be evaluated on: "instance" or "proposals".
+        classify_key: the config key that lets a class-agnostic method tell classes apart.
         optimizer: what `SOLVER.OPTIMIZER ''` means.
         backbone_multiplier: what `SOLVER.BACKBONE_MULTIPLIER 0` means.
         crop_short_edges: what `INPUT.CROP.SHORT_EDGES ()` means.
@@ -23,6 +24,7 @@ class Method:
     quickstart_config: str
     num_classes_key: str
     tasks: tuple[str, ...] = ("instance",)
+    classify_key: str = ""
     optimizer: str = "SGD"
     backbone_multiplier: float = 1.0
     crop_short_edges: tuple[int, ...] = ()
@@ -56,6 +58,14 @@ METHODS = {
             num_classes_key="MODEL.SPARSE_INST.DECODER.NUM_CLASSES",
             optimizer="AdamW",
             crop_short_edges=(400, 500, 600),
+        ),
+        Method(
+            meta_arch="InstanceFCN",
+            base_config="InstanceFCN/Base-InstanceFCN.yaml",
+            quickstart_config="quickstart/instance_fcn.yaml",
+            num_classes_key="MODEL.INSTANCE_FCN.NUM_CLASSES",
+            tasks=("proposals",),
+            classify_key="MODEL.INSTANCE_FCN.CLASSIFY",
         ),
     )
 }

@@ -1,6 +1,8 @@
 """What several tests need: real data where it is, tiny models, a small shapes dataset."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,11 @@ TINY = {
         *("MODEL.SPARSE_INST.DECODER.MASK.DIM", 16, "MODEL.SPARSE_INST.DECODER.MASK.CONVS", 1),
         *("MODEL.SPARSE_INST.DECODER.KERNEL_DIM", 8, "MODEL.SPARSE_INST.DECODER.GROUPS", 2),
     ],
+    "InstanceFCN": [
+        *("MODEL.INSTANCE_FCN.IN_FEATURE", "p2", "MODEL.INSTANCE_FCN.NUM_POSITIONS", 3),
+        *("MODEL.INSTANCE_FCN.WINDOW_SIZE", 11, "MODEL.INSTANCE_FCN.CHANNELS", 16),
+        *("MODEL.INSTANCE_FCN.TEST_SCALES", (48, 72), "MODEL.INSTANCE_FCN.MAX_PER_IMG", 50),
+    ],
 }
 
 
@@ -53,6 +60,7 @@ EAGER_STD = {
     "SOLO": _SOLO_STD,
     "DecoupledSOLO": _SOLO_STD,
     "SOLOv2": {"kernel_predictor.weight": 0.3},
+    "InstanceFCN": {"score_maps.weight": 0.3, "objectness.weight": 0.3},
     "SparseInst": {
         "mask_kernel.weight": 0.3,
         "iam_conv.weight": 0.3,
@@ -63,6 +71,7 @@ EAGER_BIAS = {
     "SOLO": _SOLO_BIAS,
     "DecoupledSOLO": _SOLO_BIAS,
     "SOLOv2": _CATEGORY_BIAS,
+    "InstanceFCN": {"score_maps.bias": (0.0, -20.0)},
     "SparseInst": {"class_logits.bias": (0.0, -40.0)},
 }
 
@@ -135,6 +144,17 @@ def picture(
     instances.gt_classes = torch.arange(objects) % num_classes
     instances.gt_masks = BitMasks(masks)
     return {"image": image, "instances": instances, "height": height, "width": width}
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """A run in this process sets the loggers up: handlers of its folder, no propagation."""
+    loggers = [logging.getLogger(name) for name in ("solo_family", "detectron2", "fvcore")]
+    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

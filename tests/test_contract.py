@@ -28,7 +28,7 @@ def test_every_config_builds_its_model(name: str) -> None:
     method = METHODS[cfg.MODEL.META_ARCHITECTURE]
     cfg.merge_from_list([method.num_classes_key, 5])
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()
-    cfg.MODEL.TIMM.WEIGHTS = ""
+    cfg.MODEL.TIMM.WEIGHTS = cfg.MODEL.VGG.WEIGHTS = ""
     assert type(build_model(cfg)).__name__ == method.meta_arch
 
 

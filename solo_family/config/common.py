@@ -22,8 +22,18 @@ def add_common_config(cfg: CN) -> None:
     # the backbone, and is not read when MODEL.WEIGHTS names a checkpoint of the whole model.
     cfg.MODEL.TIMM.WEIGHTS = ""
 
+    # The coarsest stride: 8 or 16 for models that can be dilated. The deepest layer then gives the
+    # feature of that stride (res3 is stride 8).
+    cfg.MODEL.TIMM.OUTPUT_STRIDE = 32
+
     # Parameters of the timm model whose names begin so are not trained: ["conv_stem", "blocks.0"].
     cfg.MODEL.TIMM.FREEZE = []
+
+    # build_vgg_atrous_backbone: VGG-16 at stride 8. A checkpoint of torchvision's vgg16, or
+    # "pretrained" for torchvision's own download; not read when MODEL.WEIGHTS names a checkpoint.
+    # MODEL.BACKBONE.FREEZE_AT counts its five stages.
+    cfg.MODEL.VGG = CN()
+    cfg.MODEL.VGG.WEIGHTS = ""
 
     # "" is the method's own (see solo_family/methods.py); or SGD, AdamW (also written ADAMW).
     cfg.SOLVER.OPTIMIZER = ""
@@ -46,6 +56,9 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.EMA.DECAY = 0.9998
     # Keep the checkpoint that is best by this metric, for instance "segm/AP"; "" keeps none.
     cfg.TEST.BEST_METRIC = ""
+    # Also measure the recall of masks as class-agnostic proposals (evaluation/proposal_recall.py),
+    # for methods that are not evaluated so anyway.
+    cfg.TEST.PROPOSAL_RECALL = False
     # With SOLVER.AMP.ENABLED: float16 (with loss scaling) or bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
     # Losses are divided by counts (of objects, of cells) of this process, as published; True

@@ -10,6 +10,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 from ..errors import ConfigError
 from .check import check_config
 from .common import add_common_config
+from .instance_fcn import add_instance_fcn_config
 from .load import merge_file, merge_pairs
 from .solo import add_solo_config
 from .solov2 import add_solov2_config
@@ -22,6 +23,7 @@ def add_solo_family_config(cfg: CfgNode) -> None:
     add_solo_config(cfg)
     add_solov2_config(cfg)
     add_sparse_inst_config(cfg)
+    add_instance_fcn_config(cfg)
 
 
 def get_cfg() -> CfgNode:

@@ -7,11 +7,21 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..config.rules import get_key
 from ..errors import ConfigError, DataError
+from ..methods import METHODS
 from .register import register_in_place
+
+# The one class of a method that does not tell classes apart.
+_OBJECT = "object"
+
+
+def is_class_agnostic(cfg: CfgNode) -> bool:
+    """Returns whether the model does not tell classes apart, whatever classes its datasets have."""
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    return bool(method and method.classify_key and not get_key(cfg, method.classify_key))
 
 
 def num_classes(cfg: CfgNode, key: str) -> int:
-    """Returns the class count of a model.
+    """Returns the class count of a model: 1 if it is class-agnostic.
 
     Args:
         cfg: the configuration.
@@ -22,6 +32,8 @@ def num_classes(cfg: CfgNode, key: str) -> int:
         ConfigError: the count differs from the dataset's, or is 0 and the dataset can't be read.
         DataError: the dataset is named in place and can't be read, and is needed for the count.
     """
+    if is_class_agnostic(cfg):
+        return 1
     count = get_key(cfg, key)
     name = _dataset_name(cfg)
     try:
@@ -88,6 +100,8 @@ def dataset_classes(name: str) -> list[str] | None:
 
 def class_names(cfg: CfgNode) -> list[str]:
     """Returns the names of the model's classes: the dataset's, or those that training stored."""
+    if is_class_agnostic(cfg):
+        return [_OBJECT]
     if cfg.MODEL.CLASS_NAMES:
         return list(cfg.MODEL.CLASS_NAMES)
     name = _dataset_name(cfg)

@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import DataError
 from .coco_json import check_coco_json, load_checked_coco_json, read_coco_json
+from .voc import EVALUATOR_TYPE, check_voc
 
 PREFIX = "coco_json:"
 
@@ -35,13 +36,13 @@ def register_in_place(names: Iterable[str]) -> None:
 
 
 def check_datasets(names: Sequence[str]) -> None:
-    """Checks the annotation files of datasets in COCO's format, before anything is built.
+    """Checks the files of datasets in COCO's format and of VOC, before anything is built.
 
     Args:
         names: of `DATASETS.TRAIN` or `DATASETS.TEST`, registered or in place.
 
     Raises:
-        DataError: nothing of such a name is registered, or see `check_coco_json`.
+        DataError: nothing of such a name is registered, or see `check_coco_json`, `check_voc`.
     """
     register_in_place(names)
     for name in names:
@@ -54,6 +55,8 @@ def check_datasets(names: Sequence[str]) -> None:
         json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
         if metadata.get("evaluator_type") == "coco" and json_file and image_root:
             check_coco_json(json_file, image_root)
+        elif metadata.get("evaluator_type") == EVALUATOR_TYPE:
+            check_voc(metadata.dirname, metadata.split)
 
 
 def _parse(name: str) -> tuple[str, str]:

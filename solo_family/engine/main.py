@@ -18,7 +18,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
-from ..data.classes import check_same_classes, dataset_classes, num_classes
+from ..data.classes import check_same_classes, class_names, is_class_agnostic, num_classes
 from ..data.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError
 from ..methods import METHODS
@@ -47,9 +47,10 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     if method is not None:
         if not args.eval_only:
             store_classes(cfg, method.num_classes_key)
-        count = num_classes(cfg, method.num_classes_key)
-        check_same_classes(train_names, count, same_names=True)
-        check_same_classes(cfg.DATASETS.TEST, count)
+        if not is_class_agnostic(cfg):
+            count = num_classes(cfg, method.num_classes_key)
+            check_same_classes(train_names, count, same_names=True)
+            check_same_classes(cfg.DATASETS.TEST, count)
     cfg.freeze()
     return cfg
 
@@ -80,7 +81,8 @@ def store_classes(cfg: CfgNode, key: str) -> None:
     count = num_classes(cfg, key)
     cfg.merge_from_list([key, count])
     if cfg.DATASETS.TRAIN:
-        cfg.MODEL.CLASS_NAMES = list(dataset_classes(cfg.DATASETS.TRAIN[0]) or [])
+        cfg.MODEL.CLASS_NAMES = []  # not those of an earlier dataset
+        cfg.MODEL.CLASS_NAMES = class_names(cfg)
 
 
 def run(args: argparse.Namespace) -> Any:

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.solver import LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
@@ -17,13 +17,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.load import load_last, load_weights
-from ..data.classes import class_names
+from ..data.classes import class_names, is_class_agnostic
 from ..data.coco_json import leave_out_unusable_truth
 from ..data.dataset_mapper import MaskDatasetMapper
 from ..data.loader import build_train_loader
 from ..data.register import check_datasets
 from ..errors import ConfigError
 from ..evaluation.fast_coco import use_faster_coco_eval
+from ..evaluation.proposal_recall import ProposalRecallEvaluator
+from ..methods import METHODS
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
@@ -76,7 +78,8 @@ class Trainer(DefaultTrainer):
                 TrainingPictures(
                     self.raw_model,
                     cfg.VIS_PERIOD,
-                    class_names(cfg),
+                    # The truth has the dataset's classes, which are then not the model's.
+                    [] if is_class_agnostic(cfg) else class_names(cfg),
                     bgr=cfg.INPUT.FORMAT == "BGR",
                 )
             )
@@ -152,16 +155,14 @@ class Trainer(DefaultTrainer):
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
         check_datasets([dataset_name])
-        use_faster_coco_eval()
-        evaluator = COCOEvaluator(
-            dataset_name,
-            # It would tell from the predictions, of which there may be none.
-            tasks=("bbox", "segm"),
-            output_dir=output_folder or os.path.join(cfg.OUTPUT_DIR, "inference"),
-        )
-        if "annotations" in evaluator._coco_api.dataset:
-            leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)
-        return evaluator
+        output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
+        evaluators: list[DatasetEvaluator] = []
+        method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+        if cfg.TEST.PROPOSAL_RECALL or (method and "proposals" in method.tasks):
+            evaluators.append(ProposalRecallEvaluator(dataset_name, output_folder))
+        if not is_class_agnostic(cfg):
+            evaluators.append(instance_evaluator(dataset_name, output_folder))
+        return DatasetEvaluators(evaluators)
 
     @classmethod
     def test(
@@ -173,6 +174,20 @@ class Trainer(DefaultTrainer):
                 "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
             )
         return super().test(cfg, model, evaluators)
+
+
+def instance_evaluator(dataset_name: str, output_folder: str) -> COCOEvaluator:
+    """Returns detectron2's evaluator of boxes and masks."""
+    evaluator = COCOEvaluator(
+        dataset_name,
+        # It would tell from the predictions, of which there may be none.
+        tasks=("bbox", "segm"),
+        output_dir=output_folder,
+    )
+    if "annotations" in evaluator._coco_api.dataset:
+        leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)
+    use_faster_coco_eval(evaluator)
+    return evaluator
 
 
 def distributed(model: nn.Module) -> nn.Module:

@@ -2,20 +2,25 @@
 
 import importlib.util
 
-from detectron2.evaluation import coco_evaluation
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
 
 
-def use_faster_coco_eval() -> bool:
-    """Lets detectron2's `COCOEvaluator` compute AP in C++, and returns whether it does.
+def use_faster_coco_eval(evaluator: COCOEvaluator) -> bool:
+    """Lets detectron2's evaluator compute AP in C++, and returns whether it does.
 
     detectron2 has a place for a fast implementation: its own, which its compiled ops bring. Where
-    that is missing, this puts faster-coco-eval there, whose numbers are pycocotools' own.
+    that is missing, this puts faster-coco-eval there, whose numbers are pycocotools' own. It knows
+    images by numbers only; names are left to pycocotools.
     """
     if coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval:
-        return True
-    if importlib.util.find_spec("faster_coco_eval") is None:
+        own = coco_evaluation.COCOeval_opt.__module__.startswith("detectron2")
+    elif importlib.util.find_spec("faster_coco_eval") is None:
         return False
-    from faster_coco_eval import COCOeval_faster
+    else:
+        from faster_coco_eval import COCOeval_faster
 
-    coco_evaluation.COCOeval_opt = COCOeval_faster
-    return True
+        coco_evaluation.COCOeval_opt = COCOeval_faster
+        own = False
+    numbered = all(isinstance(image_id, int) for image_id in evaluator._coco_api.imgs)
+    evaluator._use_fast_impl = own or numbered
+    return evaluator._use_fast_impl

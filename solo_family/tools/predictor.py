@@ -8,7 +8,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
 from ..checkpoint.load import check_weights_file, load_weights
-from ..data.classes import class_names
+from ..data.classes import class_names, is_class_agnostic
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def load_predictor(cfg: CfgNode) -> DefaultPredictor:
 def class_metadata(cfg: CfgNode) -> Metadata:
     """Returns the metadata of `DATASETS.TEST`, or the class names that training stored."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
-    if metadata.get("thing_classes") is None:
-        # The dataset is not on this machine.
+    if metadata.get("thing_classes") is None or is_class_agnostic(cfg):
+        # The dataset is not on this machine, or its classes are not the model's.
         metadata = Metadata(thing_classes=class_names(cfg))
     return metadata

@@ -12,6 +12,8 @@ from ..model_zoo import get_config_file
 from . import demo
 
 _NUM_PICTURES = 12
+# The metric to name, by task: of the first task that was evaluated.
+_HEADLINES = (("segm", "AP"), ("proposals", "AR@100"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +56,17 @@ def run(args: argparse.Namespace) -> int:
     status = _draw(run_dir, sorted((shapes / "val").iterdir())[:_NUM_PICTURES], pictures)
     minutes = (time.monotonic() - start) / 60
     print(
-        f"\nsegm AP {results['segm']['AP']:.1f} on {root}/shapes/val, after {minutes:.1f} minutes\n"
+        f"\n{_headline(results)} on {root}/shapes/val, after {minutes:.1f} minutes\n"
         f"pictures: {pictures}\n"
         f"weights:  {run_dir / 'model_final.pth'}"
     )
     return status
+
+
+def _headline(results: dict[str, dict[str, float]]) -> str:
+    """Returns the first metric of those that a paper of the method would put first."""
+    task, metric = next((task, metric) for task, metric in _HEADLINES if task in results)
+    return f"{task} {metric} {results[task][metric]:.1f}"
 
 
 def _draw(run_dir: Path, images: list[Path], pictures: Path) -> int:

@@ -1,24 +1,9 @@
-"""Draw what SparseInst's predictions come from: its activation maps."""
+"""Draw what a model makes of a picture on the way to its masks."""
 
 import argparse
-import logging
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from detectron2.data import DatasetCatalog
-from tqdm import tqdm
-
-from ..config import setup_cfg
-from ..data.images import read_image
-from ..data.register import check_datasets
-from ..errors import ConfigError, DataError, SoloFamilyError
-from .activation_maps import MapReader, draw_maps, draw_responses, mean_responses
-from .inputs import Source, find_sources
-from .predictor import class_metadata
-from .writers import make_folder, plan_outputs, write_picture
-
-logger = logging.getLogger(__name__)
+from . import activation_pictures, score_maps
 
 DEFAULT_OUTPUT = Path("output/visualize-results")
 
@@ -28,12 +13,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--activation-maps",
         action="store_true",
-        help="each instance's activation map beside its mask, for the pictures of --input",
+        help="SparseInst: each instance's activation map beside its mask, for --input's pictures",
     )
     what.add_argument(
         "--activation-statistics",
         action="store_true",
-        help="the mean response of --maps over DATASETS.TEST, or the pictures of --input",
+        help="SparseInst: the mean response of --maps over DATASETS.TEST, or --input's pictures",
+    )
+    what.add_argument(
+        "--score-maps",
+        action="store_true",
+        help="InstanceFCN: the score maps of --input's picture and the mask of a window",
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
     parser.add_argument(
@@ -43,7 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--maps", nargs="+", type=int, default=list(range(8)), help="(default: 0 to 7)"
     )
     parser.add_argument(
-        "--output", type=Path, default=DEFAULT_OUTPUT, metavar="FOLDER", help=str(DEFAULT_OUTPUT)
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("X", "Y"),
+        help="centre of the window, in pixels of the picture (default: of the best proposal)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        metavar="PATH",
+        help=f"a folder, or the one picture's file (default: {DEFAULT_OUTPUT})",
     )
     parser.add_argument(
         "--confidence-threshold", type=float, default=0.5, help="the least score (default: 0.5)"
@@ -58,66 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the pictures.
-
-    Returns:
-        The exit status: 0, or 1 if an input was skipped.
+    """Draws what was asked for, and returns the exit status.
 
     Raises:
-        SoloFamilyError: a flag, a config key, a dataset or every input can't work.
+        SoloFamilyError: a flag, a file or a config key can't work.
     """
-    cfg = setup_cfg(args.config_file, args.opts)
-    if args.activation_maps and not args.input:
-        raise SoloFamilyError("--activation-maps needs pictures: --input PATH ...")
-    make_folder(args.output)
-    if args.input:
-        sources, unmatched = find_sources(args.input)
-    else:
-        sources, unmatched = _dataset_sources(cfg.DATASETS.TEST), []
-    pictures = _Pictures(sources)
-    reader = MapReader(cfg)
-    wrong = [index for index in args.maps if not 0 <= index < reader.count]
-    if wrong and args.activation_statistics:
-        raise SoloFamilyError(f"--maps has {wrong[0]}; the model's are 0 to {reader.count - 1}.")
-    if args.activation_maps:
-        metadata = class_metadata(cfg)
-        outputs = dict(zip(sources, plan_outputs(sources, args.output)))
-        for source, image in pictures:
-            found = reader.instances(image, args.confidence_threshold)
-            write_picture(outputs[source], draw_maps(image, *found, metadata))
-    else:
-        responses = mean_responses(reader, (image for _, image in pictures), args.maps)
-        drawn = draw_responses(responses, args.maps)
-        write_picture(args.output / "activation_statistics.png", drawn)
-    for pattern in unmatched:
-        logger.error("skipped %s: no such file", pattern)
-    skipped = pictures.skipped + len(unmatched)
-    print(f"{len(sources) - pictures.skipped} pictures to {args.output}, {skipped} skipped")
-    return 1 if skipped else 0
-
-
-class _Pictures:
-    """Reads pictures one by one, and counts those that it skips because they can't be read."""
-
-    def __init__(self, sources: list[Source]) -> None:
-        self._sources = sources
-        self.skipped = 0
-
-    def __iter__(self) -> Iterator[tuple[Source, np.ndarray]]:
-        for source in tqdm(self._sources, unit="picture"):
-            try:
-                yield source, read_image(str(source.path), "BGR")
-            except DataError as error:
-                logger.error("skipped %s", error)
-                self.skipped += 1
-
-
-def _dataset_sources(names: Sequence[str]) -> list[Source]:
-    if not names:
-        raise ConfigError(
-            "DATASETS.TEST is empty: name a dataset, for instance "
-            "\"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\", or give pictures with --input."
-        )
-    check_datasets(names)
-    records = [record for name in names for record in DatasetCatalog.get(name)]
-    return [Source(Path(record["file_name"]), is_video=False) for record in records]
+    return (score_maps if args.score_maps else activation_pictures).run(args)

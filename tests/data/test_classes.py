@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 from detectron2.data import MetadataCatalog
 
-from solo_family.data.classes import class_names, dataset_classes, num_classes
+from solo_family.data.classes import (
+    class_names,
+    dataset_classes,
+    is_class_agnostic,
+    num_classes,
+)
 from solo_family.errors import ConfigError, DataError
 
 from ..conftest import tiny_cfg, tiny_model
@@ -85,3 +90,23 @@ def test_class_names_of_the_dataset_the_config_or_nothing(dataset: str) -> None:
     assert dataset_classes(dataset) == NAMES
     assert class_names(tiny_cfg(opts=["DATASETS.TRAIN", (dataset,)])) == NAMES
     assert class_names(tiny_cfg()) == []
+
+
+def test_a_class_agnostic_method_has_one_class_whatever_the_dataset_has(dataset: str) -> None:
+    key = "MODEL.INSTANCE_FCN.NUM_CLASSES"
+    cfg = tiny_cfg("InstanceFCN", 80, ["DATASETS.TRAIN", (dataset,)])
+    assert is_class_agnostic(cfg)
+    assert num_classes(cfg, key) == 1
+    assert class_names(cfg) == ["object"]
+    assert not is_class_agnostic(tiny_cfg())
+
+
+def test_with_a_classifier_its_classes_are_the_datasets(dataset: str) -> None:
+    key = "MODEL.INSTANCE_FCN.NUM_CLASSES"
+    opts = ["DATASETS.TRAIN", (dataset,), "MODEL.INSTANCE_FCN.CLASSIFY", True]
+    cfg = tiny_cfg("InstanceFCN", 0, opts)
+    assert not is_class_agnostic(cfg)
+    assert num_classes(cfg, key) == 2
+    assert class_names(cfg) == NAMES
+    with pytest.raises(ConfigError, match=f"{key} is 80"):
+        num_classes(tiny_cfg("InstanceFCN", 80, opts), key)

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
@@ -10,10 +11,11 @@ from solo_family.evaluation.fast_coco import use_faster_coco_eval
 FIXTURES = "eval_fixtures/cocoapi"
 
 
-def evaluate(folder: Path, output: Path) -> dict[str, dict[str, float]]:
+def evaluate(folder: Path, output: Path, fast: bool) -> dict[str, dict[str, float]]:
     name = f"coco_json:{folder}/instances_val2014_100.json:{folder}"
     register_in_place([name])
     evaluator = COCOEvaluator(name, tasks=("segm",), output_dir=str(output))
+    assert not fast or use_faster_coco_eval(evaluator)
     results = json.loads((folder / "instances_val2014_fakesegm100_results.json").read_text())
     by_image: dict[int, list] = {}
     for result in results:
@@ -29,10 +31,9 @@ def test_the_published_ap_by_the_fast_way_and_the_slow(
 ) -> None:
     pytest.importorskip("faster_coco_eval")
     monkeypatch.setattr(coco_evaluation, "COCOeval_opt", coco_evaluation.COCOeval)
-    slow = evaluate(data_root / FIXTURES, tmp_path / "slow")["segm"]
-    assert use_faster_coco_eval()
+    slow = evaluate(data_root / FIXTURES, tmp_path / "slow", fast=False)["segm"]
+    fast = evaluate(data_root / FIXTURES, tmp_path / "fast", fast=True)["segm"]
     assert coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval
-    fast = evaluate(data_root / FIXTURES, tmp_path / "fast")["segm"]
     assert [round(fast[key], 1) for key in ("AP", "AP50", "AP75")] == [32.0, 56.2, 29.9]
     assert fast == pytest.approx(slow, nan_ok=True)
 
@@ -40,5 +41,15 @@ def test_the_published_ap_by_the_fast_way_and_the_slow(
 def test_without_the_package_detectron2s_own_way_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco_evaluation, "COCOeval_opt", coco_evaluation.COCOeval)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert not use_faster_coco_eval()
+    assert not use_faster_coco_eval(SimpleNamespace())  # type: ignore[arg-type]
     assert coco_evaluation.COCOeval_opt is coco_evaluation.COCOeval
+
+
+def test_images_with_names_for_ids_are_left_to_pycocotools(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("faster_coco_eval")
+    monkeypatch.setattr(coco_evaluation, "COCOeval_opt", coco_evaluation.COCOeval)
+    for image_id, fast in ((7, True), ("2007_000033", False)):
+        evaluator = SimpleNamespace(_coco_api=SimpleNamespace(imgs={image_id: {}}))
+        assert use_faster_coco_eval(evaluator) == evaluator._use_fast_impl == fast

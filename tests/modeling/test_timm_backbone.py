@@ -199,3 +199,15 @@ def test_freezing_an_unknown_part_names_the_parts() -> None:
         TimmBackbone(
             name="resnet18", in_channels=3, out_features=["res2"], weights="", freeze=["layer9"]
         )
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet50"])
+def test_a_dilated_model_gives_its_deepest_layer_at_stride_8(name: str) -> None:
+    options = {"in_channels": 3, "out_features": ["res3"], "weights": ""}
+    plain = TimmBackbone(name=name, **(options | {"out_features": ["res5"]}))
+    dilated = TimmBackbone(name=name, output_stride=8, **options).eval()
+    (shape,) = dilated.output_shape().values()
+    assert (shape.stride, shape.channels) == (8, plain.output_shape()["res5"].channels)
+    with torch.no_grad():
+        assert dilated(torch.zeros(1, 3, 64, 96))["res3"].shape == (1, shape.channels, 8, 12)
+    assert set(dilated.state_dict()) == set(plain.state_dict())

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import ROOT
+from solo_family.tools.quickstart import _headline
 
-pytestmark = pytest.mark.slow
+from ..conftest import ROOT
 
 
 def quickstart(output: Path, *opts: str) -> list[str]:
@@ -21,6 +21,7 @@ def quickstart(output: Path, *opts: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_new_user_gets_a_model_that_segments(tmp_path: Path) -> None:
     result = subprocess.run(quickstart(tmp_path), cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -31,6 +32,7 @@ def test_a_new_user_gets_a_model_that_segments(tmp_path: Path) -> None:
     assert "eta:" in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_the_same_command_goes_on(tmp_path: Path) -> None:
     short = ("SOLVER.MAX_ITER", "8", "SOLVER.STEPS", "(6,)", "SOLVER.CHECKPOINT_PERIOD", "2")
     checkpoint = tmp_path / "solov2" / "model_0000003.pth"
@@ -50,3 +52,21 @@ def test_after_ctrl_c_the_same_command_goes_on(tmp_path: Path) -> None:
     assert "Starting training from iteration 0" not in again.stdout
     assert re.search(r"Starting training from iteration [4-7]", again.stdout)
     assert "segm AP" in again.stdout
+
+
+def test_the_metric_that_is_named_is_the_methods() -> None:
+    proposals = {"AR@10": 10.0, "AR@100": 34.56}
+    assert _headline({"proposals": proposals}) == "proposals AR@100 34.6"
+    assert _headline({"proposals": proposals, "segm": {"AP": 12.0}}) == "segm AP 12.0"
+
+
+@pytest.mark.slow
+def test_proposals_have_a_quick_start_too(tmp_path: Path) -> None:
+    config = str(ROOT / "configs" / "quickstart" / "instance_fcn.yaml")
+    words = quickstart(tmp_path, "SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "()")
+    result = subprocess.run(
+        [*words[:4], "--config-file", config, *words[4:]], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"proposals AR@100 \d+\.\d on", result.stdout)
+    assert len(list((tmp_path / "instance_fcn" / "pictures").iterdir())) == 12

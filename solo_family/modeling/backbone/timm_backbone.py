@@ -33,6 +33,7 @@ class TimmBackbone(Backbone):
         options: further arguments of the timm model.
         freeze: modules of the model that are not trained.
         weights: a checkpoint with timm's key names, "pretrained" for timm's own download, or "".
+        output_stride: the coarsest stride; 8 or 16 dilate the layers that would be coarser.
 
     Raises:
         ConfigError: timm has no such model, the model has no such feature or part, or the
@@ -47,6 +48,7 @@ class TimmBackbone(Backbone):
         out_features: list[str],
         weights: str,
         freeze: Sequence[str] = (),
+        output_stride: int = 32,
         strides: Mapping[str, int] | None = None,
         key: str = "MODEL.TIMM",
         **options: Any,
@@ -59,12 +61,14 @@ class TimmBackbone(Backbone):
                 f"Near it: {near or 'nothing'}; all: timm.list_models()."
             )
         options = {"features_only": True, "in_chans": in_channels, **options}
+        if output_stride != 32:  # not every model takes the option
+            options["output_stride"] = output_stride
         reduction = timm.create_model(name, **options).feature_info.reduction()
         names = strides or {f"res{stride.bit_length() - 1}": stride for stride in reduction}
+        # Of several features of one stride, the deepest.
+        index_of = {stride: index for index, stride in enumerate(reduction)}
         available = {
-            feature: reduction.index(stride)
-            for feature, stride in names.items()
-            if stride in reduction
+            feature: index_of[stride] for feature, stride in names.items() if stride in index_of
         }
         unknown = [feature for feature in out_features if feature not in available]
         if unknown:
@@ -140,6 +144,7 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
         in_channels=input_shape.channels or 3,
         out_features=cfg.MODEL.TIMM.OUT_FEATURES,
         freeze=cfg.MODEL.TIMM.FREEZE,
+        output_stride=cfg.MODEL.TIMM.OUTPUT_STRIDE,
         weights="" if cfg.MODEL.WEIGHTS else cfg.MODEL.TIMM.WEIGHTS,
     )
 

@@ -1,0 +1,220 @@
+"""Recall of class-agnostic mask proposals, by COCO's matching.
+
+AR@N is the recall of each image's N best masks, averaged over IoU thresholds from 0.5 to 0.95
+(Hosang et al., arXiv 1502.05082, with COCO's thresholds), as InstanceFCN and DeepMask report it.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import pickle
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets.coco import convert_to_coco_json
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import BoxMode, Instances
+from detectron2.utils import comm
+from detectron2.utils.logger import create_small_table
+from pycocotools import mask as mask_util
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from ..data.coco_json import leave_out_unusable_truth
+from ..files import replacing
+
+logger = logging.getLogger(__name__)
+
+LIMITS = (10, 100, 1000)
+# COCO's thresholds; a mask below the first matches nothing.
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+# In COCO's order of areas: all, small (below 32 x 32 pixels), medium, large (above 96 x 96).
+_SIZES = ("", "s", "m", "l")
+
+Annotation = dict[str, Any]
+
+
+class ProposalRecallEvaluator(DatasetEvaluator):
+    """Measures how many objects the best 10, 100 and 1000 masks of each image find.
+
+    Classes are not looked at. Crowds are neither found nor missed. Written beside the metrics:
+    `proposal_recall.json`, the recall at every IoU threshold, and `proposals.pkl`, the proposals in
+    detectron2's format (`DATASETS.PROPOSAL_FILES_TEST`).
+
+    Args:
+        dataset_name: registered with a COCO-format json, or as detectron2's dicts.
+        output_dir: of these files.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str) -> None:
+        self._dataset_name = dataset_name
+        self._output_dir = Path(output_dir)
+        self.reset()
+
+    def reset(self) -> None:
+        self._boxes: list[tuple[Any, np.ndarray, np.ndarray]] = []
+        self._proposals: list[Annotation] = []
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Keeps the best of each image's `instances` (pred_masks, pred_boxes, scores)."""
+        for item, output in zip(inputs, outputs):
+            instances = _best(output["instances"].to("cpu"), max(LIMITS))
+            image_id = item["image_id"]
+            self._proposals += instances_to_coco_json(instances, image_id)
+            boxes, scores = instances.pred_boxes.tensor.numpy(), instances.scores.numpy()
+            self._boxes.append((image_id, boxes, _logits(scores)))
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """Returns {"proposals": metrics in percent}, in the main process; NaN without objects.
+
+        AR@N, with ARs@N, ARm@N and ARl@N for small, medium and large objects, and R50@N, R70@N and
+        R90@N, the recall at one IoU.
+        """
+        comm.synchronize()
+        proposals = [p for part in comm.gather(self._proposals) for p in part]
+        boxes = [b for part in comm.gather(self._boxes) for b in part]
+        if not comm.is_main_process():
+            return None
+        self._output_dir.mkdir(parents=True, exist_ok=True)
+        self._write_proposals(boxes)
+        truth = self._load_truth()
+        if "annotations" not in truth.dataset:
+            logger.warning(f"{self._dataset_name} has no annotations: recall is not measured.")
+            return {}
+        recall = proposal_recall(truth, proposals)
+        self._write_curves(recall)
+        metrics = summarise(recall)
+        logger.info(f"Recall of proposals:\n{create_small_table(metrics)}")
+        return {"proposals": metrics}
+
+    def _load_truth(self) -> COCO:
+        source = MetadataCatalog.get(self._dataset_name).get("json_file")
+        if source is None:
+            source = str(self._output_dir / f"{self._dataset_name}_coco_format.json")
+            convert_to_coco_json(self._dataset_name, source, allow_cached=False)
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = COCO(source)
+            if "annotations" in truth.dataset:
+                leave_out_unusable_truth(truth, source)
+        return truth
+
+    def _write_proposals(self, boxes: list[tuple[Any, np.ndarray, np.ndarray]]) -> None:
+        content = {
+            "ids": [image_id for image_id, _, _ in boxes],
+            "boxes": [xyxy for _, xyxy, _ in boxes],
+            "objectness_logits": [logits for _, _, logits in boxes],
+            "bbox_mode": BoxMode.XYXY_ABS,
+        }
+        with replacing(self._output_dir / "proposals.pkl") as path:
+            path.write_bytes(pickle.dumps(content))
+
+    def _write_curves(self, recall: dict[int, np.ndarray]) -> None:
+        content = {
+            "iou_thresholds": IOU_THRESHOLDS.round(2).tolist(),
+            "recall": {limit: of_all[:, 0].tolist() for limit, of_all in recall.items()},
+        }
+        with replacing(self._output_dir / "proposal_recall.json") as path:
+            path.write_text(json.dumps(content))
+
+
+def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.ndarray]:
+    """Measures recall.
+
+    Args:
+        truth: the objects.
+        proposals: COCO results: image_id, segmentation (RLE), score.
+
+    Returns:
+        For each limit, [10, 4]: recall, 0 to 1, at each IoU threshold, for objects of all sizes and
+        for small, medium and large ones; -1 where there are none.
+    """
+    by_image: dict[Any, list[Annotation]] = defaultdict(list)
+    for proposal in sorted(proposals, key=lambda proposal: -proposal["score"]):
+        by_image[proposal["image_id"]].append(proposal)
+    near: dict[int, list[Annotation]] = {limit: [] for limit in LIMITS}
+    for image_id in tqdm(truth.getImgIds(), desc="proposals", unit="image"):
+        found = _near_an_object(truth.imgToAnns[image_id], by_image[image_id][: max(LIMITS)])
+        for limit in LIMITS:
+            near[limit] += [by_image[image_id][rank] for rank in found if rank < limit]
+    return {limit: _coco_recall(truth, near[limit], limit) for limit in LIMITS}
+
+
+def _near_an_object(objects: list[Annotation], proposals: list[Annotation]) -> list[int]:
+    """Returns the ranks of the proposals that may match.
+
+    A few of a thousand: the others take part in no match, and pycocotools' loops over them would
+    take most of the time.
+    """
+    if not objects or not proposals:
+        return []
+    height, width = proposals[0]["segmentation"]["size"]
+    masks = [_rle(object_["segmentation"], height, width) for object_ in objects]
+    crowd = [int(object_.get("iscrowd", 0)) for object_ in objects]
+    iou = mask_util.iou([proposal["segmentation"] for proposal in proposals], masks, crowd)
+    return np.flatnonzero(iou.max(axis=1) >= IOU_THRESHOLDS[0]).tolist()
+
+
+def _rle(segmentation: Any, height: int, width: int) -> Any:
+    if isinstance(segmentation, list):
+        return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+    return segmentation
+
+
+def _coco_recall(truth: COCO, proposals: list[Annotation], limit: int) -> np.ndarray:
+    results = COCO()
+    any_category = min(truth.getCatIds())
+    results.dataset = {
+        "images": truth.dataset["images"],
+        "categories": truth.dataset["categories"],
+        "annotations": [
+            {
+                **proposal,
+                "id": number,
+                "category_id": any_category,
+                "area": float(mask_util.area(proposal["segmentation"])),
+                "iscrowd": 0,
+            }
+            for number, proposal in enumerate(proposals, start=1)
+        ],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        results.createIndex()
+        evaluation = COCOeval(truth, results, "segm")
+        evaluation.params.useCats = 0
+        evaluation.params.maxDets = [limit]
+        evaluation.params.iouThrs = IOU_THRESHOLDS
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["recall"][:, 0, :, 0]
+
+
+def summarise(recall: dict[int, np.ndarray]) -> dict[str, float]:
+    """Returns the metrics of `ProposalRecallEvaluator.evaluate` from `proposal_recall`."""
+    metrics = {}
+    for index, size in enumerate(_SIZES):
+        for limit, of_sizes in recall.items():
+            metrics[f"AR{size}@{limit}"] = _percent(of_sizes[:, index])
+    for iou in (50, 70, 90):
+        row = int(np.abs(IOU_THRESHOLDS - iou / 100).argmin())
+        for limit, of_sizes in recall.items():
+            metrics[f"R{iou}@{limit}"] = _percent(of_sizes[row, :1])
+    return metrics
+
+
+def _percent(recall: np.ndarray) -> float:
+    return float(100 * recall.mean()) if (recall >= 0).all() else float("nan")
+
+
+def _best(instances: Instances, count: int) -> Instances:
+    return instances[instances.scores.argsort(descending=True, stable=True)[:count]]
+
+
+def _logits(scores: np.ndarray) -> np.ndarray:
+    clipped = scores.astype(np.float64).clip(1e-7, 1 - 1e-7)
+    return np.log(clipped / (1 - clipped)).astype(np.float32)

@@ -1,0 +1,195 @@
+"""From score maps to proposals: dense sliding windows, NMS, the best N (arXiv 1603.08678, 4).
+
+N windows, k relative positions per axis, m side of a window, h w cells of a map, H W of the output.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import paste_masks_in_image
+from torch import Tensor
+from torchvision.ops import nms
+
+from ...ops.assemble import assemble, every_center, soft_masks
+from ...ops.mask_boxes import masks_to_boxes
+from ...ops.matrix_nms import matrix_nms
+
+# Bytes of the assembled windows that are in memory at a time, whatever the size of the map; and of
+# one of their cells, with its indices, logit and probability.
+_CHUNK_BYTES = 64 * 2**20
+_CELL_BYTES = 32
+# Matrix NMS compares masks at a fourth of the output's resolution.
+_NMS_STRIDE = 4
+
+
+@dataclass
+class DenseMaps:
+    """What the network gives for one image at one scale.
+
+    Attributes:
+        score_maps: logits [k^2, h, w], without padding.
+        objectness_logits: [h, w].
+        features: [C, h, w], for a classifier.
+        cell_size: (height, width) of a cell in pixels of the output.
+    """
+
+    score_maps: Tensor
+    objectness_logits: Tensor
+    features: Tensor
+    cell_size: tuple[float, float]
+
+
+@dataclass
+class Windows:
+    """Windows of one image.
+
+    Attributes:
+        scores: float32 [N].
+        boxes: float32 [N, 4], tight around the masks, x0 y0 x1 y1 in pixels of the output.
+        centers: int64 [N, 2], row and column in their map.
+        scales: int64 [N], the index of their map.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    centers: Tensor
+    scales: Tensor
+
+    def __getitem__(self, index: Tensor) -> "Windows":
+        return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @staticmethod
+    def cat(parts: list["Windows"]) -> "Windows":
+        names = [field.name for field in fields(Windows)]
+        return Windows(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+
+@dataclass(frozen=True)
+class ProposalSelector:
+    """Slides windows densely over the maps of every scale, and keeps the best masks.
+
+    Attributes:
+        window_size: m.
+        mask_threshold: a mask's cells are those whose probability is greater.
+        score: "objectness", or "product": times the mean probability inside the mask.
+        pre_nms: the best so many go into NMS; 0 for all.
+        nms_type: "box", on the masks' tight boxes, or "matrix", on the masks.
+        nms_threshold: the IoU of boxes above which the lower-scored one is dropped.
+        nms_kernel, nms_sigma: see `matrix_nms`.
+        max_proposals: how many are kept at most.
+    """
+
+    window_size: int = 21
+    mask_threshold: float = 0.5
+    score: str = "objectness"
+    pre_nms: int = 0
+    nms_type: str = "box"
+    nms_threshold: float = 0.8
+    nms_kernel: str = "gaussian"
+    nms_sigma: float = 2.0
+    max_proposals: int = 1000
+
+    @classmethod
+    def from_config(cls, method: CfgNode) -> "ProposalSelector":
+        """Reads `cfg.MODEL.INSTANCE_FCN`."""
+        return cls(
+            window_size=method.WINDOW_SIZE,
+            mask_threshold=method.MASK_THR,
+            score=method.SCORE,
+            pre_nms=method.NMS_PRE,
+            nms_type=method.NMS_TYPE,
+            nms_threshold=method.NMS_THR,
+            nms_kernel=method.NMS_KERNEL,
+            nms_sigma=method.NMS_SIGMA,
+            max_proposals=method.MAX_PER_IMG,
+        )
+
+    def __call__(self, maps: list[DenseMaps], output_size: tuple[int, int]) -> Windows:
+        """Selects one image's windows, the best first.
+
+        Args:
+            maps: of every scale.
+            output_size: (H, W).
+        """
+        windows = Windows.cat([self.slide(scale, index) for index, scale in enumerate(maps)])
+        best = windows.scores.argsort(descending=True, stable=True)
+        windows = windows[best[: self.pre_nms or None]]
+        if self.nms_type == "box":
+            keep = nms(windows.boxes, windows.scores, self.nms_threshold)
+            return windows[keep[: self.max_proposals]]
+        size = tuple(-(-side // _NMS_STRIDE) for side in output_size)
+        masks = self.paste(windows, maps, (size[0], size[1]), 1 / _NMS_STRIDE)
+        labels = torch.zeros_like(windows.scales)
+        keep, scores = matrix_nms(
+            masks,
+            labels,
+            windows.scores,
+            kernel=self.nms_kernel,
+            sigma=self.nms_sigma,
+            pre_nms=None,
+            post_nms=self.max_proposals,
+            threshold=0.0,
+        )
+        windows = windows[keep]
+        windows.scores = scores
+        return windows
+
+    def slide(self, maps: DenseMaps, index: int) -> Windows:
+        """Scores every window of one scale, and boxes its mask; those without a mask are left out.
+
+        Args:
+            maps: of one scale.
+            index: of the scale.
+        """
+        height, width = maps.objectness_logits.shape
+        centers = every_center((height, width), maps.score_maps.device)
+        objectness = maps.objectness_logits.sigmoid().flatten()
+        parts = []
+        for some in centers.split(max(1, _CHUNK_BYTES // (_CELL_BYTES * self.window_size**2))):
+            probabilities = soft_masks(maps.score_maps, some, self.window_size)
+            hard = probabilities > self.mask_threshold
+            area = hard.flatten(1).sum(1)
+            scores = objectness[some[:, 0] * width + some[:, 1]]
+            if self.score == "product":
+                inside = probabilities.mul_(hard).flatten(1).sum(1)
+                scores = scores * inside / area.clamp(min=1)
+            corner = (some - self.window_size // 2).flip(1).repeat(1, 2)
+            cell = scores.new_tensor(maps.cell_size).flip(0).repeat(2)
+            boxes = (masks_to_boxes(hard) + corner) * cell
+            scales = torch.full_like(area, index)
+            parts.append(Windows(scores, boxes, some, scales)[area > 0])
+        return Windows.cat(parts)
+
+    def paste(
+        self,
+        windows: Windows,
+        maps: list[DenseMaps],
+        output_size: tuple[int, int],
+        zoom: float = 1.0,
+    ) -> Tensor:
+        """Enlarges the windows' masks, bilinearly as probabilities, and thresholds the result.
+
+        Args:
+            windows: of one image.
+            maps: of every scale.
+            output_size: (H, W) of the masks.
+            zoom: the masks' pixels per pixel of the output that `cell_size` is about.
+
+        Returns:
+            bool [N, H, W].
+        """
+        m = self.window_size
+        soft = windows.scores.new_empty((len(windows.scores), m, m))
+        boxes = windows.boxes.new_empty((len(windows.scores), 4))
+        for index, scale in enumerate(maps):
+            here = windows.scales == index
+            centers = windows.centers[here]
+            # Cells outside the map repeat those at its border, so that masks reach up to it.
+            soft[here] = assemble(scale.score_maps, centers, m)[0].sigmoid()
+            corner = (centers - m // 2).flip(1)
+            cell = boxes.new_tensor(scale.cell_size).flip(0).repeat(2)
+            boxes[here] = torch.cat([corner, corner + m], dim=1) * cell * zoom
+        if not len(soft):
+            return soft.new_zeros((0, *output_size), dtype=torch.bool)
+        return paste_masks_in_image(soft, boxes, output_size, self.mask_threshold)

@@ -1,0 +1,90 @@
+"""The assembling module of InstanceFCN (arXiv 1603.08678, section 3.1): masks from score maps.
+
+Shape letters: N windows; k positions along each axis; m side of a window, in cells; H W cells of
+the map.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def assemble(score_maps: Tensor, centers: Tensor, window_size: int) -> tuple[Tensor, Tensor]:
+    """Copy each window's mask from the k^2 score maps: bin (i, j) of the window from map i k + j.
+
+    The bins divide the window into k x k parts; where k does not divide m, their edges are
+    rounded. It has no parameters, and is differentiable in `score_maps`.
+
+    Args:
+        score_maps: floating-point [k^2, H, W].
+        centers: int64 [N, 2], row and column of each window's central cell: cell m // 2 of the
+            window, counted from 0. Windows may reach over the border of the map.
+        window_size: m.
+
+    Returns:
+        logits: [N, m, m] of the maps' dtype. A cell outside the map has that of the nearest cell
+            inside, of its own bin's map: masks can so be enlarged up to the border.
+        inside: bool [N, m, m], whether the cell is on the map. Cells that are not are no part of
+            the mask, nor of a loss.
+
+    Raises:
+        ValueError: the number of maps is no square, or there are more bins than cells.
+    """
+    height, width = score_maps.shape[-2:]
+    k = math.isqrt(len(score_maps))
+    if k * k != len(score_maps) or k > window_size:
+        raise ValueError(
+            f"score maps must be k^2 with k at most the window's {window_size} cells, "
+            f"but there are {len(score_maps)}"
+        )
+    cells, inside = window_cells(centers, window_size, (height, width))
+    bins = bins_of_cells(k, window_size, score_maps.device)
+    maps = bins[:, None] * k + bins
+    index = maps * (height * width) + cells
+    return score_maps.flatten().index_select(0, index.flatten()).view(index.shape), inside
+
+
+def soft_masks(score_maps: Tensor, centers: Tensor, window_size: int) -> Tensor:
+    """Assembled masks as probabilities: float32 [N, m, m], 0 outside the map; see `assemble`."""
+    logits, inside = assemble(score_maps, centers, window_size)
+    return logits.float().sigmoid() * inside
+
+
+def bins_of_cells(k: int, window_size: int, device: torch.device | None = None) -> Tensor:
+    """The bin, 0 to k - 1, of each of m cells along one axis: int64 [m].
+
+    Bin i reaches from round(i m / k) to round((i + 1) m / k), halves rounded up.
+    """
+    starts = (2 * window_size * torch.arange(k, device=device) + k) // (2 * k)
+    return (torch.arange(window_size, device=device)[:, None] >= starts).sum(dim=1) - 1
+
+
+def window_cells(
+    centers: Tensor, window_size: int, map_size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Which cells of a map each window covers.
+
+    Args:
+        centers: int64 [N, 2], as for `assemble`.
+        window_size: m.
+        map_size: (H, W).
+
+    Returns:
+        cells: int64 [N, m, m], row * W + column; for those outside, the nearest inside.
+        inside: bool [N, m, m].
+    """
+    height, width = map_size
+    offsets = torch.arange(window_size, device=centers.device) - window_size // 2
+    rows, columns = (centers[:, axis, None] + offsets for axis in (0, 1))
+    cells = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    rows_inside, columns_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    return cells, rows_inside[:, :, None] & columns_inside[:, None, :]
+
+
+def every_center(map_size: tuple[int, int], device: torch.device | None = None) -> Tensor:
+    """The centres of the dense sliding evaluation, one window for each cell: int64 [H W, 2]."""
+    rows, columns = (torch.arange(side, device=device) for side in map_size)
+    return torch.cartesian_prod(rows, columns)
