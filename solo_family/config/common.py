@@ -47,7 +47,8 @@ def add_common_config(cfg: CN) -> None:
     # With SOLVER.AMP.ENABLED: float16 (with loss scaling) or bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
     # Losses are divided by counts (of objects, of cells) of this process, as published; True
-    # divides them by the counts of all processes, so that they don't depend on the sharding.
+    # divides them by the counts of all processes, so that they don't depend on the sharding, as
+    # MaskFormer and SparseInst always do.
     cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY = False
 
     # Go on in training past images that can't be read, and count them (--skip-bad-images).

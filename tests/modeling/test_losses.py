@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
-from solo_family.modeling.losses.dice import dice_loss
+from solo_family.modeling.losses.dice import dice_loss, pairwise_dice
 from solo_family.modeling.losses.focal import focal_loss
 from solo_family.modeling.losses.grid_criterion import GridCriterion
 from solo_family.modeling.losses.normalizer import normalizer
@@ -55,6 +55,32 @@ def test_dice_is_the_formula() -> None:
     soft = torch.rand(6, 7, 9)
     expected = [reference_dice(one, other.double().numpy()) for one, other in zip(p, soft)]
     np.testing.assert_allclose(dice_loss(logits, soft).numpy(), expected, rtol=1e-5)
+
+
+def test_the_dice_of_sparseinst_and_of_maskformer() -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(6, 7, 9) * 3, torch.rand(6, 7, 9) < 0.4
+    p, q = logits.double().sigmoid().numpy(), targets.numpy()
+    for index, (one, other) in enumerate(zip(p, q)):
+        overlap = 2 * (one * other).sum()
+        sparse_inst = 1 - overlap / ((one * one).sum() + other.sum() + 1e-4)
+        found = dice_loss(logits, targets, eps=5e-5)[index]
+        assert found.item() == pytest.approx(sparse_inst, rel=1e-5)
+        mask_former = 1 - (overlap + 1) / (one.sum() + other.sum() + 1)
+        found = dice_loss(logits, targets, eps=0, smooth=1, squared=False)[index]
+        assert found.item() == pytest.approx(mask_former, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", [{"eps": 5e-5}, {"eps": 0, "smooth": 1, "squared": False}])
+def test_pairwise_dice_is_that_of_every_pair(form: dict) -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(4, 7, 9), torch.rand(3, 7, 9)
+    found = pairwise_dice(logits, targets, **form)
+    assert found.shape == (4, 3)
+    for n in range(4):
+        for g in range(3):
+            loss = dice_loss(logits[n : n + 1], targets[g : g + 1], **form)
+            torch.testing.assert_close(found[n, g], 1 - loss[0])
 
 
 def test_dice_of_a_perfect_and_of_an_empty_mask() -> None:

@@ -12,11 +12,12 @@ def normalizer(count: Tensor, *, globally: bool, offset: float = 0.0) -> Tensor:
 
     DDP averages gradients over processes. With `globally`, the counts of all processes are added
     and divided by their number, so that the average of the processes' losses is the loss of their
-    joint batch; without, every process divides by its own count, as published.
+    joint batch (MaskFormer, SparseInst); without, every process divides by its own count (SOLO, as
+    published).
 
     Args:
         count: scalar, the number of items of this process.
-        globally: `SOLVER.NORMALIZE_LOSS_GLOBALLY`.
+        globally: `SOLVER.NORMALIZE_LOSS_GLOBALLY`, or True.
         offset: added to the count of the batch.
 
     Returns:
