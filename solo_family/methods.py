@@ -35,5 +35,14 @@ METHODS = {
             quickstart_config="quickstart/solov2.yaml",
             num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
         ),
+        Method(
+            meta_arch="MaskFormer",
+            base_config="MaskFormer/Base-MaskFormer.yaml",
+            quickstart_config="quickstart/mask_former_instance.yaml",
+            num_classes_key="MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+            tasks=("semantic", "panoptic", "instance"),
+            optimizer="AdamW",
+            backbone_multiplier=0.1,
+        ),
     )
 }

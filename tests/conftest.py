@@ -22,13 +22,29 @@ TINY = {
         *("MODEL.SOLOV2.MASK_CHANNELS", 8, "MODEL.SOLOV2.NUM_GRIDS", [12, 10, 8, 6, 4]),
         *("MODEL.SOLOV2.FPN_SCALE_RANGES", ((1, 24), (12, 48), (24, 96), (48, 192), (96, 512))),
     ],
+    "MaskFormer": [
+        *("MODEL.SEM_SEG_HEAD.NAME", "MaskFormerHead"),
+        *("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["p2", "p3", "p4", "p5"]),
+        *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 16, "MODEL.SEM_SEG_HEAD.MASK_DIM", 16),
+        *("MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE", "p5", "MODEL.MASK_FORMER.HIDDEN_DIM", 16),
+        *("MODEL.MASK_FORMER.NHEADS", 2, "MODEL.MASK_FORMER.DIM_FEEDFORWARD", 32),
+        *("MODEL.MASK_FORMER.DEC_LAYERS", 2, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", 8),
+        *("MODEL.MASK_FORMER.TEST.INSTANCE_ON", True, "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", True),
+    ],
 }
 
 
 # What makes an untrained tiny model find objects, by the ends of parameters' names: a standard
 # deviation for random weights, or the value of a bias where something and nothing is to be found.
-EAGER_STD = {"SOLOv2": {"kernel_predictor.weight": 0.3}}
-EAGER_BIAS = {"SOLOv2": {"category_branch.logits.bias": (0.0, -20.0)}}
+EAGER_STD = {
+    "SOLOv2": {"kernel_predictor.weight": 0.3},
+    "MaskFormer": {"class_embed.weight": 0.3},
+}
+# MaskFormer: embeddings of masks and of pixels whose product is positive, or negative everywhere.
+EAGER_BIAS = {
+    "SOLOv2": {"category_branch.logits.bias": (0.0, -20.0)},
+    "MaskFormer": {"mask_embed.layers.2.bias": (0.0, -9.0), "mask_features.bias": (0.0, 99.0)},
+}
 
 
 def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None) -> CfgNode:

@@ -6,12 +6,14 @@ from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
+from .mask_former import check_mask_former_config
 from .rules import check_one_of, get_key
 from .solov2 import check_solov2_config
 
 # One entry per method, by the name of its meta-architecture.
 _METHOD_CHECKS: dict[str, Callable[[CfgNode], None]] = {
     "SOLOv2": check_solov2_config,
+    "MaskFormer": check_mask_former_config,
 }
 
 LR_SCHEDULES = (
@@ -28,7 +30,7 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         ConfigError: names the key, its value, what is allowed.
     """
-    check_one_of(cfg, "SOLVER.OPTIMIZER", ("", "SGD", "AdamW"))
+    check_one_of(cfg, "SOLVER.OPTIMIZER", ("", "SGD", "AdamW", "ADAMW"))
     check_one_of(cfg, "SOLVER.AMP.PRECISION", ("float16", "bfloat16"))
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", LR_SCHEDULES)
     check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))

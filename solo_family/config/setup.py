@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from .check import check_config
 from .common import add_common_config
 from .load import merge_file, merge_pairs
+from .mask_former import add_mask_former_config
 from .solov2 import add_solov2_config
 
 
@@ -18,6 +19,7 @@ def add_solo_family_config(cfg: CfgNode) -> None:
     """Adds this family's keys to a detectron2 configuration, in place; changes none of its own."""
     add_common_config(cfg)
     add_solov2_config(cfg)
+    add_mask_former_config(cfg)
 
 
 def get_cfg() -> CfgNode:

@@ -18,7 +18,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
-from ..data.classes import check_same_classes, dataset_classes, num_classes
+from ..data.classes import check_same_classes, dataset_classes, num_classes, stuff_ids
 from ..data.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError
 from ..methods import METHODS
@@ -81,6 +81,7 @@ def store_classes(cfg: CfgNode, key: str) -> None:
     cfg.merge_from_list([key, count])
     if cfg.DATASETS.TRAIN:
         cfg.MODEL.CLASS_NAMES = list(dataset_classes(cfg.DATASETS.TRAIN[0]) or [])
+        cfg.MODEL.STUFF_IDS = list(stuff_ids(cfg, count))
 
 
 def run(args: argparse.Namespace) -> Any:

@@ -63,7 +63,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             nesterov=cfg.SOLVER.NESTEROV,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         )
-    elif name == "AdamW":
+    elif name in ("AdamW", "ADAMW"):  # as MaskFormer's configs write it
         optimizer = torch.optim.AdamW(params, lr=base_lr, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
     else:
         raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed: '', 'SGD', 'AdamW'.")

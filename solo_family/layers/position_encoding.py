@@ -11,8 +11,8 @@ _TEMPERATURE = 10000.0
 def sine_position_encoding(x: Tensor, channels: int) -> Tensor:
     """Returns the normalised encoding of the pixels of a feature map.
 
-    Rows and columns are counted from 1 and scaled so that the last one is 2 pi; each is the argument
-    of sines and cosines of `channels` / 4 wavelengths.
+    Rows and columns are counted from 1 and scaled so that the last one is 2 pi; each is the
+    argument of sines and cosines of `channels` / 4 wavelengths.
 
     Args:
         x: features [B, C, H, W], of which only size, dtype and device matter.

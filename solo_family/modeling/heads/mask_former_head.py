@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...config.rules import check_features
 from ...data.classes import num_classes
 from ...errors import ConfigError
-from ..pixel_decoder import build_pixel_decoder
+from ..pixel_decoder import PixelDecoder, build_pixel_decoder
 from .transformer_predictor import TransformerPredictor
 
 
@@ -47,7 +47,7 @@ class MaskFormerHead(nn.Module):
     def __init__(
         self,
         *,
-        pixel_decoder: nn.Module,
+        pixel_decoder: PixelDecoder,
         predictor: TransformerPredictor,
         transformer_in_feature: str,
         num_classes: int,
@@ -74,7 +74,8 @@ class MaskFormerHead(nn.Module):
     def forward(self, features: dict[str, Tensor]) -> MaskPredictions:
         mask_features, encoded = self.pixel_decoder.forward_features(features)
         seen = transformer_input(self.transformer_in_feature, features, encoded)
-        return MaskPredictions(*self.predictor(seen), mask_features)
+        class_logits, mask_embeddings = self.predictor(seen)
+        return MaskPredictions(class_logits, mask_embeddings, mask_features)
 
 
 def transformer_in_channels(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> int:

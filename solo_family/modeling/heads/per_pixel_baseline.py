@@ -14,7 +14,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 
 from ...data.classes import num_classes
-from ..pixel_decoder import build_pixel_decoder
+from ..pixel_decoder import PixelDecoder, build_pixel_decoder
 from .mask_former_head import transformer_in_channels, transformer_input
 from .transformer_predictor import TransformerPredictor
 
@@ -37,7 +37,7 @@ class PerPixelBaselineHead(nn.Module):
     def __init__(
         self,
         *,
-        pixel_decoder: nn.Module,
+        pixel_decoder: PixelDecoder,
         num_classes: int,
         ignore_value: int = 255,
         loss_weight: float = 1.0,
@@ -46,7 +46,7 @@ class PerPixelBaselineHead(nn.Module):
         self.pixel_decoder = pixel_decoder
         self.ignore_value = ignore_value
         self.loss_weight = loss_weight
-        self.predictor = Conv2d(pixel_decoder.mask_dim, num_classes, kernel_size=1)
+        self.predictor: nn.Module = Conv2d(pixel_decoder.mask_dim, num_classes, kernel_size=1)
         weight_init.c2_msra_fill(self.predictor)
 
     @classmethod

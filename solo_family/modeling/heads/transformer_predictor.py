@@ -3,6 +3,7 @@
 B images, N queries, K classes, E channels of the embeddings, L decoder layers.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class MLP(nn.Module):
 
     def __init__(self, *channels: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in zip(channels, channels[1:]))
+        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:

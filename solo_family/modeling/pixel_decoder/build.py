@@ -7,17 +7,18 @@ from torch import nn
 
 from ...config.rules import check_features
 from ...errors import ConfigError
+from .interface import PixelDecoder
 from .per_pixel import PerPixelFeatures
 
 
-def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
+def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> PixelDecoder:
     """Builds `MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME`.
 
     That is one of detectron2's SEM_SEG_HEADS registry: a pixel decoder, with `forward_features`,
     or a per-pixel classifier, of which the features are used.
 
     Returns:
-        A module with `forward_features`, `mask_dim` and `stride`; see `BasePixelDecoder`.
+        The decoder; a per-pixel classifier is wrapped in `PerPixelFeatures`.
 
     Raises:
         ConfigError: there is no such head, it wants features that the backbone does not give, or it

@@ -10,13 +10,14 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from fvcore.nn import weight_init
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...layers import make_norm
+from .interface import PixelDecoder
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
-class BasePixelDecoder(nn.Module):
+class BasePixelDecoder(PixelDecoder):
     """Lateral 1x1 convolutions, upsampling by the nearest pixel, sums, 3x3 convolutions.
 
     Parameters are named as in the official code, by level, the finest first: `adapter_1` is the
@@ -71,15 +72,6 @@ class BasePixelDecoder(nn.Module):
         return x, None
 
     def forward_features(self, features: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Decodes the backbone's features.
-
-        Args:
-            features: of the backbone, [B, C, H, W] each.
-
-        Returns:
-            The embedding of every pixel at the finest level, [B, E, H, W], and features for the
-            transformer decoder, or None: it then takes the backbone's.
-        """
         levels = len(self.in_features)
         x, transformer_features = self.coarsest(features[self.in_features[-1]])
         y = self.get_submodule(f"layer_{levels}")(x)
