@@ -42,7 +42,8 @@ def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> Pi
     index = torch.zeros(size, dtype=torch.int64, device=scores.device)
     area = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
     for part, probability in masks:
-        area[part] = (probability >= 0.5).flatten(1).sum(1)
+        # One by one: on a CPU a sum of bools over a dimension copies them to int64.
+        area[part] = torch.stack([(mask >= 0.5).count_nonzero() for mask in probability])
         value, chosen = (probability * scores[part, None, None]).max(0)
         better = value > best
         best = torch.where(better, value, best)
