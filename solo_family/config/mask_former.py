@@ -6,6 +6,8 @@ from detectron2.projects.deeplab import add_deeplab_config
 from ..errors import ConfigError
 from .rules import check_one_of
 
+MAPPERS = ("mask_former_semantic", "mask_former_panoptic", "detr_panoptic")
+
 
 def add_mask_former_config(cfg: CN) -> None:
     """Adds `MODEL.MASK_FORMER`, `MODEL.SWIN` and their companions to `cfg`, in place."""
@@ -114,6 +116,7 @@ def check_mask_former_config(cfg: CN) -> None:
     """
     prefix = "MODEL.MASK_FORMER"
     method = cfg.MODEL.MASK_FORMER
+    check_one_of(cfg, "INPUT.DATASET_MAPPER_NAME", ("", *MAPPERS))
     check_one_of(cfg, "MODEL.SEM_SEG_HEAD.NAME", ("MaskFormerHead",))
     check_one_of(cfg, f"{prefix}.TEST.SEMANTIC_INFERENCE_METHOD", ("probabilistic", "hard"))
     check_one_of(cfg, f"{prefix}.MATCHING", ("bipartite", "fixed"))

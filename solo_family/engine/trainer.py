@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver import LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
@@ -18,11 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.load import load_last, load_weights
 from ..data.classes import class_names
-from ..data.coco_json import leave_out_unusable_truth
 from ..data.dataset_mapper import MaskDatasetMapper
 from ..data.loader import build_train_loader
 from ..data.register import check_datasets
 from ..errors import ConfigError
+from ..evaluation.build import build_evaluator
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
@@ -151,15 +151,8 @@ class Trainer(DefaultTrainer):
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
         check_datasets([dataset_name])
-        evaluator = COCOEvaluator(
-            dataset_name,
-            # It would tell from the predictions, of which there may be none.
-            tasks=("bbox", "segm"),
-            output_dir=output_folder or os.path.join(cfg.OUTPUT_DIR, "inference"),
-        )
-        if "annotations" in evaluator._coco_api.dataset:
-            leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)
-        return evaluator
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
+        return build_evaluator(cfg, dataset_name, folder)
 
     @classmethod
     def test(

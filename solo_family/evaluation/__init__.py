@@ -1,0 +1,1 @@
+"""Metrics: detectron2's evaluators, and what it lacks."""
