@@ -163,7 +163,7 @@ TRANSFORMS = {
         "INPUT.CROP.SIZE",
         (30, 40),
     ),
-    "jittered": ("INPUT.LSJ.ENABLED", True, "INPUT.LSJ.IMAGE_SIZE", 96),
+    "jittered": ("INPUT.LSJ.ENABLED", True, "INPUT.LSJ.IMAGE_SIZE", 96, "INPUT.LSJ.MIN_SCALE", 0.8),
     "padded": ("INPUT.SIZE_DIVISIBILITY", 64),
 }
 
