@@ -36,9 +36,9 @@ class SemanticEvaluator(SemSegEvaluator):
             dataset_name,
             output_dir=output_dir,
             sem_seg_loading_fn=_loader(num_classes, metadata.get("ignore_label", 255)),
-            # What that gives to pixels without a class.
-            ignore_label=num_classes,
         )
+        # What that gives to pixels without a class.
+        self._ignore_label = num_classes
 
     def reset(self) -> None:
         super().reset()

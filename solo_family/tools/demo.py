@@ -231,9 +231,10 @@ def _load_predictor(config_file: str, opts: list[str]) -> tuple[Predict, Metadat
     cfg = setup_cfg(config_file, opts)
     predictor = _predictor(cfg)
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
-    if metadata.get("thing_classes") is None:
+    if metadata.get("thing_classes") is None and metadata.get("stuff_classes") is None:
         # The dataset is not on this machine: the names that training stored.
-        metadata = Metadata(thing_classes=class_names(cfg))
+        names = class_names(cfg)
+        metadata = Metadata(thing_classes=names, stuff_classes=names)
     return predictor, metadata
 
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from ..checkpoint.efficientnet_lite0 import write_timm_weights
+from ..config import setup_cfg
 from ..data.synthetic import make_shapes
 from ..engine.main import argument_parser
 from ..engine.main import run as train
@@ -12,6 +13,19 @@ from ..model_zoo import get_config_file
 from . import demo
 
 _NUM_PICTURES = 12
+
+# Names in place of the shapes dataset, for each task, and what it is measured by.
+_DATASETS = {
+    "instance": "coco_json:{root}/annotations/{split}.json:{root}/{split}",
+    "semantic": "semantic:{root}/{split}:{root}/labels/{split}:{root}/classes.txt",
+    "panoptic": "panoptic:{root}/{split}:{root}/panoptic/{split}:"
+    "{root}/annotations/panoptic_{split}.json",
+}
+_METRICS = {
+    "instance": ("segm", "AP"),
+    "semantic": ("sem_seg", "mIoU"),
+    "panoptic": ("panoptic_seg", "PQ"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +47,14 @@ def run(args: argparse.Namespace) -> int:
     """Goes on where an earlier call stopped, and returns the exit status."""
     start = time.monotonic()
     root: Path = args.output
-    shapes = make_shapes(root / "shapes")
+    task = _task(args.config_file)
+    stuff = task != "instance"
+    shapes = make_shapes(root / ("shapes_stuff" if stuff else "shapes"), stuff=stuff)
     weights = write_timm_weights(root / "efficientnet_lite0.pth")
     run_dir = root / Path(args.config_file).stem
     opts = [
-        *("DATASETS.TRAIN", f"('coco_json:{shapes}/annotations/train.json:{shapes}/train',)"),
-        *("DATASETS.TEST", f"('coco_json:{shapes}/annotations/val.json:{shapes}/val',)"),
+        *("DATASETS.TRAIN", f"('{_DATASETS[task].format(root=shapes, split='train')}',)"),
+        *("DATASETS.TEST", f"('{_DATASETS[task].format(root=shapes, split='val')}',)"),
         *("MODEL.TIMM.WEIGHTS", str(weights)),
         *("OUTPUT_DIR", str(run_dir)),
         *args.opts,
@@ -53,12 +69,22 @@ def run(args: argparse.Namespace) -> int:
     pictures = run_dir / "pictures"
     status = _draw(run_dir, sorted((shapes / "val").iterdir())[:_NUM_PICTURES], pictures)
     minutes = (time.monotonic() - start) / 60
+    kind, metric = _METRICS[task]
     print(
-        f"\nsegm AP {results['segm']['AP']:.1f} on {root}/shapes/val, after {minutes:.1f} minutes\n"
+        f"\n{kind} {metric} {results[kind][metric]:.1f} on {root / shapes.name}/val, "
+        f"after {minutes:.1f} minutes\n"
         f"pictures: {pictures}\n"
         f"weights:  {run_dir / 'model_final.pth'}"
     )
     return status
+
+
+def _task(config_file: str) -> str:
+    cfg = setup_cfg(config_file)
+    test = cfg.MODEL.MASK_FORMER.TEST
+    if cfg.MODEL.META_ARCHITECTURE != "MaskFormer" or test.INSTANCE_ON:
+        return "instance"
+    return "panoptic" if test.PANOPTIC_ON else "semantic"
 
 
 def _draw(run_dir: Path, images: list[Path], pictures: Path) -> int:

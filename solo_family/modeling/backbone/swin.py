@@ -94,8 +94,8 @@ def _check(cfg: CfgNode) -> None:
     for key, allowed in (("APE", False), ("PATCH_NORM", True), ("QK_SCALE", None)):
         if swin[key] != allowed:
             raise ConfigError(
-                f"MODEL.SWIN.{key} is {swin[key]}; only {allowed} can be built, which all published "
-                "models have."
+                f"MODEL.SWIN.{key} is {swin[key]}; only {allowed} can be built, as all published "
+                "models are."
             )
     if len(swin.DEPTHS) != len(_STAGES) or len(swin.NUM_HEADS) != len(_STAGES):
         raise ConfigError(
