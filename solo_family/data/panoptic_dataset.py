@@ -31,22 +31,32 @@ def register_panoptic(name: str, image_dir: str, panoptic_dir: str, panoptic_jso
     Raises:
         DataError: the json can't be used.
     """
-    categories = read_panoptic_json(panoptic_json)["categories"]
-    names = [category["name"] for category in categories]
-    contiguous = {category["id"]: index for index, category in enumerate(categories)}
-    things = {category["id"] for category in categories if category["isthing"]}
+    metadata = panoptic_metadata(panoptic_json)
     DatasetCatalog.register(name, partial(load_panoptic, image_dir, panoptic_dir, panoptic_json))
     MetadataCatalog.get(name).set(
-        thing_classes=names,
-        stuff_classes=names,
-        thing_dataset_id_to_contiguous_id={i: contiguous[i] for i in contiguous if i in things},
-        stuff_dataset_id_to_contiguous_id={i: contiguous[i] for i in contiguous if i not in things},
         image_root=image_dir,
         panoptic_root=panoptic_dir,
         panoptic_json=panoptic_json,
         evaluator_type="coco_panoptic_seg",
         ignore_label=255,
+        **metadata,
     )
+
+
+def panoptic_metadata(panoptic_json: str) -> dict[str, Any]:
+    """Returns what detectron2 knows of the categories: all names, and which are things."""
+    categories = read_panoptic_json(panoptic_json)["categories"]
+    names = [category["name"] for category in categories]
+    contiguous = {category["id"]: index for index, category in enumerate(categories)}
+    things = {category["id"] for category in categories if category["isthing"]}
+    return {
+        "thing_classes": names,
+        "stuff_classes": names,
+        "thing_dataset_id_to_contiguous_id": {i: contiguous[i] for i in contiguous if i in things},
+        "stuff_dataset_id_to_contiguous_id": {
+            i: contiguous[i] for i in contiguous if i not in things
+        },
+    }
 
 
 def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list[dict[str, Any]]:
