@@ -22,7 +22,8 @@ from ..data.dataset_mapper import MaskDatasetMapper
 from ..data.loader import build_train_loader
 from ..data.register import check_datasets
 from ..errors import ConfigError
-from ..evaluation.build import build_evaluator
+from ..evaluation.build import build_evaluator, predicted_tasks
+from ..modeling.meta_arch.semantic_tta import SemanticWithTTA
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
@@ -163,7 +164,24 @@ class Trainer(DefaultTrainer):
                 "DATASETS.TEST is empty: name a dataset to evaluate on, "
                 "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
             )
+        if cfg.TEST.AUG.ENABLED:
+            model = augmented(cfg, model)
         return super().test(cfg, model, evaluators)
+
+
+def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """Wraps a model in test-time augmentation (`TEST.AUG`).
+
+    Raises:
+        ConfigError: the model predicts something else than semantic segmentation.
+    """
+    if predicted_tasks(cfg) != ["semantic"]:
+        raise ConfigError(
+            "TEST.AUG.ENABLED is True, but test-time augmentation is of semantic segmentation "
+            f"only; the model predicts {', '.join(predicted_tasks(cfg))}. Set TEST.AUG.ENABLED "
+            "False, or predict semantic segmentation alone."
+        )
+    return SemanticWithTTA.from_config(cfg, model)
 
 
 def distributed(model: nn.Module) -> nn.Module:

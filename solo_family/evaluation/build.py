@@ -27,7 +27,7 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     """
     metadata = MetadataCatalog.get(name)
     kind = metadata.get("evaluator_type")
-    predicted = _predicted(cfg)
+    predicted = predicted_tasks(cfg)
     evaluators: list[DatasetEvaluator] = []
     if kind in _SEMANTIC and "semantic" in predicted and metadata.get("stuff_classes"):
         evaluators.append(SemanticEvaluator(name, output_dir=folder))
@@ -44,7 +44,8 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 
-def _predicted(cfg: CfgNode) -> list[str]:
+def predicted_tasks(cfg: CfgNode) -> list[str]:
+    """Returns what a model predicts: some of "semantic", "panoptic", "instance"."""
     if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
         return ["semantic"]
     if cfg.MODEL.META_ARCHITECTURE != "MaskFormer":
