@@ -28,7 +28,7 @@ from .set_criterion import (
 
 # Matched masks of more pixels than this are upsampled in parts, and again in the backward pass: the
 # loss of a crowded batch costs time and not memory.
-_PIXELS_AT_ONCE = 2**22
+_PIXELS_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True)
