@@ -22,6 +22,7 @@ def _check_requirements() -> None:
 _check_requirements()
 
 from .config import add_solo_family_config, get_cfg  # noqa: E402
+from .data import builtin as _register_public_datasets  # noqa: E402, F401
 from .data import register as _register_datasets  # noqa: E402, F401
 from .methods import METHODS  # noqa: E402
 from .modeling import meta_arch as _register_meta_archs  # noqa: E402, F401

@@ -67,5 +67,14 @@ METHODS = {
             tasks=("proposals",),
             classify_key="MODEL.INSTANCE_FCN.CLASSIFY",
         ),
+        Method(
+            meta_arch="MaskFormer",
+            base_config="MaskFormer/Base-MaskFormer.yaml",
+            quickstart_config="quickstart/mask_former_instance.yaml",
+            num_classes_key="MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+            tasks=("semantic", "panoptic", "instance"),
+            optimizer="AdamW",
+            backbone_multiplier=0.1,
+        ),
     )
 }

@@ -45,6 +45,15 @@ TINY = {
         *("MODEL.INSTANCE_FCN.WINDOW_SIZE", 11, "MODEL.INSTANCE_FCN.CHANNELS", 16),
         *("MODEL.INSTANCE_FCN.TEST_SCALES", (48, 72), "MODEL.INSTANCE_FCN.MAX_PER_IMG", 50),
     ],
+    "MaskFormer": [
+        *("MODEL.SEM_SEG_HEAD.NAME", "MaskFormerHead"),
+        *("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["p2", "p3", "p4", "p5"]),
+        *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 16, "MODEL.SEM_SEG_HEAD.MASK_DIM", 16),
+        *("MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE", "p5", "MODEL.MASK_FORMER.HIDDEN_DIM", 16),
+        *("MODEL.MASK_FORMER.NHEADS", 2, "MODEL.MASK_FORMER.DIM_FEEDFORWARD", 32),
+        *("MODEL.MASK_FORMER.DEC_LAYERS", 2, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", 8),
+        *("MODEL.MASK_FORMER.TEST.INSTANCE_ON", True, "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", True),
+    ],
 }
 
 
@@ -60,6 +69,7 @@ EAGER_STD = {
     "SOLO": _SOLO_STD,
     "DecoupledSOLO": _SOLO_STD,
     "SOLOv2": {"kernel_predictor.weight": 0.3},
+    "MaskFormer": {"class_embed.weight": 0.3},
     "InstanceFCN": {"score_maps.weight": 0.3, "objectness.weight": 0.3},
     "SparseInst": {
         "mask_kernel.weight": 0.3,
@@ -67,10 +77,12 @@ EAGER_STD = {
         "class_logits.weight": 0.3,
     },
 }
+# MaskFormer: embeddings of masks and of pixels whose product is positive, or negative everywhere.
 EAGER_BIAS = {
     "SOLO": _SOLO_BIAS,
     "DecoupledSOLO": _SOLO_BIAS,
     "SOLOv2": _CATEGORY_BIAS,
+    "MaskFormer": {"mask_embed.layers.2.bias": (0.0, -9.0), "mask_features.bias": (0.0, 99.0)},
     "InstanceFCN": {"score_maps.bias": (0.0, -20.0)},
     "SparseInst": {"class_logits.bias": (0.0, -40.0)},
 }

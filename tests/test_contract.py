@@ -22,14 +22,19 @@ EVERY_CONFIG = sorted(
 )
 
 
-@pytest.mark.parametrize("name", EVERY_CONFIG)
-def test_every_config_builds_its_model(name: str) -> None:
-    cfg = setup_cfg(get_config_file(name))
-    method = METHODS[cfg.MODEL.META_ARCHITECTURE]
+@pytest.mark.parametrize("config", EVERY_CONFIG)
+def test_every_config_builds_its_model(config: str) -> None:
+    cfg = setup_cfg(get_config_file(config))
+    name = cfg.MODEL.META_ARCHITECTURE
+    # detectron2's own SemanticSegmentor has MaskFormer's baselines as heads.
+    method = METHODS["MaskFormer" if name == "SemanticSegmentor" else name]
     cfg.merge_from_list([method.num_classes_key, 5])
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()
     cfg.MODEL.TIMM.WEIGHTS = cfg.MODEL.VGG.WEIGHTS = ""
-    assert type(build_model(cfg)).__name__ == method.meta_arch
+    # Shapes only: random weights of some would take minutes.
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        assert type(build_model(cfg)).__name__ == name
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)

@@ -7,6 +7,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
 from .instance_fcn import check_instance_fcn_config
+from .mask_former import check_mask_former_config
 from .rules import check_one_of, get_key
 from .solo import check_solo_config
 from .solov2 import check_solov2_config
@@ -19,6 +20,7 @@ _METHOD_CHECKS: dict[str, Callable[[CfgNode], None]] = {
     "SOLOv2": check_solov2_config,
     "SparseInst": check_sparse_inst_config,
     "InstanceFCN": check_instance_fcn_config,
+    "MaskFormer": check_mask_former_config,
 }
 
 LR_SCHEDULES = (

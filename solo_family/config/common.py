@@ -8,6 +8,8 @@ def add_common_config(cfg: CN) -> None:
     # Names of the classes, in the order of the model's outputs. Training fills it in from the
     # dataset, so that a saved config names classes where the dataset is not at hand.
     cfg.MODEL.CLASS_NAMES = []
+    # Which of these are stuff, without instances. Filled in likewise.
+    cfg.MODEL.STUFF_IDS = []
 
     # Batch-norm layers of the backbone keep their statistics while training; their weights and
     # biases are trained (the official SOLO code's `norm_eval`).

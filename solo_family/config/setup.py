@@ -12,6 +12,7 @@ from .check import check_config
 from .common import add_common_config
 from .instance_fcn import add_instance_fcn_config
 from .load import merge_file, merge_pairs
+from .mask_former import add_mask_former_config
 from .solo import add_solo_config
 from .solov2 import add_solov2_config
 from .sparse_inst import add_sparse_inst_config
@@ -24,6 +25,7 @@ def add_solo_family_config(cfg: CfgNode) -> None:
     add_solov2_config(cfg)
     add_sparse_inst_config(cfg)
     add_instance_fcn_config(cfg)
+    add_mask_former_config(cfg)
 
 
 def get_cfg() -> CfgNode:

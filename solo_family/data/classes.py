@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from ..config.rules import get_key
 from ..errors import ConfigError, DataError
@@ -90,12 +90,34 @@ def dataset_classes(name: str) -> list[str] | None:
     """Returns the names of a dataset's classes, or None where it has none or isn't there."""
     register_in_place([name])
     metadata = MetadataCatalog.get(name)
-    if metadata.get("thing_classes") is None and name in DatasetCatalog.list():
+    if _named_classes(metadata) is None and name in DatasetCatalog.list():
         try:
             DatasetCatalog.get(name)  # COCO-format datasets name their classes when they are read
         except FileNotFoundError:
             return None
-    return metadata.get("thing_classes")
+    return _named_classes(metadata)
+
+
+def _named_classes(metadata: Metadata) -> list[str] | None:
+    # Panoptic datasets name all classes in both lists, semantic ones have only the second.
+    return metadata.get("thing_classes") or metadata.get("stuff_classes")
+
+
+def stuff_ids(cfg: CfgNode, count: int) -> tuple[int, ...]:
+    """Returns which of a model's classes are stuff: the dataset's, or those that training stored.
+
+    Args:
+        cfg: the configuration.
+        count: of classes. All of them are things where no dataset says otherwise.
+    """
+    if cfg.MODEL.STUFF_IDS:
+        return tuple(cfg.MODEL.STUFF_IDS)
+    name = _dataset_name(cfg)
+    metadata = MetadataCatalog.get(name) if name and dataset_classes(name) else None
+    if metadata is None or metadata.get("stuff_classes") is None:
+        return ()
+    things = set(metadata.get("thing_dataset_id_to_contiguous_id", {}).values())
+    return tuple(index for index in range(count) if index not in things)
 
 
 def class_names(cfg: CfgNode) -> list[str]:

@@ -1,7 +1,6 @@
 """From a dataset's dict to the model's input: detectron2's mapper, always with bit masks."""
 
 import copy
-import logging
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,8 @@ from detectron2.data.detection_utils import (
 
 from ..errors import DataError
 from .augmentation import build_train_augmentation
+from .bad_images import BadImages
 from .images import read_image
-
-logger = logging.getLogger(__name__)
 
 
 class MaskDatasetMapper(DatasetMapper):
@@ -39,10 +37,7 @@ class MaskDatasetMapper(DatasetMapper):
         self, *, skip_bad_images: bool = False, num_images: int = 0, **options: Any
     ) -> None:
         super().__init__(**options)
-        self._skip_bad_images = skip_bad_images
-        self._num_images = num_images
-        self._bad_files: set[str] = set()
-        self._num_skipped = 0  # since the last image that could be read
+        self._bad_images = BadImages(skip_bad_images, num_images)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -74,7 +69,7 @@ class MaskDatasetMapper(DatasetMapper):
             image = read_image(dataset_dict["file_name"], self.image_format)
             check_image_size(dataset_dict, image)
         except (DataError, SizeMismatchError) as error:
-            self._skip(dataset_dict["file_name"], error)
+            self._bad_images.add(dataset_dict["file_name"], error)
             return None
         aug_input = T.AugInput(image)
         transforms = self.augmentations(aug_input)
@@ -84,25 +79,9 @@ class MaskDatasetMapper(DatasetMapper):
             dataset_dict.pop("annotations", None)
         else:
             self._transform_annotations(dataset_dict, transforms, image.shape[1:])
-        if self._skip_bad_images:
-            dataset_dict["num_skipped"], self._num_skipped = self._num_skipped, 0
+        if self._bad_images.skip:
+            dataset_dict["num_skipped"] = self._bad_images.take_count()
         return dataset_dict
-
-    def _skip(self, path: str, error: Exception) -> None:
-        message = " ".join(str(error).split())
-        if not self._skip_bad_images:
-            raise DataError(
-                f"{message}. Mend or remove the file; training goes on without such images "
-                "with --skip-bad-images."
-            ) from error
-        self._bad_files.add(path)
-        if len(self._bad_files) == self._num_images:
-            raise DataError(
-                f"None of the {self._num_images} training images can be read, the last because "
-                f"{message}. Mend the files."
-            )
-        self._num_skipped += 1
-        logger.warning(f"skipped: {message}")
 
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]

@@ -20,6 +20,16 @@ from .coco_json import leave_out_unusable
 from .dataset_mapper import MaskDatasetMapper
 from .register import check_datasets
 from .sampler import GroupedSampler
+from .segment_mapper import SegmentDatasetMapper
+
+_Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+# What each mapper needs of an image; panoptic segments come before semantic labels.
+_LABEL_KEYS = {
+    "mask_former_panoptic": "pan_seg_file_name",
+    "detr_panoptic": "pan_seg_file_name",
+    "mask_former_semantic": "sem_seg_file_name",
+}
 
 
 def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
@@ -41,17 +51,44 @@ def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
         dataset,
         batch_size,
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
-        grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        # Semantic datasets of detectron2's own don't say how large their images are.
+        grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
     )
     loader = build_detection_train_loader(
         dataset,
-        mapper=MaskDatasetMapper(cfg, is_train=True, num_images=len(dataset)),
+        mapper=build_train_mapper(cfg, dataset),
         sampler=sampler,
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         aspect_ratio_grouping=False,  # the sampler does it
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
     return loader, sampler
+
+
+def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> _Mapper:
+    """Returns what maps the dataset's dicts: `INPUT.DATASET_MAPPER_NAME`, or what they are for.
+
+    Raises:
+        ConfigError: the mapper needs labels that the dataset does not have.
+    """
+    num_images = len(dataset)
+    name = cfg.INPUT.DATASET_MAPPER_NAME
+    if not name:
+        name = next((name for name, key in _LABEL_KEYS.items() if key in dataset[0]), "")
+    if not name:
+        return MaskDatasetMapper(cfg, is_train=True, num_images=num_images)
+    if _LABEL_KEYS[name] not in dataset[0]:
+        raise ConfigError(
+            f"INPUT.DATASET_MAPPER_NAME {name} needs '{_LABEL_KEYS[name]}', which the images of "
+            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Leave the key '', or name "
+            "a dataset with such labels."
+        )
+    return SegmentDatasetMapper(
+        cfg,
+        panoptic=name != "mask_former_semantic",
+        detr=name == "detr_panoptic",
+        num_images=num_images,
+    )
 
 
 def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
@@ -70,7 +107,7 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     check_datasets(names)
     records = get_detection_dataset_dicts(names, filter_empty=False)
     leave_out_unusable(records, ", ".join(names))
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in records[0]:
         records = filter_images_with_only_crowd_annotations(records)
     if not records:
         raise DataError(

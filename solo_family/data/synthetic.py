@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 from solo_family.errors import DataError
 
+from .synthetic_stuff import Regions, SegmentWriter, draw_regions
+
 Outline = NDArray[np.complex128]  # Points x + iy, so that turning is a product; pixel 0 is 0 to 1.
 Colours = NDArray[np.float32]  # BGR, 0 to 255
 Segments = NDArray[np.int32]
@@ -54,6 +56,7 @@ def make_shapes(
     num_val: int = 100,
     image_size: tuple[int, int] = (192, 256),
     seed: int = 0,
+    stuff: bool = False,
 ) -> Path:
     """Write the dataset, or keep it if `root` already holds the one made with these arguments.
 
@@ -65,6 +68,10 @@ def make_shapes(
         num_train, num_val: number of images in each split.
         image_size: (height, width) in pixels; the shares of small and overlapping suit the default.
         seed: the same seed gives the same files; another gives other pictures.
+        stuff: other pictures, whose background is regions of stuff; with labels of all pixels:
+            `panoptic/{train,val}/*.png` and `annotations/panoptic_{train,val}.json` in COCO's
+            panoptic format, `labels/{train,val}/*.png` of classes and `classes.txt` with their
+            names: the objects' categories, then the stuff's.
 
     Returns:
         The absolute path of `root`.
@@ -75,7 +82,7 @@ def make_shapes(
     root = Path(root).resolve()
     arguments = dict(
         version=VERSION, num_train=num_train, num_val=num_val, image_size=[*image_size], seed=seed
-    )
+    ) | ({"stuff": True} if stuff else {})
     if min(num_train, num_val) < 1 or min(image_size) < MIN_IMAGE_SIDE or seed < 0:
         least = f"Give at least 1 image for each split, {MIN_IMAGE_SIDE} pixels a side, and seed 0."
         raise DataError(f"make_shapes got {arguments}. {least}")
@@ -86,7 +93,7 @@ def make_shapes(
         build = Path(partial, root.name)
         (build / MADE_WITH).parent.mkdir(parents=True)
         for split, num in zip(SPLITS, (num_train, num_val)):
-            _write_split(build, split, num, image_size, seed)
+            _write_split(build, split, num, image_size, seed, stuff)
         (build / MADE_WITH).write_text(json.dumps(arguments))
         build.rename(root)
     return root
@@ -104,8 +111,11 @@ def _already_made(root: Path, arguments: dict[str, Any]) -> bool:
     return True
 
 
-def _write_split(root: Path, split: str, num: int, image_size: tuple[int, int], seed: int) -> None:
+def _write_split(
+    root: Path, split: str, num: int, image_size: tuple[int, int], seed: int, stuff: bool
+) -> None:
     (root / split).mkdir()
+    segmentation = SegmentWriter(root, split, list(SHAPES)) if stuff else None
     height, width = image_size
     content: dict[str, list[Any]] = {"images": [], "annotations": []}
     content["categories"] = [{"id": n, "name": name} for n, name in enumerate(SHAPES, start=1)]
@@ -113,7 +123,9 @@ def _write_split(root: Path, split: str, num: int, image_size: tuple[int, int], 
         # Seeded by itself, a picture doesn't depend on how many others there are.
         rng = np.random.default_rng([seed, SPLITS.index(split), image_id])
         empty = image_id % EMPTY_EVERY == EMPTY_EVERY // 2
-        scene = draw_scene(rng, image_size, 0 if empty else int(rng.integers(1, MAX_OBJECTS + 1)))
+        num_objects = 0 if empty else int(rng.integers(1, MAX_OBJECTS + 1))
+        regions = draw_regions(rng, image_size) if stuff else None
+        scene = draw_scene(rng, image_size, num_objects, regions)
         path = root / split / f"{image_id:06d}.jpg"
         if not cv2.imwrite(str(path), _photograph(rng, scene.canvas), JPEG):
             raise DataError(f"Can't write {path}; is the disk full?")
@@ -121,6 +133,10 @@ def _write_split(root: Path, split: str, num: int, image_size: tuple[int, int], 
         for annotation in _annotations(scene):
             ids = {"id": len(content["annotations"]) + 1, "image_id": image_id}
             content["annotations"].append(ids | annotation)
+        if segmentation is not None and regions is not None:
+            segmentation.add(content["images"][-1], scene.segments, scene.category_ids, regions[1])
+    if segmentation is not None:
+        segmentation.close()
     (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
 
 
@@ -137,9 +153,18 @@ class Scene:
     areas: list[int] = field(default_factory=list)
 
 
-def draw_scene(rng: Generator, image_size: tuple[int, int], num_objects: int) -> Scene:
-    """Draw up to `num_objects` objects; one for which no good place is found is left out."""
-    scene = Scene(_texture(rng, *image_size), np.zeros(image_size, np.int32))
+def draw_scene(
+    rng: Generator,
+    image_size: tuple[int, int],
+    num_objects: int,
+    regions: Regions | None = None,
+) -> Scene:
+    """Draw up to `num_objects` objects; one for which no good place is found is left out.
+
+    They lie on `regions`, if there are any, else on a background of one texture.
+    """
+    canvas = regions[0].copy() if regions is not None else _texture(rng, *image_size)
+    scene = Scene(canvas, np.zeros(image_size, np.int32))
     for _ in range(num_objects):
         any(_add_object(rng, scene) for _ in range(MAX_TRIES))
     return scene

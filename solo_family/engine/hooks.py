@@ -91,7 +91,7 @@ class TrainingPictures(HookBase):
     def __init__(self, model: nn.Module, period: int, class_names: list[str], *, bgr: bool) -> None:
         self._model = model
         self._period = period
-        self._metadata = Metadata(thing_classes=class_names)
+        self._metadata = Metadata(thing_classes=class_names, stuff_classes=class_names)
         self._bgr = bgr
 
     def after_step(self) -> None:
@@ -100,15 +100,27 @@ class TrainingPictures(HookBase):
         batch = self.trainer._trainer.last_batch[:_PICTURES_AT_ONCE]
         self._model.eval()
         with torch.no_grad():
-            images = [{"image": item["image"]} for item in batch]
-            results = [result["instances"].to("cpu") for result in self._model(images)]
+            results = self._model([{"image": item["image"]} for item in batch])
         self._model.train()
-        for index, (item, predicted) in enumerate(zip(batch, results)):
+        for index, (item, result) in enumerate(zip(batch, results)):
             image = item["image"].permute(1, 2, 0).numpy()
             image = image[:, :, ::-1] if self._bgr else image
-            sides = [self._drawn(image, item["instances"]), self._drawn(image, predicted)]
+            truth = self._drawn(image, item["instances"])
+            if "instances" in result:
+                predicted = self._drawn(image, result["instances"].to("cpu"))
+            else:
+                predicted = self._drawn_other(image, result)
+            sides = [truth, predicted]
             picture = np.concatenate(sides, axis=1).transpose(2, 0, 1)
             self.trainer.storage.put_image(f"truth_and_prediction/{index}", picture)
+
+    def _drawn_other(self, image: np.ndarray, result: dict[str, Any]) -> np.ndarray:
+        """Returns the RGB image with predicted segments, or with the class of every pixel."""
+        visualizer = Visualizer(np.ascontiguousarray(image), self._metadata)
+        if "panoptic_seg" in result:
+            segmentation, segments = result["panoptic_seg"]
+            return visualizer.draw_panoptic_seg(segmentation.cpu(), segments).get_image()
+        return visualizer.draw_sem_seg(result["sem_seg"].argmax(0).cpu()).get_image()
 
     def _drawn(self, image: np.ndarray, instances: Instances) -> np.ndarray:
         """Returns the RGB image with ground truth, or with predictions of a score above 0.3."""

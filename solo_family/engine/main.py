@@ -18,7 +18,13 @@ from torch.multiprocessing import ProcessRaisedException
 
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
-from ..data.classes import check_same_classes, class_names, is_class_agnostic, num_classes
+from ..data.classes import (
+    check_same_classes,
+    class_names,
+    is_class_agnostic,
+    num_classes,
+    stuff_ids,
+)
 from ..data.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError
 from ..methods import METHODS
@@ -83,6 +89,7 @@ def store_classes(cfg: CfgNode, key: str) -> None:
     if cfg.DATASETS.TRAIN:
         cfg.MODEL.CLASS_NAMES = []  # not those of an earlier dataset
         cfg.MODEL.CLASS_NAMES = class_names(cfg)
+        cfg.MODEL.STUFF_IDS = list(stuff_ids(cfg, count))
 
 
 def run(args: argparse.Namespace) -> Any:

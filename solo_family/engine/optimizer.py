@@ -52,6 +52,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             *params,
             {"params": embeddings, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_EMBED},
             {"params": other_norms, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_NORM},
+            {"params": _position_tables(model), "weight_decay": 0.0},
         ]
     )
     optimizer: torch.optim.Optimizer
@@ -87,6 +88,12 @@ def _parameters_of(model: nn.Module, types: tuple[type[nn.Module], ...]) -> list
         for parameter in module.parameters(recurse=False)
         if parameter.requires_grad
     ]
+
+
+def _position_tables(model: nn.Module) -> list[nn.Parameter]:
+    """Returns Swin's position biases and embeddings, which its authors don't let decay."""
+    ends = ("relative_position_bias_table", "absolute_pos_embed")
+    return [p for name, p in model.named_parameters() if name.endswith(ends) and p.requires_grad]
 
 
 def _parameters(groups: Iterable[dict[str, Any]]) -> list[nn.Parameter]:

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver import LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
@@ -18,14 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.load import load_last, load_weights
 from ..data.classes import class_names, is_class_agnostic
-from ..data.coco_json import leave_out_unusable_truth
 from ..data.dataset_mapper import MaskDatasetMapper
 from ..data.loader import build_train_loader
 from ..data.register import check_datasets
 from ..errors import ConfigError
-from ..evaluation.fast_coco import use_faster_coco_eval
-from ..evaluation.proposal_recall import ProposalRecallEvaluator
-from ..methods import METHODS
+from ..evaluation.build import build_evaluator, predicted_tasks
+from ..modeling.meta_arch.semantic_tta import SemanticWithTTA
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
@@ -155,14 +153,8 @@ class Trainer(DefaultTrainer):
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
         check_datasets([dataset_name])
-        output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
-        evaluators: list[DatasetEvaluator] = []
-        method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-        if cfg.TEST.PROPOSAL_RECALL or (method and "proposals" in method.tasks):
-            evaluators.append(ProposalRecallEvaluator(dataset_name, output_folder))
-        if not is_class_agnostic(cfg):
-            evaluators.append(instance_evaluator(dataset_name, output_folder))
-        return DatasetEvaluators(evaluators)
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
+        return build_evaluator(cfg, dataset_name, folder)
 
     @classmethod
     def test(
@@ -173,21 +165,24 @@ class Trainer(DefaultTrainer):
                 "DATASETS.TEST is empty: name a dataset to evaluate on, "
                 "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
             )
+        if cfg.TEST.AUG.ENABLED:
+            model = augmented(cfg, model)
         return super().test(cfg, model, evaluators)
 
 
-def instance_evaluator(dataset_name: str, output_folder: str) -> COCOEvaluator:
-    """Returns detectron2's evaluator of boxes and masks."""
-    evaluator = COCOEvaluator(
-        dataset_name,
-        # It would tell from the predictions, of which there may be none.
-        tasks=("bbox", "segm"),
-        output_dir=output_folder,
-    )
-    if "annotations" in evaluator._coco_api.dataset:
-        leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)
-    use_faster_coco_eval(evaluator)
-    return evaluator
+def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """Wraps a model in test-time augmentation (`TEST.AUG`).
+
+    Raises:
+        ConfigError: the model predicts something else than semantic segmentation.
+    """
+    if predicted_tasks(cfg) != ["semantic"]:
+        raise ConfigError(
+            "TEST.AUG.ENABLED is True, but test-time augmentation is of semantic segmentation "
+            f"only; the model predicts {', '.join(predicted_tasks(cfg))}. Set TEST.AUG.ENABLED "
+            "False, or predict semantic segmentation alone."
+        )
+    return SemanticWithTTA.from_config(cfg, model)
 
 
 def distributed(model: nn.Module) -> nn.Module:

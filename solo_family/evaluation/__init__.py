@@ -1,1 +1,1 @@
-"""What is made of predictions and ground truth besides COCO's metrics, which are pycocotools'."""
+"""Metrics: detectron2's evaluators, what it lacks, and what AP is lost to."""

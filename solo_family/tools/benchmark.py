@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..config import setup_cfg
 from ..data.images import read_image
 from ..errors import SoloFamilyError
+from .candidates import candidates_table
 from .predictor import load_predictor
 from .writers import make_folder, write_json
 
@@ -28,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
     parser.add_argument(
         "--input", metavar="PATH", help="a picture (default: noise, of 4:3, at the test size)"
+    )
+    parser.add_argument(
+        "--candidates",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="N",
+        help="time post-processing of so many candidates instead (SOLO, DecoupledSOLO, SOLOv2)",
     )
     parser.add_argument("--repeats", type=int, default=20, help="timed runs (default: 20)")
     parser.add_argument("--warm-up", type=int, default=3, help="runs before them (default: 3)")
@@ -63,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
     cfg = setup_cfg(args.config_file, args.opts)
     image = _image(cfg, args.input)
     model = load_predictor(cfg).model
+    if args.candidates:
+        print(f"{describe_run(model, image, 'float32')}, median of {args.repeats} runs")
+        print(candidates_table(model, image, args.candidates, repeats=args.repeats))
+        return 0
     dtype = _PRECISIONS.get(args.precision)
     with torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None):
         timings = time_parts(model, image, repeats=args.repeats, warm_up=args.warm_up)

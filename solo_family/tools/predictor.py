@@ -32,7 +32,9 @@ def load_predictor(cfg: CfgNode) -> DefaultPredictor:
 def class_metadata(cfg: CfgNode) -> Metadata:
     """Returns the metadata of `DATASETS.TEST`, or the class names that training stored."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
-    if metadata.get("thing_classes") is None or is_class_agnostic(cfg):
+    named = metadata.get("thing_classes") or metadata.get("stuff_classes")
+    if named is None or is_class_agnostic(cfg):
         # The dataset is not on this machine, or its classes are not the model's.
-        metadata = Metadata(thing_classes=class_names(cfg))
+        names = class_names(cfg)
+        metadata = Metadata(thing_classes=names, stuff_classes=names)
     return metadata

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from ..checkpoint.efficientnet_lite0 import write_timm_weights
+from ..config import setup_cfg
 from ..data.synthetic import make_shapes
 from ..engine.main import argument_parser
 from ..engine.main import run as train
@@ -13,7 +14,20 @@ from . import demo
 
 _NUM_PICTURES = 12
 # The metric to name, by task: of the first task that was evaluated.
-_HEADLINES = (("segm", "AP"), ("proposals", "AR@100"))
+_HEADLINES = (
+    ("segm", "AP"),
+    ("panoptic_seg", "PQ"),
+    ("sem_seg", "mIoU"),
+    ("proposals", "AR@100"),
+)
+
+# Names in place of the shapes dataset, for each task.
+_DATASETS = {
+    "instance": "coco_json:{root}/annotations/{split}.json:{root}/{split}",
+    "semantic": "semantic:{root}/{split}:{root}/labels/{split}:{root}/classes.txt",
+    "panoptic": "panoptic:{root}/{split}:{root}/panoptic/{split}:"
+    "{root}/annotations/panoptic_{split}.json",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +49,14 @@ def run(args: argparse.Namespace) -> int:
     """Goes on where an earlier call stopped, and returns the exit status."""
     start = time.monotonic()
     root: Path = args.output
-    shapes = make_shapes(root / "shapes")
+    task = _task(args.config_file)
+    stuff = task != "instance"
+    shapes = make_shapes(root / ("shapes_stuff" if stuff else "shapes"), stuff=stuff)
     weights = write_timm_weights(root / "efficientnet_lite0.pth")
     run_dir = root / Path(args.config_file).stem
     opts = [
-        *("DATASETS.TRAIN", f"('coco_json:{shapes}/annotations/train.json:{shapes}/train',)"),
-        *("DATASETS.TEST", f"('coco_json:{shapes}/annotations/val.json:{shapes}/val',)"),
+        *("DATASETS.TRAIN", f"('{_DATASETS[task].format(root=shapes, split='train')}',)"),
+        *("DATASETS.TEST", f"('{_DATASETS[task].format(root=shapes, split='val')}',)"),
         *("MODEL.TIMM.WEIGHTS", str(weights)),
         *("OUTPUT_DIR", str(run_dir)),
         *args.opts,
@@ -56,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     status = _draw(run_dir, sorted((shapes / "val").iterdir())[:_NUM_PICTURES], pictures)
     minutes = (time.monotonic() - start) / 60
     print(
-        f"\n{_headline(results)} on {root}/shapes/val, after {minutes:.1f} minutes\n"
+        f"\n{_headline(results)} on {root / shapes.name}/val, after {minutes:.1f} minutes\n"
         f"pictures: {pictures}\n"
         f"weights:  {run_dir / 'model_final.pth'}"
     )
@@ -67,6 +83,14 @@ def _headline(results: dict[str, dict[str, float]]) -> str:
     """Returns the first metric of those that a paper of the method would put first."""
     task, metric = next((task, metric) for task, metric in _HEADLINES if task in results)
     return f"{task} {metric} {results[task][metric]:.1f}"
+
+
+def _task(config_file: str) -> str:
+    cfg = setup_cfg(config_file)
+    test = cfg.MODEL.MASK_FORMER.TEST
+    if cfg.MODEL.META_ARCHITECTURE != "MaskFormer" or test.INSTANCE_ON:
+        return "instance"
+    return "panoptic" if test.PANOPTIC_ON else "semantic"
 
 
 def _draw(run_dir: Path, images: list[Path], pictures: Path) -> int:

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from solo_family import METHODS
 from solo_family.__main__ import main
+from solo_family.errors import ConfigError
 from solo_family.tools import benchmark
 from solo_family.tools.benchmark import time_parts
+from solo_family.tools.candidates import candidate_scores, candidates_table
 
 from ..coco_folder import write_cfg
-from ..conftest import tiny_cfg, tiny_model
+from ..conftest import eager_to_find, tiny_cfg, tiny_model
 
 IMAGE = torch.zeros(3, 64, 96, dtype=torch.uint8)
 
@@ -143,3 +145,31 @@ def test_arguments_have_defaults() -> None:
     benchmark.add_arguments(parser)
     args = parser.parse_args(["--config-file", "x.yaml"])
     assert (args.repeats, args.warm_up, args.precision) == (20, 3, "float32")
+
+
+@pytest.mark.parametrize("method", ["SOLO", "DecoupledSOLO", "SOLOv2"])
+def test_post_processing_of_so_many_candidates(method: str) -> None:
+    model = eager_to_find(tiny_model(method))
+    lines = candidates_table(model, IMAGE, [0, 1, 30], repeats=1).splitlines()[2:]
+    rows = [[float(word) for word in line.split()] for line in lines]
+    assert [row[0] for row in rows] == [0, 1, 30]
+    assert rows[0][1] == 0
+    assert rows[2][1] > 0
+    assert all(row[2] > 0 and row[3] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("count", [0, 1, 37, 300])
+def test_exactly_so_many_scores_are_above_the_threshold(count: int) -> None:
+    scores = candidate_scores(100, 3, count, 0.1)
+    assert scores.shape == (100, 3)
+    assert (scores > 0.1).sum() == count
+    assert scores.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("method", "counts", "message"),
+    [("SparseInst", [1], "SparseInst has no grid"), ("SOLO", [10**6], "has 1000000 to 1000000")],
+)
+def test_candidates_that_can_not_be(method: str, counts: list[int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        candidates_table(tiny_model(method).eval(), IMAGE, counts, repeats=1)

@@ -19,3 +19,22 @@ def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -
     """
     with torch.autocast(logits.device.type, enabled=False):
         return sigmoid_focal_loss(logits.float(), targets.float(), alpha=alpha, gamma=gamma)
+
+
+def pairwise_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
+    """Returns the mean focal loss of every predicted mask with every true one.
+
+    Args:
+        logits: [N, h, w], any floating dtype; computed in float32.
+        targets: [G, h, w], bool or 0 to 1.
+        alpha, gamma: as `focal_loss`, whose mean over pixels this is for each pair.
+
+    Returns:
+        float32 [N, G].
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        x, q = logits.float().flatten(1), targets.float().flatten(1)
+        # The loss is linear in the target: that of a 1 where it is 1, that of a 0 elsewhere.
+        if_one = sigmoid_focal_loss(x, torch.ones_like(x), alpha=alpha, gamma=gamma)
+        if_zero = sigmoid_focal_loss(x, torch.zeros_like(x), alpha=alpha, gamma=gamma)
+        return (if_one @ q.T + if_zero @ (1 - q).T) / x.shape[1]

@@ -4,9 +4,11 @@ N predictions, G objects, K classes, h w of the masks.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..losses.dice import pairwise_dice
+from ..losses.focal import pairwise_focal
 
 
 @torch.no_grad()
@@ -34,3 +36,59 @@ def sparse_inst_cost(
     probability = class_logits.float().sigmoid()[:, classes]
     dice = pairwise_dice(mask_logits, masks, eps=5e-5)
     return -(dice**alpha) * probability**beta
+
+
+@torch.no_grad()
+def mask_former_cost(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    classes: Tensor,
+    masks: Tensor,
+    *,
+    mask_weight: float = 20.0,
+    dice_weight: float = 1.0,
+) -> Tensor:
+    """Returns -p(class) + L_mask of one image (MaskFormer, arXiv 2107.06278, section 3.3).
+
+    Masks are compared at the size of the predictions, to which the true ones are brought by their
+    nearest pixels, as the official code does.
+
+    Args:
+        class_logits: [N, K + 1], "no object" last; p is their softmax.
+        mask_logits: [N, h, w].
+        classes: int64 [G].
+        masks: bool [G, H, W].
+        mask_weight, dice_weight: of the focal and the dice loss.
+
+    Returns:
+        float32 [N, G].
+    """
+    if not len(classes):
+        return class_logits.new_zeros((len(class_logits), 0), dtype=torch.float32)
+    probability = class_logits.float().softmax(1)[:, classes]
+    small = nearest_masks(masks, (mask_logits.shape[-2], mask_logits.shape[-1]))
+    focal = pairwise_focal(mask_logits, small, alpha=0.25, gamma=2.0)
+    dice = 1 - pairwise_dice(mask_logits, small, eps=0.0, smooth=1.0, squared=False)
+    return -probability + mask_weight * focal + dice_weight * dice
+
+
+@torch.no_grad()
+def fixed_cost(class_logits: Tensor, mask_logits: Tensor, classes: Tensor, masks: Tensor) -> Tensor:
+    """Returns a cost that is least where the k-th prediction is matched with class k.
+
+    That is the fixed matching of MaskFormer's ablation (arXiv 2107.06278, section 4.3), for
+    semantic targets: every class at most once.
+
+    Args:
+        class_logits, mask_logits, classes, masks: as of `mask_former_cost`.
+
+    Returns:
+        float32 [N, G], 0 or 1.
+    """
+    queries = torch.arange(len(class_logits), device=classes.device)
+    return (queries[:, None] != classes).float()
+
+
+def nearest_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns masks [G, H, W] at another size, float32 [G, h, w], by their nearest pixels."""
+    return F.interpolate(masks[:, None].float(), size=size, mode="nearest")[:, 0]

@@ -164,6 +164,28 @@ class GridSegmentor(MaskSegmentor):
         category_logits, masks = self.run_head(features, padded_size)
         scores = [point_nms(level.float().sigmoid()).flatten(2) for level in category_logits]
         cell_scores = torch.cat(scores, dim=2).transpose(1, 2)
+        return [
+            {"instances": self.select(masks, index, cell_scores[index], padded_size, *sizes)}
+            for index, sizes in enumerate(zip(image_sizes, output_sizes))
+        ]
+
+    def select(
+        self,
+        masks: Any,
+        image: int,
+        cell_scores: Tensor,
+        padded_size: tuple[int, int],
+        image_size: tuple[int, int],
+        output_size: tuple[int, int],
+    ) -> Instances:
+        """Returns the instances of one image: all that follows the network.
+
+        Args:
+            masks: of `run_head`.
+            image: its index in the batch.
+            cell_scores: float32 [C, K], probabilities after point NMS.
+            padded_size, image_size, output_size: see `predict`.
+        """
         strides = torch.cat(
             [
                 torch.full((side * side,), stride, device=self.device)
@@ -171,14 +193,10 @@ class GridSegmentor(MaskSegmentor):
             ]
         )
         size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
-        results = []
-        for index, (image_size, output_size) in enumerate(zip(image_sizes, output_sizes)):
-            decode = partial(self.decode, masks, index, size)
-            with torch.autocast(self.device.type, enabled=False):
-                chosen = self.selector(cell_scores[index], strides, decode, size)
-            instance_scores, classes, probabilities = chosen
-            binary = resize_masks(
-                probabilities, padded_size, image_size, output_size, self.selector.mask_threshold
-            )
-            results.append({"instances": make_instances(binary, instance_scores, classes)})
-        return results
+        decode = partial(self.decode, masks, image, size)
+        with torch.autocast(self.device.type, enabled=False):
+            scores, classes, probabilities = self.selector(cell_scores, strides, decode, size)
+        binary = resize_masks(
+            probabilities, padded_size, image_size, output_size, self.selector.mask_threshold
+        )
+        return make_instances(binary, scores, classes)

@@ -3,12 +3,45 @@
 N masks, h w of the network's masks, H W of the image that was asked for.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 # Bytes of the float maps that are in memory at a time.
 _CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class ResizedMasks:
+    """Soft masks of one image in two bilinear steps, as published, a few at a time.
+
+    First to the network's padded input, from which the image is cut out, then to the output. One
+    step, or steps on thresholded masks, would give other masks; so would steps on logits where
+    probabilities are published.
+
+    Attributes:
+        masks: [N, h, w], probabilities or logits.
+        padded_size: (height, width) of the network's input.
+        image_size: (height, width) of the image in it, without padding.
+        output_size: (H, W).
+    """
+
+    masks: Tensor
+    padded_size: tuple[int, int]
+    image_size: tuple[int, int]
+    output_size: tuple[int, int]
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yields which masks they are, and these, float32 [n, H, W], free to be overwritten."""
+        pixels = sum(side[0] * side[1] for side in (self.padded_size, self.output_size))
+        chunk = max(1, _CHUNK_BYTES // (4 * pixels))
+        for start in range(0, len(self.masks), chunk):
+            part = slice(start, min(start + chunk, len(self.masks)))
+            sizes = self.padded_size, self.image_size, self.output_size
+            yield part, resize_soft_masks(self.masks[part], *sizes)
 
 
 def resize_masks(
@@ -18,10 +51,7 @@ def resize_masks(
     output_size: tuple[int, int],
     threshold: float,
 ) -> Tensor:
-    """Resizes soft masks in two bilinear steps, as published, and thresholds the result.
-
-    First to the network's padded input, from which the image is cut out, then to the output. One
-    step, or steps on thresholded masks or logits, would give other masks.
+    """Resizes soft masks, see `ResizedMasks`, and thresholds the result.
 
     Args:
         masks: [N, h, w], probabilities (or logits, with the threshold of logits).
@@ -34,12 +64,8 @@ def resize_masks(
         bool [N, H, W].
     """
     result = torch.empty((len(masks), *output_size), dtype=torch.bool, device=masks.device)
-    pixels = padded_size[0] * padded_size[1] + output_size[0] * output_size[1]
-    chunk = max(1, _CHUNK_BYTES // (4 * pixels))
-    for start in range(0, len(masks), chunk):
-        some = masks[start : start + chunk]
-        soft = resize_soft_masks(some, padded_size, image_size, output_size)
-        torch.gt(soft, threshold, out=result[start : start + chunk])
+    for part, soft in ResizedMasks(masks, padded_size, image_size, output_size):
+        torch.gt(soft, threshold, out=result[part])
     return result
 
 

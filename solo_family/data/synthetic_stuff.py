@@ -1,0 +1,135 @@
+"""Stuff for the *shapes* dataset: regions of background, and the labels of all pixels.
+
+H W height and width of an image.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from solo_family.errors import DataError
+
+from .label_maps import encode_ids
+
+# A picture of regions, BGR [H, W, 3] 0 to 255, and the stuff that each pixel is, int [H, W], an
+# index into STUFF.
+Regions = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+# Only the pattern tells them apart: each has any colours.
+STUFF = ("plain", "stripes", "checks")
+
+
+def draw_regions(rng: Generator, image_size: tuple[int, int]) -> Regions:
+    """Divides a picture by one or two wavy lines into regions of different stuff."""
+    height, width = image_size
+    order = rng.permutation(len(STUFF))[: rng.integers(2, len(STUFF) + 1)]
+    levels = np.sort(rng.uniform(0.2, 0.8, len(order) - 1)) * height
+    xs = np.arange(width) / width
+    ys = np.arange(height)[:, None]
+    region = np.zeros(image_size, np.int64)
+    for level in levels:
+        tilt, wave, phase = rng.uniform(-0.3, 0.3), rng.uniform(0, 0.06), rng.uniform(0, 2 * np.pi)
+        line = level + height * (tilt * (xs - 0.5) + wave * np.sin(2 * np.pi * 2 * xs + phase))
+        region += ys > line
+    labels = order[region]
+    canvas = np.zeros((*image_size, 3), np.float32)
+    for kind in order:
+        inside = labels == kind
+        canvas[inside] = _pattern(rng, int(kind), height, width)[inside]
+    return canvas, labels
+
+
+def _pattern(rng: Generator, kind: int, height: int, width: int) -> NDArray[np.float32]:
+    angle, period = rng.uniform(0, np.pi), rng.uniform(10, 16)
+    ys, xs = np.mgrid[:height, :width] / period
+    along = np.cos(angle) * xs + np.sin(angle) * ys
+    across = np.cos(angle) * ys - np.sin(angle) * xs
+    bands = {
+        "plain": np.zeros((height, width)),
+        "stripes": np.floor(along) % 2,
+        "checks": (np.floor(along) + np.floor(across)) % 2,
+    }[STUFF[kind]]
+    light = rng.uniform(60, 200, 3)
+    difference = rng.choice((-1, 1), 3) * rng.uniform(20, 45, 3)
+    return np.clip(light + bands[..., None] * difference, 0, 255).astype(np.float32)
+
+
+class SegmentWriter:
+    """Writes the labels of one split: panoptic in COCO's format, and semantic.
+
+    Args:
+        root: of the dataset.
+        split: "train" or "val".
+        things: names of the objects' categories, whose ids are counted from 1; stuff comes after.
+    """
+
+    def __init__(self, root: Path, split: str, things: list[str]) -> None:
+        self._root, self._split = root, split
+        self._num_things = len(things)
+        names = [*things, *STUFF]
+        self._content: dict[str, list[Any]] = {"images": [], "annotations": []}
+        self._content["categories"] = [
+            {"id": index + 1, "name": name, "isthing": int(index < len(things))}
+            for index, name in enumerate(names)
+        ]
+        for folder in ("panoptic", "labels"):
+            (root / folder / split).mkdir(parents=True)
+        (root / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+
+    def add(
+        self,
+        image: dict[str, Any],
+        objects: NDArray[np.int32],
+        category_ids: list[int],
+        stuff: NDArray[np.int64],
+    ) -> None:
+        """Writes one image's labels.
+
+        Args:
+            image: `id`, `file_name`, `height`, `width`.
+            objects: [H, W], each pixel's object, counted from 1, or 0.
+            category_ids: of the objects.
+            stuff: [H, W], the stuff that each pixel is or that is behind its object.
+        """
+        first_stuff = len(category_ids) + 1
+        ids = np.where(objects > 0, objects, first_stuff + stuff)
+        categories = [*category_ids, *(self._num_things + 1 + i for i in range(len(STUFF)))]
+        segments = [
+            {
+                "id": int(identity),
+                "category_id": categories[identity - 1],
+                "iscrowd": 0,
+                "area": int((ids == identity).sum()),
+                "bbox": _box(ids == identity),
+            }
+            for identity in np.unique(ids)
+        ]
+        name = Path(image["file_name"]).with_suffix(".png").name
+        labels = np.array(categories, np.uint8)[ids - 1] - 1
+        self._write("panoptic", name, encode_ids(ids)[:, :, ::-1])  # OpenCV writes BGR
+        self._write("labels", name, labels)
+        self._content["images"].append(image)
+        self._content["annotations"].append(
+            {"image_id": image["id"], "file_name": name, "segments_info": segments}
+        )
+
+    def close(self) -> None:
+        """Writes the json."""
+        path = self._root / "annotations" / f"panoptic_{self._split}.json"
+        path.write_text(json.dumps(self._content))
+
+    def _write(self, folder: str, name: str, pixels: NDArray[np.uint8]) -> None:
+        path = self._root / folder / self._split / name
+        if not cv2.imwrite(str(path), pixels):
+            raise DataError(f"Can't write {path}; is the disk full?")
+
+
+def _box(mask: NDArray[np.bool_]) -> list[int]:
+    ys, xs = mask.nonzero()
+    left, top = int(xs.min()), int(ys.min())
+    return [left, top, int(xs.max()) + 1 - left, int(ys.max()) + 1 - top]

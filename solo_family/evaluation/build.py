@@ -1,0 +1,73 @@
+"""The evaluator of a dataset: by the labels that it has, and by what the model predicts."""
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
+
+from ..data.classes import is_class_agnostic
+from ..data.coco_json import leave_out_unusable_truth
+from ..errors import ConfigError
+from ..methods import METHODS
+from .fast_coco import use_faster_coco_eval
+from .panoptic_quality import PanopticEvaluator
+from .proposal_recall import ProposalRecallEvaluator
+from .semantic import SemanticEvaluator
+
+_SEMANTIC = ("sem_seg", "cityscapes_sem_seg", "ade20k_panoptic_seg")
+_PANOPTIC = ("coco_panoptic_seg", "ade20k_panoptic_seg", "cityscapes_panoptic_seg")
+
+
+def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
+    """Returns detectron2's evaluator for a dataset, or ours where it has none.
+
+    Args:
+        cfg: the configuration, of which `MODEL.MASK_FORMER.TEST` says what MaskFormer predicts.
+        name: of a registered dataset.
+        folder: where predictions are written.
+
+    Raises:
+        ConfigError: there is nothing to evaluate: the dataset's labels are of a task that the model
+            does not do.
+    """
+    metadata = MetadataCatalog.get(name)
+    kind = metadata.get("evaluator_type")
+    predicted = predicted_tasks(cfg)
+    evaluators: list[DatasetEvaluator] = []
+    if cfg.TEST.PROPOSAL_RECALL or "proposals" in predicted:
+        evaluators.append(ProposalRecallEvaluator(name, folder))
+    if kind in _SEMANTIC and "semantic" in predicted and metadata.get("stuff_classes"):
+        evaluators.append(SemanticEvaluator(name, output_dir=folder))
+    if kind in _PANOPTIC and "panoptic" in predicted:
+        evaluators.append(PanopticEvaluator(name, output_dir=folder))
+    if kind not in (*_SEMANTIC, *_PANOPTIC) and "instance" in predicted:
+        evaluators.append(_coco_evaluator(name, folder))
+    if not evaluators:
+        raise ConfigError(
+            f"Dataset {name!r} (evaluator {kind}) can't be evaluated with a model that predicts "
+            f"{', '.join(predicted)}. Set MODEL.MASK_FORMER.TEST.SEMANTIC_ON, PANOPTIC_ON or "
+            "INSTANCE_ON, or name another dataset."
+        )
+    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+
+
+def predicted_tasks(cfg: CfgNode) -> list[str]:
+    """Returns what a model predicts: some of "semantic", "panoptic", "instance",
+    "proposals"."""
+    if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
+        return ["semantic"]
+    if cfg.MODEL.META_ARCHITECTURE != "MaskFormer":
+        method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+        proposals = ["proposals"] if method and "proposals" in method.tasks else []
+        return proposals + ([] if is_class_agnostic(cfg) else ["instance"])
+    test = cfg.MODEL.MASK_FORMER.TEST
+    tasks = ("semantic", "panoptic", "instance")
+    return [task for task in tasks if test[f"{task.upper()}_ON"]]
+
+
+def _coco_evaluator(name: str, folder: str) -> COCOEvaluator:
+    # It would tell its tasks from the predictions, of which there may be none.
+    evaluator = COCOEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
+    if "annotations" in evaluator._coco_api.dataset:
+        leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)
+    use_faster_coco_eval(evaluator)
+    return evaluator

@@ -1,0 +1,181 @@
+"""Panoptic quality (Kirillov et al., arXiv 1801.00868, section 4), as panopticapi computes it.
+
+K categories, H W of an image.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from detectron2.utils.logger import create_small_table
+
+from ..data.label_maps import read_panoptic_ids
+from ..files import replacing
+
+logger = logging.getLogger(__name__)
+
+_VOID = 0  # the id of pixels without a segment
+Segment = dict[str, Any]
+
+
+class PanopticQuality:
+    """Sums over images, for each of K categories.
+
+    Attributes:
+        iou: the sum of the IoU of matched segments, float64 [K].
+        tp, fp, fn: matched segments, predictions and truths without a match, int64 [K].
+    """
+
+    def __init__(self, num_categories: int) -> None:
+        self.iou = np.zeros(num_categories)
+        self.tp, self.fp, self.fn = np.zeros((3, num_categories), dtype=np.int64)
+
+    def __iadd__(self, other: "PanopticQuality") -> "PanopticQuality":
+        for name in ("iou", "tp", "fp", "fn"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+    def add(
+        self, truth: np.ndarray, truths: list[Segment], guess: np.ndarray, guesses: list[Segment]
+    ) -> None:
+        """Compares one image.
+
+        A prediction and a truth of one category match if their IoU is above one half, void pixels
+        not counted; so each has one match at most. Predictions that lie for more than one half in
+        void or in crowds of their category count as nothing, and so do crowds.
+
+        Args:
+            truth, guess: int [H, W] of segment ids, 0 for none.
+            truths, guesses: for each segment `id`, `category_id` (0 to K - 1), and of truths
+                optionally `iscrowd`. Ids that are not listed are void.
+        """
+        truth = _listed(truth, truths)
+        guess = _listed(guess, guesses)
+        overlaps = _overlaps(truth, guess)
+        truth_area, guess_area = _areas(truth), _areas(guess)
+        matched_truths, matched_guesses = set(), set()
+        crowds = [segment for segment in truths if segment.get("iscrowd", 0)]
+        objects = [segment for segment in truths if not segment.get("iscrowd", 0)]
+        by_id = {segment["id"]: segment for segment in objects}
+        categories = {segment["id"]: segment["category_id"] for segment in guesses}
+        for (truth_id, guess_id), overlap in overlaps.items():
+            if truth_id not in by_id or guess_id not in categories:
+                continue
+            category = by_id[truth_id]["category_id"]
+            if category != categories[guess_id]:
+                continue
+            void = overlaps.get((_VOID, guess_id), 0)
+            iou = overlap / (truth_area[truth_id] + guess_area[guess_id] - overlap - void)
+            if iou > 0.5:
+                self.tp[category] += 1
+                self.iou[category] += iou
+                matched_truths.add(truth_id)
+                matched_guesses.add(guess_id)
+        for segment in objects:
+            if segment["id"] not in matched_truths:
+                self.fn[segment["category_id"]] += 1
+        for guess_id, category in categories.items():
+            if guess_id in matched_guesses or guess_id not in guess_area:
+                continue
+            excused = overlaps.get((_VOID, guess_id), 0) + sum(
+                overlaps.get((crowd["id"], guess_id), 0)
+                for crowd in crowds
+                if crowd["category_id"] == category
+            )
+            if excused / guess_area[guess_id] <= 0.5:
+                self.fp[category] += 1
+
+    def metrics(self, categories: Sequence[int]) -> dict[str, float]:
+        """Returns PQ, SQ and RQ in per cent: means over those categories that occur; 0 for none."""
+        chosen = np.asarray(categories, dtype=np.int64)
+        iou, tp, fp, fn = (x[chosen] for x in (self.iou, self.tp, self.fp, self.fn))
+        occurs = tp + fp + fn > 0
+        if not occurs.any():
+            return {"PQ": 0.0, "SQ": 0.0, "RQ": 0.0}
+        iou, tp, fp, fn = (x[occurs] for x in (iou, tp, fp, fn))
+        size = tp + 0.5 * fp + 0.5 * fn
+        means = {"PQ": iou / size, "SQ": iou / np.maximum(tp, 1), "RQ": tp / size}
+        return {name: 100 * float(values.mean()) for name, values in means.items()}
+
+
+def _listed(ids: np.ndarray, segments: list[Segment]) -> np.ndarray:
+    return np.where(np.isin(ids, [segment["id"] for segment in segments]), ids, _VOID)
+
+
+def _overlaps(truth: np.ndarray, guess: np.ndarray) -> dict[tuple[int, int], int]:
+    """Returns the number of pixels of every pair of ids that share some."""
+    offset = int(guess.max(initial=0)) + 1
+    pairs, counts = np.unique(truth.astype(np.int64) * offset + guess, return_counts=True)
+    truth_ids, guess_ids = np.divmod(pairs, offset)
+    return dict(zip(zip(truth_ids.tolist(), guess_ids.tolist()), counts.tolist()))
+
+
+def _areas(ids: np.ndarray) -> dict[int, int]:
+    values, counts = np.unique(ids, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist()))
+
+
+class PanopticEvaluator(DatasetEvaluator):
+    """PQ, SQ and RQ of all categories, of things and of stuff, without panopticapi.
+
+    Names of the metrics are those of detectron2's `COCOPanopticEvaluator`.
+
+    Args:
+        name: of a dataset whose dicts have `pan_seg_file_name` and `segments_info`.
+        output_dir: for `panoptic_quality.json`, metrics by category; None writes nothing.
+    """
+
+    def __init__(self, name: str, output_dir: str | None = None) -> None:
+        self._output_dir = output_dir
+        metadata = MetadataCatalog.get(name)
+        self._names = list(metadata.stuff_classes)
+        things = set(metadata.thing_dataset_id_to_contiguous_id.values())
+        self._things = sorted(things)
+        self._stuff = [index for index in range(len(self._names)) if index not in things]
+        self._truth = {record["file_name"]: record for record in DatasetCatalog.get(name)}
+        self.reset()
+
+    def reset(self) -> None:
+        self._quality = PanopticQuality(len(self._names))
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        for item, output in zip(inputs, outputs):
+            record = self._truth[item["file_name"]]
+            guess, segments = output["panoptic_seg"]
+            self._quality.add(
+                read_panoptic_ids(record["pan_seg_file_name"]),
+                record["segments_info"],
+                guess.cpu().numpy(),
+                segments,
+            )
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        parts = comm.gather(self._quality)
+        if not comm.is_main_process():
+            return None
+        total = PanopticQuality(len(self._names))
+        for part in parts:
+            total += part
+        groups = {"": range(len(self._names)), "_th": self._things, "_st": self._stuff}
+        result = {
+            metric + suffix: value
+            for suffix, group in groups.items()
+            for metric, value in total.metrics(list(group)).items()
+        }
+        logger.info(f"Panoptic quality:\n{create_small_table(result)}")
+        if self._output_dir is not None:
+            self._write(total, result)
+        return {"panoptic_seg": result}
+
+    def _write(self, total: PanopticQuality, result: dict[str, float]) -> None:
+        assert self._output_dir is not None
+        os.makedirs(self._output_dir, exist_ok=True)
+        by_category = {name: total.metrics([i]) for i, name in enumerate(self._names)}
+        with replacing(os.path.join(self._output_dir, "panoptic_quality.json")) as path:
+            path.write_text(json.dumps({**result, "categories": by_category}, indent=1))

@@ -1,0 +1,79 @@
+"""Metrics of semantic segmentation: detectron2's, ADE20K's final score, and PQ^St.
+
+K classes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import SemSegEvaluator
+from detectron2.utils import comm
+
+from ..data.label_maps import read_labels
+from .panoptic_quality import PanopticQuality
+
+
+class SemanticEvaluator(SemSegEvaluator):
+    """detectron2's mIoU, fwIoU and accuracies, and two metrics on top of them.
+
+    `final_score` is ADE20K's: the mean of pixel accuracy and mIoU. `PQ_st`, with `SQ_st` and
+    `RQ_st`, is the panoptic quality of semantic segmentation, each class in an image being one
+    segment (MaskFormer, arXiv 2107.06278, section 4.1).
+
+    Args:
+        dataset_name: of a dataset whose dicts have `sem_seg_file_name`. Labels are read with
+            `read_labels`, so that those of 16 bits and of wrong values are treated as in training.
+        output_dir: for the predictions; None writes nothing.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
+        metadata = MetadataCatalog.get(dataset_name)
+        num_classes = len(metadata.stuff_classes)
+        super().__init__(
+            dataset_name,
+            output_dir=output_dir,
+            sem_seg_loading_fn=_loader(num_classes, metadata.get("ignore_label", 255)),
+        )
+        # What that gives to pixels without a class.
+        self._ignore_label = num_classes
+
+    def reset(self) -> None:
+        super().reset()
+        self._quality = PanopticQuality(self._num_classes)
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        for item, output in zip(inputs, outputs):
+            super().process([item], [output])
+            truth = self.sem_seg_loading_fn(self.input_file_to_gt_file[item["file_name"]])
+            guess = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            self._quality.add(*self._as_segments(truth), *self._as_segments(guess))
+
+    def _as_segments(self, labels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Returns ids, the classes counted from 1, and the segments that they are."""
+        classes = [label for label in np.unique(labels).tolist() if label < self._num_classes]
+        return labels + 1, [{"id": label + 1, "category_id": label} for label in classes]
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        parts = comm.gather(self._quality)
+        results = super().evaluate()
+        if results is None:
+            return None
+        total = PanopticQuality(self._num_classes)
+        for part in parts:
+            total += part
+        metrics = results["sem_seg"]
+        metrics["final_score"] = (metrics["mIoU"] + metrics["pACC"]) / 2
+        quality = total.metrics(range(self._num_classes))
+        metrics.update({f"{name}_st": value for name, value in quality.items()})
+        return results
+
+
+def _loader(num_classes: int, ignore_label: int) -> Callable[..., np.ndarray]:
+    return partial(_read, num_classes=num_classes, ignore_label=ignore_label)
+
+
+def _read(path: str, dtype: Any = int, *, num_classes: int, ignore_label: int) -> np.ndarray:
+    return read_labels(path, num_classes, ignore_label).astype(dtype)

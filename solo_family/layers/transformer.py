@@ -1,0 +1,199 @@
+"""The transformer of DETR (arXiv 2005.12872, section 3.2 and appendix A.3).
+
+Its layers differ from `torch.nn.TransformerDecoderLayer` in that positions are added to queries and
+keys in every layer, and never to values. Parameters are named as in DETR and in MaskFormer.
+
+B images, N queries, P pixels of the feature map, D channels.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Layer(nn.Module):
+    """Self-attention's and the feed-forward network's part that encoder and decoder share.
+
+    Args:
+        channels: D.
+        num_heads: of the attention, a divisor of D.
+        feedforward_channels: of the network's hidden layer.
+        dropout: probability, of attention weights and of what is added to the residual stream.
+        pre_norm: normalise the input of each part, and not, as published, the sum after it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        feedforward_channels: int,
+        dropout: float,
+        pre_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.pre_norm = pre_norm
+        self.self_attn = nn.MultiheadAttention(channels, num_heads, dropout, batch_first=True)
+        self.linear1 = nn.Linear(channels, feedforward_channels)
+        self.linear2 = nn.Linear(feedforward_channels, channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def residual(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
+        """Returns `x` with what `part` makes of it added."""
+        if self.pre_norm:
+            return x + self.dropout(part(norm(x)))
+        return norm(x + self.dropout(part(x)))
+
+    def attend_to_itself(self, x: Tensor, position: Tensor) -> Tensor:
+        query = x + position
+        return self.self_attn(query, query, x, need_weights=False)[0]
+
+    def feedforward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.linear1(x).relu()))
+
+
+class TransformerEncoderLayer(_Layer):
+    """Self-attention over pixels, then the feed-forward network."""
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """Args: x [B, P, D], position [1, P, D]. Returns [B, P, D]."""
+        x = self.residual(x, self.norm1, lambda x: self.attend_to_itself(x, position))
+        return self.residual(x, self.norm2, self.feedforward)
+
+
+class TransformerDecoderLayer(_Layer):
+    """Self-attention over queries, attention of queries to pixels, the feed-forward network."""
+
+    def __init__(self, channels: int, num_heads: int, *others: Any) -> None:
+        super().__init__(channels, num_heads, *others)
+        dropout = self.dropout.p
+        self.multihead_attn = nn.MultiheadAttention(channels, num_heads, dropout, batch_first=True)
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(
+        self, x: Tensor, query_position: Tensor, memory: Tensor, memory_position: Tensor
+    ) -> Tensor:
+        """Args: x [B, N, D], memory [B, P, D], and positions. Returns [B, N, D]."""
+        key = memory + memory_position
+
+        def attend_to_memory(x: Tensor) -> Tensor:
+            return self.multihead_attn(x + query_position, key, memory, need_weights=False)[0]
+
+        x = self.residual(x, self.norm1, lambda x: self.attend_to_itself(x, query_position))
+        x = self.residual(x, self.norm2, attend_to_memory)
+        return self.residual(x, self.norm3, self.feedforward)
+
+
+class TransformerEncoder(nn.Module):
+    """Encoder layers over the pixels of a feature map; without layers it changes nothing.
+
+    Args:
+        num_layers: how many.
+        channels, num_heads, feedforward_channels, dropout, pre_norm: see `_Layer`.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        *,
+        channels: int,
+        num_heads: int,
+        feedforward_channels: int,
+        dropout: float,
+        pre_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        options = (channels, num_heads, feedforward_channels, dropout, pre_norm)
+        self.layers = nn.ModuleList(TransformerEncoderLayer(*options) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(channels) if pre_norm else nn.Identity()
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """Args: x [B, P, D], position [1, P, D]. Returns [B, P, D]."""
+        for layer in self.layers:
+            x = layer(x, position)
+        return self.norm(x)
+
+
+class TransformerDecoder(nn.Module):
+    """Decoder layers over the queries. Arguments as of `TransformerEncoder`."""
+
+    def __init__(
+        self,
+        num_layers: int,
+        *,
+        channels: int,
+        num_heads: int,
+        feedforward_channels: int,
+        dropout: float,
+        pre_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        options = (channels, num_heads, feedforward_channels, dropout, pre_norm)
+        self.layers = nn.ModuleList(TransformerDecoderLayer(*options) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(
+        self, query_position: Tensor, memory: Tensor, memory_position: Tensor
+    ) -> list[Tensor]:
+        """Starts from zeros, so that a query is nothing but its learnt position.
+
+        Args:
+            query_position: [N, D].
+            memory: [B, P, D].
+            memory_position: [1, P, D].
+
+        Returns:
+            The normalised output of every layer, each [B, N, D].
+        """
+        x = memory.new_zeros(len(memory), *query_position.shape)
+        outputs = []
+        for layer in self.layers:
+            x = layer(x, query_position, memory, memory_position)
+            outputs.append(self.norm(x))
+        return outputs
+
+
+class Transformer(nn.Module):
+    """Encoder and decoder; all matrices start Xavier-uniform, as published.
+
+    Args:
+        encoder_layers, decoder_layers: how many; MaskFormer's encoder has none.
+        options: of `TransformerEncoder`.
+    """
+
+    def __init__(self, encoder_layers: int, decoder_layers: int, **options: Any) -> None:
+        super().__init__()
+        self.encoder = TransformerEncoder(encoder_layers, **options)
+        self.decoder = TransformerDecoder(decoder_layers, **options)
+        initialise(self)
+
+    def forward(self, x: Tensor, position: Tensor, query_position: Tensor) -> list[Tensor]:
+        """Returns every decoder layer's output for a feature map.
+
+        Args:
+            x: [B, D, H, W].
+            position: [1, D, H, W].
+            query_position: [N, D].
+
+        Returns:
+            Per layer [B, N, D].
+        """
+        pixels, pixel_position = as_sequence(x), as_sequence(position)
+        memory = self.encoder(pixels, pixel_position)
+        return self.decoder(query_position, memory, pixel_position)
+
+
+def as_sequence(x: Tensor) -> Tensor:
+    """Returns the pixels of a feature map [B, D, H, W] as [B, H * W, D]."""
+    return x.flatten(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def initialise(module: nn.Module) -> None:
+    """Xavier-uniform for all matrices, as published."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)

@@ -1,0 +1,65 @@
+"""Training on the per-pixel likelihood (MaskFormer, arXiv 2107.06278, section 3.4, last paragraph).
+
+The paper finds it poor; it is here as its ablation. B images, N predictions, K classes, G objects
+of an image, h w of the predicted masks.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..matching.costs import nearest_masks
+from .set_criterion import SetPredictions, SetTargets
+
+_IGNORED = -1
+
+
+class MarginalLikelihood:
+    """The likelihood of pixels' classes, marginalised over predictions, without any matching.
+
+    The probability of class c at a pixel is sum_i p_i(c) m_i, divided by its sum over the classes.
+    """
+
+    def __call__(self, layers: Sequence[SetPredictions], targets: SetTargets) -> dict[str, Tensor]:
+        """Computes the loss of a batch, at the size of the predictions.
+
+        Args:
+            layers: the predictions of every supervised layer, the last layer last.
+            targets: masks at any size. Pixels of no mask are not learnt; of several masks at a
+                pixel the last counts.
+
+        Returns:
+            `loss_likelihood` of the last layer, `loss_likelihood_<index>` of those before it.
+        """
+        height, width = layers[-1].mask_logits.shape[-2:]
+        labels = torch.stack(
+            [
+                _label_map(nearest_masks(masks, (height, width)) > 0.5, classes)
+                for classes, masks in zip(*targets)
+            ]
+        )
+        losses = {}
+        for index, layer in enumerate(layers):
+            suffix = "" if index == len(layers) - 1 else f"_{index}"
+            losses["loss_likelihood" + suffix] = _negative_log_likelihood(layer, labels)
+        return losses
+
+
+def _label_map(masks: Tensor, classes: Tensor) -> Tensor:
+    """Returns int64 [h, w] from masks bool [G, h, w]."""
+    labels = classes.new_full(masks.shape[-2:], _IGNORED)
+    for mask, label in zip(masks, classes):
+        labels = torch.where(mask, label, labels)
+    return labels
+
+
+def _negative_log_likelihood(layer: SetPredictions, labels: Tensor) -> Tensor:
+    with torch.autocast(labels.device.type, enabled=False):
+        classes = layer.class_logits.float().softmax(2)[..., :-1]
+        masks = layer.mask_logits.float().sigmoid()
+        joint = torch.einsum("bnk,bnhw->bkhw", classes, masks).clamp(min=1e-6)
+        log_probability = joint.log() - joint.sum(1, keepdim=True).log()
+        loss = F.nll_loss(log_probability, labels, ignore_index=_IGNORED, reduction="sum")
+        return loss / (labels != _IGNORED).sum().clamp(min=1)

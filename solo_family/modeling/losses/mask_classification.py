@@ -1,0 +1,137 @@
+"""The losses of mask classification (MaskFormer, arXiv 2107.06278, Eq. 1 and 2, section 4.2).
+
+B images, N predictions, K classes, P matched pairs of all images, h w of the predicted masks, H W
+of the network's padded input.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from detectron2.projects.point_rend.point_features import (
+    get_uncertain_point_coords_with_randomness,
+    point_sample,
+)
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..matching.hungarian import Match
+from .dice import dice_loss
+from .focal import focal_loss
+from .set_criterion import (
+    SetPredictions,
+    SetTargets,
+    matched_predictions,
+    matched_targets,
+    target_classes,
+)
+
+# Matched masks of more pixels than this are upsampled in parts, and again in the backward pass: the
+# loss of a crowded batch costs time and not memory.
+_PIXELS_AT_ONCE = 2**21
+
+
+@dataclass(frozen=True)
+class PointSampler:
+    """Points that stand for all pixels of a mask (PointRend, arXiv 1912.08193, section 3.1).
+
+    Attributes:
+        num_points: of every mask.
+        oversample_ratio: times as many random points are drawn.
+        importance_ratio: the share of the points that are the most uncertain ones of those; the
+            others are random.
+    """
+
+    num_points: int
+    oversample_ratio: float
+    importance_ratio: float
+
+    def __call__(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits and targets at the points, float32 [P, points] each.
+
+        Args:
+            logits: [P, h, w].
+            masks: bool [P, H, W].
+        """
+        logits, targets = logits[:, None].float(), masks[:, None].float()
+        with torch.no_grad():
+            points = get_uncertain_point_coords_with_randomness(
+                logits,
+                lambda sampled: -sampled.abs(),
+                self.num_points,
+                self.oversample_ratio,
+                self.importance_ratio,
+            )
+            targets = point_sample(targets, points, align_corners=False)[:, 0]
+        return point_sample(logits, points, align_corners=False)[:, 0], targets
+
+
+def all_pixels(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns logits upsampled to the masks' size, float32 [P, H, W], and the masks."""
+    size = masks.shape[-2:]
+    logits = logits[:, None].float()
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[:, 0], masks
+
+
+class MaskClassificationLosses:
+    """Cross-entropy of all predictions; focal and dice loss of those that are matched.
+
+    Args:
+        num_classes: K.
+        no_object_weight: weight of predictions that are to be "no object".
+        points: where masks are compared; None for all pixels of the network's input.
+    """
+
+    def __init__(
+        self, *, num_classes: int, no_object_weight: float, points: PointSampler | None = None
+    ) -> None:
+        self.num_classes = num_classes
+        self.no_object_weight = no_object_weight
+        self.sample = points or all_pixels
+
+    def __call__(
+        self,
+        predictions: SetPredictions,
+        targets: SetTargets,
+        matches: list[Match],
+        num_objects: Tensor,
+    ) -> dict[str, Tensor]:
+        """Returns loss_ce, loss_mask, loss_dice; see `SetCriterion`."""
+        labels = target_classes(
+            targets, matches, predictions.class_logits.shape[1], background=self.num_classes
+        )
+        logits = matched_predictions(predictions.mask_logits, matches)
+        masks = matched_targets(targets.masks, matches)
+        with torch.autocast(logits.device.type, enabled=False):
+            focal, dice = self._mask_losses(logits, masks).sum(1) / num_objects
+            class_loss = self._class_loss(predictions.class_logits.float(), labels)
+        return {"loss_ce": class_loss, "loss_mask": focal, "loss_dice": dice}
+
+    def _class_loss(self, class_logits: Tensor, labels: Tensor) -> Tensor:
+        weights = class_logits.new_ones(self.num_classes + 1)
+        weights[-1] = self.no_object_weight
+        loss = F.cross_entropy(
+            class_logits.flatten(0, 1), labels.flatten(), weights, reduction="sum"
+        )
+        # torch's weighted mean, but 0 where all weights are.
+        return loss / weights[labels].sum().clamp(min=1e-6)
+
+    def _mask_losses(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Returns focal and dice loss of every pair, [2, P]."""
+        if not len(masks):
+            # Nothing to upsample; the sum is 0 and still depends on the predictions.
+            return logits.float().flatten(1).sum(1).expand(2, 0)
+        some = max(1, _PIXELS_AT_ONCE // masks[0].numel())
+        if len(masks) <= some:
+            return self._mask_losses_of(logits, masks)
+        parts = [
+            checkpoint(self._mask_losses_of, *part, use_reentrant=False)
+            for part in zip(logits.split(some), masks.split(some))
+        ]
+        return torch.cat(parts, dim=1)
+
+    def _mask_losses_of(self, logits: Tensor, masks: Tensor) -> Tensor:
+        sampled, targets = self.sample(logits, masks)
+        focal = focal_loss(sampled, targets, alpha=0.25, gamma=2.0).flatten(1).mean(1)
+        dice = dice_loss(sampled, targets, eps=0.0, smooth=1.0, squared=False)
+        return torch.stack([focal, dice])

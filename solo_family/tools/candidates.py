@@ -1,0 +1,94 @@
+"""Time the network, and its post-processing of a given number of candidates.
+
+SOLO, DecoupledSOLO and SOLOv2: the network's time does not depend on what is in the image; that of
+post-processing depends on how many cells claim an object.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..errors import ConfigError
+from ..modeling.meta_arch.grid import GridSegmentor
+
+
+@torch.no_grad()
+def candidates_table(
+    model: nn.Module, image: Tensor, counts: Sequence[int], *, repeats: int
+) -> str:
+    """Returns a table: candidates, instances found, milliseconds of network and post-processing.
+
+    Candidates are cells and classes drawn at random, with random scores above the threshold; their
+    masks are the model's own.
+
+    Args:
+        model: in evaluation mode.
+        image: [C, H, W], 0 to 255.
+        counts: numbers of candidates.
+        repeats: timed runs of each.
+
+    Raises:
+        ConfigError: the model has no grid, or fewer cells and classes than candidates.
+    """
+    if not isinstance(model, GridSegmentor):
+        raise ConfigError(
+            f"--candidates: {type(model).__name__} has no grid. It works with SOLO, DecoupledSOLO "
+            "and SOLOv2; leave it out."
+        )
+    images = model.preprocess([image])
+    height, width = images.tensor.shape[-2:]
+    sizes = ((height, width), images.image_sizes[0], images.image_sizes[0])
+
+    def network() -> Any:
+        return model.run_head(model.backbone(images.tensor), (height, width))
+
+    category_logits, masks = network()
+    cells = sum(level.shape[-1] * level.shape[-2] for level in category_logits)
+    classes = category_logits[0].shape[1]
+    if max(counts) > cells * classes or min(counts) < 0:
+        raise ConfigError(
+            f"--candidates has {min(counts)} to {max(counts)}; allowed: 0 to {cells * classes}, "
+            f"the model's {cells} cells times {classes} classes."
+        )
+    rows = []
+    for count in tqdm(counts, leave=False):
+        scores = candidate_scores(cells, classes, count, model.selector.score_threshold)
+        scores = scores.to(model.device)
+
+        def select(scores: Tensor = scores) -> Any:
+            return model.select(masks, 0, scores, *sizes)
+
+        found = len(select())
+        rows.append((count, found, _median(network, repeats), _median(select, repeats)))
+    return tabulate(
+        rows, ("candidates", "instances", "network, ms", "post-processing, ms"), floatfmt=".1f"
+    )
+
+
+def candidate_scores(cells: int, classes: int, count: int, threshold: float) -> Tensor:
+    """Returns scores, float32 [cells, classes], of which exactly `count` are above a threshold."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.zeros(cells * classes)
+    chosen = torch.randperm(cells * classes, generator=generator)[:count]
+    scores[chosen] = threshold + (1 - threshold) * (
+        0.1 + 0.9 * torch.rand(count, generator=generator)
+    )
+    return scores.view(cells, classes)
+
+
+def _median(function: Callable[[], Any], repeats: int) -> float:
+    """Returns the median time of a call, in milliseconds."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds)

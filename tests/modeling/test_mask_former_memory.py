@@ -1,0 +1,129 @@
+"""Peak memory of MaskFormer's inference, measured in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SCRIPT = """
+import json, sys
+import torch
+from solo_family.modeling.meta_arch.mask_former import Inference
+from solo_family.modeling.postprocess.resize import ResizedMasks
+
+modes = json.loads(sys.argv[1])
+N, K, size = 100, 150, (1024, 2048)
+
+def status(key):
+    # VmHWM is what getrusage calls ru_maxrss, but of this program alone.
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
+
+inference = Inference(
+    **modes, hard_assignment=False, resize_first=True, stuff_classes=tuple(range(100, 150)),
+    object_threshold=0.0, overlap_threshold=0.0, max_instances=100, instance_threshold=0.0,
+)
+generator = torch.Generator().manual_seed(0)
+class_logits = torch.randn(N, K + 1, generator=generator)
+logits = torch.randn(N, 256, 512, generator=generator)
+class_logits[:, K] = -9  # all 100 masks take part
+before = status("VmRSS")
+result = inference(class_logits, ResizedMasks(logits, size, size, size))
+returned = 0
+if "sem_seg" in result:
+    returned += result["sem_seg"].numel() * 4
+if "panoptic_seg" in result:
+    returned += result["panoptic_seg"][0].numel() * 4
+    assert len(result["panoptic_seg"][1]) > 10
+if "instances" in result:
+    returned += result["instances"].pred_masks.numel()
+print(json.dumps(status("VmHWM") - before - returned))
+"""
+
+# Forward and backward pass of the losses: 6 layers, 2 crops of 512x512, 6 objects in each.
+TRAINING = """
+import sys
+import torch
+from solo_family.modeling.losses import mask_classification
+from solo_family.modeling.losses.set_criterion import SetCriterion, SetPredictions, SetTargets
+from solo_family.modeling.matching.costs import mask_former_cost
+
+def status(key):
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
+
+points = mask_classification.PointSampler(12544, 3.0, 0.75) if sys.argv[1] == "points" else None
+if sys.argv[1] == "at once":
+    mask_classification._PIXELS_AT_ONCE = 2**40
+layers = [
+    SetPredictions(
+        torch.randn(2, 100, 151, requires_grad=True),
+        torch.randn(2, 100, 128, 128, requires_grad=True),
+    )
+    for _ in range(6)
+]
+targets = SetTargets(
+    [torch.randint(150, (6,)) for _ in range(2)],
+    [torch.rand(6, 512, 512) > 0.7 for _ in range(2)],
+)
+criterion = SetCriterion(
+    cost=mask_former_cost,
+    losses=mask_classification.MaskClassificationLosses(
+        num_classes=150, no_object_weight=0.1, points=points
+    ),
+    weights={"loss_ce": 1.0, "loss_mask": 20.0, "loss_dice": 1.0},
+    count_key="",
+)
+before = status("VmRSS")
+sum(criterion(layers, targets).values()).backward()
+print(status("VmHWM") - before)
+"""
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="measures memory through /proc"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "modes",
+    [
+        {"panoptic": True, "semantic": False, "instance": False},
+        {"panoptic": True, "semantic": True, "instance": False},
+        {"panoptic": True, "semantic": False, "instance": True},
+    ],
+    ids=["panoptic", "panoptic and semantic", "panoptic and instance"],
+)
+def test_panoptic_of_a_large_image_needs_less_than_a_gigabyte(modes: dict[str, bool]) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(modes)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr
+    # The 100 masks as float maps would be 839 MB alone, and so would be their probabilities.
+    assert json.loads(process.stdout) < 500e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "bound"), [("in parts", 400e6), ("points", 400e6)])
+def test_training_needs_no_map_of_every_matched_mask(mode: str, bound: float) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", TRAINING, mode],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        # Otherwise glibc keeps what is freed, and the peak tells of its heap.
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"},
+    )
+    assert process.returncode == 0, process.stderr
+    # With all masks at once it is 2.5 GB.
+    assert json.loads(process.stdout) < bound
