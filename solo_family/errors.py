@@ -15,3 +15,8 @@ class DataError(SoloFamilyError):
 
 class TrainingError(SoloFamilyError):
     """A training run can't go on."""
+
+
+def first_line(error: Exception) -> str:
+    """Returns what an error of a library says, or its type, for use within one of ours."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -7,7 +7,7 @@ from typing import Any
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 
 _REMOTE = "://"
 # What torch, pickle and detectron2 raise on files that are broken, or hold something else.
@@ -54,7 +54,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
         rest = checkpointer.load(path, checkpointables=[])
     except _LOADING_ERRORS as error:
         raise DataError(
-            f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {_first_line(error)}. "
+            f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {first_line(error)}. "
             "Is it complete, and a .pth or .pkl of weights?"
         ) from error
     finally:
@@ -75,14 +75,10 @@ def load_last(checkpointer: Checkpointer) -> None:
         checkpointer.load(path)
     except (DataError, *_LOADING_ERRORS) as error:
         raise DataError(
-            f"--resume can't go on from {path}: {_first_line(error)} Write the name of an earlier "
+            f"--resume can't go on from {path}: {first_line(error)} Write the name of an earlier "
             f"checkpoint into {os.path.join(checkpointer.save_dir, 'last_checkpoint')}, "
             "use the config of the stopped run, or start anew in another OUTPUT_DIR."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 class _Recorder:

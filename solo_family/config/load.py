@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 
 _BASE = "_BASE_"
 
@@ -26,7 +26,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     try:
         cfg.merge_from_file(path, allow_unsafe=False)
     except ValueError as error:  # yacs: a value of another type
-        raise ConfigError(f"{path}: {_first_line(error)}") from error
+        raise ConfigError(f"{path}: {first_line(error)}") from error
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
         try:
             cfg.merge_from_list([key, value])
         except ValueError as error:
-            raise ConfigError(f"{key} {value}: {_first_line(error)}") from error
+            raise ConfigError(f"{key} {value}: {first_line(error)}") from error
 
 
 def _chain(path: str, inheriting: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
@@ -101,7 +101,3 @@ def _check_known(cfg: CfgNode, key: str) -> None:
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
             raise ConfigError(f"There is no key {key}. The nearest is {nearest[0]}.")
         node = node[part]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
