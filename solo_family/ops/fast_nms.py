@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from solo_family.ops.mask_iou import mask_iou
+from solo_family.ops.mask_nms import mask_suppressions
 
 
 def fast_nms(
@@ -26,14 +26,7 @@ def fast_nms(
     That is where it differs from greedy NMS, and why it needs no loop: it drops more.
 
     Args:
-        masks: bool [N, h, w].
-        labels: int64 [N].
-        scores: floating-point [N].
-        iou_threshold: a mask is dropped where the IoU is above this.
-        pre_nms: how many of the best-scored masks take part; None for all.
-        post_nms: how many masks to return at most; None for all.
-        threshold: the smallest score to return.
-        class_agnostic: whether masks of different classes suppress each other too.
+        masks, labels, scores: see `mask_nms`, as the other arguments.
 
     Returns:
         keep: int64 [<= post_nms], indices into the inputs, the best score first.
@@ -44,8 +37,6 @@ def fast_nms(
     """
     scores, order = scores.float().sort(descending=True, stable=True)
     scores, order = scores[:pre_nms], order[:pre_nms]
-    suppresses = mask_iou(masks[order]) > iou_threshold
-    if not class_agnostic:
-        suppresses &= labels[order][:, None] == labels[order]
-    kept = ~suppresses.triu(diagonal=1).any(dim=0) & (scores >= threshold)
+    suppresses = mask_suppressions(masks[order], labels[order], iou_threshold, class_agnostic)
+    kept = ~suppresses.any(dim=0) & (scores >= threshold)
     return order[kept][:post_nms], scores[kept][:post_nms]

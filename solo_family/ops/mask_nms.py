@@ -45,11 +45,28 @@ def mask_nms(
     """
     scores, order = scores.float().sort(descending=True, stable=True)
     scores, order = scores[:pre_nms], order[:pre_nms]
-    suppresses = mask_iou(masks[order]) > iou_threshold
-    if not class_agnostic:
-        suppresses &= labels[order][:, None] == labels[order]
-    kept = _greedy(suppresses.triu(diagonal=1)) & (scores >= threshold)
+    suppresses = mask_suppressions(masks[order], labels[order], iou_threshold, class_agnostic)
+    kept = _greedy(suppresses) & (scores >= threshold)
     return order[kept][:post_nms], scores[kept][:post_nms]
+
+
+def mask_suppressions(
+    masks: Tensor, labels: Tensor, iou_threshold: float, class_agnostic: bool
+) -> Tensor:
+    """Which masks would suppress which worse ones, whether or not they are kept themselves.
+
+    Args:
+        masks: bool [N, h, w], the best first.
+        labels: int64 [N].
+        iou_threshold, class_agnostic: see `mask_nms`.
+
+    Returns:
+        bool [N, N], strictly upper triangular: row i would suppress column j.
+    """
+    suppresses = mask_iou(masks) > iou_threshold
+    if not class_agnostic:
+        suppresses &= labels[:, None] == labels
+    return suppresses.triu(diagonal=1)
 
 
 def _greedy(suppresses: Tensor) -> Tensor:

@@ -101,10 +101,15 @@ class SOLO(GridSegmentor):
         gt_masks: Tensor,
         padded_size: tuple[int, int],
     ) -> Tensor:
+        # Levels of one stride share their targets.
+        small_masks = {
+            stride: downsample_masks(gt_masks, padded_size, _output_stride(stride))
+            for stride in set(self.level_strides)
+        }
         losses = []
         for level, (level_targets, stride) in enumerate(zip(targets, self.level_strides)):
-            small_masks = downsample_masks(gt_masks, padded_size, _output_stride(stride))
-            level_losses = partial(self._level_losses, level, masks[level][image], small_masks)
+            level_masks = masks[level][image]
+            level_losses = partial(self._level_losses, level, level_masks, small_masks[stride])
             losses.append(in_parts(level_losses, level_targets.cells, level_targets.objects))
         return torch.cat(losses)
 
