@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from .resize import resize_bilinear
+
 # Samples along each side of a cell in `region_grid`. The paper says only that they are dense.
 _SAMPLES = 2
 
 
 def interpolate(features: Tensor, side: int) -> Tensor:
     """Resizes bilinearly, as published: [B, C, H, W] to [B, C, S, S]."""
-    if features.shape[-2:] == (side, side):
-        return features
-    return F.interpolate(features, size=(side, side), mode="bilinear", align_corners=False)
+    return resize_bilinear(features, (side, side))
 
 
 def adaptive_pool(features: Tensor, side: int) -> Tensor:

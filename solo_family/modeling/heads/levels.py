@@ -1,7 +1,8 @@
 """Feature levels as the heads of SOLO and SOLOv2 want them (arXiv 1912.04488, section 3.3.3)."""
 
-import torch.nn.functional as F
 from torch import Tensor
+
+from ...layers.resize import resize_bilinear
 
 
 def align_levels(
@@ -16,10 +17,8 @@ def align_levels(
         strides: L strides.
         padded_size: (height, width) of the network's input.
     """
-    aligned = []
-    for feature, stride in zip(features, strides):
-        size = (padded_size[0] // stride, padded_size[1] // stride)
-        if feature.shape[-2:] != size:
-            feature = F.interpolate(feature, size=size, mode="bilinear", align_corners=False)
-        aligned.append(feature)
-    return aligned
+    height, width = padded_size
+    return [
+        resize_bilinear(feature, (height // stride, width // stride))
+        for feature, stride in zip(features, strides)
+    ]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...layers import ConvTower, append_coords, dynamic_conv
+from ...layers.resize import resize_bilinear
 from .category_branch import CategoryBranch
 
 
@@ -114,4 +115,4 @@ def double(features: Tensor) -> Tensor:
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes [n, h, w] to [n, *size], bilinearly."""
-    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    return resize_bilinear(maps[None], size)[0]

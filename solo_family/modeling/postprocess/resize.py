@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from ...layers.resize import resize_bilinear
 
 # Bytes of the float maps that are in memory at a time.
 _CHUNK_BYTES = 64 * 2**20
@@ -80,11 +81,5 @@ def resize_soft_masks(
     Returns:
         float32 [N, H, W].
     """
-    soft = _bilinear(masks.float(), padded_size)
-    return _bilinear(soft[:, : image_size[0], : image_size[1]], output_size)
-
-
-def _bilinear(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    if masks.shape[-2:] == size:
-        return masks
-    return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
+    soft = resize_bilinear(masks.float()[None], padded_size)
+    return resize_bilinear(soft[..., : image_size[0], : image_size[1]], output_size)[0]
