@@ -1,8 +1,7 @@
-"""The body of train_net.py: detectron2's command line, its launcher, and one process of a run."""
+"""The body of train_net.py: detectron2's command line, and one process of a run."""
 
 import argparse
 import logging
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -30,6 +29,7 @@ from ..errors import ConfigError, SoloFamilyError
 from ..methods import METHODS
 from .checkpointer import AtomicCheckpointer
 from .lock import OutputLock
+from .processes import start
 from .trainer import Trainer
 
 # The last line of a traceback that one of our errors ends.
@@ -134,18 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: detectron2's flags, by default those of the command line.
     """
     args = argument_parser().parse_args(argv)
-    # gloo's processes share the cores; torch would give each of them all.
-    if args.num_gpus > 1 and "OMP_NUM_THREADS" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.num_gpus))
     try:
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        start(run, args)
     except SoloFamilyError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

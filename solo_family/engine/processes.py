@@ -1,0 +1,73 @@
+"""How a run's processes come to be: detectron2's launcher starts them, or torchrun has."""
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+import torch.distributed as dist
+from detectron2.engine import launch
+from detectron2.utils import comm
+
+from ..errors import ConfigError
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+    """Calls `run(args)` in each process of the run, and returns when all have ended.
+
+    Args:
+        run: the body of one process.
+        args: detectron2's flags. Under torchrun, which has started the processes, those that
+            count processes and machines must be left out.
+
+    Raises:
+        ConfigError: the flags can't work together.
+    """
+    if dist.is_torchelastic_launched():
+        _join(run, args)
+        return
+    _check_address(args)
+    # gloo's processes share the cores; torch would give each of them all.
+    if args.num_gpus > 1 and "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.num_gpus))
+    launch(
+        run,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
+def _join(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+    """Is one of torchrun's processes, as its environment variables say."""
+    if args.num_gpus > 1 or args.num_machines > 1:
+        raise ConfigError(
+            "torchrun has started the processes: leave out --num-gpus and --num-machines, and give "
+            "torchrun its --nproc-per-node and --nnodes instead."
+        )
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+        comm.synchronize()
+        run(args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _check_address(args: argparse.Namespace) -> None:
+    """Refuses an address at which machines can't meet: they would wait half an hour for it."""
+    if args.num_machines > 1 and urlsplit(args.dist_url).hostname in (None, *_LOOPBACK):
+        raise ConfigError(
+            f"--dist-url is {args.dist_url}, where {args.num_machines} machines can't meet: give "
+            "all of them tcp://ADDRESS:PORT, with the address of the machine of --machine-rank 0 "
+            "and a free port there."
+        )

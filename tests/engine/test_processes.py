@@ -1,0 +1,43 @@
+"""train_net.py started by torchrun, and the flags that can't work. Real processes."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from solo_family.engine.main import main
+
+from .test_train_net import ROOT, run_python, write_config
+
+
+def torchrun(*words: object) -> subprocess.CompletedProcess[str]:
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    return run_python(*command, ROOT / "train_net.py", "--config-file", *words)
+
+
+@pytest.mark.slow
+def test_torchrun_s_processes_train_together(shapes: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml", shapes)
+    process = torchrun(config, "OUTPUT_DIR", tmp_path / "run", "SOLVER.MAX_ITER", 2)
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "run" / "model_final.pth").is_file()
+    assert (tmp_path / "run" / "log.txt.rank1").is_file()
+    assert "Evaluation results for segm" in process.stdout
+
+
+@pytest.mark.slow
+def test_torchrun_and_num_gpus_exclude_each_other(shapes: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml", shapes)
+    process = torchrun(config, "--num-gpus", 2, "OUTPUT_DIR", tmp_path / "run")
+    assert process.returncode != 0
+    assert "error: torchrun has started the processes: leave out --num-gpus" in process.stderr
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:50152", "tcp://localhost:50152", "auto"])
+def test_machines_that_could_never_meet_are_refused(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config-file", f"{tmp_path}/none.yaml", "--num-machines", "2", "--dist-url", url]
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: --dist-url is {url}, where 2 machines can't meet")
