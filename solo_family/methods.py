@@ -12,7 +12,7 @@ class Method:
         base_config: the config file that its others inherit from, relative to `configs/`.
         quickstart_config: the CPU-sized config on the shapes dataset, relative to `configs/`.
         num_classes_key: the config key of its class count.
-        tasks: what it can be evaluated on: "instance" or "proposals".
+        tasks: what it can be evaluated on: "semantic", "panoptic", "instance", "proposals".
         classify_key: the config key that lets a class-agnostic method tell classes apart.
         optimizer: what `SOLVER.OPTIMIZER ''` means.
         backbone_multiplier: what `SOLVER.BACKBONE_MULTIPLIER 0` means.
@@ -56,6 +56,7 @@ METHODS = {
             base_config="SparseInst/Base-SparseInst.yaml",
             quickstart_config="quickstart/sparse_inst.yaml",
             num_classes_key="MODEL.SPARSE_INST.DECODER.NUM_CLASSES",
+            tasks=("instance", "panoptic"),
             optimizer="AdamW",
             crop_short_edges=(400, 500, 600),
         ),

@@ -103,6 +103,12 @@ def _add_our_keys(sparse_inst: CN) -> None:
     sparse_inst.NMS_SIGMA = 2
     sparse_inst.UPDATE_THR = 0.005
     sparse_inst.CLASS_AGNOSTIC_NMS = False
+    # Panoptic segments, too, of a model that is trained on a panoptic dataset; instances are then
+    # those of things. Masks take part that score more than the first threshold; segments are kept
+    # that have at least this share of their mask. Names of MaskFormer's keys.
+    sparse_inst.PANOPTIC_ON = False
+    sparse_inst.OBJECT_MASK_THRESHOLD = 0.4
+    sparse_inst.OVERLAP_THRESHOLD = 0.5
 
 
 def check_sparse_inst_config(cfg: CN) -> None:

@@ -21,7 +21,8 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     """Returns detectron2's evaluator for a dataset, or ours where it has none.
 
     Args:
-        cfg: the configuration, of which `MODEL.MASK_FORMER.TEST` says what MaskFormer predicts.
+        cfg: the configuration; `MODEL.MASK_FORMER.TEST` and `MODEL.SPARSE_INST.PANOPTIC_ON`
+            say what these methods predict.
         name: of a registered dataset.
         folder: where predictions are written.
 
@@ -45,7 +46,7 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
         raise ConfigError(
             f"Dataset {name!r} (evaluator {kind}) can't be evaluated with a model that predicts "
             f"{', '.join(predicted)}. Set MODEL.MASK_FORMER.TEST.SEMANTIC_ON, PANOPTIC_ON or "
-            "INSTANCE_ON, or name another dataset."
+            "INSTANCE_ON, or MODEL.SPARSE_INST.PANOPTIC_ON, or name another dataset."
         )
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
@@ -55,6 +56,8 @@ def predicted_tasks(cfg: CfgNode) -> list[str]:
     "proposals"."""
     if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
         return ["semantic"]
+    if cfg.MODEL.META_ARCHITECTURE == "SparseInst":
+        return [*(["panoptic"] if cfg.MODEL.SPARSE_INST.PANOPTIC_ON else []), "instance"]
     if cfg.MODEL.META_ARCHITECTURE != "MaskFormer":
         method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
         proposals = ["proposals"] if method and "proposals" in method.tasks else []

@@ -9,6 +9,7 @@ from ..config import setup_cfg
 from ..data.synthetic import make_shapes
 from ..engine.main import argument_parser
 from ..engine.main import run as train
+from ..evaluation.build import predicted_tasks
 from ..model_zoo import get_config_file
 from . import demo
 
@@ -86,11 +87,9 @@ def _headline(results: dict[str, dict[str, float]]) -> str:
 
 
 def _task(config_file: str) -> str:
-    cfg = setup_cfg(config_file)
-    test = cfg.MODEL.MASK_FORMER.TEST
-    if cfg.MODEL.META_ARCHITECTURE != "MaskFormer" or test.INSTANCE_ON:
-        return "instance"
-    return "panoptic" if test.PANOPTIC_ON else "semantic"
+    predicted = predicted_tasks(setup_cfg(config_file))
+    # Panoptic models give instances, too, and proposals are evaluated on those of instances.
+    return next((task for task in ("panoptic", "semantic") if task in predicted), "instance")
 
 
 def _draw(run_dir: Path, images: list[Path], pictures: Path) -> int:

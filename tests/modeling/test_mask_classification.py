@@ -148,7 +148,7 @@ def test_losses_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         return losses, layer.mask_logits.grad
 
     losses, gradient = run()
-    monkeypatch.setattr(mask_classification, "_PIXELS_AT_ONCE", 12 * 16)
+    monkeypatch.setitem(mask_classification._PIXELS_AT_ONCE, "cpu", 12 * 16)
     in_parts, gradient_in_parts = run()
     for name, loss in losses.items():
         torch.testing.assert_close(in_parts[name], loss)

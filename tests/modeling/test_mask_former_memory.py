@@ -59,7 +59,7 @@ def status(key):
 
 points = mask_classification.PointSampler(12544, 3.0, 0.75) if sys.argv[1] == "points" else None
 if sys.argv[1] == "at once":
-    mask_classification._PIXELS_AT_ONCE = 2**40
+    mask_classification._PIXELS_AT_ONCE["cpu"] = 2**40
 layers = [
     SetPredictions(
         torch.randn(2, 100, 151, requires_grad=True),

@@ -13,11 +13,11 @@ from detectron2.projects.point_rend.point_features import (
     point_sample,
 )
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..matching.hungarian import Match
 from .dice import dice_loss
 from .focal import focal_loss
+from .gradient_at_once import in_small_parts
 from .set_criterion import (
     SetPredictions,
     SetTargets,
@@ -26,9 +26,10 @@ from .set_criterion import (
     target_classes,
 )
 
-# Matched masks of more pixels than this are upsampled in parts, and again in the backward pass: the
-# loss of a crowded batch costs time and not memory.
-_PIXELS_AT_ONCE = 2**21
+# Matched masks are upsampled so many pixels at a time: on a CPU what fits its cache, and what the
+# allocator hands out again without the kernel; elsewhere enough to be busy with.
+_PIXELS_AT_ONCE = {"cpu": 2**19}
+_PIXELS_AT_ONCE_ELSEWHERE = 2**22
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,10 @@ class MaskClassificationLosses:
         if not len(masks):
             # Nothing to upsample; the sum is 0 and still depends on the predictions.
             return logits.float().flatten(1).sum(1).expand(2, 0)
-        some = max(1, _PIXELS_AT_ONCE // masks[0].numel())
-        if len(masks) <= some:
-            return self._mask_losses_of(logits, masks)
-        parts = [
-            checkpoint(self._mask_losses_of, *part, use_reentrant=False)
-            for part in zip(logits.split(some), masks.split(some))
-        ]
-        return torch.cat(parts, dim=1)
+        pixels = _PIXELS_AT_ONCE.get(masks.device.type, _PIXELS_AT_ONCE_ELSEWHERE)
+        return in_small_parts(
+            self._mask_losses_of, logits, masks, max(1, pixels // masks[0].numel())
+        )
 
     def _mask_losses_of(self, logits: Tensor, masks: Tensor) -> Tensor:
         sampled, targets = self.sample(logits, masks)

@@ -98,7 +98,7 @@ class Inference:
                 probabilities, self.stuff_classes, self.max_instances
             )
             result["instances"] = mask_instances(
-                _chosen(masks, chosen), scores, classes, threshold=self.instance_threshold
+                masks[chosen], scores, classes, threshold=self.instance_threshold
             )
         return result
 
@@ -122,17 +122,13 @@ class Inference:
         object_class = classes < probabilities.shape[1] - 1
         chosen = (object_class & (scores > self.object_threshold)).nonzero()[:, 0]
         return merge_panoptic(
-            _sigmoid(_chosen(masks, chosen)),
+            _sigmoid(masks[chosen]),
             scores[chosen],
             classes[chosen],
             masks.output_size,
             stuff_classes=self.stuff_classes,
             overlap_threshold=self.overlap_threshold,
         )
-
-
-def _chosen(masks: ResizedMasks, chosen: Tensor) -> ResizedMasks:
-    return ResizedMasks(masks.masks[chosen], masks.padded_size, masks.image_size, masks.output_size)
 
 
 def _sigmoid(masks: ResizedMasks) -> SoftMasks:

@@ -23,7 +23,8 @@ from ..losses.sparse_inst_losses import sparse_inst_losses
 from ..matching.costs import sparse_inst_cost
 from ..neck.instance_context_encoder import InstanceContextEncoder
 from ..postprocess.instances import make_instances
-from ..postprocess.resize import resize_masks
+from ..postprocess.resize import ResizedMasks, resize_masks
+from ..postprocess.set_panoptic import PanopticMerge
 from ..postprocess.set_selection import SetSelector
 from ..targets.gt_masks import downsample_soft_masks
 from .base import MaskSegmentor
@@ -42,6 +43,8 @@ class SparseInst(MaskSegmentor):
         mask_stride: of the predicted masks.
         criterion: training.
         selector: inference.
+        panoptic: makes `panoptic_seg`, and instances are those of things; None for instances of
+            all classes alone.
         output_maps: whether results carry `activation_maps`, float32 [n, G, h, w].
         base: arguments of `MaskSegmentor`.
     """
@@ -56,6 +59,7 @@ class SparseInst(MaskSegmentor):
         mask_stride: int,
         criterion: SetCriterion,
         selector: SetSelector,
+        panoptic: PanopticMerge | None = None,
         output_maps: bool = False,
         **base: Any,
     ) -> None:
@@ -66,6 +70,7 @@ class SparseInst(MaskSegmentor):
         self.mask_stride = mask_stride
         self.criterion = criterion
         self.selector = selector
+        self.panoptic = panoptic
         self.output_maps = output_maps
 
     @classmethod
@@ -107,6 +112,7 @@ class SparseInst(MaskSegmentor):
                 count_key=_COUNT_KEY,
             ),
             "selector": SetSelector.from_config(sparse_inst),
+            "panoptic": PanopticMerge.from_config(cfg) if sparse_inst.PANOPTIC_ON else None,
             "output_maps": sparse_inst.DECODER.OUTPUT_IAM,
         }
 
@@ -135,17 +141,22 @@ class SparseInst(MaskSegmentor):
     ) -> list[dict[str, Any]]:
         predictions, maps = self._decode(features)
         results = []
-        for index, (image_size, output_size) in enumerate(zip(image_sizes, output_sizes)):
+        for index, sizes in enumerate(zip(image_sizes, output_sizes)):
             scores, classes, soft_masks, chosen = self.selector(
                 *(part[index].float() for part in predictions)
             )
-            masks = resize_masks(
-                soft_masks, padded_size, image_size, output_size, self.selector.mask_threshold
-            )
-            instances = make_instances(masks, scores, classes)
+            result: dict[str, Any] = {}
+            if self.panoptic is not None:
+                masks = ResizedMasks(soft_masks, padded_size, *sizes)
+                result["panoptic_seg"] = self.panoptic(masks, scores, classes)
+                things = self.panoptic.things(classes)
+                scores, classes, chosen = scores[things], classes[things], chosen[things]
+                soft_masks = soft_masks[things]
+            hard_masks = resize_masks(soft_masks, padded_size, *sizes, self.selector.mask_threshold)
+            result["instances"] = make_instances(hard_masks, scores, classes)
             if self.output_maps:
-                instances.activation_maps = maps[index][:, chosen].transpose(0, 1)
-            results.append({"instances": instances})
+                result["instances"].activation_maps = maps[index][:, chosen].transpose(0, 1)
+            results.append(result)
         return results
 
     def _decode(self, features: dict[str, Tensor]) -> Any:

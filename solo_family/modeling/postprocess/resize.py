@@ -4,7 +4,7 @@ N masks, h w of the network's masks, H W of the image that was asked for.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,10 @@ class ResizedMasks:
             part = slice(start, min(start + chunk, len(self.masks)))
             sizes = self.padded_size, self.image_size, self.output_size
             yield part, resize_soft_masks(self.masks[part], *sizes)
+
+    def __getitem__(self, chosen: Tensor) -> "ResizedMasks":
+        """Returns some of the masks: those of indices int64 [n], or where bool [N] is set."""
+        return replace(self, masks=self.masks[chosen])
 
 
 def resize_masks(
