@@ -1,6 +1,6 @@
-"""Matrix NMS (SOLOv2, arXiv 2003.10152, section 3.3) in plain torch.
+"""Matrix NMS (SOLOv2, arXiv 2003.10152, section 3.3).
 
-Shape letters: N masks; h w the masks' size.
+Shape letters: N masks; n the best of them that take part; h w the masks' size.
 """
 
 from __future__ import annotations
@@ -53,19 +53,111 @@ def matrix_nms(
         ValueError: for an unknown kernel, or masks that are neither bool nor floating-point
             with a `mask_threshold`.
     """
+    order, decayed = matrix_nms_decay(
+        masks, labels, scores, kernel, sigma, class_agnostic, mask_threshold, pre_nms
+    )
+    order, decayed = order[:post_nms], decayed[:post_nms]
+    # How many are kept is what the host has to wait for, and the only thing.
+    confident = decayed >= threshold
+    return order[confident], decayed[confident]
+
+
+@torch.library.custom_op(
+    "solo_family::matrix_nms_decay",
+    mutates_args=(),
+    schema=(
+        "(Tensor masks, Tensor labels, Tensor scores, str kernel, float sigma, "
+        "bool class_agnostic, float? mask_threshold=None, SymInt? pre_nms=None) -> (Tensor, Tensor)"
+    ),
+)
+def matrix_nms_decay(
+    masks: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    kernel: str,
+    sigma: float,
+    class_agnostic: bool,
+    mask_threshold: float | None = None,
+    pre_nms: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Matrix NMS before anything is dropped: one operator to torch.compile and torch.export.
+
+    Its outputs' size follows from that of the inputs, so that the host never waits for it.
+
+    Args:
+        masks, labels, scores, and the others: see `matrix_nms`.
+
+    Returns:
+        order: int64 [n], n = min(N, pre_nms), indices into the inputs, the best decayed score
+            first; equal ones in the order of their original scores.
+        decayed: float32 [n], the decayed scores of `order`.
+
+    Raises:
+        ValueError: see `matrix_nms`.
+    """
     scores, order = scores.float().sort(descending=True, stable=True)
     scores, order = scores[:pre_nms], order[:pre_nms]
     labels = torch.zeros_like(order) if class_agnostic else labels[order]
-    iou = mask_iou(_binary_masks(masks, mask_threshold)[order])
-    decayed = scores * matrix_nms_decay(iou, labels, kernel=kernel, sigma=sigma)
-
+    iou = mask_iou(binary_masks(masks, mask_threshold)[order])
+    decayed = scores * decay_factors(iou, labels, kernel=kernel, sigma=sigma)
     decayed, rank = decayed.sort(descending=True, stable=True)
-    decayed, keep = decayed[:post_nms], order[rank[:post_nms]]
-    confident = decayed >= threshold
-    return keep[confident], decayed[confident]
+    return order[rank], decayed
 
 
-def matrix_nms_decay(
+@matrix_nms_decay.register_fake
+def _(
+    masks: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    kernel: str,
+    sigma: float,
+    class_agnostic: bool,
+    mask_threshold: float | None = None,
+    pre_nms: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    count = len(scores) if pre_nms is None else torch.sym_min(len(scores), pre_nms)
+    return labels.new_empty(count, dtype=torch.int64), scores.new_empty(count, dtype=torch.float32)
+
+
+def matrix_nms_plain(
+    masks: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    kernel: str,
+    sigma: float,
+    class_agnostic: bool,
+    mask_threshold: float | None = None,
+    pre_nms: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`matrix_nms_decay` in few plain operations, all of which ONNX has.
+
+    Every mask is compared with every other one, in a single float32 product of [n, h w]: exact
+    while a mask has fewer than 2**24 pixels, outside autocast and without TF32.
+    Equal scores keep their order where a sort is stable that does not promise it, as ONNX's TopK
+    and torch's on a CPU are: ONNX has no stable one.
+
+    Args:
+        masks, and the others: see `matrix_nms_decay`.
+
+    Returns:
+        order, decayed: see `matrix_nms_decay`.
+
+    Raises:
+        ValueError: see `matrix_nms`.
+    """
+    scores, order = scores.float().sort(descending=True)
+    scores, order = scores[:pre_nms], order[:pre_nms]
+    labels = torch.zeros_like(order) if class_agnostic else labels[order]
+    pixels = binary_masks(masks, mask_threshold)[order].flatten(1).float()
+    intersections, areas = pixels @ pixels.T, pixels.sum(dim=1)
+    # An empty union has an empty intersection: 0 / 1 makes its IoU 0 rather than NaN.
+    iou = intersections / (areas[:, None] + areas - intersections).clamp(min=1)
+    decayed = scores * decay_factors(iou, labels, kernel=kernel, sigma=sigma)
+    decayed, rank = decayed.sort(descending=True)
+    return order[rank], decayed
+
+
+def decay_factors(
     iou: Tensor, labels: Tensor, *, kernel: str = "gaussian", sigma: float = 2.0
 ) -> Tensor:
     """The factor by which matrix NMS multiplies each score.
@@ -120,7 +212,8 @@ _KERNEL_RATIOS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 }
 
 
-def _binary_masks(masks: Tensor, mask_threshold: float | None) -> Tensor:
+def binary_masks(masks: Tensor, mask_threshold: float | None) -> Tensor:
+    """Masks as bool, thresholded where they are probabilities; see `matrix_nms`."""
     if masks.dtype == torch.bool:
         return masks
     if not masks.is_floating_point():
