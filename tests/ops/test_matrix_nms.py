@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from solo_family.ops.matrix_nms import decay_factors, matrix_nms
+from solo_family.ops.decay import decay_factors
+from solo_family.ops.matrix_nms import matrix_nms
 
 KERNELS = ["gaussian", "linear"]
 FLOAT_DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
