@@ -18,7 +18,7 @@ def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
     """Count the pixels that each mask of `a` shares with each mask of `b`.
 
     The counts are exact whatever the size of the masks, also under autocast and with TF32
-    matrix products. Beyond a few [N, M] matrices, about 32 MB are used whatever the masks' size.
+    matrix products. Beyond a few [N, M] matrices, at most 32 MB are used whatever the masks' size.
 
     Args:
         a: bool [N, h, w].
@@ -33,6 +33,8 @@ def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
     _check_masks(a, a if b is None else b)
     a_flat = a.flatten(1)
     b_flat = a_flat if b is None else b.flatten(1)
+    if _has_int8_products(a_flat):
+        return _int8_products(a_flat, b_flat)
     rows = len(a) if b is None else len(a) + len(b)
     chunk = _chunk_pixels(rows)
     total = a.new_zeros((a_flat.shape[0], b_flat.shape[0]), dtype=torch.int64)
@@ -59,17 +61,48 @@ def mask_iou(a: Tensor, b: Tensor | None = None) -> Tensor:
         ValueError: for masks that are not bool, or of two sizes.
     """
     intersections = mask_intersections(a, b)
-    a_areas = _areas(a)
-    b_areas = a_areas if b is None else _areas(b)
+    # What a mask shares with itself is its area.
+    a_areas = intersections.diagonal() if b is None else mask_areas(a)
+    b_areas = a_areas if b is None else mask_areas(b)
     unions = a_areas[:, None] + b_areas - intersections
     # An empty union has an empty intersection: 0 / 1 makes its IoU 0 rather than NaN.
     return intersections.float() / unions.clamp(min=1)
 
 
-def _areas(masks: Tensor) -> Tensor:
-    # On a CPU torch adds up bools by way of an int64 copy of them: eight bytes for each pixel.
-    chunks = masks.flatten(1).split(_chunk_pixels(len(masks)), dim=1)
-    return torch.stack([chunk.sum(dim=1) for chunk in chunks]).sum(dim=0)
+def mask_areas(masks: Tensor) -> Tensor:
+    """Count the pixels of each mask.
+
+    Args:
+        masks: bool [N, h, w].
+
+    Returns:
+        int64 [N].
+
+    Raises:
+        ValueError: for masks that are not bool.
+    """
+    _check_masks(masks, masks)
+    # On a CPU torch adds up bools by way of an int64 copy of them, eight bytes for each pixel; a
+    # product with ones is ten times as fast where there are int8 products, and small elsewhere.
+    return mask_intersections(masks, masks.new_ones((1, *masks.shape[1:])))[:, 0]
+
+
+def _has_int8_products(pixels: Tensor) -> bool:
+    """Whether int8 products of bool [N, P], summed in int32, are faster than float32 ones."""
+    # Over a single pixel they are wrong, as of torch 2.11.
+    return (
+        pixels.device.type == "cpu"
+        and pixels.shape[1] > 1
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    )
+
+
+def _int8_products(a: Tensor, b: Tensor) -> Tensor:
+    """Products of the rows of bool [N, P] and [M, P]: int64 [N, M]. No byte is copied."""
+    if not (a.numel() and b.numel()):
+        return a.new_zeros((len(a), len(b)), dtype=torch.int64)
+    return torch._int_mm(a.view(torch.int8), b.view(torch.int8).T).long()
 
 
 def _chunk_pixels(rows: int) -> int:

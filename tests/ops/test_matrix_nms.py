@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from solo_family.ops.matrix_nms import matrix_nms, matrix_nms_decay
+from solo_family.ops.decay import decay_factors
+from solo_family.ops.matrix_nms import matrix_nms
 
 KERNELS = ["gaussian", "linear"]
 FLOAT_DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -175,7 +176,7 @@ def test_three_identical_masks_linear() -> None:
 def test_linear_leaves_out_a_fully_compensated_row() -> None:
     # Row 1 repeats row 0, so what it would say of column 2 is 0.5 / 0; row 0 says 0.5 / 1.
     iou = torch.tensor([[1.0, 1.0, 0.5], [1.0, 1.0, 0.5], [0.5, 0.5, 1.0]])
-    assert matrix_nms_decay(iou, SAME_CLASS, kernel="linear").tolist() == [1.0, 0.0, 0.5]
+    assert decay_factors(iou, SAME_CLASS, kernel="linear").tolist() == [1.0, 0.0, 0.5]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -186,7 +187,7 @@ def test_compensation_by_hand(kernel: str) -> None:
         "gaussian": [1.0, math.exp(-2 * 0.36), math.exp(-2 * (0.49 - 0.36))],
         "linear": [1.0, 0.4, 0.3 / 0.4],
     }
-    decay = matrix_nms_decay(iou, SAME_CLASS, kernel=kernel)
+    decay = decay_factors(iou, SAME_CLASS, kernel=kernel)
     assert decay.tolist() == pytest.approx(expected[kernel])
 
 
