@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from ..data.coco_json import leave_out_unusable_truth
 from ..files import replacing
+from .recall_picture import draw_recall
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ class ProposalRecallEvaluator(DatasetEvaluator):
     """Measures how many objects the best 10, 100 and 1000 masks of each image find.
 
     Classes are not looked at. Crowds are neither found nor missed. Written beside the metrics:
-    `proposal_recall.json`, the recall at every IoU threshold, and `proposals.pkl`, the proposals in
-    detectron2's format (`DATASETS.PROPOSAL_FILES_TEST`).
+    `proposal_recall.json` and `.png`, the recall at every IoU threshold, and `proposals.pkl`, the
+    proposals in detectron2's format (`DATASETS.PROPOSAL_FILES_TEST`).
 
     Args:
         dataset_name: registered with a COCO-format json, or as detectron2's dicts.
@@ -115,12 +116,12 @@ class ProposalRecallEvaluator(DatasetEvaluator):
             path.write_bytes(pickle.dumps(content))
 
     def _write_curves(self, recall: dict[int, np.ndarray]) -> None:
-        content = {
-            "iou_thresholds": IOU_THRESHOLDS.round(2).tolist(),
-            "recall": {limit: of_all[:, 0].tolist() for limit, of_all in recall.items()},
-        }
+        thresholds = IOU_THRESHOLDS.round(2).tolist()
+        curves = {limit: of_all[:, 0].tolist() for limit, of_all in recall.items()}
         with replacing(self._output_dir / "proposal_recall.json") as path:
-            path.write_text(json.dumps(content))
+            path.write_text(json.dumps({"iou_thresholds": thresholds, "recall": curves}))
+        if min(map(min, curves.values())) >= 0:  # there are objects
+            draw_recall(self._output_dir / "proposal_recall.png", thresholds, curves)
 
 
 def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.ndarray]:

@@ -107,6 +107,7 @@ def test_equals_pycocotools_on_cocos_own_fixture(
     curves = json.loads((tmp_path / "proposal_recall.json").read_text())
     assert curves["iou_thresholds"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     np.testing.assert_allclose(curves["recall"]["100"], expected[:, 0, 1])
+    assert (tmp_path / "proposal_recall.png").stat().st_size > 1000
 
 
 def box_result(left: int, top: int, width: int, height: int, score: float) -> dict[str, Any]:
