@@ -1,0 +1,187 @@
+"""What a machine has and lacks: what is there, what a lack disables, how to mend it."""
+
+import importlib
+import importlib.metadata
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from detectron2.modeling import build_model
+
+from ..config import setup_cfg
+from ..errors import first_line
+from ..methods import METHODS
+from ..model_zoo import get_config_file
+from ..version import __version__
+
+GOOD, LACKING, BROKEN = "ok", "lacking", "BROKEN"
+
+# Distributions, the module to import, and the remedy where one is broken or missing.
+_NEEDED = {
+    "torchvision": ("torchvision", "install the torchvision of torch's build and version"),
+    "timm": ("timm", "pip install timm"),
+    "numpy": ("numpy", "pip install numpy"),
+    "scipy": ("scipy", "pip install scipy"),
+    "fvcore": ("fvcore", "pip install fvcore"),
+    "pycocotools": ("pycocotools", "pip install pycocotools"),
+    "shapely": ("shapely", "pip install shapely"),
+}
+# What each of these adds.
+_OPTIONAL = {
+    "faster-coco-eval": ("faster_coco_eval", "COCO's AP takes several times longer", "eval"),
+    "onnx": ("onnx", "no export to ONNX", "export"),
+    "onnxruntime": ("onnxruntime", "exported models don't run", "export"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one.
+
+    Attributes:
+        name: of what was looked at.
+        status: GOOD; LACKING, without which the rest works; or BROKEN.
+        found: what is there.
+        remedy: what its lack disables, and how to mend it; "" where it is good.
+    """
+
+    name: str
+    status: str
+    found: str
+    remedy: str = ""
+
+
+def all_checks(folder: Path) -> Iterator[Check]:
+    """Runs every check, one after the other.
+
+    Args:
+        folder: where runs would write.
+    """
+    yield Check("solo_family", GOOD, f"{__version__}, {Path(__file__).parents[1]}")
+    yield Check("Python", GOOD, f"{platform.python_version()}, {sys.executable}")
+    yield Check("torch", GOOD, torch.__version__)
+    for name, (module, remedy) in _NEEDED.items():
+        yield _library(name, module, BROKEN, remedy)
+    yield _opencv()
+    yield _detectron2()
+    yield _cuda()
+    yield _triton()
+    yield _torchvision_operators()
+    for name, (module, lack, extra) in _OPTIONAL.items():
+        yield _library(name, module, LACKING, f"{lack}: pip install 'solo-family[{extra}]'")
+    yield _write_access(folder)
+    for method in METHODS:
+        yield _forward(method)
+
+
+def _library(name: str, module: str, otherwise: str, remedy: str) -> Check:
+    try:
+        importlib.import_module(module)
+        return Check(name, GOOD, importlib.metadata.version(name))
+    except Exception as error:  # a broken build can raise anything
+        return Check(name, otherwise, first_line(error), remedy)
+
+
+def _opencv() -> Check:
+    import cv2
+
+    return Check("OpenCV", GOOD, cv2.__version__)
+
+
+def _detectron2() -> Check:
+    import detectron2
+
+    place = f"{detectron2.__version__}, {Path(detectron2.__file__).parent}"
+    try:
+        importlib.import_module("detectron2._C")
+    except ImportError:
+        return Check(
+            "detectron2",
+            GOOD,
+            f"{place}; without its compiled part",
+            "its own DeformConv, ROIAlignRotated and C++ COCO evaluation are not there; "
+            "nothing here needs them",
+        )
+    return Check("detectron2", GOOD, place)
+
+
+def _cuda() -> Check:
+    if torch.cuda.is_available():
+        devices = range(torch.cuda.device_count())
+        return Check("CUDA", GOOD, ", ".join(map(torch.cuda.get_device_name, devices)))
+    if torch.version.cuda is None:
+        return Check(
+            "CUDA",
+            LACKING,
+            "torch is a CPU build",
+            "all runs on the CPU: for a GPU install a CUDA build of torch and of torchvision",
+        )
+    return Check(
+        "CUDA",
+        LACKING,
+        f"torch is built for CUDA {torch.version.cuda}, but sees no GPU",
+        "all runs on the CPU: for a GPU look at nvidia-smi, the driver and CUDA_VISIBLE_DEVICES",
+    )
+
+
+def _triton() -> Check:
+    lack = "pip install triton; without it NMS on a GPU takes torch's way, which is slower"
+    status = LACKING if torch.cuda.is_available() else GOOD
+    check = _library("triton", "triton", status, lack)
+    if torch.cuda.is_available():
+        return check
+    return Check("triton", GOOD, f"{check.found}; used on a GPU only")
+
+
+def _torchvision_operators() -> Check:
+    """Finds a torchvision of another build than torch's, whose operators are not registered."""
+    name = "torchvision's operators"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        from torchvision.ops import deform_conv2d, nms
+
+        nms(torch.tensor([[0.0, 0, 1, 1]], device=device), torch.ones(1, device=device), 0.5)
+        x = torch.ones(1, 1, 3, 3, device=device)
+        deform_conv2d(x, x.new_zeros(1, 18, 1, 1), x.new_ones(1, 1, 3, 3))
+    except Exception as error:
+        return Check(name, BROKEN, first_line(error), "install the torchvision of torch's build")
+    return Check(name, GOOD, f"NMS and deformable convolution work on {device}")
+
+
+def _write_access(folder: Path) -> Check:
+    name = f"writing to {folder}"
+    try:
+        existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+        with tempfile.NamedTemporaryFile(dir=existing) as file:
+            file.write(b"0")
+            file.flush()
+    except OSError as error:
+        return Check(name, BROKEN, first_line(error), "set OUTPUT_DIR to a folder of yours")
+    return Check(name, GOOD, "allowed")
+
+
+def _forward(method: str) -> Check:
+    """Runs a method once on noise, at its quick-start size, with random weights."""
+    key = METHODS[method].num_classes_key
+    opts = [key, "5", "MODEL.TIMM.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", "192"]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = get_config_file(METHODS[method].quickstart_config)
+    try:
+        start = time.perf_counter()
+        cfg = setup_cfg(config, [*opts, "MODEL.DEVICE", device])
+        model = build_model(cfg).eval()
+        image = torch.randint(0, 256, (3, 192, 256), dtype=torch.uint8)
+        with torch.no_grad():
+            model([{"image": image, "height": 192, "width": 256}])
+        seconds = time.perf_counter() - start
+    except Exception as error:  # whatever it is, it is this check's finding
+        found = f"{type(error).__name__}: {first_line(error)}"
+        return Check(
+            method, BROKEN, found, f"see it whole: solo-family benchmark --config-file {config}"
+        )
+    return Check(method, GOOD, f"built, and ran on {device}, in {seconds:.1f} s")

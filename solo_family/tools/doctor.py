@@ -1,0 +1,33 @@
+"""Look at what is installed, and try every method once."""
+
+import argparse
+from pathlib import Path
+
+from .checks import BROKEN, GOOD, LACKING, Check, all_checks
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output"),
+        help="folder that runs are to write to (default: output)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the checks as they are done, and returns the exit status: 1 if something is broken."""
+    counts = {GOOD: 0, LACKING: 0, BROKEN: 0}
+    for check in all_checks(args.output):
+        counts[check.status] += 1
+        print(_line(check), flush=True)
+    if counts[BROKEN]:
+        print(f"\n{counts[BROKEN]} broken: mend them from the top, since others may follow.")
+        return 1
+    print(f"\nAll that is needed works; of what is optional, {counts[LACKING]} lacking.")
+    return 0
+
+
+def _line(check: Check) -> str:
+    line = f"{check.status:8}{check.name:26}{check.found}"
+    return f"{line}\n{'':34}{check.remedy}" if check.remedy else line
