@@ -99,7 +99,10 @@ def dataset_classes(name: str) -> list[str] | None:
 
 
 def _named_classes(metadata: Metadata) -> list[str] | None:
-    # Panoptic datasets name all classes in both lists, semantic ones have only the second.
+    # Panoptic datasets name all classes in both lists, semantic ones in the second: Cityscapes has
+    # the classes of its instances in the first.
+    if metadata.get("evaluator_type") in ("sem_seg", "cityscapes_sem_seg"):
+        return metadata.get("stuff_classes")
     return metadata.get("thing_classes") or metadata.get("stuff_classes")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..conftest import ROOT, picture, tiny_model
 
-# One process of two. The last argument says how many objects its image has.
+# One process of two. The last two arguments say how many objects its image has, and the method.
 WORKER = """
 import sys
 import torch
@@ -20,8 +20,9 @@ from solo_family.engine.trainer import distributed
 from tests.engine.test_distributed import image, losses_and_gradients, make_model
 
 folder, rank, globally, objects = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True", sys.argv[4]
+method = sys.argv[5]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-model = distributed(make_model(globally))
+model = distributed(make_model(globally, method))
 assert type(model).__name__ == "DistributedDataParallel"
 torch.save(losses_and_gradients(model, [image(rank, int(objects))]), f"{folder}/{rank}.pth")
 dist.barrier()
@@ -34,14 +35,24 @@ class Outcome(NamedTuple):
     gradients: dict[str, Tensor]
 
 
-def make_model(globally: bool) -> nn.Module:
+# With a weight of "no object" of 1 the cross-entropy of all images has one divisor; else it is,
+# as published, the mean of each process by itself.
+OPTS = {
+    "SOLOv2": [],
+    "MaskFormer": [
+        *("MODEL.MASK_FORMER.DROPOUT", 0.0, "MODEL.MASK_FORMER.NO_OBJECT_WEIGHT", 1.0),
+    ],
+}
+
+
+def make_model(globally: bool, method: str = "SOLOv2") -> nn.Module:
     """A tiny model whose batch norms are fixed, so that images don't see one another.
 
     In float64, because a float32 sum over two images is rounded otherwise than two sums over one.
     """
     torch.set_num_threads(1)
     opts = ["MODEL.BACKBONE.NORM_EVAL", True, "SOLVER.NORMALIZE_LOSS_GLOBALLY", globally]
-    model = tiny_model(opts=opts)
+    model = tiny_model(method, opts=[*opts, *OPTS[method]])
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train()
@@ -67,14 +78,21 @@ def losses_and_gradients(model: nn.Module, batch: list[dict[str, Any]]) -> Outco
     )
 
 
-def in_one_process(*batch: dict[str, Any], globally: bool = False) -> Outcome:
-    return losses_and_gradients(make_model(globally), list(batch))
+def in_one_process(
+    *batch: dict[str, Any], globally: bool = False, method: str = "SOLOv2"
+) -> Outcome:
+    return losses_and_gradients(make_model(globally, method), list(batch))
 
 
-def in_two_processes(folder: Path, globally: bool, objects: tuple[int, int]) -> list[Outcome]:
+def in_two_processes(
+    folder: Path, globally: bool, objects: tuple[int, int], method: str = "SOLOv2"
+) -> list[Outcome]:
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(folder), str(rank), str(globally), str(count)],
+            [
+                *(sys.executable, "-c", WORKER),
+                *(str(folder), str(rank), str(globally), str(count), method),
+            ],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,
@@ -132,6 +150,18 @@ def test_normalised_globally_two_processes_are_one_batch(
 ) -> None:
     outcomes = in_two_processes(tmp_path, True, objects)
     together = in_one_process(*map(image, range(2), objects), globally=True)
+    assert_close(mean([outcome.losses for outcome in outcomes]), together.losses)
+    for outcome in outcomes:
+        assert_close(outcome.gradients, together.gradients)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objects", [(3, 1), (2, 0)])
+def test_masks_of_maskformer_are_counted_over_all_processes(
+    tmp_path: Path, objects: tuple[int, int]
+) -> None:
+    outcomes = in_two_processes(tmp_path, False, objects, "MaskFormer")
+    together = in_one_process(*map(image, range(2), objects), method="MaskFormer")
     assert_close(mean([outcome.losses for outcome in outcomes]), together.losses)
     for outcome in outcomes:
         assert_close(outcome.gradients, together.gradients)

@@ -197,6 +197,23 @@ def test_fixed_matching_gives_class_k_to_query_k() -> None:
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("points", [False, True])
+@pytest.mark.parametrize("objects", [(2, 0), (0, 0)])
+def test_mixed_precision_is_finite(
+    dtype: torch.dtype, points: bool, objects: tuple[int, ...]
+) -> None:
+    model = tiny_model("MaskFormer", opts=["MODEL.MASK_FORMER.POINT_SAMPLING", points])
+    batch = [picture(objects=count, seed=count) for count in objects]
+    with torch.autocast("cpu", dtype=dtype):
+        losses = model(batch)
+    assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
 SWITCHES = {
     "DEEP_SUPERVISION": False,
     "NO_OBJECT_WEIGHT": 0.7,

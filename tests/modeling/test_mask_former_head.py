@@ -26,6 +26,20 @@ def test_every_layer_predicts() -> None:
     assert embeddings.shape == (3, 2, 5, 6)
 
 
+@pytest.mark.parametrize(("layers", "queries"), [(1, 1), (4, 37)])
+def test_any_number_of_layers_and_queries(layers: int, queries: int) -> None:
+    keys = ["DEC_LAYERS", layers, "NUM_OBJECT_QUERIES", queries]
+    opts = [f"MODEL.MASK_FORMER.{key}" if isinstance(key, str) else key for key in keys]
+    model = tiny_model("MaskFormer", opts=opts)
+    losses = model([picture(objects=1)])
+    suffixes = {"", *(f"_{index}" for index in range(layers - 1))}
+    assert set(losses) == {f"loss_{k}{s}" for k in ("ce", "mask", "dice") for s in suffixes}
+    with torch.no_grad():
+        images = model.preprocess([picture()["image"]])
+        predictions = model.sem_seg_head(model.backbone(images.tensor))
+    assert predictions.class_logits.shape[:3] == (layers, 1, queries)
+
+
 def test_without_deep_supervision_only_the_last_layer_predicts() -> None:
     features = torch.randn(2, 16, 3, 4)
     class_logits, embeddings = predictor(deep_supervision=False)(features)

@@ -23,7 +23,7 @@ def in_small_parts(losses: MaskLosses, logits: Tensor, targets: Tensor, size: in
 
     Args:
         losses: see `MaskLosses`; differentiable with respect to the logits.
-        logits: float [P, h, w].
+        logits: [P, h, w], any floating dtype; `losses` is given float32.
         targets: [P, ...].
         size: of a part, in masks.
 
@@ -38,7 +38,8 @@ class _InSmallParts(torch.autograd.Function):
     def forward(ctx: Any, losses: MaskLosses, logits: Tensor, targets: Tensor, size: int) -> Tensor:
         values, gradients = [], []
         for part, true in zip(logits.split(size), targets.split(size)):
-            part = part.detach().requires_grad_()
+            # In half precision a gradient that is not scaled yet would vanish.
+            part = part.detach().float().requires_grad_()
             with torch.enable_grad():
                 value = losses(part, true)
                 rows = value.sum(1)
@@ -46,6 +47,7 @@ class _InSmallParts(torch.autograd.Function):
                 parts = [torch.autograd.grad(row, part, retain_graph=True)[0] for row in rows]
             values.append(value.detach())
             gradients.append(torch.stack(parts))
+        ctx.dtype = logits.dtype
         ctx.save_for_backward(torch.cat(gradients, dim=1))
         return torch.cat(values, dim=1)
 
@@ -53,5 +55,5 @@ class _InSmallParts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[None, Tensor, None, None]:
         (gradients,) = ctx.saved_tensors
-        gradient = (upstream[..., None, None].to(gradients.dtype) * gradients).sum(0)
-        return None, gradient, None, None
+        weighted = upstream[..., None, None] * gradients
+        return None, weighted.sum(0).to(ctx.dtype), None, None

@@ -90,5 +90,6 @@ def fixed_cost(class_logits: Tensor, mask_logits: Tensor, classes: Tensor, masks
 
 
 def nearest_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns masks [G, H, W] at another size, float32 [G, h, w], by their nearest pixels."""
-    return F.interpolate(masks[:, None].float(), size=size, mode="nearest")[:, 0]
+    """Returns bool masks [G, H, W] at another size, float32 [G, h, w], by their nearest pixels."""
+    # As bytes: a float map of every mask at full resolution is not needed.
+    return F.interpolate(masks[:, None].to(torch.uint8), size=size, mode="nearest")[:, 0].float()
