@@ -100,10 +100,11 @@ def measure(masks: Tensor, mask_threshold: float | None, logits: bool = False) -
 def _pack(masks: Tensor) -> Tensor:
     flat = masks.flatten(1)
     missing = -flat.shape[1] % WORD_BITS
-    if flat.device.type == "cpu":
-        octets = torch.from_numpy(np.packbits(flat.numpy(), axis=1, bitorder="little"))
-        short = (flat.shape[1] + missing) // 8 - octets.shape[1]
-        return F.pad(octets, (0, short)).contiguous().view(torch.int32)
+    if _has_numpy(flat):
+        octets = torch.zeros((len(flat), (flat.shape[1] + missing) // 8), dtype=torch.uint8)
+        some = torch.from_numpy(np.packbits(flat.numpy(), axis=1, bitorder="little"))
+        octets[:, : some.shape[1]] = some
+        return octets.view(torch.int32)
     bits = F.pad(flat, (0, missing)).unflatten(1, (-1, WORD_BITS))
     places = torch.arange(WORD_BITS, dtype=torch.int32, device=masks.device)
     return (bits.int() << places).sum(dim=2, dtype=torch.int32)
@@ -125,8 +126,13 @@ def unpack_masks(words: Tensor, size: tuple[int, int]) -> Tensor:
 def unpack_bits(words: Tensor) -> Tensor:
     """Every bit of int32 [N, W]: bool [N, 32 W], those after the last pixel among them."""
     octets = words.contiguous().view(torch.uint8)
-    if words.device.type == "cpu":
+    if _has_numpy(words):
         bits = np.unpackbits(octets.numpy(), axis=1, bitorder="little")
         return torch.from_numpy(bits).view(torch.bool)
     places = torch.arange(8, dtype=torch.uint8, device=words.device)
     return ((octets[:, :, None] >> places) & 1).flatten(1).view(torch.bool)
+
+
+def _has_numpy(tensor: Tensor) -> bool:
+    """Whether numpy, which packs bits many times as fast as torch, can see the tensor."""
+    return tensor.device.type == "cpu"
