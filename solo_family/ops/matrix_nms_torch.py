@@ -14,6 +14,9 @@ from solo_family.ops.decay import decay_factors
 from solo_family.ops.mask_iou import mask_intersections
 from solo_family.ops.packed_masks import unpack_bits
 
+# Soft masks that are thresholded at a time.
+_CHUNK_MASKS = 16
+
 
 def decay_by_class(
     masks: Tensor,
@@ -42,18 +45,29 @@ def _iou_within_classes(
     masks: Tensor, rows: Tensor, labels: Tensor, mask_threshold: float | None
 ) -> Tensor:
     """IoU of masks of one class, float32 [n, n]; of others anything in [0, 1]."""
-    count, packed = len(rows), is_packed(masks)
+    count = len(rows)
     intersections = torch.zeros((count, count), dtype=torch.int64, device=masks.device)
     start = 0
     for size in _class_sizes(labels):
         group = slice(start, start + size)
-        members = masks[rows[group]]
-        inside = unpack_bits(members) if packed else binary_masks(members, mask_threshold)
-        intersections[group, group] = mask_intersections(inside)
+        intersections[group, group] = mask_intersections(
+            _inside(masks, rows[group], mask_threshold)
+        )
         start += size
     areas = intersections.diagonal()
     # An empty union has an empty intersection: 0 / 1 makes its IoU 0 rather than NaN.
     return intersections.float() / (areas[:, None] + areas - intersections).clamp(min=1)
+
+
+def _inside(masks: Tensor, rows: Tensor, mask_threshold: float | None) -> Tensor:
+    """Some masks as bool, [n, h, w] or, of packed ones, [n, 32 W]."""
+    if is_packed(masks):
+        return unpack_bits(masks[rows])
+    if masks.dtype == torch.bool:
+        return masks[rows]
+    # A few at a time: the chosen rows of soft masks are a copy of four bytes for each pixel.
+    parts = [binary_masks(masks[some], mask_threshold) for some in rows.split(_CHUNK_MASKS)]
+    return torch.cat(parts)
 
 
 def _class_sizes(labels: Tensor) -> list[int]:

@@ -92,8 +92,13 @@ def measure(masks: Tensor, mask_threshold: float | None, logits: bool = False) -
     areas = mask_areas(inside)
     if masks.dtype == torch.bool:
         return PackedMasks(_pack(inside), areas, (areas > 0).float())
-    values = masks.float().sigmoid() if logits else masks.float()
-    totals = torch.where(inside, values, 0).flatten(1).sum(dim=1)
+    if logits:
+        probabilities = masks.float().sigmoid().mul_(inside)
+    else:
+        assert mask_threshold is not None
+        # On a CPU many times as fast as a choice by `inside`, which says the same.
+        probabilities = F.threshold(masks.float(), mask_threshold, 0.0)
+    totals = probabilities.flatten(1).sum(dim=1)
     return PackedMasks(_pack(inside), areas, totals / areas.clamp(min=1))
 
 
