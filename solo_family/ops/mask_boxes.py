@@ -19,8 +19,12 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
         float32 [N, 4], x0, y0, x1, y1 in pixels of the masks, x1 and y1 exclusive; zeros for a
         mask without pixels.
     """
-    x0, x1 = _extents(masks.any(dim=1))
-    y0, y1 = _extents(masks.any(dim=2))
+    if not masks.numel():
+        return torch.zeros((len(masks), 4), device=masks.device)
+    # On a CPU the greatest of some bytes is found many times as fast as whether any bool is true.
+    octets = masks.view(torch.uint8)
+    x0, x1 = _extents(octets.amax(dim=1) > 0)
+    y0, y1 = _extents(octets.amax(dim=2) > 0)
     return torch.stack([x0, y0, x1, y1], dim=1).float()
 
 

@@ -5,12 +5,15 @@ Shape letters: N masks; n the best of them that take part; h w the masks' size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from solo_family.ops.binary_masks import binary_masks
-from solo_family.ops.decay import decay_factors
-from solo_family.ops.matrix_nms_torch import matrix_nms_by_class
+from solo_family.ops import triton_dispatch
+from solo_family.ops.binary_masks import binary_masks, check_masks, is_packed
+from solo_family.ops.decay import check_kernel, decay_factors
+from solo_family.ops.matrix_nms_torch import decay_by_class
 
 
 def matrix_nms(
@@ -32,7 +35,8 @@ def matrix_nms(
     in float32, whatever the inputs' dtype and also under autocast.
 
     Args:
-        masks: bool [N, h, w], or floating-point probabilities with a `mask_threshold`.
+        masks: bool [N, h, w]; or floating-point probabilities or logits, with a `mask_threshold`;
+            or the int32 words of `PackedMasks`.
         labels: int64 [N].
         scores: floating-point [N].
         kernel: "gaussian" or "linear".
@@ -40,7 +44,7 @@ def matrix_nms(
         pre_nms: how many of the best-scored masks take part; None for all.
         post_nms: how many masks to return at most; None for all.
         threshold: the smallest decayed score to return.
-        mask_threshold: a pixel belongs to its mask where the probability is above this; bool
+        mask_threshold: a pixel belongs to its mask where the value is above this; bool and packed
             masks have no use for it.
         class_agnostic: whether masks of different classes decay each other too.
 
@@ -50,8 +54,8 @@ def matrix_nms(
         scores: float32 [<= post_nms], the decayed scores of `keep`.
 
     Raises:
-        ValueError: for an unknown kernel, or masks that are neither bool nor floating-point
-            with a `mask_threshold`.
+        ValueError: for an unknown kernel, or masks that are neither bool nor packed, nor
+            floating-point with a `mask_threshold`.
     """
     order, decayed = matrix_nms_decay(
         masks, labels, scores, kernel, sigma, class_agnostic, mask_threshold, pre_nms
@@ -95,9 +99,26 @@ def matrix_nms_decay(
     Raises:
         ValueError: see `matrix_nms`.
     """
-    return matrix_nms_by_class(
-        masks, labels, scores, kernel, sigma, class_agnostic, mask_threshold, pre_nms
-    )
+    check_kernel(kernel)
+    if not is_packed(masks):
+        check_masks(masks, mask_threshold)
+    scores, order = scores.float().sort(descending=True, stable=True)
+    scores, order = scores[:pre_nms], order[:pre_nms]
+    labels = torch.zeros_like(order) if class_agnostic else labels[order]
+    # Within its class each mask still comes after the better ones.
+    labels, by_class = labels.sort(stable=True)
+    factors = torch.empty_like(scores)
+    factors[by_class] = _decay(masks)(masks, order[by_class], labels, kernel, sigma, mask_threshold)
+    decayed, rank = (scores * factors).sort(descending=True, stable=True)
+    return order[rank], decayed
+
+
+def _decay(masks: Tensor) -> Callable[..., Tensor]:
+    if triton_dispatch.runs_triton(masks) and masks.dtype != torch.float64:
+        from solo_family.ops.matrix_nms_triton import decay_by_class_triton
+
+        return decay_by_class_triton
+    return decay_by_class
 
 
 @matrix_nms_decay.register_fake

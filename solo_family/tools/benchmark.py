@@ -1,32 +1,36 @@
-"""Time a model part by part, on a picture or on noise of its test size."""
+"""Time a model part by part, on a picture or on noise of its test size; or operators.
+
+Operators are in `benchmark_operators`, post-processing by candidates in `candidates`.
+"""
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
-from tabulate import tabulate
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..config import setup_cfg
 from ..data.images import read_image
 from ..errors import SoloFamilyError
+from .benchmark_operators import add_operator_arguments, run_operators
+from .benchmark_report import AFTER, BEFORE, TOTAL, model_plot, summary, table
 from .candidates import candidates_table
 from .predictor import load_predictor
 from .writers import make_folder, write_json
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-_BEFORE, _AFTER = "preprocessing", "post-processing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
+    parser.add_argument("--config-file", metavar="FILE", help="the config of the model to time")
+    add_operator_arguments(parser)
     parser.add_argument(
         "--input", metavar="PATH", help="a picture (default: noise, of 4:3, at the test size)"
     )
@@ -42,10 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warm-up", type=int, default=3, help="runs before them (default: 3)")
     parser.add_argument(
         "--precision",
+        nargs="+",
         choices=("float32", *_PRECISIONS),
-        default="float32",
-        help="of autocast (default: float32, without)",
+        default=["float32"],
+        help="of autocast (default: float32, without); several are timed one after another",
     )
+    parser.add_argument(
+        "--batch-sizes", nargs="+", type=int, default=[1], metavar="B", help="(default: 1)"
+    )
+    parser.add_argument(
+        "--channels-last", action="store_true", help="weights in memory with channels last"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile of every part of the network"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the parts' times")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
     parser.add_argument(
         "--opts",
@@ -57,38 +72,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints each part's median time and its share, and returns the exit status.
+    """Prints what was measured, and returns the exit status.
 
     Raises:
         SoloFamilyError: a flag, a config key or a file can't work.
     """
-    if args.repeats < 1 or args.warm_up < 0:
-        raise SoloFamilyError(
-            f"--repeats is {args.repeats} and --warm-up {args.warm_up}; "
-            "at least 1 and 0 are needed."
-        )
+    _check_flags(args)
+    for file in (args.json, args.plot):
+        if file is not None:
+            make_folder(file.parent)
+    if args.op:
+        report = run_operators(args)
+    else:
+        cfg = setup_cfg(args.config_file, args.opts)
+        image = _image(cfg, args.input)
+        model = load_predictor(cfg).model
+        if args.candidates:
+            print(f"{describe_run(model, image)}, median of {args.repeats} runs")
+            print(candidates_table(model, image, args.candidates, repeats=args.repeats))
+            return 0
+        report = _run_model(model, image, args)
     if args.json is not None:
-        make_folder(args.json.parent)
-    cfg = setup_cfg(args.config_file, args.opts)
-    image = _image(cfg, args.input)
-    model = load_predictor(cfg).model
-    if args.candidates:
-        print(f"{describe_run(model, image, 'float32')}, median of {args.repeats} runs")
-        print(candidates_table(model, image, args.candidates, repeats=args.repeats))
-        return 0
-    dtype = _PRECISIONS.get(args.precision)
-    with torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None):
-        timings = time_parts(model, image, repeats=args.repeats, warm_up=args.warm_up)
-    medians = {part: statistics.median(seconds) for part, seconds in timings.items()}
-    about = describe_run(model, image, args.precision)
-    print(f"{about}, median of {args.repeats} runs\n{table(medians)}")
-    if args.json is not None:
-        write_json(args.json, {"run": about, "median_seconds": medians, "seconds": timings})
+        write_json(args.json, report)
     return 0
 
 
+def _check_flags(args: argparse.Namespace) -> None:
+    if args.repeats < 1 or args.warm_up < 0 or min(args.batch_sizes) < 1:
+        raise SoloFamilyError(
+            f"--repeats is {args.repeats}, --warm-up {args.warm_up} and --batch-sizes "
+            f"{args.batch_sizes}; at least 1, 0 and 1 are needed."
+        )
+    if (args.config_file is None) == (args.op is None):
+        raise SoloFamilyError(
+            "Either --config-file FILE or --op is needed: what to time, a model or an operator."
+        )
+
+
+def _run_model(model: nn.Module, image: Tensor, args: argparse.Namespace) -> dict[str, Any]:
+    ways = ""
+    if args.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ways = ", channels last"
+    if args.compile:
+        ways += ", compiled"
+        for child in model.children():
+            child.forward = torch.compile(child.forward)
+    runs: list[dict[str, Any]] = []
+    device = next(model.parameters()).device.type
+    for precision, batch_size in product(args.precision, args.batch_sizes):
+        dtype = _PRECISIONS.get(precision)
+        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+            timings = time_parts(
+                model, image, repeats=args.repeats, warm_up=args.warm_up, batch_size=batch_size
+            )
+        about = describe_run(model, image, precision, batch_size) + ways
+        print(f"{about}, {args.repeats} runs\n{table(timings, batch_size)}")
+        runs.append({"run": about, "seconds": timings, "summary": summary(timings, batch_size)})
+    if args.plot is not None:
+        model_plot({run["run"]: run["seconds"] for run in runs}, args.plot)
+    return {"runs": runs}
+
+
 def time_parts(
-    model: nn.Module, image: Tensor, *, repeats: int, warm_up: int
+    model: nn.Module, image: Tensor, *, repeats: int, warm_up: int, batch_size: int = 1
 ) -> dict[str, list[float]]:
     """Times the model's own modules (backbone, encoder, decoder, head, ...) by forward hooks.
 
@@ -97,16 +144,18 @@ def time_parts(
         image: [C, H, W], 0 to 255.
         repeats: timed runs.
         warm_up: runs before them.
+        batch_size: how many times the image is in the batch.
 
     Returns:
         Seconds of each run, by part: what comes before the first module, the modules in the order
         they run in, what is outside all modules after that, and "total", their sum.
     """
     clock = _Clock(model)
+    batch = [{"image": image}] * batch_size
     try:
         for _ in tqdm(range(warm_up), "warm-up", leave=False):
-            clock.run([{"image": image}])
-        runs = [clock.run([{"image": image}]) for _ in tqdm(range(repeats), leave=False)]
+            clock.run(batch)
+        runs = [clock.run(batch) for _ in tqdm(range(repeats), leave=False)]
     finally:
         clock.remove()
     return {part: [seconds[part] for seconds in runs] for part in runs[0]}
@@ -151,27 +200,16 @@ class _Clock:
         total = self._now() - start
         before = self._first - start
         after = total - before - sum(self._parts.values())
-        return {_BEFORE: before, **self._parts, _AFTER: after, "total": total}
+        return {BEFORE: before, **self._parts, AFTER: after, TOTAL: total}
 
     def remove(self) -> None:
         for handle in self._handles:
             handle.remove()
 
 
-def table(medians: dict[str, float]) -> str:
-    """Returns the parts' times in milliseconds and their shares; the last line has the FPS."""
-    whole = sum(seconds for part, seconds in medians.items() if part != "total")
-    rows = [
-        (part, f"{1000 * seconds:.2f}", f"{100 * seconds / whole:.1f} %")
-        for part, seconds in medians.items()
-        if part != "total"
-    ]
-    total = medians["total"]
-    rows.append(("total", f"{1000 * total:.2f}", f"{1 / total:.1f} images/s"))
-    return tabulate(rows, ("part", "ms", "share"), disable_numparse=True)
-
-
-def describe_run(model: nn.Module, image: Tensor, precision: str) -> str:
+def describe_run(
+    model: nn.Module, image: Tensor, precision: str = "float32", batch_size: int = 1
+) -> str:
     """Says what was timed, and on what."""
     device = next(model.parameters()).device
     name = (
@@ -180,7 +218,8 @@ def describe_run(model: nn.Module, image: Tensor, precision: str) -> str:
         else f"{device.type}, {torch.get_num_threads()} threads"
     )
     height, width = image.shape[-2:]
-    return f"{type(model).__name__}, 1 image of {height} x {width}, {precision}, {name}"
+    images = "1 image" if batch_size == 1 else f"{batch_size} images"
+    return f"{type(model).__name__}, {images} of {height} x {width}, {precision}, {name}"
 
 
 def _image(cfg: CfgNode, path: str | None) -> Tensor:

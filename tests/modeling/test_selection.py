@@ -224,7 +224,31 @@ def test_masks_are_asked_for_a_few_at_a_time() -> None:
     )
     assert len(scores) == len(masks) == cells
     assert max(asked) * 512 * 512 * 4 <= 32 * 2**20
-    assert sum(asked) == 3 * cells
+    assert sum(asked) == 2 * cells
+
+
+def test_masks_that_cannot_be_among_the_best_are_not_asked_for() -> None:
+    """Scores fall and maskness is at least 0.6, so that below 0.6 times the tenth none can."""
+    cells, size = 200, (256, 256)
+    generator = torch.Generator().manual_seed(0)
+    cell_scores = torch.linspace(0.9, 0.2, cells)[torch.randperm(cells, generator=generator)]
+    maskness = 0.6 + 0.4 * torch.rand(cells, generator=generator)
+    asked: list[int] = []
+
+    def decode(cells: Tensor) -> Tensor:
+        asked.extend(cells.tolist())
+        return maskness[cells, None, None].expand(-1, *size).clone()
+
+    # Every cell has a class of its own, so that none suppresses another.
+    scores, classes, _ = Selector(pre_nms=10)(
+        cell_scores.diag(), torch.full((cells,), 8), decode, size
+    )
+    expected = (cell_scores * maskness).sort(descending=True)
+    assert classes.tolist() == expected.indices[:10].tolist()
+    torch.testing.assert_close(scores, expected.values[:10])
+    limit = cell_scores[[cell for cell in range(cells) if cell not in asked]].max()
+    assert limit < expected.values[9]
+    assert len(set(asked)) < cells / 2
 
 
 def test_from_config_reads_every_key() -> None:

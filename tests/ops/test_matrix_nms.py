@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
 from solo_family.ops.decay import decay_factors
-from solo_family.ops.matrix_nms import matrix_nms
+from solo_family.ops.matrix_nms import matrix_nms, matrix_nms_decay, matrix_nms_plain
+from solo_family.ops.packed_masks import pack_masks
 
 KERNELS = ["gaussian", "linear"]
 FLOAT_DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -278,3 +279,53 @@ def test_rejects_integer_masks() -> None:
 def test_rejects_unknown_kernel(count: int) -> None:
     with pytest.raises(ValueError, match="'mask': choose one of 'gaussian', 'linear'"):
         matrix_nms(identical(count), SAME_CLASS[:count], DESCENDING[:count], kernel="mask")
+
+
+def some_candidates(count: int = 12) -> Candidates:
+    generator = torch.Generator().manual_seed(0)
+    return Candidates(
+        masks=torch.rand(count, 5, 7, generator=generator) > 0.4,
+        labels=torch.randint(0, 3, (count,), generator=generator),
+        scores=torch.rand(count, generator=generator),
+    )
+
+
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(inputs=candidates(), kernel=st.sampled_from(KERNELS), agnostic=st.booleans())
+def test_the_plain_form_equals_the_operator(
+    inputs: Candidates, kernel: str, agnostic: bool
+) -> None:
+    order, decayed = matrix_nms_decay(*inputs, kernel, 2.0, agnostic, None, 7)
+    plain_order, plain = matrix_nms_plain(*inputs, kernel, 2.0, agnostic, None, 7)
+    assert torch.equal(order, plain_order)
+    torch.testing.assert_close(decayed, plain, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_packed_masks_equal_bool_masks(kernel: str) -> None:
+    inputs = some_candidates()
+    expected = matrix_nms(*inputs, kernel=kernel)
+    words = pack_masks(inputs.masks).words
+    for result, one in zip(matrix_nms(words, *inputs[1:], kernel=kernel), expected):
+        assert torch.equal(result, one)
+
+
+@pytest.mark.parametrize("pre_nms", [None, 5])
+def test_the_operator_declares_its_outputs(pre_nms: int | None) -> None:
+    arguments = (*some_candidates(), "gaussian", 2.0, False, None, pre_nms)
+    torch.library.opcheck(
+        matrix_nms_decay, arguments, test_utils=("test_schema", "test_faketensor")
+    )
+
+
+def test_the_operator_stays_one_in_an_exported_graph() -> None:
+    class Module(torch.nn.Module):
+        def forward(self, masks: Tensor, labels: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+            return matrix_nms_decay(masks, labels, scores, "gaussian", 2.0, False)
+
+    inputs = some_candidates()
+    exported = torch.export.export(Module(), tuple(inputs))
+    calls = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    assert calls.count("solo_family.matrix_nms_decay.default") == 1
+    for result, expected in zip(exported.module()(*inputs), Module()(*inputs)):
+        assert torch.equal(result, expected)

@@ -15,6 +15,7 @@ from solo_family.__main__ import main
 from solo_family.errors import ConfigError
 from solo_family.tools import benchmark
 from solo_family.tools.benchmark import time_parts
+from solo_family.tools.benchmark_report import model_plot, summary, table
 from solo_family.tools.candidates import candidate_scores, candidates_table
 
 from ..coco_folder import write_cfg
@@ -99,23 +100,78 @@ def test_the_verb(precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     # The width of 4:3 would be 85.
     assert f"SparseInst, 1 image of 64 x 80, {precision}, cpu" in printed
-    assert "median of 2 runs" in printed
+    assert "2 runs" in printed
     for part in ("preprocessing", "backbone", "encoder", "decoder", "post-processing", "images/s"):
         assert part in printed
-    written = json.loads((tmp_path / "out" / "times.json").read_text())
-    for part, seconds in written["seconds"].items():
-        assert written["median_seconds"][part] == pytest.approx(sum(seconds) / 2)
+    (run,) = json.loads((tmp_path / "out" / "times.json").read_text())["runs"]
+    for part, seconds in run["seconds"].items():
+        assert run["summary"][part]["p50"] == pytest.approx(sum(seconds) / 2)
 
 
-def test_shares_add_up_to_the_whole() -> None:
-    medians = {"backbone": 0.06, "decoder": 0.03, "post-processing": 0.01, "total": 0.125}
-    lines = benchmark.table(medians).splitlines()[2:]
-    assert [line.split() for line in lines] == [
-        ["backbone", "60.00", "60.0", "%"],
-        ["decoder", "30.00", "30.0", "%"],
-        ["post-processing", "10.00", "10.0", "%"],
-        ["total", "125.00", "8.0", "images/s"],
+def test_every_precision_and_batch_size_has_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--precision", "float32", "bfloat16", "--batch-sizes", 1, 2, "--channels-last"]
+    files = ["--json", tmp_path / "times.json", "--plot", tmp_path / "times.png"]
+    assert main(words(tmp_path, "--warm-up", 0, "--repeats", 1, *flags, *files)) == 0
+    printed = capsys.readouterr().out
+    runs = json.loads((tmp_path / "times.json").read_text())["runs"]
+    expected = [
+        f"SparseInst, {images} of 64 x 80, {precision}, cpu"
+        for precision in ("float32", "bfloat16")
+        for images in ("1 image", "2 images")
     ]
+    for run, about in zip(runs, expected, strict=True):
+        assert run["run"].startswith(about)
+        assert run["run"].endswith("channels last")
+        assert run["run"] in printed
+        total = run["summary"]["total"]
+        assert total["images_per_second"] == pytest.approx(
+            (2 if "2 images" in about else 1) / total["p50"]
+        )
+    assert (tmp_path / "times.png").stat().st_size > 1000
+
+
+def test_every_part_is_compiled_when_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiled: list[Any] = []
+
+    def record(function: Any) -> Any:
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", record)
+    assert main(words(tmp_path, "--warm-up", 0, "--repeats", 1, "--compile")) == 0
+    assert len(compiled) == 3  # backbone, encoder, decoder
+
+
+TIMINGS = {
+    "preprocessing": [0.0, 0.0, 0.0, 0.0, 0.0],
+    "backbone": [0.05, 0.06, 0.07, 0.06, 0.06],
+    "decoder": [0.03] * 5,
+    "post-processing": [0.01] * 5,
+    "total": [0.125] * 5,
+}
+
+
+def test_p50_p95_shares_and_speeds() -> None:
+    timings = {part: seconds for part, seconds in TIMINGS.items() if part != "preprocessing"}
+    lines = table(timings, batch_size=2).splitlines()[2:]
+    assert [line.split() for line in lines] == [
+        ["backbone", "60.00", "68.00", "60.0", "%", "33.3"],
+        ["decoder", "30.00", "30.00", "30.0", "%", "66.7"],
+        ["post-processing", "10.00", "10.00", "10.0", "%", "200.0"],
+        ["network", "90.00", "98.00", "22.2"],
+        ["total", "125.00", "125.00", "16.0"],
+    ]
+
+
+def test_parts_that_take_no_time_have_no_speed() -> None:
+    assert summary(TIMINGS)["preprocessing"]["images_per_second"] == float("inf")
+
+
+def test_the_plot_of_runs_with_different_parts(tmp_path: Path) -> None:
+    model_plot({"a": TIMINGS, "b": {"backbone": [1.0], "total": [1.0]}}, tmp_path / "x.svg")
+    assert "<svg" in (tmp_path / "x.svg").read_text()
 
 
 def test_a_picture_is_resized_as_for_a_test(tmp_path: Path) -> None:
@@ -129,7 +185,15 @@ def test_a_picture_is_resized_as_for_a_test(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "flags", [["--repeats", 0], ["--warm-up", -1], ["--input", "none.png"]], ids=str
+    "flags",
+    [
+        ["--repeats", 0],
+        ["--warm-up", -1],
+        ["--batch-sizes", 0],
+        ["--input", "none.png"],
+        ["--op", "decode"],
+    ],
+    ids=str,
 )
 def test_mistakes_are_one_line(
     flags: list, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -137,14 +201,14 @@ def test_mistakes_are_one_line(
     assert main(words(tmp_path, *flags)) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert str(flags[1]) in error
+    assert str(flags[1] if flags[0] != "--op" else "--op") in error
 
 
 def test_arguments_have_defaults() -> None:
     parser = argparse.ArgumentParser()
     benchmark.add_arguments(parser)
     args = parser.parse_args(["--config-file", "x.yaml"])
-    assert (args.repeats, args.warm_up, args.precision) == (20, 3, "float32")
+    assert (args.repeats, args.warm_up, args.precision) == (20, 3, ["float32"])
 
 
 @pytest.mark.parametrize("method", ["SOLO", "DecoupledSOLO", "SOLOv2"])

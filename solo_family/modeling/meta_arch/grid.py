@@ -18,8 +18,8 @@ from ...ops.point_nms import point_nms
 from ..heads.levels import align_levels
 from ..losses.grid_criterion import GridCriterion
 from ..postprocess.instances import make_instances
-from ..postprocess.resize import resize_masks
-from ..postprocess.selection import Selector
+from ..postprocess.resize import resize_masks_with_boxes
+from ..postprocess.selection import Pack, Selector
 from ..targets.grid_assigner import GridAssigner, GridTargets
 from .base import MaskSegmentor
 
@@ -121,6 +121,10 @@ class GridSegmentor(MaskSegmentor):
             cells: int64 [n], among the cells of all levels.
         """
 
+    def packer(self, masks: Any, image: int) -> Pack | None:
+        """Returns what `Selector` takes for `pack`, where a method has it; the rest as `decode`."""
+        return None
+
     def aligned_levels(
         self, features: dict[str, Tensor], padded_size: tuple[int, int]
     ) -> list[Tensor]:
@@ -195,8 +199,10 @@ class GridSegmentor(MaskSegmentor):
         size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
         decode = partial(self.decode, masks, image, size)
         with torch.autocast(self.device.type, enabled=False):
-            scores, classes, probabilities = self.selector(cell_scores, strides, decode, size)
-        binary = resize_masks(
+            scores, classes, probabilities = self.selector(
+                cell_scores, strides, decode, size, self.packer(masks, image)
+            )
+        binary, boxes = resize_masks_with_boxes(
             probabilities, padded_size, image_size, output_size, self.selector.mask_threshold
         )
-        return make_instances(binary, scores, classes)
+        return make_instances(binary, scores, classes, boxes)

@@ -13,11 +13,13 @@ from torch import Tensor
 from ...config.rules import check_channels, check_features
 from ...data.classes import num_classes
 from ...layers import dynamic_conv
+from ...ops.decode_masks import decode_masks
 from ..heads.mask_feature_branch import MaskFeatureBranch
 from ..heads.solov2_head import SOLOv2Head
 from ..losses.dice import dice_loss
 from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import in_parts
+from ..postprocess.selection import Pack
 from ..targets.grid_assigner import GridTargets
 from ..targets.gt_masks import downsample_masks
 from .grid import GridSegmentor
@@ -132,3 +134,8 @@ class SOLOv2(GridSegmentor):
         kernels, mask_features = masks[0][image, cells].float(), masks[1][image].float()
         # In place: the logits are not needed again.
         return dynamic_conv(kernels, mask_features).sigmoid_()
+
+    def packer(self, masks: tuple[Tensor, Tensor], image: int) -> Pack:
+        kernels, mask_features = masks[0][image], masks[1][image]
+        threshold = self.selector.mask_threshold
+        return lambda cells: decode_masks(kernels[cells], mask_features, threshold)

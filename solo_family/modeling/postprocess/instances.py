@@ -6,13 +6,16 @@ from torch import Tensor
 from ...ops.mask_boxes import masks_to_boxes
 
 
-def make_instances(masks: Tensor, scores: Tensor, classes: Tensor) -> Instances:
+def make_instances(
+    masks: Tensor, scores: Tensor, classes: Tensor, boxes: Tensor | None = None
+) -> Instances:
     """Returns the result of one image; N of 0 gives the same fields, empty.
 
     Args:
         masks: bool [N, H, W] of the original image.
         scores: [N], 0 to 1.
         classes: int64 [N].
+        boxes: float32 [N, 4], of the masks, where they are known already; see `masks_to_boxes`.
 
     Returns:
         Instances with `pred_masks` (bool), `pred_boxes` (tight around the masks, x1 and y1
@@ -22,7 +25,7 @@ def make_instances(masks: Tensor, scores: Tensor, classes: Tensor) -> Instances:
     return Instances(
         (height, width),
         pred_masks=masks,
-        pred_boxes=Boxes(masks_to_boxes(masks)),
+        pred_boxes=Boxes(masks_to_boxes(masks) if boxes is None else boxes),
         scores=scores.float(),
         pred_classes=classes,
     )

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ...layers.resize import resize_bilinear
+from ...ops import triton_dispatch
+from ...ops.mask_boxes import masks_to_boxes
 
 # Bytes of the float maps that are in memory at a time.
 _CHUNK_BYTES = 64 * 2**20
@@ -68,10 +70,36 @@ def resize_masks(
     Returns:
         bool [N, H, W].
     """
+    if triton_dispatch.runs_triton(masks):
+        return resize_masks_with_boxes(masks, padded_size, image_size, output_size, threshold)[0]
     result = torch.empty((len(masks), *output_size), dtype=torch.bool, device=masks.device)
     for part, soft in ResizedMasks(masks, padded_size, image_size, output_size):
         torch.gt(soft, threshold, out=result[part])
     return result
+
+
+def resize_masks_with_boxes(
+    masks: Tensor,
+    padded_size: tuple[int, int],
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    threshold: float,
+) -> tuple[Tensor, Tensor]:
+    """Resizes and thresholds masks, and finds their boxes; on a GPU in one kernel.
+
+    Args:
+        masks, padded_size, image_size, output_size, threshold: see `resize_masks`.
+
+    Returns:
+        masks: bool [N, H, W].
+        boxes: float32 [N, 4], see `masks_to_boxes`.
+    """
+    if triton_dispatch.runs_triton(masks):
+        from ...ops.resize_masks_triton import resize_masks_triton
+
+        return resize_masks_triton(masks, padded_size, image_size, output_size, threshold)
+    binary = resize_masks(masks, padded_size, image_size, output_size, threshold)
+    return binary, masks_to_boxes(binary)
 
 
 def resize_soft_masks(

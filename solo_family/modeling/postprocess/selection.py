@@ -1,6 +1,7 @@
 """From scored cells to the masks that are kept (SOLOv2, arXiv 2003.10152, section 3.3).
 
-C cells of all levels, K classes, N candidates (a cell and a class), h w of the masks.
+C cells of all levels, K classes, N candidates (a cell and a class), M cells with candidates, h w of
+the masks.
 """
 
 from collections.abc import Callable
@@ -14,13 +15,18 @@ from torch import Tensor
 from ...ops.fast_nms import fast_nms
 from ...ops.mask_nms import mask_nms
 from ...ops.matrix_nms import matrix_nms
+from ...ops.packed_masks import WORD_BITS, PackedMasks, pack_masks, unpack_masks
 from ...ops.soft_nms import soft_nms
 
 # Maps cells [n] to the probabilities of their masks, float32 [n, h, w].
 Decode = Callable[[Tensor], Tensor]
+# Maps cells [n] to their masks, packed, without soft masks in between.
+Pack = Callable[[Tensor], PackedMasks]
 
 # Bytes of the probability maps that are in memory at a time, whatever the number of candidates.
-_CHUNK_BYTES = 32 * 2**20
+_CHUNK_BYTES = 16 * 2**20
+# Cells that a GPU packs at a time: fewer would leave it waiting for the host.
+_CHUNK_PACKED = 1024
 
 
 @dataclass(frozen=True)
@@ -69,19 +75,25 @@ class Selector:
         )
 
     def __call__(
-        self, cell_scores: Tensor, strides: Tensor, decode: Decode, mask_size: tuple[int, int]
+        self,
+        cell_scores: Tensor,
+        strides: Tensor,
+        decode: Decode,
+        mask_size: tuple[int, int],
+        pack: Pack | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Selects one image's instances.
 
-        Masks are decoded in chunks, a candidate's at most three times: to measure it, for NMS if
-        it is among the best, and for the result if it is kept. So the soft masks of all candidates
-        are never in memory together.
+        Masks are decoded in chunks, a candidate's at most twice: to measure it and pack its bits
+        for NMS, and for the result if it is kept. So the soft masks of all candidates are never in
+        memory together. None is decoded whose score is too low for NMS whatever its mask.
 
         Args:
             cell_scores: float32 [C, K], probabilities after point NMS.
             strides: int64 [C], the stride of every cell's level.
             decode: maps cells to probabilities.
             mask_size: (h, w).
+            pack: does the same as `decode` and then `pack_masks`, in less memory.
 
         Returns:
             scores: float32 [n], descending.
@@ -92,39 +104,71 @@ class Selector:
         scores = cell_scores[cells, classes]
         # A cell that several classes claim has one mask.
         unique_cells, mask_index = cells.unique(return_inverse=True)
-        area, maskness = self._measure(unique_cells, decode, mask_size)
-        scores = scores * maskness[mask_index]
-        large = area[mask_index] > (strides[cells] if self.area_filter else 0)
-        cells, classes, scores = cells[large], classes[large], scores[large]
+        smallest = strides[unique_cells] if self.area_filter else torch.zeros_like(unique_cells)
+        step = _CHUNK_PACKED if pack and cells.is_cuda else _chunk_length(mask_size)
+        pack = pack or (lambda cells: pack_masks(decode(cells), self.mask_threshold))
+        num_words = -(-mask_size[0] * mask_size[1] // WORD_BITS)
+        chunks = _chunks(len(unique_cells), step)
+        words, maskness = self._measure(
+            unique_cells, smallest, scores, mask_index, num_words, chunks, pack
+        )
+        large = maskness[mask_index] > 0
+        cells, classes, mask_index = cells[large], classes[large], mask_index[large]
+        scores = scores[large] * maskness[mask_index]
 
         order = scores.argsort(descending=True, stable=True)[: self.pre_nms]
         cells, classes, scores = cells[order], classes[order], scores[order]
-        keep, scores = self._nms()(self._hard_masks(cells, decode, mask_size), classes, scores)
+        masks = words[mask_index[order]]
+        if self.nms_type != "matrix":
+            masks = unpack_masks(masks, mask_size)
+        keep, scores = self._nms()(masks, classes, scores)
         cells, classes = cells[keep], classes[keep]
-        masks = scores.new_empty((len(cells), *mask_size))
-        for chunk in _chunks(len(cells), mask_size):
-            masks[chunk] = decode(cells[chunk])
-        return scores, classes, masks
+        soft = scores.new_empty((len(cells), *mask_size))
+        for chunk in _chunks(len(cells), _chunk_length(mask_size)):
+            soft[chunk] = decode(cells[chunk])
+        return scores, classes, soft
 
     def _measure(
-        self, cells: Tensor, decode: Decode, mask_size: tuple[int, int]
+        self,
+        cells: Tensor,
+        smallest: Tensor,
+        scores: Tensor,
+        mask_index: Tensor,
+        num_words: int,
+        chunks: list[slice],
+        pack: Pack,
     ) -> tuple[Tensor, Tensor]:
-        """Returns the masks' areas, int64, and maskness: the mean probability inside, float32."""
-        area = cells.new_zeros(len(cells))
-        maskness = torch.zeros(len(cells), device=cells.device)
-        for chunk in _chunks(len(cells), mask_size):
-            probabilities = decode(cells[chunk]).flatten(1)
-            inside = probabilities > self.mask_threshold
-            area[chunk] = inside.sum(1)
-            total = probabilities.mul_(inside).sum(1)
-            maskness[chunk] = total / area[chunk].clamp(min=1)
-        return area, maskness
+        """Packs masks by descending score, until no other one can be among the best for NMS.
 
-    def _hard_masks(self, cells: Tensor, decode: Decode, mask_size: tuple[int, int]) -> Tensor:
-        masks = torch.empty((len(cells), *mask_size), dtype=torch.bool, device=cells.device)
-        for chunk in _chunks(len(cells), mask_size):
-            masks[chunk] = decode(cells[chunk]) > self.mask_threshold
-        return masks
+        As maskness is at most 1, no candidate's score rises.
+
+        Args:
+            cells: int64 [M].
+            smallest: int64 [M], the number of pixels that a mask must exceed.
+            scores: float32 [N], of the candidates.
+            mask_index: int64 [N], which of `cells` each is of.
+            num_words: W, of a packed mask.
+            chunks: how many to pack at a time.
+            pack: see `__call__`.
+
+        Returns:
+            words: int32 [M, W], defined where a mask was measured.
+            maskness: float32 [M], the mean probability inside; 0 for the small and the unmeasured.
+        """
+        maskness = scores.new_zeros(len(cells))
+        words = cells.new_empty((len(cells), num_words), dtype=torch.int32)
+        best = maskness.scatter_reduce(0, mask_index, scores, "amax")
+        order = best.argsort(descending=True)
+        for chunk in chunks:
+            some = order[chunk]
+            packed = pack(cells[some])
+            words[some] = packed.words
+            maskness[some] = torch.where(packed.areas > smallest[some], packed.maskness, 0)
+            if chunk.stop < len(cells) and len(scores) > self.pre_nms:
+                measured = scores * maskness[mask_index]
+                if best[order[chunk.stop]] < measured.topk(self.pre_nms).values[-1]:
+                    break
+        return words, maskness
 
     def _nms(self) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
         iou, kernel, sigma = self.nms_iou_threshold, self.nms_kernel, self.nms_sigma
@@ -143,6 +187,9 @@ class Selector:
         )
 
 
-def _chunks(count: int, mask_size: tuple[int, int]) -> list[slice]:
-    step = max(1, _CHUNK_BYTES // (4 * mask_size[0] * mask_size[1]))
+def _chunks(count: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def _chunk_length(mask_size: tuple[int, int]) -> int:
+    return max(1, _CHUNK_BYTES // (4 * mask_size[0] * mask_size[1]))

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from ...ops.matrix_nms import matrix_nms
+from ...ops.packed_masks import pack_masks
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,19 @@ class SetSelector:
         best, classes = class_logits.max(-1)
         scores = (best.sigmoid() * objectness_logits.sigmoid()).sqrt()
         indices = (scores > self.class_threshold).nonzero(as_tuple=True)[0]
-        masks = mask_logits[indices].sigmoid()
-        inside = masks > self.mask_threshold
-        area = inside.sum((1, 2))
-        maskness = (masks * inside).sum((1, 2)) / (area + 1e-6)
+        masks = mask_logits[indices].sigmoid_()
+        words, _, maskness = pack_masks(masks, self.mask_threshold)
         scores, classes = scores[indices] * maskness, classes[indices]
-        order, scores = self._best(scores, classes, inside)
+        order, scores = self._best(scores, classes, words)
         return scores, classes[order], masks[order], indices[order]
 
-    def _best(self, scores: Tensor, classes: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def _best(self, scores: Tensor, classes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         if not self.nms:
             scores, order = scores.sort(descending=True, stable=True)
             return order[: self.max_detections], scores[: self.max_detections]
-        with torch.autocast(masks.device.type, enabled=False):
+        with torch.autocast(words.device.type, enabled=False):
             return matrix_nms(
-                masks,
+                words,
                 classes,
                 scores,
                 kernel=self.nms_kernel,

@@ -1,0 +1,160 @@
+"""Matrix NMS on a GPU, as Triton kernels on packed masks.
+
+Intersections are the numbers of bits that two masks' words have in common; they are counted only
+for pairs of one class, of which each is counted once. All sums are of integers, and no two programs
+write the same result, so that a result never depends on the order in which programs run.
+
+Shape letters: N masks; n the best of them that take part; h w the masks' size; W words of a mask.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from solo_family.ops.packing_triton import pack_masks_triton
+
+# Masks along each side of the square of pairs that one program compares.
+_TILE = 64
+# Words that one program compares: parts of masks, so that a few hundred masks fill a GPU.
+_WORDS_PER_PART = 256
+# Columns that one program reduces, and rows that it reads at a time.
+_COLUMNS = 16
+_ROWS = 64
+
+
+def decay_by_class_triton(
+    masks: Tensor,
+    rows: Tensor,
+    labels: Tensor,
+    kernel: str,
+    sigma: float,
+    mask_threshold: float | None,
+) -> Tensor:
+    """`decay_by_class`, whose arguments and result these are."""
+    count = len(rows)
+    packed = masks.dtype == torch.int32
+    words = masks[rows] if packed else pack_masks_triton(masks, mask_threshold, rows=rows).words
+    intersections = torch.zeros((count, count), dtype=torch.int32, device=masks.device)
+    compensation = torch.empty(count, dtype=torch.float32, device=masks.device)
+    factors = torch.empty_like(compensation)
+    if not count:
+        return factors
+    tiles, parts = triton.cdiv(count, _TILE), triton.cdiv(words.shape[1], _WORDS_PER_PART)
+    _intersect_kernel[(tiles, tiles, parts)](
+        words, labels, intersections, count, words.shape[1], TILE=_TILE, PART=_WORDS_PER_PART
+    )
+    blocks, sizes = (triton.cdiv(count, _COLUMNS),), {"ROWS": _ROWS, "COLUMNS": _COLUMNS}
+    _compensate_kernel[blocks](intersections, labels, compensation, count, **sizes)
+    _decay_kernel[blocks](
+        intersections,
+        labels,
+        compensation,
+        factors,
+        sigma,
+        count,
+        GAUSSIAN=kernel == "gaussian",
+        **sizes,
+    )
+    return factors
+
+
+@triton.jit
+def _intersect_kernel(
+    words,
+    labels,
+    intersections,
+    count,
+    num_words,
+    TILE: tl.constexpr,
+    PART: tl.constexpr,
+):
+    """Adds one part of the words of a square of pairs, if it has pairs of one class."""
+    top, left = tl.program_id(0), tl.program_id(1)
+    start = tl.program_id(2) * PART
+    # Labels ascend: the rows share a class with the columns, or the columns' first is greater.
+    last_row = tl.minimum(top * TILE + TILE, count) - 1
+    if (left >= top) & (tl.load(labels + last_row) >= tl.load(labels + left * TILE)):
+        row = (top * TILE + tl.arange(0, TILE)).to(tl.int64)
+        column = (left * TILE + tl.arange(0, TILE)).to(tl.int64)
+        common = tl.zeros((TILE, TILE), dtype=tl.int32)
+        for word in range(start, tl.minimum(start + PART, num_words)):
+            a = tl.load(words + row * num_words + word, mask=row < count, other=0)
+            b = tl.load(words + column * num_words + word, mask=column < count, other=0)
+            common += _count_bits(a[:, None] & b[None, :])
+        tl.atomic_add(
+            intersections + row[:, None] * count + column[None, :],
+            common,
+            mask=(row < count)[:, None] & (column < count)[None, :],
+            sem="relaxed",
+        )
+
+
+@triton.jit
+def _count_bits(words):
+    # In this form the compiler knows it for one instruction.
+    x = words.to(tl.uint32, bitcast=True)
+    x = x - ((x >> 1) & 0x55555555)
+    x = (x & 0x33333333) + ((x >> 2) & 0x33333333)
+    x = (x + (x >> 4)) & 0x0F0F0F0F
+    return ((x * 0x01010101) >> 24).to(tl.int32)
+
+
+@triton.jit
+def _better_iou(intersections, labels, row, column, count):
+    """IoU of columns with better rows of their class, float32 [rows, columns]; 0 elsewhere."""
+    exists = row < count
+    # What a mask shares with itself is its area.
+    row_area = tl.load(intersections + row * (count + 1), mask=exists, other=0)
+    column_area = tl.load(intersections + column * (count + 1), mask=column < count, other=0)
+    row_label = tl.load(labels + row, mask=exists, other=-1)
+    column_label = tl.load(labels + column, mask=column < count, other=-1)
+    counted = (row[:, None] < column[None, :]) & (row_label[:, None] == column_label[None, :])
+    counted = counted & (column < count)[None, :]
+    pair = row[:, None] * count + column[None, :]
+    common = tl.load(intersections + pair, mask=counted, other=0)
+    union = tl.maximum(row_area[:, None] + column_area[None, :] - common, 1)
+    return common.to(tl.float32) / union.to(tl.float32)
+
+
+@triton.jit
+def _compensate_kernel(
+    intersections, labels, compensation, count, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """The greatest IoU of each mask with a better one."""
+    column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
+    greatest = tl.zeros((COLUMNS,), dtype=tl.float32)
+    for start in range(0, tl.minimum((tl.program_id(0) + 1) * COLUMNS, count), ROWS):
+        row = (start + tl.arange(0, ROWS)).to(tl.int64)
+        iou = _better_iou(intersections, labels, row, column, count)
+        greatest = tl.maximum(greatest, tl.max(iou, axis=0))
+    tl.store(compensation + column, greatest, mask=column < count)
+
+
+@triton.jit
+def _decay_kernel(
+    intersections,
+    labels,
+    compensation,
+    factors,
+    sigma,
+    count,
+    GAUSSIAN: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """The least ratio of each mask over the better ones; see `decay_factors`."""
+    column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
+    least = tl.full((COLUMNS,), 1.0, dtype=tl.float32)
+    for start in range(0, tl.minimum((tl.program_id(0) + 1) * COLUMNS, count), ROWS):
+        row = (start + tl.arange(0, ROWS)).to(tl.int64)
+        iou = _better_iou(intersections, labels, row, column, count)
+        held = tl.load(compensation + row, mask=row < count, other=0.0)[:, None]
+        if GAUSSIAN:
+            ratio = tl.exp(sigma * (held * held - iou * iou))
+        else:
+            ratio = tl.where(held < 1, (1 - iou) / tl.where(held < 1, 1 - held, 1.0), 1.0)
+        least = tl.minimum(least, tl.min(ratio, axis=0))
+    tl.store(factors + column, least, mask=column < count)

@@ -1,0 +1,107 @@
+"""Thresholding, measuring and packing masks in one pass, as a Triton kernel.
+
+Shape letters: N masks; n of them; h w the masks' size; W words of a mask; T parts of a mask.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from solo_family.ops.packed_masks import WORD_BITS, PackedMasks, empty_packed
+
+# Words of one program: 8,192 pixels, of which each thread loads neighbouring ones.
+_BLOCK_WORDS = 256
+
+
+def pack_masks_triton(
+    masks: Tensor,
+    mask_threshold: float | None,
+    *,
+    logits: bool = False,
+    rows: Tensor | None = None,
+) -> PackedMasks:
+    """`pack_masks`, of some rows.
+
+    Args:
+        masks: [N, h, w], bool, float16, bfloat16 or float32.
+        mask_threshold, logits: see `pack_masks`.
+        rows: int64 [n], which masks, in that order; all where left out.
+
+    Returns:
+        n masks.
+    """
+    if rows is None:
+        rows = torch.arange(len(masks), device=masks.device)
+    pixels = masks.shape[1] * masks.shape[2]
+    packed = empty_packed(masks, len(rows), pixels)
+    parts = triton.cdiv(packed.words.shape[1], _BLOCK_WORDS)
+    areas = masks.new_empty((len(rows), parts), dtype=torch.int32)
+    totals = masks.new_empty((len(rows), parts), dtype=torch.float32)
+    is_bool = masks.dtype == torch.bool
+    masks = masks.contiguous()
+    if areas.numel():
+        _pack_kernel[(len(rows), parts)](
+            masks.view(torch.uint8) if is_bool else masks,
+            rows,
+            packed.words,
+            areas,
+            totals,
+            # A bool is stored as 0 or 1.
+            0.5 if is_bool or mask_threshold is None else mask_threshold,
+            pixels,
+            packed.words.shape[1],
+            LOGITS=logits and not is_bool,
+            BLOCK=_BLOCK_WORDS,
+            BITS=WORD_BITS,
+        )
+    return add_parts(packed.words, areas, totals)
+
+
+def add_parts(words: Tensor, areas: Tensor, totals: Tensor) -> PackedMasks:
+    """Masks whose areas and sums of probabilities are in parts, [n, T]: a fixed order of adding."""
+    area = areas.sum(dim=1)
+    return PackedMasks(words, area, totals.sum(dim=1) / area.clamp(min=1))
+
+
+@triton.jit
+def _pack_kernel(
+    masks,
+    rows,
+    words,
+    areas,
+    totals,
+    threshold,
+    pixels,
+    num_words,
+    LOGITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    BITS: tl.constexpr,
+):
+    place = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1)
+    mask = tl.load(rows + place)
+    word = part * BLOCK + tl.arange(0, BLOCK)
+    pixel = word[:, None] * BITS + tl.arange(0, BITS)[None, :]
+    exists = pixel < pixels
+    value = tl.load(masks + mask * pixels + pixel, mask=exists, other=0).to(tl.float32)
+    inside = (value > threshold) & exists
+    if LOGITS:
+        value = 1 / (1 + tl.exp(-value))
+    tl.store(words + place * num_words + word, pack_bits(inside, BITS), mask=word < num_words)
+    area = tl.sum(tl.sum(inside.to(tl.int32), axis=1), axis=0)
+    total = tl.sum(tl.sum(tl.where(inside, value, 0.0), axis=1), axis=0)
+    tl.store(areas + place * tl.num_programs(1) + part, area)
+    tl.store(totals + place * tl.num_programs(1) + part, total)
+
+
+@triton.jit
+def pack_bits(inside, BITS: tl.constexpr):
+    """Words, int32 [...], of bits, bool [..., BITS], in two or three dimensions."""
+    places = tl.arange(0, BITS)
+    bits = inside.to(tl.int32)
+    if len(inside.shape) == 2:
+        return tl.sum(bits << places[None, :], axis=1)
+    return tl.sum(bits << places[None, None, :], axis=2)

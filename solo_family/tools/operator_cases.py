@@ -1,0 +1,179 @@
+"""What the benchmark of operators runs: random inputs, our way, and the plain way.
+
+N masks, E mask features, K classes, k relative positions per axis, m side of a window.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..layers import dynamic_conv
+from ..modeling.postprocess.resize import resize_masks_with_boxes
+from ..modeling.postprocess.selection import Selector
+from ..ops.assemble import assemble, every_center
+from ..ops.decode_masks import decode_masks
+from ..ops.matrix_nms import matrix_nms_decay, matrix_nms_plain
+from ..ops.packed_masks import PackedMasks
+from .candidates import candidate_scores
+from .plain import plain_assemble, plain_decode, plain_post_process, plain_resize
+
+Size = tuple[int, int]
+# As published: SOLOv2's features, its masks' stride, and its largest input; InstanceFCN's windows.
+_FEATURES, _STRIDE = 256, 4
+_POSITIONS, _WINDOW = 5, 21
+
+
+class Case(NamedTuple):
+    """One operator on one input.
+
+    Attributes:
+        ours, plain: what is timed.
+        inputs, outputs: bytes that have to be read and written once, whatever the way.
+    """
+
+    ours: Callable[[], Any]
+    plain: Callable[[], Any]
+    inputs: int
+    outputs: int
+
+
+def matrix_nms_case(
+    count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
+) -> Case:
+    """Masks are random rectangles, as probabilities or bool."""
+    masks = _rectangles(count, size, device)
+    masks = masks > 0.5 if dtype == torch.bool else masks.to(dtype)
+    threshold = None if dtype == torch.bool else 0.5
+    labels = torch.randint(0, classes, (count,), generator=_generator()).to(device)
+    scores = torch.rand(count, generator=_generator()).to(device)
+    arguments = (masks, labels, scores, "gaussian", 2.0, False, threshold)
+    return Case(
+        lambda: matrix_nms_decay(*arguments),
+        lambda: matrix_nms_plain(*arguments),
+        _bytes(masks, labels, scores),
+        12 * count,
+    )
+
+
+def decode_case(
+    count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
+) -> Case:
+    """Kernels and features of 256 channels."""
+    kernels = torch.randn(count, _FEATURES, generator=_generator()).to(device, dtype)
+    features = torch.randn(_FEATURES, *size, generator=_generator()).to(device, dtype)
+    return Case(
+        lambda: decode_masks(kernels, features, 0.5),
+        lambda: plain_decode(kernels, features, 0.5),
+        _bytes(kernels, features),
+        count * size[0] * size[1] // 8,
+    )
+
+
+def resize_case(
+    count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
+) -> Case:
+    """From masks to the network's input of four times their size, and back to three quarters."""
+    masks = _rectangles(count, size, device).to(dtype)
+    padded = size[0] * _STRIDE, size[1] * _STRIDE
+    output = padded[0] * 3 // 4, padded[1] * 3 // 4
+    arguments = (masks, padded, padded, output, 0.5)
+    return Case(
+        lambda: resize_masks_with_boxes(*arguments),
+        lambda: plain_resize(*arguments),
+        _bytes(masks),
+        count * output[0] * output[1],
+    )
+
+
+def assemble_case(
+    count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
+) -> Case:
+    """Every cell's window, of 5 x 5 positions and 21 x 21 cells; `count` has no meaning here."""
+    maps = torch.randn(_POSITIONS**2, *size, generator=_generator()).to(device, dtype)
+    centers = every_center(size, device)
+    return Case(
+        lambda: assemble(maps, centers, _WINDOW),
+        lambda: plain_assemble(maps, _WINDOW),
+        _bytes(maps),
+        size[0] * size[1] * _WINDOW**2 * maps.element_size(),
+    )
+
+
+def post_process_case(
+    count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
+) -> Case:
+    """SOLOv2's whole post-processing of so many candidates, whose masks are discs.
+
+    Candidates are cells and classes drawn at random from the published grids, with random scores.
+    """
+    cells = 3872
+    scores = candidate_scores(cells, classes, count, 0.1).to(device)
+    kernels, features = (tensor.to(device, dtype) for tensor in _discs(cells, size))
+    padded = size[0] * _STRIDE, size[1] * _STRIDE
+    strides, sizes = torch.full((cells,), 8, device=device), (padded, padded, padded)
+
+    def decode(chosen: Tensor) -> Tensor:
+        return dynamic_conv(kernels[chosen].float(), features.float()).sigmoid_()
+
+    def ours() -> Any:
+        pack = partial(_pack_cells, kernels, features)
+        kept, labels, soft = Selector()(scores, strides, decode, size, pack)
+        return (*resize_masks_with_boxes(soft, *sizes, 0.5), labels, kept)
+
+    def plain() -> Any:
+        chosen, labels = (scores > 0.1).nonzero(as_tuple=True)
+        candidates = scores[chosen, labels]
+        return plain_post_process(
+            kernels[chosen].float(), features.float(), labels, candidates, strides[chosen], sizes
+        )
+
+    return Case(ours, plain, _bytes(kernels, features), 100 * padded[0] * padded[1])
+
+
+def _pack_cells(kernels: Tensor, features: Tensor, cells: Tensor) -> PackedMasks:
+    return decode_masks(kernels[cells], features, 0.5)
+
+
+def _discs(count: int, size: Size) -> tuple[Tensor, Tensor]:
+    """Kernels [N, E] and features [E, *size] whose products are squared radii less distances."""
+    y, x = torch.meshgrid(*(torch.arange(side) / max(size) for side in size), indexing="ij")
+    features = torch.randn(_FEATURES, *size, generator=_generator())
+    features[:4] = torch.stack([torch.ones_like(x), x, y, x**2 + y**2])
+    centre = torch.rand(2, count, generator=_generator()) * torch.tensor(size)[:, None] / max(size)
+    radius = 0.02 + 0.15 * torch.rand(count, generator=_generator())
+    squares = torch.stack([radius**2 - centre.square().sum(0), 2 * centre[1], 2 * centre[0]])
+    kernels = torch.zeros(count, _FEATURES)
+    kernels[:, :4] = 3e3 * torch.cat([squares, -torch.ones(1, count)]).T
+    return kernels, features
+
+
+CASES: dict[str, Callable[[int, Size, torch.dtype, int, torch.device], Case]] = {
+    "matrix-nms": matrix_nms_case,
+    "decode": decode_case,
+    "resize": resize_case,
+    "assemble": assemble_case,
+    "post-process": post_process_case,
+}
+
+
+def _rectangles(count: int, size: Size, device: torch.device) -> Tensor:
+    """Probabilities, float32 [N, *size], high in a random rectangle of an object's size."""
+    sides = torch.tensor(size)
+    start = torch.rand(count, 2, generator=_generator()) * sides
+    stop = start + (0.05 + 0.4 * torch.rand(count, 2, generator=_generator())) * sides
+    y, x = torch.arange(size[0])[:, None], torch.arange(size[1])
+    masks = torch.empty(count, *size)
+    for mask, (top, left), (bottom, right) in zip(masks, start.tolist(), stop.tolist()):
+        mask[:] = ((y >= top) & (y < bottom) & (x >= left) & (x < right)) * 0.8 + 0.1
+    return masks.to(device)
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _bytes(*tensors: Tensor) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,85 @@
+"""Times and peak memory of functions, taken in turns so that a busy machine disturbs all alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Function = Callable[[], Any]
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def median_seconds(
+    functions: Mapping[str, Function], device: torch.device, *, repeats: int, warm_up: int
+) -> dict[str, float]:
+    """Returns each function's median time; they take turns.
+
+    Args:
+        functions: by name.
+        device: that they run on; its queue is empty before and after each run.
+        repeats: timed runs of each.
+        warm_up: runs of each before them.
+    """
+    for function in functions.values():
+        for _ in range(warm_up):
+            function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            seconds[name].append(_seconds(function, device))
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _seconds(function: Function, device: torch.device) -> float:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
+    start_event, end_event = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    start_event.record()
+    function()
+    end_event.record()
+    torch.cuda.synchronize(device)
+    return start_event.elapsed_time(end_event) / 1000
+
+
+def peak_bytes(function: Function, device: torch.device) -> int | None:
+    """Returns the memory that a run needs beyond what was in use before it; None if unknown.
+
+    On a CPU it is that of the process, which may reuse small blocks that it has not given back.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    try:
+        # Linux takes a 5 for "forget the peak so far".
+        _CLEAR.write_text("5")
+        before = _resident("VmRSS")
+        function()
+        return max(0, _resident("VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _resident(key: str) -> int:
+    lines = _STATUS.read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
+
+
+def cuda_graph(function: Function) -> Function:
+    """Returns a function that replays what the function has done on the GPU, without the host."""
+    for _ in range(3):
+        function()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay
