@@ -10,7 +10,6 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -70,12 +69,6 @@ def read_file(path: Path) -> Any:
     except Exception as error:
         # Whatever is broken in a file comes up as any of a dozen errors of four libraries.
         raise DataError(_broken(path, error)) from error
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """Returns the texts that a .safetensors carries beside its tensors."""
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
 
 
 def find_weights(content: Any, path: Path) -> dict[str, Tensor]:

@@ -91,7 +91,7 @@ def tower(
     for index in range(convs):
         first = into if index == 0 else channels
         shapes |= conv(f"{name}.{index}.conv", channels, first, 3, bias=False)
-        if offsets and (not last or index == convs - 1):
+        if offsets:
             shapes |= conv(f"{name}.{index}.conv.conv_offset", offsets, first, 3)
         shapes |= affine(f"{name}.{index}.gn", channels)
     return shapes
@@ -343,7 +343,7 @@ class _CompiledOps(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Stands in for mmcv's compiled operations, which these models don't run."""
 
     class Module(types.ModuleType):
-        __path__: list[str] = []
+        __path__ = ()
 
         def __getattr__(self, name: str) -> type:
             if name.startswith("__"):
