@@ -212,7 +212,7 @@ def losses(
     solov2: bool,
     cells: bool,
 ) -> tuple[float, float]:
-    """Focal and dice loss of one image, weighted; with `cells` dice is divided as mmdetection does."""
+    """Focal and dice loss of one image, weighted; `cells` divides dice as mmdetection does."""
     dice, focal, positives = [], torch.zeros(()), 0
     for level, category in enumerate(logits):
         pairs = positive_cells(masks, classes, boxes, padded, level)
