@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from .reference_backbone import State, conv, group_norm, linear, resize
+from .reference_backbone import State, conv, group_norm, layer_norm, linear, resize
 
 HEADS = 8
 HEAD = "sem_seg_head."
@@ -39,10 +39,6 @@ def attention(state: State, name: str, query: Tensor, key: Tensor, value: Tensor
     for qh, kh, vh in zip(q.chunk(HEADS, 1), k.chunk(HEADS, 1), v.chunk(HEADS, 1)):
         outputs.append((qh @ kh.T / qh.shape[1] ** 0.5).softmax(1) @ vh)
     return linear(state, f"{name}.out_proj", torch.cat(outputs, 1))
-
-
-def layer_norm(state: State, name: str, x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"])
 
 
 def feed_forward(state: State, name: str, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from solo_family.checkpoint.convert import config_of, convert
 
 from . import reference_mask_former, reference_sparse_inst
 from .lists import random_weights, save
-from .reference_backbone import State, resnet50
+from .reference_backbone import State, resnet50, swin
 from .test_faithful_solo import IMAGE, OUTPUT, PADDED, picture
 
 SPARSE_INST = {"sparse_inst_r50_base": "base", "sparse_inst_r50_giam": "giam"} | {
@@ -24,7 +24,11 @@ MASK_FORMER = {
     "mask_former_r50_v1": {"version": 1, "encode": False},
     "mask_former_r50_v2": {"version": 2, "encode": False},
     "mask_former_r50_panoptic": {"version": 2, "encode": True},
+    "mask_former_swin": {"version": 2, "encode": False},
 }
+
+
+WITHOUT_CHANCE = {"MODEL.MASK_FORMER.DROPOUT": 0.0, "MODEL.SWIN.DROP_PATH_RATE": 0.0}
 
 
 def our_model(name: str, weights: State, tmp_path: Path, **keys: Any) -> nn.Module:
@@ -46,6 +50,8 @@ def padded(x: Tensor) -> Tensor:
 
 def stages_of(weights: State, image: Tensor, training: bool = False) -> list[Tensor]:
     x = normalised(image)
+    if "backbone.norm0.weight" in weights:
+        return swin(weights, x, prefix="backbone.")
     return resnet50(weights, x, prefix="backbone.", detectron2=True, training=training)
 
 
@@ -116,7 +122,7 @@ def test_mask_former_has_the_references_losses(name: str, tmp_path: Path) -> Non
     stages = stages_of(weights, inputs["image"], training=True)
     layers = reference_mask_former.forward(weights, stages, **MASK_FORMER[name])
     expected = [reference_mask_former.losses(c, m, masks, labels) for c, m in zip(*layers)]
-    model = our_model(name, weights, tmp_path, **{"MODEL.MASK_FORMER.DROPOUT": 0.0})
+    model = our_model(name, weights, tmp_path, **WITHOUT_CHANCE)
     with torch.no_grad():
         losses = model.train()([inputs])
     kinds = ("loss_ce", "loss_mask", "loss_dice")
