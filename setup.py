@@ -33,6 +33,7 @@ setup(
         "scipy>=1.11",
         "fvcore>=0.1.5.post20221221",
         "pycocotools>=2.0.7",
+        "safetensors>=0.4",
         # detectron2 crops polygons with it.
         "shapely>=2.0",
     ],

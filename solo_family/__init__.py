@@ -1,4 +1,8 @@
-"""Segmentation without boxes on detectron2; importing this registers the meta-architectures."""
+"""Segmentation without boxes on detectron2.
+
+Importing this registers the meta-architectures, backbones and datasets with detectron2, and lets
+its checkpointer read .safetensors.
+"""
 
 import importlib.util
 
@@ -21,10 +25,14 @@ def _check_requirements() -> None:
 
 _check_requirements()
 
+from .checkpoint.safetensors_files import read_with_detectron2  # noqa: E402
 from .config import add_solo_family_config, get_cfg  # noqa: E402
 from .data import builtin as _register_public_datasets  # noqa: E402, F401
 from .data import register as _register_datasets  # noqa: E402, F401
 from .methods import METHODS  # noqa: E402
 from .modeling import meta_arch as _register_meta_archs  # noqa: E402, F401
+
+# detectron2's own checkpointer, and so its DefaultPredictor, then takes .safetensors too.
+read_with_detectron2()
 
 __all__ = ["METHODS", "__version__", "add_solo_family_config", "get_cfg"]

@@ -13,6 +13,7 @@ VERBS = {
     "demo": "segment images, a video or a webcam's pictures",
     "errors": "tell what AP is lost to, from predictions and ground truth",
     "benchmark": "time a model, part by part",
+    "convert": "give a checkpoint of another code base our names and config",
     "doctor": "look at what is installed, and try every method once",
     "visualize-results": "draw what a model makes of a picture on the way to its masks",
 }

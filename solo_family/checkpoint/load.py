@@ -8,6 +8,7 @@ from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
 from ..errors import DataError, first_line
+from .foreign import advice_on_names
 
 _REMOTE = "://"
 # What torch, pickle and detectron2 raise on files that are broken, or hold something else.
@@ -105,6 +106,10 @@ def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -
     missing = [key for key in incompatible.missing_keys if key in parameters]
     misshapen = [key for key, *_ in incompatible.incorrect_shapes]
     absent = sorted({*missing, *misshapen})
+    present = {*incompatible.unexpected_keys, *model.state_dict()} - {*missing}
+    advice = advice_on_names(path, absent, incompatible.unexpected_keys, present)
+    if advice:
+        raise DataError(advice)
     if len(absent) == len(parameters):
         raise DataError(
             f"MODEL.WEIGHTS {path} holds none of the model's {len(parameters)} weights: it is of "

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -20,8 +20,8 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         ConfigError: a file is missing or not yaml, inherits from itself, or has an unknown key or a
             value of another type.
     """
-    for content in _chain(path):
-        for key in _dotted_keys(content):
+    for content in read_chain(path):
+        for key in dotted_values(content):
             _check_known(cfg, key)
     try:
         cfg.merge_from_file(path, allow_unsafe=False)
@@ -48,8 +48,21 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
             raise ConfigError(f"{key} {value}: {first_line(error)}") from error
 
 
-def _chain(path: str, inheriting: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-    """Yields the content of a file and of all that it inherits from: one file, or a list."""
+def read_chain(
+    path: str,
+    inheriting: tuple[str, ...] = (),
+    load: Callable[[Any], Any] = yaml.safe_load,
+) -> Iterator[dict[str, Any]]:
+    """Yields the content of a file and of all that it inherits from: one file, or a list.
+
+    Args:
+        path: of the yaml file.
+        inheriting: the files that inherit from it.
+        load: reads yaml from an open file, safely.
+
+    Raises:
+        ConfigError: a file is missing or not yaml, or inherits from itself.
+    """
     real = os.path.realpath(path)
     if real in inheriting:
         raise ConfigError(
@@ -59,19 +72,19 @@ def _chain(path: str, inheriting: tuple[str, ...] = ()) -> Iterator[dict[str, An
     if not os.path.isfile(path):
         source = f"{_BASE} of {inheriting[-1]} names" if inheriting else "--config-file"
         raise ConfigError(f"{source} {path}: there is no such file.")
-    content = _read(path)
+    content = _read(path, load)
     bases = content.pop(_BASE, [])
     yield content
     for base in bases if isinstance(bases, list) else [bases]:
         base = os.path.expanduser(str(base))
         full = base if os.path.isabs(base) else os.path.join(os.path.dirname(path), base)
-        yield from _chain(full, (*inheriting, real))
+        yield from read_chain(full, (*inheriting, real), load)
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str, load: Callable[[Any], Any]) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
         try:
-            content = yaml.safe_load(file)
+            content = load(file)
         except yaml.constructor.ConstructorError as error:
             raise ConfigError(
                 f"{path} has {error.problem}: code in a config is not run. "
@@ -84,20 +97,23 @@ def _read(path: str) -> dict[str, Any]:
     return content or {}
 
 
-def _dotted_keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def dotted_values(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the values of nested dicts by their dotted keys."""
+    values: dict[str, Any] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            yield from _dotted_keys(value, f"{name}.")
+            values |= dotted_values(value, f"{name}.")
         else:
-            yield name
+            values[name] = value
+    return values
 
 
 def _check_known(cfg: CfgNode, key: str) -> None:
     node: Any = cfg
     for part in key.split("."):
         if not isinstance(node, CfgNode) or part not in node:
-            known = list(_dotted_keys(cfg))
+            known = list(dotted_values(cfg))
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
             raise ConfigError(f"There is no key {key}. The nearest is {nearest[0]}.")
         node = node[part]

@@ -1,0 +1,250 @@
+"""Checkpoints of other code bases as checkpoints of ours, and the config of their model."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.modeling.backbone import build_backbone
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..config import get_cfg
+from ..config.check import check_config
+from ..errors import ConfigError, DataError
+from ..files import replacing
+from ..layers import torchvision_deform_conv
+from .implied import implied_keys
+from .read import read_weights
+from .rules import Renamed, rename
+from .source import Source, choose
+from .source_config import read_source_config
+from .sources import SOURCES
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".pth", ".safetensors")
+# Not weights: batch norms have this count or not, depending on the version that saved them.
+_COUNTER = "num_batches_tracked"
+_AUTHOR = "solo_family convert"
+
+
+@dataclass
+class Converted:
+    """A checkpoint under our names.
+
+    Attributes:
+        source: where it came from.
+        weights: by our names.
+        keys: config keys of its model.
+        dropped: weights of the source that have no use, and why.
+        ignored: weights of the source, or keys of its config, that are not known; allowed by flag.
+        missing: weights of the model that the source lacks; allowed by flag, or as its kind does.
+    """
+
+    source: Source
+    weights: dict[str, Tensor]
+    keys: dict[str, Any]
+    dropped: dict[str, str] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def convert(
+    path: str | Path,
+    *,
+    source: str = "",
+    source_config: str | Path | None = None,
+    allow_unknown: bool = False,
+    allow_missing: bool = False,
+) -> Converted:
+    """Reads a checkpoint and gives its weights our names.
+
+    The model that the weights imply is built, without memory, and every name and shape is compared
+    with it: what is returned loads.
+
+    Args:
+        path: of the source's checkpoint.
+        source: a name of `SOURCES`; "" recognises it by the names of its weights.
+        source_config: the source's own config, a yaml file of detectron2's kind.
+        allow_unknown: go on without weights that are not known.
+        allow_missing: go on although the model has weights that the source lacks.
+
+    Raises:
+        DataError: the file can't be read, is of no known source, or has unknown or missing weights
+            that are not allowed.
+        ConfigError: the source's config can't be read.
+    """
+    weights = read_weights(path)
+    chosen = choose(SOURCES, weights, source, path)
+    renamed = rename(weights, chosen.rules)
+    result = Converted(chosen, renamed.weights, {}, dict(renamed.dropped))
+    _check_unknown(path, result, renamed.unknown, allow_unknown)
+    try:
+        result.keys = {
+            **implied_keys(result.weights, backbone_only=chosen.backbone_only),
+            **chosen.keys,
+        }
+        result.keys |= _method_details(chosen, weights)
+    except KeyError as error:
+        raise DataError(
+            f"{path}: {error.args[0]} is missing, without which its model can't be told. "
+            f"Is it a complete checkpoint of {chosen.title}?"
+        ) from error
+    if source_config is not None:
+        keys, ignored = read_source_config(source_config)
+        result.keys |= keys
+        result.ignored += [f"key {name}" for name in ignored]
+    # Keys of another method than the weights' say nothing.
+    result.keys = _of_this_model(result.keys)
+    _check_fit(path, result, renamed, allow_unknown, allow_missing)
+    return result
+
+
+def write(converted: Converted, path: str | Path) -> Path:
+    """Writes the weights, and beside them their config keys as a yaml file.
+
+    Args:
+        converted: of `convert`.
+        path: ends in .pth or .safetensors.
+
+    Returns:
+        The path of the yaml file.
+
+    Raises:
+        DataError: the path ends otherwise.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path}: the name must end in {' or '.join(SUFFIXES)}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.contiguous() for name, tensor in converted.weights.items()}
+    # A backbone's names are matched by their ends, wherever it stands in a model.
+    extra: dict[str, Any] = {"__author__": _AUTHOR}
+    if converted.source.backbone_only:
+        extra["matching_heuristics"] = True
+    with replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            save_file(weights, temporary, {name: str(value) for name, value in extra.items()})
+        else:
+            torch.save({"model": weights, **extra}, temporary)
+    config = path.with_suffix(".yaml")
+    keys = {**converted.keys, "MODEL.WEIGHTS": str(path)}
+    with replacing(config) as temporary:
+        text = yaml.safe_dump(nested(keys), sort_keys=False)
+        temporary.write_text(f"# What {path.name} implies, of {converted.source.title}.\n{text}")
+    return config
+
+
+def nested(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns dotted keys as the dicts in dicts of a yaml file."""
+    tree: dict[str, Any] = {}
+    for key, value in keys.items():
+        *parents, last = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = list(value) if isinstance(value, tuple) else value
+    return tree
+
+
+def config_of(keys: Mapping[str, Any]) -> CfgNode:
+    """Returns our default configuration with these keys."""
+    cfg = get_cfg()
+    for key, value in keys.items():
+        cfg.merge_from_list([key, value])
+    return cfg
+
+
+def _method_details(source: Source, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """What only a weight that is dropped tells of."""
+    if any(name.endswith("softmax_bias") for name in weights):
+        return {"MODEL.SPARSE_INST.DECODER.NAME": "GroupIAMSoftDecoder"}
+    return {}
+
+
+def _of_this_model(keys: dict[str, Any]) -> dict[str, Any]:
+    own = {"SOLO": "SOLO", "DecoupledSOLO": "SOLO", "SOLOv2": "SOLOV2"}
+    method = own.get(keys.get("MODEL.META_ARCHITECTURE", ""), "")
+    others = [f"MODEL.{name}." for name in ("SOLO", "SOLOV2") if name != method]
+    if keys.get("MODEL.BACKBONE.NAME") not in ("", None) and "resnet" not in str(
+        keys["MODEL.BACKBONE.NAME"]
+    ):
+        others.append("MODEL.RESNETS.")
+    return {key: value for key, value in keys.items() if not key.startswith(tuple(others))}
+
+
+def _check_unknown(path: Any, result: Converted, unknown: list[str], allowed: bool) -> None:
+    if not unknown:
+        return
+    if not allowed:
+        raise DataError(
+            f"{path}: {len(unknown)} of its weights are not known in a checkpoint of "
+            f"{result.source.title}: {_listed(unknown)}. --allow-unknown goes on without them."
+        )
+    result.ignored += unknown
+
+
+def _check_fit(
+    path: Any, result: Converted, renamed: Renamed, allow_unknown: bool, allow_missing: bool
+) -> None:
+    """Compares the weights with the model that they imply."""
+    expected = _expected(path, result)
+    needed = [name for name in expected if not name.endswith(_COUNTER)]
+    wrong = [
+        f"{' + '.join(renamed.origins[name])} is {tuple(weight.shape)}, not {expected[name]}"
+        for name, weight in result.weights.items()
+        if name in expected and tuple(weight.shape) != expected[name]
+    ]
+    if wrong:
+        raise DataError(
+            f"{path}: {len(wrong)} weights have another shape than in the model that the rest "
+            f"implies: {_listed(wrong)}. If the model has keys that its weights don't show, give "
+            "its config with --source-config."
+        )
+    extra = [name for name in result.weights if name not in expected]
+    counters = [name for name in extra if name.endswith(_COUNTER)]
+    unknown = [name for name in extra if not name.endswith(_COUNTER)]
+    origins = [theirs for name in unknown for theirs in renamed.origins[name]]
+    _check_unknown(path, result, origins, allow_unknown)
+    for name in counters:
+        result.dropped |= dict.fromkeys(renamed.origins[name], "a counter of a frozen batch norm")
+    for name in extra:
+        del result.weights[name]
+    result.missing = [name for name in needed if name not in result.weights]
+    lacking = [name for name in result.missing if not re.fullmatch(result.source.fresh, name)]
+    if lacking and not allow_missing:
+        raise DataError(
+            f"{path} lacks {len(lacking)} weights of the model (under our names): "
+            f"{_listed(lacking)}. --allow-missing leaves them as they are initialised."
+        )
+
+
+def _expected(path: Any, result: Converted) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the weights of the model of `result.keys`, by name."""
+    try:
+        cfg = config_of(result.keys)
+        cfg.merge_from_list(["MODEL.DEVICE", "meta", "DATASETS.TRAIN", (), "DATASETS.TEST", ()])
+        if not result.source.backbone_only:
+            check_config(cfg)
+        # On this device tensors have shapes and no values: an X101 takes no memory.
+        with torch.device("meta"), torchvision_deform_conv():
+            model: nn.Module = (
+                build_backbone(cfg) if result.source.backbone_only else build_model(cfg)
+            )
+    except (ConfigError, KeyError, ValueError, AssertionError) as error:
+        raise DataError(
+            f"{path}: the model that its weights imply can't be built: {error}"
+        ) from error
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _listed(names: list[str], limit: int = 5) -> str:
+    more = f", and {len(names) - limit} more" if len(names) > limit else ""
+    return "; ".join(names[:limit]) + more

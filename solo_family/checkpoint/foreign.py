@@ -1,0 +1,48 @@
+"""Tells a checkpoint of another code base from one of another model."""
+
+from collections.abc import Collection
+
+import torch
+
+from .rules import rename
+from .sources import SOURCES
+
+# What stands in our names before a timm model's.
+_TIMM = ".model."
+
+
+def advice_on_names(
+    path: str, absent: Collection[str], unexpected: Collection[str], present: Collection[str]
+) -> str:
+    """Returns what to do where weights are there under another code base's names, or "".
+
+    Args:
+        path: of the checkpoint.
+        absent: our names of weights that were not found.
+        unexpected: names in the checkpoint that are not ours.
+        present: all names in the checkpoint.
+    """
+    if not absent or not unexpected:
+        return ""
+    theirs = {name.replace(".", "_") for name in unexpected}
+    ours = {name.split(_TIMM, 1)[1].replace(".", "_") for name in absent if _TIMM in name}
+    if ours and ours <= theirs:
+        return (
+            f"MODEL.WEIGHTS {path} is a checkpoint of timm's, of the backbone alone: give it as "
+            "MODEL.TIMM.WEIGHTS, and MODEL.WEIGHTS ''."
+        )
+    for source in SOURCES.values():
+        if not source.recognises(present):
+            continue
+        # The values don't matter; four of them, because transforms want multiples.
+        renamed = rename({name: torch.zeros(4) for name in unexpected}, source.rules).weights
+        if any(_is_end(name, absent) for name in renamed):
+            return (
+                f"MODEL.WEIGHTS {path} has the names of {source.title}. Convert it first: "
+                f"python -m solo_family convert {path} converted.pth"
+            )
+    return ""
+
+
+def _is_end(name: str, absent: Collection[str]) -> bool:
+    return name in absent or any(other.endswith(f".{name}") for other in absent)

@@ -1,0 +1,123 @@
+"""Reads weights of any source without running what a file says.
+
+A pickle can name any function of Python, which is called while it is read. Here only the few that
+make arrays and tensors are allowed.
+"""
+
+import pickle
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..errors import DataError, first_line
+
+# Where the weights stand, in the order in which they are looked for.
+_WEIGHTS_KEYS = ("model", "state_dict", "model_state", "blobs")
+# What arrays of numbers are pickled with, by numpy before 2.0 and since.
+_NUMPY = {
+    *(("numpy", name) for name in ("ndarray", "dtype")),
+    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
+    *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict"),
+}
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Reads the weights of a .safetensors, a .pkl of numpy arrays (detectron2's model zoo), or a
+    file of `torch.save`.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Tensors by their names in the file, on the CPU, without the `module.` of a DDP model.
+
+    Raises:
+        DataError: there is no such file, it is broken, or it can't be read safely.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file.")
+    state = find_weights(read_file(path), path)
+    if all(name.startswith("module.") for name in state):
+        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def read_file(path: Path) -> Any:
+    """Reads all that a file holds; see `read_weights`."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".pkl":
+            with open(path, "rb") as file:
+                return _ArrayUnpickler(file).load()
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "not allowed" not in str(error) and "GLOBAL" not in str(error):
+            raise DataError(_broken(path, error)) from error
+        raise DataError(
+            f"{path} can't be read safely: beside weights it needs {_needed(error)}, and to make "
+            "that, code that the file names would have to be run. Where its own code base is "
+            "installed and the file is trusted, torch.save its weights alone, and convert those."
+        ) from error
+    except Exception as error:
+        # Whatever is broken in a file comes up as any of a dozen errors of four libraries.
+        raise DataError(_broken(path, error)) from error
+
+
+def find_weights(content: Any, path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of what a checkpoint holds, wherever they stand in it.
+
+    Raises:
+        DataError: there are none, or something else stands among them.
+    """
+    for key in _WEIGHTS_KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path} holds no weights but {type(content).__name__}.")
+    weights = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in content.items()
+    }
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise DataError(
+                f"{path} holds no weights: {name!r} is {type(value).__name__}, not a tensor. "
+                f"Weights are looked for at the top, and under {', '.join(_WEIGHTS_KEYS)}."
+            )
+    return weights
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Makes arrays, numbers, strings and containers, and nothing else."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        # Files of Python 2 are among the published ones.
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _NUMPY:
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
+        return super().find_class(module, name)
+
+
+def _needed(error: Exception) -> str:
+    """Returns what a refused pickle asked for, out of our or torch's message."""
+    words = str(error).replace("GLOBAL ", "").split()
+    dotted = [word.strip("`'.,()[]") for word in words if "." in word.strip("`'.,()[]")]
+    return dotted[0] if dotted else "other objects"
+
+
+def _broken(path: Path, error: Exception) -> str:
+    return (
+        f"{path} can't be read as a checkpoint: {first_line(error)} Is it complete, and a "
+        ".pth, .pkl or .safetensors of weights?"
+    )
