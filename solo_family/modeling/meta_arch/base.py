@@ -16,7 +16,7 @@ from ..targets.gt_masks import with_bitmasks
 class MaskSegmentor(nn.Module, ABC):
     """Preprocessing, the fork between training and inference, and the grouping of images by size.
 
-    A method adds `losses` and `predict`.
+    A method adds `losses`, `predict` and `predict_fixed`.
 
     Args:
         backbone: its `output_shape()` names the features.
@@ -90,6 +90,29 @@ class MaskSegmentor(nn.Module, ABC):
             output_sizes: (height, width) that each image's result is asked for.
         """
 
+    @abstractmethod
+    def predict_fixed(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        score_threshold: float | Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns predictions by name, of sizes that follow from that of the input alone.
+
+        Args:
+            features: the backbone's.
+            padded_size: (height, width) of the batch.
+            score_threshold: candidates score more; None for the configured one.
+        """
+
+    @abstractmethod
+    def export_settings(self) -> dict[str, Any]:
+        """Returns what turns `export_forward`'s output into results, of JSON's types.
+
+        That is `task`, which says how, and `thresholds`. These have `score`, which
+        `export_forward` is given, where the method has candidates.
+        """
+
     @property
     def device(self) -> torch.device:
         """The device that inputs are moved to."""
@@ -128,6 +151,28 @@ class MaskSegmentor(nn.Module, ABC):
             for image in images
         ]
         return ImageList.from_tensors(normalised, self.size_divisibility)
+
+    def export_forward(
+        self, images: Tensor, score_threshold: float | Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Runs all that can be exported: what follows needs each image's own size.
+
+        No size in it depends on what an image shows: where there is less, scores are 0.
+
+        Args:
+            images: [B, C, H, W] of 0 to 255, padded to multiples of `size_divisibility` with
+                `pixel_mean`, which normalisation makes 0.
+            score_threshold: a number, or a float32 tensor without dimensions, to take the place of
+                the configured one; for methods without candidates it is not used.
+
+        Returns:
+            The method's predictions by name; see its `predict_fixed`.
+        """
+        height, width = images.shape[-2:]
+        # Weights may be of half precision, pixel values are not.
+        dtype = next(self.backbone.parameters()).dtype
+        normalised = ((images.float() - self.pixel_mean) / self.pixel_std).to(dtype)
+        return self.predict_fixed(self.backbone(normalised), (height, width), score_threshold)
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from ...config.rules import check_channels, check_features, get_key
 from ...ops.point_nms import point_nms
 from ..heads.levels import align_levels
 from ..losses.grid_criterion import GridCriterion
+from ..postprocess.fixed_selection import select_fixed, stack_fixed
 from ..postprocess.instances import make_instances
 from ..postprocess.resize import resize_masks
 from ..postprocess.selection import Selector
@@ -121,6 +122,10 @@ class GridSegmentor(MaskSegmentor):
             cells: int64 [n], among the cells of all levels.
         """
 
+    def decode_fixed(self, masks: Any, image: int, size: tuple[int, int], cells: Tensor) -> Tensor:
+        """Does what `decode` does with steps that no cell's value changes, as exporting needs."""
+        return self.decode(masks, image, size, cells)
+
     def aligned_levels(
         self, features: dict[str, Tensor], padded_size: tuple[int, int]
     ) -> list[Tensor]:
@@ -162,12 +167,41 @@ class GridSegmentor(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         category_logits, masks = self.run_head(features, padded_size)
-        scores = [point_nms(level.float().sigmoid()).flatten(2) for level in category_logits]
-        cell_scores = torch.cat(scores, dim=2).transpose(1, 2)
+        cell_scores = _cell_scores(category_logits)
         return [
             {"instances": self.select(masks, index, cell_scores[index], padded_size, *sizes)}
             for index, sizes in enumerate(zip(image_sizes, output_sizes))
         ]
+
+    def predict_fixed(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        score_threshold: float | Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
+        category_logits, masks = self.run_head(features, padded_size)
+        size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
+        with torch.autocast(self.device.type, enabled=False):
+            instances = [
+                select_fixed(
+                    self.selector,
+                    cell_scores,
+                    self._cell_strides(),
+                    partial(self.decode_fixed, masks, index, size),
+                    score_threshold,
+                )
+                for index, cell_scores in enumerate(_cell_scores(category_logits))
+            ]
+        return stack_fixed(instances)
+
+    def export_settings(self) -> dict[str, Any]:
+        thresholds = {
+            "score": self.selector.score_threshold,
+            "mask": self.selector.mask_threshold,
+            "keep": self.selector.update_threshold,
+        }
+        return {"task": "instances", "thresholds": thresholds}
 
     def select(
         self,
@@ -186,17 +220,28 @@ class GridSegmentor(MaskSegmentor):
             cell_scores: float32 [C, K], probabilities after point NMS.
             padded_size, image_size, output_size: see `predict`.
         """
-        strides = torch.cat(
+        size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
+        decode = partial(self.decode, masks, image, size)
+        with torch.autocast(self.device.type, enabled=False):
+            scores, classes, probabilities = self.selector(
+                cell_scores, self._cell_strides(), decode, size
+            )
+        binary = resize_masks(
+            probabilities, padded_size, image_size, output_size, self.selector.mask_threshold
+        )
+        return make_instances(binary, scores, classes)
+
+    def _cell_strides(self) -> Tensor:
+        """Returns the stride of every cell's level, int64 [C]."""
+        return torch.cat(
             [
                 torch.full((side * side,), stride, device=self.device)
                 for side, stride in zip(self.num_grids, self.level_strides)
             ]
         )
-        size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
-        decode = partial(self.decode, masks, image, size)
-        with torch.autocast(self.device.type, enabled=False):
-            scores, classes, probabilities = self.selector(cell_scores, strides, decode, size)
-        binary = resize_masks(
-            probabilities, padded_size, image_size, output_size, self.selector.mask_threshold
-        )
-        return make_instances(binary, scores, classes)
+
+
+def _cell_scores(category_logits: list[Tensor]) -> Tensor:
+    """Returns the probabilities of all levels' cells after point NMS, float32 [B, C, K]."""
+    scores = [point_nms(level.float().sigmoid()).flatten(2) for level in category_logits]
+    return torch.cat(scores, dim=2).transpose(1, 2)

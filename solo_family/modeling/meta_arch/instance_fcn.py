@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...config.rules import check_features
 from ...data.classes import num_classes
+from ...errors import ConfigError
 from ...ops.assemble import assemble, soft_masks
 from ...ops.mask_boxes import masks_to_boxes
 from ..heads.instance_fcn_head import InstanceFCNHead, MaskPooledClassifier
@@ -242,6 +243,17 @@ class InstanceFCN(MaskSegmentor):
             scores[here] *= best.values
             classes[here] = best.indices
         return scores, classes
+
+    def predict_fixed(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        score_threshold: float | Tensor | None,
+    ) -> dict[str, Tensor]:
+        raise ConfigError("MODEL.META_ARCHITECTURE is 'InstanceFCN', which can't be exported yet.")
+
+    def export_settings(self) -> dict[str, Any]:
+        return {"task": "windows", "thresholds": {}}
 
     def _map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Returns how many cells the image has, without padding."""

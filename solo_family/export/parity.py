@@ -1,0 +1,126 @@
+"""Compares an exported model with the one that it was made from.
+
+B images, n instances.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ..modeling.meta_arch import MaskSegmentor
+from .results import Found
+
+# Instances are of nearly one score if they differ by no more.
+_NEAR = 0.05
+
+# From images float32 [B, C, H, W] and a threshold to the graph's outputs by name.
+Forward = Callable[[Tensor, float], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an exported model is tried on.
+
+    Attributes:
+        name: says what it is for.
+        images: float32 [B, C, H, W], 0 to 255.
+        score_threshold: of candidates.
+    """
+
+    name: str
+    images: Tensor
+    score_threshold: float
+
+
+def cases(sizes: list[tuple[int, int]], batch_size: int, threshold: float) -> Iterator[Case]:
+    """Yields an image of every size, one with as many candidates as there can be, one without.
+
+    Args:
+        sizes: heights and widths.
+        batch_size: B.
+        threshold: the model's own.
+    """
+    for seed, size in enumerate(sizes):
+        images = random_images(batch_size, size, seed)
+        yield Case(f"{size[0]} x {size[1]}", images, threshold)
+    images = random_images(batch_size, sizes[0], seed=len(sizes))
+    yield Case("every candidate", images, 0.0)
+    yield Case("no candidate", images, 1.0)
+
+
+def random_images(batch_size: int, size: tuple[int, int], seed: int) -> Tensor:
+    """Returns coloured blobs with some noise, whole numbers of 0 to 255: float32 [B, 3, H, W]."""
+    generator = torch.Generator().manual_seed(seed)
+    blobs = torch.rand((batch_size, 3, 6, 8), generator=generator)
+    images = torch.nn.functional.interpolate(blobs, size, mode="bicubic") * 300 - 20
+    noise = torch.randn(images.shape, generator=generator) * 5
+    return (images + noise).clamp(0, 255).round()
+
+
+def output_error(expected: dict[str, Tensor], actual: dict[str, Tensor]) -> float:
+    """Returns the greatest difference between the outputs of two graphs.
+
+    Instances come in the order of their scores, which rounding may change: each is compared with
+    the one that is most like it. Of those that the limit just kept, others may be as good.
+    """
+    if not all(value.isfinite().all() for value in actual.values()):
+        return float("inf")
+    if "scores" not in expected:
+        return max(_difference(expected[name], actual[name]) for name in expected)
+    error = _difference(expected["scores"], actual["scores"])
+    for image in range(len(expected["scores"])):
+        one, other = (
+            [outputs[name][image] for name in ("scores", "classes", "masks")]
+            for outputs in (expected, actual)
+        )
+        last = float(one[0][-1])
+        kept = one[0] > (last + _NEAR if last > 0 else 0)
+        error = max(error, _matched_error([value[kept] for value in one], other, _difference))
+    return error
+
+
+def instance_error(expected: Instances, found: Found) -> float:
+    """Returns the greatest difference between instances: of scores, or the share of pixels."""
+    expected = expected[expected.scores > 0]
+    if len(expected) != len(found):
+        return 1.0
+    return _matched_error(
+        [expected.scores, expected.pred_classes, expected.pred_masks],
+        [torch.from_numpy(value) for value in (found.scores, found.classes, found.masks)],
+        lambda a, b: float((a ^ b).float().mean()),
+    )
+
+
+def _matched_error(
+    expected: list[Tensor], actual: list[Tensor], difference: Callable[[Tensor, Tensor], float]
+) -> float:
+    """Returns the greatest difference of scores and masks from the most similar of one class.
+
+    Args:
+        expected, actual: scores [n], classes [n] and masks [n, h, w].
+        difference: of two masks, at most 1.
+    """
+    error = 0.0
+    scores, classes, masks = actual
+    for score, category, mask in zip(*expected):
+        gaps = (scores - score).abs()
+        near = ((gaps <= _NEAR) & (classes == category)).nonzero()[:, 0]
+        errors = [max(float(gaps[index]), difference(mask, masks[index])) for index in near]
+        error = max(error, min(errors, default=1.0))
+    return error
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
+
+
+def eager_prediction(model: MaskSegmentor, image: Tensor, size: tuple[int, int]) -> Instances:
+    """Returns the model's own instances of one image [C, H, W], at `size`."""
+    with torch.no_grad():
+        result = model([{"image": image, "height": size[0], "width": size[1]}])[0]
+    return result["instances"].to("cpu")

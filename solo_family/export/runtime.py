@@ -1,0 +1,248 @@
+"""Runs an exported model with numpy, OpenCV and ONNX Runtime, and nothing else.
+
+    from solo_family.export.runtime import ExportedModel, read_image
+    model = ExportedModel("exported")
+    found = model(read_image("image.jpg")).instances
+
+It can be imported where torch and detectron2 are not installed. H W of an image, C of its channels.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from ..errors import DataError, first_line
+from .resize import resize_image, shortest_edge_size
+from .results import Found, Sizes, threshold_masks
+
+DESCRIPTION = "model.json"
+LAYOUT = 1  # of that file
+
+
+class Prediction(NamedTuple):
+    """What a model found in one image; None for what it doesn't predict.
+
+    Attributes:
+        instances: see `Found`.
+        sem_seg: float32 [K, H, W], a score for every class and pixel.
+        panoptic_seg: int32 [H, W] of segment ids from 1, and 0 for no segment; and for each segment
+            its `id`, `category_id` (the class), `isthing` and `score`.
+    """
+
+    instances: Found | None = None
+    sem_seg: np.ndarray | None = None
+    panoptic_seg: tuple[np.ndarray, list[dict[str, Any]]] | None = None
+
+
+class ExportedModel:
+    """A model that `python -m solo_family export` has written.
+
+    Args:
+        folder: the one that it has written.
+        providers: of ONNX Runtime, in order of preference.
+        threads: that one image may use; 0 leaves it to ONNX Runtime.
+
+    Attributes:
+        description: the content of its `model.json`.
+        thresholds: which may be changed: `score`, of candidates, `mask`, of pixels, `keep`, the
+            least score of a result. For models with other thresholds, theirs.
+
+    Raises:
+        DataError: the folder is not an exported model, or one that this ONNX Runtime can't run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int = 0,
+    ) -> None:
+        self.folder = Path(folder)
+        self.description = read_description(self.folder)
+        self.thresholds: dict[str, Any] = dict(self.description["thresholds"])
+        self._session = _open(self.folder, self.description, providers, threads)
+        self._inputs = [given.name for given in self._session.get_inputs()]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names, in the order of the model's outputs."""
+        return self.description["classes"]
+
+    def __call__(self, image: np.ndarray) -> Prediction:
+        """Segments one picture.
+
+        Args:
+            image: uint8 [H, W, 3], BGR.
+
+        Raises:
+            DataError: it is no such array, or of a size that the model does not take.
+        """
+        images, sizes = self.preprocess(image)
+        return self.postprocess(self.forward(images), sizes)
+
+    def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, Sizes]:
+        """Resizes a picture, puts its colours in order, and pads it.
+
+        Args:
+            image: uint8 [H, W, 3], BGR.
+
+        Returns:
+            float32 [1, C, h, w], 0 to 255, for `forward`, and the sizes for `postprocess`.
+
+        Raises:
+            DataError: it is no such array.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise DataError(
+                f"An image must be uint8 [H, W, 3], BGR, but is {image.dtype} {list(image.shape)}; "
+                "`read_image` gives such."
+            )
+        given = self.description["input"]
+        height, width = image.shape[:2]
+        size = shortest_edge_size(height, width, given["min_size"], given["max_size"])
+        if given["size"] is not None:
+            size = _fit(height, width, given["size"])
+        resized = resize_image(image[:, :, ::-1] if given["color"] == "RGB" else image, size)
+        step = given["divisibility"]
+        padded = given["size"] or [-(-side // step) * step for side in size]
+        images = np.empty((1, 3, *padded), np.float32)
+        images[:] = np.array(given["pad_value"], np.float32)[:, None, None]
+        images[0, :, : size[0], : size[1]] = resized.transpose(2, 0, 1)
+        return images, Sizes((padded[0], padded[1]), size, (height, width))
+
+    def forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs the graph.
+
+        Args:
+            images: float32 [B, C, h, w], as `preprocess` gives them.
+
+        Returns:
+            Its outputs by name: see `export_forward` of the method.
+
+        Raises:
+            DataError: the size is not one that the graph takes.
+        """
+        self._check_size(images)
+        threshold = np.array(self.thresholds.get("score", 0), np.float32)
+        values = {"images": images, "score_threshold": threshold}
+        outputs = self._session.run(None, {name: values[name] for name in self._inputs})
+        return dict(zip(self.description["outputs"], outputs))
+
+    def _check_size(self, images: np.ndarray) -> None:
+        given = self.description["input"]
+        batch, channels, *size = given["batch_size"], len(given["pad_value"]), *images.shape[2:]
+        if images.ndim != 4 or images.shape[:2] != (batch, channels):
+            raise DataError(
+                f"{self.folder} takes images of [{batch}, {channels}, h, w], "
+                f"but these are {list(images.shape)}."
+            )
+        if given["size"] is not None and size != given["size"]:
+            raise DataError(
+                f"{self.folder} takes images of {given['size'][0]} x {given['size'][1]} only, but "
+                f"these are {size[0]} x {size[1]}: resize and pad them, or export with --dynamic."
+            )
+        step = given["divisibility"]
+        if any(side % step or side == 0 for side in size):
+            raise DataError(
+                f"{self.folder} takes images of multiples of {step}, but these are "
+                f"{size[0]} x {size[1]}: pad them with {given['pad_value']}."
+            )
+
+    def postprocess(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Prediction:
+        """Turns the first image's outputs into results at the size of the picture."""
+        scores = outputs["scores"][0]
+        kept = np.flatnonzero((scores > 0) & (scores >= self.thresholds["keep"]))
+        masks = threshold_masks(outputs["masks"][0, kept], sizes, self.thresholds["mask"])
+        return Prediction(Found(scores[kept], outputs["classes"][0, kept], masks))
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads a picture, turned upright by its EXIF tag: uint8 [H, W, 3], BGR.
+
+    Raises:
+        DataError: it is missing or can't be decoded.
+    """
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is empty"
+        raise DataError(f"{path} can't be read as an image: {reason}") from error
+    if image is None:
+        raise DataError(f"{path} can't be read as an image: OpenCV can't decode it")
+    return image
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Returns the content of an exported folder's `model.json`.
+
+    Raises:
+        DataError: it is missing, or not one of this version.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"{folder} is not an exported model: there is no {DESCRIPTION} to read "
+            f"({error.strerror}). `python -m solo_family export` writes one."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {first_line(error)}. Export again.") from error
+    layout = description.get("layout") if isinstance(description, dict) else None
+    if layout != LAYOUT:
+        raise DataError(
+            f"{path} has the layout {layout}, this runtime reads {LAYOUT}: export again, or use "
+            "the version of solo_family that exported it."
+        )
+    return description
+
+
+def _open(
+    folder: Path, description: dict[str, Any], providers: Sequence[str], threads: int
+) -> onnxruntime.InferenceSession:
+    if description["format"] != "onnx":
+        raise DataError(
+            f"{folder} holds a model of format {description['format']}, which ONNX Runtime can't "
+            "run: export with --format onnx."
+        )
+    least, here = description["onnxruntime"], onnxruntime.__version__
+    if _version(here) < _version(least):
+        raise DataError(
+            f"{folder} has opset {description['opset']}, which needs ONNX Runtime {least}, but "
+            f"this is {here}: pip install -U onnxruntime."
+        )
+    unknown = [name for name in providers if name not in onnxruntime.get_available_providers()]
+    if unknown:
+        raise DataError(
+            f"This ONNX Runtime has no {', '.join(unknown)}; it has "
+            f"{', '.join(onnxruntime.get_available_providers())}."
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    path = folder / description["file"]
+    if not path.is_file():
+        raise DataError(f"{path} is missing, which {DESCRIPTION} names: export again.")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        raise DataError(
+            f"{path} can't be loaded by ONNX Runtime {here}: {first_line(error)}"
+        ) from error
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
+def _fit(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:
+    """Returns the greatest size of these proportions within `size`."""
+    scale = min(size[0] / height, size[1] / width)
+    return tuple(  # type: ignore[return-value]
+        min(limit, max(1, int(side * scale + 0.5))) for side, limit in zip((height, width), size)
+    )
