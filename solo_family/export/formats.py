@@ -27,9 +27,10 @@ class ExportGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor, score_threshold: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Returns the values of `export_forward`, in order."""
-        return tuple(self.model.export_forward(images, score_threshold).values())
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """Returns the values of `export_forward`, in order; takes its arguments likewise."""
+        named = dict(zip(self.model.export_inputs, given))
+        return tuple(self.model.export_forward(**named).values())
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,12 @@ class GraphInput:
     """What a graph is made with.
 
     Attributes:
-        images: float32 [B, C, H, W].
-        score_threshold: float32 []; None for a model without.
+        tensors: the arguments of `export_forward` that the method uses, by name.
         dynamic: the graph takes images of other sizes, too.
     """
 
-    images: Tensor
-    score_threshold: Tensor | None
+    tensors: dict[str, Tensor]
     dynamic: bool
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        named = {"images": self.images, "score_threshold": self.score_threshold}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
 def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
@@ -89,13 +83,11 @@ def write_torchscript(graph: ExportGraph, given: GraphInput, names: list[str], p
 
 def write_torch_export(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
     """Writes a program of `torch.export`."""
-    sizes = None
-    if given.dynamic:
-        dynamic = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-        sizes = tuple(dynamic if name == "images" else None for name in given.tensors)
+    automatic = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO} if given.dynamic else None
+    sizes = tuple(automatic if name == "images" else None for name in given.tensors)
     with _quiet():
         program = torch.export.export(
-            graph, tuple(given.tensors.values()), dynamic_shapes=sizes, strict=False
+            graph, tuple(given.tensors.values()), dynamic_shapes=(sizes,), strict=False
         )
         torch.export.save(program, path)
 

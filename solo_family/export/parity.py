@@ -3,52 +3,52 @@
 B images, n instances.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..modeling.meta_arch import MaskSegmentor
-from .results import Found
+from .results import Found, Prediction
 
 # Instances are of nearly one score if they differ by no more.
 _NEAR = 0.05
 
-# From images float32 [B, C, H, W] and a threshold to the graph's outputs by name.
-Forward = Callable[[Tensor, float], dict[str, Tensor]]
+# From the arguments of `export_forward` that the method uses to the graph's outputs, by name.
+Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
-@dataclass(frozen=True)
-class Case:
-    """What an exported model is tried on.
+def cases(
+    names: Sequence[str], sizes: list[tuple[int, int]], batch_size: int, threshold: float
+) -> dict[str, dict[str, Tensor]]:
+    """Returns, by what they are for, the arguments that an exported graph is tried with.
 
-    Attributes:
-        name: says what it is for.
-        images: float32 [B, C, H, W], 0 to 255.
-        score_threshold: of candidates.
-    """
-
-    name: str
-    images: Tensor
-    score_threshold: float
-
-
-def cases(sizes: list[tuple[int, int]], batch_size: int, threshold: float) -> Iterator[Case]:
-    """Yields an image of every size, one with as many candidates as there can be, one without.
+    An image of every size, one with as many candidates as there can be, one without; the last two
+    only where the graph takes a threshold.
 
     Args:
+        names: of the arguments of `export_forward` that the method uses.
         sizes: heights and widths.
         batch_size: B.
         threshold: the model's own.
     """
-    for seed, size in enumerate(sizes):
-        images = random_images(batch_size, size, seed)
-        yield Case(f"{size[0]} x {size[1]}", images, threshold)
-    images = random_images(batch_size, sizes[0], seed=len(sizes))
-    yield Case("every candidate", images, 0.0)
-    yield Case("no candidate", images, 1.0)
+
+    def given(size: tuple[int, int], seed: int, threshold: float) -> dict[str, Tensor]:
+        values = {
+            "images": random_images(batch_size, size, seed),
+            "score_threshold": torch.tensor(threshold),
+            "image_sizes": torch.tensor([[size[0] - 3, size[1] - 9]] * batch_size),
+        }
+        return {name: values[name] for name in names}
+
+    tried = {
+        f"{size[0]} x {size[1]}": given(size, seed, threshold) for seed, size in enumerate(sizes)
+    }
+    if "score_threshold" in names:
+        tried["every candidate"] = given(sizes[0], len(sizes), 0.0)
+        tried["no candidate"] = given(sizes[0], len(sizes), 1.0)
+    return tried
 
 
 def random_images(batch_size: int, size: tuple[int, int], seed: int) -> Tensor:
@@ -119,8 +119,24 @@ def _difference(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
 
 
-def eager_prediction(model: MaskSegmentor, image: Tensor, size: tuple[int, int]) -> Instances:
-    """Returns the model's own instances of one image [C, H, W], at `size`."""
-    with torch.no_grad():
-        result = model([{"image": image, "height": size[0], "width": size[1]}])[0]
-    return result["instances"].to("cpu")
+def prediction_error(expected: dict[str, Any], prediction: Prediction) -> float:
+    """Returns the greatest difference between the results of one image.
+
+    Args:
+        expected: in detectron2's form.
+        prediction: the exported model's.
+    """
+    error = 0.0
+    if prediction.instances is not None:
+        error = instance_error(expected["instances"].to("cpu"), prediction.instances)
+    if prediction.sem_seg is not None:
+        sem_seg = torch.from_numpy(prediction.sem_seg)
+        error = max(error, _difference(expected["sem_seg"].cpu(), sem_seg))
+    if prediction.panoptic_seg is not None:
+        ids, segments = expected["panoptic_seg"]
+        found_ids, found = prediction.panoptic_seg
+        names = [[segment["category_id"] for segment in part] for part in (segments, found)]
+        if names[0] != names[1]:
+            return 1.0
+        error = max(error, float((ids.cpu() != torch.from_numpy(found_ids)).float().mean()))
+    return error

@@ -29,6 +29,24 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(_resize_rows(columns_first, size[0]))
 
 
+def resize_smoothly(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Does the same without rounding, as torch's `interpolate` with `antialias`.
+
+    Args:
+        image: float32 [H, W, C].
+        size: (h, w).
+
+    Returns:
+        float32 [h, w, C].
+    """
+    for side in reversed(size):
+        image = image.swapaxes(0, 1)
+        index, weights = _taps(len(image), side)
+        weights = weights.astype(np.float32)[:, :, None, None]
+        image = sum(image[index[:, tap]] * weights[:, tap] for tap in range(index.shape[1]))
+    return image
+
+
 def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int) -> tuple[int, int]:
     """Returns the size of an image whose shorter side becomes `short_edge`, the longer at most
     `max_size`, as detectron2's `ResizeShortestEdge`; a `short_edge` of 0 keeps it."""

@@ -6,7 +6,7 @@ N instances, h w of the network's masks, H W of the original image.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -63,6 +63,21 @@ class Found:
                 self.scores.tolist(), self.classes.tolist(), self.boxes.tolist(), self.masks
             )
         ]
+
+
+class Prediction(NamedTuple):
+    """What a model found in one image; None for what it doesn't predict.
+
+    Attributes:
+        instances: see `Found`.
+        sem_seg: float32 [K, H, W], a score for every class and pixel.
+        panoptic_seg: int32 [H, W] of segment ids from 1, and 0 for no segment; and for each segment
+            its `id`, `category_id` (the class), `isthing` and `score`.
+    """
+
+    instances: Found | None = None
+    sem_seg: np.ndarray | None = None
+    panoptic_seg: tuple[np.ndarray, list[dict[str, Any]]] | None = None
 
 
 def resized(masks: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:

@@ -10,33 +10,20 @@ It can be imported where torch and detectron2 are not installed. H W of an image
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 import onnxruntime
 
 from ..errors import DataError, first_line
-from .resize import resize_image, shortest_edge_size
-from .results import Found, Sizes, threshold_masks
+from .query_results import query_results
+from .resize import resize_image, resize_smoothly, shortest_edge_size
+from .results import Found, Prediction, Sizes, threshold_masks
+from .window_results import Windows, window_results, windows_of
 
 DESCRIPTION = "model.json"
 LAYOUT = 1  # of that file
-
-
-class Prediction(NamedTuple):
-    """What a model found in one image; None for what it doesn't predict.
-
-    Attributes:
-        instances: see `Found`.
-        sem_seg: float32 [K, H, W], a score for every class and pixel.
-        panoptic_seg: int32 [H, W] of segment ids from 1, and 0 for no segment; and for each segment
-            its `id`, `category_id` (the class), `isthing` and `score`.
-    """
-
-    instances: Found | None = None
-    sem_seg: np.ndarray | None = None
-    panoptic_seg: tuple[np.ndarray, list[dict[str, Any]]] | None = None
 
 
 class ExportedModel:
@@ -82,6 +69,8 @@ class ExportedModel:
         Raises:
             DataError: it is no such array, or of a size that the model does not take.
         """
+        if self.description["task"] == "windows":
+            return Prediction(self._proposals(image))
         images, sizes = self.preprocess(image)
         return self.postprocess(self.forward(images), sizes)
 
@@ -97,6 +86,10 @@ class ExportedModel:
         Raises:
             DataError: it is no such array.
         """
+        return self._pad(self._resize(image), image.shape)
+
+    def _resize(self, image: np.ndarray) -> np.ndarray:
+        """Returns a picture as the data loader gives it: uint8 [h, w, C]."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise DataError(
                 f"An image must be uint8 [H, W, 3], BGR, but is {image.dtype} {list(image.shape)}; "
@@ -107,19 +100,27 @@ class ExportedModel:
         size = shortest_edge_size(height, width, given["min_size"], given["max_size"])
         if given["size"] is not None:
             size = _fit(height, width, given["size"])
-        resized = resize_image(image[:, :, ::-1] if given["color"] == "RGB" else image, size)
-        step = given["divisibility"]
-        padded = given["size"] or [-(-side // step) * step for side in size]
-        images = np.empty((1, 3, *padded), np.float32)
-        images[:] = np.array(given["pad_value"], np.float32)[:, None, None]
-        images[0, :, : size[0], : size[1]] = resized.transpose(2, 0, 1)
-        return images, Sizes((padded[0], padded[1]), size, (height, width))
+        return resize_image(image[:, :, ::-1] if given["color"] == "RGB" else image, size)
 
-    def forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _pad(self, image: np.ndarray, output_shape: tuple[int, ...]) -> tuple[np.ndarray, Sizes]:
+        given = self.description["input"]
+        height, width = image.shape[:2]
+        step = given["divisibility"]
+        padded = given["size"] or [-(-side // step) * step for side in (height, width)]
+        images = np.empty((given["batch_size"], 3, *padded), np.float32)
+        images[:] = np.array(given["pad_value"], np.float32)[:, None, None]
+        images[:, :, :height, :width] = image.transpose(2, 0, 1)
+        sizes = Sizes((padded[0], padded[1]), (height, width), (output_shape[0], output_shape[1]))
+        return images, sizes
+
+    def forward(
+        self, images: np.ndarray, image_sizes: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Runs the graph.
 
         Args:
             images: float32 [B, C, h, w], as `preprocess` gives them.
+            image_sizes: int64 [B, 2], without padding; None where there is none.
 
         Returns:
             Its outputs by name: see `export_forward` of the method.
@@ -128,8 +129,10 @@ class ExportedModel:
             DataError: the size is not one that the graph takes.
         """
         self._check_size(images)
+        if image_sizes is None:
+            image_sizes = np.array([images.shape[2:]] * len(images), np.int64)
         threshold = np.array(self.thresholds.get("score", 0), np.float32)
-        values = {"images": images, "score_threshold": threshold}
+        values = {"images": images, "score_threshold": threshold, "image_sizes": image_sizes}
         outputs = self._session.run(None, {name: values[name] for name in self._inputs})
         return dict(zip(self.description["outputs"], outputs))
 
@@ -153,8 +156,46 @@ class ExportedModel:
                 f"{size[0]} x {size[1]}: pad them with {given['pad_value']}."
             )
 
+    def _proposals(self, image: np.ndarray) -> Found:
+        """Runs InstanceFCN at every scale; they share the NMS."""
+        resized = self._resize(image)
+        height, width = resized.shape[:2]
+        edges = self.description["test_scales"]
+        if self.description["input"]["size"] is not None:
+            edges = []  # there is one size, and so one scale
+        images = [resized]
+        if edges:
+            largest = self.description["test_max_size"]
+            scaled = [shortest_edge_size(height, width, edge, largest) for edge in edges]
+            images = [resize_smoothly(resized.astype(np.float32), size) for size in scaled]
+        scales = []
+        for one in images:
+            padded, sizes = self._pad(one, image.shape)
+            outputs = self.forward(padded, np.array([sizes.image] * len(padded), np.int64))
+            scales.append(self._windows(outputs, sizes))
+        return window_results(scales, sizes.output, self.thresholds, self.description["results"])
+
+    def _windows(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Windows:
+        height, width = (
+            self.description["stride"] * output / image
+            for output, image in zip(sizes.output, sizes.image)
+        )
+        return windows_of(outputs, (height, width))
+
     def postprocess(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Prediction:
         """Turns the first image's outputs into results at the size of the picture."""
+        if self.description["task"] == "windows":
+            windows = [self._windows(outputs, sizes)]
+            settings = self.description["results"]
+            return Prediction(window_results(windows, sizes.output, self.thresholds, settings))
+        if self.description["task"] == "queries":
+            return query_results(
+                outputs["class_probabilities"][0],
+                outputs["mask_logits"][0],
+                sizes,
+                self.thresholds,
+                self.description["results"],
+            )
         scores = outputs["scores"][0]
         kept = np.flatnonzero((scores > 0) & (scores >= self.thresholds["keep"]))
         masks = threshold_masks(outputs["masks"][0, kept], sizes, self.thresholds["mask"])

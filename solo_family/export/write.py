@@ -18,7 +18,7 @@ from ..errors import DataError, SoloFamilyError
 from ..modeling.meta_arch import MaskSegmentor
 from ..version import __version__
 from .formats import FORMATS, ONNX_RUNTIME, OPSET, ExportGraph, GraphInput
-from .parity import Case, Forward, cases, eager_prediction, instance_error, output_error
+from .parity import Forward, cases, output_error, prediction_error
 from .results import Sizes
 from .runtime import DESCRIPTION, LAYOUT, ExportedModel
 
@@ -75,15 +75,11 @@ def export_model(
     with replacing_folder(folder) as temporary:
         graph = ExportGraph(half_precision(model) if options.half else model).eval()
         sizes = _checked_sizes(options.size, model.size_divisibility, cfg)
-        threshold = description["thresholds"].get("score")
-        tried = list(cases(sizes, options.batch_size, threshold or 0.0))
-        given = GraphInput(
-            tried[0].images,
-            None if threshold is None else torch.tensor(threshold),
-            dynamic=options.size is None,
-        )
+        threshold = description["thresholds"].get("score", 0.0)
+        tried = cases(model.export_inputs, sizes, options.batch_size, threshold)
+        given = GraphInput(next(iter(tried.values())), dynamic=options.size is None)
         with torch.no_grad():
-            names = list(graph.model.export_forward(*given.tensors.values()))
+            names = list(graph.model.export_forward(**given.tensors))
         description["outputs"] = names
         _, write = FORMATS[options.format]
         write(graph, given, names, temporary / description["file"])
@@ -157,20 +153,21 @@ def _checked_sizes(size: tuple[int, int] | None, step: int, cfg: CfgNode) -> lis
 
 
 def _errors(
-    model: MaskSegmentor, folder: Path, description: dict[str, Any], tried: list[Case]
+    model: MaskSegmentor,
+    folder: Path,
+    description: dict[str, Any],
+    tried: dict[str, dict[str, Tensor]],
 ) -> dict[str, float]:
     """Returns the difference in every case, and of results where all candidates were looked at."""
-    forward, runtime = load_forward(folder, description), None
-    if description["format"] == "onnx":
-        runtime = ExportedModel(folder)
+    forward = load_forward(folder, description)
     errors = {}
-    for case in tried:
+    for name, tensors in tried.items():
         with torch.no_grad():
-            expected = model.export_forward(case.images, torch.tensor(case.score_threshold))
-        actual = forward(case.images, case.score_threshold)
-        errors[case.name] = output_error(expected, actual)
-    if runtime is not None:
-        errors["results"] = result_error(model, runtime, tried[0].images[0])
+            expected = model.export_forward(**tensors)
+        errors[name] = output_error(expected, forward(tensors))
+    if description["format"] == "onnx":
+        image = next(iter(tried.values()))["images"][0]
+        errors["results"] = result_error(model, ExportedModel(folder), image)
     return errors
 
 
@@ -186,11 +183,11 @@ def result_error(model: MaskSegmentor, runtime: ExportedModel, image: Tensor) ->
     output = (size[0] * 3 // 2, size[1] * 3 // 2)
     batch = runtime.description["input"]["batch_size"]
     outputs = runtime.forward(image.expand(batch, -1, -1, -1).numpy())
-    found = runtime.postprocess(outputs, Sizes(size, size, output))
-    if int(outputs["candidates"][0]) > len(outputs["scores"][0]):
-        return 0.0
-    assert found.instances is not None
-    return instance_error(eager_prediction(model, image, output), found.instances)
+    if outputs.get("candidates", [0])[0] > runtime.description.get("candidates", float("inf")):
+        return 0.0  # those with the best scores are not all that the model looks at
+    with torch.no_grad():
+        expected = model([{"image": image, "height": output[0], "width": output[1]}])[0]
+    return prediction_error(expected, runtime.postprocess(outputs, Sizes(size, size, output)))
 
 
 def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
@@ -199,10 +196,13 @@ def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
     if description["format"] == "onnx":
         runtime = ExportedModel(folder)
 
-        def forward(images: Tensor, threshold: float) -> dict[str, Tensor]:
-            if "score" in runtime.thresholds:
-                runtime.thresholds["score"] = threshold
-            outputs = runtime.forward(images.numpy())
+        def forward(given: dict[str, Tensor]) -> dict[str, Tensor]:
+            if "score_threshold" in given:
+                runtime.thresholds["score"] = float(given["score_threshold"])
+            sizes = given.get("image_sizes")
+            outputs = runtime.forward(
+                given["images"].numpy(), None if sizes is None else sizes.numpy()
+            )
             return {name: torch.from_numpy(value) for name, value in outputs.items()}
 
         return forward
@@ -211,12 +211,9 @@ def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
     else:
         program = torch.export.load(path).module()
 
-    def run(images: Tensor, threshold: float) -> dict[str, Tensor]:
-        given = [images]
-        if "score" in description["thresholds"]:
-            given.append(torch.tensor(threshold))
+    def run(given: dict[str, Tensor]) -> dict[str, Tensor]:
         with torch.no_grad():
-            return dict(zip(names, program(*given)))
+            return dict(zip(names, program(*given.values())))
 
     return run
 

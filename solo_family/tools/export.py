@@ -6,9 +6,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from ..config import setup_cfg
-from ..errors import ConfigError
+from ..errors import ConfigError, SoloFamilyError
 from ..export.formats import FORMATS
-from ..export.write import Options, export_model
 from ..methods import METHODS
 from .predictor import class_metadata, load_predictor
 
@@ -51,6 +50,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SoloFamilyError: a flag or a config key can't work, or the exported model differs.
     """
+    try:
+        from ..export.write import Options, export_model
+    except ModuleNotFoundError as error:
+        raise SoloFamilyError(
+            f"export needs {error.name}: pip install 'solo-family[export]'"
+        ) from error
+    if args.batch_size < 1:
+        raise SoloFamilyError(f"--batch-size is {args.batch_size}; at least 1 is needed.")
     cfg = setup_cfg(args.config_file, args.opts)
     if cfg.MODEL.META_ARCHITECTURE not in METHODS:
         raise ConfigError(

@@ -25,6 +25,9 @@ class MaskSegmentor(nn.Module, ABC):
         norm_eval: keep the backbone's batch-norm statistics fixed in training.
     """
 
+    # What of `export_forward`'s arguments the method uses.
+    export_inputs: tuple[str, ...] = ("images", "score_threshold")
+
     def __init__(
         self,
         *,
@@ -96,6 +99,7 @@ class MaskSegmentor(nn.Module, ABC):
         features: dict[str, Tensor],
         padded_size: tuple[int, int],
         score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns predictions by name, of sizes that follow from that of the input alone.
 
@@ -103,14 +107,15 @@ class MaskSegmentor(nn.Module, ABC):
             features: the backbone's.
             padded_size: (height, width) of the batch.
             score_threshold: candidates score more; None for the configured one.
+            image_sizes: of the images without padding, int64 [B, 2]; None where there is none.
         """
 
     @abstractmethod
     def export_settings(self) -> dict[str, Any]:
         """Returns what turns `export_forward`'s output into results, of JSON's types.
 
-        That is `task`, which says how, and `thresholds`. These have `score`, which
-        `export_forward` is given, where the method has candidates.
+        That is `task`, which says how, and `thresholds`, with `score` among them where
+        `export_forward` takes it. `candidates` is N where more of them are not looked at.
         """
 
     @property
@@ -153,7 +158,10 @@ class MaskSegmentor(nn.Module, ABC):
         return ImageList.from_tensors(normalised, self.size_divisibility)
 
     def export_forward(
-        self, images: Tensor, score_threshold: float | Tensor | None = None
+        self,
+        images: Tensor,
+        score_threshold: float | Tensor | None = None,
+        image_sizes: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Runs all that can be exported: what follows needs each image's own size.
 
@@ -164,6 +172,8 @@ class MaskSegmentor(nn.Module, ABC):
                 `pixel_mean`, which normalisation makes 0.
             score_threshold: a number, or a float32 tensor without dimensions, to take the place of
                 the configured one; for methods without candidates it is not used.
+            image_sizes: height and width of each image without padding, int64 [B, 2]; None where
+                there is none. Only methods that name it in `export_inputs` look at it.
 
         Returns:
             The method's predictions by name; see its `predict_fixed`.
@@ -172,7 +182,8 @@ class MaskSegmentor(nn.Module, ABC):
         # Weights may be of half precision, pixel values are not.
         dtype = next(self.backbone.parameters()).dtype
         normalised = ((images.float() - self.pixel_mean) / self.pixel_std).to(dtype)
-        return self.predict_fixed(self.backbone(normalised), (height, width), score_threshold)
+        features = self.backbone(normalised)
+        return self.predict_fixed(features, (height, width), score_threshold, image_sizes)
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from ...config.rules import check_channels, check_features, get_key
 from ...ops.point_nms import point_nms
 from ..heads.levels import align_levels
 from ..losses.grid_criterion import GridCriterion
-from ..postprocess.fixed_selection import select_fixed, stack_fixed
+from ..postprocess.fixed_selection import FixedInstances, select_fixed, stack_fixed
 from ..postprocess.instances import make_instances
 from ..postprocess.resize import resize_masks
 from ..postprocess.selection import Selector
@@ -178,6 +178,7 @@ class GridSegmentor(MaskSegmentor):
         features: dict[str, Tensor],
         padded_size: tuple[int, int],
         score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
         category_logits, masks = self.run_head(features, padded_size)
@@ -193,7 +194,7 @@ class GridSegmentor(MaskSegmentor):
                 )
                 for index, cell_scores in enumerate(_cell_scores(category_logits))
             ]
-        return stack_fixed(instances)
+        return stack_fixed(instances, FixedInstances._fields)
 
     def export_settings(self) -> dict[str, Any]:
         thresholds = {
@@ -201,7 +202,8 @@ class GridSegmentor(MaskSegmentor):
             "mask": self.selector.mask_threshold,
             "keep": self.selector.update_threshold,
         }
-        return {"task": "instances", "thresholds": thresholds}
+        candidates = self.selector.pre_nms
+        return {"task": "instances", "thresholds": thresholds, "candidates": candidates}
 
     def select(
         self,

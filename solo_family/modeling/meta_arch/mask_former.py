@@ -151,6 +151,8 @@ class MaskFormer(MaskSegmentor):
         base: arguments of `MaskSegmentor`.
     """
 
+    export_inputs = ("images",)
+
     @configurable
     def __init__(
         self,
@@ -222,6 +224,7 @@ class MaskFormer(MaskSegmentor):
         features: dict[str, Tensor],
         padded_size: tuple[int, int],
         score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns all N predictions; there are no candidates, and no threshold.
 

@@ -22,7 +22,7 @@ from ..losses.set_criterion import SetCriterion, SetTargets
 from ..losses.sparse_inst_losses import sparse_inst_losses
 from ..matching.costs import sparse_inst_cost
 from ..neck.instance_context_encoder import InstanceContextEncoder
-from ..postprocess.fixed_selection import select_set_fixed, stack_fixed
+from ..postprocess.fixed_selection import FixedInstances, select_set_fixed, stack_fixed
 from ..postprocess.instances import make_instances
 from ..postprocess.resize import resize_masks
 from ..postprocess.set_selection import SetSelector
@@ -154,6 +154,7 @@ class SparseInst(MaskSegmentor):
         features: dict[str, Tensor],
         padded_size: tuple[int, int],
         score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
         predictions, _ = self._decode(features)
@@ -162,7 +163,7 @@ class SparseInst(MaskSegmentor):
             select_set_fixed(self.selector, *image, score_threshold)
             for image in zip(class_logits, mask_logits, objectness_logits)
         ]
-        return stack_fixed(instances)
+        return stack_fixed(instances, FixedInstances._fields)
 
     def export_settings(self) -> dict[str, Any]:
         thresholds = {

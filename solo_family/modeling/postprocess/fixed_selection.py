@@ -3,6 +3,7 @@
 C cells of all levels, K classes, N candidates, n instances, h w of the masks.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,9 +32,9 @@ class FixedInstances(NamedTuple):
     candidates: Tensor
 
 
-def stack_fixed(images: list[FixedInstances]) -> dict[str, Tensor]:
-    """Returns the images' instances by name, each with the images as its first dimension."""
-    return {name: torch.stack(parts) for name, parts in zip(FixedInstances._fields, zip(*images))}
+def stack_fixed(images: Sequence[tuple[Tensor, ...]], names: Sequence[str]) -> dict[str, Tensor]:
+    """Returns what is known of the images by name, each with the images as its first dimension."""
+    return {name: torch.stack(parts) for name, parts in zip(names, zip(*images))}
 
 
 def select_fixed(
