@@ -73,11 +73,13 @@ class Prediction(NamedTuple):
         sem_seg: float32 [K, H, W], a score for every class and pixel.
         panoptic_seg: int32 [H, W] of segment ids from 1, and 0 for no segment; and for each segment
             its `id`, `category_id` (the class), `isthing` and `score`.
+        truncated: there were more candidates than the model looks at, and the weakest are missing.
     """
 
     instances: Found | None = None
     sem_seg: np.ndarray | None = None
     panoptic_seg: tuple[np.ndarray, list[dict[str, Any]]] | None = None
+    truncated: bool = False
 
 
 def resized(masks: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:

@@ -70,7 +70,7 @@ class ExportedModel:
             DataError: it is no such array, or of a size that the model does not take.
         """
         if self.description["task"] == "windows":
-            return Prediction(self._proposals(image))
+            return self._proposals(image)
         images, sizes = self.preprocess(image)
         return self.postprocess(self.forward(images), sizes)
 
@@ -86,10 +86,17 @@ class ExportedModel:
         Raises:
             DataError: it is no such array.
         """
-        return self._pad(self._resize(image), image.shape)
+        return self._pad(self.resize(image), image.shape)
 
-    def _resize(self, image: np.ndarray) -> np.ndarray:
-        """Returns a picture as the data loader gives it: uint8 [h, w, C]."""
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """Returns a picture as the data loader gives it: uint8 [h, w, C].
+
+        Args:
+            image: uint8 [H, W, 3], BGR.
+
+        Raises:
+            DataError: it is no such array.
+        """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise DataError(
                 f"An image must be uint8 [H, W, 3], BGR, but is {image.dtype} {list(image.shape)}; "
@@ -156,9 +163,9 @@ class ExportedModel:
                 f"{size[0]} x {size[1]}: pad them with {given['pad_value']}."
             )
 
-    def _proposals(self, image: np.ndarray) -> Found:
+    def _proposals(self, image: np.ndarray) -> Prediction:
         """Runs InstanceFCN at every scale; they share the NMS."""
-        resized = self._resize(image)
+        resized = self.resize(image)
         height, width = resized.shape[:2]
         edges = self.description["test_scales"]
         if self.description["input"]["size"] is not None:
@@ -168,12 +175,19 @@ class ExportedModel:
             largest = self.description["test_max_size"]
             scaled = [shortest_edge_size(height, width, edge, largest) for edge in edges]
             images = [resize_smoothly(resized.astype(np.float32), size) for size in scaled]
-        scales = []
+        scales, truncated = [], False
         for one in images:
             padded, sizes = self._pad(one, image.shape)
             outputs = self.forward(padded, np.array([sizes.image] * len(padded), np.int64))
             scales.append(self._windows(outputs, sizes))
-        return window_results(scales, sizes.output, self.thresholds, self.description["results"])
+            truncated |= self._is_truncated(outputs)
+        settings = self.description["results"]
+        found = window_results(scales, sizes.output, self.thresholds, settings)
+        return Prediction(found, truncated=truncated)
+
+    def _is_truncated(self, outputs: dict[str, np.ndarray]) -> bool:
+        limit = self.description.get("candidates")
+        return limit is not None and bool(outputs["candidates"][0] > limit)
 
     def _windows(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Windows:
         height, width = (
@@ -183,11 +197,10 @@ class ExportedModel:
         return windows_of(outputs, (height, width))
 
     def postprocess(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Prediction:
-        """Turns the first image's outputs into results at the size of the picture."""
-        if self.description["task"] == "windows":
-            windows = [self._windows(outputs, sizes)]
-            settings = self.description["results"]
-            return Prediction(window_results(windows, sizes.output, self.thresholds, settings))
+        """Turns the first image's outputs into results at the size of the picture.
+
+        Not for InstanceFCN, whose results are made of several runs.
+        """
         if self.description["task"] == "queries":
             return query_results(
                 outputs["class_probabilities"][0],
@@ -199,7 +212,8 @@ class ExportedModel:
         scores = outputs["scores"][0]
         kept = np.flatnonzero((scores > 0) & (scores >= self.thresholds["keep"]))
         masks = threshold_masks(outputs["masks"][0, kept], sizes, self.thresholds["mask"])
-        return Prediction(Found(scores[kept], outputs["classes"][0, kept], masks))
+        found = Found(scores[kept], outputs["classes"][0, kept], masks)
+        return Prediction(found, truncated=self._is_truncated(outputs))
 
 
 def read_image(path: str | Path) -> np.ndarray:

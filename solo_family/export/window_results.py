@@ -113,7 +113,8 @@ def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
         )
         intersections = sides.clip(min=0).prod(axis=1)
         unions = areas[best] + areas[left] - intersections
-        left = left[intersections <= np.float32(threshold) * unions]
+        # As torchvision compares: a quotient of float32 with a threshold of float64.
+        left = left[(intersections / unions).astype(np.float64) <= threshold]
     return np.array(kept, np.int64)
 
 

@@ -1,6 +1,7 @@
 """From a model to a folder that runs without detectron2, once it has been found to do the same."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata
@@ -19,7 +21,6 @@ from ..modeling.meta_arch import MaskSegmentor
 from ..version import __version__
 from .formats import FORMATS, ONNX_RUNTIME, OPSET, ExportGraph, GraphInput
 from .parity import Forward, cases, output_error, prediction_error
-from .results import Sizes
 from .runtime import DESCRIPTION, LAYOUT, ExportedModel
 
 # The greatest differences that are put down to rounding, of scores and probabilities.
@@ -166,8 +167,9 @@ def _errors(
             expected = model.export_forward(**tensors)
         errors[name] = output_error(expected, forward(tensors))
     if description["format"] == "onnx":
-        image = next(iter(tried.values()))["images"][0]
-        errors["results"] = result_error(model, ExportedModel(folder), image)
+        image = next(iter(tried.values()))["images"][0]  # it needs no padding
+        results = result_error(model, ExportedModel(folder), image)
+        errors |= {} if math.isnan(results) else {"results": results}
     return errors
 
 
@@ -177,17 +179,19 @@ def result_error(model: MaskSegmentor, runtime: ExportedModel, image: Tensor) ->
     Args:
         model: that was exported.
         runtime: what it became.
-        image: [C, H, W] of a size that needs no padding.
+        image: [3, H, W], whole numbers of 0 to 255.
+
+    Returns:
+        NaN where the exported model did not look at all candidates.
     """
-    size = (image.shape[1], image.shape[2])
-    output = (size[0] * 3 // 2, size[1] * 3 // 2)
-    batch = runtime.description["input"]["batch_size"]
-    outputs = runtime.forward(image.expand(batch, -1, -1, -1).numpy())
-    if outputs.get("candidates", [0])[0] > runtime.description.get("candidates", float("inf")):
-        return 0.0  # those with the best scores are not all that the model looks at
+    picture = image.permute(1, 2, 0).numpy().astype(np.uint8)
+    prediction = runtime(picture)
+    if prediction.truncated:
+        return math.nan
+    resized = torch.from_numpy(runtime.resize(picture)).permute(2, 0, 1)
+    given = {"image": resized, "height": picture.shape[0], "width": picture.shape[1]}
     with torch.no_grad():
-        expected = model([{"image": image, "height": output[0], "width": output[1]}])[0]
-    return prediction_error(expected, runtime.postprocess(outputs, Sizes(size, size, output)))
+        return prediction_error(model([given])[0], prediction)
 
 
 def load_forward(folder: Path, description: dict[str, Any]) -> Forward:

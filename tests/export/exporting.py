@@ -12,11 +12,12 @@ from solo_family.export.write import Options, export_model
 from ..conftest import eager_to_find, tiny_cfg, tiny_model
 
 METADATA = Metadata(thing_classes=["a", "b", "c"])
-# All candidates of so small a grid are looked at.
+# All candidates of so small a grid, all windows of so small a map are looked at.
 ALL_CANDIDATES = {
     "SOLO": ["MODEL.SOLO.NMS_PRE", 2000],
     "DecoupledSOLO": ["MODEL.SOLO.NMS_PRE", 2000],
     "SOLOv2": ["MODEL.SOLOV2.NMS_PRE", 2000],
+    "InstanceFCN": ["MODEL.INSTANCE_FCN.NMS_PRE", 1000],
 }
 SMALL = ["INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128]
 

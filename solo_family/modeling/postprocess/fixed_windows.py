@@ -78,7 +78,7 @@ def slide_fixed(
     # Small maps have fewer windows: there are always as many that score 0.
     scores = torch.cat([torch.where(above, scores, 0), scores.new_zeros(count)])
     scores, best = scores.topk(count)
-    best = best.clamp(max=len(centers) - 1)
+    best = best.clamp(max=height * width - 1)
     centers = centers[best]
     corners = (centers - m // 2).flip(1).repeat(1, 2)
     boxes = masks_to_boxes(hard[best] > 0) + corners
