@@ -1,10 +1,12 @@
 """Segmentation without boxes on detectron2.
 
 Importing this registers the meta-architectures, backbones and datasets with detectron2, and lets
-its checkpointer read .safetensors.
+its checkpointer read .safetensors. Where torch is not installed nothing is registered, and only
+`solo_family.export.runtime` works.
 """
 
 import importlib.util
+from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
@@ -23,16 +25,27 @@ def _check_requirements() -> None:
             raise ImportError(f"solo_family needs {remedy}.")
 
 
-_check_requirements()
+if TYPE_CHECKING or importlib.util.find_spec("torch") is not None:
+    _check_requirements()
 
-from .checkpoint.safetensors_files import read_with_detectron2  # noqa: E402
-from .config import add_solo_family_config, get_cfg  # noqa: E402
-from .data import builtin as _register_public_datasets  # noqa: E402, F401
-from .data import register as _register_datasets  # noqa: E402, F401
-from .methods import METHODS  # noqa: E402
-from .modeling import meta_arch as _register_meta_archs  # noqa: E402, F401
+    from .checkpoint.safetensors_files import read_with_detectron2
+    from .config import add_solo_family_config, get_cfg
+    from .data import builtin as _register_public_datasets  # noqa: F401
+    from .data import register as _register_datasets  # noqa: F401
+    from .methods import METHODS
+    from .modeling import meta_arch as _register_meta_archs  # noqa: F401
 
-# detectron2's own checkpointer, and so its DefaultPredictor, then takes .safetensors too.
-read_with_detectron2()
+    # detectron2's own checkpointer, and so its DefaultPredictor, then takes .safetensors too.
+    read_with_detectron2()
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            raise ImportError(
+                f"solo_family.{name} needs torch, which is not installed: pip install torch "
+                "torchvision. Without it only solo_family.export.runtime works."
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["METHODS", "__version__", "add_solo_family_config", "get_cfg"]

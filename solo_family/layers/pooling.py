@@ -41,7 +41,9 @@ def _bin_weights(size: int, bins: int, device: torch.device) -> Tensor:
     """
     index = torch.arange(bins, device=device)[:, None]
     starts = index * size // bins
-    ends = -(-(index + 1) * size // bins)  # rounded up: bins overlap where S does not divide size
+    # Rounded up: bins overlap where S does not divide size. Not by negative numbers, which ONNX
+    # divides differently.
+    ends = ((index + 1) * size + bins - 1) // bins
     position = torch.arange(size, device=device)
     inside = (position >= starts) & (position < ends)
     return inside.float() / (ends - starts)

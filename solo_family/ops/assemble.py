@@ -11,8 +11,13 @@ import math
 import torch
 from torch import Tensor
 
+# Height and width of a map, in cells; tensors in a graph that is exported.
+MapSize = tuple[int, int] | tuple[Tensor, Tensor]
 
-def assemble(score_maps: Tensor, centers: Tensor, window_size: int) -> tuple[Tensor, Tensor]:
+
+def assemble(
+    score_maps: Tensor, centers: Tensor, window_size: int, map_size: MapSize | None = None
+) -> tuple[Tensor, Tensor]:
     """Copy each window's mask from the k^2 score maps: bin (i, j) of the window from map i k + j.
 
     The bins divide the window into k x k parts; where k does not divide m, their edges are
@@ -23,6 +28,7 @@ def assemble(score_maps: Tensor, centers: Tensor, window_size: int) -> tuple[Ten
         centers: int64 [N, 2], row and column of each window's central cell: cell m // 2 of the
             window, counted from 0. Windows may reach over the border of the map.
         window_size: m.
+        map_size: the height and width, from the top left, that count as the map; None for all.
 
     Returns:
         logits: [N, m, m] of the maps' dtype. A cell outside the map has that of the nearest cell
@@ -40,16 +46,19 @@ def assemble(score_maps: Tensor, centers: Tensor, window_size: int) -> tuple[Ten
             f"score maps must be k^2 with k at most the window's {window_size} cells, "
             f"but there are {len(score_maps)}"
         )
-    cells, inside = window_cells(centers, window_size, (height, width))
+    size = (height, width) if map_size is None else map_size
+    cells, inside = window_cells(centers, window_size, size, width)
     bins = bins_of_cells(k, window_size, score_maps.device)
     maps = bins[:, None] * k + bins
     index = maps * (height * width) + cells
     return score_maps.flatten().index_select(0, index.flatten()).view(index.shape), inside
 
 
-def soft_masks(score_maps: Tensor, centers: Tensor, window_size: int) -> Tensor:
+def soft_masks(
+    score_maps: Tensor, centers: Tensor, window_size: int, map_size: MapSize | None = None
+) -> Tensor:
     """Assembled masks as probabilities: float32 [N, m, m], 0 outside the map; see `assemble`."""
-    logits, inside = assemble(score_maps, centers, window_size)
+    logits, inside = assemble(score_maps, centers, window_size, map_size)
     return logits.float().sigmoid() * inside
 
 
@@ -63,7 +72,7 @@ def bins_of_cells(k: int, window_size: int, device: torch.device | None = None) 
 
 
 def window_cells(
-    centers: Tensor, window_size: int, map_size: tuple[int, int]
+    centers: Tensor, window_size: int, map_size: MapSize, row_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Which cells of a map each window covers.
 
@@ -71,15 +80,19 @@ def window_cells(
         centers: int64 [N, 2], as for `assemble`.
         window_size: m.
         map_size: (H, W).
+        row_length: cells from one row to the next; None for W.
 
     Returns:
-        cells: int64 [N, m, m], row * W + column; for those outside, the nearest inside.
+        cells: int64 [N, m, m], row * `row_length` + column; for those outside, the nearest inside.
         inside: bool [N, m, m].
     """
     height, width = map_size
     offsets = torch.arange(window_size, device=centers.device) - window_size // 2
     rows, columns = (centers[:, axis, None] + offsets for axis in (0, 1))
-    cells = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    step = width if row_length is None else row_length
+    nearest_rows = rows.clamp(min=0).clamp(max=height - 1)
+    nearest_columns = columns.clamp(min=0).clamp(max=width - 1)
+    cells = nearest_rows[:, :, None] * step + nearest_columns[:, None, :]
     rows_inside, columns_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
     return cells, rows_inside[:, :, None] & columns_inside[:, None, :]
 
@@ -87,4 +100,4 @@ def window_cells(
 def every_center(map_size: tuple[int, int], device: torch.device | None = None) -> Tensor:
     """The centres of the dense sliding evaluation, one window for each cell: int64 [H W, 2]."""
     rows, columns = (torch.arange(side, device=device) for side in map_size)
-    return torch.cartesian_prod(rows, columns)
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=2).flatten(0, 1)

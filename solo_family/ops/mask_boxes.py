@@ -37,4 +37,5 @@ def _extents(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _count_leading_empty(occupied: Tensor) -> Tensor:
-    return (occupied.cumsum(dim=1) == 0).sum(dim=1)
+    # Not of bools: ONNX adds up numbers only.
+    return (occupied.long().cumsum(dim=1) == 0).sum(dim=1)

@@ -19,6 +19,7 @@ from ..config import setup_cfg
 from ..data.images import read_image
 from ..errors import DataError, SoloFamilyError
 from .drawing import draw_predictions, show_picture
+from .exported import load_exported
 from .inputs import WEBCAM, Source, Video, find_sources
 from .predictions import Predictions, coco_results, describe, keep_confident
 from .predictor import class_metadata, load_predictor
@@ -138,7 +139,9 @@ class Demo:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add detectron2's demo flags, `--show` and `--json`."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--config-file", metavar="FILE", help="the model's config")
+    model.add_argument("--exported", type=Path, metavar="DIR", help="a model that `export` wrote")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--input", nargs="+", metavar="PATH", help="pictures, folders, quoted globs, or videos"
@@ -182,7 +185,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for pattern in unmatched:
         logger.error("skipped %s: no such file", pattern)
-    predict, metadata = _load_predictor(args.config_file, args.opts)
+    predict, metadata = _load_predictor(args)
     demo = Demo(
         predict=predict,
         metadata=metadata,
@@ -223,8 +226,12 @@ def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
     return find_sources(args.input)
 
 
-def _load_predictor(config_file: str, opts: list[str]) -> tuple[Predict, Metadata]:
-    cfg = setup_cfg(config_file, opts)
+def _load_predictor(args: argparse.Namespace) -> tuple[Predict, Metadata]:
+    if args.exported is not None:
+        if args.opts:
+            raise SoloFamilyError("--opts changes a config; an exported model has none")
+        return load_exported(args.exported)
+    cfg = setup_cfg(args.config_file, args.opts)
     return load_predictor(cfg), class_metadata(cfg)
 
 

@@ -123,3 +123,24 @@ class DecoupledSOLOHead(nn.Module):
         soft_columns = resize(axis_logits[columns].sigmoid(), size)
         soft_rows = resize(axis_logits[side + rows].sigmoid(), size)
         return soft_columns[column_of] * soft_rows[row_of]
+
+    def fixed_probabilities(
+        self, axis_logits: list[Tensor], cells: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Does the same for cells of any level, [n, *size], by steps that do not depend on which.
+
+        All columns and rows of all levels are resized. For exported graphs.
+
+        Args:
+            axis_logits: of one image, L x [2 S, h_l, w_l].
+            cells: int64 [n], among the cells of all levels.
+            size: of the masks.
+        """
+        soft = torch.cat([resize(logits.sigmoid(), size) for logits in axis_logits])
+        columns, rows, first = [], [], 0
+        for side in self.num_grids:
+            cell = torch.arange(side * side, device=cells.device)
+            columns.append(first + cell % side)
+            rows.append(first + side + cell // side)
+            first += 2 * side
+        return soft[torch.cat(columns)[cells]] * soft[torch.cat(rows)[cells]]

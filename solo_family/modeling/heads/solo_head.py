@@ -5,6 +5,7 @@ B images, C channels, L levels, S grid side (one per level), K classes, n cells.
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -89,7 +90,8 @@ class SOLOHead(nn.Module):
         predictor = self.mask_predictors[level]
         assert isinstance(predictor, nn.Conv2d)
         assert predictor.bias is not None
-        kernels = predictor.weight.flatten(1)[cells]
+        # Of the features' precision: they are float32 where weights are of half.
+        kernels = predictor.weight.flatten(1)[cells].to(mask_features.dtype)
         return dynamic_conv(kernels, mask_features) + predictor.bias[cells][:, None, None]
 
     def mask_probabilities(
@@ -97,6 +99,27 @@ class SOLOHead(nn.Module):
     ) -> Tensor:
         """Returns the same as probabilities [n, *size], resized after the sigmoid, as published."""
         return resize(self.mask_logits(level, mask_features, cells).sigmoid(), size)
+
+    def fixed_probabilities(
+        self, mask_features: list[Tensor], cells: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Does the same for cells of any level, [n, *size], by steps that do not depend on which.
+
+        Every level gives n masks, of which those of its own cells are taken. For exported graphs.
+
+        Args:
+            mask_features: of one image, L x [C, h_l, w_l].
+            cells: int64 [n], among the cells of all levels.
+            size: of the masks.
+        """
+        total, first = cells.new_zeros((), dtype=torch.float32), 0
+        for level, (features, side) in enumerate(zip(mask_features, self.num_grids)):
+            here = (cells >= first) & (cells < first + side * side)
+            inside = (cells - first).clamp(0, side * side - 1)
+            probabilities = self.mask_probabilities(level, features, inside, size)
+            total = torch.where(here[:, None, None], probabilities, total)
+            first += side * side
+        return total
 
 
 def mask_predictor(channels: int, outputs: int, kernel_size: int, prior_prob: float) -> nn.Conv2d:

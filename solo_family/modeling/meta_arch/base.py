@@ -16,7 +16,7 @@ from ..targets.gt_masks import with_bitmasks
 class MaskSegmentor(nn.Module, ABC):
     """Preprocessing, the fork between training and inference, and the grouping of images by size.
 
-    A method adds `losses` and `predict`.
+    A method adds `losses`, `predict` and `predict_fixed`.
 
     Args:
         backbone: its `output_shape()` names the features.
@@ -24,6 +24,9 @@ class MaskSegmentor(nn.Module, ABC):
         size_divisibility: inputs are padded, right and below, to multiples of it.
         norm_eval: keep the backbone's batch-norm statistics fixed in training.
     """
+
+    # What of `export_forward`'s arguments the method uses.
+    export_inputs: tuple[str, ...] = ("images", "score_threshold")
 
     def __init__(
         self,
@@ -90,6 +93,31 @@ class MaskSegmentor(nn.Module, ABC):
             output_sizes: (height, width) that each image's result is asked for.
         """
 
+    @abstractmethod
+    def predict_fixed(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns predictions by name, of sizes that follow from that of the input alone.
+
+        Args:
+            features: the backbone's.
+            padded_size: (height, width) of the batch.
+            score_threshold: candidates score more; None for the configured one.
+            image_sizes: of the images without padding, int64 [B, 2]; None where there is none.
+        """
+
+    @abstractmethod
+    def export_settings(self) -> dict[str, Any]:
+        """Returns what turns `export_forward`'s output into results, of JSON's types.
+
+        That is `task`, which says how, and `thresholds`, with `score` among them where
+        `export_forward` takes it. `candidates` is N where more of them are not looked at.
+        """
+
     @property
     def device(self) -> torch.device:
         """The device that inputs are moved to."""
@@ -128,6 +156,34 @@ class MaskSegmentor(nn.Module, ABC):
             for image in images
         ]
         return ImageList.from_tensors(normalised, self.size_divisibility)
+
+    def export_forward(
+        self,
+        images: Tensor,
+        score_threshold: float | Tensor | None = None,
+        image_sizes: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Runs all that can be exported: what follows needs each image's own size.
+
+        No size in it depends on what an image shows: where there is less, scores are 0.
+
+        Args:
+            images: [B, C, H, W] of 0 to 255, padded to multiples of `size_divisibility` with
+                `pixel_mean`, which normalisation makes 0.
+            score_threshold: a number, or a float32 tensor without dimensions, to take the place of
+                the configured one; for methods without candidates it is not used.
+            image_sizes: height and width of each image without padding, int64 [B, 2]; None where
+                there is none. Only methods that name it in `export_inputs` look at it.
+
+        Returns:
+            The method's predictions by name; see its `predict_fixed`.
+        """
+        height, width = images.shape[-2:]
+        # Weights may be of half precision, pixel values are not.
+        dtype = next(self.backbone.parameters()).dtype
+        normalised = ((images.float() - self.pixel_mean) / self.pixel_std).to(dtype)
+        features = self.backbone(normalised)
+        return self.predict_fixed(features, (height, width), score_threshold, image_sizes)
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:

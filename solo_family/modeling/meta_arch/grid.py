@@ -17,6 +17,7 @@ from ...config.rules import check_channels, check_features, get_key
 from ...ops.point_nms import point_nms
 from ..heads.levels import align_levels
 from ..losses.grid_criterion import GridCriterion
+from ..postprocess.fixed_selection import FixedInstances, select_fixed, stack_fixed
 from ..postprocess.instances import make_instances
 from ..postprocess.resize import resize_masks_with_boxes
 from ..postprocess.selection import Pack, Selector
@@ -125,6 +126,10 @@ class GridSegmentor(MaskSegmentor):
         """Returns what `Selector` takes for `pack`, where a method has it; the rest as `decode`."""
         return None
 
+    def decode_fixed(self, masks: Any, image: int, size: tuple[int, int], cells: Tensor) -> Tensor:
+        """Does what `decode` does with steps that no cell's value changes, as exporting needs."""
+        return self.decode(masks, image, size, cells)
+
     def aligned_levels(
         self, features: dict[str, Tensor], padded_size: tuple[int, int]
     ) -> list[Tensor]:
@@ -166,12 +171,43 @@ class GridSegmentor(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         category_logits, masks = self.run_head(features, padded_size)
-        scores = [point_nms(level.float().sigmoid()).flatten(2) for level in category_logits]
-        cell_scores = torch.cat(scores, dim=2).transpose(1, 2)
+        cell_scores = _cell_scores(category_logits)
         return [
             {"instances": self.select(masks, index, cell_scores[index], padded_size, *sizes)}
             for index, sizes in enumerate(zip(image_sizes, output_sizes))
         ]
+
+    def predict_fixed(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
+        category_logits, masks = self.run_head(features, padded_size)
+        size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
+        with torch.autocast(self.device.type, enabled=False):
+            instances = [
+                select_fixed(
+                    self.selector,
+                    cell_scores,
+                    self._cell_strides(),
+                    partial(self.decode_fixed, masks, index, size),
+                    score_threshold,
+                )
+                for index, cell_scores in enumerate(_cell_scores(category_logits))
+            ]
+        return stack_fixed(instances, FixedInstances._fields)
+
+    def export_settings(self) -> dict[str, Any]:
+        thresholds = {
+            "score": self.selector.score_threshold,
+            "mask": self.selector.mask_threshold,
+            "keep": self.selector.update_threshold,
+        }
+        candidates = self.selector.pre_nms
+        return {"task": "instances", "thresholds": thresholds, "candidates": candidates}
 
     def select(
         self,
@@ -190,19 +226,28 @@ class GridSegmentor(MaskSegmentor):
             cell_scores: float32 [C, K], probabilities after point NMS.
             padded_size, image_size, output_size: see `predict`.
         """
-        strides = torch.cat(
-            [
-                torch.full((side * side,), stride, device=self.device)
-                for side, stride in zip(self.num_grids, self.level_strides)
-            ]
-        )
         size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
         decode = partial(self.decode, masks, image, size)
         with torch.autocast(self.device.type, enabled=False):
             scores, classes, probabilities = self.selector(
-                cell_scores, strides, decode, size, self.packer(masks, image)
+                cell_scores, self._cell_strides(), decode, size, self.packer(masks, image)
             )
         binary, boxes = resize_masks_with_boxes(
             probabilities, padded_size, image_size, output_size, self.selector.mask_threshold
         )
         return make_instances(binary, scores, classes, boxes)
+
+    def _cell_strides(self) -> Tensor:
+        """Returns the stride of every cell's level, int64 [C]."""
+        return torch.cat(
+            [
+                torch.full((side * side,), stride, device=self.device)
+                for side, stride in zip(self.num_grids, self.level_strides)
+            ]
+        )
+
+
+def _cell_scores(category_logits: list[Tensor]) -> Tensor:
+    """Returns the probabilities of all levels' cells after point NMS, float32 [B, C, K]."""
+    scores = [point_nms(level.float().sigmoid()).flatten(2) for level in category_logits]
+    return torch.cat(scores, dim=2).transpose(1, 2)

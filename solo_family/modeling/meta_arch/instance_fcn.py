@@ -4,6 +4,7 @@ B images, k relative positions per axis, m side of a window, H W cells of the ma
 image, P positive ones.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from ...ops.assemble import assemble, soft_masks
 from ...ops.mask_boxes import masks_to_boxes
 from ..heads.instance_fcn_head import InstanceFCNHead, MaskPooledClassifier
 from ..losses.window_criterion import WindowCriterion, window_mask_loss
+from ..postprocess.fixed_selection import stack_fixed
+from ..postprocess.fixed_windows import FIXED_WINDOWS, FixedWindows, slide_fixed
 from ..postprocess.instances import make_instances
 from ..postprocess.proposals import DenseMaps, ProposalSelector, Windows
 from ..targets.gt_masks import downsample_masks
@@ -44,6 +47,8 @@ class InstanceFCN(MaskSegmentor):
         classifier: None for class-agnostic proposals.
         base: arguments of `MaskSegmentor`.
     """
+
+    export_inputs = ("images", "score_threshold", "image_sizes")
 
     @configurable
     def __init__(
@@ -242,6 +247,38 @@ class InstanceFCN(MaskSegmentor):
             scores[here] *= best.values
             classes[here] = best.indices
         return scores, classes
+
+    def predict_fixed(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns each image's best windows: see `FixedWindows`, with B images in front."""
+        given = features[self.in_feature]
+        score_maps, objectness_logits = self.head(given)
+        if image_sizes is None:
+            image_sizes = torch.tensor([padded_size], device=self.device).expand(len(given), 2)
+        map_sizes = (image_sizes + self.stride - 1) // self.stride
+        with torch.autocast(self.device.type, enabled=False):
+            windows = [
+                slide_fixed(self.selector, self.classifier, *image, score_threshold=score_threshold)
+                for image in zip(score_maps, objectness_logits, given, map_sizes)
+            ]
+        return stack_fixed(windows, FixedWindows._fields)
+
+    def export_settings(self) -> dict[str, Any]:
+        thresholds = {"score": 0.0, "mask": self.selector.mask_threshold}
+        return {
+            "task": "windows",
+            "thresholds": thresholds | {"nms": self.selector.nms_threshold},
+            "candidates": self.selector.pre_nms or FIXED_WINDOWS,
+            "stride": self.stride,
+            "test_scales": list(self.test_scales),
+            "test_max_size": self.max_size,
+            "results": asdict(self.selector),
+        }
 
     def _map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Returns how many cells the image has, without padding."""

@@ -4,7 +4,7 @@ B images, N queries, K classes, L decoder layers, h w of the predicted masks.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -147,6 +147,8 @@ class MaskFormer(MaskSegmentor):
         base: arguments of `MaskSegmentor`.
     """
 
+    export_inputs = ("images",)
+
     @configurable
     def __init__(
         self,
@@ -212,6 +214,34 @@ class MaskFormer(MaskSegmentor):
                 masks = ResizedMasks(logits, padded_size, *sizes)
                 results.append(self.make_results(class_logits[-1, index], masks))
         return results
+
+    def predict_fixed(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns all N predictions; there are no candidates, and no threshold.
+
+        Returns:
+            `class_probabilities`, float32 [B, N, K + 1], and `mask_logits`, float32 [B, N, h, w].
+        """
+        class_logits, embeddings, mask_features = self.sem_seg_head(features)
+        with torch.autocast(self.device.type, enabled=False):
+            return {
+                "class_probabilities": class_logits[-1].float().softmax(-1),
+                "mask_logits": dynamic_conv(embeddings[-1].float(), mask_features.float()),
+            }
+
+    def export_settings(self) -> dict[str, Any]:
+        inference = asdict(self.make_results)
+        thresholds = {
+            "object": inference.pop("object_threshold"),
+            "overlap": inference.pop("overlap_threshold"),
+            "keep": inference.pop("instance_threshold"),
+        }
+        return {"task": "queries", "thresholds": thresholds, "results": inference}
 
 
 def _build_criterion(cfg: CfgNode, num_classes: int) -> _Criterion:

@@ -131,6 +131,12 @@ class SOLO(GridSegmentor):
                 )
         return soft
 
+    def decode_fixed(
+        self, masks: list[Tensor], image: int, size: tuple[int, int], cells: Tensor
+    ) -> Tensor:
+        level_masks = [level[image].float() for level in masks]
+        return self.head.fixed_probabilities(level_masks, cells, size)
+
 
 @META_ARCH_REGISTRY.register()
 class DecoupledSOLO(SOLO):

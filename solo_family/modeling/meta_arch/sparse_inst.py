@@ -22,6 +22,7 @@ from ..losses.set_criterion import SetCriterion, SetTargets
 from ..losses.sparse_inst_losses import sparse_inst_losses
 from ..matching.costs import sparse_inst_cost
 from ..neck.instance_context_encoder import InstanceContextEncoder
+from ..postprocess.fixed_selection import FixedInstances, select_set_fixed, stack_fixed
 from ..postprocess.instances import make_instances
 from ..postprocess.resize import ResizedMasks, resize_masks
 from ..postprocess.set_panoptic import PanopticMerge
@@ -158,6 +159,30 @@ class SparseInst(MaskSegmentor):
                 result["instances"].activation_maps = maps[index][:, chosen].transpose(0, 1)
             results.append(result)
         return results
+
+    def predict_fixed(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
+        predictions, _ = self._decode(features)
+        class_logits, mask_logits, objectness_logits = (part.float() for part in predictions)
+        instances = [
+            select_set_fixed(self.selector, *image, score_threshold)
+            for image in zip(class_logits, mask_logits, objectness_logits)
+        ]
+        return stack_fixed(instances, FixedInstances._fields)
+
+    def export_settings(self) -> dict[str, Any]:
+        thresholds = {
+            "score": self.selector.class_threshold,
+            "mask": self.selector.mask_threshold,
+            "keep": self.selector.update_threshold if self.selector.nms else 0.0,
+        }
+        return {"task": "instances", "thresholds": thresholds}
 
     def _decode(self, features: dict[str, Tensor]) -> Any:
         return self.decoder(self.encoder([features[name] for name in self.in_features]))

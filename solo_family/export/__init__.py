@@ -1,0 +1,1 @@
+"""Models as files that run without detectron2, and what runs them."""

@@ -1,0 +1,150 @@
+"""Compares an exported model with the one that it was made from.
+
+B images, n instances.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+
+from .results import Found, Prediction
+
+# Differences up to this one are not told apart.
+_ROUNDING = 1e-6
+# Instances are of nearly one score if they differ by no more.
+_NEAR = 0.05
+
+# From the arguments of `export_forward` that the method uses to the graph's outputs, by name.
+Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+def cases(
+    names: Sequence[str], sizes: list[tuple[int, int]], batch_size: int, threshold: float
+) -> dict[str, dict[str, Tensor]]:
+    """Returns, by what they are for, the arguments that an exported graph is tried with.
+
+    An image of every size, one with as many candidates as there can be, one without; the last two
+    only where the graph takes a threshold.
+
+    Args:
+        names: of the arguments of `export_forward` that the method uses.
+        sizes: heights and widths.
+        batch_size: B.
+        threshold: the model's own.
+    """
+
+    def given(size: tuple[int, int], seed: int, threshold: float) -> dict[str, Tensor]:
+        values = {
+            "images": random_images(batch_size, size, seed),
+            "score_threshold": torch.tensor(threshold),
+            "image_sizes": torch.tensor([[size[0] - 3, size[1] - 9]] * batch_size),
+        }
+        return {name: values[name] for name in names}
+
+    tried = {
+        f"{size[0]} x {size[1]}": given(size, seed, threshold) for seed, size in enumerate(sizes)
+    }
+    if "score_threshold" in names:
+        tried["every candidate"] = given(sizes[0], len(sizes), 0.0)
+        tried["no candidate"] = given(sizes[0], len(sizes), 1.0)
+    return tried
+
+
+def random_images(batch_size: int, size: tuple[int, int], seed: int) -> Tensor:
+    """Returns coloured blobs with some noise, whole numbers of 0 to 255: float32 [B, 3, H, W]."""
+    generator = torch.Generator().manual_seed(seed)
+    blobs = torch.rand((batch_size, 3, 6, 8), generator=generator)
+    images = torch.nn.functional.interpolate(blobs, size, mode="bicubic") * 300 - 20
+    noise = torch.randn(images.shape, generator=generator) * 5
+    return (images + noise).clamp(0, 255).round()
+
+
+def output_error(expected: dict[str, Tensor], actual: dict[str, Tensor]) -> float:
+    """Returns the greatest difference between the outputs of two graphs.
+
+    Instances come in the order of their scores, which rounding may change: each is compared with
+    the one that is most like it. Of those that the limit just kept, others may be as good.
+    """
+    if not all(value.isfinite().all() for value in actual.values()):
+        return float("inf")
+    if "scores" not in expected:
+        return max(_difference(expected[name], actual[name]) for name in expected)
+    error = _difference(expected["scores"], actual["scores"])
+    for image in range(len(expected["scores"])):
+        one, other = (
+            [outputs[name][image] for name in ("scores", "classes", "masks")]
+            for outputs in (expected, actual)
+        )
+        last = float(one[0][-1])
+        kept = one[0] > (last + _NEAR if last > 0 else 0)
+        matched = _matched_error([value[kept] for value in one], other, _difference)
+        error = max(error, matched)
+    return error
+
+
+def instance_error(expected: Instances, found: Found) -> float:
+    """Returns the greatest difference between instances: of scores, or the share of pixels."""
+    expected = expected[expected.scores > 0]
+    if len(expected) != len(found):
+        return 1.0
+    return _matched_error(
+        [expected.scores, expected.pred_classes, expected.pred_masks],
+        [torch.from_numpy(value) for value in (found.scores, found.classes, found.masks)],
+        lambda a, b: float((a ^ b).float().mean()),
+    )
+
+
+def _matched_error(
+    expected: list[Tensor], actual: list[Tensor], difference: Callable[[Tensor, Tensor], float]
+) -> float:
+    """Returns the greatest difference of scores and masks from the most similar of one class.
+
+    Args:
+        expected, actual: scores [n], classes [n] and masks [n, h, w].
+        difference: of two masks, at most 1.
+    """
+    scores, classes, masks = actual
+    error = _ROUNDING
+    for rank, (score, category, mask) in enumerate(zip(*expected)):
+        gaps = (scores - score).abs()
+        near = (gaps <= _NEAR) & (classes == category)
+        best = 1.0
+        # The one of the same rank is nearly always the one; if so, no other is looked at.
+        for index in sorted(near.nonzero()[:, 0].tolist(), key=lambda index: abs(index - rank)):
+            best = min(best, max(float(gaps[index]), difference(mask, masks[index])))
+            if best <= error:
+                break
+        error = max(error, best)
+    return error
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
+
+
+def prediction_error(expected: dict[str, Any], prediction: Prediction) -> float:
+    """Returns the greatest difference between the results of one image.
+
+    Args:
+        expected: in detectron2's form.
+        prediction: the exported model's.
+    """
+    error = 0.0
+    if prediction.instances is not None:
+        error = instance_error(expected["instances"].to("cpu"), prediction.instances)
+    if prediction.sem_seg is not None:
+        sem_seg = torch.from_numpy(prediction.sem_seg)
+        error = max(error, _difference(expected["sem_seg"].cpu(), sem_seg))
+    if prediction.panoptic_seg is not None:
+        ids, segments = expected["panoptic_seg"]
+        found_ids, found = prediction.panoptic_seg
+        names = [[segment["category_id"] for segment in part] for part in (segments, found)]
+        if names[0] != names[1]:
+            return 1.0
+        error = max(error, float((ids.cpu() != torch.from_numpy(found_ids)).float().mean()))
+    return error

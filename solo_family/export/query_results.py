@@ -1,0 +1,166 @@
+"""Results of a model that classifies masks, in numpy (MaskFormer, arXiv 2107.06278, section 3.4).
+
+Masks are resized as logits, one by one, so that they are never in memory together.
+
+N masks, K classes, h w of the network's masks, H W of the picture.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .results import Found, Prediction, Sizes, resized
+
+
+def query_results(
+    probabilities: np.ndarray,
+    logits: np.ndarray,
+    sizes: Sizes,
+    thresholds: dict[str, float],
+    settings: dict[str, Any],
+) -> Prediction:
+    """Makes the results that the model was configured for.
+
+    Args:
+        probabilities: float32 [N, K + 1] of the classes, "no object" last.
+        logits: of the masks, float32 [N, h, w].
+        sizes: of the image.
+        thresholds: `object` and `overlap`, panoptic: the least probability of a mask's class, and
+            the least share of its pixels; `keep`, instance: the least score.
+        settings: those of `meta_arch.mask_former.Inference`.
+    """
+    instances = sem_seg = panoptic_seg = None
+    if settings["semantic"]:
+        sem_seg = _semantic(probabilities, logits, sizes, settings)
+    if settings["panoptic"]:
+        panoptic_seg = _panoptic(
+            probabilities, logits, sizes, thresholds, settings["stuff_classes"]
+        )
+    if settings["instance"]:
+        instances = _instances(probabilities, logits, sizes, thresholds["keep"], settings)
+    return Prediction(instances, sem_seg, panoptic_seg)
+
+
+def _semantic(
+    probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes, settings: dict[str, Any]
+) -> np.ndarray:
+    segment = _assign_hard if settings["hard_assignment"] else _marginalise
+    if settings["resize_first"]:
+        return segment(probabilities, logits, sizes)
+    unresized = Sizes(sizes.padded, sizes.image, sizes.image)
+    scores = segment(probabilities, logits, unresized)
+    return np.stack(list(resized(scores, Sizes(sizes.image, sizes.image, sizes.output))))
+
+
+def _marginalise(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) -> np.ndarray:
+    """Returns sum_i p_i(c) m_i of every class and pixel, float32 [K, H, W]."""
+    result = np.zeros((probabilities.shape[1] - 1, *sizes.output), np.float32)
+    for classes, mask in zip(probabilities[:, :-1], _soft_masks(logits, sizes)):
+        for category in np.flatnonzero(classes):
+            result[category] += classes[category] * mask
+    return result
+
+
+def _assign_hard(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) -> np.ndarray:
+    """Gives every pixel to one mask, and its class to the pixel: float32 [K, H, W]."""
+    num_classes = probabilities.shape[1] - 1
+    classes, scores = probabilities.argmax(1), probabilities.max(1)
+    scores = np.where(classes < num_classes, scores, 0)
+    index, value, _ = _assign_pixels(_soft_masks(logits, sizes), scores, sizes.output)
+    label = classes.clip(max=num_classes - 1)[index]
+    return np.where(np.arange(num_classes)[:, None, None] == label, value, np.float32(0))
+
+
+def _assign_pixels(
+    masks: Iterator[np.ndarray], scores: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Assigns every pixel to the mask with the greatest score times probability.
+
+    Returns:
+        int64 [H, W] the mask, float32 [H, W] that product, and int64 [N] the pixels whose
+        probability in each mask is at least one half.
+    """
+    best, index = np.full(size, -1, np.float32), np.zeros(size, np.int64)
+    area = np.zeros(len(scores), np.int64)
+    for number, (score, mask) in enumerate(zip(scores, masks)):
+        area[number] = np.count_nonzero(mask >= 0.5)
+        value = score * mask
+        better = value > best
+        best[better], index[better] = value[better], number
+    return index, best, area
+
+
+def _panoptic(
+    probabilities: np.ndarray,
+    logits: np.ndarray,
+    sizes: Sizes,
+    thresholds: dict[str, float],
+    stuff_classes: Sequence[int],
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Merges masks to segments that do not overlap; see `postprocess.panoptic.merge_panoptic`."""
+    classes, scores = probabilities.argmax(1), probabilities.max(1)
+    is_object = classes < probabilities.shape[1] - 1
+    chosen = np.flatnonzero(is_object & (scores > np.float32(thresholds["object"])))
+    classes, scores = classes[chosen], scores[chosen]
+    segments: list[dict[str, Any]] = []
+    if not len(chosen):
+        return np.zeros(sizes.output, np.int32), segments
+    index, _, area = _assign_pixels(_soft_masks(logits[chosen], sizes), scores, sizes.output)
+    won = np.bincount(index.ravel(), minlength=len(chosen))
+    kept = (won > 0) & (area > 0) & (won >= thresholds["overlap"] * area)
+    stuff: dict[int, dict[str, Any]] = {}
+    ids = np.zeros(len(chosen), np.int32)
+    for number in np.flatnonzero(kept):
+        category, score = int(classes[number]), float(scores[number])
+        segment = stuff.get(category)
+        if segment is None:
+            segment = {
+                "id": len(segments) + 1,
+                "category_id": category,
+                "isthing": category not in stuff_classes,
+                "score": score,
+            }
+            segments.append(segment)
+            if not segment["isthing"]:
+                stuff[category] = segment
+        segment["score"] = max(segment["score"], score)
+        ids[number] = segment["id"]
+    return ids[index], segments
+
+
+def _instances(
+    probabilities: np.ndarray,
+    logits: np.ndarray,
+    sizes: Sizes,
+    threshold: float,
+    settings: dict[str, Any],
+) -> Found:
+    """Scores the best pairs of mask and class by the mean probability inside their masks, too."""
+    scores = probabilities[:, :-1].copy()
+    scores[:, settings["stuff_classes"]] = -1
+    order = np.argsort(-scores, axis=None, kind="stable")[: settings["max_instances"]]
+    order = order[scores.flat[order] >= 0]
+    masks_of, classes = np.divmod(order, scores.shape[1])
+    quality = np.zeros(len(logits), np.float32)
+    binary = np.zeros((len(logits), *sizes.output), bool)
+    used = np.unique(masks_of)
+    for number, mask in zip(used, resized(logits[used], sizes)):
+        np.greater(mask, 0, out=binary[number])
+        inside = mask[binary[number]]
+        quality[number] = _sigmoid(inside).mean() if len(inside) else 0
+    final = (scores.flat[order] * quality[masks_of]).astype(np.float32)
+    best = np.argsort(-final, kind="stable")
+    best = best[final[best] > threshold]
+    return Found(final[best], classes[best], binary[masks_of[best]])
+
+
+def _soft_masks(logits: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:
+    """Yields probabilities: logits are resized, and the sigmoid is taken after."""
+    return (_sigmoid(mask) for mask in resized(logits, sizes))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    # Of the absolute value, because the exponential of a great number is infinite.
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1, small) / (1 + small)

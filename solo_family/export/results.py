@@ -1,0 +1,148 @@
+"""What a model found, in numpy: masks of the original image, boxes, COCO's run-length encoding.
+
+N instances, h w of the network's masks, H W of the original image.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one image, each (height, width): of the network's padded input, of the image in it, and of
+    the image that was given."""
+
+    padded: tuple[int, int]
+    image: tuple[int, int]
+    output: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The instances of one image.
+
+    Attributes:
+        scores: float32 [N], descending.
+        classes: int64 [N].
+        masks: bool [N, H, W].
+        boxes: float32 [N, 4], tight around the masks, x0 y0 x1 y1 in pixels, x1 and y1 exclusive.
+    """
+
+    scores: np.ndarray
+    classes: np.ndarray
+    masks: np.ndarray
+    boxes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", mask_boxes(self.masks))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
+        """Returns COCO results: boxes as x, y, w, h; masks as compressed RLE.
+
+        Args:
+            image_id: what the results say.
+            category_ids: the dataset's, by class.
+        """
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_ids[category],
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "score": score,
+                "segmentation": encode_rle(mask),
+            }
+            for score, category, (x0, y0, x1, y1), mask in zip(
+                self.scores.tolist(), self.classes.tolist(), self.boxes.tolist(), self.masks
+            )
+        ]
+
+
+class Prediction(NamedTuple):
+    """What a model found in one image; None for what it doesn't predict.
+
+    Attributes:
+        instances: see `Found`.
+        sem_seg: float32 [K, H, W], a score for every class and pixel.
+        panoptic_seg: int32 [H, W] of segment ids from 1, and 0 for no segment; and for each segment
+            its `id`, `category_id` (the class), `isthing` and `score`.
+        truncated: there were more candidates than the model looks at, and the weakest are missing.
+    """
+
+    instances: Found | None = None
+    sem_seg: np.ndarray | None = None
+    panoptic_seg: tuple[np.ndarray, list[dict[str, Any]]] | None = None
+    truncated: bool = False
+
+
+def resized(masks: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:
+    """Yields each mask at the size of the image that was given, in two bilinear steps.
+
+    First to the network's padded input, from which the image is cut out, then to the output, as
+    published. With pixel centres at halves and no smoothing, as torch's `align_corners=False`.
+
+    Args:
+        masks: float32 [N, h, w], probabilities or logits.
+        sizes: of the image.
+    """
+    for mask in masks:
+        padded = _resize(mask, sizes.padded)
+        yield _resize(padded[: sizes.image[0], : sizes.image[1]], sizes.output)
+
+
+def _resize(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if mask.shape == size:
+        return mask
+    return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def threshold_masks(masks: np.ndarray, sizes: Sizes, threshold: float) -> np.ndarray:
+    """Returns bool [N, H, W]: where the resized masks are greater than the threshold."""
+    binary = np.empty((len(masks), *sizes.output), bool)
+    for index, mask in enumerate(resized(masks, sizes)):
+        np.greater(mask, np.float32(threshold), out=binary[index])
+    return binary
+
+
+def mask_boxes(masks: np.ndarray) -> np.ndarray:
+    """Returns tight boxes of bool [N, H, W], float32 [N, 4]; zeros for a mask without pixels."""
+    x0, x1 = _extents(np.any(masks, axis=1))
+    y0, y1 = _extents(np.any(masks, axis=2))
+    return np.stack([x0, y0, x1, y1], axis=1).astype(np.float32)
+
+
+def _extents(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    any_cell = occupied.any(axis=1)
+    first = occupied.argmax(axis=1)
+    stop = occupied.shape[1] - occupied[:, ::-1].argmax(axis=1)
+    return np.where(any_cell, first, 0), np.where(any_cell, stop, 0)
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """Returns COCO's compressed run-length encoding of a bool mask [H, W], as pycocotools.
+
+    The pixels are counted down the columns, in runs of 0, 1, 0, 1, ... From the fourth on a run is
+    written as its difference to the one two before, in digits of 5 bits, the lowest first; a sixth
+    bit says that another digit follows, and the last one's highest bit is the sign.
+    """
+    pixels = mask.ravel(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    edges = [0, *([0] if len(pixels) and pixels[0] else []), *changes.tolist(), len(pixels)]
+    runs = [end - start for start, end in pairwise(edges)]
+    text = bytearray()
+    for index, run in enumerate(runs):
+        value = run - runs[index - 2] if index > 2 else run
+        more = True
+        while more:
+            digit = value & 0x1F
+            value >>= 5
+            more = value != (-1 if digit & 0x10 else 0)
+            text.append(48 + digit + 0x20 * more)
+    return {"size": [int(side) for side in mask.shape], "counts": text.decode()}

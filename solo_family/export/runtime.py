@@ -1,0 +1,303 @@
+"""Runs an exported model with numpy, OpenCV and ONNX Runtime, and nothing else.
+
+    from solo_family.export.runtime import ExportedModel, read_image
+    model = ExportedModel("exported")
+    found = model(read_image("image.jpg")).instances
+
+It can be imported where torch and detectron2 are not installed. H W of an image, C of its channels.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from ..errors import DataError, first_line
+from .query_results import query_results
+from .resize import resize_image, resize_smoothly, shortest_edge_size
+from .results import Found, Prediction, Sizes, threshold_masks
+from .window_results import Windows, window_results, windows_of
+
+DESCRIPTION = "model.json"
+LAYOUT = 1  # of that file
+
+
+class ExportedModel:
+    """A model that `python -m solo_family export` has written.
+
+    Args:
+        folder: the one that it has written.
+        providers: of ONNX Runtime, in order of preference.
+        threads: that one image may use; 0 leaves it to ONNX Runtime.
+
+    Attributes:
+        description: the content of its `model.json`.
+        thresholds: which may be changed: `score`, of candidates, `mask`, of pixels, `keep`, the
+            least score of a result. For models with other thresholds, theirs.
+
+    Raises:
+        DataError: the folder is not an exported model, or one that this ONNX Runtime can't run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int = 0,
+    ) -> None:
+        self.folder = Path(folder)
+        self.description = read_description(self.folder)
+        self.thresholds: dict[str, Any] = dict(self.description["thresholds"])
+        self._session = _open(self.folder, self.description, providers, threads)
+        self._inputs = [given.name for given in self._session.get_inputs()]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names, in the order of the model's outputs."""
+        return self.description["classes"]
+
+    def __call__(self, image: np.ndarray) -> Prediction:
+        """Segments one picture.
+
+        Args:
+            image: uint8 [H, W, 3], BGR.
+
+        Raises:
+            DataError: it is no such array, or of a size that the model does not take.
+        """
+        if self.description["task"] == "windows":
+            return self._proposals(image)
+        images, sizes = self.preprocess(image)
+        return self.postprocess(self.forward(images), sizes)
+
+    def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, Sizes]:
+        """Resizes a picture, puts its colours in order, and pads it.
+
+        Args:
+            image: uint8 [H, W, 3], BGR.
+
+        Returns:
+            float32 [1, C, h, w], 0 to 255, for `forward`, and the sizes for `postprocess`.
+
+        Raises:
+            DataError: it is no such array.
+        """
+        return self._pad(self.resize(image), image.shape)
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """Returns a picture as the data loader gives it: uint8 [h, w, C].
+
+        Args:
+            image: uint8 [H, W, 3], BGR.
+
+        Raises:
+            DataError: it is no such array.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise DataError(
+                f"An image must be uint8 [H, W, 3], BGR, but is {image.dtype} {list(image.shape)}; "
+                "`read_image` gives such."
+            )
+        given = self.description["input"]
+        height, width = image.shape[:2]
+        size = shortest_edge_size(height, width, given["min_size"], given["max_size"])
+        if given["size"] is not None:
+            size = _fit(height, width, given["size"])
+        return resize_image(image[:, :, ::-1] if given["color"] == "RGB" else image, size)
+
+    def _pad(self, image: np.ndarray, output_shape: tuple[int, ...]) -> tuple[np.ndarray, Sizes]:
+        given = self.description["input"]
+        height, width = image.shape[:2]
+        step = given["divisibility"]
+        padded = given["size"] or [-(-side // step) * step for side in (height, width)]
+        images = np.empty((given["batch_size"], 3, *padded), np.float32)
+        images[:] = np.array(given["pad_value"], np.float32)[:, None, None]
+        images[:, :, :height, :width] = image.transpose(2, 0, 1)
+        sizes = Sizes((padded[0], padded[1]), (height, width), (output_shape[0], output_shape[1]))
+        return images, sizes
+
+    def forward(
+        self, images: np.ndarray, image_sizes: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Runs the graph.
+
+        Args:
+            images: float32 [B, C, h, w], as `preprocess` gives them.
+            image_sizes: int64 [B, 2], without padding; None where there is none.
+
+        Returns:
+            Its outputs by name: see `export_forward` of the method.
+
+        Raises:
+            DataError: the size is not one that the graph takes.
+        """
+        self._check_size(images)
+        if image_sizes is None:
+            image_sizes = np.array([images.shape[2:]] * len(images), np.int64)
+        threshold = np.array(self.thresholds.get("score", 0), np.float32)
+        values = {"images": images, "score_threshold": threshold, "image_sizes": image_sizes}
+        outputs = self._session.run(None, {name: values[name] for name in self._inputs})
+        return dict(zip(self.description["outputs"], outputs))
+
+    def _check_size(self, images: np.ndarray) -> None:
+        given = self.description["input"]
+        batch, channels, *size = given["batch_size"], len(given["pad_value"]), *images.shape[2:]
+        if images.ndim != 4 or images.shape[:2] != (batch, channels):
+            raise DataError(
+                f"{self.folder} takes images of [{batch}, {channels}, h, w], "
+                f"but these are {list(images.shape)}."
+            )
+        if given["size"] is not None and size != given["size"]:
+            raise DataError(
+                f"{self.folder} takes images of {given['size'][0]} x {given['size'][1]} only, but "
+                f"these are {size[0]} x {size[1]}: resize and pad them, or export with --dynamic."
+            )
+        step = given["divisibility"]
+        if any(side % step or side == 0 for side in size):
+            raise DataError(
+                f"{self.folder} takes images of multiples of {step}, but these are "
+                f"{size[0]} x {size[1]}: pad them with {given['pad_value']}."
+            )
+
+    def _proposals(self, image: np.ndarray) -> Prediction:
+        """Runs InstanceFCN at every scale; they share the NMS."""
+        resized = self.resize(image)
+        height, width = resized.shape[:2]
+        edges = self.description["test_scales"]
+        if self.description["input"]["size"] is not None:
+            edges = []  # there is one size, and so one scale
+        images = [resized]
+        if edges:
+            largest = self.description["test_max_size"]
+            scaled = [shortest_edge_size(height, width, edge, largest) for edge in edges]
+            images = [resize_smoothly(resized.astype(np.float32), size) for size in scaled]
+        scales, truncated = [], False
+        for one in images:
+            padded, sizes = self._pad(one, image.shape)
+            outputs = self.forward(padded, np.array([sizes.image] * len(padded), np.int64))
+            scales.append(self._windows(outputs, sizes))
+            truncated |= self._is_truncated(outputs)
+        settings = self.description["results"]
+        found = window_results(scales, sizes.output, self.thresholds, settings)
+        return Prediction(found, truncated=truncated)
+
+    def _is_truncated(self, outputs: dict[str, np.ndarray]) -> bool:
+        limit = self.description.get("candidates")
+        return limit is not None and bool(outputs["candidates"][0] > limit)
+
+    def _windows(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Windows:
+        height, width = (
+            self.description["stride"] * output / image
+            for output, image in zip(sizes.output, sizes.image)
+        )
+        return windows_of(outputs, (height, width))
+
+    def postprocess(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Prediction:
+        """Turns the first image's outputs into results at the size of the picture.
+
+        Not for InstanceFCN, whose results are made of several runs.
+        """
+        if self.description["task"] == "queries":
+            return query_results(
+                outputs["class_probabilities"][0],
+                outputs["mask_logits"][0],
+                sizes,
+                self.thresholds,
+                self.description["results"],
+            )
+        scores = outputs["scores"][0]
+        kept = np.flatnonzero((scores > 0) & (scores >= self.thresholds["keep"]))
+        masks = threshold_masks(outputs["masks"][0, kept], sizes, self.thresholds["mask"])
+        found = Found(scores[kept], outputs["classes"][0, kept], masks)
+        return Prediction(found, truncated=self._is_truncated(outputs))
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads a picture, turned upright by its EXIF tag: uint8 [H, W, 3], BGR.
+
+    Raises:
+        DataError: it is missing or can't be decoded.
+    """
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is empty"
+        raise DataError(f"{path} can't be read as an image: {reason}") from error
+    if image is None:
+        raise DataError(f"{path} can't be read as an image: OpenCV can't decode it")
+    return image
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Returns the content of an exported folder's `model.json`.
+
+    Raises:
+        DataError: it is missing, or not one of this version.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"{folder} is not an exported model: there is no {DESCRIPTION} to read "
+            f"({error.strerror}). `python -m solo_family export` writes one."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {first_line(error)}. Export again.") from error
+    layout = description.get("layout") if isinstance(description, dict) else None
+    if layout != LAYOUT:
+        raise DataError(
+            f"{path} has the layout {layout}, this runtime reads {LAYOUT}: export again, or use "
+            "the version of solo_family that exported it."
+        )
+    return description
+
+
+def _open(
+    folder: Path, description: dict[str, Any], providers: Sequence[str], threads: int
+) -> onnxruntime.InferenceSession:
+    if description["format"] != "onnx":
+        raise DataError(
+            f"{folder} holds a model of format {description['format']}, which ONNX Runtime can't "
+            "run: export with --format onnx."
+        )
+    least, here = description["onnxruntime"], onnxruntime.__version__
+    if _version(here) < _version(least):
+        raise DataError(
+            f"{folder} has opset {description['opset']}, which needs ONNX Runtime {least}, but "
+            f"this is {here}: pip install -U onnxruntime."
+        )
+    unknown = [name for name in providers if name not in onnxruntime.get_available_providers()]
+    if unknown:
+        raise DataError(
+            f"This ONNX Runtime has no {', '.join(unknown)}; it has "
+            f"{', '.join(onnxruntime.get_available_providers())}."
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    path = folder / description["file"]
+    if not path.is_file():
+        raise DataError(f"{path} is missing, which {DESCRIPTION} names: export again.")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        raise DataError(
+            f"{path} can't be loaded by ONNX Runtime {here}: {first_line(error)}"
+        ) from error
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
+def _fit(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:
+    """Returns the greatest size of these proportions within `size`."""
+    scale = min(size[0] / height, size[1] / width)
+    return tuple(  # type: ignore[return-value]
+        min(limit, max(1, int(side * scale + 0.5))) for side, limit in zip((height, width), size)
+    )

@@ -1,0 +1,164 @@
+"""InstanceFCN's results in numpy: windows of every scale, NMS, masks (arXiv 1603.08678, section 4).
+
+N windows, m side of a window, H W of the picture.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .results import Found
+
+# Matrix NMS compares masks at a fourth of the picture's resolution.
+_NMS_STRIDE = 4
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one picture.
+
+    Attributes:
+        scores: float32 [N].
+        classes: int64 [N].
+        class_scores: float32 [N], the probability of that class.
+        boxes: float32 [N, 4], tight around the masks, x0 y0 x1 y1 in pixels of the picture.
+        regions: float32 [N, 4], of the windows, likewise.
+        masks: float32 [N, m, m], probabilities.
+    """
+
+    scores: np.ndarray
+    classes: np.ndarray
+    class_scores: np.ndarray
+    boxes: np.ndarray
+    regions: np.ndarray
+    masks: np.ndarray
+
+    def __getitem__(self, index: np.ndarray) -> "Windows":
+        return Windows(*(value[index] for value in vars(self).values()))
+
+    @staticmethod
+    def cat(parts: list["Windows"]) -> "Windows":
+        return Windows(
+            *(np.concatenate(values) for values in zip(*(vars(p).values() for p in parts)))
+        )
+
+
+def windows_of(outputs: dict[str, np.ndarray], cell_size: tuple[float, float]) -> Windows:
+    """Returns one scale's windows, from the first image's outputs.
+
+    Args:
+        outputs: of the graph.
+        cell_size: height and width of a cell of its map in pixels of the picture.
+    """
+    found = outputs["scores"][0] > 0
+    values = {name: value[0][found] for name, value in outputs.items() if name != "candidates"}
+    side = values["masks"].shape[-1]
+    cell = np.array([cell_size[1], cell_size[0]] * 2, np.float32)
+    corners = values["centers"][:, ::-1] - side // 2
+    regions = np.concatenate([corners, corners + side], axis=1).astype(np.float32) * cell
+    return Windows(
+        scores=values["scores"],
+        classes=values["classes"],
+        class_scores=values["class_scores"],
+        boxes=values["boxes"] * cell,
+        regions=regions,
+        masks=values["masks"],
+    )
+
+
+def window_results(
+    scales: list[Windows],
+    size: tuple[int, int],
+    thresholds: dict[str, float],
+    settings: dict[str, Any],
+) -> Found:
+    """Keeps the best windows of all scales, and enlarges their masks.
+
+    Args:
+        scales: the windows of each.
+        size: (H, W).
+        thresholds: `mask`, of pixels, and `nms`, the IoU of boxes above which the lower-scored one
+            is dropped.
+        settings: those of `postprocess.proposals.ProposalSelector`.
+    """
+    windows = Windows.cat(scales)
+    order = np.argsort(-windows.scores, kind="stable")
+    windows = windows[order[: settings["pre_nms"] or None]]
+    limit, scores = settings["max_proposals"], windows.scores
+    if settings["nms_type"] == "box":
+        kept = _box_nms(windows.boxes, thresholds["nms"])[:limit]
+        scores = scores[kept]
+    else:
+        small = (-(-size[0] // _NMS_STRIDE), -(-size[1] // _NMS_STRIDE))
+        masks = _paste(windows, small, thresholds["mask"], 1 / _NMS_STRIDE)
+        decayed = scores * _matrix_nms_decay(masks, settings["nms_kernel"], settings["nms_sigma"])
+        kept = np.argsort(-decayed, kind="stable")[:limit]
+        scores = decayed[kept]
+    windows = windows[kept]
+    masks = _paste(windows, size, thresholds["mask"])
+    return Found((scores * windows.class_scores).astype(np.float32), windows.classes, masks)
+
+
+def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns which boxes no better one, itself kept, overlaps by more; the best come first."""
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    left = np.arange(len(boxes))
+    kept = []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(best)
+        sides = np.minimum(boxes[best, 2:], boxes[left, 2:]) - np.maximum(
+            boxes[best, :2], boxes[left, :2]
+        )
+        intersections = sides.clip(min=0).prod(axis=1)
+        unions = areas[best] + areas[left] - intersections
+        # As torchvision compares: a quotient of float32 with a threshold of float64.
+        left = left[(intersections / unions).astype(np.float64) <= threshold]
+    return np.array(kept, np.int64)
+
+
+def _matrix_nms_decay(masks: np.ndarray, kernel: str, sigma: float) -> np.ndarray:
+    """Returns the factors of matrix NMS within one class (SOLOv2, arXiv 2003.10152, 3.3).
+
+    Args:
+        masks: bool [N, h, w], the best first.
+    """
+    if not len(masks):
+        return np.zeros(0, np.float32)
+    pixels = masks.reshape(len(masks), -1).astype(np.float32)
+    intersections, areas = pixels @ pixels.T, pixels.sum(1)
+    unions = areas[:, None] + areas - intersections
+    iou = np.triu(intersections / unions.clip(min=1), k=1)
+    compensation = iou.max(axis=0)[:, None]
+    if kernel == "gaussian":
+        return np.exp(sigma * (compensation**2 - iou**2)).min(axis=0)
+    ratio = np.where(
+        compensation < 1, (1 - iou) / np.where(compensation < 1, 1 - compensation, 1), np.inf
+    )
+    return ratio.min(axis=0)
+
+
+def _paste(
+    windows: Windows, size: tuple[int, int], threshold: float, zoom: float = 1.0
+) -> np.ndarray:
+    """Enlarges masks bilinearly to where their windows are: bool [N, *size]."""
+    result = np.zeros((len(windows.masks), *size), bool)
+    for binary, mask, region in zip(result, windows.masks, windows.regions * np.float32(zoom)):
+        x0, y0, x1, y1 = region.tolist()
+        rows, columns = (
+            slice(max(0, int(np.floor(low)) - 1), max(0, min(limit, int(np.ceil(high)) + 1)))
+            for low, high, limit in ((y0, y1, size[0]), (x0, x1, size[1]))
+        )
+        across_rows = _interpolation(rows, y0, y1, len(mask))
+        across_columns = _interpolation(columns, x0, x1, len(mask))
+        binary[rows, columns] = across_rows @ mask @ across_columns.T >= np.float32(threshold)
+    return result
+
+
+def _interpolation(pixels: slice, low: float, high: float, side: int) -> np.ndarray:
+    """Returns the weights, float32 [pixels, m], of a mask's cells spread from `low` to `high`."""
+    centers = np.arange(pixels.start, pixels.stop) + 0.5
+    position = (centers - low) / (high - low) * side - 0.5
+    weights = 1 - np.abs(position[:, None] - np.arange(side))
+    return weights.clip(min=0).astype(np.float32)

@@ -1,0 +1,79 @@
+"""Write a model as a folder that runs without detectron2."""
+
+import argparse
+from pathlib import Path
+
+from tabulate import tabulate
+
+from ..config import setup_cfg
+from ..errors import ConfigError, SoloFamilyError
+from ..export.formats import FORMATS
+from ..methods import METHODS
+from .predictor import class_metadata, load_predictor
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="onnx", help="of the file (default: onnx)"
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="the folder that is written"
+    )
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--dynamic", action="store_true", help="for images of any size (the default)"
+    )
+    sizes.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="for one size, that of the network's padded input; images are fitted into it",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, metavar="B", help="images of one run (default: 1)"
+    )
+    parser.add_argument("--half", action="store_true", help="network in float16")
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="config keys to change, MODEL.WEIGHTS among them; the last flag",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the folder, prints how far it differs from the model, and returns the exit status.
+
+    Raises:
+        SoloFamilyError: a flag or a config key can't work, or the exported model differs.
+    """
+    try:
+        from ..export.write import Options, export_model
+    except ModuleNotFoundError as error:
+        raise SoloFamilyError(
+            f"export needs {error.name}: pip install 'solo-family[export]'"
+        ) from error
+    if args.batch_size < 1:
+        raise SoloFamilyError(f"--batch-size is {args.batch_size}; at least 1 is needed.")
+    cfg = setup_cfg(args.config_file, args.opts)
+    if cfg.MODEL.META_ARCHITECTURE not in METHODS:
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; "
+            f"only {', '.join(METHODS)} can be exported."
+        )
+    model = load_predictor(cfg).model
+    options = Options(
+        format=args.format,
+        size=None if args.size is None else (args.size[0], args.size[1]),
+        batch_size=args.batch_size,
+        half=args.half,
+    )
+    description = export_model(model, cfg, class_metadata(cfg), args.output, options)
+    rows = [(name, f"{error:.2g}") for name, error in description["max_error"].items()]
+    print(tabulate(rows, ("compared with the model", "greatest difference"), disable_numparse=True))
+    size = (args.output / description["file"]).stat().st_size
+    print(f"{description['file']}, {size / 2**20:.1f} MB, and model.json written to {args.output}")
+    return 0

@@ -1,0 +1,78 @@
+"""An exported model in the place of a detectron2 predictor."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from detectron2.data import Metadata
+from detectron2.structures import Boxes, Instances
+
+from ..errors import SoloFamilyError
+from .predictions import Predictions
+
+if TYPE_CHECKING:
+    from ..export.results import Found
+    from ..export.runtime import ExportedModel, Prediction
+
+
+def open_exported(folder: Path) -> "ExportedModel":
+    """Returns the model of an exported folder.
+
+    Raises:
+        DataError: it is none, or can't be run here.
+        SoloFamilyError: ONNX Runtime is not installed.
+    """
+    try:
+        from ..export.runtime import ExportedModel
+    except ModuleNotFoundError as error:
+        raise SoloFamilyError(
+            f"--exported needs {error.name}: pip install 'solo-family[export]'"
+        ) from error
+    return ExportedModel(folder)
+
+
+def load_exported(folder: Path) -> tuple[Callable[[np.ndarray], Predictions], Metadata]:
+    """Returns what predicts in detectron2's form, as `DefaultPredictor` does, and the metadata.
+
+    Raises:
+        SoloFamilyError: see `open_exported`.
+    """
+    model = open_exported(folder)
+    return lambda image: as_detectron2(model(image)), exported_metadata(model.description)
+
+
+def exported_metadata(description: dict[str, Any]) -> Metadata:
+    """Returns the names, colours and category ids that were exported with a model."""
+    ids = description["category_ids"]
+    return Metadata(
+        **{"thing_classes": description["classes"], "stuff_classes": description["classes"]}
+        | description["drawing"],
+        thing_dataset_id_to_contiguous_id={category: index for index, category in enumerate(ids)},
+    )
+
+
+def as_detectron2(prediction: "Prediction") -> Predictions:
+    """Returns a prediction as detectron2's models give it."""
+    result: Predictions = {}
+    if prediction.instances is not None:
+        result["instances"] = as_instances(prediction.instances)
+    if prediction.sem_seg is not None:
+        result["sem_seg"] = torch.from_numpy(prediction.sem_seg)
+    if prediction.panoptic_seg is not None:
+        segments, infos = prediction.panoptic_seg
+        result["panoptic_seg"] = torch.from_numpy(segments), infos
+    return result
+
+
+def as_instances(found: "Found") -> Instances:
+    """Returns instances with detectron2's four fields."""
+    height, width = found.masks.shape[1:]
+    return Instances(
+        (height, width),
+        pred_masks=torch.from_numpy(found.masks),
+        pred_boxes=Boxes(torch.from_numpy(found.boxes)),
+        scores=torch.from_numpy(found.scores),
+        pred_classes=torch.from_numpy(found.classes),
+    )
