@@ -15,6 +15,7 @@ VERBS = {
     "errors": "tell what AP is lost to, from predictions and ground truth",
     "benchmark": "time a model, part by part",
     "convert": "give a checkpoint of another code base our names and config",
+    "analyze": "count a model's parameters, operations and activations, part by part",
     "doctor": "look at what is installed, and try every method once",
     "visualize-results": "draw what a model makes of a picture on the way to its masks",
 }
