@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from solo_family.ops.packed_masks import WORD_BITS, PackedMasks, empty_packed
-from solo_family.ops.packing_triton import add_parts, pack_bits
+from solo_family.ops.packing_triton import add_parts
 
 # Masks, words of each, and features at a time, of one program.
 _BLOCK_MASKS = 64
@@ -29,23 +29,25 @@ def decode_masks_triton(kernels: Tensor, features: Tensor, mask_threshold: float
     totals = kernels.new_empty((count, parts), dtype=torch.float32)
     if areas.numel():
         # Programs that run together share a part of the features, which are the larger factor.
-        _decode_kernel[(triton.cdiv(count, _BLOCK_MASKS), parts)](
-            kernels.contiguous(),
-            features.contiguous(),
-            packed.words,
-            areas,
-            totals,
-            mask_threshold,
-            count,
-            kernels.shape[1],
-            pixels,
-            num_words,
-            PRECISION=_precision(kernels.dtype),
-            MASKS=_BLOCK_MASKS,
-            WORDS=_BLOCK_WORDS,
-            FEATURES=_BLOCK_FEATURES,
-            BITS=WORD_BITS,
-        )
+        grid = triton.cdiv(count, _BLOCK_MASKS), parts
+        with torch.cuda.device_of(kernels):
+            _decode_kernel[grid](
+                kernels.contiguous(),
+                features.contiguous(),
+                packed.words,
+                areas,
+                totals,
+                mask_threshold,
+                count,
+                kernels.shape[1],
+                pixels,
+                num_words,
+                PRECISION=_precision(kernels.dtype),
+                MASKS=_BLOCK_MASKS,
+                WORDS=_BLOCK_WORDS,
+                FEATURES=_BLOCK_FEATURES,
+                BITS=WORD_BITS,
+            )
     return add_parts(packed.words, areas, totals)
 
 
@@ -93,13 +95,15 @@ def _decode_kernel(
         logits = tl.dot(a.to(tl.float32), b.to(tl.float32), logits, input_precision=PRECISION)
     probability = 1 / (1 + tl.exp(-logits))
     inside = (probability > threshold) & (pixel < pixels)[None, :]
+    bits = inside.to(tl.int32)
+    placed = tl.reshape(bits << (pixel % BITS).to(tl.int32)[None, :], (MASKS, WORDS, BITS))
     word = part * WORDS + tl.arange(0, WORDS)
     tl.store(
         words + mask[:, None] * num_words + word[None, :],
-        pack_bits(tl.reshape(inside, (MASKS, WORDS, BITS)), BITS),
+        tl.sum(placed, axis=2),
         mask=(mask < count)[:, None] & (word < num_words)[None, :],
     )
     place = mask * tl.num_programs(1) + part
-    tl.store(areas + place, tl.sum(inside.to(tl.int32), axis=1), mask=mask < count)
+    tl.store(areas + place, tl.sum(bits, axis=1), mask=mask < count)
     total = tl.sum(tl.where(inside, probability, 0.0), axis=1)
     tl.store(totals + place, total, mask=mask < count)

@@ -42,12 +42,29 @@ def decay_by_class_triton(
     factors = torch.empty_like(compensation)
     if not count:
         return factors
-    tiles, parts = triton.cdiv(count, _TILE), triton.cdiv(words.shape[1], _WORDS_PER_PART)
+    with torch.cuda.device_of(masks):
+        _launch(words, labels, intersections, compensation, factors, kernel, sigma)
+    return factors
+
+
+def _launch(
+    words: Tensor,
+    labels: Tensor,
+    intersections: Tensor,
+    compensation: Tensor,
+    factors: Tensor,
+    kernel: str,
+    sigma: float,
+) -> None:
+    count, num_words = words.shape
+    tiles, parts = triton.cdiv(count, _TILE), triton.cdiv(num_words, _WORDS_PER_PART)
     _intersect_kernel[(tiles, tiles, parts)](
-        words, labels, intersections, count, words.shape[1], TILE=_TILE, PART=_WORDS_PER_PART
+        words, labels, intersections, count, num_words, TILE=_TILE, PART=_WORDS_PER_PART
     )
-    blocks, sizes = (triton.cdiv(count, _COLUMNS),), {"ROWS": _ROWS, "COLUMNS": _COLUMNS}
-    _compensate_kernel[blocks](intersections, labels, compensation, count, **sizes)
+    blocks = (triton.cdiv(count, _COLUMNS),)
+    _compensate_kernel[blocks](
+        intersections, labels, compensation, count, ROWS=_ROWS, COLUMNS=_COLUMNS
+    )
     _decay_kernel[blocks](
         intersections,
         labels,
@@ -56,9 +73,9 @@ def decay_by_class_triton(
         sigma,
         count,
         GAUSSIAN=kernel == "gaussian",
-        **sizes,
+        ROWS=_ROWS,
+        COLUMNS=_COLUMNS,
     )
-    return factors
 
 
 @triton.jit

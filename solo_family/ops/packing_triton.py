@@ -43,20 +43,22 @@ def pack_masks_triton(
     is_bool = masks.dtype == torch.bool
     masks = masks.contiguous()
     if areas.numel():
-        _pack_kernel[(len(rows), parts)](
-            masks.view(torch.uint8) if is_bool else masks,
-            rows,
-            packed.words,
-            areas,
-            totals,
-            # A bool is stored as 0 or 1.
-            0.5 if is_bool or mask_threshold is None else mask_threshold,
-            pixels,
-            packed.words.shape[1],
-            LOGITS=logits and not is_bool,
-            BLOCK=_BLOCK_WORDS,
-            BITS=WORD_BITS,
-        )
+        # Triton launches on the current GPU, which may be another one.
+        with torch.cuda.device_of(masks):
+            _pack_kernel[(len(rows), parts)](
+                masks.view(torch.uint8) if is_bool else masks,
+                rows,
+                packed.words,
+                areas,
+                totals,
+                # A bool is stored as 0 or 1.
+                0.5 if is_bool or mask_threshold is None else mask_threshold,
+                pixels,
+                packed.words.shape[1],
+                LOGITS=logits and not is_bool,
+                BLOCK=_BLOCK_WORDS,
+                BITS=WORD_BITS,
+            )
     return add_parts(packed.words, areas, totals)
 
 
@@ -90,18 +92,10 @@ def _pack_kernel(
     inside = (value > threshold) & exists
     if LOGITS:
         value = 1 / (1 + tl.exp(-value))
-    tl.store(words + place * num_words + word, pack_bits(inside, BITS), mask=word < num_words)
-    area = tl.sum(tl.sum(inside.to(tl.int32), axis=1), axis=0)
+    bits = inside.to(tl.int32)
+    packed = tl.sum(bits << tl.arange(0, BITS)[None, :], axis=1)
+    tl.store(words + place * num_words + word, packed, mask=word < num_words)
+    area = tl.sum(tl.sum(bits, axis=1), axis=0)
     total = tl.sum(tl.sum(tl.where(inside, value, 0.0), axis=1), axis=0)
     tl.store(areas + place * tl.num_programs(1) + part, area)
     tl.store(totals + place * tl.num_programs(1) + part, total)
-
-
-@triton.jit
-def pack_bits(inside, BITS: tl.constexpr):
-    """Words, int32 [...], of bits, bool [..., BITS], in two or three dimensions."""
-    places = tl.arange(0, BITS)
-    bits = inside.to(tl.int32)
-    if len(inside.shape) == 2:
-        return tl.sum(bits << places[None, :], axis=1)
-    return tl.sum(bits << places[None, None, :], axis=2)

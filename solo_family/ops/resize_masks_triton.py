@@ -24,25 +24,27 @@ def resize_masks_triton(
     (height, width), (bottom, right) = output_size, masks.shape[1:]
     result = torch.empty((len(masks), height, width), dtype=torch.bool, device=masks.device)
     # Each mask's x0, y0, x1, y1; without pixels they stay the wrong way round.
-    corners = torch.tensor([width, height, 0, 0], dtype=torch.int32).to(masks.device)
-    corners = corners.expand(len(masks), 4).contiguous()
+    corners = torch.zeros((len(masks), 4), dtype=torch.int32, device=masks.device)
+    corners[:, 0], corners[:, 1] = width, height
     blocks = triton.cdiv(height, _BLOCK_HEIGHT), triton.cdiv(width, _BLOCK_WIDTH)
     if result.numel():
-        _resize_kernel[(len(masks), *blocks)](
-            masks.contiguous(),
-            result.view(torch.uint8),
-            corners,
-            threshold,
-            *(bottom, right),
-            *image_size,
-            *output_size,
-            bottom / padded_size[0],
-            right / padded_size[1],
-            image_size[0] / height,
-            image_size[1] / width,
-            HEIGHT=_BLOCK_HEIGHT,
-            WIDTH=_BLOCK_WIDTH,
-        )
+        with torch.cuda.device_of(masks):
+            _resize_kernel[(len(masks), *blocks)](
+                masks.contiguous(),
+                result.view(torch.uint8),
+                corners,
+                threshold,
+                bottom,
+                right,
+                *image_size,
+                *output_size,
+                bottom / padded_size[0],
+                right / padded_size[1],
+                image_size[0] / height,
+                image_size[1] / width,
+                HEIGHT=_BLOCK_HEIGHT,
+                WIDTH=_BLOCK_WIDTH,
+            )
     return result, torch.where(corners[:, 2:3] > 0, corners, 0).float()
 
 

@@ -4,9 +4,7 @@ SOLO, DecoupledSOLO and SOLOv2: the network's time does not depend on what is in
 post-processing depends on how many cells claim an object.
 """
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from ..errors import ConfigError
 from ..modeling.meta_arch.grid import GridSegmentor
+from .timing import median_seconds
 
 
 @torch.no_grad()
@@ -65,7 +64,9 @@ def candidates_table(
             return model.select(masks, 0, scores, *sizes)
 
         found = len(select())
-        rows.append((count, found, _median(network, repeats), _median(select, repeats)))
+        both = {"network": network, "select": select}
+        seconds = median_seconds(both, model.device, repeats=repeats, warm_up=0)
+        rows.append((count, found, 1000 * seconds["network"], 1000 * seconds["select"]))
     return tabulate(
         rows, ("candidates", "instances", "network, ms", "post-processing, ms"), floatfmt=".1f"
     )
@@ -80,15 +81,3 @@ def candidate_scores(cells: int, classes: int, count: int, threshold: float) -> 
         0.1 + 0.9 * torch.rand(count, generator=generator)
     )
     return scores.view(cells, classes)
-
-
-def _median(function: Callable[[], Any], repeats: int) -> float:
-    """Returns the median time of a call, in milliseconds."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return 1000 * statistics.median(seconds)
