@@ -21,7 +21,10 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=["solo_family", "solo_family.*"]), "solo_family.configs"],
     package_dir={"solo_family.configs": "configs"},
-    package_data={"solo_family": ["py.typed"], "solo_family.configs": ["**/*.yaml"]},
+    package_data={
+        "solo_family": ["py.typed", "model_zoo/*.csv"],
+        "solo_family.configs": ["**/*.yaml"],
+    },
     python_requires=">=3.11",
     # detectron2 is not on PyPI under its name, and of the two builds of OpenCV either will do:
     # `import solo_family` checks for both and says what to type.

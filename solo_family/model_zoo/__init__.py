@@ -1,29 +1,16 @@
-"""The configs that come with the package."""
+"""The configs that come with the package, and the weights that are published for them.
 
-from pathlib import Path
+    from solo_family import model_zoo
 
-from ..errors import ConfigError
+    model_zoo.list()                                        # names of configs
+    model_zoo.get_config_file("SOLOv2/solov2_R50_3x.yaml")  # a path
+    model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")      # with the published weights
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+Nothing is fetched from the network but by `get`.
+"""
 
+from .configs import get_config_file
+from .models import get
+from .table import names as list
 
-def _config_root() -> Path:
-    """Returns the folder of configs: in an installed package, or beside it in a clone."""
-    installed = _PACKAGE / "configs"
-    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
-
-
-def get_config_file(name: str) -> str:
-    """Returns the path of a config.
-
-    Args:
-        name: relative to `configs/`, for instance "SOLOv2/solov2_R50_1x.yaml".
-
-    Raises:
-        ConfigError: there is none of that name.
-    """
-    path = _config_root() / name
-    if not path.is_file():
-        known = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "no such folder"
-        raise ConfigError(f"There is no config {name!r} in {_config_root()}. There: {known}.")
-    return str(path)
+__all__ = ["get", "get_config_file", "list"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor, nn
 
 from solo_family.checkpoint.convert import config_of, convert
@@ -74,6 +75,40 @@ def test_mmdetection_predicts_the_same(name: str, tmp_path: Path) -> None:
     union = (found.pred_masks | masks).sum((1, 2))
     overlap = (found.pred_masks & masks).sum((1, 2))
     assert (overlap[union > 0] / union[union > 0]).min() > 0.99
+
+
+@needs("mmdet", "mmcv")
+@pytest.mark.parametrize(
+    "name", ["mmdet3_solo", "mmdet3_decoupled", "mmdet3_decoupled_light", "mmdet3_solov2"]
+)
+def test_mmdetection_has_the_same_losses(name: str, tmp_path: Path) -> None:
+    file, tiny = packages.MMDET[name]
+    weights = weights_of(name)
+    theirs = packages.build_mmdet(tiny(file)).train()  # batch norms stay as they are
+    theirs.load_state_dict(weights)
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+
+    image, masks, classes, boxes = picture()
+    padded = nn.functional.pad(masks, (0, PADDED[1] - IMAGE[1], 0, PADDED[0] - IMAGE[0]))
+    truth = InstanceData(bboxes=boxes, labels=classes)
+    truth.masks = BitmapMasks(padded.numpy().astype("uint8"), *PADDED)
+    meta = {"img_shape": IMAGE, "batch_input_shape": PADDED, "pad_shape": PADDED}
+    sample = DetDataSample(metainfo=meta, gt_instances=truth)
+    keys: dict[str, Any] = {"MODEL.SOLOV2.NUM_GRIDS": list(packages.GRIDS)}
+    if "light" in name:  # the ranges of its config, which leave no trace in the weights
+        ranges = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
+        keys = {"MODEL.SOLO.FPN_SCALE_RANGES": ranges}
+    elif "solov2" not in name:
+        keys = {}
+    model = our_model(weights, tmp_path, **keys).train()
+    gt = Instances(IMAGE, gt_boxes=Boxes(boxes), gt_classes=classes, gt_masks=BitMasks(masks))
+    with torch.no_grad():
+        expected = theirs.loss(normalised(image), [sample])
+        losses = model([{"image": image, "instances": gt}])
+    ours = sorted(float(value) for value in losses.values())
+    assert ours == pytest.approx(sorted(float(v) for v in expected.values()), rel=0.01)
 
 
 @needs("mmdet", "mmcv")

@@ -339,6 +339,16 @@ def per_pixel() -> Shapes:
     return shapes | conv("sem_seg_head.predictor", CLASSES, 32, 1)
 
 
+def per_pixel_plus() -> Shapes:
+    """The same code base's PerPixelBaselinePlus, first version: a query for each class."""
+    shapes = mask_former(
+        resnet50("backbone.", detectron2=True, tracked=True), (16, 32, 64, 128), version=1
+    )
+    drop = ("sem_seg_head.predictor.class_embed", "criterion")
+    shapes = {key: shape for key, shape in shapes.items() if not key.startswith(drop)}
+    return shapes | {"sem_seg_head.predictor.query_embed.weight": (CLASSES, 32)}
+
+
 class _CompiledOps(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Stands in for mmcv's compiled operations, which these models don't run."""
 
@@ -506,6 +516,7 @@ def write_from_sources() -> None:
     write("mask_former_r50_panoptic", panoptic, about)
     write("mask_former_swin", mask_former(swin, (8, 16, 32, 64), version=2), about)
     write("per_pixel_baseline_r50", per_pixel(), per_pixel.__doc__ or "")
+    write("per_pixel_baseline_plus_r50", per_pixel_plus(), per_pixel_plus.__doc__ or "")
     write("official_swin", official_swin("", norms=False), official_swin.__doc__ or "")
 
 

@@ -1,0 +1,29 @@
+"""The configs that come with the package."""
+
+from pathlib import Path
+
+from ..errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def config_root() -> Path:
+    """Returns the folder of configs: in an installed package, or beside it in a clone."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def get_config_file(name: str) -> str:
+    """Returns the path of a config.
+
+    Args:
+        name: relative to `configs/`, for instance "SOLOv2/solov2_R50_1x.yaml".
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    path = config_root() / name
+    if not path.is_file():
+        known = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) or "no such folder"
+        raise ConfigError(f"There is no config {name!r} in {config_root()}. There: {known}.")
+    return str(path)

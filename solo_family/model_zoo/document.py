@@ -1,0 +1,86 @@
+"""Writes docs/model_zoo.md from the table: python -m solo_family.model_zoo.document FILE."""
+
+import sys
+from itertools import groupby
+from pathlib import Path
+
+from ..files import replacing
+from .table import Entry, read_table
+
+_HEAD = """# Model zoo
+
+Written by `python -m solo_family.model_zoo.document docs/model_zoo.md` from
+`solo_family/model_zoo/models.csv`; change that.
+
+```python
+from solo_family import model_zoo
+
+model_zoo.list()                                    # the names below
+model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")  # downloads, checks, converts, loads
+```
+
+*Published* is the number of the authors, for their weights or their training; it was not measured
+here. Ours are in [results.md](results.md). AP is of masks on COCO val2017, with one scale; AR is of
+mask proposals. *With scales* is the authors' number with several scales and flips at inference.
+
+Weights are their authors', under their licences: those of SOLO and AdelaiDet allow no commercial
+use, MaskFormer's are CC-BY-NC 4.0. They are downloaded from where their authors put them, and
+nowhere else. A checksum is how the file's hash begins, as the authors publish it; where there is
+none, none is compared. Addresses were not fetched when this was written.
+
+Weights of mmdetection, AdelaiDet and HuggingFace are taken by
+[`python -m solo_family convert`](convert.md).
+"""
+_TITLES = {
+    "SOLO": "SOLO",
+    "DecoupledSOLO": "Decoupled SOLO",
+    "SOLOv2": "SOLOv2",
+    "SparseInst": "SparseInst",
+    "InstanceFCN": "InstanceFCN",
+    "MaskFormer": "MaskFormer",
+    "benchmarks": "Small real benchmarks",
+    "quickstart": "Quickstart, on shapes",
+}
+
+
+def document() -> str:
+    """Returns the whole text."""
+    parts = [_HEAD]
+    for folder, entries in groupby(read_table().values(), key=_folder):
+        rows = list(entries)
+        links = _links(rows[0])
+        parts.append(f"## {_TITLES[folder]}\n")
+        if links:
+            parts.append(f"{links}\n")
+        parts.append("| config | metric | published | with scales | weights |")
+        parts.append("|---|---|---|---|---|")
+        parts += [_row(entry) for entry in rows]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _folder(entry: Entry) -> str:
+    return entry.config.split("/")[0]
+
+
+def _links(entry: Entry) -> str:
+    addresses = {"paper": entry.paper, "official code": entry.repository}
+    return ", ".join(f"[{name}]({address})" for name, address in addresses.items() if address)
+
+
+def _row(entry: Entry) -> str:
+    weights = f"[file]({entry.weights})" if entry.weights else ""
+    parts = [weights, entry.checksum, entry.note]
+    cells = [
+        f"`{entry.config}`",
+        entry.metric,
+        entry.published,
+        entry.published_multi_scale,
+        "; ".join(part for part in parts if part),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    with replacing(Path(sys.argv[1])) as temporary:
+        temporary.write_text(document())

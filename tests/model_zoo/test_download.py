@@ -1,0 +1,123 @@
+"""What can go wrong with a download: one message each, and no file that is not whole."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from solo_family.errors import DataError
+from solo_family.model_zoo.download import cache_folder, download
+
+from .server import Files
+
+DATA = bytes(range(256)) * 40
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_a_file_is_fetched_once_and_checked(kind: str, tmp_path: Path) -> None:
+    import hashlib
+
+    path = tmp_path / "new" / "file.pth"
+    checksum = f"{kind}:{hashlib.new(kind, DATA).hexdigest()[:6]}"
+    with Files({"/file.pth": DATA}) as server:
+        for _ in range(2):
+            assert download(f"{server.address}/file.pth", path, checksum) == path
+    assert path.read_bytes() == DATA
+    assert names(path.parent) == ["file.pth"]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_connection_is_taken_up_where_it_stopped(ranges: bool, tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+    with Files({"/file.pth": DATA}, break_after=4000, ranges=True) as server:
+        download(f"{server.address}/file.pth", path, Files.checksum(DATA))
+    assert path.read_bytes() == DATA
+    assert [sent for _, sent in server.requests] == [None, "bytes=4000-", "bytes=8000-"]
+    # Where a server can't, it begins anew.
+    path.rename(tmp_path / "file.pth.part")
+    (tmp_path / "file.pth.part").write_bytes(DATA[:100])
+    with Files({"/file.pth": DATA}, ranges=ranges) as server:
+        download(f"{server.address}/file.pth", path, Files.checksum(DATA))
+    assert path.read_bytes() == DATA
+
+
+def test_an_interrupted_download_goes_on_with_the_next_call(tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+    with Files({"/file.pth": DATA}, break_after=1000) as server:
+        with pytest.raises(DataError, match=r"interrupted 3 times .* Call again to go on"):
+            download(f"{server.address}/file.pth", path)
+        assert not path.exists()
+    with Files({"/file.pth": DATA}) as server:
+        download(f"{server.address}/file.pth", path, Files.checksum(DATA))
+    assert server.requests == [("/file.pth", "bytes=3000-")]
+    assert names(tmp_path) == ["file.pth"]
+
+
+def test_a_wrong_checksum_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        Files({"/file.pth": DATA}) as server,
+        pytest.raises(DataError, match=r"another file .* its sha256 is [0-9a-f]{64}, not 00000000"),
+    ):
+        download(f"{server.address}/file.pth", tmp_path / "file.pth", "sha256:00000000")
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_is_gone_is_said_so(tmp_path: Path) -> None:
+    with (
+        Files({}) as server,
+        pytest.raises(DataError, match=r"not there any more \(404 .* docs/model_zoo\.md"),
+    ):
+        download(f"{server.address}/file.pth", tmp_path / "file.pth")
+    assert names(tmp_path) == []
+
+
+def test_a_redirection_is_followed(tmp_path: Path) -> None:
+    with Files({"/new.pth": DATA}, moved={"/old.pth": "/new.pth"}) as server:
+        download(f"{server.address}/old.pth", tmp_path / "file.pth")
+    assert (tmp_path / "file.pth").read_bytes() == DATA
+
+
+def test_a_web_page_is_not_taken_for_weights(tmp_path: Path) -> None:
+    with (
+        Files({"/file.pth": b"<html>"}, kind="text/html; charset=utf-8") as server,
+        pytest.raises(DataError, match="gives a web page"),
+    ):
+        download(f"{server.address}/file.pth", tmp_path / "file.pth")
+    assert names(tmp_path) == []
+
+
+def test_no_network_is_said_so(tmp_path: Path) -> None:
+    with Files({}) as server:
+        address = server.address
+    with pytest.raises(DataError, match=r"can't be reached .* is there a network"):
+        download(f"{address}/file.pth", tmp_path / "file.pth")
+    assert names(tmp_path) == []
+
+
+def test_a_read_only_cache_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *args: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    # Not by permissions, which root does not have.
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"Read-only file system.*SOLO_FAMILY_CACHE"):
+        download("http://127.0.0.1:9/file.pth", tmp_path / "file.pth")
+
+
+def test_a_cache_that_can_not_be_made_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match=r"can't be written .*SOLO_FAMILY_CACHE"):
+        download("http://127.0.0.1:9/file.pth", tmp_path / "taken" / "file.pth")
+
+
+def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOLO_FAMILY_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/solo_family")
+    monkeypatch.setenv("SOLO_FAMILY_CACHE", "/elsewhere")
+    assert cache_folder() == Path("/elsewhere")
