@@ -27,8 +27,9 @@ from .quantize import quantize
 from .runtime import DESCRIPTION, LAYOUT, ExportedModel
 
 # The greatest differences that are put down to rounding, of scores and probabilities; in float16
-# and int8 of means over the instances. What 8 bits cost in AP is measured by `evaluate`.
-TOLERANCES = {"float32": 0.01, "float16": 0.1, "int8": 0.3}
+# of means over the instances. 8 bits are more than rounding, and what they cost depends on the
+# pictures: `evaluate` measures it, and here outputs need only be finite and of the right size.
+TOLERANCES = {"float32": 0.01, "float16": 0.1, "int8": 1.0}
 # The short side of the images that models for any size are tried on, at most.
 _CHECKED_SIDE = 256
 
