@@ -12,6 +12,7 @@ VERBS = {
     "visualize-data": "draw training images, and the grid cells of their objects",
     "demo": "segment images, a video or a webcam's pictures",
     "export": "write a model as a folder that runs without detectron2",
+    "evaluate": "measure exported models on a dataset: AP, size, time",
     "errors": "tell what AP is lost to, from predictions and ground truth",
     "benchmark": "time a model, part by part",
     "convert": "give a checkpoint of another code base our names and config",

@@ -41,7 +41,7 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     if kind in _PANOPTIC and "panoptic" in predicted:
         evaluators.append(PanopticEvaluator(name, output_dir=folder))
     if kind not in (*_SEMANTIC, *_PANOPTIC) and "instance" in predicted:
-        evaluators.append(_coco_evaluator(name, folder))
+        evaluators.append(coco_evaluator(name, folder))
     if not evaluators:
         raise ConfigError(
             f"Dataset {name!r} (evaluator {kind}) can't be evaluated with a model that predicts "
@@ -67,7 +67,8 @@ def predicted_tasks(cfg: CfgNode) -> list[str]:
     return [task for task in tasks if test[f"{task.upper()}_ON"]]
 
 
-def _coco_evaluator(name: str, folder: str) -> COCOEvaluator:
+def coco_evaluator(name: str, folder: str) -> COCOEvaluator:
+    """Returns the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
     # It would tell its tasks from the predictions, of which there may be none.
     evaluator = COCOEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
     if "annotations" in evaluator._coco_api.dataset:

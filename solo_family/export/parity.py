@@ -62,17 +62,30 @@ def random_images(batch_size: int, size: tuple[int, int], seed: int) -> Tensor:
     return (images + noise).clamp(0, 255).round()
 
 
-def output_error(expected: dict[str, Tensor], actual: dict[str, Tensor]) -> float:
+# From the differences of single instances to that of all: the greatest, or the mean.
+Summary = Callable[[Sequence[float]], float]
+
+
+def output_error(
+    expected: dict[str, Tensor], actual: dict[str, Tensor], summary: Summary = max
+) -> float:
     """Returns the greatest difference between the outputs of two graphs.
 
     Instances come in the order of their scores, which rounding may change: each is compared with
     the one that is most like it. Of those that the limit just kept, others may be as good.
+
+    Args:
+        expected, actual: outputs by name.
+        summary: the mean for networks of half precision: a score that rounding moves past the
+            threshold makes an instance of one graph that the other does not have.
     """
     if not all(value.isfinite().all() for value in actual.values()):
         return float("inf")
     if "scores" not in expected:
         return max(_difference(expected[name], actual[name]) for name in expected)
-    error = _difference(expected["scores"], actual["scores"])
+    if any(expected[name].shape != actual[name].shape for name in expected):
+        return float("inf")
+    error = summary((expected["scores"] - actual["scores"]).abs().flatten().tolist())
     for image in range(len(expected["scores"])):
         one, other = (
             [outputs[name][image] for name in ("scores", "classes", "masks")]
@@ -80,34 +93,39 @@ def output_error(expected: dict[str, Tensor], actual: dict[str, Tensor]) -> floa
         )
         last = float(one[0][-1])
         kept = one[0] > (last + _NEAR if last > 0 else 0)
-        matched = _matched_error([value[kept] for value in one], other, _difference)
+        matched = _matched_error([value[kept] for value in one], other, _difference, summary)
         error = max(error, matched)
     return error
 
 
-def instance_error(expected: Instances, found: Found) -> float:
+def instance_error(expected: Instances, found: Found, summary: Summary = max) -> float:
     """Returns the greatest difference between instances: of scores, or the share of pixels."""
     expected = expected[expected.scores > 0]
-    if len(expected) != len(found):
+    if len(expected) != len(found) and summary is max:
         return 1.0
     return _matched_error(
         [expected.scores, expected.pred_classes, expected.pred_masks],
         [torch.from_numpy(value) for value in (found.scores, found.classes, found.masks)],
         lambda a, b: float((a ^ b).float().mean()),
+        summary,
     )
 
 
 def _matched_error(
-    expected: list[Tensor], actual: list[Tensor], difference: Callable[[Tensor, Tensor], float]
+    expected: list[Tensor],
+    actual: list[Tensor],
+    difference: Callable[[Tensor, Tensor], float],
+    summary: Summary,
 ) -> float:
-    """Returns the greatest difference of scores and masks from the most similar of one class.
+    """Returns the differences of scores and masks from the most similar of one class.
 
     Args:
         expected, actual: scores [n], classes [n] and masks [n, h, w].
         difference: of two masks, at most 1.
+        summary: of these differences.
     """
     scores, classes, masks = actual
-    error = _ROUNDING
+    errors = [0.0]
     for rank, (score, category, mask) in enumerate(zip(*expected)):
         gaps = (scores - score).abs()
         near = (gaps <= _NEAR) & (classes == category)
@@ -115,10 +133,10 @@ def _matched_error(
         # The one of the same rank is nearly always the one; if so, no other is looked at.
         for index in sorted(near.nonzero()[:, 0].tolist(), key=lambda index: abs(index - rank)):
             best = min(best, max(float(gaps[index]), difference(mask, masks[index])))
-            if best <= error:
+            if best <= _ROUNDING:
                 break
-        error = max(error, best)
-    return error
+        errors.append(best)
+    return summary(errors)
 
 
 def _difference(a: Tensor, b: Tensor) -> float:
@@ -127,16 +145,19 @@ def _difference(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
 
 
-def prediction_error(expected: dict[str, Any], prediction: Prediction) -> float:
+def prediction_error(
+    expected: dict[str, Any], prediction: Prediction, summary: Summary = max
+) -> float:
     """Returns the greatest difference between the results of one image.
 
     Args:
         expected: in detectron2's form.
         prediction: the exported model's.
+        summary: see `output_error`.
     """
     error = 0.0
     if prediction.instances is not None:
-        error = instance_error(expected["instances"].to("cpu"), prediction.instances)
+        error = instance_error(expected["instances"].to("cpu"), prediction.instances, summary)
     if prediction.sem_seg is not None:
         sem_seg = torch.from_numpy(prediction.sem_seg)
         error = max(error, _difference(expected["sem_seg"].cpu(), sem_seg))

@@ -136,12 +136,18 @@ class ExportedModel:
             DataError: the size is not one that the graph takes.
         """
         self._check_size(images)
+        outputs = self._session.run(None, self.inputs(images, image_sizes))
+        return dict(zip(self.description["outputs"], outputs))
+
+    def inputs(
+        self, images: np.ndarray, image_sizes: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Returns all that the graph is given, by name; see `forward`."""
         if image_sizes is None:
             image_sizes = np.array([images.shape[2:]] * len(images), np.int64)
         threshold = np.array(self.thresholds.get("score", 0), np.float32)
         values = {"images": images, "score_threshold": threshold, "image_sizes": image_sizes}
-        outputs = self._session.run(None, {name: values[name] for name in self._inputs})
-        return dict(zip(self.description["outputs"], outputs))
+        return {name: values[name] for name in self._inputs}
 
     def _check_size(self, images: np.ndarray) -> None:
         given = self.description["input"]

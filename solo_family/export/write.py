@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,19 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from torch import Tensor
 
-from ..errors import DataError, SoloFamilyError
+from ..errors import DataError, SoloFamilyError, first_line
 from ..modeling.meta_arch import MaskSegmentor
 from ..version import __version__
 from .formats import FORMATS, ONNX_RUNTIME, OPSET, ExportGraph, GraphInput
-from .parity import Forward, cases, output_error, prediction_error
+from .parity import Forward, Summary, cases, output_error, prediction_error
+from .quantize import METHODS as QUANTIZED
+from .quantize import quantize
 from .runtime import DESCRIPTION, LAYOUT, ExportedModel
 
-# The greatest differences that are put down to rounding, of scores and probabilities.
-TOLERANCES = {"float32": 0.01, "float16": 0.1}
+# The greatest differences that are put down to rounding, of scores and probabilities; in float16
+# of means over the instances. 8 bits are more than rounding, and what they cost depends on the
+# pictures: `evaluate` measures it, and here outputs need only be finite and of the right size.
+TOLERANCES = {"float32": 0.01, "float16": 0.1, "int8": 1.0}
 # The short side of the images that models for any size are tried on, at most.
 _CHECKED_SIDE = 256
 
@@ -38,15 +43,19 @@ class Options:
         size: (height, width) of every image; None for any.
         batch_size: of every run.
         half: network in float16; what follows it stays in float32.
+        calibration: pictures with which convolutions are brought to 8 bits; none leaves them.
     """
 
     format: str = "onnx"
     size: tuple[int, int] | None = None
     batch_size: int = 1
     half: bool = False
+    calibration: tuple[Path, ...] = ()
 
     @property
     def precision(self) -> str:
+        if self.calibration:
+            return "int8"
         return "float16" if self.half else "float32"
 
 
@@ -72,6 +81,7 @@ def export_model(
     """
     model = deepcopy(model).cpu().eval()
     check_size(options.size, model.size_divisibility)
+    _check_quantization(type(model).__name__, options)
     description = describe(model, cfg, metadata, options)
     with replacing_folder(folder) as temporary:
         graph = ExportGraph(half_precision(model) if options.half else model).eval()
@@ -85,6 +95,8 @@ def export_model(
         _, write = FORMATS[options.format]
         write(graph, given, names, temporary / description["file"])
         _write_description(temporary, description)
+        if options.calibration:
+            quantize(temporary, options.calibration)
         description["max_error"] = _errors(model, temporary, description, tried)
         _check(description["max_error"], TOLERANCES[options.precision])
         _write_description(temporary, description)
@@ -138,6 +150,17 @@ def check_size(size: tuple[int, int] | None, divisibility: int) -> None:
         )
 
 
+def _check_quantization(method: str, options: Options) -> None:
+    if not options.calibration:
+        return
+    if method not in QUANTIZED:
+        raise SoloFamilyError(
+            f"--quantize int8 is for {' and '.join(QUANTIZED)}; this model is {method}."
+        )
+    if options.format != "onnx" or options.half:
+        raise SoloFamilyError("--quantize int8 goes with --format onnx, without --half.")
+
+
 def half_precision(model: MaskSegmentor) -> MaskSegmentor:
     """Returns a copy with float16 weights; the pixels' mean and deviation stay as they are."""
     model = deepcopy(model)
@@ -161,25 +184,36 @@ def _errors(
 ) -> dict[str, float]:
     """Returns the difference in every case, and of results where all candidates were looked at."""
     forward = load_forward(folder, description)
+    summary = max if description["precision"] == "float32" else fmean
     errors = {}
     for name, tensors in tried.items():
         with torch.no_grad():
             expected = model.export_forward(**tensors)
-        errors[name] = output_error(expected, forward(tensors))
+        try:
+            actual = forward(tensors)
+        except (RuntimeError, AssertionError) as error:  # of a program for other sizes
+            raise SoloFamilyError(
+                f"The exported model can't run {name} ({first_line(error)}); nothing was written. "
+                "Export for one --size, or with --format onnx."
+            ) from error
+        errors[name] = output_error(expected, actual, summary)
     if description["format"] == "onnx":
         image = next(iter(tried.values()))["images"][0]  # it needs no padding
-        results = result_error(model, ExportedModel(folder), image)
+        results = result_error(model, ExportedModel(folder), image, summary)
         errors |= {} if math.isnan(results) else {"results": results}
     return errors
 
 
-def result_error(model: MaskSegmentor, runtime: ExportedModel, image: Tensor) -> float:
+def result_error(
+    model: MaskSegmentor, runtime: ExportedModel, image: Tensor, summary: Summary
+) -> float:
     """Returns the difference between an exported model's results and the model's own.
 
     Args:
         model: that was exported.
         runtime: what it became.
         image: [3, H, W], whole numbers of 0 to 255.
+        summary: see `output_error`.
 
     Returns:
         NaN where the exported model did not look at all candidates.
@@ -191,7 +225,7 @@ def result_error(model: MaskSegmentor, runtime: ExportedModel, image: Tensor) ->
     resized = torch.from_numpy(runtime.resize(picture)).permute(2, 0, 1)
     given = {"image": resized, "height": picture.shape[0], "width": picture.shape[1]}
     with torch.no_grad():
-        return prediction_error(model([given])[0], prediction)
+        return prediction_error(model([given])[0], prediction, summary)
 
 
 def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
@@ -228,7 +262,7 @@ def _check(errors: dict[str, float], tolerance: float) -> None:
         found = ", ".join(f"{name}: {error:.3g}" for name, error in wrong.items())
         raise SoloFamilyError(
             f"The exported model differs from the model by more than {tolerance:g} ({found}); "
-            "nothing was written. Try another --format, or leave --half out."
+            "nothing was written. Try another --format, or leave --half or --quantize out."
         )
 
 

@@ -36,6 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--half", action="store_true", help="network in float16")
     parser.add_argument(
+        "--quantize",
+        choices=("int8",),
+        help="convolutions of 8 bits, for ONNX Runtime (SOLOv2, SparseInst); see --calibration",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="a folder of pictures that the model was trained on, which --quantize needs",
+    )
+    parser.add_argument(
         "--opts",
         nargs=argparse.REMAINDER,
         default=[],
@@ -51,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         SoloFamilyError: a flag or a config key can't work, or the exported model differs.
     """
     try:
+        from ..export.quantize import calibration_pictures
         from ..export.write import Options, export_model
     except ModuleNotFoundError as error:
         raise SoloFamilyError(
@@ -58,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     if args.batch_size < 1:
         raise SoloFamilyError(f"--batch-size is {args.batch_size}; at least 1 is needed.")
+    if (args.quantize is None) != (args.calibration is None):
+        raise SoloFamilyError("--quantize int8 and --calibration DIR go together.")
     cfg = setup_cfg(args.config_file, args.opts)
     if cfg.MODEL.META_ARCHITECTURE not in METHODS:
         raise ConfigError(
@@ -70,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         size=None if args.size is None else (args.size[0], args.size[1]),
         batch_size=args.batch_size,
         half=args.half,
+        calibration=tuple(calibration_pictures(args.calibration)) if args.quantize else (),
     )
     description = export_model(model, cfg, class_metadata(cfg), args.output, options)
     rows = [(name, f"{error:.2g}") for name, error in description["max_error"].items()]

@@ -82,7 +82,8 @@ class ActivationBranch(nn.Module):
             maps = logits.sigmoid()
             total = maps.sum((-2, -1)).clamp(min=1e-6)
             instances = weighted_sums(maps, features) / total[..., None]
-        instances = instances.transpose(1, 2).flatten(2)
+        # Averages, unlike the sums that they are made of, are in the range of half precision.
+        instances = instances.transpose(1, 2).flatten(2).to(features.dtype)
         if self.fc is not None:
             instances = self.fc(instances).relu()
         return (*self.predictor(instances), maps)

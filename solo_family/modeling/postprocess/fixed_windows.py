@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...ops.assemble import assemble, every_center, soft_masks
 from ...ops.mask_boxes import masks_to_boxes
-from ..heads.instance_fcn_head import MaskPooledClassifier
+from ..heads.instance_fcn_head import MaskPooledClassifier, mask_average_pool
 from .proposals import ProposalSelector
 
 # How many are kept where the selector keeps all, whose number depends on the size of the image.
@@ -84,7 +84,8 @@ def slide_fixed(
     boxes = masks_to_boxes(hard[best] > 0) + corners
     classes, class_scores = torch.zeros_like(best), torch.ones_like(scores)
     if classifier is not None:
-        probabilities = classifier(features, centers, soft[best]).softmax(dim=1)
-        class_scores, classes = probabilities.max(dim=1)
+        pooled = mask_average_pool(features.float(), centers, soft[best])
+        logits = classifier.linear(pooled.to(classifier.linear.weight.dtype))
+        class_scores, classes = logits.float().softmax(dim=1).max(dim=1)
     masks = assemble(score_maps, centers, m, size)[0].sigmoid()
     return FixedWindows(scores, classes, class_scores, centers, boxes, masks, above.sum())
