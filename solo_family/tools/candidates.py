@@ -64,7 +64,7 @@ def candidates_table(
             return model.select(masks, 0, scores, *sizes)
 
         found = len(select())
-        both = {"network": network, "select": select}
+        both: dict[str, Any] = {"network": network, "select": select}
         seconds = median_seconds(both, model.device, repeats=repeats, warm_up=0)
         rows.append((count, found, 1000 * seconds["network"], 1000 * seconds["select"]))
     return tabulate(
