@@ -76,7 +76,7 @@ class ActivationBranch(nn.Module):
         # Channels are group-major: all maps of the first group come first.
         logits = self.iam_conv(features).float().unflatten(1, (self.groups, -1))
         if self.activation == "softmax":
-            maps = logits.flatten(-2).softmax(-1).unflatten(-1, logits.shape[-2:])
+            maps = logits.flatten(-2).softmax(-1).view_as(logits)
             instances = weighted_sums(maps, features)
         else:
             maps = logits.sigmoid()
