@@ -40,6 +40,11 @@ def random_weights(name: str, seed: int = 0) -> dict[str, Tensor]:
     return weights
 
 
+def empty_weights(name: str) -> dict[str, Tensor]:
+    """Returns zeros of the names and shapes of a list, which take no memory."""
+    return {key: torch.zeros(()).expand(shape) for key, shape in read_list(name).items()}
+
+
 def save(path: Path, weights: dict[str, Tensor]) -> Path:
     torch.save({"meta": {"epoch": 12}, "state_dict": weights}, path)
     return path

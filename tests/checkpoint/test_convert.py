@@ -6,7 +6,7 @@ import pytest
 
 from solo_family.checkpoint.convert import convert
 
-from .lists import NAMES, random_weights, save
+from .lists import NAMES, empty_weights, save
 
 # The source of each list by the beginning of its name, the longest first.
 SOURCES = {
@@ -35,7 +35,7 @@ def source_of(name: str) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_weight_of_every_source_is_taken_over_or_named(name: str, tmp_path: Path) -> None:
-    weights = random_weights(name)
+    weights = empty_weights(name)
     path = save(tmp_path / "theirs.pth", weights)
     converted = convert(path)
     assert converted.source.name == source_of(name)

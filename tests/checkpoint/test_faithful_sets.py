@@ -1,5 +1,7 @@
 """SparseInst and MaskFormer: random weights under the official names give what the papers say."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,27 @@ from torch import Tensor, nn
 from solo_family.checkpoint.convert import config_of, convert
 
 from . import reference_mask_former, reference_sparse_inst
+from . import reference_sparse_inst_backbones as backbones
 from .lists import random_weights, save
 from .reference_backbone import State, resnet50, swin
 from .test_faithful_solo import IMAGE, OUTPUT, PADDED, picture
 
-SPARSE_INST = {"sparse_inst_r50_base": "base", "sparse_inst_r50_giam": "giam"} | {
-    "sparse_inst_r50_soft": "soft"
+SPARSE_INST = {
+    "sparse_inst_r50_base": "base",
+    "sparse_inst_r50_giam": "giam",
+    "sparse_inst_r50_soft": "soft",
+    "sparse_inst_r50_dcn_giam": "giam",
+}
+# With backbones that no other method has; each with its function of the weights and the image.
+SPARSE_INST_BACKBONES: dict[str, Callable[[State, Tensor], list[Tensor]]] = {
+    "sparse_inst_r50vd_giam": backbones.resnet50_vd,
+    "sparse_inst_r50vd_dcn_giam": backbones.resnet50_vd,
+    "sparse_inst_cspdarknet53_giam": partial(backbones.dark_net, depths=(1, 2, 8, 8, 4)),
+    "sparse_inst_darknet53_giam": partial(backbones.dark_net, depths=(1, 2, 8, 8, 4)),
+    "sparse_inst_pvt_b1_giam": partial(backbones.pvt_v2, depths=(2, 2, 2, 2), heads=(1, 2, 5, 8)),
+    "sparse_inst_pvt_b2_li_giam": partial(
+        backbones.pvt_v2, depths=(3, 4, 6, 3), heads=(1, 2, 5, 8)
+    ),
 }
 # Version of the names, and whether the pixel decoder has a transformer encoder.
 MASK_FORMER = {
@@ -74,6 +91,18 @@ def assert_same(found: Instances, expected: tuple[Tensor, Tensor, Tensor]) -> No
 def sparse_inst_outputs(name: str, weights: State, image: Tensor) -> tuple:
     x = reference_sparse_inst.encode(weights, stages_of(weights, image)[1:])
     return reference_sparse_inst.decode(weights, x, SPARSE_INST[name])
+
+
+@pytest.mark.parametrize("name", SPARSE_INST_BACKBONES)
+def test_a_backbone_of_sparse_inst_has_the_references_features(name: str, tmp_path: Path) -> None:
+    weights = random_weights(name)
+    x = normalised(picture()[0])
+    expected = SPARSE_INST_BACKBONES[name](weights, x)
+    with torch.no_grad():
+        found = our_model(name, weights, tmp_path).eval().backbone(x)
+    assert len(found) == len(expected) == 3
+    for ours, theirs in zip(found.values(), expected):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.std()))
 
 
 @pytest.mark.parametrize("name", SPARSE_INST)

@@ -64,6 +64,14 @@ NAMES = {
     "official_solov2": reference.Names(
         **_SOLO, **_towers("bbox_head.", {"xy": "kernel_convs"}, {"xy": "solo_kernel"}), **_FEATURES
     ),
+    **dict.fromkeys(
+        ("official_solov2_dcn", "official_solov2_light_dcn"),
+        reference.Names(
+            **_SOLO,
+            **_towers("bbox_head.", {"xy": "kernel_convs"}, {"xy": "solo_kernel"}),
+            **_FEATURES,
+        ),
+    ),
     "mmdet3_solo": reference.Names(
         **_MM, **_towers("mask_head.", {"xy": "mask_convs"}, {"xy": "conv_mask_list.{}"})
     ),
