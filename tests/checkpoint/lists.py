@@ -1,12 +1,20 @@
 """The lists of `key_names/`, and checkpoints of random weights under their names."""
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent / "key_names"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.txt"))
+
+
+def slow_but(fast: Collection[str], names: Iterable[str]) -> list[Any]:
+    """Returns names as a test's parameters, of which all but the fast ones are marked slow."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def read_list(name: str) -> dict[str, tuple[int, ...]]:

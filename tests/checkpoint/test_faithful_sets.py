@@ -15,7 +15,7 @@ from solo_family.checkpoint.convert import config_of, convert
 
 from . import reference_mask_former, reference_sparse_inst
 from . import reference_sparse_inst_backbones as backbones
-from .lists import random_weights, save
+from .lists import random_weights, save, slow_but
 from .reference_backbone import State, resnet50, swin
 from .test_faithful_solo import IMAGE, OUTPUT, PADDED, picture
 
@@ -43,8 +43,15 @@ MASK_FORMER = {
     "mask_former_r50_panoptic": {"version": 2, "encode": True},
     "mask_former_swin": {"version": 2, "encode": False},
 }
-
-
+# One of each head and of each backbone; the rest are their combinations.
+FAST = (
+    "sparse_inst_r50_giam",
+    "sparse_inst_r50vd_dcn_giam",
+    "sparse_inst_cspdarknet53_giam",
+    "sparse_inst_pvt_b1_giam",
+    "mask_former_r50_v2",
+    "mask_former_swin",
+)
 WITHOUT_CHANCE = {"MODEL.MASK_FORMER.DROPOUT": 0.0, "MODEL.SWIN.DROP_PATH_RATE": 0.0}
 
 
@@ -93,7 +100,7 @@ def sparse_inst_outputs(name: str, weights: State, image: Tensor) -> tuple:
     return reference_sparse_inst.decode(weights, x, SPARSE_INST[name])
 
 
-@pytest.mark.parametrize("name", SPARSE_INST_BACKBONES)
+@pytest.mark.parametrize("name", slow_but(FAST, SPARSE_INST_BACKBONES))
 def test_a_backbone_of_sparse_inst_has_the_references_features(name: str, tmp_path: Path) -> None:
     weights = random_weights(name)
     x = normalised(picture()[0])
@@ -105,7 +112,7 @@ def test_a_backbone_of_sparse_inst_has_the_references_features(name: str, tmp_pa
         assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.std()))
 
 
-@pytest.mark.parametrize("name", SPARSE_INST)
+@pytest.mark.parametrize("name", slow_but(FAST, SPARSE_INST))
 def test_sparse_inst_predicts_as_the_reference(name: str, tmp_path: Path) -> None:
     weights = random_weights(name)
     image = picture()[0]
@@ -117,7 +124,7 @@ def test_sparse_inst_predicts_as_the_reference(name: str, tmp_path: Path) -> Non
     assert_same(model.eval()([inputs])[0]["instances"], expected)
 
 
-@pytest.mark.parametrize("name", SPARSE_INST)
+@pytest.mark.parametrize("name", slow_but(FAST, SPARSE_INST))
 def test_sparse_inst_has_the_references_losses(name: str, tmp_path: Path) -> None:
     weights = random_weights(name)
     inputs, masks, classes = training_input()
@@ -128,7 +135,7 @@ def test_sparse_inst_has_the_references_losses(name: str, tmp_path: Path) -> Non
     assert {key: float(value) for key, value in losses.items()} == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize("name", MASK_FORMER)
+@pytest.mark.parametrize("name", slow_but(FAST, MASK_FORMER))
 def test_mask_former_predicts_as_the_reference(name: str, tmp_path: Path) -> None:
     weights = random_weights(name)
     image = picture()[0]
@@ -143,7 +150,7 @@ def test_mask_former_predicts_as_the_reference(name: str, tmp_path: Path) -> Non
     assert_same(result["instances"], reference_mask_former.instances(*last))
 
 
-@pytest.mark.parametrize("name", MASK_FORMER)
+@pytest.mark.parametrize("name", slow_but(FAST, MASK_FORMER))
 def test_mask_former_has_the_references_losses(name: str, tmp_path: Path) -> None:
     weights = random_weights(name)
     inputs, masks, labels = training_input()
