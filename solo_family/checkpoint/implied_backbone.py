@@ -114,6 +114,8 @@ def _resnet_vd_keys(weights: Weights, body: str) -> dict[str, Any]:
         "MODEL.BACKBONE.NAME": "build_resnet_vd_backbone",
         "MODEL.RESNETS.DEPTH": (_BOTTLENECK_DEPTHS if bottleneck else _BASIC_DEPTHS).get(blocks, 0),
         "MODEL.RESNETS.NORM": _batch_norm(weights, f"{body}model.bn1"),
+        "MODEL.RESNETS.STEM_OUT_CHANNELS": len(weights[f"{body}model.conv1.6.weight"]),
+        "MODEL.RESNETS.WIDTH_PER_GROUP": len(weights[f"{body}model.layer1.0.conv2.weight"]),
         "MODEL.RESNETS.OUT_FEATURES": _STAGES,
         **_deformable_keys(weights, body, layers, "conv2.offset"),
     }
@@ -121,10 +123,16 @@ def _resnet_vd_keys(weights: Weights, body: str) -> dict[str, Any]:
 
 def _cspnet_keys(weights: Weights, body: str) -> dict[str, Any]:
     crossed = f"{body}model.stages_0.conv_exp.conv.weight" in weights
+    # Of a crossed stage the last convolution, else the last of a block, whose input is added.
+    last = "conv_transition" if crossed else "blocks.0.conv2"
+    outputs = [f"{body}model.stages_{stage}.{last}.conv.weight" for stage in range(5)]
     return {
         "MODEL.BACKBONE.NAME": "build_cspnet_backbone",
         "MODEL.CSPNET.NAME": "cspdarknet53" if crossed else "darknet53",
         "MODEL.CSPNET.NORM": _batch_norm(weights, f"{body}model.stem_conv1.bn"),
+        "MODEL.CSPNET.CHANNELS": [
+            len(weights[name]) for name in (f"{body}model.stem_conv1.conv.weight", *outputs)
+        ],
         "MODEL.CSPNET.OUT_FEATURES": ["csp2", "csp3", "csp4"],
     }
 
@@ -150,6 +158,9 @@ def _pvt_keys(weights: Weights, body: str) -> dict[str, Any]:
         "MODEL.PVT.NAME": name,
         # Linear attention pools, and its reduction is a 1x1 convolution.
         "MODEL.PVT.LINEAR": reduction.shape[-1] == 1,
+        "MODEL.PVT.EMBED_DIMS": [
+            len(weights[f"{body}model.stages_{stage}.norm.weight"]) for stage in range(4)
+        ],
         "MODEL.PVT.OUT_FEATURES": ["p2", "p3", "p4"],
     }
 

@@ -83,11 +83,13 @@ def _add_backbones(cfg: CN) -> None:
     cfg.MODEL.PVT.NAME = "b1"
     cfg.MODEL.PVT.OUT_FEATURES = ["p2", "p3", "p4"]
     cfg.MODEL.PVT.LINEAR = False
+    cfg.MODEL.PVT.EMBED_DIMS = []  # channels of the four stages; [] is those of NAME
 
     # build_cspnet_backbone: timm's name of a DarkNet or CSPNet.
     cfg.MODEL.CSPNET = CN()
     cfg.MODEL.CSPNET.NAME = "darknet53"
     cfg.MODEL.CSPNET.NORM = ""  # batch norm; or FrozenBN, SyncBN
+    cfg.MODEL.CSPNET.CHANNELS = []  # of the stem and of each stage; [] is those of NAME
     cfg.MODEL.CSPNET.OUT_FEATURES = ["csp1", "csp2", "csp3", "csp4"]
 
 

@@ -1,12 +1,20 @@
 """The lists of `key_names/`, and checkpoints of random weights under their names."""
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent / "key_names"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.txt"))
+
+
+def slow_but(fast: Collection[str], names: Iterable[str]) -> list[Any]:
+    """Returns names as a test's parameters, of which all but the fast ones are marked slow."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def read_list(name: str) -> dict[str, tuple[int, ...]]:
@@ -38,6 +46,11 @@ def random_weights(name: str, seed: int = 0) -> dict[str, Tensor]:
         else:
             weights[key] = 0.1 * noise
     return weights
+
+
+def empty_weights(name: str) -> dict[str, Tensor]:
+    """Returns zeros of the names and shapes of a list, which take no memory."""
+    return {key: torch.zeros(()).expand(shape) for key, shape in read_list(name).items()}
 
 
 def save(path: Path, weights: dict[str, Tensor]) -> Path:

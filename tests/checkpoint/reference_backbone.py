@@ -1,17 +1,28 @@
-"""ResNet-50 and FPN as short functions of a source's own weights; from the papers, not our code."""
+"""Backbones and FPN as short functions of a source's own weights; from the papers, not our code."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import deform_conv2d
 
 State = dict[str, Tensor]
 BLOCKS = (3, 4, 6, 3)
 
 
 def conv(state: State, name: str, x: Tensor, stride: int = 1) -> Tensor:
+    """A convolution, deformable where the source has offsets in it or beside it."""
     weight = state[f"{name}.weight"]
     bias = state.get(f"{name}.bias")
-    return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2)
+    padding = weight.shape[-1] // 2
+    for offset in (f"{name}.conv_offset", f"{name}_offset"):
+        if f"{offset}.weight" in state:
+            maps = F.conv2d(x, state[f"{offset}.weight"], state[f"{offset}.bias"], stride, padding)
+            positions = weight.shape[-1] ** 2
+            # v2 has a weight for each position after the y and x of each.
+            offsets, modulation = maps[:, : 2 * positions], maps[:, 2 * positions :]
+            mask = modulation.sigmoid() if modulation.shape[1] else None
+            return deform_conv2d(x, offsets, weight, bias, stride, padding, mask=mask)
+    return F.conv2d(x, weight, bias, stride, padding)
 
 
 def linear(state: State, name: str, x: Tensor) -> Tensor:
@@ -114,8 +125,8 @@ def conv_patches(state: State, name: str, x: Tensor) -> Tensor:
     return x[0].permute(1, 2, 0)
 
 
-def layer_norm(state: State, name: str, x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"])
+def layer_norm(state: State, name: str, x: Tensor, eps: float = 1e-5) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"], eps)
 
 
 def window_attention(state: State, name: str, x: Tensor, window: int, shift: int) -> Tensor:

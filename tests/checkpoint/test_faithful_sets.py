@@ -1,5 +1,7 @@
 """SparseInst and MaskFormer: random weights under the official names give what the papers say."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,27 @@ from torch import Tensor, nn
 from solo_family.checkpoint.convert import config_of, convert
 
 from . import reference_mask_former, reference_sparse_inst
-from .lists import random_weights, save
+from . import reference_sparse_inst_backbones as backbones
+from .lists import random_weights, save, slow_but
 from .reference_backbone import State, resnet50, swin
 from .test_faithful_solo import IMAGE, OUTPUT, PADDED, picture
 
-SPARSE_INST = {"sparse_inst_r50_base": "base", "sparse_inst_r50_giam": "giam"} | {
-    "sparse_inst_r50_soft": "soft"
+SPARSE_INST = {
+    "sparse_inst_r50_base": "base",
+    "sparse_inst_r50_giam": "giam",
+    "sparse_inst_r50_soft": "soft",
+    "sparse_inst_r50_dcn_giam": "giam",
+}
+# With backbones that no other method has; each with its function of the weights and the image.
+SPARSE_INST_BACKBONES: dict[str, Callable[[State, Tensor], list[Tensor]]] = {
+    "sparse_inst_r50vd_giam": backbones.resnet50_vd,
+    "sparse_inst_r50vd_dcn_giam": backbones.resnet50_vd,
+    "sparse_inst_cspdarknet53_giam": partial(backbones.dark_net, depths=(1, 2, 8, 8, 4)),
+    "sparse_inst_darknet53_giam": partial(backbones.dark_net, depths=(1, 2, 8, 8, 4)),
+    "sparse_inst_pvt_b1_giam": partial(backbones.pvt_v2, depths=(2, 2, 2, 2), heads=(1, 2, 5, 8)),
+    "sparse_inst_pvt_b2_li_giam": partial(
+        backbones.pvt_v2, depths=(3, 4, 6, 3), heads=(1, 2, 5, 8)
+    ),
 }
 # Version of the names, and whether the pixel decoder has a transformer encoder.
 MASK_FORMER = {
@@ -26,8 +43,15 @@ MASK_FORMER = {
     "mask_former_r50_panoptic": {"version": 2, "encode": True},
     "mask_former_swin": {"version": 2, "encode": False},
 }
-
-
+# One of each head and of each backbone; the rest are their combinations.
+FAST = (
+    "sparse_inst_r50_giam",
+    "sparse_inst_r50vd_dcn_giam",
+    "sparse_inst_cspdarknet53_giam",
+    "sparse_inst_pvt_b1_giam",
+    "mask_former_r50_v2",
+    "mask_former_swin",
+)
 WITHOUT_CHANCE = {"MODEL.MASK_FORMER.DROPOUT": 0.0, "MODEL.SWIN.DROP_PATH_RATE": 0.0}
 
 
@@ -76,7 +100,19 @@ def sparse_inst_outputs(name: str, weights: State, image: Tensor) -> tuple:
     return reference_sparse_inst.decode(weights, x, SPARSE_INST[name])
 
 
-@pytest.mark.parametrize("name", SPARSE_INST)
+@pytest.mark.parametrize("name", slow_but(FAST, SPARSE_INST_BACKBONES))
+def test_a_backbone_of_sparse_inst_has_the_references_features(name: str, tmp_path: Path) -> None:
+    weights = random_weights(name)
+    x = normalised(picture()[0])
+    expected = SPARSE_INST_BACKBONES[name](weights, x)
+    with torch.no_grad():
+        found = our_model(name, weights, tmp_path).eval().backbone(x)
+    assert len(found) == len(expected) == 3
+    for ours, theirs in zip(found.values(), expected):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.std()))
+
+
+@pytest.mark.parametrize("name", slow_but(FAST, SPARSE_INST))
 def test_sparse_inst_predicts_as_the_reference(name: str, tmp_path: Path) -> None:
     weights = random_weights(name)
     image = picture()[0]
@@ -88,7 +124,7 @@ def test_sparse_inst_predicts_as_the_reference(name: str, tmp_path: Path) -> Non
     assert_same(model.eval()([inputs])[0]["instances"], expected)
 
 
-@pytest.mark.parametrize("name", SPARSE_INST)
+@pytest.mark.parametrize("name", slow_but(FAST, SPARSE_INST))
 def test_sparse_inst_has_the_references_losses(name: str, tmp_path: Path) -> None:
     weights = random_weights(name)
     inputs, masks, classes = training_input()
@@ -99,7 +135,7 @@ def test_sparse_inst_has_the_references_losses(name: str, tmp_path: Path) -> Non
     assert {key: float(value) for key, value in losses.items()} == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize("name", MASK_FORMER)
+@pytest.mark.parametrize("name", slow_but(FAST, MASK_FORMER))
 def test_mask_former_predicts_as_the_reference(name: str, tmp_path: Path) -> None:
     weights = random_weights(name)
     image = picture()[0]
@@ -114,7 +150,7 @@ def test_mask_former_predicts_as_the_reference(name: str, tmp_path: Path) -> Non
     assert_same(result["instances"], reference_mask_former.instances(*last))
 
 
-@pytest.mark.parametrize("name", MASK_FORMER)
+@pytest.mark.parametrize("name", slow_but(FAST, MASK_FORMER))
 def test_mask_former_has_the_references_losses(name: str, tmp_path: Path) -> None:
     weights = random_weights(name)
     inputs, masks, labels = training_input()

@@ -14,7 +14,7 @@ from torch import Tensor
 from solo_family.checkpoint.convert import config_of, convert
 
 from . import reference_solo as reference
-from .lists import random_weights, save
+from .lists import random_weights, save, slow_but
 from .reference_backbone import State, fpn, resnet50
 
 # What the official code and mmdetection call the same things.
@@ -64,6 +64,14 @@ NAMES = {
     "official_solov2": reference.Names(
         **_SOLO, **_towers("bbox_head.", {"xy": "kernel_convs"}, {"xy": "solo_kernel"}), **_FEATURES
     ),
+    **dict.fromkeys(
+        ("official_solov2_dcn", "official_solov2_light_dcn"),
+        reference.Names(
+            **_SOLO,
+            **_towers("bbox_head.", {"xy": "kernel_convs"}, {"xy": "solo_kernel"}),
+            **_FEATURES,
+        ),
+    ),
     "mmdet3_solo": reference.Names(
         **_MM, **_towers("mask_head.", {"xy": "mask_convs"}, {"xy": "conv_mask_list.{}"})
     ),
@@ -91,6 +99,15 @@ NAMES = {
         projection_norm="mask_head.conv_pred.1",
     ),
 }
+# One of each head and of each code base; the rest are their combinations.
+FAST = (
+    "official_solo",
+    "official_decoupled",
+    "official_solov2_dcn",
+    "mmdet3_decoupled_light",
+    "adelaidet_solov2",
+)
+FAST_LOSSES = ("official_solo", "official_decoupled", "mmdet3_solov2")
 IMAGE, OUTPUT, PADDED = (90, 120), (135, 180), (96, 128)
 
 
@@ -163,7 +180,7 @@ def our_model(name: str, tmp_path: Path) -> tuple[torch.nn.Module, State]:
 GRID_KEYS = {"MODEL.SOLOV2.NUM_GRIDS": list(reference.GRIDS)}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(FAST, NAMES))
 def test_predictions_are_the_references(name: str, tmp_path: Path) -> None:
     model, weights = our_model(name, tmp_path)
     image, *_ = picture()
@@ -183,7 +200,7 @@ def test_predictions_are_the_references(name: str, tmp_path: Path) -> None:
     assert (overlap[union > 0] / union[union > 0]).min() > 0.99
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(FAST_LOSSES, NAMES))
 def test_losses_are_the_references(name: str, tmp_path: Path) -> None:
     model, weights = our_model(name, tmp_path)
     image, masks, classes, boxes = picture()

@@ -46,6 +46,7 @@ def test_detectron2_takes_what_is_written(suffix: str, tmp_path: Path) -> None:
     assert "instances" in predictor(image)
 
 
+@pytest.mark.slow
 def test_train_net_evaluates_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = random_weights("official_solov2")
     for end in ("weight", "bias"):  # as many classes as the dataset has
@@ -102,6 +103,9 @@ def test_the_yaml_is_a_base_for_others(tmp_path: Path) -> None:
         ("sparse_inst_r50_soft", {"SPARSE_INST.DECODER.NAME": "GroupIAMSoftDecoder"}),
         ("sparse_inst_r50_giam", {"RESNETS.NORM": "FrozenBN", "SPARSE_INST.DECODER.GROUPS": 4}),
         ("sparse_inst_pvt_b2_li_giam", {"PVT.NAME": "b2", "PVT.LINEAR": True}),
+        ("sparse_inst_pvt_b1_giam", {"PVT.NAME": "b1", "PVT.EMBED_DIMS": [8, 16, 40, 64]}),
+        ("sparse_inst_r50vd_giam", {"RESNETS.STEM_OUT_CHANNELS": 4, "RESNETS.WIDTH_PER_GROUP": 4}),
+        ("sparse_inst_darknet53_giam", {"CSPNET.CHANNELS": [4, 8, 16, 32, 64, 128]}),
         ("mask_former_swin", {"SWIN.NUM_HEADS": [1, 2, 4, 8], "SWIN.WINDOW_SIZE": 4}),
         (
             "mask_former_r50_panoptic",

@@ -166,6 +166,8 @@ def test_frozen_stages_of_vd(freeze_at: int) -> None:
         ((*CSP[:2], ["res3"]), r"MODEL\.CSPNET\.OUT_FEATURES has res3; .*csp0, csp1"),
         ((*PVT, "MODEL.PVT.NAME", "b6"), r"MODEL\.PVT\.NAME is 'b6'.*b0, b1"),
         ((*PVT, "MODEL.PVT.LINEAR", True), r"MODEL\.PVT\.LINEAR True.*only b2"),
+        ((*PVT, "MODEL.PVT.EMBED_DIMS", [8]), r"MODEL\.PVT\.EMBED_DIMS is \[8\].*four"),
+        ((*CSP, "MODEL.CSPNET.CHANNELS", [8]), r"MODEL\.CSPNET\.CHANNELS is \[8\].* 5 stages"),
         ((*PVT, "MODEL.PVT.OUT_FEATURES", ["p5"]), r"MODEL\.PVT\.OUT_FEATURES has p5.*p1, p2"),
     ],
 )

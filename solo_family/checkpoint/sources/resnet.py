@@ -27,7 +27,6 @@ def torchvision_resnet(source: str, target: str) -> tuple[Rule, ...]:
         Rule(source + r"conv1\.(.+)", target + r"stem.conv1.\1"),
         Rule(source + r"bn1\.(.+)", target + r"stem.conv1.norm.\1"),
         Rule(block + r"conv2(?:\.conv)?_offset\.(.+)", in_block(r"conv2_offset.\3")),
-        Rule(block + r"conv2\.conv_offset\.(.+)", in_block(r"conv2_offset.\3")),
         Rule(block + r"conv(\d)\.(weight|bias)", in_block(r"conv\3.\4")),
         Rule(block + r"bn(\d)\.(.+)", in_block(r"conv\3.norm.\4")),
         Rule(block + r"downsample\.0\.(.+)", in_block(r"shortcut.\3")),

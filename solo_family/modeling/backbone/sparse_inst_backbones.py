@@ -3,10 +3,14 @@
 Weights are those of `MODEL.TIMM.WEIGHTS`, "pretrained" for what the official configs begin with.
 """
 
+from dataclasses import replace
+from typing import Any
+
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY
 from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
+from timm.models.cspnet import model_cfgs
 from torch import nn
 
 from ...errors import ConfigError
@@ -23,7 +27,9 @@ def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbo
     """Builds ResNet-D (arXiv 1812.01187, section 4), called vd, from `MODEL.RESNETS`.
 
     It has DEPTH, NORM, OUT_FEATURES (res2 to res5), and deformable convolutions where
-    DEFORM_ON_PER_STAGE says so. `MODEL.BACKBONE.FREEZE_AT` is as for detectron2's ResNet.
+    DEFORM_ON_PER_STAGE says so. STEM_OUT_CHANNELS and WIDTH_PER_GROUP, the channels of the stem and
+    of the 3x3 convolutions of res2, scale all others. `MODEL.BACKBONE.FREEZE_AT` is as for
+    detectron2's ResNet.
     """
     resnets = cfg.MODEL.RESNETS
     if resnets.DEPTH not in _VD_DEPTHS:
@@ -38,6 +44,9 @@ def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbo
         freeze=parts[: freeze_at + 1] if freeze_at else (),
         strides={"res2": 4, "res3": 8, "res4": 16, "res5": 32},
         key="MODEL.RESNETS",
+        # timm's width is of the first two of the stem's three convolutions.
+        stem_width=resnets.STEM_OUT_CHANNELS // 2,
+        channels=[resnets.WIDTH_PER_GROUP << stage for stage in range(4)],
     )
     for stage, deform in enumerate(resnets.DEFORM_ON_PER_STAGE, start=1):
         if deform:
@@ -50,6 +59,7 @@ def build_cspnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """Builds a DarkNet or CSPNet (arXiv 1911.11929) from `MODEL.CSPNET`.
 
     NAME is timm's; OUT_FEATURES are csp0, csp1, ... after its stages, the last of stride 32.
+    CHANNELS are those of the stem and of each stage, if they are not NAME's own.
     """
     cspnet = cfg.MODEL.CSPNET
     first = 4 if cspnet.NAME.startswith(("cspresne", "resnet")) else 2
@@ -61,6 +71,7 @@ def build_cspnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
         freeze=cfg.MODEL.TIMM.FREEZE,
         strides={f"csp{stage}": first << stage for stage in range(5)},
         key="MODEL.CSPNET",
+        **_cspnet_channels(cspnet),
     )
     return _with_norm(backbone, cspnet.NORM, "MODEL.CSPNET.NORM")
 
@@ -70,12 +81,18 @@ def build_pyramid_vision_transformer(cfg: CfgNode, input_shape: ShapeSpec) -> Ti
     """Builds PVTv2 (arXiv 2106.13797) from `MODEL.PVT`.
 
     NAME is b0 to b5, LINEAR the linear attention of b2; OUT_FEATURES are p1 (stride 4) to p4.
+    EMBED_DIMS are the channels of the four stages, if they are not NAME's own.
     """
     pvt = cfg.MODEL.PVT
     if pvt.NAME not in _PVT_NAMES or (pvt.LINEAR and pvt.NAME != "b2"):
         raise ConfigError(
             f"MODEL.PVT.NAME is {pvt.NAME!r} and MODEL.PVT.LINEAR {pvt.LINEAR}; allowed names: "
             f"{', '.join(_PVT_NAMES)}, with LINEAR only b2."
+        )
+    if len(pvt.EMBED_DIMS) not in (0, 4):
+        raise ConfigError(
+            f"MODEL.PVT.EMBED_DIMS is {pvt.EMBED_DIMS}; it needs the channels of each of the four "
+            "stages, or nothing for those of MODEL.PVT.NAME."
         )
     return TimmBackbone(
         name=f"pvt_v2_{pvt.NAME}" + ("_li" if pvt.LINEAR else ""),
@@ -86,7 +103,27 @@ def build_pyramid_vision_transformer(cfg: CfgNode, input_shape: ShapeSpec) -> Ti
         strides={"p1": 4, "p2": 8, "p3": 16, "p4": 32},
         key="MODEL.PVT",
         drop_path_rate=0.1,
+        **({"embed_dims": pvt.EMBED_DIMS} if pvt.EMBED_DIMS else {}),
     )
+
+
+def _cspnet_channels(cspnet: CfgNode) -> dict[str, Any]:
+    """Returns timm's options for `MODEL.CSPNET.CHANNELS`."""
+    if not cspnet.CHANNELS:
+        return {}
+    published = model_cfgs.get(cspnet.NAME)
+    stages = len(published.stages.depth) if published else 0
+    if not published or len(cspnet.CHANNELS) != 1 + stages:
+        raise ConfigError(
+            f"MODEL.CSPNET.CHANNELS is {cspnet.CHANNELS}; it needs the channels of the stem and of "
+            f"each of the {stages} stages of MODEL.CSPNET.NAME {cspnet.NAME!r}, or nothing for its "
+            "own."
+        )
+    stem, *outputs = cspnet.CHANNELS
+    return {
+        "stem": replace(published.stem, out_chs=stem),
+        "stages": replace(published.stages, out_chs=tuple(outputs)),
+    }
 
 
 def _weights(cfg: CfgNode) -> str:

@@ -86,12 +86,17 @@ def mmdet_fpn(channels: int = 32) -> Shapes:
 def tower(
     name: str, into: int, channels: int, convs: int, offsets: int = 0, last: bool = False
 ) -> Shapes:
-    """A ConvModule's names: conv without bias, gn; mmcv's deformable convolution in it."""
+    """A ConvModule's names: conv without bias, gn; mmcv's deformable convolution in it.
+
+    Args:
+        offsets: the channels of the offsets, 0 for plain convolutions.
+        last: only the last convolution is deformable.
+    """
     shapes: Shapes = {}
     for index in range(convs):
         first = into if index == 0 else channels
         shapes |= conv(f"{name}.{index}.conv", channels, first, 3, bias=False)
-        if offsets:
+        if offsets and (not last or index == convs - 1):
             shapes |= conv(f"{name}.{index}.conv.conv_offset", offsets, first, 3)
         shapes |= affine(f"{name}.{index}.gn", channels)
     return shapes
@@ -118,13 +123,16 @@ def official_solo(kind: str) -> Shapes:
     return shapes | conv(f"{head}{prefix}solo_cate", CLASSES, 32, 3)
 
 
-def official_solov2(deformable: bool = False) -> Shapes:
-    """The same at solov2_head.py and mask_heads/mask_feat_head.py; DCNv2 as in R101-DCN."""
-    offsets = 27 if deformable else 0
-    deform = dict.fromkeys((1, 2, 3), 27) if deformable else None
+def official_solov2(offsets: int = 0) -> Shapes:
+    """The same at solov2_head.py and mask_heads/mask_feat_head.py.
+
+    Args:
+        offsets: 27 for DCNv2 as in R101-DCN, 18 for DCNv1 as in Light-512-DCN, 0 for none.
+    """
+    deform = dict.fromkeys((1, 2, 3), offsets) if offsets else None
     shapes = resnet50("backbone.", detectron2=False, tracked=True, deform=deform) | mmdet_fpn()
-    shapes |= tower("bbox_head.cate_convs", 32, 64, 2, offsets)
-    shapes |= tower("bbox_head.kernel_convs", 34, 64, 2, offsets)
+    shapes |= tower("bbox_head.cate_convs", 32, 64, 2, offsets, last=offsets == 18)
+    shapes |= tower("bbox_head.kernel_convs", 34, 64, 2, offsets, last=offsets == 18)
     shapes |= conv("bbox_head.solo_cate", CLASSES, 64, 3)
     shapes |= conv("bbox_head.solo_kernel", 32, 64, 3)
     head = "mask_feat_head."
@@ -133,11 +141,11 @@ def official_solov2(deformable: bool = False) -> Shapes:
             name = f"{head}convs_all_levels.{level}.conv{index}"
             into = (34 if level == 3 else 32) if index == 0 else 32
             shapes |= conv(f"{name}.conv", 32, into, 3, bias=False)
-            if offsets:
+            if offsets == 27:
                 shapes |= conv(f"{name}.conv.conv_offset", offsets, into, 3)
             shapes |= affine(f"{name}.gn", 32)
     shapes |= conv(f"{head}conv_pred.0.conv", 32, 32, 1, bias=False)
-    if offsets:
+    if offsets == 27:
         # A kernel of one position has three values: two coordinates and a weight.
         shapes |= conv(f"{head}conv_pred.0.conv.conv_offset", 3, 32, 1)
     return shapes | affine(f"{head}conv_pred.0.gn", 32)
@@ -201,31 +209,38 @@ def shapes_of(model: Any) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def resnet_vd() -> Shapes:
+def resnet_vd(deformable: bool) -> Shapes:
     """timm's resnet50d, of which sparseinst/backbones/resnet.py is a copy; DCN in res4, res5."""
     import timm
 
-    shapes = shapes_of(timm.create_model("resnet50d", features_only=True))
+    widths = {"stem_width": 2, "channels": (4, 8, 16, 32)}
+    shapes = shapes_of(timm.create_model("resnet50d", features_only=True, **widths))
     # FrozenBN counts no batches; a deformable block's offsets stand beside its convolution.
     shapes = {key: shape for key, shape in shapes.items() if "num_batches" not in key}
-    for stage, blocks in ((3, 6), (4, 3)):
+    for stage, blocks in ((3, 6), (4, 3)) if deformable else ():
         for block in range(blocks):
-            shapes |= conv(f"layer{stage}.{block}.conv2_offset", 18, 32 << stage, 3)
+            shapes |= conv(f"layer{stage}.{block}.conv2_offset", 18, 2 << stage, 3)
     return prefixed("backbone.", shapes)
 
 
 def cspnet(name: str) -> Shapes:
     """timm's, of which sparseinst/backbones/cspnet.py is a copy."""
-    import timm
+    from dataclasses import replace
 
-    shapes = shapes_of(timm.create_model(name))
+    import timm
+    from timm.models.cspnet import model_cfgs
+
+    published = model_cfgs[name]
+    stem = replace(published.stem, out_chs=4)
+    stages = replace(published.stages, out_chs=(8, 16, 32, 64, 128))
+    shapes = shapes_of(timm.create_model(name, stem=stem, stages=stages))
     return prefixed("backbone.", {k: s for k, s in shapes.items() if not k.startswith("head")})
 
 
 def pvt(depths: tuple[int, ...], linear: bool) -> Shapes:
     """sparseinst/backbones/pvt.py, b1 and b2_li."""
     shapes: Shapes = {}
-    dims, ratios, into = (64, 128, 320, 512), (8, 8, 4, 4), 3
+    dims, ratios, into = (8, 16, 40, 64), (8, 8, 4, 4), 3
     for stage, (dim, depth, ratio) in enumerate(zip(dims, depths, ratios), start=1):
         embed = f"backbone.patch_embed{stage}"
         shapes |= conv(f"{embed}.proj", dim, into, 7 if stage == 1 else 3)
@@ -489,23 +504,24 @@ def huggingface(kind: str) -> Any:
 def write_from_sources() -> None:
     for kind in ("solo", "decoupled", "decoupled_light"):
         write(f"official_{kind}", official_solo(kind), official_solo.__doc__ or "")
-    write("official_solov2", official_solov2(), official_solov2.__doc__ or "")
-    write("official_solov2_dcn", official_solov2(True), official_solov2.__doc__ or "")
+    about = "github.com/WXinlong/SOLO at f4cd03b: solov2_head.py, mask_heads/mask_feat_head.py"
+    for name, offsets in (("", 0), ("_dcn", 27), ("_light_dcn", 18)):
+        write(f"official_solov2{name}", official_solov2(offsets), about)
     write("adelaidet_solov2", adelaidet(), adelaidet.__doc__ or "")
     resnet = resnet50("backbone.", detectron2=True, tracked=False)
     about = sparse_inst.__doc__ or ""
-    tiny, wide = (32, 64, 128), (512, 1024, 2048)
+    tiny = (32, 64, 128)
     for decoder in ("base", "giam", "soft"):
         write(f"sparse_inst_r50_{decoder}", sparse_inst(resnet, tiny, decoder), about)
     deform = resnet50("backbone.", detectron2=True, tracked=False, deform={2: 18, 3: 18})
     write("sparse_inst_r50_dcn_giam", sparse_inst(deform, tiny, "giam"), about)
-    write("sparse_inst_r50vd_dcn_giam", sparse_inst(resnet_vd(), wide, "giam"), about)
-    dark = (256, 512, 1024)
+    for name, deformable in (("r50vd", False), ("r50vd_dcn", True)):
+        write(f"sparse_inst_{name}_giam", sparse_inst(resnet_vd(deformable), tiny, "giam"), about)
     for name in ("cspdarknet53", "darknet53"):
-        write(f"sparse_inst_{name}_giam", sparse_inst(cspnet(name), dark, "giam"), about)
+        write(f"sparse_inst_{name}_giam", sparse_inst(cspnet(name), tiny, "giam"), about)
     for name, depths in (("b1", (2, 2, 2, 2)), ("b2_li", (3, 4, 6, 3))):
         backbone = pvt(depths, name == "b2_li")
-        write(f"sparse_inst_pvt_{name}_giam", sparse_inst(backbone, (128, 320, 512), "giam"), about)
+        write(f"sparse_inst_pvt_{name}_giam", sparse_inst(backbone, (16, 40, 64), "giam"), about)
     about = mask_former.__doc__ or ""
     resnet = resnet50("backbone.", detectron2=True, tracked=True)
     swin = official_swin("backbone.", norms=True)
@@ -546,8 +562,10 @@ def write_from_packages() -> None:
         write(f"huggingface_{kind}", shapes_of(huggingface(kind)), "transformers 5.23.0, tiny")
     write("torchvision_resnet18", shapes_of(torchvision.models.resnet18()), "torchvision")
     write("torchvision_vgg16", shapes_of(torchvision.models.vgg16()), "torchvision")
-    write("timm_resnet50", shapes_of(timm.create_model("resnet50")), "timm")
-    write("timm_resnet50d", shapes_of(timm.create_model("resnet50d")), "timm")
+    widths: dict[str, Any] = {"channels": (4, 8, 16, 32)}
+    write("timm_resnet50", shapes_of(timm.create_model("resnet50", **widths)), "timm, narrow")
+    widths |= {"stem_width": 2}
+    write("timm_resnet50d", shapes_of(timm.create_model("resnet50d", **widths)), "timm, narrow")
     swin = timm.create_model(
         "swin_tiny_patch4_window7_224", embed_dim=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8)
     )
