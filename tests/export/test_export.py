@@ -10,6 +10,7 @@ from detectron2.engine import DefaultPredictor
 
 from solo_family import METHODS
 from solo_family.errors import ConfigError, DataError, SoloFamilyError
+from solo_family.export import self_check
 from solo_family.export.parity import cases, output_error, prediction_error
 from solo_family.export.runtime import ExportedModel
 
@@ -152,6 +153,31 @@ def test_torch_export_for_one_size(method: str, tmp_path: Path) -> None:
     model = eager_to_find(tiny_model(method))
     (given, *_) = cases(model.export_inputs, [(64, 96)], 1, 0.1).values()
     assert all(value.isfinite().all() for value in program(*given.values()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["InstanceFCN", "SOLOv2"])
+def test_torch_export_for_any_size_says_that_it_can_not(method: str, tmp_path: Path) -> None:
+    with pytest.raises(SoloFamilyError, match="can't run 128 x 64") as error:
+        export(method, tmp_path / "exported", format="torch_export")
+    assert len(str(error.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_can_not_run_a_size_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(given: dict) -> dict:
+        raise AssertionError("Guard failed: height == 64\nand more")
+
+    monkeypatch.setattr(self_check, "load_forward", lambda folder, description: forward)
+    with pytest.raises(SoloFamilyError) as error:
+        export("InstanceFCN", tmp_path / "exported")
+    assert str(error.value) == (
+        "The exported model can't run 64 x 96 (Guard failed: height == 64); nothing was written. "
+        "Export for one --size, or with --format onnx."
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_size_takes_images_of_all_proportions_and_no_other_size(tmp_path: Path) -> None:
