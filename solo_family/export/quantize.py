@@ -1,8 +1,10 @@
 """Static quantisation to 8 bits by ONNX Runtime, with pictures such as the model will see."""
 
 import logging
+import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
 from ..errors import DataError
+from .results import Found
 from .runtime import ExportedModel, read_image
 
 # The methods whose precision in 8 bits has been measured.
@@ -23,6 +26,9 @@ METHODS = ("SOLOv2", "SparseInst")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 # More pictures hardly change the ranges, and each is a run of the network.
 _LIMIT = 100
+# What is compared with the model in float32: see `found_again`.
+_SOUGHT_SCORE = 0.3
+_SAME_IOU = 0.5
 
 
 def calibration_pictures(folder: Path) -> list[Path]:
@@ -43,7 +49,7 @@ def calibration_pictures(folder: Path) -> list[Path]:
     return paths[::step]
 
 
-def quantize(folder: Path, pictures: Sequence[Path]) -> None:
+def quantize(folder: Path, pictures: Sequence[Path]) -> float:
     """Replaces the ONNX file of an exported folder by one whose convolutions are of 8 bits.
 
     Selection, NMS and mask decoding stay in float32: they compare with thresholds.
@@ -51,6 +57,9 @@ def quantize(folder: Path, pictures: Sequence[Path]) -> None:
     Args:
         folder: that `export_model` is writing.
         pictures: whose activations give the ranges.
+
+    Returns:
+        See `found_again`; NaN where the model in float32 finds nothing.
     """
     model = ExportedModel(folder)
     path = folder / model.description["file"]
@@ -75,6 +84,47 @@ def quantize(folder: Path, pictures: Sequence[Path]) -> None:
         root.setLevel(level)
         for left in (prepared, quantized):
             left.unlink(missing_ok=True)
+    return found_again(model, ExportedModel(folder), pictures)
+
+
+def found_again(reference: ExportedModel, model: ExportedModel, pictures: Sequence[Path]) -> float:
+    """Returns the share of the reference's instances that a model finds, too.
+
+    That is one of the same class whose mask has an IoU of more than 0.5. Only instances of a score
+    of at least 0.3 are looked for; the weaker come and go.
+
+    Args:
+        reference, model: that predict instances.
+        pictures: to look for them in.
+    """
+    again: list[bool] = []
+    for path in tqdm(pictures, "comparison", leave=False):
+        picture = read_image(path)
+        expected, found = (_strided(one, picture) for one in (reference, model))
+        sought = expected.scores >= _SOUGHT_SCORE
+        overlaps = _mask_iou(expected.masks[sought], found.masks) > _SAME_IOU
+        overlaps &= expected.classes[sought][:, None] == found.classes
+        again.extend(map(bool, overlaps.any(axis=1)))
+    return float(np.mean(again)) if again else math.nan
+
+
+def _strided(model: ExportedModel, picture: np.ndarray) -> Found:
+    """Returns what a model finds, with masks of a fourth of the resolution, which is enough."""
+    images, sizes = model.preprocess(picture)
+    small = replace(sizes, output=(-(-sizes.image[0] // 4), -(-sizes.image[1] // 4)))
+    found = model.postprocess(model.forward(images), small).instances
+    assert found is not None
+    return found
+
+
+def _mask_iou(masks: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns IoU, float32 [N, M], of bool [N, h, w] and [M, h, w]."""
+    a, b = (
+        part.reshape(len(part), math.prod(part.shape[1:])).astype(np.float32)
+        for part in (masks, others)
+    )
+    intersections = a @ b.T
+    return intersections / (a.sum(1)[:, None] + b.sum(1) - intersections).clip(min=1)
 
 
 class _Pictures(CalibrationDataReader):

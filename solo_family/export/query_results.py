@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .panoptic import assign_pixels, merge_panoptic
 from .results import Found, Prediction, Sizes, resized
 
 
@@ -67,28 +68,9 @@ def _assign_hard(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) ->
     num_classes = probabilities.shape[1] - 1
     classes, scores = probabilities.argmax(1), probabilities.max(1)
     scores = np.where(classes < num_classes, scores, 0)
-    index, value, _ = _assign_pixels(_soft_masks(logits, sizes), scores, sizes.output)
+    index, value, _ = assign_pixels(_soft_masks(logits, sizes), scores, sizes.output)
     label = classes.clip(max=num_classes - 1)[index]
     return np.where(np.arange(num_classes)[:, None, None] == label, value, np.float32(0))
-
-
-def _assign_pixels(
-    masks: Iterator[np.ndarray], scores: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Assigns every pixel to the mask with the greatest score times probability.
-
-    Returns:
-        int64 [H, W] the mask, float32 [H, W] that product, and int64 [N] the pixels whose
-        probability in each mask is at least one half.
-    """
-    best, index = np.full(size, -1, np.float32), np.zeros(size, np.int64)
-    area = np.zeros(len(scores), np.int64)
-    for number, (score, mask) in enumerate(zip(scores, masks)):
-        area[number] = np.count_nonzero(mask >= 0.5)
-        value = score * mask
-        better = value > best
-        best[better], index[better] = value[better], number
-    return index, best, area
 
 
 def _panoptic(
@@ -98,35 +80,17 @@ def _panoptic(
     thresholds: dict[str, float],
     stuff_classes: Sequence[int],
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Merges masks to segments that do not overlap; see `postprocess.panoptic.merge_panoptic`."""
     classes, scores = probabilities.argmax(1), probabilities.max(1)
     is_object = classes < probabilities.shape[1] - 1
     chosen = np.flatnonzero(is_object & (scores > np.float32(thresholds["object"])))
-    classes, scores = classes[chosen], scores[chosen]
-    segments: list[dict[str, Any]] = []
-    if not len(chosen):
-        return np.zeros(sizes.output, np.int32), segments
-    index, _, area = _assign_pixels(_soft_masks(logits[chosen], sizes), scores, sizes.output)
-    won = np.bincount(index.ravel(), minlength=len(chosen))
-    kept = (won > 0) & (area > 0) & (won >= thresholds["overlap"] * area)
-    stuff: dict[int, dict[str, Any]] = {}
-    ids = np.zeros(len(chosen), np.int32)
-    for number in np.flatnonzero(kept):
-        category, score = int(classes[number]), float(scores[number])
-        segment = stuff.get(category)
-        if segment is None:
-            segment = {
-                "id": len(segments) + 1,
-                "category_id": category,
-                "isthing": category not in stuff_classes,
-                "score": score,
-            }
-            segments.append(segment)
-            if not segment["isthing"]:
-                stuff[category] = segment
-        segment["score"] = max(segment["score"], score)
-        ids[number] = segment["id"]
-    return ids[index], segments
+    return merge_panoptic(
+        _soft_masks(logits[chosen], sizes),
+        scores[chosen],
+        classes[chosen],
+        sizes.output,
+        stuff_classes=stuff_classes,
+        overlap_threshold=thresholds["overlap"],
+    )
 
 
 def _instances(

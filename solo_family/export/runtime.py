@@ -7,23 +7,20 @@
 It can be imported where torch and detectron2 are not installed. H W of an image, C of its channels.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime
 
-from ..errors import DataError, first_line
+from ..errors import DataError
+from .folder import open_session, read_description
+from .instance_results import instance_results
 from .query_results import query_results
 from .resize import resize_image, resize_smoothly, shortest_edge_size
-from .results import Found, Prediction, Sizes, threshold_masks
+from .results import Prediction, Sizes
 from .window_results import Windows, window_results, windows_of
-
-DESCRIPTION = "model.json"
-LAYOUT = 1  # of that file
 
 
 class ExportedModel:
@@ -52,7 +49,7 @@ class ExportedModel:
         self.folder = Path(folder)
         self.description = read_description(self.folder)
         self.thresholds: dict[str, Any] = dict(self.description["thresholds"])
-        self._session = _open(self.folder, self.description, providers, threads)
+        self._session = open_session(self.folder, self.description, providers, threads)
         self._inputs = [given.name for given in self._session.get_inputs()]
 
     @property
@@ -215,11 +212,10 @@ class ExportedModel:
                 self.thresholds,
                 self.description["results"],
             )
-        scores = outputs["scores"][0]
-        kept = np.flatnonzero((scores > 0) & (scores >= self.thresholds["keep"]))
-        masks = threshold_masks(outputs["masks"][0, kept], sizes, self.thresholds["mask"])
-        found = Found(scores[kept], outputs["classes"][0, kept], masks)
-        return Prediction(found, truncated=self._is_truncated(outputs))
+        prediction = instance_results(
+            outputs, sizes, self.thresholds, self.description.get("results", {})
+        )
+        return prediction._replace(truncated=self._is_truncated(outputs))
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -236,69 +232,6 @@ def read_image(path: str | Path) -> np.ndarray:
     if image is None:
         raise DataError(f"{path} can't be read as an image: OpenCV can't decode it")
     return image
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """Returns the content of an exported folder's `model.json`.
-
-    Raises:
-        DataError: it is missing, or not one of this version.
-    """
-    path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"{folder} is not an exported model: there is no {DESCRIPTION} to read "
-            f"({error.strerror}). `python -m solo_family export` writes one."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {first_line(error)}. Export again.") from error
-    layout = description.get("layout") if isinstance(description, dict) else None
-    if layout != LAYOUT:
-        raise DataError(
-            f"{path} has the layout {layout}, this runtime reads {LAYOUT}: export again, or use "
-            "the version of solo_family that exported it."
-        )
-    return description
-
-
-def _open(
-    folder: Path, description: dict[str, Any], providers: Sequence[str], threads: int
-) -> onnxruntime.InferenceSession:
-    if description["format"] != "onnx":
-        raise DataError(
-            f"{folder} holds a model of format {description['format']}, which ONNX Runtime can't "
-            "run: export with --format onnx."
-        )
-    least, here = description["onnxruntime"], onnxruntime.__version__
-    if _version(here) < _version(least):
-        raise DataError(
-            f"{folder} has opset {description['opset']}, which needs ONNX Runtime {least}, but "
-            f"this is {here}: pip install -U onnxruntime."
-        )
-    unknown = [name for name in providers if name not in onnxruntime.get_available_providers()]
-    if unknown:
-        raise DataError(
-            f"This ONNX Runtime has no {', '.join(unknown)}; it has "
-            f"{', '.join(onnxruntime.get_available_providers())}."
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    path = folder / description["file"]
-    if not path.is_file():
-        raise DataError(f"{path} is missing, which {DESCRIPTION} names: export again.")
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=list(providers))
-    except Exception as error:  # ONNX Runtime's errors have no common class
-        raise DataError(
-            f"{path} can't be loaded by ONNX Runtime {here}: {first_line(error)}"
-        ) from error
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2])
 
 
 def _fit(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:

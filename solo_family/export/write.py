@@ -1,37 +1,32 @@
 """From a model to a folder that runs without detectron2, once it has been found to do the same."""
 
 import json
-import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata
-from torch import Tensor
 
-from ..errors import DataError, SoloFamilyError, first_line
+from ..errors import DataError, SoloFamilyError
 from ..modeling.meta_arch import MaskSegmentor
 from ..version import __version__
+from .folder import DESCRIPTION, LAYOUT
 from .formats import FORMATS, ONNX_RUNTIME, OPSET, ExportGraph, GraphInput
-from .parity import Forward, Summary, cases, output_error, prediction_error
+from .parity import cases
 from .quantize import METHODS as QUANTIZED
 from .quantize import quantize
-from .runtime import DESCRIPTION, LAYOUT, ExportedModel
+from .self_check import check_errors, check_found_again, checked_sizes, measure_errors
 
 # The greatest differences that are put down to rounding, of scores and probabilities; in float16
-# of means over the instances. 8 bits are more than rounding, and what they cost depends on the
-# pictures: `evaluate` measures it, and here outputs need only be finite and of the right size.
+# of means over the instances. 8 bits are more than rounding: there outputs need only be finite and
+# of the right size, and the instances of the calibration pictures are to be found again.
 TOLERANCES = {"float32": 0.01, "float16": 0.1, "int8": 1.0}
-# The short side of the images that models for any size are tried on, at most.
-_CHECKED_SIDE = 256
 
 
 @dataclass(frozen=True)
@@ -72,12 +67,14 @@ def export_model(
         options: what is written.
 
     Returns:
-        The content of its `model.json`, with the differences under `max_error`.
+        The content of its `model.json`, with the differences under `max_error`, and with 8 bits
+        `found_again`: see `quantize.found_again`.
 
     Raises:
         ConfigError: the model can't be exported as it is configured.
         DataError: the folder holds something else.
-        SoloFamilyError: the outputs differ by more than rounding. There is then no folder.
+        SoloFamilyError: the outputs differ by more than rounding, or 8 bits lose too many objects.
+            There is then no folder.
     """
     model = deepcopy(model).cpu().eval()
     check_size(options.size, model.size_divisibility)
@@ -85,7 +82,7 @@ def export_model(
     description = describe(model, cfg, metadata, options)
     with replacing_folder(folder) as temporary:
         graph = ExportGraph(half_precision(model) if options.half else model).eval()
-        sizes = _checked_sizes(options.size, model.size_divisibility, cfg)
+        sizes = checked_sizes(options.size, model.size_divisibility, cfg)
         threshold = description["thresholds"].get("score", 0.0)
         tried = cases(model.export_inputs, sizes, options.batch_size, threshold)
         given = GraphInput(next(iter(tried.values())), dynamic=options.size is None)
@@ -96,9 +93,10 @@ def export_model(
         write(graph, given, names, temporary / description["file"])
         _write_description(temporary, description)
         if options.calibration:
-            quantize(temporary, options.calibration)
-        description["max_error"] = _errors(model, temporary, description, tried)
-        _check(description["max_error"], TOLERANCES[options.precision])
+            description["found_again"] = quantize(temporary, options.calibration)
+            check_found_again(description["found_again"])
+        description["max_error"] = measure_errors(model, temporary, description, tried)
+        check_errors(description["max_error"], TOLERANCES[options.precision])
         _write_description(temporary, description)
     return description
 
@@ -167,103 +165,6 @@ def half_precision(model: MaskSegmentor) -> MaskSegmentor:
     for child in model.children():
         child.half()
     return model
-
-
-def _checked_sizes(size: tuple[int, int] | None, step: int, cfg: CfgNode) -> list[tuple[int, int]]:
-    if size is not None:
-        return [size]
-    side = max(2, min(cfg.INPUT.MIN_SIZE_TEST or _CHECKED_SIDE, _CHECKED_SIDE) // step)
-    return [(side * step, (side + 1) * step), ((side + 2) * step, side * step)]
-
-
-def _errors(
-    model: MaskSegmentor,
-    folder: Path,
-    description: dict[str, Any],
-    tried: dict[str, dict[str, Tensor]],
-) -> dict[str, float]:
-    """Returns the difference in every case, and of results where all candidates were looked at."""
-    forward = load_forward(folder, description)
-    summary = max if description["precision"] == "float32" else fmean
-    errors = {}
-    for name, tensors in tried.items():
-        with torch.no_grad():
-            expected = model.export_forward(**tensors)
-        try:
-            actual = forward(tensors)
-        except (RuntimeError, AssertionError) as error:  # of a program for other sizes
-            raise SoloFamilyError(
-                f"The exported model can't run {name} ({first_line(error)}); nothing was written. "
-                "Export for one --size, or with --format onnx."
-            ) from error
-        errors[name] = output_error(expected, actual, summary)
-    if description["format"] == "onnx":
-        image = next(iter(tried.values()))["images"][0]  # it needs no padding
-        results = result_error(model, ExportedModel(folder), image, summary)
-        errors |= {} if math.isnan(results) else {"results": results}
-    return errors
-
-
-def result_error(
-    model: MaskSegmentor, runtime: ExportedModel, image: Tensor, summary: Summary
-) -> float:
-    """Returns the difference between an exported model's results and the model's own.
-
-    Args:
-        model: that was exported.
-        runtime: what it became.
-        image: [3, H, W], whole numbers of 0 to 255.
-        summary: see `output_error`.
-
-    Returns:
-        NaN where the exported model did not look at all candidates.
-    """
-    picture = image.permute(1, 2, 0).numpy().astype(np.uint8)
-    prediction = runtime(picture)
-    if prediction.truncated:
-        return math.nan
-    resized = torch.from_numpy(runtime.resize(picture)).permute(2, 0, 1)
-    given = {"image": resized, "height": picture.shape[0], "width": picture.shape[1]}
-    with torch.no_grad():
-        return prediction_error(model([given])[0], prediction, summary)
-
-
-def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
-    """Returns what runs an exported file of any format."""
-    names, path = description["outputs"], folder / description["file"]
-    if description["format"] == "onnx":
-        runtime = ExportedModel(folder)
-
-        def forward(given: dict[str, Tensor]) -> dict[str, Tensor]:
-            if "score_threshold" in given:
-                runtime.thresholds["score"] = float(given["score_threshold"])
-            sizes = given.get("image_sizes")
-            outputs = runtime.forward(
-                given["images"].numpy(), None if sizes is None else sizes.numpy()
-            )
-            return {name: torch.from_numpy(value) for name, value in outputs.items()}
-
-        return forward
-    if description["format"] == "torchscript":
-        program: Any = torch.jit.load(str(path))
-    else:
-        program = torch.export.load(path).module()
-
-    def run(given: dict[str, Tensor]) -> dict[str, Tensor]:
-        with torch.no_grad():
-            return dict(zip(names, program(*given.values())))
-
-    return run
-
-
-def _check(errors: dict[str, float], tolerance: float) -> None:
-    wrong = {name: error for name, error in errors.items() if not error <= tolerance}
-    if wrong:
-        found = ", ".join(f"{name}: {error:.3g}" for name, error in wrong.items())
-        raise SoloFamilyError(
-            f"The exported model differs from the model by more than {tolerance:g} ({found}); "
-            "nothing was written. Try another --format, or leave --half or --quantize out."
-        )
 
 
 def _write_description(folder: Path, description: dict[str, Any]) -> None:

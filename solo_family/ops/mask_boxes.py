@@ -13,7 +13,8 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     """The smallest box around each mask, as detectron2's `BitMasks.get_bounding_boxes`.
 
     Args:
-        masks: bool [N, h, w].
+        masks: bool [N, h, w], or uint8 of 0 and 1, as exported graphs need: a tracer can't write
+            down that bools are looked at as bytes.
 
     Returns:
         float32 [N, 4], x0, y0, x1, y1 in pixels of the masks, x1 and y1 exclusive; zeros for a
@@ -22,7 +23,7 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     if not masks.numel():
         return torch.zeros((len(masks), 4), device=masks.device)
     # On a CPU the greatest of some bytes is found many times as fast as whether any bool is true.
-    octets = masks.view(torch.uint8)
+    octets = masks.view(torch.uint8) if masks.dtype == torch.bool else masks
     x0, x1 = _extents(octets.amax(dim=1) > 0)
     y0, y1 = _extents(octets.amax(dim=2) > 0)
     return torch.stack([x0, y0, x1, y1], dim=1).float()

@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     description = export_model(model, cfg, class_metadata(cfg), args.output, options)
     rows = [(name, f"{error:.2g}") for name, error in description["max_error"].items()]
     print(tabulate(rows, ("compared with the model", "greatest difference"), disable_numparse=True))
+    if "found_again" in description:
+        print(f"found again with 8 bits: {description['found_again']:.1%} of the instances")
     size = (args.output / description["file"]).stat().st_size
     print(f"{description['file']}, {size / 2**20:.1f} MB, and model.json written to {args.output}")
     return 0

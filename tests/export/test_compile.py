@@ -5,6 +5,7 @@ import torch
 from torch._dynamo import explain
 
 from solo_family import METHODS
+from solo_family.export.parity import output_error
 
 from ..conftest import eager_to_find, tiny_model
 from .exporting import picture_of
@@ -24,5 +25,5 @@ def test_the_exported_part_compiles_without_graph_breaks(method: str) -> None:
         compiled = torch.compile(model.export_forward, backend="aot_eager", fullgraph=True)
         expected, actual = model.export_forward(images), compiled(images)
     assert list(actual) == list(expected)
-    for name, value in expected.items():
-        torch.testing.assert_close(actual[name], value, atol=1e-5, rtol=1e-5)
+    # Rounding may move a pixel across the masks' threshold, which changes that mask's score.
+    assert output_error(expected, actual) < 0.01

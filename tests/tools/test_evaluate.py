@@ -12,12 +12,15 @@ from solo_family.export.runtime import ExportedModel
 from ..export.exporting import export, picture_of
 
 
+@pytest.mark.slow
 def test_models_are_measured_on_a_dataset(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = tuple(calibration_pictures(shapes / "train")[:3])
     export("SparseInst", tmp_path / "float32")
     export("SparseInst", tmp_path / "int8", calibration=pictures)
+    share = json.loads((tmp_path / "int8" / "model.json").read_text())["found_again"]
+    assert 0.7 <= share <= 1
     assert ExportedModel(tmp_path / "int8")(picture_of((64, 96))).instances is not None
     assert sorted(path.name for path in (tmp_path / "int8").iterdir()) == [
         "model.json",

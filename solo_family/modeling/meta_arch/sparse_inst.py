@@ -182,7 +182,12 @@ class SparseInst(MaskSegmentor):
             "mask": self.selector.mask_threshold,
             "keep": self.selector.update_threshold if self.selector.nms else 0.0,
         }
-        return {"task": "instances", "thresholds": thresholds}
+        settings: dict[str, Any] = {"task": "instances", "thresholds": thresholds}
+        if self.panoptic is not None:
+            thresholds["object"] = self.panoptic.object_threshold
+            thresholds["overlap"] = self.panoptic.overlap_threshold
+            settings["results"] = {"stuff_classes": list(self.panoptic.stuff_classes)}
+        return settings
 
     def _decode(self, features: dict[str, Tensor]) -> Any:
         return self.decoder(self.encoder([features[name] for name in self.in_features]))

@@ -1,0 +1,141 @@
+"""Runs what was exported on a few images, beside the model that it was made from."""
+
+import math
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from ..errors import SoloFamilyError, first_line
+from ..modeling.meta_arch import MaskSegmentor
+from .parity import Forward, Summary, output_error, prediction_error
+from .runtime import ExportedModel
+
+# The short side of the images that models for any size are tried on, at most.
+_CHECKED_SIDE = 256
+# The least share of instances that a model of 8 bits finds again.
+FOUND_AGAIN = 0.7
+
+
+def checked_sizes(size: tuple[int, int] | None, step: int, cfg: CfgNode) -> list[tuple[int, int]]:
+    """Returns the heights and widths of the images that an exported model is tried on.
+
+    Args:
+        size: the one that it takes; None for any.
+        step: of which the sides are multiples.
+        cfg: of the model.
+    """
+    if size is not None:
+        return [size]
+    side = max(2, min(cfg.INPUT.MIN_SIZE_TEST or _CHECKED_SIDE, _CHECKED_SIDE) // step)
+    return [(side * step, (side + 1) * step), ((side + 2) * step, side * step)]
+
+
+def measure_errors(
+    model: MaskSegmentor,
+    folder: Path,
+    description: dict[str, Any],
+    tried: dict[str, dict[str, Tensor]],
+) -> dict[str, float]:
+    """Returns the difference in every case, and of results where all candidates were looked at."""
+    forward = load_forward(folder, description)
+    summary = max if description["precision"] == "float32" else fmean
+    errors = {}
+    for name, tensors in tried.items():
+        with torch.no_grad():
+            expected = model.export_forward(**tensors)
+        try:
+            actual = forward(tensors)
+        except (RuntimeError, AssertionError) as error:  # of a program for other sizes
+            raise SoloFamilyError(
+                f"The exported model can't run {name} ({first_line(error)}); nothing was written. "
+                "Export for one --size, or with --format onnx."
+            ) from error
+        errors[name] = output_error(expected, actual, summary)
+    if description["format"] == "onnx":
+        image = next(iter(tried.values()))["images"][0]  # it needs no padding
+        results = result_error(model, ExportedModel(folder), image, summary)
+        errors |= {} if math.isnan(results) else {"results": results}
+    return errors
+
+
+def result_error(
+    model: MaskSegmentor, runtime: ExportedModel, image: Tensor, summary: Summary
+) -> float:
+    """Returns the difference between an exported model's results and the model's own.
+
+    Args:
+        model: that was exported.
+        runtime: what it became.
+        image: [3, H, W], whole numbers of 0 to 255.
+        summary: see `output_error`.
+
+    Returns:
+        NaN where the exported model did not look at all candidates.
+    """
+    picture = image.permute(1, 2, 0).numpy().astype(np.uint8)
+    prediction = runtime(picture)
+    if prediction.truncated:
+        return math.nan
+    resized = torch.from_numpy(runtime.resize(picture)).permute(2, 0, 1)
+    given = {"image": resized, "height": picture.shape[0], "width": picture.shape[1]}
+    with torch.no_grad():
+        return prediction_error(model([given])[0], prediction, summary)
+
+
+def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
+    """Returns what runs an exported file of any format."""
+    names, path = description["outputs"], folder / description["file"]
+    if description["format"] == "onnx":
+        runtime = ExportedModel(folder)
+
+        def forward(given: dict[str, Tensor]) -> dict[str, Tensor]:
+            if "score_threshold" in given:
+                runtime.thresholds["score"] = float(given["score_threshold"])
+            sizes = given.get("image_sizes")
+            outputs = runtime.forward(
+                given["images"].numpy(), None if sizes is None else sizes.numpy()
+            )
+            return {name: torch.from_numpy(value) for name, value in outputs.items()}
+
+        return forward
+    if description["format"] == "torchscript":
+        program: Any = torch.jit.load(str(path))
+    else:
+        program = torch.export.load(path).module()
+
+    def run(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return dict(zip(names, program(*given.values())))
+
+    return run
+
+
+def check_errors(errors: dict[str, float], tolerance: float) -> None:
+    """Raises SoloFamilyError if one is above the tolerance."""
+    wrong = {name: error for name, error in errors.items() if not error <= tolerance}
+    if wrong:
+        found = ", ".join(f"{name}: {error:.3g}" for name, error in wrong.items())
+        raise SoloFamilyError(
+            f"The exported model differs from the model by more than {tolerance:g} ({found}); "
+            "nothing was written. Try another --format, or leave --half or --quantize out."
+        )
+
+
+def check_found_again(share: float) -> None:
+    """Raises SoloFamilyError for a model of 8 bits that loses objects; see `FOUND_AGAIN`."""
+    if math.isnan(share):
+        raise SoloFamilyError(
+            "--calibration: the model finds nothing in these pictures, so that 8 bits can't be "
+            "checked; nothing was written. Name pictures such as it was trained on."
+        )
+    if share < FOUND_AGAIN:
+        raise SoloFamilyError(
+            f"With 8 bits the model finds {share:.0%} of its own instances in the calibration "
+            f"pictures, {FOUND_AGAIN:.0%} are needed; nothing was written. Name more pictures, or "
+            "leave --quantize out."
+        )

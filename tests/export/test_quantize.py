@@ -1,0 +1,81 @@
+"""What 8 bits may lose."""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from solo_family.errors import SoloFamilyError
+from solo_family.export.quantize import found_again
+from solo_family.export.results import Found, Prediction, Sizes
+from solo_family.export.self_check import check_found_again
+
+from .exporting import picture_of
+
+
+class Finds:
+    """In the place of an exported model: finds the same in every picture."""
+
+    def __init__(self, *objects: tuple[float, int, slice]) -> None:
+        self.objects = objects
+
+    def preprocess(self, picture: np.ndarray) -> tuple[np.ndarray, Sizes]:
+        size = (picture.shape[0], picture.shape[1])
+        return picture[None], Sizes(size, size, size)
+
+    def forward(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return {"images": images}
+
+    def postprocess(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Prediction:
+        masks = np.zeros((len(self.objects), *sizes.output), bool)
+        for mask, (_, _, columns) in zip(masks, self.objects):
+            mask[:, columns] = True
+        scores = np.array([score for score, _, _ in self.objects], np.float32)
+        return Prediction(Found(scores, np.array([c for _, c, _ in self.objects], int), masks))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    cv2.imwrite(str(tmp_path / "picture.png"), picture_of((64, 96)))
+    return tmp_path / "picture.png"
+
+
+LEFT, HALF, MORE = slice(0, 8), slice(0, 4), slice(0, 5)
+
+
+@pytest.mark.parametrize(
+    ("found", "share"),
+    [
+        ([(0.1, 0, LEFT)], 0.5),
+        ([(0.9, 1, LEFT)], 0.0),  # of another class
+        ([(0.9, 0, HALF)], 0.0),  # IoU 0.5
+        ([(0.9, 0, MORE)], 0.5),
+        ([(0.9, 0, MORE), (0.5, 2, slice(8, 24))], 1.0),
+        ([], 0.0),
+    ],
+)
+def test_the_share_of_instances_that_are_found_again(
+    found: list, share: float, picture: Path
+) -> None:
+    """The last of three has too low a score to be looked for."""
+    reference = Finds((0.9, 0, LEFT), (0.5, 2, slice(8, 24)), (0.2, 1, HALF))
+    assert found_again(reference, Finds(*found), [picture, picture]) == share  # type: ignore[arg-type]
+
+
+def test_where_nothing_was_found_nothing_is_known(picture: Path) -> None:
+    assert math.isnan(found_again(Finds(), Finds(), [picture]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (0.69, "With 8 bits the model finds 69% of its own instances in the calibration pictures"),
+        (math.nan, "the model finds nothing in these pictures"),
+    ],
+)
+def test_too_few_of_them_fail(share: float, message: str) -> None:
+    with pytest.raises(SoloFamilyError, match=message):
+        check_found_again(share)
+    check_found_again(0.7)
