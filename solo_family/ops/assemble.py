@@ -1,14 +1,16 @@
 """The assembling module of InstanceFCN (arXiv 1603.08678, section 3.1): masks from score maps.
 
 Shape letters: N windows; k positions along each axis; m side of a window, in cells; H W cells of
-the map.
+the map; R rows of it.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise, product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Height and width of a map, in cells; tensors in a graph that is exported.
@@ -40,12 +42,7 @@ def assemble(
         ValueError: the number of maps is no square, or there are more bins than cells.
     """
     height, width = score_maps.shape[-2:]
-    k = math.isqrt(len(score_maps))
-    if k * k != len(score_maps) or k > window_size:
-        raise ValueError(
-            f"score maps must be k^2 with k at most the window's {window_size} cells, "
-            f"but there are {len(score_maps)}"
-        )
+    k = _positions(score_maps, window_size)
     size = (height, width) if map_size is None else map_size
     cells, inside = window_cells(centers, window_size, size, width)
     bins = bins_of_cells(k, window_size, score_maps.device)
@@ -62,13 +59,63 @@ def soft_masks(
     return logits.float().sigmoid() * inside
 
 
+def soft_masks_of_rows(score_maps: Tensor, window_size: int, rows: range | None = None) -> Tensor:
+    """`soft_masks` of every cell's window in some rows of the map: the dense sliding evaluation.
+
+    Each bin of all windows is one copy of its shifted map, of which the probability is taken before
+    and so only once.
+
+    Args:
+        score_maps: floating-point [k^2, H, W].
+        window_size: m.
+        rows: R consecutive rows; None for all.
+
+    Returns:
+        float32 [R, W, m, m]: of windows in the order of `every_center`. In memory a cell of all
+        windows is followed by the next cell of all windows.
+
+    Raises:
+        ValueError: see `assemble`.
+    """
+    k = _positions(score_maps, window_size)
+    height, width = score_maps.shape[-2:]
+    rows = range(height) if rows is None else rows
+    before = window_size // 2
+    after = window_size - 1 - before
+    top, bottom = rows.start - before, rows.stop + after
+    probabilities = score_maps[:, max(top, 0) : min(bottom, height)].float().sigmoid()
+    border = (before, after, max(-top, 0), max(bottom - height, 0))
+    # [k^2, m, m, R, W]: of which a bin needs one map and some of the cells.
+    shifted = F.pad(probabilities, border).unfold(1, len(rows), 1).unfold(2, width, 1)
+    masks = shifted.new_empty((window_size, window_size, len(rows), width))
+    edges = [*_bin_starts(k, window_size).tolist(), window_size]
+    bins = [slice(start, stop) for start, stop in pairwise(edges)]
+    for index, (u, v) in enumerate(product(bins, bins)):
+        masks[u, v] = shifted[index, u, v]
+    return masks.permute(2, 3, 0, 1)
+
+
+def _positions(score_maps: Tensor, window_size: int) -> int:
+    k = math.isqrt(len(score_maps))
+    if k * k != len(score_maps) or k > window_size:
+        raise ValueError(
+            f"score maps must be k^2 with k at most the window's {window_size} cells, "
+            f"but there are {len(score_maps)}"
+        )
+    return k
+
+
 def bins_of_cells(k: int, window_size: int, device: torch.device | None = None) -> Tensor:
     """The bin, 0 to k - 1, of each of m cells along one axis: int64 [m].
 
     Bin i reaches from round(i m / k) to round((i + 1) m / k), halves rounded up.
     """
-    starts = (2 * window_size * torch.arange(k, device=device) + k) // (2 * k)
+    starts = _bin_starts(k, window_size, device)
     return (torch.arange(window_size, device=device)[:, None] >= starts).sum(dim=1) - 1
+
+
+def _bin_starts(k: int, window_size: int, device: torch.device | None = None) -> Tensor:
+    return (2 * window_size * torch.arange(k, device=device) + k) // (2 * k)
 
 
 def window_cells(

@@ -4,7 +4,7 @@ SOLO, DecoupledSOLO and SOLOv2: the network's time does not depend on what is in
 post-processing depends on how many cells claim an object.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -64,7 +64,7 @@ def candidates_table(
             return model.select(masks, 0, scores, *sizes)
 
         found = len(select())
-        both: dict[str, Any] = {"network": network, "select": select}
+        both: dict[str, Callable[[], Any]] = {"network": network, "select": select}
         seconds = median_seconds(both, model.device, repeats=repeats, warm_up=0)
         rows.append((count, found, 1000 * seconds["network"], 1000 * seconds["select"]))
     return tabulate(

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..layers import dynamic_conv
 from ..modeling.postprocess.resize import resize_masks_with_boxes
 from ..modeling.postprocess.selection import Selector
-from ..ops.assemble import assemble, every_center
+from ..ops.assemble import soft_masks_of_rows
 from ..ops.decode_masks import decode_masks
 from ..ops.matrix_nms import matrix_nms_decay, matrix_nms_plain
 from ..ops.packed_masks import PackedMasks
@@ -93,12 +93,11 @@ def assemble_case(
 ) -> Case:
     """Every cell's window, of 5 x 5 positions and 21 x 21 cells; `count` has no meaning here."""
     maps = torch.randn(_POSITIONS**2, *size, generator=_generator()).to(device, dtype)
-    centers = every_center(size, device)
     return Case(
-        lambda: assemble(maps, centers, _WINDOW),
+        lambda: soft_masks_of_rows(maps, _WINDOW),
         lambda: plain_assemble(maps, _WINDOW),
         _bytes(maps),
-        size[0] * size[1] * _WINDOW**2 * maps.element_size(),
+        size[0] * size[1] * _WINDOW**2 * 4,
     )
 
 

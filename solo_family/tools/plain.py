@@ -85,7 +85,7 @@ def plain_post_process(
 
 
 def plain_assemble(score_maps: Tensor, window_size: int) -> Tensor:
-    """Assembles every cell's window, one bin after another: [H, W, m, m].
+    """Assembles every cell's window, one bin after another, as probabilities: [H, W, m, m].
 
     Args:
         score_maps: [k^2, H, W].
@@ -93,7 +93,7 @@ def plain_assemble(score_maps: Tensor, window_size: int) -> Tensor:
     """
     k = math.isqrt(len(score_maps))
     before, after = window_size // 2, (window_size - 1) // 2
-    padded = F.pad(score_maps[None], (before, after, before, after), mode="replicate")[0]
+    padded = F.pad(score_maps, (before, after, before, after), value=-math.inf)
     windows = padded.unfold(1, window_size, 1).unfold(2, window_size, 1)
     edges = [(2 * window_size * i + k) // (2 * k) for i in range(k + 1)]
     result = torch.empty_like(windows[0], memory_format=torch.contiguous_format)
@@ -101,4 +101,4 @@ def plain_assemble(score_maps: Tensor, window_size: int) -> Tensor:
         for j in range(k):
             rows, columns = slice(edges[i], edges[i + 1]), slice(edges[j], edges[j + 1])
             result[:, :, rows, columns] = windows[i * k + j, :, :, rows, columns]
-    return result
+    return result.sigmoid()

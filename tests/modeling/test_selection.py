@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from solo_family.config import get_cfg
+from solo_family.modeling.postprocess import selection
 from solo_family.modeling.postprocess.selection import Selector
 
 SIZE = (24, 32)
@@ -227,12 +228,31 @@ def test_masks_are_asked_for_a_few_at_a_time() -> None:
     assert sum(asked) == 2 * cells
 
 
-def test_masks_that_cannot_be_among_the_best_are_not_asked_for() -> None:
-    """Scores fall and maskness is at least 0.6, so that below 0.6 times the tenth none can."""
-    cells, size = 200, (256, 256)
+def cells_to_decode(cell_scores: Tensor, maskness: Tensor, pre_nms: int, chunk: int) -> set[int]:
+    """Those before the first chunk whose best score is below what so many cells have already."""
+    order = cell_scores.argsort(descending=True).tolist()
+    found: list[float] = []
+    for start in range(0, len(order), chunk):
+        found.sort(reverse=True)
+        if len(found) >= pre_nms and cell_scores[order[start]] < found[pre_nms - 1]:
+            return set(order[:start])
+        found += [float(cell_scores[cell] * maskness[cell]) for cell in order[start:][:chunk]]
+    return set(order)
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+@pytest.mark.parametrize("rises", [False, True])
+def test_masks_that_cannot_be_among_the_best_are_not_asked_for(
+    chunk: int, rises: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maskness is random, or the greater the lower a score, which puts the last cells first."""
+    cells, size = 100, (8, 12)
+    monkeypatch.setattr(selection, "_CHUNK_BYTES", 4 * size[0] * size[1] * chunk)
     generator = torch.Generator().manual_seed(0)
     cell_scores = torch.linspace(0.9, 0.2, cells)[torch.randperm(cells, generator=generator)]
     maskness = 0.6 + 0.4 * torch.rand(cells, generator=generator)
+    if rises:
+        maskness = (0.5 / cell_scores**1.2).clamp(0.6, 1)
     asked: list[int] = []
 
     def decode(cells: Tensor) -> Tensor:
@@ -240,15 +260,15 @@ def test_masks_that_cannot_be_among_the_best_are_not_asked_for() -> None:
         return maskness[cells, None, None].expand(-1, *size).clone()
 
     # Every cell has a class of its own, so that none suppresses another.
-    scores, classes, _ = Selector(pre_nms=10)(
+    scores, classes, _ = Selector(pre_nms=10, area_filter=False)(
         cell_scores.diag(), torch.full((cells,), 8), decode, size
     )
     expected = (cell_scores * maskness).sort(descending=True)
-    assert classes.tolist() == expected.indices[:10].tolist()
     torch.testing.assert_close(scores, expected.values[:10])
-    limit = cell_scores[[cell for cell in range(cells) if cell not in asked]].max()
-    assert limit < expected.values[9]
-    assert len(set(asked)) < cells / 2
+    assert classes.tolist() == expected.indices[:10].tolist()
+    needed = cells_to_decode(cell_scores, maskness, 10, chunk)
+    assert set(asked) == needed
+    assert 10 < len(needed) < cells
 
 
 def test_from_config_reads_every_key() -> None:

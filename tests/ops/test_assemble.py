@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from solo_family.ops.assemble import assemble, bins_of_cells, every_center
+from solo_family.ops.assemble import (
+    assemble,
+    bins_of_cells,
+    every_center,
+    soft_masks_of_rows,
+)
 
 from ..conftest import ROOT
 
@@ -51,6 +56,26 @@ def test_equals_loops(k: int, m: int, map_size: tuple[int, int]) -> None:
     assert torch.equal(logits[inside], expected[inside])
 
 
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize("m", [5, 12])
+@pytest.mark.parametrize("rows", [None, range(2), range(3, 6), range(5, 7), range(6, 7)])
+def test_windows_of_rows_equal_loops(k: int, m: int, rows: range | None) -> None:
+    maps = random_maps(k, 7, 9)
+    masks = soft_masks_of_rows(maps, m, rows)
+    rows = rows or range(7)
+    centers = [(row, column) for row in rows for column in range(9)]
+    expected = assembled_by_loops(maps, centers, m).sigmoid().nan_to_num(0)
+    assert masks.shape == (len(rows), 9, m, m)
+    torch.testing.assert_close(masks.flatten(0, 1), expected)
+
+
+def test_windows_of_half_precision_are_float32() -> None:
+    maps = random_maps(3, 5, 4).half()
+    masks = soft_masks_of_rows(maps, 7)
+    assert masks.dtype == torch.float32
+    torch.testing.assert_close(masks, soft_masks_of_rows(maps.float(), 7))
+
+
 def test_outside_has_the_nearest_cell_of_its_bins_map() -> None:
     maps = random_maps(3, 4, 6)
     logits, _ = assemble(maps, torch.tensor([[0, 0], [3, 5]]), 9)
@@ -90,6 +115,8 @@ def test_no_windows() -> None:
 def test_maps_that_make_no_bins_are_refused(count: int, m: int) -> None:
     with pytest.raises(ValueError, match=f"at most the window's {m} cells, but there are {count}"):
         assemble(torch.zeros((count, 4, 4)), torch.zeros((1, 2), dtype=torch.int64), m)
+    with pytest.raises(ValueError, match=f"at most the window's {m} cells, but there are {count}"):
+        soft_masks_of_rows(torch.zeros((count, 4, 4)), m)
 
 
 def test_every_cell_has_a_window() -> None:

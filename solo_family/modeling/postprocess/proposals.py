@@ -11,14 +11,15 @@ from detectron2.layers import paste_masks_in_image
 from torch import Tensor
 from torchvision.ops import nms
 
-from ...ops.assemble import assemble, every_center, soft_masks
+from ...ops.assemble import assemble, every_center, soft_masks_of_rows
 from ...ops.mask_boxes import masks_to_boxes
 from ...ops.matrix_nms import matrix_nms
+from ...ops.packed_masks import measure_inside
 
 # Bytes of the assembled windows that are in memory at a time, whatever the size of the map; and of
-# one of their cells, with its indices, logit and probability.
-_CHUNK_BYTES = 64 * 2**20
-_CELL_BYTES = 32
+# one of their cells: its probability and whether it is inside.
+_CHUNK_BYTES = 16 * 2**20
+_CELL_BYTES = 5
 # Matrix NMS compares masks at a fourth of the output's resolution.
 _NMS_STRIDE = 4
 
@@ -143,22 +144,27 @@ class ProposalSelector:
             index: of the scale.
         """
         height, width = maps.objectness_logits.shape
-        centers = every_center((height, width), maps.score_maps.device)
-        objectness = maps.objectness_logits.sigmoid().flatten()
+        centers = every_center((height, width), maps.score_maps.device).unflatten(0, (height, -1))
+        objectness = maps.objectness_logits.sigmoid()
+        cell = objectness.new_tensor(maps.cell_size).flip(0).repeat(2)
+        step = max(1, _CHUNK_BYTES // (_CELL_BYTES * width * self.window_size**2))
         parts = []
-        for some in centers.split(max(1, _CHUNK_BYTES // (_CELL_BYTES * self.window_size**2))):
-            probabilities = soft_masks(maps.score_maps, some, self.window_size)
+        for start in range(0, height, step):
+            rows = range(start, min(start + step, height))
+            probabilities = soft_masks_of_rows(maps.score_maps, self.window_size, rows)
+            probabilities = probabilities.flatten(0, 1)
             hard = probabilities > self.mask_threshold
-            area = hard.flatten(1).sum(1)
-            scores = objectness[some[:, 0] * width + some[:, 1]]
+            scores = objectness[start : rows.stop].flatten()
             if self.score == "product":
-                inside = probabilities.mul_(hard).flatten(1).sum(1)
-                scores = scores * inside / area.clamp(min=1)
+                scores = scores * measure_inside(probabilities, hard, self.mask_threshold)[1]
+            some = centers[start : rows.stop].flatten(0, 1)
             corner = (some - self.window_size // 2).flip(1).repeat(1, 2)
-            cell = scores.new_tensor(maps.cell_size).flip(0).repeat(2)
-            boxes = (masks_to_boxes(hard) + corner) * cell
-            scales = torch.full_like(area, index)
-            parts.append(Windows(scores, boxes, some, scales)[area > 0])
+            boxes = masks_to_boxes(hard)
+            windows = Windows(
+                scores, (boxes + corner) * cell, some, torch.full_like(some[:, 0], index)
+            )
+            # The box of a mask without cells ends at 0.
+            parts.append(windows[boxes[:, 2] > 0])
         return Windows.cat(parts)
 
     def paste(
