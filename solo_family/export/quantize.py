@@ -104,7 +104,7 @@ def found_again(reference: ExportedModel, model: ExportedModel, pictures: Sequen
         sought = expected.scores >= _SOUGHT_SCORE
         overlaps = _mask_iou(expected.masks[sought], found.masks) > _SAME_IOU
         overlaps &= expected.classes[sought][:, None] == found.classes
-        again.extend(map(bool, overlaps.any(axis=1)))
+        again.extend(np.asarray(overlaps.any(axis=1)).tolist())
     return float(np.mean(again)) if again else math.nan
 
 
