@@ -37,6 +37,8 @@ def decay_by_class_triton(
     count = len(rows)
     packed = masks.dtype == torch.int32
     words = masks[rows] if packed else pack_masks_triton(masks, mask_threshold, rows=rows).words
+    # One word of all masks after another: what a program reads at a time is then in one piece.
+    words = words.T.contiguous()
     intersections = torch.zeros((count, count), dtype=torch.int32, device=masks.device)
     compensation = torch.empty(count, dtype=torch.float32, device=masks.device)
     factors = torch.empty_like(compensation)
@@ -56,7 +58,7 @@ def _launch(
     kernel: str,
     sigma: float,
 ) -> None:
-    count, num_words = words.shape
+    num_words, count = words.shape
     tiles, parts = triton.cdiv(count, _TILE), triton.cdiv(num_words, _WORDS_PER_PART)
     _intersect_kernel[(tiles, tiles, parts)](
         words, labels, intersections, count, num_words, TILE=_TILE, PART=_WORDS_PER_PART
@@ -90,7 +92,7 @@ def _intersect_kernel(
 ):
     """Adds one part of the words of a square of pairs, if it has pairs of one class."""
     top, left = tl.program_id(0), tl.program_id(1)
-    start = tl.program_id(2) * PART
+    start = tl.program_id(2).to(tl.int64) * PART
     # Labels ascend: the rows share a class with the columns, or the columns' first is greater.
     last_row = tl.minimum(top * TILE + TILE, count) - 1
     if (left >= top) & (tl.load(labels + last_row) >= tl.load(labels + left * TILE)):
@@ -98,8 +100,8 @@ def _intersect_kernel(
         column = (left * TILE + tl.arange(0, TILE)).to(tl.int64)
         common = tl.zeros((TILE, TILE), dtype=tl.int32)
         for word in range(start, tl.minimum(start + PART, num_words)):
-            a = tl.load(words + row * num_words + word, mask=row < count, other=0)
-            b = tl.load(words + column * num_words + word, mask=column < count, other=0)
+            a = tl.load(words + word * count + row, mask=row < count, other=0)
+            b = tl.load(words + word * count + column, mask=column < count, other=0)
             common += _count_bits(a[:, None] & b[None, :])
         tl.atomic_add(
             intersections + row[:, None] * count + column[None, :],

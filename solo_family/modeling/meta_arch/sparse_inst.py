@@ -24,7 +24,7 @@ from ..matching.costs import sparse_inst_cost
 from ..neck.instance_context_encoder import InstanceContextEncoder
 from ..postprocess.fixed_selection import FixedInstances, select_set_fixed, stack_fixed
 from ..postprocess.instances import make_instances
-from ..postprocess.resize import ResizedMasks, resize_masks
+from ..postprocess.resize import ResizedMasks, resize_masks_with_boxes
 from ..postprocess.set_panoptic import PanopticMerge
 from ..postprocess.set_selection import SetSelector
 from ..targets.gt_masks import downsample_soft_masks
@@ -153,8 +153,10 @@ class SparseInst(MaskSegmentor):
                 things = self.panoptic.things(classes)
                 scores, classes, chosen = scores[things], classes[things], chosen[things]
                 soft_masks = soft_masks[things]
-            hard_masks = resize_masks(soft_masks, padded_size, *sizes, self.selector.mask_threshold)
-            result["instances"] = make_instances(hard_masks, scores, classes)
+            hard_masks, boxes = resize_masks_with_boxes(
+                soft_masks, padded_size, *sizes, self.selector.mask_threshold
+            )
+            result["instances"] = make_instances(hard_masks, scores, classes, boxes)
             if self.output_maps:
                 result["instances"].activation_maps = maps[index][:, chosen].transpose(0, 1)
             results.append(result)

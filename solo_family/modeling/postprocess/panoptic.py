@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...ops.mask_iou import mask_areas
+
 # Chunks of masks: which they are, and their probabilities, float32 [n, H, W].
 SoftMasks = Iterable[tuple[slice, Tensor]]
 
@@ -42,8 +44,7 @@ def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> Pi
     index = torch.zeros(size, dtype=torch.int64, device=scores.device)
     area = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
     for part, probability in masks:
-        # One by one: on a CPU a sum of bools over a dimension copies them to int64.
-        area[part] = torch.stack([(mask >= 0.5).count_nonzero() for mask in probability])
+        area[part] = mask_areas(probability >= 0.5)
         value, chosen = (probability * scores[part, None, None]).max(0)
         better = value > best
         best = torch.where(better, value, best)

@@ -9,6 +9,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ...ops.packed_masks import measure_inside
 from .instances import make_instances
 from .resize import ResizedMasks
 
@@ -52,9 +53,8 @@ def mask_instances(
     masks = torch.empty((len(scores), *logits.output_size), dtype=torch.bool, device=scores.device)
     quality = torch.zeros_like(scores)
     for part, soft in logits:
-        inside = torch.gt(soft, 0, out=masks[part]).flatten(1)
-        total = soft.sigmoid_().flatten(1).mul_(inside).sum(1)
-        quality[part] = total / inside.sum(1).clamp(min=1)
+        inside = torch.gt(soft, 0, out=masks[part])
+        quality[part] = measure_inside(soft, inside, 0.0, logits=True)[1]
     scores = scores * quality
     order = scores.argsort(descending=True, stable=True)
     order = order[scores[order] > threshold]
