@@ -56,9 +56,11 @@ def test_a_dataset_of_several_classes_is_no_error(shapes: Path, tmp_path: Path) 
     assert (folder / "proposal_recall.json").is_file()
 
     # The demo names no class of the dataset.
-    _, metadata = demo._load_predictor(
-        config, ["MODEL.WEIGHTS", str(tmp_path / "run" / "model_final.pth")]
-    )
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "run" / "model_final.pth")]
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    words = ["--config-file", config, "--input", "none.jpg", "--opts", *weights]
+    _, metadata = demo._load_predictor(parser.parse_args(words))
     assert metadata.thing_classes == ["object"]
 
 
