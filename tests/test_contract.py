@@ -1,7 +1,6 @@
 """What every method promises, tested over METHODS."""
 
 import json
-import math
 
 import pytest
 import torch
@@ -12,7 +11,15 @@ from solo_family import METHODS, get_cfg
 from solo_family.config import setup_cfg
 from solo_family.model_zoo import get_config_file
 
-from .conftest import ROOT, eager_to_find, picture, tiny_cfg, tiny_model
+from .conftest import (
+    ROOT,
+    assert_finite_gradients,
+    assert_learns,
+    eager_to_find,
+    picture,
+    tiny_cfg,
+    tiny_model,
+)
 
 METHOD_NAMES = sorted(METHODS)
 EVERY_CONFIG = sorted(
@@ -57,15 +64,7 @@ def test_a_dumped_config_loads_again(method: str) -> None:
 def test_a_few_steps_lower_the_loss(method: str) -> None:
     model = tiny_model(method)
     batch = [picture(seed=1), picture(seed=2, height=80)]
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    history = []
-    for _ in range(25):
-        loss = sum(model(batch).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append(float(loss))
-    assert history[-1] < 0.8 * history[0]
+    assert_learns(model, batch)
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
@@ -73,11 +72,7 @@ def test_a_few_steps_lower_the_loss(method: str) -> None:
 def test_images_without_objects_train(method: str, objects: tuple[int, ...]) -> None:
     model = tiny_model(method)
     losses = model([picture(objects=count, seed=count) for count in objects])
-    assert all(math.isfinite(float(loss)) for loss in losses.values())
-    sum(losses.values()).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
+    assert_finite_gradients(model, losses)
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import setup_cfg
 from ..layers.deform_conv import DeformConv
+from .opts import add_opts_argument
 from .writers import make_folder, write_json
 
 # Layers whose outputs count as activations, as in fvcore.
@@ -32,13 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the image (default: 4:3, at the test size)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config keys to change; the last flag",
-    )
+    add_opts_argument(parser)
 
 
 @dataclass(frozen=True)

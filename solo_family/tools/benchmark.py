@@ -22,6 +22,7 @@ from ..errors import SoloFamilyError
 from .benchmark_operators import add_operator_arguments, run_operators
 from .benchmark_report import AFTER, BEFORE, TOTAL, model_plot, summary, table
 from .candidates import candidates_table
+from .opts import add_opts_argument
 from .predictor import load_predictor
 from .writers import make_folder, write_json
 
@@ -62,13 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the parts' times")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config keys to change; the last flag",
-    )
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from ..errors import DataError, SoloFamilyError
 from .drawing import draw_predictions, show_picture
 from .exported import load_exported
 from .inputs import WEBCAM, Source, Video, find_sources
+from .opts import add_opts_argument
 from .predictions import Predictions, coco_results, describe, keep_confident
 from .predictor import class_metadata, load_predictor
 from .writers import (
@@ -159,13 +160,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confidence-threshold", type=float, default=0.5, help="the least score (default: 0.5)"
     )
     parser.add_argument("--show", action="store_true", help="open a window; Escape ends it")
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config keys to change; the last flag",
-    )
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

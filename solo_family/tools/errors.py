@@ -17,6 +17,7 @@ from ..evaluation.error_fixes import ERRORS
 from ..evaluation.error_types import SIZES, PredictionType, TruthType
 from ..evaluation.oracle import BACKGROUND_IOU
 from .error_picture import draw_errors
+from .opts import add_opts_argument
 from .writers import make_folder, write_json
 
 DEFAULT_OUTPUT = Path("output/errors")
@@ -48,13 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="from which IoU on a mask is found (default: 0.5)",
     )
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config keys to change; the last flag",
-    )
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

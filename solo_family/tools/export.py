@@ -9,6 +9,7 @@ from ..config import setup_cfg
 from ..errors import ConfigError, SoloFamilyError
 from ..export.formats import FORMATS
 from ..methods import METHODS
+from .opts import add_opts_argument
 from .predictor import class_metadata, load_predictor
 
 
@@ -46,13 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="a folder of pictures that the model was trained on, which --quantize needs",
     )
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config keys to change, MODEL.WEIGHTS among them; the last flag",
-    )
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

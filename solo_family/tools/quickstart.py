@@ -12,6 +12,7 @@ from ..engine.main import run as train
 from ..evaluation.build import predicted_tasks
 from ..model_zoo import get_config_file
 from . import demo
+from .opts import add_opts_argument
 
 _NUM_PICTURES = 12
 # The metric to name, by task: of the first task that was evaluated.
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("output/quickstart"),
         help="folder of the dataset, the weights, the log and the pictures",
     )
-    parser.add_argument("--opts", default=[], nargs=argparse.REMAINDER, help="KEY VALUE ...")
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

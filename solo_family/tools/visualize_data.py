@@ -22,6 +22,7 @@ from ..data.register import check_datasets
 from ..errors import ConfigError
 from ..methods import METHODS
 from ..modeling.targets.grid_assigner import GridAssigner, GridTargets
+from .opts import add_opts_argument
 from .writers import make_folder, write_picture
 
 # Methods whose cells can be drawn, and where their keys are.
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="draw, level by level, the grid cells of each object (SOLO, DecoupledSOLO, SOLOv2)",
     )
-    parser.add_argument("--opts", default=[], nargs=argparse.REMAINDER, help="KEY VALUE ...")
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

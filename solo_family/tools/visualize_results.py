@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from . import activation_pictures, score_maps
+from .opts import add_opts_argument
 
 DEFAULT_OUTPUT = Path("output/visualize-results")
 
@@ -49,13 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence-threshold", type=float, default=0.5, help="the least score (default: 0.5)"
     )
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config keys to change; the last flag",
-    )
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,6 +1,5 @@
 """SparseInst's panoptic results: things and stuff from the same maps."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,14 @@ from solo_family.evaluation.panoptic_quality import PanopticEvaluator
 from solo_family.modeling.postprocess.resize import ResizedMasks
 from solo_family.modeling.postprocess.set_panoptic import PanopticMerge
 
-from ..conftest import eager_to_find, picture, tiny_cfg, tiny_model
+from ..conftest import (
+    assert_finite_gradients,
+    assert_learns,
+    eager_to_find,
+    picture,
+    tiny_cfg,
+    tiny_model,
+)
 from ..data.segments import write_panoptic
 
 ON = ["MODEL.SPARSE_INST.PANOPTIC_ON", True]
@@ -154,26 +160,14 @@ def test_panoptic_truth_trains(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build_model(cfg)
     assert model.panoptic.stuff_classes == (2,)
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    history = []
-    for _ in range(20):
-        loss = sum(model(batch).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append(float(loss))
-    assert history[-1] < 0.8 * history[0]
+    assert_learns(model, batch, steps=20)
 
 
 @pytest.mark.parametrize("objects", [(0,), (0, 2), (0, 0)])
 def test_images_without_segments_train(objects: tuple[int, ...]) -> None:
     model = tiny_model("SparseInst", opts=KEYS)
     losses = model([picture(objects=count, seed=count) for count in objects])
-    assert all(math.isfinite(float(loss)) for loss in losses.values())
-    sum(losses.values()).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
+    assert_finite_gradients(model, losses)
 
 
 def test_bfloat16_autocast_infers() -> None:
