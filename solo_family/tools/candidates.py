@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import ConfigError
-from ..modeling.meta_arch.grid import GridSegmentor
+from ..modeling.meta_arch.grid import GridSegmentor, image_by_image
 from .timing import median_seconds
 
 
@@ -48,6 +48,7 @@ def candidates_table(
         return model.run_head(model.backbone(images.tensor), (height, width))
 
     category_logits, masks = network()
+    (image_masks,) = image_by_image(masks)
     cells = sum(level.shape[-1] * level.shape[-2] for level in category_logits)
     classes = category_logits[0].shape[1]
     if max(counts) > cells * classes or min(counts) < 0:
@@ -61,7 +62,7 @@ def candidates_table(
         scores = scores.to(model.device)
 
         def select(scores: Tensor = scores) -> Any:
-            return model.select(masks, 0, scores, *sizes)
+            return model.select(image_masks, scores, *sizes)
 
         found = len(select())
         both: dict[str, Callable[[], Any]] = {"network": network, "select": select}

@@ -75,7 +75,7 @@ def test_probabilities_are_resized_in_the_published_order(variant: str) -> None:
     expected = reference_probabilities(variant, state, features)
     cells = torch.randperm(expected.shape[1], generator=torch.Generator().manual_seed(0))
     for image in range(2):
-        found = model.decode(masks, image, (16, 24), cells)
+        found = model.decode([level[image] for level in masks], (16, 24), cells)
         torch.testing.assert_close(found, expected[image, cells], rtol=1e-4, atol=1e-5)
 
 

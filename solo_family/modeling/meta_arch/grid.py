@@ -5,6 +5,7 @@ object.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -89,14 +90,13 @@ class GridSegmentor(MaskSegmentor):
     @abstractmethod
     def run_head(
         self, features: dict[str, Tensor], padded_size: tuple[int, int]
-    ) -> tuple[list[Tensor], Any]:
-        """Returns category logits, L x [B, K, S, S], and what the method makes masks of."""
+    ) -> tuple[list[Tensor], Sequence[Tensor]]:
+        """Returns category logits, L x [B, K, S, S], and what masks are made of, each [B, ...]."""
 
     @abstractmethod
     def mask_losses(
         self,
-        masks: Any,
-        image: int,
+        masks: Sequence[Tensor],
         targets: list[GridTargets],
         gt_masks: Tensor,
         padded_size: tuple[int, int],
@@ -104,31 +104,29 @@ class GridSegmentor(MaskSegmentor):
         """Returns the mask loss of every pair of one image, float32 [P].
 
         Args:
-            masks: of `run_head`.
-            image: its index in the batch.
+            masks: of `run_head`, the image's part.
             targets: one per level.
             gt_masks: bool [G, h, w] of the image before padding.
             padded_size: (height, width) of the network's input.
         """
 
     @abstractmethod
-    def decode(self, masks: Any, image: int, size: tuple[int, int], cells: Tensor) -> Tensor:
+    def decode(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
         """Returns mask probabilities, float32 [n, *size].
 
         Args:
-            masks: of `run_head`.
-            image: its index in the batch.
+            masks: of `run_head`, the image's part.
             size: of the masks, at `mask_stride`.
             cells: int64 [n], among the cells of all levels.
         """
 
-    def packer(self, masks: Any, image: int) -> Pack | None:
+    def packer(self, masks: Sequence[Tensor]) -> Pack | None:
         """Returns what `Selector` takes for `pack`, where a method has it; the rest as `decode`."""
         return None
 
-    def decode_fixed(self, masks: Any, image: int, size: tuple[int, int], cells: Tensor) -> Tensor:
+    def decode_fixed(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
         """Does what `decode` does with steps that no cell's value changes, as exporting needs."""
-        return self.decode(masks, image, size, cells)
+        return self.decode(masks, size, cells)
 
     def aligned_levels(
         self, features: dict[str, Tensor], padded_size: tuple[int, int]
@@ -157,8 +155,8 @@ class GridSegmentor(MaskSegmentor):
             for gt in gt_instances
         ]
         mask_losses = [
-            self.mask_losses(masks, index, targets[index], gt.gt_masks.tensor, padded_size)
-            for index, gt in enumerate(gt_instances)
+            self.mask_losses(image_masks, image_targets, gt.gt_masks.tensor, padded_size)
+            for image_masks, image_targets, gt in zip(image_by_image(masks), targets, gt_instances)
         ]
         labels = [torch.stack([level.labels for level in image]) for image in zip(*targets)]
         return self.criterion(category_logits, labels, torch.cat(mask_losses))
@@ -171,10 +169,12 @@ class GridSegmentor(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         category_logits, masks = self.run_head(features, padded_size)
-        cell_scores = _cell_scores(category_logits)
+        images = zip(
+            image_by_image(masks), _cell_scores(category_logits), image_sizes, output_sizes
+        )
         return [
-            {"instances": self.select(masks, index, cell_scores[index], padded_size, *sizes)}
-            for index, sizes in enumerate(zip(image_sizes, output_sizes))
+            {"instances": self.select(image_masks, cell_scores, padded_size, *sizes)}
+            for image_masks, cell_scores, *sizes in images
         ]
 
     def predict_fixed(
@@ -193,10 +193,12 @@ class GridSegmentor(MaskSegmentor):
                     self.selector,
                     cell_scores,
                     self._cell_strides(),
-                    partial(self.decode_fixed, masks, index, size),
+                    partial(self.decode_fixed, image_masks, size),
                     score_threshold,
                 )
-                for index, cell_scores in enumerate(_cell_scores(category_logits))
+                for image_masks, cell_scores in zip(
+                    image_by_image(masks), _cell_scores(category_logits)
+                )
             ]
         return stack_fixed(instances, FixedInstances._fields)
 
@@ -211,8 +213,7 @@ class GridSegmentor(MaskSegmentor):
 
     def select(
         self,
-        masks: Any,
-        image: int,
+        masks: Sequence[Tensor],
         cell_scores: Tensor,
         padded_size: tuple[int, int],
         image_size: tuple[int, int],
@@ -221,16 +222,15 @@ class GridSegmentor(MaskSegmentor):
         """Returns the instances of one image: all that follows the network.
 
         Args:
-            masks: of `run_head`.
-            image: its index in the batch.
+            masks: of `run_head`, the image's part.
             cell_scores: float32 [C, K], probabilities after point NMS.
             padded_size, image_size, output_size: see `predict`.
         """
         size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
-        decode = partial(self.decode, masks, image, size)
+        decode = partial(self.decode, masks, size)
         with torch.autocast(self.device.type, enabled=False):
             scores, classes, probabilities = self.selector(
-                cell_scores, self._cell_strides(), decode, size, self.packer(masks, image)
+                cell_scores, self._cell_strides(), decode, size, self.packer(masks)
             )
         binary, boxes = resize_masks_with_boxes(
             probabilities, padded_size, image_size, output_size, self.selector.mask_threshold
@@ -245,6 +245,14 @@ class GridSegmentor(MaskSegmentor):
                 for side, stride in zip(self.num_grids, self.level_strides)
             ]
         )
+
+
+def image_by_image(masks: Sequence[Tensor]) -> Iterable[tuple[Tensor, ...]]:
+    """Yields what belongs to one image after another, of tensors [B, ...].
+
+    Unbound at once: the gradient of an index is a tensor of zeros of the whole batch's size.
+    """
+    return zip(*(part.unbind() for part in masks))
 
 
 def _cell_scores(category_logits: list[Tensor]) -> Tensor:

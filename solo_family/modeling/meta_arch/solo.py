@@ -3,7 +3,7 @@
 B images, L levels, S grid side, P pairs of a positive cell and an object.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -95,8 +95,7 @@ class SOLO(GridSegmentor):
 
     def mask_losses(
         self,
-        masks: list[Tensor],
-        image: int,
+        masks: Sequence[Tensor],
         targets: list[GridTargets],
         gt_masks: Tensor,
         padded_size: tuple[int, int],
@@ -108,8 +107,7 @@ class SOLO(GridSegmentor):
         }
         losses = []
         for level, (level_targets, stride) in enumerate(zip(targets, self.level_strides)):
-            level_masks = masks[level][image]
-            level_losses = partial(self._level_losses, level, level_masks, small_masks[stride])
+            level_losses = partial(self._level_losses, level, masks[level], small_masks[stride])
             losses.append(in_parts(level_losses, level_targets.cells, level_targets.objects))
         return torch.cat(losses)
 
@@ -118,24 +116,19 @@ class SOLO(GridSegmentor):
     ) -> Tensor:
         return self.mask_loss(self.head.mask_logits(level, masks, cells), gt_masks[objects])
 
-    def decode(
-        self, masks: list[Tensor], image: int, size: tuple[int, int], cells: Tensor
-    ) -> Tensor:
+    def decode(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
         soft = torch.empty((len(cells), *size), device=cells.device)
         for level, (first, side) in enumerate(zip(self.first_cells, self.num_grids)):
             here = ((cells >= first) & (cells < first + side * side)).nonzero()[:, 0]
-            level_masks = masks[level][image].float()
+            level_masks = masks[level].float()
             if len(here):
                 soft[here] = self.head.mask_probabilities(
                     level, level_masks, cells[here] - first, size
                 )
         return soft
 
-    def decode_fixed(
-        self, masks: list[Tensor], image: int, size: tuple[int, int], cells: Tensor
-    ) -> Tensor:
-        level_masks = [level[image].float() for level in masks]
-        return self.head.fixed_probabilities(level_masks, cells, size)
+    def decode_fixed(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
+        return self.head.fixed_probabilities([level.float() for level in masks], cells, size)
 
 
 @META_ARCH_REGISTRY.register()

@@ -3,6 +3,7 @@
 B images, C cells of all levels, E kernel weights, P pairs of a positive cell and an object.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -112,13 +113,12 @@ class SOLOv2(GridSegmentor):
 
     def mask_losses(
         self,
-        masks: tuple[Tensor, Tensor],
-        image: int,
+        masks: Sequence[Tensor],
         targets: list[GridTargets],
         gt_masks: Tensor,
         padded_size: tuple[int, int],
     ) -> Tensor:
-        kernels, mask_features = masks[0][image], masks[1][image]
+        kernels, mask_features = masks
         cells = [level.cells + first for level, first in zip(targets, self.first_cells)]
         objects = torch.cat([level.objects for level in targets])
         small_masks = downsample_masks(gt_masks, padded_size, self.mask_stride)
@@ -128,14 +128,12 @@ class SOLOv2(GridSegmentor):
 
         return in_parts(losses, kernels[torch.cat(cells)], objects)
 
-    def decode(
-        self, masks: tuple[Tensor, Tensor], image: int, size: tuple[int, int], cells: Tensor
-    ) -> Tensor:
-        kernels, mask_features = masks[0][image, cells].float(), masks[1][image].float()
+    def decode(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
+        kernels, mask_features = masks
         # In place: the logits are not needed again.
-        return dynamic_conv(kernels, mask_features).sigmoid_()
+        return dynamic_conv(kernels[cells].float(), mask_features.float()).sigmoid_()
 
-    def packer(self, masks: tuple[Tensor, Tensor], image: int) -> Pack:
-        kernels, mask_features = masks[0][image], masks[1][image]
+    def packer(self, masks: Sequence[Tensor]) -> Pack:
+        kernels, mask_features = masks
         threshold = self.selector.mask_threshold
         return lambda cells: decode_masks(kernels[cells], mask_features, threshold)
