@@ -1,12 +1,12 @@
-"""Time a model part by part, on a picture or on noise of its test size; or operators.
+"""Time a model part by part, on pictures or on noise of its test size; or operators.
 
 Operators are in `benchmark_operators`, post-processing by candidates in `candidates`.
 """
 
 import argparse
 import time
-from collections.abc import Callable
-from itertools import product
+from collections.abc import Callable, Sequence
+from itertools import count, cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from ..config import setup_cfg
 from ..data.images import read_image
-from ..errors import SoloFamilyError
+from ..errors import DataError, SoloFamilyError
 from .benchmark_operators import add_operator_arguments, run_operators
 from .benchmark_report import AFTER, BEFORE, TOTAL, model_plot, summary, table
 from .candidates import candidates_table
+from .inputs import find_sources
 from .opts import add_opts_argument
 from .predictor import load_predictor
 from .writers import make_folder, write_json
@@ -33,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", metavar="FILE", help="the config of the model to time")
     add_operator_arguments(parser)
     parser.add_argument(
-        "--input", metavar="PATH", help="a picture (default: noise, of 4:3, at the test size)"
+        "--input",
+        nargs="+",
+        metavar="PATH",
+        help="pictures, folders or quoted globs, which the runs go through in turn "
+        "(default: noise, of 4:3, at the test size)",
     )
     parser.add_argument(
         "--candidates",
@@ -80,13 +85,13 @@ def run(args: argparse.Namespace) -> int:
         report = run_operators(args)
     else:
         cfg = setup_cfg(args.config_file, args.opts)
-        image = _image(cfg, args.input)
+        images = _images(cfg, args.input)
         model = load_predictor(cfg).model
         if args.candidates:
-            print(f"{describe_run(model, image)}, median of {args.repeats} runs")
-            print(candidates_table(model, image, args.candidates, repeats=args.repeats))
+            print(f"{describe_run(model, images[:1])}, median of {args.repeats} runs")
+            print(candidates_table(model, images[0], args.candidates, repeats=args.repeats))
             return 0
-        report = _run_model(model, image, args)
+        report = _run_model(model, images, args)
     if args.json is not None:
         write_json(args.json, report)
     return 0
@@ -104,7 +109,9 @@ def _check_flags(args: argparse.Namespace) -> None:
         )
 
 
-def _run_model(model: nn.Module, image: Tensor, args: argparse.Namespace) -> dict[str, Any]:
+def _run_model(
+    model: nn.Module, images: Sequence[Tensor], args: argparse.Namespace
+) -> dict[str, Any]:
     ways = ""
     if args.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -119,9 +126,9 @@ def _run_model(model: nn.Module, image: Tensor, args: argparse.Namespace) -> dic
         dtype = _PRECISIONS.get(precision)
         with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
             timings = time_parts(
-                model, image, repeats=args.repeats, warm_up=args.warm_up, batch_size=batch_size
+                model, images, repeats=args.repeats, warm_up=args.warm_up, batch_size=batch_size
             )
-        about = describe_run(model, image, precision, batch_size) + ways
+        about = describe_run(model, images, precision, batch_size) + ways
         print(f"{about}, {args.repeats} runs\n{table(timings, batch_size)}")
         runs.append({"run": about, "seconds": timings, "summary": summary(timings, batch_size)})
     if args.plot is not None:
@@ -130,27 +137,34 @@ def _run_model(model: nn.Module, image: Tensor, args: argparse.Namespace) -> dic
 
 
 def time_parts(
-    model: nn.Module, image: Tensor, *, repeats: int, warm_up: int, batch_size: int = 1
+    model: nn.Module,
+    images: Sequence[Tensor],
+    *,
+    repeats: int,
+    warm_up: int,
+    batch_size: int = 1,
 ) -> dict[str, list[float]]:
     """Times the model's own modules (backbone, encoder, decoder, head, ...) by forward hooks.
 
     Args:
         model: in evaluation mode; its first module to run is the backbone.
-        image: [C, H, W], 0 to 255.
+        images: [C, H, W] each, 0 to 255; every batch takes the next ones, and after the last
+            comes the first.
         repeats: timed runs.
         warm_up: runs before them.
-        batch_size: how many times the image is in the batch.
+        batch_size: images in a batch.
 
     Returns:
         Seconds of each run, by part: what comes before the first module, the modules in the order
         they run in, what is outside all modules after that, and "total", their sum.
     """
     clock = _Clock(model)
-    batch = [{"image": image}] * batch_size
+    inputs = cycle({"image": image} for image in images)
+    batches = (list(islice(inputs, batch_size)) for _ in count())
     try:
         for _ in tqdm(range(warm_up), "warm-up", leave=False):
-            clock.run(batch)
-        runs = [clock.run(batch) for _ in tqdm(range(repeats), leave=False)]
+            clock.run(next(batches))
+        runs = [clock.run(next(batches)) for _ in tqdm(range(repeats), leave=False)]
     finally:
         clock.remove()
     return {part: [seconds[part] for seconds in runs] for part in runs[0]}
@@ -203,7 +217,7 @@ class _Clock:
 
 
 def describe_run(
-    model: nn.Module, image: Tensor, precision: str = "float32", batch_size: int = 1
+    model: nn.Module, images: Sequence[Tensor], precision: str = "float32", batch_size: int = 1
 ) -> str:
     """Says what was timed, and on what."""
     device = next(model.parameters()).device
@@ -212,17 +226,26 @@ def describe_run(
         if device.type == "cuda"
         else f"{device.type}, {torch.get_num_threads()} threads"
     )
-    height, width = image.shape[-2:]
-    images = "1 image" if batch_size == 1 else f"{batch_size} images"
-    return f"{type(model).__name__}, {images} of {height} x {width}, {precision}, {name}"
+    sizes = {tuple(image.shape[-2:]) for image in images}
+    height, width = (max(sides) for sides in zip(*sizes))
+    size = f"{'' if len(sizes) == 1 else 'up to '}{height} x {width}"
+    batch = "1 image" if batch_size == 1 else f"{batch_size} images"
+    return f"{type(model).__name__}, {batch} of {size}, {precision}, {name}"
 
 
-def _image(cfg: CfgNode, path: str | None) -> Tensor:
+def _images(cfg: CfgNode, patterns: Sequence[str] | None) -> list[Tensor]:
+    """Returns pictures of the size that the test loader gives them, or noise of that size."""
     short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
-    if path is None:
+    if patterns is None:
         generator = torch.Generator().manual_seed(0)
         size = (3, short, min(longest, short * 4 // 3))
-        return torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
-    picture = read_image(path, cfg.INPUT.FORMAT)
-    resized = ResizeShortestEdge([short, short], longest).get_transform(picture)
-    return torch.from_numpy(resized.apply_image(picture).transpose(2, 0, 1).copy())
+        return [torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)]
+    sources, unmatched = find_sources(patterns)
+    if unmatched:
+        raise DataError(f"--input: no file matches {', '.join(unmatched)}.")
+    images = []
+    for source in sources:
+        picture = read_image(str(source), cfg.INPUT.FORMAT)
+        resized = ResizeShortestEdge([short, short], longest).get_transform(picture)
+        images.append(torch.from_numpy(resized.apply_image(picture).transpose(2, 0, 1).copy()))
+    return images

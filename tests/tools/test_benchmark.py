@@ -55,7 +55,7 @@ class Sleeper(nn.Module):
 
 def test_every_part_has_its_own_time() -> None:
     model = Sleeper()
-    timings = time_parts(model, IMAGE, repeats=3, warm_up=2)
+    timings = time_parts(model, [IMAGE], repeats=3, warm_up=2)
     assert model.runs == 5
     assert list(timings) == ["preprocessing", "backbone", "head", "post-processing", "total"]
     assert all(len(seconds) == 3 for seconds in timings.values())
@@ -69,7 +69,7 @@ def test_every_part_has_its_own_time() -> None:
 
 def test_no_hook_stays() -> None:
     model = Sleeper()
-    time_parts(model, IMAGE, repeats=1, warm_up=0)
+    time_parts(model, [IMAGE], repeats=1, warm_up=0)
     for module in model.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
@@ -78,7 +78,7 @@ def test_no_hook_stays() -> None:
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_the_parts_of_every_method(method: str) -> None:
     model = tiny_model(method).eval()
-    parts = list(time_parts(model, IMAGE, repeats=1, warm_up=0))
+    parts = list(time_parts(model, [IMAGE], repeats=1, warm_up=0))
     assert parts[:2] == ["preprocessing", "backbone"]
     assert parts[-2:] == ["post-processing", "total"]
     assert len(parts) > 4
@@ -179,9 +179,31 @@ def test_a_picture_is_resized_as_for_a_test(tmp_path: Path) -> None:
 
     Image.new("RGB", (200, 100), (10, 20, 30)).save(tmp_path / "x.png")
     cfg = tiny_cfg(opts=["INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 96])
-    image = benchmark._image(cfg, str(tmp_path / "x.png"))
+    (image,) = benchmark._images(cfg, [str(tmp_path / "x.png")])
     assert image.shape == (3, 48, 96)
     assert image[:, 5, 5].tolist() == [10, 20, 30]
+
+
+def test_batches_go_through_the_pictures_in_turn() -> None:
+    seen = []
+
+    class Recorder(Sleeper):
+        def forward(self, batch: list[dict[str, Tensor]]) -> None:
+            seen.append([int(item["image"][0, 0, 0]) for item in batch])
+            super().forward(batch)
+
+    images = [IMAGE + number for number in range(3)]
+    time_parts(Recorder(), images, repeats=2, warm_up=1, batch_size=2)
+    assert seen == [[0, 1], [2, 0], [1, 2]]
+
+
+def test_a_folder_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for number, size in enumerate([(64, 48), (48, 64)]):
+        Image.new("RGB", size).save(tmp_path / f"{number}.png")
+    assert main(words(tmp_path, "--input", tmp_path)) == 0
+    assert "SparseInst, 1 image of up to 80 x 80" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
