@@ -25,6 +25,7 @@ from .candidates import candidates_table
 from .inputs import find_sources
 from .opts import add_opts_argument
 from .predictor import load_predictor
+from .timing import peak_bytes
 from .writers import make_folder, write_json
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -121,16 +122,21 @@ def _run_model(
         for child in model.children():
             child.forward = torch.compile(child.forward)
     runs: list[dict[str, Any]] = []
-    device = next(model.parameters()).device.type
+    device = next(model.parameters()).device
     for precision, batch_size in product(args.precision, args.batch_sizes):
         dtype = _PRECISIONS.get(precision)
-        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             timings = time_parts(
                 model, images, repeats=args.repeats, warm_up=args.warm_up, batch_size=batch_size
             )
+            batch = [{"image": image} for image in islice(cycle(images), batch_size)]
+            peak = peak_bytes(torch.no_grad()(lambda: model(batch)), device)  # noqa: B023
         about = describe_run(model, images, precision, batch_size) + ways
         print(f"{about}, {args.repeats} runs\n{table(timings, batch_size)}")
-        runs.append({"run": about, "seconds": timings, "summary": summary(timings, batch_size)})
+        if peak is not None:
+            print(f"peak memory beyond the model: {peak / 1e6:.0f} MB")
+        figures = {"seconds": timings, "summary": summary(timings, batch_size), "peak_bytes": peak}
+        runs.append({"run": about, **figures})
     if args.plot is not None:
         model_plot({run["run"]: run["seconds"] for run in runs}, args.plot)
     return {"runs": runs}

@@ -104,6 +104,7 @@ def test_the_verb(precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     for part in ("preprocessing", "backbone", "encoder", "decoder", "post-processing", "images/s"):
         assert part in printed
     (run,) = json.loads((tmp_path / "out" / "times.json").read_text())["runs"]
+    assert f"peak memory beyond the model: {run['peak_bytes'] / 1e6:.0f} MB" in printed
     for part, seconds in run["seconds"].items():
         assert run["summary"][part]["p50"] == pytest.approx(sum(seconds) / 2)
 
