@@ -53,9 +53,9 @@ def write_dataset(name: str, image: np.ndarray, labels: np.ndarray) -> str:
                 "segmentation": mask | {"counts": mask["counts"].decode()},
             }
         )
-    picture = {"id": 1, "file_name": f"{name}.png", "height": height, "width": width}
+    record = {"id": 1, "file_name": f"{name}.png", "height": height, "width": width}
     coco = {
-        "images": [picture],
+        "images": [record],
         "annotations": annotations,
         "categories": [{"id": 1, "name": "coin"}],
     }
@@ -77,7 +77,12 @@ if __name__ == "__main__":
     coins = coin_labels(photograph)
     upper = write_dataset("upper", photograph[:MIDDLE], coins[:MIDDLE])
     lower = write_dataset("lower", photograph[MIDDLE:], coins[MIDDLE:])
-    cv2.imwrite(str(OUTPUT / "coins.png"), photograph)
+    # Coins of 40 pixels have no room for labels.
+    picture = OUTPUT / "lower_enlarged.png"
+    lower_half = photograph[MIDDLE:]
+    cv2.imwrite(
+        str(picture), cv2.resize(lower_half, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    )
     weights = write_timm_weights(OUTPUT / "efficientnet_lite0.pth")
     run(
         *("train_net.py", "--config-file", "examples/coins.yaml", "--resume"),
@@ -87,6 +92,6 @@ if __name__ == "__main__":
     )
     run(
         *("-m", "solo_family", "demo", "--config-file", OUTPUT / "config.yaml"),
-        *("--input", OUTPUT / "coins.png", "--output", OUTPUT / "pictures"),
-        *("--opts", "MODEL.WEIGHTS", OUTPUT / "model_final.pth", "INPUT.MIN_SIZE_TEST", 303),
+        *("--input", picture, "--output", OUTPUT / "pictures"),
+        *("--opts", "MODEL.WEIGHTS", OUTPUT / "model_final.pth"),
     )
