@@ -158,13 +158,8 @@ def test_torch_export_for_one_size(method: str, tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in program(*given.values()))
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(method, marks=() if method == "InstanceFCN" else pytest.mark.slow)
-        for method in sorted(METHODS)
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_torch_export_follows_the_size(method: str, tmp_path: Path) -> None:
     """Even and odd maps, maps of one pixel, and of the sides of SOLO's grids, 12 and 6."""
     model = export(method, tmp_path / "exported", format="torch_export").model
