@@ -3,11 +3,16 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
+from torch.export import Dim
+from torch.fx.experimental import _config as symbolic_shapes
 
 from ..modeling.meta_arch import MaskSegmentor
 
@@ -61,7 +66,7 @@ def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Pa
     axes = {"images": {2: "height", 3: "width"}} | {
         name: {2: "mask_height", 3: "mask_width"} for name in names if name.startswith("mask")
     }
-    with _quiet():
+    with quiet():
         torch.onnx.export(
             graph,
             tuple(given.tensors.values()),
@@ -76,20 +81,40 @@ def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Pa
 
 def write_torchscript(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
     """Writes a TorchScript file, by tracing; it needs torch and torchvision to run."""
-    with _quiet():
+    with quiet():
         traced = torch.jit.trace(graph, tuple(given.tensors.values()), check_trace=False)
         torch.jit.save(traced, str(path))
 
 
 def write_torch_export(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
     """Writes a program of `torch.export`."""
-    automatic = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO} if given.dynamic else None
-    sizes = tuple(automatic if name == "images" else None for name in given.tensors)
-    with _quiet():
+    sides: dict[int, Any] | None = None
+    if given.dynamic:
+        graph, step = _for_even_and_odd_sides(graph), graph.model.size_divisibility
+        sides = {2: Dim("rows", min=1) * step, 3: Dim("columns", min=1) * step}
+    sizes = tuple(sides if name == "images" else None for name in given.tensors)
+    # The option: sides of the smallest images' coarsest maps are 1, which is else a case apart.
+    with quiet(), symbolic_shapes.patch(backed_size_oblivious=True):
         program = torch.export.export(
             graph, tuple(given.tensors.values()), dynamic_shapes=(sizes,), strict=False
         )
         torch.export.save(program, path)
+
+
+class _EverySecondPixel(LastLevelMaxPool):
+    """Equals detectron2's, a maximum of single pixels, as a slice."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [x[:, :, ::2, ::2]]
+
+
+def _for_even_and_odd_sides(graph: ExportGraph) -> ExportGraph:
+    """Returns a copy; `torch.export` ties the sides of what is pooled to be even, or to be odd."""
+    graph = deepcopy(graph)
+    for module in graph.modules():
+        if isinstance(getattr(module, "top_block", None), LastLevelMaxPool):
+            module.top_block = _EverySecondPixel()
+    return graph
 
 
 Write = Callable[[ExportGraph, GraphInput, list[str], Path], None]
@@ -102,8 +127,8 @@ FORMATS: dict[str, tuple[str, Write]] = {
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the tracer's warnings of sizes: that the result follows them is checked after."""
+def quiet() -> Iterator[None]:
+    """Silences the tracers' warnings of sizes: that the result follows them is checked after."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         yield

@@ -13,7 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata
 
-from ..errors import DataError, SoloFamilyError
+from ..errors import DataError, SoloFamilyError, first_line
 from ..modeling.meta_arch import MaskSegmentor
 from ..version import __version__
 from .folder import DESCRIPTION, LAYOUT
@@ -73,8 +73,8 @@ def export_model(
     Raises:
         ConfigError: the model can't be exported as it is configured.
         DataError: the folder holds something else.
-        SoloFamilyError: the outputs differ by more than rounding, or 8 bits lose too many objects.
-            There is then no folder.
+        SoloFamilyError: the format can't be written, the outputs differ by more than rounding, or
+            8 bits lose too many objects. There is then no folder.
     """
     model = deepcopy(model).cpu().eval()
     check_size(options.size, model.size_divisibility)
@@ -90,7 +90,13 @@ def export_model(
             names = list(graph.model.export_forward(**given.tensors))
         description["outputs"] = names
         _, write = FORMATS[options.format]
-        write(graph, given, names, temporary / description["file"])
+        try:
+            write(graph, given, names, temporary / description["file"])
+        except RuntimeError as error:  # as all that torch's exporters raise
+            raise SoloFamilyError(
+                f"--format {options.format} can't write this model ({first_line(error)}); nothing "
+                "was written. Export for one --size, or with another --format."
+            ) from error
         _write_description(temporary, description)
         if options.calibration:
             description["found_again"] = quantize(temporary, options.calibration)

@@ -133,6 +133,9 @@ def test_a_batch_gives_what_batches_of_one_give() -> None:
     "method",
     [
         "InstanceFCN",
+        "SparseInst",
+        pytest.param("SOLO", marks=pytest.mark.slow),
+        pytest.param("DecoupledSOLO", marks=pytest.mark.slow),
         pytest.param("SOLOv2", marks=pytest.mark.slow),
         pytest.param("MaskFormer", marks=pytest.mark.slow),
     ],
@@ -156,19 +159,26 @@ def test_torch_export_for_one_size(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["InstanceFCN", "SOLOv2"])
-def test_torch_export_for_any_size_says_that_it_can_not(method: str, tmp_path: Path) -> None:
-    with pytest.raises(SoloFamilyError, match="can't run 128 x 64") as error:
-        export(method, tmp_path / "exported", format="torch_export")
-    assert len(str(error.value).splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_torch_export_follows_the_size(method: str, tmp_path: Path) -> None:
+    """Even and odd maps, maps of one pixel, and of the sides of SOLO's grids, 12 and 6."""
+    model = export(method, tmp_path / "exported", format="torch_export").model
+    program = torch.export.load(tmp_path / "exported" / "model.pt2").module()
+    sizes = [(96, 96), (32, 160), (192, 32), (224, 192)]
+    for given in cases(model.export_inputs, sizes, 1, 0.1).values():
+        with torch.no_grad():
+            expected, actual = model.export_forward(**given), program(*given.values())
+        assert output_error(expected, dict(zip(expected, actual))) < TOLERANCE
+    with pytest.raises(AssertionError):
+        program(torch.zeros(1, 3, 100, 96), *list(given.values())[1:])
 
 
+@pytest.mark.parametrize("error_class", [AssertionError, Exception])
 def test_a_graph_that_can_not_run_a_size_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error_class: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forward(given: dict) -> dict:
-        raise AssertionError("Guard failed: height == 64\nand more")
+        raise error_class("Guard failed: height == 64\nand more")
 
     monkeypatch.setattr(self_check, "load_forward", lambda folder, description: forward)
     with pytest.raises(SoloFamilyError) as error:

@@ -6,13 +6,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from solo_family.errors import SoloFamilyError
 from solo_family.export.quantize import found_again
 from solo_family.export.results import Found, Prediction, Sizes
 from solo_family.export.self_check import check_found_again
+from solo_family.export.write import Options, export_model
 
-from .exporting import picture_of
+from ..conftest import eager_to_find, tiny_cfg, tiny_model
+from .exporting import METADATA, SMALL, picture_of
 
 
 class Finds:
@@ -79,3 +82,26 @@ def test_too_few_of_them_fail(share: float, message: str) -> None:
     with pytest.raises(SoloFamilyError, match=message):
         check_found_again(share)
     check_found_again(0.7)
+
+
+@pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 1e4])
+def test_a_model_that_8_bits_ruin_is_not_written(
+    scale: float, picture: Path, tmp_path: Path
+) -> None:
+    """One channel is made so wide, without a change of what is found, that others round to 0."""
+    cfg = tiny_cfg("SparseInst", opts=SMALL)
+    model = eager_to_find(tiny_model("SparseInst", opts=SMALL))
+    fusion, decoder = model.encoder.fusion, model.decoder
+    with torch.no_grad():
+        fusion.weight[0] *= scale
+        fusion.bias[0] *= scale
+        for branch in (decoder.mask_branch, decoder.instance_branch):
+            branch.convs[0].weight[:, 2] /= scale  # after x and y
+    folder, options = tmp_path / "exports" / "int8", Options(calibration=(picture,))
+    if scale == 1:
+        assert export_model(model, cfg, METADATA, folder, options)["found_again"] >= 0.7
+        return
+    with pytest.raises(SoloFamilyError, match="of its own instances in the calibration") as error:
+        export_model(model, cfg, METADATA, folder, options)
+    assert len(str(error.value).splitlines()) == 1
+    assert list(folder.parent.iterdir()) == []

@@ -19,6 +19,9 @@ _PIXEL_DECODER = "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME"
         ("SparseInst", [f"{_DECODER}NAME", "GroupIAMSoftDecoder"]),
         pytest.param("SparseInst", [f"{_DECODER}NAME", "BaseIAMDecoder"], marks=pytest.mark.slow),
         pytest.param(
+            "SparseInst", [f"{_DECODER}NAME", "CrossAttentionDecoder"], marks=pytest.mark.slow
+        ),
+        pytest.param(
             "MaskFormer",
             [_PIXEL_DECODER, "TransformerEncoderPixelDecoder"],
             marks=pytest.mark.slow,
@@ -31,13 +34,3 @@ def test_a_variant_finds_what_the_model_finds(method: str, opts: list, tmp_path:
     for seed, size in enumerate([(64, 96), (130, 70)]):
         picture = picture_of(size, seed)
         assert prediction_error(predictor(picture), exported(picture)) < 1e-3
-
-
-@pytest.mark.slow
-def test_object_queries_are_exported_for_one_size(tmp_path: Path) -> None:
-    """torch's attention fixes the size of the map where its weights are asked for."""
-    opts = [f"{_DECODER}NAME", "CrossAttentionDecoder"]
-    predictor = export("SparseInst", tmp_path / "exported", opts, size=(64, 96))
-    picture = picture_of((64, 96))
-    found = ExportedModel(tmp_path / "exported")(picture)
-    assert prediction_error(predictor(picture), found) < 1e-3

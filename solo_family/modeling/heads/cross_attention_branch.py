@@ -50,8 +50,10 @@ class CrossAttentionBranch(nn.Module):
         features = self.convs(x)
         positions = features.flatten(2).transpose(1, 2)
         queries = self.queries.weight.expand(len(x), -1, -1)
+        # Another object: where keys are the values, torch projects both in a way whose sizes
+        # tracers write down as numbers.
         instances, attention = self.attention(
-            queries, positions, positions, average_attn_weights=False
+            queries, positions, positions[:], average_attn_weights=False
         )
         maps = attention.float().unflatten(-1, features.shape[-2:])
         return (*self.predictor(instances), maps)
