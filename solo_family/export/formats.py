@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,12 +93,23 @@ def write_torch_export(graph: ExportGraph, given: GraphInput, names: list[str], 
         graph, step = _for_even_and_odd_sides(graph), graph.model.size_divisibility
         sides = {2: Dim("rows", min=1) * step, 3: Dim("columns", min=1) * step}
     sizes = tuple(sides if name == "images" else None for name in given.tensors)
-    # The option: sides of the smallest images' coarsest maps are 1, which is else a case apart.
-    with quiet(), symbolic_shapes.patch(backed_size_oblivious=True):
+    with quiet(), _sides_of_one_as_others():
         program = torch.export.export(
             graph, tuple(given.tensors.values()), dynamic_shapes=(sizes,), strict=False
         )
         torch.export.save(program, path)
+
+
+@contextmanager
+def _sides_of_one_as_others() -> Iterator[None]:
+    """The smallest images' coarsest maps have sides of 1, which are else a case apart.
+
+    Older torch does not have the option.
+    """
+    option = {"backed_size_oblivious": True}
+    known = all(hasattr(symbolic_shapes, name) for name in option)
+    with symbolic_shapes.patch(option) if known else nullcontext():  # type: ignore[attr-defined]
+        yield
 
 
 class _EverySecondPixel(LastLevelMaxPool):
