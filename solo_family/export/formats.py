@@ -94,7 +94,7 @@ def write_torch_export(graph: ExportGraph, given: GraphInput, names: list[str], 
         sides = {2: Dim("rows", min=1) * step, 3: Dim("columns", min=1) * step}
     sizes = tuple(sides if name == "images" else None for name in given.tensors)
     # The option: sides of the smallest images' coarsest maps are 1, which is else a case apart.
-    with quiet(), symbolic_shapes.patch(backed_size_oblivious=True):
+    with quiet(), symbolic_shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         program = torch.export.export(
             graph, tuple(given.tensors.values()), dynamic_shapes=(sizes,), strict=False
         )
