@@ -71,21 +71,19 @@ def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
     short = without = 0
     misfits = []
     for record in records:
+        size = (record["height"], record["width"])
         usable = []
         for annotation in record.get("annotations", []):
-            segmentation = annotation.get("segmentation")
-            if isinstance(segmentation, list):
-                polygons = [p for p in segmentation if len(p) >= 6 and len(p) % 2 == 0]
-                short += len(segmentation) - len(polygons)
-                without += not segmentation
-                if polygons:
-                    usable.append({**annotation, "segmentation": polygons})
-            elif not isinstance(segmentation, dict):
+            given = annotation.get("segmentation")
+            kept = usable_segmentation(given, size)
+            if isinstance(given, list):
+                short += len(given) - len(kept or [])
+            if not given or not isinstance(given, list | dict):
                 without += 1
-            elif list(segmentation["size"]) != [record["height"], record["width"]]:
-                misfits.append(f"{segmentation['size']} in {os.path.basename(record['file_name'])}")
-            else:
-                usable.append({**annotation, "segmentation": _compressed(segmentation)})
+            elif isinstance(given, dict) and kept is None:
+                misfits.append(f"{given.get('size')} in {os.path.basename(record['file_name'])}")
+            if kept is not None:
+                usable.append({**annotation, "segmentation": compressed(kept)})
         if "annotations" in record:
             record["annotations"] = usable
     if short:
@@ -124,8 +122,25 @@ def _evaluable(annotation: dict[str, Any], source: str) -> dict[str, Any]:
     return annotation
 
 
-def _compressed(segmentation: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(segmentation["counts"], list):
+def usable_segmentation(segmentation: Any, size: tuple[int, int]) -> Any:
+    """Returns what a mask can be made of, or None.
+
+    Args:
+        segmentation: of an annotation: polygons, of which those of 3 points and more are kept, or
+            RLE, which must have the image's size.
+        size: (height, width) of the image.
+    """
+    if isinstance(segmentation, list):
+        kept = [p for p in segmentation if isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0]
+        return kept or None
+    if isinstance(segmentation, dict) and list(segmentation.get("size") or ()) == list(size):
+        return segmentation
+    return None
+
+
+def compressed(segmentation: Any) -> Any:
+    """Returns polygons as they are, and RLE as pycocotools takes it."""
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
         return mask_util.frPyObjects(segmentation, *segmentation["size"])
     return segmentation
 
@@ -159,16 +174,11 @@ def read_checked_coco_json(annotations: str) -> dict[str, Any]:
     """Returns the content of a file whose parts fit together; the images need not be there.
 
     Raises:
-        DataError: it is missing, not JSON, not in COCO's format, without images, has an id twice or
-            an annotation of an unknown category or image.
+        DataError: see `read_coco_json`; or it has an id twice, or an annotation of an unknown
+            category or image.
     """
     content = read_coco_json(annotations)
     images, categories = content["images"], content["categories"]
-    if not images:
-        raise DataError(
-            f"{annotations} has no images. Name the file of a split that has some; "
-            "is it that of an empty one?"
-        )
     for kind in _PARTS:
         _check_unique(annotations, kind, (item["id"] for item in content.get(kind, [])))
     category_ids = {category["id"] for category in categories}
@@ -194,7 +204,7 @@ def read_coco_json(annotations: str) -> dict[str, Any]:
     """Returns the content of a file that has COCO's parts.
 
     Raises:
-        DataError: it is missing, not JSON, or lacks a part.
+        DataError: it is missing, not JSON, lacks a part, or has no images or categories.
     """
     try:
         with PathManager.open(annotations, "r", encoding="utf-8") as file:
@@ -219,6 +229,11 @@ def read_coco_json(annotations: str) -> dict[str, Any]:
                 f"{annotations} is not in COCO's format for instances: '{part}' must be a list of "
                 f"objects with {', '.join(repr(key) for key in keys)}."
             )
+    if not content["images"]:
+        raise DataError(
+            f"{annotations} has no images. Name the file of a split that has some; "
+            "is it that of an empty one?"
+        )
     if not content["categories"]:
         raise DataError(f"{annotations} has no categories: there is nothing to learn. Add them.")
     return content
