@@ -1,9 +1,9 @@
-"""The walk of docs/train_on_your_data.md, from files to pictures: its commands, as they stand there.
+"""The walk of docs/train_on_your_data.md, from files to pictures: its commands as they stand there.
 
-One number is replaced: SOLVER.MAX_ITER of the page's config, by 2 (and with it STEPS, which would
-lie behind the end). The commands of a walk are run in one process, because importing torch for each
-would take most of the time, and in a folder that holds nothing but what the page says: `train_net.py`
-and `configs` of the clone, and the user's files.
+One number is replaced: SOLVER.MAX_ITER of the page's config, by 2, and with it STEPS, which would
+lie behind the end. The commands of a walk are run in one process, because importing torch for each
+would take most of the time, and in a folder that holds nothing but what the page says: the clone's
+`train_net.py` and `configs`, and the user's files.
 """
 
 import json
@@ -129,31 +129,46 @@ def write_coco(folder: Path) -> None:
     (folder.parent / "instances.json").write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize(("kind", "write"), [("labelme", write_labelme), ("coco", write_coco)])
-def test_the_walk_ends_with_pictures(kind: str, write: Any, tmp_path: Path) -> None:
-    write(tmp_path / "data" / "images")
-    (tmp_path / "my_solov2.yaml").write_text(config())
+def run_walk(kind: str, folder: Path, end: str = "") -> tuple[list[list[str]], str]:
+    """Runs commands, up to the first with the word `end`, and returns them and what they print."""
+    {"labelme": write_labelme, "coco": write_coco}[kind](folder / "data" / "images")
+    (folder / "my_solov2.yaml").write_text(config())
     for name in ("train_net.py", "configs"):
-        (tmp_path / name).symlink_to(ROOT / name)
+        (folder / name).symlink_to(ROOT / name)
     words = commands(kind)
-    assert len(words) == 8
+    if end:
+        words = words[: next(n for n, command in enumerate(words, 1) if end in command)]
     result = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(words)],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
-    assert result.stdout.count("no problems") == 2
-    assert result.stdout.count("copypaste: Task: segm") == 2
+    return words, result.stdout
+
+
+def names_of(folder: Path, split: str) -> list[str]:
+    content = json.loads((folder / "data" / f"{split}.json").read_text())
+    return [image["file_name"] for image in content["images"]]
+
+
+def test_an_export_in_cocos_format_becomes_two_good_splits(tmp_path: Path) -> None:
+    words, output = run_walk("coco", tmp_path, end="check-data")
+    assert len(words) == 3
+    assert output.count("no problems") == 2
+    assert names_of(tmp_path, "val") == ["0.jpg", "5.jpg"]
+    assert len(names_of(tmp_path, "train")) == 4
+
+
+@pytest.mark.parametrize("kind", ["labelme", pytest.param("coco", marks=pytest.mark.slow)])
+def test_the_walk_ends_with_pictures(kind: str, tmp_path: Path) -> None:
+    words, printed = run_walk(kind, tmp_path)
+    assert len(words) == 8
+    assert printed.count("no problems") == 2
+    assert printed.count("copypaste: Task: segm") == 2
     output = tmp_path / "output"
     assert len(list((output / "data").iterdir())) == len(list((output / "targets").iterdir())) == 4
     assert len(list((output / "pictures").iterdir())) == NUM_IMAGES
     assert "CLASS_NAMES" in (output / "my_solov2" / "config.yaml").read_text()
-    train, val = (
-        json.loads((tmp_path / f"data/{split}.json").read_text())["images"]
-        for split in ("train", "val")
-    )
-    assert [image["file_name"] for image in val] == ["0.jpg", "5.jpg"]
-    assert len(train) == 4
