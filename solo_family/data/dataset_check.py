@@ -5,28 +5,31 @@ G objects that training learns.
 
 import math
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
-from pycocotools import mask as mask_util
 from tqdm import tqdm
 
 from ..errors import DataError
 from . import findings
-from .coco_json import compressed, read_coco_json, usable_segmentation
+from .coco_json import read_coco_json, usable_segmentation
 from .findings import Kind
 from .images import read_image, read_image_size
+from .measure_mask import measure_mask
 
-# A box is around its mask if no side is further off than this many pixels, or this share of the
-# larger side of the two.
+# A box is around its mask if no side is further off than so many pixels, or this share of the
+# longest side of the two.
 _NEAR_PIXELS, _NEAR_SHARE = 2.0, 0.1
-# Polygons further outside than so many images would take all memory to draw.
-_FAR = 10
 _SECONDS_WITHOUT_PROGRESS = 1
+_IDS = {
+    "images": findings.IMAGE_ID,
+    "annotations": findings.ANNOTATION_ID,
+    "categories": findings.CATEGORY_ID,
+}
 
 
 @dataclass
@@ -44,10 +47,15 @@ class DatasetCheck:
     num_images: int
     num_annotations: int
     num_categories: int
-    found: dict[Kind, list[str]] = field(default_factory=lambda: defaultdict(list))
+    found: dict[Kind, list[str]] = field(default_factory=dict)
     boxes: list[list[float]] = field(default_factory=list)
     image_sizes: list[tuple[int, int]] = field(default_factory=list)
     areas: list[int] = field(default_factory=list)
+
+    def add(self, kind: Kind, *what: str) -> None:
+        """Takes note of what is of a kind."""
+        if what:
+            self.found.setdefault(kind, []).extend(what)
 
     @property
     def problems(self) -> list[Kind]:
@@ -77,40 +85,31 @@ def check_coco_dataset(
     content = read_coco_json(annotations)
     annotated = content.get("annotations", [])
     check = DatasetCheck(len(content["images"]), len(annotated), len(content["categories"]))
-    for part, kind in (
-        ("images", findings.IMAGE_ID),
-        ("annotations", findings.ANNOTATION_ID),
-        ("categories", findings.CATEGORY_ID),
-    ):
+    for part, kind in _IDS.items():
         _check_ids(check, part, kind, [item["id"] for item in content.get(part, [])])
     for image in _progress(content["images"], "images"):
         _check_file(check, image, image_dir, decode_images)
     images = {_hashable(image["id"]): image for image in content["images"]}
     categories = {_hashable(category["id"]): category["name"] for category in content["categories"]}
-    with_objects = set()
     for annotation in _progress(annotated, "annotations"):
         image_id = _hashable(annotation.get("image_id"))
         category_id = _hashable(annotation.get("category_id"))
         if image_id not in images:
-            check.found[findings.UNKNOWN_IMAGE].append(f"{_name(annotation)}: image {image_id}")
+            check.add(findings.UNKNOWN_IMAGE, f"{_name(annotation)}: image {image_id}")
         if category_id not in categories:
-            check.found[findings.UNKNOWN_CATEGORY].append(
-                f"{_name(annotation)}: category {category_id}"
-            )
-        with_objects |= {("image", image_id), ("category", category_id)}
+            check.add(findings.UNKNOWN_CATEGORY, f"{_name(annotation)}: category {category_id}")
         _check_annotation(check, annotation, images.get(image_id))
     if annotated:
-        for part, items, kind in (
-            ("image", {key: item["file_name"] for key, item in images.items()}, _EMPTY["image"]),
-            ("category", categories, _EMPTY["category"]),
-        ):
-            empty = [str(name) for key, name in items.items() if (part, key) not in with_objects]
-            if empty:
-                check.found[kind] = empty
+        objects = [a for a in annotated if not a.get("iscrowd")]
+        filled = {_hashable(a.get("image_id")) for a in objects}
+        used = {_hashable(a.get("category_id")) for a in objects}
+        names = [str(image["file_name"]) for key, image in images.items() if key not in filled]
+        check.add(findings.EMPTY_IMAGE, *names)
+        check.add(
+            findings.EMPTY_CATEGORY,
+            *(str(name) for key, name in categories.items() if key not in used),
+        )
     return check
-
-
-_EMPTY = {"image": findings.EMPTY_IMAGE, "category": findings.EMPTY_CATEGORY}
 
 
 def _progress(items: list[Any], unit: str) -> Iterable[Any]:
@@ -128,25 +127,24 @@ def _name(annotation: dict[str, Any]) -> str:
 def _check_ids(check: DatasetCheck, part: str, kind: Kind, ids: list[Any]) -> None:
     odd = [f"{identity!r} in {part}" for identity in ids if not isinstance(identity, int | str)]
     twice = [str(key) for key, count in Counter(map(_hashable, ids)).items() if count > 1]
-    for found, what in ((findings.ODD_ID, odd), (kind, twice)):
-        if what:
-            check.found[found] += what
+    check.add(findings.ODD_ID, *odd)
+    check.add(kind, *twice)
 
 
 def _check_file(check: DatasetCheck, image: dict[str, Any], image_dir: str, decode: bool) -> None:
     name = str(image["file_name"])
     path = os.path.join(image_dir, name)
     if not PathManager.isfile(path):
-        check.found[findings.MISSING_FILE].append(name)
+        check.add(findings.MISSING_FILE, name)
         return
     try:
         height, width = read_image(path, "RGB").shape[:2] if decode else read_image_size(path)
     except DataError:
-        check.found[findings.UNREADABLE_FILE].append(name)
+        check.add(findings.UNREADABLE_FILE, name)
         return
     if (image["height"], image["width"]) != (height, width):
         said = f"{image['height']} x {image['width']}"
-        check.found[findings.OTHER_SIZE].append(f"{name}: {said}, is {height} x {width}")
+        check.add(findings.OTHER_SIZE, f"{name}: {said}, is {height} x {width}")
 
 
 def _check_annotation(
@@ -154,12 +152,12 @@ def _check_annotation(
 ) -> None:
     name = _name(annotation)
     if "area" not in annotation or "iscrowd" not in annotation:
-        check.found[findings.NO_AREA].append(name)
+        check.add(findings.NO_AREA, name)
     if annotation.get("iscrowd"):
-        check.found[findings.CROWD].append(name)
+        check.add(findings.CROWD, name)
     box = _corners(annotation["bbox"])
     if box is None:
-        check.found[findings.ODD_BOX].append(f"{name}: {annotation['bbox']}")
+        check.add(findings.ODD_BOX, f"{name}: {annotation['bbox']}")
     if image is None:
         return
     name = f"{name} in {image['file_name']}"
@@ -174,7 +172,7 @@ def _check_annotation(
     area, mask_box = measured
     if not _near(box, mask_box):
         rounded = [round(side, 1) for side in _left_top_size(mask_box)]
-        check.found[findings.BOX_ELSEWHERE].append(f"{name}: {annotation['bbox']}, mask {rounded}")
+        check.add(findings.BOX_ELSEWHERE, f"{name}: {annotation['bbox']}, mask {rounded}")
     check.boxes.append(box)
     check.image_sizes.append(size)
     check.areas.append(area)
@@ -200,13 +198,12 @@ def _check_box(
     check: DatasetCheck, name: str, given: Any, box: list[float], size: tuple[int, int]
 ) -> list[float] | None:
     """Returns the part of a box in the image, or None if there is none."""
-    height, width = size
-    inside = np.clip(box, 0, [width, height, width, height]).tolist()
+    inside = _cut(box, size)
     if inside[2] <= inside[0] or inside[3] <= inside[1]:
-        check.found[findings.EMPTY_BOX].append(f"{name}: {given}")
+        check.add(findings.EMPTY_BOX, f"{name}: {given}")
         return None
     if max(abs(a - b) for a, b in zip(box, inside)) > 1:
-        check.found[findings.BOX_OUTSIDE].append(f"{name}: {given}, image {height} x {width}")
+        check.add(findings.BOX_OUTSIDE, f"{name}: {given}, image {size[0]} x {size[1]}")
     return inside
 
 
@@ -218,34 +215,22 @@ def _check_mask(
     if usable is None:
         is_rle = isinstance(segmentation, dict) and segmentation
         kind = findings.MASK_OF_OTHER_SIZE if is_rle else findings.NO_MASK
-        check.found[kind].append(name)
+        check.add(kind, name)
         return None
     try:
-        rle = _to_rle(usable, size)
+        area, box = measure_mask(usable, size)
     except Exception:  # pycocotools raises whatever a broken mask provokes
-        check.found[findings.BROKEN_MASK].append(name)
+        check.add(findings.BROKEN_MASK, name)
         return None
-    area = int(mask_util.area(rle))
     if not area:
-        check.found[findings.EMPTY_MASK].append(name)
+        check.add(findings.EMPTY_MASK, name)
         return None
-    left, top, width, height = mask_util.toBbox(rle).tolist()
-    return area, [left, top, left + width, top + height]
+    return area, _cut(box, size)
 
 
-def _to_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+def _cut(box: list[float], size: tuple[int, int]) -> list[float]:
     height, width = size
-    if isinstance(segmentation, list):
-        far = _FAR * max(size)
-        if not all(_is_finite(v) and abs(v) <= far for polygon in segmentation for v in polygon):
-            raise ValueError("coordinates")
-        return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
-    counts = segmentation["counts"]
-    if isinstance(counts, list) and sum(counts) != height * width:
-        raise ValueError("counts")
-    rle = compressed(segmentation)
-    mask_util.decode(rle)  # counts of more pixels than there are
-    return rle
+    return np.clip(box, 0, [width, height, width, height]).tolist()
 
 
 def _near(one: list[float], other: list[float]) -> bool:

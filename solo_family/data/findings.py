@@ -91,7 +91,7 @@ CROWD = Kind(
     "crowds ('iscrowd' 1)", "Training leaves them out; in evaluation they are neither hit nor miss."
 )
 EMPTY_IMAGE = Kind(
-    "images without objects",
+    "images without objects, or with crowds alone",
     "Training leaves them out, unless DATALOADER.FILTER_EMPTY_ANNOTATIONS False.",
 )
 EMPTY_CATEGORY = Kind(
