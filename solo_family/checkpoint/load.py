@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import DataError, first_line
 from .foreign import advice_on_names
+from .read import reason, refused
 
 _REMOTE = "://"
 # What torch, pickle and detectron2 raise on files that are broken, or hold something else.
@@ -56,8 +57,14 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     try:
         rest = checkpointer.load(path, checkpointables=[])
     except _LOADING_ERRORS as error:
+        if refused(error):
+            raise DataError(
+                f"MODEL.WEIGHTS {path} can't be read safely: beside weights it needs "
+                f"{refused(error)}, and to make that, code that the file names would have to be "
+                "run. Give a file that holds weights alone."
+            ) from error
         raise DataError(
-            f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {first_line(error)}. "
+            f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {reason(error)}. "
             "Is it complete, and a .pth or .pkl of weights?"
         ) from error
     finally:

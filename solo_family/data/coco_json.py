@@ -6,6 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
+from reprlib import repr as shortened
 from typing import Any
 
 from detectron2.structures import BoxMode
@@ -14,6 +15,15 @@ from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
 from ..errors import DataError
+from .coco_values import (
+    adds_up,
+    check_categories,
+    check_values,
+    is_area,
+    is_box,
+    is_drawable,
+    path_inside,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +56,7 @@ def load_checked_coco_json(annotations: str, image_dir: str) -> list[dict[str, A
         by_image[annotation["image_id"]].append(kept)
     records = [
         {
-            "file_name": os.path.join(image_dir, image["file_name"]),
+            "file_name": path_inside(image_dir, image["file_name"], annotations),
             "height": image["height"],
             "width": image["width"],
             "image_id": image["id"],
@@ -61,37 +71,50 @@ def load_checked_coco_json(annotations: str, image_dir: str) -> list[dict[str, A
 def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
     """Leaves out, in place, what no mask can be made of; says once what, and how much.
 
-    That is polygons of fewer than 3 points, annotations without (another) segmentation, and RLE of
-    another size than its image. What is left of RLE is compressed.
+    That is polygons of fewer than 3 points or with impossible coordinates, annotations without
+    (another) segmentation, and RLE of another size than its image or whose runs don't fill it. What
+    is left of RLE is compressed.
 
     Args:
         records: detectron2's dicts; COCO's annotations in them do as well.
         source: what the messages name: the annotation file, or the dataset.
     """
-    short = without = 0
+    short = far = without = unfilled = 0
     misfits = []
     for record in records:
         usable = []
+        height, width = record["height"], record["width"]
         for annotation in record.get("annotations", []):
             segmentation = annotation.get("segmentation")
             if isinstance(segmentation, list):
-                polygons = [p for p in segmentation if len(p) >= 6 and len(p) % 2 == 0]
-                short += len(segmentation) - len(polygons)
+                long = [p for p in segmentation if len(p) >= 6 and len(p) % 2 == 0]
+                polygons = [p for p in long if is_drawable(p, height, width)]
+                short += len(segmentation) - len(long)
+                far += len(long) - len(polygons)
                 without += not segmentation
                 if polygons:
                     usable.append({**annotation, "segmentation": polygons})
             elif not isinstance(segmentation, dict):
                 without += 1
-            elif list(segmentation["size"]) != [record["height"], record["width"]]:
+            elif list(segmentation["size"]) != [height, width]:
                 misfits.append(f"{segmentation['size']} in {os.path.basename(record['file_name'])}")
+            elif not adds_up(segmentation):
+                unfilled += 1
             else:
                 usable.append({**annotation, "segmentation": _compressed(segmentation)})
         if "annotations" in record:
             record["annotations"] = usable
     if short:
         _warn_once(f"{source}: left out {short} polygons of fewer than 3 points.")
+    if far:
+        _warn_once(
+            f"{source}: left out {far} polygons with coordinates that are not numbers, or are far "
+            "outside their image."
+        )
     if without:
         _warn_once(f"{source}: left out {without} annotations without 'segmentation'.")
+    if unfilled:
+        _warn_once(f"{source}: left out {unfilled} RLE masks whose runs don't fill their image.")
     if misfits:
         _warn_once(
             f"{source}: left out {len(misfits)} RLE masks whose size is not their image's: "
@@ -115,12 +138,18 @@ def leave_out_unusable_truth(coco: COCO, source: str) -> None:
 
 
 def _evaluable(annotation: dict[str, Any], source: str) -> dict[str, Any]:
+    place = f"{source}: annotation {annotation['id']}"
     for key in ("area", "iscrowd"):
         if key not in annotation:
             raise DataError(
-                f"{source}: annotation {annotation['id']} has no '{key}', which the metrics need. "
+                f"{place} has no '{key}', which the metrics need. "
                 "Add it, in pixels for 'area' and 0 or 1 for 'iscrowd'."
             )
+    if not is_area(annotation["area"]):
+        raise DataError(
+            f"{place} has area {shortened(annotation['area'])}, but the metrics need a number of "
+            "pixels, from 0."
+        )
     return annotation
 
 
@@ -140,13 +169,14 @@ def check_coco_json(annotations: str, image_dir: str) -> None:
     """Checks the file, once in a process.
 
     Raises:
-        DataError: see `read_checked_coco_json`; or the file names images that don't exist.
+        DataError: see `read_checked_coco_json`; or the file names images that don't exist, or are
+            outside the folder.
     """
     images = read_checked_coco_json(annotations)["images"]
     missing = [
         image["file_name"]
         for image in images
-        if not PathManager.isfile(os.path.join(image_dir, image["file_name"]))
+        if not PathManager.isfile(path_inside(image_dir, image["file_name"], annotations))
     ]
     if missing:
         raise DataError(
@@ -159,10 +189,11 @@ def read_checked_coco_json(annotations: str) -> dict[str, Any]:
     """Returns the content of a file whose parts fit together; the images need not be there.
 
     Raises:
-        DataError: it is missing, not JSON, not in COCO's format, without images, has an id twice or
-            an annotation of an unknown category or image.
+        DataError: it is missing, not JSON, not in COCO's format, without images, has an id twice,
+            an annotation of an unknown category or image, or impossible values.
     """
     content = read_coco_json(annotations)
+    check_values(annotations, content)
     images, categories = content["images"], content["categories"]
     if not images:
         raise DataError(
@@ -174,18 +205,19 @@ def read_checked_coco_json(annotations: str) -> dict[str, Any]:
     category_ids = {category["id"] for category in categories}
     image_ids = {image["id"] for image in images}
     for annotation in content.get("annotations", []):
+        place = f"{annotations}: annotation {annotation['id']}"
         for key, known in (("category_id", category_ids), ("image_id", image_ids)):
-            if annotation.get(key) not in known:
+            value = annotation.get(key)
+            if not isinstance(value, int | str) or value not in known:
                 raise DataError(
-                    f"{annotations}: annotation {annotation['id']} has {key} "
-                    f"{annotation.get(key)}, which is not among the file's "
+                    f"{place} has {key} {shortened(value)}, which is not among the file's "
                     f"{'categories' if key == 'category_id' else 'images'}. "
                     "Add it there, or remove the annotation."
                 )
-        if not isinstance(annotation["bbox"], list) or len(annotation["bbox"]) != 4:
+        if not is_box(annotation["bbox"]):
             raise DataError(
-                f"{annotations}: annotation {annotation['id']} has bbox {annotation['bbox']}; "
-                "it must be [left, top, width, height] in pixels."
+                f"{place} has bbox {shortened(annotation['bbox'])}; it must be [left, top, width, "
+                "height] in pixels."
             )
     return content
 
@@ -204,7 +236,7 @@ def read_coco_json(annotations: str) -> dict[str, Any]:
             f"The annotation file {annotations} can't be read ({error.strerror or error}). "
             "Give the path of a COCO-format json."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise DataError(
             f"{annotations} is not JSON: {error}. Give the path of a COCO-format json."
         ) from error
@@ -221,6 +253,7 @@ def read_coco_json(annotations: str) -> dict[str, Any]:
             )
     if not content["categories"]:
         raise DataError(f"{annotations} has no categories: there is nothing to learn. Add them.")
+    check_categories(annotations, content["categories"])
     return content
 
 
