@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ..forked import Forked
 
-FEW, MANY = 25, 2000
+FEW, MANY = 25, 500
 # `make test` tries few examples, `make test-all` many.
 counts = pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 _SECONDS = 60  # for one example, on a busy machine

@@ -131,7 +131,7 @@ def test_changed_values_keys_and_types(tmp_path: Path, examples: int) -> None:
         with contextlib.suppress(SoloFamilyError):
             read_everything(folder)
 
-    fuzz(check, mutations, 4 * examples, tmp_path)
+    fuzz(check, mutations, 2 * examples, tmp_path)
 
 
 @counts
