@@ -40,9 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     from .errors import SoloFamilyError
+    from .faults import explained
 
     try:
-        return module.run(args)
+        with explained():
+            return module.run(args)
     except SoloFamilyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,8 +3,6 @@
 G objects that training learns.
 """
 
-import math
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,16 +13,24 @@ from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
 
 from ..errors import DataError
-from . import findings
-from .coco_json import read_coco_json, usable_segmentation
+from . import findings, segmentation
+from .coco_json import check_content, read_coco_json
+from .coco_values import is_box, path_inside
 from .findings import Kind
 from .images import read_image, read_image_size
-from .measure_mask import measure_mask
+from .segmentation import measure_mask, usable_segmentation
 
 # A box is around its mask if no side is further off than so many pixels, or this share of the
 # longest side of the two.
 _NEAR_PIXELS, _NEAR_SHARE = 2.0, 0.1
 _SECONDS_WITHOUT_PROGRESS = 1
+_LEFT_OUT = {
+    segmentation.WITHOUT: findings.NO_MASK,
+    segmentation.SHORT: findings.NO_MASK,
+    segmentation.FAR: findings.BROKEN_MASK,
+    segmentation.UNFILLED: findings.BROKEN_MASK,
+    segmentation.MISFIT: findings.MASK_OF_OTHER_SIZE,
+}
 _IDS = {
     "images": findings.IMAGE_ID,
     "annotations": findings.ANNOTATION_ID,
@@ -99,17 +105,30 @@ def check_coco_dataset(
         if category_id not in categories:
             check.add(findings.UNKNOWN_CATEGORY, f"{_name(annotation)}: category {category_id}")
         _check_annotation(check, annotation, images.get(image_id))
-    if annotated:
-        objects = [a for a in annotated if not a.get("iscrowd")]
-        filled = {_hashable(a.get("image_id")) for a in objects}
-        used = {_hashable(a.get("category_id")) for a in objects}
-        names = [str(image["file_name"]) for key, image in images.items() if key not in filled]
-        check.add(findings.EMPTY_IMAGE, *names)
-        check.add(
-            findings.EMPTY_CATEGORY,
-            *(str(name) for key, name in categories.items() if key not in used),
-        )
+    _check_empty(check, annotated, images, categories)
+    if not any(kind.effect == findings.STOPS for kind in check.found):
+        try:
+            check_content(annotations, content)
+        except DataError as error:
+            check.add(findings.REFUSED, str(error))
     return check
+
+
+def _check_empty(
+    check: DatasetCheck,
+    annotated: list[dict[str, Any]],
+    images: dict[Any, dict[str, Any]],
+    categories: dict[Any, Any],
+) -> None:
+    if not annotated:
+        return  # a test set without ground truth
+    objects = [annotation for annotation in annotated if not annotation.get("iscrowd")]
+    filled = {_hashable(annotation.get("image_id")) for annotation in objects}
+    used = {_hashable(annotation.get("category_id")) for annotation in objects}
+    empty = [str(image["file_name"]) for key, image in images.items() if key not in filled]
+    unused = [str(name) for key, name in categories.items() if key not in used]
+    check.add(findings.EMPTY_IMAGE, *empty)
+    check.add(findings.EMPTY_CATEGORY, *unused)
 
 
 def _progress(items: list[Any], unit: str) -> Iterable[Any]:
@@ -133,7 +152,11 @@ def _check_ids(check: DatasetCheck, part: str, kind: Kind, ids: list[Any]) -> No
 
 def _check_file(check: DatasetCheck, image: dict[str, Any], image_dir: str, decode: bool) -> None:
     name = str(image["file_name"])
-    path = os.path.join(image_dir, name)
+    try:
+        path = path_inside(image_dir, name, "the json")
+    except DataError:
+        check.add(findings.OUTSIDE_FILE, name)
+        return
     if not PathManager.isfile(path):
         check.add(findings.MISSING_FILE, name)
         return
@@ -171,7 +194,8 @@ def _check_annotation(
         return
     area, mask_box = measured
     if not _near(box, mask_box):
-        rounded = [round(side, 1) for side in _left_top_size(mask_box)]
+        left, top, right, bottom = mask_box
+        rounded = [round(side, 1) for side in (left, top, right - left, bottom - top)]
         check.add(findings.BOX_ELSEWHERE, f"{name}: {annotation['bbox']}, mask {rounded}")
     check.boxes.append(box)
     check.image_sizes.append(size)
@@ -180,18 +204,10 @@ def _check_annotation(
 
 def _corners(box: Any) -> list[float] | None:
     """Returns x0 y0 x1 y1 of COCO's left, top, width, height; None where they are no numbers."""
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+    if not is_box(box):
         return None
     left, top, width, height = box
     return [left, top, left + width, top + height]
-
-
-def _left_top_size(box: list[float]) -> list[float]:
-    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _check_box(
@@ -208,18 +224,16 @@ def _check_box(
 
 
 def _check_mask(
-    check: DatasetCheck, name: str, segmentation: Any, size: tuple[int, int]
+    check: DatasetCheck, name: str, given: Any, size: tuple[int, int]
 ) -> tuple[int, list[float]] | None:
     """Returns a mask's pixels and the corners of the box around it, or None if it has none."""
-    usable = usable_segmentation(segmentation, size)
-    if usable is None:
-        is_rle = isinstance(segmentation, dict) and segmentation
-        kind = findings.MASK_OF_OTHER_SIZE if is_rle else findings.NO_MASK
-        check.add(kind, name)
-        return None
     try:
+        usable, reasons = usable_segmentation(given, size)
+        if usable is None:
+            check.add(_LEFT_OUT[next(iter(reasons))], name)
+            return None
         area, box = measure_mask(usable, size)
-    except Exception:  # pycocotools raises whatever a broken mask provokes
+    except Exception:  # values of a wrong type provoke whatever they provoke
         check.add(findings.BROKEN_MASK, name)
         return None
     if not area:
@@ -234,6 +248,6 @@ def _cut(box: list[float], size: tuple[int, int]) -> list[float]:
 
 
 def _near(one: list[float], other: list[float]) -> bool:
-    sides = _left_top_size(one)[2:] + _left_top_size(other)[2:]
-    tolerance = max(_NEAR_PIXELS, _NEAR_SHARE * max(sides))
+    longest = max(side for box in (one, other) for side in (box[2] - box[0], box[3] - box[1]))
+    tolerance = max(_NEAR_PIXELS, _NEAR_SHARE * longest)
     return all(abs(a - b) <= tolerance for a, b in zip(one, other))

@@ -18,13 +18,19 @@ class Kind:
     remedy: str = ""
 
 
-_STOPS = "Training and evaluation stop before they begin."
+STOPS = "Training and evaluation stop before they begin."
 _UNREADABLE = "Training stops at the first; with --skip-bad-images it goes on without them."
 
 MISSING_FILE = Kind(
     "images that are not there",
-    _STOPS,
+    STOPS,
     "Name the folder that 'file_name' is relative to, or take them out of 'images'.",
+)
+OUTSIDE_FILE = Kind(
+    "images outside of their folder",
+    STOPS,
+    "Name the folder that all images are in, or, if you trust the json, set the environment "
+    "variable SOLO_FAMILY_ALLOW_OUTSIDE=1.",
 )
 UNREADABLE_FILE = Kind("files that can't be read as an image", _UNREADABLE, "Mend or remove them.")
 OTHER_SIZE = Kind(
@@ -33,19 +39,19 @@ OTHER_SIZE = Kind(
     "Correct 'height' and 'width' to the file's, turned upright by its EXIF tag; if the image was "
     "resized or turned, so must its masks be.",
 )
-IMAGE_ID = Kind("image ids that stand more than once", _STOPS, "Number the images anew.")
+IMAGE_ID = Kind("image ids that stand more than once", STOPS, "Number the images anew.")
 ANNOTATION_ID = Kind(
-    "annotation ids that stand more than once", _STOPS, "Number the annotations anew."
+    "annotation ids that stand more than once", STOPS, "Number the annotations anew."
 )
-CATEGORY_ID = Kind("category ids that stand more than once", _STOPS, "Give each its own.")
-ODD_ID = Kind("ids that are neither numbers nor text", _STOPS, "Number them.")
+CATEGORY_ID = Kind("category ids that stand more than once", STOPS, "Give each its own.")
+ODD_ID = Kind("ids that are neither whole numbers nor text", STOPS, "Number them.")
 UNKNOWN_IMAGE = Kind(
-    "annotations of unknown images", _STOPS, "Add the image to 'images', or remove them."
+    "annotations of unknown images", STOPS, "Add the image to 'images', or remove them."
 )
 UNKNOWN_CATEGORY = Kind(
-    "annotations of unknown categories", _STOPS, "Add the category to 'categories', or remove them."
+    "annotations of unknown categories", STOPS, "Add the category to 'categories', or remove them."
 )
-ODD_BOX = Kind("boxes that are not four numbers", _STOPS, "Write [left, top, width, height].")
+ODD_BOX = Kind("boxes that are not four numbers", STOPS, "Write [left, top, width, height].")
 EMPTY_BOX = Kind(
     "boxes of no area, or outside of their image",
     "Training leaves these objects out, unless it crops; evaluation expects them to be found.",
@@ -73,7 +79,7 @@ MASK_OF_OTHER_SIZE = Kind(
 )
 BROKEN_MASK = Kind(
     "masks that can't be decoded",
-    "Training stops or runs out of memory at the first.",
+    "Training and evaluation leave these objects out, or stop before they begin.",
     "Export them anew: polygons are numbers in or near the image, RLE counts all of its pixels.",
 )
 EMPTY_MASK = Kind(
@@ -86,6 +92,7 @@ NO_AREA = Kind(
     "Training does without, evaluation stops before it begins.",
     "Add 'area', in pixels, and 'iscrowd', 0 or 1.",
 )
+REFUSED = Kind("value that is refused, the first", STOPS, "Correct it, and check again.")
 
 CROWD = Kind(
     "crowds ('iscrowd' 1)", "Training leaves them out; in evaluation they are neither hit nor miss."

@@ -118,6 +118,10 @@ def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
         height, width = read_image_size(str(image))
     name = Path(os.path.relpath(image, folder)).as_posix()
+    if name.startswith("../"):
+        raise DataError(
+            f"{file}: its image {image} is outside of {folder}. Name the folder that holds both."
+        )
     return _Picture(name, height, width, _read_objects(file, shapes, (height, width), left_out))
 
 

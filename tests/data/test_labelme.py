@@ -132,6 +132,13 @@ def test_a_file_that_is_none_is_refused(content: str, said: str, tmp_path: Path)
         read_labelme(tmp_path)
 
 
+def test_an_image_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a", [shape("cup", TRIANGLE)])
+    write(tmp_path / "inner", "b", [], imagePath="../a.png")
+    with pytest.raises(DataError, match=r"b\.json: its image .* is outside of .*inner"):
+        read_labelme(tmp_path / "inner")
+
+
 def test_there_must_be_something_to_learn(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no json in"):
         read_labelme(tmp_path)
