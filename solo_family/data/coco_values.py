@@ -62,7 +62,8 @@ def _check_annotation(place: str, annotation: dict[str, Any]) -> None:
         raise DataError(f"{place} has iscrowd {shortened(annotation['iscrowd'])}; it is 0 or 1.")
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        size, counts = segmentation.get("size"), segmentation.get("counts")
+        size: Any = segmentation.get("size")
+        counts = segmentation.get("counts")
         good = isinstance(size, list) and len(size) == 2 and all(map(_is_int, size))
         if isinstance(counts, list):
             good &= all(_is_int(run) and 0 <= run < 2**32 for run in counts)
