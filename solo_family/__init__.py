@@ -1,8 +1,8 @@
 """Segmentation without boxes on detectron2.
 
 Importing this registers the meta-architectures, backbones and datasets with detectron2, and lets
-its checkpointer read .safetensors. Where torch is not installed nothing is registered, and only
-`solo_family.export.runtime` works.
+its checkpointer read .safetensors, and run no code of a file. Where torch is not installed nothing
+is registered, and only `solo_family.export.runtime` works.
 """
 
 import importlib.util
@@ -28,15 +28,16 @@ def _check_requirements() -> None:
 if TYPE_CHECKING or importlib.util.find_spec("torch") is not None:
     _check_requirements()
 
-    from .checkpoint.safetensors_files import read_with_detectron2
+    from .checkpoint.detectron2_files import read_safely_with_detectron2
     from .config import add_solo_family_config, get_cfg
     from .data import builtin as _register_public_datasets  # noqa: F401
     from .data import register as _register_datasets  # noqa: F401
     from .methods import METHODS
     from .modeling import meta_arch as _register_meta_archs  # noqa: F401
 
-    # detectron2's own checkpointer, and so its DefaultPredictor, then takes .safetensors too.
-    read_with_detectron2()
+    # detectron2's own checkpointer, and so its DefaultPredictor, then takes .safetensors too, and
+    # runs nothing that a file names.
+    read_safely_with_detectron2()
 else:
 
     def __getattr__(name: str) -> Any:

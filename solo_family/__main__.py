@@ -9,6 +9,9 @@ from collections.abc import Sequence
 # The module of solo_family.tools that holds each verb, and what it does.
 VERBS = {
     "quickstart": "make a small dataset, train on it, evaluate, draw the results",
+    "labelme": "turn labelme's files into a dataset in COCO's format, in two splits",
+    "split-data": "share a dataset in COCO's format out for training and validation",
+    "check-data": "tell what is wrong with a dataset, and how large its objects are",
     "visualize-data": "draw training images, and the grid cells of their objects",
     "demo": "segment images, a video or a webcam's pictures",
     "export": "write a model as a folder that runs without detectron2",
@@ -37,9 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     from .errors import SoloFamilyError
+    from .faults import explained
 
     try:
-        return module.run(args)
+        with explained():
+            return module.run(args)
     except SoloFamilyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

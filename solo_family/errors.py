@@ -17,6 +17,10 @@ class TrainingError(SoloFamilyError):
     """A training run can't go on."""
 
 
-def first_line(error: Exception) -> str:
+class OutOfMemoryError(SoloFamilyError):
+    """The machine's memory does not suffice for what was asked for."""
+
+
+def first_line(error: BaseException) -> str:
     """Returns what an error of a library says, or its type, for use within one of ours."""
     return (str(error) or type(error).__name__).splitlines()[0]

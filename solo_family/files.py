@@ -20,3 +20,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: str | os.PathLike[str]) -> None:
+    """Removes what a killed process has left of files in `folder`, which none may be writing to."""
+    for path in Path(folder).glob(".*.tmp*"):
+        path.unlink(missing_ok=True)

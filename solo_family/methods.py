@@ -17,6 +17,7 @@ class Method:
         optimizer: what `SOLVER.OPTIMIZER ''` means.
         backbone_multiplier: what `SOLVER.BACKBONE_MULTIPLIER 0` means.
         crop_short_edges: what `INPUT.CROP.SHORT_EDGES ()` means.
+        memory_keys: the config keys that lower the memory of inference, beside the image's size.
     """
 
     meta_arch: str
@@ -28,6 +29,7 @@ class Method:
     optimizer: str = "SGD"
     backbone_multiplier: float = 1.0
     crop_short_edges: tuple[int, ...] = ()
+    memory_keys: tuple[str, ...] = ()
 
 
 METHODS = {
@@ -38,18 +40,21 @@ METHODS = {
             base_config="SOLO/Base-SOLO.yaml",
             quickstart_config="quickstart/solo.yaml",
             num_classes_key="MODEL.SOLO.NUM_CLASSES",
+            memory_keys=("MODEL.SOLO.NMS_PRE", "MODEL.SOLO.MAX_PER_IMG"),
         ),
         Method(
             meta_arch="DecoupledSOLO",
             base_config="DecoupledSOLO/Base-DecoupledSOLO.yaml",
             quickstart_config="quickstart/decoupled_solo.yaml",
             num_classes_key="MODEL.SOLO.NUM_CLASSES",
+            memory_keys=("MODEL.SOLO.NMS_PRE", "MODEL.SOLO.MAX_PER_IMG"),
         ),
         Method(
             meta_arch="SOLOv2",
             base_config="SOLOv2/Base-SOLOv2.yaml",
             quickstart_config="quickstart/solov2.yaml",
             num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
+            memory_keys=("MODEL.SOLOV2.NMS_PRE", "MODEL.SOLOV2.MAX_PER_IMG"),
         ),
         Method(
             meta_arch="SparseInst",
@@ -59,6 +64,7 @@ METHODS = {
             tasks=("instance", "panoptic"),
             optimizer="AdamW",
             crop_short_edges=(400, 500, 600),
+            memory_keys=("MODEL.SPARSE_INST.MAX_DETECTIONS",),
         ),
         Method(
             meta_arch="InstanceFCN",
@@ -67,6 +73,7 @@ METHODS = {
             num_classes_key="MODEL.INSTANCE_FCN.NUM_CLASSES",
             tasks=("proposals",),
             classify_key="MODEL.INSTANCE_FCN.CLASSIFY",
+            memory_keys=("MODEL.INSTANCE_FCN.TEST_SCALES", "MODEL.INSTANCE_FCN.MAX_PER_IMG"),
         ),
         Method(
             meta_arch="MaskFormer",

@@ -2,13 +2,15 @@
 
 import os
 import pickle
+from collections.abc import Iterable
 from typing import Any
 
 from fvcore.common.checkpoint import Checkpointer
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import DataError, first_line
 from .foreign import advice_on_names
+from .read import reason, refused
 
 _REMOTE = "://"
 # What torch, pickle and detectron2 raise on files that are broken, or hold something else.
@@ -44,7 +46,8 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
         What else the checkpoint holds.
 
     Raises:
-        DataError: the file is missing, can't be read, or is of another model.
+        DataError: the file is missing, can't be read, is of another model, or has weights that are
+            not finite.
     """
     check_weights_file(path)
     if not path:
@@ -54,14 +57,41 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     try:
         rest = checkpointer.load(path, checkpointables=[])
     except _LOADING_ERRORS as error:
+        if refused(error):
+            raise DataError(
+                f"MODEL.WEIGHTS {path} can't be read safely: beside weights it needs "
+                f"{refused(error)}, and to make that, code that the file names would have to be "
+                "run. Give a file that holds weights alone."
+            ) from error
         raise DataError(
-            f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {first_line(error)}. "
+            f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {reason(error)}. "
             "Is it complete, and a .pth or .pkl of weights?"
         ) from error
     finally:
         recorder.stop()
     _check_fit(path, model, recorder.incompatible, complete)
+    _check_finite(path, model)
     return rest
+
+
+def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """Returns the names of those that have a NaN or an infinite value."""
+    return [
+        name
+        for name, tensor in weights
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+
+
+def _check_finite(path: str, model: nn.Module) -> None:
+    bad = not_finite(model.state_dict().items())
+    if bad:
+        values = model.state_dict()[bad[0]]
+        count = int((~values.isfinite()).sum())
+        raise DataError(
+            f"MODEL.WEIGHTS {path}: {len(bad)} weights are not finite, {bad[0]} first ({count} of "
+            f"its {values.numel()} values are NaN or infinite). Use an earlier checkpoint."
+        )
 
 
 def load_last(checkpointer: Checkpointer) -> None:

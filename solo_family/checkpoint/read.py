@@ -5,6 +5,7 @@ make arrays and tensors are allowed.
 """
 
 import pickle
+import re
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,8 @@ _NUMPY = {
     ("_codecs", "encode"),
     ("collections", "OrderedDict"),
 }
+# How our unpickler and torch's name what they refuse.
+_REFUSED = re.compile(r"(\S+) is not allowed|GLOBAL `?([\w.]+)")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -56,19 +59,35 @@ def read_file(path: Path) -> Any:
             return load_file(path)
         if path.suffix == ".pkl":
             with open(path, "rb") as file:
-                return _ArrayUnpickler(file).load()
+                return ArrayUnpickler(file).load()
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "not allowed" not in str(error) and "GLOBAL" not in str(error):
-            raise DataError(_broken(path, error)) from error
+    except Exception as error:
+        # Whatever is broken in a file comes up as any of a dozen errors of four libraries.
+        needed = refused(error)
+        if not needed:
+            raise DataError(
+                f"{path} can't be read as a checkpoint: {reason(error)} Is it complete, and a "
+                ".pth, .pkl or .safetensors of weights?"
+            ) from error
         raise DataError(
-            f"{path} can't be read safely: beside weights it needs {_needed(error)}, and to make "
+            f"{path} can't be read safely: beside weights it needs {needed}, and to make "
             "that, code that the file names would have to be run. Where its own code base is "
             "installed and the file is trusted, torch.save its weights alone, and convert those."
         ) from error
-    except Exception as error:
-        # Whatever is broken in a file comes up as any of a dozen errors of four libraries.
-        raise DataError(_broken(path, error)) from error
+
+
+def refused(error: Exception) -> str:
+    """Returns the function that a file would have had called, or "" if it is broken otherwise."""
+    named = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    return (named[1] or named[2]).rstrip(".") if named else ""
+
+
+def reason(error: Exception) -> str:
+    """Returns what is wrong with a file, without torch's advice to trust it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Weights only load failed"):
+        return lines[1]
+    return first_line(error)
 
 
 def find_weights(content: Any, path: Path) -> dict[str, Tensor]:
@@ -96,7 +115,7 @@ def find_weights(content: Any, path: Path) -> dict[str, Tensor]:
     return weights
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class ArrayUnpickler(pickle.Unpickler):
     """Makes arrays, numbers, strings and containers, and nothing else."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -107,17 +126,3 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in _NUMPY:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
         return super().find_class(module, name)
-
-
-def _needed(error: Exception) -> str:
-    """Returns what a refused pickle asked for, out of our or torch's message."""
-    words = str(error).replace("GLOBAL ", "").split()
-    dotted = [word.strip("`'.,()[]") for word in words if "." in word.strip("`'.,()[]")]
-    return dotted[0] if dotted else "other objects"
-
-
-def _broken(path: Path, error: Exception) -> str:
-    return (
-        f"{path} can't be read as a checkpoint: {first_line(error)} Is it complete, and a "
-        ".pth, .pkl or .safetensors of weights?"
-    )

@@ -44,6 +44,11 @@ def check_config(cfg: CfgNode) -> None:
     check_one_of(cfg, "MODEL.META_ARCHITECTURE", [name for name, _ in META_ARCH_REGISTRY])
     check_one_of(cfg, "MODEL.BACKBONE.NAME", [name for name, _ in BACKBONE_REGISTRY])
     _check_backbone_features(cfg)
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise ConfigError(
+            "MODEL.LOAD_PROPOSALS is True, but no model of this family takes proposals, and their "
+            "files are pickles, which can run code. Set it False."
+        )
     if cfg.SOLVER.BACKBONE_MULTIPLIER < 0:
         raise ConfigError(
             f"SOLVER.BACKBONE_MULTIPLIER is {cfg.SOLVER.BACKBONE_MULTIPLIER}; "

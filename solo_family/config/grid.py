@@ -3,6 +3,7 @@
 from detectron2.config import CfgNode as CN
 
 from ..errors import ConfigError
+from ..methods import METHODS
 from .rules import check_one_of, check_same_length, get_key
 
 
@@ -71,6 +72,20 @@ def _add_our_keys(method: CN) -> None:
     # IoU above which NMS_TYPE mask and fast drop the lower-scored mask (AdelaiDet's constant), and
     # from which the linear kernel of soft lowers its score.
     method.MASK_NMS_THR = 0.5
+
+
+def grid_keys(cfg: CN, name: str) -> CN | None:
+    """Returns the keys of a method's grid, for instance `cfg.MODEL.SOLOV2`; None if it has none.
+
+    Args:
+        cfg: the configuration.
+        name: of the method, as `MODEL.META_ARCHITECTURE`.
+    """
+    method = METHODS.get(name)
+    if method is None:
+        return None
+    keys = get_key(cfg, method.num_classes_key.rpartition(".")[0])
+    return keys if "NUM_GRIDS" in keys else None
 
 
 def check_grid_keys(cfg: CN, prefix: str) -> None:

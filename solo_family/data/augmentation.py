@@ -1,5 +1,6 @@
 """The augmentations of training, as detectron2 transforms."""
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
@@ -13,13 +14,33 @@ _Augmentations = list[T.Augmentation | T.Transform]
 _DETR_SIZES = (400, 500, 600)
 
 
+class AtLeastOnePixel(T.Augmentation):
+    """A resizing of detectron2's, after which a very narrow picture is still a pixel wide."""
+
+    def __init__(self, resize: T.Augmentation) -> None:
+        super().__init__()
+        self.resize = resize
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        transform = self.resize.get_transform(image)
+        if isinstance(transform, T.ResizeTransform):
+            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        return transform
+
+
+def detectron2_augmentation(cfg: CfgNode, is_train: bool) -> _Augmentations:
+    """Returns detectron2's resizing, and in training its flip."""
+    resize, *flip = build_augmentation(cfg, is_train)
+    return [AtLeastOnePixel(resize), *flip]
+
+
 def build_train_augmentation(cfg: CfgNode) -> _Augmentations:
     """Returns colours, then large-scale jitter where it is on, else detectron2's augmentations."""
     colours = _all_colours(cfg)
     if cfg.INPUT.LSJ.ENABLED:
         return [*colours, *_large_scale_jitter(cfg)]
     crop = [_crop(cfg)] if cfg.INPUT.CROP.ENABLED else []
-    return [*colours, *crop, *build_augmentation(cfg, is_train=True)]
+    return [*colours, *crop, *detectron2_augmentation(cfg, is_train=True)]
 
 
 def _crop(cfg: CfgNode) -> T.Augmentation:
@@ -48,7 +69,7 @@ def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.Augmentatio
     """
     if cfg.INPUT.LSJ.ENABLED:
         return [T.AugmentationList([*_all_colours(cfg), *_large_scale_jitter(cfg)])]
-    resize, *flip = build_augmentation(cfg, is_train=True)
+    resize, *flip = detectron2_augmentation(cfg, is_train=True)
     crop = cfg.INPUT.CROP
     cropped = [
         T.RandomCrop_CategoryAreaConstraint(
@@ -65,7 +86,7 @@ def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationLi
     As DETR's (arXiv 2005.12872, section 4); `INPUT.CROP` is that crop, and without it there is
     only the first list. Arguments as of `build_segment_augmentation`.
     """
-    resize, *flip = build_augmentation(cfg, is_train=True)
+    resize, *flip = detectron2_augmentation(cfg, is_train=True)
     plain = [*_all_colours(cfg), *flip, resize]
     if not cfg.INPUT.CROP.ENABLED:
         return [T.AugmentationList(plain)]
@@ -99,7 +120,7 @@ def _large_scale_jitter(cfg: CfgNode) -> _Augmentations:
     lsj = cfg.INPUT.LSJ
     size = (lsj.IMAGE_SIZE, lsj.IMAGE_SIZE)
     jitter: _Augmentations = [
-        T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *size),
+        AtLeastOnePixel(T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *size)),
         T.FixedSizeCrop(crop_size=size),
     ]
     if cfg.INPUT.RANDOM_FLIP != "none":

@@ -6,14 +6,24 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
+from reprlib import repr as shortened
 from typing import Any
 
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
-from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
 from ..errors import DataError
+from .coco_values import check_categories, check_values, is_area, is_box, path_inside
+from .segmentation import (
+    FAR,
+    MISFIT,
+    SHORT,
+    UNFILLED,
+    WITHOUT,
+    compressed,
+    usable_segmentation,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +56,7 @@ def load_checked_coco_json(annotations: str, image_dir: str) -> list[dict[str, A
         by_image[annotation["image_id"]].append(kept)
     records = [
         {
-            "file_name": os.path.join(image_dir, image["file_name"]),
+            "file_name": path_inside(image_dir, image["file_name"], annotations),
             "height": image["height"],
             "width": image["width"],
             "image_id": image["id"],
@@ -61,37 +71,42 @@ def load_checked_coco_json(annotations: str, image_dir: str) -> list[dict[str, A
 def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
     """Leaves out, in place, what no mask can be made of; says once what, and how much.
 
-    That is polygons of fewer than 3 points, annotations without (another) segmentation, and RLE of
-    another size than its image. What is left of RLE is compressed.
+    That is polygons of fewer than 3 points or with impossible coordinates, annotations without
+    (another) segmentation, and RLE of another size than its image or whose runs don't fill it. What
+    is left of RLE is compressed.
 
     Args:
         records: detectron2's dicts; COCO's annotations in them do as well.
         source: what the messages name: the annotation file, or the dataset.
     """
-    short = without = 0
+    left_out: Counter[str] = Counter()
     misfits = []
     for record in records:
+        size = (record["height"], record["width"])
         usable = []
         for annotation in record.get("annotations", []):
-            segmentation = annotation.get("segmentation")
-            if isinstance(segmentation, list):
-                polygons = [p for p in segmentation if len(p) >= 6 and len(p) % 2 == 0]
-                short += len(segmentation) - len(polygons)
-                without += not segmentation
-                if polygons:
-                    usable.append({**annotation, "segmentation": polygons})
-            elif not isinstance(segmentation, dict):
-                without += 1
-            elif list(segmentation["size"]) != [record["height"], record["width"]]:
-                misfits.append(f"{segmentation['size']} in {os.path.basename(record['file_name'])}")
-            else:
-                usable.append({**annotation, "segmentation": _compressed(segmentation)})
+            given = annotation.get("segmentation")
+            kept, reasons = usable_segmentation(given, size)
+            left_out += reasons
+            if MISFIT in reasons:
+                misfits.append(f"{given['size']} in {os.path.basename(record['file_name'])}")
+            if kept is not None:
+                usable.append({**annotation, "segmentation": compressed(kept)})
         if "annotations" in record:
             record["annotations"] = usable
-    if short:
-        _warn_once(f"{source}: left out {short} polygons of fewer than 3 points.")
-    if without:
-        _warn_once(f"{source}: left out {without} annotations without 'segmentation'.")
+    if left_out[SHORT]:
+        _warn_once(f"{source}: left out {left_out[SHORT]} polygons of fewer than 3 points.")
+    if left_out[FAR]:
+        _warn_once(
+            f"{source}: left out {left_out[FAR]} polygons with coordinates that are not numbers, "
+            "or are far outside their image."
+        )
+    if left_out[WITHOUT]:
+        _warn_once(f"{source}: left out {left_out[WITHOUT]} annotations without 'segmentation'.")
+    if left_out[UNFILLED]:
+        _warn_once(
+            f"{source}: left out {left_out[UNFILLED]} RLE masks whose runs don't fill their image."
+        )
     if misfits:
         _warn_once(
             f"{source}: left out {len(misfits)} RLE masks whose size is not their image's: "
@@ -115,19 +130,19 @@ def leave_out_unusable_truth(coco: COCO, source: str) -> None:
 
 
 def _evaluable(annotation: dict[str, Any], source: str) -> dict[str, Any]:
+    place = f"{source}: annotation {annotation['id']}"
     for key in ("area", "iscrowd"):
         if key not in annotation:
             raise DataError(
-                f"{source}: annotation {annotation['id']} has no '{key}', which the metrics need. "
+                f"{place} has no '{key}', which the metrics need. "
                 "Add it, in pixels for 'area' and 0 or 1 for 'iscrowd'."
             )
+    if not is_area(annotation["area"]):
+        raise DataError(
+            f"{place} has area {shortened(annotation['area'])}, but the metrics need a number of "
+            "pixels, from 0."
+        )
     return annotation
-
-
-def _compressed(segmentation: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(segmentation["counts"], list):
-        return mask_util.frPyObjects(segmentation, *segmentation["size"])
-    return segmentation
 
 
 @cache
@@ -140,13 +155,14 @@ def check_coco_json(annotations: str, image_dir: str) -> None:
     """Checks the file, once in a process.
 
     Raises:
-        DataError: see `read_checked_coco_json`; or the file names images that don't exist.
+        DataError: see `read_checked_coco_json`; or the file names images that don't exist, or are
+            outside the folder.
     """
     images = read_checked_coco_json(annotations)["images"]
     missing = [
         image["file_name"]
         for image in images
-        if not PathManager.isfile(os.path.join(image_dir, image["file_name"]))
+        if not PathManager.isfile(path_inside(image_dir, image["file_name"], annotations))
     ]
     if missing:
         raise DataError(
@@ -159,42 +175,52 @@ def read_checked_coco_json(annotations: str) -> dict[str, Any]:
     """Returns the content of a file whose parts fit together; the images need not be there.
 
     Raises:
-        DataError: it is missing, not JSON, not in COCO's format, without images, has an id twice or
-            an annotation of an unknown category or image.
+        DataError: see `read_coco_json` and `check_content`.
     """
     content = read_coco_json(annotations)
+    check_content(annotations, content)
+    return content
+
+
+def check_content(annotations: str, content: dict[str, Any]) -> None:
+    """Checks that the parts of a file fit together.
+
+    Args:
+        annotations: the file, for messages.
+        content: as `read_coco_json` returns it.
+
+    Raises:
+        DataError: it has an id twice, an annotation of an unknown category or image, or impossible
+            values.
+    """
+    check_values(annotations, content)
     images, categories = content["images"], content["categories"]
-    if not images:
-        raise DataError(
-            f"{annotations} has no images. Name the file of a split that has some; "
-            "is it that of an empty one?"
-        )
     for kind in _PARTS:
         _check_unique(annotations, kind, (item["id"] for item in content.get(kind, [])))
     category_ids = {category["id"] for category in categories}
     image_ids = {image["id"] for image in images}
     for annotation in content.get("annotations", []):
+        place = f"{annotations}: annotation {annotation['id']}"
         for key, known in (("category_id", category_ids), ("image_id", image_ids)):
-            if annotation.get(key) not in known:
+            value = annotation.get(key)
+            if not isinstance(value, int | str) or value not in known:
                 raise DataError(
-                    f"{annotations}: annotation {annotation['id']} has {key} "
-                    f"{annotation.get(key)}, which is not among the file's "
+                    f"{place} has {key} {shortened(value)}, which is not among the file's "
                     f"{'categories' if key == 'category_id' else 'images'}. "
                     "Add it there, or remove the annotation."
                 )
-        if not isinstance(annotation["bbox"], list) or len(annotation["bbox"]) != 4:
+        if not is_box(annotation["bbox"]):
             raise DataError(
-                f"{annotations}: annotation {annotation['id']} has bbox {annotation['bbox']}; "
-                "it must be [left, top, width, height] in pixels."
+                f"{place} has bbox {shortened(annotation['bbox'])}; it must be [left, top, width, "
+                "height] in pixels."
             )
-    return content
 
 
 def read_coco_json(annotations: str) -> dict[str, Any]:
     """Returns the content of a file that has COCO's parts.
 
     Raises:
-        DataError: it is missing, not JSON, or lacks a part.
+        DataError: it is missing, not JSON, lacks a part, or has no images or categories.
     """
     try:
         with PathManager.open(annotations, "r", encoding="utf-8") as file:
@@ -204,7 +230,7 @@ def read_coco_json(annotations: str) -> dict[str, Any]:
             f"The annotation file {annotations} can't be read ({error.strerror or error}). "
             "Give the path of a COCO-format json."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise DataError(
             f"{annotations} is not JSON: {error}. Give the path of a COCO-format json."
         ) from error
@@ -219,8 +245,14 @@ def read_coco_json(annotations: str) -> dict[str, Any]:
                 f"{annotations} is not in COCO's format for instances: '{part}' must be a list of "
                 f"objects with {', '.join(repr(key) for key in keys)}."
             )
+    if not content["images"]:
+        raise DataError(
+            f"{annotations} has no images. Name the file of a split that has some; "
+            "is it that of an empty one?"
+        )
     if not content["categories"]:
         raise DataError(f"{annotations} has no categories: there is nothing to learn. Add them.")
+    check_categories(annotations, content["categories"])
     return content
 
 

@@ -15,7 +15,7 @@ from detectron2.data.detection_utils import (
 )
 
 from ..errors import DataError
-from .augmentation import build_train_augmentation
+from .augmentation import build_train_augmentation, detectron2_augmentation
 from .bad_images import BadImages
 from .images import read_image
 
@@ -49,6 +49,8 @@ class MaskDatasetMapper(DatasetMapper):
             # Crops and jitter leave parts of masks; their boxes follow.
             options["recompute_boxes"] = cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
             options["skip_bad_images"] = cfg.DATALOADER.SKIP_BAD_IMAGES
+        else:
+            options["augmentations"] = detectron2_augmentation(cfg, is_train=False)
         return options
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:

@@ -3,9 +3,11 @@
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.utils.file_io import PathManager
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..errors import DataError
+
+_TURNED = (5, 6, 7, 8)  # EXIF orientations of pictures that lie on their side
 
 
 def read_image(path: str, image_format: str) -> np.ndarray:
@@ -32,5 +34,25 @@ def read_image(path: str, image_format: str) -> np.ndarray:
             # A copy: OpenCV and torch want neither read-only nor reversed views.
             return convert_PIL_to_numpy(image, image_format).copy()
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
-        reason = str(error) or type(error).__name__
-        raise DataError(f"{path} can't be read as an image: {reason}") from error
+        raise _unreadable(path, error) from error
+
+
+def read_image_size(path: str) -> tuple[int, int]:
+    """Returns the height and width that `read_image` would give, from the file's header.
+
+    Raises:
+        DataError: the file is missing, or begins like no image; names it and the reason.
+    """
+    try:
+        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+            # Pillow would decode the whole PNG to look for a tag behind the pixels.
+            tags = {} if image.format == "PNG" and "exif" not in image.info else image.getexif()
+            turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
+            return image.size if turned else (image.height, image.width)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    reason = str(error) or type(error).__name__
+    return DataError(f"{path} can't be read as an image: {reason}")

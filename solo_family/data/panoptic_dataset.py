@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import DataError
+from .coco_values import path_inside
 
 _PARTS = {
     "images": ("id", "file_name", "height", "width"),
@@ -63,7 +64,8 @@ def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list
     """Returns detectron2's dicts, with `pan_seg_file_name` and `segments_info`.
 
     Raises:
-        DataError: a folder or file is missing, or the json can't be used.
+        DataError: a folder or file is missing, a path leads out of its folder, or the json can't be
+            used.
     """
     content = read_panoptic_json(panoptic_json)
     for folder in (image_dir, panoptic_dir):
@@ -81,8 +83,8 @@ def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list
                 "not among the file's images. Add it there, or remove the annotation."
             )
         paths = (
-            os.path.join(image_dir, image["file_name"]),
-            os.path.join(panoptic_dir, annotation["file_name"]),
+            path_inside(image_dir, image["file_name"], panoptic_json),
+            path_inside(panoptic_dir, annotation["file_name"], panoptic_json),
         )
         for path in paths:
             if not os.path.isfile(path):

@@ -9,12 +9,17 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 
+from ..errors import TrainingError
+from ..faults import full_disk
 from ..files import replacing
 from .ema import EMA
 
 
 class AtomicCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer; a file, and the note of the last one, appears whole or not."""
+    """detectron2's checkpointer; a file, and the note of the last one, appears whole or not.
+
+    Saving raises TrainingError where the disk is full; what was there before stays.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -54,8 +59,18 @@ class _AtomicPathManager:
 
 @contextmanager
 def _written_whole(path: str, mode: str) -> Iterator[IO[Any]]:
-    with replacing(path) as temporary, open(temporary, mode) as file:
-        yield file
-        file.flush()
-        # Before the rename: after a power failure the name must not point at unwritten data.
-        os.fsync(file.fileno())
+    try:
+        with replacing(path) as temporary, open(temporary, mode) as file:
+            yield file
+            file.flush()
+            # Before the rename: after a power failure the name must not point at unwritten data.
+            os.fsync(file.fileno())
+    except Exception as error:
+        full = full_disk(error)  # torch.save raises another error after the system's
+        if full is None:
+            raise
+        raise TrainingError(
+            f"Can't write the checkpoint {path}: {full.strerror}. The checkpoints before it are "
+            "whole. Make room on the disk, or raise SOLVER.CHECKPOINT_PERIOD and delete old ones; "
+            "then --resume goes on from the last."
+        ) from error

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -13,7 +14,7 @@ from detectron2.engine import default_argument_parser, default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
@@ -25,7 +26,9 @@ from ..data.classes import (
     stuff_ids,
 )
 from ..data.register import check_datasets
-from ..errors import ConfigError, SoloFamilyError
+from ..errors import ConfigError, SoloFamilyError, TrainingError
+from ..faults import explain, explained
+from ..files import remove_unfinished
 from ..methods import METHODS
 from .checkpointer import AtomicCheckpointer
 from .lock import OutputLock
@@ -65,7 +68,7 @@ def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Starts the log, and writes the configuration to the output folder."""
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="solo_family", abbrev_name="solo")
-    logging.getLogger("detectron2.engine.train_loop").addFilter(_without_traceback)
+    logging.getLogger("detectron2.engine.train_loop").addFilter(partial(_without_traceback, cfg))
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -93,10 +96,17 @@ def store_classes(cfg: CfgNode, key: str) -> None:
 
 
 def run(args: argparse.Namespace) -> Any:
-    """One process of a training, or an evaluation; returns the metrics of its evaluation."""
+    """One process of a training, or an evaluation; returns the metrics of its evaluation.
+
+    Raises:
+        SoloFamilyError: a user's mistake, or what the machine does to a run.
+    """
     cfg = read_config(args)
-    # One process writes; the others begin when the folder is theirs.
-    with OutputLock(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
+    with (
+        explained(cfg, training=not args.eval_only),
+        # One process writes; the others begin when the folder is theirs.
+        OutputLock(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext(),
+    ):
         comm.synchronize()
         start_log(cfg, args)
         return evaluate(cfg, args) if args.eval_only else train(cfg, args)
@@ -104,6 +114,8 @@ def run(args: argparse.Namespace) -> Any:
 
 def train(cfg: CfgNode, args: argparse.Namespace) -> Any:
     """Trains, and returns the metrics of the last evaluation."""
+    if comm.is_main_process():
+        remove_unfinished(cfg.OUTPUT_DIR)
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
@@ -139,12 +151,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SoloFamilyError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except ProcessExitedException as error:
+        print(f"error: {_ended(error)}", file=sys.stderr)
+        return 2
     except ProcessRaisedException as error:
         if not _MESSAGE.search(str(error)):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _ended(error: ProcessExitedException) -> TrainingError:
+    """Returns the error of a run of which a process is gone; torch has ended the others."""
+    how = error.signal_name or f"exit status {error.exit_code}"
+    return TrainingError(
+        f"Process {error.error_index} of this run was ended by {how}, and the others after it. "
+        "SIGKILL is mostly for want of memory: lower SOLVER.IMS_PER_BATCH or "
+        "DATALOADER.NUM_WORKERS. --resume goes on from the last checkpoint."
+    )
 
 
 def one_line(error: Exception) -> str:
@@ -157,10 +182,11 @@ def one_line(error: Exception) -> str:
     return messages[-1] if messages else str(error)
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """A log filter: of a user's mistake the message is enough."""
+def _without_traceback(cfg: CfgNode, record: logging.LogRecord) -> bool:
+    """A log filter: of a user's mistake, or what the machine does, the message is enough."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, SoloFamilyError):
-        record.msg, record.args = "Training stopped: %s", (one_line(error),)
+    ours = explain(error, cfg, training=True) if error else None
+    if ours:
+        record.msg, record.args = "Training stopped: %s", (one_line(ours),)
         record.exc_info = None
     return True

@@ -8,6 +8,7 @@ import torch
 from detectron2.engine import SimpleTrainer
 from torch import Tensor, nn
 
+from ..checkpoint.load import not_finite
 from ..errors import TrainingError
 
 
@@ -48,7 +49,7 @@ class TrainingStep(SimpleTrainer):
             enabled=self.precision is not None,
         ):
             losses = self.model(data)
-        check_finite(losses, data, self.iter)
+        check_finite(losses, data, self.iter, self.model)
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
         self.after_backward()
@@ -65,25 +66,36 @@ class TrainingStep(SimpleTrainer):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
-def check_finite(losses: dict[str, Tensor], data: Sequence[dict[str, Any]], iteration: int) -> None:
+def check_finite(
+    losses: dict[str, Tensor], data: Sequence[dict[str, Any]], iteration: int, model: nn.Module
+) -> None:
     """Stops a run whose loss is not finite, before it spoils the weights.
 
     Args:
         losses: scalars.
         data: the batch they are of.
         iteration: counted from 0.
+        model: what they come from.
 
     Raises:
-        TrainingError: names the iteration, the losses and the image files.
+        TrainingError: names the iteration, the losses, and the weights or else the image files.
     """
     # One transfer for all losses: each would wait for the device.
     values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
     bad = {name: value for name, value in zip(losses, values) if not abs(value) < float("inf")}
-    if bad:
-        named = ", ".join(f"{name} is {value}" for name, value in bad.items())
-        files = ", ".join(str(item.get("file_name", "an image without a file")) for item in data)
+    if not bad:
+        return
+    named = ", ".join(f"{name} is {value}" for name, value in bad.items())
+    weights = [name.removeprefix("module.") for name in not_finite(model.named_parameters())]
+    if weights:
         raise TrainingError(
-            f"Iteration {iteration}: {named}. The images were {files}. Lower SOLVER.BASE_LR, "
-            "lengthen SOLVER.WARMUP_ITERS, clip gradients (SOLVER.CLIP_GRADIENTS), or look at "
-            "these images' annotations."
+            f"Iteration {iteration}: {named}. {len(weights)} weights are not finite, {weights[0]} "
+            "first: a step before this one spoilt them. Go on from an earlier checkpoint, with a "
+            "lower SOLVER.BASE_LR or clipped gradients (SOLVER.CLIP_GRADIENTS)."
         )
+    files = ", ".join(str(item.get("file_name", "an image without a file")) for item in data)
+    raise TrainingError(
+        f"Iteration {iteration}: {named}. The images were {files}. Lower SOLVER.BASE_LR, "
+        "lengthen SOLVER.WARMUP_ITERS, clip gradients (SOLVER.CLIP_GRADIENTS), or look at "
+        "these images' annotations."
+    )

@@ -20,7 +20,8 @@ def fills_image(rle: dict[str, Any]) -> bool:
         rle: "size" [height, width] and "counts", str or bytes.
     """
     counts = rle["counts"]
-    text = counts.encode() if isinstance(counts, str) else counts
+    # Halves of surrogate pairs can stand in a json, and are no digits either.
+    text = counts.encode(errors="surrogatepass") if isinstance(counts, str) else counts
     digits = np.frombuffer(text, np.uint8).astype(np.int64) - _OFFSET
     ends = np.flatnonzero((digits & _MORE) == 0)
     if not len(ends) or ends[-1] != len(digits) - 1 or digits.min() < 0 or digits.max() >= 64:

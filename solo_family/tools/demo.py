@@ -17,7 +17,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
 from ..data.images import read_image
-from ..errors import DataError, SoloFamilyError
+from ..errors import DataError, OutOfMemoryError, SoloFamilyError
+from ..faults import explained
 from .drawing import draw_predictions, show_picture
 from .exported import load_exported
 from .inputs import WEBCAM, Source, Video, find_sources
@@ -85,6 +86,9 @@ class Demo:
                 (self._run_video if source.is_video else self._run_picture)(source, output)
             except DataError as error:
                 logger.error("skipped %s", error)
+                skipped += 1
+            except OutOfMemoryError as error:
+                logger.error("skipped %s: %s", source, error)
                 skipped += 1
         return skipped
 
@@ -225,9 +229,10 @@ def _load_predictor(args: argparse.Namespace) -> tuple[Predict, Metadata]:
     if args.exported is not None:
         if args.opts:
             raise SoloFamilyError("--opts changes a config; an exported model has none")
-        return load_exported(args.exported)
+        predict, metadata = load_exported(args.exported)
+        return explained()(predict), metadata
     cfg = setup_cfg(args.config_file, args.opts)
-    return load_predictor(cfg), class_metadata(cfg)
+    return explained(cfg)(load_predictor(cfg)), class_metadata(cfg)
 
 
 def _print_summary(jobs: list[Job], failed: int, skipped: int) -> None:

@@ -8,6 +8,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
 from ..checkpoint.load import check_weights_file, load_weights
+from ..data.augmentation import AtLeastOnePixel
 from ..data.classes import class_names, is_class_agnostic
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ def load_predictor(cfg: CfgNode) -> DefaultPredictor:
     bare = cfg.clone()
     bare.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""])
     predictor = DefaultPredictor(bare)
+    predictor.aug = AtLeastOnePixel(predictor.aug)
     load_weights(DetectionCheckpointer(predictor.model), cfg.MODEL.WEIGHTS, complete=True)
     return predictor
 

@@ -14,20 +14,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..config import setup_cfg
-from ..config.rules import get_key
+from ..config.grid import grid_keys
 from ..data.classes import class_names, num_classes
 from ..data.dataset_mapper import MaskDatasetMapper
 from ..data.loader import load_train_dicts
 from ..data.register import check_datasets
 from ..errors import ConfigError
 from ..methods import METHODS
+from ..modeling.meta_arch import MaskSegmentor
 from ..modeling.targets.grid_assigner import GridAssigner, GridTargets
 from .opts import add_opts_argument
 from .writers import make_folder, write_picture
 
-# Methods whose cells can be drawn, and where their keys are.
-_GRID_KEYS = {"SOLO": "MODEL.SOLO", "DecoupledSOLO": "MODEL.SOLO", "SOLOv2": "MODEL.SOLOV2"}
-_PAD = 32
 _WHITE, _SHADE = (255, 255, 255), 0.55
 
 
@@ -50,15 +48,17 @@ def run(args: argparse.Namespace) -> int:
         ConfigError, DataError: the configuration or its data can't work.
     """
     cfg = setup_cfg(args.config_file, args.opts)
-    if args.targets and cfg.MODEL.META_ARCHITECTURE not in _GRID_KEYS:
+    if args.targets and grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE) is None:
+        with_grid = [name for name in METHODS if grid_keys(cfg, name) is not None]
         raise ConfigError(
             f"--targets: {cfg.MODEL.META_ARCHITECTURE} has no grid. "
-            f"It works with MODEL.META_ARCHITECTURE {', '.join(_GRID_KEYS)}; leave it out."
+            f"It works with MODEL.META_ARCHITECTURE {', '.join(with_grid)}; leave it out."
         )
     check_datasets(cfg.DATASETS.TRAIN)
     records = load_train_dicts(cfg)[: args.num_images]
     mapper: DatasetMapper = MaskDatasetMapper(cfg, is_train=True)
     names = class_names(cfg)
+    pad = _size_divisibility(cfg) if args.targets else 1
     make_folder(args.output)
     torch.manual_seed(max(cfg.SEED, 0))
     np.random.seed(max(cfg.SEED, 0))  # detectron2's augmentations
@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
         example = mapper(record)
         if example is None:
             continue
-        drawn = _draw_targets(cfg, example) if args.targets else _draw_instances(example, names)
+        drawn = (
+            _draw_targets(cfg, example, pad) if args.targets else _draw_instances(example, names)
+        )
         if cfg.INPUT.FORMAT == "BGR":
             drawn = drawn[:, :, ::-1]
         file = args.output / f"{Path(record['file_name']).stem}.png"
@@ -84,18 +86,26 @@ def _draw_instances(example: dict[str, Any], names: list[str]) -> np.ndarray:
     return visualizer.overlay_instances(masks=masks, labels=labels).get_image()
 
 
-def _draw_targets(cfg: CfgNode, example: dict[str, Any]) -> np.ndarray:
+def _size_divisibility(cfg: CfgNode) -> int:
+    """Returns what the model pads its input to multiples of."""
+    bare = cfg.clone()
+    bare.merge_from_list(["MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", ""])
+    return MaskSegmentor.base_config(bare)["size_divisibility"]
+
+
+def _draw_targets(cfg: CfgNode, example: dict[str, Any], pad: int) -> np.ndarray:
     """Returns a picture per level, side by side: its grid, its objects and their cells.
 
     Objects that the level does not have stay as they are; of two objects in a cell the later one
     colours it, whose category it has.
     """
-    method = get_key(cfg, _GRID_KEYS[cfg.MODEL.META_ARCHITECTURE])
+    method = grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE)
+    assert method is not None
     key = METHODS[cfg.MODEL.META_ARCHITECTURE].num_classes_key
     assigner = GridAssigner.from_config(method, num_classes(cfg, key))
     image, instances = example["image"], example["instances"]
     height, width = image.shape[-2:]
-    padded = (-(-height // _PAD) * _PAD, -(-width // _PAD) * _PAD)
+    padded = (-(-height // pad) * pad, -(-width // pad) * pad)
     masks = torch.zeros((0, height, width), dtype=torch.bool)
     if len(instances):
         masks = instances.gt_masks.tensor

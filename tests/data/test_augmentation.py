@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from detectron2.data import transforms as T
 
-from solo_family.data.augmentation import build_train_augmentation
+from solo_family.data.augmentation import build_train_augmentation, detectron2_augmentation
 
 from ..conftest import tiny_cfg
 
@@ -123,3 +123,25 @@ def test_after_the_crop_images_are_resized_again() -> None:
     np.random.seed(0)
     sizes = sizes_before_the_last_resize("SparseInst", "INPUT.MIN_SIZE_TRAIN", (128,))
     assert {min(size) for size in sizes} == {128}
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ["INPUT.MIN_SIZE_TRAIN", (48,), "INPUT.MAX_SIZE_TRAIN", 640],
+        ["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.IMAGE_SIZE", 64, "INPUT.LSJ.MAX_SCALE", 0.1],
+    ],
+)
+@pytest.mark.parametrize("shape", [(1, 3000, 3), (3000, 1, 3)])
+def test_a_strip_of_one_pixel_is_not_resized_to_nothing(
+    opts: list[Any], shape: tuple[int, ...]
+) -> None:
+    assert min(augmented(np.full(shape, 99, np.uint8), *opts).shape) > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 3000, 3), (3000, 1, 3)])
+def test_nor_is_it_in_inference(shape: tuple[int, ...]) -> None:
+    cfg = tiny_cfg(opts=["INPUT.MIN_SIZE_TEST", 48, "INPUT.MAX_SIZE_TEST", 640])
+    aug_input = T.AugInput(np.full(shape, 99, np.uint8))
+    T.AugmentationList(detectron2_augmentation(cfg, is_train=False))(aug_input)
+    assert sorted(aug_input.image.shape) == [1, 3, 640]

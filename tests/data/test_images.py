@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from solo_family.data.images import read_image
+from solo_family.data.images import read_image, read_image_size
 from solo_family.errors import DataError
 
 
@@ -36,6 +36,20 @@ def test_an_exif_rotated_picture_is_read_upright(tmp_path: Path) -> None:
     assert read_image(str(tmp_path / "x.jpg"), "BGR").shape == (8, 6, 3)
 
 
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp", "x.tif"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+def test_the_header_has_the_size_that_is_read(
+    name: str, orientation: int | None, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    path = str(tmp_path / name)
+    Image.new("RGB", (8, 6)).save(path, exif=exif)
+    assert read_image_size(path) == read_image(path, "BGR").shape[:2]
+    assert read_image_size(path) == ((8, 6) if orientation in (6, 8) else (6, 8))
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_16_bits_are_scaled_to_8(tmp_path: Path, order: str) -> None:
     pixels = np.array([[0, 257 * 7, 257 * 200, 65535]], f"{order}u2")
@@ -51,3 +65,6 @@ def test_unreadable_pictures_name_the_file(tmp_path: Path) -> None:
     for name in ("cut.jpg", "text.png", "missing.png"):
         with pytest.raises(DataError, match=name):
             read_image(str(tmp_path / name), "BGR")
+    for name in ("text.png", "missing.png"):  # the header of the other is whole
+        with pytest.raises(DataError, match=f"{name} can't be read as an image"):
+            read_image_size(str(tmp_path / name))

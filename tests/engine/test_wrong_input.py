@@ -103,6 +103,13 @@ def cut_image(place: Place) -> list[str]:
     return place.config("DATASETS.TRAIN", (folder.write(),))
 
 
+def cut_image_of_many(place: Place) -> list[str]:
+    folder = small_dataset(place.root / "data")
+    path = folder.root / "images" / "3.png"
+    path.write_bytes(path.read_bytes()[:2000])
+    return place.config("DATASETS.TRAIN", (folder.name,), "SOLVER.MAX_ITER", 6)
+
+
 def wrong_size(place: Place) -> list[str]:
     folder = CocoFolder(place.root / "data", {1: "cat"})
     folder.add("0.png", noise(48, 64), [rectangle(5, 5, 20, 20)], size=(64, 48))
@@ -426,6 +433,10 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         cut_image,
         r"ROOT/data/images/cut\.png can't be read as an image: .+ Mend or remove the file; "
         r"training goes on without such images with --skip-bad-images\.",
+    ),
+    "an unreadable image in the middle of an epoch": (
+        cut_image_of_many,
+        r"ROOT/data/images/3\.png can't be read as an image: .+ Mend or remove the file; .*",
     ),
     "only unreadable images, skipped": (
         lambda p: [*cut_image(p), "--skip-bad-images"],

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
-import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor
 
+from ...checkpoint.read import read_weights
 from ...data.register import expand_path
 from ...errors import ConfigError
 
@@ -38,6 +38,7 @@ class TimmBackbone(Backbone):
     Raises:
         ConfigError: timm has no such model, the model has no such feature or part, or the
             checkpoint is missing or of another model.
+        DataError: the checkpoint can't be read.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class TimmBackbone(Backbone):
         path = expand_path(path)
         if not os.path.isfile(path):
             raise ConfigError(f"MODEL.TIMM.WEIGHTS {path}: there is no such file.")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_weights(path)
         own = self.model.state_dict()
         # timm renames layers of some models where they give features only: stages.0 is stages_0.
         names = {key.replace(".", "_"): key for key in own}

@@ -7,7 +7,6 @@ before: every second row and column of the result is the plain VGG-16's conv5_3.
 import logging
 import os
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
+from ...checkpoint.read import read_weights
 from ...data.register import expand_path
 from ...errors import ConfigError
 
@@ -35,6 +35,7 @@ class AtrousVGG16(Backbone):
 
     Raises:
         ConfigError: the checkpoint is missing or of another model.
+        DataError: it can't be read.
     """
 
     def __init__(self, *, in_channels: int = 3, freeze_at: int = 0, weights: str = "") -> None:
@@ -71,7 +72,7 @@ class AtrousVGG16(Backbone):
             path = expand_path(path)
             if not os.path.isfile(path):
                 raise ConfigError(f"MODEL.VGG.WEIGHTS {path}: there is no such file.")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read_weights(path)
         own = self.state_dict()
         wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
         if wrong:

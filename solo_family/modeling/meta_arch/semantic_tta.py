@@ -12,6 +12,8 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from torch import Tensor, nn
 
+from ...data.augmentation import AtLeastOnePixel
+
 
 class SemanticWithTTA(nn.Module):
     """Averages a model's semantic scores over `TEST.AUG` (MaskFormer, arXiv 2107.06278, 4.1).
@@ -31,7 +33,9 @@ class SemanticWithTTA(nn.Module):
         super().__init__()
         self.model = model
         self.flip = flip
-        self.resizes = [T.ResizeShortestEdge([size, size], max_size) for size in min_sizes]
+        self.resizes = [
+            AtLeastOnePixel(T.ResizeShortestEdge([size, size], max_size)) for size in min_sizes
+        ]
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module) -> "SemanticWithTTA":

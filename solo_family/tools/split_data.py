@@ -1,0 +1,53 @@
+"""Share a COCO-format dataset out: every fifth image for validation, the others for training."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..data.coco_json import read_checked_coco_json
+from ..data.splits import DEFAULT_VAL_EVERY, split_coco, write_splits
+from ..errors import DataError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("annotations", type=Path, help="a COCO-format json")
+    add_split_arguments(parser)
+
+
+def add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="of train.json and val.json"
+    )
+    parser.add_argument(
+        "--val-every",
+        type=int,
+        default=DEFAULT_VAL_EVERY,
+        metavar="N",
+        help="of the images in the order of their names, every N-th validates (default: 5)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the two files, says what is in them, and returns the exit status.
+
+    Raises:
+        DataError: the json can't be used, or would be overwritten.
+    """
+    content = read_checked_coco_json(str(args.annotations))
+    write_and_report(content, args, source=args.annotations)
+    return 0
+
+
+def write_and_report(
+    content: dict[str, Any], args: argparse.Namespace, source: Path | None = None
+) -> None:
+    """Writes the splits of a dataset, but not over its source."""
+    splits = split_coco(content, args.val_every)
+    if source is not None and source.resolve() in [
+        (args.output / f"{split}.json").resolve() for split in splits
+    ]:
+        raise DataError(f"{source} would be overwritten: name another --output.")
+    for split, path in write_splits(splits, args.output).items():
+        part = splits[split]
+        print(f"{path}: {len(part['images'])} images, {len(part['annotations'])} objects")
+    print("classes: " + ", ".join(str(c["name"]) for c in content["categories"]))

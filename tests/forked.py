@@ -1,0 +1,113 @@
+"""Commands in real processes that start at once, because they are forks of this one."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+_LIMIT = 120  # seconds; a hang ends here
+
+
+class Forked:
+    """A command that runs, and what it prints.
+
+    Args:
+        main: the entry point, called with `words`; returns the exit status.
+        words: of the command line.
+        folder: for the file of what it prints, stdout and stderr together.
+        before: called in the new process, before `main`.
+    """
+
+    def __init__(
+        self,
+        main: Callable[[list[str]], int],
+        words: Sequence[Any],
+        folder: Path,
+        before: Callable[[], Any] | None = None,
+    ) -> None:
+        self._file = folder / f"printed_{len(list(folder.glob('printed_*')))}.txt"
+        self._process = multiprocessing.get_context("fork").Process(
+            target=_run, args=(main, [str(word) for word in words], self._file, before)
+        )
+        self._process.start()
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def printed(self) -> str:
+        return self._file.read_text()
+
+    def kill(self) -> None:
+        if self._process.is_alive():
+            for pid in [*children(self.pid), self.pid]:
+                os.kill(pid, signal.SIGKILL)
+        self._process.join()
+
+    def wait_for(self, condition: Callable[[], Any], every: float = 0.01) -> None:
+        """Returns when `condition()` is true, while the command runs."""
+        deadline = time.monotonic() + _LIMIT
+        while not condition():
+            assert self._process.is_alive(), self.printed
+            assert time.monotonic() < deadline, self.printed
+            time.sleep(every)
+
+    def status(self, limit: float = _LIMIT) -> int:
+        """Returns the exit status, when the command has ended within `limit` seconds."""
+        self._process.join(limit)
+        assert self._process.exitcode is not None, f"hangs: {self.printed}"
+        return self._process.exitcode
+
+    def error(self, limit: float = _LIMIT) -> str:
+        """Returns the one line with which the command ends, with status 2 and no traceback."""
+        assert self.status(limit) == 2, self.printed
+        printed = self.printed
+        assert "Traceback" not in printed, printed
+        (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+        return line.removeprefix("error: ")
+
+
+def _run(
+    main: Callable[[list[str]], int],
+    words: list[str],
+    path: Path,
+    before: Callable[[], Any] | None,
+) -> None:
+    file = open(path, "w", buffering=1)  # noqa: SIM115
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = file
+    # Threads of OpenMP do not outlive a fork.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    if before is not None:
+        before()
+    sys.exit(main(words))
+
+
+def children(pid: int) -> list[int]:
+    """Returns the processes that one has started, the oldest first."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rsplit(")", 1)[1].split()[:2]
+        except OSError:  # it has just ended
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(path.parent.name))
+    return sorted(found)
