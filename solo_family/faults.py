@@ -15,7 +15,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch on a CPU and on a GPU, C++ in general, OpenCV, ONNX Runtime.
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|bad_alloc|bad allocation|Insufficient memory|"
-    r"Failed to allocate memory",
+    r"Failed to allocate memory|could not create a (primitive|memory object)$",
     re.I,
 )
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid\D*([\d, ]+)\) (.+)")
@@ -51,7 +51,10 @@ def explained(cfg: CfgNode | None = None, *, training: bool = False) -> Iterator
         ours = explain(error, cfg, training=training)
         if ours is None:
             raise
-        raise ours from error
+        try:
+            raise ours from error
+        finally:
+            del ours  # its traceback has this frame: a circle, which would keep all tensors
 
 
 def explain(

@@ -16,6 +16,7 @@ NO_MEMORY = [
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
     RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError("std::bad_alloc"),
+    RuntimeError("could not create a primitive"),
     Exception("error: (-4:Insufficient memory) Failed to allocate 900000000 bytes"),
     Exception("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : bad allocation"),
 ]

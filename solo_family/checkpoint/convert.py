@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config import get_cfg
 from ..config.check import check_config
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, first_line
 from ..files import replacing
 from ..layers import torchvision_deform_conv
 from .implied import implied_keys
@@ -33,6 +33,11 @@ SUFFIXES = (".pth", ".safetensors")
 # Not weights: batch norms have this count or not, depending on the version that saved them.
 _COUNTER = "num_batches_tracked"
 _AUTHOR = "solo_family convert"
+# What comes of shapes that no model has, wherever they are looked at first.
+_SHAPE_ERRORS = (
+    *(AttributeError, IndexError, RuntimeError, TypeError, ValueError),
+    ZeroDivisionError,
+)
 
 
 @dataclass
@@ -83,10 +88,10 @@ def convert(
     """
     weights = read_weights(path)
     chosen = choose(SOURCES, weights, source, path)
-    renamed = rename(weights, chosen.rules)
-    result = Converted(chosen, renamed.weights, {}, dict(renamed.dropped))
-    _check_unknown(path, result, renamed.unknown, allow_unknown)
     try:
+        renamed = rename(weights, chosen.rules)
+        result = Converted(chosen, renamed.weights, {}, dict(renamed.dropped))
+        _check_unknown(path, result, renamed.unknown, allow_unknown)
         result.keys = {
             **implied_keys(result.weights, backbone_only=chosen.backbone_only),
             **chosen.keys,
@@ -96,6 +101,11 @@ def convert(
         raise DataError(
             f"{path}: {error.args[0]} is missing, without which its model can't be told. "
             f"Is it a complete checkpoint of {chosen.title}?"
+        ) from error
+    except _SHAPE_ERRORS as error:
+        raise DataError(
+            f"{path}: its weights have shapes of no known model ({first_line(error)}). "
+            f"Is it a checkpoint of {chosen.title}?"
         ) from error
     if source_config is not None:
         keys, ignored = read_source_config(source_config)
@@ -238,7 +248,7 @@ def _expected(path: Any, result: Converted) -> dict[str, tuple[int, ...]]:
             model: nn.Module = (
                 build_backbone(cfg) if result.source.backbone_only else build_model(cfg)
             )
-    except (ConfigError, KeyError, ValueError, AssertionError) as error:
+    except (ConfigError, KeyError, AssertionError, *_SHAPE_ERRORS) as error:
         raise DataError(
             f"{path}: the model that its weights imply can't be built: {error}"
         ) from error

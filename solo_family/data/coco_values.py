@@ -62,14 +62,7 @@ def _check_annotation(place: str, annotation: dict[str, Any]) -> None:
         raise DataError(f"{place} has iscrowd {shortened(annotation['iscrowd'])}; it is 0 or 1.")
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        size: Any = segmentation.get("size")
-        counts = segmentation.get("counts")
-        good = isinstance(size, list) and len(size) == 2 and all(map(_is_int, size))
-        if isinstance(counts, list):
-            good &= all(_is_int(run) and 0 <= run < 2**32 for run in counts)
-        else:
-            good &= isinstance(counts, str)
-        good = good and all(0 <= side < _MOST_PIXELS for side in size)
+        good = _is_rle(segmentation.get("size"), segmentation.get("counts"))
     elif isinstance(segmentation, list):
         good = all(isinstance(polygon, list) for polygon in segmentation)
     else:
@@ -79,6 +72,16 @@ def _check_annotation(place: str, annotation: dict[str, Any]) -> None:
             f"{place} has segmentation {shortened(segmentation)}; it must be a list of polygons "
             "[x1, y1, x2, y2, ...], or RLE with 'size' [height, width] and 'counts'."
         )
+
+
+def _is_rle(size: Any, counts: Any) -> bool:
+    if not isinstance(size, list) or len(size) != 2:
+        return False
+    if not all(_is_int(side) and 0 <= side < _MOST_PIXELS for side in size):
+        return False
+    if isinstance(counts, list):
+        return all(_is_int(run) and 0 <= run < 2**32 for run in counts)
+    return isinstance(counts, str)
 
 
 def is_box(values: Any) -> bool:

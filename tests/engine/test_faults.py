@@ -1,6 +1,7 @@
 """What the machine does to a run, with real processes and files: each fault is one line."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -95,9 +96,9 @@ def test_a_dead_worker_of_the_loader_ends_the_run_in_one_line(tmp_path: Path) ->
         worker = children(run.pid)[0]
         os.kill(worker, signal.SIGKILL)
         message = run.error(limit=60)
-    assert message.startswith(
-        f"A worker process of the data loader, {worker}, died (is killed by signal: Killed). "
-    )
+    # Torch says the one or the other, as it happens to notice.
+    how = r"(is killed by signal: Killed|exited unexpectedly)"
+    assert re.match(rf"A worker process of the data loader, {worker}, died \({how}\)\. ", message)
     assert "lower DATALOADER.NUM_WORKERS" in message
     assert f"Training stopped: {message}" in (tmp_path / "run" / "log.txt").read_text()
 
@@ -215,10 +216,10 @@ def test_weights_that_are_not_finite_are_refused_by_name(
     assert not list((tmp_path / "run").glob("*.pth"))
 
 
-LARGE: list[Any] = ["INPUT.MIN_SIZE_TEST", 3000, "INPUT.MAX_SIZE_TEST", 4000]
+LARGE: list[Any] = ["INPUT.MIN_SIZE_TEST", 6000, "INPUT.MAX_SIZE_TEST", 8000]
 LESS = [
     "Out of memory (",
-    "Lower INPUT.MIN_SIZE_TEST (now 3000), INPUT.MAX_SIZE_TEST (now 4000), "
+    "Lower INPUT.MIN_SIZE_TEST (now 6000), INPUT.MAX_SIZE_TEST (now 8000), "
     "MODEL.SOLOV2.NMS_PRE (now 500), MODEL.SOLOV2.MAX_PER_IMG (now 100).",
 ]
 
@@ -238,7 +239,7 @@ def test_too_little_memory_for_a_picture_names_it_and_the_demo_goes_on(tmp_path:
     small = folder.add("strip.png", noise(2, 800), [rectangle(5, 1, 20, 1)])
     words = ["demo", *config(tmp_path, *LARGE), "--input", large, small]
     words += ["--output", tmp_path / "out", "--opts", "MODEL.SOLOV2.NUM_CLASSES", 2]
-    with Forked(solo_family, words, tmp_path, partial(limit_memory, 300 * 2**20)) as run:
+    with Forked(solo_family, words, tmp_path, partial(limit_memory, 500 * 2**20)) as run:
         status, printed = run.status(), run.printed
     assert status == 1, printed
     assert "Traceback" not in printed

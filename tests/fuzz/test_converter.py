@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import strategies as st
 
 from solo_family.checkpoint.convert import convert, write
-from solo_family.errors import SoloFamilyError
+from solo_family.errors import DataError, SoloFamilyError
 
 from ..checkpoint.lists import NAMES, empty_weights
 from .fuzzing import counts, fuzz
@@ -45,6 +46,17 @@ def changed(weights: dict[str, Any], changes: list[tuple[int, Any]]) -> dict[str
         elif isinstance(what, tuple):
             weights[name] = what[0]
     return weights
+
+
+# What the fuzzing has found.
+FOUND = [("per_pixel_baseline_plus_r50", [(0, "flatten"), (819794, "flatten")])]
+
+
+@pytest.mark.parametrize(("name", "changes"), FOUND)
+def test_what_was_found_is_refused(tmp_path: Path, name: str, changes: list[Any]) -> None:
+    torch.save({"state_dict": changed(empty_weights(name), changes)}, tmp_path / "theirs.pth")
+    with pytest.raises(DataError, match="shapes of no known model"):
+        convert(tmp_path / "theirs.pth")
 
 
 @counts
