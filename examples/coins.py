@@ -21,6 +21,7 @@ from skimage import data, filters, measure, segmentation
 from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights
 from solo_family.files import replacing
 
+HERE = Path(__file__).parent
 OUTPUT = Path("output/coins")
 # No coin lies on this row.
 MIDDLE = 150
@@ -85,7 +86,7 @@ if __name__ == "__main__":
     )
     weights = write_timm_weights(OUTPUT / "efficientnet_lite0.pth")
     run(
-        *("train_net.py", "--config-file", "examples/coins.yaml", "--resume"),
+        *(HERE.parent / "train_net.py", "--config-file", HERE / "coins.yaml", "--resume"),
         *("DATASETS.TRAIN", f"('{upper}',)", "DATASETS.TEST", f"('{lower}',)"),
         *("MODEL.TIMM.WEIGHTS", weights, "OUTPUT_DIR", OUTPUT),
         *sys.argv[1:],

@@ -13,7 +13,8 @@ import torch
 
 from .conftest import ROOT
 
-SCRIPT = ROOT / "examples" / "zero_to_export.py"
+EXAMPLES = ROOT / "examples"
+SCRIPT = EXAMPLES / "zero_to_export.py"
 
 
 def test_every_cell_begins_as_editors_look_for_it() -> None:
@@ -26,17 +27,31 @@ def test_every_cell_begins_as_editors_look_for_it() -> None:
         assert all(line.startswith("#") for line in text.strip().splitlines())
 
 
-@pytest.mark.slow
-def test_from_nothing_to_an_exported_model(tmp_path: Path) -> None:
-    environment = {**os.environ, "ITERATIONS": "4", "PYTHONPATH": str(ROOT)}
+def run_example(folder: Path, *words: str, **variables: str) -> str:
+    """Runs it in a folder, and returns what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     result = subprocess.run(
-        [sys.executable, str(SCRIPT)], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_from_nothing_to_an_exported_model(tmp_path: Path) -> None:
+    printed = run_example(tmp_path, str(SCRIPT), ITERATIONS="4")
     output = tmp_path / "output" / "zero_to_export"
     assert torch.load(output / "model_final.pth", weights_only=False)["iteration"] == 3
-    assert "'AP50':" in result.stdout
+    assert "'AP50':" in printed
     assert (output / "exported" / "model.onnx").is_file()
     given = cv2.imread(str(output / "shapes" / "val" / "000001.jpg"))
     for name in ("predicted", "exported"):
         assert np.shape(cv2.imread(str(output / f"{name}.png"))) == given.shape
+
+
+@pytest.mark.slow
+def test_coins_of_one_half_of_a_photograph_from_those_of_the_other(tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    printed = run_example(tmp_path, str(EXAMPLES / "coins.py"), "SOLVER.MAX_ITER", "2")
+    assert printed.count(": 12 coins") == 2
+    assert (tmp_path / "output" / "coins" / "pictures" / "lower_enlarged.png").is_file()
