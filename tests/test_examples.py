@@ -29,7 +29,8 @@ def test_every_cell_begins_as_editors_look_for_it() -> None:
 
 def run_example(folder: Path, *words: str, **variables: str) -> str:
     """Runs it in a folder, and returns what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
     result = subprocess.run(
         [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
     )

@@ -96,11 +96,12 @@ def test_a_dead_worker_of_the_loader_ends_the_run_in_one_line(tmp_path: Path) ->
         worker = children(run.pid)[0]
         os.kill(worker, signal.SIGKILL)
         message = run.error(limit=60)
-    # Torch says the one or the other, as it happens to notice.
+    # Torch says the one or the other, as it happens to notice, and may do so twice.
     how = r"(is killed by signal: Killed|exited unexpectedly)"
-    assert re.match(rf"A worker process of the data loader, {worker}, died \({how}\)\. ", message)
+    line = rf"A worker process of the data loader, {worker}, died \({how}\)\. "
+    assert re.match(line, message)
     assert "lower DATALOADER.NUM_WORKERS" in message
-    assert f"Training stopped: {message}" in (tmp_path / "run" / "log.txt").read_text()
+    assert re.search(f"Training stopped: {line}", (tmp_path / "run" / "log.txt").read_text())
 
 
 @pytest.mark.slow
