@@ -79,7 +79,7 @@ def test_predictions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         read_results(str(tmp_path / "text.json"), dataset)
 
 
-def test_ground_truth_must_be_there_and_whole(tmp_path: Path) -> None:
+def test_ground_truth_must_be_there(tmp_path: Path) -> None:
     path = tmp_path / "truth.json"
     test_set = content([])
     del test_set["annotations"]
@@ -87,11 +87,14 @@ def test_ground_truth_must_be_there_and_whole(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no ground truth to compare with"):
         read_truth(str(path))
 
-    damaged = truth(BOX)
+
+def test_damaged_ground_truth_is_left_out_as_in_training(tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    whole, damaged = truth(BOX), truth(BOX) | {"id": 7}
     damaged["segmentation"] = damaged["segmentation"] | {"counts": "hello"}
-    path.write_text(json.dumps(content([damaged])))
-    with pytest.raises(DataError, match="the RLE of annotation 0 is damaged"):
-        read_truth(str(path))
+    path.write_text(json.dumps(content([damaged, whole])))
+    (kept,) = read_truth(str(path)).dataset["annotations"]
+    assert kept["segmentation"]["counts"] == whole["segmentation"]["counts"]
 
 
 def test_boxes_of_predictions_are_ignored(tmp_path: Path) -> None:
