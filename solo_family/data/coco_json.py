@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -82,7 +83,8 @@ def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
     left_out: Counter[str] = Counter()
     misfits = []
     for record in records:
-        size = (record["height"], record["width"])
+        # Records of detectron2's own datasets may lack a size; polygons can do without.
+        size = (record.get("height", math.inf), record.get("width", math.inf))
         usable = []
         for annotation in record.get("annotations", []):
             given = annotation.get("segmentation")

@@ -94,7 +94,7 @@ def is_area(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value <= _FARTHEST_BOX**2
 
 
-def is_drawable(polygon: Sequence[float], height: int, width: int) -> bool:
+def is_drawable(polygon: Sequence[float], height: float, width: float) -> bool:
     """Tells whether a polygon consists of numbers that are not absurdly far from its image."""
     return _all_within(polygon, _FARTHEST_IN_SIZES * max(height, width, 100))
 

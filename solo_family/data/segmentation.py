@@ -13,12 +13,12 @@ from .coco_values import adds_up, is_drawable
 SHORT, FAR, WITHOUT, MISFIT, UNFILLED = "short", "far", "without", "misfit", "unfilled"
 
 
-def usable_segmentation(segmentation: Any, size: tuple[int, int]) -> tuple[Any, Counter[str]]:
+def usable_segmentation(segmentation: Any, size: tuple[float, float]) -> tuple[Any, Counter[str]]:
     """Looks for what a mask can be made of.
 
     Args:
         segmentation: polygons [x, y, x, y, ...], or RLE with `size` and `counts`.
-        size: (height, width) of the image, in pixels.
+        size: (height, width) of the image, in pixels; infinite where it is unknown.
 
     Returns:
         The polygons that can be drawn, or the RLE, or None; and how many polygons, or masks, are
