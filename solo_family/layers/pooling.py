@@ -19,8 +19,12 @@ def adaptive_average_pool(x: Tensor, bins: int) -> Tensor:
     """
     rows = _bin_weights(x.shape[-2], bins, x.device)
     columns = _bin_weights(x.shape[-1], bins, x.device)
+    maps = x.float().flatten(0, 1)
     with torch.autocast(x.device.type, enabled=False):
-        return (rows @ x.float() @ columns.T).to(x.dtype)
+        # Not `@`: it treats a side of 1 apart, to which torch.export would tie the program.
+        pooled = torch.bmm(rows.expand(len(maps), -1, -1), maps)
+        pooled = torch.bmm(pooled, columns.T.expand(len(maps), -1, -1))
+    return pooled.unflatten(0, x.shape[:2]).to(x.dtype)
 
 
 class AdaptiveAveragePool(nn.Module):
