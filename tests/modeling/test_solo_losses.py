@@ -139,3 +139,18 @@ def test_losses_of_half_precision_are_finite() -> None:
             losses = model([picture()])
         assert losses["loss_mask"].dtype == torch.float32
         assert losses["loss_mask"].isfinite()
+
+
+@pytest.mark.parametrize("method", ["SOLO", "DecoupledSOLO", "SOLOv2"])
+def test_an_images_masks_have_no_gradient_of_the_batchs_size(method: str) -> None:
+    """The gradient of `masks[image]` is zeros of all images; that of `unbind` is not."""
+    loss = sum(tiny_model(method)([picture(seed=1), picture(seed=2)]).values())
+    functions, waiting = set(), [loss.grad_fn]
+    while waiting:
+        function = waiting.pop()
+        if function is not None and function not in functions:
+            functions.add(function)
+            waiting += [following for following, _ in function.next_functions]
+    names = {function.name() for function in functions}
+    assert "UnbindBackward0" in names
+    assert "SelectBackward0" not in names
