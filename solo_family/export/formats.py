@@ -93,7 +93,7 @@ def write_torch_export(graph: ExportGraph, given: GraphInput, names: list[str], 
         graph, step = _for_even_and_odd_sides(graph), graph.model.size_divisibility
         sides = {2: Dim("rows", min=1) * step, 3: Dim("columns", min=1) * step}
     sizes = tuple(sides if name == "images" else None for name in given.tensors)
-    with quiet(), _sides_of_one_as_others():
+    with quiet(), sides_of_one_as_others():
         program = torch.export.export(
             graph, tuple(given.tensors.values()), dynamic_shapes=(sizes,), strict=False
         )
@@ -101,7 +101,7 @@ def write_torch_export(graph: ExportGraph, given: GraphInput, names: list[str], 
 
 
 @contextmanager
-def _sides_of_one_as_others() -> Iterator[None]:
+def sides_of_one_as_others() -> Iterator[None]:
     """The smallest images' coarsest maps have sides of 1, which are else a case apart.
 
     Older torch does not have the option.

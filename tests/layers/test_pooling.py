@@ -1,7 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.export import Dim
 
+from solo_family.export.formats import sides_of_one_as_others
 from solo_family.layers import AdaptiveAveragePool
 from solo_family.layers.pooling import adaptive_average_pool
 
@@ -38,3 +40,13 @@ def test_a_traced_graph_follows_the_size_of_its_input(size: tuple[int, int]) -> 
     traced = torch.jit.trace(AdaptiveAveragePool(3), torch.zeros(1, 2, 8, 8))
     x = torch.randn(1, 2, *size)
     torch.testing.assert_close(traced(x), F.adaptive_avg_pool2d(x, 3))
+
+
+def test_an_exported_program_takes_maps_of_one_row() -> None:
+    sides = {2: Dim("rows", min=1), 3: Dim("columns", min=1)}
+    layer = AdaptiveAveragePool(3)
+    with sides_of_one_as_others():
+        program = torch.export.export(layer, (torch.rand(1, 2, 5, 8),), dynamic_shapes=(sides,))
+    for size in [(5, 8), (1, 9), (7, 1)]:
+        x = torch.rand(1, 2, *size)
+        torch.testing.assert_close(program.module()(x), F.adaptive_avg_pool2d(x, 3))
