@@ -15,6 +15,7 @@ from ..data.findings import Kind
 from ..data.register import check_datasets, register_in_place
 from ..errors import DataError, SoloFamilyError
 from .object_sizes import table_of_areas, table_of_levels
+from .opts import add_opts_argument
 
 _NAMED = 5  # of each kind, as many are named
 
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read all of every image, not its header alone: finds files that are cut short",
     )
-    parser.add_argument("--opts", default=[], nargs=argparse.REMAINDER, help="KEY VALUE ...")
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
