@@ -66,28 +66,33 @@ def explain(
     being handled when `error` was raised are looked at, too, and one of ours among them is
     returned.
     """
-    chain = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    for cause in reversed(chain):
+    causes = _causes(error)
+    for cause in reversed(causes):
         if isinstance(cause, SoloFamilyError):
             return cause
-    for cause in chain:
+    for cause in causes:
         ours = _explain_one(cause, cfg, training)
         if ours is not None:
             return ours
     return None
 
 
-def full_disk(error: BaseException | None) -> OSError | None:
+def full_disk(error: BaseException) -> OSError | None:
     """Returns the system's error "no space", "over quota" or "file too large" behind `error`."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return error
-        error = error.__cause__ or error.__context__
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return cause
     return None
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Returns the error, and those that were being handled when it was raised, the last first."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return causes
 
 
 def _explain_one(

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data.transforms import ResizeShortestEdge
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..config import setup_cfg
+from ..data.augmentation import detectron2_augmentation
 from ..data.images import read_image
 from ..errors import DataError, SoloFamilyError
 from .benchmark_operators import add_operator_arguments, run_operators
@@ -241,17 +241,18 @@ def describe_run(
 
 def _images(cfg: CfgNode, patterns: Sequence[str] | None) -> list[Tensor]:
     """Returns pictures of the size that the test loader gives them, or noise of that size."""
-    short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     if patterns is None:
+        short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         generator = torch.Generator().manual_seed(0)
         size = (3, short, min(longest, short * 4 // 3))
         return [torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)]
     sources, unmatched = find_sources(patterns)
     if unmatched:
         raise DataError(f"--input: no file matches {', '.join(unmatched)}.")
+    (resize,) = detectron2_augmentation(cfg, is_train=False)
     images = []
     for source in sources:
         picture = read_image(str(source), cfg.INPUT.FORMAT)
-        resized = ResizeShortestEdge([short, short], longest).get_transform(picture)
-        images.append(torch.from_numpy(resized.apply_image(picture).transpose(2, 0, 1).copy()))
+        resized = resize.get_transform(picture).apply_image(picture)
+        images.append(torch.from_numpy(resized.transpose(2, 0, 1).copy()))
     return images
