@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from solo_family.layers.dynamic_conv import dynamic_conv
-from solo_family.ops import triton_dispatch
+from solo_family.ops import gpu_kernels
 from solo_family.ops.packed_masks import PackedMasks, empty_packed, measure
 
 # Bytes of the soft masks that are in memory at a time where they are.
@@ -43,7 +43,7 @@ def _decode_masks(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if kernels.dtype != features.dtype:
         kernels, features = kernels.float(), features.float()
-    if triton_dispatch.runs_triton(features):
+    if gpu_kernels.runs("decode", features):
         from solo_family.ops.decode_masks_triton import decode_masks_triton
 
         return decode_masks_triton(kernels, features, mask_threshold)

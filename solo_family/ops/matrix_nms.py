@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from solo_family.ops import triton_dispatch
+from solo_family.ops import gpu_kernels
 from solo_family.ops.binary_masks import binary_masks, check_masks, is_packed
 from solo_family.ops.decay import check_kernel, decay_factors
 from solo_family.ops.matrix_nms_torch import decay_by_class
@@ -114,7 +114,7 @@ def matrix_nms_decay(
 
 
 def _decay(masks: Tensor) -> Callable[..., Tensor]:
-    if triton_dispatch.runs_triton(masks) and masks.dtype != torch.float64:
+    if gpu_kernels.runs("nms", masks) and masks.dtype != torch.float64:
         from solo_family.ops.matrix_nms_triton import decay_by_class_triton
 
         return decay_by_class_triton

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.ops import triton_dispatch
+from solo_family.ops import gpu_kernels
 from solo_family.ops.binary_masks import binary_masks
 from solo_family.ops.mask_iou import mask_areas
 
@@ -64,7 +64,7 @@ def pack_masks(
 def _pack_masks(
     masks: Tensor, mask_threshold: float | None, logits: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if triton_dispatch.runs_triton(masks):
+    if gpu_kernels.runs("pack", masks):
         from solo_family.ops.packing_triton import pack_masks_triton
 
         return pack_masks_triton(masks, mask_threshold, logits=logits)

@@ -95,15 +95,15 @@ def test_the_operators_declare_their_outputs() -> None:
 
 
 def test_missing_triton_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from solo_family.ops import triton_dispatch
+    from solo_family.ops import gpu_kernels
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    triton_dispatch._has_triton.cache_clear()
+    gpu_kernels._has_triton.cache_clear()
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            assert not triton_dispatch._has_triton()
-            assert not triton_dispatch._has_triton()
+            assert not gpu_kernels._has_triton()
+            assert not gpu_kernels._has_triton()
         assert ["Triton is not installed" in str(warning.message) for warning in caught] == [True]
     finally:
-        triton_dispatch._has_triton.cache_clear()
+        gpu_kernels._has_triton.cache_clear()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.ops import matrix_nms_triton, packing_triton, triton_dispatch
+from solo_family.ops import gpu_kernels, matrix_nms_triton, packing_triton
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms, matrix_nms_decay
 from solo_family.ops.packed_masks import pack_masks
@@ -19,8 +19,8 @@ HALVES = [torch.float16, torch.bfloat16]
 
 
 @pytest.fixture(autouse=True)
-def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_dispatch, "runs_triton", lambda tensor: True)
+def every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_kernels, "runs", lambda kernel, tensor: kernel in gpu_kernels.TRITON)
 
 
 @pytest.fixture

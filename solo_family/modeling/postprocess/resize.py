@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...layers.resize import resize_bilinear
-from ...ops import triton_dispatch
+from ...ops import gpu_kernels
 from ...ops.mask_boxes import masks_to_boxes
 
 # Bytes of the float maps that are in memory at a time.
@@ -70,7 +70,7 @@ def resize_masks(
     Returns:
         bool [N, H, W].
     """
-    if triton_dispatch.runs_triton(masks):
+    if gpu_kernels.runs("resize", masks):
         return resize_masks_with_boxes(masks, padded_size, image_size, output_size, threshold)[0]
     result = torch.empty((len(masks), *output_size), dtype=torch.bool, device=masks.device)
     for part, soft in ResizedMasks(masks, padded_size, image_size, output_size):
@@ -94,7 +94,7 @@ def resize_masks_with_boxes(
         masks: bool [N, H, W].
         boxes: float32 [N, 4], see `masks_to_boxes`.
     """
-    if triton_dispatch.runs_triton(masks):
+    if gpu_kernels.runs("resize", masks):
         from ...ops.resize_masks_triton import resize_masks_triton
 
         return resize_masks_triton(masks, padded_size, image_size, output_size, threshold)

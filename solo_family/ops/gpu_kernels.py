@@ -1,4 +1,4 @@
-"""Which kernels an operator runs."""
+"""Which of the kernels written for GPUs an operator runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from functools import cache
 
 from torch import Tensor
 
+# Kernels by the operator that runs them: written in Triton.
+TRITON = ("pack", "decode", "resize", "nms")
 
-def runs_triton(tensor: Tensor) -> bool:
-    """Whether operators on this tensor run the Triton kernels: on a GPU, where Triton is."""
-    return tensor.is_cuda and _has_triton()
+
+def runs(kernel: str, tensor: Tensor) -> bool:
+    """Whether an operator on this tensor runs its kernel: on a GPU, where Triton is.
+
+    Args:
+        kernel: one of `TRITON`.
+        tensor: on the device in question.
+    """
+    return kernel in TRITON and tensor.is_cuda and _has_triton()
 
 
 @cache
