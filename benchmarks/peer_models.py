@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .mmdet_models import build_mmdet
+
 Size = tuple[int, int]
 
 
@@ -30,7 +32,8 @@ class Peer:
         config, opts: of our model, so that it is the same.
         biases: see `fixed_weights.fill`.
         test_size: short edge, and the limit of the long one.
-        training: number of images, their size, and of classes, in a training step.
+        training: number of images, their size, and of classes, in a training step; None for no
+            such step.
     """
 
     checkout: str
@@ -39,7 +42,7 @@ class Peer:
     opts: list[Any] = field(default_factory=list)
     biases: dict[str, float] = field(default_factory=dict)
     test_size: Size = (800, 1333)
-    training: tuple[int, Size, int] = (4, (800, 1088), 80)
+    training: tuple[int, Size, int] | None = (4, (800, 1088), 80)
 
 
 def _solov2(checkout: Path, device: str) -> nn.Module:
@@ -112,16 +115,31 @@ _SEMANTIC = "ade20k-150/maskformer_R50_bs16_160k.yaml"
 _COCO_PANOPTIC = "coco-panoptic/maskformer_panoptic_R50_bs64_554k.yaml"
 
 PEERS = {
+    "SOLO": Peer(
+        "mmdet",
+        build_mmdet("solo/solo_r50_fpn_3x_coco.py"),
+        "SOLO/solo_R50_3x.yaml",
+        biases={"conv_cls": -3.0},
+    ),
+    "Decoupled SOLO": Peer(
+        "mmdet",
+        build_mmdet("solo/decoupled-solo_r50_fpn_3x_coco.py"),
+        "DecoupledSOLO/decoupled_solo_R50_3x.yaml",
+        biases={"conv_cls": -3.0},
+    ),
     "SOLOv2": Peer(
         "adelaidet",
         _solov2,
         "SOLOv2/solov2_R50_3x.yaml",
-        # AdelaiDet's weights are of MSRA's ResNet, which sees BGR and strides in its 1 x 1.
-        [
-            *("INPUT.FORMAT", "BGR", "MODEL.PIXEL_MEAN", [103.53, 116.28, 123.675]),
-            *("MODEL.PIXEL_STD", [1.0, 1.0, 1.0], "MODEL.RESNETS.STRIDE_IN_1X1", True),
-        ],
-        {"ins_head.cate_pred": -3.0},
+        biases={"ins_head.cate_pred": -3.0},
+    ),
+    # Far more candidates, as in a crowd.
+    "SOLOv2, crowded": Peer(
+        "adelaidet",
+        _solov2,
+        "SOLOv2/solov2_R50_3x.yaml",
+        biases={"ins_head.cate_pred": -2.5},
+        training=None,
     ),
     "SparseInst": Peer(
         "sparseinst",
@@ -171,20 +189,20 @@ def registries_as_they_were() -> Iterator[None]:
 
 def build_ours(peer: Peer, weights: dict[str, Tensor], device: str) -> nn.Module:
     """Build our model with the other one's weights, converted as users convert them."""
-    import solo_family  # noqa: F401 registers the methods
     from detectron2.modeling import build_model
+
+    import solo_family  # noqa: F401 registers the methods
     from solo_family.checkpoint.convert import convert
     from solo_family.config import setup_cfg
     from solo_family.model_zoo import get_config_file
 
-    cfg = setup_cfg(
-        get_config_file(peer.config),
-        ["MODEL.WEIGHTS", "", "MODEL.DEVICE", device, *peer.opts],
-    )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "theirs.pth"
         torch.save({"model": weights}, file)
         converted = convert(file)
+    implied = [part for key in converted.keys.items() for part in key]
+    device_keys = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", device]
+    cfg = setup_cfg(get_config_file(peer.config), [*implied, *device_keys, *peer.opts])
     model = build_model(cfg)
     left = model.load_state_dict(converted.weights, strict=False)
     # Batch norms may count batches or not; the count has no use in either.
@@ -198,6 +216,8 @@ def _package(name: str, folder: Path) -> None:
     """A package whose modules can be imported, but whose `__init__` is not run."""
     if not folder.is_dir():
         raise SystemExit(f"{folder} is not there: give the root of a checkout.")
+    if name in sys.modules:
+        return
     module = types.ModuleType(name)
     module.__path__ = [str(folder)]
     sys.modules[name] = module
