@@ -40,9 +40,9 @@ def build_mmdet(config: str) -> Callable[[Path, str], nn.Module]:
 class _Callable(nn.Module):
     """A model of mmdet that takes and gives what detectron2's models do."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         from mmdet.structures import DetDataSample
@@ -77,7 +77,7 @@ class _Callable(nn.Module):
             for sample, found in zip(samples, results)
         ]
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.model.state_dict(*args, **kwargs)
 
 
@@ -116,7 +116,7 @@ class _CompiledOps(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Stands in for mmcv's compiled operators."""
 
     class Module(types.ModuleType):
-        __path__ = ()
+        __path__: list[str] = []  # noqa: RUF012 that of a package without files
 
         def __getattr__(self, name: str) -> type:
             if name.startswith("__"):

@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -161,7 +161,7 @@ class _Step:
 
 
 def _measure(
-    row: Row, runs: dict[str, Callable[[], Any]], args: argparse.Namespace, share: int = 1
+    row: Row, runs: Mapping[str, Callable[[], Any]], args: argparse.Namespace, share: int = 1
 ) -> None:
     seconds = interleaved_seconds(runs, args.device, args.repeats)
     row |= {who: 1e3 * value / share for who, value in seconds.items()}

@@ -1,0 +1,103 @@
+"""The benchmark beside other implementations: what is shared, what is compared, what is printed."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import Instances
+from torch import nn
+
+from benchmarks import peers
+from benchmarks.fixed_weights import fill
+from benchmarks.peer_models import Peer, registries_as_they_were
+from benchmarks.side_by_side import agreement, interleaved_seconds
+
+from .conftest import ROOT, eager_to_find, tiny_model
+
+
+def layers(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.ModuleDict({"body": nn.Linear(3, 4), "norm": nn.BatchNorm1d(4)})
+
+
+def test_weights_follow_from_names_alone() -> None:
+    one, other = layers(0), layers(1)
+    weights = fill(one, {"body": -3.0})
+    fill(other, {"body": -3.0})
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    assert weights["body.bias"].tolist() == [-3.0] * 4
+    assert weights["body.weight"].unique().numel() == 12
+    assert (weights["norm.running_var"] >= 1).all()
+
+
+def test_runs_take_turns() -> None:
+    order: list[str] = []
+    runs = {name: (lambda name=name: order.append(name)) for name in ("peer", "ours")}
+    interleaved_seconds(runs, "cpu", repeats=3)
+    assert order[-6:] == ["peer", "ours"] * 3
+
+
+def test_results_are_compared() -> None:
+    def found(*scores: float) -> dict:
+        return {"instances": Instances((2, 2), scores=torch.tensor(scores))}
+
+    assert agreement([found(0.5, 0.9)], [found(0.9, 0.5)]) == "found 2/2; scores 0.0e+00"
+    assert agreement([found(0.9)], [found(0.8, 0.5)]).startswith("found 1/2; scores 1.0e-01")
+    assert agreement([found()], [found()]) == "found 0/0; scores 0.0e+00"
+    maps = [
+        {"panoptic_seg": (torch.tensor([[1, 2]]), [])},
+        {"panoptic_seg": (torch.ones(1, 2), [])},
+    ]
+    assert agreement(maps[:1], maps[1:]) == "50.00 % of pixels"
+    semantic = [{"sem_seg": torch.zeros(1, 2)}, {"sem_seg": torch.full((1, 2), 0.25)}]
+    assert agreement(semantic[:1], semantic[1:]) == "2.5e-01"
+
+
+def test_what_is_registered_inside_is_taken_back() -> None:
+    from detectron2.modeling import META_ARCH_REGISTRY
+
+    with registries_as_they_were():
+        META_ARCH_REGISTRY._do_register("TheirModel", nn.Module)
+    assert "TheirModel" not in META_ARCH_REGISTRY
+    assert "SOLOv2" in META_ARCH_REGISTRY
+
+
+def test_a_pair_of_models_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "b.png"):
+        noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / name), noise)
+    peer = Peer("adelaidet", lambda *_: nn.Module(), "", test_size=(64, 96))
+    peer = Peer(**{**vars(peer), "training": (2, (64, 96), 3)})
+    model = eager_to_find(tiny_model())
+    pairs = {"SOLOv2": (peer, {"peer": model, "ours": model})}
+    monkeypatch.setattr(peers, "_build", lambda args: pairs)
+    args = argparse.Namespace(
+        **{"what": ["inference", "training"], "precisions": ["float32", "bfloat16"]},
+        **{"input": tmp_path, "pictures": 2, "device": "cpu", "scale": 1.0, "repeats": 1},
+    )
+    rows = list(peers._rows(args))
+    assert [row["what"].split()[0] for row in rows] == ["ms", "ms", "training", "training"]
+    assert not any("error" in row for row in rows)
+    assert all(row["ratio"] == row["peer"] / row["ours"] for row in rows)
+    assert rows[0]["agreement"].endswith("scores 0.0e+00")
+    assert peers._table(rows).count("SOLOv2") == 4
+
+
+def test_a_failure_is_a_row() -> None:
+    row: peers.Row = {}
+    with peers._caught(row):
+        raise RuntimeError("CUDA out of memory")
+    assert row["error"] == "RuntimeError: CUDA out of memory"
+
+
+def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.peers", "--input", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 1
+    assert "give at least one of the folders" in run.stderr
