@@ -26,13 +26,19 @@ _SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}
 
 @dataclass(frozen=True)
 class Compiled:
-    """One variant of one kernel: its machine code, and what it is specialised to."""
+    """One variant of one kernel.
+
+    Attributes:
+        kernel: the name of its function.
+        arch: what it is for, such as 90.
+        cubin: its machine code.
+        specialised: types, constants and divisibility of its arguments, in print.
+    """
 
     kernel: str
+    arch: int
     cubin: Path
-    signature: dict[str, str]
-    constants: dict[str, Any]
-    attributes: dict[str, Any]
+    specialised: str
 
     def resources(self) -> dict[str, int]:
         """Registers of a thread, and its bytes of stack and of local memory, where spills go."""
@@ -85,7 +91,8 @@ class OfflineDriver:
         return GPUTarget("cuda", self.arch, 32)
 
     def get_current_device(self) -> int:
-        return 0
+        # Kernels are kept by device: each architecture is one.
+        return self.arch
 
     def get_current_stream(self, device: int) -> int:
         return 0
@@ -96,12 +103,7 @@ class OfflineDriver:
     def _listen(self, *, src: Any, metadata_group: dict[str, str], **_: Any) -> None:
         cubin = next(Path(file) for file in metadata_group.values() if file.endswith(".cubin"))
         names = src.fn.arg_names
-        self.compiled.append(
-            Compiled(
-                kernel=src.fn.fn.__name__,
-                cubin=cubin,
-                signature={name: kind for name, kind in src.signature.items()},
-                constants={names[place[0]]: value for place, value in src.constants.items()},
-                attributes={names[place[0]]: value for place, value in src.attrs.items()},
-            )
-        )
+        constants = {names[place[0]]: value for place, value in src.constants.items()}
+        attributes = {names[place[0]]: value for place, value in src.attrs.items() if value}
+        specialised = f"{src.signature} {constants} {attributes}"
+        self.compiled.append(Compiled(src.fn.fn.__name__, self.arch, cubin, specialised))
