@@ -12,3 +12,24 @@ def resize_bilinear(features: Tensor, size: tuple[int, int]) -> Tensor:
     if not symbolic and features.shape[-2:] == size:
         return features
     return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+
+
+def resize_soft_masks(
+    masks: Tensor,
+    padded_size: tuple[int, int],
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+) -> Tensor:
+    """Resizes soft masks in two steps: to the network's padded input, of which the image is kept.
+
+    Args:
+        masks: [N, h, w], probabilities or logits.
+        padded_size: (height, width) of the network's input.
+        image_size: (height, width) of the image in it, without padding.
+        output_size: (H, W).
+
+    Returns:
+        float32 [N, H, W].
+    """
+    soft = resize_bilinear(masks.float()[None], padded_size)
+    return resize_bilinear(soft[..., : image_size[0], : image_size[1]], output_size)[0]

@@ -1,34 +1,179 @@
-"""Which of the kernels written for GPUs an operator runs."""
+"""Which of the kernels written for GPUs an operator runs, and why it doesn't run the others.
+
+A kernel is tried on a small input before it is used on a device: a machine on which it can't be
+compiled or launched, or gives other results than torch, does the same work with torch's kernels.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import threading
 import warnings
-from functools import cache
 
+import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
-# Kernels by the operator that runs them: written in Triton.
+# Kernels by the operator that runs them: written in Triton, and in CUDA C.
 TRITON = ("pack", "decode", "resize", "nms")
+CUDA: tuple[str, ...] = ()
+
+VARIABLE = "SOLO_FAMILY_KERNELS"
+CHOICES = ("auto", "torch", "triton")
+
+# Why a kernel isn't used on a device; None where it is.
+_failures: dict[tuple[str, torch.device], str | None] = {}
+_under_check: set[tuple[str, torch.device]] = set()
+_lock = threading.RLock()
 
 
 def runs(kernel: str, tensor: Tensor) -> bool:
-    """Whether an operator on this tensor runs its kernel: on a GPU, where Triton is.
+    """Whether an operator on this tensor runs its kernel.
+
+    The environment variable `SOLO_FAMILY_KERNELS` decides: "auto", the default, on a GPU where
+    the kernel passes its check, which the first question for a device does; "torch" never;
+    "triton" wherever Triton's kernels can be launched, that is on a GPU, or anywhere in Triton's
+    interpreter, without a check, so that what fails is raised. Kernels compute in float32:
+    tensors of float64 are left to torch.
 
     Args:
-        kernel: one of `TRITON`.
+        kernel: one of `TRITON` or `CUDA`.
         tensor: on the device in question.
+
+    Raises:
+        ValueError: the variable has another value.
     """
-    return kernel in TRITON and tensor.is_cuda and _has_triton()
+    choice = chosen()
+    # A tensor without values, as torch.export has them, has nothing that a kernel could read.
+    if choice == "torch" or tensor.dtype == torch.float64 or isinstance(tensor, FakeTensor):
+        return False
+    if choice == "triton":
+        return kernel in TRITON and (_on_gpu(tensor) or _interpreted())
+    return kernel in (*TRITON, *CUDA) and _on_gpu(tensor) and _passes(kernel, tensor.device)
 
 
-@cache
-def _has_triton() -> bool:
-    if importlib.util.find_spec("triton") is not None:
-        return True
-    warnings.warn(
-        "Triton is not installed: masks are post-processed with torch's own kernels, which gives "
-        "the same results more slowly. Install it with `pip install triton`.",
-        stacklevel=2,
-    )
-    return False
+def chosen() -> str:
+    """The value of `SOLO_FAMILY_KERNELS`, "auto" where it isn't set.
+
+    Raises:
+        ValueError: it is none of `CHOICES`.
+    """
+    choice = os.environ.get(VARIABLE) or "auto"
+    if choice not in CHOICES:
+        raise ValueError(
+            f"the environment variable {VARIABLE} is {choice!r}, but must be one of "
+            f"{', '.join(CHOICES)}: unset it for auto, which is right for nearly everybody"
+        )
+    return choice
+
+
+def failure(kernel: str, device: torch.device) -> str | None:
+    """Why a kernel is not used on a device, and what to do; None where it passes its check.
+
+    The first call for a kernel and a device runs the check, with a wait for the device; later
+    calls look the answer up.
+
+    Raises:
+        torch.cuda.OutOfMemoryError: there is no memory for the check's few bytes, which says
+            nothing about the kernel: the next call checks again.
+    """
+    key = kernel, device
+    if key in _failures:
+        return _failures[key]
+    with _lock:
+        if key not in _failures:
+            _under_check.add(key)
+            try:
+                _failures[key] = _check(kernel, device)
+            finally:
+                _under_check.discard(key)
+        return _failures[key]
+
+
+# torch.compile asks while it traces, and takes the answer for a constant.
+@torch.compiler.assume_constant_result
+def _passes(kernel: str, device: torch.device) -> bool:
+    key = kernel, device
+    if key in _failures:
+        return _failures[key] is None
+    with _lock:
+        # A check that asks for its own kernel, by way of an operator, gets torch's.
+        if key in _under_check:
+            return False
+        if key in _failures:
+            return _failures[key] is None
+        if _is_capturing(device):
+            _warn(
+                f"The {kernel} kernel is asked for on {device} for the first time while a CUDA "
+                "graph is captured, where it can't be compiled: torch's kernels go into the "
+                "graph. Run once before the capture."
+            )
+            return False
+        try:
+            why = failure(kernel, device)
+        except torch.cuda.OutOfMemoryError:
+            return False
+    if why is not None:
+        _warn(f"The {kernel} kernel is not used on {device}, torch's own are, more slowly: {why}")
+    return why is None
+
+
+def _check(kernel: str, device: torch.device) -> str | None:
+    try:
+        # Here, since the operators that the checks compare import this module.
+        from solo_family.ops.self_checks import CHECKS, run_check
+
+        run_check(CHECKS[kernel], device)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # a compiler, a driver or a kernel may raise anything
+        return f"{_in_one_line(error)}. {_remedy(error)}"
+    return None
+
+
+def _in_one_line(error: Exception) -> str:
+    """What went wrong: the first lines of a compiler's output can be thousands of characters."""
+    words = " ".join(str(error).split()) or "no message"
+    short = words if len(words) <= 200 else words[:200] + " ..."
+    return f"{type(error).__name__}: {short}".rstrip(".")
+
+
+def _remedy(error: Exception) -> str:
+    message = str(error)
+    if isinstance(error, ModuleNotFoundError):
+        what = f"Install it with `pip install {(error.name or 'triton').split('.')[0]}`"
+    elif "C compiler" in message or "gcc" in message or "Python.h" in message:
+        what = (
+            "Install a C compiler and Python's headers (on Debian `apt install gcc python3-dev`), "
+            "or name a compiler in the environment variable CC"
+        )
+    elif isinstance(error, AssertionError):
+        what = "Please report it with the output of `python -m solo_family doctor`"
+    else:
+        what = f"{VARIABLE}=triton raises the whole error"
+    return f"{what}; {VARIABLE}=torch takes torch's kernels without this warning."
+
+
+def _warn(message: str) -> None:
+    # The line of the operator's caller would name a different one of ours each time.
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.is_cuda
+
+
+def _is_capturing(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):
+        return torch.cuda.is_current_stream_capturing()
+
+
+def _interpreted() -> bool:
+    """Whether Triton's interpreter is on, which runs kernels on any device."""
+    try:
+        from triton import knobs
+    except ImportError:  # no Triton, or one from before its knobs
+        return os.environ.get("TRITON_INTERPRET") == "1"
+    return bool(knobs.runtime.interpret)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solo_family.ops import gpu_kernels
-from solo_family.ops.binary_masks import binary_masks
+from solo_family.ops.binary_masks import binary_masks, check_masks
 from solo_family.ops.mask_iou import mask_areas
 
 WORD_BITS = 32
@@ -43,15 +43,17 @@ def pack_masks(
     """Threshold, measure and pack masks, on a GPU in one pass over them.
 
     Args:
-        masks: [N, h, w]: bool, or floating-point probabilities or logits with a `mask_threshold`.
-        mask_threshold: a pixel is inside where its value is above this.
+        masks: [N, h, w]: bool, or floating-point probabilities or logits with a `mask_threshold`;
+            float64 is compared as such.
+        mask_threshold: a pixel is inside where its value is above this, which NaN is not.
         logits: whether the values are logits, whose maskness is that of their sigmoid.
 
     Returns:
         N masks; the maskness of bool masks is 1, or 0 without pixels.
 
     Raises:
-        ValueError: for masks that are neither bool nor floating-point with a `mask_threshold`.
+        ValueError: for masks that are neither bool nor floating-point with a `mask_threshold`, or
+            not [N, h, w].
     """
     return PackedMasks(*_pack_masks(masks, mask_threshold, logits))
 
@@ -64,6 +66,9 @@ def pack_masks(
 def _pack_masks(
     masks: Tensor, mask_threshold: float | None, logits: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    check_masks(masks, mask_threshold)
+    if masks.ndim != 3:
+        raise ValueError(f"masks must be [N, h, w], but have the shape {tuple(masks.shape)}")
     if gpu_kernels.runs("pack", masks):
         from solo_family.ops.packing_triton import pack_masks_triton
 
@@ -105,7 +110,7 @@ def measure_inside(
 
     Args:
         masks: floating-point [N, h, w], probabilities or logits.
-        inside: bool [N, h, w], where they are above the threshold; see `binary_masks`.
+        inside: bool [N, h, w], where they are above the threshold, which NaN never is.
         mask_threshold: see `pack_masks`.
         logits: whether the values are logits.
 
@@ -114,20 +119,22 @@ def measure_inside(
         maskness: float32 [N].
     """
     areas = mask_areas(inside)
-    # On a CPU many times as fast as a choice by `inside`, which says the same.
-    values = F.threshold(masks.float(), mask_threshold, -math.inf if logits else 0.0)
+    # In the precision in which `inside` was found.
+    values = masks.to(torch.promote_types(masks.dtype, torch.float32))
+    # On a CPU many times as fast as a choice by `inside`, which says the same, but for NaN.
+    values = F.threshold(values, mask_threshold, -math.inf if logits else 0.0)
     probabilities = values.sigmoid_() if logits else values
-    return areas, probabilities.flatten(1).sum(dim=1) / areas.clamp(min=1)
+    return areas, probabilities.flatten(1).nansum(dim=1).float() / areas.clamp(min=1)
 
 
 def _pack(masks: Tensor) -> Tensor:
     flat = masks.flatten(1)
     missing = -flat.shape[1] % WORD_BITS
     if _has_numpy(flat):
-        octets = torch.zeros((len(flat), (flat.shape[1] + missing) // 8), dtype=torch.uint8)
-        some = torch.from_numpy(np.packbits(flat.numpy(), axis=1, bitorder="little"))
-        octets[:, : some.shape[1]] = some
-        return octets.view(torch.int32)
+        words = torch.zeros((len(flat), (flat.shape[1] + missing) // WORD_BITS), dtype=torch.int32)
+        octets = torch.from_numpy(np.packbits(flat.numpy(), axis=1, bitorder="little"))
+        words.view(torch.uint8)[:, : octets.shape[1]] = octets
+        return words
     bits = F.pad(flat, (0, missing)).unflatten(1, (-1, WORD_BITS))
     places = torch.arange(WORD_BITS, dtype=torch.int32, device=masks.device)
     return (bits.int() << places).sum(dim=2, dtype=torch.int32)

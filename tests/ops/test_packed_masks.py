@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -92,18 +90,3 @@ def test_the_operators_declare_their_outputs() -> None:
     torch.library.opcheck(
         _decode_masks, (torch.rand(3, 4), torch.rand(4, 5, 7), 0.5), test_utils=utils
     )
-
-
-def test_missing_triton_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from solo_family.ops import gpu_kernels
-
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    gpu_kernels._has_triton.cache_clear()
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            assert not gpu_kernels._has_triton()
-            assert not gpu_kernels._has_triton()
-        assert ["Triton is not installed" in str(warning.message) for warning in caught] == [True]
-    finally:
-        gpu_kernels._has_triton.cache_clear()

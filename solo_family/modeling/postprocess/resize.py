@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...layers.resize import resize_bilinear
+from ...layers.resize import resize_soft_masks
 from ...ops import gpu_kernels
 from ...ops.mask_boxes import masks_to_boxes
 
@@ -61,7 +61,7 @@ def resize_masks(
     """Resizes soft masks, see `ResizedMasks`, and thresholds the result.
 
     Args:
-        masks: [N, h, w], probabilities (or logits, with the threshold of logits).
+        masks: floating-point [N, h, w], probabilities (or logits, with the threshold of logits).
         padded_size: (height, width) of the network's input.
         image_size: (height, width) of the image in it, without padding.
         output_size: (H, W).
@@ -69,7 +69,11 @@ def resize_masks(
 
     Returns:
         bool [N, H, W].
+
+    Raises:
+        ValueError: masks are others, a size is smaller than 1, or the image larger than the input.
     """
+    _check(masks, padded_size, image_size, output_size)
     if gpu_kernels.runs("resize", masks):
         return resize_masks_with_boxes(masks, padded_size, image_size, output_size, threshold)[0]
     result = torch.empty((len(masks), *output_size), dtype=torch.bool, device=masks.device)
@@ -93,7 +97,11 @@ def resize_masks_with_boxes(
     Returns:
         masks: bool [N, H, W].
         boxes: float32 [N, 4], see `masks_to_boxes`.
+
+    Raises:
+        ValueError: see `resize_masks`.
     """
+    _check(masks, padded_size, image_size, output_size)
     if gpu_kernels.runs("resize", masks):
         from ...ops.resize_masks_triton import resize_masks_triton
 
@@ -102,16 +110,23 @@ def resize_masks_with_boxes(
     return binary, masks_to_boxes(binary)
 
 
-def resize_soft_masks(
+def _check(
     masks: Tensor,
     padded_size: tuple[int, int],
     image_size: tuple[int, int],
     output_size: tuple[int, int],
-) -> Tensor:
-    """Does the two steps of `resize_masks`, all masks at once, without the threshold.
-
-    Returns:
-        float32 [N, H, W].
-    """
-    soft = resize_bilinear(masks.float()[None], padded_size)
-    return resize_bilinear(soft[..., : image_size[0], : image_size[1]], output_size)[0]
+) -> None:
+    if masks.ndim != 3 or not masks.is_floating_point():
+        raise ValueError(
+            f"masks must be floating-point [N, h, w], but are {masks.dtype} of the shape "
+            f"{tuple(masks.shape)}"
+        )
+    if min(*masks.shape[1:], *padded_size, *image_size, *output_size) < 1:
+        raise ValueError(
+            f"masks of {tuple(masks.shape[1:])} can't be resized to the input {padded_size}, its "
+            f"part {image_size} and then {output_size}: every side must have a pixel"
+        )
+    if image_size[0] > padded_size[0] or image_size[1] > padded_size[1]:
+        raise ValueError(
+            f"an image of {image_size} is no part of the network's input of {padded_size}"
+        )

@@ -1,0 +1,134 @@
+"""Each kernel once on a small input, beside torch: what decides whether it is used on a device.
+
+The kernels are called directly, as are torch's ways, on the CPU, where nothing that is set for GPUs
+(TensorFloat-32, determinism) matters. Values are few multiples of powers of two, so that products
+and their sums are exact in any order and precision, and none is near its threshold: integers are
+compared bit by bit, means and factors to 1e-5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+
+import torch
+from torch import Tensor
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def run_check(check: Callable[[torch.device], None], device: torch.device) -> None:
+    """Runs a check of `CHECKS`, whatever the caller has set: gradients, autocast, waits forbidden.
+
+    Raises:
+        Exception: the kernel can't be compiled or launched.
+        AssertionError: its results are wrong.
+    """
+    with torch.no_grad(), torch.autocast(device.type, enabled=False), _waits_allowed(device):
+        check(device)
+
+
+@contextmanager
+def _waits_allowed(device: torch.device) -> Iterator[None]:
+    if device.type != "cuda":
+        yield
+        return
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+
+
+def _check_pack(device: torch.device) -> None:
+    from solo_family.ops.packed_masks import measure
+    from solo_family.ops.packing_triton import pack_masks_triton
+
+    # More words than one program packs; a mask without pixels.
+    values = _waves(4, 91, 97)
+    values[2] = -1
+    for dtype, logits in product(_DTYPES, (False, True)):
+        soft = values.to(dtype)
+        found = pack_masks_triton(soft.to(device), 0.3125, logits=logits)
+        _compare(f"packing of {dtype}, logits={logits}", found, measure(soft, 0.3125, logits))
+    found = pack_masks_triton((values > 0).to(device), None)
+    _compare("packing of bool", found, measure(values > 0, None))
+
+
+def _check_decode(device: torch.device) -> None:
+    from solo_family.layers.dynamic_conv import dynamic_conv
+    from solo_family.ops.decode_masks_triton import decode_masks_triton
+    from solo_family.ops.packed_masks import measure
+
+    # A few more than the sides of a program's block.
+    kernels, features = _waves(70, 40), _waves(40, 19, 45)
+    # Logits are multiples of 1/64, none of which is near this threshold's.
+    threshold = 0.3
+    expected = measure(dynamic_conv(kernels, features).sigmoid(), threshold)
+    for dtype in _DTYPES:
+        inputs = kernels.to(device, dtype), features.to(device, dtype)
+        _compare(f"decoding of {dtype}", decode_masks_triton(*inputs, threshold), expected)
+
+
+def _check_resize(device: torch.device) -> None:
+    from solo_family.layers.resize import resize_soft_masks
+    from solo_family.ops.mask_boxes import masks_to_boxes
+    from solo_family.ops.resize_masks_triton import resize_masks_triton
+
+    # Four times and twice as large: weights are eighths and quarters, values multiples of 1/2**13.
+    sizes, threshold = ((16, 80), (8, 72), (16, 144)), 0.3
+    values = _waves(2, 4, 20)
+    # One mask ends within the picture, one has no pixels.
+    values[0, :, 12:] = values[1] = -1
+    expected = resize_soft_masks(values, *sizes) > threshold
+    for dtype in _DTYPES:
+        found = resize_masks_triton(values.to(device, dtype), *sizes, threshold)
+        _compare(f"resizing of {dtype}", found, (expected, masks_to_boxes(expected)))
+
+
+def _check_nms(device: torch.device) -> None:
+    from solo_family.ops.matrix_nms_torch import decay_by_class
+    from solo_family.ops.matrix_nms_triton import decay_by_class_triton
+    from solo_family.ops.packed_masks import measure
+
+    count = 70
+    soft = _waves(count, 5, 20)
+    rows = torch.arange(count, device="cpu").flip(0)
+    labels = rows.flip(0) // 50
+    cases = ((soft > 0, "linear"), (soft.half(), "gaussian"), (measure(soft, 0.0).words, "linear"))
+    for masks, kernel in cases:
+        threshold = 0.0 if masks.is_floating_point() else None
+        inputs = masks.to(device), rows.to(device), labels.to(device)
+        found = decay_by_class_triton(*inputs, kernel, 2.0, threshold)
+        expected = decay_by_class(masks, rows, labels, kernel, 2.0, threshold)
+        _compare(f"matrix NMS of {masks.dtype}, {kernel}", (found,), (expected,))
+
+
+def _waves(*shape: int) -> Tensor:
+    """Eighths from -2 to 2, neighbours alike, float32: without torch's random numbers."""
+    phase = torch.zeros(shape, device="cpu", dtype=torch.float32)
+    for axis, side in enumerate(reversed(shape)):
+        places = torch.arange(side, device="cpu", dtype=torch.float32)
+        phase += (0.35 + 1.3 * axis) * places.view(-1, *[1] * axis)
+    return (torch.sin(phase) * 16).round() / 8
+
+
+def _compare(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    for one, other in zip(found, expected):
+        one = one.cpu()
+        if one.is_floating_point():
+            same = torch.allclose(one, other, rtol=0, atol=1e-5)
+        else:
+            same = torch.equal(one, other)
+        if not same:
+            raise AssertionError(f"{what} gives other results than torch")
+
+
+CHECKS: dict[str, Callable[[torch.device], None]] = {
+    "pack": _check_pack,
+    "decode": _check_decode,
+    "resize": _check_resize,
+    "nms": _check_nms,
+}

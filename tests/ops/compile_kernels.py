@@ -1,0 +1,96 @@
+"""Compiles Triton's kernels as the functions that launch them do; a script for a process alone.
+
+`python compile_kernels.py resources 80 90`: representative launches for these architectures;
+`python compile_kernels.py variants 90`: pictures of many sizes. Prints a JSON list: the operator,
+the kernel, what it is specialised to, and, with "resources", what it needs.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable
+
+import torch
+from offline_driver import OfflineDriver
+
+from solo_family.ops.decode_masks_triton import decode_masks_triton
+from solo_family.ops.matrix_nms_triton import decay_by_class_triton
+from solo_family.ops.packing_triton import pack_masks_triton
+from solo_family.ops.resize_masks_triton import resize_masks_triton
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def _pack(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    pack_masks_triton(torch.zeros(count, *size, dtype=dtype), 0.5)
+
+
+def _decode(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    features = torch.zeros(256, *size, dtype=dtype)
+    decode_masks_triton(torch.zeros(count, 256, dtype=dtype), features, 0.5)
+
+
+def _resize(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    (height, width), (cut, shift) = size, (count % 3, count % 17)
+    sizes = (4 * height, 4 * width), (4 * height - cut, 4 * width - cut)
+    output = 2 * height + shift, 3 * width + shift
+    resize_masks_triton(torch.zeros(count, *size, dtype=dtype), *sizes, output, 0.5)
+
+
+def _nms(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    words = torch.zeros(count, -(-size[0] * size[1] // 32), dtype=dtype)
+    rows, labels = torch.arange(count), torch.zeros(count, dtype=torch.int64)
+    for kernel in ("gaussian", "linear"):
+        decay_by_class_triton(words, rows, labels, kernel, 2.0, None)
+
+
+LAUNCH: dict[str, Callable[[torch.dtype, tuple[int, int], int], None]] = {
+    "pack": _pack,
+    "decode": _decode,
+    "resize": _resize,
+    "nms": _nms,
+}
+DTYPES = {
+    "pack": (*FLOATS, torch.bool),
+    "decode": FLOATS,
+    "resize": FLOATS,
+    "nms": (torch.int32,),
+}
+
+
+def launch_representatives(kernel: str) -> None:
+    """Sizes that divide well, and sizes that don't, of every dtype."""
+    for dtype in DTYPES[kernel]:
+        LAUNCH[kernel](dtype, (200, 336), 96)
+        LAUNCH[kernel](dtype, (199, 333), 100)
+
+
+def launch_many_sizes(kernel: str) -> None:
+    """150 pictures of one dtype: sides and numbers of masks that divide well, that don't, of 1."""
+    chosen = random.Random(0)
+    for _ in range(150):
+        step = chosen.choice([1, 16])
+        size = step * chosen.randint(1, 64 // step), step * chosen.randint(1, 64 // step)
+        LAUNCH[kernel](DTYPES[kernel][0], size, chosen.choice([1, 16, chosen.randint(1, 40)]))
+
+
+def main() -> None:
+    cases, *archs = sys.argv[1:]
+    launch = {"resources": launch_representatives, "variants": launch_many_sizes}[cases]
+    rows = []
+    for arch in map(int, archs):
+        for operator in LAUNCH:
+            driver = OfflineDriver(arch).install()
+            launch(operator)
+            assert driver.launches
+            for variant in driver.compiled:
+                needs = variant.resources() if cases == "resources" else {}
+                row = {"operator": operator, "arch": arch, "kernel": variant.kernel}
+                rows.append(row | {"specialised": variant.specialised} | needs)
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Triton's kernels compiled by Triton's own assembler for GPUs, without one: what they need there.
+
+The functions that launch kernels run as they are, with their own configurations of launches.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from solo_family.ops.gpu_kernels import TRITON
+
+from ..conftest import ROOT
+
+ARCHS = (80, 90, 100)
+MOST_REGISTERS = 208
+# How many variants of a kernel there are for one dtype, whatever the sizes, where it isn't one.
+VARIANTS = {"_decay_kernel": 2}  # gaussian and linear
+# Operators one of whose kernels is still compiled anew for some sizes.
+SPECIALISED = ["pack", "decode", "resize", "nms"]
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rows]:
+    """Each kind's rows of `compile_kernels.py`; two processes, of about as much to do."""
+    jobs = [("resources", *ARCHS), ("variants", 90)]
+    processes = []
+    for number, job in enumerate(jobs):
+        environment = os.environ | {
+            "TRITON_INTERPRET": "0",
+            "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp(f"cache{number}")),
+            "PYTHONPATH": str(ROOT),
+        }
+        words = [sys.executable, "tests/ops/compile_kernels.py", *map(str, job)]
+        processes.append(
+            subprocess.Popen(
+                words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        )
+    rows = {}
+    for job, process in zip(jobs, processes):
+        printed, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+        rows[str(job[0])] = json.loads(printed)
+    return rows
+
+
+@pytest.mark.parametrize("operator", TRITON)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_no_spills_and_few_registers(arch: int, operator: str, compiled: dict[str, Rows]) -> None:
+    rows = [
+        row for row in compiled["resources"] if (row["operator"], row["arch"]) == (operator, arch)
+    ]
+    assert rows
+    for row in rows:
+        assert (row["stack"], row["local"]) == (0, 0), row
+        assert 0 < row["registers"] <= MOST_REGISTERS, row
+
+
+@pytest.mark.parametrize("operator", TRITON)
+def test_one_variant_whatever_the_sizes(operator: str, compiled: dict[str, Rows]) -> None:
+    rows = [row for row in compiled["variants"] if row["operator"] == operator]
+    counts = Counter(row["kernel"] for row in rows)
+    many = {kernel: count for kernel, count in counts.items() if count > VARIANTS.get(kernel, 1)}
+    assert counts
+    if operator in SPECIALISED:
+        assert many, f"{operator} has one variant of each kernel: take it from SPECIALISED"
+    else:
+        assert not many, [row["specialised"] for row in rows if row["kernel"] in many]
+
+
+def test_a_spill_is_seen(tmp_path: Path) -> None:
+    """A kernel that needs more registers than it may have, compiled in the same way."""
+    code = f"""
+import sys
+sys.path.insert(0, "tests/ops")
+sys.path.insert(0, {str(tmp_path)!r})
+from offline_driver import OfflineDriver
+import torch
+from spilling import spill
+driver = OfflineDriver(80).install()
+spill[(1,)](torch.zeros(1), torch.zeros(1), SIZE=256, maxnreg=32)
+print(driver.compiled[0].resources())
+"""
+    (tmp_path / "spilling.py").write_text(
+        "import triton\nimport triton.language as tl\n\n\n@triton.jit\n"
+        "def spill(source, target, SIZE: tl.constexpr):\n"
+        "    place = tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :]\n"
+        "    x = tl.load(source + place)\n"
+        "    tl.store(target + place, tl.dot(x, tl.trans(x), input_precision='ieee'))\n"
+    )
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    needs = json.loads(process.stdout.replace("'", '"'))
+    assert needs["registers"] <= 32
+    assert needs["stack"] + needs["local"] > 0
