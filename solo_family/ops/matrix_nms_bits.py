@@ -113,13 +113,10 @@ def _problem(
 ) -> tuple[_Problem, Tensor]:
     """What the kernels are told, but for their constants, and the memory in which they work."""
     count, packed = len(order), is_packed(masks)
-    width, new_words = masks.shape[1], 0
-    pixels = width * 32
-    if not packed:
-        pixels = masks.shape[1] * masks.shape[2]
-        # Four at a time: so every row can be read in the widest way.
-        width = -(-pixels // 128) * 4
-        new_words = count * width
+    pixels = masks.shape[1:].numel()
+    # Rows that are packed here have a multiple of four words, to be read in the widest way.
+    width = masks.shape[1] if packed else -(-pixels // 128) * 4
+    new_words = 0 if packed else count * width
     workspace = masks.new_empty(new_words + count * (count + 9) + 1, dtype=torch.int32)
     words = workspace.data_ptr()
     # Eight bytes each come first, so that they are aligned.

@@ -10,8 +10,10 @@ EMULATOR = Path(__file__).with_name("cuda_emulator.cpp")
 def compile_emulated(source: Path, library: Path, compiler: str) -> ctypes.CDLL:
     """A CUDA source as a library of C++."""
     subprocess.run(
-        [compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
-        + [f'-DCUDA_SOURCE="{source}"', "-x", "c++", EMULATOR, "-o", library],
+        [
+            *(compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas"),
+            *(f'-DCUDA_SOURCE="{source}"', "-x", "c++", EMULATOR, "-o", library),
+        ],
         check=True,
     )
     return ctypes.CDLL(str(library))

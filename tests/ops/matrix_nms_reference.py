@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def by_score(scores: np.ndarray) -> list[int]:
-    """Candidates from the best to the worst: NaN first, earlier ones first where scores are equal."""
+    """Candidates from the best to the worst: NaN first, of equal ones the earlier first."""
 
     def key(n: int) -> tuple[bool, float, int]:
         unknown = math.isnan(scores[n])
