@@ -22,7 +22,7 @@ class Module:
     """The kernels of one source file on one GPU, loaded and ready: also for capture in a graph.
 
     Args:
-        source: CUDA C that includes nothing; each kernel is `extern "C"` and takes one struct.
+        source: CUDA C, see `compile_cuda`; each kernel is `extern "C"` and takes one struct.
         kernels: the names of those to load.
         device: index of the GPU.
 
@@ -104,7 +104,7 @@ def compile_cuda(source: Path, architecture: str) -> bytes:
     """Compile CUDA C to machine code; needs no GPU.
 
     Args:
-        source: a file that includes nothing.
+        source: a file that includes nothing but files beside it.
         architecture: of the machine code, such as "sm_90".
 
     Raises:
@@ -115,7 +115,8 @@ def compile_cuda(source: Path, architecture: str) -> bytes:
     program = _checked(
         nvrtc.nvrtcCreateProgram(source.read_bytes(), source.name.encode(), 0, [], [])
     )
-    options = [f"--gpu-architecture={architecture}".encode(), *_OPTIONS]
+    where = [f"--gpu-architecture={architecture}", f"--include-path={source.parent}"]
+    options = [*(option.encode() for option in where), *_OPTIONS]
     (error,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     if error:
         log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
