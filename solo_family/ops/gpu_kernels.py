@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 # Kernels by the operator that runs them: written in Triton, and in CUDA C.
 TRITON = ("pack", "decode", "resize", "nms")
-CUDA: tuple[str, ...] = ()
+CUDA = ("bits",)
 
 VARIABLE = "SOLO_FAMILY_KERNELS"
 CHOICES = ("auto", "torch", "triton")
@@ -49,7 +50,30 @@ def runs(kernel: str, tensor: Tensor) -> bool:
         return False
     if choice == "triton":
         return kernel in TRITON and (_on_gpu(tensor) or _interpreted())
-    return kernel in (*TRITON, *CUDA) and _on_gpu(tensor) and _passes(kernel, tensor.device)
+    if kernel not in (*TRITON, *CUDA) or not _on_gpu(tensor):
+        return False
+    return suits(kernel, tensor.device) and _passes(kernel, tensor.device)
+
+
+def suits(kernel: str, device: torch.device) -> bool:
+    """Whether a kernel is meant for a GPU: those of `CUDA` are for tensor cores with single bits.
+
+    NVIDIA's have them in hardware from sm_80 to sm_90; from sm_100 on the instruction is emulated,
+    and slow. `cuda.bindings`, which compiles them, comes with torch's Linux wheels; without it
+    Triton's kernels do the same work.
+    """
+    return kernel not in CUDA or _has_single_bits(device.index)
+
+
+@cache
+def _has_single_bits(index: int | None) -> bool:
+    if torch.version.cuda is None:
+        return False
+    try:
+        from cuda.bindings import driver, nvrtc  # noqa: F401
+    except ImportError:
+        return False
+    return (8, 0) <= torch.cuda.get_device_capability(index) <= (9, 0)
 
 
 def chosen() -> str:

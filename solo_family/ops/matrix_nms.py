@@ -54,16 +54,17 @@ def matrix_nms(
         scores: float32 [<= post_nms], the decayed scores of `keep`.
 
     Raises:
-        ValueError: for an unknown kernel, or masks that are neither bool nor packed, nor
-            floating-point with a `mask_threshold`.
+        ValueError: for an unknown kernel; masks that are neither bool nor packed, nor
+            floating-point with a `mask_threshold`; or masks, labels and scores that differ in
+            number or device.
     """
     order, decayed = matrix_nms_decay(
         masks, labels, scores, kernel, sigma, class_agnostic, mask_threshold, pre_nms
     )
     order, decayed = order[:post_nms], decayed[:post_nms]
-    # How many are kept is what the host has to wait for, and the only thing.
-    confident = decayed >= threshold
-    return order[confident], decayed[confident]
+    # The host has to wait for how many are kept, once: choosing by bool tensors would be twice.
+    (kept,) = (decayed >= threshold).nonzero(as_tuple=True)
+    return order[kept], decayed[kept]
 
 
 @torch.library.custom_op(
@@ -102,6 +103,12 @@ def matrix_nms_decay(
     check_kernel(kernel)
     if not is_packed(masks):
         check_masks(masks, mask_threshold)
+    _check_candidates(masks, labels, scores)
+    if gpu_kernels.runs("bits", masks) and masks.dtype != torch.float64:
+        from solo_family.ops.matrix_nms_bits import matrix_nms_bits
+
+        classes = None if class_agnostic else labels
+        return matrix_nms_bits(masks, classes, scores, kernel, sigma, mask_threshold, pre_nms)
     scores, order = scores.float().sort(descending=True, stable=True)
     scores, order = scores[:pre_nms], order[:pre_nms]
     labels = torch.zeros_like(order) if class_agnostic else labels[order]
@@ -111,6 +118,19 @@ def matrix_nms_decay(
     factors[by_class] = _decay(masks)(masks, order[by_class], labels, kernel, sigma, mask_threshold)
     decayed, rank = (scores * factors).sort(descending=True, stable=True)
     return order[rank], decayed
+
+
+def _check_candidates(masks: Tensor, labels: Tensor, scores: Tensor) -> None:
+    if not len(masks) == len(labels) == len(scores):
+        raise ValueError(
+            f"there must be a label and a score for each mask, but there are {len(masks)} masks, "
+            f"{len(labels)} labels and {len(scores)} scores"
+        )
+    if not masks.device == labels.device == scores.device:
+        raise ValueError(
+            f"masks, labels and scores must be on one device, but are on {masks.device}, "
+            f"{labels.device} and {scores.device}: move them, for example with `.to(masks.device)`"
+        )
 
 
 def _decay(masks: Tensor) -> Callable[..., Tensor]:

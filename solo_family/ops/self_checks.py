@@ -106,6 +106,34 @@ def _check_nms(device: torch.device) -> None:
         _compare(f"matrix NMS of {masks.dtype}, {kernel}", (found,), (expected,))
 
 
+def _check_bits(device: torch.device) -> None:
+    from solo_family.ops.matrix_nms import matrix_nms_plain
+    from solo_family.ops.matrix_nms_bits import matrix_nms_bits
+    from solo_family.ops.packed_masks import measure
+
+    # More masks than the sides of a program's square, and words that are read 1, 2, 4 at a time.
+    count = 70
+    scores = torch.linspace(0.9, 0.2, count, device="cpu").flip(0)
+    labels = torch.arange(count, device="cpu") % 3
+    for width, kernel in ((20, "linear"), (26, "gaussian"), (52, "linear")):
+        soft = _waves(count, 5, width)
+        packed = measure(soft, 0.0).words
+        for masks in (soft > 0, soft.half(), packed):
+            threshold = 0.0 if masks.is_floating_point() else None
+            inputs = masks.to(device), labels.to(device), scores.to(device)
+            found = matrix_nms_bits(*inputs, kernel, 2.0, threshold, None)
+            expected = matrix_nms_plain(soft > 0, labels, scores, kernel, 2.0, False)
+            what = f"matrix NMS by single bits, of {masks.dtype}, {kernel}"
+            _compare(what, [_by_mask(*found)], [_by_mask(*expected)])
+
+
+def _by_mask(order: Tensor, decayed: Tensor) -> Tensor:
+    """Decayed scores in the order of the masks: scores that nearly tie may come in either."""
+    result = torch.zeros_like(decayed)
+    result[order] = decayed
+    return result
+
+
 def _waves(*shape: int) -> Tensor:
     """Eighths from -2 to 2, neighbours alike, float32: without torch's random numbers."""
     phase = torch.zeros(shape, device="cpu", dtype=torch.float32)
@@ -131,4 +159,5 @@ CHECKS: dict[str, Callable[[torch.device], None]] = {
     "decode": _check_decode,
     "resize": _check_resize,
     "nms": _check_nms,
+    "bits": _check_bits,
 }

@@ -8,10 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from solo_family.ops import gpu_kernels, matrix_nms_bits
 from solo_family.ops.decay import decay_factors
 from solo_family.ops.matrix_nms import matrix_nms, matrix_nms_decay, matrix_nms_plain
 from solo_family.ops.packed_masks import pack_masks
+
+from .matrix_nms_reference import assert_equals_reference, reference
 
 KERNELS = ["gaussian", "linear"]
 FLOAT_DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -329,3 +333,82 @@ def test_the_operator_stays_one_in_an_exported_graph() -> None:
     assert calls.count("solo_family.matrix_nms_decay.default") == 1
     for result, expected in zip(exported.module()(*inputs), Module()(*inputs)):
         assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("short", [0, 1, 2])
+def test_rejects_candidates_that_differ_in_number(short: int) -> None:
+    inputs = list(some_candidates())
+    inputs[short] = inputs[short][1:]
+    counts = " masks, .*".join(str(len(part)) for part in inputs[:2])
+    with pytest.raises(ValueError, match=f"a label and a score for each mask.*{counts} labels"):
+        matrix_nms(*inputs)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_rejects_candidates_on_several_devices(moved: int) -> None:
+    inputs = list(some_candidates())
+    inputs[moved] = inputs[moved].to("meta")
+    with pytest.raises(ValueError, match="must be on one device, but are on"):
+        matrix_nms_decay._init_fn(*inputs, "gaussian", 2.0, False)
+
+
+def test_scores_that_are_no_usual_numbers() -> None:
+    """NaN is above every number, decays others, and is never kept."""
+    masks, labels, _ = some_candidates(8)
+    scores = torch.tensor([0.5, math.nan, 0.0, -0.0, math.nan, 0.5, -0.5, 0.25])
+    order, decayed = matrix_nms_decay(masks, labels, scores, "gaussian", 2.0, False)
+    expected = reference(masks.numpy(), labels.numpy(), scores.double().numpy(), "gaussian")
+    assert_equals_reference(order, decayed, scores.numpy(), expected)
+    assert order[:2].tolist() == [1, 4]
+    kept, _ = matrix_nms(masks, labels, scores, threshold=0.0)
+    assert sorted(kept.tolist()) == [0, 2, 3, 5, 7]
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_labels_of_either_dtype_and_sign(dtype: torch.dtype) -> None:
+    masks, labels, scores = some_candidates()
+    expected = matrix_nms(masks, labels, scores)
+    for result, value in zip(matrix_nms(masks, (labels - 2).to(dtype), scores), expected):
+        assert torch.equal(result, value)
+
+
+class Operators(TorchDispatchMode):
+    """Lists the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.names.append(str(func.overloadpacket))
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_is_kept_is_waited_for_once() -> None:
+    with Operators() as operators:
+        matrix_nms(*some_candidates())
+    waits = ("aten.nonzero", "aten._local_scalar_dense", "aten.masked_select")
+    assert [name for name in operators.names if name in waits] == ["aten.nonzero"]
+    bool_index = [name for name in operators.names if name == "aten.index"]
+    assert len(bool_index) == 2  # by the places that `nonzero` has found
+
+
+def test_the_kernels_for_single_bits_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+
+    def bits(masks, labels, scores, *others):  # type: ignore[no-untyped-def]
+        taken.append((labels is None, *others))
+        return torch.arange(len(scores)), scores.clone()
+
+    monkeypatch.setattr(gpu_kernels, "runs", lambda kernel, _: kernel == "bits")
+    monkeypatch.setattr(matrix_nms_bits, "matrix_nms_bits", bits)
+    masks, labels, scores = some_candidates()
+    matrix_nms_decay(masks, labels, scores, "linear", 2.0, False, None, 7)
+    matrix_nms_decay(masks.half(), labels, scores, "gaussian", 0.5, True, 0.5)
+    assert taken == [
+        (False, "linear", 2.0, None, 7),
+        (True, "gaussian", 0.5, 0.5, None),
+    ]
+    # float64 is compared in float64, which those kernels don't do.
+    matrix_nms_decay(masks.double(), labels, scores, "gaussian", 0.5, True, 0.5)
+    assert len(taken) == 2
