@@ -1,109 +1,281 @@
 """Decoding masks straight to packed bits, as a Triton kernel: a matrix product that ends in bits.
 
-Shape letters: N masks; E mask features; H W the features' size; W words of a mask; T parts.
+Shape letters: N masks; n of them; E mask features; H W the features' size; P pixels, H W;
+W words of a mask.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from solo_family.ops.float32_precision import tf32_allowed
 from solo_family.ops.packed_masks import WORD_BITS, PackedMasks, empty_packed
-from solo_family.ops.packing_triton import add_parts
-
-# Masks, words of each, and features at a time, of one program.
-_BLOCK_MASKS = 64
-_BLOCK_WORDS = 4
-_BLOCK_FEATURES = 32
 
 
-def decode_masks_triton(kernels: Tensor, features: Tensor, mask_threshold: float) -> PackedMasks:
-    """`decode_masks`, of kernels and features of one dtype: float16, bfloat16 or float32."""
-    count, pixels = len(kernels), features.shape[1] * features.shape[2]
+class _Tile(NamedTuple):
+    """What one program works on: masks, words of each, features at a time; its warps, and how many
+    loads are under way."""
+
+    masks: int
+    words: int
+    features: int
+    warps: int
+    stages: int
+
+
+# By the bytes of an element. Where single elements are read, their addresses take the registers.
+_TILES = {2: _Tile(128, 2, 64, 8, 4), 4: _Tile(128, 2, 16, 8, 4)}
+_SCATTERED = {2: _Tile(64, 2, 16, 8, 1), 4: _Tile(64, 2, 16, 8, 1)}
+# Masks, and parts of each, that are added up at a time.
+_ADDED_MASKS, _ADDED_PARTS = 8, 256
+# Bytes that a thread reads at once.
+_VECTOR = 16
+
+
+def decode_masks_triton(
+    kernels: Tensor,
+    features: Tensor,
+    mask_threshold: float,
+    *,
+    rows: Tensor | None = None,
+    valid: Tensor | None = None,
+) -> PackedMasks:
+    """`decode_masks`, of kernels and features of one dtype: float16, bfloat16 or float32.
+
+    The features are copied only if H and W can't be seen as one dimension.
+    """
+    features = features.flatten(1)
+    kernels, rows = _readable(kernels, rows)
+    count, (channels, pixels) = len(kernels if rows is None else rows), features.shape
     packed = empty_packed(kernels, count, pixels)
     num_words = packed.words.shape[1]
-    parts = triton.cdiv(num_words, _BLOCK_WORDS)
-    areas = kernels.new_empty((count, parts), dtype=torch.int32)
-    totals = kernels.new_empty((count, parts), dtype=torch.float32)
-    if areas.numel():
-        # Programs that run together share a part of the features, which are the larger factor.
-        grid = triton.cdiv(count, _BLOCK_MASKS), parts
-        with torch.cuda.device_of(kernels):
-            _decode_kernel[grid](
-                kernels.contiguous(),
-                features.contiguous(),
-                packed.words,
-                areas,
-                totals,
-                mask_threshold,
-                count,
-                kernels.shape[1],
-                pixels,
-                num_words,
-                PRECISION=_precision(kernels.dtype),
-                MASKS=_BLOCK_MASKS,
-                WORDS=_BLOCK_WORDS,
-                FEATURES=_BLOCK_FEATURES,
-                BITS=WORD_BITS,
-            )
-    return add_parts(packed.words, areas, totals)
+    layout = _layout(kernels, features)
+    tile = (_SCATTERED if layout == "any" else _TILES)[kernels.element_size()]
+    parts = triton.cdiv(num_words, tile.words)
+    # Of each part: its pixels, a number that float32 holds, and the sum of their probabilities.
+    sums = kernels.new_empty((2, parts, count), dtype=torch.float32)
+    if not sums.numel():
+        return PackedMasks(packed.words, packed.areas.zero_(), packed.maskness.zero_())
+    # Programs that run together share a part of the features, which are the larger factor.
+    grid = triton.cdiv(count, tile.masks), parts
+    # Triton launches on the current GPU, which may be another one.
+    with torch.cuda.device_of(kernels):
+        _decode_kernel[grid](
+            kernels,
+            features,
+            rows,
+            valid,
+            packed.words,
+            sums,
+            mask_threshold,
+            count,
+            channels,
+            pixels,
+            num_words,
+            kernels.stride(0),
+            *features.stride(),
+            LAYOUT=layout,
+            VECTOR=_VECTOR // kernels.element_size(),
+            PRECISION=_precision(kernels.dtype),
+            MASKS=tile.masks,
+            WORDS=tile.words,
+            FEATURES=tile.features,
+            BITS=WORD_BITS,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
+        _add_kernel[(triton.cdiv(count, _ADDED_MASKS),)](
+            sums,
+            packed.areas,
+            packed.maskness,
+            count,
+            parts,
+            MASKS=_ADDED_MASKS,
+            PARTS=_ADDED_PARTS,
+        )
+    return packed
+
+
+def _readable(kernels: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Kernels whose features lie beside each other, and which rows of these: all without `rows`.
+
+    Every part of the picture reads the kernels again, so that one copy of this small factor costs
+    less than reading it element by element.
+    """
+    if _is_vectorised(kernels, 1):
+        return kernels, None if rows is None else rows.contiguous()
+    return (kernels.contiguous() if rows is None else kernels.index_select(0, rows)), None
+
+
+def _layout(kernels: Tensor, features: Tensor) -> str:
+    """Along what features [E, P] are read in vectors: "pixels" or "channels", or "any"."""
+    if _is_vectorised(kernels, 1):
+        for axis, name in ((1, "pixels"), (0, "channels")):
+            if _is_vectorised(features, axis):
+                return name
+    return "any"
+
+
+def _is_vectorised(matrix: Tensor, axis: int) -> bool:
+    """Whether every line along an axis consists of whole, aligned vectors."""
+    size = matrix.element_size()
+    return (
+        matrix.stride(axis) == 1
+        and matrix.shape[axis] * size % _VECTOR == 0
+        and matrix.stride(1 - axis) * size % _VECTOR == 0
+        and matrix.data_ptr() % _VECTOR == 0
+    )
 
 
 def _precision(dtype: torch.dtype) -> str:
-    # TensorFloat-32 holds every float16 and bfloat16; three of its products are about as precise
-    # as one of float32.
-    halves = dtype != torch.float32
-    return "tf32" if halves or torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    """How float32 is multiplied; halves are multiplied as they are, unless it says "float32"."""
+    if not isinstance(_decode_kernel, triton.JITFunction):
+        # Triton's interpreter knows no other way, and would take bfloat16 for integers.
+        return "float32"
+    if dtype != torch.float32 or tf32_allowed():
+        return "tf32"
+    # About as precise as float32: the products of three bfloat16 that together hold all its bits,
+    # or, in earlier versions, of two TensorFloat-32.
+    known = tuple(int(number) for number in triton.__version__.split(".")[:2]) >= (3, 6)
+    return "bf16x6" if known else "tf32x3"
 
 
-@triton.jit
+# Read through hints that `LAYOUT` stands for, so that no size makes another variant.
+_SIZES = ("count", "channels", "pixels", "num_words", "row_stride", "channel_stride")
+
+
+@triton.jit(
+    do_not_specialize=(*_SIZES, "pixel_stride"),
+    do_not_specialize_on_alignment=("kernels", "features", "rows", "valid"),
+)
 def _decode_kernel(
     kernels,
     features,
+    rows,
+    valid,
     words,
-    areas,
-    totals,
-    threshold,
-    count,
-    channels,
-    pixels,
-    num_words,
+    sums,
+    threshold: tl.float32,
+    count: tl.int32,
+    channels: tl.int32,
+    pixels: tl.int32,
+    num_words: tl.int32,
+    row_stride: tl.int64,
+    channel_stride: tl.int64,
+    pixel_stride: tl.int64,
+    LAYOUT: tl.constexpr,
+    VECTOR: tl.constexpr,
     PRECISION: tl.constexpr,
     MASKS: tl.constexpr,
     WORDS: tl.constexpr,
     FEATURES: tl.constexpr,
     BITS: tl.constexpr,
 ):
-    part = tl.program_id(1)
-    mask = (tl.program_id(0) * MASKS + tl.arange(0, MASKS)).to(tl.int64)
-    pixel = (part * WORDS * BITS + tl.arange(0, WORDS * BITS)).to(tl.int64)
+    first = tl.program_id(0) * MASKS
+    mask = first + tl.arange(0, MASKS)
+    limit = count
+    if valid is not None:
+        limit = tl.minimum(tl.load(valid), count).to(tl.int32)
+    if first >= limit:
+        nothing = tl.zeros((MASKS, WORDS * BITS), dtype=tl.float32)
+        _store(words, sums, nothing, nothing > 0, mask, count, num_words, MASKS, WORDS, BITS)
+        return
+    row = mask.to(tl.int64)
+    if rows is not None:
+        row = tl.load(rows + row, mask=mask < limit, other=0)
+    if LAYOUT != "any":
+        row_stride = row_stride // VECTOR * VECTOR
+        channels = channels // VECTOR * VECTOR
+    if LAYOUT == "pixels":
+        pixels = pixels // VECTOR * VECTOR
+        channel_stride = channel_stride // VECTOR * VECTOR
+        pixel_stride = 1
+    if LAYOUT == "channels":
+        pixel_stride = pixel_stride // VECTOR * VECTOR
+        channel_stride = 1
+    channel = tl.arange(0, FEATURES)
+    pixel = tl.program_id(1) * WORDS * BITS + tl.arange(0, WORDS * BITS)
+    a = kernels + row[:, None] * row_stride + channel[None, :]
+    b = features + channel.to(tl.int64)[:, None] * channel_stride + pixel[None, :] * pixel_stride
+    if LAYOUT != "any":
+        a = tl.multiple_of(a, (1, 16))
+    if LAYOUT == "pixels":
+        b = tl.multiple_of(b, (1, 16))
+    if LAYOUT == "channels":
+        b = tl.multiple_of(b, (16, 1))
+    wanted, within = (mask < limit)[:, None], (pixel < pixels)[None, :]
     logits = tl.zeros((MASKS, WORDS * BITS), dtype=tl.float32)
-    for first in range(0, channels, FEATURES):
-        channel = (first + tl.arange(0, FEATURES)).to(tl.int64)
-        a = tl.load(
-            kernels + mask[:, None] * channels + channel[None, :],
-            mask=(mask < count)[:, None] & (channel < channels)[None, :],
-            other=0.0,
-        )
-        b = tl.load(
-            features + channel[:, None] * pixels + pixel[None, :],
-            mask=(channel < channels)[:, None] & (pixel < pixels)[None, :],
-            other=0.0,
-        )
-        logits = tl.dot(a.to(tl.float32), b.to(tl.float32), logits, input_precision=PRECISION)
+    for start in range(0, channels, FEATURES):
+        left = channel < channels - start
+        weights = tl.load(a, mask=wanted & left[None, :], other=0.0)
+        values = tl.load(b, mask=left[:, None] & within, other=0.0)
+        if PRECISION == "float32":
+            logits = tl.dot(weights.to(tl.float32), values.to(tl.float32), logits)
+        else:
+            logits = tl.dot(weights, values, logits, input_precision=PRECISION)
+        a += FEATURES
+        b += FEATURES * channel_stride
     probability = 1 / (1 + tl.exp(-logits))
-    inside = (probability > threshold) & (pixel < pixels)[None, :]
+    inside = (probability > threshold) & within & wanted
+    _store(words, sums, probability, inside, mask, count, num_words, MASKS, WORDS, BITS)
+
+
+@triton.jit
+def _store(
+    words,
+    sums,
+    probability,
+    inside,
+    mask,
+    count,
+    num_words,
+    MASKS: tl.constexpr,
+    WORDS: tl.constexpr,
+    BITS: tl.constexpr,
+):
+    """Writes the words and sums of one part of some masks."""
+    part, parts = tl.program_id(1), tl.num_programs(1)
     bits = inside.to(tl.int32)
-    placed = tl.reshape(bits << (pixel % BITS).to(tl.int32)[None, :], (MASKS, WORDS, BITS))
+    places = tl.arange(0, WORDS * BITS) % BITS
+    packed = tl.sum(tl.reshape(bits << places[None, :], (MASKS, WORDS, BITS)), axis=2)
     word = part * WORDS + tl.arange(0, WORDS)
     tl.store(
-        words + mask[:, None] * num_words + word[None, :],
-        tl.sum(placed, axis=2),
+        words + mask.to(tl.int64)[:, None] * num_words + word[None, :],
+        packed,
         mask=(mask < count)[:, None] & (word < num_words)[None, :],
     )
-    place = mask * tl.num_programs(1) + part
-    tl.store(areas + place, tl.sum(bits, axis=1), mask=mask < count)
+    place = sums + part.to(tl.int64) * count + mask
+    tl.store(place, tl.sum(bits, axis=1).to(tl.float32), mask=mask < count)
     total = tl.sum(tl.where(inside, probability, 0.0), axis=1)
-    tl.store(totals + place, total, mask=mask < count)
+    tl.store(place + parts.to(tl.int64) * count, total, mask=mask < count)
+
+
+@triton.jit(do_not_specialize=["count", "parts"])
+def _add_kernel(
+    sums,
+    areas,
+    maskness,
+    count: tl.int32,
+    parts: tl.int32,
+    MASKS: tl.constexpr,
+    PARTS: tl.constexpr,
+):
+    """Areas and mean probabilities of masks in parts: a fixed order of adding."""
+    mask = tl.program_id(0) * MASKS + tl.arange(0, MASKS)
+    area = tl.zeros((PARTS, MASKS), dtype=tl.int32)
+    total = tl.zeros((PARTS, MASKS), dtype=tl.float32)
+    for first in range(0, parts, PARTS):
+        part = first + tl.arange(0, PARTS)
+        exists = (part < parts)[:, None] & (mask < count)[None, :]
+        places = sums + part.to(tl.int64)[:, None] * count + mask[None, :]
+        area += tl.load(places, mask=exists, other=0.0).to(tl.int32)
+        total += tl.load(places + parts.to(tl.int64) * count, mask=exists, other=0.0)
+    pixels = tl.sum(area, axis=0)
+    mean = tl.sum(total, axis=0) / tl.maximum(pixels, 1).to(tl.float32)
+    tl.store(areas + mask, pixels.to(tl.int64), mask=mask < count)
+    tl.store(maskness + mask, mean, mask=mask < count)
