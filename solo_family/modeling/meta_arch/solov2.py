@@ -15,12 +15,14 @@ from ...config.rules import check_channels, check_features
 from ...data.classes import num_classes
 from ...layers import dynamic_conv
 from ...ops.decode_masks import decode_masks
+from ...ops.packed_masks import PackedMasks
 from ..heads.mask_feature_branch import MaskFeatureBranch
 from ..heads.solov2_head import SOLOv2Head
 from ..losses.dice import dice_loss
 from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import in_parts
 from ..postprocess.selection import Pack
+from ..postprocess.selection_at_once import Candidates
 from ..targets.grid_assigner import GridTargets
 from ..targets.gt_masks import downsample_masks
 from .grid import GridSegmentor
@@ -137,3 +139,13 @@ class SOLOv2(GridSegmentor):
         kernels, mask_features = masks
         threshold = self.selector.mask_threshold
         return lambda cells: decode_masks(kernels[cells], mask_features, threshold)
+
+    def measure_at_once(
+        self, masks: Sequence[Tensor], size: tuple[int, int], candidates: Candidates
+    ) -> list[PackedMasks]:
+        threshold = self.selector.mask_threshold
+        images = zip(*masks, candidates.cells)
+        return [
+            decode_masks(kernels[cells], mask_features, threshold)
+            for kernels, mask_features, cells in images
+        ]
