@@ -7,6 +7,7 @@ object.
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -61,10 +62,10 @@ class GridSegmentor(MaskSegmentor):
         self.selector = selector
         self.cell_strides: Tensor
         self.level_ends: Tensor
-        cells = torch.tensor([side * side for side in num_grids])
-        strides = torch.tensor(level_strides).repeat_interleave(cells)
-        self.register_buffer("cell_strides", strides, persistent=False)
-        self.register_buffer("level_ends", cells.cumsum(0), persistent=False)
+        cells = [side * side for side in num_grids]
+        strides = [stride for stride, count in zip(level_strides, cells) for _ in range(count)]
+        self.register_buffer("cell_strides", torch.tensor(strides), persistent=False)
+        self.register_buffer("level_ends", torch.tensor(list(accumulate(cells))), persistent=False)
 
     @classmethod
     def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
@@ -199,9 +200,8 @@ class GridSegmentor(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         category_logits, masks = self.run_head(features, padded_size)
-        cell_scores = cell_scores_of(category_logits)
         sizes = padded_size, image_sizes, output_sizes
-        found = select_images(self, masks, cell_scores, *sizes)
+        found = select_images(self, masks, cell_scores_of(category_logits), *sizes)
         return [{"instances": instances} for instances in found]
 
     def predict_fixed(
@@ -214,6 +214,7 @@ class GridSegmentor(MaskSegmentor):
         """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
         category_logits, masks = self.run_head(features, padded_size)
         size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
+        images = zip(image_by_image(masks), cell_scores_of(category_logits))
         with torch.autocast(self.device.type, enabled=False):
             instances = [
                 select_fixed(
@@ -223,9 +224,7 @@ class GridSegmentor(MaskSegmentor):
                     partial(self.decode_fixed, image_masks, size),
                     score_threshold,
                 )
-                for image_masks, cell_scores in zip(
-                    image_by_image(masks), cell_scores_of(category_logits)
-                )
+                for image_masks, cell_scores in images
             ]
         return stack_fixed(instances, FixedInstances._fields)
 
