@@ -6,7 +6,8 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from solo_family.modeling.meta_arch import solo
-from solo_family.modeling.postprocess import grid_instances, selection_at_once
+from solo_family.modeling.postprocess import grid_instances
+from solo_family.modeling.postprocess.cell_scores import cell_scores_of
 
 from ..conftest import eager_to_find, picture, tiny_model
 from ..waits import count_waits
@@ -79,24 +80,18 @@ def test_nothing_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_a_crowd_gives_what_it_gives_in_chunks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More candidates than are looked at, of which so many go into NMS that they aren't enough."""
+def test_one_image_is_as_in_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the way that the benchmark of candidates takes."""
     model = make(name)
     features = features_of(model)
-    force(monkeypatch, at_once=False)
-    expected = predict(model, features)
     force(monkeypatch, at_once=True)
-    monkeypatch.setattr(selection_at_once, "_MOST", 40)
-    object.__setattr__(model.selector, "pre_nms", 20)
-    in_chunks, left = grid_instances._select_in_chunks, []
-    monkeypatch.setattr(
-        grid_instances, "_select_in_chunks", lambda *image: left.append(image) or in_chunks(*image)
-    )
-    crowded = predict(model, features)
-    assert left
-    force(monkeypatch, at_once=False)
-    assert_same(crowded, predict(model, features))
-    assert any(len(one) != len(other) for one, other in zip(crowded, expected))
+    expected = predict(model, features)
+    with torch.no_grad():
+        category_logits, masks = model.run_head(features, SIZE)
+        scores = cell_scores_of(category_logits)
+        for index, size in enumerate(OUTPUTS):
+            image = [part[index] for part in masks]
+            assert_same([model.select(image, scores[index], SIZE, SIZE, size)], [expected[index]])
 
 
 @pytest.mark.parametrize("name", ["SOLO", "DecoupledSOLO"])

@@ -5,28 +5,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.modeling.postprocess import selection_at_once
 from solo_family.modeling.postprocess.selection import Selector
 from solo_family.modeling.postprocess.selection_at_once import (
-    Candidates,
+    Claims,
     Grid,
     Selected,
-    find_candidates,
+    find_claims,
     select_at_once,
     suits,
 )
 from solo_family.ops.packed_masks import PackedMasks, pack_masks
 
 from ..waits import count_waits
-from .test_selection import SIZE, Scene, make_scene, reference, select
+from .test_selection import Scene, make_scene, reference, select
 
 
-def at_once(*scenes: Scene, **options: object) -> list[Selected | None]:
+def at_once(*scenes: Scene, **options: object) -> list[Selected]:
     """Selects from scenes of one grid; their cells may be of several strides."""
     selector = Selector(**options)  # type: ignore[arg-type]
 
-    def measure(candidates: Candidates) -> list[PackedMasks]:
-        images = zip(scenes, candidates.cells)
+    def measure(claims: Claims) -> list[PackedMasks]:
+        images = zip(scenes, claims.cells)
         return [
             pack_masks(scene.probabilities[cells], selector.mask_threshold)
             for scene, cells in images
@@ -52,7 +51,6 @@ def at_once(*scenes: Scene, **options: object) -> list[Selected | None]:
 def assert_as_in_chunks(scene: Scene, **options: object) -> int:
     """Both ways give the same; returns how many instances."""
     (found,) = at_once(scene, **options)
-    assert found is not None
     for one, other in zip(found, select(scene, **options), strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
@@ -67,7 +65,6 @@ def test_random_scenes(seed: int, area_filter: bool, class_agnostic: bool) -> No
     options = dict(area_filter=area_filter, class_agnostic=class_agnostic)
     (found,) = at_once(scene, **options)
     expected = reference(scene, area_filter, class_agnostic)
-    assert found is not None
     np.testing.assert_allclose(found.scores, [one.score for one in expected], atol=1e-5)
     assert found.classes.tolist() == [one.category for one in expected]
     assert torch.equal(found.masks, scene.probabilities[[one.cell for one in expected]])
@@ -138,56 +135,53 @@ def test_images_are_apart() -> None:
     together = at_once(*scenes)
     for scene, found in zip(scenes, together, strict=True):
         (alone,) = at_once(scene)
-        assert found is not None
-        assert alone is not None
         assert all(torch.equal(one, other) for one, other in zip(found, alone, strict=True))
-    assert [len(found.scores) > 0 for found in together if found] == [True, False, True]
+    assert [len(found.scores) > 0 for found in together] == [True, False, True]
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_a_crowd_is_right_or_left_to_chunks(ties: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more candidates than are looked at, the best for NMS must all be among those."""
-    monkeypatch.setattr(selection_at_once, "_MOST", 24)
-    complete = []
-    for pre_nms in range(1, 12):
-        scene = make_scene(pre_nms, cells=40, radius=(2.5, 6.0))
-        if ties:
-            # The first that is left out often scores the same as the last that is not.
-            scene = scene._replace(cell_scores=scene.cell_scores.mul(8).round() / 8)
-        (found,) = at_once(scene, pre_nms=pre_nms)
-        complete.append(found is not None)
-        if found is not None:
-            assert_as_in_chunks(scene, pre_nms=pre_nms)
-    assert 2 < sum(complete) < 10
+def test_a_crowd_of_more_than_go_into_nms_and_come_out(ties: bool) -> None:
+    scene = make_scene(5, cells=300, radius=(2.5, 6.0))
+    if ties:
+        # The last that goes in scores the same as some that don't.
+        scores = scene.cell_scores.mul(8).round() / 8
+        disc = scene.probabilities[:1].expand(300, -1, -1)
+        scene = scene._replace(cell_scores=scores, probabilities=disc)
+    assert (scene.cell_scores > 0.1).sum() > 600
+    assert assert_as_in_chunks(scene, update_threshold=0.0) == 100
+    assert assert_as_in_chunks(scene, update_threshold=0.0, pre_nms=30) == 30
 
 
-def test_the_best_that_was_left_out_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last that is looked at scores 0.6; with a maskness of 0.8, the best have 0.72, 0.68."""
-    monkeypatch.setattr(selection_at_once, "_MOST", 4)
-    probabilities = torch.zeros((7, *SIZE))
-    probabilities[:, :8] = 0.8
-    scores = torch.tensor([0.9, 0.85, 0.8, 0.6, 0.5, 0.5, 0.5]).diag()
-    strides = torch.full((7,), 8)
-    (enough,) = at_once(Scene(scores, strides, probabilities), pre_nms=2)
-    assert enough is not None
-    assert enough.classes.tolist() == [0, 1]
-    # With a maskness of 0.52 they have 0.47 and 0.44, less than one that was left out may have.
-    assert at_once(Scene(scores, strides, probabilities * 0.65), pre_nms=2) == [None]
-    # Small masks leave nothing.
-    assert at_once(Scene(scores, strides * 1000, probabilities), pre_nms=2) == [None]
+@pytest.mark.parametrize("measured", ["all", "claimed"])
+def test_masks_of_cells_without_candidates_may_be_anything(measured: str) -> None:
+    """Or not be there: how many there are is known on the device, and on the host or not."""
+    scene = make_scene(14, cells=30)
+    claimed = torch.arange(0, 30, 3)
+    scene.cell_scores[torch.isin(torch.arange(30), claimed, invert=True)] = 0.05
+    (expected,) = at_once(scene)
+    selector, grid = Selector(), Grid(scene.strides, torch.tensor([30]))
+
+    def measure(claims: Claims) -> list[PackedMasks]:
+        assert claims.counts.tolist() == [[10]]
+        assert claims.cells[0, :10].tolist() == claimed.tolist()
+        packed = pack_masks(scene.probabilities[claims.cells[0]], 0.5)
+        packed.words[10:] = 0
+        packed.areas[10:] = 0
+        return [packed if measured == "all" else PackedMasks(*(part[:10] for part in packed))]
+
+    (found,) = select_at_once(
+        selector, scene.cell_scores[None], grid, measure, lambda _, cells, __: cells
+    )
+    assert torch.equal(found.scores, expected.scores)
+    assert torch.equal(scene.probabilities[found.masks], expected.masks)
 
 
-def test_as_many_candidates_as_are_looked_at_may_not_be_all(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scores = torch.rand(2, 10, 3)
-    monkeypatch.setattr(selection_at_once, "_MOST", 30)
-    assert (find_candidates(scores, Selector(pre_nms=4)).lowest == -torch.inf).all()
-    monkeypatch.setattr(selection_at_once, "_MOST", 12)
-    scores[1].flatten()[11:] = 0
-    lowest = find_candidates(scores, Selector(pre_nms=4)).lowest
-    assert lowest[0] == scores[0].flatten().sort(descending=True).values[11]
-    assert lowest[1] == -torch.inf
+def test_claims_are_cells_above_the_threshold() -> None:
+    scores = torch.tensor([[0.2, 0.0, 0.1, 0.5, torch.nan], [0.0, 0.0, 0.0, 0.0, 0.0]])[..., None]
+    grid = Grid(torch.zeros(5, dtype=torch.int64), torch.tensor([2, 3, 5]))
+    cells, counts = find_claims(scores, 0.1, grid)
+    assert cells.tolist() == [[0, 3, 1, 2, 4], [0, 1, 2, 3, 4]]
+    assert counts.tolist() == [[1, 1, 2], [0, 0, 0]]
 
 
 def test_a_cpu_and_greedy_nms_go_the_other_way() -> None:

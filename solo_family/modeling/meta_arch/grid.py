@@ -5,7 +5,7 @@ object.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -23,7 +23,7 @@ from ..postprocess.cell_scores import cell_scores_of
 from ..postprocess.fixed_selection import FixedInstances, select_fixed, stack_fixed
 from ..postprocess.grid_instances import image_by_image, select_images
 from ..postprocess.selection import Pack, Selector
-from ..postprocess.selection_at_once import Candidates, Grid
+from ..postprocess.selection_at_once import Claims, Grid
 from ..targets.grid_assigner import GridAssigner, GridTargets
 from .base import MaskSegmentor
 
@@ -134,14 +134,14 @@ class GridSegmentor(MaskSegmentor):
 
     @abstractmethod
     def measure_at_once(
-        self, masks: Sequence[Tensor], size: tuple[int, int], candidates: Candidates
-    ) -> list[PackedMasks]:
-        """Packs and measures the masks of every image's first candidates, all that exist at least.
+        self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
+    ) -> Iterable[PackedMasks]:
+        """Yields every image's masks of the first cells, all that are claimed at least.
 
         Args:
             masks: of `run_head`.
             size: see `decode`.
-            candidates: of B images.
+            claims: of B images.
         """
 
     def decode_kept(

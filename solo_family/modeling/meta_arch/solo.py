@@ -22,7 +22,7 @@ from ..heads.solo_head import SOLOHead
 from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import MaskLoss, in_parts, make_mask_loss
 from ..postprocess.selection import Decode
-from ..postprocess.selection_at_once import Candidates
+from ..postprocess.selection_at_once import Claims
 from ..targets.grid_assigner import GridTargets
 from ..targets.gt_masks import downsample_masks
 from .grid import GridSegmentor, image_by_image
@@ -135,17 +135,17 @@ class SOLO(GridSegmentor):
         return soft
 
     def measure_at_once(
-        self, masks: Sequence[Tensor], size: tuple[int, int], candidates: Candidates
-    ) -> list[PackedMasks]:
+        self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
+    ) -> Iterator[PackedMasks]:
         # A wait: what masks are made of differs in size from level to level.
-        counts = self.grid.count_by_level(candidates.cells, candidates.exist).tolist()
-        images = zip(image_by_image(masks), candidates.cells, counts)
-        return [self._pack(image, size, *cells) for image, *cells in images]
+        counts = claims.counts.tolist()
+        for image, *cells in zip(image_by_image(masks), claims.cells, counts):
+            yield self._pack(image, size, *cells)
 
     def _pack(
         self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
     ) -> PackedMasks:
-        """Packs the masks of one image's cells, ascending, a part of them at a time."""
+        """Packs the masks of one image's claimed cells, a part of them at a time."""
         parts = []
         step = max(1, _CHUNK_BYTES // (4 * size[0] * size[1]))
         for _, level_cells, decode in self._by_level(masks, size, cells, counts):

@@ -3,7 +3,7 @@
 B images, C cells of all levels, E kernel weights, P pairs of a positive cell and an object.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from ..losses.dice import dice_loss
 from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import in_parts
 from ..postprocess.selection import Pack
-from ..postprocess.selection_at_once import Candidates
+from ..postprocess.selection_at_once import Claims
 from ..targets.grid_assigner import GridTargets
 from ..targets.gt_masks import downsample_masks
 from .grid import GridSegmentor
@@ -141,11 +141,15 @@ class SOLOv2(GridSegmentor):
         return lambda cells: decode_masks(kernels[cells], mask_features, threshold)
 
     def measure_at_once(
-        self, masks: Sequence[Tensor], size: tuple[int, int], candidates: Candidates
-    ) -> list[PackedMasks]:
+        self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
+    ) -> Iterator[PackedMasks]:
         threshold = self.selector.mask_threshold
-        images = zip(*masks, candidates.cells)
-        return [
-            decode_masks(kernels[cells], mask_features, threshold)
-            for kernels, mask_features, cells in images
-        ]
+        for kernels, features, cells, counts in zip(*masks, *claims):
+            yield _decode_rows(kernels, features, threshold, cells, counts[-1])
+
+
+def _decode_rows(
+    kernels: Tensor, features: Tensor, threshold: float, rows: Tensor, valid: Tensor
+) -> PackedMasks:
+    """Packs the masks of some kernels, of which the first `valid`, int64 [], are wanted."""
+    return decode_masks(kernels[rows], features, threshold)

@@ -15,7 +15,7 @@ from ...ops.packed_masks import PackedMasks
 from .instances import make_instances
 from .resize import resize_masks_with_boxes
 from .selection import Pack, Selector
-from .selection_at_once import Candidates, Grid, Selected, select_at_once, suits
+from .selection_at_once import Claims, Grid, Selected, select_at_once, suits
 
 Size = tuple[int, int]
 
@@ -34,8 +34,8 @@ class GridModel(Protocol):
     def packer(self, masks: Sequence[Tensor]) -> Pack | None: ...
 
     def measure_at_once(
-        self, masks: Sequence[Tensor], size: Size, candidates: Candidates
-    ) -> list[PackedMasks]: ...
+        self, masks: Sequence[Tensor], size: Size, claims: Claims
+    ) -> Iterable[PackedMasks]: ...
 
     def decode_kept(
         self, masks: Sequence[Tensor], size: Size, cells: Tensor, counts: list[int]
@@ -60,24 +60,24 @@ def select_images(
         image_sizes: (height, width) of each image in it, without padding.
         output_sizes: (height, width) that each image's result is asked for.
     """
-    size = (padded_size[0] // model.mask_stride, padded_size[1] // model.mask_stride)
+    mask_size = (padded_size[0] // model.mask_stride, padded_size[1] // model.mask_stride)
     images = list(image_by_image(masks))
-    at_once: Iterable[Selected | None] = [None] * len(images)
     if suits(model.selector, cell_scores.device):
-        at_once = select_at_once(
+        selected = select_at_once(
             model.selector,
             cell_scores,
             model.grid,
-            partial(model.measure_at_once, masks, size),
-            lambda index, cells, counts: model.decode_kept(images[index], size, cells, counts),
+            partial(model.measure_at_once, masks, mask_size),
+            lambda index, *cells: model.decode_kept(images[index], mask_size, *cells),
         )
-    for image, found, cells, image_size, output_size in zip(
-        images, at_once, cell_scores, image_sizes, output_sizes
-    ):
-        scores, classes, soft = found or _select_in_chunks(model, image, cells, size)
-        binary, boxes = resize_masks_with_boxes(
-            soft, padded_size, image_size, output_size, model.selector.mask_threshold
+    else:
+        selected = (
+            _select_in_chunks(model, image, scores, mask_size)
+            for image, scores in zip(images, cell_scores)
         )
+    threshold = model.selector.mask_threshold
+    for (scores, classes, soft), size, output_size in zip(selected, image_sizes, output_sizes):
+        binary, boxes = resize_masks_with_boxes(soft, padded_size, size, output_size, threshold)
         yield make_instances(binary, scores, classes, boxes)
 
 

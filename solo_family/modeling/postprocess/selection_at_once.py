@@ -1,10 +1,10 @@
 """Selection without a host that waits, for accelerators: the same instances as of `Selector`.
 
-B images, C cells of all levels, K classes, L levels, T candidates that are looked at, N of them
-whose masks were measured, n after NMS, h w of the masks.
+B images, C cells of all levels, K classes, L levels, N cells whose masks were measured, n (cell,
+class) after NMS, h w of the masks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -16,31 +16,21 @@ from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import PackedMasks
 from .selection import Selector
 
-# How many candidates are looked at. Most images have fewer than 500, crowds about 2,000; what is
-# left of them costs little more than its place: 17 MB at 200x336, one bit for each pixel.
-_MOST = 2048
 
-
-class Candidates(NamedTuple):
-    """The best T of each image by score, ordered by cell and class; those that exist come first.
+class Claims(NamedTuple):
+    """Which cells of each image have a class that scores above the threshold.
 
     Attributes:
-        scores: float32 [B, T].
-        cells: int64 [B, T], ascending where they exist; any cell where not.
-        classes: int64 [B, T].
-        exist: bool [B, T].
-        lowest: float32 [B], what no candidate that was left out is above; -inf where none was.
+        cells: int64 [B, C], first those that have, in ascending order, then the others.
+        counts: int64 [B, L], how many have of the levels up to each.
     """
 
-    scores: Tensor
     cells: Tensor
-    classes: Tensor
-    exist: Tensor
-    lowest: Tensor
+    counts: Tensor
 
 
-# Packs and measures every image's first candidates, all that exist at least.
-Measure = Callable[[Candidates], list[PackedMasks]]
+# Packs and measures, image by image, the masks of the first N cells, all that are claimed at least.
+Measure = Callable[[Claims], Iterable[PackedMasks]]
 # Maps an image, cells [n], and how many of them are of the levels up to each, [L], to the
 # probabilities of their masks, float32 [n, h, w].
 DecodeKept = Callable[[int, Tensor, list[int]], Tensor]
@@ -60,14 +50,13 @@ class Ranked(NamedTuple):
     Attributes:
         scores: float32 [n], descending.
         cells, classes: int64 [n].
-        summary: int64 [L + 1], how many are kept of the levels up to each; then 1 if no candidate
-            that was left out could have been among the best for NMS, or else 0.
+        counts: int64 [L], how many of them are kept of the levels up to each.
     """
 
     scores: Tensor
     cells: Tensor
     classes: Tensor
-    summary: Tensor
+    counts: Tensor
 
 
 @dataclass(frozen=True)
@@ -110,94 +99,91 @@ def select_at_once(
     grid: Grid,
     measure: Measure,
     decode: DecodeKept,
-) -> Iterator[Selected | None]:
+) -> Iterator[Selected]:
     """Selects the instances of images of one size; all are queued before the host waits once.
 
     Args:
         selector: says how; its NMS is matrix NMS.
         cell_scores: float32 [B, C, K], probabilities after point NMS.
         grid: of the cells.
-        measure: packs and measures candidates.
+        measure: packs and measures masks.
         decode: makes soft masks of those that are kept.
 
     Yields:
-        One per image. None where so many candidates have such scores that the best for NMS may be
-        among those that were not looked at: `Selector` looks at all of them.
+        One per image.
     """
-    # Autocast is left between two images, as a generator must that is not run to its end.
+    # Autocast is as it was between two images, as a generator may never be run to its end.
     no_autocast = partial(torch.autocast, cell_scores.device.type, enabled=False)
     with no_autocast():
-        candidates = find_candidates(cell_scores, selector)
-        packed = measure(candidates)
-        ranked = [
-            _rank(selector, Candidates(*image), masks, grid)
-            for image, masks in zip(zip(*candidates), packed)
-        ]
+        ranked = rank(selector, cell_scores, grid, measure)
         # The only wait, unless measuring has one of its own.
-        summaries = torch.stack([image.summary for image in ranked]).tolist()
-    for index, (image, (*counts, complete)) in enumerate(zip(ranked, summaries)):
-        if complete:
-            kept = slice(counts[-1])
-            with no_autocast():
-                masks = decode(index, image.cells[kept], counts)
-            yield Selected(image.scores[kept], image.classes[kept], masks)
-        else:
-            yield None
+        counts = torch.stack([image.counts for image in ranked]).tolist()
+    for index, (image, image_counts) in enumerate(zip(ranked, counts)):
+        kept = slice(image_counts[-1])
+        with no_autocast():
+            masks = decode(index, image.cells[kept], image_counts)
+        yield Selected(image.scores[kept], image.classes[kept], masks)
 
 
-def find_candidates(cell_scores: Tensor, selector: Selector) -> Candidates:
-    """Returns the best of each image's (cell, class) whose score is above the threshold.
+def rank(selector: Selector, cell_scores: Tensor, grid: Grid, measure: Measure) -> list[Ranked]:
+    """Returns what comes out of NMS, image by image; the arguments are those of `select_at_once`.
+
+    Its sizes depend on nothing that an image shows: if `measure` doesn't wait, neither does this.
+    """
+    claims = find_claims(cell_scores, selector.score_threshold, grid)
+    # Image by image, so that masks of one are in memory at a time.
+    return [
+        _rank_image(selector, scores, cells, masks, grid)
+        for scores, cells, masks in zip(cell_scores, claims.cells, measure(claims))
+    ]
+
+
+def find_claims(cell_scores: Tensor, threshold: float, grid: Grid) -> Claims:
+    """Returns which cells have candidates.
 
     Args:
         cell_scores: float32 [B, C, K].
-        selector: says which.
+        threshold: candidates are the (cell, class) whose score is greater.
+        grid: of the cells.
     """
-    num_classes = cell_scores.shape[2]
-    flat = cell_scores.flatten(1)
-    total = flat.shape[1]
-    above = torch.where(flat > selector.score_threshold, flat, -torch.inf)
-    # Twice what goes into NMS, or else small masks could never be told to leave enough.
-    count = min(max(_MOST, 2 * selector.pre_nms), total)
-    values, index = above.topk(count, dim=1, sorted=False)
-    lowest = values.amin(1) if count < total else values.new_full((len(values),), -torch.inf)
-    # Equal scores keep the order of cells and classes: after this any stable sort does so.
-    index = torch.where(values > -torch.inf, index, total).sort(1).values
-    exist = index < total
-    index = index.clamp(max=max(total - 1, 0))
-    return Candidates(
-        flat.gather(1, index), index // num_classes, index % num_classes, exist, lowest
-    )
+    # Not of bools, which not every version can sort on a GPU.
+    claimed = (cell_scores > threshold).any(2).to(torch.uint8)
+    claimed, cells = claimed.sort(dim=1, descending=True, stable=True)
+    return Claims(cells, grid.count_by_level(cells, claimed > 0))
 
 
-def _rank(selector: Selector, image: Candidates, masks: PackedMasks, grid: Grid) -> Ranked:
+def _rank_image(
+    selector: Selector, cell_scores: Tensor, cells: Tensor, masks: PackedMasks, grid: Grid
+) -> Ranked:
     """Returns one image's candidates after NMS.
 
     Args:
         selector: says how.
-        image: see `Candidates`, without B.
+        cell_scores: float32 [C, K].
+        cells: int64 [C], those that have candidates first, in ascending order.
         masks: of the first N.
         grid: of the cells.
     """
-    scores, cells, classes, exist = (part[: len(masks.words)] for part in image[:4])
+    cells = cells[: len(masks.words)]
+    cell_scores = cell_scores[cells]
     smallest = grid.strides[cells] if selector.area_filter else 0
-    large = exist & (masks.areas > smallest)
-    # Below every score, and so after all of them, where nothing is suppressed by them.
-    scores = torch.where(large, scores * masks.maskness, -1)
+    exist = (cell_scores > selector.score_threshold) & (masks.areas > smallest)[:, None]
+    # What doesn't exist comes after all that does, where it suppresses nothing.
+    scores = torch.where(exist, cell_scores * masks.maskness[:, None], -1).flatten()
+    # Equal scores keep the order of cells and classes.
+    scores, best = scores.sort(descending=True, stable=True)
+    scores, best = scores[: selector.pre_nms], best[: selector.pre_nms]
+    num_classes = cell_scores.shape[1]
+    rows, classes = best // num_classes, best % num_classes
     order, decayed = matrix_nms_decay(
-        masks.words,
+        masks.words[rows],
         classes,
         scores,
         selector.nms_kernel,
         selector.nms_sigma,
         selector.class_agnostic,
-        None,
-        selector.pre_nms,
     )
     order, decayed = order[: selector.post_nms], decayed[: selector.post_nms]
-    kept = large[order] & (decayed >= selector.update_threshold)
-    # As maskness is at most 1, no candidate's score rises.
-    enough = (scores > image.lowest).sum() >= selector.pre_nms
-    complete = enough | (image.lowest == -torch.inf)
-    cells = cells[order]
-    summary = torch.cat([grid.count_by_level(cells, kept), complete[None]])
-    return Ranked(decayed, cells, classes[order], summary)
+    kept = (scores[order] >= 0) & (decayed >= selector.update_threshold)
+    cells = cells[rows[order]]
+    return Ranked(decayed, cells, classes[order], grid.count_by_level(cells, kept))
