@@ -4,6 +4,7 @@ B images, C channels, L levels, S grid side (one per level), K classes, n cells.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +99,14 @@ class SOLOHead(nn.Module):
         self, level: int, mask_features: Tensor, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
         """Returns the same as probabilities [n, *size], resized after the sigmoid, as published."""
-        return resize(self.mask_logits(level, mask_features, cells).sigmoid(), size)
+        # In place: the logits are not needed again.
+        return resize(self.mask_logits(level, mask_features, cells).sigmoid_(), size)
+
+    def decoder(
+        self, level: int, mask_features: Tensor, size: tuple[int, int]
+    ) -> Callable[[Tensor], Tensor]:
+        """Returns `mask_probabilities` of cells, for any number of them and without waits."""
+        return lambda cells: self.mask_probabilities(level, mask_features, cells, size)
 
     def fixed_probabilities(
         self, mask_features: list[Tensor], cells: Tensor, size: tuple[int, int]

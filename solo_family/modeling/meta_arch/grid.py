@@ -7,6 +7,7 @@ object.
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -15,13 +16,14 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...config.rules import check_channels, check_features, get_key
-from ...ops.point_nms import point_nms
+from ...ops.packed_masks import PackedMasks
 from ..heads.levels import align_levels
 from ..losses.grid_criterion import GridCriterion
+from ..postprocess.cell_scores import cell_scores_of
 from ..postprocess.fixed_selection import FixedInstances, select_fixed, stack_fixed
-from ..postprocess.instances import make_instances
-from ..postprocess.resize import resize_masks_with_boxes
+from ..postprocess.grid_instances import image_by_image, select_images
 from ..postprocess.selection import Pack, Selector
+from ..postprocess.selection_at_once import Claims, Grid
 from ..targets.grid_assigner import GridAssigner, GridTargets
 from .base import MaskSegmentor
 
@@ -58,6 +60,12 @@ class GridSegmentor(MaskSegmentor):
         self.assigner = assigner
         self.criterion = criterion
         self.selector = selector
+        self.cell_strides: Tensor
+        self.level_ends: Tensor
+        cells = [side * side for side in num_grids]
+        strides = [stride for stride, count in zip(level_strides, cells) for _ in range(count)]
+        self.register_buffer("cell_strides", torch.tensor(strides), persistent=False)
+        self.register_buffer("level_ends", torch.tensor(list(accumulate(cells))), persistent=False)
 
     @classmethod
     def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
@@ -124,6 +132,24 @@ class GridSegmentor(MaskSegmentor):
         """Returns what `Selector` takes for `pack`, where a method has it; the rest as `decode`."""
         return None
 
+    @abstractmethod
+    def measure_at_once(
+        self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
+    ) -> Iterable[PackedMasks]:
+        """Yields every image's masks of the first cells, all that are claimed at least.
+
+        Args:
+            masks: of `run_head`.
+            size: see `decode`.
+            claims: of B images.
+        """
+
+    def decode_kept(
+        self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
+    ) -> Tensor:
+        """Does what `decode` does where it is known how many cells are of the levels up to each."""
+        return self.decode(masks, size, cells)
+
     def decode_fixed(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
         """Does what `decode` does with steps that no cell's value changes, as exporting needs."""
         return self.decode(masks, size, cells)
@@ -134,6 +160,11 @@ class GridSegmentor(MaskSegmentor):
         """Returns the head's levels at the head's strides."""
         levels = [features[name] for name in self.level_features]
         return align_levels(levels, self.level_strides, padded_size)
+
+    @property
+    def grid(self) -> Grid:
+        """The cells of all levels."""
+        return Grid(self.cell_strides, self.level_ends)
 
     @property
     def first_cells(self) -> list[int]:
@@ -169,13 +200,9 @@ class GridSegmentor(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         category_logits, masks = self.run_head(features, padded_size)
-        images = zip(
-            image_by_image(masks), _cell_scores(category_logits), image_sizes, output_sizes
-        )
-        return [
-            {"instances": self.select(image_masks, cell_scores, padded_size, *sizes)}
-            for image_masks, cell_scores, *sizes in images
-        ]
+        sizes = padded_size, image_sizes, output_sizes
+        found = select_images(self, masks, cell_scores_of(category_logits), *sizes)
+        return [{"instances": instances} for instances in found]
 
     def predict_fixed(
         self,
@@ -187,18 +214,17 @@ class GridSegmentor(MaskSegmentor):
         """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
         category_logits, masks = self.run_head(features, padded_size)
         size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
+        images = zip(image_by_image(masks), cell_scores_of(category_logits))
         with torch.autocast(self.device.type, enabled=False):
             instances = [
                 select_fixed(
                     self.selector,
                     cell_scores,
-                    self._cell_strides(),
+                    self.cell_strides,
                     partial(self.decode_fixed, image_masks, size),
                     score_threshold,
                 )
-                for image_masks, cell_scores in zip(
-                    image_by_image(masks), _cell_scores(category_logits)
-                )
+                for image_masks, cell_scores in images
             ]
         return stack_fixed(instances, FixedInstances._fields)
 
@@ -226,36 +252,6 @@ class GridSegmentor(MaskSegmentor):
             cell_scores: float32 [C, K], probabilities after point NMS.
             padded_size, image_size, output_size: see `predict`.
         """
-        size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
-        decode = partial(self.decode, masks, size)
-        with torch.autocast(self.device.type, enabled=False):
-            scores, classes, probabilities = self.selector(
-                cell_scores, self._cell_strides(), decode, size, self.packer(masks)
-            )
-        binary, boxes = resize_masks_with_boxes(
-            probabilities, padded_size, image_size, output_size, self.selector.mask_threshold
-        )
-        return make_instances(binary, scores, classes, boxes)
-
-    def _cell_strides(self) -> Tensor:
-        """Returns the stride of every cell's level, int64 [C]."""
-        return torch.cat(
-            [
-                torch.full((side * side,), stride, device=self.device)
-                for side, stride in zip(self.num_grids, self.level_strides)
-            ]
-        )
-
-
-def image_by_image(masks: Sequence[Tensor]) -> Iterable[tuple[Tensor, ...]]:
-    """Yields what belongs to one image after another, of tensors [B, ...].
-
-    Unbound at once: the gradient of an index is a tensor of zeros of the whole batch's size.
-    """
-    return zip(*(part.unbind() for part in masks))
-
-
-def _cell_scores(category_logits: list[Tensor]) -> Tensor:
-    """Returns the probabilities of all levels' cells after point NMS, float32 [B, C, K]."""
-    scores = [point_nms(level.float().sigmoid()).flatten(2) for level in category_logits]
-    return torch.cat(scores, dim=2).transpose(1, 2)
+        batch = [part[None] for part in masks]
+        sizes = padded_size, [image_size], [output_size]
+        return next(select_images(self, batch, cell_scores[None], *sizes))

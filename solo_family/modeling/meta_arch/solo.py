@@ -3,8 +3,9 @@
 B images, L levels, S grid side, P pairs of a positive cell and an object.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,20 +15,26 @@ from torch import Tensor
 
 from ...config.solo import HEADS
 from ...data.classes import num_classes
+from ...ops.packed_masks import PackedMasks, empty_packed, pack_masks
 from ..heads.category_branch import CategoryBranch
 from ..heads.decoupled_solo_head import DecoupledSOLOHead
 from ..heads.solo_head import SOLOHead
 from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import MaskLoss, in_parts, make_mask_loss
+from ..postprocess.selection import Decode
+from ..postprocess.selection_at_once import Claims
 from ..targets.grid_assigner import GridTargets
 from ..targets.gt_masks import downsample_masks
-from .grid import GridSegmentor
+from .grid import GridSegmentor, image_by_image
 
 _HEAD_CLASSES: dict[str, Callable[..., SOLOHead | DecoupledSOLOHead]] = {
     "SOLOHead": SOLOHead,
     "DecoupledSOLOHead": DecoupledSOLOHead,
     "DecoupledSOLOLightHead": partial(DecoupledSOLOHead, shared_tower=True),
 }
+# Bytes of the soft masks that an accelerator has in memory at a time: fewer would leave it waiting
+# for the host.
+_CHUNK_BYTES = 256 * 2**20
 
 
 @META_ARCH_REGISTRY.register()
@@ -126,6 +133,50 @@ class SOLO(GridSegmentor):
                     level, level_masks, cells[here] - first, size
                 )
         return soft
+
+    def measure_at_once(
+        self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
+    ) -> Iterator[PackedMasks]:
+        # A wait: what masks are made of differs in size from level to level.
+        counts = claims.counts.tolist()
+        for image, *cells in zip(image_by_image(masks), claims.cells, counts):
+            yield self._pack(image, size, *cells)
+
+    def _pack(
+        self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
+    ) -> PackedMasks:
+        """Packs the masks of one image's claimed cells, a part of them at a time."""
+        parts = []
+        step = max(1, _CHUNK_BYTES // (4 * size[0] * size[1]))
+        for _, level_cells, decode in self._by_level(masks, size, cells, counts):
+            for chunk in level_cells.split(step):
+                parts.append(pack_masks(decode(chunk), self.selector.mask_threshold))
+        if not parts:
+            return empty_packed(masks[0], 0, size[0] * size[1])
+        return PackedMasks(*(torch.cat(part) for part in zip(*parts)))
+
+    def decode_kept(
+        self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
+    ) -> Tensor:
+        soft = torch.empty((len(cells), *size), device=cells.device)
+        cells, order = cells.sort()
+        for part, level_cells, decode in self._by_level(masks, size, cells, counts):
+            soft[order[part]] = decode(level_cells)
+        return soft
+
+    def _by_level(
+        self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
+    ) -> Iterator[tuple[slice, Tensor, Decode]]:
+        """Yields which of ascending cells are of each level that has some.
+
+        Yields:
+            which of `cells`; these, among the cells of their level; what decodes them.
+        """
+        for level, (start, end) in enumerate(pairwise([0, *counts])):
+            if end > start:
+                part = slice(start, end)
+                decode = self.head.decoder(level, masks[level].float(), size)
+                yield part, cells[part] - self.first_cells[level], decode
 
     def decode_fixed(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
         return self.head.fixed_probabilities([level.float() for level in masks], cells, size)

@@ -3,7 +3,7 @@
 B images, C cells of all levels, E kernel weights, P pairs of a positive cell and an object.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,14 @@ from ...config.rules import check_channels, check_features
 from ...data.classes import num_classes
 from ...layers import dynamic_conv
 from ...ops.decode_masks import decode_masks
+from ...ops.packed_masks import PackedMasks
 from ..heads.mask_feature_branch import MaskFeatureBranch
 from ..heads.solov2_head import SOLOv2Head
 from ..losses.dice import dice_loss
 from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import in_parts
 from ..postprocess.selection import Pack
+from ..postprocess.selection_at_once import Claims
 from ..targets.grid_assigner import GridTargets
 from ..targets.gt_masks import downsample_masks
 from .grid import GridSegmentor
@@ -137,3 +139,17 @@ class SOLOv2(GridSegmentor):
         kernels, mask_features = masks
         threshold = self.selector.mask_threshold
         return lambda cells: decode_masks(kernels[cells], mask_features, threshold)
+
+    def measure_at_once(
+        self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
+    ) -> Iterator[PackedMasks]:
+        threshold = self.selector.mask_threshold
+        for kernels, features, cells, counts in zip(*masks, *claims):
+            yield _decode_rows(kernels, features, threshold, cells, counts[-1])
+
+
+def _decode_rows(
+    kernels: Tensor, features: Tensor, threshold: float, rows: Tensor, valid: Tensor
+) -> PackedMasks:
+    """Packs the masks of some kernels, of which the first `valid`, int64 [], are wanted."""
+    return decode_masks(kernels[rows], features, threshold)
