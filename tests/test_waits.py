@@ -63,7 +63,7 @@ def test_what_waits_is_counted_once(name: str) -> None:
     with count_waits() as waits:
         WAIT[name](x)
     assert waits.total == 1
-    assert list(waits.where)[0].startswith("test_waits.py:")
+    assert next(iter(waits.where)).startswith("test_waits.py:")
 
 
 @pytest.mark.parametrize("name", GO_ON)

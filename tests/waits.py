@@ -1,4 +1,4 @@
-"""Counts where the host would wait for a GPU: on one as it happens, on a CPU by what would do it."""
+"""Counts where the host waits for a GPU: on one as it happens, on a CPU by what would do it."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from unittest import mock
 
@@ -158,7 +159,8 @@ def _reported_by_torch(waits: Waits) -> Iterator[None]:
 
 def _line() -> str:
     """The innermost line of the package on the stack, or else of what called."""
-    frame, first = sys._getframe(2), None
+    frame: FrameType | None = sys._getframe(2)
+    first = None
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(PACKAGE):
