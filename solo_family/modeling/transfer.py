@@ -104,7 +104,9 @@ def normalise(
         for sides in zip(*(image.shape[-2:] for image in images))
     )
     # What is padded with the mean becomes 0 with the rest; nothing is copied once more.
-    batch = mean.expand(len(images), len(mean), height, width).contiguous()
+    batch = mean.expand(len(images), len(mean), height, width).clone(
+        memory_format=torch.contiguous_format
+    )
     for index, image in enumerate(images):
         batch[index, :, : image.shape[-2], : image.shape[-1]].copy_(image)
     return batch.sub_(mean).div_(std)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from solo_family import METHODS
+from solo_family.modeling.transfer import normalise
 
 from ..conftest import picture, tiny_model
 from ..waits import count_waits
@@ -108,3 +109,10 @@ def test_a_gpu_normalises_as_a_cpu_and_is_not_waited_for(method: str) -> None:
         actual = model.preprocess(images).tensor
     assert waits.total == 0
     assert torch.equal(actual.cpu(), expected)
+
+
+def test_the_mean_is_not_written_to() -> None:
+    """Of one picture of one pixel, that needs no padding, a view would be."""
+    mean, std = torch.tensor([5.0]).view(1, 1, 1), torch.ones(1, 1, 1)
+    assert normalise([torch.full((1, 1, 1), 7)], mean, std, 1).tolist() == [[[[2]]]]
+    assert mean.item() == 5
