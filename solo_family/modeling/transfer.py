@@ -163,3 +163,11 @@ class ToHost:
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._copy.tolist()
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[list[float]]:
+    """Reads the values of several tensors of one device with one wait: flattened, as float64."""
+    values = ToHost(torch.cat([tensor.flatten().double() for tensor in tensors])).tolist()
+    sizes = [tensor.numel() for tensor in tensors]
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    return [values[start : start + size] for start, size in zip(starts, sizes)]

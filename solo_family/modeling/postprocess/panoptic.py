@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...ops.mask_iou import mask_areas
-from ..transfer import ToHost, to_device
+from ..transfer import to_device, to_host
 
 # Chunks of masks: which they are, and their probabilities, float32 [n, H, W].
 SoftMasks = Iterable[tuple[slice, Tensor]]
@@ -105,16 +105,18 @@ def assign_segments(
 
 
 def number_segments(
-    assignments: Sequence[SegmentAssignment], stuff_classes: Sequence[int]
+    assignments: Sequence[SegmentAssignment],
+    tables: Sequence[Sequence[float]],
+    stuff_classes: Sequence[int],
 ) -> list[tuple[Tensor, list[dict[str, Any]]]]:
-    """Turns the assignments of a batch into `panoptic_seg`s, see `merge_panoptic`, with one wait.
+    """Turns the assignments of a batch into `panoptic_seg`s, see `merge_panoptic`.
 
     Args:
         assignments: per image.
+        tables: theirs, on the host, flattened; see `to_host`.
         stuff_classes: the classes that are stuff.
     """
-    rows = iter(ToHost(torch.cat([image.table for image in assignments])).tolist())
-    numbered = [_number([next(rows) for _ in image.table], stuff_classes) for image in assignments]
+    numbered = [_number(table, stuff_classes) for table in tables]
     ids = [torch.tensor(ids, dtype=torch.int32) for ids, _ in numbered]
     there = to_device(ids, assignments[0].mask.device)
     return [
@@ -124,7 +126,7 @@ def number_segments(
 
 
 def _number(
-    table: Sequence[Sequence[float]], stuff_classes: Sequence[int]
+    table: Sequence[float], stuff_classes: Sequence[int]
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """Returns the id of every mask's segment, 0 for none, and the segments.
 
@@ -132,8 +134,9 @@ def _number(
     """
     segments: list[dict[str, Any]] = []
     stuff: dict[int, dict[str, Any]] = {}
-    ids = [0] * (len(table) + 1)
-    for index, (keep, category, score) in enumerate(table):
+    rows = list(zip(table[0::3], table[1::3], table[2::3]))
+    ids = [0] * (len(rows) + 1)
+    for index, (keep, category, score) in enumerate(rows):
         if not keep:
             continue
         segment = stuff.get(int(category))
@@ -181,4 +184,4 @@ def merge_panoptic(
         greatest of its masks'.
     """
     assignment = assign_segments(masks, scores, classes, size, overlap_threshold)
-    return number_segments([assignment], stuff_classes)[0]
+    return number_segments([assignment], to_host([assignment.table]), stuff_classes)[0]

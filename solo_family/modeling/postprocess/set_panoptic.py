@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...data.classes import num_classes, stuff_ids
 from ...layers.remembered import constant
-from ..transfer import ToHost
+from ..transfer import ToHost, to_host
 from .order import set_first
 from .panoptic import SegmentAssignment, assign_segments, number_segments
 from .resize import ResizedMasks
@@ -60,7 +60,8 @@ class PanopticMerge:
         self, assignments: Sequence[SegmentAssignment]
     ) -> list[tuple[Tensor, list[dict[str, Any]]]]:
         """Returns a batch's `panoptic_seg`s; see `number_segments`."""
-        return number_segments(assignments, self.stuff_classes)
+        tables = to_host([image.table for image in assignments])
+        return number_segments(assignments, tables, self.stuff_classes)
 
     def things(self, classes: Tensor) -> Tensor:
         """Returns which of some classes, int64 [..., N], are things: bool [..., N]."""
