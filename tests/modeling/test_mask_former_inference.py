@@ -14,6 +14,7 @@ from solo_family.modeling.postprocess.panoptic import merge_panoptic
 from solo_family.modeling.postprocess.resize import ResizedMasks
 
 from ..conftest import eager_to_find, picture, tiny_model
+from ..waits import count_waits
 
 ROOT = Path(__file__).resolve().parents[2]
 K, N = 3, 6
@@ -221,3 +222,87 @@ def test_inputs_need_not_be_padded(size: tuple[int, int]) -> None:
         result = model.eval()([{"image": image}])[0]
     assert result["sem_seg"].shape == (K, *size)
     assert model.preprocess([image]).tensor.shape[-2:] == size
+
+
+TASKS = [("SEMANTIC_ON", 0), ("PANOPTIC_ON", 2), ("INSTANCE_ON", 1)]
+
+
+@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize(("tasks", "most"), [*(([task], n) for task, n in TASKS), (None, 2)])
+def test_the_host_waits_at_most_twice_for_a_batch(
+    found: bool, tasks: list[str] | None, most: int
+) -> None:
+    """For the masks that take part in segments, and for segments and instances."""
+    opts = []
+    for task, _ in TASKS:
+        opts += [f"MODEL.MASK_FORMER.TEST.{task}", tasks is None or task in tasks]
+    model = eager_to_find(tiny_model("MaskFormer", opts=[*opts, "MODEL.STUFF_IDS", [1]]), found)
+    images = [picture(64, 96, seed=seed) for seed in range(3)]
+    alone = [model([image])[0] for image in images]
+    with count_waits() as waits:
+        together = model(images)
+    assert waits.total == most, waits.where
+    for result, expected in zip(together, alone, strict=True):
+        assert set(result) == set(expected)
+        if "sem_seg" in result:
+            torch.testing.assert_close(result["sem_seg"], expected["sem_seg"], atol=1e-4, rtol=1e-4)
+        if "panoptic_seg" in result:
+            segments, others = result["panoptic_seg"][1], expected["panoptic_seg"][1]
+            names = ("id", "category_id", "isthing")
+            assert [[one[name] for name in names] for one in segments] == [
+                [one[name] for name in names] for one in others
+            ]
+            same = result["panoptic_seg"][0] == expected["panoptic_seg"][0]
+            assert same.float().mean() > 0.99
+        if "instances" in result:
+            assert len(result["instances"]) == len(expected["instances"])
+            torch.testing.assert_close(
+                result["instances"].scores, expected["instances"].scores, atol=1e-4, rtol=1e-4
+            )
+
+
+def test_segments_are_counted_however_pixels_are_chunked() -> None:
+    """Against masks and pixels one by one; some mask wins nothing, and one has no pixels."""
+    generator = torch.Generator().manual_seed(3)
+    masks = torch.rand(5, 9, 11, generator=generator)
+    masks[2], scores = 0.2, torch.tensor([0.9, 0.5, 0.9, 0.05, 0.7])
+    classes = torch.tensor([0, 1, 0, 2, 1])
+    expected = torch.zeros(9, 11, dtype=torch.int32)
+    winners = [[0] * 11 for _ in range(9)]
+    for y in range(9):
+        for x in range(11):
+            winners[y][x] = max(range(5), key=lambda i: float(masks[i, y, x] * scores[i]))
+    kept = []
+    for i in range(5):
+        won = sum(row.count(i) for row in winners)
+        area = sum(value >= 0.5 for value in masks[i].flatten().tolist())
+        if won and area and won >= 0.2 * area:
+            kept.append(i)
+    for y in range(9):
+        for x in range(11):
+            if winners[y][x] in kept:
+                expected[y, x] = 1 + kept.index(winners[y][x])
+    assert 1 < len(kept) < 5
+    for step in (1, 2, 5):
+        parts = [slice(start, min(start + step, 5)) for start in range(0, 5, step)]
+        segmentation, segments = merge_panoptic(
+            [(part, masks[part]) for part in parts],
+            scores,
+            classes,
+            (9, 11),
+            stuff_classes=[],
+            overlap_threshold=0.2,
+        )
+        assert torch.equal(segmentation, expected)
+        assert [segment["category_id"] for segment in segments] == classes[kept].tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_give_every_result(dtype: torch.dtype) -> None:
+    model, image = eager_to_find(tiny_model("MaskFormer")), picture()
+    expected = model([image])[0]
+    result = model.to(dtype)([image])[0]
+    assert result["sem_seg"].dtype == torch.float32
+    torch.testing.assert_close(result["sem_seg"], expected["sem_seg"], atol=0.1, rtol=0.1)
+    assert result["panoptic_seg"][0].shape == expected["panoptic_seg"][0].shape
+    assert len(result["instances"]) > 0

@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from solo_family.modeling.postprocess import order
 from solo_family.modeling.postprocess.set_selection import SetSelector
 
 from ..conftest import eager_to_find, picture, tiny_model
+from ..waits import count_waits
 
 
 def random_predictions(seed: int, n: int = 12, k: int = 3) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,3 +164,78 @@ def test_activation_maps_come_with_their_instances(decoder: str, groups: int) ->
     expected = reference_selection(*(part[0] for part in predictions))
     for found, (*_, n) in zip(instances.activation_maps, expected):
         torch.testing.assert_close(found, maps[0, :, n])
+
+
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host would wait for what a CPU just asks."""
+    monkeypatch.setattr(order, "waits", lambda _: True)
+
+
+SELECTORS = [
+    SetSelector(class_threshold=0.4),
+    SetSelector(class_threshold=0.4, max_detections=3),
+    SetSelector(class_threshold=0.4, nms="matrix"),
+    SetSelector(class_threshold=0.4, nms="matrix", nms_kernel="linear", update_threshold=0.0),
+    SetSelector(class_threshold=0.999),
+]
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_a_gpu_looks_at_all_and_a_cpu_at_the_best(
+    selector: SetSelector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With masks without pixels, which score 0 and are kept before what is below the threshold."""
+    images = [random_predictions(seed) for seed in range(3)]
+    for _, mask_logits, _ in images:
+        mask_logits[::3] = -20
+    expected = [selector(*image) for image in images]
+    as_on_a_gpu(monkeypatch)
+    ranking = selector.rank(*(torch.stack(parts) for parts in zip(*images)))
+    for index, (count, image) in enumerate(zip(ranking.count.tolist(), expected, strict=True)):
+        assert count == len(image[0])
+        scores, classes, masks, indices = ranking.best(index, count)
+        torch.testing.assert_close(scores, image[0], rtol=1e-6, atol=1e-7)
+        assert torch.equal(classes, image[1])
+        assert torch.equal(indices, image[3])
+        assert torch.equal(masks, image[2])
+
+
+@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize("nms", ["", "matrix"])
+@pytest.mark.parametrize(
+    ("panoptic", "most"), [(False, 1), (True, 2)], ids=["instances", "panoptic"]
+)
+def test_the_host_waits_once_for_a_batch(
+    found: bool, nms: str, panoptic: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For how many there are; with segments, for these too."""
+    opts = ["MODEL.SPARSE_INST.NMS_TYPE", nms, "MODEL.SPARSE_INST.DECODER.OUTPUT_IAM", True]
+    if panoptic:
+        opts += ["MODEL.SPARSE_INST.PANOPTIC_ON", True, "MODEL.STUFF_IDS", [1, 2]]
+        opts += ["MODEL.SPARSE_INST.OBJECT_MASK_THRESHOLD", 0.0]
+    model = eager_to_find(tiny_model("SparseInst", opts=opts), found)
+    images = [picture(64, 96, seed=seed) for seed in range(3)]
+    expected = model(images)
+    as_on_a_gpu(monkeypatch)
+    model(images)
+    with count_waits() as waits:
+        actual = model(images)
+    assert waits.total == most, waits.where
+    for result, other in zip(actual, expected, strict=True):
+        fields, same = result["instances"].get_fields(), other["instances"].get_fields()
+        assert torch.equal(fields["pred_masks"], same["pred_masks"])
+        assert torch.equal(fields["pred_classes"], same["pred_classes"])
+        assert torch.equal(fields["activation_maps"], same["activation_maps"])
+        if panoptic:
+            assert torch.equal(result["panoptic_seg"][0], other["panoptic_seg"][0])
+    assert any(len(result["instances"]) for result in actual) == found
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_find_instances(dtype: torch.dtype) -> None:
+    model, image = finder(), picture()
+    expected = model([image])[0]["instances"]
+    instances = model.to(dtype)([image])[0]["instances"]
+    assert instances.scores.dtype == torch.float32
+    assert instances.pred_masks.shape == expected.pred_masks.shape
+    assert instances.scores.tolist() == pytest.approx(expected.scores.tolist(), abs=0.05)

@@ -1,6 +1,7 @@
 """What every method does before and after its own part."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ...layers import torchvision_deform_conv
 from ..targets.gt_masks import with_bitmasks
+from ..transfer import instances_to_device, normalise, to_device
 
 
 class MaskSegmentor(nn.Module, ABC):
@@ -64,15 +66,14 @@ class MaskSegmentor(nn.Module, ABC):
     def losses(
         self,
         features: dict[str, Tensor],
-        gt_instances: list[Instances],
+        targets: Any,
         padded_size: tuple[int, int],
     ) -> dict[str, Tensor]:
         """Returns the weighted losses of a batch.
 
         Args:
             features: the backbone's.
-            gt_instances: per image, with gt_boxes, gt_classes and gt_masks (BitMasks) in pixels of
-                the network's input; may be empty.
+            targets: of `prepare_targets`.
             padded_size: (height, width) of the batch.
         """
 
@@ -123,6 +124,16 @@ class MaskSegmentor(nn.Module, ABC):
         """The device that inputs are moved to."""
         return self.pixel_mean.device
 
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MaskSegmentor":
+        pixels = {name: getattr(self, name) for name in ("pixel_mean", "pixel_std")}
+        super()._apply(fn, recurse)
+        for name, before in pixels.items():
+            after = getattr(self, name)
+            # Half precision is enough for weights; pixels would be rounded.
+            if after.dtype.itemsize < before.dtype.itemsize:
+                setattr(self, name, before.to(after.device))
+        return self
+
     def train(self, mode: bool = True) -> "MaskSegmentor":
         super().train(mode)
         if mode and self.norm_eval:
@@ -145,17 +156,42 @@ class MaskSegmentor(nn.Module, ABC):
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess([item["image"] for item in batched_inputs])
-        gt_instances = [with_bitmasks(item["instances"]).to(self.device) for item in batched_inputs]
+        gt_instances = instances_to_device(
+            [with_bitmasks(item["instances"]) for item in batched_inputs], self.device
+        )
+        # Before the backbone: a GPU is busy with it while the host goes on.
+        targets = self.prepare_targets(gt_instances, _padded_size(images))
         features = self.backbone(images.tensor)
-        return self.losses(features, gt_instances, _padded_size(images))
+        return self.losses(features, targets, _padded_size(images))
+
+    def prepare_targets(self, gt_instances: list[Instances], padded_size: tuple[int, int]) -> Any:
+        """Makes of the ground truth all that does not depend on the predictions.
+
+        Args:
+            gt_instances: per image, with gt_boxes, gt_classes and gt_masks (BitMasks) in pixels of
+                the network's input; may be empty.
+            padded_size: (height, width) of the batch.
+
+        Returns:
+            What `losses` gets as `targets`: here the ground truth as it is.
+        """
+        return gt_instances
 
     def preprocess(self, images: list[Tensor]) -> ImageList:
-        """Normalises images and pads them to one size."""
-        normalised = [
-            (image.to(self.device, torch.float32) - self.pixel_mean) / self.pixel_std
-            for image in images
-        ]
-        return ImageList.from_tensors(normalised, self.size_divisibility)
+        """Normalises images, [C, h, w] of any dtype on any device, and pads them to one size.
+
+        Returns:
+            [B, C, H, W] of the weights' dtype; normalised in float32, 0 in the padding.
+        """
+        there = to_device(images, self.device)
+        batch = normalise(there, self.pixel_mean, self.pixel_std, self.size_divisibility)
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        return ImageList(batch.to(self._weight_dtype), sizes)
+
+    @property
+    def _weight_dtype(self) -> torch.dtype:
+        """The dtype of the backbone's weights, which may be of half precision; pixels are not."""
+        return next(self.backbone.parameters()).dtype
 
     def export_forward(
         self,
@@ -179,10 +215,8 @@ class MaskSegmentor(nn.Module, ABC):
             The method's predictions by name; see its `predict_fixed`.
         """
         height, width = images.shape[-2:]
-        # Weights may be of half precision, pixel values are not.
-        dtype = next(self.backbone.parameters()).dtype
-        normalised = ((images.float() - self.pixel_mean) / self.pixel_std).to(dtype)
-        features = self.backbone(normalised)
+        normalised = (images.float() - self.pixel_mean) / self.pixel_std
+        features = self.backbone(normalised.to(self._weight_dtype))
         return self.predict_fixed(features, (height, width), score_threshold, image_sizes)
 
     @torch.no_grad()

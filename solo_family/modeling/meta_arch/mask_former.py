@@ -4,7 +4,7 @@ B images, N queries, K classes, L decoder layers, h w of the predicted masks.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,9 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_sem_seg_head
-from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ...data.classes import stuff_ids
 from ...errors import ConfigError
 from ...layers import dynamic_conv
 from ..heads.mask_former_head import MaskFormerHead
@@ -24,116 +22,11 @@ from ..losses.marginal_likelihood import MarginalLikelihood
 from ..losses.mask_classification import MaskClassificationLosses, PointSampler
 from ..losses.set_criterion import SetCriterion, SetPredictions, SetTargets
 from ..matching.costs import fixed_cost, mask_former_cost
-from ..postprocess.panoptic import SoftMasks, merge_panoptic
-from ..postprocess.query_instances import mask_instances, select_instances
+from ..postprocess.mask_former_results import Inference
 from ..postprocess.resize import ResizedMasks
-from ..postprocess.semantic import assign_hard, marginalise
 from .base import MaskSegmentor
 
 _Criterion = Callable[[list[SetPredictions], SetTargets], dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Inference:
-    """What is predicted, and with which thresholds: `MODEL.MASK_FORMER.TEST`.
-
-    Attributes:
-        semantic, panoptic, instance: which results are made.
-        hard_assignment: semantic: every pixel belongs to one mask, instead of to all.
-        resize_first: semantic: masks are resized to the output and then summed, not the reverse,
-            which needs less memory. With panoptic results it is always so, as published.
-        stuff_classes: classes without instances.
-        object_threshold: panoptic: the least probability of a mask's class, exclusive.
-        overlap_threshold: panoptic: see `merge_panoptic`.
-        max_instances: instance: at most so many.
-        instance_threshold: instance: the least score, exclusive.
-    """
-
-    semantic: bool
-    panoptic: bool
-    instance: bool
-    hard_assignment: bool
-    resize_first: bool
-    stuff_classes: tuple[int, ...]
-    object_threshold: float
-    overlap_threshold: float
-    max_instances: int
-    instance_threshold: float
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, num_classes: int) -> "Inference":
-        test = cfg.MODEL.MASK_FORMER.TEST
-        return cls(
-            semantic=test.SEMANTIC_ON,
-            panoptic=test.PANOPTIC_ON,
-            instance=test.INSTANCE_ON,
-            hard_assignment=test.SEMANTIC_INFERENCE_METHOD == "hard",
-            resize_first=test.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE or test.PANOPTIC_ON,
-            stuff_classes=stuff_ids(cfg, num_classes),
-            object_threshold=test.OBJECT_MASK_THRESHOLD,
-            overlap_threshold=test.OVERLAP_THRESHOLD,
-            max_instances=cfg.TEST.DETECTIONS_PER_IMAGE,
-            instance_threshold=test.INSTANCE_SCORE_THRESHOLD,
-        )
-
-    def __call__(self, class_logits: Tensor, masks: ResizedMasks) -> dict[str, Any]:
-        """Makes the results of one image.
-
-        Args:
-            class_logits: [N, K + 1], "no object" last.
-            masks: N mask logits.
-
-        Returns:
-            Of `sem_seg`, `panoptic_seg`, `instances` those that are asked for, in detectron2's
-            form.
-        """
-        probabilities = class_logits.float().softmax(1)
-        result: dict[str, Any] = {}
-        if self.semantic:
-            result["sem_seg"] = self._semantic(probabilities, masks)
-        if self.panoptic:
-            result["panoptic_seg"] = self._panoptic(probabilities, masks)
-        if self.instance:
-            scores, classes, chosen = select_instances(
-                probabilities, self.stuff_classes, self.max_instances
-            )
-            result["instances"] = mask_instances(
-                masks[chosen], scores, classes, threshold=self.instance_threshold
-            )
-        return result
-
-    def _semantic(self, probabilities: Tensor, masks: ResizedMasks) -> Tensor:
-        segment = assign_hard if self.hard_assignment else marginalise
-        if self.resize_first:
-            return segment(_sigmoid(masks), probabilities, masks.output_size)
-        size = masks.image_size
-        unresized = ResizedMasks(masks.masks, masks.padded_size, size, size)
-        scores = segment(_sigmoid(unresized), probabilities, size)
-        return (
-            scores
-            if masks.output_size == size
-            else sem_seg_postprocess(scores, size, *masks.output_size)
-        )
-
-    def _panoptic(
-        self, probabilities: Tensor, masks: ResizedMasks
-    ) -> tuple[Tensor, list[dict[str, Any]]]:
-        scores, classes = probabilities.max(1)
-        object_class = classes < probabilities.shape[1] - 1
-        chosen = (object_class & (scores > self.object_threshold)).nonzero()[:, 0]
-        return merge_panoptic(
-            _sigmoid(masks[chosen]),
-            scores[chosen],
-            classes[chosen],
-            masks.output_size,
-            stuff_classes=self.stuff_classes,
-            overlap_threshold=self.overlap_threshold,
-        )
-
-
-def _sigmoid(masks: ResizedMasks) -> SoftMasks:
-    """Yields probabilities: logits are resized, and the sigmoid is taken after."""
-    return ((part, logits.sigmoid()) for part, logits in masks)
 
 
 @META_ARCH_REGISTRY.register()
@@ -207,13 +100,13 @@ class MaskFormer(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         class_logits, embeddings, mask_features = self.sem_seg_head(features)
-        results = []
         with torch.autocast(self.device.type, enabled=False):
-            for index, sizes in enumerate(zip(image_sizes, output_sizes)):
-                logits = dynamic_conv(embeddings[-1, index].float(), mask_features[index].float())
-                masks = ResizedMasks(logits, padded_size, *sizes)
-                results.append(self.make_results(class_logits[-1, index], masks))
-        return results
+            kernels, pixels = embeddings[-1].float(), mask_features.float()
+            masks = [
+                ResizedMasks(dynamic_conv(*image), padded_size, *sizes)
+                for *image, sizes in zip(kernels, pixels, zip(image_sizes, output_sizes))
+            ]
+            return self.make_results.of_batch(class_logits[-1], masks)
 
     def predict_fixed(
         self,

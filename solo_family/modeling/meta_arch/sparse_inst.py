@@ -7,6 +7,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
@@ -26,8 +27,9 @@ from ..postprocess.fixed_selection import FixedInstances, select_set_fixed, stac
 from ..postprocess.instances import make_instances
 from ..postprocess.resize import ResizedMasks, resize_masks_with_boxes
 from ..postprocess.set_panoptic import PanopticMerge
-from ..postprocess.set_selection import SetSelector
+from ..postprocess.set_selection import SetRanking, SetSelector
 from ..targets.gt_masks import downsample_soft_masks
+from ..transfer import ToHost
 from .base import MaskSegmentor
 
 _COUNT_KEY = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
@@ -141,26 +143,42 @@ class SparseInst(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         predictions, maps = self._decode(features)
-        results = []
-        for index, sizes in enumerate(zip(image_sizes, output_sizes)):
-            scores, classes, soft_masks, chosen = self.selector(
-                *(part[index].float() for part in predictions)
-            )
-            result: dict[str, Any] = {}
-            if self.panoptic is not None:
-                masks = ResizedMasks(soft_masks, padded_size, *sizes)
-                result["panoptic_seg"] = self.panoptic(masks, scores, classes)
-                things = self.panoptic.things(classes)
-                scores, classes, chosen = scores[things], classes[things], chosen[things]
-                soft_masks = soft_masks[things]
-            hard_masks, boxes = resize_masks_with_boxes(
-                soft_masks, padded_size, *sizes, self.selector.mask_threshold
-            )
-            result["instances"] = make_instances(hard_masks, scores, classes, boxes)
+        ranking = self.selector.rank(*(part.float() for part in predictions))
+        sizes = [(padded_size, *image) for image in zip(image_sizes, output_sizes)]
+        results: list[dict[str, Any]] = [{} for _ in sizes]
+        if self.panoptic is None:
+            counts = ToHost(ranking.count).tolist()
+            self._add_instances(results, ranking, counts, maps, sizes)
+            return results
+        taking_part = ranking.only(ranking.scores > self.panoptic.object_threshold)
+        things = ranking.only(self.panoptic.things(ranking.classes))
+        counts, thing_counts = ToHost(torch.stack([taking_part.count, things.count])).tolist()
+        assignments = []
+        for index, count in enumerate(counts):
+            scores, classes, masks, _ = taking_part.best(index, count)
+            resized = ResizedMasks(masks, *sizes[index])
+            assignments.append(self.panoptic.assign(resized, scores, classes))
+        self._add_instances(results, things, thing_counts, maps, sizes)
+        for result, panoptic_seg in zip(results, self.panoptic.number(assignments)):
+            result["panoptic_seg"] = panoptic_seg
+        return results
+
+    def _add_instances(
+        self,
+        results: list[dict[str, Any]],
+        ranking: SetRanking,
+        counts: list[int],
+        maps: Tensor,
+        sizes: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]],
+    ) -> None:
+        """Adds the first so many of a ranking to each image's results."""
+        threshold = self.selector.mask_threshold
+        for index, (result, count) in enumerate(zip(results, counts)):
+            scores, classes, soft_masks, chosen = ranking.best(index, count)
+            masks, boxes = resize_masks_with_boxes(soft_masks, *sizes[index], threshold)
+            result["instances"] = make_instances(masks, scores, classes, boxes)
             if self.output_maps:
                 result["instances"].activation_maps = maps[index][:, chosen].transpose(0, 1)
-            results.append(result)
-        return results
 
     def predict_fixed(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...ops.mask_iou import mask_areas
+from ..transfer import to_device, to_host
 
 # Chunks of masks: which they are, and their probabilities, float32 [n, H, W].
 SoftMasks = Iterable[tuple[slice, Tensor]]
@@ -42,14 +43,116 @@ def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> Pi
     """
     best = scores.new_full(size, -1.0)
     index = torch.zeros(size, dtype=torch.int64, device=scores.device)
-    area = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
+    areas = [torch.zeros(0, dtype=torch.int64, device=scores.device)]
     for part, probability in masks:
-        area[part] = mask_areas(probability >= 0.5)
+        areas.append(_areas(probability >= 0.5))
         value, chosen = (probability * scores[part, None, None]).max(0)
+        if part.start == 0:
+            best, index = value, chosen
+            continue
         better = value > best
         best = torch.where(better, value, best)
         index = torch.where(better, chosen + part.start, index)
-    return PixelAssignment(index, best, area)
+    return PixelAssignment(index, best, torch.cat(areas))
+
+
+def _areas(masks: Tensor) -> Tensor:
+    """Counts the pixels of each mask, bool [n, H, W]: int64 [n]."""
+    # A GPU adds up bools in one launch, where `mask_areas` takes several for each of its chunks.
+    return masks.flatten(1).sum(1) if masks.device.type == "cuda" else mask_areas(masks)
+
+
+def _count_each(index: Tensor, count: int) -> Tensor:
+    """Counts how often each number from 0 to `count` - 1 is in int64 [H, W]: int64 [count].
+
+    Unlike `bincount`, for which a GPU is waited for.
+    """
+    flat = index.flatten()
+    if flat.device.type == "cuda":
+        return flat.int().histc(bins=count, min=0, max=count).long()
+    return flat.new_zeros(count).scatter_add_(0, flat, flat.new_ones(()).expand_as(flat))
+
+
+class SegmentAssignment(NamedTuple):
+    """One image's segments before the host knows of them.
+
+    Attributes:
+        mask: int64 [H, W], which mask each pixel belongs to.
+        table: float64 [N, 3]: whether a mask is kept, its class, its score.
+    """
+
+    mask: Tensor
+    table: Tensor
+
+
+def assign_segments(
+    masks: SoftMasks,
+    scores: Tensor,
+    classes: Tensor,
+    size: tuple[int, int],
+    overlap_threshold: float,
+) -> SegmentAssignment:
+    """Does what `merge_panoptic` does on the masks' device; the host waits for nothing.
+
+    Args:
+        masks, scores, classes, size, overlap_threshold: see `merge_panoptic`.
+    """
+    pixels = assign_pixels(masks, scores, size)
+    won = _count_each(pixels.mask, len(scores)) if len(scores) else pixels.area
+    kept = (won > 0) & (pixels.area > 0) & (won >= overlap_threshold * pixels.area)
+    table = torch.stack([kept.double(), classes.double(), scores.double()], dim=1)
+    return SegmentAssignment(pixels.mask, table)
+
+
+def number_segments(
+    assignments: Sequence[SegmentAssignment],
+    tables: Sequence[Sequence[float]],
+    stuff_classes: Sequence[int],
+) -> list[tuple[Tensor, list[dict[str, Any]]]]:
+    """Turns the assignments of a batch into `panoptic_seg`s, see `merge_panoptic`.
+
+    Args:
+        assignments: per image.
+        tables: theirs, on the host, flattened; see `to_host`.
+        stuff_classes: the classes that are stuff.
+    """
+    numbered = [_number(table, stuff_classes) for table in tables]
+    ids = [torch.tensor(ids, dtype=torch.int32) for ids, _ in numbered]
+    there = to_device(ids, assignments[0].mask.device)
+    return [
+        (its_ids[image.mask], segments)
+        for its_ids, image, (_, segments) in zip(there, assignments, numbered)
+    ]
+
+
+def _number(
+    table: Sequence[float], stuff_classes: Sequence[int]
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Returns the id of every mask's segment, 0 for none, and the segments.
+
+    There is always one more id, of none: pixels belong to mask 0 where there are no masks.
+    """
+    segments: list[dict[str, Any]] = []
+    stuff: dict[int, dict[str, Any]] = {}
+    rows = list(zip(table[0::3], table[1::3], table[2::3]))
+    ids = [0] * (len(rows) + 1)
+    for index, (keep, category, score) in enumerate(rows):
+        if not keep:
+            continue
+        segment = stuff.get(int(category))
+        if segment is None:
+            segment = {
+                "id": len(segments) + 1,
+                "category_id": int(category),
+                "isthing": int(category) not in stuff_classes,
+                "score": score,
+            }
+            segments.append(segment)
+            if not segment["isthing"]:
+                stuff[int(category)] = segment
+        segment["score"] = max(segment["score"], score)
+        ids[index] = segment["id"]
+    return ids, segments
 
 
 def merge_panoptic(
@@ -80,30 +183,5 @@ def merge_panoptic(
         for each segment its `id`, `category_id` (the class), `isthing`, and `score`, for stuff the
         greatest of its masks'.
     """
-    if not len(scores):
-        return torch.zeros(size, dtype=torch.int32, device=scores.device), []
-    pixels = assign_pixels(masks, scores, size)
-    won = pixels.mask.flatten().bincount(minlength=len(scores))
-    kept = (won > 0) & (pixels.area > 0) & (won >= overlap_threshold * pixels.area)
-    segments: list[dict[str, Any]] = []
-    stuff: dict[int, dict[str, Any]] = {}
-    ids = [0] * len(scores)
-    # One transfer to the host for all masks.
-    table = torch.stack([kept.double(), classes.double(), scores.double()], dim=1).tolist()
-    for index, (keep, category, score) in enumerate(table):
-        if not keep:
-            continue
-        segment = stuff.get(int(category))
-        if segment is None:
-            segment = {
-                "id": len(segments) + 1,
-                "category_id": int(category),
-                "isthing": int(category) not in stuff_classes,
-                "score": score,
-            }
-            segments.append(segment)
-            if not segment["isthing"]:
-                stuff[int(category)] = segment
-        segment["score"] = max(segment["score"], score)
-        ids[index] = segment["id"]
-    return torch.tensor(ids, dtype=torch.int32, device=scores.device)[pixels.mask], segments
+    assignment = assign_segments(masks, scores, classes, size, overlap_threshold)
+    return number_segments([assignment], to_host([assignment.table]), stuff_classes)[0]

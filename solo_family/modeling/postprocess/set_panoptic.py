@@ -3,15 +3,18 @@
 N masks, H W of the image that was asked for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
 from ...data.classes import num_classes, stuff_ids
-from .panoptic import merge_panoptic
+from ...layers.remembered import constant
+from ..transfer import ToHost, to_host
+from .order import set_first
+from .panoptic import SegmentAssignment, assign_segments, number_segments
 from .resize import ResizedMasks
 
 
@@ -44,15 +47,24 @@ class PanopticMerge:
     ) -> tuple[Tensor, list[dict[str, Any]]]:
         """Returns one image's `panoptic_seg`, of N probability maps; see `merge_panoptic`."""
         chosen = scores > self.object_threshold
-        return merge_panoptic(
-            masks[chosen],
-            scores[chosen],
-            classes[chosen],
-            masks.output_size,
-            stuff_classes=self.stuff_classes,
-            overlap_threshold=self.overlap_threshold,
-        )
+        (count,) = ToHost(chosen.sum(0, keepdim=True)).tolist()
+        first = set_first(chosen)[:count]
+        assignment = self.assign(masks[first], scores[first], classes[first])
+        return self.number([assignment])[0]
+
+    def assign(self, masks: ResizedMasks, scores: Tensor, classes: Tensor) -> SegmentAssignment:
+        """Assigns one image's pixels to N masks, all of which take part."""
+        return assign_segments(masks, scores, classes, masks.output_size, self.overlap_threshold)
+
+    def number(
+        self, assignments: Sequence[SegmentAssignment]
+    ) -> list[tuple[Tensor, list[dict[str, Any]]]]:
+        """Returns a batch's `panoptic_seg`s; see `number_segments`."""
+        tables = to_host([image.table for image in assignments])
+        return number_segments(assignments, tables, self.stuff_classes)
 
     def things(self, classes: Tensor) -> Tensor:
-        """Returns which of some classes, int64 [N], are things: bool [N]."""
-        return ~torch.isin(classes, classes.new_tensor(self.stuff_classes))
+        """Returns which of some classes, int64 [..., N], are things: bool [..., N]."""
+        # Not torch.isin, which waits for a GPU where there are many classes.
+        stuff = constant(classes, self.stuff_classes, classes.dtype)
+        return ~(classes[..., None] == stuff).any(-1)
