@@ -64,15 +64,14 @@ class MaskSegmentor(nn.Module, ABC):
     def losses(
         self,
         features: dict[str, Tensor],
-        gt_instances: list[Instances],
+        targets: Any,
         padded_size: tuple[int, int],
     ) -> dict[str, Tensor]:
         """Returns the weighted losses of a batch.
 
         Args:
             features: the backbone's.
-            gt_instances: per image, with gt_boxes, gt_classes and gt_masks (BitMasks) in pixels of
-                the network's input; may be empty.
+            targets: of `prepare_targets`.
             padded_size: (height, width) of the batch.
         """
 
@@ -146,8 +145,23 @@ class MaskSegmentor(nn.Module, ABC):
             return self.inference(batched_inputs)
         images = self.preprocess([item["image"] for item in batched_inputs])
         gt_instances = [with_bitmasks(item["instances"]).to(self.device) for item in batched_inputs]
+        # Before the backbone: a GPU is busy with it while the host goes on.
+        targets = self.prepare_targets(gt_instances, _padded_size(images))
         features = self.backbone(images.tensor)
-        return self.losses(features, gt_instances, _padded_size(images))
+        return self.losses(features, targets, _padded_size(images))
+
+    def prepare_targets(self, gt_instances: list[Instances], padded_size: tuple[int, int]) -> Any:
+        """Makes of the ground truth all that does not depend on the predictions.
+
+        Args:
+            gt_instances: per image, with gt_boxes, gt_classes and gt_masks (BitMasks) in pixels of
+                the network's input; may be empty.
+            padded_size: (height, width) of the batch.
+
+        Returns:
+            What `losses` gets as `targets`: here the ground truth as it is.
+        """
+        return gt_instances
 
     def preprocess(self, images: list[Tensor]) -> ImageList:
         """Normalises images and pads them to one size."""
