@@ -49,7 +49,7 @@ def test_downsampling_is_that_of_opencv(
 ) -> None:
     padded_size = (-(-height // 32) * 32, -(-width // 32) * 32 + extra)
     masks = blobs(count, height, width, seed)
-    small = downsample_masks(masks, padded_size, stride)
+    small = downsample_masks([masks], padded_size, stride)
     assert small.dtype == torch.bool
     assert small.shape == (count, padded_size[0] // stride, padded_size[1] // stride)
     for mask, found in zip(masks, small):
@@ -65,7 +65,7 @@ def test_soft_masks_are_those_of_bilinear_interpolation(size: tuple[int, int], s
     expected = F.interpolate(
         padded[:, None], size=(64 // stride, 96 // stride), mode="bilinear", align_corners=False
     )
-    found = downsample_soft_masks(masks, (64, 96), stride)
+    found = downsample_soft_masks([masks], (64, 96), stride)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected[:, 0])
 
@@ -73,7 +73,7 @@ def test_soft_masks_are_those_of_bilinear_interpolation(size: tuple[int, int], s
 @pytest.mark.parametrize("stride", [4, 8, 16])
 def test_no_masks_to_downsample(stride: int) -> None:
     none = torch.zeros(0, 50, 70, dtype=torch.bool)
-    assert downsample_masks(none, (64, 96), stride).shape == (0, 64 // stride, 96 // stride)
+    assert downsample_masks([none], (64, 96), stride).shape == (0, 64 // stride, 96 // stride)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (61, 90)])

@@ -102,7 +102,7 @@ class SOLO(GridSegmentor):
     ) -> Tensor:
         # Levels of one stride share their targets.
         small_masks = {
-            stride: downsample_masks(gt_masks, padded_size, _output_stride(stride))
+            stride: downsample_masks([gt_masks], padded_size, _output_stride(stride))
             for stride in set(self.level_strides)
         }
         losses = []

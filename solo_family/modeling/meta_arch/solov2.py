@@ -121,7 +121,7 @@ class SOLOv2(GridSegmentor):
         kernels, mask_features = masks
         cells = [level.cells + first for level, first in zip(targets, self.first_cells)]
         objects = torch.cat([level.objects for level in targets])
-        small_masks = downsample_masks(gt_masks, padded_size, self.mask_stride)
+        small_masks = downsample_masks([gt_masks], padded_size, self.mask_stride)
 
         def losses(kernels: Tensor, objects: Tensor) -> Tensor:
             return dice_loss(dynamic_conv(kernels, mask_features), small_masks[objects])

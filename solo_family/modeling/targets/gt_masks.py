@@ -3,8 +3,9 @@
 G ground-truth masks, h w of the image, H W of the network's padded input.
 """
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from detectron2.structures import BitMasks, Instances
 from torch import Tensor
 
@@ -13,45 +14,47 @@ from ...errors import DataError
 _PIXELS_AT_ONCE = 2**22
 
 
-def downsample_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
+def downsample_masks(images: Sequence[Tensor], padded_size: tuple[int, int], stride: int) -> Tensor:
     """Shrinks masks as SOLO's official code does: `cv2.resize`, bilinear, on uint8.
 
     At an exact even ratio that samples the central 2x2 pixels of every block of `stride` x `stride`
     and, rounding, sets the result where at least two of the four are set.
 
     Args:
-        masks: bool [G, h, w]; beyond (h, w) lies padding, which is empty.
+        images: the masks of each image, bool [g, h, w]; beyond (h, w) lies padding, which is empty.
         padded_size: (H, W), multiples of `stride`.
         stride: even.
 
     Returns:
-        bool [G, H / stride, W / stride].
+        bool [G, H / stride, W / stride], those of all images one after another.
     """
-    return _count_central(masks, padded_size, stride) >= 2
+    return _count_central(images, padded_size, stride) >= 2
 
 
-def downsample_soft_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
+def downsample_soft_masks(
+    images: Sequence[Tensor], padded_size: tuple[int, int], stride: int
+) -> Tensor:
     """Shrinks masks as SparseInst's official code does: bilinear, without rounding.
 
     Args:
-        masks, padded_size, stride: as `downsample_masks`.
+        images, padded_size, stride: as `downsample_masks`.
 
     Returns:
         float32 [G, H / stride, W / stride]: 0, 0.25, 0.5, 0.75 or 1.
     """
-    return _count_central(masks, padded_size, stride).float() / 4
+    return _count_central(images, padded_size, stride).float() / 4
 
 
-def _count_central(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
+def _count_central(images: Sequence[Tensor], padded_size: tuple[int, int], stride: int) -> Tensor:
     """Counts the pixels set among the central four of every block: uint8, 0 to 4."""
-    height, width = padded_size[0] // stride, padded_size[1] // stride
-    count = masks.new_zeros((len(masks), height, width), dtype=torch.uint8)
-    for dy in (stride // 2 - 1, stride // 2):
-        for dx in (stride // 2 - 1, stride // 2):
-            samples = masks[:, dy::stride, dx::stride]
-            missing = (0, width - samples.shape[2], 0, height - samples.shape[1])
-            count += F.pad(samples.to(torch.uint8), missing)
-    return count
+    shape = (sum(map(len, images)), padded_size[0] // stride, padded_size[1] // stride)
+    counts = images[0].new_zeros(shape, dtype=torch.uint8)
+    for count, masks in zip(counts.split([len(masks) for masks in images]), images):
+        for dy in (stride // 2 - 1, stride // 2):
+            for dx in (stride // 2 - 1, stride // 2):
+                samples = masks[:, dy::stride, dx::stride]
+                count[:, : samples.shape[1], : samples.shape[2]].add_(samples)
+    return counts
 
 
 def mask_centers(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
