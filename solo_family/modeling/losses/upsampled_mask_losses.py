@@ -91,8 +91,7 @@ def _focal(
 ) -> tuple[Tensor, Tensor | None]:
     """Returns mean alpha_t (1 - p_t)^2 cross entropy; overwrites `cross_entropy`."""
     # alpha_t, with the sign of d wrong / d logit.
-    weights = torch.where(masks, -_ALPHA, 1 - _ALPHA)
-    weights *= wrong
+    weights = torch.where(masks, -_ALPHA, 1 - _ALPHA) * wrong
     weights *= wrong
     signed = cross_entropy.mul_(weights)
     pixels = masks[0].numel()
