@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from solo_family.modeling.targets.grid_assigner import GridAssigner, GridTargets
+from solo_family.modeling.targets.grid_assigner import GridAssigner
+from solo_family.modeling.targets.grid_targets import GridTargets
 
 NUM_CLASSES = 5
 

@@ -82,7 +82,7 @@ def test_centres_are_those_of_scipy(size: tuple[int, int]) -> None:
     masks[0] = True
     masks[1] = False
     masks[1, -1, 0] = True
-    area, center_y, center_x = mask_centers(masks)
+    area, center_y, center_x = mask_centers([masks])
     assert area.tolist() == [int(mask.sum()) for mask in masks]
     assert area.dtype == torch.int64
     assert center_y.dtype == center_x.dtype == torch.float32
@@ -98,7 +98,7 @@ def test_centres_of_large_masks_are_rounded_once() -> None:
     height, width = 800, 1333
     ys, xs = torch.arange(height)[:, None], torch.arange(width)
     masks = torch.stack([xs * (n + 1) >= ys * (8 - n) for n in range(8)])
-    _, center_y, center_x = mask_centers(masks)
+    _, center_y, center_x = mask_centers([masks])
     for index, mask in enumerate(masks.numpy()):
         rows, columns = np.nonzero(mask)
         assert center_y[index] == np.float32(int(rows.sum()) / len(rows))
@@ -106,9 +106,11 @@ def test_centres_of_large_masks_are_rounded_once() -> None:
 
 
 def test_centres_of_empty_masks_and_of_none() -> None:
-    area, center_y, center_x = mask_centers(torch.zeros(2, 5, 6, dtype=torch.bool))
+    area, center_y, center_x = mask_centers([torch.zeros(2, 5, 6, dtype=torch.bool)])
     assert area.tolist() == center_y.tolist() == center_x.tolist() == [0, 0]
-    assert [len(value) for value in mask_centers(torch.zeros(0, 5, 6, dtype=torch.bool))] == [0] * 3
+    assert [len(value) for value in mask_centers([torch.zeros(0, 5, 6, dtype=torch.bool)])] == [
+        0
+    ] * 3
 
 
 def instances(count: int) -> Instances:

@@ -57,29 +57,38 @@ def _count_central(images: Sequence[Tensor], padded_size: tuple[int, int], strid
     return counts
 
 
-def mask_centers(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def mask_centers(images: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the area and the centre of mass of every mask.
 
     Args:
-        masks: bool [G, h, w].
+        images: the masks of each image, bool [g, h, w].
 
     Returns:
-        area: int64 [G], in pixels.
+        area: int64 [G], in pixels, those of all images one after another.
         center_y, center_x: float32 [G], in pixels, 0 being the centre of the first pixel. 0 for a
             mask without pixels.
     """
-    # On a CPU a sum of bools copies them to int64: some masks at a time, for crowded images.
-    some = max(1, _PIXELS_AT_ONCE // max(1, masks.shape[1] * masks.shape[2]))
-    sums = [(part.sum(2), part.sum(1)) for part in masks.split(some)]
-    rows, columns = (torch.cat(parts) for parts in zip(*sums))
+    rows, columns = (_sums(images, axis) for axis in (1, 2))
     area = rows.sum(1)
     # Integer sums are exact for any size, whatever the order; one division rounds once.
     divisor = area.clamp(min=1).double()
-    ys = torch.arange(masks.shape[1], device=masks.device)
-    xs = torch.arange(masks.shape[2], device=masks.device)
-    center_y = (rows * ys).sum(1) / divisor
-    center_x = (columns * xs).sum(1) / divisor
+    center_y, center_x = (
+        (sums * torch.arange(sums.shape[1], device=sums.device)).sum(1) / divisor
+        for sums in (rows, columns)
+    )
     return area, center_y.float(), center_x.float()
+
+
+def _sums(images: Sequence[Tensor], axis: int) -> Tensor:
+    """Returns how many pixels each mask has in every row (axis 1) or column (2): int64 [G, ...]."""
+    shape = (sum(map(len, images)), max(masks.shape[axis] for masks in images))
+    sums = images[0].new_zeros(shape, dtype=torch.int64)
+    for part, masks in zip(sums.split([len(masks) for masks in images]), images):
+        # On a CPU a sum of bools copies them to int64: some masks at a time, for crowded images.
+        some = _PIXELS_AT_ONCE // max(1, masks[:1].numel()) if masks.device.type == "cpu" else 2**30
+        for sums_of_some, some_masks in zip(part.split(max(1, some)), masks.split(max(1, some))):
+            sums_of_some[:, : masks.shape[axis]] = some_masks.sum(3 - axis)
+    return sums
 
 
 def with_bitmasks(instances: Instances) -> Instances:
