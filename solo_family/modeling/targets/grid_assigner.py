@@ -103,8 +103,8 @@ class GridAssigner:
         all_boxes, all_classes = torch.cat(list(boxes)), torch.cat(list(classes))
         grids = self._grids_on(all_boxes.device)
         counts = [len(part) for part in classes]
-        images = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        images = to_device(images, all_boxes.device)
+        image_of = [image for image, count in enumerate(counts) for _ in range(count)]
+        images = to_device(torch.tensor(image_of, dtype=torch.int64), all_boxes.device)
         area, *centers = mask_centers(masks)
         here = self.in_scale_range(all_boxes) & (area > 0)
         inside = self._touched(grids, all_boxes, torch.stack(centers), padded_size, here)
