@@ -14,12 +14,15 @@ from ..errors import ConfigError
 from ..methods import METHODS
 
 _Clipper = Callable[[list[nn.Parameter]], Any]
+# What of a parameter group says how a step is computed, not what it computes.
+_IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Builds `SOLVER.OPTIMIZER`; `''`, and a `BACKBONE_MULTIPLIER` of 0, are the method's own.
 
-    Norms decay by `WEIGHT_DECAY_NORM` and embeddings by `WEIGHT_DECAY_EMBED`, by module type.
+    Norms decay by `WEIGHT_DECAY_NORM` and embeddings by `WEIGHT_DECAY_EMBED`, by module type. On a
+    GPU all parameters are updated in few kernels; checkpoints fit either way.
 
     Args:
         cfg: the configuration; `SOLVER.CLIP_GRADIENTS.CLIP_TYPE` is value, norm (of each parameter)
@@ -55,6 +58,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             {"params": _position_tables(model), "weight_decay": 0.0},
         ]
     )
+    fused = True if _can_fuse(model) else None
     optimizer: torch.optim.Optimizer
     if name == "SGD":
         optimizer = torch.optim.SGD(
@@ -63,6 +67,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             momentum=cfg.SOLVER.MOMENTUM,
             nesterov=cfg.SOLVER.NESTEROV,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+            fused=fused,
         )
     elif name in ("AdamW", "ADAMW"):
         optimizer = torch.optim.AdamW(
@@ -70,14 +75,34 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             lr=base_lr,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
             amsgrad=cfg.SOLVER.AMSGRAD,
+            fused=fused,
         )
     else:
         raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed: '', 'SGD', 'AdamW'.")
+    optimizer.register_load_state_dict_pre_hook(_keep_implementation)
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         clip = _clipper(cfg.SOLVER.CLIP_GRADIENTS)
         # A hook runs after an AMP scaler has unscaled the gradients, and only on steps it takes.
         optimizer.register_step_pre_hook(lambda opt, *_: clip(_parameters(opt.param_groups)))
     return optimizer
+
+
+def _can_fuse(model: nn.Module) -> bool:
+    return all(p.is_cuda and p.is_floating_point() for p in model.parameters() if p.requires_grad)
+
+
+def _keep_implementation(
+    optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Keeps a checkpoint of another device from bringing its implementation along."""
+    ours, saved = optimizer.param_groups, state_dict["param_groups"]
+    if len(ours) != len(saved):
+        return None  # torch says so.
+    groups = [
+        {**group, **{key: mine[key] for key in _IMPLEMENTATION if key in mine}}
+        for group, mine in zip(saved, ours)
+    ]
+    return {**state_dict, "param_groups": groups}
 
 
 def _parameters_of(model: nn.Module, types: tuple[type[nn.Module], ...]) -> list[nn.Parameter]:
@@ -105,8 +130,12 @@ def _clipper(clip: CfgNode) -> _Clipper:
         clip_grad_value_(parameters, clip.CLIP_VALUE)
 
     def by_norm(parameters: list[nn.Parameter]) -> None:
-        for parameter in parameters:
-            clip_grad_norm_(parameter, clip.CLIP_VALUE, clip.NORM_TYPE)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if gradients:
+            # As `clip_grad_norm_` of each, but for all of them together.
+            norms = torch.stack(torch._foreach_norm(gradients, clip.NORM_TYPE))
+            factors = (clip.CLIP_VALUE / (norms + 1e-6)).clamp(max=1)
+            torch._foreach_mul_(gradients, list(factors.unbind()))
 
     def by_full_model_norm(parameters: list[nn.Parameter]) -> None:
         clip_grad_norm_(parameters, clip.CLIP_VALUE, clip.NORM_TYPE)

@@ -10,15 +10,20 @@ from torch import Tensor, nn
 
 from ..checkpoint.load import not_finite
 from ..errors import TrainingError
+from ..ops.host_copy import HostCopy
 
 
 class TrainingStep(SimpleTrainer):
     """detectron2's SimpleTrainer with mixed precision on CPUs too, which its AMPTrainer refuses.
 
+    The losses reach the host in one transfer, to be looked at and written, while a GPU goes on with
+    the backward pass.
+
     Args:
         model: returns a dict of losses.
         data_loader: gives lists of detectron2's dicts.
-        optimizer: its step hooks see gradients that are not scaled.
+        optimizer: its step hooks see gradients that are not scaled. Where float16's overflow, a
+            fused optimizer's hooks see that, too; its weights stay as they are.
         precision: float16 (with loss scaling) or bfloat16 for autocast; None for float32.
     """
 
@@ -49,11 +54,16 @@ class TrainingStep(SimpleTrainer):
             enabled=self.precision is not None,
         ):
             losses = self.model(data)
-        check_finite(losses, data, self.iter, self.model)
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(losses.values())).backward()
+        values = torch.stack([loss.float() for loss in losses.values()])
+        copy = HostCopy(values)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.grad_scaler.scale(values.sum()).backward()
         self.after_backward()
-        self._write_metrics(losses, data_time)
+        on_host = dict(zip(losses, copy.wait()))
+        check_finite(on_host, data, self.iter, self.model)
+        self._write_metrics(on_host, data_time)
+        # Here, not in a fused optimizer's kernel, so that its hooks see true gradients.
+        self.grad_scaler.unscale_(self.optimizer)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
@@ -72,7 +82,7 @@ def check_finite(
     """Stops a run whose loss is not finite, before it spoils the weights.
 
     Args:
-        losses: scalars.
+        losses: scalars, on the host.
         data: the batch they are of.
         iteration: counted from 0.
         model: what they come from.
@@ -80,9 +90,8 @@ def check_finite(
     Raises:
         TrainingError: names the iteration, the losses, and the weights or else the image files.
     """
-    # One transfer for all losses: each would wait for the device.
-    values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
-    bad = {name: value for name, value in zip(losses, values) if not abs(value) < float("inf")}
+    values = {name: float(loss) for name, loss in losses.items()}
+    bad = {name: value for name, value in values.items() if not abs(value) < float("inf")}
     if not bad:
         return
     named = ", ".join(f"{name} is {value}" for name, value in bad.items())

@@ -22,7 +22,8 @@ from ..data.register import check_datasets
 from ..errors import ConfigError
 from ..methods import METHODS
 from ..modeling.meta_arch import MaskSegmentor
-from ..modeling.targets.grid_assigner import GridAssigner, GridTargets
+from ..modeling.targets.grid_assigner import GridAssigner
+from ..modeling.targets.grid_targets import GridTargets
 from .opts import add_opts_argument
 from .writers import make_folder, write_picture
 

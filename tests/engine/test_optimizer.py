@@ -1,5 +1,6 @@
 """Optimizers, their parameter groups, and clipping, computed again by hand."""
 
+import copy
 import math
 from typing import Any
 
@@ -7,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from solo_family.engine.optimizer import build_optimizer
+from solo_family.engine import optimizer as optimizer_module
+from solo_family.engine.optimizer import _can_fuse, build_optimizer
 from solo_family.errors import ConfigError
 
 from ..conftest import tiny_cfg
+from ..waits import count_waits
 
 NORMS = (nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
@@ -127,6 +130,56 @@ def step(clip_type: str, bound: float, scale: float = 1.0) -> tuple[list[Tensor]
     before = [parameter.detach().clone() for parameter in model.parameters()]
     optimizer.step()
     return gradients, [old - new.detach() for old, new in zip(before, model.parameters())]
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+@pytest.mark.parametrize("saved_fused", [False, True])
+def test_a_checkpoint_of_another_implementation_goes_on(
+    name: str, saved_fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a GPU to a CPU and back; on a CPU both implementations are there."""
+
+    def one(fused: bool) -> tuple[Model, torch.optim.Optimizer]:
+        monkeypatch.setattr(optimizer_module, "_can_fuse", lambda model: fused)
+        model, optimizer = build("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1)
+        assert all(bool(group["fused"]) == fused for group in optimizer.param_groups)
+        return model, optimizer
+
+    def take_step(model: Model, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+    model, optimizer = one(saved_fused)
+    take_step(model, optimizer, 0)
+    other_model, other = one(not saved_fused)
+    other_model.load_state_dict(model.state_dict())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert all(bool(group["fused"]) != saved_fused for group in other.param_groups)
+    take_step(model, optimizer, 1)
+    take_step(other_model, other, 1)
+    for expected, found in zip(model.parameters(), other_model.parameters()):
+        torch.testing.assert_close(found, expected)
+
+
+def test_only_a_gpus_parameters_are_updated_by_fused_kernels() -> None:
+    model, optimizer = build()
+    assert not any(group["fused"] for group in optimizer.param_groups)
+    assert not _can_fuse(model)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpus_parameters_are_updated_by_fused_kernels() -> None:
+    optimizer = build_optimizer(tiny_cfg(), Model().cuda())
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("clip_type", ["norm", "full_model", "value"])
+def test_clipping_waits_for_nothing(clip_type: str) -> None:
+    with count_waits() as waits:
+        step(clip_type, 0.7)
+    assert not waits.where
 
 
 def norm(*tensors: Tensor) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from solo_family.engine.step import TrainingStep, check_finite
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import TrainingError
+from solo_family.ops.host_copy import HostCopy
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT
@@ -80,6 +81,42 @@ def test_a_step_whose_scaled_gradients_overflow_is_left_out() -> None:
     again = OneStep([1.0] * 4, torch.float16)
     again.step.load_state_dict(run.step.state_dict())
     assert again.step.grad_scaler.get_scale() == 2**15
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_fused_optimizer_sees_true_gradients_and_leaves_out_what_overflows(kind: Any) -> None:
+    run = OneStep([0.25, 0.25, 0.5, 2.0], torch.float16)
+    fused = kind(run.model.parameters(), 0.1, weight_decay=0, fused=True)
+    seen: list[Tensor] = []
+    fused.register_step_pre_hook(lambda *_: seen.append(run.model.layer.weight.grad.clone()))
+    run.step.optimizer = fused
+    run.train(0, 1)
+    expected = 2 * 0.5 * torch.tensor([[0.25, 0.25, 0.5, 2.0]]) / 64
+    torch.testing.assert_close(seen, [expected])
+    weights = run.model.layer.weight.detach().clone()
+    assert not (weights == 0.5).any()
+    run.step._data_loader_iter_obj = iter([[{"x": torch.full((4,), 1000.0)}]])
+    run.train(1, 2)
+    assert torch.equal(run.model.layer.weight.detach(), weights)
+    assert run.step.grad_scaler.get_scale() == 2**15
+
+
+def test_losses_are_looked_at_when_the_backward_pass_is_queued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One wait for all losses, and none before the gradients are there."""
+    run = OneStep([1.0] * 4, None)
+    graded, waits = [], []
+    original = HostCopy.wait
+    run.model.layer.weight.register_hook(graded.append)
+
+    def wait(self: HostCopy) -> Tensor:
+        waits.append(len(graded))
+        return original(self)
+
+    monkeypatch.setattr(HostCopy, "wait", wait)
+    run.train(0, 2)
+    assert waits == [1, 2]
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])

@@ -14,6 +14,7 @@ from solo_family.modeling.postprocess.resize import resize_masks_with_boxes
 from solo_family.modeling.targets.grid_assigner import GridAssigner
 from solo_family.modeling.targets.window_sampler import WindowSampler, window_masks
 from solo_family.ops.fast_nms import fast_nms
+from solo_family.ops.host_copy import HostCopy
 from solo_family.ops.mask_boxes import masks_to_boxes
 from solo_family.ops.mask_iou import mask_iou
 from solo_family.ops.mask_nms import mask_nms
@@ -150,8 +151,10 @@ def test_matching(tmp_path: Path, examples: int) -> None:
             sparse_inst_cost(class_logits, mask_logits, classes, masks),
             mask_former_cost(class_logits, mask_logits, classes, masks),
         ]
-        for rows, columns in hungarian_matching(costs):
-            expected = min(predictions, scene.objects)
+        together = HostCopy(torch.stack(costs)[:, None])
+        expected = min(predictions, scene.objects)
+        matches = hungarian_matching(together, [scene.objects])
+        for rows, columns in zip(matches.predictions, matches.objects):
             assert len(rows) == len(columns) == expected
             assert len(rows.unique()) == len(columns.unique()) == expected
 

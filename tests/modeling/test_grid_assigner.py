@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from solo_family.modeling.targets.grid_assigner import GridAssigner, GridTargets
+from solo_family.modeling.targets.grid_assigner import GridAssigner
+from solo_family.modeling.targets.grid_targets import GridTargets
 
 NUM_CLASSES = 5
 
@@ -271,3 +272,59 @@ def test_the_grid_divides_the_padded_size() -> None:
     (padded,) = assign(objects._replace(padded_size=(64, 128)), [Level(4, (1, 64))], sigma=0.0)
     assert alone.cells.tolist() == [2 * 4 + 2]
     assert padded.cells.tolist() == [2 * 4 + 1]
+
+
+@pytest.mark.parametrize("shared_cell", ["both", "last"])
+def test_a_batch_is_assigned_image_by_image(shared_cell: str) -> None:
+    """Pairs of every image, level after level, and labels, as of each image alone."""
+    torch.manual_seed(0)
+    batch = [
+        make_objects([(0, 0, 40, 60), (30, 20, 200, 150), (5, 8, 50, 62)], size=(160, 320)),
+        make_objects([], size=(100, 90)),
+        make_objects([(10, 10, 70, 80), (12, 9, 75, 82)], size=(96, 200)),
+    ]
+    levels = [Level(12, (1, 96)), Level(8, (48, 192)), Level(3, (96, 2048))]
+    assigner = GridAssigner(
+        num_grids=[level.side for level in levels],
+        scale_ranges=[level.scale_range for level in levels],
+        sigma=0.2,
+        num_classes=NUM_CLASSES,
+        shared_cell=shared_cell,
+    )
+    padded = (160, 320)
+    parts = ([getattr(one, name) for one in batch] for name in ("boxes", "classes", "masks"))
+    together = assigner.assign(*parts, padded)
+    starts = [0, 12**2, 12**2 + 8**2]
+    first_object, seen = 0, 0
+    for image, pairs, labels in zip(batch, together.pairs(), together.labels):
+        alone = [
+            reference_targets(
+                image._replace(padded_size=padded), level, 0.2, NUM_CLASSES, shared_cell
+            )
+            for level in levels
+        ]
+        assert labels.tolist() == [label for level_labels, _ in alone for label in level_labels]
+        assert pairs.per_level == [len(level_pairs) for _, level_pairs in alone]
+        found = list(zip(pairs.objects.tolist(), pairs.cells.tolist()))
+        assert found == [
+            (first_object + index, start + cell)
+            for start, (_, level_pairs) in zip(starts, alone)
+            for index, cell in level_pairs
+        ]
+        first_object += len(image.classes)
+        seen += len(found)
+    assert seen > 10
+
+
+def test_no_objects_in_a_batch_make_no_pairs() -> None:
+    assigner = GridAssigner(
+        num_grids=[4, 2], scale_ranges=[(1, 96), (48, 384)], sigma=0.2, num_classes=NUM_CLASSES
+    )
+    nothing = [make_objects([])] * 2
+    parts = ([getattr(one, name) for one in nothing] for name in ("boxes", "classes", "masks"))
+    targets = assigner.assign(*parts, (320, 320))
+    assert (targets.labels == NUM_CLASSES).all()
+    assert targets.labels.shape == (2, 20)
+    for pairs in targets.pairs():
+        assert len(pairs.objects) == len(pairs.cells) == 0
+        assert pairs.per_level == [0, 0]

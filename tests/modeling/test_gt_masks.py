@@ -49,7 +49,7 @@ def test_downsampling_is_that_of_opencv(
 ) -> None:
     padded_size = (-(-height // 32) * 32, -(-width // 32) * 32 + extra)
     masks = blobs(count, height, width, seed)
-    small = downsample_masks(masks, padded_size, stride)
+    small = downsample_masks([masks], padded_size, stride)
     assert small.dtype == torch.bool
     assert small.shape == (count, padded_size[0] // stride, padded_size[1] // stride)
     for mask, found in zip(masks, small):
@@ -65,7 +65,7 @@ def test_soft_masks_are_those_of_bilinear_interpolation(size: tuple[int, int], s
     expected = F.interpolate(
         padded[:, None], size=(64 // stride, 96 // stride), mode="bilinear", align_corners=False
     )
-    found = downsample_soft_masks(masks, (64, 96), stride)
+    found = downsample_soft_masks([masks], (64, 96), stride)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected[:, 0])
 
@@ -73,7 +73,7 @@ def test_soft_masks_are_those_of_bilinear_interpolation(size: tuple[int, int], s
 @pytest.mark.parametrize("stride", [4, 8, 16])
 def test_no_masks_to_downsample(stride: int) -> None:
     none = torch.zeros(0, 50, 70, dtype=torch.bool)
-    assert downsample_masks(none, (64, 96), stride).shape == (0, 64 // stride, 96 // stride)
+    assert downsample_masks([none], (64, 96), stride).shape == (0, 64 // stride, 96 // stride)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (61, 90)])
@@ -82,7 +82,7 @@ def test_centres_are_those_of_scipy(size: tuple[int, int]) -> None:
     masks[0] = True
     masks[1] = False
     masks[1, -1, 0] = True
-    area, center_y, center_x = mask_centers(masks)
+    area, center_y, center_x = mask_centers([masks])
     assert area.tolist() == [int(mask.sum()) for mask in masks]
     assert area.dtype == torch.int64
     assert center_y.dtype == center_x.dtype == torch.float32
@@ -98,7 +98,7 @@ def test_centres_of_large_masks_are_rounded_once() -> None:
     height, width = 800, 1333
     ys, xs = torch.arange(height)[:, None], torch.arange(width)
     masks = torch.stack([xs * (n + 1) >= ys * (8 - n) for n in range(8)])
-    _, center_y, center_x = mask_centers(masks)
+    _, center_y, center_x = mask_centers([masks])
     for index, mask in enumerate(masks.numpy()):
         rows, columns = np.nonzero(mask)
         assert center_y[index] == np.float32(int(rows.sum()) / len(rows))
@@ -106,9 +106,11 @@ def test_centres_of_large_masks_are_rounded_once() -> None:
 
 
 def test_centres_of_empty_masks_and_of_none() -> None:
-    area, center_y, center_x = mask_centers(torch.zeros(2, 5, 6, dtype=torch.bool))
+    area, center_y, center_x = mask_centers([torch.zeros(2, 5, 6, dtype=torch.bool)])
     assert area.tolist() == center_y.tolist() == center_x.tolist() == [0, 0]
-    assert [len(value) for value in mask_centers(torch.zeros(0, 5, 6, dtype=torch.bool))] == [0] * 3
+    assert [len(value) for value in mask_centers([torch.zeros(0, 5, 6, dtype=torch.bool)])] == [
+        0
+    ] * 3
 
 
 def instances(count: int) -> Instances:

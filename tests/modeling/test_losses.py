@@ -150,7 +150,9 @@ def batch_of_cells() -> tuple[list[Tensor], list[Tensor]]:
 def test_criterion_weights_and_normalises(dice_normalizer: str) -> None:
     logits, labels = batch_of_cells()
     mask_losses = torch.tensor([0.1, 0.2, 0.4, 0.8, 0.9, 0.3])
-    losses = criterion(dice_normalizer=dice_normalizer)(logits, labels, mask_losses)
+    losses = criterion(dice_normalizer=dice_normalizer)(
+        logits, torch.cat(labels, dim=1), mask_losses
+    )
     total, positive = 0.0, 0
     for level, level_labels, side in zip(logits, labels, (3, 2)):
         for image in range(2):
@@ -171,10 +173,10 @@ def test_criterion_weights_and_normalises(dice_normalizer: str) -> None:
 def test_criterion_applies_both_weights() -> None:
     logits, labels = batch_of_cells()
     mask_losses = torch.tensor([0.5])
-    plain = criterion()(logits, labels, mask_losses)
+    plain = criterion()(logits, torch.cat(labels, dim=1), mask_losses)
     heavy = GridCriterion(
         num_classes=2, focal_alpha=0.25, focal_gamma=2.0, focal_weight=2.5, mask_weight=7.0
-    )(logits, labels, mask_losses)
+    )(logits, torch.cat(labels, dim=1), mask_losses)
     torch.testing.assert_close(heavy["loss_category"], 2.5 * plain["loss_category"])
     torch.testing.assert_close(heavy["loss_mask"], 7 / 3 * plain["loss_mask"])
 
@@ -185,7 +187,7 @@ def test_no_pairs_give_zero_with_a_gradient(dice_normalizer: str) -> None:
     masks = torch.zeros(4, 5, 5, requires_grad=True)
     none = dice_loss(masks[:0], torch.zeros(0, 5, 5, dtype=torch.bool))
     labels = [torch.full((1, 9), 2)]
-    losses = criterion(dice_normalizer=dice_normalizer)(logits, labels, none)
+    losses = criterion(dice_normalizer=dice_normalizer)(logits, torch.cat(labels, dim=1), none)
     assert losses["loss_mask"].item() == 0
     # 18 negatives of probability 1/2, over 0 + 1.
     expected = 18 * 0.75 * 0.25 * np.log(2)
@@ -201,8 +203,10 @@ def test_no_pairs_give_zero_with_a_gradient(dice_normalizer: str) -> None:
 def test_criterion_takes_half_precision(dtype: torch.dtype) -> None:
     logits, labels = batch_of_cells()
     logits = [level.mul(1e4).to(dtype) for level in logits]
-    found = criterion()(logits, labels, torch.tensor([0.5]))["loss_category"]
-    wide = criterion()([level.float() for level in logits], labels, torch.tensor([0.5]))
+    found = criterion()(logits, torch.cat(labels, dim=1), torch.tensor([0.5]))["loss_category"]
+    wide = criterion()(
+        [level.float() for level in logits], torch.cat(labels, dim=1), torch.tensor([0.5])
+    )
     assert found.dtype == torch.float32
     assert found.isfinite()
     assert torch.equal(found, wide["loss_category"])

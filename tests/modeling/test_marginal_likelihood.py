@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from solo_family.modeling.losses.marginal_likelihood import MarginalLikelihood
-from solo_family.modeling.losses.set_criterion import SetPredictions, SetTargets
+from solo_family.modeling.losses.set_predictions import (
+    LayeredPredictions,
+    SetPredictions,
+    SetTargets,
+)
 
 from ..conftest import picture, tiny_model
 
@@ -23,7 +27,8 @@ def test_the_likelihood_of_labelled_pixels() -> None:
     masks[1, 4:, :4] = True  # class 0 at one
     labels = {(0, 0): 1, (0, 1): 1, (1, 0): 0}
     predictions = layer()
-    loss = MarginalLikelihood()([predictions], SetTargets([torch.tensor([1, 0])], [masks]))
+    targets = SetTargets.join([torch.tensor([1, 0])], [masks])
+    loss = MarginalLikelihood()(LayeredPredictions.stack([predictions]), targets)
     classes = predictions.class_logits[0].softmax(1)
     probabilities = predictions.mask_logits[0].sigmoid()
     total = 0.0
@@ -37,8 +42,8 @@ def test_the_likelihood_of_labelled_pixels() -> None:
 
 def test_nothing_labelled_is_no_loss_with_gradient() -> None:
     predictions = layer()
-    nothing = SetTargets([torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, 8, 12).bool()])
-    loss = MarginalLikelihood()([predictions], nothing)["loss_likelihood"]
+    nothing = SetTargets.join([torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, 8, 12).bool()])
+    loss = MarginalLikelihood()(LayeredPredictions.stack([predictions]), nothing)["loss_likelihood"]
     loss.backward()
     assert loss == 0
     assert predictions.mask_logits.grad is not None

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from solo_family.modeling.losses import mask_classification
 from solo_family.modeling.losses.mask_classification import MaskClassificationLosses, PointSampler
-from solo_family.modeling.losses.set_criterion import SetCriterion, SetPredictions, SetTargets
+from solo_family.modeling.losses.set_criterion import SetCriterion
+from solo_family.modeling.losses.set_predictions import (
+    LayeredPredictions,
+    SetPredictions,
+    SetTargets,
+)
 from solo_family.modeling.matching.costs import fixed_cost, mask_former_cost
 
 from ..conftest import assert_finite_gradients, picture, tiny_model
@@ -63,8 +68,7 @@ def best_assignment(costs: Tensor) -> dict[int, int]:
 def reference(layer: SetPredictions, targets: SetTargets) -> dict[str, float]:
     """Eq. 2 of one layer, weighted as in section 4.2."""
     matched_masks, labels, num_objects = [], [], 0
-    for image in range(len(targets.classes)):
-        classes, masks = targets.classes[image], targets.masks[image]
+    for image, (classes, masks) in enumerate(by_image(targets)):
         costs = cost(layer.class_logits[image], layer.mask_logits[image], classes, masks)
         image_labels = [K] * N
         for j, i in best_assignment(costs).items():
@@ -101,10 +105,18 @@ def predictions(seed: int = 0) -> SetPredictions:
 
 def truth(counts: tuple[int, ...] = (3, 1)) -> SetTargets:
     generator = torch.Generator().manual_seed(9)
-    return SetTargets(
+    return SetTargets.join(
         [torch.randint(K, (count,), generator=generator) for count in counts],
         [torch.rand(count, 12, 16, generator=generator) > 0.6 for count in counts],
     )
+
+
+def by_image(targets: SetTargets) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(targets.classes.split(targets.counts), targets.masks.split(targets.counts)))
+
+
+def one_layer() -> LayeredPredictions:
+    return LayeredPredictions.stack([predictions()])
 
 
 def criterion(points: PointSampler | None = None, **cost: object) -> SetCriterion:
@@ -118,14 +130,15 @@ def criterion(points: PointSampler | None = None, **cost: object) -> SetCriterio
 
 def test_the_cost_is_the_papers() -> None:
     layer, targets = predictions(), truth()
-    for image in zip(*layer[:2], *targets):
+    for logits, masks, true in zip(*layer[:2], by_image(targets)):
+        image = (logits, masks, *true)
         actual = mask_former_cost(*image)
         torch.testing.assert_close(actual, cost(*image), atol=1e-4, rtol=1e-4)
 
 
 def test_the_cost_of_no_objects_is_empty() -> None:
     layer, targets = predictions(), truth((0, 0))
-    actual = mask_former_cost(*(part[0] for part in (*layer[:2], *targets)))
+    actual = mask_former_cost(*(part[0] for part in layer[:2]), *by_image(targets)[0])
     assert actual.shape == (N, 0)
 
 
@@ -133,7 +146,7 @@ def test_the_cost_of_no_objects_is_empty() -> None:
 def test_the_losses_are_the_papers(counts: tuple[int, ...]) -> None:
     layers = [predictions(0), predictions(1)]
     targets = truth(counts)
-    losses = criterion()(layers, targets)
+    losses = criterion()(LayeredPredictions.stack(layers), targets)
     for suffix, layer in (("_0", layers[0]), ("", layers[1])):
         for name, value in reference(layer, targets).items():
             assert losses[name + suffix].item() == pytest.approx(value, rel=1e-4), name + suffix
@@ -143,7 +156,7 @@ def test_the_losses_are_the_papers(counts: tuple[int, ...]) -> None:
 def test_losses_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> tuple[dict[str, Tensor], Tensor]:
         layer = predictions()
-        losses = criterion()([layer], truth())
+        losses = criterion()(LayeredPredictions.stack([layer]), truth())
         sum(losses.values()).backward()
         return losses, layer.mask_logits.grad
 
@@ -166,8 +179,8 @@ def test_random_points_come_near_all_pixels() -> None:
         torch.testing.assert_close(
             values.mean(1), everywhere.flatten(1).mean(1), atol=0.05, rtol=0.05
         )
-    everywhere = criterion()([predictions()], truth())
-    at_points = criterion(PointSampler(50, 3.0, 0.75))([predictions()], truth())
+    everywhere = criterion()(one_layer(), truth())
+    at_points = criterion(PointSampler(50, 3.0, 0.75))(one_layer(), truth())
     assert at_points["loss_ce"] == everywhere["loss_ce"]
     assert at_points["loss_mask"] != everywhere["loss_mask"]
 
@@ -189,8 +202,8 @@ def test_fixed_matching_gives_class_k_to_query_k() -> None:
     costs = fixed_cost(torch.zeros(N, K + 1), torch.zeros(N, 2, 2), classes, masks)
     assert best_assignment(costs) == {0: 2, 1: 0}
     layer = predictions()
-    targets = SetTargets([classes, classes[:0]], [masks, masks[:0]])
-    loss = criterion(cost=fixed_cost)([layer], targets)["loss_ce"]
+    targets = SetTargets.join([classes, classes[:0]], [masks, masks[:0]])
+    loss = criterion(cost=fixed_cost)(LayeredPredictions.stack([layer]), targets)["loss_ce"]
     labels = torch.tensor([[0, K, 2, K], [K] * N])
     weight = torch.tensor([1.0, 1.0, 1.0, 0.1])
     expected = F.cross_entropy(layer.class_logits.flatten(0, 1), labels.flatten(), weight)
@@ -241,4 +254,4 @@ def test_a_weight_of_no_objects_of_zero_is_finite() -> None:
     losses = MaskClassificationLosses(num_classes=K, no_object_weight=0.0)
     set_criterion = criterion()
     set_criterion.losses = losses
-    assert all(loss.isfinite() for loss in set_criterion([predictions()], truth((0, 0))).values())
+    assert all(loss.isfinite() for loss in set_criterion(one_layer(), truth((0, 0))).values())

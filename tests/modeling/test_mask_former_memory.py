@@ -49,7 +49,12 @@ TRAINING = """
 import sys
 import torch
 from solo_family.modeling.losses import mask_classification
-from solo_family.modeling.losses.set_criterion import SetCriterion, SetPredictions, SetTargets
+from solo_family.modeling.losses.set_criterion import SetCriterion
+from solo_family.modeling.losses.set_predictions import (
+    LayeredPredictions,
+    SetPredictions,
+    SetTargets,
+)
 from solo_family.modeling.matching.costs import mask_former_cost
 
 def status(key):
@@ -66,7 +71,7 @@ layers = [
     )
     for _ in range(6)
 ]
-targets = SetTargets(
+targets = SetTargets.join(
     [torch.randint(150, (6,)) for _ in range(2)],
     [torch.rand(6, 512, 512) > 0.7 for _ in range(2)],
 )
@@ -79,7 +84,7 @@ criterion = SetCriterion(
     count_key="",
 )
 before = status("VmRSS")
-sum(criterion(layers, targets).values()).backward()
+sum(criterion(LayeredPredictions.stack(layers), targets).values()).backward()
 print(status("VmHWM") - before)
 """
 

@@ -34,7 +34,8 @@ def status(key):
 eager_to_find(model)
 before = status("VmRSS")
 if mode == "training":
-    sum(model.train().losses(features, [gt], padded).values()).backward()
+    targets = model.train().prepare_targets([gt], padded)
+    sum(model.losses(features, targets, padded).values()).backward()
 elif mode == "inference":
     with torch.no_grad():
         results = model.predict(features, padded, [padded], [padded])

@@ -10,8 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from solo_family.modeling.losses.set_criterion import SetPredictions, SetTargets
+from solo_family.modeling.losses.set_predictions import (
+    LayeredPredictions,
+    SetPredictions,
+    SetTargets,
+)
 from solo_family.modeling.losses.sparse_inst_losses import sparse_inst_losses
+from solo_family.modeling.matching.hungarian import Matches
 
 from ..conftest import assert_finite_gradients, picture, tiny_model
 
@@ -207,7 +212,10 @@ def test_the_dice_of_a_tiny_object() -> None:
     zero = torch.zeros(1, dtype=torch.int64)
     predictions = SetPredictions(torch.zeros(1, 1, 2), logits, torch.zeros(1, 1))
     losses = sparse_inst_losses(
-        predictions, SetTargets([zero], [masks]), [(zero, zero)], torch.tensor(1.0)
+        LayeredPredictions.stack([predictions]),
+        SetTargets.join([zero], [masks]),
+        Matches(zero[None], zero[None], [1]),
+        torch.tensor(1.0),
     )
     expected = 1 - 2 * p * q / (p * p + q * q + 1e-4)
     assert losses["loss_dice"].item() == pytest.approx(expected, rel=1e-6)
@@ -221,5 +229,6 @@ def test_one_prediction_learns_one_object() -> None:
     losses = model.criterion.losses
     model.criterion.losses = lambda *args: seen.append(args) or losses(*args)
     model(batch)
-    assert [len(chosen) for chosen, _ in seen[0][2]] == [1, 1]
+    assert seen[0][2].counts == [1, 1]
+    assert seen[0][2].predictions.shape == (1, 2)
     assert math.isclose(seen[0][3].item(), 2)

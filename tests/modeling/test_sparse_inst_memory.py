@@ -26,8 +26,8 @@ model = eager_to_find(tiny_model("SparseInst", opts=keys))
 if way == "straightforward":
     # All masks resized together; true masks as float maps of the input, which are then shrunk.
     resize._CHUNK_BYTES = 2**40
-    sparse_inst.downsample_soft_masks = lambda masks, padded, stride: F.interpolate(
-        masks[None].float(), scale_factor=1 / stride, mode="bilinear"
+    sparse_inst.downsample_soft_masks = lambda images, padded, stride: F.interpolate(
+        images[0][None].float(), scale_factor=1 / stride, mode="bilinear"
     )[0]
 padded = (800, 1344) if mode == "training" else (1024, 2048)
 torch.manual_seed(0)
@@ -44,7 +44,8 @@ def status(key):
 
 before = status("VmRSS")
 if mode == "training":
-    sum(model.train().losses(features, [gt], padded).values()).backward()
+    targets = model.train().prepare_targets([gt], padded)
+    sum(model.losses(features, targets, padded).values()).backward()
 else:
     with torch.no_grad():
         result = model.predict(features, padded, [padded], [padded])[0]

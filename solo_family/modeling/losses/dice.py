@@ -8,8 +8,11 @@ With p a predicted mask and q the true one, pixel by pixel:
   squared=False, eps=0, smooth=1.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def dice_loss(
@@ -22,8 +25,10 @@ def dice_loss(
 ) -> Tensor:
     """Returns one minus the dice coefficient of p = sigmoid(logits) and q = targets.
 
+    For the backward pass only logits and targets are kept, in their own dtypes.
+
     Args:
-        logits: [N, ...], any floating dtype; computed in float32.
+        logits: [N, ...], any floating dtype; computed in float32 at least.
         targets: [N, ...], bool or 0 to 1.
         eps: added to each of the two sums.
         smooth: added to the numerator and to the denominator.
@@ -32,12 +37,42 @@ def dice_loss(
     Returns:
         float32 [N], one per mask.
     """
-    with torch.autocast(logits.device.type, enabled=False):
-        p = logits.float().flatten(1).sigmoid()
-        q = targets.float().flatten(1)
-        overlap = (p * q).sum(1)
-        sizes = _size(p, squared) + eps, _size(q, squared) + eps
-        return 1 - _coefficient(overlap, *sizes, smooth)
+    return _DiceLoss.apply(logits, targets, eps, smooth, squared)
+
+
+class _DiceLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, eps: float, smooth: float, squared: bool
+    ) -> Tensor:
+        with torch.autocast(logits.device.type, enabled=False):
+            p, q = _probabilities(logits), targets.flatten(1)
+            numerator = 2 * (p * q).sum(1) + smooth
+            q_size = _size(q.to(p.dtype), squared)
+            denominator = (_size(p, squared) + eps) + (q_size + eps) + smooth
+            coefficient = numerator / denominator
+        ctx.squared = squared
+        ctx.save_for_backward(logits, targets, coefficient, denominator)
+        return 1 - coefficient
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
+        logits, targets, coefficient, denominator = ctx.saved_tensors
+        with torch.autocast(logits.device.type, enabled=False):
+            p, q = _probabilities(logits), targets.flatten(1)
+            # Of the loss with respect to p, it is (coefficient dS/dp - 2 q) / denominator, where
+            # the size S has the slope 2 p, or 1 where values are not squared.
+            share = (upstream / denominator)[:, None]
+            gradient = share * coefficient[:, None]
+            gradient = p * (2 * gradient) if ctx.squared else gradient.expand_as(p).clone()
+            gradient -= (2 * share) * q
+            gradient *= torch.addcmul(p, p, p, value=-1)
+        return gradient.view_as(logits).to(logits.dtype), None, None, None, None
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(1).sigmoid()
 
 
 def pairwise_dice(
@@ -51,24 +86,20 @@ def pairwise_dice(
     """Returns the dice coefficient of every predicted mask with every true one.
 
     Args:
-        logits: [N, h, w].
-        targets: [G, h, w], bool or 0 to 1.
+        logits: [..., N, h, w].
+        targets: [..., G, h, w], bool or 0 to 1.
         eps, smooth, squared: as `dice_loss`, which is one minus the coefficient of one pair.
 
     Returns:
-        float32 [N, G].
+        float32 [..., N, G].
     """
     with torch.autocast(logits.device.type, enabled=False):
-        p = logits.float().flatten(1).sigmoid()
-        q = targets.float().flatten(1)
-        overlap = p @ q.T
-        sizes = _size(p, squared)[:, None] + eps, _size(q, squared) + eps
-        return _coefficient(overlap, *sizes, smooth)
+        p = logits.float().flatten(-2).sigmoid()
+        q = targets.float().flatten(-2)
+        overlap = p @ q.mT
+        sizes = (_size(p, squared) + eps)[..., :, None] + (_size(q, squared) + eps)[..., None, :]
+        return (2 * overlap + smooth) / (sizes + smooth)
 
 
 def _size(x: Tensor, squared: bool) -> Tensor:
-    return (x * x).sum(1) if squared else x.sum(1)
-
-
-def _coefficient(overlap: Tensor, p_size: Tensor, q_size: Tensor, smooth: float) -> Tensor:
-    return (2 * overlap + smooth) / (p_size + q_size + smooth)
+    return (x * x).sum(-1) if squared else x.sum(-1)

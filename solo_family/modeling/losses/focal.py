@@ -1,40 +1,74 @@
 """Sigmoid focal loss (RetinaNet, arXiv 1708.02002, Eq. 5)."""
 
+from typing import Any
+
 import torch
-from fvcore.nn import sigmoid_focal_loss
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
     """Returns -alpha_t (1 - p_t)^gamma log(p_t) of every element.
 
+    The gradient is computed along with it, and is all that is kept for the backward pass.
+
     Args:
-        logits: any shape and floating dtype; computed in float32.
-        targets: 0 or 1, of the same shape.
-        alpha: weight of the positives; the negatives' is 1 - alpha.
+        logits: any shape and floating dtype; computed in float32 at least.
+        targets: bool, or 0 to 1, of the same shape.
+        alpha: weight of the positives; the negatives' is 1 - alpha. Less than 0 for no weights.
         gamma: exponent.
 
     Returns:
         float32, of the same shape.
     """
-    with torch.autocast(logits.device.type, enabled=False):
-        return sigmoid_focal_loss(logits.float(), targets.float(), alpha=alpha, gamma=gamma)
+    return _FocalLoss.apply(logits, targets, alpha, gamma)
+
+
+class _FocalLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+        with torch.autocast(logits.device.type, enabled=False):
+            x = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            t = targets.to(x.dtype)
+            p = x.sigmoid()
+            wrong = torch.addcmul(p, t, p, value=-2).add_(t).clamp_(min=0)  # 1 - p_t
+            # log(1 + exp(x)), which torch takes to be x above the threshold.
+            cross_entropy = torch.addcmul(F.softplus(x, threshold=40), x, t, value=-1)
+            balance = t * (2 * alpha - 1) + (1 - alpha) if alpha >= 0 else torch.ones_like(t)
+            weight = balance * wrong**gamma
+            if ctx.needs_input_grad[0]:
+                gradient = weight * (p - t)
+                if gamma:
+                    slope = torch.addcmul(p, p, p, value=-1).mul_(1 - 2 * t)  # of `wrong`
+                    factor = balance.mul_(wrong ** (gamma - 1)).mul_(slope)
+                    gradient.addcmul_(factor, cross_entropy, value=gamma)
+                ctx.dtype = logits.dtype
+                ctx.save_for_backward(gradient)
+            return weight.mul_(cross_entropy)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (upstream * gradient).to(ctx.dtype), None, None, None
 
 
 def pairwise_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """Returns the mean focal loss of every predicted mask with every true one.
+    """Returns the mean focal loss of every predicted mask with every true one, without gradient.
 
     Args:
-        logits: [N, h, w], any floating dtype; computed in float32.
-        targets: [G, h, w], bool or 0 to 1.
+        logits: [..., N, h, w], any floating dtype; computed in float32.
+        targets: [..., G, h, w], bool or 0 to 1.
         alpha, gamma: as `focal_loss`, whose mean over pixels this is for each pair.
 
     Returns:
-        float32 [N, G].
+        float32 [..., N, G].
     """
-    with torch.autocast(logits.device.type, enabled=False):
-        x, q = logits.float().flatten(1), targets.float().flatten(1)
+    with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
+        x, q = logits.float().flatten(-2), targets.float().flatten(-2)
         # The loss is linear in the target: that of a 1 where it is 1, that of a 0 elsewhere.
-        if_one = sigmoid_focal_loss(x, torch.ones_like(x), alpha=alpha, gamma=gamma)
-        if_zero = sigmoid_focal_loss(x, torch.zeros_like(x), alpha=alpha, gamma=gamma)
-        return (if_one @ q.T + if_zero @ (1 - q).T) / x.shape[1]
+        p, log_p = x.sigmoid(), F.logsigmoid(x)
+        of_one = (1 - p).pow_(gamma).mul_(log_p) @ q.mT
+        of_zero = p.pow_(gamma).mul_(log_p.sub_(x)) @ (1 - q).mT
+        return (of_one.mul_(-alpha) + of_zero.mul_(alpha - 1)) / x.shape[-1]

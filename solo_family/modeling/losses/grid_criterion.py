@@ -1,10 +1,9 @@
 """The losses of SOLO and SOLOv2 (arXiv 1912.04488, section 3.3.2): of categories and of masks.
 
-B images, K classes, S grid side, P pairs of a positive cell and an object.
+B images, K classes, S grid side, C cells of all levels, P pairs of a positive cell and an object.
 """
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode
 from torch import Tensor
 
@@ -59,27 +58,27 @@ class GridCriterion:
         )
 
     def __call__(
-        self, category_logits: list[Tensor], labels: list[Tensor], mask_losses: Tensor
+        self, category_logits: list[Tensor], labels: Tensor, mask_losses: Tensor
     ) -> dict[str, Tensor]:
         """Computes both losses of a batch.
 
         Args:
             category_logits: per level [B, K, S, S].
-            labels: per level int64 [B, S * S], K for background.
+            labels: int64 [B, C], of the cells of all levels, K for background.
             mask_losses: float32 [P], one per pair, of all images and levels.
 
         Returns:
             loss_category, loss_mask: weighted scalars.
         """
         logits = torch.cat([level.flatten(2).transpose(1, 2) for level in category_logits], dim=1)
-        joined = torch.cat(labels, dim=1)
-        num_positive = (joined < self.num_classes).sum()
-        one_hot = F.one_hot(joined, self.num_classes + 1)[..., :-1]
+        num_positive = (labels < self.num_classes).sum()
+        one_hot = labels[..., None] == torch.arange(self.num_classes, device=labels.device)
         focal = focal_loss(logits, one_hot, alpha=self.focal_alpha, gamma=self.focal_gamma)
         # One is added to the number of positive cells, as published: there may be none.
         focal_normalizer = normalizer(num_positive, globally=self.globally, offset=1)
 
-        pairs = torch.as_tensor(len(mask_losses), device=mask_losses.device)
+        # Filled on the device: a number from the host would wait for what is queued there.
+        pairs = torch.full((), len(mask_losses), device=mask_losses.device)
         counted = pairs if self.dice_normalizer == "pairs" else num_positive
         dice_normalizer = normalizer(counted, globally=self.globally)
         return {

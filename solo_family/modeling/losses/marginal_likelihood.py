@@ -4,14 +4,12 @@ The paper finds it poor; it is here as its ablation. B images, N predictions, K 
 of an image, h w of the predicted masks.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..matching.costs import nearest_masks
-from .set_criterion import SetPredictions, SetTargets
+from .set_predictions import LayeredPredictions, SetTargets
 
 _IGNORED = -1
 
@@ -22,28 +20,27 @@ class MarginalLikelihood:
     The probability of class c at a pixel is sum_i p_i(c) m_i, divided by its sum over the classes.
     """
 
-    def __call__(self, layers: Sequence[SetPredictions], targets: SetTargets) -> dict[str, Tensor]:
+    def __call__(self, predictions: LayeredPredictions, targets: SetTargets) -> dict[str, Tensor]:
         """Computes the loss of a batch, at the size of the predictions.
 
         Args:
-            layers: the predictions of every supervised layer, the last layer last.
+            predictions: of every supervised layer.
             targets: masks at any size. Pixels of no mask are not learnt; of several masks at a
                 pixel the last counts.
 
         Returns:
             `loss_likelihood` of the last layer, `loss_likelihood_<index>` of those before it.
         """
-        height, width = layers[-1].mask_logits.shape[-2:]
-        labels = torch.stack(
-            [
-                _label_map(nearest_masks(masks, (height, width)) > 0.5, classes)
-                for classes, masks in zip(*targets)
-            ]
-        )
+        masks = nearest_masks(targets.masks, predictions.masks.size) > 0.5
+        by_image = zip(targets.classes.split(targets.counts), masks.split(targets.counts))
+        labels = torch.stack([_label_map(true, classes) for classes, true in by_image])
         losses = {}
-        for index, layer in enumerate(layers):
-            suffix = "" if index == len(layers) - 1 else f"_{index}"
-            losses["loss_likelihood" + suffix] = _negative_log_likelihood(layer, labels)
+        num_layers = len(predictions.class_logits)
+        for layer, class_logits in enumerate(predictions.class_logits):
+            suffix = "" if layer == num_layers - 1 else f"_{layer}"
+            mask_logits = predictions.masks.of_layer(layer, slice(None))
+            loss = _negative_log_likelihood(class_logits, mask_logits, labels)
+            losses["loss_likelihood" + suffix] = loss
         return losses
 
 
@@ -55,10 +52,10 @@ def _label_map(masks: Tensor, classes: Tensor) -> Tensor:
     return labels
 
 
-def _negative_log_likelihood(layer: SetPredictions, labels: Tensor) -> Tensor:
+def _negative_log_likelihood(class_logits: Tensor, mask_logits: Tensor, labels: Tensor) -> Tensor:
     with torch.autocast(labels.device.type, enabled=False):
-        classes = layer.class_logits.float().softmax(2)[..., :-1]
-        masks = layer.mask_logits.float().sigmoid()
+        classes = class_logits.float().softmax(2)[..., :-1]
+        masks = mask_logits.float().sigmoid()
         joint = torch.einsum("bnk,bnhw->bkhw", classes, masks).clamp(min=1e-6)
         log_probability = joint.log() - joint.sum(1, keepdim=True).log()
         loss = F.nll_loss(log_probability, labels, ignore_index=_IGNORED, reduction="sum")

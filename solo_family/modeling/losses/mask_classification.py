@@ -1,10 +1,11 @@
 """The losses of mask classification (MaskFormer, arXiv 2107.06278, Eq. 1 and 2, section 4.2).
 
-B images, N predictions, K classes, P matched pairs of all images, h w of the predicted masks, H W
-of the network's padded input.
+L decoder layers, B images, N predictions, K classes, P matched pairs of all images in one layer, h
+w of the predicted masks, H W of the network's padded input.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +15,19 @@ from detectron2.projects.point_rend.point_features import (
 )
 from torch import Tensor
 
-from ..matching.hungarian import Match
+from ..matching.hungarian import Matches
 from .dice import dice_loss
 from .focal import focal_loss
 from .gradient_at_once import in_small_parts
-from .set_criterion import (
-    SetPredictions,
-    SetTargets,
-    matched_predictions,
-    matched_targets,
-    target_classes,
-)
+from .set_criterion import target_classes
+from .set_predictions import LayeredPredictions, SetTargets
+from .upsampled_mask_losses import upsampled_mask_losses
 
 # Matched masks are upsampled so many pixels at a time: on a CPU what fits its cache, and what the
-# allocator hands out again without the kernel; elsewhere enough to be busy with.
+# allocator hands out again without the kernel; elsewhere enough that the GPU, not the host, is what
+# takes the time.
 _PIXELS_AT_ONCE = {"cpu": 2**19}
-_PIXELS_AT_ONCE_ELSEWHERE = 2**22
+_PIXELS_AT_ONCE_ELSEWHERE = 2**24
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,6 @@ class PointSampler:
         return point_sample(logits, points, align_corners=False)[:, 0], targets
 
 
-def all_pixels(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns logits upsampled to the masks' size, float32 [P, H, W], and the masks."""
-    size = masks.shape[-2:]
-    logits = logits[:, None].float()
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[:, 0], masks
-
-
 class MaskClassificationLosses:
     """Cross-entropy of all predictions; focal and dice loss of those that are matched.
 
@@ -88,47 +79,55 @@ class MaskClassificationLosses:
     ) -> None:
         self.num_classes = num_classes
         self.no_object_weight = no_object_weight
-        self.sample = points or all_pixels
+        self.points = points
 
     def __call__(
         self,
-        predictions: SetPredictions,
+        predictions: LayeredPredictions,
         targets: SetTargets,
-        matches: list[Match],
+        matches: Matches,
         num_objects: Tensor,
     ) -> dict[str, Tensor]:
-        """Returns loss_ce, loss_mask, loss_dice; see `SetCriterion`."""
-        labels = target_classes(
-            targets, matches, predictions.class_logits.shape[1], background=self.num_classes
-        )
-        logits = matched_predictions(predictions.mask_logits, matches)
-        masks = matched_targets(targets.masks, matches)
+        """Returns loss_ce, loss_mask, loss_dice, [L] each; see `SetCriterion`."""
+        num_predictions = predictions.class_logits.shape[2]
+        labels = target_classes(targets, matches, num_predictions, background=self.num_classes)
+        logits = predictions.masks.of_pairs(matches)
         with torch.autocast(logits.device.type, enabled=False):
-            focal, dice = self._mask_losses(logits, masks).sum(1) / num_objects
-            class_loss = self._class_loss(predictions.class_logits.float(), labels)
+            mask_losses = self._mask_losses(logits, targets.masks, matches.objects.flatten())
+            focal, dice = mask_losses.view(2, *matches.objects.shape).sum(2) / num_objects
+            class_loss = self._class_loss(predictions.class_logits.float().flatten(1, 2), labels)
         return {"loss_ce": class_loss, "loss_mask": focal, "loss_dice": dice}
 
     def _class_loss(self, class_logits: Tensor, labels: Tensor) -> Tensor:
         weights = class_logits.new_ones(self.num_classes + 1)
         weights[-1] = self.no_object_weight
         loss = F.cross_entropy(
-            class_logits.flatten(0, 1), labels.flatten(), weights, reduction="sum"
+            class_logits.flatten(0, 1), labels.flatten(), weights, reduction="none"
         )
         # torch's weighted mean, but 0 where all weights are.
-        return loss / weights[labels].sum().clamp(min=1e-6)
+        return loss.view_as(labels).sum(1) / weights[labels].sum(1).clamp(min=1e-6)
 
-    def _mask_losses(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Returns focal and dice loss of every pair, [2, P]."""
-        if not len(masks):
+    def _mask_losses(self, logits: Tensor, masks: Tensor, objects: Tensor) -> Tensor:
+        """Returns focal and dice loss of every pair, [2, L * P].
+
+        Args:
+            logits: [L * P, h, w].
+            masks: bool, of all objects.
+            objects: int64 [L * P], each pair's.
+        """
+        if not len(objects):
             # Nothing to upsample; the sum is 0 and still depends on the predictions.
             return logits.float().flatten(1).sum(1).expand(2, 0)
         pixels = _PIXELS_AT_ONCE.get(masks.device.type, _PIXELS_AT_ONCE_ELSEWHERE)
-        return in_small_parts(
-            self._mask_losses_of, logits, masks, max(1, pixels // masks[0].numel())
-        )
+        size = max(1, pixels // masks[0].numel())
+        if self.points is None:
+            return upsampled_mask_losses(logits, masks, objects, size)
+        return in_small_parts(partial(_losses_at, self.points, masks), logits, objects, size)
 
-    def _mask_losses_of(self, logits: Tensor, masks: Tensor) -> Tensor:
-        sampled, targets = self.sample(logits, masks)
-        focal = focal_loss(sampled, targets, alpha=0.25, gamma=2.0).flatten(1).mean(1)
-        dice = dice_loss(sampled, targets, eps=0.0, smooth=1.0, squared=False)
-        return torch.stack([focal, dice])
+
+def _losses_at(points: PointSampler, masks: Tensor, logits: Tensor, objects: Tensor) -> Tensor:
+    """Returns focal and dice loss at points of every mask, [2, n]."""
+    sampled, targets = points(logits, masks[objects])
+    focal = focal_loss(sampled, targets, alpha=0.25, gamma=2.0).flatten(1).mean(1)
+    dice = dice_loss(sampled, targets, eps=0.0, smooth=1.0, squared=False)
+    return torch.stack([focal, dice])

@@ -1,38 +1,34 @@
 """The losses of SparseInst's matched predictions (arXiv 2203.12827, section 3.4).
 
-B images, N predictions, K classes, P matched pairs, h w of the masks.
+L supervised layers (SparseInst has one), B images, N predictions, K classes, P matched pairs of all
+images, h w of the masks.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..matching.hungarian import Match
+from ..matching.hungarian import Matches
 from .dice import dice_loss
 from .focal import focal_loss
-from .set_criterion import (
-    SetPredictions,
-    SetTargets,
-    matched_predictions,
-    matched_targets,
-    target_classes,
-)
+from .set_criterion import target_classes
+from .set_predictions import LayeredPredictions, SetTargets
 
 # At inference masks are cut at MASK_THRESHOLD, 0.45; the IoU is measured at this, as published.
 _IOU_THRESHOLD = 0.4
 
 
 def sparse_inst_losses(
-    predictions: SetPredictions,
+    predictions: LayeredPredictions,
     targets: SetTargets,
-    matches: Sequence[Match],
+    matches: Matches,
     num_objects: Tensor,
     *,
     items: Collection[str] = ("labels", "masks"),
 ) -> dict[str, Tensor]:
-    """Computes the losses in float32, not yet weighted.
+    """Computes the losses in float32, not yet weighted, [L] each.
 
     Args:
         predictions: with objectness.
@@ -47,34 +43,38 @@ def sparse_inst_losses(
         losses["loss_class"] = _class_loss(predictions, targets, matches) / num_objects
     if "masks" in items:
         assert predictions.objectness_logits is not None
-        logits = matched_predictions(predictions.mask_logits, matches).float()
-        masks = matched_targets(targets.masks, matches)
-        objectness = matched_predictions(predictions.objectness_logits, matches).float()
-        losses["loss_dice"] = dice_loss(logits, masks, eps=5e-5).sum() / num_objects
-        losses["loss_mask"] = _mean_binary_cross_entropy(logits, masks)
-        losses["loss_objectness"] = _mean_binary_cross_entropy(objectness, _iou(logits, masks))
+        shape = matches.objects.shape
+        logits = predictions.masks.of_pairs(matches).float()
+        masks = targets.masks.index_select(0, matches.objects.flatten())
+        objectness = predictions.objectness_logits.float().flatten(1).gather(1, matches.predictions)
+        dice = dice_loss(logits, masks, eps=5e-5).view(shape)
+        losses["loss_dice"] = dice.sum(1) / num_objects
+        pixels = (shape[0], shape[1] * masks.shape[1] * masks.shape[2])
+        losses["loss_mask"] = _mean_binary_cross_entropy(logits.view(pixels), masks.view(pixels))
+        iou = _iou(logits, masks).view(shape)
+        losses["loss_objectness"] = _mean_binary_cross_entropy(objectness, iou)
     return losses
 
 
-def _class_loss(
-    predictions: SetPredictions, targets: SetTargets, matches: Sequence[Match]
-) -> Tensor:
+def _class_loss(predictions: LayeredPredictions, targets: SetTargets, matches: Matches) -> Tensor:
     """Sums the focal loss over all predictions: of those without an object every class is 0."""
-    num_predictions, num_classes = predictions.class_logits.shape[1:]
+    num_predictions, num_classes = predictions.class_logits.shape[-2:]
     labels = target_classes(targets, matches, num_predictions, background=num_classes)
-    one_hot = F.one_hot(labels, num_classes + 1)[..., :-1]
-    return focal_loss(predictions.class_logits, one_hot, alpha=0.25, gamma=2.0).sum()
+    one_hot = labels[..., None] == torch.arange(num_classes, device=labels.device)
+    logits = predictions.class_logits.flatten(1, 2)
+    return focal_loss(logits, one_hot, alpha=0.25, gamma=2.0).sum((1, 2))
 
 
 def _mean_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Returns the mean over all but the first dimension."""
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     # The mean of nothing is 0, not NaN.
-    total = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-    return total / max(logits.numel(), 1)
+    return losses.sum(1) / max(logits.shape[1], 1)
 
 
 @torch.no_grad()
 def _iou(logits: Tensor, masks: Tensor) -> Tensor:
-    """Returns the IoU of every predicted mask with its object, [P]."""
+    """Returns the IoU of every predicted mask with its object, [L * P]."""
     predicted = (logits.sigmoid() >= _IOU_THRESHOLD).flatten(1)
     true = (masks > 0.5).flatten(1)
     overlap = (predicted & true).sum(1)

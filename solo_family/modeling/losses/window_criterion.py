@@ -99,5 +99,6 @@ class WindowCriterion:
         return {"loss_class": self.class_weight * self._mean(losses)}
 
     def _mean(self, losses: Tensor) -> Tensor:
-        count = torch.as_tensor(len(losses), device=losses.device)
+        # Filled on the device: a number from the host would wait for what is queued there.
+        count = torch.full((), len(losses), device=losses.device)
         return losses.sum() / normalizer(count, globally=self.globally)

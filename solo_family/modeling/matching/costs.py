@@ -1,6 +1,7 @@
 """What a pair of a prediction and an object costs in the matching, all in float32.
 
-N predictions, G objects, K classes, h w of the masks.
+N predictions, G objects, K classes, h w of the masks. What is said of one image holds for a batch
+of them, with B in front of every shape.
 """
 
 import torch
@@ -33,7 +34,7 @@ def sparse_inst_cost(
     Returns:
         float32 [N, G].
     """
-    probability = class_logits.float().sigmoid()[:, classes]
+    probability = _of_classes(class_logits.float().sigmoid(), classes)
     dice = pairwise_dice(mask_logits, masks, eps=5e-5)
     return -(dice**alpha) * probability**beta
 
@@ -57,15 +58,15 @@ def mask_former_cost(
         class_logits: [N, K + 1], "no object" last; p is their softmax.
         mask_logits: [N, h, w].
         classes: int64 [G].
-        masks: bool [G, H, W].
+        masks: bool [G, H, W], or 0 and 1 at the size of the predictions.
         mask_weight, dice_weight: of the focal and the dice loss.
 
     Returns:
         float32 [N, G].
     """
-    if not len(classes):
-        return class_logits.new_zeros((len(class_logits), 0), dtype=torch.float32)
-    probability = class_logits.float().softmax(1)[:, classes]
+    if not classes.shape[-1]:
+        return class_logits.new_zeros((*class_logits.shape[:-1], 0), dtype=torch.float32)
+    probability = _of_classes(class_logits.float().softmax(-1), classes)
     small = nearest_masks(masks, (mask_logits.shape[-2], mask_logits.shape[-1]))
     focal = pairwise_focal(mask_logits, small, alpha=0.25, gamma=2.0)
     dice = 1 - pairwise_dice(mask_logits, small, eps=0.0, smooth=1.0, squared=False)
@@ -85,11 +86,23 @@ def fixed_cost(class_logits: Tensor, mask_logits: Tensor, classes: Tensor, masks
     Returns:
         float32 [N, G], 0 or 1.
     """
-    queries = torch.arange(len(class_logits), device=classes.device)
-    return (queries[:, None] != classes).float()
+    queries = torch.arange(class_logits.shape[-2], device=classes.device)
+    return (queries[:, None] != classes[..., None, :]).float()
 
 
 def nearest_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns bool masks [G, H, W] at another size, float32 [G, h, w], by their nearest pixels."""
+    """Returns masks [..., H, W], bool or already of the size, as float32 [..., h, w].
+
+    By their nearest pixels, as MaskFormer's official code does.
+    """
+    if masks.shape[-2:] == size:
+        return masks.float()
     # As bytes: a float map of every mask at full resolution is not needed.
-    return F.interpolate(masks[:, None].to(torch.uint8), size=size, mode="nearest")[:, 0].float()
+    pixels = masks.to(torch.uint8).flatten(0, -3)[:, None]
+    small = F.interpolate(pixels, size=size, mode="nearest").float()
+    return small.view(*masks.shape[:-2], *size)
+
+
+def _of_classes(probabilities: Tensor, classes: Tensor) -> Tensor:
+    """Returns of [N, K] the columns of the objects' classes, [N, G]."""
+    return probabilities.take_along_dim(classes[..., None, :], dim=-1)

@@ -1,43 +1,62 @@
 """Bipartite matching of predictions with objects (DETR, arXiv 2005.12872, section 3.1).
 
-N predictions, G objects, k = min(N, G) pairs.
+L decoder layers, B images, N predictions of an image, M the greatest number of objects of an image,
+P pairs of all images: min(N, number of its objects) of each.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-# The k pairs of an image: indices of its predictions, ascending, and of the objects they found.
-Match = tuple[Tensor, Tensor]
+from ...ops.host_copy import HostCopy, to_device
 
 
-@torch.no_grad()
-def hungarian_matching(costs: Sequence[Tensor]) -> list[Match]:
-    """Returns the pairs of least total cost, for each of several cost matrices.
+class Matches(NamedTuple):
+    """The pairs of every layer, image after image, by ascending prediction within an image.
 
-    All matrices go to the host in one transfer, and all pairs come back in one.
+    Attributes:
+        predictions: int64 [L, P], among the B * N predictions of a layer.
+        objects: int64 [L, P], among the objects of all images, one image after another.
+        counts: how many pairs are each image's, in any layer.
+    """
+
+    predictions: Tensor
+    objects: Tensor
+    counts: list[int]
+
+
+def hungarian_matching(costs: HostCopy, counts: Sequence[int]) -> Matches:
+    """Returns the pairs of least total cost, for each layer and image.
+
+    All costs reach the host in one transfer, and all pairs go back in one.
 
     Args:
-        costs: float [N, G] each, on one device; N and G may differ and may be 0. A cost that is
-            not finite is chosen only where no other pair is left.
+        costs: float32 [L, B, N, M]. A cost that is not finite is chosen only where no other pair is
+            left.
+        counts: of each image's objects, whose costs come first; those after them are not looked at.
 
     Returns:
-        For each matrix two int64 tensors [k] on the costs' device.
+        The pairs, on the device that the costs came from.
     """
-    if not costs:
-        return []
-    device = costs[0].device
-    on_host = torch.cat([cost.float().flatten() for cost in costs]).cpu().double().numpy()
-    parts = np.split(on_host, np.cumsum([cost.numel() for cost in costs])[:-1])
-    pairs = [
-        np.stack(linear_sum_assignment(_finite(part.reshape(cost.shape))))
-        for part, cost in zip(parts, costs)
-    ]
-    on_device = torch.from_numpy(np.concatenate(pairs, axis=1)).to(device, torch.int64)
-    return [tuple(match) for match in on_device.split([pair.shape[1] for pair in pairs], dim=1)]
+    on_host = costs.wait().double().numpy()
+    num_layers, _, num_predictions, _ = on_host.shape
+    pairs = [min(num_predictions, count) for count in counts]
+    ends = np.cumsum([0, *pairs])
+    result = np.empty((2, num_layers, ends[-1]), dtype=np.int64)
+    for layer in range(num_layers):
+        first_object = 0
+        for image, count in enumerate(counts):
+            rows, columns = linear_sum_assignment(_finite(on_host[layer, image, :, :count]))
+            here = slice(ends[image], ends[image + 1])
+            result[0, layer, here] = rows + image * num_predictions
+            result[1, layer, here] = columns + first_object
+            first_object += count
+    predictions, objects = to_device(torch.from_numpy(result), costs.device)
+    return Matches(predictions, objects, pairs)
 
 
 def _finite(cost: np.ndarray) -> np.ndarray:

@@ -24,7 +24,8 @@ from ..postprocess.fixed_selection import FixedInstances, select_fixed, stack_fi
 from ..postprocess.grid_instances import image_by_image, select_images
 from ..postprocess.selection import Pack, Selector
 from ..postprocess.selection_at_once import Claims, Grid
-from ..targets.grid_assigner import GridAssigner, GridTargets
+from ..targets.grid_assigner import GridAssigner
+from ..targets.grid_targets import BatchGridTargets, ImagePairs
 from .base import MaskSegmentor
 
 
@@ -102,20 +103,24 @@ class GridSegmentor(MaskSegmentor):
         """Returns category logits, L x [B, K, S, S], and what masks are made of, each [B, ...]."""
 
     @abstractmethod
+    def shrink_masks(self, gt_masks: list[Tensor], padded_size: tuple[int, int]) -> Any:
+        """Returns the true masks as `mask_losses` needs them.
+
+        Args:
+            gt_masks: bool [g, h, w] of each image before padding.
+            padded_size: (height, width) of the network's input.
+        """
+
+    @abstractmethod
     def mask_losses(
-        self,
-        masks: Sequence[Tensor],
-        targets: list[GridTargets],
-        gt_masks: Tensor,
-        padded_size: tuple[int, int],
-    ) -> Tensor:
-        """Returns the mask loss of every pair of one image, float32 [P].
+        self, masks: Sequence[Tensor], pairs: ImagePairs, small_masks: Any
+    ) -> list[Tensor]:
+        """Returns the mask loss of every pair of one image, float32, [P] in all.
 
         Args:
             masks: of `run_head`, the image's part.
-            targets: one per level.
-            gt_masks: bool [G, h, w] of the image before padding.
-            padded_size: (height, width) of the network's input.
+            pairs: the image's, whose objects are among those of the batch.
+            small_masks: of `shrink_masks`.
         """
 
     @abstractmethod
@@ -174,23 +179,30 @@ class GridSegmentor(MaskSegmentor):
             offsets.append(offsets[-1] + side * side)
         return offsets
 
+    def prepare_targets(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> tuple[BatchGridTargets, Any]:
+        """Returns what the batch asks of the grids, and what `shrink_masks` does."""
+        gt_masks = [gt.gt_masks.tensor for gt in gt_instances]
+        boxes = [gt.gt_boxes.tensor for gt in gt_instances]
+        classes = [gt.gt_classes for gt in gt_instances]
+        cells = self.assigner.assign(boxes, classes, gt_masks, padded_size)
+        return cells, self.shrink_masks(gt_masks, padded_size)
+
     def losses(
         self,
         features: dict[str, Tensor],
-        gt_instances: list[Instances],
+        targets: tuple[BatchGridTargets, Any],
         padded_size: tuple[int, int],
     ) -> dict[str, Tensor]:
+        cells, small_masks = targets
         category_logits, masks = self.run_head(features, padded_size)
-        targets = [
-            self.assigner(gt.gt_boxes.tensor, gt.gt_classes, gt.gt_masks.tensor, padded_size)
-            for gt in gt_instances
-        ]
         mask_losses = [
-            self.mask_losses(image_masks, image_targets, gt.gt_masks.tensor, padded_size)
-            for image_masks, image_targets, gt in zip(image_by_image(masks), targets, gt_instances)
+            losses
+            for image_masks, pairs in zip(image_by_image(masks), cells.pairs())
+            for losses in self.mask_losses(image_masks, pairs, small_masks)
         ]
-        labels = [torch.stack([level.labels for level in image]) for image in zip(*targets)]
-        return self.criterion(category_logits, labels, torch.cat(mask_losses))
+        return self.criterion(category_logits, cells.labels, torch.cat(mask_losses))
 
     def predict(
         self,

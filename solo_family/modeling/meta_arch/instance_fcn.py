@@ -123,7 +123,7 @@ class InstanceFCN(MaskSegmentor):
             objectness.append(objectness_logits[index, rows, columns])
             positive.append(torch.arange(len(rows), device=self.device) < len(windows.objects))
             image_maps = score_maps[index, :, :height, :width]
-            masks = downsample_masks(gt.gt_masks.tensor, padded_size, self.stride)
+            masks = downsample_masks([gt.gt_masks.tensor], padded_size, self.stride)
             mask_losses.append(self._mask_losses(image_maps, windows, masks[:, :height, :width]))
             if self.classifier is not None:
                 image_features = features[self.in_feature][index, :, :height, :width]

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_sem_seg_head
 from detectron2.structures import Instances
@@ -20,13 +19,14 @@ from ...layers import dynamic_conv
 from ..heads.mask_former_head import MaskFormerHead
 from ..losses.marginal_likelihood import MarginalLikelihood
 from ..losses.mask_classification import MaskClassificationLosses, PointSampler
-from ..losses.set_criterion import SetCriterion, SetPredictions, SetTargets
+from ..losses.set_criterion import SetCriterion
+from ..losses.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
 from ..matching.costs import fixed_cost, mask_former_cost
 from ..postprocess.mask_former_results import Inference
 from ..postprocess.resize import ResizedMasks
 from .base import MaskSegmentor
 
-_Criterion = Callable[[list[SetPredictions], SetTargets], dict[str, Tensor]]
+_Criterion = Callable[[LayeredPredictions, SetTargets], dict[str, Tensor]]
 
 
 @META_ARCH_REGISTRY.register()
@@ -71,26 +71,23 @@ class MaskFormer(MaskSegmentor):
             "inference": Inference.from_config(cfg, head.num_classes),
         }
 
+    def prepare_targets(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> SetTargets:
+        """Returns the objects, their masks at the size of the padded input."""
+        counts = [len(gt) for gt in gt_instances]
+        masks = torch.zeros((sum(counts), *padded_size), dtype=torch.bool, device=self.device)
+        for padded, gt in zip(masks.split(counts), gt_instances):
+            height, width = gt.gt_masks.tensor.shape[-2:]
+            padded[:, :height, :width] = gt.gt_masks.tensor
+        return SetTargets.join([gt.gt_classes for gt in gt_instances], masks)
+
     def losses(
-        self,
-        features: dict[str, Tensor],
-        gt_instances: list[Instances],
-        padded_size: tuple[int, int],
+        self, features: dict[str, Tensor], targets: SetTargets, padded_size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        predictions = self.sem_seg_head(features)
-        layers = [
-            SetPredictions(
-                class_logits, torch.einsum("bne,behw->bnhw", embeddings, predictions.mask_features)
-            )
-            for class_logits, embeddings in zip(
-                predictions.class_logits, predictions.mask_embeddings
-            )
-        ]
-        targets = SetTargets(
-            [gt.gt_classes for gt in gt_instances],
-            [_padded(gt.gt_masks.tensor, padded_size) for gt in gt_instances],
-        )
-        return self.criterion(layers, targets)
+        class_logits, embeddings, mask_features = self.sem_seg_head(features)
+        masks = EmbeddedMasks(embeddings, mask_features)
+        return self.criterion(LayeredPredictions(class_logits, masks), targets)
 
     def predict(
         self,
@@ -164,8 +161,3 @@ def _build_criterion(cfg: CfgNode, num_classes: int) -> _Criterion:
         },
         count_key="MODEL.MASK_FORMER.NUM_OBJECT_QUERIES",
     )
-
-
-def _padded(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    height, width = masks.shape[-2:]
-    return F.pad(masks, (0, size[1] - width, 0, size[0] - height))

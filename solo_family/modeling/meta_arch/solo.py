@@ -23,7 +23,7 @@ from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import MaskLoss, in_parts, make_mask_loss
 from ..postprocess.selection import Decode
 from ..postprocess.selection_at_once import Claims
-from ..targets.grid_assigner import GridTargets
+from ..targets.grid_targets import ImagePairs
 from ..targets.gt_masks import downsample_masks
 from .grid import GridSegmentor, image_by_image
 
@@ -100,23 +100,25 @@ class SOLO(GridSegmentor):
         """Runs the head; its second output, per level, is what masks are made of."""
         return self.head(self.aligned_levels(features, padded_size))
 
-    def mask_losses(
-        self,
-        masks: Sequence[Tensor],
-        targets: list[GridTargets],
-        gt_masks: Tensor,
-        padded_size: tuple[int, int],
-    ) -> Tensor:
+    def shrink_masks(
+        self, gt_masks: list[Tensor], padded_size: tuple[int, int]
+    ) -> dict[int, Tensor]:
         # Levels of one stride share their targets.
-        small_masks = {
+        return {
             stride: downsample_masks(gt_masks, padded_size, _output_stride(stride))
             for stride in set(self.level_strides)
         }
+
+    def mask_losses(
+        self, masks: Sequence[Tensor], pairs: ImagePairs, small_masks: dict[int, Tensor]
+    ) -> list[Tensor]:
         losses = []
-        for level, (level_targets, stride) in enumerate(zip(targets, self.level_strides)):
-            level_losses = partial(self._level_losses, level, masks[level], small_masks[stride])
-            losses.append(in_parts(level_losses, level_targets.cells, level_targets.objects))
-        return torch.cat(losses)
+        by_level = (part.split(pairs.per_level) for part in (pairs.objects, pairs.cells))
+        for level, (objects, cells) in enumerate(zip(*by_level)):
+            true_masks = small_masks[self.level_strides[level]]
+            level_losses = partial(self._level_losses, level, masks[level], true_masks)
+            losses.append(in_parts(level_losses, cells - self.first_cells[level], objects))
+        return losses
 
     def _level_losses(
         self, level: int, masks: Tensor, gt_masks: Tensor, cells: Tensor, objects: Tensor

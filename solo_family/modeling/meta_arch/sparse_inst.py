@@ -19,7 +19,8 @@ from ...errors import ConfigError
 from ..heads.cross_attention_branch import CrossAttentionBranch
 from ..heads.iam_decoder import ActivationBranch, SparseInstDecoder
 from ..heads.instance_predictor import MaskBranch
-from ..losses.set_criterion import SetCriterion, SetTargets
+from ..losses.set_criterion import SetCriterion
+from ..losses.set_predictions import LayeredPredictions, SetTargets
 from ..losses.sparse_inst_losses import sparse_inst_losses
 from ..matching.costs import sparse_inst_cost
 from ..neck.instance_context_encoder import InstanceContextEncoder
@@ -119,21 +120,20 @@ class SparseInst(MaskSegmentor):
             "output_maps": sparse_inst.DECODER.OUTPUT_IAM,
         }
 
+    def prepare_targets(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> SetTargets:
+        """Returns the objects, their masks at the stride of the predicted ones."""
+        masks = downsample_soft_masks(
+            [gt.gt_masks.tensor for gt in gt_instances], padded_size, self.mask_stride
+        )
+        return SetTargets.join([gt.gt_classes for gt in gt_instances], masks)
+
     def losses(
-        self,
-        features: dict[str, Tensor],
-        gt_instances: list[Instances],
-        padded_size: tuple[int, int],
+        self, features: dict[str, Tensor], targets: SetTargets, padded_size: tuple[int, int]
     ) -> dict[str, Tensor]:
         predictions, _ = self._decode(features)
-        targets = SetTargets(
-            [gt.gt_classes for gt in gt_instances],
-            [
-                downsample_soft_masks(gt.gt_masks.tensor, padded_size, self.mask_stride)
-                for gt in gt_instances
-            ],
-        )
-        return self.criterion([predictions], targets)
+        return self.criterion(LayeredPredictions.stack([predictions]), targets)
 
     def predict(
         self,

@@ -3,8 +3,9 @@
 G ground-truth masks, h w of the image, H W of the network's padded input.
 """
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from detectron2.structures import BitMasks, Instances
 from torch import Tensor
 
@@ -13,70 +14,81 @@ from ...errors import DataError
 _PIXELS_AT_ONCE = 2**22
 
 
-def downsample_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
+def downsample_masks(images: Sequence[Tensor], padded_size: tuple[int, int], stride: int) -> Tensor:
     """Shrinks masks as SOLO's official code does: `cv2.resize`, bilinear, on uint8.
 
     At an exact even ratio that samples the central 2x2 pixels of every block of `stride` x `stride`
     and, rounding, sets the result where at least two of the four are set.
 
     Args:
-        masks: bool [G, h, w]; beyond (h, w) lies padding, which is empty.
+        images: the masks of each image, bool [g, h, w]; beyond (h, w) lies padding, which is empty.
         padded_size: (H, W), multiples of `stride`.
         stride: even.
 
     Returns:
-        bool [G, H / stride, W / stride].
+        bool [G, H / stride, W / stride], those of all images one after another.
     """
-    return _count_central(masks, padded_size, stride) >= 2
+    return _count_central(images, padded_size, stride) >= 2
 
 
-def downsample_soft_masks(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
+def downsample_soft_masks(
+    images: Sequence[Tensor], padded_size: tuple[int, int], stride: int
+) -> Tensor:
     """Shrinks masks as SparseInst's official code does: bilinear, without rounding.
 
     Args:
-        masks, padded_size, stride: as `downsample_masks`.
+        images, padded_size, stride: as `downsample_masks`.
 
     Returns:
         float32 [G, H / stride, W / stride]: 0, 0.25, 0.5, 0.75 or 1.
     """
-    return _count_central(masks, padded_size, stride).float() / 4
+    return _count_central(images, padded_size, stride).float() / 4
 
 
-def _count_central(masks: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
+def _count_central(images: Sequence[Tensor], padded_size: tuple[int, int], stride: int) -> Tensor:
     """Counts the pixels set among the central four of every block: uint8, 0 to 4."""
-    height, width = padded_size[0] // stride, padded_size[1] // stride
-    count = masks.new_zeros((len(masks), height, width), dtype=torch.uint8)
-    for dy in (stride // 2 - 1, stride // 2):
-        for dx in (stride // 2 - 1, stride // 2):
-            samples = masks[:, dy::stride, dx::stride]
-            missing = (0, width - samples.shape[2], 0, height - samples.shape[1])
-            count += F.pad(samples.to(torch.uint8), missing)
-    return count
+    shape = (sum(map(len, images)), padded_size[0] // stride, padded_size[1] // stride)
+    counts = images[0].new_zeros(shape, dtype=torch.uint8)
+    for count, masks in zip(counts.split([len(masks) for masks in images]), images):
+        for dy in (stride // 2 - 1, stride // 2):
+            for dx in (stride // 2 - 1, stride // 2):
+                samples = masks[:, dy::stride, dx::stride]
+                count[:, : samples.shape[1], : samples.shape[2]].add_(samples)
+    return counts
 
 
-def mask_centers(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def mask_centers(images: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the area and the centre of mass of every mask.
 
     Args:
-        masks: bool [G, h, w].
+        images: the masks of each image, bool [g, h, w].
 
     Returns:
-        area: int64 [G], in pixels.
+        area: int64 [G], in pixels, those of all images one after another.
         center_y, center_x: float32 [G], in pixels, 0 being the centre of the first pixel. 0 for a
             mask without pixels.
     """
-    # On a CPU a sum of bools copies them to int64: some masks at a time, for crowded images.
-    some = max(1, _PIXELS_AT_ONCE // max(1, masks.shape[1] * masks.shape[2]))
-    sums = [(part.sum(2), part.sum(1)) for part in masks.split(some)]
-    rows, columns = (torch.cat(parts) for parts in zip(*sums))
+    rows, columns = (_sums(images, axis) for axis in (1, 2))
     area = rows.sum(1)
     # Integer sums are exact for any size, whatever the order; one division rounds once.
     divisor = area.clamp(min=1).double()
-    ys = torch.arange(masks.shape[1], device=masks.device)
-    xs = torch.arange(masks.shape[2], device=masks.device)
-    center_y = (rows * ys).sum(1) / divisor
-    center_x = (columns * xs).sum(1) / divisor
+    center_y, center_x = (
+        (sums * torch.arange(sums.shape[1], device=sums.device)).sum(1) / divisor
+        for sums in (rows, columns)
+    )
     return area, center_y.float(), center_x.float()
+
+
+def _sums(images: Sequence[Tensor], axis: int) -> Tensor:
+    """Returns how many pixels each mask has in every row (axis 1) or column (2): int64 [G, ...]."""
+    shape = (sum(map(len, images)), max(masks.shape[axis] for masks in images))
+    sums = images[0].new_zeros(shape, dtype=torch.int64)
+    for part, masks in zip(sums.split([len(masks) for masks in images]), images):
+        # On a CPU a sum of bools copies them to int64: some masks at a time, for crowded images.
+        some = _PIXELS_AT_ONCE // max(1, masks[:1].numel()) if masks.device.type == "cpu" else 2**30
+        for sums_of_some, some_masks in zip(part.split(max(1, some)), masks.split(max(1, some))):
+            sums_of_some[:, : masks.shape[axis]] = some_masks.sum(3 - axis)
+    return sums
 
 
 def with_bitmasks(instances: Instances) -> Instances:

@@ -1,0 +1,169 @@
+"""What is predicted, and what is true, of a batch of images whose masks are sets.
+
+L supervised decoder layers, B images, N predictions, K classes, E channels of an embedding, G
+objects of all images one after another, P pairs of a prediction and an object of all images, h w of
+the predicted masks, H W of the true ones.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ...layers import dynamic_conv
+from ...ops.host_copy import to_device
+from ..matching.hungarian import Matches
+
+
+class SetPredictions(NamedTuple):
+    """What one decoder layer predicts.
+
+    Attributes:
+        class_logits: [B, N, K], or K + 1 with "no object" last.
+        mask_logits: [B, N, h, w].
+        objectness_logits: [B, N], or None for methods without.
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    objectness_logits: Tensor | None = None
+
+
+class SetTargets(NamedTuple):
+    """The objects of a batch, those of all images one after another.
+
+    Attributes:
+        classes: int64 [G].
+        masks: [G, H, W], bool or 0 to 1, at the one resolution that the method wants.
+        counts: how many are each image's.
+        slots: int64 [B, M], M the greatest count: each image's objects among the G, filled up with
+            any others; empty where there are none at all.
+    """
+
+    classes: Tensor
+    masks: Tensor
+    counts: list[int]
+    slots: Tensor
+
+    @classmethod
+    def join(cls, classes: Sequence[Tensor], masks: Sequence[Tensor] | Tensor) -> "SetTargets":
+        """Joins what belongs to each image: classes int64 [g], masks [g, H, W] (or joined)."""
+        counts = [len(part) for part in classes]
+        joined = masks if isinstance(masks, Tensor) else torch.cat(list(masks))
+        first, slots = 0, torch.zeros(len(counts), max(counts), dtype=torch.int64)
+        for row, count in zip(slots, counts):
+            row[:count] = torch.arange(first, first + count)
+            first += count
+        return cls(torch.cat(list(classes)), joined, counts, to_device(slots, joined.device))
+
+
+class LayerMasks(Protocol):
+    """The mask logits of all layers, of which only those that are asked for need to be made."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w)."""
+
+    def of_layer(self, layer: int, images: slice) -> Tensor:
+        """Returns one layer's masks of some images, [b, N, h, w]."""
+
+    def of_pairs(self, matches: Matches) -> Tensor:
+        """Returns the matched masks of all layers, [L * P, h, w]."""
+
+
+class PlainMasks:
+    """Masks that are there as they are.
+
+    Args:
+        layers: L x [B, N, h, w].
+    """
+
+    def __init__(self, layers: Sequence[Tensor]) -> None:
+        self.layers = layers
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.layers[0].shape[-2:]
+        return height, width
+
+    def of_layer(self, layer: int, images: slice) -> Tensor:
+        return self.layers[layer][images]
+
+    def of_pairs(self, matches: Matches) -> Tensor:
+        pairs = zip(self.layers, matches.predictions)
+        chosen = [masks.flatten(0, 1).index_select(0, indices) for masks, indices in pairs]
+        return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
+
+
+class EmbeddedMasks:
+    """Masks that are products of an embedding and the image's features, as MaskFormer's.
+
+    Without a gradient a layer at a time, with one only those that are matched: the gradient of all
+    masks would be mostly zeros, and as large as they are.
+
+    Args:
+        embeddings: [L, B, N, E].
+        features: [B, E, h, w].
+    """
+
+    def __init__(self, embeddings: Tensor, features: Tensor) -> None:
+        self.embeddings = embeddings
+        self.features = features
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.features.shape[-2:]
+        return height, width
+
+    def of_layer(self, layer: int, images: slice) -> Tensor:
+        return dynamic_conv(self.embeddings[layer, images], self.features[images])
+
+    def of_pairs(self, matches: Matches) -> Tensor:
+        num_layers, num_images, num_predictions, channels = self.embeddings.shape
+        most, device = max(matches.counts), self.embeddings.device
+        # The pairs of an image in all layers become the rows of one matrix, filled up to the most.
+        places = to_device(_places(num_layers, matches.counts), device)
+        layers = torch.arange(num_layers, device=device)[:, None]
+        rows = (matches.predictions + layers * (num_images * num_predictions)).flatten()
+        filled = rows.new_zeros(num_images * num_layers * most).index_copy_(0, places, rows)
+        chosen = self.embeddings.flatten(0, 2).index_select(0, filled)
+        logits = dynamic_conv(chosen.view(num_images, num_layers * most, channels), self.features)
+        return logits.flatten(0, 1).index_select(0, places)
+
+
+def _places(num_layers: int, counts: list[int]) -> Tensor:
+    """Returns where each pair, [L * P], stands in [B, L, most] of the images' pairs."""
+    most = max(counts)
+    layers = torch.arange(num_layers)[:, None]
+    starts = [
+        (image * num_layers + layers) * most + torch.arange(count)
+        for image, count in enumerate(counts)
+    ]
+    return torch.cat(starts, dim=1).flatten()
+
+
+class LayeredPredictions(NamedTuple):
+    """What all supervised decoder layers predict, the last layer last.
+
+    Attributes:
+        class_logits: [L, B, N, K], or K + 1 with "no object" last.
+        masks: see `LayerMasks`.
+        objectness_logits: [L, B, N], or None for methods without.
+    """
+
+    class_logits: Tensor
+    masks: LayerMasks
+    objectness_logits: Tensor | None = None
+
+    @classmethod
+    def stack(cls, layers: Sequence[SetPredictions]) -> "LayeredPredictions":
+        """Takes the layers together."""
+        objectness = [layer.objectness_logits for layer in layers]
+        return cls(
+            torch.stack([layer.class_logits for layer in layers]),
+            PlainMasks([layer.mask_logits for layer in layers]),
+            torch.stack([logits for logits in objectness if logits is not None])
+            if objectness[0] is not None
+            else None,
+        )

@@ -1,0 +1,126 @@
+"""Focal and dice loss of masks at the targets' resolution (MaskFormer, arXiv 2107.06278, 4.2).
+
+P pairs of a predicted mask and an object, G objects, n pairs of a part, h w of the predicted masks,
+H W of the true ones.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Of the focal loss (arXiv 1708.02002), whose gamma is 2.
+_ALPHA = 0.25
+# log(1 + exp(x)) is x beyond this, to less than any dtype's precision.
+_LINEAR = 40
+
+
+def upsampled_mask_losses(logits: Tensor, masks: Tensor, objects: Tensor, size: int) -> Tensor:
+    """Returns the focal loss (mean over pixels) and the dice loss of every pair.
+
+    Logits are upsampled bilinearly. The gradient is computed along with the losses, a part of the
+    pairs at a time, so that what is kept has the resolution of the logits.
+
+    Args:
+        logits: [P, h, w], any floating dtype; computed in float32 at least.
+        masks: bool [G, H, W].
+        objects: int64 [P], each pair's.
+        size: of a part, in pairs.
+
+    Returns:
+        float32 [2, P].
+    """
+    return _UpsampledMaskLosses.apply(logits, masks, objects, size)
+
+
+class _UpsampledMaskLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, masks: Tensor, objects: Tensor, size: int) -> Tensor:
+        # In half precision a gradient that is not scaled yet would vanish.
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        learning = ctx.needs_input_grad[0]
+        losses = logits.new_empty((2, len(logits)), dtype=dtype)
+        gradients = logits.new_empty((2 * learning, *logits.shape), dtype=dtype)
+        with torch.autocast(logits.device.type, enabled=False):
+            for first in range(0, len(logits), size):
+                part = slice(first, first + size)
+                true = masks.index_select(0, objects[part])
+                results = _part(logits[part].to(dtype), true, learning)
+                for index, (values, gradient) in enumerate(results):
+                    losses[index, part] = values
+                    if gradient is not None:
+                        gradients[index, part] = _downsampled(gradient, logits.shape[1:])
+        ctx.dtype = logits.dtype
+        ctx.save_for_backward(gradients)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradients,) = ctx.saved_tensors
+        focal, dice = upstream[..., None, None]
+        total = torch.addcmul(focal * gradients[0], dice, gradients[1])
+        return total.to(ctx.dtype), None, None, None
+
+
+def _part(logits: Tensor, masks: Tensor, learning: bool) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yields of focal loss and dice loss the values, [n], and gradients at the upsampled pixels.
+
+    Args:
+        logits: [n, h, w].
+        masks: bool [n, H, W].
+        learning: whether gradients are needed, [n, H, W]; else None takes their place.
+    """
+    size = masks.shape[-2:]
+    upsampled = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)
+    # A pixel's logit of being on the wrong side.
+    wrong = torch.where(masks, -upsampled[:, 0], upsampled[:, 0])
+    del upsampled
+    cross_entropy = F.softplus(wrong, threshold=_LINEAR)
+    wrong.sigmoid_()  # 1 - p_t
+    yield _focal(cross_entropy, wrong, masks, learning)
+    del cross_entropy
+    yield _dice(wrong, masks, learning)
+
+
+def _focal(
+    cross_entropy: Tensor, wrong: Tensor, masks: Tensor, learning: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Returns mean alpha_t (1 - p_t)^2 cross entropy; overwrites `cross_entropy`."""
+    # alpha_t, with the sign of d wrong / d logit.
+    weights = torch.where(masks, -_ALPHA, 1 - _ALPHA) * wrong
+    weights *= wrong
+    signed = cross_entropy.mul_(weights)
+    pixels = masks[0].numel()
+    values = signed.abs().sum((1, 2)) / pixels
+    if not learning:
+        return values, None
+    # The derivative: alpha_t (2 wrong^2 (1 - wrong) cross entropy + wrong^3).
+    gradient = weights.mul_(wrong / pixels)
+    gradient.add_(signed, alpha=2 / pixels)
+    return values, gradient.addcmul_(signed, wrong, value=-2 / pixels)
+
+
+def _dice(wrong: Tensor, masks: Tensor, learning: bool) -> tuple[Tensor, Tensor | None]:
+    """Returns 1 - (2 sum(pq) + 1) / (sum(p) + sum(q) + 1); overwrites `wrong`."""
+    p = torch.where(masks, 1 - wrong, wrong)
+    numerator = 2 * (p * masks).sum((1, 2)) + 1
+    size = p.sum((1, 2)) + masks.sum((1, 2), dtype=p.dtype) + 1
+    values = 1 - numerator / size
+    if not learning:
+        return values, None
+    outside = numerator / size**2
+    inside = outside - 2 / size
+    slope = torch.where(masks, inside[:, None, None], outside[:, None, None])
+    # The slope of p is p (1 - p), on either side.
+    return values, slope.mul_(wrong.addcmul_(wrong, wrong, value=-1))
+
+
+def _downsampled(gradient: Tensor, size: torch.Size) -> Tensor:
+    """Returns the gradient of what was upsampled, [n, h, w], from that of the result."""
+    shape = [len(gradient), 1, *size]
+    upsample = torch.ops.aten.upsample_bilinear2d_backward
+    return upsample(gradient[:, None], list(gradient.shape[1:]), shape, False, None, None)[:, 0]

@@ -1,0 +1,138 @@
+"""What is asked of the cells of SOLO's grids (arXiv 1912.04488, section 3.3.1).
+
+B images, L levels, S grid side, C cells of all levels, R rows of all levels, G objects of all
+images one after another, P pairs of a positive cell and an object.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...ops.host_copy import HostCopy, to_device
+
+
+@dataclass
+class GridTargets:
+    """What one image asks of one level's grid.
+
+    Attributes:
+        labels: int64 [S * S], row by row: the class of every cell, K for background.
+        objects: int64 [P], the object of every pair, ascending.
+        cells: int64 [P], the cell of every pair, row * S + column, ascending within an object.
+    """
+
+    labels: Tensor
+    objects: Tensor
+    cells: Tensor
+
+
+class ImagePairs(NamedTuple):
+    """The pairs of one image, level after level; within a level by object, then by cell.
+
+    Attributes:
+        objects: int64 [P], among all G.
+        cells: int64 [P], among all C.
+        per_level: how many pairs are each level's.
+    """
+
+    objects: Tensor
+    cells: Tensor
+    per_level: list[int]
+
+
+class Grids(NamedTuple):
+    """The cells of all levels, level after level, row by row; tensors on one device.
+
+    Attributes:
+        sides: S of each level.
+        shares: float32 [L], 1 / S.
+        ranges: float32 [2, L], lowest and highest scale of each level.
+        row_levels, row_indices: int64 [R], the level of every row, and its number in the level.
+        cell_levels: int64 [C], the level of every cell.
+        cell_rows, cell_columns: int64 [C], where among the R its row and its column are.
+    """
+
+    sides: list[int]
+    shares: Tensor
+    ranges: Tensor
+    row_levels: Tensor
+    row_indices: Tensor
+    cell_levels: Tensor
+    cell_rows: Tensor
+    cell_columns: Tensor
+
+    @classmethod
+    def make(
+        cls, sides: list[int], ranges: list[tuple[float, float]], device: torch.device
+    ) -> "Grids":
+        """Makes the tables on the host, and sends them."""
+        levels = torch.arange(len(sides))
+        lengths = torch.tensor(sides)
+        starts = lengths.cumsum(0) - lengths
+        rows = [start + torch.arange(side) for start, side in zip(starts.tolist(), sides)]
+        tables = (
+            torch.tensor([1 / side for side in sides], dtype=torch.float32),
+            torch.tensor(ranges, dtype=torch.float32).T.contiguous(),
+            levels.repeat_interleave(lengths),
+            torch.cat([torch.arange(side) for side in sides]),
+            levels.repeat_interleave(lengths**2),
+            torch.cat([level.repeat_interleave(side) for level, side in zip(rows, sides)]),
+            torch.cat([level.repeat(side) for level, side in zip(rows, sides)]),
+        )
+        return cls(sides, *(to_device(table, device) for table in tables))
+
+    @property
+    def level_cells(self) -> list[int]:
+        """How many cells each level has."""
+        return [side * side for side in self.sides]
+
+
+class BatchGridTargets:
+    """What a batch asks of all grids.
+
+    How many pairs there are is only looked at when they are asked for: until then a GPU has found
+    out, and the host doesn't wait.
+
+    Args:
+        grids: of all levels.
+        labels: int64 [B, C], the class of every cell, K for background.
+        positive: bool [G, C], which cells belong to which object.
+        images: int64 [G], the image of every object.
+        counts: how many objects are each image's.
+    """
+
+    def __init__(
+        self, grids: Grids, labels: Tensor, positive: Tensor, images: Tensor, counts: list[int]
+    ) -> None:
+        self.grids = grids
+        self.labels = labels
+        self.positive = positive
+        self.images = images
+        self.counts = counts
+        by_level = positive.split(grids.level_cells, dim=1)
+        self._pair_counts = HostCopy(torch.stack([level.sum(1) for level in by_level], dim=1))
+
+    @torch.no_grad()
+    def pairs(self) -> list[ImagePairs]:
+        """Returns the pairs of every image."""
+        by_object = self._pair_counts.wait()
+        by_image = [part.sum(0).tolist() for part in by_object.split(self.counts)]
+        objects, cells = self._all_pairs(sum(map(sum, by_image)))
+        num_levels = len(self.grids.sides)
+        keys = self.images[objects] * num_levels + self.grids.cell_levels[cells]
+        order = keys.argsort(stable=True)
+        totals = [sum(levels) for levels in by_image]
+        parts = zip(objects[order].split(totals), cells[order].split(totals), by_image)
+        return [ImagePairs(*part) for part in parts]
+
+    def _all_pairs(self, total: int) -> tuple[Tensor, Tensor]:
+        """Returns what `nonzero` of `positive` does, whose size is known: without a wait."""
+        flat = self.positive.flatten()
+        ranks = flat.cumsum(0) - 1
+        # What is not set goes to one more place, after the others.
+        found = ranks.new_empty(total + 1)
+        found.scatter_(0, ranks.where(flat, total), torch.arange(len(flat), device=flat.device))
+        num_cells = self.positive.shape[1]
+        return found[:total] // num_cells, found[:total] % num_cells
