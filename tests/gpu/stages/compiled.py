@@ -1,4 +1,4 @@
-"""Triton's kernels as they are compiled: registers, spills, variants, how long a first use takes."""
+"""Kernels as they are compiled: registers, spills, variants, how long a first use takes."""
 
 from __future__ import annotations
 
@@ -119,4 +119,4 @@ def _mask_sizes(count: int) -> Iterator[tuple[tuple[int, int], int]]:
         sides = generator.sample((other, 640), 2)
         scale = min(800 / min(sides), 1333 / max(sides))
         padded = [-(-int(side * scale + 0.5) // 32) * 32 for side in sides]
-        yield (padded[0] // 4, padded[1] // 4), generator.randint(1, 500)
+        yield (padded[0] // 4, padded[1] // 4), generator.randint(1, 100)

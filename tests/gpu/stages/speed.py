@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -26,7 +28,7 @@ class Run(NamedTuple):
     method: str
     size: tuple[int, int]
     batch_sizes: tuple[int, ...] = (1, 8)
-    bars: dict[int, float] = {}
+    bars: Mapping[int, float] = MappingProxyType({})
 
 
 RUNS = (
@@ -60,7 +62,7 @@ def _measure(one: Run, model: nn.Module, image: Tensor, precision: str, batch_si
     dtype = getattr(torch, precision) if half else None
     with torch.autocast(settings.device(), dtype=dtype, enabled=half):
         took = milliseconds(
-            lambda: model([{"image": image} for _ in range(batch_size)]), repeats=10, seconds=0.8
+            lambda: model([{"image": image} for _ in range(batch_size)]), repeats=10, seconds=0.5
         )
         notes = [f"bar {one.bars[batch_size]}"] if half and batch_size in one.bars else []
         if batch_size == 1:

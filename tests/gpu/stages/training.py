@@ -62,7 +62,7 @@ def _step(
     scaler.scale(loss).backward()
     scaler.step(optimizer)
     scaler.update()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _start_processes() -> None:
