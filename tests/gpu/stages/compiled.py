@@ -1,0 +1,122 @@
+"""Kernels as they are compiled: registers, spills, variants, how long a first use takes."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import torch
+
+import solo_family.ops
+from solo_family.modeling.postprocess.resize import resize_masks_with_boxes
+from solo_family.ops import gpu_kernels
+from solo_family.ops.decode_masks import decode_masks
+from solo_family.ops.matrix_nms import matrix_nms_decay
+from solo_family.ops.packed_masks import pack_masks
+
+from . import rows, sampling, settings
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+# The most registers of a kernel before, and variants that pictures' sizes may add to those of
+# their first.
+_MOST_REGISTERS, _MOST_VARIANTS = 208, 2
+_SLOWEST_SECONDS = 0.05
+
+
+def run() -> None:
+    if not settings.on_gpu():
+        return rows.needs_a_gpu()
+    # With no kernel of earlier runs: a first use compiles.
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TRITON_CACHE_DIR"] = cache
+        _time_first_uses()
+        with settings.kernels("triton"):
+            _use((200, 336), 500)
+            _add_kernels()
+            _count_variants()
+
+
+def _time_first_uses() -> None:
+    torch.zeros(1, device="cuda")
+    for kernel in (*gpu_kernels.TRITON, *gpu_kernels.CUDA):
+        start = time.perf_counter()
+        why = gpu_kernels.failure(kernel, torch.device("cuda", 0))
+        seconds = time.perf_counter() - start
+        rows.add(f"first use of {kernel}, with its check", why is None, seconds, "s", why or "")
+
+
+def _use(size: tuple[int, int], count: int) -> None:
+    """Launch every kernel as SOLOv2 does for a picture whose masks have a size."""
+    labels, scores = sampling.candidates(count, 80)
+    padded = size[0] * 4, size[1] * 4
+    for dtype in _DTYPES:
+        kernels, features = sampling.normal(count, 256), sampling.normal(256, *size)
+        decoded = decode_masks(kernels.to(dtype), features.to(dtype), 0.5)
+        soft = sampling.normal(count, *size).sigmoid().to(dtype)
+        pack_masks(soft, 0.5)
+        resize_masks_with_boxes(soft[:2], padded, padded, (480, 640), 0.5)
+        for kind in ("gaussian", "linear"):
+            matrix_nms_decay(decoded.words, labels, scores, kind, 2.0, False)
+    torch.cuda.synchronize()
+
+
+def _kernels() -> dict[str, Any]:
+    """Every Triton kernel of the package, by its name."""
+    from triton.runtime.jit import JITFunction
+
+    modules = [
+        import_module(f"{solo_family.ops.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(solo_family.ops.__path__)
+        if module.name.endswith("_triton")
+    ]
+    both = [pair for module in modules for pair in vars(module).items()]
+    return {name: value for name, value in both if isinstance(value, JITFunction)}
+
+
+def _variants(kernel: Any) -> Iterator[Any]:
+    """What a kernel was compiled to so far; what other kernels call is never compiled itself."""
+    for cache in kernel.device_caches.values():
+        yield from cache[0].values()
+
+
+def _add_kernels() -> None:
+    for name, kernel in _kernels().items():
+        for made in _variants(kernel):
+            note = f"{made.n_spills} bytes spilled, {made.metadata.shared} bytes shared"
+            sound = made.n_spills == 0 and made.n_regs <= _MOST_REGISTERS
+            rows.add(name, sound, made.n_regs, "registers", note)
+
+
+def _count_variants() -> None:
+    kernels = _kernels()
+    before = {name: len(list(_variants(kernel))) for name, kernel in kernels.items()}
+    slowest, where = 0.0, (0, 0)
+    for size, count in _mask_sizes(150):
+        start = time.perf_counter()
+        _use(size, count)
+        slowest, where = max((slowest, where), (time.perf_counter() - start, size))
+    for name, kernel in kernels.items():
+        after = len(list(_variants(kernel)))
+        if after:
+            more = after - before[name]
+            note = f"{before[name]} before, at most {_MOST_VARIANTS} more"
+            rows.add(f"{name}, 150 sizes", more <= _MOST_VARIANTS, more, "more variants", note)
+    note = f"masks of {where}; bar {_SLOWEST_SECONDS}"
+    rows.add("slowest of 150 sizes", slowest <= _SLOWEST_SECONDS, slowest, "s", note)
+
+
+def _mask_sizes(count: int) -> Iterator[tuple[tuple[int, int], int]]:
+    """Masks' sizes of pictures as COCO's are, resized as SOLOv2's, and some numbers of masks."""
+    generator = random.Random(settings.seed())
+    for _ in range(count):
+        other = generator.choice((427, 480, 426, 500, 375, generator.randint(300, 640)))
+        sides = generator.sample((other, 640), 2)
+        scale = min(800 / min(sides), 1333 / max(sides))
+        padded = [-(-int(side * scale + 0.5) // 32) * 32 for side in sides]
+        yield (padded[0] // 4, padded[1] // 4), generator.randint(1, 100)

@@ -1,0 +1,25 @@
+"""The tests of kernels, which run compiled where there is a GPU; none may be skipped there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import settings
+from .suite import run_pytest
+
+TESTS = Path(__file__).resolve().parents[2]
+
+
+def run() -> None:
+    files = [str(file) for file in _files()]
+    words = ["-m", "not slow", *files]
+    if settings.is_tiny():
+        words += ["-k", "packing"]
+    run_pytest(*words, *(["--no-skips"] if settings.on_gpu() else []))
+
+
+def _files() -> list[Path]:
+    """Those of the operators and of GPUs that speak of CUDA, but not the tests of this runner."""
+    files = sorted([*TESTS.glob("ops/test_*.py"), *TESTS.glob("gpu/test_*.py")])
+    named = [file for file in files if file.name != "test_check.py"]
+    return [file for file in named if "cuda" in file.read_text()]

@@ -1,0 +1,53 @@
+"""How often the host waits for the GPU for one picture, and how much it launches."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tests.waits import count_waits
+
+from . import rows, settings, tiny
+
+# The most waits for a picture.
+BARS = {
+    "SOLOv2": 1,
+    "SparseInst": 1,
+    "MaskFormer": 2,
+    "SOLO": 2,
+    "DecoupledSOLO": 2,
+    "InstanceFCN": 3,
+}
+
+
+def run() -> None:
+    if not settings.on_gpu():
+        rows.add("waits that a GPU would have", note="counted on the CPU by what would wait")
+    for method in settings.METHODS:
+        with rows.case(method), torch.no_grad():
+            model = tiny.model(method).to(settings.device())
+            for pictures in (1, 2):
+                _count(method, model, pictures)
+            if settings.on_gpu():
+                _count_launches(method, model)
+
+
+def _count(method: str, model: nn.Module, pictures: int) -> None:
+    batch = [(seed, 64) for seed in range(1, pictures + 1)]
+    for _ in range(3):
+        model(tiny.batch(*batch))
+    with count_waits(settings.device()) as waits:
+        model(tiny.batch(*batch))
+    bar = BARS[method] * pictures
+    where = ", ".join(f"{line} {count}" for line, count in waits.where.most_common(6))
+    name = f"{method}, {pictures} picture{'s' if pictures > 1 else ''}"
+    rows.add(name, waits.total <= bar, waits.total, "waits", f"bar {bar}; {where}")
+
+
+def _count_launches(method: str, model: nn.Module) -> None:
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profiler:
+        model(tiny.batch((1, 64)))
+        torch.cuda.synchronize()
+    events = [event for event in profiler.events() if event.device_type.name == "CUDA"]
+    rows.add(f"{method}, 1 picture", value=len(events), unit="kernels and copies")
