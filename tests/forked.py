@@ -95,6 +95,8 @@ def _run(
     # Threads of OpenMP do not outlive a fork.
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    # Nor does a GPU that this process's parent has used: whoever asked for its name would fail.
+    torch.cuda.is_available, torch.cuda.device_count = (lambda: False), (lambda: 0)
     if before is not None:
         before()
     sys.exit(main(words))

@@ -96,7 +96,7 @@ def measure_case(case: Case, device: torch.device, args: argparse.Namespace) -> 
     }
     if not args.no_compile:
         functions["compiled"] = torch.compile(case.plain)
-    if device.type == "cuda":
+    if device.type == "cuda" and case.capturable:
         functions["graph"] = cuda_graph(case.ours)
     seconds = median_seconds(functions, device, repeats=args.repeats, warm_up=args.warm_up)
     peaks = {name: peak_bytes(functions[name], device) for name in ("ours", "plain")}

@@ -2,12 +2,14 @@
 
 import importlib
 import importlib.metadata
+import os
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ from ..config import setup_cfg
 from ..errors import first_line
 from ..methods import METHODS
 from ..model_zoo import get_config_file
+from ..ops import gpu_kernels
 from ..version import __version__
 
 GOOD, LACKING, BROKEN = "ok", "lacking", "BROKEN"
@@ -71,6 +74,7 @@ def all_checks(folder: Path) -> Iterator[Check]:
     yield _detectron2()
     yield _cuda()
     yield _triton()
+    yield from _kernels()
     yield _torchvision_operators()
     for name, (module, lack, extra) in _OPTIONAL.items():
         yield _library(name, module, LACKING, f"{lack}: pip install 'solo-family[{extra}]'")
@@ -136,6 +140,41 @@ def _triton() -> Check:
     if torch.cuda.is_available():
         return check
     return Check("triton", GOOD, f"{check.found}; used on a GPU only")
+
+
+def _kernels() -> Iterator[Check]:
+    """Launches each kernel on each GPU, and says which path operators take there."""
+    name = gpu_kernels.VARIABLE
+    try:
+        choice = gpu_kernels.chosen()
+    except ValueError as error:
+        yield Check(name, BROKEN, first_line(error), f"unset {name}")
+        return
+    yield Check(name, GOOD, choice if os.environ.get(name) else f"{choice}, since it is not set")
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    for kernel, device in product(
+        (*gpu_kernels.TRITON, *gpu_kernels.CUDA), devices or [torch.device("cpu")]
+    ):
+        yield _kernel(kernel, device, choice)
+
+
+def _kernel(kernel: str, device: torch.device, choice: str) -> Check:
+    name = f"kernel {kernel} on {device}"
+    if choice == "torch":
+        return Check(name, GOOD, f"not used, since {gpu_kernels.VARIABLE} is torch: torch's own")
+    if device.type == "cpu":
+        return Check(name, GOOD, "not used on this CPU: torch's own")
+    if choice == "triton" and kernel not in gpu_kernels.TRITON:
+        return Check(name, GOOD, f"not used, since {gpu_kernels.VARIABLE} is triton")
+    try:
+        why = gpu_kernels.failure(kernel, device)
+    except torch.cuda.OutOfMemoryError as error:
+        return Check(name, LACKING, first_line(error), "what else uses the GPU needs its memory")
+    if why is None:
+        return Check(name, GOOD, "used: compiled, launched, and the same as torch's")
+    if choice == "triton":
+        return Check(name, BROKEN, f"used, since {gpu_kernels.VARIABLE} is triton, and fails", why)
+    return Check(name, LACKING, "not used: torch's own, which are slower", why)
 
 
 def _torchvision_operators() -> Check:

@@ -32,12 +32,15 @@ class Case(NamedTuple):
     Attributes:
         ours, plain: what is timed.
         inputs, outputs: bytes that have to be read and written once, whatever the way.
+        capturable: whether a CUDA graph can hold ours: not where the host waits for a result,
+            after which a capture that was begun can't be brought to an end.
     """
 
     ours: Callable[[], Any]
     plain: Callable[[], Any]
     inputs: int
     outputs: int
+    capturable: bool = True
 
 
 def matrix_nms_case(
@@ -129,7 +132,9 @@ def post_process_case(
             kernels[chosen].float(), features.float(), labels, candidates, strides[chosen], sizes
         )
 
-    return Case(ours, plain, _bytes(kernels, features), 100 * padded[0] * padded[1])
+    moved = _bytes(kernels, features), 100 * padded[0] * padded[1]
+    # How many masks are left is what the host waits for.
+    return Case(ours, plain, *moved, capturable=False)
 
 
 def _pack_cells(kernels: Tensor, features: Tensor, cells: Tensor) -> PackedMasks:

@@ -86,15 +86,15 @@ from offline_driver import OfflineDriver
 import torch
 from spilling import spill
 driver = OfflineDriver(80).install()
-spill[(1,)](torch.zeros(1), torch.zeros(1), SIZE=256, maxnreg=32)
+spill[(1,)](torch.zeros(1), torch.zeros(1), SIZE=4096, num_warps=1, maxnreg=32)
 print(driver.compiled[0].resources())
 """
     (tmp_path / "spilling.py").write_text(
         "import triton\nimport triton.language as tl\n\n\n@triton.jit\n"
         "def spill(source, target, SIZE: tl.constexpr):\n"
-        "    place = tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :]\n"
+        "    place = tl.arange(0, SIZE)\n"
         "    x = tl.load(source + place)\n"
-        "    tl.store(target + place, tl.dot(x, tl.trans(x), input_precision='ieee'))\n"
+        "    tl.store(target + place, x * tl.sum(x, axis=0))\n"
     )
     environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     process = subprocess.run(

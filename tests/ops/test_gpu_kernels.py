@@ -62,7 +62,7 @@ def test_every_kernel_has_a_check() -> None:
     assert set(self_checks.CHECKS) == {*TRITON, *CUDA}
 
 
-@pytest.mark.parametrize("kernel", TRITON)
+@pytest.mark.parametrize("kernel", [*TRITON, *(CUDA if HAS_GPU else ())])
 def test_every_kernel_passes_its_check(kernel: str) -> None:
     assert gpu_kernels.failure(kernel, DEVICE) is None
     assert caught(lambda: runs(kernel, masks())) == []
@@ -112,7 +112,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("kernel", TRITON)
+@pytest.mark.parametrize("kernel", WRONG)
 def test_wrong_numbers_fall_back_with_one_warning(
     kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +233,18 @@ def test_a_capture_goes_on_without_the_kernel() -> None:
     graph.replay()
     assert packed.words.tolist() == [[5]]
     assert gpu_kernels._failures == {}
+
+
+@pytest.mark.skipif(not HAS_GPU, reason="waits for a GPU are needed")
+@pytest.mark.parametrize("kernel", [*TRITON, *CUDA])
+def test_a_check_may_wait_where_others_may_not(kernel: str) -> None:
+    tensor = masks()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert runs(kernel, tensor)
+        assert torch.cuda.get_sync_debug_mode() == 2
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_no_memory_says_nothing_about_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

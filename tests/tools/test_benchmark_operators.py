@@ -121,7 +121,28 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (5, "8x9"),
         (5, "16x20"),
     ]
-    assert "matrix-nms, CPU" in capsys.readouterr().out
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    assert f"matrix-nms, {where}" in capsys.readouterr().out
+
+
+def test_what_the_host_waits_in_is_no_graph() -> None:
+    waiting = {
+        name
+        for name, make in CASES.items()
+        if not make(3, (16, 24), torch.float32, 3, CPU).capturable
+    }
+    assert waiting == {"post-process"}
+
+
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_every_operator_has_a_row(op: str, tmp_path: Path) -> None:
+    flags = "--counts 5 --sizes 16x24 --classes 2 --repeats 1 --warm-up 0 --no-compile"
+    file = ["--json", str(tmp_path / "x.json")]
+    assert main(["benchmark", "--op", op, *flags.split(), *file]) == 0
+    (row,) = json.loads((tmp_path / "x.json").read_text())["rows"]
+    assert row["milliseconds"] > 0
+    has_graph = torch.cuda.is_available() and op != "post-process"
+    assert (row["graph_milliseconds"] is not None) is has_graph
 
 
 @pytest.mark.parametrize(
