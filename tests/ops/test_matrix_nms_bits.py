@@ -194,7 +194,7 @@ def test_the_best_before_nms_take_part(packed: bool, pre_nms: int) -> None:
 @pytest.mark.usefixtures("emulated")
 def test_scores_that_are_no_usual_numbers() -> None:
     scores = random_scores(40)
-    scores[[3, 17, 18]] = np.nan
+    scores[[3, 17, 18]] = np.nan, -np.nan, np.nan
     scores[[5, 30]] = 0.0
     scores[[6, 29]] = -0.0
     scores[7] = np.inf
