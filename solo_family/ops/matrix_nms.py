@@ -147,11 +147,11 @@ def _way(masks: Tensor, count: int, class_agnostic: bool) -> Callable[..., Tenso
     """
     # To ask how many classes there are would be a wait.
     one_large_class = class_agnostic and count >= _INT8_FROM
-    if gpu_kernels.runs("nms", masks) and masks.dtype != torch.float64:
-        if count >= _TRITON_FROM and not one_large_class:
-            from solo_family.ops.matrix_nms_triton import decay_by_class_triton
+    has_kernel = gpu_kernels.runs("nms", masks) and masks.dtype != torch.float64
+    if has_kernel and count >= _TRITON_FROM and not one_large_class:
+        from solo_family.ops.matrix_nms_triton import decay_by_class_triton
 
-            return partial(_class_by_class, decay_by_class_triton)
+        return partial(_class_by_class, decay_by_class_triton)
     if masks.device.type == "cpu":
         return partial(_class_by_class, decay_by_class)
     return decay_all_pairs
