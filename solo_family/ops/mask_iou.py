@@ -6,12 +6,15 @@ Shape letters: N, M masks; h w the masks' size; P pixels of one chunk.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # A float32 sum of ones is exact below 2**24; a sixteenth of it leaves no doubt about a
 # backend that sums in an order of its own.
 _MAX_CHUNK_PIXELS = 2**20
 _MAX_CHUNK_BYTES = 32 * 2**20
+# Masks on a GPU from which int8 products are used.
+_INT8_FROM = 500
 
 
 def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
@@ -33,7 +36,7 @@ def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
     _check_masks(a, a if b is None else b)
     a_flat = a.flatten(1)
     b_flat = a_flat if b is None else b.flatten(1)
-    if _has_int8_products(a_flat):
+    if _has_int8_products(a_flat, b_flat):
         return _int8_products(a_flat, b_flat)
     rows = len(a) if b is None else len(a) + len(b)
     chunk = _chunk_pixels(rows)
@@ -87,22 +90,38 @@ def mask_areas(masks: Tensor) -> Tensor:
     return mask_intersections(masks, masks.new_ones((1, *masks.shape[1:])))[:, 0]
 
 
-def _has_int8_products(pixels: Tensor) -> bool:
-    """Whether int8 products of bool [N, P], summed in int32, are faster than float32 ones."""
+def _has_int8_products(a: Tensor, b: Tensor) -> bool:
+    """Whether int8 products of bool [N, P] and [M, P], summed in int32, are faster than float32."""
+    if a.is_cuda:
+        # Of 500 masks five times as fast on an H200; of fewer it was not measured.
+        has_int8 = torch.version.cuda and torch.cuda.get_device_capability(a.device) >= (7, 5)
+        return bool(has_int8) and min(len(a), len(b)) >= _INT8_FROM
     # Over a single pixel they are wrong, as of torch 2.11.
     return (
-        pixels.device.type == "cpu"
-        and pixels.shape[1] > 1
+        a.device.type == "cpu"
+        and a.shape[1] > 1
         and torch.backends.mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
     )
 
 
 def _int8_products(a: Tensor, b: Tensor) -> Tensor:
-    """Products of the rows of bool [N, P] and [M, P]: int64 [N, M]. No byte is copied."""
+    """Products of the rows of bool [N, P] and [M, P]: int64 [N, M]. On a CPU no byte is copied."""
     if not (a.numel() and b.numel()):
         return a.new_zeros((len(a), len(b)), dtype=torch.int64)
-    return torch._int_mm(a.view(torch.int8), b.view(torch.int8).T).long()
+    sizes = len(a), len(b)
+    if a.is_cuda:
+        a, b = _padded(a), _padded(b)
+    products = torch._int_mm(a.view(torch.int8), b.view(torch.int8).T)
+    return products[: sizes[0], : sizes[1]].long()
+
+
+def _padded(pixels: Tensor) -> Tensor:
+    """Bool [N, P] with zeros up to the multiples of 8, and the address, that cuBLAS asks for."""
+    rows, columns = -pixels.shape[0] % 8, -pixels.shape[1] % 8
+    if rows or columns:
+        return F.pad(pixels, (0, columns, 0, rows))
+    return pixels.clone() if pixels.data_ptr() % 16 else pixels
 
 
 def _chunk_pixels(rows: int) -> int:

@@ -18,6 +18,8 @@ from solo_family.ops.packing_triton import pack_masks_triton
 
 # Masks along each side of the square of pairs that one program compares.
 _TILE = 64
+# Masks after which words of another place start: a multiple of what a thread reads at a time.
+_CHUNK = 16
 # Words that one program compares: parts of masks, so that a few hundred masks fill a GPU.
 _WORDS_PER_PART = 256
 # Columns that one program reduces, and rows that it reads at a time.
@@ -37,9 +39,8 @@ def decay_by_class_triton(
     count = len(rows)
     packed = masks.dtype == torch.int32
     words = masks[rows] if packed else pack_masks_triton(masks, mask_threshold, rows=rows).words
-    # One word of all masks after another: what a program reads at a time is then in one piece.
-    words = words.T.contiguous()
-    intersections = torch.zeros((count, count), dtype=torch.int32, device=masks.device)
+    words = _transposed(words)
+    intersections = words.new_zeros((count, words.shape[1]))
     compensation = torch.empty(count, dtype=torch.float32, device=masks.device)
     factors = torch.empty_like(compensation)
     if not count:
@@ -47,6 +48,21 @@ def decay_by_class_triton(
     with torch.cuda.device_of(masks):
         _launch(words, labels, intersections, compensation, factors, kernel, sigma)
     return factors
+
+
+def _transposed(words: Tensor) -> Tensor:
+    """One word of all masks after another: what a program reads at a time is then in one piece.
+
+    Args:
+        words: int32 [n, W].
+
+    Returns:
+        int32 [W, m], n masks and others up to a multiple of `_CHUNK`, of which nothing is promised.
+    """
+    count, num_words = words.shape
+    transposed = words.new_empty((num_words, triton.cdiv(count, _CHUNK) * _CHUNK))
+    transposed[:, :count] = words.T
+    return transposed
 
 
 def _launch(
@@ -58,14 +74,30 @@ def _launch(
     kernel: str,
     sigma: float,
 ) -> None:
-    num_words, count = words.shape
+    num_words, stride = words.shape
+    count = len(labels)
     tiles, parts = triton.cdiv(count, _TILE), triton.cdiv(num_words, _WORDS_PER_PART)
     _intersect_kernel[(tiles, tiles, parts)](
-        words, labels, intersections, count, num_words, TILE=_TILE, PART=_WORDS_PER_PART
+        words,
+        labels,
+        intersections,
+        count,
+        num_words,
+        stride // _CHUNK,
+        TILE=_TILE,
+        PART=_WORDS_PER_PART,
+        CHUNK=_CHUNK,
     )
     blocks = (triton.cdiv(count, _COLUMNS),)
     _compensate_kernel[blocks](
-        intersections, labels, compensation, count, ROWS=_ROWS, COLUMNS=_COLUMNS
+        intersections,
+        labels,
+        compensation,
+        count,
+        stride // _CHUNK,
+        CHUNK=_CHUNK,
+        ROWS=_ROWS,
+        COLUMNS=_COLUMNS,
     )
     _decay_kernel[blocks](
         intersections,
@@ -74,23 +106,32 @@ def _launch(
         factors,
         sigma,
         count,
+        stride // _CHUNK,
         GAUSSIAN=kernel == "gaussian",
+        CHUNK=_CHUNK,
         ROWS=_ROWS,
         COLUMNS=_COLUMNS,
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "num_words", "chunks"])
 def _intersect_kernel(
     words,
     labels,
     intersections,
     count,
     num_words,
+    chunks,
     TILE: tl.constexpr,
     PART: tl.constexpr,
+    CHUNK: tl.constexpr,
 ):
-    """Adds one part of the words of a square of pairs, if it has pairs of one class."""
+    """Adds one part of the words of a square of pairs, if it has pairs of one class.
+
+    As a product of `CHUNK` the compiler knows what divides the stride, whatever the number of
+    masks. Columns between their number and the stride are added up too, and never looked at.
+    """
+    stride = chunks * CHUNK
     top, left = tl.program_id(0), tl.program_id(1)
     start = tl.program_id(2).to(tl.int64) * PART
     # Labels ascend: the rows share a class with the columns, or the columns' first is greater.
@@ -100,13 +141,13 @@ def _intersect_kernel(
         column = (left * TILE + tl.arange(0, TILE)).to(tl.int64)
         common = tl.zeros((TILE, TILE), dtype=tl.int32)
         for word in range(start, tl.minimum(start + PART, num_words)):
-            a = tl.load(words + word * count + row, mask=row < count, other=0)
-            b = tl.load(words + word * count + column, mask=column < count, other=0)
+            a = tl.load(words + word * stride + row, mask=row < stride, other=0)
+            b = tl.load(words + word * stride + column, mask=column < stride, other=0)
             common += _count_bits(a[:, None] & b[None, :])
         tl.atomic_add(
-            intersections + row[:, None] * count + column[None, :],
+            intersections + row[:, None] * stride + column[None, :],
             common,
-            mask=(row < count)[:, None] & (column < count)[None, :],
+            mask=(row < count)[:, None] & (column < stride)[None, :],
             sem="relaxed",
         )
 
@@ -122,37 +163,44 @@ def _count_bits(words):
 
 
 @triton.jit
-def _better_iou(intersections, labels, row, column, count):
+def _better_iou(intersections, labels, row, column, count, stride):
     """IoU of columns with better rows of their class, float32 [rows, columns]; 0 elsewhere."""
     exists = row < count
     # What a mask shares with itself is its area.
-    row_area = tl.load(intersections + row * (count + 1), mask=exists, other=0)
-    column_area = tl.load(intersections + column * (count + 1), mask=column < count, other=0)
+    row_area = tl.load(intersections + row * (stride + 1), mask=exists, other=0)
+    column_area = tl.load(intersections + column * (stride + 1), mask=column < count, other=0)
     row_label = tl.load(labels + row, mask=exists, other=-1)
     column_label = tl.load(labels + column, mask=column < count, other=-1)
     counted = (row[:, None] < column[None, :]) & (row_label[:, None] == column_label[None, :])
     counted = counted & (column < count)[None, :]
-    pair = row[:, None] * count + column[None, :]
+    pair = row[:, None] * stride + column[None, :]
     common = tl.load(intersections + pair, mask=counted, other=0)
     union = tl.maximum(row_area[:, None] + column_area[None, :] - common, 1)
     return common.to(tl.float32) / union.to(tl.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "chunks"])
 def _compensate_kernel(
-    intersections, labels, compensation, count, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+    intersections,
+    labels,
+    compensation,
+    count,
+    chunks,
+    CHUNK: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
     """The greatest IoU of each mask with a better one."""
     column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     greatest = tl.zeros((COLUMNS,), dtype=tl.float32)
     for start in range(0, tl.minimum((tl.program_id(0) + 1) * COLUMNS, count), ROWS):
         row = (start + tl.arange(0, ROWS)).to(tl.int64)
-        iou = _better_iou(intersections, labels, row, column, count)
+        iou = _better_iou(intersections, labels, row, column, count, chunks * CHUNK)
         greatest = tl.maximum(greatest, tl.max(iou, axis=0))
     tl.store(compensation + column, greatest, mask=column < count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "chunks"])
 def _decay_kernel(
     intersections,
     labels,
@@ -160,7 +208,9 @@ def _decay_kernel(
     factors,
     sigma,
     count,
+    chunks,
     GAUSSIAN: tl.constexpr,
+    CHUNK: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -169,7 +219,7 @@ def _decay_kernel(
     least = tl.full((COLUMNS,), 1.0, dtype=tl.float32)
     for start in range(0, tl.minimum((tl.program_id(0) + 1) * COLUMNS, count), ROWS):
         row = (start + tl.arange(0, ROWS)).to(tl.int64)
-        iou = _better_iou(intersections, labels, row, column, count)
+        iou = _better_iou(intersections, labels, row, column, count, chunks * CHUNK)
         held = tl.load(compensation + row, mask=row < count, other=0.0)[:, None]
         if GAUSSIAN:
             ratio = tl.exp(sigma * (held * held - iou * iou))

@@ -14,6 +14,8 @@ from solo_family.ops.packed_masks import WORD_BITS, PackedMasks, empty_packed
 
 # Words of one program: 8,192 pixels, of which each thread loads neighbouring ones.
 _BLOCK_WORDS = 256
+# Pixels, and bytes, whose multiples let a thread read 16 bytes at a time.
+_ALIGNMENT = 16
 
 
 def pack_masks_triton(
@@ -42,6 +44,8 @@ def pack_masks_triton(
     totals = masks.new_empty((len(rows), parts), dtype=torch.float32)
     is_bool = masks.dtype == torch.bool
     masks = masks.contiguous()
+    # As a constant, so that there are two variants of the kernel rather than one for each size.
+    aligned = pixels % _ALIGNMENT == 0 and masks.data_ptr() % _ALIGNMENT == 0
     if areas.numel():
         # Triton launches on the current GPU, which may be another one.
         with torch.cuda.device_of(masks):
@@ -58,6 +62,8 @@ def pack_masks_triton(
                 LOGITS=logits and not is_bool,
                 BLOCK=_BLOCK_WORDS,
                 BITS=WORD_BITS,
+                ALIGNED=aligned,
+                ALIGNMENT=_ALIGNMENT,
             )
     return add_parts(packed.words, areas, totals)
 
@@ -68,7 +74,7 @@ def add_parts(words: Tensor, areas: Tensor, totals: Tensor) -> PackedMasks:
     return PackedMasks(words, area, totals.sum(dim=1) / area.clamp(min=1))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "num_words"], do_not_specialize_on_alignment=["masks"])
 def _pack_kernel(
     masks,
     rows,
@@ -81,14 +87,20 @@ def _pack_kernel(
     LOGITS: tl.constexpr,
     BLOCK: tl.constexpr,
     BITS: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    ALIGNMENT: tl.constexpr,
 ):
     place = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
-    mask = tl.load(rows + place)
+    start = masks + tl.load(rows + place) * pixels
+    if ALIGNED:
+        start = tl.multiple_of(start, ALIGNMENT)
+        # The same number, of which the compiler now knows what divides it.
+        pixels = pixels // ALIGNMENT * ALIGNMENT
     word = part * BLOCK + tl.arange(0, BLOCK)
     pixel = word[:, None] * BITS + tl.arange(0, BITS)[None, :]
     exists = pixel < pixels
-    value = tl.load(masks + mask * pixels + pixel, mask=exists, other=0).to(tl.float32)
+    value = tl.load(start + pixel, mask=exists, other=0).to(tl.float32)
     inside = (value > threshold) & exists
     if LOGITS:
         value = 1 / (1 + tl.exp(-value))

@@ -1,5 +1,6 @@
 """What only a GPU can show of matrix NMS: its kernels' results, no waits, and graphs."""
 
+import importlib
 import threading
 
 import numpy as np
@@ -30,6 +31,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "bits":
         need_single_bits()
     monkeypatch.setattr(gpu_kernels, "runs", lambda kernel, _: kernel in WAYS[request.param])
+    module = importlib.import_module("solo_family.ops.matrix_nms")
+    monkeypatch.setattr(module, "_TRITON_FROM", 0)
     return request.param
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from solo_family.ops.mask_iou import _chunk_pixels, mask_intersections, mask_iou
+from solo_family.ops.mask_iou import _chunk_pixels, _padded, mask_intersections, mask_iou
 
 
 @st.composite
@@ -111,3 +111,13 @@ def test_rejects_masks_of_two_sizes() -> None:
     a, b = torch.ones(2, 3, 4, dtype=torch.bool), torch.ones(2, 4, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"\(3, 4\) and \(4, 3\)"):
         mask_intersections(a, b)
+
+
+@pytest.mark.parametrize("shape", [(16, 24), (17, 24), (16, 25), (1, 1)])
+def test_products_of_bytes_on_a_gpu_get_multiples_of_eight(shape: tuple[int, int]) -> None:
+    for pixels in (torch.ones(shape, dtype=torch.bool), torch.ones(17, 26).bool()[1:, 1:]):
+        pixels = pixels.contiguous()
+        padded = _padded(pixels)
+        assert padded.shape[0] % 8 == padded.shape[1] % 8 == padded.data_ptr() % 16 == 0
+        assert torch.equal(padded[: pixels.shape[0], : pixels.shape[1]], pixels)
+        assert padded.sum() == pixels.numel()

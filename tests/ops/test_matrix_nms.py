@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from solo_family.ops import gpu_kernels, matrix_nms_bits
 from solo_family.ops.decay import decay_factors
-from solo_family.ops.matrix_nms import matrix_nms, matrix_nms_decay, matrix_nms_plain
+from solo_family.ops.matrix_nms import _way, matrix_nms, matrix_nms_decay, matrix_nms_plain
+from solo_family.ops.matrix_nms_torch import decay_all_pairs
 from solo_family.ops.packed_masks import pack_masks
 
 from .matrix_nms_reference import assert_equals_reference, reference
@@ -412,3 +413,36 @@ def test_the_kernels_for_single_bits_are_taken(monkeypatch: pytest.MonkeyPatch) 
     # float64 is compared in float64, which those kernels don't do.
     matrix_nms_decay(masks.double(), labels, scores, "gaussian", 0.5, True, 0.5)
     assert len(taken) == 2
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32])
+def test_all_pairs_at_once_decay_as_class_by_class(dtype: torch.dtype, kernel: str) -> None:
+    masks, labels, _ = some_candidates()
+    given = pack_masks(masks).words if dtype == torch.int32 else masks.to(dtype)
+    threshold = 0.5 if dtype == torch.float32 else None
+    rows = torch.randperm(12, generator=torch.Generator().manual_seed(1))[:9]
+    factors = decay_all_pairs(given, rows, labels[rows], kernel, 2.0, threshold)
+    expected = reference(masks[rows].numpy(), labels[rows].numpy(), np.ones(9), kernel)
+    np.testing.assert_allclose(factors, [expected[n] for n in range(9)], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("count", "class_agnostic", "way"),
+    [
+        (207, False, "decay_by_class"),
+        (208, False, "decay_by_class_triton"),
+        (999, True, "decay_by_class_triton"),
+        (1000, True, "decay_by_class"),
+        (1000, False, "decay_by_class_triton"),
+    ],
+)
+def test_the_cheapest_way_that_was_measured(
+    count: int, class_agnostic: bool, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_kernels, "runs", lambda kernel, _: kernel == "nms")
+    chosen = _way(torch.zeros(1, 2, 2, dtype=torch.bool), count, class_agnostic)
+    assert chosen.args[0].__name__ == way
+    no_cpu = torch.zeros(1, 2, 2, dtype=torch.bool, device="meta")
+    elsewhere = _way(no_cpu, count, class_agnostic)
+    assert (elsewhere is decay_all_pairs) == (way == "decay_by_class")

@@ -1,5 +1,6 @@
 """The Triton kernels, compiled where there is a GPU and else in Triton's interpreter: no skips."""
 
+import importlib
 import math
 
 import numpy as np
@@ -14,6 +15,8 @@ from solo_family.ops.matrix_nms import matrix_nms, matrix_nms_decay
 from solo_family.ops.packed_masks import pack_masks
 from solo_family.ops.resize_masks_triton import resize_masks_triton
 
+from .matrix_nms_reference import assert_equals_reference, reference
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HALVES = [torch.float16, torch.bfloat16]
 
@@ -21,6 +24,8 @@ HALVES = [torch.float16, torch.bfloat16]
 @pytest.fixture(autouse=True)
 def every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_kernels, "runs", lambda kernel, tensor: kernel in gpu_kernels.TRITON)
+    module = importlib.import_module("solo_family.ops.matrix_nms")
+    monkeypatch.setattr(module, "_TRITON_FROM", 0)
 
 
 @pytest.fixture
@@ -47,38 +52,15 @@ def random_logits(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
-def reference(masks: np.ndarray, labels: np.ndarray, scores: np.ndarray, kernel: str) -> np.ndarray:
-    """Decayed scores in the order of the masks, in float64, one column after another."""
-    order = np.argsort(-scores, kind="stable")
-    flat = masks.reshape(len(masks), math.prod(masks.shape[1:]))[order].astype(np.float64)
-    areas, common = flat.sum(1), flat @ flat.T
-    union = areas[:, None] + areas - common
-    iou = np.where(union > 0, common / np.maximum(union, 1), 0)
-    iou *= labels[order][:, None] == labels[order]
-    iou = np.triu(iou, 1)
-    compensation = iou.max(0, initial=0)
-    decayed = np.empty(len(order))
-    for j in range(len(order)):
-        better = iou[:j, j]
-        held = compensation[:j]
-        if kernel == "gaussian":
-            ratios = np.exp(-2 * better**2) / np.exp(-2 * held**2)
-        else:
-            ratios = (1 - better[held < 1]) / (1 - held[held < 1])
-        decayed[order[j]] = scores[order[j]] * ratios.min(initial=1)
-    return decayed
-
-
 def assert_matrix_nms(masks: Tensor, labels: Tensor, kernel: str, inside: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(len(labels), generator=generator)
     inputs = (masks.to(DEVICE), labels.to(DEVICE), scores.to(DEVICE))
     threshold = 0.0 if masks.is_floating_point() else None
     order, decayed = matrix_nms_decay(*inputs, kernel, 2.0, False, threshold)
-    expected = reference(inside.numpy(), labels.numpy(), scores.numpy().astype(np.float64), kernel)
-    assert sorted(order.tolist()) == list(range(len(labels)))
-    np.testing.assert_allclose(decayed.tolist(), expected[order.cpu()], rtol=0, atol=1e-6)
-    assert (decayed.diff() <= 0).all()
+    by_index = reference(inside.numpy(), labels.numpy(), scores.double().numpy(), kernel)
+    assert_equals_reference(order, decayed, scores.numpy(), by_index)
+    expected = np.array([by_index[n] for n in range(len(labels))])
     kept, _ = matrix_nms(
         *inputs, kernel=kernel, mask_threshold=threshold, pre_nms=None, post_nms=None, threshold=0.3
     )
