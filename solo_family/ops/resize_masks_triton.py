@@ -1,6 +1,9 @@
 """Two bilinear steps, threshold and boxes in one Triton kernel: no resized soft mask in memory.
 
-Shape letters: N masks; h w of the soft masks; H W of the output.
+Most of an image is well outside a mask, or well inside: a region isn't interpolated where the
+greatest and the least of the values that it would be interpolated from tell what comes of it.
+
+Shape letters: N masks; h w of the soft masks; H W of the output; R regions of a mask.
 """
 
 from __future__ import annotations
@@ -10,9 +13,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Pixels of one program; its rows are long, so that writes are.
-_BLOCK_HEIGHT = 8
-_BLOCK_WIDTH = 128
+# Pixels of one program, a region, and how many of its rows are interpolated at a time. Values of a
+# soft mask that are looked at at a time.
+_REGION_HEIGHT, _REGION_WIDTH = 32, 64
+_ROWS = 4
+_LOOK_HEIGHT, _LOOK_WIDTH = 8, 32
+# Regions whose boxes are joined at a time.
+_JOINED = 256
 
 Size = tuple[int, int]
 
@@ -20,99 +27,264 @@ Size = tuple[int, int]
 def resize_masks_triton(
     masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """`resize_masks_with_boxes`, whose arguments and results these are."""
-    (height, width), (bottom, right) = output_size, masks.shape[1:]
-    result = torch.empty((len(masks), height, width), dtype=torch.bool, device=masks.device)
-    # Each mask's x0, y0, x1, y1; without pixels they stay the wrong way round.
-    corners = torch.zeros((len(masks), 4), dtype=torch.int32, device=masks.device)
-    corners[:, 0], corners[:, 1] = width, height
-    blocks = triton.cdiv(height, _BLOCK_HEIGHT), triton.cdiv(width, _BLOCK_WIDTH)
-    if result.numel():
-        with torch.cuda.device_of(masks):
-            _resize_kernel[(len(masks), *blocks)](
-                masks.contiguous(),
-                result.view(torch.uint8),
-                corners,
-                threshold,
-                bottom,
-                right,
-                *image_size,
-                *output_size,
-                bottom / padded_size[0],
-                right / padded_size[1],
-                image_size[0] / height,
-                image_size[1] / width,
-                HEIGHT=_BLOCK_HEIGHT,
-                WIDTH=_BLOCK_WIDTH,
-            )
-    return result, torch.where(corners[:, 2:3] > 0, corners, 0).float()
+    """`resize_masks_with_boxes`, whose arguments and results these are.
+
+    Masks are copied only where the values of a row don't lie beside each other.
+    """
+    count, (height, width), mask_size = len(masks), output_size, tuple(masks.shape[1:])
+    result = torch.empty((count, height, width), dtype=torch.bool, device=masks.device)
+    boxes = torch.empty((count, 4), device=masks.device)
+    if not result.numel():
+        return result, boxes.zero_()
+    masks = masks if masks.stride(2) == 1 else masks.contiguous()
+    across = triton.cdiv(width, _REGION_WIDTH)
+    regions = triton.cdiv(height, _REGION_HEIGHT) * across
+    corners = torch.empty((count, regions, 4), dtype=torch.int32, device=masks.device)
+    # Triton launches on the current GPU, which may be another one.
+    with torch.cuda.device_of(masks):
+        _resize_kernel[(count * regions,)](
+            masks,
+            result.view(torch.uint8),
+            corners,
+            threshold,
+            masks.stride(0),
+            masks.stride(1),
+            *mask_size,
+            *image_size,
+            height,
+            width,
+            mask_size[0] / padded_size[0],
+            mask_size[1] / padded_size[1],
+            image_size[0] / height,
+            image_size[1] / width,
+            # As in `resize_bilinear`, what has its size already is not interpolated.
+            int(mask_size != tuple(padded_size)),
+            int(tuple(image_size) != tuple(output_size)),
+            regions,
+            across,
+            REGION_HEIGHT=_REGION_HEIGHT,
+            HEIGHT=_ROWS,
+            WIDTH=_REGION_WIDTH,
+            LOOK_HEIGHT=_LOOK_HEIGHT,
+            LOOK_WIDTH=_LOOK_WIDTH,
+        )
+        _join_kernel[(count,)](corners, boxes, regions, BLOCK=_JOINED)
+    return result, boxes
 
 
-@triton.jit
+_SIZES = ("mask_stride", "row_stride", "mask_height", "mask_width", "image_height", "image_width")
+_MORE_SIZES = ("height", "width", "resizes_mask", "resizes_image", "regions", "across")
+
+
+@triton.jit(
+    do_not_specialize=(*_SIZES, *_MORE_SIZES), do_not_specialize_on_alignment=("masks", "result")
+)
 def _resize_kernel(
     masks,
     result,
     corners,
-    threshold,
-    mask_height,
-    mask_width,
-    image_height,
-    image_width,
-    height,
-    width,
-    to_mask_y,
-    to_mask_x,
-    to_image_y,
-    to_image_x,
+    threshold: tl.float32,
+    mask_stride: tl.int64,
+    row_stride: tl.int64,
+    mask_height: tl.int32,
+    mask_width: tl.int32,
+    image_height: tl.int32,
+    image_width: tl.int32,
+    height: tl.int32,
+    width: tl.int32,
+    to_mask_y: tl.float32,
+    to_mask_x: tl.float32,
+    to_image_y: tl.float32,
+    to_image_x: tl.float32,
+    resizes_mask: tl.int32,
+    resizes_image: tl.int32,
+    regions: tl.int32,
+    across: tl.int32,
+    REGION_HEIGHT: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    LOOK_HEIGHT: tl.constexpr,
+    LOOK_WIDTH: tl.constexpr,
+):
+    region = tl.program_id(0) % regions
+    mask = (tl.program_id(0) // regions).to(tl.int64)
+    top, left = region // across * REGION_HEIGHT, region % across * WIDTH
+    right, bottom = tl.minimum(left + WIDTH, width), tl.minimum(top + REGION_HEIGHT, height)
+    x = left + tl.arange(0, WIDTH)
+    soft, pixels = masks + mask * mask_stride, result + mask * height * width + x[None, :]
+    image_left, image_right = _span(left, right - 1, to_image_x, image_width, resizes_image)
+    first_x, last_x = _span(image_left, image_right, to_mask_x, mask_width, resizes_mask)
+    image_top, image_bottom = _span(top, bottom - 1, to_image_y, image_height, resizes_image)
+    first_y, last_y = _span(image_top, image_bottom, to_mask_y, mask_height, resizes_mask)
+    greatest, least = _extremes(
+        soft, row_stride, first_y, last_y, first_x, last_x, LOOK_HEIGHT, LOOK_WIDTH
+    )
+    full = _stays_inside(least, greatest, threshold)
+    x0, y0 = tl.where(full, left, width), tl.where(full, top, height)
+    x1, y1 = tl.where(full, right, 0), tl.where(full, bottom, 0)
+    if full | _stays_outside(greatest, threshold):
+        y = top + tl.arange(0, REGION_HEIGHT)
+        exists = (y < bottom)[:, None] & (x < right)[None, :]
+        value = tl.zeros((REGION_HEIGHT, WIDTH), dtype=tl.uint8) + full.to(tl.uint8)
+        tl.store(pixels + y.to(tl.int64)[:, None] * width, value, mask=exists)
+    else:
+        first_row = tl.full((HEIGHT, WIDTH), 2**31 - 1, dtype=tl.int32)
+        last_row = tl.full((HEIGHT, WIDTH), -1, dtype=tl.int32)
+        for step in range(0, tl.cdiv(bottom - top, HEIGHT)):
+            y = top + step * HEIGHT + tl.arange(0, HEIGHT)
+            value = _resized(
+                soft, row_stride, y, x, to_image_y, to_image_x, image_height, image_width,
+                resizes_image, to_mask_y, to_mask_x, mask_height, mask_width, resizes_mask,
+            )  # fmt: skip
+            exists = (y < bottom)[:, None] & (x < right)[None, :]
+            inside = (value > threshold) & exists
+            tl.store(pixels + y.to(tl.int64)[:, None] * width, inside.to(tl.uint8), mask=exists)
+            first_row = tl.minimum(first_row, tl.where(inside, y[:, None], first_row))
+            last_row = tl.maximum(last_row, tl.where(inside, y[:, None], last_row))
+        columns = tl.max(last_row, axis=0)
+        x0 = tl.min(tl.where(columns >= 0, x, width), axis=0)
+        y0 = tl.minimum(tl.min(tl.min(first_row, axis=1), axis=0), height)
+        x1 = tl.max(tl.where(columns >= 0, x + 1, 0), axis=0)
+        y1 = tl.max(columns, axis=0) + 1
+    corner = corners + tl.program_id(0).to(tl.int64) * 4
+    tl.store(corner, x0)
+    tl.store(corner + 1, y0)
+    tl.store(corner + 2, x1)
+    tl.store(corner + 3, y1)
+
+
+@triton.jit
+def _extremes(
+    soft,
+    row_stride,
+    first_y,
+    last_y,
+    first_x,
+    last_x,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    mask = tl.program_id(0).to(tl.int64)
-    y = tl.program_id(1) * HEIGHT + tl.arange(0, HEIGHT)
-    x = tl.program_id(2) * WIDTH + tl.arange(0, WIDTH)
-    top, bottom, down = _neighbours(y, to_image_y, image_height)
-    left, right, across = _neighbours(x, to_image_x, image_width)
-    soft = masks + mask * mask_height * mask_width
-    upper_left = _sample(soft, top, left, to_mask_y, to_mask_x, mask_height, mask_width)
-    upper_right = _sample(soft, top, right, to_mask_y, to_mask_x, mask_height, mask_width)
-    lower_left = _sample(soft, bottom, left, to_mask_y, to_mask_x, mask_height, mask_width)
-    lower_right = _sample(soft, bottom, right, to_mask_y, to_mask_x, mask_height, mask_width)
-    upper = upper_left * (1 - across)[None, :] + upper_right * across[None, :]
-    lower = lower_left * (1 - across)[None, :] + lower_right * across[None, :]
-    value = upper * (1 - down)[:, None] + lower * down[:, None]
-    exists = (y < height)[:, None] & (x < width)[None, :]
-    inside = (value > threshold) & exists
-    pixel = y.to(tl.int64)[:, None] * width + x[None, :]
-    tl.store(result + mask * height * width + pixel, inside.to(tl.uint8), mask=exists)
-    rows, columns = tl.max(inside.to(tl.int32), axis=1), tl.max(inside.to(tl.int32), axis=0)
-    if tl.max(rows, axis=0) > 0:
-        corner = corners + mask * 4
-        tl.atomic_min(corner, tl.min(tl.where(columns > 0, x, width), axis=0), sem="relaxed")
-        tl.atomic_min(corner + 1, tl.min(tl.where(rows > 0, y, height), axis=0), sem="relaxed")
-        tl.atomic_max(corner + 2, tl.max(tl.where(columns > 0, x + 1, 0), axis=0), sem="relaxed")
-        tl.atomic_max(corner + 3, tl.max(tl.where(rows > 0, y + 1, 0), axis=0), sem="relaxed")
+    """The greatest and the least value of a window, both ends included.
+
+    NaN is passed over for the greatest, as it is never inside, and is the least.
+    """
+    greatest = tl.full((HEIGHT, WIDTH), float("-inf"), dtype=tl.float32)
+    least = tl.full((HEIGHT, WIDTH), float("inf"), dtype=tl.float32)
+    for top in range(first_y, last_y + 1, HEIGHT):
+        # What is too much is the last value once more.
+        y = tl.minimum(top + tl.arange(0, HEIGHT), last_y)
+        rows = soft + y.to(tl.int64)[:, None] * row_stride
+        for left in range(first_x, last_x + 1, WIDTH):
+            x = tl.minimum(left + tl.arange(0, WIDTH), last_x)
+            value = tl.load(rows + x[None, :]).to(tl.float32)
+            value = tl.where(value == value, value, float("-inf"))
+            greatest, least = tl.maximum(greatest, value), tl.minimum(least, value)
+    return tl.max(tl.max(greatest, axis=1), axis=0), tl.min(tl.min(least, axis=1), axis=0)
+
+
+# Interpolating four times over takes 12 roundings of 2**-24 at most, relative to the value, and so
+# gives nothing beyond these bounds.
+_MARGIN = tl.constexpr(1e-6)
 
 
 @triton.jit
-def _neighbours(place, scale, size):
+def _stays_outside(greatest, threshold):
+    return greatest + _MARGIN * tl.abs(greatest) <= threshold
+
+
+@triton.jit
+def _stays_inside(least, greatest, threshold):
+    # Infinity times a weight of 0 is NaN.
+    return (least - _MARGIN * tl.abs(least) > threshold) & (greatest < float("inf"))
+
+
+@triton.jit
+def _span(first, last, scale, size, resizes):
+    """The first and the last cell of the source that a row of cells is interpolated from."""
+    start, _, _ = _neighbours(first, scale, size, resizes)
+    _, stop, _ = _neighbours(last, scale, size, resizes)
+    return start, stop
+
+
+@triton.jit
+def _neighbours(place, scale, size, resizes):
     """The two cells of the source between whose centres a cell's centre is, and how far along."""
     source = tl.maximum((place.to(tl.float32) + 0.5) * scale - 0.5, 0.0)
     first = tl.minimum(source.to(tl.int32), size - 1)
-    return first, tl.minimum(first + 1, size - 1), source - first.to(tl.float32)
+    return first, tl.minimum(first + resizes, size - 1), source - first.to(tl.float32)
 
 
 @triton.jit
-def _sample(soft, y, x, scale_y, scale_x, height, width):
+def _resized(
+    soft,
+    row_stride,
+    y,
+    x,
+    to_image_y,
+    to_image_x,
+    image_height,
+    image_width,
+    resizes_image,
+    to_mask_y,
+    to_mask_x,
+    mask_height,
+    mask_width,
+    resizes_mask,
+):
+    """The second step's value at pixels of the output, float32 [rows, columns]."""
+    top, bottom, down = _neighbours(y, to_image_y, image_height, resizes_image)
+    left, right, across = _neighbours(x, to_image_x, image_width, resizes_image)
+    left, next_left, across_left = _neighbours(left, to_mask_x, mask_width, resizes_mask)
+    right, next_right, across_right = _neighbours(right, to_mask_x, mask_width, resizes_mask)
+    top, next_top, down_top = _neighbours(top, to_mask_y, mask_height, resizes_mask)
+    bottom, next_bottom, down_bottom = _neighbours(bottom, to_mask_y, mask_height, resizes_mask)
+    a = soft + top.to(tl.int64)[:, None] * row_stride
+    b = soft + next_top.to(tl.int64)[:, None] * row_stride
+    upper_left = _sample(a, b, left, next_left, down_top, across_left, resizes_mask)
+    upper_right = _sample(a, b, right, next_right, down_top, across_right, resizes_mask)
+    upper = _mix(upper_left, upper_right, across[None, :], resizes_image)
+    a = soft + bottom.to(tl.int64)[:, None] * row_stride
+    b = soft + next_bottom.to(tl.int64)[:, None] * row_stride
+    lower_left = _sample(a, b, left, next_left, down_bottom, across_left, resizes_mask)
+    lower_right = _sample(a, b, right, next_right, down_bottom, across_right, resizes_mask)
+    lower = _mix(lower_left, lower_right, across[None, :], resizes_image)
+    return _mix(upper, lower, down[:, None], resizes_image)
+
+
+@triton.jit
+def _sample(upper_row, lower_row, left, right, down, across, resizes):
     """The first step's value at pixels of the network's input, float32 [rows, columns]."""
-    top, bottom, down = _neighbours(y, scale_y, height)
-    left, right, across = _neighbours(x, scale_x, width)
-    upper = _lerp(soft + top[:, None] * width, left, right, across)
-    lower = _lerp(soft + bottom[:, None] * width, left, right, across)
-    return upper * (1 - down)[:, None] + lower * down[:, None]
+    a = tl.load(upper_row + left[None, :]).to(tl.float32)
+    b = tl.load(upper_row + right[None, :]).to(tl.float32)
+    upper = _mix(a, b, across[None, :], resizes)
+    a = tl.load(lower_row + left[None, :]).to(tl.float32)
+    b = tl.load(lower_row + right[None, :]).to(tl.float32)
+    return _mix(upper, _mix(a, b, across[None, :], resizes), down[:, None], resizes)
 
 
 @triton.jit
-def _lerp(row, left, right, across):
-    a = tl.load(row + left[None, :]).to(tl.float32)
-    b = tl.load(row + right[None, :]).to(tl.float32)
-    return a * (1 - across)[None, :] + b * across[None, :]
+def _mix(a, b, share, resizes):
+    # What isn't resized is left alone: infinity times 0 would be NaN.
+    return tl.where(resizes != 0, a * (1 - share) + b * share, a)
+
+
+@triton.jit(do_not_specialize=["regions"])
+def _join_kernel(corners, boxes, regions: tl.int32, BLOCK: tl.constexpr):
+    """The box around a mask's regions' boxes; zeros where none has pixels."""
+    mask = tl.program_id(0).to(tl.int64)
+    x0, y0 = tl.full((BLOCK,), 2**31 - 1, tl.int32), tl.full((BLOCK,), 2**31 - 1, tl.int32)
+    x1, y1 = tl.zeros((BLOCK,), dtype=tl.int32), tl.zeros((BLOCK,), dtype=tl.int32)
+    for first in range(0, regions, BLOCK):
+        region = first + tl.arange(0, BLOCK)
+        corner = corners + (mask * regions + region) * 4
+        exists = region < regions
+        x0 = tl.minimum(x0, tl.load(corner, mask=exists, other=2**31 - 1))
+        y0 = tl.minimum(y0, tl.load(corner + 1, mask=exists, other=2**31 - 1))
+        x1 = tl.maximum(x1, tl.load(corner + 2, mask=exists, other=0))
+        y1 = tl.maximum(y1, tl.load(corner + 3, mask=exists, other=0))
+    right = tl.max(x1, axis=0)
+    box = boxes + mask * 4
+    tl.store(box, tl.where(right > 0, tl.min(x0, axis=0), 0).to(tl.float32))
+    tl.store(box + 1, tl.where(right > 0, tl.min(y0, axis=0), 0).to(tl.float32))
+    tl.store(box + 2, right.to(tl.float32))
+    tl.store(box + 3, tl.max(y1, axis=0).to(tl.float32))

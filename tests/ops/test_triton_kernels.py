@@ -6,14 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from solo_family.ops import gpu_kernels, matrix_nms_triton, packing_triton
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms, matrix_nms_decay
 from solo_family.ops.packed_masks import pack_masks
-from solo_family.ops.resize_masks_triton import resize_masks_triton
 
 from .matrix_nms_reference import assert_equals_reference, reference
 
@@ -184,35 +182,3 @@ def test_decoding(count: int, channels: int, size: tuple[int, int], dtype: torch
     packed = decode_masks(weights.to(DEVICE), features.to(DEVICE), 0.6)
     assert (probability - 0.6).abs().min() > 1e-6 if count else True
     assert_packed(packed, probability > 0.6, probability)
-
-
-@pytest.mark.parametrize(
-    ("padded", "image", "output"),
-    [
-        ((64, 96), (61, 83), (45, 61)),
-        ((64, 96), (33, 96), (70, 131)),
-        ((32, 32), (1, 1), (1, 1)),
-        ((32, 64), (32, 64), (32, 64)),
-    ],
-)
-def test_resizing(padded, image, output) -> None:
-    soft = random_logits(3, (padded[0] // 4, padded[1] // 4)).sigmoid()
-    soft[1] = 0.1
-    masks, boxes = resize_masks_triton(soft.to(DEVICE), padded, image, output, 0.5)
-    full = F.interpolate(soft[None], size=padded, mode="bilinear", align_corners=False)
-    full = full[:, :, : image[0], : image[1]]
-    expected = F.interpolate(full, size=output, mode="bilinear", align_corners=False)[0]
-    sure = (expected - 0.5).abs() > 1e-6
-    assert masks.dtype == torch.bool
-    assert torch.equal(masks.cpu()[sure], expected[sure] > 0.5)
-    for mask, box in zip(masks.cpu(), boxes.tolist()):
-        rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
-        edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else []
-        assert box == ([float(edge) for edge in edges] or [0, 0, 0, 0])
-
-
-def test_resizing_no_masks() -> None:
-    masks, boxes = resize_masks_triton(
-        torch.zeros(0, 8, 8, device=DEVICE), (32, 32), (30, 30), (60, 50), 0.5
-    )
-    assert (masks.shape, boxes.shape) == ((0, 60, 50), (0, 4))
