@@ -5,7 +5,6 @@ Shape letters: B images, K classes, S grid side.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,4 +24,4 @@ def point_nms(scores: Tensor) -> Tensor:
     """
     # The padding that makes the first row and column whole adds one of each at the other end.
     largest = F.max_pool2d(scores, kernel_size=2, stride=1, padding=1)[..., :-1, :-1]
-    return torch.where(scores == largest, scores, 0)
+    return scores.masked_fill(scores != largest, 0)

@@ -6,13 +6,16 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from solo_family.modeling.meta_arch import solo
-from solo_family.modeling.postprocess import grid_instances
+from solo_family.modeling.postprocess import grid_instances, selection
 from solo_family.modeling.postprocess.cell_scores import cell_scores_of
+from solo_family.modeling.postprocess.selection import chunk_length
+from solo_family.ops import gpu_kernels
 
 from ..conftest import eager_to_find, picture, tiny_model
 from ..waits import count_waits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SLOW_INTERPRETED = [pytest.mark.slow] if DEVICE == "cpu" else []
 LIGHT = ["MODEL.SOLO.HEAD_NAME", "DecoupledSOLOLightHead"]
 WAITS = {"SOLOv2": 1, "SOLO": 2, "DecoupledSOLO": 2, "Light": 2}
 SIZE = (64, 96)
@@ -94,6 +97,33 @@ def test_one_image_is_as_in_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) 
             assert_same([model.select(image, scores[index], SIZE, SIZE, size)], [expected[index]])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=SLOW_INTERPRETED) for name in ("SOLOv2", "SOLO", "DecoupledSOLO")],
+)
+@torch.no_grad()
+def test_with_the_kernels_of_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Triton's interpreter where there is no GPU, and so with few cells and a small picture."""
+    key = "SOLOV2" if name == "SOLOv2" else "SOLO"
+    model = tiny_model(name, opts=[f"MODEL.{key}.NUM_GRIDS", [2, 2, 1, 1, 1]])
+    model = eager_to_find(model).to(DEVICE)
+    features = model.backbone(model.preprocess([picture(32, 32)["image"]]).tensor)
+    arguments = (features, (32, 32), [(32, 32)], [(16, 24)])
+    force(monkeypatch, at_once=True)
+    monkeypatch.setattr(gpu_kernels, "runs", lambda *_: False)
+    expected = model.predict(*arguments)[0]["instances"]
+    assert len(expected) > 3
+    monkeypatch.setattr(gpu_kernels, "runs", lambda kernel, _: kernel in gpu_kernels.TRITON)
+    assert_same([model.predict(*arguments)[0]["instances"]], [expected])
+
+
+def test_a_gpu_has_more_masks_in_memory_than_a_cpu() -> None:
+    """At 200x336, 268,800 bytes each."""
+    assert chunk_length((200, 336), torch.device("cpu")) == 62
+    assert chunk_length((200, 336), torch.device("cuda")) == 998
+    assert chunk_length((20000, 20000), torch.device("cuda")) == 1
+
+
 @pytest.mark.parametrize("name", ["SOLO", "DecoupledSOLO"])
 def test_masks_are_made_a_few_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make(name)
@@ -108,7 +138,8 @@ def test_masks_are_made_a_few_at_a_time(name: str, monkeypatch: pytest.MonkeyPat
         return pack(masks, threshold)
 
     monkeypatch.setattr(solo, "pack_masks", packing)
-    monkeypatch.setattr(solo, "_CHUNK_BYTES", 7 * 16 * 24 * 4)
+    for name in ("_CHUNK_BYTES", "_CHUNK_BYTES_GPU"):
+        monkeypatch.setattr(selection, name, 7 * 16 * 24 * 4)
     assert_same(predict(model, features), expected)
     assert max(asked) == 7
     assert sum(asked) > 30

@@ -45,5 +45,12 @@ def test_looks_up_and_left_only(scores: list[list[float]], expected: list[list[f
     assert torch.equal(point_nms(torch.tensor([[scores]])), torch.tensor([[expected]]))
 
 
+def test_what_is_no_number_is_no_largest_one() -> None:
+    """Nor is anything that is compared with it."""
+    scores = torch.tensor([[[[0.5, torch.nan, 0.9], [0.4, 0.6, 0.7], [0.8, 0.1, 0.9]]]])
+    expected = torch.tensor([[[[0.5, 0.0, 0.0], [0.0, 0.0, 0.0], [0.8, 0.0, 0.9]]]])
+    assert torch.equal(point_nms(scores), expected)
+
+
 def test_no_images() -> None:
     assert point_nms(torch.zeros(0, 2, 3, 3)).shape == (0, 2, 3, 3)

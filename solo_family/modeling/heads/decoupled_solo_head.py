@@ -134,7 +134,12 @@ class DecoupledSOLOHead(nn.Module):
         Every column and row is resized, once.
         """
         side, soft = self.num_grids[level], resize(axis_logits.sigmoid(), size)
-        return lambda cells: soft[cells % side].mul_(soft[side + cells // side])
+
+        def decode(cells: Tensor) -> Tensor:
+            columns = soft.index_select(0, cells % side)
+            return columns.mul_(soft.index_select(0, side + cells // side))
+
+        return decode
 
     def fixed_probabilities(
         self, axis_logits: list[Tensor], cells: Tensor, size: tuple[int, int]

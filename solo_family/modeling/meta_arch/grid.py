@@ -65,8 +65,8 @@ class GridSegmentor(MaskSegmentor):
         self.level_ends: Tensor
         cells = [side * side for side in num_grids]
         strides = [stride for stride, count in zip(level_strides, cells) for _ in range(count)]
-        self.register_buffer("cell_strides", torch.tensor(strides), persistent=False)
-        self.register_buffer("level_ends", torch.tensor(list(accumulate(cells))), persistent=False)
+        self.register_buffer("cell_strides", torch.tensor(strides), False)
+        self.register_buffer("level_ends", torch.tensor(list(accumulate(cells))), False)
 
     @classmethod
     def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
@@ -174,10 +174,7 @@ class GridSegmentor(MaskSegmentor):
     @property
     def first_cells(self) -> list[int]:
         """The index of every level's first cell among the cells of all levels."""
-        offsets = [0]
-        for side in self.num_grids[:-1]:
-            offsets.append(offsets[-1] + side * side)
-        return offsets
+        return [0, *accumulate(side * side for side in self.num_grids[:-1])]
 
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
@@ -212,8 +209,8 @@ class GridSegmentor(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         category_logits, masks = self.run_head(features, padded_size)
-        sizes = padded_size, image_sizes, output_sizes
-        found = select_images(self, masks, cell_scores_of(category_logits), *sizes)
+        cell_scores, sizes = cell_scores_of(category_logits), (image_sizes, output_sizes)
+        found = select_images(self, masks, cell_scores, padded_size, *sizes)
         return [{"instances": instances} for instances in found]
 
     def predict_fixed(
@@ -264,6 +261,5 @@ class GridSegmentor(MaskSegmentor):
             cell_scores: float32 [C, K], probabilities after point NMS.
             padded_size, image_size, output_size: see `predict`.
         """
-        batch = [part[None] for part in masks]
-        sizes = padded_size, [image_size], [output_size]
-        return next(select_images(self, batch, cell_scores[None], *sizes))
+        batch, sizes = [part[None] for part in masks], ([image_size], [output_size])
+        return next(select_images(self, batch, cell_scores[None], padded_size, *sizes))

@@ -21,7 +21,7 @@ from ..heads.decoupled_solo_head import DecoupledSOLOHead
 from ..heads.solo_head import SOLOHead
 from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import MaskLoss, in_parts, make_mask_loss
-from ..postprocess.selection import Decode
+from ..postprocess.selection import Decode, chunk_length
 from ..postprocess.selection_at_once import Claims
 from ..targets.grid_targets import ImagePairs
 from ..targets.gt_masks import downsample_masks
@@ -32,9 +32,6 @@ _HEAD_CLASSES: dict[str, Callable[..., SOLOHead | DecoupledSOLOHead]] = {
     "DecoupledSOLOHead": DecoupledSOLOHead,
     "DecoupledSOLOLightHead": partial(DecoupledSOLOHead, shared_tower=True),
 }
-# Bytes of the soft masks that an accelerator has in memory at a time: fewer would leave it waiting
-# for the host.
-_CHUNK_BYTES = 256 * 2**20
 
 
 @META_ARCH_REGISTRY.register()
@@ -149,7 +146,7 @@ class SOLO(GridSegmentor):
     ) -> PackedMasks:
         """Packs the masks of one image's claimed cells, a part of them at a time."""
         parts = []
-        step = max(1, _CHUNK_BYTES // (4 * size[0] * size[1]))
+        step = chunk_length(size, cells.device)
         for _, level_cells, decode in self._by_level(masks, size, cells, counts):
             for chunk in level_cells.split(step):
                 parts.append(pack_masks(decode(chunk), self.selector.mask_threshold))

@@ -23,9 +23,11 @@ Decode = Callable[[Tensor], Tensor]
 # Maps cells [n] to their masks, packed, without soft masks in between.
 Pack = Callable[[Tensor], PackedMasks]
 
-# Bytes of the probability maps that are in memory at a time, whatever the number of candidates.
+# Bytes of the probability maps that are in memory at a time, whatever the number of candidates: on
+# a CPU what its caches hold; fewer would leave a GPU waiting for the host.
 _CHUNK_BYTES = 16 * 2**20
-# Cells that a GPU packs at a time: fewer would leave it waiting for the host.
+_CHUNK_BYTES_GPU = 256 * 2**20
+# Cells that a GPU packs at a time where there are no probability maps.
 _CHUNK_PACKED = 1024
 
 
@@ -105,7 +107,7 @@ class Selector:
         # A cell that several classes claim has one mask.
         unique_cells, mask_index = cells.unique(return_inverse=True)
         smallest = strides[unique_cells] if self.area_filter else torch.zeros_like(unique_cells)
-        step = _CHUNK_PACKED if pack and cells.is_cuda else _chunk_length(mask_size)
+        step = _CHUNK_PACKED if pack and cells.is_cuda else chunk_length(mask_size, cells.device)
         pack = pack or (lambda cells: pack_masks(decode(cells), self.mask_threshold))
         num_words = -(-mask_size[0] * mask_size[1] // WORD_BITS)
         chunks = _chunks(len(unique_cells), step)
@@ -124,7 +126,7 @@ class Selector:
         keep, scores = self._nms()(masks, classes, scores)
         cells, classes = cells[keep], classes[keep]
         soft = scores.new_empty((len(cells), *mask_size))
-        for chunk in _chunks(len(cells), _chunk_length(mask_size)):
+        for chunk in _chunks(len(cells), chunk_length(mask_size, cells.device)):
             soft[chunk] = decode(cells[chunk])
         return scores, classes, soft
 
@@ -191,5 +193,7 @@ def _chunks(count: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def _chunk_length(mask_size: tuple[int, int]) -> int:
-    return max(1, _CHUNK_BYTES // (4 * mask_size[0] * mask_size[1]))
+def chunk_length(mask_size: tuple[int, int], device: torch.device) -> int:
+    """Returns how many probability maps are to be in memory at a time."""
+    chunk_bytes = _CHUNK_BYTES if device.type == "cpu" else _CHUNK_BYTES_GPU
+    return max(1, chunk_bytes // (4 * mask_size[0] * mask_size[1]))

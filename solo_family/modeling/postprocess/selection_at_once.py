@@ -131,7 +131,7 @@ def rank(selector: Selector, cell_scores: Tensor, grid: Grid, measure: Measure) 
     Its sizes depend on nothing that an image shows: if `measure` doesn't wait, neither does this.
     """
     claims = find_claims(cell_scores, selector.score_threshold, grid)
-    # Image by image, so that masks of one are in memory at a time.
+    # Image by image, so that the masks of all are never in memory together.
     return [
         _rank_image(selector, scores, cells, masks, grid)
         for scores, cells, masks in zip(cell_scores, claims.cells, measure(claims))
