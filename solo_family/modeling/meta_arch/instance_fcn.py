@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Instances
 from torch import Tensor
 
 from ...config.rules import check_features
@@ -27,6 +27,7 @@ from ..postprocess.instances import make_instances
 from ..postprocess.proposals import DenseMaps, ProposalSelector, Windows, by_scale
 from ..targets.gt_masks import downsample_masks
 from ..targets.window_sampler import SampledWindows, WindowSampler, window_masks
+from ..transfer import normalise, to_device
 from .base import MaskSegmentor
 
 
@@ -184,12 +185,15 @@ class InstanceFCN(MaskSegmentor):
             output_size: (height, width) that the result is asked for.
         """
         height, width = image.shape[-2:]
-        normalised = self.preprocess([image]).tensor[:, :, :height, :width]
+        there = to_device([image], self.device)
+        normalised = normalise(there, self.pixel_mean, self.pixel_std, size_divisibility=1)
         maps: list[DenseMaps] = []
         for size in self._scaled_sizes(height, width):
             resized = F.interpolate(normalised, size, mode="bilinear", antialias=True)
-            padded = ImageList.from_tensors([resized[0]], self.size_divisibility)
-            maps += self.dense_maps(self.backbone(padded.tensor), [size], [output_size])
+            bottom, right = (-side % self.size_divisibility for side in size)
+            padded = F.pad(resized, (0, right, 0, bottom))
+            features = self.backbone(padded.to(self.weight_dtype))
+            maps += self.dense_maps(features, [size], [output_size])
         return maps
 
     def _scaled_sizes(self, height: int, width: int) -> list[tuple[int, int]]:

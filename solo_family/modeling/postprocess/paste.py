@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from detectron2.layers import paste_masks_in_image
 from torch import Tensor
 
+from . import order
+
 # Bytes that are in memory at a time, beside the result; and of one pixel: where it samples, what it
 # finds, whether that is inside.
 _CHUNK_BYTES = 256 * 2**20
@@ -34,7 +36,7 @@ def paste_masks(
     if not len(masks):
         return masks.new_zeros((0, *size), dtype=torch.bool)
     # Where no mask reaches, the value is 0. On a CPU detectron2 leaves out as much.
-    if masks.device.type == "cpu" or threshold <= 0:
+    if not order.waits(masks) or threshold <= 0:
         return paste_masks_in_image(masks, boxes, size, threshold)
     return paste_parts(masks, boxes, size, threshold, longest)
 

@@ -14,7 +14,7 @@ from torchvision.ops import nms
 
 from ...ops.assemble import assemble, every_center, soft_masks_of_rows
 from ...ops.mask_boxes import masks_to_boxes
-from ...ops.matrix_nms import matrix_nms
+from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import measure_inside
 from ..transfer import ToHost
 from .paste import paste_masks
@@ -153,18 +153,12 @@ class ProposalSelector:
         size = tuple(-(-side // _NMS_STRIDE) for side in output_size)
         masks = self.paste(windows, maps, (size[0], size[1]), 1 / _NMS_STRIDE)
         labels = torch.zeros_like(windows.scales)
-        keep, scores = matrix_nms(
-            masks,
-            labels,
-            windows.scores,
-            kernel=self.nms_kernel,
-            sigma=self.nms_sigma,
-            pre_nms=None,
-            post_nms=self.max_proposals,
-            threshold=0.0,
+        # No score falls below 0, so that there is no threshold whose outcome to wait for.
+        keep, scores = matrix_nms_decay(
+            masks, labels, windows.scores, self.nms_kernel, self.nms_sigma, class_agnostic=False
         )
-        windows = windows[keep]
-        windows.scores = scores
+        windows = windows[keep[: self.max_proposals]]
+        windows.scores = scores[: self.max_proposals]
         return windows
 
     def slide(self, maps: DenseMaps, index: int) -> Windows:
