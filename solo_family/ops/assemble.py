@@ -87,12 +87,27 @@ def soft_masks_of_rows(score_maps: Tensor, window_size: int, rows: range | None 
     border = (before, after, max(-top, 0), max(bottom - height, 0))
     # [k^2, m, m, R, W]: of which a bin needs one map and some of the cells.
     shifted = F.pad(probabilities, border).unfold(1, len(rows), 1).unfold(2, width, 1)
-    masks = shifted.new_empty((window_size, window_size, len(rows), width))
-    edges = [*_bin_starts(k, window_size).tolist(), window_size]
+    gather = _gather_bins if shifted.device.type == "cuda" else _copy_bins
+    return gather(shifted, k).permute(2, 3, 0, 1)
+
+
+def _copy_bins(shifted: Tensor, k: int) -> Tensor:
+    """Returns each cell from the map of its bin, [m, m, R, W] of [k^2, m, m, R, W]: k^2 copies."""
+    window_size = shifted.shape[1]
+    masks = shifted.new_empty(shifted.shape[1:])
+    edges = [(2 * window_size * i + k) // (2 * k) for i in range(k + 1)]
     bins = [slice(start, stop) for start, stop in pairwise(edges)]
     for index, (u, v) in enumerate(product(bins, bins)):
         masks[u, v] = shifted[index, u, v]
-    return masks.permute(2, 3, 0, 1)
+    return masks
+
+
+def _gather_bins(shifted: Tensor, k: int) -> Tensor:
+    """Does what `_copy_bins` does in one launch, of which there are few on a GPU."""
+    m = shifted.shape[1]
+    bins = bins_of_cells(k, m, shifted.device)
+    cells = torch.arange(m, device=shifted.device)
+    return shifted[bins[:, None] * k + bins, cells[:, None], cells]
 
 
 def _positions(score_maps: Tensor, window_size: int) -> int:

@@ -24,19 +24,13 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
         return torch.zeros((len(masks), 4), device=masks.device)
     # On a CPU the greatest of some bytes is found many times as fast as whether any bool is true.
     octets = masks.view(torch.uint8) if masks.dtype == torch.bool else masks
-    x0, x1 = _extents(octets.amax(dim=1) > 0)
-    y0, y1 = _extents(octets.amax(dim=2) > 0)
+    x0, x1 = _extents(octets.amax(dim=1))
+    y0, y1 = _extents(octets.amax(dim=2))
     return torch.stack([x0, y0, x1, y1], dim=1).float()
 
 
 def _extents(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """First occupied cell of bool [N, L], and the one after the last; 0 and 0 without any."""
-    before = _count_leading_empty(occupied)
-    after = _count_leading_empty(occupied.flip(1))
-    stop = occupied.shape[1] - after
-    return torch.where(stop > 0, before, 0), stop
-
-
-def _count_leading_empty(occupied: Tensor) -> Tensor:
-    # Not of bools: ONNX adds up numbers only.
-    return (occupied.long().cumsum(dim=1) == 0).sum(dim=1)
+    """First occupied cell of uint8 [N, L], and the one after the last; 0 and 0 without any."""
+    # Of equal values the first counts: 0 where all cells are empty.
+    after = occupied.flip(1).argmax(dim=1)
+    return occupied.argmax(dim=1), (occupied.shape[1] - after) * occupied.amax(dim=1)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from solo_family.modeling.postprocess import order
 from solo_family.modeling.targets.window_sampler import SampledWindows, WindowSampler
 
 from ..conftest import assert_finite_gradients, eager_to_find, picture, tiny_cfg, tiny_model
+from ..waits import count_waits
 
 PREFIX = "MODEL.INSTANCE_FCN"
 
@@ -189,3 +191,41 @@ def test_the_papers_backbone_and_window() -> None:
     network = model(*opts)
     assert network.stride * network.selector.window_size == 168
     assert all(loss.isfinite() for loss in network([picture(200, 200)]).values())
+
+
+@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize(
+    ("opts", "most"),
+    [
+        ((f"{PREFIX}.TEST_SCALES", ()), 1),
+        ((f"{PREFIX}.TEST_SCALES", (48, 72)), 1),
+        ((f"{PREFIX}.NMS_TYPE", "matrix", f"{PREFIX}.NMS_PRE", 200), 1),
+        ((*CLASSIFY,), 2),
+    ],
+    ids=["one scale", "two scales", "matrix NMS", "classifier"],
+)
+def test_the_host_waits_at_most_three_times(
+    found: bool, opts: tuple, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the one of torchvision's NMS of boxes, which is not counted here."""
+    network, image = eager_to_find(model(*opts), found), picture()
+    expected = inferred(network, image)
+    monkeypatch.setattr(order, "waits", lambda _: True)
+    inferred(network, image)
+    with count_waits() as waits:
+        actual = inferred(network, image)
+    assert waits.total <= most, waits.where
+    assert (len(actual) > 0) == found
+    assert torch.equal(actual.scores, expected.scores)
+    assert torch.equal(actual.pred_masks, expected.pred_masks)
+    assert torch.equal(actual.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(actual.pred_classes, expected.pred_classes)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_propose(dtype: torch.dtype) -> None:
+    network, image = eager_to_find(model(*CLASSIFY)), picture()
+    expected = inferred(network, image)
+    proposals = inferred(network.to(dtype), image)
+    assert proposals.scores.dtype == torch.float32
+    assert proposals.scores[:5].tolist() == pytest.approx(expected.scores[:5].tolist(), abs=0.05)

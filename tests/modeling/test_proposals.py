@@ -8,11 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.layers.mask_ops import _do_paste_mask
 from torch import Tensor
 
-from solo_family.modeling.postprocess.proposals import DenseMaps, ProposalSelector, Windows
+from solo_family.modeling.postprocess import order, paste
+from solo_family.modeling.postprocess.paste import paste_parts
+from solo_family.modeling.postprocess.proposals import (
+    DenseMaps,
+    ProposalSelector,
+    Windows,
+    by_scale,
+)
 
 from ..conftest import ROOT
+from ..waits import count_waits
 
 M = 5
 
@@ -57,6 +66,8 @@ def windows_by_loops(dense: DenseMaps, score: str) -> list[tuple[float, list[flo
 def test_sliding_equals_loops(score: str) -> None:
     dense = maps()
     windows = ProposalSelector(window_size=M, score=score).slide(dense, 3)
+    assert len(windows.scores) == 8 * 12
+    windows = windows[windows.scores > -math.inf]
     expected = windows_by_loops(dense, score)
     assert windows.scores.tolist() == pytest.approx([value for value, _ in expected], abs=1e-6)
     assert windows.boxes.tolist() == [box for _, box in expected]
@@ -208,3 +219,81 @@ def test_memory_of_sliding_over_a_large_map_is_bounded() -> None:
     assert count == 37500
     assert peak < 160e6
     assert straightforward > 250e6
+
+
+@pytest.mark.parametrize("size", [(64, 96), (30, 200), (9, 7)])
+@pytest.mark.parametrize("threshold", [0.5, 0.2])
+def test_pasting_in_parts_is_pasting_into_the_whole_image(
+    size: tuple[int, int], threshold: float
+) -> None:
+    """Of boxes within the image, over its borders, and larger than it; and none."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand((40, M, M), generator=generator)
+    corners = torch.rand((40, 2), generator=generator) * torch.tensor([110.0, 80.0]) - 20
+    sides = 3 + 27.5 * torch.rand((40, 2), generator=generator)
+    boxes = torch.cat([corners, corners + sides], dim=1)
+    values, _ = _do_paste_mask(masks[:, None], boxes, *size, skip_empty=False)
+    expected = values >= threshold
+    longest = float(sides.max())
+    assert torch.equal(paste_parts(masks, boxes, size, threshold, longest), expected)
+    assert paste_parts(masks[:0], boxes[:0], size, threshold, longest).shape == (0, *size)
+
+
+def test_pasting_is_bounded_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result doesn't depend on how many are pasted at a time."""
+    masks, boxes = torch.rand(5, M, M), torch.tensor([[3.5, 4.0, 20.0, 30.0]]).expand(5, 4)
+    expected = paste_parts(masks, boxes, (40, 50), 0.5, 26.0)
+    monkeypatch.setattr(paste, "_CHUNK_BYTES", 1)
+    assert torch.equal(paste_parts(masks, boxes, (40, 50), 0.5, 26.0), expected)
+
+
+def same_windows(one: Windows, other: Windows) -> bool:
+    return all(torch.equal(getattr(one, name), value) for name, value in vars(other).items())
+
+
+def test_a_batch_waits_once_for_how_many_take_part() -> None:
+    """Of images with windows of which some, all and none have a mask."""
+    images = [[maps(seed=seed), maps(16, 24, cell=4.0, seed=9)] for seed in range(3)]
+    images[1][0].score_maps[:, :, 3:] = -9.0
+    for scale in images[2]:
+        scale.score_maps.fill_(-9.0)
+    selector = ProposalSelector(window_size=M)
+    expected = [selector(image, (64, 96)) for image in images]
+    with count_waits() as waits:
+        ranked, counts = selector.rank(images)
+        assert waits.total == 0
+        host_counts = counts.tolist()
+    assert host_counts[0] > host_counts[1] > host_counts[2] == 0
+    for windows, count, maps_, other in zip(ranked, host_counts, images, expected, strict=True):
+        assert (windows.scores[:count] > -math.inf).all()
+        assert (windows.scores[count:] == -math.inf).all()
+        assert same_windows(selector.suppress(windows[:count], maps_, (64, 96)), other)
+
+
+def test_windows_of_several_scales_are_pasted_from_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As each scale's windows alone; nothing is waited for."""
+    scales = [maps(8, 12), maps(16, 24, cell=4.0, seed=1)]
+    selector = ProposalSelector(window_size=M, max_proposals=30)
+    windows = selector(scales, (64, 96))
+    alone = torch.zeros((30, 64, 96), dtype=torch.bool)
+    for index, scale in enumerate(scales):
+        here = windows.scales == index
+        some = windows[here]
+        some.scales = torch.zeros_like(some.scales)
+        alone[here] = selector.paste(some, [scale], (64, 96))
+    assert torch.equal(selector.paste(windows, scales, (64, 96)), alone)
+    monkeypatch.setattr(order, "waits", lambda _: True)
+    with count_waits() as waits:
+        assert selector.paste(windows, scales, (64, 96)).shape == alone.shape
+    assert waits.total == 0, waits.where
+
+
+def test_windows_are_sorted_by_scale() -> None:
+    first, counts = by_scale(torch.tensor([2, 0, 2, 1, 0]), 4)
+    assert first.tolist() == [1, 4, 3, 0, 2]
+    assert counts == [2, 1, 2, 0]
+    with count_waits() as waits:
+        assert by_scale(torch.zeros(3, dtype=torch.int64), 1)[1] == [3]
+    assert waits.total == 0

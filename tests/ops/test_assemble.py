@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from solo_family.ops.assemble import (
+    _copy_bins,
+    _gather_bins,
     assemble,
     bins_of_cells,
     every_center,
@@ -149,3 +151,9 @@ def test_all_windows_of_a_large_image_fit_in_a_gigabyte() -> None:
     count, peak = json.loads(process.stdout)
     assert count == 9375
     assert peak < 1e9
+
+
+@pytest.mark.parametrize(("k", "m"), [(1, 4), (3, 5), (5, 21)])
+def test_bins_are_gathered_as_they_are_copied(k: int, m: int) -> None:
+    shifted = torch.rand(k * k, m, m, 3, 4)
+    assert torch.equal(_gather_bins(shifted, k), _copy_bins(shifted, k))

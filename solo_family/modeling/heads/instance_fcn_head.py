@@ -74,7 +74,7 @@ class MaskPooledClassifier(nn.Module):
                 mask_average_pool(features.float(), *part)
                 for part in zip(centers.split(_WINDOWS_AT_ONCE), masks.split(_WINDOWS_AT_ONCE))
             ]
-            return self.linear(torch.cat(pooled))
+            return self.linear(torch.cat(pooled).to(self.linear.weight.dtype)).float()
 
 
 def mask_average_pool(features: Tensor, centers: Tensor, masks: Tensor) -> Tensor:

@@ -186,10 +186,10 @@ class MaskSegmentor(nn.Module, ABC):
         there = to_device(images, self.device)
         batch = normalise(there, self.pixel_mean, self.pixel_std, self.size_divisibility)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        return ImageList(batch.to(self._weight_dtype), sizes)
+        return ImageList(batch.to(self.weight_dtype), sizes)
 
     @property
-    def _weight_dtype(self) -> torch.dtype:
+    def weight_dtype(self) -> torch.dtype:
         """The dtype of the backbone's weights, which may be of half precision; pixels are not."""
         return next(self.backbone.parameters()).dtype
 
@@ -216,7 +216,7 @@ class MaskSegmentor(nn.Module, ABC):
         """
         height, width = images.shape[-2:]
         normalised = (images.float() - self.pixel_mean) / self.pixel_std
-        features = self.backbone(normalised.to(self._weight_dtype))
+        features = self.backbone(normalised.to(self.weight_dtype))
         return self.predict_fixed(features, (height, width), score_threshold, image_sizes)
 
     @torch.no_grad()

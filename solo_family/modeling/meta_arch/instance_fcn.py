@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Instances
 from torch import Tensor
 
 from ...config.rules import check_features
@@ -24,9 +24,10 @@ from ..losses.window_criterion import WindowCriterion, window_mask_loss
 from ..postprocess.fixed_selection import stack_fixed
 from ..postprocess.fixed_windows import FIXED_WINDOWS, FixedWindows, slide_fixed
 from ..postprocess.instances import make_instances
-from ..postprocess.proposals import DenseMaps, ProposalSelector, Windows
+from ..postprocess.proposals import DenseMaps, ProposalSelector, Windows, by_scale
 from ..targets.gt_masks import downsample_masks
 from ..targets.window_sampler import SampledWindows, WindowSampler, window_masks
+from ..transfer import normalise, to_device
 from .base import MaskSegmentor
 
 
@@ -157,7 +158,7 @@ class InstanceFCN(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         maps = self.dense_maps(features, image_sizes, output_sizes)
-        return [self.propose([one], size) for one, size in zip(maps, output_sizes)]
+        return self.propose([[one] for one in maps], output_sizes)
 
     def _inference_group(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Runs each image at every scale, one after the other; they share the NMS."""
@@ -170,7 +171,7 @@ class InstanceFCN(MaskSegmentor):
                 int(item.get("height", image.shape[1])),
                 int(item.get("width", image.shape[2])),
             )
-            results.append(self.propose(self.multi_scale_maps(image, output_size), output_size))
+            results += self.propose([self.multi_scale_maps(image, output_size)], [output_size])
         return results
 
     def multi_scale_maps(self, image: Tensor, output_size: tuple[int, int]) -> list[DenseMaps]:
@@ -184,12 +185,15 @@ class InstanceFCN(MaskSegmentor):
             output_size: (height, width) that the result is asked for.
         """
         height, width = image.shape[-2:]
-        normalised = self.preprocess([image]).tensor[:, :, :height, :width]
-        maps = []
+        there = to_device([image], self.device)
+        normalised = normalise(there, self.pixel_mean, self.pixel_std, size_divisibility=1)
+        maps: list[DenseMaps] = []
         for size in self._scaled_sizes(height, width):
             resized = F.interpolate(normalised, size, mode="bilinear", antialias=True)
-            padded = ImageList.from_tensors([resized[0]], self.size_divisibility)
-            maps += self.dense_maps(self.backbone(padded.tensor), [size], [output_size])
+            bottom, right = (-side % self.size_divisibility for side in size)
+            padded = F.pad(resized, (0, right, 0, bottom))
+            features = self.backbone(padded.to(self.weight_dtype))
+            maps += self.dense_maps(features, [size], [output_size])
         return maps
 
     def _scaled_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
@@ -225,28 +229,37 @@ class InstanceFCN(MaskSegmentor):
             )
         return maps
 
-    def propose(self, maps: list[DenseMaps], output_size: tuple[int, int]) -> dict[str, Any]:
-        """Returns one image's result from the maps of every scale."""
+    def propose(
+        self, images: list[list[DenseMaps]], output_sizes: list[tuple[int, int]]
+    ) -> list[dict[str, Any]]:
+        """Returns the results of images from the maps of every scale.
+
+        The host waits for the number of windows of all images; and for NMS, image by image.
+        """
+        results = []
         with torch.autocast(self.device.type, enabled=False):
-            windows = self.selector(maps, output_size)
-            scores, classes = windows.scores, torch.zeros_like(windows.scales)
-            if self.classifier is not None:
-                scores, classes = self._classify(maps, windows)
-            masks = self.selector.paste(windows, maps, output_size)
-        return {"instances": make_instances(masks, scores, classes)}
+            ranked, counts = self.selector.rank(images)
+            for windows, count, maps, size in zip(ranked, counts.tolist(), images, output_sizes):
+                kept = self.selector.suppress(windows[:count], maps, size)
+                scores, classes = kept.scores, torch.zeros_like(kept.scales)
+                if self.classifier is not None:
+                    scores, classes = self._classify(maps, kept)
+                masks = self.selector.paste(kept, maps, size)
+                results.append({"instances": make_instances(masks, scores, classes)})
+        return results
 
     def _classify(self, maps: list[DenseMaps], windows: Windows) -> tuple[Tensor, Tensor]:
         """Returns scores, times the probability of the likeliest class, and these classes."""
         assert self.classifier is not None
-        scores, classes = windows.scores.clone(), torch.zeros_like(windows.scales)
-        for index, scale in enumerate(maps):
-            here = windows.scales == index
-            centers = windows.centers[here]
+        order, counts = by_scale(windows.scales, len(maps))
+        best = []
+        for scale, centers in zip(maps, windows.centers[order].split(counts)):
             soft = soft_masks(scale.score_maps, centers, self.selector.window_size)
-            best = self.classifier(scale.features, centers, soft).softmax(dim=1).max(dim=1)
-            scores[here] *= best.values
-            classes[here] = best.indices
-        return scores, classes
+            best.append(self.classifier(scale.features, centers, soft).softmax(dim=1).max(dim=1))
+        values, indices = (torch.cat(parts) for parts in zip(*best))
+        scores, classes = torch.empty_like(windows.scores), torch.empty_like(windows.scales)
+        scores[order], classes[order] = values.to(scores.dtype), indices
+        return windows.scores * scores, classes
 
     def predict_fixed(
         self,
@@ -259,7 +272,8 @@ class InstanceFCN(MaskSegmentor):
         given = features[self.in_feature]
         score_maps, objectness_logits = self.head(given)
         if image_sizes is None:
-            image_sizes = torch.tensor([padded_size], device=self.device).expand(len(given), 2)
+            sides = [torch.full((len(given),), side, device=self.device) for side in padded_size]
+            image_sizes = torch.stack(sides, dim=1)
         map_sizes = (image_sizes + self.stride - 1) // self.stride
         with torch.autocast(self.device.type, enabled=False):
             windows = [

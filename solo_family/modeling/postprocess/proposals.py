@@ -3,22 +3,26 @@
 N windows, k relative positions per axis, m side of a window, h w cells of a map, H W of the output.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import paste_masks_in_image
 from torch import Tensor
 from torchvision.ops import nms
 
 from ...ops.assemble import assemble, every_center, soft_masks_of_rows
 from ...ops.mask_boxes import masks_to_boxes
-from ...ops.matrix_nms import matrix_nms
+from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import measure_inside
+from ..transfer import ToHost
+from .paste import paste_masks
 
 # Bytes of the assembled windows that are in memory at a time, whatever the size of the map; and of
 # one of their cells: its probability and whether it is inside.
 _CHUNK_BYTES = 16 * 2**20
+_GPU_CHUNK_BYTES = 256 * 2**20
 _CELL_BYTES = 5
 # Matrix NMS compares masks at a fourth of the output's resolution.
 _NMS_STRIDE = 4
@@ -46,7 +50,7 @@ class Windows:
     """Windows of one image.
 
     Attributes:
-        scores: float32 [N].
+        scores: float32 [N]; -inf of a window without a mask.
         boxes: float32 [N, 4], tight around the masks, x0 y0 x1 y1 in pixels of the output.
         centers: int64 [N, 2], row and column in their map.
         scales: int64 [N], the index of their map.
@@ -57,7 +61,7 @@ class Windows:
     centers: Tensor
     scales: Tensor
 
-    def __getitem__(self, index: Tensor) -> "Windows":
+    def __getitem__(self, index: Tensor | slice) -> "Windows":
         return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @staticmethod
@@ -113,41 +117,63 @@ class ProposalSelector:
             maps: of every scale.
             output_size: (H, W).
         """
-        windows = Windows.cat([self.slide(scale, index) for index, scale in enumerate(maps)])
-        best = windows.scores.argsort(descending=True, stable=True)
-        windows = windows[best[: self.pre_nms or None]]
+        windows, counts = self.rank([maps])
+        return self.suppress(windows[0][: counts.tolist()[0]], maps, output_size)
+
+    def rank(self, images: Sequence[list[DenseMaps]]) -> tuple[list[Windows], ToHost]:
+        """Scores and orders the windows of several images; the host waits for nothing.
+
+        Args:
+            images: the maps of every scale of each.
+
+        Returns:
+            The windows of each image, the best first, and how many of them take part.
+        """
+        ranked, counts = [], []
+        for maps in images:
+            windows = Windows.cat([self.slide(scale, index) for index, scale in enumerate(maps)])
+            counts.append((windows.scores != -math.inf).sum())
+            best = windows.scores.argsort(descending=True, stable=True)
+            ranked.append(windows[best[: self.pre_nms or None]])
+        return ranked, ToHost(torch.stack(counts))
+
+    def suppress(
+        self, windows: Windows, maps: list[DenseMaps], output_size: tuple[int, int]
+    ) -> Windows:
+        """Leaves out windows that are much like better ones of the same image.
+
+        Args:
+            windows: with a mask, the best first.
+            maps: of every scale.
+            output_size: (H, W).
+        """
         if self.nms_type == "box":
             keep = nms(windows.boxes, windows.scores, self.nms_threshold)
             return windows[keep[: self.max_proposals]]
         size = tuple(-(-side // _NMS_STRIDE) for side in output_size)
         masks = self.paste(windows, maps, (size[0], size[1]), 1 / _NMS_STRIDE)
         labels = torch.zeros_like(windows.scales)
-        keep, scores = matrix_nms(
-            masks,
-            labels,
-            windows.scores,
-            kernel=self.nms_kernel,
-            sigma=self.nms_sigma,
-            pre_nms=None,
-            post_nms=self.max_proposals,
-            threshold=0.0,
+        # No score falls below 0, so that there is no threshold whose outcome to wait for.
+        keep, scores = matrix_nms_decay(
+            masks, labels, windows.scores, self.nms_kernel, self.nms_sigma, class_agnostic=False
         )
-        windows = windows[keep]
-        windows.scores = scores
+        windows = windows[keep[: self.max_proposals]]
+        windows.scores = scores[: self.max_proposals]
         return windows
 
     def slide(self, maps: DenseMaps, index: int) -> Windows:
-        """Scores every window of one scale, and boxes its mask; those without a mask are left out.
+        """Scores every window of one scale, and boxes its mask.
 
         Args:
             maps: of one scale.
             index: of the scale.
         """
         height, width = maps.objectness_logits.shape
-        centers = every_center((height, width), maps.score_maps.device).unflatten(0, (height, -1))
+        device = maps.score_maps.device
+        centers = every_center((height, width), device).unflatten(0, (height, -1))
         objectness = maps.objectness_logits.sigmoid()
-        cell = objectness.new_tensor(maps.cell_size).flip(0).repeat(2)
-        step = max(1, _CHUNK_BYTES // (_CELL_BYTES * width * self.window_size**2))
+        at_once = _GPU_CHUNK_BYTES if device.type == "cuda" else _CHUNK_BYTES
+        step = max(1, at_once // (_CELL_BYTES * width * self.window_size**2))
         parts = []
         for start in range(0, height, step):
             rows = range(start, min(start + step, height))
@@ -160,11 +186,10 @@ class ProposalSelector:
             some = centers[start : rows.stop].flatten(0, 1)
             corner = (some - self.window_size // 2).flip(1).repeat(1, 2)
             boxes = masks_to_boxes(hard)
-            windows = Windows(
-                scores, (boxes + corner) * cell, some, torch.full_like(some[:, 0], index)
-            )
             # The box of a mask without cells ends at 0.
-            parts.append(windows[boxes[:, 2] > 0])
+            scores = torch.where(boxes[:, 2] > 0, scores, -math.inf)
+            boxes = in_pixels(boxes + corner, maps.cell_size)
+            parts.append(Windows(scores, boxes, some, torch.full_like(some[:, 0], index)))
         return Windows.cat(parts)
 
     def paste(
@@ -185,17 +210,48 @@ class ProposalSelector:
         Returns:
             bool [N, H, W].
         """
-        m = self.window_size
-        soft = windows.scores.new_empty((len(windows.scores), m, m))
-        boxes = windows.boxes.new_empty((len(windows.scores), 4))
+        m, centers = self.window_size, windows.centers
+        corner = (centers - m // 2).flip(1)
+        corners = torch.cat([corner, corner + m], dim=1)
+        soft, boxes = corners.new_empty(0), corners.new_empty(0)
         for index, scale in enumerate(maps):
-            here = windows.scales == index
-            centers = windows.centers[here]
             # Cells outside the map repeat those at its border, so that masks reach up to it.
-            soft[here] = assemble(scale.score_maps, centers, m)[0].sigmoid()
-            corner = (centers - m // 2).flip(1)
-            cell = boxes.new_tensor(scale.cell_size).flip(0).repeat(2)
-            boxes[here] = torch.cat([corner, corner + m], dim=1) * cell * zoom
-        if not len(soft):
-            return soft.new_zeros((0, *output_size), dtype=torch.bool)
-        return paste_masks_in_image(soft, boxes, output_size, self.mask_threshold)
+            its_soft = assemble(scale.score_maps, centers, m)[0].sigmoid()
+            its_boxes = in_pixels(corners, scale.cell_size) * zoom
+            if index:
+                # Of all windows, as sizes that depend on their number would have to be waited for.
+                here = windows.scales == index
+                its_soft = torch.where(here[:, None, None], its_soft, soft)
+                its_boxes = torch.where(here[:, None], its_boxes, boxes)
+            soft, boxes = its_soft, its_boxes
+        sides = [side * m * zoom for scale in maps for side in scale.cell_size]
+        return paste_masks(soft, boxes, output_size, self.mask_threshold, max(sides))
+
+
+def in_pixels(boxes: Tensor, cell_size: tuple[float, float]) -> Tensor:
+    """Returns boxes in cells, [N, 4], in pixels of the output, float32 [N, 4].
+
+    Args:
+        boxes: x0, y0, x1, y1.
+        cell_size: (height, width) of a cell.
+    """
+    # By numbers, which travel with the launch: a tensor of them would have to be waited for.
+    xs, ys = boxes[:, 0::2].float() * cell_size[1], boxes[:, 1::2].float() * cell_size[0]
+    return torch.stack([xs, ys], dim=2).flatten(1)
+
+
+def by_scale(scales: Tensor, count: int) -> tuple[Tensor, list[int]]:
+    """Sorts windows by their scale.
+
+    Args:
+        scales: int64 [N].
+        count: of the scales.
+
+    Returns:
+        order: int64 [N], the windows of the first scale first.
+        counts: how many windows each scale has; the host waits for them if there are several.
+    """
+    if count == 1:
+        return torch.arange(len(scales), device=scales.device), [len(scales)]
+    each = scales[:, None] == torch.arange(count, device=scales.device)
+    return scales.argsort(stable=True), ToHost(each.sum(0)).tolist()
