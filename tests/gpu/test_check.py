@@ -1,6 +1,7 @@
 """The check's runner, with stages that are a line of Python each; no GPU is needed."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from . import check
 from .runner import Runner, Stage
-from .stages import pytest_rows, rows
+from .stages import compiled, pytest_rows, references, rows
 from .stages.rows import Row
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,6 +234,39 @@ def test_every_stage_has_a_module_and_every_module_a_place() -> None:
         file.stem for file in folder.glob("*.py") if "\ndef run() -> None:" in file.read_text()
     }
     assert names == {one.name for one in check.STAGES}
+
+
+def test_the_reference_of_matrix_nms() -> None:
+    """By hand: the second repeats the first, the third shares a third of what they cover."""
+    masks = torch.zeros(4, 1, 6, dtype=torch.bool)
+    masks[0, 0, :2] = masks[1, 0, :2] = masks[2, 0, 1:3] = masks[3, 0, :2] = True
+    labels, scores = torch.tensor([0, 0, 0, 1]), torch.tensor([0.9, 0.8, 0.7, 0.6])
+    gaussian = references.matrix_nms(masks, labels, scores, "gaussian")
+    # By the first: exp(-2 / 9); by the second, itself held at 1, more than that.
+    expected = [0.9, 0.8 * math.exp(-2), 0.7 * math.exp(-2 / 9), 0.6]
+    torch.testing.assert_close(gaussian.tolist(), expected, rtol=1e-6, atol=0)
+    linear = references.matrix_nms(masks, labels, scores, "linear")
+    torch.testing.assert_close(linear.tolist(), [0.9, 0.0, 0.7 * 2 / 3, 0.6], rtol=1e-6, atol=1e-9)
+
+
+def test_the_reference_of_boxes() -> None:
+    masks = torch.zeros(2, 4, 6, dtype=torch.bool)
+    masks[0, 1:3, 2:6] = True
+    assert references.boxes(masks).tolist() == [[2, 1, 6, 3], [0, 0, 0, 0]]
+
+
+def test_what_a_kernel_needs_is_read_from_cuobjdump() -> None:
+    printed = (
+        "Resource usage:\n Common:\n  GLOBAL:0\n"
+        " Function decay:\n  REG:32 STACK:8 SHARED:33928 LOCAL:0 CONSTANT[0]:688 TEXTURE:0\n"
+    )
+    usage = {"REG": 32, "STACK": 8, "SHARED": 33928, "LOCAL": 0, "TEXTURE": 0}
+    assert compiled.resource_usage(printed) == {"decay": usage}
+
+
+def test_what_is_timed_is_not_run_beside_others() -> None:
+    timed = {one.name for one in check.STAGES if one.timed}
+    assert timed == {"machine", "operators", "speed", "compiled", "alternatives"}
 
 
 @pytest.mark.slow
