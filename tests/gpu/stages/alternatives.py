@@ -1,37 +1,67 @@
-"""Matrix NMS in each way that the package has: what the choice between them is read from."""
+"""The ways that the package has to do matrix NMS: what the choice between them is read from.
+
+Shape letters: N masks; K classes; W words of a mask.
+"""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from solo_family.ops import gpu_kernels
+from solo_family.ops.matrix_nms import matrix_nms_decay
+from solo_family.ops.packed_masks import pack_masks
 from solo_family.tools.timing import cuda_graph
 
-from . import rows, settings
-from .operators import Input, matrix_nms_case
+from . import rows, sampling, settings
 from .timing import milliseconds
 
-# By `SOLO_FAMILY_KERNELS`.
-_WAYS = {"auto": "as chosen", "triton": "Triton's kernels", "torch": "torch's kernels"}
+_DECAY = ("gaussian", 2.0)
+# Ways to the factors alone, of masks that are sorted already: name, module, function.
+_FACTORS = (
+    ("Triton's kernels", "matrix_nms_triton", "decay_by_class_triton"),
+    ("one product of all pairs", "matrix_nms_torch", "decay_all_pairs"),
+)
 
 
 def run() -> None:
     if not settings.on_gpu():
         return rows.needs_a_gpu()
-    counts = (9,) if settings.is_tiny() else (500, 100, 2000, 16, 50, 200, 1000, 4000)
-    for count in counts:
+    size = (12, 20) if settings.is_tiny() else (200, 336)
+    for count in (500, 100, 2000, 16, 50, 200, 1000, 4000):
+        words = pack_masks(sampling.rectangles(count, size)).words
         for classes in (1, 80):
-            for choice in _WAYS:
-                with torch.no_grad():
-                    _measure(Input("matrix-nms", count, (200, 336), "packed", classes), choice)
+            labels, scores = sampling.candidates(count, classes)
+            for way, function in _ways(words, labels, scores).items():
+                name = f"N={count} W={words.shape[1]} K={classes}: {way}"
+                with rows.case(name), torch.no_grad():
+                    _measure(name, function)
 
 
-def _measure(one: Input, choice: str) -> None:
-    name = f"{one}, {_WAYS[choice]}"
-    with settings.kernels(choice), rows.case(name):
-        ours = matrix_nms_case(one).ours
-        eager = milliseconds(ours, repeats=15, seconds=0.1)
-        # torch's way waits for the number of each class.
-        if choice == "torch":
-            return rows.add(name, value=eager, unit="ms eagerly")
-        graph = milliseconds(cuda_graph(ours), repeats=15, seconds=0.1)
-        rows.add(name, value=graph, unit="ms as a graph", note=f"eagerly {eager:.4f} ms")
+def _ways(words: Tensor, labels: Tensor, scores: Tensor) -> dict[str, Callable[[], Any]]:
+    """Those that exist and work on this GPU, by what they are called."""
+    order = scores.sort(descending=True)[1]
+    by_class, place = labels[order].sort(stable=True)
+    ways: dict[str, Callable[[], Any]] = {
+        "as chosen": lambda: matrix_nms_decay(words, labels, scores, *_DECAY, False)
+    }
+    if "bits" in gpu_kernels.CUDA and gpu_kernels.runs("bits", words):
+        bits = import_module("solo_family.ops.matrix_nms_bits").matrix_nms_bits
+        ways["single bits"] = lambda: bits(words, labels, scores, *_DECAY, None, None)
+    for way, module, name in _FACTORS:
+        function = getattr(import_module(f"solo_family.ops.{module}"), name, None)
+        if function is not None:
+            arguments = (words, order[place], by_class, *_DECAY, None)
+            ways[f"{way}, factors alone"] = partial(function, *arguments)
+    return ways
+
+
+def _measure(name: str, function: Callable[[], Any]) -> None:
+    eager = milliseconds(function, repeats=15, seconds=0.1)
+    graph = milliseconds(cuda_graph(function), repeats=15, seconds=0.1)
+    rows.add(name, value=graph, unit="ms as a graph", note=f"eagerly {eager:.4f} ms")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import pkgutil
 import random
+import re
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +42,8 @@ def run() -> None:
         with settings.kernels("triton"):
             _use((200, 336), 500)
             _add_kernels()
+            with rows.case("kernels in CUDA C"):
+                _add_cuda_kernels()
             _count_variants()
 
 
@@ -93,6 +98,35 @@ def _add_kernels() -> None:
             rows.add(name, sound, made.n_regs, "registers", note)
 
 
+def _add_cuda_kernels() -> None:
+    """What is compiled for this GPU at run time; Triton brings the tool along that reads it."""
+    from triton import knobs
+
+    architecture = "sm_{}{}".format(*torch.cuda.get_device_capability())
+    for source in Path(solo_family.ops.__path__[0]).glob("*.cu"):
+        from solo_family.ops.nvrtc import compile_cuda
+
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(compile_cuda(source, architecture))
+            file.flush()
+            words = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+            found = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        for name, usage in resource_usage(found).items():
+            spilled = usage["STACK"] + usage["LOCAL"]
+            note = f"{spilled} bytes of stack and spilled, {usage['SHARED']} bytes shared"
+            sound = spilled == 0 and usage["REG"] <= _MOST_REGISTERS
+            rows.add(name, sound, usage["REG"], "registers", note)
+
+
+def resource_usage(printed: str) -> dict[str, dict[str, int]]:
+    """Return what each function needs, by its name, from what cuobjdump has printed."""
+    functions = re.findall(r"Function (\w+):\n(.*)", printed)
+    return {
+        name: {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
+        for name, line in functions
+    }
+
+
 def _count_variants() -> None:
     kernels = _kernels()
     before = {name: len(list(_variants(kernel))) for name, kernel in kernels.items()}
@@ -112,11 +146,14 @@ def _count_variants() -> None:
 
 
 def _mask_sizes(count: int) -> Iterator[tuple[tuple[int, int], int]]:
-    """Masks' sizes of pictures as COCO's are, resized as SOLOv2's, and some numbers of masks."""
+    """Masks' sizes of pictures as COCO's are, resized as SOLOv2's, and some numbers of masks.
+
+    The numbers are such that matrix NMS takes its kernels.
+    """
     generator = random.Random(settings.seed())
     for _ in range(count):
         other = generator.choice((427, 480, 426, 500, 375, generator.randint(300, 640)))
         sides = generator.sample((other, 640), 2)
         scale = min(800 / min(sides), 1333 / max(sides))
         padded = [-(-int(side * scale + 0.5) // 32) * 32 for side in sides]
-        yield (padded[0] // 4, padded[1] // 4), generator.randint(1, 100)
+        yield (padded[0] // 4, padded[1] // 4), generator.randint(250, 400)

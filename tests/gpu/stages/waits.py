@@ -33,11 +33,11 @@ def run() -> None:
 
 
 def _count(method: str, model: nn.Module, pictures: int) -> None:
-    batch = [(seed, 64) for seed in range(1, pictures + 1)]
-    for _ in range(3):
-        model(tiny.batch(*batch))
+    *first, batch = [tiny.batch(*((seed, 64) for seed in range(pictures))) for _ in range(4)]
+    for other in first:
+        model(other)
     with count_waits(settings.device()) as waits:
-        model(tiny.batch(*batch))
+        model(batch)
     bar = BARS[method] * pictures
     where = ", ".join(f"{line} {count}" for line, count in waits.where.most_common(6))
     name = f"{method}, {pictures} picture{'s' if pictures > 1 else ''}"
@@ -45,9 +45,9 @@ def _count(method: str, model: nn.Module, pictures: int) -> None:
 
 
 def _count_launches(method: str, model: nn.Module) -> None:
-    activities = [torch.profiler.ProfilerActivity.CUDA]
+    activities, batch = [torch.profiler.ProfilerActivity.CUDA], tiny.batch((0, 64))
     with torch.profiler.profile(activities=activities) as profiler:
-        model(tiny.batch((1, 64)))
+        model(batch)
         torch.cuda.synchronize()
     events = [event for event in profiler.events() if event.device_type.name == "CUDA"]
     rows.add(f"{method}, 1 picture", value=len(events), unit="kernels and copies")
