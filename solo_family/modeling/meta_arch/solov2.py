@@ -148,4 +148,4 @@ def _decode_rows(
     kernels: Tensor, features: Tensor, threshold: float, rows: Tensor, valid: Tensor
 ) -> PackedMasks:
     """Packs the masks of some kernels, of which the first `valid`, int64 [], are wanted."""
-    return decode_masks(kernels[rows], features, threshold)
+    return decode_masks(kernels, features, threshold, rows=rows, valid=valid)
