@@ -23,6 +23,8 @@ MOST_REGISTERS = 208
 VARIANTS = {"_decay_kernel": 2}  # gaussian and linear
 # Operators one of whose kernels is still compiled anew for some sizes.
 SPECIALISED = ["pack", "decode", "resize", "nms"]
+# Architecture and operator one of whose kernels needs more registers than there are.
+SPILLING = [(80, "decode")]
 
 Rows = list[dict[str, Any]]
 
@@ -59,9 +61,14 @@ def test_no_spills_and_few_registers(arch: int, operator: str, compiled: dict[st
         row for row in compiled["resources"] if (row["operator"], row["arch"]) == (operator, arch)
     ]
     assert rows
-    for row in rows:
-        assert (row["stack"], row["local"]) == (0, 0), row
-        assert 0 < row["registers"] <= MOST_REGISTERS, row
+    large = [
+        row for row in rows if row["stack"] or row["local"] or row["registers"] > MOST_REGISTERS
+    ]
+    assert all(row["registers"] > 0 for row in rows)
+    if (arch, operator) in SPILLING:
+        assert large, f"{operator} fits into sm_{arch}: take it from SPILLING"
+    else:
+        assert not large
 
 
 @pytest.mark.parametrize("operator", TRITON)
