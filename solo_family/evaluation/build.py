@@ -9,6 +9,7 @@ from ..data.coco_json import leave_out_unusable_truth
 from ..errors import ConfigError
 from ..methods import METHODS
 from .fast_coco import use_faster_coco_eval
+from .instance_results import InstanceEvaluator
 from .panoptic_quality import PanopticEvaluator
 from .proposal_recall import ProposalRecallEvaluator
 from .semantic import SemanticEvaluator
@@ -70,7 +71,7 @@ def predicted_tasks(cfg: CfgNode) -> list[str]:
 def coco_evaluator(name: str, folder: str) -> COCOEvaluator:
     """Returns the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
     # It would tell its tasks from the predictions, of which there may be none.
-    evaluator = COCOEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
+    evaluator = InstanceEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
     if "annotations" in evaluator._coco_api.dataset:
         leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)
     use_faster_coco_eval(evaluator)

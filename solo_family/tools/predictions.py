@@ -3,8 +3,9 @@
 from typing import Any
 
 from detectron2.data import Metadata
-from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import BitMasks, Instances
+
+from ..evaluation.instance_results import instance_results
 
 # Any of "instances", "sem_seg" and "panoptic_seg", as detectron2's models return them.
 Predictions = dict[str, Any]
@@ -55,7 +56,7 @@ def coco_results(
         return []
     to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id", {})
     to_dataset = {contiguous: dataset for dataset, contiguous in to_contiguous.items()}
-    results = instances_to_coco_json(predictions["instances"], image_id)
+    results = instance_results(predictions["instances"], image_id)
     for result in results:
         category = result["category_id"]
         result["category_id"] = to_dataset.get(category, category)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from detectron2.evaluation import COCOEvaluator
 
 from solo_family.data.register import register_in_place
 from solo_family.errors import ConfigError
 from solo_family.evaluation.build import build_evaluator
+from solo_family.evaluation.instance_results import InstanceEvaluator
 from solo_family.evaluation.panoptic_quality import PanopticEvaluator
 from solo_family.evaluation.semantic import SemanticEvaluator
 
@@ -22,7 +22,7 @@ def test_labels_decide(tmp_path: Path, shapes: Path) -> None:
     names = {
         SemanticEvaluator: write_semantic(tmp_path / "a"),
         PanopticEvaluator: write_panoptic(tmp_path / "b")[0],
-        COCOEvaluator: f"coco_json:{shapes}/annotations/val.json:{shapes}/val",
+        InstanceEvaluator: f"coco_json:{shapes}/annotations/val.json:{shapes}/val",
     }
     register_in_place(names.values())
     for kind, name in names.items():

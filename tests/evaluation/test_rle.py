@@ -1,10 +1,11 @@
-"""The check of run lengths, against masks that pycocotools wrote."""
+"""Encoding run lengths, and their check, against what pycocotools writes."""
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as mask_util
 
-from solo_family.evaluation.rle import fills_image
+from solo_family.evaluation.rle import encode_masks, fills_image
 
 
 def encoded(mask: np.ndarray) -> dict:
@@ -41,3 +42,22 @@ def test_damaged_runs_do_not(damage) -> None:
     mask[10:30, 20:50] = mask[40:41, 3:70] = True
     rle = encoded(mask)
     assert not fills_image(rle | {"counts": damage(rle["counts"])})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999, 1.0])
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5), (2, 40000), (211, 307)])
+def test_encoding_equals_pycocotools(share: float, size: tuple[int, int]) -> None:
+    masks = np.random.default_rng(0).random((3, *size)) < share
+    masks[1, size[0] // 3 :, : size[1] // 2] = True
+    assert encode_masks(torch.from_numpy(masks)) == list(map(encoded, masks))
+
+
+def test_encoding_runs_of_many_digits() -> None:
+    masks = np.zeros((2, 3000, 2000), bool)
+    masks[0, 5, 3] = masks[0, 2900, 1900] = masks[0, 2950, 1900] = True
+    masks[1, 1:] = True
+    assert encode_masks(torch.from_numpy(masks)) == list(map(encoded, masks))
+
+
+def test_encoding_no_masks() -> None:
+    assert encode_masks(torch.zeros(0, 5, 7, dtype=torch.bool)) == []
