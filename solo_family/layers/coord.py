@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .remembered import remembered
+
 
 def coordinate_maps(x: Tensor) -> Tensor:
     """Returns the normalised coordinates of the pixels of a feature map.
@@ -15,11 +17,17 @@ def coordinate_maps(x: Tensor) -> Tensor:
         pixels' centres (-1 where there is one pixel only).
     """
     height, width = x.shape[-2:]
+    return _maps(x, height, width, x.dtype).expand(x.shape[0], -1, -1, -1)
+
+
+@remembered
+def _maps(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
+    """Returns the coordinates, [2, H, W]."""
     # arange, not linspace: an exported graph then follows the size of its input.
-    xs = torch.arange(width, device=x.device, dtype=torch.float32) * (2 / max(width - 1, 1)) - 1
-    ys = torch.arange(height, device=x.device, dtype=torch.float32) * (2 / max(height - 1, 1)) - 1
+    xs = torch.arange(width, device=device, dtype=torch.float32) * (2 / max(width - 1, 1)) - 1
+    ys = torch.arange(height, device=device, dtype=torch.float32) * (2 / max(height - 1, 1)) - 1
     maps = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)])
-    return maps.to(x.dtype).expand(x.shape[0], -1, -1, -1)
+    return maps.to(dtype)
 
 
 def append_coords(x: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ B images, C channels, S bins per side.
 import torch
 from torch import Tensor, nn
 
+from .remembered import remembered
+
 
 def adaptive_average_pool(x: Tensor, bins: int) -> Tensor:
     """Equals `adaptive_avg_pool2d`, which ONNX does not have, as two matrix products.
@@ -17,8 +19,8 @@ def adaptive_average_pool(x: Tensor, bins: int) -> Tensor:
     Returns:
         [B, C, S, S] in the dtype of `x`; computed in float32.
     """
-    rows = _bin_weights(x.shape[-2], bins, x.device)
-    columns = _bin_weights(x.shape[-1], bins, x.device)
+    rows = _bin_weights(x, x.shape[-2], bins)
+    columns = _bin_weights(x, x.shape[-1], bins)
     maps = x.float().flatten(0, 1)
     with torch.autocast(x.device.type, enabled=False):
         # Not `@`: it treats a side of 1 apart, to which torch.export would tie the program.
@@ -38,7 +40,8 @@ class AdaptiveAveragePool(nn.Module):
         return adaptive_average_pool(x, self.bins)
 
 
-def _bin_weights(size: int, bins: int, device: torch.device) -> Tensor:
+@remembered
+def _bin_weights(size: int, bins: int, *, device: torch.device) -> Tensor:
     """Returns [S, size]: row i averages the positions from floor(i size / S) to its successor's.
 
     Made of tensors throughout: an exported graph then follows the size of its input.

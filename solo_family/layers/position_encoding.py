@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from .remembered import remembered
+
 _TEMPERATURE = 10000.0
 
 
@@ -23,14 +25,21 @@ def sine_position_encoding(x: Tensor, channels: int) -> Tensor:
         and cosine take turns.
     """
     height, width = x.shape[-2:]
-    wavelengths = torch.arange(channels // 4, dtype=torch.float32, device=x.device)
+    return _encoding(x, height, width, channels, x.dtype)
+
+
+@remembered
+def _encoding(
+    height: int, width: int, channels: int, dtype: torch.dtype, *, device: torch.device
+) -> Tensor:
+    wavelengths = torch.arange(channels // 4, dtype=torch.float32, device=device)
     wavelengths = _TEMPERATURE ** (4 * wavelengths / channels)
 
     def encode(size: int) -> Tensor:
-        position = torch.arange(1, size + 1, dtype=torch.float32, device=x.device)
+        position = torch.arange(1, size + 1, dtype=torch.float32, device=device)
         angle = (position / (size + 1e-6) * 2 * math.pi)[:, None] / wavelengths
         return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1).T
 
     ys = encode(height)[:, :, None].expand(-1, -1, width)
     xs = encode(width)[:, None, :].expand(-1, height, -1)
-    return torch.cat([ys, xs])[None].to(x.dtype)
+    return torch.cat([ys, xs])[None].to(dtype)

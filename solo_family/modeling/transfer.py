@@ -56,7 +56,7 @@ def pack(tensors: Sequence[Tensor], pin: bool = False) -> Tensor:
         uint8 [bytes], which `unpack` reads.
     """
     starts = _starts(tensors)
-    buffer = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=pin)
+    buffer = torch.empty(starts[-1], dtype=torch.uint8, device="cpu", pin_memory=pin)
     for part, tensor in zip(unpack(buffer, tensors), tensors):
         part.copy_(tensor)
     return buffer
