@@ -27,6 +27,7 @@ from ..postprocess.selection import Pack, Selector
 from ..postprocess.selection_at_once import Claims, Grid
 from ..targets.grid_assigner import GridAssigner
 from ..targets.grid_targets import BatchGridTargets, ImagePairs
+from ..targets.gt_masks import downsample_masks
 from .base import MaskSegmentor
 
 
@@ -105,20 +106,18 @@ class GridSegmentor(MaskSegmentor):
     ) -> tuple[list[Tensor], Sequence[Tensor]]:
         """Returns category logits, L x [B, K, S, S], and what masks are made of, each [B, ...]."""
 
-    @abstractmethod
     def shrink_masks(self, gt_masks: list[Tensor], padded_size: tuple[int, int]) -> Any:
-        """Returns the true masks as `mask_losses` needs them.
+        """Returns the true masks as `mask_losses` needs them: here all, at `mask_stride`.
 
         Args:
             gt_masks: bool [g, h, w] of each image before padding.
             padded_size: (height, width) of the network's input.
         """
+        return downsample_masks(gt_masks, padded_size, self.mask_stride)
 
     @abstractmethod
-    def mask_losses(
-        self, masks: Sequence[Tensor], pairs: ImagePairs, small_masks: Any
-    ) -> list[Tensor]:
-        """Returns the mask loss of every pair of one image, float32, [P] in all.
+    def mask_losses(self, masks: Sequence[Tensor], pairs: ImagePairs, small_masks: Any) -> Tensor:
+        """Returns the mask loss of every pair of one image, float32 [P].
 
         Args:
             masks: of `run_head`, the image's part.
@@ -198,9 +197,8 @@ class GridSegmentor(MaskSegmentor):
         cells, small_masks = targets
         category_logits, masks = self.run_head(features, padded_size)
         mask_losses = [
-            losses
+            self.mask_losses(image_masks, pairs, small_masks)
             for image_masks, pairs in zip(image_by_image(masks), cells.pairs())
-            for losses in self.mask_losses(image_masks, pairs, small_masks)
         ]
         return self.criterion(category_logits, cells.labels, torch.cat(mask_losses))
 

@@ -108,14 +108,14 @@ class SOLO(GridSegmentor):
 
     def mask_losses(
         self, masks: Sequence[Tensor], pairs: ImagePairs, small_masks: dict[int, Tensor]
-    ) -> list[Tensor]:
+    ) -> Tensor:
         losses = []
         by_level = (part.split(pairs.per_level) for part in (pairs.objects, pairs.cells))
         for level, (objects, cells) in enumerate(zip(*by_level)):
             true_masks = small_masks[self.level_strides[level]]
             level_losses = partial(self._level_losses, level, masks[level], true_masks)
             losses.append(in_parts(level_losses, cells - self.first_cells[level], objects))
-        return losses
+        return torch.cat(losses)
 
     def _level_losses(
         self, level: int, masks: Tensor, gt_masks: Tensor, cells: Tensor, objects: Tensor

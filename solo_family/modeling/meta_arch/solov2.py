@@ -24,7 +24,6 @@ from ..losses.mask_losses import in_parts
 from ..postprocess.selection import Pack
 from ..postprocess.selection_at_once import Claims
 from ..targets.grid_targets import ImagePairs
-from ..targets.gt_masks import downsample_masks
 from .grid import GridSegmentor
 
 
@@ -113,18 +112,15 @@ class SOLOv2(GridSegmentor):
         mask_features = self.mask_branch([features[name] for name in self.mask_features])
         return category_logits, (flat_kernels, mask_features)
 
-    def shrink_masks(self, gt_masks: list[Tensor], padded_size: tuple[int, int]) -> Tensor:
-        return downsample_masks(gt_masks, padded_size, self.mask_stride)
-
     def mask_losses(
         self, masks: Sequence[Tensor], pairs: ImagePairs, small_masks: Tensor
-    ) -> list[Tensor]:
+    ) -> Tensor:
         kernels, mask_features = masks
 
         def losses(kernels: Tensor, objects: Tensor) -> Tensor:
             return dice_loss(dynamic_conv(kernels, mask_features), small_masks[objects])
 
-        return [in_parts(losses, kernels.index_select(0, pairs.cells), pairs.objects)]
+        return in_parts(losses, kernels.index_select(0, pairs.cells), pairs.objects)
 
     def decode(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
         kernels, mask_features = masks
