@@ -15,7 +15,7 @@ if [ -d .whl ]; then
   trap 'rm -rf "$site"' EXIT
   # detectron2's wheel says that it is for another Python: unpacked, its Python files serve any,
   # and its compiled part, which nothing here needs, is taken away.
-  find .whl -name '*.whl' ! -name '*detectron2*' -print0 |
+  find .whl -type f -name '*.whl' ! -name '*detectron2*' -print0 |
     xargs -0 "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir \
       --upgrade --target "$site" || exit 1
   for wheel in .whl/*detectron2*.whl; do

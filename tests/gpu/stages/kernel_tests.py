@@ -7,6 +7,8 @@ from pathlib import Path
 from . import settings
 from .suite import run_pytest
 
+# Those of this check itself.
+_OWN = ("test_check.py", "test_stages.py")
 TESTS = Path(__file__).resolve().parents[2]
 
 
@@ -19,7 +21,6 @@ def run() -> None:
 
 
 def _files() -> list[Path]:
-    """Those of the operators and of GPUs that speak of CUDA, but not the tests of this runner."""
+    """Those of the operators and of GPUs that speak of CUDA."""
     files = sorted([*TESTS.glob("ops/test_*.py"), *TESTS.glob("gpu/test_*.py")])
-    named = [file for file in files if file.name != "test_check.py"]
-    return [file for file in named if "cuda" in file.read_text()]
+    return [file for file in files if file.name not in _OWN and "cuda" in file.read_text()]

@@ -123,15 +123,19 @@ def _measure(one: Input) -> float | None:
         case = _case(one)
         copied, eager, plain = map(milliseconds, (copy_of(case.inputs), case.ours, case.plain))
         bar = _BARS.get((one.count, one.kind, one.classes), "")
-        note = f"plain / ours {plain / eager:.2f}; {eager / copied:.1f} copies of its input; {bar}"
-        rows.add(str(one), value=eager, unit="ms", note=note)
+        rows.add(str(one), value=eager, unit="ms", note=_note(eager, plain, copied, bar))
         if settings.on_gpu() and one.operator not in _WAITS:
             graph = milliseconds(cuda_graph(case.ours))
-            note = f"plain / ours {plain / graph:.2f}; {graph / copied:.1f} copies; {bar}"
+            note = _note(graph, plain, copied, bar)
             rows.add(f"{one}, as a graph", value=graph, unit="ms", note=note)
         if one.operator in _PEAKS:
             _measure_peaks(one, case)
     return eager
+
+
+def _note(ours: float, plain: float, copied: float, bar: str) -> str:
+    ratios = f"plain / ours {plain / ours:.2f}; {ours / copied:.1f} copies of its input"
+    return f"{ratios}; {bar}" if bar else ratios
 
 
 def _measure_peaks(one: Input, case: Case) -> None:
