@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,44 @@ def test_the_script_passes_its_arguments_on(tmp_path: Path) -> None:
     assert words == ["-m", "tests.gpu.check", "--out", f"{tmp_path.resolve()}/results", "--budget"]
     assert 190 <= int(budget) <= 200
     assert (only, name) == ("--only", "waits")
+
+
+@pytest.mark.slow
+def test_the_script_takes_wheels_along(tmp_path: Path) -> None:
+    """The ones that pip installs, and detectron2's, which it would refuse, without its binaries."""
+    script = tmp_path / "tests" / "gpu" / "run_all.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "tests/gpu/run_all.sh", script)
+    (tmp_path / ".whl").mkdir()
+    make_wheel(tmp_path / ".whl" / "small-1.0-py3-none-any.whl", "small.py")
+    other = tmp_path / ".whl" / "sal_detectron2-1.0-cp310-none-any.whl"
+    make_wheel(other, "detectron2/__init__.py", "detectron2/_C.cpython-310.so")
+    python = tmp_path / "python"
+    show = "import detectron2, os, small; print(os.listdir(os.path.dirname(detectron2.__file__)))"
+    python.write_text(
+        f'#!/bin/sh\nif [ "$2" = tests.gpu.check ]; then exec {sys.executable} -c "{show}"; fi\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python), "PYTHONDONTWRITEBYTECODE": "1"}
+    # What this process imports from must not come before what the script installs.
+    environment.pop("PYTHONPATH", None)
+    process = subprocess.run([script], env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == "['__init__.py']\n"
+
+
+def make_wheel(path: Path, *files: str) -> None:
+    name, version, _ = path.name.split("-", 2)
+    folder = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in files:
+            archive.writestr(file, "")
+        about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        archive.writestr(f"{folder}/METADATA", about)
+        tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr(f"{folder}/WHEEL", tag)
+        archive.writestr(f"{folder}/RECORD", "")
 
 
 def test_every_stage_has_a_module_and_every_module_a_place() -> None:

