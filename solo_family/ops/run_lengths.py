@@ -5,6 +5,7 @@ Shape letters: N masks; H W the masks' size; C changes of all masks; R runs of a
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -67,13 +68,20 @@ def _changes_in_rows(masks: Tensor) -> Tensor:
 def _changes_of_one(mask: Tensor) -> Tensor:
     height, width = mask.shape
     first, stop = _occupied_rows(mask)
-    above, below = mask.new_zeros(1, width), mask.new_zeros(1, width)
-    if stop - first == height:
+    if first == stop:
+        return mask.new_empty(0, dtype=torch.int64)
+    columns = mask[first:stop].view(torch.uint8).amax(dim=0).numpy().nonzero()[0]
+    # One column more, in which the last one's run may end.
+    left, right = int(columns[0]), min(int(columns[-1]) + 2, width)
+    window = mask[first:stop, left:right]
+    above, below = window.new_zeros(1, right - left), window.new_zeros(1, right - left)
+    if len(window) == height:
         # As in `_changes`; a last pixel that is set is followed by the next column's first.
-        above[0, 1:], below = mask[-1, :-1], mask[-1:]
-    rows = torch.cat([above, mask[first:stop], below]).numpy()
+        above[0, 1:], below = window[-1, :-1], window[-1:]
+    rows = torch.cat([above, window, below]).numpy()
     places = torch.from_numpy((rows[1:] != rows[:-1]).reshape(-1).nonzero()[0])
-    places = places % width * height + places // width + first
+    row, column = places // (right - left) + first, places % (right - left) + left
+    places = column * height + row
     # The last column may be followed by nothing.
     return places[places < height * width]
 
@@ -86,6 +94,6 @@ def _occupied_rows(mask: Tensor) -> tuple[int, int]:
         occupied = rows[max(first, stop - _SEARCHED_ROWS) : stop]
         # Whether there is any is found many times as fast as where.
         if occupied.any():
-            after = int(occupied.any(axis=1)[::-1].argmax())
+            after = int(np.flip(occupied.any(axis=1)).argmax())
             return first, stop - after
     return 0, 0
