@@ -4,7 +4,7 @@ from typing import Any
 
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
-from detectron2.structures import Instances
+from detectron2.structures import BitMasks, Instances
 
 from .rle import encode_masks
 
@@ -23,7 +23,8 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
     results = instances_to_coco_json(Instances(instances.image_size, **fields).to("cpu"), image_id)
     if masks is None or not results:
         return results
-    masks = getattr(masks, "tensor", masks)  # of detectron2's BitMasks
+    if isinstance(masks, BitMasks):
+        masks = masks.tensor
     return [
         result | {"segmentation": rle}
         for result, rle in zip(results, encode_masks(masks.bool()), strict=True)

@@ -1,19 +1,19 @@
 """Runs of equal pixels in binary masks, down the columns as COCO counts them.
 
-Shape letters: N masks; n of them; H W the masks' size; h w of a window; C changes of all masks;
-R runs of all masks, C + N.
+Shape letters: N masks; H W the masks' size; C changes of all masks; R runs of all masks, C + N.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.ops.mask_boxes import masks_to_boxes
-
 # Bytes beside the masks that are in memory at a time, of about three for a pixel.
 _CHUNK_BYTES = 48 * 2**20
+# Rows that are searched for pixels at a time.
+_SEARCHED_ROWS = 32
 
 
 def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +32,7 @@ def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
     count, pixels = len(masks), masks.shape[1] * masks.shape[2]
     step = max(1, _CHUNK_BYTES // max(1, 3 * pixels))
     chunks = masks.split(step) if count and pixels else ()
-    find = _changes_in_boxes if masks.is_cpu else _changes
+    find = _changes_in_rows if masks.is_cpu else _changes
     found = [find(chunk) + number * step * (pixels + 1) for number, chunk in enumerate(chunks)]
     changes = torch.cat([torch.empty(0, dtype=torch.int64, device=masks.device), *found]).cpu()
     # Each mask's pixels are followed by one place for its end; before the first one is 0's end.
@@ -49,33 +49,51 @@ def _changes(masks: Tensor) -> Tensor:
     """Where a pixel differs from the one before, and the first from 0.
 
     Returns:
-        int64 [C], ascending: pixel p of mask n is n * (H * W + 1) + p.
+        int64 [C], in any order: pixel p of mask n is n * (H * W + 1) + p.
     """
-    columns = masks.transpose(1, 2).flatten(1)
-    # What ends a mask is like its last pixel.
-    changed = F.pad(columns[:, :-1] ^ columns[:, 1:], (0, 1))
-    changed = torch.cat([columns[:, :1], changed], dim=1)
-    return changed.flatten().nonzero()[:, 0]
+    height, width = masks.shape[1:]
+    # Before a column's first pixel comes the last one of the column to the left.
+    before_first = F.pad(masks[:, -1:, :-1], (1, 0))
+    changed = masks ^ torch.cat([before_first, masks[:, :-1]], dim=1)
+    mask, row, column = changed.nonzero().unbind(1)
+    return mask * (height * width + 1) + column * height + row
 
 
-def _changes_in_boxes(masks: Tensor) -> Tensor:
-    """`_changes` of masks on a CPU, where only their boxes are looked at."""
+def _changes_in_rows(masks: Tensor) -> Tensor:
+    """`_changes` of masks on a CPU, where only rows with pixels are looked at."""
     size = masks.shape[1] * masks.shape[2] + 1
-    boxes = masks_to_boxes(masks).long().tolist()
-    found = [
-        _changes_in_box(mask, box) + n * size for n, (mask, box) in enumerate(zip(masks, boxes))
-    ]
-    return torch.cat(found)
+    return torch.cat([_changes_of_one(mask) + n * size for n, mask in enumerate(masks)])
 
 
-def _changes_in_box(mask: Tensor, box: list[int]) -> Tensor:
-    """Where bool [H, W] changes, whose pixels are all within x0, y0, x1, y1."""
+def _changes_of_one(mask: Tensor) -> Tensor:
     height, width = mask.shape
-    x0, y0, x1, y1 = box
-    # Below a window that is less high than the mask every column ends with a 0.
-    window = F.pad(mask[y0:y1, x0:x1].t(), (0, int(y1 - y0 < height)))
-    pixels = F.pad(window.flatten(), (1, 1)).numpy()
-    places = torch.from_numpy((pixels[1:] != pixels[:-1]).nonzero()[0])
-    column, row = places // max(1, window.shape[1]), places % max(1, window.shape[1])
-    places = (x0 + column) * height + y0 + row
-    return places[: len(places) - int(len(places) > 0 and bool(places[-1] == height * width))]
+    first, stop = _occupied_rows(mask)
+    if first == stop:
+        return mask.new_empty(0, dtype=torch.int64)
+    columns = mask[first:stop].view(torch.uint8).amax(dim=0).numpy().nonzero()[0]
+    # One column more, in which the last one's run may end.
+    left, right = int(columns[0]), min(int(columns[-1]) + 2, width)
+    window = mask[first:stop, left:right]
+    above, below = window.new_zeros(1, right - left), window.new_zeros(1, right - left)
+    if len(window) == height:
+        # As in `_changes`; a last pixel that is set is followed by the next column's first.
+        above[0, 1:], below = window[-1, :-1], window[-1:]
+    rows = torch.cat([above, window, below]).numpy()
+    places = torch.from_numpy((rows[1:] != rows[:-1]).reshape(-1).nonzero()[0])
+    row, column = places // (right - left) + first, places % (right - left) + left
+    places = column * height + row
+    # The last column may be followed by nothing.
+    return places[places < height * width]
+
+
+def _occupied_rows(mask: Tensor) -> tuple[int, int]:
+    """The first row with pixels, and the one after the last; 0 and 0 without any."""
+    rows = mask.contiguous().numpy()
+    first = int(rows.reshape(-1).argmax()) // rows.shape[1]
+    for stop in range(len(rows), first, -_SEARCHED_ROWS):
+        occupied = rows[max(first, stop - _SEARCHED_ROWS) : stop]
+        # Whether there is any is found many times as fast as where.
+        if occupied.any():
+            after = int(np.flip(occupied.any(axis=1)).argmax())
+            return first, stop - after
+    return 0, 0

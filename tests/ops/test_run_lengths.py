@@ -27,11 +27,11 @@ def random_masks(count: int, size: tuple[int, int], share: float) -> Tensor:
     return masks
 
 
-@pytest.fixture(params=["in boxes", "whole"])
+@pytest.fixture(params=["by rows", "whole"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done on a CPU, and what on other devices."""
     if request.param == "whole":
-        monkeypatch.setattr(module, "_changes_in_boxes", module._changes)
+        monkeypatch.setattr(module, "_changes_in_rows", module._changes)
 
 
 def assert_runs(masks: Tensor) -> None:
@@ -59,6 +59,17 @@ def test_single_pixels(corner: tuple[int, int]) -> None:
 def test_a_few_masks_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK_BYTES", 3 * 35 * 2)
     assert_runs(random_masks(9, (5, 7), 0.5))
+
+
+@pytest.mark.parametrize("searched", [1, 2, 5, 32])
+def test_rows_with_pixels_are_found(searched: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SEARCHED_ROWS", searched)
+    for first in range(7):
+        for stop in range(first + 1, 8):
+            mask = torch.zeros(7, 3, dtype=torch.bool)
+            mask[first, 1] = mask[stop - 1, 2] = True
+            assert module._occupied_rows(mask) == (first, stop)
+            assert_runs(mask[None])
 
 
 @pytest.mark.usefixtures("either_way")
