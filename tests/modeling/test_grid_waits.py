@@ -5,7 +5,6 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from solo_family.modeling.meta_arch import solo
 from solo_family.modeling.postprocess import grid_instances, selection
 from solo_family.modeling.postprocess.cell_scores import cell_scores_of
 from solo_family.modeling.postprocess.selection import chunk_length
@@ -131,13 +130,13 @@ def test_masks_are_made_a_few_at_a_time(name: str, monkeypatch: pytest.MonkeyPat
     force(monkeypatch, at_once=True)
     expected = predict(model, features)
     asked: list[int] = []
-    pack = solo.pack_masks
+    pack = grid_instances.pack_masks
 
     def packing(masks: Tensor, threshold: float) -> object:
         asked.append(len(masks))
         return pack(masks, threshold)
 
-    monkeypatch.setattr(solo, "pack_masks", packing)
+    monkeypatch.setattr(grid_instances, "pack_masks", packing)
     for name in ("_CHUNK_BYTES", "_CHUNK_BYTES_GPU"):
         monkeypatch.setattr(selection, name, 7 * 16 * 24 * 4)
     assert_same(predict(model, features), expected)

@@ -22,7 +22,7 @@ from ..heads.levels import align_levels
 from ..losses.grid_criterion import GridCriterion
 from ..postprocess.cell_scores import cell_scores_of
 from ..postprocess.fixed_selection import FixedInstances, select_fixed, stack_fixed
-from ..postprocess.grid_instances import image_by_image, select_images
+from ..postprocess.grid_instances import image_by_image, pack_in_chunks, select_images
 from ..postprocess.selection import Pack, Selector
 from ..postprocess.selection_at_once import Claims, Grid
 from ..targets.grid_assigner import GridAssigner
@@ -139,17 +139,22 @@ class GridSegmentor(MaskSegmentor):
         """Returns what `Selector` takes for `pack`, where a method has it; the rest as `decode`."""
         return None
 
-    @abstractmethod
     def measure_at_once(
         self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
     ) -> Iterable[PackedMasks]:
         """Yields every image's masks of the first cells, all that are claimed at least.
+
+        The host waits once, for how many are claimed; a method may do without.
 
         Args:
             masks: of `run_head`.
             size: see `decode`.
             claims: of B images.
         """
+        counts = claims.counts[:, -1].tolist()
+        for image, cells, count in zip(image_by_image(masks), claims.cells, counts):
+            decode = partial(self.decode, image, size)
+            yield pack_in_chunks(decode, cells[:count], size, self.selector.mask_threshold)
 
     def decode_kept(
         self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ...config.solo import HEADS
 from ...data.classes import num_classes
-from ...ops.packed_masks import PackedMasks, empty_packed, pack_masks
+from ...ops.packed_masks import PackedMasks, empty_packed
 from ..heads.category_branch import CategoryBranch
 from ..heads.decoupled_solo_head import DecoupledSOLOHead
 from ..heads.solo_head import SOLOHead
 from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import MaskLoss, in_parts, make_mask_loss
-from ..postprocess.selection import Decode, chunk_length
+from ..postprocess.grid_instances import join_masks, pack_in_chunks
+from ..postprocess.selection import Decode
 from ..postprocess.selection_at_once import Claims
 from ..targets.grid_targets import ImagePairs
 from ..targets.gt_masks import downsample_masks
@@ -145,14 +146,12 @@ class SOLO(GridSegmentor):
         self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
     ) -> PackedMasks:
         """Packs the masks of one image's claimed cells, a part of them at a time."""
-        parts = []
-        step = chunk_length(size, cells.device)
-        for _, level_cells, decode in self._by_level(masks, size, cells, counts):
-            for chunk in level_cells.split(step):
-                parts.append(pack_masks(decode(chunk), self.selector.mask_threshold))
-        if not parts:
-            return empty_packed(masks[0], 0, size[0] * size[1])
-        return PackedMasks(*(torch.cat(part) for part in zip(*parts)))
+        threshold = self.selector.mask_threshold
+        parts = [
+            pack_in_chunks(decode, level_cells, size, threshold)
+            for _, level_cells, decode in self._by_level(masks, size, cells, counts)
+        ]
+        return join_masks(parts) if parts else empty_packed(masks[0], 0, size[0] * size[1])
 
     def decode_kept(
         self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]

@@ -11,10 +11,10 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ...ops.packed_masks import PackedMasks
+from ...ops.packed_masks import PackedMasks, pack_masks
 from .instances import make_instances
 from .resize import resize_masks_with_boxes
-from .selection import Pack, Selector
+from .selection import Decode, Pack, Selector, chunk_length
 from .selection_at_once import Claims, Grid, Selected, select_at_once, suits
 
 Size = tuple[int, int]
@@ -90,6 +90,24 @@ def _select_in_chunks(
         return Selected(
             *model.selector(cell_scores, model.grid.strides, decode, size, model.packer(masks))
         )
+
+
+def pack_in_chunks(decode: Decode, cells: Tensor, size: Size, threshold: float) -> PackedMasks:
+    """Packs the masks of some cells, a part of them at a time.
+
+    Args:
+        decode: maps cells to probabilities.
+        cells: int64 [n].
+        size: (h, w).
+        threshold: a mask's pixels are those whose probability is greater.
+    """
+    chunks = cells.split(chunk_length(size, cells.device))
+    return join_masks([pack_masks(decode(chunk), threshold) for chunk in chunks])
+
+
+def join_masks(parts: Sequence[PackedMasks]) -> PackedMasks:
+    """Returns masks of one size in one, at least one part of them."""
+    return PackedMasks(*(torch.cat(part) for part in zip(*parts)))
 
 
 def image_by_image(masks: Sequence[Tensor]) -> Iterable[tuple[Tensor, ...]]:
