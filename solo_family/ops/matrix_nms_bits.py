@@ -156,10 +156,13 @@ def _launch(problem: _Problem, masks: Tensor, kernel: str) -> None:
     squares = 2 if count >= _LARGE_SQUARES_FROM else 1
     tiles = -(-count // (32 * squares))
     vector = _vector(problem.words, problem.width)
-    module.launch(_PREPARE[masks.dtype], (count, 1), _THREADS, problem)
-    module.launch(f"intersect_{squares}_{vector}", (tiles, tiles), _THREADS, problem)
     blocks = -(-count // _DECAY_COLUMNS)
-    module.launch(f"decay_{kernel}", (blocks, 1), _DECAY_THREADS, problem)
+    kernels = (
+        (_PREPARE[masks.dtype], (count, 1), _THREADS),
+        (f"intersect_{squares}_{vector}", (tiles, tiles), _THREADS),
+        (f"decay_{kernel}", (blocks, 1), _DECAY_THREADS),
+    )
+    module.launch(kernels, problem)
 
 
 def _vector(address: int | None, width: int) -> int:

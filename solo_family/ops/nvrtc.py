@@ -48,35 +48,26 @@ class Module:
             self._kernels = {name: self._load(driver, name) for name in kernels}
 
     def launch(
-        self, name: str, grid: tuple[int, int], threads: int, argument: ctypes.Structure
+        self, kernels: Sequence[tuple[str, tuple[int, int], int]], argument: ctypes.Structure
     ) -> None:
-        """Launch a kernel on torch's current stream of the device.
+        """Launch kernels, one after another, on torch's current stream of the device.
 
         Args:
-            name: one of `kernels`.
-            grid: blocks along x and y.
-            threads: of a block, along x.
-            argument: the kernel's only parameter, copied before this returns.
+            kernels: of each one of the loaded ones: its name, the grid's blocks along x and y,
+                and the threads of a block, along x.
+            argument: the only parameter of each, copied before this returns.
 
         Raises:
             RuntimeError: the driver refuses.
         """
         parameters = (ctypes.c_void_p * 1)(ctypes.addressof(argument))
         self._enter_context()
-        (error,) = self._launch(
-            self._kernels[name],
-            *grid,
-            1,
-            threads,
-            1,
-            1,
-            0,
-            torch.cuda.current_stream(self._device).cuda_stream,
-            ctypes.addressof(parameters),
-            0,
-        )
-        if error:
-            raise RuntimeError(f"the kernel {name} was not launched: {error!r}")
+        stream = torch.cuda.current_stream(self._device).cuda_stream
+        for name, grid, threads in kernels:
+            kernel, address = self._kernels[name], ctypes.addressof(parameters)
+            (error,) = self._launch(kernel, *grid, 1, threads, 1, 1, 0, stream, address, 0)
+            if error:
+                raise RuntimeError(f"the kernel {name} was not launched: {error!r}")
 
     def _enter_context(self) -> None:
         # A thread that has called nothing of CUDA's yet has none.

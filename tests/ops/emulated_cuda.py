@@ -2,6 +2,7 @@
 
 import ctypes
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 EMULATOR = Path(__file__).with_name("cuda_emulator.cpp")
@@ -32,10 +33,12 @@ class EmulatedModule:
         self.launched: list[str] = []
 
     def launch(
-        self, name: str, grid: tuple[int, int], threads: int, argument: ctypes.Structure
+        self, kernels: Sequence[tuple[str, tuple[int, int], int]], argument: ctypes.Structure
     ) -> None:
         emulate = self._library.emulate
         emulate.restype = ctypes.c_bool
-        self.launched.append(name)
-        kernel = getattr(self._library, name)
-        assert emulate(kernel, *grid, threads, ctypes.byref(argument), self._seed), "deadlock"
+        for name, grid, threads in kernels:
+            self.launched.append(name)
+            kernel = getattr(self._library, name)
+            ended = emulate(kernel, *grid, threads, ctypes.byref(argument), self._seed)
+            assert ended, "deadlock"
