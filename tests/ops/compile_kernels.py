@@ -11,10 +11,13 @@ import json
 import random
 import sys
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 from offline_driver import OfflineDriver
 
+from solo_family.ops import decode_masks_triton as decode_module
+from solo_family.ops import decode_tiles
 from solo_family.ops.decode_masks_triton import decode_masks_triton
 from solo_family.ops.matrix_nms_triton import decay_by_class_triton
 from solo_family.ops.packing_triton import pack_masks_triton
@@ -30,6 +33,14 @@ def _pack(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
 def _decode(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
     features = torch.zeros(256, *size, dtype=dtype)
     decode_masks_triton(torch.zeros(count, 256, dtype=dtype), features, 0.5)
+
+
+def _decode_rows(dtype: torch.dtype) -> None:
+    """As models do it, whose features may be channels-last, and float32 TensorFloat-32."""
+    kernels, valid = torch.zeros(300, 256, dtype=dtype), torch.tensor(5)
+    features = torch.zeros(200, 336, 256, dtype=dtype)
+    for layout in (features.permute(2, 0, 1), features.view(256, 200, 336)):
+        decode_masks_triton(kernels, layout, 0.5, rows=torch.arange(300), valid=valid)
 
 
 def _resize(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
@@ -65,6 +76,12 @@ def launch_representatives(kernel: str) -> None:
     for dtype in DTYPES[kernel]:
         LAUNCH[kernel](dtype, (200, 336), 96)
         LAUNCH[kernel](dtype, (199, 333), 100)
+    if kernel != "decode":
+        return
+    for dtype in FLOATS[:2]:
+        _decode_rows(dtype)
+    with mock.patch.object(decode_module, "tf32_allowed", return_value=True):
+        _decode_rows(torch.float32)
 
 
 def launch_many_sizes(kernel: str) -> None:
@@ -83,7 +100,9 @@ def main() -> None:
     for arch in map(int, archs):
         for operator in LAUNCH:
             driver = OfflineDriver(arch).install()
-            launch(operator)
+            together = arch >= 90
+            with mock.patch.object(decode_tiles, "_multiplies_together", return_value=together):
+                launch(operator)
             assert driver.launches
             for variant in driver.compiled:
                 needs = variant.resources() if cases == "resources" else {}

@@ -20,7 +20,11 @@ from ..conftest import ROOT
 ARCHS = (80, 90, 100)
 MOST_REGISTERS = 208
 # How many variants of a kernel there are for one dtype, whatever the sizes, where it isn't one.
-VARIANTS = {"_decay_kernel": 2}  # gaussian and linear
+VARIANTS = {
+    "_decay_kernel": 2,  # gaussian and linear
+    "_pack_kernel": 2,  # masks that begin at whole vectors, or anywhere
+    "_decode_kernel": 2,  # features read in vectors, or one by one
+}
 
 Rows = list[dict[str, Any]]
 
