@@ -1,8 +1,8 @@
 """Compiles Triton's kernels as the functions that launch them do; a script for a process alone.
 
-`python compile_kernels.py resources 80 90`: representative launches for these architectures;
-`python compile_kernels.py variants 90`: pictures of many sizes. Prints a JSON list: the operator,
-the kernel, what it is specialised to, and, with "resources", what it needs.
+`python compile_kernels.py 90 pack nms`: for this architecture, pictures of many sizes, and then
+representative launches of every dtype. Prints a JSON list: the operator, the kernel, whether it was
+compiled for one of the many sizes, what it is specialised to, and what it needs.
 """
 
 from __future__ import annotations
@@ -94,20 +94,19 @@ def launch_many_sizes(kernel: str) -> None:
 
 
 def main() -> None:
-    cases, *archs = sys.argv[1:]
-    launch = {"resources": launch_representatives, "variants": launch_many_sizes}[cases]
+    arch, *operators = sys.argv[1:]
     rows = []
-    for arch in map(int, archs):
-        for operator in LAUNCH:
-            driver = OfflineDriver(arch).install()
-            together = arch >= 90
-            with mock.patch.object(decode_tiles, "_multiplies_together", return_value=together):
-                launch(operator)
-            assert driver.launches
-            for variant in driver.compiled:
-                needs = variant.resources() if cases == "resources" else {}
-                row = {"operator": operator, "arch": arch, "kernel": variant.kernel}
-                rows.append(row | {"specialised": variant.specialised} | needs)
+    for operator in operators:
+        driver = OfflineDriver(int(arch)).install()
+        together = int(arch) >= 90
+        with mock.patch.object(decode_tiles, "_multiplies_together", return_value=together):
+            launch_many_sizes(operator)
+            count = len(driver.compiled)
+            launch_representatives(operator)
+        assert driver.launches
+        for index, variant in enumerate(driver.compiled):
+            row = {"operator": operator, "kernel": variant.kernel, "many_sizes": index < count}
+            rows.append(row | {"specialised": variant.specialised} | variant.resources())
     print(json.dumps(rows))
 
 
