@@ -32,7 +32,8 @@ def build_mmdet(config: str) -> Callable[[Path, str], nn.Module]:
         model.backbone.init_cfg = None
         # Both models are given the same tensor, in the order that the means are of.
         model.data_preprocessor.bgr_to_rgb = False
-        return _Callable(MODELS.build(model)).to(device)
+        # Before it is wrapped: its data preprocessor learns its device from the model's own `to`.
+        return _Callable(MODELS.build(model).to(device))
 
     return build
 

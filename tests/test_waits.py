@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
 from solo_family.ops.mask_nms import mask_nms
 from solo_family.ops.matrix_nms import matrix_nms_decay
 
-from .waits import count_waits
+from . import waits as counting
+from .waits import Waits, count_waits
 
 WAIT: dict[str, Callable[[Tensor], object]] = {
     "item": lambda x: x.sum().item(),
@@ -32,6 +34,7 @@ WAIT: dict[str, Callable[[Tensor], object]] = {
     "unique_consecutive": lambda x: x.unique_consecutive(),
     "bincount": lambda x: x.long().bincount(),
     "equal": lambda x: torch.equal(x, x + 1),
+    "torchvision's NMS": lambda x: nms(x.expand(2, 4), x[:2], 0.5),
     "repeats on the device": lambda x: x.repeat_interleave(x.long()),
     "a number as an index": lambda x: x[x.argmax()],
     "a list as an index": lambda x: x[[0, 1]],
@@ -103,6 +106,21 @@ def test_nothing_is_left_behind() -> None:
     assert waits.total == 0
 
 
+def test_explicit_waits_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those for a GPU that isn't there, for which a stub stands."""
+    owners = (torch.cuda, torch.cuda.Event, torch.cuda.Stream)
+    for owner in owners:
+        monkeypatch.setattr(owner, "synchronize", lambda *_: None)
+    boxes, waits = torch.tensor([[0.0, 0, 1, 1]]), Waits()
+    with counting._explicit(waits):
+        for number, owner in enumerate(owners):
+            assert waits.total == number
+            owner.synchronize(None)
+        assert nms(boxes, torch.ones(1), 0.5).tolist() == [0]
+    torch.cuda.synchronize()
+    assert waits.total == 4
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_on_a_gpu_torch_says_what_waits() -> None:
     x = torch.arange(4.0, device="cuda")
@@ -110,4 +128,8 @@ def test_on_a_gpu_torch_says_what_waits() -> None:
         x.tolist()
         x[x > 1]
         x.sort()
-    assert waits.total == 2
+        torch.cuda.current_stream().record_event().synchronize()
+        torch.cuda.current_stream().synchronize()
+        torch.cuda.synchronize()
+        nms(x[None], x[:1], 0.5)
+    assert waits.total == 6, waits.where

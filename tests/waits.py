@@ -12,14 +12,17 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torchvision  # noqa: F401 for its operators
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 PACKAGE = str(Path(__file__).resolve().parents[1] / "solo_family") + os.sep
+LIBRARIES = {"torch", "torchvision"}
 # Operators whose output's size, or whose value on the host, depends on values on the device.
 WAITING = {
     *("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "nonzero_numpy", "masked_select"),
     *("_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount", "one_hot"),
+    "nms",
 }
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 
@@ -56,12 +59,12 @@ def count_waits(device: str | torch.device = "cpu") -> Iterator[Waits]:
     It can't see `tensor.to(device)`, and doesn't look into the operators `solo_family::`.
 
     Args:
-        device: where the tensors are. On a GPU all that torch reports is counted, which leaves out
-            explicit `synchronize`.
+        device: where the tensors are. On a GPU all that torch reports is counted, and explicit
+            `synchronize`, and torchvision's NMS.
     """
     waits = Waits()
     if torch.device(device).type == "cuda":
-        with _reported_by_torch(waits):
+        with _reported_by_torch(waits), _explicit(waits):
             yield waits
         return
     with ExitStack() as stack:
@@ -140,6 +143,16 @@ def _counted(
 
 
 @contextmanager
+def _explicit(waits: Waits) -> Iterator[None]:
+    """Counts what torch reports to nobody, or on standard error, where Python does not see it."""
+    calls = [(owner, "synchronize") for owner in (torch.cuda, torch.cuda.Event, torch.cuda.Stream)]
+    with ExitStack() as stack:
+        for owner, name in [*calls, (torch.ops.torchvision, "nms")]:
+            stack.enter_context(_counted(waits, owner, name, lambda *_, **__: True))
+        yield
+
+
+@contextmanager
 def _reported_by_torch(waits: Waits) -> Iterator[None]:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         if "synchronizing CUDA operation" in str(message):
@@ -165,7 +178,7 @@ def _line() -> str:
         file = frame.f_code.co_filename
         if file.startswith(PACKAGE):
             return f"{file.removeprefix(PACKAGE)}:{frame.f_lineno}"
-        if first is None and file != __file__ and os.sep + "torch" + os.sep not in file:
+        if first is None and file != __file__ and not LIBRARIES.intersection(Path(file).parts):
             first = f"{Path(file).name}:{frame.f_lineno}"
         frame = frame.f_back
     return first or "?"

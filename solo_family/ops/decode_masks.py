@@ -36,7 +36,8 @@ def decode_masks(
         mask_threshold: a pixel is inside where its probability is above this, which NaN is not.
         rows: int64 [n], which kernels, in that order; all where left out.
         valid: int64 or int32 scalar on their device, how many of these are wanted: the others
-            become masks without pixels, at next to no cost, and nobody waits for the number.
+            have area and maskness 0 at next to no cost, and nobody waits for the number. Their
+            words are undefined.
 
     Returns:
         n masks; without mask features each probability is 0.5.
@@ -82,7 +83,7 @@ def _decode_masks(
 
 
 def _leading(packed: PackedMasks, count: int, valid: Tensor) -> PackedMasks:
-    """So many masks, of which those from `valid` on have no pixels."""
+    """So many masks, of which those from `valid` on are unwanted."""
     missing = count - len(packed.areas)
     unwanted = torch.arange(count, device=valid.device) >= valid
     return PackedMasks(

@@ -6,31 +6,15 @@ W words of a mask.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from solo_family.ops.decode_tiles import tile_for
 from solo_family.ops.float32_precision import tf32_allowed
 from solo_family.ops.packed_masks import WORD_BITS, PackedMasks, empty_packed
 
-
-class _Tile(NamedTuple):
-    """What one program works on: masks, words of each, features at a time; its warps, and how many
-    loads are under way."""
-
-    masks: int
-    words: int
-    features: int
-    warps: int
-    stages: int
-
-
-# By the bytes of an element. Where single elements are read, their addresses take the registers.
-_TILES = {2: _Tile(128, 2, 64, 8, 4), 4: _Tile(128, 2, 16, 8, 4)}
-_SCATTERED = {2: _Tile(64, 2, 16, 8, 1), 4: _Tile(64, 2, 16, 8, 1)}
 # Masks, and parts of each, that are added up at a time.
 _ADDED_MASKS, _ADDED_PARTS = 8, 256
 # Bytes that a thread reads at once.
@@ -54,8 +38,8 @@ def decode_masks_triton(
     count, (channels, pixels) = len(kernels if rows is None else rows), features.shape
     packed = empty_packed(kernels, count, pixels)
     num_words = packed.words.shape[1]
-    layout = _layout(kernels, features)
-    tile = (_SCATTERED if layout == "any" else _TILES)[kernels.element_size()]
+    layout, precision = _layout(kernels, features), _precision(kernels.dtype)
+    tile = tile_for(layout, kernels, precision)
     parts = triton.cdiv(num_words, tile.words)
     # Of each part: its pixels, a number that float32 holds, and the sum of their probabilities.
     sums = kernels.new_empty((2, parts, count), dtype=torch.float32)
@@ -81,7 +65,7 @@ def decode_masks_triton(
             *features.stride(),
             LAYOUT=layout,
             VECTOR=_VECTOR // kernels.element_size(),
-            PRECISION=_precision(kernels.dtype),
+            PRECISION=precision,
             MASKS=tile.masks,
             WORDS=tile.words,
             FEATURES=tile.features,
@@ -91,6 +75,7 @@ def decode_masks_triton(
         )
         _add_kernel[(triton.cdiv(count, _ADDED_MASKS),)](
             sums,
+            valid,
             packed.areas,
             packed.maskness,
             count,
@@ -182,8 +167,6 @@ def _decode_kernel(
     if valid is not None:
         limit = tl.minimum(tl.load(valid), count).to(tl.int32)
     if first >= limit:
-        nothing = tl.zeros((MASKS, WORDS * BITS), dtype=tl.float32)
-        _store(words, sums, nothing, nothing > 0, mask, count, num_words, MASKS, WORDS, BITS)
         return
     row = mask.to(tl.int64)
     if rows is not None:
@@ -221,24 +204,7 @@ def _decode_kernel(
         a += FEATURES
         b += FEATURES * channel_stride
     probability = 1 / (1 + tl.exp(-logits))
-    inside = (probability > threshold) & within & wanted
-    _store(words, sums, probability, inside, mask, count, num_words, MASKS, WORDS, BITS)
-
-
-@triton.jit
-def _store(
-    words,
-    sums,
-    probability,
-    inside,
-    mask,
-    count,
-    num_words,
-    MASKS: tl.constexpr,
-    WORDS: tl.constexpr,
-    BITS: tl.constexpr,
-):
-    """Writes the words and sums of one part of some masks."""
+    inside = (probability > threshold) & within
     part, parts = tl.program_id(1), tl.num_programs(1)
     bits = inside.to(tl.int32)
     places = tl.arange(0, WORDS * BITS) % BITS
@@ -247,17 +213,18 @@ def _store(
     tl.store(
         words + mask.to(tl.int64)[:, None] * num_words + word[None, :],
         packed,
-        mask=(mask < count)[:, None] & (word < num_words)[None, :],
+        mask=wanted & (word < num_words)[None, :],
     )
     place = sums + part.to(tl.int64) * count + mask
-    tl.store(place, tl.sum(bits, axis=1).to(tl.float32), mask=mask < count)
+    tl.store(place, tl.sum(bits, axis=1).to(tl.float32), mask=mask < limit)
     total = tl.sum(tl.where(inside, probability, 0.0), axis=1)
-    tl.store(place + parts.to(tl.int64) * count, total, mask=mask < count)
+    tl.store(place + parts.to(tl.int64) * count, total, mask=mask < limit)
 
 
-@triton.jit(do_not_specialize=["count", "parts"])
+@triton.jit(do_not_specialize=("count", "parts"), do_not_specialize_on_alignment=("valid",))
 def _add_kernel(
     sums,
+    valid,
     areas,
     maskness,
     count: tl.int32,
@@ -265,13 +232,19 @@ def _add_kernel(
     MASKS: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """Areas and mean probabilities of masks in parts: a fixed order of adding."""
-    mask = tl.program_id(0) * MASKS + tl.arange(0, MASKS)
+    """Areas and mean probabilities of masks in parts: a fixed order of adding; 0 of unwanted."""
+    first_mask = tl.program_id(0) * MASKS
+    mask = first_mask + tl.arange(0, MASKS)
+    limit = count
+    if valid is not None:
+        limit = tl.minimum(tl.load(valid), count).to(tl.int32)
+    if first_mask >= limit:
+        parts = 0
     area = tl.zeros((PARTS, MASKS), dtype=tl.int32)
     total = tl.zeros((PARTS, MASKS), dtype=tl.float32)
     for first in range(0, parts, PARTS):
         part = first + tl.arange(0, PARTS)
-        exists = (part < parts)[:, None] & (mask < count)[None, :]
+        exists = (part < parts)[:, None] & (mask < limit)[None, :]
         places = sums + part.to(tl.int64)[:, None] * count + mask[None, :]
         area += tl.load(places, mask=exists, other=0.0).to(tl.int32)
         total += tl.load(places + parts.to(tl.int64) * count, mask=exists, other=0.0)

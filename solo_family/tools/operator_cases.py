@@ -4,19 +4,19 @@ N masks, E mask features, K classes, k relative positions per axis, m side of a 
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..layers import dynamic_conv
+from ..modeling.meta_arch.solov2 import SOLOv2
+from ..modeling.postprocess.grid_instances import select_images
 from ..modeling.postprocess.resize import resize_masks_with_boxes
 from ..modeling.postprocess.selection import Selector
+from ..modeling.postprocess.selection_at_once import Grid
 from ..ops.assemble import soft_masks_of_rows
 from ..ops.decode_masks import decode_masks
 from ..ops.matrix_nms import matrix_nms_decay, matrix_nms_plain
-from ..ops.packed_masks import PackedMasks
 from .candidates import candidate_scores
 from .plain import plain_assemble, plain_decode, plain_post_process, plain_resize
 
@@ -115,21 +115,17 @@ def post_process_case(
     scores = candidate_scores(cells, classes, count, 0.1).to(device)
     kernels, features = (tensor.to(device, dtype) for tensor in _discs(cells, size))
     padded = size[0] * _STRIDE, size[1] * _STRIDE
-    strides, sizes = torch.full((cells,), 8, device=device), (padded, padded, padded)
-
-    def decode(chosen: Tensor) -> Tensor:
-        return dynamic_conv(kernels[chosen].float(), features.float()).sigmoid_()
+    sizes = (padded, padded, padded)
+    model, masks = _WithoutNetwork(cells, device), (kernels[None], features[None])
 
     def ours() -> Any:
-        pack = partial(_pack_cells, kernels, features)
-        kept, labels, soft = Selector()(scores, strides, decode, size, pack)
-        return (*resize_masks_with_boxes(soft, *sizes, 0.5), labels, kept)
+        return next(select_images(model, masks, scores[None], padded, [padded], [padded]))
 
     def plain() -> Any:
         chosen, labels = (scores > 0.1).nonzero(as_tuple=True)
-        candidates = scores[chosen, labels]
+        candidates, strides = scores[chosen, labels], model.grid.strides[chosen]
         return plain_post_process(
-            kernels[chosen].float(), features.float(), labels, candidates, strides[chosen], sizes
+            kernels[chosen].float(), features.float(), labels, candidates, strides, sizes
         )
 
     moved = _bytes(kernels, features), 100 * padded[0] * padded[1]
@@ -137,8 +133,21 @@ def post_process_case(
     return Case(ours, plain, *moved, capturable=False)
 
 
-def _pack_cells(kernels: Tensor, features: Tensor, cells: Tensor) -> PackedMasks:
-    return decode_masks(kernels[cells], features, 0.5)
+class _WithoutNetwork:
+    """SOLOv2 from the end of its network on, with cells of one level."""
+
+    decode: Any = SOLOv2.decode
+    packer: Any = SOLOv2.packer
+    measure_at_once: Any = SOLOv2.measure_at_once
+    decode_kept: Any = SOLOv2.decode_kept
+    mask_stride = _STRIDE
+
+    def __init__(self, cells: int, device: torch.device) -> None:
+        self.selector = Selector()
+        self.grid = Grid(
+            strides=torch.full((cells,), 8, device=device),
+            level_ends=torch.tensor([cells], device=device),
+        )
 
 
 def _discs(count: int, size: Size) -> tuple[Tensor, Tensor]:

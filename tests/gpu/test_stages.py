@@ -39,17 +39,20 @@ def test_failures_of_pytest_are_rows(row_file: Path, tmp_path: Path) -> None:
         "def test_bad(): assert 1 == 2, 'no'\n"
         "@pytest.mark.skip(reason='because')\n"
         "def test_skipped(): pass\n"
+        "@pytest.mark.skip(reason='needs two GPUs')\n"
+        "def test_of_two(): pass\n"
     )
     # Its collections of garbage would take longer than all else.
     quick = ["-p", "no:cacheprovider", "-p", "no:unraisableexception"]
-    words = ["-q", *quick, "--no-skips", "--rootdir", str(tmp_path)]
+    words = ["-q", *quick, "--no-skips", "--may-skip=needs two GPUs", "--rootdir", str(tmp_path)]
     assert pytest.main([*words, str(tmp_path)], plugins=[pytest_rows]) == 1
     found = {row.name.split("::")[-1]: row for row in rows.read(row_file)}
     assert found["test_bad"].note == "AssertionError: no"
     assert found["test_skipped"].note == "skipped: Skipped: because"
-    assert not any(row.ok for row in found.values())
-    assert found["pytest"].note == "exit status 1: 1 passed, 1 failed, 1 skipped"
-    assert len(found) == 3
+    assert found["test_of_two"].note == "skipped: Skipped: needs two GPUs"
+    assert [name for name, row in found.items() if row.ok] == ["test_of_two"]
+    assert found["pytest"].note == "exit status 1: 1 passed, 1 failed, 2 skipped"
+    assert len(found) == 4
 
 
 def test_the_reference_of_matrix_nms() -> None:

@@ -24,6 +24,7 @@ from ..conftest import ROOT
 from ..waits import count_waits
 
 M = 5
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def maps(height: int = 8, width: int = 12, cell: float = 8.0, seed: int = 0) -> DenseMaps:
@@ -114,6 +115,18 @@ def test_nms_is_greedy_on_boxes_of_all_scales() -> None:
     assert windows.scores.tolist() == pytest.approx([value for value, _ in kept], abs=1e-6)
     assert windows.boxes.tolist() == [box for _, box in kept]
     assert set(windows.scales.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+def test_an_iou_that_equals_the_threshold_is_not_above_it(device: str) -> None:
+    """8 of 10 cells are shared; and 66 of 78 pixels, which is more."""
+    for shift, kept in ((8.0, 2), (6.0, 1)):
+        boxes = torch.tensor([[0.0, 0, 72, 8], [shift, 0, 72 + shift, 8]], device=device)
+        numbers = torch.zeros(2, dtype=torch.int64, device=device)
+        scores = torch.tensor([0.9, 0.8], device=device)
+        windows = Windows(scores, boxes, torch.stack([numbers] * 2, dim=1), numbers)
+        selector = ProposalSelector(window_size=M, nms_threshold=0.8)
+        assert len(selector.suppress(windows, [], (64, 96)).scores) == kept
 
 
 def test_limits_before_and_after_nms() -> None:

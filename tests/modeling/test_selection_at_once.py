@@ -25,11 +25,14 @@ def at_once(*scenes: Scene, **options: object) -> list[Selected]:
     selector = Selector(**options)  # type: ignore[arg-type]
 
     def measure(claims: Claims) -> list[PackedMasks]:
-        images = zip(scenes, claims.cells)
-        return [
-            pack_masks(scene.probabilities[cells], selector.mask_threshold)
-            for scene, cells in images
-        ]
+        packed = []
+        for scene, cells, counts in zip(scenes, *claims):
+            masks = pack_masks(scene.probabilities[cells], selector.mask_threshold)
+            wanted = torch.arange(len(cells)) < counts[-1]
+            # Whatever bits the masks have that nobody asked for.
+            words = torch.where(wanted[:, None], masks.words, masks.words.flip(1).bitwise_not())
+            packed.append(PackedMasks(words, masks.areas * wanted, masks.maskness * wanted))
+        return packed
 
     scores = torch.stack([scene.cell_scores for scene in scenes])
     ends = torch.tensor([len(scenes[0].strides) // 3, len(scenes[0].strides)])

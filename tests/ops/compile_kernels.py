@@ -1,8 +1,8 @@
 """Compiles Triton's kernels as the functions that launch them do; a script for a process alone.
 
-`python compile_kernels.py resources 80 90`: representative launches for these architectures;
-`python compile_kernels.py variants 90`: pictures of many sizes. Prints a JSON list: the operator,
-the kernel, what it is specialised to, and, with "resources", what it needs.
+`python compile_kernels.py 90 pack nms`: for this architecture, pictures of many sizes, and then
+representative launches of every dtype. Prints a JSON list: the operator, the kernel, whether it was
+compiled for one of the many sizes, what it is specialised to, and what it needs.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import json
 import random
 import sys
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 from offline_driver import OfflineDriver
 
+from solo_family.ops import decode_masks_triton as decode_module
+from solo_family.ops import decode_tiles
 from solo_family.ops.decode_masks_triton import decode_masks_triton
 from solo_family.ops.matrix_nms_triton import decay_by_class_triton
 from solo_family.ops.packing_triton import pack_masks_triton
@@ -30,6 +33,14 @@ def _pack(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
 def _decode(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
     features = torch.zeros(256, *size, dtype=dtype)
     decode_masks_triton(torch.zeros(count, 256, dtype=dtype), features, 0.5)
+
+
+def _decode_rows(dtype: torch.dtype) -> None:
+    """As models do it, whose features may be channels-last, and float32 TensorFloat-32."""
+    kernels, valid = torch.zeros(300, 256, dtype=dtype), torch.tensor(5)
+    features = torch.zeros(200, 336, 256, dtype=dtype)
+    for layout in (features.permute(2, 0, 1), features.view(256, 200, 336)):
+        decode_masks_triton(kernels, layout, 0.5, rows=torch.arange(300), valid=valid)
 
 
 def _resize(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
@@ -65,6 +76,12 @@ def launch_representatives(kernel: str) -> None:
     for dtype in DTYPES[kernel]:
         LAUNCH[kernel](dtype, (200, 336), 96)
         LAUNCH[kernel](dtype, (199, 333), 100)
+    if kernel != "decode":
+        return
+    for dtype in FLOATS[:2]:
+        _decode_rows(dtype)
+    with mock.patch.object(decode_module, "tf32_allowed", return_value=True):
+        _decode_rows(torch.float32)
 
 
 def launch_many_sizes(kernel: str) -> None:
@@ -77,18 +94,19 @@ def launch_many_sizes(kernel: str) -> None:
 
 
 def main() -> None:
-    cases, *archs = sys.argv[1:]
-    launch = {"resources": launch_representatives, "variants": launch_many_sizes}[cases]
+    arch, *operators = sys.argv[1:]
     rows = []
-    for arch in map(int, archs):
-        for operator in LAUNCH:
-            driver = OfflineDriver(arch).install()
-            launch(operator)
-            assert driver.launches
-            for variant in driver.compiled:
-                needs = variant.resources() if cases == "resources" else {}
-                row = {"operator": operator, "arch": arch, "kernel": variant.kernel}
-                rows.append(row | {"specialised": variant.specialised} | needs)
+    for operator in operators:
+        driver = OfflineDriver(int(arch)).install()
+        together = int(arch) >= 90
+        with mock.patch.object(decode_tiles, "_multiplies_together", return_value=together):
+            launch_many_sizes(operator)
+            count = len(driver.compiled)
+            launch_representatives(operator)
+        assert driver.launches
+        for index, variant in enumerate(driver.compiled):
+            row = {"operator": operator, "kernel": variant.kernel, "many_sizes": index < count}
+            rows.append(row | {"specialised": variant.specialised} | variant.resources())
     print(json.dumps(rows))
 
 

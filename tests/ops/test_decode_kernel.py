@@ -7,7 +7,7 @@ from torch import Tensor
 from solo_family.ops import decode_masks_triton as module
 from solo_family.ops import gpu_kernels
 from solo_family.ops.decode_masks import _decode_masks, decode_masks
-from solo_family.ops.packed_masks import unpack_masks
+from solo_family.ops.packed_masks import PackedMasks, unpack_masks
 from tests.ops.test_triton_kernels import assert_packed
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -122,7 +122,24 @@ def test_only_leading_masks_are_wanted(number: int, dtype: torch.dtype) -> None:
     inside[max(0, number) :] = False
     valid = torch.tensor(number, dtype=dtype, device=DEVICE)
     packed = decode_masks(kernels.to(DEVICE), features.to(DEVICE), 0.6, valid=valid)
+    packed.words[max(0, number) :] = 0  # They are undefined.
     assert_packed(packed, inside, probability)
+
+
+@pytest.mark.parametrize(("number", "written"), [(0, 0), (130, 130), (200, 200)])
+def test_masks_that_are_not_wanted_are_not_written(
+    number: int, written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By programs that have none to do, nor by one that has some."""
+    empty, kernels = module.empty_packed, eighths(200, 8, seed=0).to(DEVICE)
+    monkeypatch.setattr(
+        module, "empty_packed", lambda *given: PackedMasks(*(x.fill_(-1) for x in empty(*given)))
+    )
+    valid, features = torch.tensor(number, device=DEVICE), torch.ones(8, 2, 3, device=DEVICE)
+    packed = module.decode_masks_triton(kernels, features, 0.6, valid=valid)
+    assert (packed.words != -1).sum() == written
+    assert packed.areas[number:].tolist() == [0] * (200 - number)
+    assert packed.maskness[number:].tolist() == [0] * (200 - number)
 
 
 @pytest.mark.usefixtures("either_way")
@@ -131,6 +148,7 @@ def test_leading_ones_of_some_rows() -> None:
     rows, valid = torch.tensor([8, 0, 3, 3, 5]), torch.tensor([3])
     given = (kernels.to(DEVICE), features.to(DEVICE), 0.6)
     packed = decode_masks(*given, rows=rows.to(DEVICE), valid=valid.to(DEVICE))
+    packed.words[3:] = 0  # They are undefined.
     inside, probability = expected(kernels[rows], features)
     inside[3:] = False
     assert_packed(packed, inside, probability)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from solo_family.__main__ import main
+from solo_family.modeling.postprocess import grid_instances
 from solo_family.tools import plain
 from solo_family.tools.benchmark_operators import measure_case, operator_table
 from solo_family.tools.operator_cases import CASES, Case
@@ -46,13 +47,29 @@ def test_the_two_ways_of_assembling_give_the_same() -> None:
     torch.testing.assert_close(result, expected)
 
 
-def test_the_two_ways_of_post_processing_give_the_same() -> None:
+@pytest.mark.parametrize("at_once", [False, True], ids=["in chunks", "at once"])
+def test_the_two_ways_of_post_processing_give_the_same(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As models do it on a CPU, and on a GPU."""
+    monkeypatch.setattr(grid_instances, "suits", lambda *_: at_once)
     case = CASES["post-process"](60, (16, 24), torch.float32, 3, CPU)
-    result, expected = case.ours(), case.plain()
-    assert 10 < len(expected[0]) <= 60
-    for ours, plain_one in zip(result[:3], expected[:3]):
-        assert torch.equal(ours, plain_one)
-    torch.testing.assert_close(result[3], expected[3])
+    result, (masks, boxes, labels, scores) = case.ours(), case.plain()
+    assert 10 < len(masks) <= 60
+    assert torch.equal(result.pred_masks, masks)
+    assert torch.equal(result.pred_boxes.tensor, boxes)
+    assert torch.equal(result.pred_classes, labels)
+    torch.testing.assert_close(result.scores, scores)
+
+
+def test_post_processing_asks_as_models_do_which_way_to_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    monkeypatch.setattr(grid_instances, "suits", lambda *given: bool(asked.append(given)))
+    case = CASES["post-process"](5, (16, 24), torch.float32, 3, CPU)
+    case.ours()
+    assert [device for _, device in asked] == [CPU]
 
 
 def test_the_plain_post_processing_returns_instances() -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
@@ -148,7 +149,10 @@ class ProposalSelector:
             output_size: (H, W).
         """
         if self.nms_type == "box":
-            keep = nms(windows.boxes, windows.scores, self.nms_threshold)
+            # Boxes are multiples of cells, so that an IoU often equals the threshold. torchvision's
+            # kernel for CPUs compares its float32 with a float64, which 0.8 is less than in float32.
+            threshold = float(np.float32(self.nms_threshold))
+            keep = nms(windows.boxes, windows.scores, threshold)
             return windows[keep[: self.max_proposals]]
         size = tuple(-(-side // _NMS_STRIDE) for side in output_size)
         masks = self.paste(windows, maps, (size[0], size[1]), 1 / _NMS_STRIDE)

@@ -14,8 +14,9 @@ from . import rows
 
 
 class _Reporter:
-    def __init__(self, strict: bool) -> None:
+    def __init__(self, strict: bool, may_skip: list[str]) -> None:
         self._strict = strict
+        self._may_skip = {f"Skipped: {reason}" for reason in may_skip}
         self._counts: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -24,7 +25,8 @@ class _Reporter:
         if report.failed:
             rows.add(report.nodeid, False, note=_last_line(report.longreprtext))
         elif report.skipped and self._strict and not hasattr(report, "wasxfail"):
-            rows.add(report.nodeid, False, note=f"skipped: {_reason(report)}")
+            reason = _reason(report)
+            rows.add(report.nodeid, reason in self._may_skip, note=f"skipped: {reason}")
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self._counts.items())
@@ -33,12 +35,16 @@ class _Reporter:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a row that fails")
+    parser.addoption(
+        "--may-skip", action="append", default=[], help="a reason for which it doesn't fail"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # With xdist the process that hands tests out sees every report; the workers keep quiet.
     if not hasattr(config, "workerinput") and rows.FILE in os.environ:
-        config.pluginmanager.register(_Reporter(config.getoption("--no-skips")))
+        strict, may_skip = config.getoption("--no-skips"), config.getoption("--may-skip")
+        config.pluginmanager.register(_Reporter(strict, may_skip))
 
 
 def _last_line(text: str) -> str:

@@ -1,0 +1,52 @@
+"""How much of the product one program of the kernel that decodes masks works on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Tile(NamedTuple):
+    """What one program works on: masks, words of each, features at a time; its warps, and how many
+    loads are under way."""
+
+    masks: int
+    words: int
+    features: int
+    warps: int
+    stages: int
+
+
+# By what is multiplied, the fastest that was measured on an H100; for four warps that multiply
+# together, as from sm_90 on, and for warps by themselves, which need more registers.
+_TILES = {
+    "half": Tile(128, 2, 64, 4, 3),
+    "bf16x6": Tile(64, 2, 32, 4, 3),
+    "tf32": Tile(128, 2, 32, 8, 3),
+    "tf32x3": Tile(128, 2, 16, 8, 4),
+    "float32": Tile(64, 2, 32, 4, 3),
+}
+_TILES_OF_WARPS = _TILES | {"half": Tile(128, 2, 64, 8, 3), "bf16x6": Tile(64, 2, 16, 4, 4)}
+# Where single elements are read, their addresses take the registers.
+_SCATTERED = Tile(64, 2, 16, 8, 1)
+
+
+def tile_for(layout: str, kernels: Tensor, precision: str) -> Tile:
+    """The tile of a launch.
+
+    Args:
+        layout: along what features are read in vectors, "pixels" or "channels", or "any".
+        kernels: of the dtype that is multiplied, on the device in question.
+        precision: how float32 is multiplied.
+    """
+    if layout == "any":
+        return _SCATTERED
+    tiles = _TILES if _multiplies_together(kernels.device) else _TILES_OF_WARPS
+    return tiles[precision if kernels.dtype == torch.float32 else "half"]
+
+
+def _multiplies_together(device: torch.device) -> bool:
+    """Whether four warps multiply together; in Triton's interpreter it makes no difference."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] in (9, 10)
