@@ -16,6 +16,7 @@ from solo_family.errors import DataError
 from solo_family.export.resize import resize_image
 from solo_family.export.results import encode_rle, mask_boxes
 from solo_family.export.runtime import ExportedModel, read_image
+from solo_family.export.window_results import Windows, window_results
 
 from ..conftest import ROOT
 from .exporting import export, picture_of
@@ -143,3 +144,20 @@ def test_sizes_that_are_not_accepted(exported: Path) -> None:
     ]:
         with pytest.raises(DataError, match=message):
             model.forward(np.zeros(shape, np.float32))
+
+
+def test_an_iou_that_equals_the_threshold_is_not_above_it() -> None:
+    """As `ProposalSelector`: 8 of 10 cells are shared; and 66 of 78 pixels, which is more."""
+    for shift, kept in ((8, 2), (6, 1)):
+        boxes = np.array([[0, 0, 72, 8], [shift, 0, 72 + shift, 8]], np.float32)
+        windows = Windows(
+            scores=np.array([0.9, 0.8], np.float32),
+            classes=np.zeros(2, np.int64),
+            class_scores=np.ones(2, np.float32),
+            boxes=boxes,
+            regions=boxes,
+            masks=np.ones((2, 5, 5), np.float32),
+        )
+        settings = {"pre_nms": 0, "max_proposals": 10, "nms_type": "box"}
+        found = window_results([windows], (16, 96), {"mask": 0.5, "nms": 0.8}, settings)
+        assert len(found.scores) == kept

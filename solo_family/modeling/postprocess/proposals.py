@@ -149,8 +149,8 @@ class ProposalSelector:
             output_size: (H, W).
         """
         if self.nms_type == "box":
-            # Boxes are multiples of cells, so that an IoU often equals the threshold. torchvision's
-            # kernel for CPUs compares its float32 with a float64, which 0.8 is less than in float32.
+            # Boxes are multiples of cells, so that an IoU often equals the threshold. It is
+            # float32, where 0.8 is more than in float64, with which torchvision compares on a CPU.
             threshold = float(np.float32(self.nms_threshold))
             keep = nms(windows.boxes, windows.scores, threshold)
             return windows[keep[: self.max_proposals]]
