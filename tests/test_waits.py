@@ -133,3 +133,10 @@ def test_on_a_gpu_torch_says_what_waits() -> None:
         torch.cuda.synchronize()
         nms(x[None], x[:1], 0.5)
     assert waits.total == 6, waits.where
+
+
+def test_tensors_are_no_sequences_afterwards() -> None:
+    """As they would be if `Tensor.__getitem__` had been replaced for a while."""
+    with count_waits():
+        torch.arange(3)[[0, 2]]
+    assert torch.as_tensor([torch.tensor(1), torch.tensor(2)]).tolist() == [1, 2]

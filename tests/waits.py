@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 import torchvision  # noqa: F401 for its operators
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 PACKAGE = str(Path(__file__).resolve().parents[1] / "solo_family") + os.sep
@@ -68,15 +69,34 @@ def count_waits(device: str | torch.device = "cpu") -> Iterator[Waits]:
             yield waits
         return
     with ExitStack() as stack:
-        for name in ("tolist", "cpu", "numpy", "__array__", "new_tensor"):
-            stack.enter_context(_counted(waits, Tensor, name, lambda *_, **__: True))
-        stack.enter_context(_counted(waits, Tensor, "to", _goes_to_the_cpu))
-        stack.enter_context(_counted(waits, Tensor, "__getitem__", _has_list))
-        stack.enter_context(_counted(waits, Tensor, "__setitem__", _has_list))
-        for name in ("tensor", "as_tensor"):
-            stack.enter_context(_counted(waits, torch, name, _makes_on_a_device))
+        stack.enter_context(_Calls(waits))
         stack.enter_context(_Operators(waits))
         yield waits
+
+
+class _Calls(TorchFunctionMode):
+    """Counts the functions and methods that would wait, whatever operators they come to.
+
+    Methods of `Tensor` are not replaced: Python would take tensors for sequences ever after.
+    """
+
+    def __init__(self, waits: Waits) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        waiting = CALLS.get(getattr(func, "__name__", ""))
+        if waiting is None or not waiting(*args, **kwargs):
+            return func(*args, **kwargs)
+        self.waits.count()
+        self.waits.hidden += 1
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.waits.hidden -= 1
 
 
 class _Operators(TorchDispatchMode):
@@ -122,6 +142,14 @@ def _makes_on_a_device(data: Any, *_: Any, **kwargs: Any) -> bool:
 def _has_list(_: Tensor, index: Any, *__: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     return any(isinstance(part, list) for part in parts)
+
+
+CALLS: dict[str, Callable[..., bool]] = {
+    **dict.fromkeys(("tolist", "cpu", "numpy", "__array__", "new_tensor"), lambda *_, **__: True),
+    **dict.fromkeys(("__getitem__", "__setitem__"), _has_list),
+    **dict.fromkeys(("tensor", "as_tensor"), _makes_on_a_device),
+    "to": _goes_to_the_cpu,
+}
 
 
 def _counted(
