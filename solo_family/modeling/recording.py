@@ -1,0 +1,159 @@
+"""One CUDA graph: a function of a batch, recorded once and replayed on others of its size."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Applies a function to every tensor in tuples, lists, dicts and dataclasses."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: map_tensors(function, part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [map_tensors(function, part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in fields(value)]
+        return replace(
+            value, **{name: map_tensors(function, getattr(value, name)) for name in names}
+        )
+    return value
+
+
+class Recording:
+    """A graph with the tensors that it reads and writes.
+
+    Attributes:
+        given: what the function's argument is copied to.
+        outputs: what the function returned; every replay of any recording of the same recorder
+            overwrites them.
+    """
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, given: Tensor, outputs: Any) -> None:
+        self.graph = graph
+        self.given = given
+        self.outputs = outputs
+
+    def replay(self, batch: Tensor) -> Any:
+        """Queues the function of a batch like the recorded one, and returns `outputs`."""
+        self.given.copy_(batch)
+        self.graph.replay()
+        return self.outputs
+
+
+class Recorder:
+    """Records on one device at a time; all recordings share one pool of memory.
+
+    What a recording leaves behind is free for the next one: they are replayed one after the other,
+    each time from a new input, and outputs are used up before the next replay; see `in_turn`. So 40
+    graphs take little more memory than the largest.
+    """
+
+    def __init__(self) -> None:
+        self._device: torch.device | None = None
+        self._stream: Any = None
+        self._pool: Any = None
+        self._done: Any = None
+
+    def forget(self) -> None:
+        """Takes other memory from now on: that of graphs which are all gone can't be had again."""
+        self._device = None
+
+    def suits(self, batch: Tensor) -> bool:
+        """Whether a batch is on a device that has graphs, of which none is being recorded."""
+        return batch.device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
+
+    def record(self, function: Callable[[Tensor], Any], batch: Tensor) -> Recording:
+        """Records a function, which must not wait for the device; it has run eagerly before.
+
+        Args:
+            function: of tensors like `batch`; returns tensors in tuples, lists, dicts and
+                dataclasses.
+            batch: an input; of autocast, what is on now is recorded.
+
+        Raises:
+            RuntimeError: the function can't be recorded.
+        """
+        device = batch.device
+        self._prepare(device)
+        graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream(device)
+        with (
+            torch.cuda.device(device),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            _uncached(device),
+        ):
+            self._stream.wait_stream(current)
+            # A capture that fails leaves the stream that it is on, but this one goes back.
+            with torch.cuda.stream(self._stream):
+                # Libraries allocate what they need for a stream outside the graph's memory.
+                function(batch)
+                batch.record_stream(self._stream)
+                with torch.cuda.graph(
+                    graph, self._pool, self._stream, capture_error_mode="thread_local"
+                ):
+                    given = torch.empty_like(batch)
+                    outputs = function(given)
+            current.wait_stream(self._stream)
+        return Recording(graph, _borrowed(given), map_tensors(_borrowed, outputs))
+
+    @contextmanager
+    def in_turn(self, batch: Tensor) -> Iterator[None]:
+        """Within it, the device does not begin before the last one's work is done."""
+        current = torch.cuda.current_stream(batch.device)
+        current.wait_event(self._done)
+        try:
+            yield
+        finally:
+            self._done.record(current)
+
+    def _prepare(self, device: torch.device) -> None:
+        if device == self._device:
+            return
+        self._device = device
+        with torch.cuda.device(device):
+            self._stream = torch.cuda.Stream(device)
+            self._pool = torch.cuda.graph_pool_handle()
+            self._done = torch.cuda.Event()
+
+
+def _uncached(device: torch.device) -> torch.autocast:
+    """Autocast as it is, but for casts of weights, which are done in the graph, not before it."""
+    return torch.autocast(
+        device.type,
+        dtype=torch.get_autocast_dtype(device.type),
+        enabled=torch.is_autocast_enabled(device.type),
+        cache_enabled=False,
+    )
+
+
+class _Memory:
+    """A tensor's memory as another library's, so that nobody thinks of it as in use."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+        self.__cuda_array_interface__ = {
+            "data": (tensor.data_ptr(), False),
+            "shape": ((reach + 1) * tensor.element_size(),),
+            "typestr": "|u1",
+            "strides": None,
+            "version": 3,
+        }
+
+
+def _borrowed(tensor: Tensor) -> Tensor:
+    """Returns a tensor of the same memory that doesn't keep it from being given out again."""
+    if not tensor.numel():
+        return tensor
+    tensor = tensor.detach()
+    its_bytes = torch.as_tensor(_Memory(tensor), device=tensor.device)
+    if its_bytes.data_ptr() != tensor.data_ptr():
+        return tensor
+    return its_bytes.view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
