@@ -199,11 +199,9 @@ def _kind_of(batch: Tensor) -> tuple[Hashable, ...]:
 
 
 def _tf32_convolutions() -> Hashable:
-    try:
-        return torch.backends.cudnn.conv.fp32_precision
-    except AttributeError:
-        # A version of torch that has the older setting only.
-        return torch.backends.cudnn.allow_tf32
+    newer = getattr(torch.backends.cudnn, "conv", None)
+    # A version of torch that has the older setting only, or one where that can't be read any more.
+    return torch.backends.cudnn.allow_tf32 if newer is None else newer.fp32_precision
 
 
 def _owned(results: Any, outputs: Any) -> Any:

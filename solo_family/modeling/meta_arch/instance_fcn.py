@@ -164,7 +164,7 @@ class InstanceFCN(MaskSegmentor):
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        maps = self._dense_maps(*fixed, image_sizes, output_sizes)
+        maps = self._dense_maps(fixed, image_sizes, output_sizes)
         return self.propose([[one] for one in maps], output_sizes)
 
     def _inference_group(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -220,16 +220,15 @@ class InstanceFCN(MaskSegmentor):
     ) -> list[DenseMaps]:
         """Returns what dense sliding needs, per image of a batch; see `predict`."""
         given = features[self.in_feature]
-        return self._dense_maps(*self.head(given), given, image_sizes, output_sizes)
+        return self._dense_maps((*self.head(given), given), image_sizes, output_sizes)
 
     def _dense_maps(
         self,
-        score_maps: Tensor,
-        objectness_logits: Tensor,
-        features: Tensor,
+        fixed: tuple[Tensor, Tensor, Tensor],
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[DenseMaps]:
+        score_maps, objectness_logits, features = fixed
         maps = []
         for index, (image_size, output_size) in enumerate(zip(image_sizes, output_sizes)):
             height, width = self._map_size(image_size)

@@ -176,16 +176,16 @@ class SparseInst(MaskSegmentor):
     ) -> list[dict[str, Any]]:
         sizes = [(padded_size, *image) for image in zip(image_sizes, output_sizes)]
         results: list[dict[str, Any]] = [{} for _ in sizes]
-        counts, *thing_counts = ToHost(fixed.counts).tolist()
+        counts = ToHost(fixed.counts).tolist()
         if self.panoptic is None or fixed.things is None:
-            self._add_instances(results, fixed.instances, counts, fixed.maps, sizes)
+            self._add_instances(results, fixed.instances, counts[0], fixed.maps, sizes)
             return results
         assignments = []
-        for index, count in enumerate(counts):
+        for index, count in enumerate(counts[0]):
             scores, classes, masks, _ = fixed.instances.best(index, count)
             resized = ResizedMasks(masks, *sizes[index])
             assignments.append(self.panoptic.assign(resized, scores, classes))
-        self._add_instances(results, fixed.things, *thing_counts, fixed.maps, sizes)
+        self._add_instances(results, fixed.things, counts[1], fixed.maps, sizes)
         for result, panoptic_seg in zip(results, self.panoptic.number(assignments)):
             result["panoptic_seg"] = panoptic_seg
         return results

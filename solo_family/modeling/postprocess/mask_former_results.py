@@ -26,12 +26,12 @@ class QueryScores(NamedTuple):
     Attributes:
         probabilities: float32 [B, N, K + 1], "no object" last.
         order: with panoptic results, the masks of objects first, int64 [B, N].
-        count: with panoptic results, how many these are, int64 [B].
+        num_objects: with panoptic results, how many these are, int64 [B].
     """
 
     probabilities: Tensor
     order: Tensor | None
-    count: Tensor | None
+    num_objects: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ class Inference:
 
     def of_scores(self, scores: QueryScores, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
         """Does the rest of `of_batch`, with what `score` gives."""
-        probabilities, order, count = scores
+        probabilities, order, num_objects = scores
         # Queued now, so that it is there when everything else is queued too.
-        counts = None if count is None else ToHost(count)
+        counts = None if num_objects is None else ToHost(num_objects)
         results: list[dict[str, Any]] = [{} for _ in masks]
         if self.semantic:
             for result, *image in zip(results, probabilities, masks):
