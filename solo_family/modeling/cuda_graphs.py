@@ -56,7 +56,10 @@ class CudaGraphs:
     def forget(self) -> None:
         """Drops all graphs, as when weights are elsewhere."""
         self._recorder.forget()
+        self._trusted = False
         self._weights: tuple[int, ...] | None = None
+        # Memory that graphs read, which must be there even if a model no longer has it.
+        self._kept: list[Tensor] = []
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
 
@@ -84,11 +87,16 @@ class CudaGraphs:
         if not self._may_run(batch) or not self._lock.acquire(blocking=False):
             return finish(first(batch))
         try:
-            recording = self._recording(model, first, batch, settings)
-            if recording is not None:
-                with self._recorder.in_turn(batch):
-                    outputs = recording.replay(batch)
-                    return _owned(finish(outputs), outputs)
+            key = (*_kind_of(batch), settings)
+            # What was right the last time is asked for while the GPU is busy, and else before.
+            if self._trusted or self._check(model):
+                recording = self._recordings.get(key) or self._record(key, first, batch)
+                if recording is not None:
+                    with self._recorder.in_turn(batch):
+                        outputs = recording.replay(batch)
+                        if self._check(model) and self._recordings.get(key) is recording:
+                            self._recordings.move_to_end(key)
+                            return _owned(finish(outputs), outputs)
         finally:
             self._lock.release()
         return finish(first(batch))
@@ -103,31 +111,26 @@ class CudaGraphs:
             and self._recorder.suits(batch)
         )
 
-    def _recording(
-        self, model: nn.Module, first: Callable[[Tensor], Any], batch: Tensor, settings: Hashable
-    ) -> _Recording | None:
-        """Returns the graph of a kind of batch, or None if there is none yet, or must be none."""
+    def _check(self, model: nn.Module) -> bool:
+        """Whether graphs do what the model would do now; drops them if weights are elsewhere."""
         weights = _weights_of(model)
-        if weights is None:
-            return None
-        if weights != self._weights:
+        if weights is not None and weights != self._weights:
             self.forget()
             self._weights = weights
-        key = (*_kind_of(batch), settings)
-        if key in self._recordings:
-            self._recordings.move_to_end(key)
-            return self._recordings[key]
+            self._kept = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+        self._trusted = weights is not None
+        return self._trusted
+
+    def _record(
+        self, key: Hashable, first: Callable[[Tensor], Any], batch: Tensor
+    ) -> _Recording | None:
+        """Returns the graph of a kind of batch that has come before, or None."""
         if key not in self._seen:
             self._seen[key] = None
             if len(self._seen) > _MAX_SEEN:
                 self._seen.popitem(last=False)
             return None
         del self._seen[key]
-        return self._record(key, first, batch)
-
-    def _record(
-        self, key: Hashable, first: Callable[[Tensor], Any], batch: Tensor
-    ) -> _Recording | None:
         if len(self._recordings) >= MAX_GRAPHS:
             self._recordings.popitem(last=False)
         try:
@@ -151,7 +154,7 @@ def _weights_of(model: nn.Module) -> tuple[int, ...] | None:
     """Returns where all parameters and buffers are, in the order of a walk over the modules.
 
     None where a graph would leave something out: hooks, a compiled part, a part that is training.
-    Every call asks; a GPU is busy with the picture's normalisation meanwhile.
+    Some hundred modules take some hundred microseconds, on every call.
     """
     if _any_global_hook():
         return None
