@@ -1,7 +1,7 @@
 """One CUDA graph: a function of a batch, recorded once and replayed on others of its size."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -82,27 +82,35 @@ class Recorder:
         """
         device = batch.device
         self._prepare(device)
-        graph = torch.cuda.CUDAGraph()
         current = torch.cuda.current_stream(device)
-        with (
-            torch.cuda.device(device),
-            torch.inference_mode(False),
-            torch.no_grad(),
-            _uncached(device),
-        ):
+        with torch.cuda.device(device), torch.inference_mode(False), torch.no_grad():
             self._stream.wait_stream(current)
             # A capture that fails leaves the stream that it is on, but this one goes back.
-            with torch.cuda.stream(self._stream):
+            with torch.cuda.stream(self._stream), _uncached(device):
                 # Libraries allocate what they need for a stream outside the graph's memory.
                 function(batch)
                 batch.record_stream(self._stream)
-                with torch.cuda.graph(
-                    graph, self._pool, self._stream, capture_error_mode="thread_local"
-                ):
-                    given = torch.empty_like(batch)
-                    outputs = function(given)
+                try:
+                    recording = self._capture(function, batch)
+                except Exception:
+                    self._recover(device)
+                    raise
             current.wait_stream(self._stream)
+        return recording
+
+    def _capture(self, function: Callable[[Tensor], Any], batch: Tensor) -> Recording:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+            given = torch.empty_like(batch)
+            outputs = function(given)
         return Recording(graph, _borrowed(given), map_tensors(_borrowed, outputs))
+
+    def _recover(self, device: torch.device) -> None:
+        """Ends what a failed capture left: random numbers would be refused from then on."""
+        with suppress(Exception), torch.cuda.stream(self._stream):
+            torch.cuda.synchronize(device)
+            with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self._stream):
+                torch.zeros(1, device=device)
 
     @contextmanager
     def in_turn(self, batch: Tensor) -> Iterator[None]:

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from solo_family import METHODS
-from solo_family.modeling import cuda_graphs
+from solo_family.modeling import cuda_graphs, recording
 from solo_family.modeling.cuda_graphs import CudaGraphs
+from solo_family.modeling.postprocess.set_selection import SetRanking
 from solo_family.modeling.recording import Recording, map_tensors
 from solo_family.ops import gpu_kernels
 
@@ -451,9 +453,9 @@ def test_no_result_lies_in_a_graphs_memory(method: str, recorder: FakeRecorder) 
     model.graphs = CudaGraphs(True, recorder)
     for _ in range(3):
         results = model([picture()])
-    (recording,) = model.graphs._recordings.values()
+    (only,) = model.graphs._recordings.values()
     places: set[int] = set()
-    map_tensors(lambda t: places.add(t.untyped_storage().data_ptr()) or t, recording.outputs)
+    map_tensors(lambda t: places.add(t.untyped_storage().data_ptr()) or t, only.outputs)
     values = values_of(results)
     assert any(len(value) for value in values)
     assert not [v for v in values if v.untyped_storage().data_ptr() in places - {0}]
@@ -493,3 +495,51 @@ def test_a_replay_copies_its_input_first() -> None:
 
     assert Recording(Graph(), given, "outputs").replay(torch.ones(2)) == "outputs"
     assert order == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(24.0).view(2, 3, 4),
+        torch.arange(48, dtype=torch.bfloat16)
+        .view(1, 4, 3, 4)
+        .to(memory_format=torch.channels_last),
+        torch.arange(24).view(4, 6)[1:3, ::2],
+        torch.arange(3, dtype=torch.uint8)[:, None].expand(3, 5),
+        torch.tensor(7),
+        torch.tensor([True, False, True]),
+    ],
+    ids=["contiguous", "channels last", "part", "expanded", "number", "bool"],
+)
+def test_the_memory_of_a_tensor_is_all_that_it_reaches(tensor: Tensor) -> None:
+    """numpy reads the same description of memory on a CPU."""
+    interface = recording._Memory(tensor).__cuda_array_interface__
+
+    class OnTheHost:
+        __array_interface__ = interface
+
+    its_bytes = torch.from_numpy(np.asarray(OnTheHost()))
+    assert its_bytes.data_ptr() == tensor.data_ptr()
+    same = its_bytes.view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
+    assert torch.equal(same, tensor)
+
+
+def test_tensors_are_found_in_what_a_model_returns() -> None:
+    ranking = SetRanking(*(torch.tensor(float(value)) for value in range(6)))
+    given = {"one": [ranking, None], "two": (torch.tensor(9.0), "name")}
+    doubled = map_tensors(lambda tensor: 2 * tensor, given)
+    assert doubled["two"] == (torch.tensor(18.0), "name")
+    assert doubled["one"][0].count == 10
+    assert doubled["one"][1] is None
+    assert ranking.count == 5
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_autocast_is_recorded_as_it_is(enabled: bool) -> None:
+    """But that casts are recorded too, where a cache would give out those of before."""
+    with torch.autocast("cpu", dtype=torch.float16, enabled=enabled):
+        with recording._uncached(torch.device("cpu")):
+            assert torch.is_autocast_enabled("cpu") == enabled
+            assert not torch.is_autocast_cache_enabled()
+            assert not enabled or torch.get_autocast_dtype("cpu") == torch.float16
+        assert torch.is_autocast_cache_enabled()
