@@ -90,7 +90,9 @@ class CudaGraphs:
             key = (*_kind_of(batch), settings)
             # What was right the last time is asked for while the GPU is busy, and else before.
             if self._trusted or self._check(model):
-                recording = self._recordings.get(key) or self._record(key, first, batch)
+                recording = self._recordings.get(key)
+                if recording is None and self._comes_again(key, model):
+                    recording = self._record(key, first, batch)
                 if recording is not None:
                     with self._recorder.in_turn(batch):
                         outputs = recording.replay(batch)
@@ -121,16 +123,21 @@ class CudaGraphs:
         self._trusted = weights is not None
         return self._trusted
 
+    def _comes_again(self, key: Hashable, model: nn.Module) -> bool:
+        """Whether a kind of batch is to be recorded now; notes that it has come."""
+        # Asked for once more after the check, which may have dropped all.
+        if key in self._seen and self._check(model) and key in self._seen:
+            del self._seen[key]
+            return True
+        self._seen[key] = None
+        if len(self._seen) > _MAX_SEEN:
+            self._seen.popitem(last=False)
+        return False
+
     def _record(
         self, key: Hashable, first: Callable[[Tensor], Any], batch: Tensor
     ) -> _Recording | None:
-        """Returns the graph of a kind of batch that has come before, or None."""
-        if key not in self._seen:
-            self._seen[key] = None
-            if len(self._seen) > _MAX_SEEN:
-                self._seen.popitem(last=False)
-            return None
-        del self._seen[key]
+        """Returns the graph of a kind of batch; None, once and for all, where that fails."""
         if len(self._recordings) >= MAX_GRAPHS:
             self._recordings.popitem(last=False)
         try:

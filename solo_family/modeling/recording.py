@@ -1,5 +1,6 @@
 """One CUDA graph: a function of a batch, recorded once and replayed on others of its size."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
@@ -7,6 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+# Of all models: PyTorch captures one graph at a time.
+_capturing = threading.Lock()
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -100,14 +104,15 @@ class Recorder:
 
     def _capture(self, function: Callable[[Tensor], Any], batch: Tensor) -> Recording:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+        mode = "thread_local"
+        with _capturing, torch.cuda.graph(graph, self._pool, self._stream, mode):
             given = torch.empty_like(batch)
             outputs = function(given)
         return Recording(graph, _borrowed(given), map_tensors(_borrowed, outputs))
 
     def _recover(self, device: torch.device) -> None:
         """Ends what a failed capture left: random numbers would be refused from then on."""
-        with suppress(Exception), torch.cuda.stream(self._stream):
+        with _capturing, suppress(Exception), torch.cuda.stream(self._stream):
             torch.cuda.synchronize(device)
             with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self._stream):
                 torch.zeros(1, device=device)

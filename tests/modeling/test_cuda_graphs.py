@@ -251,6 +251,32 @@ def test_a_hook_that_comes_later_runs(graphs: CudaGraphs, recorder: FakeRecorder
     assert (recorder.replays, len(recorder.recorded)) == (3, 1)
 
 
+def test_nothing_is_recorded_with_a_hook(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    """Which may well do what can't be recorded."""
+    net = Net()
+    for width in (4, 4, 4, 8):
+        call(graphs, net, width)
+    handle = net.inner.register_forward_hook(lambda *_: None)
+    call(graphs, net, 8)
+    handle.remove()
+    assert recorder.recorded == [(1, 3, 4, 4)]
+    for width in (8, 8, 4):
+        call(graphs, net, width)
+    assert len(recorder.recorded) == 2
+    assert recorder.replays == 5
+
+
+def test_weights_that_move_before_the_recording(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    net = Net()
+    for width in (4, 4, 4, 8):
+        call(graphs, net, width)
+    swap(net)
+    for _ in range(2):
+        call(graphs, net, 8)
+    assert recorder.recorded == [(1, 3, 4, 4), (1, 3, 4, 8)]
+    assert len(graphs) == 1
+
+
 def test_hooks_that_stay_cost_one_replay(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
     net = Net()
     for _ in range(3):
