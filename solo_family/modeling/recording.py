@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..layers.remembered import constants_of_a_graph
+
 # Of all models: PyTorch captures one graph at a time.
 _capturing = threading.Lock()
 
@@ -37,12 +39,16 @@ class Recording:
         given: what the function's argument is copied to.
         outputs: what the function returned; every replay of any recording of the same recorder
             overwrites them.
+        constants: what it reads besides; see `constants_of_a_graph`.
     """
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, given: Tensor, outputs: Any) -> None:
+    def __init__(
+        self, graph: torch.cuda.CUDAGraph, given: Tensor, outputs: Any, constants: Any = None
+    ) -> None:
         self.graph = graph
         self.given = given
         self.outputs = outputs
+        self.constants = constants
 
     def replay(self, batch: Tensor) -> Any:
         """Queues the function of a batch like the recorded one, and returns `outputs`."""
@@ -90,12 +96,14 @@ class Recorder:
         with torch.cuda.device(device), torch.inference_mode(False), torch.no_grad():
             self._stream.wait_stream(current)
             # A capture that fails leaves the stream that it is on, but this one goes back.
-            with torch.cuda.stream(self._stream), _uncached(device):
+            stream, constants = torch.cuda.stream(self._stream), constants_of_a_graph()
+            with stream, _uncached(device), constants as kept:
                 # Libraries allocate what they need for a stream outside the graph's memory.
                 function(batch)
                 batch.record_stream(self._stream)
                 try:
                     recording = self._capture(function, batch)
+                    recording.constants = kept
                 except Exception:
                     self._recover(device)
                     raise
