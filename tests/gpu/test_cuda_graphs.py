@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from solo_family import METHODS
 from solo_family.modeling import cuda_graphs
+from solo_family.modeling.inference import prepare_for_inference
 
 from ..conftest import eager_to_find, picture, tiny_model
 from ..modeling.test_cuda_graphs import OPTS, values_of
+from ..modeling.test_inference import share_found
+from ..waits import count_waits
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -79,6 +82,42 @@ def test_under_autocast(method: str, dtype: torch.dtype) -> None:
 def test_nothing_found(method: str) -> None:
     model = make(method, found=False)
     assert_same_results(model, with_graphs(model))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_of_half_precision(method: str, precision: str, channels_last: bool) -> None:
+    options: dict[str, Any] = {"precision": precision, "channels_last": channels_last}
+    model = make(method)
+    half = prepare_for_inference(model, **options)
+    assert_same_results(half, prepare_for_inference(model, cuda_graph=True, **options))
+    (found,), (expected,) = half([picture(seed=1)]), model([picture(seed=1)])
+    for values in values_of([found]):
+        assert not values.is_floating_point() or values.isfinite().all()
+    assert share_found(found["instances"], expected["instances"]) >= 0.8
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_replays_wait_for_the_number_of_results(method: str) -> None:
+    """At most once: for the number of results; more where masks are made after that."""
+    model = with_graphs(make(method))
+    for _ in range(3):
+        model([picture()])
+    with count_waits("cuda") as waits:
+        model([picture()])
+    allowed = {"SOLO": 2, "DecoupledSOLO": 2, "MaskFormer": 2, "InstanceFCN": 3}
+    assert waits.total <= allowed.get(method, 1), waits.where
+
+
+def test_regions_and_queries() -> None:
+    """What makes constants in the network."""
+    for method, *opts in (
+        ("SOLO", "MODEL.SOLO.CATEGORY_ALIGN", "region_grid"),
+        ("SparseInst", "MODEL.SPARSE_INST.DECODER.NAME", "CrossAttentionDecoder"),
+    ):
+        model = make(method, opts=tuple(opts))
+        assert_same_results(model, with_graphs(model))
 
 
 def test_panoptic_results_of_a_set() -> None:
