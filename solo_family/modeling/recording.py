@@ -70,6 +70,7 @@ class Recorder:
         self._stream: Any = None
         self._pool: Any = None
         self._done: Any = None
+        self._graph: Any = None
 
     def forget(self) -> None:
         """Takes other memory from now on: that of graphs which are all gone can't be had again."""
@@ -111,15 +112,22 @@ class Recorder:
         return recording
 
     def _capture(self, function: Callable[[Tensor], Any], batch: Tensor) -> Recording:
-        graph = torch.cuda.CUDAGraph()
+        # Kept if the capture fails: PyTorch goes on asking such a graph about memory.
+        self._graph = graph = torch.cuda.CUDAGraph()
         mode = "thread_local"
         with _capturing, torch.cuda.graph(graph, self._pool, self._stream, mode):
             given = torch.empty_like(batch)
             outputs = function(given)
+        self._graph = None
         return Recording(graph, _borrowed(given), map_tensors(_borrowed, outputs))
 
     def _recover(self, device: torch.device) -> None:
-        """Ends what a failed capture left: random numbers would be refused from then on."""
+        """Ends what a failed capture may leave begun.
+
+        Memory would be kept back from then on, and random numbers refused.
+        """
+        with suppress(Exception):
+            torch._C._cuda_endAllocateToPool(device.index, self._pool)
         with _capturing, suppress(Exception), torch.cuda.stream(self._stream):
             torch.cuda.synchronize(device)
             with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self._stream):
