@@ -6,6 +6,10 @@ The folders are checkouts of github.com/aim-uofa/AdelaiDet, hustvl/SparseInst an
 facebookresearch/MaskFormer; `--mmdet` takes a folder of packages, see mmdet_models.py. A model
 whose folder is not given is left out. Runs take turns, and a figure is the median of its runs.
 Prints the tables that docs/performance.md shows.
+
+In inference ours runs in the ways of `--ways`: plain, as the peer does; graph, as CUDA graphs;
+half-graph, as CUDA graphs too, with weights of half precision (bfloat16 beside a peer in float32),
+channels last, no autocast. Times are from a picture on the host to masks on the device.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +29,31 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
+from solo_family.modeling.inference import prepare_for_inference
+
 from .fixed_weights import fill
 from .inputs import read_pictures, training_picture, with_mask_tensors
 from .peer_models import PEERS, Peer, build_ours, registries_as_they_were
-from .side_by_side import agreement, interleaved_seconds, peak_mib
+from .side_by_side import agreement, graphs_mib, interleaved_seconds, peak_mib
 
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_COLUMNS = ("model", "what", "precision", "peer", "ours", "peer / ours", "MiB peer", "MiB ours")
+# How ours runs, and the arguments of `prepare_for_inference` that make it so.
+_WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "graph": {"cuda_graph": True},
+    "half-graph": {"cuda_graph": True, "channels_last": True},
+}
+_COLUMNS = (
+    "model",
+    "what",
+    "precision",
+    "way",
+    "peer",
+    "ours",
+    "peer / ours",
+    "MiB peer",
+    "MiB ours",
+)
 
 Row = dict[str, Any]
 Models = dict[str, nn.Module]
@@ -63,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="torch's (default: as it is)")
     parser.add_argument("--precisions", nargs="+", choices=_DTYPES, default=["float32"])
+    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=["plain"])
     parser.add_argument("--models", nargs="+", choices=PEERS, default=list(PEERS))
     whats = ("inference", "training")
     parser.add_argument("--what", nargs="+", choices=whats, default=["inference"])
@@ -104,16 +128,37 @@ def _inference(peer: Peer, models: Models, args: argparse.Namespace) -> Iterator
     short, longest = (max(32, int(side * args.scale)) for side in peer.test_size)
     pictures = read_pictures(args.input, args.pictures, short, longest)
 
-    def run(model: nn.Module) -> list[dict[str, Any]]:
-        return [model([dict(picture)])[0] for picture in pictures]
+    def run(model: nn.Module, autocast: str) -> list[dict[str, Any]]:
+        with torch.no_grad(), _autocast(args.device, autocast):
+            return [model([dict(picture)])[0] for picture in pictures]
 
-    for precision in args.precisions:
-        row: Row = {"what": "ms per picture", "precision": precision}
-        with _caught(row), torch.no_grad(), _autocast(args.device, precision):
-            runs = {who: partial(run, model.eval()) for who, model in models.items()}
+    for precision, way in product(args.precisions, args.ways):
+        row: Row = {"what": "ms per picture", "precision": precision, "way": way}
+        with _caught(row):
+            ours, autocast = _in_a_way(models["ours"].eval(), way, precision)
+            runs = {
+                "peer": partial(run, models["peer"].eval(), precision),
+                "ours": partial(run, ours, autocast),
+            }
             row["agreement"] = agreement(runs["peer"](), runs["ours"]())
+            # A size is recorded when it comes again, and memory is that of replays.
+            runs["ours"]()
             _measure(row, runs, args, share=len(pictures))
+            if way != "plain":
+                row["graphs"] = len(ours.graphs)
+            if way != "plain" and row["ours_mib"] is not None:
+                row["ours_mib"] += graphs_mib(args.device)
         yield row
+
+
+def _in_a_way(model: Any, way: str, precision: str) -> tuple[Any, str]:
+    """Return our model as a way has it, and what it is cast to automatically."""
+    if way == "plain":
+        return model, precision
+    options = dict(_WAYS[way])
+    if way == "half-graph":
+        options["precision"] = "bfloat16" if precision == "float32" else precision
+    return prepare_for_inference(model, **options), precision if way == "graph" else "float32"
 
 
 def _training(peer: Peer, models: Models, args: argparse.Namespace) -> Iterator[Row]:
@@ -187,7 +232,7 @@ def _autocast(device: str, precision: str) -> torch.autocast:
 def _table(rows: list[Row]) -> str:
     cells = [
         [
-            *(row["model"], row["what"], row["precision"]),
+            *(row["model"], row["what"], row["precision"], row.get("way", "")),
             *(f"{row['peer']:.2f}", f"{row['ours']:.2f}", f"{row['ratio']:.2f}"),
             *("" if row[key] is None else f"{row[key]:.0f}" for key in ("peer_mib", "ours_mib")),
         ]

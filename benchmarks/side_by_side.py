@@ -46,6 +46,15 @@ def peak_mib(run: Run, device: str) -> float | None:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
+def graphs_mib(device: str) -> float:
+    """Return the MiB that CUDA graphs keep to themselves, which no count of tensors shows."""
+    if device != "cuda":
+        return 0.0
+    segments = torch.cuda.memory_snapshot()
+    own = (part for part in segments if tuple(part.get("segment_pool_id", (0, 0))) != (0, 0))
+    return sum(part["total_size"] for part in own) / 2**20
+
+
 def agreement(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> str:
     """Say how alike two lists of results are."""
     if "panoptic_seg" in theirs[0]:

@@ -68,10 +68,14 @@ def test_what_is_registered_inside_is_taken_back() -> None:
     assert "SOLOv2" in META_ARCH_REGISTRY
 
 
-def test_a_pair_of_models_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_pictures(folder: Path) -> None:
     for name in ("a.png", "b.png"):
         noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-        cv2.imwrite(str(tmp_path / name), noise)
+        cv2.imwrite(str(folder / name), noise)
+
+
+def test_a_pair_of_models_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path)
     peer = Peer("adelaidet", lambda *_: nn.Module(), "", test_size=(64, 96))
     peer = Peer(**{**vars(peer), "training": (2, (64, 96), 3)})
     model = eager_to_find(tiny_model())
@@ -80,6 +84,7 @@ def test_a_pair_of_models_is_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     args = argparse.Namespace(
         **{"what": ["inference", "training"], "precisions": ["float32", "bfloat16"]},
         **{"input": tmp_path, "pictures": 2, "device": "cpu", "scale": 1.0, "repeats": 1},
+        ways=["plain"],
     )
     rows = list(peers._rows(args))
     assert [row["what"].split()[0] for row in rows] == ["ms", "ms", "training", "training"]
@@ -87,6 +92,40 @@ def test_a_pair_of_models_is_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(row["ratio"] == row["peer"] / row["ours"] for row in rows)
     assert rows[0]["agreement"].endswith("scores 0.0e+00")
     assert peers._table(rows).count("SOLOv2") == 4
+
+
+def test_ways_that_ours_runs_in() -> None:
+    model = eager_to_find(tiny_model())
+    dtypes = {"float32": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    for precision, dtype in dtypes.items():
+        assert peers._in_a_way(model, "plain", precision) == (model, precision)
+        graph, autocast = peers._in_a_way(model, "graph", precision)
+        assert (graph.weight_dtype, autocast) == (torch.float32, precision)
+        half, autocast = peers._in_a_way(model, "half-graph", precision)
+        # Weights are cast once, and nothing in every layer.
+        assert (half.weight_dtype, autocast) == (dtype, "float32")
+        assert graph.graphs.enabled
+        assert half.graphs.enabled
+    assert not model.graphs.enabled
+
+
+def test_a_row_for_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path)
+    model = eager_to_find(tiny_model())
+    peer = Peer(**{**vars(peers.PEERS["SOLOv2"]), "test_size": (64, 96)})
+    pairs = {"SOLOv2": (peer, {"peer": model, "ours": model})}
+    monkeypatch.setattr(peers, "_build", lambda args: pairs)
+    args = argparse.Namespace(
+        **{"what": ["inference"], "precisions": ["float32"], "ways": list(peers._WAYS)},
+        **{"input": tmp_path, "pictures": 1, "device": "cpu", "scale": 1.0, "repeats": 1},
+    )
+    rows = list(peers._rows(args))
+    assert [row["way"] for row in rows] == ["plain", "graph", "half-graph"]
+    assert not any("error" in row for row in rows)
+    assert rows[1]["agreement"].endswith("scores 0.0e+00")
+    assert not rows[2]["agreement"].endswith("scores 0.0e+00")
+    assert rows[1]["graphs"] == 0
+    assert "half-graph" in peers._table(rows)
 
 
 def test_a_failure_is_a_row() -> None:

@@ -11,6 +11,13 @@ def add_common_config(cfg: CN) -> None:
     # Which of these are stuff, without instances. Filled in likewise.
     cfg.MODEL.STUFF_IDS = []
 
+    # Network and selection are replayed as a CUDA graph from the second time on that a padded size
+    # comes: the same results, with one launch instead of hundreds (modeling/cuda_graphs.py).
+    cfg.MODEL.INFERENCE = CN()
+    cfg.MODEL.INFERENCE.CUDA_GRAPH = False
+    # Of the weights in inference: float32, float16 or bfloat16 (modeling/inference.py).
+    cfg.MODEL.INFERENCE.PRECISION = "float32"
+
     # Batch-norm layers of the backbone keep their statistics while training; their weights and
     # biases are trained (the official SOLO code's `norm_eval`).
     cfg.MODEL.BACKBONE.NORM_EVAL = False

@@ -3,10 +3,12 @@
 B images, C channels, S grid side.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from .remembered import remembered
 from .resize import resize_bilinear
 
 # Samples along each side of a cell in `region_grid`. The paper says only that they are dense.
@@ -29,7 +31,7 @@ def region_grid(features: Tensor, side: int) -> Tensor:
     RoIAlign (arXiv 1703.06870) of one region, the whole map.
     """
     height, width = features.shape[-2:]
-    whole = features.new_tensor([[0, 0, width, height]])
+    whole = _region(features, height, width, features.dtype)
     return roi_align(
         features,
         [whole] * len(features),
@@ -37,6 +39,12 @@ def region_grid(features: Tensor, side: int) -> Tensor:
         sampling_ratio=_SAMPLES,
         aligned=True,
     )
+
+
+@remembered
+def _region(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
+    """Returns the whole map as x0, y0, x1, y1, [1, 4]."""
+    return torch.tensor([[0, 0, width, height]], dtype=dtype, device=device)
 
 
 GRID_ALIGN = {

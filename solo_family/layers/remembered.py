@@ -1,6 +1,8 @@
 """Tensors that follow from a few numbers alone, such as a map's coordinates, are made once."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -10,6 +12,31 @@ from torch import Tensor
 # Per function: a server sees pictures of some dozens of sizes.
 _KEPT = 64
 _NUMBERS = (int, float, bool, str, tuple, torch.dtype)
+
+
+class _OfGraph(threading.local):
+    """What this thread keeps for a CUDA graph, by function and arguments; None for no graph."""
+
+    tensors: dict[Any, Tensor] | None = None
+
+
+_of_graph = _OfGraph()
+
+
+@contextmanager
+def constants_of_a_graph() -> Iterator[dict[Any, Tensor]]:
+    """Within it a function is rehearsed and then captured as a CUDA graph, on the same stream.
+
+    What the rehearsal asks for is there for the capture, in which a copy from the host would fail.
+
+    Yields:
+        What the graph reads, and so must be kept as long as the graph.
+    """
+    before, _of_graph.tensors = _of_graph.tensors, {}
+    try:
+        yield _of_graph.tensors
+    finally:
+        _of_graph.tensors = before
 
 
 def remembered(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -34,9 +61,17 @@ def remembered(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def remembering(like: Tensor, *numbers: Any) -> Tensor:
         if not _may_remember(like, numbers):
             return make(*numbers, device=like.device)
+        kept, key = _of_graph.tensors, (make, like.device, numbers)
+        if kept is not None and key in kept:
+            return kept[key]
+        if _is_captured(like):
+            return make(*numbers, device=like.device)
         on_gpu = like.device.type == "cuda"
         stream = torch.cuda.current_stream(like.device).cuda_stream if on_gpu else 0
-        return keep(stream, like.device, *numbers)
+        made = keep(stream, like.device, *numbers)
+        if kept is not None:
+            kept[key] = made
+        return made
 
     return remembering
 
@@ -45,10 +80,12 @@ def _may_remember(like: Tensor, numbers: tuple[Any, ...]) -> bool:
     """Whether numbers are numbers, and tensors stay: graphs must make their constants."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if type(like) is not Tensor or any(type(number) not in _NUMBERS for number in numbers):
-        return False
-    # What a CUDA graph reads must live as long as the graph.
-    return like.device.type != "cuda" or not torch.cuda.is_current_stream_capturing()
+    return type(like) is Tensor and all(type(number) in _NUMBERS for number in numbers)
+
+
+def _is_captured(like: Tensor) -> bool:
+    """Whether a CUDA graph is captured: what it reads must live as long as the graph."""
+    return like.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 @remembered

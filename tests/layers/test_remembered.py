@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from solo_family.layers import remembered as module
 from solo_family.layers.coord import coordinate_maps
 from solo_family.layers.pooling import adaptive_average_pool
 from solo_family.layers.position_encoding import sine_position_encoding
-from solo_family.layers.remembered import constant, remembered
+from solo_family.layers.remembered import constant, constants_of_a_graph, remembered
 
 
 def counted() -> tuple[list, object]:
@@ -89,3 +90,28 @@ def test_a_constant_has_the_values() -> None:
     assert constant(like, (3, 1), torch.int64).tolist() == [3, 1]
     assert constant(like, (), torch.int64).shape == (0,)
     assert constant(like, (3, 1), torch.int64) is constant(like, (3, 1), torch.int64)
+
+
+def test_a_graph_has_the_constants_of_its_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is captured nothing is made that was asked for before, and the rest is its own."""
+    calls, numbers = counted()
+    like = torch.zeros(1)
+    capturing = False
+    monkeypatch.setattr(module, "_is_captured", lambda _: capturing)
+    with constants_of_a_graph() as kept:
+        rehearsed = numbers(like, 3, torch.float32)
+        for size in range(100):
+            numbers(like, size, torch.int64)
+        capturing = True
+        assert numbers(like, 3, torch.float32) is rehearsed
+        before = len(calls)
+        own = numbers(like, 200, torch.int64)
+        assert numbers(like, 200, torch.int64) is not own
+        assert len(calls) == before + 2
+    assert any(tensor is rehearsed for tensor in kept.values())
+    assert not any(tensor is own for tensor in kept.values())
+    capturing = False
+    with constants_of_a_graph() as others:
+        assert not others
+    numbers(like, 4, torch.float32)
+    assert not others

@@ -1,7 +1,7 @@
 """What every method does before and after its own part."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ...layers import torchvision_deform_conv
+from ..cuda_graphs import CudaGraphs
 from ..targets.gt_masks import with_bitmasks
 from ..transfer import instances_to_device, normalise, to_device
 
@@ -18,13 +19,14 @@ from ..transfer import instances_to_device, normalise, to_device
 class MaskSegmentor(nn.Module, ABC):
     """Preprocessing, the fork between training and inference, and the grouping of images by size.
 
-    A method adds `losses`, `predict` and `predict_fixed`.
+    A method adds `losses`, `fixed_part`, `results` and `predict_fixed`.
 
     Args:
         backbone: its `output_shape()` names the features.
         pixel_mean, pixel_std: one value per channel of the input, in its colour order, 0 to 255.
         size_divisibility: inputs are padded, right and below, to multiples of it.
         norm_eval: keep the backbone's batch-norm statistics fixed in training.
+        cuda_graph: see `CudaGraphs`.
     """
 
     # What of `export_forward`'s arguments the method uses.
@@ -38,11 +40,13 @@ class MaskSegmentor(nn.Module, ABC):
         pixel_std: list[float],
         size_divisibility: int = 32,
         norm_eval: bool = False,
+        cuda_graph: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.size_divisibility = size_divisibility
         self.norm_eval = norm_eval
+        self.graphs = CudaGraphs(cuda_graph)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
@@ -60,6 +64,7 @@ class MaskSegmentor(nn.Module, ABC):
             # The finest grid features and the coarsest must fit together exactly.
             "size_divisibility": max(32, backbone.size_divisibility),
             "norm_eval": cfg.MODEL.BACKBONE.NORM_EVAL,
+            "cuda_graph": cfg.MODEL.INFERENCE.CUDA_GRAPH,
         }
 
     @abstractmethod
@@ -77,7 +82,6 @@ class MaskSegmentor(nn.Module, ABC):
             padded_size: (height, width) of the batch.
         """
 
-    @abstractmethod
     def predict(
         self,
         features: dict[str, Tensor],
@@ -89,6 +93,42 @@ class MaskSegmentor(nn.Module, ABC):
 
         Args:
             features: the backbone's.
+            padded_size, image_sizes, output_sizes: see `results`.
+        """
+        fixed = self.fixed_part(features, padded_size)
+        return self.results(fixed, padded_size, image_sizes, output_sizes)
+
+    @abstractmethod
+    def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> Any:
+        """Does all of inference whose sizes follow from the input's: what can be a CUDA graph.
+
+        On a GPU the host waits for nothing in it.
+
+        Args:
+            features: the backbone's.
+            padded_size: (height, width) of the batch.
+
+        Returns:
+            What `results` takes: tensors in tuples, lists, dicts and dataclasses.
+        """
+
+    @property
+    def fixed_settings(self) -> Hashable:
+        """What `fixed_part` depends on beside the weights, as far as users change it."""
+        return ()
+
+    @abstractmethod
+    def results(
+        self,
+        fixed: Any,
+        padded_size: tuple[int, int],
+        image_sizes: list[tuple[int, int]],
+        output_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        """Returns one result per image, in detectron2's form.
+
+        Args:
+            fixed: of `fixed_part`.
             padded_size: (height, width) of the batch.
             image_sizes: (height, width) of each image in it, without padding.
             output_sizes: (height, width) that each image's result is asked for.
@@ -124,7 +164,12 @@ class MaskSegmentor(nn.Module, ABC):
         """The device that inputs are moved to."""
         return self.pixel_mean.device
 
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        self.graphs.forget()
+        return super().load_state_dict(*args, **options)
+
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MaskSegmentor":
+        self.graphs.forget()
         pixels = {name: getattr(self, name) for name in ("pixel_mean", "pixel_std")}
         super()._apply(fn, recurse)
         for name, before in pixels.items():
@@ -136,6 +181,8 @@ class MaskSegmentor(nn.Module, ABC):
 
     def train(self, mode: bool = True) -> "MaskSegmentor":
         super().train(mode)
+        if mode:
+            self.graphs.forget()
         if mode and self.norm_eval:
             for module in self.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -243,8 +290,15 @@ class MaskSegmentor(nn.Module, ABC):
             (int(item.get("height", size[0])), int(item.get("width", size[1])))
             for item, size in zip(batched_inputs, images.image_sizes)
         ]
-        features = self.backbone(images.tensor)
-        return self.predict(features, _padded_size(images), images.image_sizes, output_sizes)
+        padded_size = _padded_size(images)
+
+        def first(batch: Tensor) -> Any:
+            return self.fixed_part(self.backbone(batch), padded_size)
+
+        def finish(fixed: Any) -> list[dict[str, Any]]:
+            return self.results(fixed, padded_size, images.image_sizes, output_sizes)
+
+        return self.graphs.run(self, first, finish, images.tensor, self.fixed_settings)
 
 
 def _padded_size(images: ImageList) -> tuple[int, int]:

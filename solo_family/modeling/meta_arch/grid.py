@@ -5,10 +5,10 @@ object.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -22,13 +22,32 @@ from ..heads.levels import align_levels
 from ..losses.grid_criterion import GridCriterion
 from ..postprocess.cell_scores import cell_scores_of
 from ..postprocess.fixed_selection import FixedInstances, select_fixed, stack_fixed
-from ..postprocess.grid_instances import image_by_image, pack_in_chunks, select_images
+from ..postprocess.grid_instances import (
+    image_by_image,
+    pack_in_chunks,
+    rank_images,
+    select_images,
+)
 from ..postprocess.selection import Pack, Selector
-from ..postprocess.selection_at_once import Claims, Grid
+from ..postprocess.selection_at_once import Claims, Grid, Ranked
 from ..targets.grid_assigner import GridAssigner
 from ..targets.grid_targets import BatchGridTargets, ImagePairs
 from ..targets.gt_masks import downsample_masks
 from .base import MaskSegmentor
+
+
+class GridOutputs(NamedTuple):
+    """What is known of images before the host waits.
+
+    Attributes:
+        cell_scores: float32 [B, C, K], probabilities after point NMS.
+        masks: what masks are made of, each [B, ...].
+        ranked: the candidates of every image; None where to rank them needs a wait.
+    """
+
+    cell_scores: Tensor
+    masks: Sequence[Tensor]
+    ranked: list[Ranked] | None
 
 
 class GridSegmentor(MaskSegmentor):
@@ -156,6 +175,11 @@ class GridSegmentor(MaskSegmentor):
             decode = partial(self.decode, image, size)
             yield pack_in_chunks(decode, cells[:count], size, self.selector.mask_threshold)
 
+    @property
+    def measures_at_once(self) -> bool:
+        """Whether `measure_at_once` does without waiting."""
+        return False
+
     def decode_kept(
         self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
     ) -> Tensor:
@@ -207,16 +231,25 @@ class GridSegmentor(MaskSegmentor):
         ]
         return self.criterion(category_logits, cells.labels, torch.cat(mask_losses))
 
-    def predict(
+    def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> GridOutputs:
+        category_logits, masks = self.run_head(features, padded_size)
+        cell_scores = cell_scores_of(category_logits)
+        return GridOutputs(cell_scores, masks, rank_images(self, masks, cell_scores, padded_size))
+
+    @property
+    def fixed_settings(self) -> Hashable:
+        return self.selector
+
+    def results(
         self,
-        features: dict[str, Tensor],
+        fixed: GridOutputs,
         padded_size: tuple[int, int],
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        category_logits, masks = self.run_head(features, padded_size)
-        cell_scores, sizes = cell_scores_of(category_logits), (image_sizes, output_sizes)
-        found = select_images(self, masks, cell_scores, padded_size, *sizes)
+        scores, masks, ranked = fixed
+        sizes = (padded_size, image_sizes, output_sizes)
+        found = select_images(self, masks, scores, *sizes, ranked=ranked)
         return [{"instances": instances} for instances in found]
 
     def predict_fixed(

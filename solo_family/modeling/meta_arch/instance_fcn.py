@@ -150,14 +150,21 @@ class InstanceFCN(MaskSegmentor):
         targets = window_masks(masks, objects, centers, self.sampler.window_size)
         return window_mask_loss(logits, targets, inside)
 
-    def predict(
+    def fixed_part(
+        self, features: dict[str, Tensor], padded_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what the head gives, and what it was given."""
+        given = features[self.in_feature]
+        return (*self.head(given), given)
+
+    def results(
         self,
-        features: dict[str, Tensor],
+        fixed: tuple[Tensor, Tensor, Tensor],
         padded_size: tuple[int, int],
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        maps = self.dense_maps(features, image_sizes, output_sizes)
+        maps = self._dense_maps(fixed, image_sizes, output_sizes)
         return self.propose([[one] for one in maps], output_sizes)
 
     def _inference_group(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -212,7 +219,16 @@ class InstanceFCN(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[DenseMaps]:
         """Returns what dense sliding needs, per image of a batch; see `predict`."""
-        score_maps, objectness_logits = self.head(features[self.in_feature])
+        given = features[self.in_feature]
+        return self._dense_maps((*self.head(given), given), image_sizes, output_sizes)
+
+    def _dense_maps(
+        self,
+        fixed: tuple[Tensor, Tensor, Tensor],
+        image_sizes: list[tuple[int, int]],
+        output_sizes: list[tuple[int, int]],
+    ) -> list[DenseMaps]:
+        score_maps, objectness_logits, features = fixed
         maps = []
         for index, (image_size, output_size) in enumerate(zip(image_sizes, output_sizes)):
             height, width = self._map_size(image_size)
@@ -223,7 +239,7 @@ class InstanceFCN(MaskSegmentor):
                 DenseMaps(
                     score_maps=score_maps[index, :, :height, :width].float(),
                     objectness_logits=objectness_logits[index, :height, :width].float(),
-                    features=features[self.in_feature][index, :, :height, :width],
+                    features=features[index, :, :height, :width],
                     cell_size=(cell_height, cell_width),
                 )
             )

@@ -3,10 +3,10 @@
 B images, N queries, K classes, L decoder layers, h w of the predicted masks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -22,11 +22,23 @@ from ..losses.mask_classification import MaskClassificationLosses, PointSampler
 from ..losses.set_criterion import SetCriterion
 from ..losses.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
 from ..matching.costs import fixed_cost, mask_former_cost
-from ..postprocess.mask_former_results import Inference
+from ..postprocess.mask_former_results import Inference, QueryScores
 from ..postprocess.resize import ResizedMasks
 from .base import MaskSegmentor
 
 _Criterion = Callable[[LayeredPredictions, SetTargets], dict[str, Tensor]]
+
+
+class QueryOutputs(NamedTuple):
+    """What is known of images before the host waits.
+
+    Attributes:
+        scores: of the queries.
+        mask_logits: per image, float32 [N, h, w].
+    """
+
+    scores: QueryScores
+    mask_logits: list[Tensor]
 
 
 @META_ARCH_REGISTRY.register()
@@ -89,21 +101,30 @@ class MaskFormer(MaskSegmentor):
         masks = EmbeddedMasks(embeddings, mask_features)
         return self.criterion(LayeredPredictions(class_logits, masks), targets)
 
-    def predict(
+    def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> QueryOutputs:
+        class_logits, embeddings, mask_features = self.sem_seg_head(features)
+        with torch.autocast(self.device.type, enabled=False):
+            kernels, pixels = embeddings[-1].float(), mask_features.float()
+            masks = [dynamic_conv(*image) for image in zip(kernels, pixels)]
+            return QueryOutputs(self.make_results.score(class_logits[-1]), masks)
+
+    @property
+    def fixed_settings(self) -> Hashable:
+        return self.make_results
+
+    def results(
         self,
-        features: dict[str, Tensor],
+        fixed: QueryOutputs,
         padded_size: tuple[int, int],
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        class_logits, embeddings, mask_features = self.sem_seg_head(features)
         with torch.autocast(self.device.type, enabled=False):
-            kernels, pixels = embeddings[-1].float(), mask_features.float()
             masks = [
-                ResizedMasks(dynamic_conv(*image), padded_size, *sizes)
-                for *image, sizes in zip(kernels, pixels, zip(image_sizes, output_sizes))
+                ResizedMasks(logits, padded_size, *sizes)
+                for logits, *sizes in zip(fixed.mask_logits, image_sizes, output_sizes)
             ]
-            return self.make_results.of_batch(class_logits[-1], masks)
+            return self.make_results.of_scores(fixed.scores, masks)
 
     def predict_fixed(
         self,

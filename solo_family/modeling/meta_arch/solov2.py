@@ -132,6 +132,10 @@ class SOLOv2(GridSegmentor):
         threshold = self.selector.mask_threshold
         return lambda cells: decode_masks(kernels[cells], mask_features, threshold)
 
+    @property
+    def measures_at_once(self) -> bool:
+        return True
+
     def measure_at_once(
         self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
     ) -> Iterator[PackedMasks]:

@@ -3,9 +3,10 @@
 B images, N predictions, K classes, G groups of activation maps.
 """
 
+from collections.abc import Hashable
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -34,6 +35,22 @@ from ..transfer import ToHost
 from .base import MaskSegmentor
 
 _COUNT_KEY = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
+
+
+class SetOutputs(NamedTuple):
+    """What is known of images before the host waits.
+
+    Attributes:
+        instances: the predictions in order; with panoptic results those that take part in them.
+        things: with panoptic results, the predictions of things in order.
+        counts: int64 [1 or 2, B], how many of each.
+        maps: the activation maps, float32 [B, G, N, h, w], where they are asked for.
+    """
+
+    instances: SetRanking
+    things: SetRanking | None
+    counts: Tensor
+    maps: Tensor | None
 
 
 @META_ARCH_REGISTRY.register()
@@ -135,30 +152,40 @@ class SparseInst(MaskSegmentor):
         predictions, _ = self._decode(features)
         return self.criterion(LayeredPredictions.stack([predictions]), targets)
 
-    def predict(
+    def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> SetOutputs:
+        predictions, maps = self._decode(features)
+        maps = maps if self.output_maps else None
+        ranking = self.selector.rank(*(part.float() for part in predictions))
+        if self.panoptic is None:
+            return SetOutputs(ranking, None, ranking.count[None], maps)
+        taking_part = ranking.only(ranking.scores > self.panoptic.object_threshold)
+        things = ranking.only(self.panoptic.things(ranking.classes))
+        counts = torch.stack([taking_part.count, things.count])
+        return SetOutputs(taking_part, things, counts, maps)
+
+    @property
+    def fixed_settings(self) -> Hashable:
+        return self.selector, self.panoptic, self.output_maps
+
+    def results(
         self,
-        features: dict[str, Tensor],
+        fixed: SetOutputs,
         padded_size: tuple[int, int],
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        predictions, maps = self._decode(features)
-        ranking = self.selector.rank(*(part.float() for part in predictions))
         sizes = [(padded_size, *image) for image in zip(image_sizes, output_sizes)]
         results: list[dict[str, Any]] = [{} for _ in sizes]
-        if self.panoptic is None:
-            counts = ToHost(ranking.count).tolist()
-            self._add_instances(results, ranking, counts, maps, sizes)
+        counts = ToHost(fixed.counts).tolist()
+        if self.panoptic is None or fixed.things is None:
+            self._add_instances(results, fixed.instances, counts[0], fixed.maps, sizes)
             return results
-        taking_part = ranking.only(ranking.scores > self.panoptic.object_threshold)
-        things = ranking.only(self.panoptic.things(ranking.classes))
-        counts, thing_counts = ToHost(torch.stack([taking_part.count, things.count])).tolist()
         assignments = []
-        for index, count in enumerate(counts):
-            scores, classes, masks, _ = taking_part.best(index, count)
+        for index, count in enumerate(counts[0]):
+            scores, classes, masks, _ = fixed.instances.best(index, count)
             resized = ResizedMasks(masks, *sizes[index])
             assignments.append(self.panoptic.assign(resized, scores, classes))
-        self._add_instances(results, things, thing_counts, maps, sizes)
+        self._add_instances(results, fixed.things, counts[1], fixed.maps, sizes)
         for result, panoptic_seg in zip(results, self.panoptic.number(assignments)):
             result["panoptic_seg"] = panoptic_seg
         return results
@@ -168,7 +195,7 @@ class SparseInst(MaskSegmentor):
         results: list[dict[str, Any]],
         ranking: SetRanking,
         counts: list[int],
-        maps: Tensor,
+        maps: Tensor | None,
         sizes: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]],
     ) -> None:
         """Adds the first so many of a ranking to each image's results."""
@@ -177,7 +204,7 @@ class SparseInst(MaskSegmentor):
             scores, classes, soft_masks, chosen = ranking.best(index, count)
             masks, boxes = resize_masks_with_boxes(soft_masks, *sizes[index], threshold)
             result["instances"] = make_instances(masks, scores, classes, boxes)
-            if self.output_maps:
+            if maps is not None:
                 result["instances"].activation_maps = maps[index][:, chosen].transpose(0, 1)
 
     def predict_fixed(

@@ -15,7 +15,7 @@ from ...ops.packed_masks import PackedMasks, pack_masks
 from .instances import make_instances
 from .resize import resize_masks_with_boxes
 from .selection import Decode, Pack, Selector, chunk_length
-from .selection_at_once import Claims, Grid, Selected, select_at_once, suits
+from .selection_at_once import Claims, Grid, Ranked, Selected, rank, select_at_once, suits
 
 Size = tuple[int, int]
 
@@ -33,6 +33,9 @@ class GridModel(Protocol):
 
     def packer(self, masks: Sequence[Tensor]) -> Pack | None: ...
 
+    @property
+    def measures_at_once(self) -> bool: ...
+
     def measure_at_once(
         self, masks: Sequence[Tensor], size: Size, claims: Claims
     ) -> Iterable[PackedMasks]: ...
@@ -42,6 +45,21 @@ class GridModel(Protocol):
     ) -> Tensor: ...
 
 
+def rank_images(
+    model: GridModel, masks: Sequence[Tensor], cell_scores: Tensor, padded_size: Size
+) -> list[Ranked] | None:
+    """Returns the candidates of images after NMS; None where that is not done without a wait.
+
+    Args:
+        model, masks, cell_scores, padded_size: see `select_images`.
+    """
+    if not (model.measures_at_once and suits(model.selector, cell_scores.device)):
+        return None
+    measure = partial(model.measure_at_once, masks, _mask_size(model, padded_size))
+    with torch.autocast(cell_scores.device.type, enabled=False):
+        return rank(model.selector, cell_scores, model.grid, measure)
+
+
 def select_images(
     model: GridModel,
     masks: Sequence[Tensor],
@@ -49,6 +67,7 @@ def select_images(
     padded_size: Size,
     image_sizes: list[Size],
     output_sizes: list[Size],
+    ranked: list[Ranked] | None = None,
 ) -> Iterator[Instances]:
     """Yields the instances of images of one padded size.
 
@@ -59,8 +78,9 @@ def select_images(
         padded_size: (height, width) of the network's input.
         image_sizes: (height, width) of each image in it, without padding.
         output_sizes: (height, width) that each image's result is asked for.
+        ranked: of `rank_images`.
     """
-    mask_size = (padded_size[0] // model.mask_stride, padded_size[1] // model.mask_stride)
+    mask_size = _mask_size(model, padded_size)
     images = list(image_by_image(masks))
     if suits(model.selector, cell_scores.device):
         selected = select_at_once(
@@ -69,6 +89,7 @@ def select_images(
             model.grid,
             partial(model.measure_at_once, masks, mask_size),
             lambda index, *cells: model.decode_kept(images[index], mask_size, *cells),
+            ranked,
         )
     else:
         selected = (
@@ -79,6 +100,10 @@ def select_images(
     for (scores, classes, soft), size, output_size in zip(selected, image_sizes, output_sizes):
         binary, boxes = resize_masks_with_boxes(soft, padded_size, size, output_size, threshold)
         yield make_instances(binary, scores, classes, boxes)
+
+
+def _mask_size(model: GridModel, padded_size: Size) -> Size:
+    return padded_size[0] // model.mask_stride, padded_size[1] // model.mask_stride
 
 
 def _select_in_chunks(

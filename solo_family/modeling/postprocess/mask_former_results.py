@@ -5,7 +5,7 @@ B images, N queries, K classes, h w of the predicted masks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.modeling.postprocessing import sem_seg_postprocess
@@ -18,6 +18,20 @@ from .panoptic import SegmentAssignment, SoftMasks, assign_segments, number_segm
 from .query_instances import InstanceRanking, rank_instances, select_instances
 from .resize import ResizedMasks
 from .semantic import assign_hard, marginalise
+
+
+class QueryScores(NamedTuple):
+    """What the queries of a batch say of classes, on their device.
+
+    Attributes:
+        probabilities: float32 [B, N, K + 1], "no object" last.
+        order: with panoptic results, the masks of objects first, int64 [B, N].
+        num_objects: with panoptic results, how many these are, int64 [B].
+    """
+
+    probabilities: Tensor
+    order: Tensor | None
+    num_objects: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -86,9 +100,28 @@ class Inference:
             Of `sem_seg`, `panoptic_seg`, `instances` those that are asked for, in detectron2's
             form.
         """
+        return self.of_scores(self.score(class_logits), masks)
+
+    def score(self, class_logits: Tensor) -> QueryScores:
+        """Does of `of_batch` what needs no masks and no wait.
+
+        Args:
+            class_logits: [B, N, K + 1], "no object" last.
+        """
         probabilities = class_logits.float().softmax(-1)
+        if not self.panoptic:
+            return QueryScores(probabilities, None, None)
+        scores, classes = probabilities.max(-1)
+        object_class = classes < probabilities.shape[-1] - 1
+        chosen = object_class & (scores > self.object_threshold)
+        return QueryScores(probabilities, set_first(chosen), chosen.sum(1))
+
+    def of_scores(self, scores: QueryScores, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
+        """Does the rest of `of_batch`, with what `score` gives."""
+        probabilities, order, num_objects = scores
+        # Queued now, so that it is there when everything else is queued too.
+        counts = None if num_objects is None else ToHost(num_objects)
         results: list[dict[str, Any]] = [{} for _ in masks]
-        taking_part = self._taking_part(probabilities) if self.panoptic else None
         if self.semantic:
             for result, *image in zip(results, probabilities, masks):
                 result["sem_seg"] = self._semantic(*image)
@@ -96,8 +129,7 @@ class Inference:
         rankings: list[InstanceRanking] = []
         if self.instance:
             rankings = [self._rank(*image) for image in zip(probabilities, masks)]
-        if taking_part is not None:
-            order, counts = taking_part
+        if order is not None and counts is not None:
             chosen = [image[:count] for image, count in zip(order, counts.tolist())]
             assignments = [self._assign(*image) for image in zip(probabilities, masks, chosen)]
         if assignments or rankings:
@@ -116,13 +148,6 @@ class Inference:
             if masks.output_size == size
             else sem_seg_postprocess(scores, size, *masks.output_size)
         )
-
-    def _taking_part(self, probabilities: Tensor) -> tuple[Tensor, ToHost]:
-        """Returns the masks of objects first, int64 [B, N], and how many these are, [B]."""
-        scores, classes = probabilities.max(-1)
-        object_class = classes < probabilities.shape[-1] - 1
-        chosen = object_class & (scores > self.object_threshold)
-        return set_first(chosen), ToHost(chosen.sum(1))
 
     def _assign(
         self, probabilities: Tensor, masks: ResizedMasks, chosen: Tensor

@@ -99,6 +99,7 @@ def select_at_once(
     grid: Grid,
     measure: Measure,
     decode: DecodeKept,
+    ranked: list[Ranked] | None = None,
 ) -> Iterator[Selected]:
     """Selects the instances of images of one size; all are queued before the host waits once.
 
@@ -108,6 +109,7 @@ def select_at_once(
         grid: of the cells.
         measure: packs and measures masks.
         decode: makes soft masks of those that are kept.
+        ranked: of `rank`, if it was done before.
 
     Yields:
         One per image.
@@ -115,7 +117,7 @@ def select_at_once(
     # Autocast is as it was between two images, as a generator may never be run to its end.
     no_autocast = partial(torch.autocast, cell_scores.device.type, enabled=False)
     with no_autocast():
-        ranked = rank(selector, cell_scores, grid, measure)
+        ranked = ranked or rank(selector, cell_scores, grid, measure)
         # The only wait, unless measuring has one of its own.
         counts = torch.stack([image.counts for image in ranked]).tolist()
     for index, (image, image_counts) in enumerate(zip(ranked, counts)):

@@ -1,0 +1,139 @@
+"""A trained model as it is fastest in inference: weights of half precision, norms folded, graphs.
+
+O output channels, I input channels per group, k side of the kernel.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..layers import ConvNormReLU
+from ..layers.deform_conv import DeformConv
+from ..layers.folded_norm import FoldingConv2d
+from .meta_arch.base import MaskSegmentor
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+_NORMS = (_BatchNorm, FrozenBatchNorm2d)
+
+Model = TypeVar("Model", bound=MaskSegmentor)
+
+
+def prepare_for_inference(
+    model: Model,
+    *,
+    precision: str = "float32",
+    cuda_graph: bool = False,
+    channels_last: bool = False,
+    fold_norms: bool | None = None,
+) -> Model:
+    """Returns a copy of a model for inference; the model itself stays as it is.
+
+    With float32 and without folding its results are the model's. Pixels are normalised in float32
+    and rounded once; scores, selection and the norms' statistics are of float32 in any precision.
+    The copy is not to be trained or saved: its weights may be rounded, and its norms gone.
+
+    Args:
+        model: trained.
+        precision: of the weights, a name of `PRECISIONS`. There is no autocast: every layer gets
+            what the one before gives.
+        cuda_graph: see `CudaGraphs`.
+        channels_last: keep the channels of a pixel together, as tensor cores want them.
+        fold_norms: multiply weights by the factors of the batch norms after them, in float32 before
+            they are rounded; by default where precision is not float32.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"MODEL.INFERENCE.PRECISION is {precision!r}; allowed: {', '.join(PRECISIONS)}."
+        )
+    model = copy.deepcopy(model).eval()
+    if precision != "float32" if fold_norms is None else fold_norms:
+        fold_batch_norms(model)
+    _convert(model, PRECISIONS[precision], channels_last)
+    model.graphs.enabled = cuda_graph
+    return model
+
+
+def inference_model(model: Model, cfg: CfgNode) -> Model:
+    """Returns what `MODEL.INFERENCE` asks for: the model itself where it is that already.
+
+    Args:
+        model: trained, in evaluation mode.
+        cfg: its configuration.
+    """
+    inference = cfg.MODEL.INFERENCE
+    if inference.PRECISION == "float32":
+        model.graphs.enabled = inference.CUDA_GRAPH
+        return model
+    return prepare_for_inference(
+        model,
+        precision=inference.PRECISION,
+        cuda_graph=inference.CUDA_GRAPH,
+        channels_last=model.device.type == "cuda",
+    )
+
+
+def fold_batch_norms(module: nn.Module) -> None:
+    """Makes batch norms of fixed statistics part of the convolutions before them, in place.
+
+    Those of detectron2's convolutions, and of this package's; others, timm's for instance, stay.
+
+    Args:
+        module: in evaluation mode, in float32.
+    """
+    for part in module.modules():
+        if isinstance(part, Conv2d | DeformConv) and _is_fixed(part.norm):
+            _fold(part, part.norm)
+            part.norm = None
+        elif isinstance(part, ConvNormReLU) and _is_fixed(part.norm):
+            _fold(part.conv, part.norm)
+            part.norm = None
+        if isinstance(part, FoldingConv2d):
+            part.__class__ = Conv2d
+        # detectron2's own asks for warnings on every call, which takes longer than the launch.
+        if type(part) is Conv2d and part.norm is None and part.activation is None:
+            part.__class__ = nn.Conv2d
+
+
+def _is_fixed(norm: nn.Module | None) -> bool:
+    return isinstance(norm, _NORMS) and norm.running_mean is not None
+
+
+@torch.no_grad()
+def _fold(conv: Any, norm: Any) -> None:
+    """Changes weights [O, I, k, k] and the bias, [O]."""
+    factor = (norm.running_var + norm.eps).rsqrt()
+    factor = factor if norm.weight is None else factor * norm.weight
+    shift = -norm.running_mean * factor
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    if conv.bias is not None:
+        shift = shift + conv.bias * factor
+    conv.weight = nn.Parameter(conv.weight * factor[:, None, None, None], requires_grad=False)
+    conv.bias = nn.Parameter(shift, requires_grad=False)
+
+
+def _convert(model: nn.Module, dtype: torch.dtype, channels_last: bool) -> None:
+    """Rounds all weights but those of batch norms, which are small and multiply everything."""
+
+    def convert(tensor: Tensor) -> Tensor:
+        tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        last = channels_last and tensor.dim() == 4
+        return tensor.contiguous(memory_format=torch.channels_last) if last else tensor
+
+    for module in model.modules():
+        if not isinstance(module, _NORMS):
+            module._apply(convert, recurse=False)

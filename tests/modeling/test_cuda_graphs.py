@@ -1,0 +1,571 @@
+"""Which calls a model's graphs take over: all but the recording itself, which needs a GPU."""
+
+import copy
+import pickle
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from solo_family import METHODS
+from solo_family.modeling import cuda_graphs, recording
+from solo_family.modeling.cuda_graphs import CudaGraphs
+from solo_family.modeling.postprocess.set_selection import SetRanking
+from solo_family.modeling.recording import Recording, map_tensors
+from solo_family.ops import gpu_kernels
+
+from ..conftest import eager_to_find, picture, tiny_model
+
+
+class FakeRecording:
+    """Computes anew, and writes into the memory of the first time, as a graph does."""
+
+    def __init__(self, recorder: "FakeRecorder", function: Callable, batch: Tensor) -> None:
+        self.recorder, self.function = recorder, function
+        self.outputs = map_tensors(torch.clone, function(batch))
+
+    def replay(self, batch: Tensor) -> Any:
+        self.recorder.queued += 1
+        values: list[Tensor] = []
+        map_tensors(lambda tensor: values.append(tensor) or tensor, self.function(batch))
+        places: list[Tensor] = []
+        map_tensors(lambda tensor: places.append(tensor) or tensor, self.outputs)
+        for place, value in zip(places, values, strict=True):
+            place.copy_(value)
+        return self.outputs
+
+
+class FakeRecorder:
+    """Records on a CPU."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.recorded: list[tuple[int, ...]] = []
+        self.made: list[FakeRecording] = []
+        # How often a graph ran, and how often its outputs were taken.
+        self.queued = self.replays = self.forgotten = 0
+
+    def suits(self, batch: Tensor) -> bool:
+        return True
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+    def record(self, function: Callable[[Tensor], Any], batch: Tensor) -> FakeRecording:
+        if self.error is not None:
+            raise self.error
+        self.recorded.append(tuple(batch.shape))
+        self.made.append(FakeRecording(self, function, batch))
+        return self.made[-1]
+
+    def in_turn(self, batch: Tensor) -> Any:
+        return nullcontext()
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+        self.eval()
+
+
+@pytest.fixture
+def recorder() -> FakeRecorder:
+    return FakeRecorder()
+
+
+@pytest.fixture
+def graphs(recorder: FakeRecorder) -> CudaGraphs:
+    return CudaGraphs(True, recorder)
+
+
+@torch.no_grad()
+def call(graphs: CudaGraphs, net: nn.Module, width: int = 4, settings: Any = ()) -> Tensor:
+    batch = torch.full((1, 3, 4, width), float(width))
+
+    def finish(fixed: Tensor) -> Tensor:
+        if isinstance(graphs._recorder, FakeRecorder):
+            graphs._recorder.replays += any(one.outputs is fixed for one in graphs._recorder.made)
+        return fixed[0, 0]
+
+    return graphs.run(net, net.inner, finish, batch, settings)
+
+
+def test_a_size_is_recorded_when_it_comes_again(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    net = Net()
+    results = [call(graphs, net, width) for width in (4, 8, 4, 8, 8, 4)]
+    assert recorder.recorded == [(1, 3, 4, 4), (1, 3, 4, 8)]
+    assert recorder.replays == 4
+    assert len(graphs) == 2
+    for result, width in zip(results, (4, 8, 4, 8, 8, 4)):
+        expected = net.inner(torch.full((1, 3, 4, width), float(width)))[0, 0]
+        assert torch.equal(result, expected)
+
+
+def test_the_least_recently_used_makes_room(
+    graphs: CudaGraphs, recorder: FakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cuda_graphs.MAX_GRAPHS == 40
+    monkeypatch.setattr(cuda_graphs, "MAX_GRAPHS", 3)
+    net = Net()
+    for width in (1, 1, 2, 2, 3, 3, 1, 4, 4):
+        call(graphs, net, width)
+    assert len(graphs) == 3
+    replays = recorder.replays
+    for width in (1, 3, 4):
+        call(graphs, net, width)
+    assert recorder.replays == replays + 3
+    call(graphs, net, 2)
+    assert recorder.replays == replays + 3
+    assert len(recorder.recorded) == 4
+
+
+def test_sizes_that_came_once_are_forgotten_in_the_end(
+    graphs: CudaGraphs, recorder: FakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "_MAX_SEEN", 2)
+    for width in (1, 2, 3, 1):
+        call(graphs, Net(), width)
+    assert not recorder.recorded
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.setenv(gpu_kernels.VARIABLE, "torch"),
+        lambda patch: patch.setattr(torch.backends.cudnn, "deterministic", True),
+        lambda patch: patch.setattr(torch.backends.cudnn, "benchmark", True),
+        lambda patch: patch.setattr(cuda_graphs, "tf32_allowed", lambda: "other"),
+    ],
+    ids=["kernels", "deterministic", "benchmark", "tf32"],
+)
+def test_other_settings_are_another_graph(
+    change: Callable, graphs: CudaGraphs, recorder: FakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Net()
+    monkeypatch.delenv(gpu_kernels.VARIABLE, raising=False)
+    for _ in range(3):
+        call(graphs, net)
+    change(monkeypatch)
+    call(graphs, net)
+    assert recorder.replays == 2
+    call(graphs, net)
+    assert len(recorder.recorded) == 2
+    call(graphs, net, settings="a threshold")
+    assert recorder.replays == 3
+
+
+def test_autocast_is_another_graph(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    net = Net()
+    for _ in range(2):
+        call(graphs, net)
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            call(graphs, net)
+    with torch.autocast("cpu", dtype=torch.float16):
+        call(graphs, net)
+    assert len(recorder.recorded) == 2
+
+
+def hook(net: nn.Module) -> Any:
+    return net.inner[1].register_forward_hook(lambda *_: None)
+
+
+def pre_hook(net: nn.Module) -> Any:
+    return net.inner.register_forward_pre_hook(lambda *_: None)
+
+
+def hook_of_the_model(net: nn.Module) -> Any:
+    return net.register_forward_hook(lambda *_: None)
+
+
+class Undo:
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.remove = function
+
+
+def global_hook(net: nn.Module) -> Any:
+    return nn.modules.module.register_module_forward_hook(lambda *_: None)
+
+
+def part_in_training(net: nn.Module) -> Any:
+    net.inner[1].train()
+    return Undo(net.eval)
+
+
+def compiled(net: nn.Module) -> Any:
+    net.inner[0].compile(backend="eager")
+    return Undo(lambda: setattr(net.inner[0], "_compiled_call_impl", None))
+
+
+def wrapped(net: nn.Module) -> Any:
+    before = net.inner[0]
+    net.inner[0] = torch.compile(before, backend="eager")
+    return Undo(lambda: net.inner.__setitem__(0, before))
+
+
+def another_forward(net: nn.Module) -> Any:
+    net.inner[0].forward = net.inner[0].forward
+    return Undo(lambda: delattr(net.inner[0], "forward"))
+
+
+@pytest.mark.parametrize(
+    "forbid",
+    [
+        *(hook, pre_hook, hook_of_the_model, global_hook),
+        *(part_in_training, compiled, wrapped, another_forward),
+    ],
+)
+def test_hooks_and_compiled_parts_run(
+    forbid: Callable, graphs: CudaGraphs, recorder: FakeRecorder
+) -> None:
+    net = Net()
+    undo = forbid(net)
+    try:
+        for _ in range(3):
+            call(graphs, net)
+        assert not recorder.recorded
+    finally:
+        undo.remove()
+    for _ in range(3):
+        call(graphs, net)
+    assert recorder.replays == 2
+
+
+def test_a_hook_that_comes_later_runs(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    net, seen = Net(), []
+    for _ in range(3):
+        call(graphs, net)
+    handle = net.inner[0].register_forward_hook(lambda *_: seen.append(1))
+    call(graphs, net)
+    handle.remove()
+    assert seen
+    assert recorder.replays == 2
+    call(graphs, net)
+    assert (recorder.replays, len(recorder.recorded)) == (3, 1)
+
+
+def test_nothing_is_recorded_with_a_hook(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    """Which may well do what can't be recorded."""
+    net = Net()
+    for width in (4, 4, 4, 8):
+        call(graphs, net, width)
+    handle = net.inner.register_forward_hook(lambda *_: None)
+    call(graphs, net, 8)
+    handle.remove()
+    assert recorder.recorded == [(1, 3, 4, 4)]
+    for width in (8, 8, 4):
+        call(graphs, net, width)
+    assert len(recorder.recorded) == 2
+    assert recorder.replays == 5
+
+
+def test_weights_that_move_before_the_recording(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    net = Net()
+    for width in (4, 4, 4, 8):
+        call(graphs, net, width)
+    swap(net)
+    for _ in range(2):
+        call(graphs, net, 8)
+    assert recorder.recorded == [(1, 3, 4, 4), (1, 3, 4, 8)]
+    assert len(graphs) == 1
+
+
+def test_hooks_that_stay_cost_one_replay(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    net = Net()
+    for _ in range(3):
+        call(graphs, net)
+    net.inner.register_forward_hook(lambda *_: None)
+    for _ in range(3):
+        call(graphs, net)
+    assert (recorder.queued, recorder.replays) == (3, 2)
+
+
+def test_gradients_and_what_is_switched_off_run_as_ever(recorder: FakeRecorder) -> None:
+    net, graphs = Net(), CudaGraphs(True, recorder)
+    batch = torch.zeros(1, 3, 4, 4)
+    for _ in range(3):
+        assert graphs.run(net, net.inner, lambda fixed: fixed, batch).requires_grad
+        call(CudaGraphs(False, recorder), net)
+    assert not recorder.recorded
+
+
+def test_a_cpu_has_no_graphs() -> None:
+    graphs, net = CudaGraphs(True), Net()
+    for _ in range(3):
+        call(graphs, net)
+    assert len(graphs) == 0
+
+
+def swap(net: nn.Module) -> None:
+    net.inner[0].weight.data = net.inner[0].weight.data + 1
+
+
+def replace_a_buffer(net: nn.Module) -> None:
+    net.inner[1].running_mean = torch.ones(2)
+
+
+def assign(net: nn.Module) -> None:
+    net.load_state_dict({name: t.clone() for name, t in net.state_dict().items()}, assign=True)
+
+
+@pytest.mark.parametrize("move", [swap, replace_a_buffer, assign, lambda net: net.double().float()])
+def test_weights_that_are_elsewhere(
+    move: Callable, graphs: CudaGraphs, recorder: FakeRecorder
+) -> None:
+    net = Net()
+    for _ in range(3):
+        call(graphs, net)
+    move(net)
+    result = call(graphs, net)
+    assert torch.equal(result, net.inner(torch.full((1, 3, 4, 4), 4.0))[0, 0])
+    assert recorder.replays == 2
+    assert len(graphs) == 0
+
+
+def test_weights_that_change_in_place_stay(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    """As an exponential moving average's do."""
+    net = Net()
+    for _ in range(3):
+        call(graphs, net)
+    with torch.no_grad():
+        net.inner[0].weight.add_(1)
+    result = call(graphs, net)
+    assert torch.equal(result, net.inner(torch.full((1, 3, 4, 4), 4.0))[0, 0])
+    assert recorder.replays == 3
+
+
+def test_what_cannot_be_recorded_is_said_once() -> None:
+    recorder = FakeRecorder(RuntimeError("operation not permitted\nwhen stream is capturing"))
+    graphs, net = CudaGraphs(True, recorder), Net()
+    call(graphs, net)
+    with pytest.warns(
+        RuntimeWarning, match="not permitted when stream.*MODEL.INFERENCE.CUDA_GRAPH"
+    ):
+        result = call(graphs, net)
+    assert torch.equal(result, net.inner(torch.full((1, 3, 4, 4), 4.0))[0, 0])
+    recorder.error = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for width in (4, 4, 8, 8):
+            call(graphs, net, width)
+    assert not recorder.recorded
+
+
+def test_while_one_thread_has_the_graphs_another_does_without(
+    graphs: CudaGraphs, recorder: FakeRecorder
+) -> None:
+    net = Net()
+    for _ in range(3):
+        call(graphs, net)
+    inside, go_on = threading.Event(), threading.Event()
+    results: list[Tensor] = []
+
+    def finish(fixed: Tensor) -> Tensor:
+        inside.set()
+        assert go_on.wait(10)
+        return fixed[0, 0]
+
+    @torch.no_grad()
+    def first_thread() -> None:
+        results.append(graphs.run(net, net.inner, finish, torch.zeros(1, 3, 4, 4)))
+
+    thread = threading.Thread(target=first_thread)
+    thread.start()
+    assert inside.wait(10)
+    replays = recorder.replays
+    other = call(graphs, net)
+    go_on.set()
+    thread.join()
+    assert recorder.replays == replays
+    assert torch.equal(other, net.inner(torch.full((1, 3, 4, 4), 4.0))[0, 0])
+    assert torch.equal(results[0], net.inner(torch.zeros(1, 3, 4, 4))[0, 0])
+    call(graphs, net)
+    assert recorder.replays == replays + 1
+
+
+def test_an_error_afterwards_leaves_the_graphs_free(graphs: CudaGraphs) -> None:
+    net = Net()
+    for _ in range(2):
+        call(graphs, net)
+    with torch.no_grad(), pytest.raises(ZeroDivisionError):
+        graphs.run(net, net.inner, lambda _: 1 / 0, torch.zeros(1, 3, 4, 4))
+    before = graphs._recorder.replays
+    call(graphs, net)
+    assert graphs._recorder.replays == before + 1
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_begins_without_graphs(copied: Callable, recorder: FakeRecorder) -> None:
+    model = tiny_model("SOLOv2", opts=["MODEL.INFERENCE.CUDA_GRAPH", True]).eval()
+    model.graphs = CudaGraphs(True, recorder)
+    for _ in range(3):
+        model([picture()])
+    assert len(model.graphs) == 1
+    other = copied(model)
+    assert len(other.graphs) == 0
+    assert other.graphs.enabled
+    assert other.graphs is not model.graphs
+    assert not any("graph" in key for key in model.state_dict())
+
+
+def test_the_key_switches_them_on() -> None:
+    assert not tiny_model().graphs.enabled
+    assert tiny_model(opts=["MODEL.INFERENCE.CUDA_GRAPH", True]).graphs.enabled
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda model: model.to(torch.float64),
+        lambda model: model.train().eval(),
+        lambda model: model.load_state_dict(model.state_dict()),
+    ],
+)
+def test_models_forget_them(move: Callable, recorder: FakeRecorder) -> None:
+    model = tiny_model("SOLOv2").eval()
+    model.graphs = CudaGraphs(True, recorder)
+    for _ in range(2):
+        model([picture()])
+    assert len(model.graphs) == 1
+    move(model)
+    assert len(model.graphs) == 0
+    # The memory that all had together goes with the last of them.
+    assert recorder.forgotten >= 2
+
+
+OPTS: dict[str, list] = {
+    "InstanceFCN": ["MODEL.INSTANCE_FCN.TEST_SCALES", ()],
+    "SparseInst": ["MODEL.SPARSE_INST.DECODER.OUTPUT_IAM", True],
+}
+
+
+def values_of(results: list[dict]) -> list[Tensor]:
+    """All tensors of results, instances and segments."""
+    values = []
+    for result in results:
+        if "instances" in result:
+            fields = result["instances"].get_fields()
+            values += [getattr(field, "tensor", field) for field in fields.values()]
+        values += [result[key] for key in ("sem_seg",) if key in result]
+        values += [result["panoptic_seg"][0]] if "panoptic_seg" in result else []
+    return values
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_results_are_those_without_graphs_and_stay(method: str, recorder: FakeRecorder) -> None:
+    model = eager_to_find(tiny_model(method, opts=OPTS.get(method)))
+    pictures = [picture(seed=1), picture(seed=2), picture(70, 60, seed=3), picture(seed=4)] * 2
+    expected = [values_of(model([one])) for one in pictures]
+    model.graphs = CudaGraphs(True, recorder)
+    found = [values_of(model([one])) for one in pictures]
+    # Only now: each result has outlived the replays after it.
+    for one, other in zip(found, expected, strict=True):
+        assert len(one) == len(other) > 0
+        assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+    assert len(recorder.recorded) == 2
+    assert recorder.queued == 6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_result_lies_in_a_graphs_memory(method: str, recorder: FakeRecorder) -> None:
+    model = eager_to_find(tiny_model(method, opts=OPTS.get(method)))
+    model.graphs = CudaGraphs(True, recorder)
+    for _ in range(3):
+        results = model([picture()])
+    (only,) = model.graphs._recordings.values()
+    places: set[int] = set()
+    map_tensors(lambda t: places.add(t.untyped_storage().data_ptr()) or t, only.outputs)
+    values = values_of(results)
+    assert any(len(value) for value in values)
+    assert not [v for v in values if v.untyped_storage().data_ptr() in places - {0}]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_other_thresholds_are_another_graph(method: str) -> None:
+    model = tiny_model(method)
+    assert isinstance(hash(model.fixed_settings), int)
+
+
+def test_several_scales_are_run_without(recorder: FakeRecorder) -> None:
+    model = eager_to_find(tiny_model("InstanceFCN"))
+    model.graphs = CudaGraphs(True, recorder)
+    for _ in range(3):
+        model([picture()])
+    assert not recorder.recorded
+
+
+def test_a_threshold_that_changes(recorder: FakeRecorder) -> None:
+    from dataclasses import replace
+
+    model = eager_to_find(tiny_model("SparseInst"))
+    model.graphs = CudaGraphs(True, recorder)
+    for _ in range(3):
+        assert len(model([picture()])[0]["instances"])
+    model.selector = replace(model.selector, class_threshold=1.0)
+    assert not len(model([picture()])[0]["instances"])
+
+
+def test_a_replay_copies_its_input_first() -> None:
+    given, order = torch.zeros(2), []
+
+    class Graph:
+        def replay(self) -> None:
+            order.append(given.tolist())
+
+    assert Recording(Graph(), given, "outputs").replay(torch.ones(2)) == "outputs"
+    assert order == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(24.0).view(2, 3, 4),
+        torch.arange(48, dtype=torch.bfloat16)
+        .view(1, 4, 3, 4)
+        .to(memory_format=torch.channels_last),
+        torch.arange(24).view(4, 6)[1:3, ::2],
+        torch.arange(3, dtype=torch.uint8)[:, None].expand(3, 5),
+        torch.tensor(7),
+        torch.tensor([True, False, True]),
+    ],
+    ids=["contiguous", "channels last", "part", "expanded", "number", "bool"],
+)
+def test_the_memory_of_a_tensor_is_all_that_it_reaches(tensor: Tensor) -> None:
+    """numpy reads the same description of memory on a CPU."""
+    interface = recording._Memory(tensor).__cuda_array_interface__
+
+    class OnTheHost:
+        __array_interface__ = interface
+
+    its_bytes = torch.from_numpy(np.asarray(OnTheHost()))
+    assert its_bytes.data_ptr() == tensor.data_ptr()
+    same = its_bytes.view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
+    assert torch.equal(same, tensor)
+
+
+def test_tensors_are_found_in_what_a_model_returns() -> None:
+    ranking = SetRanking(*(torch.tensor(float(value)) for value in range(6)))
+    given = {"one": [ranking, None], "two": (torch.tensor(9.0), "name")}
+    doubled = map_tensors(lambda tensor: 2 * tensor, given)
+    assert doubled["two"] == (torch.tensor(18.0), "name")
+    assert doubled["one"][0].count == 10
+    assert doubled["one"][1] is None
+    assert ranking.count == 5
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_autocast_is_recorded_as_it_is(enabled: bool) -> None:
+    """But that casts are recorded too, where a cache would give out those of before."""
+    with torch.autocast("cpu", dtype=torch.float16, enabled=enabled):
+        with recording._uncached(torch.device("cpu")):
+            assert torch.is_autocast_enabled("cpu") == enabled
+            assert not torch.is_autocast_cache_enabled()
+            assert not enabled or torch.get_autocast_dtype("cpu") == torch.float16
+        assert torch.is_autocast_cache_enabled()
