@@ -11,6 +11,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ...layers import torchvision_deform_conv
+from ...layers.folded_norm import fold_fixed_norms
 from ..targets.gt_masks import with_bitmasks
 from ..transfer import instances_to_device, normalise, to_device
 
@@ -40,6 +41,7 @@ class MaskSegmentor(nn.Module, ABC):
         norm_eval: bool = False,
     ) -> None:
         super().__init__()
+        fold_fixed_norms(backbone)
         self.backbone = backbone
         self.size_divisibility = size_divisibility
         self.norm_eval = norm_eval
