@@ -27,7 +27,7 @@ def pairwise_dice(logits: Tensor, targets: Tensor, *, eps: float) -> Tensor:
         float32 [..., N, G], without gradient.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        p, q = _in_chunks(logits).sigmoid_(), _in_chunks(targets)
+        p, q = _in_chunks(logits).sigmoid(), _in_chunks(targets)
         overlap = _sums_of_products(p, q)
         return 2 * overlap / (_sums_of_pairs(p * p, q * q) + 2 * eps)
 
@@ -62,9 +62,11 @@ def pairwise_focal_and_dice(
 
 
 def _in_chunks(masks: Tensor) -> Tensor:
-    """Returns masks [..., N, h, w] as a float32 copy, [..., C, N, P]."""
+    """Returns masks [..., N, h, w] in float32 as [..., C, N, P]."""
     pixels = masks.flatten(-2)
     chunks = _num_chunks(pixels.shape[-1], masks.device.type)
+    if chunks == 1:
+        return pixels.unsqueeze(-3).float()
     parts = pixels.unflatten(-1, (chunks, pixels.shape[-1] // chunks)).movedim(-2, -3)
     return torch.empty(parts.shape, dtype=torch.float32, device=masks.device).copy_(parts)
 
