@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.layers.transformer import Transformer
+from solo_family.layers.transformer import Transformer, TransformerDecoder
+
+from ..counting import launches
 
 D, HEADS = 16, 4
 State = dict[str, Tensor]
@@ -131,3 +133,15 @@ def test_dropout_is_of_training_only() -> None:
     assert torch.equal(model(*inputs)[-1], model(*inputs)[-1])
     model.train()
     assert not torch.equal(model(*inputs)[-1], model(*inputs)[-1])
+
+
+def test_positions_are_added_to_the_memory_once() -> None:
+    def additions(num_layers: int) -> int:
+        decoder = TransformerDecoder(
+            num_layers, channels=8, num_heads=2, feedforward_channels=8, dropout=0.0
+        ).eval()
+        inputs = torch.randn(3, 8), torch.randn(2, 5, 8), torch.randn(1, 5, 8)
+        return launches(lambda: decoder(*inputs)).count("add")
+
+    # A layer: to the queries of either attention, and what each of its three parts gives.
+    assert additions(2) - additions(1) == 5
