@@ -29,8 +29,6 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from solo_family.modeling.inference import prepare_for_inference
-
 from .fixed_weights import fill
 from .inputs import read_pictures, training_picture, with_mask_tensors
 from .peer_models import PEERS, Peer, build_ours, registries_as_they_were
@@ -155,6 +153,9 @@ def _in_a_way(model: Any, way: str, precision: str) -> tuple[Any, str]:
     """Return our model as a way has it, and what it is cast to automatically."""
     if way == "plain":
         return model, precision
+    # Here, since the methods of ours are registered under names that theirs have taken before.
+    from solo_family.modeling.inference import prepare_for_inference
+
     options = dict(_WAYS[way])
     if way == "half-graph":
         options["precision"] = "bfloat16" if precision == "float32" else precision

@@ -41,6 +41,8 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self.raw_model = self.build_model(cfg)
+        if cfg.SOLVER.CHANNELS_LAST:
+            self.raw_model.to(memory_format=torch.channels_last)
         optimizer = self.build_optimizer(cfg, self.raw_model)
         data_loader, self.sampler = build_train_loader(cfg)
         model = distributed(self.raw_model)

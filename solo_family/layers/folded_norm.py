@@ -6,10 +6,12 @@ O output channels, I input channels per group, k side of the kernel.
 from typing import Any
 
 import torch
-from detectron2.layers import Conv2d
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from .kept import Kept
 
 
 class FoldingConv2d(Conv2d):
@@ -17,23 +19,33 @@ class FoldingConv2d(Conv2d):
 
     With fixed statistics a norm is a factor and a summand of each channel. Multiplying the weights
     by the factor gives the same sums, up to rounding, and the same gradients of all parameters,
-    but what the convolution gives need not be kept for the backward pass: of a ResNet-50 of which
-    the norms' weights are trained that is a third of all that is kept.
+    but no map of features is multiplied, and what the convolution gives need not be kept for the
+    backward pass where the norm's weights are trained: of a ResNet-50 a third of all that is kept.
+
+    What follows from tensors that don't change is kept, see `Kept`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and torch.is_grad_enabled() and _is_fixed(self.norm)):
             return super().forward(x)
-        weight, bias = _Fold.apply(
-            self.weight,
-            self.norm.weight,
-            self.norm.bias,
-            self.norm.running_mean,
-            self.norm.running_var,
-            self.norm.eps,
-        )
-        x = self._conv_forward(x, weight, bias)
+        x = self._conv_forward(x, *self._folded())
         return x if self.activation is None else self.activation(x)
+
+    def _folded(self) -> tuple[Tensor, Tensor]:
+        """Returns weights [O, I, k, k] and a bias, [O], that do what the norm does, too."""
+        norm, weight = self.norm, self.weight
+        kept = self.__dict__.setdefault("_kept", Kept())
+        statistics = (norm.running_mean, norm.running_var, norm.eps)
+        if norm.weight.requires_grad or norm.bias.requires_grad:
+            share, centre = kept.get(_standardised, *statistics)
+            return _Fold.apply(weight, norm.weight, norm.bias, share, centre)
+        factor, shift = kept.get(_affine, norm.weight, norm.bias, *statistics, weight.dtype)
+        if weight.requires_grad:
+            return weight * factor, shift
+        return kept.get(torch.mul, weight, factor), shift
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
 
 def fold_fixed_norms(module: nn.Module) -> None:
@@ -42,12 +54,29 @@ def fold_fixed_norms(module: nn.Module) -> None:
     Names and values of parameters stay as they are, and so does what it does when not training.
     """
     for conv in module.modules():
-        if type(conv) is Conv2d and isinstance(conv.norm, _BatchNorm) and conv.bias is None:
+        norms = (_BatchNorm, FrozenBatchNorm2d)
+        if type(conv) is Conv2d and isinstance(conv.norm, norms) and conv.bias is None:
             conv.__class__ = FoldingConv2d
 
 
-def _is_fixed(norm: _BatchNorm) -> bool:
-    return not norm.training and norm.affine and norm.running_mean is not None
+def _is_fixed(norm: nn.Module) -> bool:
+    if isinstance(norm, _BatchNorm):
+        return not norm.training and norm.affine and norm.running_mean is not None
+    return isinstance(norm, FrozenBatchNorm2d)
+
+
+def _standardised(mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Returns one over the standard deviation, and the mean in units of it; [O] each."""
+    share = (variance + eps).rsqrt_()
+    return share, mean * share
+
+
+def _affine(
+    weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Returns the factor of each channel, [O, 1, 1, 1], and the summand, [O]."""
+    factor = weight * (variance + eps).rsqrt_()
+    return _each(factor).to(dtype), (bias - mean * factor).to(dtype)
 
 
 class _Fold(torch.autograd.Function):
@@ -59,24 +88,22 @@ class _Fold(torch.autograd.Function):
         weight: Tensor,
         norm_weight: Tensor,
         norm_bias: Tensor,
-        mean: Tensor,
-        variance: Tensor,
-        eps: float,
+        share: Tensor,
+        centre: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        share = (variance + eps).rsqrt_()
         factor = norm_weight * share
-        ctx.save_for_backward(weight, factor, share, mean)
-        return weight * _each(factor), torch.addcmul(norm_bias, mean, factor, value=-1)
+        ctx.save_for_backward(weight, factor, share, centre)
+        return weight * _each(factor), torch.addcmul(norm_bias, norm_weight, centre, value=-1)
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, of_weight: Tensor, of_bias: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        weight, factor, share, mean = ctx.saved_tensors
+    ) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        weight, factor, share, centre = ctx.saved_tensors
         of_factor = (of_weight * weight).flatten(1).sum(1)
-        of_factor.addcmul_(of_bias, mean, value=-1)
-        return of_weight * _each(factor), of_factor.mul_(share), of_bias, None, None, None
+        of_norm = of_factor.mul_(share).addcmul_(of_bias, centre, value=-1)
+        return of_weight * _each(factor), of_norm, of_bias, None, None
 
 
 def _each(factor: Tensor) -> Tensor:

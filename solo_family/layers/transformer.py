@@ -73,11 +73,8 @@ class TransformerDecoderLayer(_Layer):
         self.multihead_attn = nn.MultiheadAttention(channels, num_heads, dropout, batch_first=True)
         self.norm3 = nn.LayerNorm(channels)
 
-    def forward(
-        self, x: Tensor, query_position: Tensor, memory: Tensor, memory_position: Tensor
-    ) -> Tensor:
-        """Args: x [B, N, D], memory [B, P, D], and positions. Returns [B, N, D]."""
-        key = memory + memory_position
+    def forward(self, x: Tensor, query_position: Tensor, memory: Tensor, key: Tensor) -> Tensor:
+        """Args: x [B, N, D], memory and with positions key, [B, P, D]. Returns [B, N, D]."""
 
         def attend_to_memory(x: Tensor) -> Tensor:
             return self.multihead_attn(x + query_position, key, memory, need_weights=False)[0]
@@ -149,9 +146,10 @@ class TransformerDecoder(nn.Module):
             The normalised output of every layer, each [B, N, D].
         """
         x = memory.new_zeros(len(memory), *query_position.shape)
+        key = memory + memory_position
         outputs = []
         for layer in self.layers:
-            x = layer(x, query_position, memory, memory_position)
+            x = layer(x, query_position, memory, key)
             outputs.append(self.norm(x))
         return outputs
 

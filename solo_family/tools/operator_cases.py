@@ -140,6 +140,7 @@ class _WithoutNetwork:
     packer: Any = SOLOv2.packer
     measure_at_once: Any = SOLOv2.measure_at_once
     decode_kept: Any = SOLOv2.decode_kept
+    measures_at_once = True
     mask_stride = _STRIDE
 
     def __init__(self, cells: int, device: torch.device) -> None:

@@ -215,7 +215,7 @@ def test_what_waits_is_not_recorded_and_goes_on() -> None:
             return x * float(x.flatten()[0] * 0 + 1)
 
     graphs = with_graphs(model)
-    graphs.encoder.fusion = nn.Sequential(graphs.encoder.fusion, Waiting().eval())
+    graphs.encoder.fusion = nn.Sequential(graphs.encoder.fusion, Waiting()).eval()
     assert_equal(values_of(graphs([picture()])), expected)
     with pytest.warns(RuntimeWarning, match="without CUDA graphs"):
         found = values_of(graphs([picture()]))

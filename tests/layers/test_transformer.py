@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.layers.transformer import Transformer
+from solo_family.layers.transformer import Transformer, TransformerDecoder
 
 D, HEADS = 16, 4
 State = dict[str, Tensor]
@@ -131,3 +131,17 @@ def test_dropout_is_of_training_only() -> None:
     assert torch.equal(model(*inputs)[-1], model(*inputs)[-1])
     model.train()
     assert not torch.equal(model(*inputs)[-1], model(*inputs)[-1])
+
+
+def test_positions_are_added_to_the_memory_once() -> None:
+    decoder = TransformerDecoder(
+        3, channels=8, num_heads=2, feedforward_channels=8, dropout=0.0
+    ).eval()
+    keys: list[Tensor] = []
+    for layer in decoder.layers:
+        layer.register_forward_pre_hook(lambda _, args: keys.append(args[3]))
+    memory, position = torch.randn(2, 5, 8), torch.randn(1, 5, 8)
+    decoder(torch.randn(3, 8), memory, position)
+    assert torch.equal(keys[0], memory + position)
+    assert len(keys) == 3
+    assert all(key is keys[0] for key in keys)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solo_family.modeling.losses.dice import dice_loss
-from solo_family.modeling.losses.focal import focal_loss, pairwise_focal
+from solo_family.modeling.losses.focal import focal_loss
 from solo_family.modeling.losses.upsampled_mask_losses import upsampled_mask_losses
 
 TARGETS = {
@@ -98,19 +98,6 @@ def test_upsampled_masks_of_any_logits_are_finite(size: float, dtype: torch.dtyp
     assert logits.grad is not None
     assert logits.grad.dtype == dtype
     assert logits.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("alpha", [0.25, 0.6])
-def test_pairwise_focal_is_the_mean_of_every_pair(alpha: float) -> None:
-    logits = numbers(2, 4, 5, 7).detach().float()
-    targets = torch.rand(2, 3, 5, 7) > 0.5
-    found = pairwise_focal(logits, targets, alpha=alpha, gamma=2.0)
-    assert found.shape == (2, 4, 3)
-    for b in range(2):
-        for n in range(4):
-            for g in range(3):
-                expected = focal(logits[b, n].double(), targets[b, g].double(), alpha, 2.0).mean()
-                torch.testing.assert_close(found[b, n, g].double(), expected, rtol=1e-5, atol=1e-8)
 
 
 def saved_bytes(run: Callable[[], Tensor]) -> int:

@@ -7,7 +7,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
 from solo_family.modeling.losses import mask_losses
-from solo_family.modeling.losses.dice import dice_loss, pairwise_dice
+from solo_family.modeling.losses.dice import dice_loss
 from solo_family.modeling.losses.focal import focal_loss
 from solo_family.modeling.losses.grid_criterion import GridCriterion
 from solo_family.modeling.losses.normalizer import normalizer
@@ -69,18 +69,6 @@ def test_the_dice_of_sparseinst_and_of_maskformer() -> None:
         mask_former = 1 - (overlap + 1) / (one.sum() + other.sum() + 1)
         found = dice_loss(logits, targets, eps=0, smooth=1, squared=False)[index]
         assert found.item() == pytest.approx(mask_former, rel=1e-5)
-
-
-@pytest.mark.parametrize("form", [{"eps": 5e-5}, {"eps": 0, "smooth": 1, "squared": False}])
-def test_pairwise_dice_is_that_of_every_pair(form: dict) -> None:
-    torch.manual_seed(0)
-    logits, targets = torch.randn(4, 7, 9), torch.rand(3, 7, 9)
-    found = pairwise_dice(logits, targets, **form)
-    assert found.shape == (4, 3)
-    for n in range(4):
-        for g in range(3):
-            loss = dice_loss(logits[n : n + 1], targets[g : g + 1], **form)
-            torch.testing.assert_close(found[n, g], 1 - loss[0])
 
 
 def test_dice_of_a_perfect_and_of_an_empty_mask() -> None:

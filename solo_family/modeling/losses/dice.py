@@ -75,31 +75,5 @@ def _probabilities(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(1).sigmoid()
 
 
-def pairwise_dice(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    eps: float = 1e-3,
-    smooth: float = 0.0,
-    squared: bool = True,
-) -> Tensor:
-    """Returns the dice coefficient of every predicted mask with every true one.
-
-    Args:
-        logits: [..., N, h, w].
-        targets: [..., G, h, w], bool or 0 to 1.
-        eps, smooth, squared: as `dice_loss`, which is one minus the coefficient of one pair.
-
-    Returns:
-        float32 [..., N, G].
-    """
-    with torch.autocast(logits.device.type, enabled=False):
-        p = logits.float().flatten(-2).sigmoid()
-        q = targets.float().flatten(-2)
-        overlap = p @ q.mT
-        sizes = (_size(p, squared) + eps)[..., :, None] + (_size(q, squared) + eps)[..., None, :]
-        return (2 * overlap + smooth) / (sizes + smooth)
-
-
 def _size(x: Tensor, squared: bool) -> Tensor:
     return (x * x).sum(-1) if squared else x.sum(-1)

@@ -52,23 +52,3 @@ class _FocalLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return (upstream * gradient).to(ctx.dtype), None, None, None
-
-
-def pairwise_focal(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """Returns the mean focal loss of every predicted mask with every true one, without gradient.
-
-    Args:
-        logits: [..., N, h, w], any floating dtype; computed in float32.
-        targets: [..., G, h, w], bool or 0 to 1.
-        alpha, gamma: as `focal_loss`, whose mean over pixels this is for each pair.
-
-    Returns:
-        float32 [..., N, G].
-    """
-    with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
-        x, q = logits.float().flatten(-2), targets.float().flatten(-2)
-        # The loss is linear in the target: that of a 1 where it is 1, that of a 0 elsewhere.
-        p, log_p = x.sigmoid(), F.logsigmoid(x)
-        of_one = (1 - p).pow_(gamma).mul_(log_p) @ q.mT
-        of_zero = p.pow_(gamma).mul_(log_p.sub_(x)) @ (1 - q).mT
-        return (of_one.mul_(-alpha) + of_zero.mul_(alpha - 1)) / x.shape[-1]

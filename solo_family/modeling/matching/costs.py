@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..losses.dice import pairwise_dice
-from ..losses.focal import pairwise_focal
+from ..losses.pairwise import pairwise_dice, pairwise_focal_and_dice
 
 
 @torch.no_grad()
@@ -68,9 +67,8 @@ def mask_former_cost(
         return class_logits.new_zeros((*class_logits.shape[:-1], 0), dtype=torch.float32)
     probability = _of_classes(class_logits.float().softmax(-1), classes)
     small = nearest_masks(masks, (mask_logits.shape[-2], mask_logits.shape[-1]))
-    focal = pairwise_focal(mask_logits, small, alpha=0.25, gamma=2.0)
-    dice = 1 - pairwise_dice(mask_logits, small, eps=0.0, smooth=1.0, squared=False)
-    return -probability + mask_weight * focal + dice_weight * dice
+    focal, coefficient = pairwise_focal_and_dice(mask_logits, small, alpha=0.25, gamma=2.0)
+    return -probability + mask_weight * focal + dice_weight * (1 - coefficient)
 
 
 @torch.no_grad()

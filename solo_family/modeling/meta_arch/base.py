@@ -11,6 +11,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ...layers import torchvision_deform_conv
+from ...layers.folded_norm import fold_fixed_norms
 from ..cuda_graphs import CudaGraphs
 from ..targets.gt_masks import with_bitmasks
 from ..transfer import instances_to_device, normalise, to_device
@@ -43,6 +44,7 @@ class MaskSegmentor(nn.Module, ABC):
         cuda_graph: bool = False,
     ) -> None:
         super().__init__()
+        fold_fixed_norms(backbone)
         self.backbone = backbone
         self.size_divisibility = size_divisibility
         self.norm_eval = norm_eval

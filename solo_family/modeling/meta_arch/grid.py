@@ -16,7 +16,6 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...config.rules import check_channels, check_features, get_key
-from ...layers.folded_norm import fold_fixed_norms
 from ...ops.packed_masks import PackedMasks
 from ..heads.levels import align_levels
 from ..losses.grid_criterion import GridCriterion
@@ -75,8 +74,6 @@ class GridSegmentor(MaskSegmentor):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        if self.norm_eval:
-            fold_fixed_norms(self.backbone)
         self.num_grids = num_grids
         self.level_features = level_features
         self.level_strides = level_strides

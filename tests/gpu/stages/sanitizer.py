@@ -20,7 +20,9 @@ def run() -> None:
     if not os.access(tool, os.X_OK):
         return rows.add("compute-sanitizer", note="it isn't installed here: nothing was run")
     for check in ("memcheck", "racecheck"):
-        words = [tool, "--tool", check, "--error-exitcode", str(_FOUND)]
+        # Asking a driver for functions that only a newer one has is no error.
+        quiet = ["--report-api-errors", "no"] if check == "memcheck" else []
+        words = [tool, "--tool", check, *quiet, "--error-exitcode", str(_FOUND)]
         command = [*words, sys.executable, "-m", "tests.gpu.stages.small_inputs"]
         found = subprocess.run(command, capture_output=True, text=True)
         print(found.stdout[-5000:], found.stderr[-5000:], flush=True)
