@@ -1,7 +1,17 @@
-"""Copies between the host and a GPU that neither side waits for."""
+"""Copies between the host and a GPU that neither side waits for.
+
+A copy from ordinary memory waits until the GPU has done all that it was asked for before; one from
+page-locked memory is queued behind it.
+"""
+
+from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
+
+# What parts of one buffer begin at multiples of: any dtype may lie there, and vector loads.
+_ALIGNMENT = 64
 
 
 class HostCopy:
@@ -31,11 +41,71 @@ class HostCopy:
         return self._copy
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Returns a tensor of the host on a device; a GPU gets it when its queue comes to it.
+def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Moves tensors to a device; to a GPU, all that are on the host as one queued copy.
 
-    The pinned memory in between belongs to torch's allocator, which keeps it until then.
+    The host's tensors are free to be overwritten afterwards, those in page-locked memory too.
+
+    Args:
+        tensors: of any dtypes and sizes, on any devices.
+        device: where they are wanted.
+
+    Returns:
+        The same values and dtypes. Those that travelled share one storage, those that are there
+        already are returned as they are.
     """
     if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+        return [tensor.to(device) for tensor in tensors]
+    # A gradient does not find its way through a buffer of bytes.
+    travels = [tensor.device.type == "cpu" and not tensor.requires_grad for tensor in tensors]
+    travelling = [tensor for tensor, travel in zip(tensors, travels) if travel]
+    if not travelling:
+        return [tensor.to(device, non_blocking=True) for tensor in tensors]
+    buffer = pack(travelling, pin=True).to(device, non_blocking=True)
+    arrived = iter(unpack(buffer, travelling))
+    return [
+        next(arrived) if travel else tensor.to(device, non_blocking=True)
+        for tensor, travel in zip(tensors, travels)
+    ]
+
+
+def pack(tensors: Sequence[Tensor], pin: bool = False) -> Tensor:
+    """Writes tensors of the host into one buffer of bytes, one after the other.
+
+    Args:
+        tensors: of any dtypes, sizes and strides.
+        pin: whether the buffer is in page-locked memory. PyTorch keeps such buffers, and gives one
+            out again only when the copies from it are done.
+
+    Returns:
+        uint8 [bytes], which `unpack` reads.
+    """
+    starts = _starts(tensors)
+    buffer = torch.empty(starts[-1], dtype=torch.uint8, device="cpu", pin_memory=pin)
+    for part, tensor in zip(unpack(buffer, tensors), tensors):
+        part.copy_(tensor)
+    return buffer
+
+
+def unpack(buffer: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Returns what `pack` wrote of some tensors, as views of the buffer, contiguous each.
+
+    Args:
+        buffer: uint8 [bytes], on any device.
+        like: tensors of the dtypes and sizes of those that were packed.
+    """
+    return [
+        buffer[start : start + tensor.element_size() * tensor.numel()]
+        .view(tensor.dtype)
+        .view(tensor.shape)
+        for start, tensor in zip(_starts(like), like)
+    ]
+
+
+def _starts(tensors: Sequence[Tensor]) -> list[int]:
+    """Returns at which byte every tensor begins, and how many bytes there are at last."""
+    starts = [0]
+    for tensor in tensors:
+        count = tensor.element_size() * prod(tensor.shape)
+        starts.append(starts[-1] + -(-count // _ALIGNMENT) * _ALIGNMENT)
+    return starts

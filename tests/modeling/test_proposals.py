@@ -275,7 +275,7 @@ def test_a_batch_waits_once_for_how_many_take_part() -> None:
     with count_waits() as waits:
         ranked, counts = selector.rank(images)
         assert waits.total == 0
-        host_counts = counts.tolist()
+        host_counts = counts.wait().tolist()
     assert host_counts[0] > host_counts[1] > host_counts[2] == 0
     for windows, count, maps_, other in zip(ranked, host_counts, images, expected, strict=True):
         assert (windows.scores[:count] > -math.inf).all()

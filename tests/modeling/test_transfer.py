@@ -4,7 +4,8 @@ import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 
-from solo_family.modeling.transfer import ToHost, instances_to_device, pack, to_device, unpack
+from solo_family.modeling.transfer import instances_to_device
+from solo_family.ops.host_copy import HostCopy, pack, to_device, unpack
 
 from ..waits import count_waits
 
@@ -68,9 +69,9 @@ def test_instances_keep_their_fields() -> None:
 
 def test_values_come_to_the_host_with_one_wait() -> None:
     with count_waits() as waits:
-        coming = ToHost(torch.tensor([[1, 2], [3, 4]]))
+        coming = HostCopy(torch.tensor([[1, 2], [3, 4]]))
         assert waits.total == 0
-        assert coming.tolist() == [[1, 2], [3, 4]]
+        assert coming.wait().tolist() == [[1, 2], [3, 4]]
     assert waits.total == 1
 
 
@@ -83,9 +84,9 @@ def test_a_gpu_gets_all_without_a_wait() -> None:
         arrived = to_device(given, device)
         for tensor in given[:3]:
             tensor.zero_()
-        coming = ToHost(arrived[2] * 2)
+        coming = HostCopy(arrived[2] * 2)
     assert waits.total == 0
     for tensor, expected in zip(arrived, [*tensors(), given[-1]], strict=True):
         assert tensor.dtype == expected.dtype
         assert torch.equal(tensor.cpu().float(), expected.cpu().float())
-    assert coming.tolist() == (2 * tensors()[2]).tolist()
+    assert coming.wait().tolist() == (2 * tensors()[2]).tolist()

@@ -16,7 +16,7 @@ DEVICES = [
 @pytest.mark.parametrize("shape", [(), (0, 3), (4, 5)])
 def test_there_and_back(device: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     values = torch.ones(shape).to(dtype)
-    there = to_device(values, torch.device(device))
+    (there,) = to_device([values], torch.device(device))
     assert there.device.type == device
     copy = HostCopy(there.mT if len(shape) > 1 else there)
     assert copy.device == there.device

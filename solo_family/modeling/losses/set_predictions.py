@@ -55,7 +55,7 @@ class SetTargets(NamedTuple):
         for row, count in zip(slots, counts):
             row[:count] = torch.arange(first, first + count)
             first += count
-        return cls(torch.cat(list(classes)), joined, counts, to_device(slots, joined.device))
+        return cls(torch.cat(list(classes)), joined, counts, *to_device([slots], joined.device))
 
 
 class LayerMasks(Protocol):
@@ -123,7 +123,7 @@ class EmbeddedMasks:
         num_layers, num_images, num_predictions, channels = self.embeddings.shape
         most, device = max(matches.counts), self.embeddings.device
         # The pairs of an image in all layers become the rows of one matrix, filled up to the most.
-        places = to_device(_places(num_layers, matches.counts), device)
+        (places,) = to_device([_places(num_layers, matches.counts)], device)
         layers = torch.arange(num_layers, device=device)[:, None]
         rows = (matches.predictions + layers * (num_images * num_predictions)).flatten()
         filled = rows.new_zeros(num_images * num_layers * most).index_copy_(0, places, rows)

@@ -55,7 +55,7 @@ def hungarian_matching(costs: HostCopy, counts: Sequence[int]) -> Matches:
             result[0, layer, here] = rows + image * num_predictions
             result[1, layer, here] = columns + first_object
             first_object += count
-    predictions, objects = to_device(torch.from_numpy(result), costs.device)
+    predictions, objects = to_device([torch.from_numpy(result)], costs.device)[0]
     return Matches(predictions, objects, pairs)
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ...layers import torchvision_deform_conv
 from ...layers.folded_norm import fold_fixed_norms
+from ...ops.host_copy import to_device
 from ..cuda_graphs import CudaGraphs
 from ..targets.gt_masks import with_bitmasks
-from ..transfer import instances_to_device, normalise, to_device
+from ..transfer import instances_to_device, normalise
 
 
 class MaskSegmentor(nn.Module, ABC):

@@ -18,6 +18,7 @@ from torch import Tensor
 from ...config.rules import check_features
 from ...data.classes import num_classes
 from ...ops.assemble import assemble, soft_masks
+from ...ops.host_copy import to_device
 from ...ops.mask_boxes import masks_to_boxes
 from ..heads.instance_fcn_head import InstanceFCNHead, MaskPooledClassifier
 from ..losses.window_criterion import WindowCriterion, window_mask_loss
@@ -27,7 +28,7 @@ from ..postprocess.instances import make_instances
 from ..postprocess.proposals import DenseMaps, ProposalSelector, Windows, by_scale
 from ..targets.gt_masks import downsample_masks
 from ..targets.window_sampler import SampledWindows, WindowSampler, window_masks
-from ..transfer import normalise, to_device
+from ..transfer import normalise
 from .base import MaskSegmentor
 
 
@@ -255,7 +256,9 @@ class InstanceFCN(MaskSegmentor):
         results = []
         with torch.autocast(self.device.type, enabled=False):
             ranked, counts = self.selector.rank(images)
-            for windows, count, maps, size in zip(ranked, counts.tolist(), images, output_sizes):
+            for windows, count, maps, size in zip(
+                ranked, counts.wait().tolist(), images, output_sizes
+            ):
                 kept = self.selector.suppress(windows[:count], maps, size)
                 scores, classes = kept.scores, torch.zeros_like(kept.scales)
                 if self.classifier is not None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...config.rules import check_features
 from ...data.classes import num_classes
 from ...errors import ConfigError
+from ...ops.host_copy import HostCopy
 from ..heads.cross_attention_branch import CrossAttentionBranch
 from ..heads.iam_decoder import ActivationBranch, SparseInstDecoder
 from ..heads.instance_predictor import MaskBranch
@@ -31,7 +32,6 @@ from ..postprocess.resize import ResizedMasks, resize_masks_with_boxes
 from ..postprocess.set_panoptic import PanopticMerge
 from ..postprocess.set_selection import SetRanking, SetSelector
 from ..targets.gt_masks import downsample_soft_masks
-from ..transfer import ToHost
 from .base import MaskSegmentor
 
 _COUNT_KEY = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
@@ -176,7 +176,7 @@ class SparseInst(MaskSegmentor):
     ) -> list[dict[str, Any]]:
         sizes = [(padded_size, *image) for image in zip(image_sizes, output_sizes)]
         results: list[dict[str, Any]] = [{} for _ in sizes]
-        counts = ToHost(fixed.counts).tolist()
+        counts = HostCopy(fixed.counts).wait().tolist()
         if self.panoptic is None or fixed.things is None:
             self._add_instances(results, fixed.instances, counts[0], fixed.maps, sizes)
             return results

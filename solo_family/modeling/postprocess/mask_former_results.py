@@ -12,7 +12,8 @@ from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor
 
 from ...data.classes import stuff_ids
-from ..transfer import ToHost, to_host
+from ...ops.host_copy import HostCopy
+from ..transfer import to_host
 from .order import set_first
 from .panoptic import SegmentAssignment, SoftMasks, assign_segments, number_segments
 from .query_instances import InstanceRanking, rank_instances, select_instances
@@ -120,7 +121,7 @@ class Inference:
         """Does the rest of `of_batch`, with what `score` gives."""
         probabilities, order, num_objects = scores
         # Queued now, so that it is there when everything else is queued too.
-        counts = None if num_objects is None else ToHost(num_objects)
+        counts = None if num_objects is None else HostCopy(num_objects)
         results: list[dict[str, Any]] = [{} for _ in masks]
         if self.semantic:
             for result, *image in zip(results, probabilities, masks):
@@ -130,7 +131,7 @@ class Inference:
         if self.instance:
             rankings = [self._rank(*image) for image in zip(probabilities, masks)]
         if order is not None and counts is not None:
-            chosen = [image[:count] for image, count in zip(order, counts.tolist())]
+            chosen = [image[:count] for image, count in zip(order, counts.wait().tolist())]
             assignments = [self._assign(*image) for image in zip(probabilities, masks, chosen)]
         if assignments or rankings:
             _finish(results, assignments, rankings, self.stuff_classes)

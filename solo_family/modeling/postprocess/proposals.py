@@ -14,10 +14,10 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ...ops.assemble import assemble, every_center, soft_masks_of_rows
+from ...ops.host_copy import HostCopy
 from ...ops.mask_boxes import masks_to_boxes
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import measure_inside
-from ..transfer import ToHost
 from .paste import paste_masks
 
 # Bytes of the assembled windows that are in memory at a time, whatever the size of the map; and of
@@ -119,9 +119,9 @@ class ProposalSelector:
             output_size: (H, W).
         """
         windows, counts = self.rank([maps])
-        return self.suppress(windows[0][: counts.tolist()[0]], maps, output_size)
+        return self.suppress(windows[0][: counts.wait().tolist()[0]], maps, output_size)
 
-    def rank(self, images: Sequence[list[DenseMaps]]) -> tuple[list[Windows], ToHost]:
+    def rank(self, images: Sequence[list[DenseMaps]]) -> tuple[list[Windows], HostCopy]:
         """Scores and orders the windows of several images; the host waits for nothing.
 
         Args:
@@ -136,7 +136,7 @@ class ProposalSelector:
             counts.append((windows.scores != -math.inf).sum())
             best = windows.scores.argsort(descending=True, stable=True)
             ranked.append(windows[best[: self.pre_nms or None]])
-        return ranked, ToHost(torch.stack(counts))
+        return ranked, HostCopy(torch.stack(counts))
 
     def suppress(
         self, windows: Windows, maps: list[DenseMaps], output_size: tuple[int, int]
@@ -258,4 +258,4 @@ def by_scale(scales: Tensor, count: int) -> tuple[Tensor, list[int]]:
     if count == 1:
         return torch.arange(len(scales), device=scales.device), [len(scales)]
     each = scales[:, None] == torch.arange(count, device=scales.device)
-    return scales.argsort(stable=True), ToHost(each.sum(0)).tolist()
+    return scales.argsort(stable=True), HostCopy(each.sum(0)).wait().tolist()

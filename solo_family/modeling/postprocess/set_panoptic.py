@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...data.classes import num_classes, stuff_ids
 from ...layers.remembered import constant
-from ..transfer import ToHost, to_host
+from ...ops.host_copy import HostCopy
+from ..transfer import to_host
 from .order import set_first
 from .panoptic import SegmentAssignment, assign_segments, number_segments
 from .resize import ResizedMasks
@@ -47,7 +48,7 @@ class PanopticMerge:
     ) -> tuple[Tensor, list[dict[str, Any]]]:
         """Returns one image's `panoptic_seg`, of N probability maps; see `merge_panoptic`."""
         chosen = scores > self.object_threshold
-        (count,) = ToHost(chosen.sum(0, keepdim=True)).tolist()
+        (count,) = HostCopy(chosen.sum(0, keepdim=True)).wait().tolist()
         first = set_first(chosen)[:count]
         assignment = self.assign(masks[first], scores[first], classes[first])
         return self.number([assignment])[0]

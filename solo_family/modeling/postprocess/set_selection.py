@@ -9,9 +9,9 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from ...ops.host_copy import HostCopy
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import pack_masks
-from ..transfer import ToHost
 from . import order
 
 
@@ -103,7 +103,7 @@ class SetSelector:
         """
         given = (class_logits[None], mask_logits[None], objectness_logits[None])
         ranking = self.rank(*given)
-        (count,) = ToHost(ranking.count).tolist()
+        (count,) = HostCopy(ranking.count).wait().tolist()
         return ranking.best(0, count)
 
     def rank(

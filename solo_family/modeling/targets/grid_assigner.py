@@ -104,7 +104,7 @@ class GridAssigner:
         grids = self._grids_on(all_boxes.device)
         counts = [len(part) for part in classes]
         image_of = [image for image, count in enumerate(counts) for _ in range(count)]
-        images = to_device(torch.tensor(image_of, dtype=torch.int64), all_boxes.device)
+        (images,) = to_device([torch.tensor(image_of, dtype=torch.int64)], all_boxes.device)
         area, *centers = mask_centers(masks)
         here = self.in_scale_range(all_boxes) & (area > 0)
         inside = self._touched(grids, all_boxes, torch.stack(centers), padded_size, here)
@@ -141,7 +141,7 @@ class GridAssigner:
         """
         sizes = (boxes[:, 2:] - boxes[:, :2]).T.flip(0)
         half = 0.5 * sizes * self.sigma
-        padded = to_device(torch.tensor(padded_size, dtype=torch.float32), boxes.device)
+        (padded,) = to_device([torch.tensor(padded_size, dtype=torch.float32)], boxes.device)
 
         def cell(positions: Tensor) -> Tensor:
             # The published arithmetic, in float32. Truncation of the rounded quotient, floor

@@ -81,7 +81,7 @@ class Grids(NamedTuple):
             torch.cat([level.repeat_interleave(side) for level, side in zip(rows, sides)]),
             torch.cat([level.repeat(side) for level, side in zip(rows, sides)]),
         )
-        return cls(sides, *(to_device(table, device) for table in tables))
+        return cls(sides, *to_device(tables, device))
 
     @property
     def level_cells(self) -> list[int]:
