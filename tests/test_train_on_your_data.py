@@ -141,7 +141,10 @@ def run_walk(kind: str, folder: Path, end: str = "") -> tuple[list[list[str]], s
     result = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(words)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        },
         capture_output=True,
         text=True,
     )

@@ -40,7 +40,7 @@ STAGES = (
     Stage("memory", 45),
     Stage("sanitizer", 100),
     Stage("machine", 15, timed=True),
-    Stage("operators", 50, timed=True),
+    Stage("operators", 65, timed=True),
     Stage("speed", 60, timed=True),
     Stage("compiled", 40, timed=True),
     Stage("alternatives", 25, timed=True),

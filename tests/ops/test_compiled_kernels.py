@@ -46,7 +46,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         environment = os.environ | {
             "TRITON_INTERPRET": "0",
             "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         words = [sys.executable, "tests/ops/compile_kernels.py", str(request.param), *operators]
         processes.append(

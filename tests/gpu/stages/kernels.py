@@ -58,7 +58,9 @@ def _check_matrix_nms(choice: str) -> None:
                     expected = references.matrix_nms(masks, labels, scores, kind)[order]
                     error = float((decayed - expected).abs().max())
                     sorts = bool((decayed.diff() <= 0).all()) and len(set(order.tolist())) == count
-                    rows.add(name, error < 2e-6 and sorts, error, "largest error")
+                    # The linear kernel divides by 1 - c, which may be small.
+                    bound = 5e-6 if kind == "linear" else 2e-6
+                    rows.add(name, error < bound and sorts, error, "largest error")
 
 
 def _check_packing() -> None:

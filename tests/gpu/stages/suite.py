@@ -9,7 +9,7 @@ import time
 
 from . import rows
 
-_WORKERS = 6
+_WORKERS = 8
 
 
 def run() -> None:
