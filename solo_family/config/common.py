@@ -15,7 +15,8 @@ def add_common_config(cfg: CN) -> None:
     # comes: the same results, with one launch instead of hundreds (modeling/cuda_graphs.py).
     cfg.MODEL.INFERENCE = CN()
     cfg.MODEL.INFERENCE.CUDA_GRAPH = False
-    # Of the weights in inference: float32, float16 or bfloat16 (modeling/inference.py).
+    # Of the weights in demo, evaluation and benchmark, never in training or export: float32,
+    # float16 or bfloat16 (modeling/inference.py).
     cfg.MODEL.INFERENCE.PRECISION = "float32"
 
     # Batch-norm layers of the backbone keep their statistics while training; their weights and

@@ -30,6 +30,7 @@ from ..errors import ConfigError, SoloFamilyError, TrainingError
 from ..faults import explain, explained
 from ..files import remove_unfinished
 from ..methods import METHODS
+from ..modeling.inference import inference_model
 from .checkpointer import AtomicCheckpointer
 from .lock import OutputLock
 from .processes import start
@@ -133,7 +134,7 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
     last = args.resume and checkpointer.has_checkpoint()
     weights = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
     load_weights(checkpointer, weights, complete=True)
-    results = Trainer.test(cfg, model)
+    results = Trainer.test(cfg, inference_model(model.eval(), cfg))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

@@ -67,13 +67,15 @@ def prepare_for_inference(
     return model
 
 
-def inference_model(model: Model, cfg: CfgNode) -> Model:
+def inference_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
     """Returns what `MODEL.INFERENCE` asks for: the model itself where it is that already.
 
     Args:
-        model: trained, in evaluation mode.
+        model: trained, in evaluation mode; of another package it stays as it is.
         cfg: its configuration.
     """
+    if not isinstance(model, MaskSegmentor):
+        return model
     inference = cfg.MODEL.INFERENCE
     if inference.PRECISION == "float32":
         model.graphs.enabled = inference.CUDA_GRAPH

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; "
             f"only {', '.join(METHODS)} can be exported."
         )
-    model = load_predictor(cfg).model
+    model = load_predictor(cfg, as_trained=True).model
     options = Options(
         format=args.format,
         size=None if args.size is None else (args.size[0], args.size[1]),

@@ -10,12 +10,17 @@ from detectron2.engine import DefaultPredictor
 from ..checkpoint.load import check_weights_file, load_weights
 from ..data.augmentation import AtLeastOnePixel
 from ..data.classes import class_names, is_class_agnostic
+from ..modeling.inference import inference_model
 
 logger = logging.getLogger(__name__)
 
 
-def load_predictor(cfg: CfgNode) -> DefaultPredictor:
+def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredictor:
     """Returns detectron2's predictor, which would go on where weights do not fit the model.
+
+    Args:
+        cfg: the configuration; its model is what `MODEL.INFERENCE` asks for.
+        as_trained: the model has the weights as they were trained, whatever that asks for.
 
     Raises:
         DataError: `MODEL.WEIGHTS` is missing, can't be read, or is of another model.
@@ -28,6 +33,8 @@ def load_predictor(cfg: CfgNode) -> DefaultPredictor:
     predictor = DefaultPredictor(bare)
     predictor.aug = AtLeastOnePixel(predictor.aug)
     load_weights(DetectionCheckpointer(predictor.model), cfg.MODEL.WEIGHTS, complete=True)
+    if not as_trained:
+        predictor.model = inference_model(predictor.model, cfg)
     return predictor
 
 

@@ -1,0 +1,53 @@
+"""The model that the tools run: what `MODEL.INFERENCE` asks for, or as it was trained."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from torch import nn
+
+from solo_family.engine import main
+from solo_family.modeling.inference import inference_model
+from solo_family.tools.predictor import load_predictor
+
+from ..conftest import picture, tiny_cfg, tiny_model
+
+
+def config(folder: Path, *opts: Any) -> CfgNode:
+    weights = folder / "weights.pth"
+    torch.save({"model": tiny_model("SparseInst").state_dict()}, weights)
+    words = ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(folder), *opts]
+    return tiny_cfg("SparseInst", opts=words)
+
+
+def test_tools_run_the_precision_that_is_asked_for(tmp_path: Path) -> None:
+    cfg = config(tmp_path, "MODEL.INFERENCE.PRECISION", "bfloat16")
+    model = load_predictor(cfg).model
+    assert model.weight_dtype == torch.bfloat16
+    with torch.no_grad():
+        assert model([picture()])[0]["instances"].scores.dtype == torch.float32
+
+
+def test_by_default_and_for_an_export_weights_are_as_trained(tmp_path: Path) -> None:
+    assert load_predictor(config(tmp_path)).model.weight_dtype == torch.float32
+    cfg = config(tmp_path, "MODEL.INFERENCE.PRECISION", "bfloat16")
+    assert load_predictor(cfg, as_trained=True).model.weight_dtype == torch.float32
+
+
+def test_an_evaluation_runs_the_precision_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested: list[Any] = []
+    monkeypatch.setattr(main.Trainer, "test", lambda cfg, model: tested.append(model) or {})
+    cfg = config(tmp_path, "MODEL.INFERENCE.PRECISION", "float16")
+    main.evaluate(cfg, argparse.Namespace(resume=False))
+    assert tested[0].weight_dtype == torch.float16
+    assert not tested[0].training
+
+
+def test_models_of_other_packages_stay_as_they_are() -> None:
+    model = nn.Linear(2, 2)
+    assert inference_model(model, tiny_cfg("SparseInst")) is model
