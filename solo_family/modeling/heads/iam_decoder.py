@@ -9,7 +9,7 @@ from fvcore.nn.weight_init import c2_xavier_fill
 from torch import Tensor, nn
 
 from ...layers import dynamic_conv, prepend_coords
-from ..losses.set_criterion import SetPredictions
+from ..losses.set_predictions import SetPredictions
 from .instance_predictor import (
     InstancePredictor,
     MaskBranch,

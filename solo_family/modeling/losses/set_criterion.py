@@ -16,9 +16,7 @@ from ...ops.host_copy import HostCopy
 from ..matching.hungarian import Matches, hungarian_matching
 from ..matching.layer_costs import Cost, layer_costs
 from .normalizer import normalizer
-from .set_predictions import LayeredPredictions, SetPredictions, SetTargets
-
-__all__ = ["SetCriterion", "SetPredictions", "SetTargets", "target_classes"]
+from .set_predictions import LayeredPredictions, SetTargets
 
 # (predictions, targets, matches, number of objects) to losses [L] by name, not yet weighted.
 Losses = Callable[[LayeredPredictions, SetTargets, Matches, Tensor], dict[str, Tensor]]

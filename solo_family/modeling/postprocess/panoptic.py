@@ -46,7 +46,7 @@ def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> Pi
     index = torch.zeros(size, dtype=torch.int64, device=scores.device)
     areas = [torch.zeros(0, dtype=torch.int64, device=scores.device)]
     for part, probability in masks:
-        areas.append(_areas(probability >= 0.5))
+        areas.append(mask_areas(probability >= 0.5))
         value, chosen = (probability * scores[part, None, None]).max(0)
         if part.start == 0:
             best, index = value, chosen
@@ -55,12 +55,6 @@ def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> Pi
         best = torch.where(better, value, best)
         index = torch.where(better, chosen + part.start, index)
     return PixelAssignment(index, best, torch.cat(areas))
-
-
-def _areas(masks: Tensor) -> Tensor:
-    """Counts the pixels of each mask, bool [n, H, W]: int64 [n]."""
-    # A GPU adds up bools in one launch, where `mask_areas` takes several for each of its chunks.
-    return masks.flatten(1).sum(1) if masks.device.type == "cuda" else mask_areas(masks)
 
 
 def _count_each(index: Tensor, count: int) -> Tensor:
