@@ -3,7 +3,6 @@
 from .conv_tower import ConvNormReLU, ConvTower, make_norm
 from .coord import append_coords, prepend_coords
 from .deform_conv import DeformConv2d, torchvision_deform_conv
-from .dynamic_conv import dynamic_conv
 from .pooling import AdaptiveAveragePool
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "ConvTower",
     "DeformConv2d",
     "append_coords",
-    "dynamic_conv",
     "make_norm",
     "prepend_coords",
     "torchvision_deform_conv",

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from ..ops.resize import resize_bilinear
 from .remembered import remembered
-from .resize import resize_bilinear
 
 # Samples along each side of a cell in `region_grid`. The paper says only that they are dense.
 _SAMPLES = 2

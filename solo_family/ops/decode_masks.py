@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.layers.dynamic_conv import dynamic_conv
 from solo_family.ops import gpu_kernels
+from solo_family.ops.dynamic_conv import dynamic_conv
 from solo_family.ops.packed_masks import PackedMasks, empty_packed, measure
 
 # Bytes of the soft masks that are in memory at a time where they are.

@@ -60,8 +60,8 @@ def _check_pack(device: torch.device) -> None:
 
 
 def _check_decode(device: torch.device) -> None:
-    from solo_family.layers.dynamic_conv import dynamic_conv
     from solo_family.ops.decode_masks_triton import decode_masks_triton
+    from solo_family.ops.dynamic_conv import dynamic_conv
     from solo_family.ops.packed_masks import measure
 
     # A few more than the sides of a program's block.
@@ -75,8 +75,8 @@ def _check_decode(device: torch.device) -> None:
 
 
 def _check_resize(device: torch.device) -> None:
-    from solo_family.layers.resize import resize_soft_masks
     from solo_family.ops.mask_boxes import masks_to_boxes
+    from solo_family.ops.resize import resize_soft_masks
     from solo_family.ops.resize_masks_triton import resize_masks_triton
 
     # Four times and twice as large: weights are eighths and quarters, values multiples of 1/2**13.

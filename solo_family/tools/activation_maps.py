@@ -16,7 +16,7 @@ from detectron2.utils.visualizer import Visualizer
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..layers.resize import resize_soft_masks
+from ..ops.resize import resize_soft_masks
 from .predictions import keep_confident
 from .predictor import load_predictor
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ...layers.resize import resize_bilinear
+from ...ops.resize import resize_bilinear
 
 
 def align_levels(

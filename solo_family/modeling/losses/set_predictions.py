@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ...layers import dynamic_conv
+from ...ops.dynamic_conv import dynamic_conv
 from ...ops.host_copy import to_device
 from ..matching.hungarian import Matches
 

@@ -15,7 +15,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...errors import ConfigError
-from ...layers import dynamic_conv
+from ...ops.dynamic_conv import dynamic_conv
 from ..heads.mask_former_head import MaskFormerHead
 from ..losses.marginal_likelihood import MarginalLikelihood
 from ..losses.mask_classification import MaskClassificationLosses, PointSampler

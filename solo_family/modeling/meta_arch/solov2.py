@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ...config.rules import check_channels, check_features
 from ...data.classes import num_classes
-from ...layers import dynamic_conv
 from ...ops.decode_masks import decode_masks
+from ...ops.dynamic_conv import dynamic_conv
 from ...ops.packed_masks import PackedMasks
 from ..heads.mask_feature_branch import MaskFeatureBranch
 from ..heads.solov2_head import SOLOv2Head

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...layers.resize import resize_soft_masks
 from ...ops import gpu_kernels
 from ...ops.mask_boxes import masks_to_boxes
+from ...ops.resize import resize_soft_masks
 
 # Bytes of the float maps that are in memory at a time.
 _CHUNK_BYTES = 64 * 2**20

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from solo_family.layers.resize import resize_bilinear
+from solo_family.ops.resize import resize_bilinear
 
 
 class _ToGrid(nn.Module):
