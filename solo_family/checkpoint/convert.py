@@ -19,7 +19,7 @@ from ..config import get_cfg
 from ..config.check import check_config
 from ..errors import ConfigError, DataError, first_line
 from ..files import replacing
-from ..layers import torchvision_deform_conv
+from ..modeling.layers import torchvision_deform_conv
 from .implied import implied_keys
 from .read import read_weights
 from .rules import Renamed, rename

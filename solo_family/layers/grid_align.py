@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from ..modeling.layers.remembered import remembered
 from ..ops.resize import resize_bilinear
-from .remembered import remembered
 
 # Samples along each side of a cell in `region_grid`. The paper says only that they are dense.
 _SAMPLES = 2

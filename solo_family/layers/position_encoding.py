@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .remembered import remembered
+from ..modeling.layers.remembered import remembered
 
 _TEMPERATURE = 10000.0
 

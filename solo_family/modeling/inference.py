@@ -14,10 +14,10 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..layers import ConvNormReLU
-from ..layers.deform_conv import DeformConv
-from ..layers.folded_norm import FoldingConv2d
-from .meta_arch.base import MaskSegmentor
+from .base import MaskSegmentor
+from .layers import ConvNormReLU
+from .layers.deform_conv import DeformConv
+from .layers.folded_norm import FoldingConv2d
 
 PRECISIONS = {
     "float32": torch.float32,

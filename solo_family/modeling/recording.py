@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layers.remembered import constants_of_a_graph
+from .layers.remembered import constants_of_a_graph
 
 # Of all models: PyTorch captures one graph at a time.
 _capturing = threading.Lock()

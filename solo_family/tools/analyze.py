@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import setup_cfg
-from ..layers.deform_conv import DeformConv
+from ..modeling.layers.deform_conv import DeformConv
 from .opts import add_opts_argument
 from .writers import make_folder, write_json
 

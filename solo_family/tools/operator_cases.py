@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..modeling.meta_arch.solov2 import SOLOv2
 from ..modeling.postprocess.grid_instances import select_images
-from ..modeling.postprocess.resize import resize_masks_with_boxes
 from ..modeling.postprocess.selection import Selector
 from ..modeling.postprocess.selection_at_once import Grid
+from ..modeling.resize import resize_masks_with_boxes
 from ..ops.assemble import soft_masks_of_rows
 from ..ops.decode_masks import decode_masks
 from ..ops.matrix_nms import matrix_nms_decay, matrix_nms_plain

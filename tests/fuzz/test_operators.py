@@ -7,10 +7,10 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from solo_family.modeling.matching.costs import mask_former_cost, sparse_inst_cost
-from solo_family.modeling.matching.hungarian import hungarian_matching
-from solo_family.modeling.postprocess.instances import make_instances
-from solo_family.modeling.postprocess.resize import resize_masks_with_boxes
+from solo_family.modeling.instances import make_instances
+from solo_family.modeling.matcher import hungarian_matching
+from solo_family.modeling.matching_costs import mask_former_cost, sparse_inst_cost
+from solo_family.modeling.resize import resize_masks_with_boxes
 from solo_family.modeling.targets.grid_assigner import GridAssigner
 from solo_family.modeling.targets.window_sampler import WindowSampler, window_masks
 from solo_family.ops.fast_nms import fast_nms

@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from solo_family.errors import DataError
-from solo_family.modeling.targets.gt_masks import (
+from solo_family.modeling.gt_masks import (
     downsample_masks,
     downsample_soft_masks,
     mask_centers,

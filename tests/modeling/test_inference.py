@@ -11,14 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from solo_family import METHODS
 from solo_family.config import get_cfg
-from solo_family.layers import ConvNormReLU
-from solo_family.layers.deform_conv import DeformConv2d
-from solo_family.layers.folded_norm import FoldingConv2d
 from solo_family.modeling.inference import (
     fold_batch_norms,
     inference_model,
     prepare_for_inference,
 )
+from solo_family.modeling.layers import ConvNormReLU
+from solo_family.modeling.layers.deform_conv import DeformConv2d
+from solo_family.modeling.layers.folded_norm import FoldingConv2d
 
 from ..conftest import eager_to_find, picture, tiny_model
 from .test_cuda_graphs import values_of

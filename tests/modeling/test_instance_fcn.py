@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from solo_family.modeling.postprocess import order
+from solo_family.modeling import order
 from solo_family.modeling.targets.window_sampler import SampledWindows, WindowSampler
 
 from ..conftest import assert_finite_gradients, eager_to_find, picture, tiny_cfg, tiny_model

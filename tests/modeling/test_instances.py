@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from solo_family.modeling.postprocess.instances import make_instances
+from solo_family.modeling.instances import make_instances
 
 
 def test_fields() -> None:

@@ -3,14 +3,10 @@
 import pytest
 import torch
 
-from solo_family.modeling.losses.set_predictions import (
-    EmbeddedMasks,
-    LayeredPredictions,
-    SetTargets,
-)
-from solo_family.modeling.matching import layer_costs as module
-from solo_family.modeling.matching.costs import fixed_cost, mask_former_cost, sparse_inst_cost
-from solo_family.modeling.matching.layer_costs import Cost, layer_costs
+from solo_family.modeling import layer_costs as module
+from solo_family.modeling.layer_costs import Cost, layer_costs
+from solo_family.modeling.matching_costs import fixed_cost, mask_former_cost, sparse_inst_cost
+from solo_family.modeling.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
 
 COUNTS = [3, 0, 5, 1]
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.modeling.losses.dice import dice_loss
-from solo_family.modeling.losses.focal import focal_loss
+from solo_family.modeling.dice import dice_loss
+from solo_family.modeling.focal import focal_loss
 from solo_family.modeling.losses.upsampled_mask_losses import upsampled_mask_losses
 
 TARGETS = {

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
+from solo_family.modeling.dice import dice_loss
+from solo_family.modeling.focal import focal_loss
 from solo_family.modeling.losses import mask_losses
-from solo_family.modeling.losses.dice import dice_loss
-from solo_family.modeling.losses.focal import focal_loss
 from solo_family.modeling.losses.grid_criterion import GridCriterion
-from solo_family.modeling.losses.normalizer import normalizer
+from solo_family.modeling.normalizer import normalizer
 
 from ..conftest import TINY, picture, tiny_model
 from .test_grid_assigner import Level, Objects, reference_targets

@@ -4,11 +4,7 @@ import pytest
 import torch
 
 from solo_family.modeling.losses.marginal_likelihood import MarginalLikelihood
-from solo_family.modeling.losses.set_predictions import (
-    LayeredPredictions,
-    SetPredictions,
-    SetTargets,
-)
+from solo_family.modeling.set_predictions import LayeredPredictions, SetPredictions, SetTargets
 
 from ..conftest import picture, tiny_model
 

@@ -10,13 +10,9 @@ from torch import Tensor
 
 from solo_family.modeling.losses import mask_classification
 from solo_family.modeling.losses.mask_classification import MaskClassificationLosses, PointSampler
-from solo_family.modeling.losses.set_criterion import SetCriterion
-from solo_family.modeling.losses.set_predictions import (
-    LayeredPredictions,
-    SetPredictions,
-    SetTargets,
-)
-from solo_family.modeling.matching.costs import fixed_cost, mask_former_cost
+from solo_family.modeling.matching_costs import fixed_cost, mask_former_cost
+from solo_family.modeling.set_criterion import SetCriterion
+from solo_family.modeling.set_predictions import LayeredPredictions, SetPredictions, SetTargets
 
 from ..conftest import assert_finite_gradients, picture, tiny_model
 

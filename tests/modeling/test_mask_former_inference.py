@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from solo_family.modeling import resize
 from solo_family.modeling.meta_arch.mask_former import Inference
-from solo_family.modeling.postprocess import resize
-from solo_family.modeling.postprocess.panoptic import merge_panoptic
-from solo_family.modeling.postprocess.resize import ResizedMasks
+from solo_family.modeling.panoptic import merge_panoptic
+from solo_family.modeling.resize import ResizedMasks
 
 from ..conftest import eager_to_find, picture, tiny_model
 from ..waits import count_waits

@@ -13,7 +13,7 @@ SCRIPT = """
 import json, sys
 import torch
 from solo_family.modeling.meta_arch.mask_former import Inference
-from solo_family.modeling.postprocess.resize import ResizedMasks
+from solo_family.modeling.resize import ResizedMasks
 
 modes = json.loads(sys.argv[1])
 N, K, size = 100, 150, (1024, 2048)
@@ -49,13 +49,13 @@ TRAINING = """
 import sys
 import torch
 from solo_family.modeling.losses import mask_classification
-from solo_family.modeling.losses.set_criterion import SetCriterion
-from solo_family.modeling.losses.set_predictions import (
+from solo_family.modeling.set_criterion import SetCriterion
+from solo_family.modeling.set_predictions import (
     LayeredPredictions,
     SetPredictions,
     SetTargets,
 )
-from solo_family.modeling.matching.costs import mask_former_cost
+from solo_family.modeling.matching_costs import mask_former_cost
 
 def status(key):
     lines = open("/proc/self/status").read().splitlines()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.modeling.losses import pairwise
-from solo_family.modeling.losses.pairwise import pairwise_dice, pairwise_focal_and_dice
+from solo_family.modeling import pairwise
+from solo_family.modeling.pairwise import pairwise_dice, pairwise_focal_and_dice
 
 # Pixels that four chunks share, that none can, and of whole groups of four that nothing divides.
 SIZES = [(8, 12), (5, 7), (4, 13)]

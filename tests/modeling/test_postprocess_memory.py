@@ -15,8 +15,8 @@ SCRIPT = """
 import json, sys
 import torch
 from solo_family.layers import dynamic_conv
-from solo_family.modeling.postprocess.instances import make_instances
-from solo_family.modeling.postprocess.resize import resize_masks
+from solo_family.modeling.instances import make_instances
+from solo_family.modeling.resize import resize_masks
 from solo_family.modeling.postprocess.selection import Selector
 
 padded, image, output, limit = json.loads(sys.argv[1])

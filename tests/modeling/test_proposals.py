@@ -11,7 +11,8 @@ import torch
 from detectron2.layers.mask_ops import _do_paste_mask
 from torch import Tensor
 
-from solo_family.modeling.postprocess import order, paste
+from solo_family.modeling import order
+from solo_family.modeling.postprocess import paste
 from solo_family.modeling.postprocess.paste import paste_parts
 from solo_family.modeling.postprocess.proposals import (
     DenseMaps,

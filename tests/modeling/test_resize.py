@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.modeling.postprocess.resize import resize_masks
+from solo_family.modeling.resize import resize_masks
 
 
 def soft_masks(count: int, height: int, width: int, seed: int = 0) -> Tensor:

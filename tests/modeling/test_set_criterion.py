@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.modeling.losses.set_criterion import SetCriterion, target_classes
-from solo_family.modeling.losses.set_predictions import (
+from solo_family.modeling.matcher import Matches
+from solo_family.modeling.set_criterion import SetCriterion, target_classes
+from solo_family.modeling.set_predictions import (
     EmbeddedMasks,
     LayeredPredictions,
     PlainMasks,
     SetPredictions,
     SetTargets,
 )
-from solo_family.modeling.matching.hungarian import Matches
 
 # Two images, three predictions, two classes; image 0 has two objects, image 1 none.
 TARGETS = SetTargets.join(

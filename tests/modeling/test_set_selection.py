@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from solo_family.modeling.postprocess import order
+from solo_family.modeling import order
 from solo_family.modeling.postprocess.set_selection import SetSelector
 
 from ..conftest import eager_to_find, picture, tiny_model

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from solo_family.config import get_cfg
 from solo_family.errors import ConfigError
-from solo_family.layers import DeformConv2d
+from solo_family.modeling.layers import DeformConv2d
 from solo_family.modeling.meta_arch import MaskSegmentor  # noqa: F401  registers the backbones
 
 

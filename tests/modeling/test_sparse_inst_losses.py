@@ -10,13 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from solo_family.modeling.losses.set_predictions import (
-    LayeredPredictions,
-    SetPredictions,
-    SetTargets,
-)
 from solo_family.modeling.losses.sparse_inst_losses import sparse_inst_losses
-from solo_family.modeling.matching.hungarian import Matches
+from solo_family.modeling.matcher import Matches
+from solo_family.modeling.set_predictions import LayeredPredictions, SetPredictions, SetTargets
 
 from ..conftest import assert_finite_gradients, picture, tiny_model
 

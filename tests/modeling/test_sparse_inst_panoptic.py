@@ -12,8 +12,8 @@ from solo_family.data.loader import build_train_mapper, load_train_dicts
 from solo_family.data.register import register_in_place
 from solo_family.evaluation.build import build_evaluator, predicted_tasks
 from solo_family.evaluation.panoptic_quality import PanopticEvaluator
-from solo_family.modeling.postprocess.resize import ResizedMasks
 from solo_family.modeling.postprocess.set_panoptic import PanopticMerge
+from solo_family.modeling.resize import ResizedMasks
 
 from ..conftest import (
     assert_finite_gradients,

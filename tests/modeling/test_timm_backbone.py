@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from solo_family.errors import ConfigError
-from solo_family.modeling.backbone.timm_backbone import TimmBackbone
+from solo_family.modeling.timm_backbone import TimmBackbone
 
 from ..conftest import picture, tiny_model
 

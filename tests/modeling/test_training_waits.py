@@ -12,8 +12,8 @@ READ = {
     "SOLO": {"modeling/targets/grid_targets.py"},
     "DecoupledSOLO": {"modeling/targets/grid_targets.py"},
     "SOLOv2": {"modeling/targets/grid_targets.py"},
-    "SparseInst": {"modeling/matching/hungarian.py"},
-    "MaskFormer": {"modeling/matching/hungarian.py"},
+    "SparseInst": {"modeling/matcher.py"},
+    "MaskFormer": {"modeling/matcher.py"},
 }
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.modeling.postprocess.resize import resize_masks, resize_masks_with_boxes
+from solo_family.modeling.resize import resize_masks, resize_masks_with_boxes
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms
 from solo_family.ops.packed_masks import PackedMasks, pack_masks

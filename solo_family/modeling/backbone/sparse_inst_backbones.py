@@ -14,8 +14,8 @@ from timm.models.cspnet import model_cfgs
 from torch import nn
 
 from ...errors import ConfigError
-from ...layers import DeformConv2d
-from .timm_backbone import TimmBackbone
+from ..layers import DeformConv2d
+from ..timm_backbone import TimmBackbone
 
 _VD_DEPTHS = (18, 34, 50, 101, 152)
 _PVT_NAMES = ("b0", "b1", "b2", "b3", "b4", "b5")

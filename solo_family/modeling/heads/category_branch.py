@@ -7,8 +7,8 @@ import math
 
 from torch import Tensor, nn
 
-from ...layers import ConvTower
 from ...layers.grid_align import GRID_ALIGN
+from ..layers import ConvTower
 
 
 class CategoryBranch(nn.Module):

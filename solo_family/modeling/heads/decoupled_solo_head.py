@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ...layers import ConvTower
-from ...layers.coord import coordinate_maps
+from ..layers import ConvTower
+from ..layers.coord import coordinate_maps
 from .category_branch import CategoryBranch
 from .solo_head import double, mask_predictor, resize
 

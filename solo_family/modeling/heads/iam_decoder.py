@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from fvcore.nn.weight_init import c2_xavier_fill
 from torch import Tensor, nn
 
-from ...layers import prepend_coords
 from ...ops.dynamic_conv import dynamic_conv
-from ..losses.set_predictions import SetPredictions
+from ..layers import prepend_coords
+from ..set_predictions import SetPredictions
 from .instance_predictor import (
     InstancePredictor,
     MaskBranch,

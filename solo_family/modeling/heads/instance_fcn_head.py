@@ -6,8 +6,8 @@ B images, C channels, K classes, N windows, k relative positions per axis, m sid
 import torch
 from torch import Tensor, nn
 
-from ...layers import ConvNormReLU
 from ...ops.assemble import window_cells
+from ..layers import ConvNormReLU
 
 # Windows whose masks are on a whole map at a time.
 _WINDOWS_AT_ONCE = 128

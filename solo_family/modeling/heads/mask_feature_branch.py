@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...layers import ConvNormReLU, ConvTower, append_coords
+from ..layers import ConvNormReLU, ConvTower, append_coords
 
 
 class MaskFeatureBranch(nn.Module):

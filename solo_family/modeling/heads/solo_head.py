@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...layers import ConvTower, append_coords
 from ...ops.dynamic_conv import dynamic_conv
 from ...ops.resize import resize_bilinear
+from ..layers import ConvTower, append_coords
 from .category_branch import CategoryBranch
 
 

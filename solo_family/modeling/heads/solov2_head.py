@@ -5,8 +5,8 @@ B images, C channels, L levels, S grid side (one per level), K classes, E kernel
 
 from torch import Tensor, nn
 
-from ...layers import ConvTower, append_coords
 from ...layers.grid_align import interpolate
+from ..layers import ConvTower, append_coords
 from .category_branch import CategoryBranch
 
 

@@ -7,8 +7,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from .focal import focal_loss
-from .normalizer import normalizer
+from ..focal import focal_loss
+from ..normalizer import normalizer
 
 
 class GridCriterion:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..matching.costs import nearest_masks
-from .set_predictions import LayeredPredictions, SetTargets
+from ..matching_costs import nearest_masks
+from ..set_predictions import LayeredPredictions, SetTargets
 
 _IGNORED = -1
 

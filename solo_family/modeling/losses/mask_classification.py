@@ -15,12 +15,12 @@ from detectron2.projects.point_rend.point_features import (
 )
 from torch import Tensor
 
-from ..matching.hungarian import Matches
-from .dice import dice_loss
-from .focal import focal_loss
+from ..dice import dice_loss
+from ..focal import focal_loss
+from ..matcher import Matches
+from ..set_criterion import target_classes
+from ..set_predictions import LayeredPredictions, SetTargets
 from .gradient_at_once import in_small_parts
-from .set_criterion import target_classes
-from .set_predictions import LayeredPredictions, SetTargets
 from .upsampled_mask_losses import upsampled_mask_losses
 
 # Matched masks are upsampled so many pixels at a time: on a CPU what fits its cache, and what the

@@ -12,8 +12,8 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .dice import dice_loss
-from .focal import focal_loss
+from ..dice import dice_loss
+from ..focal import focal_loss
 
 # Maps logits [N, h, w] and targets, bool [N, h, w], to losses, float32 [N].
 MaskLoss = Callable[[Tensor, Tensor], Tensor]

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..matching.hungarian import Matches
-from .dice import dice_loss
-from .focal import focal_loss
-from .set_criterion import target_classes
-from .set_predictions import LayeredPredictions, SetTargets
+from ..dice import dice_loss
+from ..focal import focal_loss
+from ..matcher import Matches
+from ..set_criterion import target_classes
+from ..set_predictions import LayeredPredictions, SetTargets
 
 # At inference masks are cut at MASK_THRESHOLD, 0.45; the IoU is measured at this, as published.
 _IOU_THRESHOLD = 0.4

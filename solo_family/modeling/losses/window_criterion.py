@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from .normalizer import normalizer
+from ..normalizer import normalizer
 
 
 def window_mask_loss(logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:

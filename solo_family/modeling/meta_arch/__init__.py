@@ -1,8 +1,9 @@
 """The methods. Importing this registers them in detectron2's META_ARCH registry."""
 
-from ..backbone import sparse_inst_backbones, swin, timm_backbone, vgg  # noqa: F401
+from .. import timm_backbone  # noqa: F401
+from ..backbone import sparse_inst_backbones, swin, vgg  # noqa: F401
+from ..base import MaskSegmentor
 from ..heads import per_pixel_baseline  # noqa: F401
-from .base import MaskSegmentor
 from .instance_fcn import InstanceFCN
 from .mask_former import MaskFormer
 from .solo import SOLO, DecoupledSOLO

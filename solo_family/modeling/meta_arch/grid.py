@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ...config.rules import check_channels, check_features, get_key
 from ...ops.packed_masks import PackedMasks
+from ..base import MaskSegmentor
+from ..gt_masks import downsample_masks
 from ..heads.levels import align_levels
 from ..losses.grid_criterion import GridCriterion
 from ..postprocess.cell_scores import cell_scores_of
@@ -31,8 +33,6 @@ from ..postprocess.selection import Pack, Selector
 from ..postprocess.selection_at_once import Claims, Grid, Ranked
 from ..targets.grid_assigner import GridAssigner
 from ..targets.grid_targets import BatchGridTargets, ImagePairs
-from ..targets.gt_masks import downsample_masks
-from .base import MaskSegmentor
 
 
 class GridOutputs(NamedTuple):

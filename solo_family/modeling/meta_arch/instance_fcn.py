@@ -20,16 +20,16 @@ from ...data.classes import num_classes
 from ...ops.assemble import assemble, soft_masks
 from ...ops.host_copy import to_device
 from ...ops.mask_boxes import masks_to_boxes
+from ..base import MaskSegmentor
+from ..gt_masks import downsample_masks
 from ..heads.instance_fcn_head import InstanceFCNHead, MaskPooledClassifier
+from ..instances import make_instances
 from ..losses.window_criterion import WindowCriterion, window_mask_loss
 from ..postprocess.fixed_selection import stack_fixed
 from ..postprocess.fixed_windows import FIXED_WINDOWS, FixedWindows, slide_fixed
-from ..postprocess.instances import make_instances
 from ..postprocess.proposals import DenseMaps, ProposalSelector, Windows, by_scale
-from ..targets.gt_masks import downsample_masks
 from ..targets.window_sampler import SampledWindows, WindowSampler, window_masks
 from ..transfer import normalise
-from .base import MaskSegmentor
 
 
 @META_ARCH_REGISTRY.register()

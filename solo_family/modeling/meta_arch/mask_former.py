@@ -16,15 +16,15 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ...ops.dynamic_conv import dynamic_conv
+from ..base import MaskSegmentor
 from ..heads.mask_former_head import MaskFormerHead
 from ..losses.marginal_likelihood import MarginalLikelihood
 from ..losses.mask_classification import MaskClassificationLosses, PointSampler
-from ..losses.set_criterion import SetCriterion
-from ..losses.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
-from ..matching.costs import fixed_cost, mask_former_cost
+from ..matching_costs import fixed_cost, mask_former_cost
 from ..postprocess.mask_former_results import Inference, QueryScores
-from ..postprocess.resize import ResizedMasks
-from .base import MaskSegmentor
+from ..resize import ResizedMasks
+from ..set_criterion import SetCriterion
+from ..set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
 
 _Criterion = Callable[[LayeredPredictions, SetTargets], dict[str, Tensor]]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...config.solo import HEADS
 from ...data.classes import num_classes
 from ...ops.packed_masks import PackedMasks, empty_packed
+from ..gt_masks import downsample_masks
 from ..heads.category_branch import CategoryBranch
 from ..heads.decoupled_solo_head import DecoupledSOLOHead
 from ..heads.solo_head import SOLOHead
@@ -25,7 +26,6 @@ from ..postprocess.grid_instances import join_masks, pack_in_chunks
 from ..postprocess.selection import Decode
 from ..postprocess.selection_at_once import Claims
 from ..targets.grid_targets import ImagePairs
-from ..targets.gt_masks import downsample_masks
 from .grid import GridSegmentor, image_by_image
 
 _HEAD_CLASSES: dict[str, Callable[..., SOLOHead | DecoupledSOLOHead]] = {

@@ -16,9 +16,9 @@ from ...data.classes import num_classes
 from ...ops.decode_masks import decode_masks
 from ...ops.dynamic_conv import dynamic_conv
 from ...ops.packed_masks import PackedMasks
+from ..dice import dice_loss
 from ..heads.mask_feature_branch import MaskFeatureBranch
 from ..heads.solov2_head import SOLOv2Head
-from ..losses.dice import dice_loss
 from ..losses.grid_criterion import GridCriterion
 from ..losses.mask_losses import in_parts
 from ..postprocess.selection import Pack

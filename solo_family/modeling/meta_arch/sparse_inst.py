@@ -18,21 +18,21 @@ from ...config.rules import check_features
 from ...data.classes import num_classes
 from ...errors import ConfigError
 from ...ops.host_copy import HostCopy
+from ..base import MaskSegmentor
+from ..gt_masks import downsample_soft_masks
 from ..heads.cross_attention_branch import CrossAttentionBranch
 from ..heads.iam_decoder import ActivationBranch, SparseInstDecoder
 from ..heads.instance_predictor import MaskBranch
-from ..losses.set_criterion import SetCriterion
-from ..losses.set_predictions import LayeredPredictions, SetTargets
+from ..instances import make_instances
 from ..losses.sparse_inst_losses import sparse_inst_losses
-from ..matching.costs import sparse_inst_cost
+from ..matching_costs import sparse_inst_cost
 from ..neck.instance_context_encoder import InstanceContextEncoder
 from ..postprocess.fixed_selection import FixedInstances, select_set_fixed, stack_fixed
-from ..postprocess.instances import make_instances
-from ..postprocess.resize import ResizedMasks, resize_masks_with_boxes
 from ..postprocess.set_panoptic import PanopticMerge
 from ..postprocess.set_selection import SetRanking, SetSelector
-from ..targets.gt_masks import downsample_soft_masks
-from .base import MaskSegmentor
+from ..resize import ResizedMasks, resize_masks_with_boxes
+from ..set_criterion import SetCriterion
+from ..set_predictions import LayeredPredictions, SetTargets
 
 _COUNT_KEY = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fvcore.nn.weight_init import c2_msra_fill, c2_xavier_fill
 from torch import Tensor, nn
 
-from ...layers import AdaptiveAveragePool
+from ..layers import AdaptiveAveragePool
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:

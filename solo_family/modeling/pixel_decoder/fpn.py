@@ -12,7 +12,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from fvcore.nn import weight_init
 from torch import Tensor
 
-from ...layers import make_norm
+from ..layers import make_norm
 from .interface import PixelDecoder
 
 

@@ -12,8 +12,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...ops.packed_masks import PackedMasks, pack_masks
-from .instances import make_instances
-from .resize import resize_masks_with_boxes
+from ..instances import make_instances
+from ..resize import resize_masks_with_boxes
 from .selection import Decode, Pack, Selector, chunk_length
 from .selection_at_once import Claims, Grid, Ranked, Selected, rank, select_at_once, suits
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ...data.classes import stuff_ids
 from ...ops.host_copy import HostCopy
+from ..order import set_first
+from ..panoptic import SegmentAssignment, SoftMasks, assign_segments, number_segments
+from ..resize import ResizedMasks
 from ..transfer import to_host
-from .order import set_first
-from .panoptic import SegmentAssignment, SoftMasks, assign_segments, number_segments
 from .query_instances import InstanceRanking, rank_instances, select_instances
-from .resize import ResizedMasks
 from .semantic import assign_hard, marginalise
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from detectron2.layers import paste_masks_in_image
 from torch import Tensor
 
-from . import order
+from .. import order
 
 # Bytes that are in memory at a time, beside the result; and of one pixel: where it samples, what it
 # finds, whether that is inside.

@@ -11,10 +11,10 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ...layers.remembered import constant
 from ...ops.packed_masks import measure_inside
-from .instances import make_instances
-from .resize import ResizedMasks
+from ..instances import make_instances
+from ..layers.remembered import constant
+from ..resize import ResizedMasks
 
 
 def select_instances(

@@ -6,7 +6,7 @@ N masks, K classes, H W of the result.
 import torch
 from torch import Tensor
 
-from .panoptic import SoftMasks, assign_pixels
+from ..panoptic import SoftMasks, assign_pixels
 
 
 def marginalise(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,12 +11,12 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from ...data.classes import num_classes, stuff_ids
-from ...layers.remembered import constant
 from ...ops.host_copy import HostCopy
+from ..layers.remembered import constant
+from ..order import set_first
+from ..panoptic import SegmentAssignment, assign_segments, number_segments
+from ..resize import ResizedMasks
 from ..transfer import to_host
-from .order import set_first
-from .panoptic import SegmentAssignment, assign_segments, number_segments
-from .resize import ResizedMasks
 
 
 @dataclass(frozen=True)

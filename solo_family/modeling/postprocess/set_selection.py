@@ -12,7 +12,7 @@ from torch import Tensor
 from ...ops.host_copy import HostCopy
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import pack_masks
-from . import order
+from .. import order
 
 
 @dataclass(frozen=True)

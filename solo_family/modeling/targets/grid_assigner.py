@@ -11,8 +11,8 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from ...ops.host_copy import to_device
+from ..gt_masks import mask_centers
 from .grid_targets import BatchGridTargets, Grids, GridTargets
-from .gt_masks import mask_centers
 
 
 class GridAssigner:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from solo_family.modeling.postprocess.resize import resize_masks_with_boxes
+from solo_family.modeling.resize import resize_masks_with_boxes
 from solo_family.ops import gpu_kernels
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms_decay

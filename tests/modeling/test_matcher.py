@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.modeling.matching.hungarian import Matches, hungarian_matching
+from solo_family.modeling.matcher import Matches, hungarian_matching
 from solo_family.ops.host_copy import HostCopy
 
 from ..waits import count_waits

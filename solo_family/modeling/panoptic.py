@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...ops.host_copy import to_device
-from ...ops.mask_iou import mask_areas
-from ..transfer import to_host
+from ..ops.host_copy import to_device
+from ..ops.mask_iou import mask_areas
+from .transfer import to_host
 
 # Chunks of masks: which they are, and their probabilities, float32 [n, H, W].
 SoftMasks = Iterable[tuple[slice, Tensor]]

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.layers import remembered as module
-from solo_family.layers.coord import coordinate_maps
-from solo_family.layers.pooling import adaptive_average_pool
 from solo_family.layers.position_encoding import sine_position_encoding
-from solo_family.layers.remembered import constant, constants_of_a_graph, remembered
+from solo_family.modeling.layers import remembered as module
+from solo_family.modeling.layers.coord import coordinate_maps
+from solo_family.modeling.layers.pooling import adaptive_average_pool
+from solo_family.modeling.layers.remembered import constant, constants_of_a_graph, remembered
 
 
 def counted() -> tuple[list, object]:

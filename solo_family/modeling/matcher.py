@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ...ops.host_copy import HostCopy, to_device
+from ..ops.host_copy import HostCopy, to_device
 
 
 class Matches(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from detectron2.structures import BitMasks, Instances
 from torch import Tensor
 
-from ...errors import DataError
+from ..errors import DataError
 
 _PIXELS_AT_ONCE = 2**22
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 
-from solo_family.layers.folded_norm import FoldingConv2d, fold_fixed_norms
+from solo_family.modeling.layers.folded_norm import FoldingConv2d, fold_fixed_norms
 
-from ..conftest import picture, tiny_model
-from ..counting import launches
+from ...conftest import picture, tiny_model
+from ...counting import launches
 
 
 def conv(groups: int = 1, norm: type[nn.Module] = nn.BatchNorm2d) -> Conv2d:
@@ -199,6 +199,6 @@ def test_a_model_with_fixed_statistics_trains_alike(
     expected = 53
     found = run()
     expected = 0
-    monkeypatch.setattr("solo_family.modeling.meta_arch.base.fold_fixed_norms", lambda module: None)
+    monkeypatch.setattr("solo_family.modeling.base.fold_fixed_norms", lambda module: None)
     for one, other in zip(found, run(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..losses.set_predictions import LayeredPredictions, SetTargets
-from .costs import nearest_masks
+from .matching_costs import nearest_masks
+from .set_predictions import LayeredPredictions, SetTargets
 
 # (class_logits [B, N, K], mask_logits [B, N, h, w], classes [B, M], masks [B, M, h, w]) of images
 # to [B, N, M].

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
-from solo_family.layers import ConvNormReLU, ConvTower, DeformConv2d, make_norm
+from solo_family.modeling.layers import ConvNormReLU, ConvTower, DeformConv2d, make_norm
 
 
 @pytest.mark.parametrize(

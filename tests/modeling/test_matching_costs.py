@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from solo_family.modeling.matching.costs import sparse_inst_cost
+from solo_family.modeling.matching_costs import sparse_inst_cost
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.8, 0.2), (0.5, 1.0)])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from solo_family.layers import append_coords, prepend_coords
+from solo_family.modeling.layers import append_coords, prepend_coords
 
 
 @pytest.mark.parametrize("size", [(2, 2), (5, 9), (40, 40), (1, 7), (168, 101), (1, 1)])

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...ops import gpu_kernels
-from ...ops.mask_boxes import masks_to_boxes
-from ...ops.resize import resize_soft_masks
+from ..ops import gpu_kernels
+from ..ops.mask_boxes import masks_to_boxes
+from ..ops.resize import resize_soft_masks
 
 # Bytes of the float maps that are in memory at a time.
 _CHUNK_BYTES = 64 * 2**20
@@ -106,7 +106,7 @@ def resize_masks_with_boxes(
     """
     _check(masks, padded_size, image_size, output_size)
     if gpu_kernels.runs("resize", masks):
-        from ...ops.resize_masks_triton import resize_masks_triton
+        from ..ops.resize_masks_triton import resize_masks_triton
 
         return resize_masks_triton(masks, padded_size, image_size, output_size, threshold)
     binary = resize_masks(masks, padded_size, image_size, output_size, threshold)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..losses.pairwise import pairwise_dice, pairwise_focal_and_dice
+from .pairwise import pairwise_dice, pairwise_focal_and_dice
 
 
 @torch.no_grad()

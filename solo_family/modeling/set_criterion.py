@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...ops.host_copy import HostCopy
-from ..matching.hungarian import Matches, hungarian_matching
-from ..matching.layer_costs import Cost, layer_costs
+from ..ops.host_copy import HostCopy
+from .layer_costs import Cost, layer_costs
+from .matcher import Matches, hungarian_matching
 from .normalizer import normalizer
 from .set_predictions import LayeredPredictions, SetTargets
 

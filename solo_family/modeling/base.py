@@ -10,12 +10,12 @@ from detectron2.modeling.backbone import Backbone, build_backbone
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from ...layers import torchvision_deform_conv
-from ...layers.folded_norm import fold_fixed_norms
-from ...ops.host_copy import to_device
-from ..cuda_graphs import CudaGraphs
-from ..targets.gt_masks import with_bitmasks
-from ..transfer import instances_to_device, normalise
+from ..ops.host_copy import to_device
+from .cuda_graphs import CudaGraphs
+from .gt_masks import with_bitmasks
+from .layers import torchvision_deform_conv
+from .layers.folded_norm import fold_fixed_norms
+from .transfer import instances_to_device, normalise
 
 
 class MaskSegmentor(nn.Module, ABC):

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from detectron2.modeling.backbone import resnet
 from torch import Tensor, nn
 
-from solo_family.layers import DeformConv2d, torchvision_deform_conv
-from solo_family.layers.deform_conv import DeformConv
+from solo_family.modeling.layers import DeformConv2d, torchvision_deform_conv
+from solo_family.modeling.layers.deform_conv import DeformConv
 
-from ..conftest import picture, tiny_model
+from ...conftest import picture, tiny_model
 
 
 def sample(plane: Tensor, y: float, x: float) -> float:

@@ -3,7 +3,7 @@
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from ...ops.mask_boxes import masks_to_boxes
+from ..ops.mask_boxes import masks_to_boxes
 
 
 def make_instances(

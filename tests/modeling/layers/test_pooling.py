@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch.export import Dim
 
 from solo_family.export.formats import sides_of_one_as_others
-from solo_family.layers import AdaptiveAveragePool
-from solo_family.layers.pooling import adaptive_average_pool
+from solo_family.modeling.layers import AdaptiveAveragePool
+from solo_family.modeling.layers.pooling import adaptive_average_pool
 
 SIZES = [(20, 20), (13, 21), (6, 6), (5, 3), (1, 1), (1, 27), (2, 7)]
 
