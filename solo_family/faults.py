@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 
 from .config.rules import get_key
 from .errors import OutOfMemoryError, SoloFamilyError, TrainingError, first_line
-from .methods import METHODS
+from .registry import METHODS
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch on a CPU and on a GPU, C++ in general, OpenCV, ONNX Runtime.

@@ -14,7 +14,10 @@ PACKAGE = ROOT / "solo_family"
 NOT_OURS = {"Type mismatch"}
 ERRORS = {"ConfigError", "DataError", "TrainingError", "OutOfMemoryError"}
 # What a run of train_net.py can end with. A folder's or a module's path.
-OF_A_RUN = ["config", "engine", "data", "checkpoint/load.py", "faults.py"]
+OF_A_RUN = [
+    *("config", "engine", "data", "checkpoint/load.py", "faults.py"),
+    *sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("methods/*/config.py")),
+]
 OF_THE_QUICKSTART = "data/synthetic.py"
 
 

@@ -6,12 +6,12 @@ from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
-from .instance_fcn import check_instance_fcn_config
-from .mask_former import check_mask_former_config
+from ..methods.instance_fcn.config import check_instance_fcn_config
+from ..methods.mask_former.config import check_mask_former_config
+from ..methods.solo.config import check_solo_config
+from ..methods.solov2.config import check_solov2_config
+from ..methods.sparse_inst.config import check_sparse_inst_config
 from .rules import check_one_of, get_key
-from .solo import check_solo_config
-from .solov2 import check_solov2_config
-from .sparse_inst import check_sparse_inst_config
 
 # One entry per method, by the name of its meta-architecture.
 _METHOD_CHECKS: dict[str, Callable[[CfgNode], None]] = {

@@ -45,7 +45,7 @@ def add_common_config(cfg: CN) -> None:
     cfg.MODEL.VGG = CN()
     cfg.MODEL.VGG.WEIGHTS = ""
 
-    # "" is the method's own (see solo_family/methods.py); or SGD, AdamW (also written ADAMW).
+    # "" is the method's own (see solo_family/registry.py); or SGD, AdamW (also written ADAMW).
     cfg.SOLVER.OPTIMIZER = ""
     # With AdamW: its AMSGrad variant.
     cfg.SOLVER.AMSGRAD = False

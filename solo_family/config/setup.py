@@ -8,14 +8,14 @@ from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from ..errors import ConfigError
+from ..methods.instance_fcn.config import add_instance_fcn_config
+from ..methods.mask_former.config import add_mask_former_config
+from ..methods.solo.config import add_solo_config
+from ..methods.solov2.config import add_solov2_config
+from ..methods.sparse_inst.config import add_sparse_inst_config
 from .check import check_config
 from .common import add_common_config
-from .instance_fcn import add_instance_fcn_config
 from .load import merge_file, merge_pairs
-from .mask_former import add_mask_former_config
-from .solo import add_solo_config
-from .solov2 import add_solov2_config
-from .sparse_inst import add_sparse_inst_config
 
 
 def add_solo_family_config(cfg: CfgNode) -> None:

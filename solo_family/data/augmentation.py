@@ -6,7 +6,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.projects.point_rend import ColorAugSSDTransform
 
-from ..methods import METHODS
+from ..registry import METHODS
 
 _Augmentations = list[T.Augmentation | T.Transform]
 

@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from ..config.rules import get_key
 from ..errors import ConfigError, DataError
-from ..methods import METHODS
+from ..registry import METHODS
 from .register import register_in_place
 
 # The one class of a method that does not tell classes apart.

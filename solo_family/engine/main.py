@@ -29,8 +29,8 @@ from ..data.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError, TrainingError
 from ..faults import explain, explained
 from ..files import remove_unfinished
-from ..methods import METHODS
 from ..modeling.inference import inference_model
+from ..registry import METHODS
 from .checkpointer import AtomicCheckpointer
 from .lock import OutputLock
 from .processes import start

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from ..errors import ConfigError
-from ..methods import METHODS
+from ..registry import METHODS
 
 _Clipper = Callable[[list[nn.Parameter]], Any]
 # What of a parameter group says how a step is computed, not what it computes.

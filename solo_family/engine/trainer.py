@@ -23,7 +23,7 @@ from ..data.loader import build_train_loader
 from ..data.register import check_datasets
 from ..errors import ConfigError
 from ..evaluation.build import build_evaluator, predicted_tasks
-from ..modeling.meta_arch.semantic_tta import SemanticWithTTA
+from ..methods.mask_former.tta import SemanticWithTTA
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures

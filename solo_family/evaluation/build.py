@@ -7,7 +7,7 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvalua
 from ..data.classes import is_class_agnostic
 from ..data.coco_json import leave_out_unusable_truth
 from ..errors import ConfigError
-from ..methods import METHODS
+from ..registry import METHODS
 from .fast_coco import use_faster_coco_eval
 from .instance_results import InstanceEvaluator
 from .panoptic_quality import PanopticEvaluator

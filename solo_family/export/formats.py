@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.fx.experimental import _config as symbolic_shapes
 
-from ..modeling.meta_arch import MaskSegmentor
+from ..methods import MaskSegmentor
 
 OPSET = 18
 # The first ONNX Runtime that has it.

@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata
 
 from ..errors import DataError, SoloFamilyError, first_line
-from ..modeling.meta_arch import MaskSegmentor
+from ..methods import MaskSegmentor
 from ..version import __version__
 from .folder import DESCRIPTION, LAYOUT
 from .formats import FORMATS, ONNX_RUNTIME, OPSET, ExportGraph, GraphInput

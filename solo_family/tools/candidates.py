@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import ConfigError
-from ..modeling.meta_arch.grid import GridSegmentor, image_by_image
+from ..methods.grid.model import GridSegmentor, image_by_image
 from .timing import median_seconds
 
 

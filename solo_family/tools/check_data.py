@@ -9,11 +9,11 @@ from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
 from ..config import setup_cfg
-from ..config.grid import grid_keys
 from ..data.dataset_check import DatasetCheck, check_coco_dataset
 from ..data.findings import Kind
 from ..data.register import check_datasets, register_in_place
 from ..errors import DataError, SoloFamilyError
+from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels
 from .opts import add_opts_argument
 

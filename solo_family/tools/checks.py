@@ -17,9 +17,9 @@ from detectron2.modeling import build_model
 
 from ..config import setup_cfg
 from ..errors import first_line
-from ..methods import METHODS
 from ..model_zoo import get_config_file
 from ..ops import gpu_kernels
+from ..registry import METHODS
 from ..version import __version__
 
 GOOD, LACKING, BROKEN = "ok", "lacking", "BROKEN"

@@ -8,7 +8,7 @@ from tabulate import tabulate
 from ..config import setup_cfg
 from ..errors import ConfigError, SoloFamilyError
 from ..export.formats import FORMATS
-from ..methods import METHODS
+from ..registry import METHODS
 from .opts import add_opts_argument
 from .predictor import class_metadata, load_predictor
 

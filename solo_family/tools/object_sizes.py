@@ -9,9 +9,9 @@ from detectron2.data.transforms import ResizeShortestEdge
 from pycocotools.cocoeval import Params
 from torch import Tensor
 
-from ..config.grid import grid_keys
 from ..data.dataset_check import DatasetCheck
-from ..modeling.targets.grid_assigner import GridAssigner
+from ..methods.grid.assigner import GridAssigner
+from ..methods.grid.config import grid_keys
 
 _Rows = list[tuple[str, ...]]
 

@@ -14,16 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..config import setup_cfg
-from ..config.grid import grid_keys
 from ..data.classes import class_names, num_classes
 from ..data.dataset_mapper import MaskDatasetMapper
 from ..data.loader import load_train_dicts
 from ..data.register import check_datasets
 from ..errors import ConfigError
-from ..methods import METHODS
-from ..modeling.meta_arch import MaskSegmentor
-from ..modeling.targets.grid_assigner import GridAssigner
-from ..modeling.targets.grid_targets import GridTargets
+from ..methods import MaskSegmentor
+from ..methods.grid.assigner import GridAssigner
+from ..methods.grid.config import grid_keys
+from ..methods.grid.targets import GridTargets
+from ..registry import METHODS
 from .opts import add_opts_argument
 from .writers import make_folder, write_picture
 

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from . import activation_pictures, score_maps
+from ..methods.instance_fcn import score_maps
+from ..methods.sparse_inst import activation_pictures
 from .opts import add_opts_argument
 
 DEFAULT_OUTPUT = Path("output/visualize-results")

@@ -7,12 +7,12 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from solo_family.methods.grid.assigner import GridAssigner
+from solo_family.methods.instance_fcn.targets import WindowSampler, window_masks
 from solo_family.modeling.instances import make_instances
 from solo_family.modeling.matcher import hungarian_matching
 from solo_family.modeling.matching_costs import mask_former_cost, sparse_inst_cost
 from solo_family.modeling.resize import resize_masks_with_boxes
-from solo_family.modeling.targets.grid_assigner import GridAssigner
-from solo_family.modeling.targets.window_sampler import WindowSampler, window_masks
 from solo_family.ops.fast_nms import fast_nms
 from solo_family.ops.host_copy import HostCopy
 from solo_family.ops.mask_boxes import masks_to_boxes

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from solo_family import METHODS
+from solo_family.methods.sparse_inst.selection import SetRanking
 from solo_family.modeling import cuda_graphs, recording
 from solo_family.modeling.cuda_graphs import CudaGraphs
-from solo_family.modeling.postprocess.set_selection import SetRanking
 from solo_family.modeling.recording import Recording, map_tensors
 from solo_family.ops import gpu_kernels
 

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from solo_family import METHODS
+from solo_family.methods.grid import instances as grid_instances
 from solo_family.modeling import order
 from solo_family.modeling.layers.remembered import constants_of_a_graph
-from solo_family.modeling.postprocess import grid_instances
 from solo_family.modeling.recording import map_tensors
 
 from ..conftest import eager_to_find, picture, tiny_model

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from solo_family.methods.mask_former.upsampled_mask_losses import upsampled_mask_losses
 from solo_family.modeling.dice import dice_loss
 from solo_family.modeling.focal import focal_loss
-from solo_family.modeling.losses.upsampled_mask_losses import upsampled_mask_losses
 
 TARGETS = {
     "bool": lambda shape: torch.rand(shape) > 0.6,

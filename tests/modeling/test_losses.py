@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
+from solo_family.methods.grid import mask_losses
+from solo_family.methods.grid.criterion import GridCriterion
 from solo_family.modeling.dice import dice_loss
 from solo_family.modeling.focal import focal_loss
-from solo_family.modeling.losses import mask_losses
-from solo_family.modeling.losses.grid_criterion import GridCriterion
 from solo_family.modeling.normalizer import normalizer
 
 from ..conftest import TINY, picture, tiny_model
-from .test_grid_assigner import Level, Objects, reference_targets
+from ..methods.grid.test_assigner import Level, Objects, reference_targets
 
 SIDES = dict(zip(TINY["SOLOv2"][::2], TINY["SOLOv2"][1::2]))["MODEL.SOLOV2.NUM_GRIDS"]
 RANGES = dict(zip(TINY["SOLOv2"][::2], TINY["SOLOv2"][1::2]))["MODEL.SOLOV2.FPN_SCALE_RANGES"]

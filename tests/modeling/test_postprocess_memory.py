@@ -17,7 +17,7 @@ import torch
 from solo_family.layers import dynamic_conv
 from solo_family.modeling.instances import make_instances
 from solo_family.modeling.resize import resize_masks
-from solo_family.modeling.postprocess.selection import Selector
+from solo_family.methods.grid.selection import Selector
 
 padded, image, output, limit = json.loads(sys.argv[1])
 C, E, (h, w) = 5000, 16, (padded[0] // 4, padded[1] // 4)

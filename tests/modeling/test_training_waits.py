@@ -9,9 +9,9 @@ from ..waits import count_waits
 
 # What is read of a copy that is on its way to the host: once for the whole batch.
 READ = {
-    "SOLO": {"modeling/targets/grid_targets.py"},
-    "DecoupledSOLO": {"modeling/targets/grid_targets.py"},
-    "SOLOv2": {"modeling/targets/grid_targets.py"},
+    "SOLO": {"methods/grid/targets.py"},
+    "DecoupledSOLO": {"methods/grid/targets.py"},
+    "SOLOv2": {"methods/grid/targets.py"},
     "SparseInst": {"modeling/matcher.py"},
     "MaskFormer": {"modeling/matcher.py"},
 }

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from solo_family.__main__ import main
-from solo_family.modeling.postprocess import grid_instances
+from solo_family.methods.grid import instances as grid_instances
 from solo_family.tools import plain
 from solo_family.tools.benchmark_operators import measure_case, operator_table
 from solo_family.tools.operator_cases import CASES, Case

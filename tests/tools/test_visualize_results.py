@@ -12,7 +12,11 @@ import torch.nn.functional as F
 
 from solo_family.__main__ import main
 from solo_family.errors import ConfigError
-from solo_family.tools.activation_maps import MapReader, draw_responses, mean_responses
+from solo_family.methods.sparse_inst.activation_maps import (
+    MapReader,
+    draw_responses,
+    mean_responses,
+)
 
 from ..coco_folder import CocoFolder, noise, rectangle, write_cfg
 from ..conftest import eager_to_find, picture, tiny_cfg, tiny_model

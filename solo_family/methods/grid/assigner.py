@@ -1,0 +1,163 @@
+"""Which cells of which grid are responsible for which object (SOLO, arXiv 1912.04488, 3.3.1).
+
+B images, g objects of an image, G those of all images one after another, L levels, S grid side, C
+cells of all levels, R rows of all levels, K classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from ...modeling.gt_masks import mask_centers
+from ...ops.host_copy import to_device
+from .targets import BatchGridTargets, Grids, GridTargets
+
+
+class GridAssigner:
+    """Assigns objects to grid cells.
+
+    An object belongs to every level whose scale range holds sqrt(width x height) of its box, both
+    ends inclusive: to none, one or two. There, the cells that the centre region touches are
+    positive: a window of `sigma` times the box's size around the mask's centre of mass, cut to the
+    centre cell and its eight neighbours, and to the grid. Masks without pixels are left out. Where
+    two objects share a cell, the later one gives the category.
+
+    Args:
+        num_grids: S of each level.
+        scale_ranges: (low, high) of each level, in pixels of the network's input.
+        sigma: the centre region's size, as a share of the box's.
+        num_classes: K.
+        shared_cell: "both" objects of a shared cell make a pair with it, or only the "last".
+    """
+
+    def __init__(
+        self,
+        *,
+        num_grids: list[int],
+        scale_ranges: list[tuple[float, float]],
+        sigma: float,
+        num_classes: int,
+        shared_cell: str = "both",
+    ) -> None:
+        self.num_grids = num_grids
+        self.scale_ranges = scale_ranges
+        self.sigma = sigma
+        self.num_classes = num_classes
+        self.shared_cell = shared_cell
+        self._grids: dict[torch.device, Grids] = {}
+
+    @classmethod
+    def from_config(cls, method: CfgNode, num_classes: int) -> "GridAssigner":
+        """Reads a method's keys, for instance `cfg.MODEL.SOLOV2`."""
+        return cls(
+            num_grids=method.NUM_GRIDS,
+            scale_ranges=method.FPN_SCALE_RANGES,
+            sigma=method.SIGMA,
+            num_classes=num_classes,
+            shared_cell=method.SHARED_CELL,
+        )
+
+    def in_scale_range(self, boxes: Tensor) -> Tensor:
+        """Returns which boxes, float32 [G, 4] as below, are in each level's range: bool [L, G]."""
+        widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
+        scales = (widths * heights).sqrt()
+        low, high = self._grids_on(boxes.device).ranges[..., None]
+        return (scales >= low) & (scales <= high)
+
+    def __call__(
+        self, boxes: Tensor, classes: Tensor, masks: Tensor, padded_size: tuple[int, int]
+    ) -> list[GridTargets]:
+        """Assigns the objects of one image; for looking at them, training takes `assign`.
+
+        Args:
+            boxes, classes, masks, padded_size: of the image, see `assign`.
+
+        Returns:
+            One `GridTargets` per level.
+        """
+        batch = self.assign([boxes], [classes], [masks], padded_size)
+        level_cells = batch.grids.level_cells
+        levels = zip(batch.labels[0].split(level_cells), batch.positive.split(level_cells, dim=1))
+        return [
+            GridTargets(labels, *positive.nonzero(as_tuple=True)) for labels, positive in levels
+        ]
+
+    @torch.no_grad()
+    def assign(
+        self,
+        boxes: Sequence[Tensor],
+        classes: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        padded_size: tuple[int, int],
+    ) -> BatchGridTargets:
+        """Assigns the objects of a batch. No step waits for a GPU.
+
+        Args:
+            boxes: of each image float32 [g, 4], x0 y0 x1 y1 in pixels of the network's input.
+            classes: of each image int64 [g], 0 to K - 1.
+            masks: of each image bool [g, h, w], before padding.
+            padded_size: (height, width) of the network's input: the grids divide it, not the image.
+        """
+        all_boxes, all_classes = torch.cat(list(boxes)), torch.cat(list(classes))
+        grids = self._grids_on(all_boxes.device)
+        counts = [len(part) for part in classes]
+        image_of = [image for image, count in enumerate(counts) for _ in range(count)]
+        (images,) = to_device([torch.tensor(image_of, dtype=torch.int64)], all_boxes.device)
+        area, *centers = mask_centers(masks)
+        here = self.in_scale_range(all_boxes) & (area > 0)
+        inside = self._touched(grids, all_boxes, torch.stack(centers), padded_size, here)
+        in_rows = inside[0].index_select(1, grids.cell_rows)
+        positive = in_rows & inside[1].index_select(1, grids.cell_columns)
+
+        order = torch.arange(1, len(images) + 1, device=images.device)[:, None]
+        # The number, from 1, of the last object that has the cell; 0 is nobody.
+        owner = order.new_zeros((len(counts), positive.shape[1]))
+        to = images[:, None].expand_as(positive)
+        owner.scatter_reduce_(0, to, positive * order, "amax")
+        background = all_classes.new_full((1,), self.num_classes)
+        labels = torch.cat([background, all_classes])[owner]
+        if self.shared_cell == "last":
+            positive = positive & (owner[images] == order)
+        return BatchGridTargets(grids, labels, positive, images, counts)
+
+    def _touched(
+        self,
+        grids: Grids,
+        boxes: Tensor,
+        centers: Tensor,
+        padded_size: tuple[int, int],
+        here: Tensor,
+    ) -> Tensor:
+        """Returns which rows and which columns centre regions touch: bool [2, G, R].
+
+        Args:
+            grids: of all levels.
+            boxes: float32 [G, 4].
+            centers: float32 [2, G], y and x.
+            padded_size: see `assign`.
+            here: bool [L, G], which objects belong to which levels; others touch nothing there.
+        """
+        sizes = (boxes[:, 2:] - boxes[:, :2]).T.flip(0)
+        half = 0.5 * sizes * self.sigma
+        (padded,) = to_device([torch.tensor(padded_size, dtype=torch.float32)], boxes.device)
+
+        def cell(positions: Tensor) -> Tensor:
+            # The published arithmetic, in float32. Truncation of the rounded quotient, floor
+            # division and floor(position / padded * side) differ from one another on cell borders;
+            # so does, on a GPU, division by a Python number, which torch turns into a product.
+            quotients = (positions / padded[:, None])[..., None]
+            return torch.div(quotients, grids.shares, rounding_mode="trunc").long()
+
+        middle = cell(centers)
+        first = torch.maximum(cell(centers - half), middle - 1)
+        last = torch.minimum(cell(centers + half), middle + 1).where(here.T, -1)
+        # Beyond the grid are no rows, so that nothing needs to be cut to it.
+        first, last = (ends.index_select(2, grids.row_levels) for ends in (first, last))
+        return (grids.row_indices >= first) & (grids.row_indices <= last)
+
+    def _grids_on(self, device: torch.device) -> Grids:
+        if device not in self._grids:
+            self._grids[device] = Grids.make(self.num_grids, self.scale_ranges, device)
+        return self._grids[device]

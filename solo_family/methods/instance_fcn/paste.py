@@ -1,0 +1,87 @@
+"""Masks of windows enlarged into the image: detectron2's `paste_masks_in_image`, for a GPU.
+
+N masks, m their side, H W of the image, h w of the part of it that a mask reaches.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import paste_masks_in_image
+from torch import Tensor
+
+from ...modeling import order
+
+# Bytes that are in memory at a time, beside the result; and of one pixel: where it samples, what it
+# finds, whether that is inside.
+_CHUNK_BYTES = 256 * 2**20
+_PIXEL_BYTES = 16
+
+
+def paste_masks(
+    masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float, longest: float
+) -> Tensor:
+    """Pastes each mask into its box, bilinearly, and thresholds the result.
+
+    Args:
+        masks: float32 [N, m, m], probabilities.
+        boxes: float32 [N, 4], x0, y0, x1, y1 in pixels of the image; they may reach beyond it.
+        size: (H, W).
+        threshold: a pixel is inside where its value is at least this.
+        longest: no side of a box is longer.
+
+    Returns:
+        bool [N, H, W].
+    """
+    if not len(masks):
+        return masks.new_zeros((0, *size), dtype=torch.bool)
+    # Where no mask reaches, the value is 0. On a CPU detectron2 leaves out as much.
+    if not order.waits(masks) or threshold <= 0:
+        return paste_masks_in_image(masks, boxes, size, threshold)
+    return paste_parts(masks, boxes, size, threshold, longest)
+
+
+def paste_parts(
+    masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float, longest: float
+) -> Tensor:
+    """Does what `paste_masks` does, looking only at the part of the image that a mask reaches.
+
+    Parts are of one size, which the host knows: it waits for nothing. Every pixel is computed as
+    detectron2 does it on a GPU, where it looks at the whole image for every mask.
+    """
+    # Bilinear values reach half a cell beyond the box; one pixel more, and one to round.
+    reach = longest / masks.shape[-1] / 2 + 1
+    part = [min(side, math.ceil(longest + 2 * reach) + 1) for side in size]
+    result = masks.new_zeros((len(masks), *size), dtype=torch.bool)
+    at_once = max(1, _CHUNK_BYTES // (_PIXEL_BYTES * part[0] * part[1]))
+    numbers = torch.arange(len(masks), device=masks.device)
+    for start in range(0, len(masks), at_once):
+        chunk = slice(start, start + at_once)
+        x0, y0, x1, y1 = boxes[chunk].split(1, dim=1)
+        rows, v = _samples(y0, y1, reach, part[0], size[0])
+        columns, u = _samples(x0, x1, reach, part[1], size[1])
+        grid = torch.stack(torch.broadcast_tensors(u[:, None, :], v[:, :, None]), dim=3)
+        values = F.grid_sample(masks[chunk, None], grid, align_corners=False)[:, 0]
+        where = numbers[chunk, None, None], rows[:, :, None], columns[:, None, :]
+        result[where] = values >= threshold
+    return result
+
+
+def _samples(
+    start: Tensor, stop: Tensor, reach: float, length: int, side: int
+) -> tuple[Tensor, Tensor]:
+    """Returns the pixels along one axis that a mask may reach, and where they sample it.
+
+    Args:
+        start, stop: float32 [N, 1], of the boxes.
+        reach: beyond the boxes.
+        length: how many pixels.
+        side: of the image.
+
+    Returns:
+        pixels: int64 [N, length], all of the image.
+        places: float32 [N, length], -1 to 1 within the box.
+    """
+    first = (start - reach).floor().clamp(0, side - length)
+    pixels = first + torch.arange(length, device=start.device)
+    return pixels.long(), (pixels + 0.5 - start) / (stop - start) * 2 - 1

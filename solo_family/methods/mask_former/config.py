@@ -1,0 +1,136 @@
+"""Keys of MaskFormer (arXiv 2107.06278): the official names and defaults first, then ours."""
+
+from detectron2.config import CfgNode as CN
+from detectron2.projects.deeplab import add_deeplab_config
+
+from ...config.rules import check_one_of
+from ...errors import ConfigError
+
+MAPPERS = ("mask_former_semantic", "mask_former_panoptic", "detr_panoptic")
+
+
+def add_mask_former_config(cfg: CN) -> None:
+    """Adds `MODEL.MASK_FORMER`, `MODEL.SWIN` and their companions to `cfg`, in place."""
+    # Crops with a limit on one category's area, the DeepLab stem, and the DeepLabV3+ head.
+    add_deeplab_config(cfg)
+
+    # "" is what the dataset is for; or mask_former_semantic, mask_former_panoptic, detr_panoptic.
+    cfg.INPUT.DATASET_MAPPER_NAME = ""
+    # The colour augmentation of SSD (arXiv 1512.02325).
+    cfg.INPUT.COLOR_AUG_SSD = False
+    # The mappers pad images, on the right and below, to multiples of it; -1 is not.
+    cfg.INPUT.SIZE_DIVISIBILITY = -1
+
+    cfg.MODEL.MASK_FORMER = CN()
+    method = cfg.MODEL.MASK_FORMER
+
+    # Losses: cross-entropy has weight 1, the focal loss MASK_WEIGHT.
+    method.DEEP_SUPERVISION = True
+    method.NO_OBJECT_WEIGHT = 0.1
+    method.DICE_WEIGHT = 1.0
+    method.MASK_WEIGHT = 20.0
+
+    # Transformer.
+    method.NHEADS = 8
+    method.DROPOUT = 0.1
+    method.DIM_FEEDFORWARD = 2048
+    method.ENC_LAYERS = 0
+    method.DEC_LAYERS = 6
+    method.PRE_NORM = False
+    method.HIDDEN_DIM = 256
+    method.NUM_OBJECT_QUERIES = 100
+    # A feature of the backbone, or transformer_encoder: the pixel decoder's.
+    method.TRANSFORMER_IN_FEATURE = "res5"
+    # A projection of that feature although it has HIDDEN_DIM channels.
+    method.ENFORCE_INPUT_PROJ = False
+
+    # Inputs are padded to multiples of it; 0 is no padding, -1 the backbone's own.
+    method.SIZE_DIVISIBILITY = 32
+
+    method.TEST = CN()
+    method.TEST.PANOPTIC_ON = False
+    method.TEST.OVERLAP_THRESHOLD = 0.0
+    method.TEST.SEMANTIC_INFERENCE_METHOD = "probabilistic"  # or hard
+    method.TEST.OBJECT_MASK_THRESHOLD = 0.0
+    method.TEST.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = False
+
+    head = cfg.MODEL.SEM_SEG_HEAD
+    head.MASK_DIM = 256
+    head.TRANSFORMER_ENC_LAYERS = 0
+    # One of the SEM_SEG_HEADS registry: BasePixelDecoder, TransformerEncoderPixelDecoder, or a
+    # per-pixel classifier, of which the features are used: SemSegFPNHead, DeepLabV3PlusHead.
+    head.PIXEL_DECODER_NAME = "BasePixelDecoder"
+
+    _add_swin(cfg)
+    _add_our_keys(method)
+
+
+def _add_swin(cfg: CN) -> None:
+    cfg.MODEL.SWIN = CN()
+    swin = cfg.MODEL.SWIN
+    swin.PRETRAIN_IMG_SIZE = 224
+    swin.PATCH_SIZE = 4
+    swin.EMBED_DIM = 96
+    swin.DEPTHS = [2, 2, 6, 2]
+    swin.NUM_HEADS = [3, 6, 12, 24]
+    swin.WINDOW_SIZE = 7
+    swin.MLP_RATIO = 4.0
+    swin.QKV_BIAS = True
+    swin.QK_SCALE = None
+    swin.DROP_RATE = 0.0
+    swin.ATTN_DROP_RATE = 0.0
+    swin.DROP_PATH_RATE = 0.3
+    swin.APE = False
+    swin.PATCH_NORM = True
+    swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+
+
+def _add_our_keys(method: CN) -> None:
+    """Keys that the official code does not have. The defaults are what it does."""
+    # Which results are made. Names of Mask2Former's code, where instances come from, too.
+    method.TEST.SEMANTIC_ON = True
+    method.TEST.INSTANCE_ON = False
+    # Instances score more than this: the class's probability times the mask's quality. The number
+    # of instances is at most TEST.DETECTIONS_PER_IMAGE.
+    method.TEST.INSTANCE_SCORE_THRESHOLD = 0.0
+
+    # Ablations of the paper (section 4.3): which query learns which object: bipartite, or fixed:
+    # the k-th query learns class k, for semantic segmentation.
+    method.MATCHING = "bipartite"
+    # mask_classification, or per_pixel_likelihood: of the classes, marginalised over the masks.
+    method.LOSS_TYPE = "mask_classification"
+
+    # Mask losses at points instead of all pixels, chosen as PointRend does (arXiv 1912.08193).
+    # Names and numbers of Mask2Former's code (arXiv 2112.01527, section 3.3).
+    method.POINT_SAMPLING = False
+    method.TRAIN_NUM_POINTS = 12544
+    method.OVERSAMPLE_RATIO = 3.0
+    method.IMPORTANCE_SAMPLE_RATIO = 0.75
+
+
+def check_mask_former_config(cfg: CN) -> None:
+    """Checks `MODEL.MASK_FORMER`.
+
+    Raises:
+        ConfigError: names the key, its value, what is allowed.
+    """
+    prefix = "MODEL.MASK_FORMER"
+    method = cfg.MODEL.MASK_FORMER
+    check_one_of(cfg, "INPUT.DATASET_MAPPER_NAME", ("", *MAPPERS))
+    check_one_of(cfg, "MODEL.SEM_SEG_HEAD.NAME", ("MaskFormerHead",))
+    check_one_of(cfg, f"{prefix}.TEST.SEMANTIC_INFERENCE_METHOD", ("probabilistic", "hard"))
+    check_one_of(cfg, f"{prefix}.MATCHING", ("bipartite", "fixed"))
+    check_one_of(cfg, f"{prefix}.LOSS_TYPE", ("mask_classification", "per_pixel_likelihood"))
+    if method.HIDDEN_DIM % method.NHEADS or method.HIDDEN_DIM % 4:
+        raise ConfigError(
+            f"{prefix}.HIDDEN_DIM is {method.HIDDEN_DIM}; it must be a multiple of {prefix}.NHEADS "
+            f"({method.NHEADS}), and of 4 for the position encoding."
+        )
+    for key in ("DEC_LAYERS", "NUM_OBJECT_QUERIES"):
+        if method[key] < 1:
+            raise ConfigError(f"{prefix}.{key} is {method[key]}; at least 1 is needed.")
+    if not (method.TEST.SEMANTIC_ON or method.TEST.PANOPTIC_ON or method.TEST.INSTANCE_ON):
+        raise ConfigError(
+            f"{prefix}.TEST.SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON are all False: "
+            "the model would predict nothing. Set one of them True."
+        )

@@ -1,0 +1,187 @@
+"""MaskFormer's results from its predictions: semantic, panoptic, instances.
+
+B images, N queries, K classes, h w of the predicted masks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from detectron2.config import CfgNode
+from detectron2.modeling.postprocessing import sem_seg_postprocess
+from torch import Tensor
+
+from ...data.classes import stuff_ids
+from ...modeling.order import set_first
+from ...modeling.panoptic import SegmentAssignment, SoftMasks, assign_segments, number_segments
+from ...modeling.resize import ResizedMasks
+from ...modeling.transfer import to_host
+from ...ops.host_copy import HostCopy
+from .instances import InstanceRanking, rank_instances, select_instances
+from .semantic import assign_hard, marginalise
+
+
+class QueryScores(NamedTuple):
+    """What the queries of a batch say of classes, on their device.
+
+    Attributes:
+        probabilities: float32 [B, N, K + 1], "no object" last.
+        order: with panoptic results, the masks of objects first, int64 [B, N].
+        num_objects: with panoptic results, how many these are, int64 [B].
+    """
+
+    probabilities: Tensor
+    order: Tensor | None
+    num_objects: Tensor | None
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What is predicted, and with which thresholds: `MODEL.MASK_FORMER.TEST`.
+
+    Attributes:
+        semantic, panoptic, instance: which results are made.
+        hard_assignment: semantic: every pixel belongs to one mask, instead of to all.
+        resize_first: semantic: masks are resized to the output and then summed, not the reverse,
+            which needs less memory. With panoptic results it is always so, as published.
+        stuff_classes: classes without instances.
+        object_threshold: panoptic: the least probability of a mask's class, exclusive.
+        overlap_threshold: panoptic: see `merge_panoptic`.
+        max_instances: instance: at most so many.
+        instance_threshold: instance: the least score, exclusive.
+    """
+
+    semantic: bool
+    panoptic: bool
+    instance: bool
+    hard_assignment: bool
+    resize_first: bool
+    stuff_classes: tuple[int, ...]
+    object_threshold: float
+    overlap_threshold: float
+    max_instances: int
+    instance_threshold: float
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, num_classes: int) -> "Inference":
+        test = cfg.MODEL.MASK_FORMER.TEST
+        return cls(
+            semantic=test.SEMANTIC_ON,
+            panoptic=test.PANOPTIC_ON,
+            instance=test.INSTANCE_ON,
+            hard_assignment=test.SEMANTIC_INFERENCE_METHOD == "hard",
+            resize_first=test.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE or test.PANOPTIC_ON,
+            stuff_classes=stuff_ids(cfg, num_classes),
+            object_threshold=test.OBJECT_MASK_THRESHOLD,
+            overlap_threshold=test.OVERLAP_THRESHOLD,
+            max_instances=cfg.TEST.DETECTIONS_PER_IMAGE,
+            instance_threshold=test.INSTANCE_SCORE_THRESHOLD,
+        )
+
+    def __call__(self, class_logits: Tensor, masks: ResizedMasks) -> dict[str, Any]:
+        """Makes the results of one image; see `of_batch`.
+
+        Args:
+            class_logits: [N, K + 1], "no object" last.
+            masks: N mask logits.
+        """
+        return self.of_batch(class_logits[None], [masks])[0]
+
+    def of_batch(self, class_logits: Tensor, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
+        """Makes the results of a batch.
+
+        The host waits for the number of masks that take part in segments while a GPU does the rest,
+        and for the segments and the number of instances; for semantic results not at all.
+
+        Args:
+            class_logits: [B, N, K + 1], "no object" last.
+            masks: N mask logits per image.
+
+        Returns:
+            Of `sem_seg`, `panoptic_seg`, `instances` those that are asked for, in detectron2's
+            form.
+        """
+        return self.of_scores(self.score(class_logits), masks)
+
+    def score(self, class_logits: Tensor) -> QueryScores:
+        """Does of `of_batch` what needs no masks and no wait.
+
+        Args:
+            class_logits: [B, N, K + 1], "no object" last.
+        """
+        probabilities = class_logits.float().softmax(-1)
+        if not self.panoptic:
+            return QueryScores(probabilities, None, None)
+        scores, classes = probabilities.max(-1)
+        object_class = classes < probabilities.shape[-1] - 1
+        chosen = object_class & (scores > self.object_threshold)
+        return QueryScores(probabilities, set_first(chosen), chosen.sum(1))
+
+    def of_scores(self, scores: QueryScores, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
+        """Does the rest of `of_batch`, with what `score` gives."""
+        probabilities, order, num_objects = scores
+        # Queued now, so that it is there when everything else is queued too.
+        counts = None if num_objects is None else HostCopy(num_objects)
+        results: list[dict[str, Any]] = [{} for _ in masks]
+        if self.semantic:
+            for result, *image in zip(results, probabilities, masks):
+                result["sem_seg"] = self._semantic(*image)
+        assignments: list[SegmentAssignment] = []
+        rankings: list[InstanceRanking] = []
+        if self.instance:
+            rankings = [self._rank(*image) for image in zip(probabilities, masks)]
+        if order is not None and counts is not None:
+            chosen = [image[:count] for image, count in zip(order, counts.wait().tolist())]
+            assignments = [self._assign(*image) for image in zip(probabilities, masks, chosen)]
+        if assignments or rankings:
+            _finish(results, assignments, rankings, self.stuff_classes)
+        return results
+
+    def _semantic(self, probabilities: Tensor, masks: ResizedMasks) -> Tensor:
+        segment = assign_hard if self.hard_assignment else marginalise
+        if self.resize_first:
+            return segment(_sigmoid(masks), probabilities, masks.output_size)
+        size = masks.image_size
+        unresized = ResizedMasks(masks.masks, masks.padded_size, size, size)
+        scores = segment(_sigmoid(unresized), probabilities, size)
+        return (
+            scores
+            if masks.output_size == size
+            else sem_seg_postprocess(scores, size, *masks.output_size)
+        )
+
+    def _assign(
+        self, probabilities: Tensor, masks: ResizedMasks, chosen: Tensor
+    ) -> SegmentAssignment:
+        scores, classes = probabilities[chosen].max(1)
+        soft, size = _sigmoid(masks[chosen]), masks.output_size
+        return assign_segments(soft, scores, classes, size, self.overlap_threshold)
+
+    def _rank(self, probabilities: Tensor, masks: ResizedMasks) -> InstanceRanking:
+        scores, classes, chosen = select_instances(
+            probabilities, self.stuff_classes, self.max_instances
+        )
+        return rank_instances(masks[chosen], scores, classes, threshold=self.instance_threshold)
+
+
+def _finish(
+    results: list[dict[str, Any]],
+    assignments: list[SegmentAssignment],
+    rankings: list[InstanceRanking],
+    stuff_classes: Sequence[int],
+) -> None:
+    """Adds to each image's results what the host has to know: segments, and how many instances."""
+    tables = [image.table for image in assignments]
+    values = to_host([*tables, *(image.count for image in rankings)])
+    if assignments:
+        segments = number_segments(assignments, values[: len(tables)], stuff_classes)
+        for result, panoptic_seg in zip(results, segments):
+            result["panoptic_seg"] = panoptic_seg
+    for result, (count,) in zip(results, values[len(tables) :]):
+        # Removed one by one: its masks of all instances make room for those of the best.
+        result["instances"] = rankings.pop(0).best(int(count))
+
+
+def _sigmoid(masks: ResizedMasks) -> SoftMasks:
+    """Yields probabilities: logits are resized, and the sigmoid is taken after."""
+    return ((part, logits.sigmoid()) for part, logits in masks)

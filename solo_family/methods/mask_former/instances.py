@@ -1,0 +1,85 @@
+"""Instances of a model that classifies masks (Mask2Former, arXiv 2112.01527, section 4.1).
+
+N masks, K classes, I instances, H W of the image that was asked for.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ...modeling.instances import make_instances
+from ...modeling.layers.remembered import constant
+from ...modeling.resize import ResizedMasks
+from ...ops.packed_masks import measure_inside
+
+
+def select_instances(
+    probabilities: Tensor, stuff_classes: Sequence[int], limit: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the best pairs of a mask and a class; a mask may be in several.
+
+    Args:
+        probabilities: float32 [N, K + 1] of the classes, "no object" last.
+        stuff_classes: classes that have no instances.
+        limit: the greatest number of pairs.
+
+    Returns:
+        scores: float32 [I], descending.
+        classes, masks: int64 [I].
+    """
+    scores = probabilities[:, :-1].clone()
+    scores.index_fill_(1, constant(scores, tuple(stuff_classes), torch.int64), -1)
+    num_things = scores.shape[1] - len(stuff_classes)
+    best = scores.flatten().topk(min(limit, len(scores) * num_things))
+    masks = best.indices.div(scores.shape[1], rounding_mode="floor")
+    return best.values, best.indices % scores.shape[1], masks
+
+
+@dataclass
+class InstanceRanking:
+    """Instances of one image, of which the host does not know yet how many are kept.
+
+    Attributes:
+        masks: bool [I, H, W].
+        scores: float32 [I], descending.
+        classes: int64 [I].
+        order: int64 [I], where the masks and classes of the scores are.
+        count: int64 []; the first so many are kept.
+    """
+
+    masks: Tensor
+    scores: Tensor
+    classes: Tensor
+    order: Tensor
+    count: Tensor
+
+    def best(self, count: int) -> Instances:
+        """Returns the first so many; see `make_instances`."""
+        order = self.order[:count]
+        return make_instances(self.masks[order], self.scores[:count], self.classes[order])
+
+
+def rank_instances(
+    logits: ResizedMasks, scores: Tensor, classes: Tensor, *, threshold: float
+) -> InstanceRanking:
+    """Orders instances by their scores times the mean probability inside their masks.
+
+    Args:
+        logits: of the instances' masks, [I, h, w] and resized.
+        scores: float32 [I].
+        classes: int64 [I].
+        threshold: what scores no more than this is dropped; a mask without pixels scores 0.
+    """
+    masks = torch.empty((len(scores), *logits.output_size), dtype=torch.bool, device=scores.device)
+    quality = torch.zeros_like(scores)
+    for part, soft in logits:
+        inside = torch.gt(soft, 0, out=masks[part])
+        quality[part] = measure_inside(soft, inside, 0.0, logits=True)[1]
+    scores = scores * quality
+    kept = scores > threshold
+    scores, order = torch.where(kept, scores, -math.inf).sort(descending=True, stable=True)
+    return InstanceRanking(masks, scores, classes, order, kept.sum())

@@ -1,0 +1,184 @@
+"""MaskFormer (Cheng et al., NeurIPS 2021, arXiv 2107.06278).
+
+B images, N queries, K classes, L decoder layers, h w of the predicted masks.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import asdict
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_sem_seg_head
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ...errors import ConfigError
+from ...modeling.base import MaskSegmentor
+from ...modeling.matching_costs import fixed_cost, mask_former_cost
+from ...modeling.resize import ResizedMasks
+from ...modeling.set_criterion import SetCriterion
+from ...modeling.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
+from ...ops.dynamic_conv import dynamic_conv
+from .head import MaskFormerHead
+from .inference import Inference, QueryScores
+from .losses import MaskClassificationLosses, PointSampler
+from .marginal_likelihood import MarginalLikelihood
+
+_Criterion = Callable[[LayeredPredictions, SetTargets], dict[str, Tensor]]
+
+
+class QueryOutputs(NamedTuple):
+    """What is known of images before the host waits.
+
+    Attributes:
+        scores: of the queries.
+        mask_logits: per image, float32 [N, h, w].
+    """
+
+    scores: QueryScores
+    mask_logits: list[Tensor]
+
+
+@META_ARCH_REGISTRY.register()
+class MaskFormer(MaskSegmentor):
+    """Predicts a set of masks, each with a class; one model for all three tasks.
+
+    Args:
+        sem_seg_head: class logits, mask embeddings, pixel embeddings.
+        criterion: training.
+        inference: the rest.
+        base: arguments of `MaskSegmentor`.
+    """
+
+    export_inputs = ("images",)
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sem_seg_head: MaskFormerHead,
+        criterion: _Criterion,
+        inference: Inference,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.sem_seg_head = sem_seg_head
+        self.criterion = criterion
+        self.make_results = inference
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        base = cls.base_config(cfg)
+        divisibility = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY
+        if divisibility < 0:
+            divisibility = base["backbone"].size_divisibility
+        head = build_sem_seg_head(cfg, base["backbone"].output_shape())
+        return {
+            **base,
+            "size_divisibility": max(1, divisibility),
+            "sem_seg_head": head,
+            "criterion": _build_criterion(cfg, head.num_classes),
+            "inference": Inference.from_config(cfg, head.num_classes),
+        }
+
+    def prepare_targets(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> SetTargets:
+        """Returns the objects, their masks at the size of the padded input."""
+        counts = [len(gt) for gt in gt_instances]
+        masks = torch.zeros((sum(counts), *padded_size), dtype=torch.bool, device=self.device)
+        for padded, gt in zip(masks.split(counts), gt_instances):
+            height, width = gt.gt_masks.tensor.shape[-2:]
+            padded[:, :height, :width] = gt.gt_masks.tensor
+        return SetTargets.join([gt.gt_classes for gt in gt_instances], masks)
+
+    def losses(
+        self, features: dict[str, Tensor], targets: SetTargets, padded_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        class_logits, embeddings, mask_features = self.sem_seg_head(features)
+        masks = EmbeddedMasks(embeddings, mask_features)
+        return self.criterion(LayeredPredictions(class_logits, masks), targets)
+
+    def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> QueryOutputs:
+        class_logits, embeddings, mask_features = self.sem_seg_head(features)
+        with torch.autocast(self.device.type, enabled=False):
+            kernels, pixels = embeddings[-1].float(), mask_features.float()
+            masks = [dynamic_conv(*image) for image in zip(kernels, pixels)]
+            return QueryOutputs(self.make_results.score(class_logits[-1]), masks)
+
+    @property
+    def fixed_settings(self) -> Hashable:
+        return self.make_results
+
+    def results(
+        self,
+        fixed: QueryOutputs,
+        padded_size: tuple[int, int],
+        image_sizes: list[tuple[int, int]],
+        output_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        with torch.autocast(self.device.type, enabled=False):
+            masks = [
+                ResizedMasks(logits, padded_size, *sizes)
+                for logits, *sizes in zip(fixed.mask_logits, image_sizes, output_sizes)
+            ]
+            return self.make_results.of_scores(fixed.scores, masks)
+
+    def predict_fixed(
+        self,
+        features: dict[str, Tensor],
+        padded_size: tuple[int, int],
+        score_threshold: float | Tensor | None,
+        image_sizes: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns all N predictions; there are no candidates, and no threshold.
+
+        Returns:
+            `class_probabilities`, float32 [B, N, K + 1], and `mask_logits`, float32 [B, N, h, w].
+        """
+        class_logits, embeddings, mask_features = self.sem_seg_head(features)
+        with torch.autocast(self.device.type, enabled=False):
+            return {
+                "class_probabilities": class_logits[-1].float().softmax(-1),
+                "mask_logits": dynamic_conv(embeddings[-1].float(), mask_features.float()),
+            }
+
+    def export_settings(self) -> dict[str, Any]:
+        inference = asdict(self.make_results)
+        thresholds = {
+            "object": inference.pop("object_threshold"),
+            "overlap": inference.pop("overlap_threshold"),
+            "keep": inference.pop("instance_threshold"),
+        }
+        return {"task": "queries", "thresholds": thresholds, "results": inference}
+
+
+def _build_criterion(cfg: CfgNode, num_classes: int) -> _Criterion:
+    method = cfg.MODEL.MASK_FORMER
+    if method.LOSS_TYPE == "per_pixel_likelihood":
+        return MarginalLikelihood()
+    if method.MATCHING == "fixed" and num_classes > method.NUM_OBJECT_QUERIES:
+        raise ConfigError(
+            f"MODEL.MASK_FORMER.NUM_OBJECT_QUERIES is {method.NUM_OBJECT_QUERIES}; MATCHING fixed "
+            f"needs a query for each of the {num_classes} classes."
+        )
+    points = PointSampler(
+        method.TRAIN_NUM_POINTS, method.OVERSAMPLE_RATIO, method.IMPORTANCE_SAMPLE_RATIO
+    )
+    weights = {"mask_weight": method.MASK_WEIGHT, "dice_weight": method.DICE_WEIGHT}
+    return SetCriterion(
+        cost=fixed_cost if method.MATCHING == "fixed" else partial(mask_former_cost, **weights),
+        losses=MaskClassificationLosses(
+            num_classes=num_classes,
+            no_object_weight=method.NO_OBJECT_WEIGHT,
+            points=points if method.POINT_SAMPLING else None,
+        ),
+        weights={
+            "loss_ce": 1.0,
+            "loss_mask": method.MASK_WEIGHT,
+            "loss_dice": method.DICE_WEIGHT,
+        },
+        count_key="MODEL.MASK_FORMER.NUM_OBJECT_QUERIES",
+    )

@@ -1,0 +1,140 @@
+"""The two baselines of MaskFormer's paper (arXiv 2107.06278, section 4.1): per-pixel classifiers.
+
+Heads of detectron2's `SemanticSegmentor`. B images, K classes, E channels of the embedding.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, ShapeSpec
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+
+from ...data.classes import num_classes
+from .head import transformer_in_channels, transformer_input
+from .pixel_decoder import PixelDecoder, build_pixel_decoder
+from .transformer_predictor import TransformerPredictor
+
+# What detectron2's SemanticSegmentor takes: (None, losses) in training, else (logits, {}).
+_Output = tuple[Tensor | None, dict[str, Tensor]]
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class PerPixelBaselineHead(nn.Module):
+    """MaskFormer's pixel decoder and a 1x1 classifier of its embeddings.
+
+    Args:
+        pixel_decoder: see `build_pixel_decoder`.
+        num_classes: K.
+        ignore_value: the label of pixels that are not learnt.
+        loss_weight: factor on the loss.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        pixel_decoder: PixelDecoder,
+        num_classes: int,
+        ignore_value: int = 255,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.pixel_decoder = pixel_decoder
+        self.ignore_value = ignore_value
+        self.loss_weight = loss_weight
+        self.predictor: nn.Module = Conv2d(pixel_decoder.mask_dim, num_classes, kernel_size=1)
+        weight_init.c2_msra_fill(self.predictor)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        return {
+            "pixel_decoder": build_pixel_decoder(cfg, input_shape),
+            "num_classes": num_classes(cfg, "MODEL.SEM_SEG_HEAD.NUM_CLASSES"),
+            "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            "loss_weight": cfg.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT,
+        }
+
+    def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> _Output:
+        """Args: features of the backbone; in training targets, int64 [B, H, W]."""
+        mask_features, _ = self.pixel_decoder.forward_features(features)
+        return self.losses_or_logits(self.predictor(mask_features)[None], targets)
+
+    def losses_or_logits(self, layer_logits: Tensor, targets: Tensor | None) -> _Output:
+        """Upsamples logits and compares them with the targets.
+
+        Args:
+            layer_logits: [L, B, K, h, w], of which the last is the prediction; the others are
+                supervised too.
+            targets: int64 [B, H, W]; needed in training.
+        """
+        if not self.training:
+            return self._upsample(layer_logits[-1]), {}
+        assert targets is not None
+        losses = {}
+        for layer, logits in enumerate(layer_logits):
+            name = "loss_sem_seg" if layer == len(layer_logits) - 1 else f"loss_sem_seg_{layer}"
+            losses[name] = self.loss_weight * self._loss(logits, targets)
+        return None, losses
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        with torch.autocast(logits.device.type, enabled=False):
+            # Features of a side that the stride does not divide reach beyond the image.
+            height, width = targets.shape[-2:]
+            upsampled = self._upsample(logits.float())[..., :height, :width]
+            loss = F.cross_entropy(
+                upsampled, targets, ignore_index=self.ignore_value, reduction="sum"
+            )
+            # Not torch's mean, which is 0 / 0 where all pixels are ignored.
+            return loss / (targets != self.ignore_value).sum().clamp(min=1)
+
+    def _upsample(self, logits: Tensor) -> Tensor:
+        stride = self.pixel_decoder.stride
+        return F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class PerPixelBaselinePlusHead(PerPixelBaselineHead):
+    """PerPixelBaseline with MaskFormer's transformer: one query for each class, no mask classes.
+
+    The k-th query's embedding times the pixels' embeddings are the logits of class k.
+
+    Args:
+        transformer_predictor: without classes, with K queries.
+        transformer_in_feature: see `MaskFormerHead`.
+        base: arguments of `PerPixelBaselineHead`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        transformer_predictor: TransformerPredictor,
+        transformer_in_feature: str,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.predictor = transformer_predictor
+        self.transformer_in_feature = transformer_in_feature
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        base = super().from_config(cfg, input_shape)
+        channels = transformer_in_channels(cfg, input_shape)
+        return {
+            **base,
+            "transformer_predictor": TransformerPredictor(
+                cfg, channels, None, num_queries=base["num_classes"]
+            ),
+            "transformer_in_feature": cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE,
+        }
+
+    def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> _Output:
+        mask_features, encoded = self.pixel_decoder.forward_features(features)
+        seen = transformer_input(self.transformer_in_feature, features, encoded)
+        _, embeddings = self.predictor(seen)
+        logits = torch.einsum("lbke,behw->lbkhw", embeddings, mask_features)
+        return self.losses_or_logits(logits, targets)

@@ -1,0 +1,43 @@
+"""Keys of SOLOv2 (arXiv 2003.10152): AdelaiDet's names and defaults first, then ours."""
+
+from detectron2.config import CfgNode as CN
+
+from ...config.rules import check_one_of
+from ...errors import ConfigError
+from ..grid.config import add_grid_keys, check_grid_keys
+
+
+def add_solov2_config(cfg: CN) -> None:
+    """Adds `MODEL.SOLOV2` to `cfg`, in place."""
+    cfg.MODEL.SOLOV2 = CN()
+    solov2 = cfg.MODEL.SOLOV2
+    add_grid_keys(solov2)
+    solov2.NUM_KERNELS = 256
+
+    # Mask feature branch.
+    solov2.MASK_IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    solov2.MASK_IN_CHANNELS = 256
+    solov2.MASK_CHANNELS = 128
+    solov2.NUM_MASKS = 256
+    # Ours: deformable convolutions of TYPE_DCN in the mask feature branch, its 1x1 projection
+    # included.
+    solov2.USE_DCN_IN_MASK = False
+    # Ours: the mask feature level that is given coordinates: fourth (the official code and
+    # AdelaiDet: P5, none where there are fewer levels), or last (mmdetection).
+    solov2.MASK_COORD_LEVEL = "fourth"
+
+
+def check_solov2_config(cfg: CN) -> None:
+    """Checks `MODEL.SOLOV2`.
+
+    Raises:
+        ConfigError: names the key, its value, what is allowed.
+    """
+    check_grid_keys(cfg, "MODEL.SOLOV2")
+    check_one_of(cfg, "MODEL.SOLOV2.MASK_COORD_LEVEL", ("fourth", "last"))
+    solov2 = cfg.MODEL.SOLOV2
+    if solov2.NUM_KERNELS != solov2.NUM_MASKS:
+        raise ConfigError(
+            f"MODEL.SOLOV2.NUM_KERNELS is {solov2.NUM_KERNELS} and MODEL.SOLOV2.NUM_MASKS is "
+            f"{solov2.NUM_MASKS}; kernels are applied to the mask features: the two must be equal."
+        )

@@ -1,0 +1,89 @@
+"""SOLOv2's head over the feature pyramid (arXiv 2003.10152, section 3.2).
+
+B images, C channels, L levels, S grid side (one per level), K classes, E kernel weights.
+"""
+
+from torch import Tensor, nn
+
+from ...modeling.layers import ConvTower, append_coords
+from ..grid.category_branch import CategoryBranch
+from ..grid.grid_align import interpolate
+
+
+class SOLOv2Head(nn.Module):
+    """Predicts, for every cell of every level's grid, a category and a mask kernel.
+
+    Both branches are shared over the levels. The kernel branch sees coordinates, the category
+    branch does not.
+
+    Args:
+        in_channels: channels of the features.
+        num_grids: S of each level.
+        channels, num_convs, norm, dcn, dcn_convs: the towers, see `ConvTower`.
+        num_classes: K.
+        num_kernels: E.
+        coord_conv: whether the kernel branch sees coordinates.
+        prior_prob: see `CategoryBranch`.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_grids: list[int],
+        channels: int,
+        num_convs: int,
+        num_classes: int,
+        num_kernels: int,
+        norm: str = "GN",
+        coord_conv: bool = True,
+        prior_prob: float = 0.01,
+        dcn: str = "",
+        dcn_convs: str = "all",
+    ) -> None:
+        super().__init__()
+        self.num_grids = num_grids
+        self.in_channels = in_channels
+        self.coord_conv = coord_conv
+        self.category_branch = CategoryBranch(
+            in_channels=in_channels,
+            channels=channels,
+            num_convs=num_convs,
+            num_classes=num_classes,
+            norm=norm,
+            prior_prob=prior_prob,
+            dcn=dcn,
+            dcn_convs=dcn_convs,
+        )
+        self.kernel_tower = ConvTower(
+            in_channels + 2 * coord_conv,
+            channels,
+            num_convs,
+            norm=norm,
+            dcn=dcn,
+            dcn_convs=dcn_convs,
+        )
+        self.kernel_predictor = nn.Conv2d(channels, num_kernels, 3, padding=1)
+        nn.init.normal_(self.kernel_predictor.weight, std=0.01)
+        assert self.kernel_predictor.bias is not None
+        nn.init.zeros_(self.kernel_predictor.bias)
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Runs both branches on every level.
+
+        Args:
+            features: L x [B, C, H_l, W_l], from `align_levels`.
+
+        Returns:
+            category_logits: L x [B, K, S_l, S_l].
+            kernels: L x [B, E, S_l, S_l].
+        """
+        category_logits, kernels = [], []
+        for feature, side in zip(features, self.num_grids):
+            if self.coord_conv:
+                feature = append_coords(feature)
+            # Coordinates are resized with the features, as published.
+            grid = interpolate(feature, side)
+            category_logits.append(self.category_branch(grid[:, : self.in_channels], side))
+            kernels.append(self.kernel_predictor(self.kernel_tower(grid)))
+        return category_logits, kernels

@@ -1,0 +1,58 @@
+"""SOLOv2's unified mask features (arXiv 2003.10152, section 3.2.2)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...modeling.layers import ConvNormReLU, ConvTower, append_coords
+
+
+class MaskFeatureBranch(nn.Module):
+    """Sums feature levels at the finest one's size and projects them with a 1x1 convolution.
+
+    Level l > 0 goes through l times (3x3 convolution, normalisation, ReLU, x2 bilinear); level 0
+    through one such convolution, not enlarged.
+
+    Args:
+        in_channels: channels of every level.
+        num_levels: number of levels, each half as large as the one before.
+        channels: channels of the convolutions.
+        out_channels: E, channels of the mask features.
+        norm: see `make_norm`.
+        coord_level: index of the level that is given coordinates; none if there is no such level.
+        dcn: "", "DCN" or "DCNv2": in all convolutions, the projection included.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_levels: int,
+        channels: int,
+        out_channels: int,
+        norm: str = "GN",
+        coord_level: int | None = 3,
+        dcn: str = "",
+    ) -> None:
+        super().__init__()
+        self.coord_level = coord_level
+        self.levels = nn.ModuleList()
+        for level in range(num_levels):
+            first = in_channels + 2 * (level == coord_level)
+            self.levels.append(ConvTower(first, channels, max(level, 1), norm=norm, dcn=dcn))
+        self.projection = ConvNormReLU(channels, out_channels, 1, norm=norm, dcn=dcn)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Maps features [B, C, H / 2^l, W / 2^l] of levels l = 0, 1, ... to [B, E, H, W]."""
+        total: Tensor | None = None
+        for level, (convs, feature) in enumerate(zip(self.levels, features)):
+            if level == self.coord_level:
+                feature = append_coords(feature)
+            for conv in convs.children():
+                feature = conv(feature)
+                if level > 0:
+                    feature = F.interpolate(
+                        feature, scale_factor=2, mode="bilinear", align_corners=False
+                    )
+            total = feature if total is None else total + feature
+        assert total is not None
+        return self.projection(total)

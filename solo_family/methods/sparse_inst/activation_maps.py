@@ -1,0 +1,148 @@
+"""SparseInst's activation maps of pictures, and their mean over many.
+
+N instances, G groups, H W of a picture.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import Metadata
+from detectron2.structures import Instances
+from detectron2.utils.visualizer import Visualizer
+from torch import Tensor
+
+from ...errors import ConfigError
+from ...ops.resize import resize_soft_masks
+from ...tools.predictions import keep_confident
+from ...tools.predictor import load_predictor
+
+
+class MapReader:
+    """Runs a SparseInst model, and keeps its activation maps besides its instances.
+
+    Args:
+        cfg: the configuration; `MODEL.WEIGHTS` are loaded.
+
+    Attributes:
+        count: how many maps there are.
+
+    Raises:
+        ConfigError: the model is another one.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        if cfg.MODEL.META_ARCHITECTURE != "SparseInst":
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; "
+                "only 'SparseInst' has activation maps."
+            )
+        self.count: int = cfg.MODEL.SPARSE_INST.DECODER.NUM_MASKS
+        cfg = cfg.clone()
+        cfg.MODEL.SPARSE_INST.DECODER.OUTPUT_IAM = True
+        self._predictor = load_predictor(cfg)
+        self._model = self._predictor.model
+        self._maps: Tensor
+        self._model.decoder.register_forward_hook(self._keep)
+
+    def _keep(self, module: Any, inputs: Any, output: tuple[Any, Tensor]) -> None:
+        self._maps = output[1][0]
+
+    def instances(self, image: np.ndarray, threshold: float) -> tuple[Instances, np.ndarray]:
+        """Finds instances and their maps, the mean of the groups.
+
+        Args:
+            image: uint8 [H, W, 3], BGR.
+            threshold: the least score.
+
+        Returns:
+            The instances, and float32 [N, H, W].
+        """
+        found = keep_confident(self._predictor(image), threshold)["instances"]
+        height, width = image.shape[:2]
+        return found, self._resize(found.activation_maps.mean(1), image, (height, width))
+
+    def responses(
+        self, image: np.ndarray, indices: Sequence[int], size: tuple[int, int]
+    ) -> np.ndarray:
+        """Returns the maps of some predictions, found or not: float32 [len(indices), *size]."""
+        self._predictor(image)
+        return self._resize(self._maps.mean(0)[list(indices)].cpu(), image, size)
+
+    def _resize(self, maps: Tensor, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Brings maps of the network's padded input to the picture, scaled to `size`."""
+        if not len(maps):
+            return np.zeros((0, *size), np.float32)
+        transform = self._predictor.aug.get_transform(image)
+        step = self._model.size_divisibility
+        height, width = transform.new_h, transform.new_w
+        padded = (-(-height // step) * step, -(-width // step) * step)
+        return resize_soft_masks(maps, padded, (height, width), size).numpy()
+
+
+def draw_maps(
+    image: np.ndarray, instances: Instances, maps: np.ndarray, metadata: Metadata
+) -> np.ndarray:
+    """Draws every instance's mask, and to the right of it its activation map (Fig. 6).
+
+    Args:
+        image: uint8 [H, W, 3], BGR.
+        instances: N, on the CPU.
+        maps: float32 [N, H, W].
+        metadata: names the classes.
+
+    Returns:
+        uint8 [max(N, 1) x H, 2 x W, 3], BGR; the picture itself, twice, where N is 0.
+    """
+    rows = [
+        np.concatenate([_mask(image, instances[index : index + 1], metadata), _heat(image, one)], 1)
+        for index, one in enumerate(maps)
+    ]
+    return np.concatenate(rows or [np.concatenate([image, image], 1)])
+
+
+def mean_responses(reader: MapReader, images: Iterable[np.ndarray], indices: list[int]) -> Tensor:
+    """Averages maps over pictures, each scaled to one size (Fig. 5).
+
+    Returns:
+        float64 [len(indices), 64, 64].
+    """
+    total, count = torch.zeros(len(indices), 64, 64, dtype=torch.float64), 0
+    for image in images:
+        total += torch.from_numpy(reader.responses(image, indices, (64, 64)))
+        count += 1
+    return total / max(count, 1)
+
+
+def draw_responses(responses: Tensor, indices: Sequence[int], columns: int = 8) -> np.ndarray:
+    """Draws mean responses as a grid of heat maps, each scaled to its own range and numbered."""
+    side = 192
+    rows = -(-len(indices) // columns)
+    grid = np.full((rows * (side + 20), min(columns, len(indices)) * side, 3), 255, np.uint8)
+    for place, (index, response) in enumerate(zip(indices, responses.numpy())):
+        top, left = place // columns * (side + 20), place % columns * side
+        heat = cv2.resize(_colours(response), (side - 4, side - 4))
+        grid[top + 20 : top + 16 + side, left : left + side - 4] = heat
+        label = f"{index}: {response.mean():.3g}"
+        cv2.putText(grid, label, (left, top + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1)
+    return grid
+
+
+def _mask(image: np.ndarray, instance: Instances, metadata: Metadata) -> np.ndarray:
+    visualizer = Visualizer(image[:, :, ::-1], metadata)
+    drawn = visualizer.draw_instance_predictions(instance).get_image()
+    # matplotlib may be a pixel off.
+    return cv2.resize(drawn[:, :, ::-1], (image.shape[1], image.shape[0]))
+
+
+def _heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return cv2.addWeighted(image, 0.4, _colours(values), 0.6, 0)
+
+
+def _colours(values: np.ndarray) -> np.ndarray:
+    low, high = float(values.min()), float(values.max())
+    scaled = (values - low) / max(high - low, 1e-12) * 255
+    return cv2.applyColorMap(scaled.astype(np.uint8), cv2.COLORMAP_JET)

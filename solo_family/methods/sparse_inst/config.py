@@ -1,0 +1,148 @@
+"""Keys of SparseInst (arXiv 2203.12827): the official names and defaults first, then ours."""
+
+from detectron2.config import CfgNode as CN
+
+from ...config.rules import check_one_of
+from ...errors import ConfigError
+
+DECODERS = ("BaseIAMDecoder", "GroupIAMDecoder", "GroupIAMSoftDecoder", "CrossAttentionDecoder")
+
+
+def add_sparse_inst_config(cfg: CN) -> None:
+    """Adds `MODEL.SPARSE_INST`, `MODEL.PVT` and `MODEL.CSPNET` to `cfg`, in place."""
+    cfg.MODEL.SPARSE_INST = CN()
+    sparse_inst = cfg.MODEL.SPARSE_INST
+
+    # Inference: the least score, the probability above which a pixel is of the mask, the most
+    # instances per image.
+    sparse_inst.CLS_THRESHOLD = 0.005
+    sparse_inst.MASK_THRESHOLD = 0.45
+    sparse_inst.MAX_DETECTIONS = 100
+
+    sparse_inst.ENCODER = CN()
+    # FPNPPMEncoder is the official default, and an older name of InstanceContextEncoder.
+    sparse_inst.ENCODER.NAME = "FPNPPMEncoder"
+    sparse_inst.ENCODER.NORM = ""  # there is none
+    # The finest first.
+    sparse_inst.ENCODER.IN_FEATURES = ["res3", "res4", "res5"]
+    sparse_inst.ENCODER.NUM_CHANNELS = 256
+
+    _add_decoder(sparse_inst)
+
+    sparse_inst.LOSS = CN()
+    sparse_inst.LOSS.NAME = "SparseInstCriterion"
+    # labels: the class loss; masks: dice, pixels and objectness.
+    sparse_inst.LOSS.ITEMS = ("labels", "masks")
+    sparse_inst.LOSS.CLASS_WEIGHT = 2.0
+    sparse_inst.LOSS.MASK_PIXEL_WEIGHT = 5.0
+    sparse_inst.LOSS.MASK_DICE_WEIGHT = 2.0
+    sparse_inst.LOSS.OBJECTNESS_WEIGHT = 1.0
+
+    # The matching maximises dice^ALPHA x probability^BETA. The official SparseInstMatcherV1 gives
+    # the same pairs.
+    sparse_inst.MATCHER = CN()
+    sparse_inst.MATCHER.NAME = "SparseInstMatcher"
+    sparse_inst.MATCHER.ALPHA = 0.8
+    sparse_inst.MATCHER.BETA = 0.2
+
+    # The only one: with INPUT.CROP it crops as DETR does (see INPUT.CROP.SHORT_EDGES).
+    sparse_inst.DATASET_MAPPER = "SparseInstDatasetMapper"
+
+    _add_backbones(cfg)
+    _add_our_keys(sparse_inst)
+
+
+def _add_decoder(sparse_inst: CN) -> None:
+    sparse_inst.DECODER = CN()
+    decoder = sparse_inst.DECODER
+    # One of DECODERS above; the last is ours, the paper's comparison with object queries.
+    decoder.NAME = "BaseIAMDecoder"
+    # The most objects that an image can have.
+    decoder.NUM_MASKS = 100
+    # 0 takes the count from the dataset.
+    decoder.NUM_CLASSES = 80
+    decoder.KERNEL_DIM = 128
+    # Masks are predicted at the stride of the finest feature, and enlarged by this.
+    decoder.SCALE_FACTOR = 2.0
+    # Results carry the activation maps of their instances.
+    decoder.OUTPUT_IAM = False
+    # Of the Group decoders; the heads of CrossAttentionDecoder.
+    decoder.GROUPS = 4
+    # The branches' towers.
+    decoder.INST = CN()
+    decoder.INST.DIM = 256
+    decoder.INST.CONVS = 4
+    decoder.MASK = CN()
+    decoder.MASK.DIM = 256
+    decoder.MASK.CONVS = 4
+
+
+def _add_backbones(cfg: CN) -> None:
+    # build_pyramid_vision_transformer: b0 to b5, and LINEAR for b2 with linear attention.
+    cfg.MODEL.PVT = CN()
+    cfg.MODEL.PVT.NAME = "b1"
+    cfg.MODEL.PVT.OUT_FEATURES = ["p2", "p3", "p4"]
+    cfg.MODEL.PVT.LINEAR = False
+    cfg.MODEL.PVT.EMBED_DIMS = []  # channels of the four stages; [] is those of NAME
+
+    # build_cspnet_backbone: timm's name of a DarkNet or CSPNet.
+    cfg.MODEL.CSPNET = CN()
+    cfg.MODEL.CSPNET.NAME = "darknet53"
+    cfg.MODEL.CSPNET.NORM = ""  # batch norm; or FrozenBN, SyncBN
+    cfg.MODEL.CSPNET.CHANNELS = []  # of the stem and of each stage; [] is those of NAME
+    cfg.MODEL.CSPNET.OUT_FEATURES = ["csp1", "csp2", "csp3", "csp4"]
+
+
+def _add_our_keys(sparse_inst: CN) -> None:
+    """Keys that the official code does not have. The defaults are what it does."""
+    # Of the convolution that predicts the activation maps: 3, or 1.
+    sparse_inst.DECODER.IAM_KERNEL_SIZE = 3
+    # "" is the decoder's own (softmax for GroupIAMSoftDecoder, else sigmoid); sigmoid, softmax.
+    sparse_inst.DECODER.IAM_ACTIVATION = ""
+    # Matrix NMS after all, for crowded scenes: "" or matrix. The other keys are as SOLOV2's.
+    sparse_inst.NMS_TYPE = ""
+    sparse_inst.NMS_KERNEL = "gaussian"
+    sparse_inst.NMS_SIGMA = 2
+    sparse_inst.UPDATE_THR = 0.005
+    sparse_inst.CLASS_AGNOSTIC_NMS = False
+    # Panoptic segments, too, of a model that is trained on a panoptic dataset; instances are then
+    # those of things. Masks take part that score more than the first threshold; segments are kept
+    # that have at least this share of their mask. Names of MaskFormer's keys.
+    sparse_inst.PANOPTIC_ON = False
+    sparse_inst.OBJECT_MASK_THRESHOLD = 0.4
+    sparse_inst.OVERLAP_THRESHOLD = 0.5
+
+
+def check_sparse_inst_config(cfg: CN) -> None:
+    """Checks `MODEL.SPARSE_INST`.
+
+    Raises:
+        ConfigError: names the key, its value, what is allowed.
+    """
+    prefix = "MODEL.SPARSE_INST"
+    encoders = ("InstanceContextEncoder", "FPNPPMEncoder")
+    check_one_of(cfg, f"{prefix}.ENCODER.NAME", encoders)
+    check_one_of(cfg, f"{prefix}.ENCODER.NORM", ("",))
+    check_one_of(cfg, f"{prefix}.DECODER.NAME", DECODERS)
+    check_one_of(cfg, f"{prefix}.DECODER.IAM_KERNEL_SIZE", (1, 3))
+    check_one_of(cfg, f"{prefix}.DECODER.IAM_ACTIVATION", ("", "sigmoid", "softmax"))
+    check_one_of(cfg, f"{prefix}.LOSS.NAME", ("SparseInstCriterion",))
+    check_one_of(cfg, f"{prefix}.MATCHER.NAME", ("SparseInstMatcher", "SparseInstMatcherV1"))
+    check_one_of(cfg, f"{prefix}.DATASET_MAPPER", ("SparseInstDatasetMapper",))
+    check_one_of(cfg, f"{prefix}.NMS_TYPE", ("", "matrix"))
+    check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
+    sparse_inst = cfg.MODEL.SPARSE_INST
+    unknown = [item for item in sparse_inst.LOSS.ITEMS if item not in ("labels", "masks")]
+    if unknown or not sparse_inst.LOSS.ITEMS:
+        raise ConfigError(
+            f"{prefix}.LOSS.ITEMS is {sparse_inst.LOSS.ITEMS}; allowed: labels, masks, or both."
+        )
+    decoder = sparse_inst.DECODER
+    for key in ("NUM_MASKS", "KERNEL_DIM", "GROUPS"):
+        if decoder[key] < 1:
+            raise ConfigError(f"{prefix}.DECODER.{key} is {decoder[key]}; at least 1 is needed.")
+    if decoder.NAME != "BaseIAMDecoder" and decoder.INST.DIM % decoder.GROUPS:
+        raise ConfigError(
+            f"{prefix}.DECODER.GROUPS is {decoder.GROUPS}, which does not divide "
+            f"{prefix}.DECODER.INST.DIM, {decoder.INST.DIM}: each group has its share of channels."
+        )

@@ -1,0 +1,88 @@
+"""SparseInst's encoder (arXiv 2203.12827, section 3.2): pyramid pooling, top-down fusion, one map.
+
+B images, C channels of the encoder.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from fvcore.nn.weight_init import c2_msra_fill, c2_xavier_fill
+from torch import Tensor, nn
+
+from ...modeling.layers import AdaptiveAveragePool
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+class PyramidPooling(nn.Module):
+    """PSPNet's pyramid pooling (arXiv 1612.01105), which lets every position see the whole image.
+
+    Args:
+        channels: of input and output.
+        branch_channels: of each pooled branch.
+        bins: sides of the pooled maps.
+    """
+
+    def __init__(
+        self, channels: int, branch_channels: int, bins: Sequence[int] = (1, 2, 3, 6)
+    ) -> None:
+        super().__init__()
+        # These convolutions keep torch's own initialisation, as published.
+        self.stages = nn.ModuleList(
+            nn.Sequential(AdaptiveAveragePool(side), nn.Conv2d(channels, branch_channels, 1))
+            for side in bins
+        )
+        self.bottleneck = nn.Conv2d(channels + len(bins) * branch_channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = [_resize(stage(x).relu(), x.shape[-2:]) for stage in self.stages]
+        return self.bottleneck(torch.cat([*pooled, x], dim=1)).relu()
+
+
+class InstanceContextEncoder(nn.Module):
+    """Fuses the backbone's features into one map at the stride of the finest.
+
+    There is no normalisation, and no ReLU after the lateral convolutions.
+
+    Args:
+        in_channels: of the features, the finest first; each has half the side of the one before.
+        channels: C.
+    """
+
+    def __init__(self, *, in_channels: Sequence[int], channels: int = 256) -> None:
+        super().__init__()
+        # The coarsest first: the order in which the top-down path meets them.
+        self.fpn_laterals = nn.ModuleList(
+            nn.Conv2d(given, channels, 1) for given in reversed(in_channels)
+        )
+        self.fpn_outputs = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
+        )
+        self.ppm = PyramidPooling(channels, channels // 4)
+        self.fusion = nn.Conv2d(len(in_channels) * channels, channels, 1)
+        for conv in (*self.fpn_laterals, *self.fpn_outputs):
+            c2_xavier_fill(conv)
+        c2_msra_fill(self.fusion)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Fuses the levels.
+
+        Args:
+            features: [B, C_l, H_l, W_l], the finest first.
+
+        Returns:
+            [B, C, H_0, W_0].
+        """
+        coarsest_first = features[::-1]
+        merged = self.ppm(self.fpn_laterals[0](coarsest_first[0]))
+        outputs = [self.fpn_outputs[0](merged)]
+        for level in range(1, len(features)):
+            above = F.interpolate(merged, scale_factor=2.0, mode="nearest")
+            merged = self.fpn_laterals[level](coarsest_first[level]) + above
+            outputs.append(self.fpn_outputs[level](merged))
+        finest = outputs.pop()
+        resized = [_resize(output, finest.shape[-2:]) for output in reversed(outputs)]
+        return self.fusion(torch.cat([finest, *resized], dim=1))

@@ -1,0 +1,160 @@
+"""From SparseInst's predictions to the masks that are kept (arXiv 2203.12827, section 3.5).
+
+B images, N predictions, K classes, n kept ones, h w of the masks.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from ...modeling import order
+from ...ops.host_copy import HostCopy
+from ...ops.matrix_nms import matrix_nms_decay
+from ...ops.packed_masks import pack_masks
+
+
+@dataclass(frozen=True)
+class SetRanking:
+    """The predictions of a batch in order, of which the host does not know yet how many are kept.
+
+    Attributes:
+        scores: float32 [B, M], M at most N; of those that are kept in descending order.
+        classes, indices: int64 [B, M]; the indices are those of the predictions.
+        places: int64 [B, M], where their masks are.
+        masks: float32 [B, P, h, w], probabilities, of all that may be kept, in any order.
+        count: int64 [B]; the first so many are kept.
+    """
+
+    scores: Tensor
+    classes: Tensor
+    indices: Tensor
+    places: Tensor
+    masks: Tensor
+    count: Tensor
+
+    def only(self, flags: Tensor) -> "SetRanking":
+        """Keeps those whose flag is set as well, bool [B, M]."""
+        places = torch.arange(flags.shape[1], device=flags.device)
+        flags = flags & (places < self.count[:, None])
+        first = order.set_first(flags)
+        names = ("scores", "classes", "indices", "places")
+        parts = {name: getattr(self, name).gather(1, first) for name in names}
+        return replace(self, **parts, count=flags.sum(1))
+
+    def best(self, image: int, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns scores, classes, masks and indices of an image's first, [count, ...] each."""
+        masks = self.masks[image].index_select(0, self.places[image, :count])
+        scores, classes = self.scores[image, :count], self.classes[image, :count]
+        return scores, classes, masks, self.indices[image, :count]
+
+
+@dataclass(frozen=True)
+class SetSelector:
+    """Scores an image's predictions and keeps the best; there is nothing to suppress.
+
+    Attributes:
+        class_threshold: predictions are kept whose score is greater.
+        mask_threshold: a mask's pixels are those whose probability is greater.
+        max_detections: the best so many are kept.
+        nms: "" or "matrix": duplicates that survive the matching are real in crowded scenes.
+        nms_kernel, nms_sigma, update_threshold, class_agnostic: see `matrix_nms`.
+    """
+
+    class_threshold: float = 0.005
+    mask_threshold: float = 0.45
+    max_detections: int = 100
+    nms: str = ""
+    nms_kernel: str = "gaussian"
+    nms_sigma: float = 2.0
+    update_threshold: float = 0.005
+    class_agnostic: bool = False
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "SetSelector":
+        """Reads `cfg.MODEL.SPARSE_INST`."""
+        return cls(
+            class_threshold=cfg.CLS_THRESHOLD,
+            mask_threshold=cfg.MASK_THRESHOLD,
+            max_detections=cfg.MAX_DETECTIONS,
+            nms=cfg.NMS_TYPE,
+            nms_kernel=cfg.NMS_KERNEL,
+            nms_sigma=cfg.NMS_SIGMA,
+            update_threshold=cfg.UPDATE_THR,
+            class_agnostic=cfg.CLASS_AGNOSTIC_NMS,
+        )
+
+    def __call__(
+        self, class_logits: Tensor, mask_logits: Tensor, objectness_logits: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Selects one image's instances.
+
+        Args:
+            class_logits: float32 [N, K].
+            mask_logits: float32 [N, h, w].
+            objectness_logits: float32 [N].
+
+        Returns:
+            scores: float32 [n], descending.
+            classes: int64 [n].
+            masks: float32 [n, h, w], probabilities.
+            indices: int64 [n], of the predictions.
+        """
+        given = (class_logits[None], mask_logits[None], objectness_logits[None])
+        ranking = self.rank(*given)
+        (count,) = HostCopy(ranking.count).wait().tolist()
+        return ranking.best(0, count)
+
+    def rank(
+        self, class_logits: Tensor, mask_logits: Tensor, objectness_logits: Tensor
+    ) -> SetRanking:
+        """Scores and orders the predictions of a batch; the host waits for nothing.
+
+        Args:
+            class_logits: float32 [B, N, K].
+            mask_logits: float32 [B, N, h, w].
+            objectness_logits: float32 [B, N].
+        """
+        # The square root of a product is monotone: the best class is that of the best logit.
+        best, classes = class_logits.max(-1)
+        scores = (best.sigmoid() * objectness_logits.sigmoid()).sqrt()
+        above = scores > self.class_threshold
+        indices = None
+        if order.waits(above):
+            masks = mask_logits.sigmoid()
+        else:
+            # Only the masks of as many as the fullest image has are looked at.
+            indices = order.set_first(above)[:, : int(above.sum(1).max())]
+            parts = (scores, classes, above)
+            scores, classes, above = (part.gather(1, indices) for part in parts)
+            rows = indices + len(best[0]) * torch.arange(len(best))[:, None]
+            masks = mask_logits.flatten(0, 1)[rows].sigmoid_()
+        words, _, maskness = pack_masks(masks.flatten(0, 1), self.mask_threshold)
+        # Behind those that are kept with a score of 0.
+        scores = torch.where(above, scores * maskness.view_as(scores), -1)
+        places, scores, kept = self._best(scores, classes, words.unflatten(0, scores.shape), above)
+        return SetRanking(
+            scores=scores,
+            classes=classes.gather(1, places),
+            places=places,
+            indices=places if indices is None else indices.gather(1, places),
+            masks=masks,
+            count=kept.sum(1),
+        )
+
+    def _best(
+        self, scores: Tensor, classes: Tensor, words: Tensor, above: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the order, the scores in it, and which of them are kept: the first ones."""
+        if not self.nms:
+            scores, places = scores.sort(descending=True, stable=True)
+            places, scores = places[:, : self.max_detections], scores[:, : self.max_detections]
+            return places, scores, above.gather(1, places)
+        with torch.autocast(words.device.type, enabled=False):
+            decayed = [
+                matrix_nms_decay(*image, self.nms_kernel, self.nms_sigma, self.class_agnostic)
+                for image in zip(words, classes, scores)
+            ]
+        places, scores = (torch.stack(parts)[:, : self.max_detections] for parts in zip(*decayed))
+        return places, scores, above.gather(1, places) & (scores >= self.update_threshold)

@@ -1,1 +1,0 @@
-"""Backbones beyond detectron2's own."""
