@@ -18,7 +18,7 @@ from detectron2.utils.video_visualizer import VideoVisualizer
 
 from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights
 from solo_family.config import setup_cfg
-from solo_family.data.synthetic import make_shapes
+from solo_family.data.formats.synthetic import make_shapes
 from solo_family.engine.trainer import Trainer
 from solo_family.export.runtime import ExportedModel, read_image
 from solo_family.export.write import Options, export_model

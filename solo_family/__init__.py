@@ -31,8 +31,8 @@ if TYPE_CHECKING or importlib.util.find_spec("torch") is not None:
     from . import methods as _register_meta_archs  # noqa: F401
     from .checkpoint.detectron2_files import read_safely_with_detectron2
     from .config import add_solo_family_config, get_cfg
-    from .data import builtin as _register_public_datasets  # noqa: F401
-    from .data import register as _register_datasets  # noqa: F401
+    from .data.formats import builtin as _register_public_datasets  # noqa: F401
+    from .data.formats import register as _register_datasets  # noqa: F401
     from .registry import METHODS
 
     # detectron2's own checkpointer, and so its DefaultPredictor, then takes .safetensors too, and

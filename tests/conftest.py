@@ -204,7 +204,7 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small shapes dataset."""
-    from solo_family.data.synthetic import make_shapes
+    from solo_family.data.formats.synthetic import make_shapes
 
     root = tmp_path_factory.mktemp("shapes") / "shapes"
     return make_shapes(root, num_train=16, num_val=8, image_size=(96, 128))

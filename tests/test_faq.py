@@ -18,7 +18,7 @@ OF_A_RUN = [
     *("config", "engine", "data", "checkpoint/load.py", "faults.py"),
     *sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("methods/*/config.py")),
 ]
-OF_THE_QUICKSTART = "data/synthetic.py"
+OF_THE_QUICKSTART = "data/formats/synthetic.py"
 
 
 def text_of(node: ast.expr) -> str:

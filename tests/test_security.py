@@ -18,7 +18,7 @@ from torch import nn
 from solo_family import METHODS
 from solo_family.__main__ import main as solo_family
 from solo_family.config import get_cfg
-from solo_family.data.register import check_datasets
+from solo_family.data.formats.register import check_datasets
 from solo_family.engine.main import main as train_net
 from solo_family.errors import DataError
 

@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
-from ..data.sampler import GroupedSampler
+from ..data.loading.sampler import GroupedSampler
 
 _PICTURES_AT_ONCE = 4
 

@@ -18,14 +18,14 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
-from ..data.classes import (
+from ..data.formats.classes import (
     check_same_classes,
     class_names,
     is_class_agnostic,
     num_classes,
     stuff_ids,
 )
-from ..data.register import check_datasets
+from ..data.formats.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError, TrainingError
 from ..faults import explain, explained
 from ..files import remove_unfinished

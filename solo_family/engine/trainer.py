@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.load import load_last, load_weights
-from ..data.classes import class_names, is_class_agnostic
-from ..data.dataset_mapper import MaskDatasetMapper
-from ..data.loader import build_train_loader
-from ..data.register import check_datasets
+from ..data.formats.classes import class_names, is_class_agnostic
+from ..data.formats.register import check_datasets
+from ..data.loading.dataset_mapper import MaskDatasetMapper
+from ..data.loading.loader import build_train_loader
 from ..errors import ConfigError
 from ..evaluation.build import build_evaluator, predicted_tasks
 from ..methods.mask_former.tta import SemanticWithTTA

@@ -4,8 +4,8 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 
-from ..data.classes import is_class_agnostic
-from ..data.coco_json import leave_out_unusable_truth
+from ..data.formats.classes import is_class_agnostic
+from ..data.formats.coco_json import leave_out_unusable_truth
 from ..errors import ConfigError
 from ..registry import METHODS
 from .fast_coco import use_faster_coco_eval

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
-from ..data.coco_json import leave_out_unusable_truth, read_checked_coco_json
+from ..data.formats.coco_json import leave_out_unusable_truth, read_checked_coco_json
 from ..errors import DataError
 from .rle import fills_image
 

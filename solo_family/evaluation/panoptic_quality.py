@@ -15,7 +15,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
 
-from ..data.label_maps import read_panoptic_ids
+from ..data.formats.label_maps import read_panoptic_ids
 from ..files import replacing
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
-from ..data.coco_json import leave_out_unusable_truth
+from ..data.formats.coco_json import leave_out_unusable_truth
 from ..files import replacing
 from .recall_picture import draw_recall
 

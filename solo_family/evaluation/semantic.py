@@ -12,7 +12,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils import comm
 
-from ..data.label_maps import read_labels
+from ..data.formats.label_maps import read_labels
 from .panoptic_quality import PanopticQuality
 
 

@@ -14,7 +14,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor
 
 from ..checkpoint.read import read_weights
-from ..data.register import expand_path
+from ..data.formats.register import expand_path
 from ..errors import ConfigError
 
 

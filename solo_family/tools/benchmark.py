@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..config import setup_cfg
-from ..data.augmentation import detectron2_augmentation
-from ..data.images import read_image
+from ..data.loading.augmentation import detectron2_augmentation
+from ..data.loading.images import read_image
 from ..errors import DataError, SoloFamilyError
 from .benchmark_operators import add_operator_arguments, run_operators
 from .benchmark_report import AFTER, BEFORE, TOTAL, model_plot, summary, table

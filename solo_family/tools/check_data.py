@@ -9,9 +9,9 @@ from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
 from ..config import setup_cfg
-from ..data.dataset_check import DatasetCheck, check_coco_dataset
-from ..data.findings import Kind
-from ..data.register import check_datasets, register_in_place
+from ..data.checks.dataset_check import DatasetCheck, check_coco_dataset
+from ..data.checks.findings import Kind
+from ..data.formats.register import check_datasets, register_in_place
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
-from ..data.images import read_image
+from ..data.loading.images import read_image
 from ..errors import DataError, OutOfMemoryError, SoloFamilyError
 from ..faults import explained
 from .drawing import draw_predictions, show_picture

@@ -9,7 +9,7 @@ from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
 from ..config import setup_cfg
-from ..data.register import register_in_place
+from ..data.formats.register import register_in_place
 from ..errors import ConfigError, DataError, SoloFamilyError
 from ..evaluation.coco_results import read_results, read_truth
 from ..evaluation.error_analysis import METRICS, analyse_errors

@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ..data.register import check_datasets, register_in_place
+from ..data.formats.register import check_datasets, register_in_place
 from ..errors import ConfigError, SoloFamilyError
 from ..evaluation.build import coco_evaluator
 from .exported import as_instances, open_exported

@@ -4,8 +4,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..data.labelme import read_labelme
-from ..data.splits import TRAIN, VAL
+from ..data.formats.labelme import read_labelme
+from ..data.formats.splits import TRAIN, VAL
 from ..errors import DataError
 from .split_data import add_split_arguments, write_and_report
 

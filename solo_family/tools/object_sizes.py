@@ -9,7 +9,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from pycocotools.cocoeval import Params
 from torch import Tensor
 
-from ..data.dataset_check import DatasetCheck
+from ..data.checks.dataset_check import DatasetCheck
 from ..methods.grid.assigner import GridAssigner
 from ..methods.grid.config import grid_keys
 

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..data.coco_json import read_checked_coco_json
-from ..data.splits import DEFAULT_VAL_EVERY, split_coco, write_splits
+from ..data.formats.coco_json import read_checked_coco_json
+from ..data.formats.splits import DEFAULT_VAL_EVERY, split_coco, write_splits
 from ..errors import DataError
 
 

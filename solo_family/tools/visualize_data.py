@@ -14,10 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..config import setup_cfg
-from ..data.classes import class_names, num_classes
-from ..data.dataset_mapper import MaskDatasetMapper
-from ..data.loader import load_train_dicts
-from ..data.register import check_datasets
+from ..data.formats.classes import class_names, num_classes
+from ..data.formats.register import check_datasets
+from ..data.loading.dataset_mapper import MaskDatasetMapper
+from ..data.loading.loader import load_train_dicts
 from ..errors import ConfigError
 from ..methods import MaskSegmentor
 from ..methods.grid.assigner import GridAssigner

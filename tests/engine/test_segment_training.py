@@ -8,7 +8,7 @@ import pytest
 from solo_family import METHODS
 from solo_family.config import get_cfg
 from solo_family.config.rules import get_key
-from solo_family.data.synthetic import make_shapes
+from solo_family.data.formats.synthetic import make_shapes
 from solo_family.engine.main import argument_parser, run
 
 from ..conftest import ROOT

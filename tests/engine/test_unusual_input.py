@@ -17,7 +17,7 @@ from detectron2.utils.env import seed_all_rng
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from solo_family.data.dataset_mapper import MaskDatasetMapper
+from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
 from solo_family.engine.trainer import Trainer
 
 from ..coco_folder import CocoFolder, noise, rectangle, run_cfg

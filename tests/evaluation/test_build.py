@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from solo_family.data.register import register_in_place
+from solo_family.data.formats.register import register_in_place
 from solo_family.errors import ConfigError
 from solo_family.evaluation.build import build_evaluator
 from solo_family.evaluation.instance_results import InstanceEvaluator

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from solo_family.data.panoptic_dataset import register_panoptic
+from solo_family.data.formats.panoptic_dataset import register_panoptic
 from solo_family.evaluation.panoptic_quality import PanopticEvaluator, PanopticQuality
 
 Segments = list[dict[str, Any]]

@@ -17,11 +17,11 @@ from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from solo_family.data.voc import register_voc_instances
+from solo_family.data.formats.voc import register_voc_instances
 from solo_family.evaluation.proposal_recall import ProposalRecallEvaluator
 
 from ..coco_folder import CocoFolder, noise, rectangle
-from ..data.test_voc import write_voc
+from ..data.formats.test_voc import write_voc
 
 
 def instances_of(results: list[dict[str, Any]], size: tuple[int, int]) -> Instances:

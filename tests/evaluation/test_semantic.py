@@ -8,7 +8,7 @@ import torch
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
-from solo_family.data.semantic_dataset import register_semantic
+from solo_family.data.formats.semantic_dataset import register_semantic
 from solo_family.errors import DataError
 from solo_family.evaluation.semantic import SemanticEvaluator
 

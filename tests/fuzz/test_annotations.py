@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
-from solo_family.data import coco_json
-from solo_family.data.coco_json import leave_out_unusable_truth, load_checked_coco_json
-from solo_family.data.dataset_mapper import MaskDatasetMapper
-from solo_family.data.register import _categories
+from solo_family.data.formats import coco_json
+from solo_family.data.formats.coco_json import leave_out_unusable_truth, load_checked_coco_json
+from solo_family.data.formats.register import _categories
+from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
 from solo_family.errors import SoloFamilyError
 
 from ..coco_folder import CocoFolder, noise, rectangle, run_cfg

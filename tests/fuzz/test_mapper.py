@@ -10,7 +10,7 @@ from detectron2.utils.env import seed_all_rng
 from hypothesis import strategies as st
 from PIL import Image
 
-from solo_family.data.dataset_mapper import MaskDatasetMapper
+from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
 
 from ..coco_folder import run_cfg
 from .fuzzing import counts, fuzz

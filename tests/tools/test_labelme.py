@@ -8,7 +8,7 @@ import pytest
 from solo_family.__main__ import main
 
 from ..coco_folder import small_dataset
-from ..data.test_labelme import TRIANGLE, shape, write
+from ..data.formats.test_labelme import TRIANGLE, shape, write
 
 
 def test_labelme_writes_both_splits_and_again_beside_the_images(

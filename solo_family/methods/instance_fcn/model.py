@@ -16,7 +16,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...config.rules import check_features
-from ...data.classes import num_classes
+from ...data.formats.classes import num_classes
 from ...modeling.base import MaskSegmentor
 from ...modeling.gt_masks import downsample_masks
 from ...modeling.instances import make_instances

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ...config import setup_cfg
-from ...data.dataset_mapper import MaskDatasetMapper
-from ...data.images import read_image
+from ...data.loading.dataset_mapper import MaskDatasetMapper
+from ...data.loading.images import read_image
 from ...errors import SoloFamilyError
 from ...tools.inputs import find_sources
 from ...tools.predictor import load_predictor

@@ -15,7 +15,7 @@ from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from ...checkpoint.read import read_weights
-from ...data.register import expand_path
+from ...data.formats.register import expand_path
 from ...errors import ConfigError
 
 # Indices in torchvision's `features`: the first module after each pooling, pool4, conv5_1 to 5_3.

@@ -11,7 +11,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
 from ...config.rules import check_features
-from ...data.classes import num_classes
+from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from .pixel_decoder import PixelDecoder, build_pixel_decoder
 from .transformer_predictor import TransformerPredictor

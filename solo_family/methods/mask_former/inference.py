@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor
 
-from ...data.classes import stuff_ids
+from ...data.formats.classes import stuff_ids
 from ...modeling.order import set_first
 from ...modeling.panoptic import SegmentAssignment, SoftMasks, assign_segments, number_segments
 from ...modeling.resize import ResizedMasks

@@ -13,7 +13,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
-from ...data.classes import num_classes
+from ...data.formats.classes import num_classes
 from .head import transformer_in_channels, transformer_input
 from .pixel_decoder import PixelDecoder, build_pixel_decoder
 from .transformer_predictor import TransformerPredictor

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
-from ...data.classes import num_classes
+from ...data.formats.classes import num_classes
 from ...modeling.gt_masks import downsample_masks
 from ...ops.packed_masks import PackedMasks, empty_packed
 from ..grid.category_branch import CategoryBranch

@@ -12,7 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
 from ...config.rules import check_channels, check_features
-from ...data.classes import num_classes
+from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
 from ...ops.decode_masks import decode_masks
 from ...ops.dynamic_conv import dynamic_conv

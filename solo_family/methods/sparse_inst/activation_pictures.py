@@ -10,8 +10,8 @@ from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from ...config import setup_cfg
-from ...data.images import read_image
-from ...data.register import check_datasets
+from ...data.formats.register import check_datasets
+from ...data.loading.images import read_image
 from ...errors import ConfigError, DataError, SoloFamilyError
 from ...tools.inputs import Source, find_sources
 from ...tools.predictor import class_metadata

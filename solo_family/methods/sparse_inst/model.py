@@ -15,7 +15,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ...config.rules import check_features
-from ...data.classes import num_classes
+from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.base import MaskSegmentor
 from ...modeling.gt_masks import downsample_soft_masks

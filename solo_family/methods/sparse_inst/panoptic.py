@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ...data.classes import num_classes, stuff_ids
+from ...data.formats.classes import num_classes, stuff_ids
 from ...modeling.layers.remembered import constant
 from ...modeling.order import set_first
 from ...modeling.panoptic import SegmentAssignment, assign_segments, number_segments

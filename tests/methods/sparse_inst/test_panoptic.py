@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
-from solo_family.data.loader import build_train_mapper, load_train_dicts
-from solo_family.data.register import register_in_place
+from solo_family.data.formats.register import register_in_place
+from solo_family.data.loading.loader import build_train_mapper, load_train_dicts
 from solo_family.evaluation.build import build_evaluator, predicted_tasks
 from solo_family.evaluation.panoptic_quality import PanopticEvaluator
 from solo_family.methods.sparse_inst.panoptic import PanopticMerge

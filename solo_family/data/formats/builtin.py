@@ -1,0 +1,130 @@
+"""Public datasets that detectron2 does not register: under `$DETECTRON2_DATASETS`.
+
+Class names come from a file of the dataset itself wherever it has one. detectron2 itself registers
+ADE20K-150 (`ade20k_sem_seg_train`), Cityscapes (`cityscapes_fine_sem_seg_train`) and COCO panoptic
+(`coco_2017_train_panoptic`). docs/datasets.md says how each folder is made.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ...errors import DataError
+from .panoptic_dataset import load_panoptic, panoptic_metadata
+from .semantic_dataset import load_semantic, read_class_names
+
+_SPLITS = ("train", "val")
+
+
+class MissingFolder(DataError, FileNotFoundError):
+    """The dataset is not on this machine: its classes may be known all the same."""
+
+
+def register_builtin(root: str) -> None:
+    """Registers the datasets; nothing is read before one of them is used.
+
+    Args:
+        root: the folder that holds them, one folder for each.
+    """
+    ade = Path(root, "ADEChallengeData2016")
+    full = Path(root, "ADE20K_2021_17_01")
+    stuff = Path(root, "coco", "coco_stuff_10k")
+    vistas = Path(root, "mapillary_vistas")
+    ade_dirs = {"train": "training", "val": "validation"}
+    stuff_dirs = {"train": "train", "val": "test"}
+    vistas_dirs = {"train": "training", "val": "validation"}
+    for split in _SPLITS:
+        _register_semantic(
+            f"ade20k_full_sem_seg_{split}",
+            full / "images_detectron2" / ade_dirs[split],
+            full / "annotations_detectron2" / ade_dirs[split],
+            partial(_text_classes, full / "classes_847.txt"),
+            ignore_label=65535,
+        )
+        _register_semantic(
+            f"coco_2017_{stuff_dirs[split]}_stuff_10k_sem_seg",
+            stuff / "images_detectron2" / stuff_dirs[split],
+            stuff / "annotations_detectron2" / stuff_dirs[split],
+            partial(_text_classes, stuff / "classes_171.txt"),
+        )
+        _register_semantic(
+            f"mapillary_vistas_sem_seg_{split}",
+            vistas / vistas_dirs[split] / "images",
+            vistas / vistas_dirs[split] / "labels",
+            partial(_vistas_classes, vistas),
+            ignore_label=65,
+        )
+        _register_panoptic(
+            f"ade20k_panoptic_{split}",
+            ade / "images" / ade_dirs[split],
+            ade / f"ade20k_panoptic_{split}",
+            ade / f"ade20k_panoptic_{split}.json",
+        )
+
+
+def _register_semantic(
+    name: str,
+    image_dir: Path,
+    label_dir: Path,
+    read_classes: Callable[[], Sequence[str]],
+    *,
+    ignore_label: int = 255,
+) -> None:
+    def load() -> list[dict[str, Any]]:
+        _check_folders(name, image_dir, label_dir)
+        MetadataCatalog.get(name).set(stuff_classes=list(read_classes()))
+        return load_semantic(str(image_dir), str(label_dir))
+
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(
+        image_root=str(image_dir),
+        sem_seg_root=str(label_dir),
+        ignore_label=ignore_label,
+        evaluator_type="sem_seg",
+    )
+
+
+def _register_panoptic(name: str, image_dir: Path, panoptic_dir: Path, panoptic_json: Path) -> None:
+    def load() -> list[dict[str, Any]]:
+        _check_folders(name, image_dir, panoptic_dir)
+        MetadataCatalog.get(name).set(**panoptic_metadata(str(panoptic_json)))
+        return load_panoptic(str(image_dir), str(panoptic_dir), str(panoptic_json))
+
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(
+        image_root=str(image_dir),
+        panoptic_root=str(panoptic_dir),
+        panoptic_json=str(panoptic_json),
+        evaluator_type="coco_panoptic_seg",
+        ignore_label=255,
+    )
+
+
+def _check_folders(name: str, *folders: Path) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise MissingFolder(
+                f"Dataset {name!r} needs the folder {folder}, which does not exist."
+            )
+
+
+def _text_classes(path: Path) -> list[str]:
+    return read_class_names(str(path))
+
+
+def _vistas_classes(root: Path) -> list[str]:
+    """Returns the evaluated classes of Mapillary's own config, in the order of their labels."""
+    for name in ("config.json", "config_v1.2.json"):
+        path = root / name
+        if path.is_file():
+            labels = json.loads(path.read_text())["labels"]
+            return [label["readable"] for label in labels if label["evaluate"]]
+    raise DataError(f"There is no config.json or config_v1.2.json of Mapillary Vistas in {root}.")
+
+
+register_builtin(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))

@@ -1,0 +1,100 @@
+"""Images whose values are classes or segments: semantic labels and panoptic PNGs."""
+
+import numpy as np
+from detectron2.utils.file_io import PathManager
+from PIL import Image
+
+from ...errors import DataError
+
+VOID_16_BIT = 65535
+# What no pixel of a panoptic PNG is: the segment id that all three bytes of 255 stand for.
+VOID_ID = 2**24 - 1
+
+
+def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndarray:
+    """Reads a label image of one channel, of 8 or 16 bits or with a palette.
+
+    Args:
+        path: of a file that Pillow can read.
+        num_classes: K.
+        ignore_label: the value of pixels without a class. So are 255, where it isn't a class, and
+            65535, in images of 16 bits.
+
+    Returns:
+        int32 [H, W], 0 to K - 1, and K for pixels without a class.
+
+    Raises:
+        DataError: the file can't be read, has several channels, or has another value.
+    """
+    labels = np.asarray(_open(path))
+    if labels.ndim != 2:
+        raise DataError(
+            f"{path} has {labels.shape[2]} channels: a label image has one, whose values are "
+            "class indices. Colours have to be converted to them."
+        )
+    labels = labels.astype(np.int32)
+    ignored = [ignore_label, VOID_16_BIT, *([255] if num_classes <= 255 else [])]
+    void = np.isin(labels, ignored)
+    wrong = labels[~void & (labels >= num_classes)]
+    if wrong.size:
+        raise DataError(
+            f"{path} has label {wrong[0]}, but there are {num_classes} classes, 0 to "
+            f"{num_classes - 1}, and label {ignore_label} is ignored. Name all classes, or give "
+            "the label that is to be ignored."
+        )
+    return np.where(void, num_classes, labels)
+
+
+def read_panoptic_ids(path: str) -> np.ndarray:
+    """Reads a panoptic PNG of COCO's format.
+
+    Returns:
+        int32 [H, W]: R + 256 G + 256^2 B.
+
+    Raises:
+        DataError: the file can't be read, or is no colour image.
+    """
+    colours = np.asarray(_open(path))
+    if colours.ndim != 3 or colours.shape[2] < 3:
+        raise DataError(
+            f"{path} is no colour image: a panoptic PNG has segment ids as R + 256 G + 256^2 B."
+        )
+    return decode_ids(colours)
+
+
+def encode_ids(ids: np.ndarray) -> np.ndarray:
+    """Returns ids [H, W], 0 to 2^24 - 1, as colours, uint8 [H, W, 3]."""
+    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=2).astype(np.uint8)
+
+
+def decode_ids(colours: np.ndarray) -> np.ndarray:
+    """Returns the ids, int32 [H, W], of colours, uint8 [H, W, 3 or more]."""
+    red, green, blue = (colours[:, :, channel].astype(np.int32) for channel in range(3))
+    return red + (green << 8) + (blue << 16)
+
+
+def check_label_size(
+    labels: np.ndarray, image: np.ndarray, label_path: str, image_path: str
+) -> None:
+    """Refuses labels of another size than their image.
+
+    Raises:
+        DataError: names both files and sizes.
+    """
+    if labels.shape[:2] != image.shape[:2]:
+        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (labels, image)]
+        raise DataError(
+            f"{label_path} is {sizes[0]} pixels, but its image {image_path} is {sizes[1]}: "
+            "they must have the same size"
+        )
+
+
+def _open(path: str) -> Image.Image:
+    try:
+        with PathManager.open(path, "rb") as file:
+            image = Image.open(file)
+            image.load()
+            return image
+    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} can't be read as a label image: {reason}") from error

@@ -1,0 +1,143 @@
+"""Datasets in COCO's panoptic format: registered in a line, or named in place."""
+
+import json
+import os
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ...errors import DataError
+from .coco_values import path_inside
+
+_PARTS = {
+    "images": ("id", "file_name", "height", "width"),
+    "categories": ("id", "name", "isthing"),
+    "annotations": ("image_id", "file_name", "segments_info"),
+}
+
+
+def register_panoptic(name: str, image_dir: str, panoptic_dir: str, panoptic_json: str) -> None:
+    """Registers a dataset for panoptic segmentation in detectron2's catalogs.
+
+    The model's classes are the categories in the order of their ids, things and stuff together.
+
+    Args:
+        name: for `DATASETS.TRAIN` and `DATASETS.TEST`.
+        image_dir: folder of the images.
+        panoptic_dir: folder of the PNGs, with segment ids as R + 256 G + 256^2 B.
+        panoptic_json: COCO's panoptic json.
+
+    Raises:
+        DataError: the json can't be used.
+    """
+    metadata = panoptic_metadata(panoptic_json)
+    DatasetCatalog.register(name, partial(load_panoptic, image_dir, panoptic_dir, panoptic_json))
+    MetadataCatalog.get(name).set(
+        image_root=image_dir,
+        panoptic_root=panoptic_dir,
+        panoptic_json=panoptic_json,
+        evaluator_type="coco_panoptic_seg",
+        ignore_label=255,
+        **metadata,
+    )
+
+
+def panoptic_metadata(panoptic_json: str) -> dict[str, Any]:
+    """Returns what detectron2 knows of the categories: all names, and which are things."""
+    categories = read_panoptic_json(panoptic_json)["categories"]
+    names = [category["name"] for category in categories]
+    contiguous = {category["id"]: index for index, category in enumerate(categories)}
+    things = {category["id"] for category in categories if category["isthing"]}
+    return {
+        "thing_classes": names,
+        "stuff_classes": names,
+        "thing_dataset_id_to_contiguous_id": {i: contiguous[i] for i in contiguous if i in things},
+        "stuff_dataset_id_to_contiguous_id": {
+            i: contiguous[i] for i in contiguous if i not in things
+        },
+    }
+
+
+def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list[dict[str, Any]]:
+    """Returns detectron2's dicts, with `pan_seg_file_name` and `segments_info`.
+
+    Raises:
+        DataError: a folder or file is missing, a path leads out of its folder, or the json can't be
+            used.
+    """
+    content = read_panoptic_json(panoptic_json)
+    for folder in (image_dir, panoptic_dir):
+        if not os.path.isdir(folder):
+            raise DataError(f"There is no folder {folder}.")
+    contiguous = {category["id"]: i for i, category in enumerate(content["categories"])}
+    things = {category["id"] for category in content["categories"] if category["isthing"]}
+    images = {image["id"]: image for image in content["images"]}
+    records = []
+    for annotation in content["annotations"]:
+        image = images.get(annotation["image_id"])
+        if image is None:
+            raise DataError(
+                f"{panoptic_json}: an annotation has image_id {annotation['image_id']}, which is "
+                "not among the file's images. Add it there, or remove the annotation."
+            )
+        paths = (
+            path_inside(image_dir, image["file_name"], panoptic_json),
+            path_inside(panoptic_dir, annotation["file_name"], panoptic_json),
+        )
+        for path in paths:
+            if not os.path.isfile(path):
+                raise DataError(f"{panoptic_json} names {path}, which does not exist.")
+        segments = []
+        for segment in annotation["segments_info"]:
+            category = segment["category_id"]
+            if category not in contiguous:
+                raise DataError(
+                    f"{panoptic_json}: segment {segment['id']} of {annotation['file_name']} has "
+                    f"category_id {category}, which is not among the file's categories."
+                )
+            own = {"category_id": contiguous[category], "isthing": category in things}
+            segments.append({**segment, **own})
+        records.append(
+            {
+                "file_name": paths[0],
+                "pan_seg_file_name": paths[1],
+                "image_id": image["id"],
+                "height": image["height"],
+                "width": image["width"],
+                "segments_info": segments,
+            }
+        )
+    return records
+
+
+@cache
+def read_panoptic_json(path: str) -> dict[str, Any]:
+    """Returns the content of a panoptic json, its categories in the order of their ids.
+
+    Raises:
+        DataError: it is missing, not JSON, or lacks a part.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise DataError(
+            f"The panoptic json {path} can't be read ({error.strerror or error}). "
+            "Give the path of a json in COCO's panoptic format."
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON: {error}.") from error
+    for part, keys in _PARTS.items():
+        _check_part(path, content, part, keys)
+    return {**content, "categories": sorted(content["categories"], key=lambda item: item["id"])}
+
+
+def _check_part(path: str, content: Any, part: str, keys: Sequence[str]) -> None:
+    items = content.get(part) if isinstance(content, dict) else None
+    if not isinstance(items, list) or not items or any(key not in i for i in items for key in keys):
+        raise DataError(
+            f"{path} is not in COCO's panoptic format: '{part}' must be a list of objects with "
+            f"{', '.join(repr(key) for key in keys)}."
+        )

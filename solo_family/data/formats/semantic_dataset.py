@@ -1,0 +1,134 @@
+"""Datasets of images and label images: registered in a line, or named in place."""
+
+import os
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from ...errors import DataError
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_LABELS = (".png", ".tif", ".tiff", ".bmp")
+
+
+def register_semantic(
+    name: str,
+    image_dir: str,
+    label_dir: str,
+    classes: Sequence[str],
+    *,
+    ignore_label: int = 255,
+    image_suffix: str = "",
+    label_suffix: str = "",
+) -> None:
+    """Registers a dataset for semantic segmentation in detectron2's catalogs.
+
+    Args:
+        name: for `DATASETS.TRAIN` and `DATASETS.TEST`.
+        image_dir: folder of the images; they may lie in folders below it.
+        label_dir: folder of the label images, at the same places under the same names; see
+            `read_labels`.
+        classes: the names of labels 0, 1, 2, ...
+        ignore_label: the label of pixels without a class.
+        image_suffix, label_suffix: what the file names of image and label have after their common
+            part and before the extension, for instance "_gtFine_labelTrainIds".
+    """
+    load = partial(load_semantic, image_dir, label_dir, image_suffix, label_suffix)
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(
+        stuff_classes=list(classes),
+        ignore_label=ignore_label,
+        image_root=image_dir,
+        sem_seg_root=label_dir,
+        evaluator_type="sem_seg",
+    )
+
+
+@cache
+def _scan(
+    image_dir: str, label_dir: str, image_suffix: str, label_suffix: str
+) -> list[tuple[str, str, int, int]]:
+    """Returns image, label, height and width, sorted by name; see `load_semantic`."""
+    for folder in (image_dir, label_dir):
+        if not os.path.isdir(folder):
+            raise DataError(f"There is no folder {folder}.")
+    images = _files(image_dir, image_suffix, _IMAGES)
+    labels = _files(label_dir, label_suffix, _LABELS)
+    if not labels:
+        raise DataError(f"{label_dir} has no label images ({', '.join(_LABELS)}).")
+    missing = sorted(set(images) ^ set(labels))
+    if missing:
+        have = "label" if missing[0] in images else "image"
+        raise DataError(
+            f"{image_dir} has {len(images)} images and {label_dir} {len(labels)} labels; "
+            f"{len(missing)} have no counterpart: there is no {have} for {missing[0]}. "
+            "Images and labels have the same names, but for their extensions."
+        )
+    found = []
+    for key in sorted(images):
+        width, height = _size(images[key])
+        found.append((images[key], labels[key], height, width))
+    return found
+
+
+def load_semantic(
+    image_dir: str, label_dir: str, image_suffix: str = "", label_suffix: str = ""
+) -> list[dict[str, Any]]:
+    """Returns detectron2's dicts: `file_name`, `sem_seg_file_name`, `height`, `width`, `image_id`.
+
+    Raises:
+        DataError: a folder is missing or empty, or an image or label has no counterpart.
+    """
+    return [
+        {
+            "file_name": image,
+            "sem_seg_file_name": label,
+            "height": height,
+            "width": width,
+            "image_id": index,
+        }
+        for index, (image, label, height, width) in enumerate(
+            _scan(image_dir, label_dir, image_suffix, label_suffix)
+        )
+    ]
+
+
+def read_class_names(classes: str) -> list[str]:
+    """Returns the names that are listed with commas, or stand line by line in a text file.
+
+    Raises:
+        DataError: there are none.
+    """
+    if os.path.isfile(classes):
+        names = [line.strip() for line in Path(classes).read_text().splitlines()]
+    elif classes.endswith(".txt"):
+        raise DataError(f"There is no file of class names {classes}.")
+    else:
+        names = [name.strip() for name in classes.split(",")]
+    names = [name for name in names if name]
+    if not names:
+        raise DataError(f"{classes!r} names no classes: list them with commas, or in a text file.")
+    return names
+
+
+def _files(folder: str, suffix: str, extensions: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for path in Path(folder).rglob("*"):
+        if path.suffix.lower() in extensions and path.stem.endswith(suffix):
+            key = path.relative_to(folder).with_suffix("").as_posix()
+            found[key.removesuffix(suffix)] = str(path)
+    return found
+
+
+def _size(path: str) -> tuple[int, int]:
+    """Returns width and height of an image, turned upright by its EXIF tag as it will be."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except OSError as error:
+        raise DataError(f"{path} can't be read as an image: {error}") from error

@@ -1,0 +1,133 @@
+"""The augmentations of training, as detectron2 transforms."""
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import build_augmentation
+from detectron2.projects.point_rend import ColorAugSSDTransform
+
+from ...registry import METHODS
+
+_Augmentations = list[T.Augmentation | T.Transform]
+
+# Short edges of images before they are cropped.
+_DETR_SIZES = (400, 500, 600)
+
+
+class AtLeastOnePixel(T.Augmentation):
+    """A resizing of detectron2's, after which a very narrow picture is still a pixel wide."""
+
+    def __init__(self, resize: T.Augmentation) -> None:
+        super().__init__()
+        self.resize = resize
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        transform = self.resize.get_transform(image)
+        if isinstance(transform, T.ResizeTransform):
+            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        return transform
+
+
+def detectron2_augmentation(cfg: CfgNode, is_train: bool) -> _Augmentations:
+    """Returns detectron2's resizing, and in training its flip."""
+    resize, *flip = build_augmentation(cfg, is_train)
+    return [AtLeastOnePixel(resize), *flip]
+
+
+def build_train_augmentation(cfg: CfgNode) -> _Augmentations:
+    """Returns colours, then large-scale jitter where it is on, else detectron2's augmentations."""
+    colours = _all_colours(cfg)
+    if cfg.INPUT.LSJ.ENABLED:
+        return [*colours, *_large_scale_jitter(cfg)]
+    crop = [_crop(cfg)] if cfg.INPUT.CROP.ENABLED else []
+    return [*colours, *crop, *detectron2_augmentation(cfg, is_train=True)]
+
+
+def _crop(cfg: CfgNode) -> T.Augmentation:
+    """Returns a crop of every image, or, with short edges, DETR's (arXiv 2005.12872, section 4)."""
+    crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    edges = cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
+    if not edges:
+        return crop
+    resize = T.ResizeShortestEdge(edges, sample_style="choice")
+    return T.RandomApply(T.AugmentationList([resize, crop]), prob=0.5)
+
+
+def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationList]:
+    """Returns the augmentation of images with semantic or panoptic labels.
+
+    Resizing, a crop in which no class has too large a share, colours, flipping (MaskFormer, arXiv
+    2107.06278, section 4.1); or large-scale jitter where it is on.
+
+    Args:
+        cfg: the configuration.
+        ignored: the label whose share of a crop does not matter.
+
+    Returns:
+        One list to draw from.
+    """
+    if cfg.INPUT.LSJ.ENABLED:
+        return [T.AugmentationList([*_all_colours(cfg), *_large_scale_jitter(cfg)])]
+    resize, *flip = detectron2_augmentation(cfg, is_train=True)
+    crop = cfg.INPUT.CROP
+    cropped = [
+        T.RandomCrop_CategoryAreaConstraint(
+            crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignored
+        )
+    ]
+    middle = cropped if crop.ENABLED else []
+    return [T.AugmentationList([resize, *middle, *_all_colours(cfg), *flip])]
+
+
+def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationList]:
+    """Returns two lists to draw from: a resize, or a resize, a crop and a resize.
+
+    As DETR's (arXiv 2005.12872, section 4); `INPUT.CROP` is that crop, and without it there is
+    only the first list. Arguments as of `build_segment_augmentation`.
+    """
+    resize, *flip = detectron2_augmentation(cfg, is_train=True)
+    plain = [*_all_colours(cfg), *flip, resize]
+    if not cfg.INPUT.CROP.ENABLED:
+        return [T.AugmentationList(plain)]
+    crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+    to_be_cropped = T.ResizeShortestEdge(_DETR_SIZES, sample_style="choice")
+    cropped = [*_all_colours(cfg), *flip, to_be_cropped, crop, resize]
+    return [T.AugmentationList(plain), T.AugmentationList(cropped)]
+
+
+def _all_colours(cfg: CfgNode) -> _Augmentations:
+    colours = _colours(cfg) if cfg.INPUT.COLOR_AUG.ENABLED else []
+    if cfg.INPUT.COLOR_AUG_SSD:
+        colours.append(ColorAugSSDTransform(img_format=cfg.INPUT.FORMAT))
+    return colours
+
+
+def _colours(cfg: CfgNode) -> _Augmentations:
+    colour = cfg.INPUT.COLOR_AUG
+    return [
+        augmentation(1 - half_width, 1 + half_width)
+        for augmentation, half_width in (
+            (T.RandomBrightness, colour.BRIGHTNESS),
+            (T.RandomContrast, colour.CONTRAST),
+            (T.RandomSaturation, colour.SATURATION),
+        )
+        if half_width
+    ]
+
+
+def _large_scale_jitter(cfg: CfgNode) -> _Augmentations:
+    lsj = cfg.INPUT.LSJ
+    size = (lsj.IMAGE_SIZE, lsj.IMAGE_SIZE)
+    jitter: _Augmentations = [
+        AtLeastOnePixel(T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *size)),
+        T.FixedSizeCrop(crop_size=size),
+    ]
+    if cfg.INPUT.RANDOM_FLIP != "none":
+        jitter.append(
+            T.RandomFlip(
+                horizontal=cfg.INPUT.RANDOM_FLIP == "horizontal",
+                vertical=cfg.INPUT.RANDOM_FLIP == "vertical",
+            )
+        )
+    return jitter

@@ -1,0 +1,97 @@
+"""From a dataset's dict to the model's input: detectron2's mapper, always with bit masks."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import (
+    SizeMismatchError,
+    annotations_to_instances,
+    check_image_size,
+)
+
+from ...errors import DataError
+from .augmentation import build_train_augmentation, detectron2_augmentation
+from .bad_images import BadImages
+from .images import read_image
+
+
+class MaskDatasetMapper(DatasetMapper):
+    """detectron2's `DatasetMapper` for models that need masks and no boxes.
+
+    Masks are loaded whatever `MODEL.MASK_ON` says, and as bit masks whatever `INPUT.MASK_FORMAT`:
+    they can come from polygons and from RLE. Crowds are left out, as detectron2 does.
+
+    Args:
+        skip_bad_images: in training, go on without images that can't be read, and count them.
+        num_images: of the dataset; when as many can't be read, there is nothing to go on with.
+        options: detectron2's.
+    """
+
+    @configurable
+    def __init__(
+        self, *, skip_bad_images: bool = False, num_images: int = 0, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._bad_images = BadImages(skip_bad_images, num_images)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        options = super().from_config(cfg, is_train)
+        options["use_instance_mask"] = True
+        options["instance_mask_format"] = "bitmask"
+        if is_train:
+            options["augmentations"] = build_train_augmentation(cfg)
+            # Crops and jitter leave parts of masks; their boxes follow.
+            options["recompute_boxes"] = cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
+            options["skip_bad_images"] = cfg.DATALOADER.SKIP_BAD_IMAGES
+        else:
+            options["augmentations"] = detectron2_augmentation(cfg, is_train=False)
+        return options
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
+        """Maps one image.
+
+        Returns:
+            `image`, uint8 [3, h, w], and in training `instances`; None for a skipped image, which
+            detectron2's loader then replaces by another. That has `num_skipped`, the number of
+            images before it that were skipped, because the loader's worker processes can tell the
+            trainer of them in no other way.
+
+        Raises:
+            DataError: the image, or none of the images that may be skipped, can be read; or it has
+                another size than the dataset says.
+        """
+        dataset_dict = copy.deepcopy(dataset_dict)
+        try:
+            image = read_image(dataset_dict["file_name"], self.image_format)
+            check_image_size(dataset_dict, image)
+        except (DataError, SizeMismatchError) as error:
+            self._bad_images.add(dataset_dict["file_name"], error)
+            return None
+        aug_input = T.AugInput(image)
+        transforms = self.augmentations(aug_input)
+        image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
+        dataset_dict["image"] = torch.as_tensor(image)
+        if not self.is_train:
+            dataset_dict.pop("annotations", None)
+        else:
+            self._transform_annotations(dataset_dict, transforms, image.shape[1:])
+        if self._bad_images.skip:
+            dataset_dict["num_skipped"] = self._bad_images.take_count()
+        return dataset_dict
+
+    def _transform_annotations(
+        self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
+    ) -> None:
+        annotations = dataset_dict.setdefault("annotations", [])
+        if any(not annotation.get("iscrowd", 0) for annotation in annotations):
+            super()._transform_annotations(dataset_dict, transforms, image_shape)
+        else:
+            # Without objects there is no mask whose box could be recomputed.
+            dataset_dict.pop("annotations")
+            dataset_dict["instances"] = annotations_to_instances([], image_shape, "bitmask")

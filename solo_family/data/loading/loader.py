@@ -1,0 +1,140 @@
+"""detectron2's training loader, with an order that a resumed run can go on in."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data.build import filter_images_with_only_crowd_annotations
+from detectron2.data.samplers import (
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
+from detectron2.utils import comm
+from torch.utils.data import Sampler
+
+from ...errors import ConfigError, DataError
+from ..formats.coco_json import leave_out_unusable
+from ..formats.register import check_datasets
+from .dataset_mapper import MaskDatasetMapper
+from .sampler import GroupedSampler
+from .segment_mapper import SegmentDatasetMapper
+
+_Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+# What each mapper needs of an image; panoptic segments come before semantic labels.
+_LABEL_KEYS = {
+    "mask_former_panoptic": "pan_seg_file_name",
+    "detr_panoptic": "pan_seg_file_name",
+    "mask_former_semantic": "sem_seg_file_name",
+}
+
+
+def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
+    """Builds the loader of `DATASETS.TRAIN` and the sampler in it, whose place can be set.
+
+    Raises:
+        ConfigError: `IMS_PER_BATCH` can't be shared out, or `SAMPLER_TRAIN` is unknown.
+        DataError: see `load_train_dicts`.
+    """
+    batch_size, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
+    if rest or not batch_size:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be a multiple of the "
+            f"number of processes, {comm.get_world_size()}."
+        )
+    dataset = load_train_dicts(cfg)
+    sampler = GroupedSampler(
+        _stream_maker(cfg, dataset),
+        dataset,
+        batch_size,
+        seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
+        # Semantic datasets of detectron2's own don't say how large their images are.
+        grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
+    )
+    loader = build_detection_train_loader(
+        dataset,
+        mapper=build_train_mapper(cfg, dataset),
+        sampler=sampler,
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=False,  # the sampler does it
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+    return loader, sampler
+
+
+def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> _Mapper:
+    """Returns what maps the dataset's dicts: `INPUT.DATASET_MAPPER_NAME`, or what they are for.
+
+    Raises:
+        ConfigError: the mapper needs labels that the dataset does not have.
+    """
+    num_images = len(dataset)
+    name = cfg.INPUT.DATASET_MAPPER_NAME
+    if not name:
+        name = next((name for name, key in _LABEL_KEYS.items() if key in dataset[0]), "")
+    if not name:
+        return MaskDatasetMapper(cfg, is_train=True, num_images=num_images)
+    if _LABEL_KEYS[name] not in dataset[0]:
+        raise ConfigError(
+            f"INPUT.DATASET_MAPPER_NAME {name} needs '{_LABEL_KEYS[name]}', which the images of "
+            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Leave the key '', or name "
+            "a dataset with such labels."
+        )
+    return SegmentDatasetMapper(
+        cfg,
+        panoptic=name != "mask_former_semantic",
+        detr=name == "detr_panoptic",
+        num_images=num_images,
+    )
+
+
+def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
+    """Returns detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
+
+    Raises:
+        ConfigError: no dataset is named.
+        DataError: a dataset can't be used (see `check_datasets`), or no image has an object.
+    """
+    names = cfg.DATASETS.TRAIN
+    if not names:
+        raise ConfigError(
+            "DATASETS.TRAIN is empty: name a dataset to train on, "
+            "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
+        )
+    check_datasets(names)
+    records = get_detection_dataset_dicts(names, filter_empty=False)
+    leave_out_unusable(records, ", ".join(names))
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in records[0]:
+        records = filter_images_with_only_crowd_annotations(records)
+    if not records:
+        raise DataError(
+            f"DATASETS.TRAIN {', '.join(names)}: no image has an object. "
+            "DATALOADER.FILTER_EMPTY_ANNOTATIONS False trains on images without objects."
+        )
+    return records
+
+
+def _stream_maker(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Callable[[int], Sampler[int]]:
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name == "TrainingSampler":
+        return partial(_shuffled, len(dataset))
+    if name == "RepeatFactorTrainingSampler":
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+        )
+        return partial(_repeated, factors)
+    raise ConfigError(
+        f"DATALOADER.SAMPLER_TRAIN is {name!r}; allowed: TrainingSampler, "
+        "RepeatFactorTrainingSampler."
+    )
+
+
+def _shuffled(size: int, seed: int) -> Sampler[int]:
+    return TrainingSampler(size, seed=seed)
+
+
+def _repeated(factors: torch.Tensor, seed: int) -> Sampler[int]:
+    return RepeatFactorTrainingSampler(factors, seed=seed)

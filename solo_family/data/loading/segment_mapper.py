@@ -1,0 +1,176 @@
+"""From semantic or panoptic labels to masks with classes: one per class present, or per segment.
+
+G masks, H W of the input.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Instances
+
+from ...config.rules import get_key
+from ...errors import ConfigError, DataError
+from ..formats.classes import dataset_classes
+from ..formats.label_maps import (
+    VOID_ID,
+    check_label_size,
+    decode_ids,
+    encode_ids,
+    read_labels,
+    read_panoptic_ids,
+)
+from .augmentation import build_detr_augmentation, build_segment_augmentation
+from .bad_images import BadImages
+from .images import read_image
+
+# The value of padded pixels, in the middle of 0 to 255, as the official code has it.
+_PAD_VALUE = 128
+
+
+class SegmentDatasetMapper:
+    """Maps images with semantic or panoptic labels, for training.
+
+    Resizing takes the nearest pixel of labels, in the same geometry as it resizes the image.
+
+    Args:
+        augmentations: for a choice of several lists, one is drawn for each image.
+        image_format: "RGB" or "BGR".
+        num_classes: K.
+        panoptic: a mask per segment, and not per class.
+        label_ignored: the label without a class in the files.
+        ignore_value: the label without a class that the model wants.
+        size_divisibility: inputs are padded to multiples of it; not below 1.
+        bad_images: what to do with those that can't be read.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        augmentations: list[T.AugmentationList],
+        image_format: str,
+        num_classes: int,
+        panoptic: bool,
+        label_ignored: int = 255,
+        ignore_value: int = 255,
+        size_divisibility: int = -1,
+        bad_images: BadImages,
+    ) -> None:
+        self.augmentations = augmentations
+        self.image_format = image_format
+        self.num_classes = num_classes
+        self.panoptic = panoptic
+        self.label_ignored = label_ignored
+        self.ignore_value = ignore_value
+        self.size_divisibility = size_divisibility
+        self.bad_images = bad_images
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, *, panoptic: bool, detr: bool = False, num_images: int = 0
+    ) -> dict[str, Any]:
+        """Reads the configuration.
+
+        Args:
+            panoptic: see above.
+            detr: the augmentation of DETR, which the official COCO panoptic configs have.
+            num_images: of the dataset.
+        """
+        name = cfg.DATASETS.TRAIN[0]
+        num_classes = len(dataset_classes(name) or [])
+        key = "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"
+        if 0 <= get_key(cfg, key) < num_classes:
+            raise ConfigError(
+                f"{key} is {get_key(cfg, key)}, which is one of the {num_classes} classes. "
+                f"Set {key} 65535."
+            )
+        label_ignored = MetadataCatalog.get(name).get("ignore_label", 255)
+        build = build_detr_augmentation if detr else build_segment_augmentation
+        return {
+            "augmentations": build(cfg, ignored=num_classes),
+            "image_format": cfg.INPUT.FORMAT,
+            "num_classes": num_classes,
+            "panoptic": panoptic,
+            "label_ignored": label_ignored,
+            "ignore_value": get_key(cfg, key),
+            "size_divisibility": cfg.INPUT.SIZE_DIVISIBILITY,
+            "bad_images": BadImages(cfg.DATALOADER.SKIP_BAD_IMAGES, num_images),
+        }
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
+        """Maps one image.
+
+        Returns:
+            `image`, uint8 [3, H, W]; `sem_seg`, int64 [H, W]; `instances` with `gt_classes`, int64
+            [G], and `gt_masks`, BitMasks of which none is empty. None for a skipped image; see
+            `MaskDatasetMapper`.
+
+        Raises:
+            DataError: image or labels can't be read, or don't fit together.
+        """
+        dataset_dict = copy.deepcopy(dataset_dict)
+        try:
+            image = read_image(dataset_dict["file_name"], self.image_format)
+            segments, classes = self._read_segments(dataset_dict, image)
+        except DataError as error:
+            self.bad_images.add(dataset_dict["file_name"], error)
+            return None
+        image, segments = self._augment(image, segments, classes)
+        height, width = segments.shape
+        dataset_dict["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        ids = np.unique(segments)
+        ids = ids[ids != VOID_ID]
+        instances = Instances((height, width))
+        instances.gt_classes = torch.from_numpy(classes[ids])
+        masks = segments == ids[:, None, None]
+        instances.gt_masks = BitMasks(torch.from_numpy(masks))
+        dataset_dict["instances"] = instances
+        labels = np.full((height, width), self.ignore_value, np.int64)
+        known = segments != VOID_ID
+        labels[known] = classes[segments[known]]
+        dataset_dict["sem_seg"] = torch.from_numpy(labels)
+        if self.bad_images.skip:
+            dataset_dict["num_skipped"] = self.bad_images.take_count()
+        return dataset_dict
+
+    def _read_segments(
+        self, record: dict[str, Any], image: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns each pixel's segment, int32 [H, W], and each segment's class, int64."""
+        if not self.panoptic:
+            path = record["sem_seg_file_name"]
+            labels = read_labels(path, self.num_classes, self.label_ignored)
+            check_label_size(labels, image, path, record["file_name"])
+            segments = np.where(labels == self.num_classes, VOID_ID, labels)
+            return segments, np.arange(self.num_classes, dtype=np.int64)
+        path = record["pan_seg_file_name"]
+        ids = read_panoptic_ids(path)
+        check_label_size(ids, image, path, record["file_name"])
+        listed = [info for info in record["segments_info"] if not info.get("iscrowd", 0)]
+        segments = np.full(ids.shape, VOID_ID, np.int32)
+        for index, info in enumerate(listed):
+            segments[ids == info["id"]] = index
+        return segments, np.array([info["category_id"] for info in listed], dtype=np.int64)
+
+    def _augment(
+        self, image: np.ndarray, segments: np.ndarray, classes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        # The category limit of crops looks at classes; padding of either kind is 255 in all bytes.
+        known = segments != VOID_ID
+        labels = np.full(segments.shape, self.num_classes, np.float32)
+        labels[known] = classes[segments[known]]
+        chosen = self.augmentations[np.random.randint(len(self.augmentations))]
+        augmented = T.AugInput(image, sem_seg=labels)
+        transforms = chosen(augmented)
+        segments = decode_ids(transforms.apply_segmentation(encode_ids(segments)))
+        image = augmented.image
+        if self.size_divisibility > 0:
+            missing = [(0, -side % self.size_divisibility) for side in segments.shape]
+            image = np.pad(image, [*missing, (0, 0)], constant_values=_PAD_VALUE)
+            segments = np.pad(segments, missing, constant_values=VOID_ID)
+        return image, segments

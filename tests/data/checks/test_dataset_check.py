@@ -1,0 +1,267 @@
+"""Every kind of mistake in a dataset is found, by its id or file, and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as mask_util
+
+from solo_family.data.checks import findings
+from solo_family.data.checks.dataset_check import check_coco_dataset
+from solo_family.data.checks.findings import Kind
+from solo_family.errors import DataError
+
+from ...coco_folder import CocoFolder, noise, rectangle
+
+HEIGHT, WIDTH = 48, 64
+
+
+def good(root: Path) -> CocoFolder:
+    """Three pictures with a rectangle each, of both categories."""
+    folder = CocoFolder(root, {1: "cat", 2: "dog"})
+    for index in range(3):
+        box = rectangle(5 + index, 8, 20, 24, category_id=1 + index % 2)
+        folder.add(f"{index}.png", noise(HEIGHT, WIDTH, seed=index), [box])
+    return folder
+
+
+def found(folder: CocoFolder, **options: Any) -> dict[Kind, list[str]]:
+    folder.write()
+    check = check_coco_dataset(str(folder.json), str(folder.root / "images"), **options)
+    assert set(check.problems) | set(check.remarks) == set(check.found)
+    return dict(check.found)
+
+
+def rle(mask: np.ndarray) -> dict[str, Any]:
+    encoded = mask_util.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def change(part: str, index: int, **values: Any) -> Callable[[CocoFolder], Any]:
+    return lambda folder: folder.content[part][index].update(values)
+
+
+def drop(key: str) -> Callable[[CocoFolder], Any]:
+    return lambda folder: folder.content["annotations"][1].pop(key)
+
+
+def cut(folder: CocoFolder) -> None:
+    path = folder.root / "images" / "1.png"
+    path.write_bytes(path.read_bytes()[:20])
+
+
+SECOND = "annotation 2 in 1.png"
+FULL = np.ones((HEIGHT, WIDTH), bool)
+# What is changed in a good dataset, the kind that is found, and what names it.
+MISTAKES: list[tuple[Callable[[CocoFolder], Any], Kind, str]] = [
+    (lambda f: (f.root / "images/1.png").unlink(), findings.MISSING_FILE, "1.png"),
+    (cut, findings.UNREADABLE_FILE, "1.png"),
+    (change("images", 1, height=64, width=48), findings.OTHER_SIZE, "1.png: 64 x 48, is 48 x 64"),
+    (change("annotations", 1, id=3), findings.ANNOTATION_ID, "3"),
+    (change("annotations", 1, image_id=9), findings.UNKNOWN_IMAGE, "annotation 2: image 9"),
+    (change("annotations", 1, image_id=[1]), findings.UNKNOWN_IMAGE, "annotation 2: image [1]"),
+    (
+        change("annotations", 1, category_id=9),
+        findings.UNKNOWN_CATEGORY,
+        "annotation 2: category 9",
+    ),
+    (change("annotations", 1, id=[2]), findings.ODD_ID, "[2] in annotations"),
+    (change("annotations", 1, bbox=[1, 2, 3]), findings.ODD_BOX, "annotation 2: [1, 2, 3]"),
+    (
+        change("annotations", 1, bbox=[1, "2", 3, None]),
+        findings.ODD_BOX,
+        "annotation 2: [1, '2', 3, None]",
+    ),
+    (
+        change("annotations", 1, bbox=[5, 5, 0, 9]),
+        findings.EMPTY_BOX,
+        f"{SECOND}: [5, 5, 0, 9]",
+    ),
+    (
+        change("annotations", 1, bbox=[70, 5, 9, 9]),
+        findings.EMPTY_BOX,
+        f"{SECOND}: [70, 5, 9, 9]",
+    ),
+    (
+        change("annotations", 1, bbox=[6, 8, 26, 32]),  # left, top, right, bottom
+        findings.BOX_ELSEWHERE,
+        f"{SECOND}: [6, 8, 26, 32], mask [6.0, 8.0, 20.0, 24.0]",
+    ),
+    (drop("segmentation"), findings.NO_MASK, SECOND),
+    (change("annotations", 1, segmentation=[]), findings.NO_MASK, SECOND),
+    (change("annotations", 1, segmentation=[[1, 1, 9, 9]]), findings.NO_MASK, SECOND),
+    (
+        change("annotations", 1, segmentation=rle(FULL.T)),
+        findings.MASK_OF_OTHER_SIZE,
+        SECOND,
+    ),
+    (
+        change("annotations", 1, segmentation={"size": [HEIGHT, WIDTH], "counts": [5, 9]}),
+        findings.BROKEN_MASK,
+        SECOND,
+    ),
+    (
+        change("annotations", 1, segmentation={"size": [HEIGHT, WIDTH], "counts": "0123zzzZZ"}),
+        findings.BROKEN_MASK,
+        SECOND,
+    ),
+    (
+        change("annotations", 1, segmentation=[[1, 1, 9, 1, 9, float("nan")]]),
+        findings.BROKEN_MASK,
+        SECOND,
+    ),
+    (
+        change("annotations", 1, segmentation=[[1, 1, 9, 1, 9, 1e12]]),
+        findings.BROKEN_MASK,
+        SECOND,
+    ),
+    (change("annotations", 1, segmentation=rle(~FULL)), findings.EMPTY_MASK, SECOND),
+    (drop("area"), findings.NO_AREA, "annotation 2"),
+    (drop("iscrowd"), findings.NO_AREA, "annotation 2"),
+    (change("annotations", 1, iscrowd=1), findings.CROWD, "annotation 2"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "kind", "named"), MISTAKES)
+def test_a_mistake_is_found_and_named(
+    mistake: Callable[[CocoFolder], Any], kind: Kind, named: str, tmp_path: Path
+) -> None:
+    folder = good(tmp_path / "data")
+    mistake(folder)
+    result = found(folder)
+    # Its image and category may have been left without objects.
+    expected = {kind: [named]}
+    if kind in (findings.UNKNOWN_IMAGE, findings.CROWD):
+        expected[findings.EMPTY_IMAGE] = ["1.png"]
+    if kind in (findings.UNKNOWN_CATEGORY, findings.CROWD):
+        expected[findings.EMPTY_CATEGORY] = ["dog"]
+    assert result == expected
+
+
+def test_a_good_dataset_has_nothing(tmp_path: Path) -> None:
+    assert found(good(tmp_path / "data")) == {}
+
+
+def test_a_thin_end_of_an_outline_belongs_to_the_box(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    # 20 x 24 pixels, and a spike of no width up to the border, which has no pixels.
+    spiked = [6, 8, 15.9, 8, 16, 0, 16.1, 8, 26, 8, 26, 32, 6, 32]
+    folder.content["annotations"][1].update(bbox=[6, 0, 20, 32], segmentation=[spiked])
+    assert found(folder) == {}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        (change("images", 1, height=48.0), "has height 48.0"),
+        (change("images", 1, height=None), "has height None"),
+        (change("annotations", 2, iscrowd=7), "has iscrowd 7"),
+    ],
+)
+def test_what_loading_refuses_is_a_problem_too(
+    mistake: Callable[[CocoFolder], Any], said: str, tmp_path: Path
+) -> None:
+    folder = good(tmp_path / "data")
+    mistake(folder)
+    (message,) = found(folder)[findings.REFUSED]
+    assert said in message
+
+
+def test_a_size_that_is_none_is_found_with_the_file(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    folder.content["images"][1]["height"] = None
+    assert found(folder)[findings.OTHER_SIZE] == ["1.png: None x 64, is 48 x 64"]
+
+
+def test_polygons_that_are_not_in_a_list_of_their_own_are_refused(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    folder.content["annotations"][1]["segmentation"] = [1, 1, 9, 1, 9, 9]
+    assert set(found(folder)) == {findings.NO_MASK, findings.REFUSED}
+
+
+def test_an_image_outside_of_the_folder_is_found(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    folder.content["images"][1]["file_name"] = "../images/1.png"
+    assert found(folder) == {findings.OUTSIDE_FILE: ["../images/1.png"]}
+
+
+def test_a_box_out_of_the_image_is_found(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    outside = [-10, 8, 36, 24]
+    folder.content["annotations"][1].update(
+        bbox=outside, segmentation=[[-10, 8, 26, 8, 26, 32, -10, 32]]
+    )
+    assert found(folder) == {
+        findings.BOX_OUTSIDE: [f"{SECOND}: {outside}, image {HEIGHT} x {WIDTH}"]
+    }
+
+
+def test_ids_that_stand_twice_are_found_in_images_and_categories(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    folder.content["images"][2]["id"] = 2
+    folder.content["categories"].append({"id": 2, "name": "cow"})
+    result = found(folder)
+    assert result[findings.IMAGE_ID] == result[findings.CATEGORY_ID] == ["2"]
+
+
+def test_images_and_categories_without_objects_are_remarks(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    folder.content["categories"].append({"id": 7, "name": "cow"})
+    folder.add("empty.png", noise(8, 8), [])
+    folder.write()
+    check = check_coco_dataset(str(folder.json), str(folder.root / "images"))
+    assert check.problems == []
+    assert check.found == {
+        findings.EMPTY_IMAGE: ["empty.png"],
+        findings.EMPTY_CATEGORY: ["cow"],
+    }
+
+
+def test_a_set_without_ground_truth_is_no_mistake(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    del folder.content["annotations"]
+    assert found(folder) == {}
+
+
+def test_a_file_that_is_cut_short_is_found_when_it_is_read_to_its_end(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    path = folder.root / "images" / "1.png"
+    path.write_bytes(path.read_bytes()[:-900])
+    assert found(folder) == {}
+    assert found(folder, decode_images=True) == {findings.UNREADABLE_FILE: ["1.png"]}
+
+
+def test_only_objects_that_training_learns_are_measured(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    folder.content["annotations"][0]["iscrowd"] = 1
+    folder.content["annotations"][1]["segmentation"] = rle(~FULL)
+    folder.content["annotations"].append(
+        rectangle(50, 40, 30, 30, id=4, image_id=1)  # in a corner: 14 x 8 pixels are inside
+    )
+    folder.write()
+    check = check_coco_dataset(str(folder.json), str(folder.root / "images"))
+    assert check.boxes == [[7, 8, 27, 32], [50, 40, WIDTH, HEIGHT]]
+    assert check.image_sizes == [(HEIGHT, WIDTH)] * 2
+    assert check.areas == [20 * 24, 14 * 8]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"images": 3}', "\x00"])
+def test_a_json_that_is_none_is_one_line(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"broken\.json") as error:
+        check_coco_dataset(str(path), str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_every_kind_says_what_it_does() -> None:
+    assert len(findings.KINDS) == 23
+    assert len({kind.title for kind in findings.KINDS}) == len(findings.KINDS)
+    assert all(kind.effect.endswith(".") for kind in findings.KINDS)
+    assert [kind for kind in findings.KINDS if not kind.remedy] == [
+        findings.CROWD,
+        findings.EMPTY_IMAGE,
+        findings.EMPTY_CATEGORY,
+    ]

@@ -1,0 +1,147 @@
+"""Colours, crops and their order, as config keys."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from detectron2.data import transforms as T
+
+from solo_family.data.loading.augmentation import build_train_augmentation, detectron2_augmentation
+
+from ...conftest import tiny_cfg
+
+
+def augmented(image: np.ndarray, *opts: Any) -> np.ndarray:
+    keys = ["INPUT.MIN_SIZE_TRAIN", (0,), "INPUT.RANDOM_FLIP", "none", *opts]
+    aug_input = T.AugInput(image.copy())
+    T.AugmentationList(build_train_augmentation(tiny_cfg(opts=keys)))(aug_input)
+    return aug_input.image
+
+
+def gradient() -> np.ndarray:
+    ys, xs = np.mgrid[:32, :48]
+    return np.stack([40 + ys, 60 + xs, 100 + 0 * xs], axis=2).astype(np.uint8)
+
+
+def only(name: str, half_width: float = 0.4) -> list[Any]:
+    keys: list[Any] = ["INPUT.COLOR_AUG.ENABLED", True]
+    for key in ("BRIGHTNESS", "CONTRAST", "SATURATION"):
+        keys += [f"INPUT.COLOR_AUG.{key}", half_width if key == name else 0.0]
+    return keys
+
+
+def test_colours_are_left_alone_by_default() -> None:
+    assert np.array_equal(augmented(gradient()), gradient())
+    assert np.array_equal(augmented(gradient(), *only("none")), gradient())
+
+
+def test_brightness_scales_every_pixel_within_its_range() -> None:
+    np.random.seed(0)  # detectron2's augmentations draw from numpy's global generator
+    factors = set()
+    for _ in range(20):
+        ratios = augmented(gradient(), *only("BRIGHTNESS")) / gradient()
+        assert np.ptp(ratios) < 0.03  # one factor, but for rounding
+        factors.add(round(float(ratios.mean()), 2))
+    assert 0.58 <= min(factors) < 0.8 < 1.2 < max(factors) <= 1.42
+
+
+def test_contrast_keeps_the_mean_and_changes_the_spread() -> None:
+    np.random.seed(0)
+    spreads = set()
+    for _ in range(20):
+        image = augmented(gradient(), *only("CONTRAST"))
+        assert abs(image.mean() - gradient().mean()) < 1
+        spreads.add(image.std() / gradient().std())
+    assert 0.55 < min(spreads) < 0.8 < 1.2 < max(spreads) < 1.45
+
+
+def test_saturation_moves_colours_to_and_from_gray() -> None:
+    np.random.seed(0)
+    spreads = set()
+    for _ in range(20):
+        image = augmented(gradient(), *only("SATURATION")).astype(float)
+        spreads.add(np.ptp(image, axis=2).mean() / np.ptp(gradient(), axis=2).mean())
+    assert 0.55 < min(spreads) < 0.8 < 1.2 < max(spreads) < 1.45
+
+
+@pytest.mark.parametrize("jitter", [False, True])
+def test_colours_come_with_crops_and_with_jitter(jitter: bool) -> None:
+    np.random.seed(0)
+    keys = ["INPUT.COLOR_AUG.ENABLED", True]
+    keys += ["INPUT.LSJ.ENABLED", jitter, "INPUT.LSJ.IMAGE_SIZE", 32]
+    keys += ["INPUT.CROP.ENABLED", True, "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", [16, 8]]
+    image = augmented(gradient(), *keys)
+    assert image.shape == ((32, 32, 3) if jitter else (16, 8, 3))
+    assert not np.isin(image[..., 2], [100, 128]).all()
+
+
+DETR_CROP = [
+    *("INPUT.CROP.ENABLED", True, "INPUT.CROP.TYPE", "absolute_range"),
+    *("INPUT.CROP.SIZE", [384, 600]),
+]
+
+
+def sizes_before_the_last_resize(method: str, *opts: Any) -> list[tuple[int, int]]:
+    keys = [*DETR_CROP, "INPUT.MIN_SIZE_TRAIN", (0,), "INPUT.RANDOM_FLIP", "none", *opts]
+    augmentation = T.AugmentationList(build_train_augmentation(tiny_cfg(method, opts=keys)))
+    sizes = []
+    for _ in range(60):
+        aug_input = T.AugInput(np.zeros((300, 900, 3), np.uint8))
+        augmentation(aug_input)
+        sizes.append(aug_input.image.shape[:2])
+    return sizes
+
+
+def test_sparseinst_crops_half_of_the_images_after_a_resize() -> None:
+    np.random.seed(0)
+    sizes = sizes_before_the_last_resize("SparseInst")
+    untouched = sum(size == (300, 900) for size in sizes)
+    assert 15 <= untouched <= 45
+    cropped = [size for size in sizes if size != (300, 900)]
+    # Short edges of 400, 500 and 600 leave room for crops taller than the image was.
+    assert all(384 <= side <= 600 for size in cropped for side in size)
+    assert max(height for height, _ in cropped) > 500
+    assert len(set(cropped)) > 10
+
+
+def test_short_edges_are_a_key() -> None:
+    np.random.seed(0)
+    sizes = sizes_before_the_last_resize("SparseInst", "INPUT.CROP.SHORT_EDGES", (390,))
+    assert max(height for height, _ in sizes if height != 300) <= 390
+    assert any(size == (300, 900) for size in sizes)
+    sizes = sizes_before_the_last_resize("SOLOv2", "INPUT.CROP.SHORT_EDGES", (400,))
+    assert any(size == (300, 900) for size in sizes)
+
+
+def test_solo_crops_every_image_at_its_own_size() -> None:
+    np.random.seed(0)
+    sizes = sizes_before_the_last_resize("SOLOv2")
+    assert all(height == 300 and 384 <= width <= 600 for height, width in sizes)
+
+
+def test_after_the_crop_images_are_resized_again() -> None:
+    np.random.seed(0)
+    sizes = sizes_before_the_last_resize("SparseInst", "INPUT.MIN_SIZE_TRAIN", (128,))
+    assert {min(size) for size in sizes} == {128}
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ["INPUT.MIN_SIZE_TRAIN", (48,), "INPUT.MAX_SIZE_TRAIN", 640],
+        ["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.IMAGE_SIZE", 64, "INPUT.LSJ.MAX_SCALE", 0.1],
+    ],
+)
+@pytest.mark.parametrize("shape", [(1, 3000, 3), (3000, 1, 3)])
+def test_a_strip_of_one_pixel_is_not_resized_to_nothing(
+    opts: list[Any], shape: tuple[int, ...]
+) -> None:
+    assert min(augmented(np.full(shape, 99, np.uint8), *opts).shape) > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 3000, 3), (3000, 1, 3)])
+def test_nor_is_it_in_inference(shape: tuple[int, ...]) -> None:
+    cfg = tiny_cfg(opts=["INPUT.MIN_SIZE_TEST", 48, "INPUT.MAX_SIZE_TEST", 640])
+    aug_input = T.AugInput(np.full(shape, 99, np.uint8))
+    T.AugmentationList(detectron2_augmentation(cfg, is_train=False))(aug_input)
+    assert sorted(aug_input.image.shape) == [1, 3, 640]
