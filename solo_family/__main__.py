@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-# The module of solo_family.tools that holds each verb, and what it does.
+# The module of solo_family.cli that holds each verb, and what it does.
 VERBS = {
     "quickstart": "make a small dataset, train on it, evaluate, draw the results",
     "labelme": "turn labelme's files into a dataset in COCO's format, in two splits",
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb = verbs.add_parser(name, help=summary, description=summary)
         if words[:1] == [name]:
             # Only the verb that runs is imported: the others' imports take seconds.
-            module = importlib.import_module(f"solo_family.tools.{name.replace('-', '_')}")
+            module = importlib.import_module(f"solo_family.cli.{name.replace('-', '_')}")
             module.add_arguments(verb)
     args = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -7,9 +7,9 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from solo_family.cli import demo
 from solo_family.data.formats.voc import register_voc_instances
 from solo_family.engine.main import argument_parser, run
-from solo_family.tools import demo
 
 from ..conftest import tiny_cfg
 from ..data.formats.test_voc import write_voc

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...cli.inputs import find_sources
+from ...cli.writers import plan_outputs, write_picture
 from ...config import setup_cfg
 from ...data.loading.dataset_mapper import MaskDatasetMapper
 from ...data.loading.images import read_image
 from ...errors import SoloFamilyError
-from ...tools.inputs import find_sources
-from ...tools.predictor import load_predictor
-from ...tools.writers import plan_outputs, write_picture
+from ...predictor import load_predictor
 from .. import InstanceFCN
 from .assemble import bins_of_cells, soft_masks
 from .proposals import DenseMaps

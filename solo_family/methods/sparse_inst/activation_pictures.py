@@ -9,13 +9,13 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
+from ...cli.inputs import Source, find_sources
+from ...cli.writers import make_folder, plan_outputs, write_picture
 from ...config import setup_cfg
 from ...data.formats.register import check_datasets
 from ...data.loading.images import read_image
 from ...errors import ConfigError, DataError, SoloFamilyError
-from ...tools.inputs import Source, find_sources
-from ...tools.predictor import class_metadata
-from ...tools.writers import make_folder, plan_outputs, write_picture
+from ...predictor import class_metadata
 from .activation_maps import MapReader, draw_maps, draw_responses, mean_responses
 
 logger = logging.getLogger(__name__)

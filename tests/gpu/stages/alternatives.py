@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solo_family.cli.benchmark.timing import cuda_graph
 from solo_family.ops import gpu_kernels
 from solo_family.ops.matrix_nms import matrix_nms_decay
 from solo_family.ops.packed_masks import pack_masks
-from solo_family.tools.timing import cuda_graph
 
 from . import rows, sampling, settings
 from .timing import milliseconds

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from solo_family.cli.checks import BROKEN, all_checks
 from solo_family.ops import gpu_kernels
-from solo_family.tools.checks import BROKEN, all_checks
 
 from . import rows, settings
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from solo_family.tools.candidates import candidates_table
-from solo_family.tools.timing import peak_bytes
+from solo_family.cli.benchmark.candidates import candidates_table
+from solo_family.cli.benchmark.timing import peak_bytes
 
 from . import published, rows, settings
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from solo_family.tools.benchmark import time_parts
-from solo_family.tools.benchmark_report import AFTER, BEFORE
-from solo_family.tools.candidates import candidates_table
+from solo_family.cli.benchmark.benchmark import time_parts
+from solo_family.cli.benchmark.benchmark_report import AFTER, BEFORE
+from solo_family.cli.benchmark.candidates import candidates_table
 
 from . import published, rows, settings
 from .timing import milliseconds

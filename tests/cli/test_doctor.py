@@ -9,10 +9,10 @@ import torch
 
 from solo_family import METHODS
 from solo_family.__main__ import main
+from solo_family.cli import checks
+from solo_family.cli.checks import BROKEN, GOOD, LACKING, Check, all_checks
 from solo_family.ops import gpu_kernels, self_checks
 from solo_family.ops.gpu_kernels import CUDA, TRITON
-from solo_family.tools import checks
-from solo_family.tools.checks import BROKEN, GOOD, LACKING, Check, all_checks
 
 from ..conftest import ROOT
 
@@ -108,7 +108,7 @@ def test_what_is_missing_is_said_with_its_remedy(tmp_path: Path) -> None:
         (tmp_path / f"{name}.py").write_text("raise ImportError('this one is broken')")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + (
         "from pathlib import Path\n"
-        "from solo_family.tools import checks\n"
+        "from solo_family.cli import checks\n"
         "checks.METHODS = {}\n"
         f"for check in checks.all_checks(Path({str(tmp_path)!r})):\n"
         "    print(check.name, check.status, check.found, check.remedy, sep='|')\n"

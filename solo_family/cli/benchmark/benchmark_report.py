@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..files import replacing
+from ...files import replacing
 
 BEFORE, AFTER, TOTAL = "preprocessing", "post-processing", "total"
 NETWORK = "network"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from solo_family.cli.inputs import Source, Video, find_sources
 from solo_family.errors import DataError
-from solo_family.tools.inputs import Source, Video, find_sources
 
 
 def _paths(patterns: list[str | Path]) -> list[Path | None]:

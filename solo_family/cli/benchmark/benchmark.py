@@ -15,18 +15,18 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..config import setup_cfg
-from ..data.loading.augmentation import detectron2_augmentation
-from ..data.loading.images import read_image
-from ..errors import DataError, SoloFamilyError
+from ...config import setup_cfg
+from ...data.loading.augmentation import detectron2_augmentation
+from ...data.loading.images import read_image
+from ...errors import DataError, SoloFamilyError
+from ...predictor import load_predictor
+from ..inputs import find_sources
+from ..opts import add_opts_argument
+from ..writers import make_folder, write_json
 from .benchmark_operators import add_operator_arguments, run_operators
 from .benchmark_report import AFTER, BEFORE, TOTAL, model_plot, summary, table
 from .candidates import candidates_table
-from .inputs import find_sources
-from .opts import add_opts_argument
-from .predictor import load_predictor
 from .timing import peak_bytes
-from .writers import make_folder, write_json
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 

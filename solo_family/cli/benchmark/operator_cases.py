@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..methods.grid.instances import select_images
-from ..methods.grid.selection import Selector
-from ..methods.grid.selection_at_once import Grid
-from ..methods.instance_fcn.assemble import soft_masks_of_rows
-from ..methods.solov2.model import SOLOv2
-from ..modeling.resize import resize_masks_with_boxes
-from ..ops.decode_masks import decode_masks
-from ..ops.matrix_nms import matrix_nms_decay, matrix_nms_plain
+from ...methods.grid.instances import select_images
+from ...methods.grid.selection import Selector
+from ...methods.grid.selection_at_once import Grid
+from ...methods.instance_fcn.assemble import soft_masks_of_rows
+from ...methods.solov2.model import SOLOv2
+from ...modeling.resize import resize_masks_with_boxes
+from ...ops.decode_masks import decode_masks
+from ...ops.matrix_nms import matrix_nms_decay, matrix_nms_plain
 from .candidates import candidate_scores
 from .plain import plain_assemble, plain_decode, plain_post_process, plain_resize
 

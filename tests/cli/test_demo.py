@@ -14,9 +14,9 @@ from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as mask_util
 
+from solo_family.cli import demo
+from solo_family.cli.predictions import Predictions
 from solo_family.errors import SoloFamilyError
-from solo_family.tools import demo
-from solo_family.tools.predictions import Predictions
 
 METADATA = Metadata(thing_classes=["blob"], thing_dataset_id_to_contiguous_id={42: 0})
 SQUARE = (slice(10, 34), slice(20, 52))
@@ -192,6 +192,6 @@ def test_a_missing_webcam_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = cv2.VideoCapture()
-    monkeypatch.setattr("solo_family.tools.inputs.cv2.VideoCapture", lambda _: closed)
+    monkeypatch.setattr("solo_family.cli.inputs.cv2.VideoCapture", lambda _: closed)
     assert _run("--webcam", "--output", tmp_path / "cam.mp4") == 1
     assert "webcam: no frame" in caplog.text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from solo_family.tools.quickstart import _headline
+from solo_family.cli.quickstart import _headline
 
 from ..conftest import ROOT
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from solo_family.__main__ import main
+from solo_family.cli.object_sizes import table_of_areas, table_of_levels, training_sizes
 from solo_family.data.checks.dataset_check import DatasetCheck
-from solo_family.tools.object_sizes import table_of_areas, table_of_levels, training_sizes
 
 from ..coco_folder import CocoFolder, run_cfg, small_dataset, write_cfg
 from ..conftest import tiny_cfg

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from solo_family import METHODS
 from solo_family.__main__ import main
+from solo_family.cli.benchmark import benchmark
+from solo_family.cli.benchmark.benchmark import time_parts
+from solo_family.cli.benchmark.benchmark_report import model_plot, summary, table
+from solo_family.cli.benchmark.candidates import candidate_scores, candidates_table
 from solo_family.errors import ConfigError
-from solo_family.tools import benchmark
-from solo_family.tools.benchmark import time_parts
-from solo_family.tools.benchmark_report import model_plot, summary, table
-from solo_family.tools.candidates import candidate_scores, candidates_table
 
-from ..coco_folder import write_cfg
-from ..conftest import eager_to_find, tiny_cfg, tiny_model
+from ...coco_folder import write_cfg
+from ...conftest import eager_to_find, tiny_cfg, tiny_model
 
 IMAGE = torch.zeros(3, 64, 96, dtype=torch.uint8)
 

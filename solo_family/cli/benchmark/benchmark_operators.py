@@ -10,7 +10,7 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ..errors import SoloFamilyError
+from ...errors import SoloFamilyError
 from .operator_cases import CASES, Case
 from .timing import cuda_graph, median_seconds, peak_bytes
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from solo_family.__main__ import main
+from solo_family.cli.benchmark import plain
+from solo_family.cli.benchmark.benchmark_operators import measure_case, operator_table
+from solo_family.cli.benchmark.operator_cases import CASES, Case
+from solo_family.cli.benchmark.timing import median_seconds, peak_bytes
 from solo_family.methods.grid import instances as grid_instances
-from solo_family.tools import plain
-from solo_family.tools.benchmark_operators import measure_case, operator_table
-from solo_family.tools.operator_cases import CASES, Case
-from solo_family.tools.timing import median_seconds, peak_bytes
 
 CPU = torch.device("cpu")
 
@@ -109,7 +109,7 @@ def test_the_peak_is_that_of_the_function_alone() -> None:
 def test_a_row_is_made_of_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
     times = {"ours": 0.002, "plain": 0.01, "copy": 0.001}
     monkeypatch.setattr(
-        "solo_family.tools.benchmark_operators.median_seconds", lambda *_, **__: times
+        "solo_family.cli.benchmark.benchmark_operators.median_seconds", lambda *_, **__: times
     )
     case = Case(lambda: None, lambda: None, inputs=3_000_000, outputs=1_000_000)
     args = argparse.Namespace(no_compile=True, repeats=1, warm_up=0)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from solo_family import METHODS
 from solo_family.__main__ import main
+from solo_family.cli.analyze import count_parts
 from solo_family.modeling.layers.deform_conv import DeformConv2d
-from solo_family.tools.analyze import count_parts
 
 from ..coco_folder import write_cfg
 from ..conftest import tiny_cfg, tiny_model

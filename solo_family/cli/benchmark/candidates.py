@@ -12,8 +12,8 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..errors import ConfigError
-from ..methods.grid.model import GridSegmentor, image_by_image
+from ...errors import ConfigError
+from ...methods.grid.model import GridSegmentor, image_by_image
 from .timing import median_seconds
 
 
