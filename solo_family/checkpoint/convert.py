@@ -20,8 +20,8 @@ from ..config.check import check_config
 from ..errors import ConfigError, DataError, first_line
 from ..files import replacing
 from ..modeling.layers import torchvision_deform_conv
+from ..weight_files import read_weights
 from .implied import implied_keys
-from .read import read_weights
 from .rules import Renamed, rename
 from .source import Source, choose
 from .source_config import read_source_config

@@ -8,7 +8,7 @@ from detectron2.checkpoint import DetectionCheckpointer, detection_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from .read import ArrayUnpickler, read_file
+from ..weight_files import ArrayUnpickler, read_file
 
 
 def read_safely_with_detectron2() -> None:

@@ -9,8 +9,8 @@ from fvcore.common.checkpoint import Checkpointer
 from torch import Tensor, nn
 
 from ..errors import DataError, first_line
+from ..weight_files import reason, refused
 from .foreign import advice_on_names
-from .read import reason, refused
 
 _REMOTE = "://"
 # What torch, pickle and detectron2 raise on files that are broken, or hold something else.

@@ -13,8 +13,8 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from ..data.formats.coco_json import leave_out_unusable_truth, read_checked_coco_json
+from ..data.formats.rle import fills_image
 from ..errors import DataError
-from .rle import fills_image
 
 # One prediction: image_id, category_id, score, and segmentation, a compressed RLE.
 Result = dict[str, Any]

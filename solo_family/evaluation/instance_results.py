@@ -6,7 +6,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import BitMasks, Instances
 
-from .rle import encode_masks
+from ..data.formats.rle import encode_masks
 
 
 def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor
 
-from ..checkpoint.read import read_weights
 from ..data.formats.register import expand_path
 from ..errors import ConfigError
+from ..weight_files import read_weights
 
 
 class TimmBackbone(Backbone):

@@ -8,7 +8,7 @@ from reprlib import repr as shortened
 from typing import Any
 
 from ...errors import DataError
-from ...evaluation.rle import fills_image
+from .rle import fills_image
 
 # A trusted json may name images anywhere.
 OUTSIDE = "SOLO_FAMILY_ALLOW_OUTSIDE"

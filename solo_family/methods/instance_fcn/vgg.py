@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
-from ...checkpoint.read import read_weights
 from ...data.formats.register import expand_path
 from ...errors import ConfigError
+from ...weight_files import read_weights
 
 # Indices in torchvision's `features`: the first module after each pooling, pool4, conv5_1 to 5_3.
 _STAGE_ENDS = (5, 10, 17, 24, 30)

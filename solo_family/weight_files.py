@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import DataError, first_line
+from .errors import DataError, first_line
 
 # Where the weights stand, in the order in which they are looked for.
 _WEIGHTS_KEYS = ("model", "state_dict", "model_state", "blobs")
