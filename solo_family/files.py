@@ -26,3 +26,8 @@ def remove_unfinished(folder: str | os.PathLike[str]) -> None:
     """Removes what a killed process has left of files in `folder`, which none may be writing to."""
     for path in Path(folder).glob(".*.tmp*"):
         path.unlink(missing_ok=True)
+
+
+def expand_path(path: str) -> str:
+    """Returns `path` with `~` and environment variables replaced, so that configs can say $DATA."""
+    return os.path.expandvars(os.path.expanduser(path))

@@ -13,8 +13,8 @@ from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor
 
-from ..data.formats.register import expand_path
 from ..errors import ConfigError
+from ..files import expand_path
 from ..weight_files import read_weights
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DataError
+from ...files import expand_path
 from .coco_json import check_coco_json, load_checked_coco_json, read_coco_json
 from .panoptic_dataset import register_panoptic
 from .semantic_dataset import read_class_names, register_semantic
@@ -128,11 +129,6 @@ def _parse(name: str) -> tuple[str, str]:
     if not os.path.isdir(image_dir):
         raise DataError(f"Dataset {name!r}: there is no image folder {image_dir}.")
     return annotations, image_dir
-
-
-def expand_path(path: str) -> str:
-    """Returns `path` with `~` and environment variables replaced, so that configs can say $DATA."""
-    return os.path.expandvars(os.path.expanduser(path))
 
 
 def _categories(annotations: str) -> dict[str, Any]:

@@ -3,38 +3,12 @@
 C cells of all levels, K classes, N candidates, n instances, h w of the masks.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from ...errors import ConfigError
-from ...ops.matrix_nms import matrix_nms_plain
-from ..sparse_inst.selection import SetSelector
+from ...modeling.fixed_instances import FixedInstances, decay_fixed, measure_fixed
 from .selection import Decode, Selector
-
-
-class FixedInstances(NamedTuple):
-    """The best n of one image; where there are fewer, the last ones have the score 0.
-
-    Attributes:
-        scores: float32 [n], descending.
-        classes: int64 [n].
-        masks: float32 [n, h, w], probabilities.
-        candidates: int64 [], how many were above the threshold. If they are more than N, those that
-            scored less were not looked at.
-    """
-
-    scores: Tensor
-    classes: Tensor
-    masks: Tensor
-    candidates: Tensor
-
-
-def stack_fixed(images: Sequence[tuple[Tensor, ...]], names: Sequence[str]) -> dict[str, Tensor]:
-    """Returns what is known of the images by name, each with the images as its first dimension."""
-    return {name: torch.stack(parts) for name, parts in zip(names, zip(*images))}
 
 
 def select_fixed(
@@ -67,58 +41,9 @@ def select_fixed(
     scores, best = above.topk(min(selector.pre_nms, len(above)))
     cells, classes = best // num_classes, best % num_classes
     masks = decode(cells)
-    area, maskness = measure(masks, selector.mask_threshold)
+    area, maskness = measure_fixed(masks, selector.mask_threshold)
     large = area > (strides[cells] if selector.area_filter else 0)
     scores = torch.where(large, scores * maskness, 0)
-    order, scores = _decayed(selector, masks, classes, scores)
+    order, scores = decay_fixed(selector, masks, classes, scores)
     order, scores = order[: selector.post_nms], scores[: selector.post_nms]
     return FixedInstances(scores, classes[order], masks[order], (above > 0).sum())
-
-
-def select_set_fixed(
-    selector: SetSelector,
-    class_logits: Tensor,
-    mask_logits: Tensor,
-    objectness_logits: Tensor,
-    score_threshold: float | Tensor | None,
-) -> FixedInstances:
-    """Selects one image's instances as `SetSelector` does; what is below the threshold scores 0.
-
-    Args:
-        selector: says how.
-        class_logits, mask_logits, objectness_logits: see `SetSelector.__call__`.
-        score_threshold: None for the selector's.
-    """
-    threshold = selector.class_threshold if score_threshold is None else score_threshold
-    best, classes = class_logits.max(-1)
-    scores = (best.sigmoid() * objectness_logits.sigmoid()).sqrt()
-    masks = mask_logits.sigmoid()
-    _, maskness = measure(masks, selector.mask_threshold)
-    above = scores > threshold
-    scores = torch.where(above, scores * maskness, 0)
-    if selector.nms:
-        order, scores = _decayed(selector, masks, classes, scores)
-    else:
-        scores, order = scores.sort(descending=True)
-    order, scores = order[: selector.max_detections], scores[: selector.max_detections]
-    return FixedInstances(scores, classes[order], masks[order], above.sum())
-
-
-def measure(masks: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Returns areas and maskness, the mean probability inside: float32 [N] of masks [N, h, w]."""
-    inside = (masks > threshold).float()
-    area = inside.sum((1, 2))
-    return area, (masks * inside).sum((1, 2)) / area.clamp(min=1)
-
-
-def _decayed(
-    selector: Selector | SetSelector, masks: Tensor, classes: Tensor, scores: Tensor
-) -> tuple[Tensor, Tensor]:
-    return matrix_nms_plain(
-        masks > selector.mask_threshold,
-        classes,
-        scores,
-        selector.nms_kernel,
-        selector.nms_sigma,
-        selector.class_agnostic,
-    )

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from ...config.rules import check_channels, check_features, get_key
 from ...modeling.base import MaskSegmentor
+from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_masks
 from ...ops.packed_masks import PackedMasks
 from .assigner import GridAssigner
 from .cell_scores import cell_scores_of
 from .criterion import GridCriterion
-from .fixed_selection import FixedInstances, select_fixed, stack_fixed
+from .fixed_selection import select_fixed
 from .instances import image_by_image, pack_in_chunks, rank_images, select_images
 from .levels import align_levels
 from .selection import Pack, Selector

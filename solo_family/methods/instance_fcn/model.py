@@ -18,12 +18,12 @@ from torch import Tensor
 from ...config.rules import check_features
 from ...data.formats.classes import num_classes
 from ...modeling.base import MaskSegmentor
+from ...modeling.fixed_instances import stack_fixed
 from ...modeling.gt_masks import downsample_masks
 from ...modeling.instances import make_instances
 from ...modeling.transfer import normalise
 from ...ops.host_copy import to_device
 from ...ops.mask_boxes import masks_to_boxes
-from ..grid.fixed_selection import stack_fixed
 from .assemble import assemble, soft_masks
 from .fixed_windows import FIXED_WINDOWS, FixedWindows, slide_fixed
 from .head import InstanceFCNHead, MaskPooledClassifier

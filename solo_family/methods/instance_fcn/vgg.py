@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
-from ...data.formats.register import expand_path
 from ...errors import ConfigError
+from ...files import expand_path
 from ...weight_files import read_weights
 
 # Indices in torchvision's `features`: the first module after each pooling, pool4, conv5_1 to 5_3.

@@ -18,6 +18,7 @@ from ...config.rules import check_features
 from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.base import MaskSegmentor
+from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_soft_masks
 from ...modeling.instances import make_instances
 from ...modeling.matching_costs import sparse_inst_cost
@@ -25,10 +26,10 @@ from ...modeling.resize import ResizedMasks, resize_masks_with_boxes
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.set_predictions import LayeredPredictions, SetTargets
 from ...ops.host_copy import HostCopy
-from ..grid.fixed_selection import FixedInstances, select_set_fixed, stack_fixed
 from .cross_attention_branch import CrossAttentionBranch
 from .decoder import ActivationBranch, SparseInstDecoder
 from .encoder import InstanceContextEncoder
+from .fixed_selection import select_set_fixed
 from .instance_predictor import MaskBranch
 from .losses import sparse_inst_losses
 from .panoptic import PanopticMerge

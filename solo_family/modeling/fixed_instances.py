@@ -1,0 +1,71 @@
+"""Instances of sizes that depend on nothing that an image shows, for graphs that are exported.
+
+N candidates, n instances, h w of the masks.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..ops.matrix_nms import matrix_nms_plain
+
+
+class MaskNMS(Protocol):
+    """What a selector says of matrix NMS."""
+
+    @property
+    def mask_threshold(self) -> float: ...
+
+    @property
+    def nms_kernel(self) -> str: ...
+
+    @property
+    def nms_sigma(self) -> float: ...
+
+    @property
+    def class_agnostic(self) -> bool: ...
+
+
+class FixedInstances(NamedTuple):
+    """The best n of one image; where there are fewer, the last ones have the score 0.
+
+    Attributes:
+        scores: float32 [n], descending.
+        classes: int64 [n].
+        masks: float32 [n, h, w], probabilities.
+        candidates: int64 [], how many were above the threshold. If they are more than N, those that
+            scored less were not looked at.
+    """
+
+    scores: Tensor
+    classes: Tensor
+    masks: Tensor
+    candidates: Tensor
+
+
+def stack_fixed(images: Sequence[tuple[Tensor, ...]], names: Sequence[str]) -> dict[str, Tensor]:
+    """Returns what is known of the images by name, each with the images as its first dimension."""
+    return {name: torch.stack(parts) for name, parts in zip(names, zip(*images))}
+
+
+def measure_fixed(masks: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Returns areas and maskness, the mean probability inside: float32 [N] of masks [N, h, w]."""
+    inside = (masks > threshold).float()
+    area = inside.sum((1, 2))
+    return area, (masks * inside).sum((1, 2)) / area.clamp(min=1)
+
+
+def decay_fixed(
+    selector: MaskNMS, masks: Tensor, classes: Tensor, scores: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns the order after matrix NMS and the decayed scores, of N masks; see `matrix_nms`."""
+    return matrix_nms_plain(
+        masks > selector.mask_threshold,
+        classes,
+        scores,
+        selector.nms_kernel,
+        selector.nms_sigma,
+        selector.class_agnostic,
+    )
