@@ -37,6 +37,8 @@ setup(
         "fvcore>=0.1.5.post20221221",
         "pycocotools>=2.0.7",
         "safetensors>=0.4",
+        # Registers ours with detectron2 when that is imported.
+        "wrapt>=1.16",
         # detectron2 crops polygons with it.
         "shapely>=2.0",
     ],

@@ -1,52 +1,51 @@
 """Segmentation without boxes on detectron2.
 
-Importing this registers the meta-architectures, backbones and datasets with detectron2, and lets
-its checkpointer read .safetensors, and run no code of a file. Where torch is not installed nothing
-is registered, and only `solo_family.export.runtime` works.
+    from solo_family import get_cfg, model_zoo, ops, METHODS
+
+Importing this is light: torch and detectron2 are imported when something is used that needs them.
+The meta-architectures, backbones and datasets are registered with detectron2 all the same, in
+whichever order the two are imported, and its checkpointer reads .safetensors and runs no code of a
+file: see `solo_family.detectron2_patches`.
 """
 
-import importlib.util
+import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import methods as _methods  # noqa: F401  fills METHODS
+from .detectron2_patches import follow_detectron2
+from .registry import METHODS
 from .version import __version__
 
-_INSTALL = {
-    "detectron2": "detectron2, which has no official package on PyPI. With its source: "
-    "pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2'. "
-    "From PyPI alone: `make .venv/.done` in a clone of solo_family, or the command in its Makefile",
-    "cv2": "OpenCV: pip install opencv-python-headless (or opencv-python)",
+if TYPE_CHECKING:
+    from . import model_zoo, ops
+    from .config import add_solo_family_config, get_cfg
+
+# Where each name of this package is that needs more than Python. A module stands for itself.
+_LAZY = {
+    "add_solo_family_config": "config",
+    "get_cfg": "config",
+    "model_zoo": "",
+    "ops": "",
 }
 
+__all__ = [
+    "METHODS",
+    "__version__",
+    "add_solo_family_config",
+    "get_cfg",
+    "model_zoo",
+    "ops",
+]
 
-def _check_requirements() -> None:
-    """Raises ImportError, with what to type, for packages that pip could not be told of."""
-    for module, remedy in _INSTALL.items():
-        if importlib.util.find_spec(module) is None:
-            raise ImportError(f"solo_family needs {remedy}.")
+follow_detectron2()
 
 
-if TYPE_CHECKING or importlib.util.find_spec("torch") is not None:
-    _check_requirements()
-
-    from . import methods as _register_meta_archs  # noqa: F401
-    from .checkpoint.detectron2_files import read_safely_with_detectron2
-    from .config import add_solo_family_config, get_cfg
-    from .data.formats import builtin as _register_public_datasets  # noqa: F401
-    from .data.formats import register as _register_datasets  # noqa: F401
-    from .registry import METHODS
-
-    # detectron2's own checkpointer, and so its DefaultPredictor, then takes .safetensors too, and
-    # runs nothing that a file names.
-    read_safely_with_detectron2()
-else:
-
-    def __getattr__(name: str) -> Any:
-        if name in __all__:
-            raise ImportError(
-                f"solo_family.{name} needs torch, which is not installed: pip install torch "
-                "torchvision. Without it only solo_family.export.runtime works."
-            )
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_LAZY[name] or name}")
+    return getattr(module, name) if _LAZY[name] else module
 
 
-__all__ = ["METHODS", "__version__", "add_solo_family_config", "get_cfg"]
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,88 +1,84 @@
-"""The family: one entry per method. The zoo, the docs and the contract tests are made from it."""
+"""The family: what each method tells the rest of the package, in one entry.
 
-from dataclasses import dataclass
+The entry stands in the `__init__` of the method's folder. What it names is imported when it is
+used, so that listing the methods imports neither torch nor detectron2.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# "package.module:name", which is imported when it is used; or the object itself.
+Reference = str | Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a method is called, where its configs are, and how its authors train it.
+    """What a method is called, what it is made of, and how its authors train it.
 
     Attributes:
         meta_arch: its name in detectron2's META_ARCH registry (`MODEL.META_ARCHITECTURE`).
+        title: its name in prose.
+        model: the `MaskSegmentor` that is built from a configuration.
         base_config: the config file that its others inherit from, relative to `configs/`.
         quickstart_config: the CPU-sized config on the shapes dataset, relative to `configs/`.
         num_classes_key: the config key of its class count.
+        add_config: takes a `CfgNode` and adds the method's keys, in place. Methods that share their
+            keys name one function.
+        check_config: takes a `CfgNode` and raises ConfigError for values that can't work.
+        backbones: what it adds to detectron2's BACKBONE registry, by name.
+        sem_seg_heads: what it adds to detectron2's SEM_SEG_HEADS registry, by name.
+        checkpoint_sources: tuples of `checkpoint.source.Source`: other code's checkpoints of it.
+        pictures: what `visualize-results` draws of it, by flag.
         tasks: what it can be evaluated on: "semantic", "panoptic", "instance", "proposals".
         classify_key: the config key that lets a class-agnostic method tell classes apart.
         optimizer: what `SOLVER.OPTIMIZER ''` means.
         backbone_multiplier: what `SOLVER.BACKBONE_MULTIPLIER 0` means.
         crop_short_edges: what `INPUT.CROP.SHORT_EDGES ()` means.
         memory_keys: the config keys that lower the memory of inference, beside the image's size.
+        quantizes: whether its exported model keeps its results in 8 bits.
     """
 
     meta_arch: str
+    model: Reference
     base_config: str
     quickstart_config: str
     num_classes_key: str
+    title: str = ""
+    add_config: Reference | None = None
+    check_config: Reference | None = None
+    backbones: Mapping[str, Reference] = field(default_factory=dict)
+    sem_seg_heads: Mapping[str, Reference] = field(default_factory=dict)
+    checkpoint_sources: tuple[str, ...] = ()
+    pictures: Mapping[str, Reference] = field(default_factory=dict)
     tasks: tuple[str, ...] = ("instance",)
     classify_key: str = ""
     optimizer: str = "SGD"
     backbone_multiplier: float = 1.0
     crop_short_edges: tuple[int, ...] = ()
     memory_keys: tuple[str, ...] = ()
+    quantizes: bool = False
 
 
-METHODS = {
-    method.meta_arch: method
-    for method in (
-        Method(
-            meta_arch="SOLO",
-            base_config="SOLO/Base-SOLO.yaml",
-            quickstart_config="quickstart/solo.yaml",
-            num_classes_key="MODEL.SOLO.NUM_CLASSES",
-            memory_keys=("MODEL.SOLO.NMS_PRE", "MODEL.SOLO.MAX_PER_IMG"),
-        ),
-        Method(
-            meta_arch="DecoupledSOLO",
-            base_config="DecoupledSOLO/Base-DecoupledSOLO.yaml",
-            quickstart_config="quickstart/decoupled_solo.yaml",
-            num_classes_key="MODEL.SOLO.NUM_CLASSES",
-            memory_keys=("MODEL.SOLO.NMS_PRE", "MODEL.SOLO.MAX_PER_IMG"),
-        ),
-        Method(
-            meta_arch="SOLOv2",
-            base_config="SOLOv2/Base-SOLOv2.yaml",
-            quickstart_config="quickstart/solov2.yaml",
-            num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
-            memory_keys=("MODEL.SOLOV2.NMS_PRE", "MODEL.SOLOV2.MAX_PER_IMG"),
-        ),
-        Method(
-            meta_arch="SparseInst",
-            base_config="SparseInst/Base-SparseInst.yaml",
-            quickstart_config="quickstart/sparse_inst.yaml",
-            num_classes_key="MODEL.SPARSE_INST.DECODER.NUM_CLASSES",
-            tasks=("instance", "panoptic"),
-            optimizer="AdamW",
-            crop_short_edges=(400, 500, 600),
-            memory_keys=("MODEL.SPARSE_INST.MAX_DETECTIONS",),
-        ),
-        Method(
-            meta_arch="InstanceFCN",
-            base_config="InstanceFCN/Base-InstanceFCN.yaml",
-            quickstart_config="quickstart/instance_fcn.yaml",
-            num_classes_key="MODEL.INSTANCE_FCN.NUM_CLASSES",
-            tasks=("proposals",),
-            classify_key="MODEL.INSTANCE_FCN.CLASSIFY",
-            memory_keys=("MODEL.INSTANCE_FCN.TEST_SCALES", "MODEL.INSTANCE_FCN.MAX_PER_IMG"),
-        ),
-        Method(
-            meta_arch="MaskFormer",
-            base_config="MaskFormer/Base-MaskFormer.yaml",
-            quickstart_config="quickstart/mask_former_instance.yaml",
-            num_classes_key="MODEL.SEM_SEG_HEAD.NUM_CLASSES",
-            tasks=("semantic", "panoptic", "instance"),
-            optimizer="AdamW",
-            backbone_multiplier=0.1,
-        ),
-    )
-}
+# By `meta_arch`. `solo_family.methods` fills it in.
+METHODS: dict[str, Method] = {}
+
+
+def register(method: Method) -> Method:
+    """Add a method to `METHODS`, and return it.
+
+    Raises:
+        ValueError: there is another of that name.
+    """
+    if METHODS.setdefault(method.meta_arch, method) != method:
+        raise ValueError(f"There is a method {method.meta_arch!r} already.")
+    return method
+
+
+def resolve(reference: Any) -> Any:
+    """Return the object that "package.module:name" names; any other object is returned as it is."""
+    if not isinstance(reference, str):
+        return reference
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -126,3 +127,17 @@ class ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in _NUMPY:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
         return super().find_class(module, name)
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Return what a checkpoint file of torch's holds; of a .safetensors what its .pth would hold.
+
+    That is `model`, and what is noted beside it.
+    """
+    if not path.endswith(".safetensors"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    with safe_open(path, framework="pt") as file:
+        notes = file.metadata() or {}
+    # Of a backbone alone, whose names are matched by their ends.
+    heuristics = notes.get("matching_heuristics") == "True"
+    return {"model": load_file(path), "matching_heuristics": heuristics}

@@ -104,7 +104,8 @@ def test_a_missing_package_is_named_with_what_to_type(
     for entry in SITE.iterdir():
         if not entry.name.startswith((missing, "opencv")):
             (tmp_path / entry.name).symlink_to(entry)
-    script = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]; import solo_family"
+    paths = [str(ROOT), str(tmp_path)]
+    script = f"import sys; sys.path[:0] = {paths!r}; from solo_family import get_cfg"
     process = run_python("-S", "-c", script, cwd=tmp_path)
     assert process.returncode == 1
     last_line = process.stderr.splitlines()[-1]

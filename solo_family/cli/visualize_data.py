@@ -19,10 +19,10 @@ from ..data.formats.register import check_datasets
 from ..data.loading.dataset_mapper import MaskDatasetMapper
 from ..data.loading.loader import load_train_dicts
 from ..errors import ConfigError
-from ..methods import MaskSegmentor
 from ..methods.grid.assigner import GridAssigner
 from ..methods.grid.config import grid_keys
 from ..methods.grid.targets import GridTargets
+from ..modeling.base import MaskSegmentor
 from ..registry import METHODS
 from .opts import add_opts_argument
 from .writers import make_folder, write_picture

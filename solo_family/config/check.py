@@ -1,27 +1,13 @@
 """Refuses configurations that can't work, before anything is built."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
-from ..methods.instance_fcn.config import check_instance_fcn_config
-from ..methods.mask_former.config import check_mask_former_config
-from ..methods.solo.config import check_solo_config
-from ..methods.solov2.config import check_solov2_config
-from ..methods.sparse_inst.config import check_sparse_inst_config
+from ..registry import METHODS, resolve
 from .rules import check_one_of, get_key
-
-# One entry per method, by the name of its meta-architecture.
-_METHOD_CHECKS: dict[str, Callable[[CfgNode], None]] = {
-    "SOLO": check_solo_config,
-    "DecoupledSOLO": check_solo_config,
-    "SOLOv2": check_solov2_config,
-    "SparseInst": check_sparse_inst_config,
-    "InstanceFCN": check_instance_fcn_config,
-    "MaskFormer": check_mask_former_config,
-}
 
 LR_SCHEDULES = (
     "WarmupMultiStepLR",
@@ -55,9 +41,9 @@ def check_config(cfg: CfgNode) -> None:
             f"SOLVER.BACKBONE_MULTIPLIER is {cfg.SOLVER.BACKBONE_MULTIPLIER}; "
             "it must be positive, or 0 for the method's own."
         )
-    check_method = _METHOD_CHECKS.get(cfg.MODEL.META_ARCHITECTURE)
-    if check_method is not None:
-        check_method(cfg)
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    if method is not None and method.check_config is not None:
+        resolve(method.check_config)(cfg)
 
 
 def _check_backbone_features(cfg: CfgNode) -> None:

@@ -8,11 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from ..errors import ConfigError
-from ..methods.instance_fcn.config import add_instance_fcn_config
-from ..methods.mask_former.config import add_mask_former_config
-from ..methods.solo.config import add_solo_config
-from ..methods.solov2.config import add_solov2_config
-from ..methods.sparse_inst.config import add_sparse_inst_config
+from ..registry import METHODS, resolve
 from .check import check_config
 from .common import add_common_config
 from .load import merge_file, merge_pairs
@@ -21,11 +17,10 @@ from .load import merge_file, merge_pairs
 def add_solo_family_config(cfg: CfgNode) -> None:
     """Adds this family's keys to a detectron2 configuration, in place; changes none of its own."""
     add_common_config(cfg)
-    add_solo_config(cfg)
-    add_solov2_config(cfg)
-    add_sparse_inst_config(cfg)
-    add_instance_fcn_config(cfg)
-    add_mask_former_config(cfg)
+    # Two methods may share their keys.
+    for add_config in dict.fromkeys(method.add_config for method in METHODS.values()):
+        if add_config is not None:
+            resolve(add_config)(cfg)
 
 
 def get_cfg() -> CfgNode:

@@ -1,0 +1,5 @@
+"""Datasets: their formats, the checks of them, and how they are loaded."""
+
+from ..requirements import check_requirements
+
+check_requirements()

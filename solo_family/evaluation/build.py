@@ -6,9 +6,9 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvalua
 
 from ..data.formats.classes import is_class_agnostic
 from ..data.formats.coco_json import leave_out_unusable_truth
+from ..detectron2_patches import use_faster_coco_eval
 from ..errors import ConfigError
 from ..registry import METHODS
-from .fast_coco import use_faster_coco_eval
 from .instance_results import InstanceEvaluator
 from .panoptic_quality import PanopticEvaluator
 from .proposal_recall import ProposalRecallEvaluator

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.fx.experimental import _config as symbolic_shapes
 
-from ..methods import MaskSegmentor
+from ..modeling.base import MaskSegmentor
 
 OPSET = 18
 # The first ONNX Runtime that has it.

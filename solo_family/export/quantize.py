@@ -21,8 +21,6 @@ from ..errors import DataError
 from .results import Found
 from .runtime import ExportedModel, read_image
 
-# The methods whose precision in 8 bits has been measured.
-METHODS = ("SOLOv2", "SparseInst")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 # More pictures hardly change the ranges, and each is a run of the network.
 _LIMIT = 100

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from ..errors import SoloFamilyError, first_line
-from ..methods import MaskSegmentor
+from ..modeling.base import MaskSegmentor
 from .formats import quiet
 from .parity import Forward, Summary, output_error, prediction_error
 from .runtime import ExportedModel

@@ -14,12 +14,12 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata
 
 from ..errors import DataError, SoloFamilyError, first_line
-from ..methods import MaskSegmentor
+from ..modeling.base import MaskSegmentor
+from ..registry import METHODS
 from ..version import __version__
 from .folder import DESCRIPTION, LAYOUT
 from .formats import FORMATS, ONNX_RUNTIME, OPSET, ExportGraph, GraphInput
 from .parity import cases
-from .quantize import METHODS as QUANTIZED
 from .quantize import quantize
 from .self_check import check_errors, check_found_again, checked_sizes, measure_errors
 
@@ -157,9 +157,10 @@ def check_size(size: tuple[int, int] | None, divisibility: int) -> None:
 def _check_quantization(method: str, options: Options) -> None:
     if not options.calibration:
         return
-    if method not in QUANTIZED:
+    quantized = [name for name, entry in METHODS.items() if entry.quantizes]
+    if method not in quantized:
         raise SoloFamilyError(
-            f"--quantize int8 is for {' and '.join(QUANTIZED)}; this model is {method}."
+            f"--quantize int8 is for {' and '.join(quantized)}; this model is {method}."
         )
     if options.format != "onnx" or options.half:
         raise SoloFamilyError("--quantize int8 goes with --format onnx, without --half.")

@@ -1,23 +1,11 @@
-"""The methods. Importing this registers them in detectron2's META_ARCH registry."""
+"""The methods: a folder each, whose `__init__` holds its entry in the registry.
 
-from ..modeling import timm_backbone  # noqa: F401
-from ..modeling.base import MaskSegmentor
-from .instance_fcn import vgg  # noqa: F401
-from .instance_fcn.model import InstanceFCN
-from .mask_former import per_pixel as per_pixel_baseline  # noqa: F401
-from .mask_former import swin  # noqa: F401
-from .mask_former.model import MaskFormer
-from .solo.model import SOLO, DecoupledSOLO
-from .solov2.model import SOLOv2
-from .sparse_inst import backbones as sparse_inst_backbones  # noqa: F401
-from .sparse_inst.model import SparseInst
+Importing this fills `registry.METHODS`, and imports nothing of a method but its entry. A folder
+that is put here is a method, with no line elsewhere.
+"""
 
-__all__ = [
-    "SOLO",
-    "DecoupledSOLO",
-    "InstanceFCN",
-    "MaskFormer",
-    "MaskSegmentor",
-    "SOLOv2",
-    "SparseInst",
-]
+import importlib
+import pkgutil
+
+for _folder in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_folder.name}")

@@ -9,7 +9,7 @@ from typing import Any
 import timm
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
+from detectron2.modeling.backbone import FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor
 
@@ -137,7 +137,6 @@ class TimmBackbone(Backbone):
         return dict(zip(self._out_features, self.model(x)))
 
 
-@BACKBONE_REGISTRY.register()
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """Builds `MODEL.TIMM.NAME`, from `MODEL.TIMM.WEIGHTS` unless `MODEL.WEIGHTS` will be loaded."""
     return TimmBackbone(
@@ -150,7 +149,6 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     )
 
 
-@BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Builds detectron2's FPN, with P6 by max pooling, over a timm model."""
     return FPN(

@@ -6,7 +6,7 @@ import pytest
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 
 from solo_family.data.formats.register import register_in_place
-from solo_family.evaluation.fast_coco import use_faster_coco_eval
+from solo_family.detectron2_patches import use_faster_coco_eval
 
 FIXTURES = "eval_fixtures/cocoapi"
 

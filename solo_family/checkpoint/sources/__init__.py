@@ -1,19 +1,19 @@
 """Where checkpoints come from: one small table of names per source."""
 
-from ...methods.mask_former import checkpoint as mask_former
-from ...methods.sparse_inst import checkpoint as sparse_inst
+from ...registry import METHODS, resolve
 from ..source import Source
-from . import adelaidet, backbones, huggingface, mmdet3, official_solo
+from . import backbones
 
+# The sources of every method, each once, then those of backbones that any method may have.
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
-        *official_solo.SOURCES,
-        *mmdet3.SOURCES,
-        adelaidet.SOURCE,
-        sparse_inst.SOURCE,
-        mask_former.SOURCE,
-        huggingface.SOURCE,
+        *(
+            source
+            for method in METHODS.values()
+            for reference in method.checkpoint_sources
+            for source in resolve(reference)
+        ),
         *backbones.SOURCES,
     )
 }

@@ -4,7 +4,7 @@ import re
 
 from ..rules import Rule, Template
 
-_CLASSIFIER = "the ImageNet classifier, which no method uses"
+CLASSIFIER = "the ImageNet classifier, which no method uses"
 
 
 def torchvision_resnet(source: str, target: str) -> tuple[Rule, ...]:
@@ -31,5 +31,5 @@ def torchvision_resnet(source: str, target: str) -> tuple[Rule, ...]:
         Rule(block + r"bn(\d)\.(.+)", in_block(r"conv\3.norm.\4")),
         Rule(block + r"downsample\.0\.(.+)", in_block(r"shortcut.\3")),
         Rule(block + r"downsample\.1\.(.+)", in_block(r"shortcut.norm.\3")),
-        Rule(source + r"fc\..+", reason=_CLASSIFIER),
+        Rule(source + r"fc\..+", reason=CLASSIFIER),
     )

@@ -3,8 +3,12 @@
 Class names come from a file of the dataset itself wherever it has one. detectron2 itself registers
 ADE20K-150 (`ade20k_sem_seg_train`), Cityscapes (`cityscapes_fine_sem_seg_train`) and COCO panoptic
 (`coco_2017_train_panoptic`). docs/datasets.md says how each folder is made.
+
+This runs at the end of the import of `detectron2.data`, which may stand at the top of any module
+here: so none of them is imported before a dataset is read.
 """
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -12,11 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-
 from ...errors import DataError
-from .panoptic_dataset import load_panoptic, panoptic_metadata
-from .semantic_dataset import load_semantic, read_class_names
 
 _SPLITS = ("train", "val")
 
@@ -25,12 +25,14 @@ class MissingFolder(DataError, FileNotFoundError):
     """The dataset is not on this machine: its classes may be known all the same."""
 
 
-def register_builtin(root: str) -> None:
-    """Registers the datasets; nothing is read before one of them is used.
+def register_builtin(root: str | None = None) -> None:
+    """Register the datasets; nothing is read before one of them is used.
 
     Args:
-        root: the folder that holds them, one folder for each.
+        root: the folder that holds them, one folder for each; None for `$DETECTRON2_DATASETS`.
     """
+    if root is None:
+        root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
     ade = Path(root, "ADEChallengeData2016")
     full = Path(root, "ADE20K_2021_17_01")
     stuff = Path(root, "coco", "coco_stuff_10k")
@@ -75,10 +77,12 @@ def _register_semantic(
     *,
     ignore_label: int = 255,
 ) -> None:
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
     def load() -> list[dict[str, Any]]:
         _check_folders(name, image_dir, label_dir)
         MetadataCatalog.get(name).set(stuff_classes=list(read_classes()))
-        return load_semantic(str(image_dir), str(label_dir))
+        return _format("semantic").load_semantic(str(image_dir), str(label_dir))
 
     DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(
@@ -90,10 +94,13 @@ def _register_semantic(
 
 
 def _register_panoptic(name: str, image_dir: Path, panoptic_dir: Path, panoptic_json: Path) -> None:
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
     def load() -> list[dict[str, Any]]:
         _check_folders(name, image_dir, panoptic_dir)
-        MetadataCatalog.get(name).set(**panoptic_metadata(str(panoptic_json)))
-        return load_panoptic(str(image_dir), str(panoptic_dir), str(panoptic_json))
+        panoptic = _format("panoptic")
+        MetadataCatalog.get(name).set(**panoptic.panoptic_metadata(str(panoptic_json)))
+        return panoptic.load_panoptic(str(image_dir), str(panoptic_dir), str(panoptic_json))
 
     DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(
@@ -114,7 +121,7 @@ def _check_folders(name: str, *folders: Path) -> None:
 
 
 def _text_classes(path: Path) -> list[str]:
-    return read_class_names(str(path))
+    return _format("semantic").read_class_names(str(path))
 
 
 def _vistas_classes(root: Path) -> list[str]:
@@ -127,4 +134,6 @@ def _vistas_classes(root: Path) -> list[str]:
     raise DataError(f"There is no config.json or config_v1.2.json of Mapillary Vistas in {root}.")
 
 
-register_builtin(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+def _format(name: str) -> Any:
+    """Return the module that reads datasets of this format."""
+    return importlib.import_module(f"{__package__}.{name}_dataset")

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.data.transforms import ResizeShortestEdge
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 from torch import Tensor
 
@@ -32,7 +31,6 @@ from .proposals import DenseMaps, ProposalSelector, Windows, by_scale
 from .targets import SampledWindows, WindowSampler, window_masks
 
 
-@META_ARCH_REGISTRY.register()
 class InstanceFCN(MaskSegmentor):
     """Proposes object masks: assembles one for each window from k^2 instance-sensitive score maps.
 

@@ -19,8 +19,8 @@ from ...data.loading.dataset_mapper import MaskDatasetMapper
 from ...data.loading.images import read_image
 from ...errors import SoloFamilyError
 from ...predictor import load_predictor
-from .. import InstanceFCN
 from .assemble import bins_of_cells, soft_masks
+from .model import InstanceFCN
 from .proposals import DenseMaps
 
 _HEIGHT = 600  # of each of the three panels, in pixels

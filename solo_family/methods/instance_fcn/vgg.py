@@ -9,7 +9,7 @@ import os
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
@@ -91,7 +91,6 @@ class AtrousVGG16(Backbone):
         return {"conv5": self.features(x)}
 
 
-@BACKBONE_REGISTRY.register()
 def build_vgg_atrous_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AtrousVGG16:
     """Builds it from `MODEL.VGG.WEIGHTS`, unless `MODEL.WEIGHTS` will be loaded."""
     return AtrousVGG16(

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
 from ...config.rules import check_features
@@ -31,7 +30,6 @@ class MaskPredictions(NamedTuple):
     mask_features: Tensor
 
 
-@SEM_SEG_HEADS_REGISTRY.register()
 class MaskFormerHead(nn.Module):
     """Classifies masks.
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, build_sem_seg_head
+from detectron2.modeling import build_sem_seg_head
 from detectron2.structures import Instances
 from torch import Tensor
 
@@ -41,7 +41,6 @@ class QueryOutputs(NamedTuple):
     mask_logits: list[Tensor]
 
 
-@META_ARCH_REGISTRY.register()
 class MaskFormer(MaskSegmentor):
     """Predicts a set of masks, each with a class; one model for all three tasks.
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
-from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
@@ -22,7 +21,6 @@ from .transformer_predictor import TransformerPredictor
 _Output = tuple[Tensor | None, dict[str, Tensor]]
 
 
-@SEM_SEG_HEADS_REGISTRY.register()
 class PerPixelBaselineHead(nn.Module):
     """MaskFormer's pixel decoder and a 1x1 classifier of its embeddings.
 
@@ -96,7 +94,6 @@ class PerPixelBaselineHead(nn.Module):
         return F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
 
 
-@SEM_SEG_HEADS_REGISTRY.register()
 class PerPixelBaselinePlusHead(PerPixelBaselineHead):
     """PerPixelBaseline with MaskFormer's transformer: one query for each class, no mask classes.
 

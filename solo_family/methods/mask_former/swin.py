@@ -5,7 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.backbone import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling.backbone import Backbone
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from torch import Tensor, nn
 
@@ -14,7 +14,6 @@ from ...errors import ConfigError
 _STAGES = ("res2", "res3", "res4", "res5")
 
 
-@BACKBONE_REGISTRY.register()
 class D2SwinTransformer(Backbone):
     """timm's Swin for inputs of any size, each output with a layer norm of its own.
 

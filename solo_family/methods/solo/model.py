@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
 from ...data.formats.classes import num_classes
@@ -35,7 +34,6 @@ _HEAD_CLASSES: dict[str, Callable[..., SOLOHead | DecoupledSOLOHead]] = {
 }
 
 
-@META_ARCH_REGISTRY.register()
 class SOLO(GridSegmentor):
     """Segments objects by location: each grid cell has a category and a mask of the whole image.
 
@@ -180,7 +178,6 @@ class SOLO(GridSegmentor):
         return self.head.fixed_probabilities([level.float() for level in masks], cells, size)
 
 
-@META_ARCH_REGISTRY.register()
 class DecoupledSOLO(SOLO):
     """SOLO whose masks are products of a column's and a row's map; only the head differs."""
 

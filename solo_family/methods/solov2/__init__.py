@@ -1,0 +1,22 @@
+"""SOLOv2 (Wang et al., NeurIPS 2020, arXiv 2003.10152)."""
+
+from ...registry import Method, register
+
+register(
+    Method(
+        meta_arch="SOLOv2",
+        title="SOLOv2",
+        model=f"{__name__}.model:SOLOv2",
+        base_config="SOLOv2/Base-SOLOv2.yaml",
+        quickstart_config="quickstart/solov2.yaml",
+        num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
+        add_config=f"{__name__}.config:add_solov2_config",
+        check_config=f"{__name__}.config:check_solov2_config",
+        checkpoint_sources=(
+            "solo_family.methods.grid.checkpoint:SOURCES",
+            f"{__name__}.checkpoint:SOURCES",
+        ),
+        memory_keys=("MODEL.SOLOV2.NMS_PRE", "MODEL.SOLOV2.MAX_PER_IMG"),
+        quantizes=True,
+    )
+)

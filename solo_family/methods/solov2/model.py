@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
 from ...config.rules import check_channels, check_features
@@ -27,7 +26,6 @@ from .head import SOLOv2Head
 from .mask_feature_branch import MaskFeatureBranch
 
 
-@META_ARCH_REGISTRY.register()
 class SOLOv2(GridSegmentor):
     """Segments objects by location: each grid cell predicts a category and a mask kernel.
 

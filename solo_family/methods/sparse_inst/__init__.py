@@ -1,0 +1,29 @@
+"""SparseInst (Cheng et al., CVPR 2022, arXiv 2203.12827)."""
+
+from ...registry import Method, register
+
+_BACKBONES = (
+    "build_resnet_vd_backbone",
+    "build_pyramid_vision_transformer",
+    "build_cspnet_backbone",
+)
+
+register(
+    Method(
+        meta_arch="SparseInst",
+        title="SparseInst",
+        model=f"{__name__}.model:SparseInst",
+        base_config="SparseInst/Base-SparseInst.yaml",
+        quickstart_config="quickstart/sparse_inst.yaml",
+        num_classes_key="MODEL.SPARSE_INST.DECODER.NUM_CLASSES",
+        add_config=f"{__name__}.config:add_sparse_inst_config",
+        check_config=f"{__name__}.config:check_sparse_inst_config",
+        backbones={name: f"{__name__}.backbones:{name}" for name in _BACKBONES},
+        checkpoint_sources=(f"{__name__}.checkpoint:SOURCES",),
+        tasks=("instance", "panoptic"),
+        optimizer="AdamW",
+        crop_short_edges=(400, 500, 600),
+        memory_keys=("MODEL.SPARSE_INST.MAX_DETECTIONS",),
+        quantizes=True,
+    )
+)

@@ -8,7 +8,6 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.backbone import BACKBONE_REGISTRY
 from timm.layers import convert_sync_batchnorm, freeze_batch_norm_2d
 from timm.models.cspnet import model_cfgs
 from torch import nn
@@ -22,7 +21,6 @@ _PVT_NAMES = ("b0", "b1", "b2", "b3", "b4", "b5")
 _NORMS = ("", "BN", "FrozenBN", "SyncBN")
 
 
-@BACKBONE_REGISTRY.register()
 def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """Builds ResNet-D (arXiv 1812.01187, section 4), called vd, from `MODEL.RESNETS`.
 
@@ -54,7 +52,6 @@ def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbo
     return _with_norm(backbone, resnets.NORM, "MODEL.RESNETS.NORM")
 
 
-@BACKBONE_REGISTRY.register()
 def build_cspnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """Builds a DarkNet or CSPNet (arXiv 1911.11929) from `MODEL.CSPNET`.
 
@@ -76,7 +73,6 @@ def build_cspnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     return _with_norm(backbone, cspnet.NORM, "MODEL.CSPNET.NORM")
 
 
-@BACKBONE_REGISTRY.register()
 def build_pyramid_vision_transformer(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """Builds PVTv2 (arXiv 2106.13797) from `MODEL.PVT`.
 

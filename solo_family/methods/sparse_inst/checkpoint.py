@@ -34,31 +34,36 @@ _BACKBONE_RULES = (
     Rule(r"backbone\.norm(\d)\.(.+)", lambda m: f"{_stage(m)}norm.{m[2]}"),
 )
 
-SOURCE = Source(
-    name="sparse-inst",
-    title="the official SparseInst code",
-    recognised_by=(r"^decoder\.inst_branch\.", r"^encoder\.fpn_laterals\."),
-    rules=(
-        *_BACKBONE_RULES,
-        Rule(r"(encoder\.(?:fpn_laterals|fpn_outputs|ppm|fusion)\..+)", r"\1"),
-        Rule(_INSTANCES + r"inst_convs\.(.+)", r"decoder.instance_branch.convs.\1"),
-        Rule(_INSTANCES + r"(iam_conv|fc)\.(.+)", r"decoder.instance_branch.\1.\2"),
-        Rule(_INSTANCES + r"cls_score\.(.+)", r"decoder.instance_branch.predictor.class_logits.\1"),
-        Rule(
-            _INSTANCES + r"(mask_kernel|objectness)\.(.+)",
-            r"decoder.instance_branch.predictor.\1.\2",
+SOURCES = (
+    Source(
+        name="sparse-inst",
+        title="the official SparseInst code",
+        recognised_by=(r"^decoder\.inst_branch\.", r"^encoder\.fpn_laterals\."),
+        rules=(
+            *_BACKBONE_RULES,
+            Rule(r"(encoder\.(?:fpn_laterals|fpn_outputs|ppm|fusion)\..+)", r"\1"),
+            Rule(_INSTANCES + r"inst_convs\.(.+)", r"decoder.instance_branch.convs.\1"),
+            Rule(_INSTANCES + r"(iam_conv|fc)\.(.+)", r"decoder.instance_branch.\1.\2"),
+            Rule(
+                _INSTANCES + r"cls_score\.(.+)",
+                r"decoder.instance_branch.predictor.class_logits.\1",
+            ),
+            Rule(
+                _INSTANCES + r"(mask_kernel|objectness)\.(.+)",
+                r"decoder.instance_branch.predictor.\1.\2",
+            ),
+            Rule(
+                _INSTANCES + "softmax_bias",
+                reason="added to all logits of a softmax, which it does not change",
+            ),
+            Rule(_MASKS + r"mask_convs\.(.+)", r"decoder.mask_branch.convs.\1"),
+            Rule(_MASKS + r"projection\.(.+)", r"decoder.mask_branch.projection.\1"),
+            Rule(r"pixel_(?:mean|std)", reason="MODEL.PIXEL_MEAN and PIXEL_STD have them"),
         ),
-        Rule(
-            _INSTANCES + "softmax_bias",
-            reason="added to all logits of a softmax, which it does not change",
-        ),
-        Rule(_MASKS + r"mask_convs\.(.+)", r"decoder.mask_branch.convs.\1"),
-        Rule(_MASKS + r"projection\.(.+)", r"decoder.mask_branch.projection.\1"),
-        Rule(r"pixel_(?:mean|std)", reason="MODEL.PIXEL_MEAN and PIXEL_STD have them"),
+        keys={
+            **IMAGENET_RGB,
+            "MODEL.BACKBONE.FREEZE_AT": 0,
+            "MODEL.RESNETS.STRIDE_IN_1X1": False,
+        },
     ),
-    keys={
-        **IMAGENET_RGB,
-        "MODEL.BACKBONE.FREEZE_AT": 0,
-        "MODEL.RESNETS.STRIDE_IN_1X1": False,
-    },
 )

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
@@ -54,7 +53,6 @@ class SetOutputs(NamedTuple):
     maps: Tensor | None
 
 
-@META_ARCH_REGISTRY.register()
 class SparseInst(MaskSegmentor):
     """Segments objects by a sparse set of activation maps, matched one to one with objects.
 

@@ -1,12 +1,12 @@
 """Deformable convolution, v1 (arXiv 1703.06211) and v2 (arXiv 1811.11168), through torchvision."""
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
-from detectron2.modeling.backbone import resnet
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
+
+from ...detectron2_patches import deformable_blocks_of
 
 
 class DeformConv(nn.Module):
@@ -88,19 +88,6 @@ class DeformConv2d(DeformConv):
         return super().forward(x, offset[:, :split], offset[:, split:].sigmoid())
 
 
-@contextlib.contextmanager
-def torchvision_deform_conv() -> Iterator[None]:
-    """Within it, detectron2's ResNet builds its deformable blocks with ours.
-
-    The blocks of `DEFORM_ON_PER_STAGE`, that is: detectron2's own need its compiled `_C`. The names
-    are put back afterwards, so that other models of the process are as detectron2 builds them.
-    """
-    names = ("DeformConv", "ModulatedDeformConv")
-    originals = {name: getattr(resnet, name) for name in names}
-    try:
-        for name in names:
-            setattr(resnet, name, DeformConv)
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(resnet, name, original)
+def torchvision_deform_conv() -> AbstractContextManager[None]:
+    """Return a context in which detectron2's ResNet builds its deformable blocks with ours."""
+    return deformable_blocks_of(DeformConv)

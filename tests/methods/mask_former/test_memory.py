@@ -48,7 +48,7 @@ print(json.dumps(status("VmHWM") - before - returned))
 TRAINING = """
 import sys
 import torch
-from solo_family.modeling.losses import mask_classification
+from solo_family.methods.mask_former import losses as mask_classification
 from solo_family.modeling.set_criterion import SetCriterion
 from solo_family.modeling.set_predictions import (
     LayeredPredictions,

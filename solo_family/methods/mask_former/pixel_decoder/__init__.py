@@ -1,7 +1,4 @@
-"""From the backbone's features to one map of high resolution, with an embedding for every pixel.
-
-Importing this registers the decoders in detectron2's SEM_SEG_HEADS registry.
-"""
+"""From the backbone's features to one map of high resolution, with an embedding for every pixel."""
 
 from .build import build_pixel_decoder
 from .fpn import BasePixelDecoder

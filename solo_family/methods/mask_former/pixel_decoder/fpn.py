@@ -8,7 +8,6 @@ from typing import Any
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
-from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from fvcore.nn import weight_init
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from ....modeling.layers import make_norm
 from .interface import PixelDecoder
 
 
-@SEM_SEG_HEADS_REGISTRY.register()
 class BasePixelDecoder(PixelDecoder):
     """Lateral 1x1 convolutions, upsampling by the nearest pixel, sums, 3x3 convolutions.
 

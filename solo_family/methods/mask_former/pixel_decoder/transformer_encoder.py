@@ -4,7 +4,6 @@ from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
-from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
@@ -22,7 +21,6 @@ class _EncoderOnly(nn.Module):
         initialise(self)
 
 
-@SEM_SEG_HEADS_REGISTRY.register()
 class TransformerEncoderPixelDecoder(BasePixelDecoder):
     """`BasePixelDecoder` after a transformer encoder over the coarsest level.
 

@@ -2,9 +2,9 @@
 
 import re
 
-from ..rules import Rule
-from ..source import IMAGENET_RGB, Source
-from .swin import huggingface_swin
+from ...checkpoint.rules import Rule
+from ...checkpoint.source import IMAGENET_RGB, Source
+from .checkpoint_swin import huggingface_swin
 
 _ENCODER = r"model\.pixel_level_module\.encoder\."
 _DECODER = r"model\.pixel_level_module\.decoder\."
@@ -94,19 +94,21 @@ def _norm(match: re.Match[str]) -> str:
     return f"backbone.norm{number}.{match[3]}"
 
 
-SOURCE = Source(
-    name="huggingface",
-    title="HuggingFace's MaskFormer",
-    recognised_by=(r"^model\.pixel_level_module\.", r"^model\.transformer_module\."),
-    rules=(
-        *_HEAD_RULES,
-        *_RESNET_RULES,
-        Rule(_ENCODER + r"hidden_states_norms\.(stage)?(\d)\.(.+)", _norm),
-        *huggingface_swin(_ENCODER + r"(?:model\.)?", "backbone."),
+SOURCES = (
+    Source(
+        name="huggingface",
+        title="HuggingFace's MaskFormer",
+        recognised_by=(r"^model\.pixel_level_module\.", r"^model\.transformer_module\."),
+        rules=(
+            *_HEAD_RULES,
+            *_RESNET_RULES,
+            Rule(_ENCODER + r"hidden_states_norms\.(stage)?(\d)\.(.+)", _norm),
+            *huggingface_swin(_ENCODER + r"(?:model\.)?", "backbone."),
+        ),
+        keys={
+            **IMAGENET_RGB,
+            "MODEL.BACKBONE.FREEZE_AT": 0,
+            "MODEL.RESNETS.STRIDE_IN_1X1": False,
+        },
     ),
-    keys={
-        **IMAGENET_RGB,
-        "MODEL.BACKBONE.FREEZE_AT": 0,
-        "MODEL.RESNETS.STRIDE_IN_1X1": False,
-    },
 )

@@ -1,41 +1,11 @@
-"""mmdetection 3.x: SOLO, Decoupled SOLO, SOLOv2, MaskFormer."""
+"""Checkpoints of MaskFormer in mmdetection 3.x."""
 
 import re
 
-from ..rules import Rule
-from ..source import IMAGENET_RGB, Source
-from .official_solo import KEYS, fpn, mask_features, tower
-from .resnet import torchvision_resnet
-from .swin import mmdet_swin
-
-_HEAD = r"mask_head\."
-
-
-def _solo_rules(mask_convs: str) -> tuple[Rule, ...]:
-    """All rules of the SOLO family; `mask_convs` is what the tower of that name is of ours."""
-    return (
-        *torchvision_resnet(r"backbone\.", "backbone.bottom_up."),
-        *fpn(r"neck\."),
-        *tower(_HEAD + "cls_convs", "head.category_branch.tower"),
-        Rule(_HEAD + r"conv_cls\.(.+)", r"head.category_branch.logits.\1"),
-        *tower(_HEAD + "mask_convs", mask_convs),
-        Rule(_HEAD + r"conv_mask_list\.(\d)\.(.+)", r"head.mask_predictors.\1.\2"),
-        *tower(_HEAD + "mask_convs_x", "head.towers.x"),
-        *tower(_HEAD + "mask_convs_y", "head.towers.y"),
-        Rule(_HEAD + r"conv_mask_list_([xy])\.(\d)\.(.+)", r"head.\1_predictors.\2.\3"),
-        *tower(_HEAD + "kernel_convs", "head.kernel_tower"),
-        Rule(_HEAD + r"conv_kernel\.(.+)", r"head.kernel_predictor.\1"),
-        *mask_features(_HEAD + r"mask_feature_head\.", _HEAD + r"mask_feature_head\.conv_pred\."),
-    )
-
-
-# What this implementation does otherwise than the official one.
-_SOLO_KEYS = {
-    **KEYS,
-    "MODEL.SOLOV2.MASK_COORD_LEVEL": "last",
-    "MODEL.SOLOV2.LOSS.DICE_NORMALIZER": "cells",
-}
-_LIGHT = (r"^mask_head\.conv_mask_list_x\.", r"^mask_head\.mask_convs\.")
+from ...checkpoint.rules import Rule
+from ...checkpoint.source import IMAGENET_RGB, Source
+from ...checkpoint.sources.resnet import torchvision_resnet
+from .checkpoint_swin import mmdet_swin
 
 _LAYER = r"panoptic_head\.(pixel_decoder\.encoder|transformer_decoder)\.layers\.(\d+)\."
 
@@ -99,21 +69,6 @@ _MASK_FORMER_RULES = (
 )
 
 SOURCES = (
-    Source(
-        name="mmdet3-solo",
-        title="mmdetection 3.x: SOLO, Decoupled SOLO, SOLOv2",
-        recognised_by=(r"^mask_head\.conv_cls\.", r"^mask_head\.(conv_mask_list|conv_kernel)"),
-        not_by=_LIGHT,
-        rules=_solo_rules("head.mask_tower"),
-        keys=_SOLO_KEYS,
-    ),
-    Source(
-        name="mmdet3-solo-light",
-        title="mmdetection 3.x: Decoupled SOLO Light",
-        recognised_by=_LIGHT,
-        rules=_solo_rules("head.towers.xy"),
-        keys=_SOLO_KEYS,
-    ),
     Source(
         name="mmdet3-mask-former",
         title="mmdetection 3.x: MaskFormer",

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ..rules import Rule
+from ...checkpoint.rules import Rule
+from ...checkpoint.source import Source
+from ...checkpoint.sources.resnet import CLASSIFIER
 
 _RECOMPUTED = "computed from the window's size"
 
@@ -94,3 +96,33 @@ def _pixels_first(weight: Tensor) -> Tensor:
     """
     by_channel = weight.unflatten(-1, (-1, 4))
     return by_channel[..., [0, 2, 1, 3]].transpose(-1, -2).flatten(-2)
+
+
+# Of the features that a dense task takes; ImageNet's classifier has none.
+_OUTPUT_NORMS = r"norm\d\.(?:weight|bias)"
+
+SOURCES = (
+    Source(
+        name="official-swin",
+        title="the official Swin Transformer",
+        recognised_by=(r"^layers\.0\.blocks\.0\.attn\.qkv\.", r"^layers\.0\.downsample\."),
+        rules=(
+            Rule(r"(?:norm|head)\..+", reason=CLASSIFIER),
+            *official_swin("", ""),
+        ),
+        backbone_only=True,
+        fresh=_OUTPUT_NORMS,
+    ),
+    Source(
+        name="timm-swin",
+        title="timm's Swin Transformer",
+        recognised_by=(r"^layers\.0\.blocks\.0\.attn\.qkv\.", r"^layers\.3\.downsample\."),
+        rules=(
+            Rule(r"(?:norm|head)\..+", reason=CLASSIFIER),
+            Rule(r".+\.(?:relative_position_index|attn_mask)", reason="computed"),
+            Rule(r"((?:patch_embed|layers)\..+)", r"model.\1"),
+        ),
+        backbone_only=True,
+        fresh=_OUTPUT_NORMS,
+    ),
+)
