@@ -1,8 +1,8 @@
 """Checkpoints of SOLO, Decoupled SOLO and SOLOv2: the official code's, and mmdetection 3.x's."""
 
+from ...checkpoint.resnet import torchvision_resnet
 from ...checkpoint.rules import Rule
 from ...checkpoint.source import IMAGENET_RGB, Source
-from ...checkpoint.sources.resnet import torchvision_resnet
 
 
 def _fpn(source: str) -> tuple[Rule, ...]:

@@ -1,8 +1,8 @@
 """Checkpoints of InstanceFCN's backbone; no code of the method itself is published."""
 
+from ...checkpoint.resnet import CLASSIFIER
 from ...checkpoint.rules import Rule
 from ...checkpoint.source import Source
-from ...checkpoint.sources.resnet import CLASSIFIER
 
 SOURCES = (
     Source(

@@ -2,9 +2,9 @@
 
 import re
 
+from ...checkpoint.resnet import torchvision_resnet
 from ...checkpoint.rules import Rule
 from ...checkpoint.source import IMAGENET_RGB, Source
-from ...checkpoint.sources.resnet import torchvision_resnet
 from .checkpoint_swin import mmdet_swin
 
 _LAYER = r"panoptic_head\.(pixel_decoder\.encoder|transformer_decoder)\.layers\.(\d+)\."

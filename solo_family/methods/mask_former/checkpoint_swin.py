@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ...checkpoint.resnet import CLASSIFIER
 from ...checkpoint.rules import Rule
 from ...checkpoint.source import Source
-from ...checkpoint.sources.resnet import CLASSIFIER
 
 _RECOMPUTED = "computed from the window's size"
 

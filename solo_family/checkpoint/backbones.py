@@ -1,8 +1,8 @@
 """ImageNet backbones that any method may have: torchvision's and timm's ResNets."""
 
-from ..rules import Rule
-from ..source import IMAGENET_RGB, Source
 from .resnet import CLASSIFIER, torchvision_resnet
+from .rules import Rule
+from .source import IMAGENET_RGB, Source
 
 _RESNET_KEYS = {**IMAGENET_RGB, "MODEL.RESNETS.STRIDE_IN_1X1": False}
 

@@ -2,7 +2,7 @@
 
 import re
 
-from ..rules import Rule, Template
+from .rules import Rule, Template
 
 CLASSIFIER = "the ImageNet classifier, which no method uses"
 

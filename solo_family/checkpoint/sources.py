@@ -1,8 +1,8 @@
 """Where checkpoints come from: one small table of names per source."""
 
-from ...registry import METHODS, resolve
-from ..source import Source
+from ..registry import METHODS, resolve
 from . import backbones
+from .source import Source
 
 # The sources of every method, each once, then those of backbones that any method may have.
 SOURCES: dict[str, Source] = {
