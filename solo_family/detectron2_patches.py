@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from .registry import METHODS, Reference, resolve
+from .registry import METHODS, Method, Reference, follow, resolve
 
 # Backbones that no method has for itself alone.
 _BACKBONES: dict[str, Reference] = {
@@ -41,31 +41,42 @@ def follow_detectron2() -> None:
     from wrapt import register_post_import_hook
 
     for change, package in (
-        (register_models, "detectron2.modeling"),
+        (register_shared_backbones, "detectron2.modeling"),
         (register_datasets, "detectron2.data"),
         (read_checkpoints_safely, "detectron2.checkpoint"),
         (merge_our_keys, "detectron2.config"),
     ):
         register_post_import_hook(change, package)
+    follow(
+        lambda method: register_post_import_hook(
+            functools.partial(register_method, method), "detectron2.modeling"
+        )
+    )
 
 
-def register_models(modeling: Any) -> None:
-    """Register all methods, their backbones and heads, each of which is imported when it is built.
+def register_method(method: Method, modeling: Any) -> None:
+    """Register a method, its backbones and heads, each of which is imported when it is built.
 
-    A class of ours can't be imported here: the import of detectron2 that this follows may stand at
-    the top of that class's own module.
+    No class can be imported here: the import of detectron2 that this follows may stand at the top
+    of that class's own module.
 
     Args:
+        method: the method.
         modeling: the module `detectron2.modeling`.
     """
-    tables: list[tuple[Any, Mapping[str, Reference]]] = [(modeling.BACKBONE_REGISTRY, _BACKBONES)]
-    for method in METHODS.values():
-        tables.append((modeling.META_ARCH_REGISTRY, {method.meta_arch: method.model}))
-        tables.append((modeling.BACKBONE_REGISTRY, method.backbones))
-        tables.append((modeling.SEM_SEG_HEADS_REGISTRY, method.sem_seg_heads))
-    for registry, entries in tables:
-        for name, reference in entries.items():
-            registry.register(_builder(name, reference))
+    _register(modeling.META_ARCH_REGISTRY, {method.meta_arch: method.model})
+    _register(modeling.BACKBONE_REGISTRY, method.backbones)
+    _register(modeling.SEM_SEG_HEADS_REGISTRY, method.sem_seg_heads)
+
+
+def register_shared_backbones(modeling: Any) -> None:
+    """Register the backbones that belong to no method; see `register_method`."""
+    _register(modeling.BACKBONE_REGISTRY, _BACKBONES)
+
+
+def _register(registry: Any, entries: Mapping[str, Reference]) -> None:
+    for name, reference in entries.items():
+        registry.register(_builder(name, reference))
 
 
 def _builder(name: str, reference: Reference) -> Callable[..., Any]:

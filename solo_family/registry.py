@@ -61,19 +61,32 @@ class Method:
     quantizes: bool = False
 
 
-# By `meta_arch`. `solo_family.methods` fills it in.
+# By `meta_arch`. `solo_family.methods` fills it in, and whoever has a method of their own.
 METHODS: dict[str, Method] = {}
+_followers: list[Callable[[Method], None]] = []
 
 
 def register(method: Method) -> Method:
-    """Add a method to `METHODS`, and return it.
+    """Add a method to `METHODS` and to detectron2's registries, and return it.
 
     Raises:
         ValueError: there is another of that name.
     """
-    if METHODS.setdefault(method.meta_arch, method) != method:
-        raise ValueError(f"There is a method {method.meta_arch!r} already.")
+    present = METHODS.get(method.meta_arch)
+    if present is not None and present != method:
+        raise ValueError(f"There is a method {method.meta_arch!r} already: {present.model}.")
+    if present is None:
+        METHODS[method.meta_arch] = method
+        for follower in _followers:
+            follower(method)
     return method
+
+
+def follow(follower: Callable[[Method], None]) -> None:
+    """Call `follower` with every method: those that there are now, and each that is added."""
+    _followers.append(follower)
+    for method in METHODS.values():
+        follower(method)
 
 
 def resolve(reference: Any) -> Any:

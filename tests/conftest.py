@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,76 +17,20 @@ from solo_family.config import get_cfg
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_TINY_SOLO = [
-    *("MODEL.SOLO.INSTANCE_CHANNELS", 16, "MODEL.SOLO.NUM_INSTANCE_CONVS", 1),
-    *("MODEL.SOLO.NUM_GRIDS", [12, 10, 8, 6, 4]),
-    *("MODEL.SOLO.FPN_SCALE_RANGES", ((1, 24), (12, 48), (24, 96), (48, 192), (96, 512))),
-]
+
+def _of_every_method(name: str) -> dict:
+    """Joins what `tests/methods/*/tiny.py` say under a name, each by method."""
+    files = sorted((ROOT / "tests" / "methods").glob("*/tiny.py"))
+    modules = [import_module(f"{__package__}.methods.{file.parent.name}.tiny") for file in files]
+    return {method: value for module in modules for method, value in getattr(module, name).items()}
+
+
 # Keys that make each method small enough for a test: a ResNet-50 of width 16.
-TINY = {
-    "SOLO": _TINY_SOLO,
-    "DecoupledSOLO": _TINY_SOLO,
-    "SOLOv2": [
-        *("MODEL.SOLOV2.INSTANCE_CHANNELS", 16, "MODEL.SOLOV2.NUM_INSTANCE_CONVS", 1),
-        *("MODEL.SOLOV2.NUM_KERNELS", 8, "MODEL.SOLOV2.NUM_MASKS", 8),
-        *("MODEL.SOLOV2.MASK_CHANNELS", 8, "MODEL.SOLOV2.NUM_GRIDS", [12, 10, 8, 6, 4]),
-        *("MODEL.SOLOV2.FPN_SCALE_RANGES", ((1, 24), (12, 48), (24, 96), (48, 192), (96, 512))),
-    ],
-    "SparseInst": [
-        *("MODEL.BACKBONE.NAME", "build_resnet_backbone"),
-        *("MODEL.RESNETS.OUT_FEATURES", ["res3", "res4", "res5"]),
-        *("MODEL.SPARSE_INST.DECODER.NAME", "GroupIAMDecoder"),
-        *("MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS", 16, "MODEL.SPARSE_INST.DECODER.NUM_MASKS", 10),
-        *("MODEL.SPARSE_INST.DECODER.INST.DIM", 16, "MODEL.SPARSE_INST.DECODER.INST.CONVS", 1),
-        *("MODEL.SPARSE_INST.DECODER.MASK.DIM", 16, "MODEL.SPARSE_INST.DECODER.MASK.CONVS", 1),
-        *("MODEL.SPARSE_INST.DECODER.KERNEL_DIM", 8, "MODEL.SPARSE_INST.DECODER.GROUPS", 2),
-    ],
-    "InstanceFCN": [
-        *("MODEL.INSTANCE_FCN.IN_FEATURE", "p2", "MODEL.INSTANCE_FCN.NUM_POSITIONS", 3),
-        *("MODEL.INSTANCE_FCN.WINDOW_SIZE", 11, "MODEL.INSTANCE_FCN.CHANNELS", 16),
-        *("MODEL.INSTANCE_FCN.TEST_SCALES", (48, 72), "MODEL.INSTANCE_FCN.MAX_PER_IMG", 50),
-    ],
-    "MaskFormer": [
-        *("MODEL.SEM_SEG_HEAD.NAME", "MaskFormerHead"),
-        *("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["p2", "p3", "p4", "p5"]),
-        *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 16, "MODEL.SEM_SEG_HEAD.MASK_DIM", 16),
-        *("MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE", "p5", "MODEL.MASK_FORMER.HIDDEN_DIM", 16),
-        *("MODEL.MASK_FORMER.NHEADS", 2, "MODEL.MASK_FORMER.DIM_FEEDFORWARD", 32),
-        *("MODEL.MASK_FORMER.DEC_LAYERS", 2, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", 8),
-        *("MODEL.MASK_FORMER.TEST.INSTANCE_ON", True, "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", True),
-    ],
-}
-
-
+TINY = _of_every_method("TINY")
 # What makes an untrained tiny model find objects, by the ends of parameters' names: a standard
 # deviation for random weights, or the value of a bias where something and nothing is to be found.
-_CATEGORY_BIAS = {"category_branch.logits.bias": (0.0, -20.0)}
-_MASK_PREDICTORS = [
-    f"{kind}_predictors.{level}" for kind in ("mask", "x", "y") for level in range(5)
-]
-_SOLO_STD = {f"{name}.weight": 0.3 for name in _MASK_PREDICTORS}
-_SOLO_BIAS = _CATEGORY_BIAS | {f"{name}.bias": (1.0, 1.0) for name in _MASK_PREDICTORS}
-EAGER_STD = {
-    "SOLO": _SOLO_STD,
-    "DecoupledSOLO": _SOLO_STD,
-    "SOLOv2": {"kernel_predictor.weight": 0.3},
-    "MaskFormer": {"class_embed.weight": 0.3},
-    "InstanceFCN": {"score_maps.weight": 0.3, "objectness.weight": 0.3},
-    "SparseInst": {
-        "mask_kernel.weight": 0.3,
-        "iam_conv.weight": 0.3,
-        "class_logits.weight": 0.3,
-    },
-}
-# MaskFormer: embeddings of masks and of pixels whose product is positive, or negative everywhere.
-EAGER_BIAS = {
-    "SOLO": _SOLO_BIAS,
-    "DecoupledSOLO": _SOLO_BIAS,
-    "SOLOv2": _CATEGORY_BIAS,
-    "MaskFormer": {"mask_embed.layers.2.bias": (0.0, -9.0), "mask_features.bias": (0.0, 99.0)},
-    "InstanceFCN": {"score_maps.bias": (0.0, -20.0)},
-    "SparseInst": {"class_logits.bias": (0.0, -40.0)},
-}
+EAGER_STD = _of_every_method("EAGER_STD")
+EAGER_BIAS = _of_every_method("EAGER_BIAS")
 
 
 def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None) -> CfgNode:

@@ -23,7 +23,7 @@ from ..data.loading.dataset_mapper import MaskDatasetMapper
 from ..data.loading.loader import build_train_loader
 from ..errors import ConfigError
 from ..evaluation.build import build_evaluator, predicted_tasks
-from ..methods.mask_former.tta import SemanticWithTTA
+from ..evaluation.semantic_tta import SemanticWithTTA
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures

@@ -13,6 +13,13 @@ def config_root() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
+def config_names() -> list[str]:
+    """Return the names of all configs that are run, and not only inherited from."""
+    root = config_root()
+    paths = sorted(root.glob("**/*.yaml"))
+    return [p.relative_to(root).as_posix() for p in paths if not p.name.startswith("Base-")]
+
+
 def get_config_file(name: str) -> str:
     """Returns the path of a config.
 

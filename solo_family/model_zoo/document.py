@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ..files import replacing
+from ..registry import METHODS
 from .table import Entry, read_table
 
 _HEAD = """# Model zoo
@@ -31,13 +32,8 @@ none, none is compared. Addresses were not fetched when this was written.
 Weights of mmdetection, AdelaiDet and HuggingFace are taken by
 [`python -m solo_family convert`](convert.md).
 """
+# Of the folders that belong to no method.
 _TITLES = {
-    "SOLO": "SOLO",
-    "DecoupledSOLO": "Decoupled SOLO",
-    "SOLOv2": "SOLOv2",
-    "SparseInst": "SparseInst",
-    "InstanceFCN": "InstanceFCN",
-    "MaskFormer": "MaskFormer",
     "benchmarks": "Small real benchmarks",
     "quickstart": "Quickstart, on shapes",
 }
@@ -49,7 +45,7 @@ def document() -> str:
     for folder, entries in groupby(read_table().values(), key=_folder):
         rows = list(entries)
         links = _links(rows[0])
-        parts.append(f"## {_TITLES[folder]}\n")
+        parts.append(f"## {_title(folder)}\n")
         if links:
             parts.append(f"{links}\n")
         parts.append("| config | metric | published | with scales | weights |")
@@ -57,6 +53,12 @@ def document() -> str:
         parts += [_row(entry) for entry in rows]
         parts.append("")
     return "\n".join(parts)
+
+
+def _title(folder: str) -> str:
+    """Return the title of the method whose configs stand in a folder, or the folder's own."""
+    titles = {method.base_config.split("/")[0]: method.title for method in METHODS.values()}
+    return (titles | _TITLES).get(folder) or folder
 
 
 def _folder(entry: Entry) -> str:

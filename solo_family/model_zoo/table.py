@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError
+from .configs import config_names
 
 TABLE = Path(__file__).with_name("models.csv")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of `models.csv`; what is not known is "".
+    """What is known of one config; what is not known is "".
 
     Attributes:
         config: relative to `configs/`.
@@ -25,20 +26,26 @@ class Entry:
     """
 
     config: str
-    metric: str
-    published: str
-    published_multi_scale: str
-    paper: str
-    repository: str
-    weights: str
-    checksum: str
-    note: str
+    metric: str = ""
+    published: str = ""
+    published_multi_scale: str = ""
+    paper: str = ""
+    repository: str = ""
+    weights: str = ""
+    checksum: str = ""
+    note: str = ""
 
 
 def read_table() -> dict[str, Entry]:
-    """Returns all rows by config."""
+    """Return all rows by config; configs of which nothing is published are there all the same."""
     with open(TABLE, newline="", encoding="utf-8") as file:
-        return {row["config"]: Entry(**row) for row in csv.DictReader(file)}
+        rows = {row["config"]: Entry(**row) for row in csv.DictReader(file)}
+    unpublished = {name: Entry(name) for name in config_names() if name not in rows}
+    # Those of one folder stand together.
+    folders = list(dict.fromkeys(name.split("/")[0] for name in (*rows, *unpublished)))
+    return dict(
+        sorted((rows | unpublished).items(), key=lambda item: folders.index(item[0].split("/")[0]))
+    )
 
 
 def names() -> list[str]:

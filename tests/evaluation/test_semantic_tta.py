@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from solo_family.engine.trainer import augmented
 from solo_family.errors import ConfigError
-from solo_family.methods.mask_former.tta import SemanticWithTTA
+from solo_family.evaluation.semantic_tta import SemanticWithTTA
 
-from ...conftest import picture, tiny_cfg, tiny_model
+from ..conftest import picture, tiny_cfg, tiny_model
 
 
 class Recorder(nn.Module):

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from torch import Tensor, nn
 
-from ...data.loading.augmentation import AtLeastOnePixel
+from ..data.loading.augmentation import AtLeastOnePixel
 
 
 class SemanticWithTTA(nn.Module):
