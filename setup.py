@@ -19,6 +19,12 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    # What the tests are run with. Elsewhere `import solo_family` works; nothing else was tried.
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+    ],
     packages=[*find_packages(include=["solo_family", "solo_family.*"]), "solo_family.configs"],
     package_dir={"solo_family.configs": "configs"},
     package_data={
@@ -37,6 +43,9 @@ setup(
         "fvcore>=0.1.5.post20221221",
         "pycocotools>=2.0.7",
         "safetensors>=0.4",
+        "huggingface_hub>=0.23",
+        # Its locks are not held by the processes that its owner forks.
+        "filelock>=4.3",
         # detectron2 crops polygons with it.
         "shapely>=2.0",
     ],
