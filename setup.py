@@ -19,6 +19,12 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    # What the tests are run with. Elsewhere `import solo_family` works; nothing else was tried.
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+    ],
     packages=[*find_packages(include=["solo_family", "solo_family.*"]), "solo_family.configs"],
     package_dir={"solo_family.configs": "configs"},
     package_data={
@@ -39,6 +45,9 @@ setup(
         "safetensors>=0.4",
         # Registers ours with detectron2 when that is imported.
         "wrapt>=1.16",
+        "huggingface_hub>=0.23",
+        # Its locks are not held by the processes that its owner forks.
+        "filelock>=4.3",
         # detectron2 crops polygons with it.
         "shapely>=2.0",
     ],

@@ -1,9 +1,11 @@
 """One run per output folder."""
 
-import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
+
+from filelock import FileLock, Timeout
 
 from ..errors import TrainingError
 
@@ -14,7 +16,7 @@ class OutputLock:
     """Holds an output folder for this process; the system lets go of it however the process ends.
 
     It is released at the end of a `with` block. The data loader's workers, which may live a little
-    longer than a process that was killed, do not hold it.
+    longer than a process that was killed, do not hold it: filelock closes its file in them.
 
     Args:
         folder: `OUTPUT_DIR`; it is made if it is missing.
@@ -25,27 +27,23 @@ class OutputLock:
 
     def __init__(self, folder: str) -> None:
         path = Path(folder) / _NAME
+        self._lock = FileLock(path, timeout=0)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+            self._lock.acquire()
+        except Timeout as error:
+            raise TrainingError(
+                f"OUTPUT_DIR {folder}: another run (process {_owner(path)}) is writing to it. "
+                "Set OUTPUT_DIR to another folder, or stop that run."
+            ) from error
         except OSError as error:
             raise TrainingError(
                 f"OUTPUT_DIR {folder} can't be written to ({error.strerror}). "
                 "Set OUTPUT_DIR to a folder that can."
             ) from error
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise TrainingError(
-                f"OUTPUT_DIR {folder}: another run (process {owner}) is writing to it. "
-                "Set OUTPUT_DIR to another folder, or stop that run."
-            ) from error
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        # Who holds it is a help for people; Windows lets nobody write to a locked file.
+        with suppress(OSError):
+            path.write_text(str(os.getpid()), encoding="ascii")
 
     def __enter__(self) -> Self:
         return self
@@ -55,4 +53,11 @@ class OutputLock:
 
     def release(self) -> None:
         """Lets another run have the folder."""
-        self._file.close()
+        self._lock.release()
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip() or "unknown"
+    except (OSError, UnicodeDecodeError):
+        return "unknown"

@@ -2,7 +2,7 @@
 
 import datetime
 import logging
-import resource
+import sys
 
 import torch
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
@@ -46,8 +46,17 @@ class MetricPrinter(EventWriter):
 
 def _memory() -> str:
     """Returns the peak memory of this process, and of the GPU where one is used."""
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    text = f"{host:.0f} MB"
+    parts = [f"{host_memory() / 2**20:.0f} MB"] if host_memory() else []
     if torch.cuda.is_available():
-        text += f", GPU {torch.cuda.max_memory_allocated() / 2**20:.0f} MB"
-    return text
+        parts.append(f"GPU {torch.cuda.max_memory_allocated() / 2**20:.0f} MB")
+    return ", ".join(parts)
+
+
+def host_memory() -> int:
+    """Returns the peak memory of this process in bytes; 0 where the system does not say."""
+    try:
+        import resource  # Windows has none
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -26,7 +26,13 @@ from ..evaluation.build import build_evaluator, predicted_tasks
 from ..evaluation.semantic_tta import SemanticWithTTA
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
-from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
+from .hooks import (
+    BestCheckpoint,
+    SamplerPlace,
+    SeededIterations,
+    SkippedImages,
+    TrainingPictures,
+)
 from .optimizer import build_optimizer
 from .printer import MetricPrinter
 from .schedule import build_lr_scheduler
@@ -68,7 +74,10 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         """detectron2's hooks, with ours before those that save and evaluate."""
         cfg = self.cfg
-        ours: list[HookBase] = [SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH)]
+        ours: list[HookBase] = [
+            SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH),
+            SeededIterations(self.sampler),
+        ]
         if cfg.DATALOADER.SKIP_BAD_IMAGES:
             ours.append(SkippedImages())
         if self.ema is not None:

@@ -11,13 +11,15 @@ from ..config import setup_cfg
 from ..errors import DataError
 from .configs import get_config_file
 from .download import cache_folder, download
+from .hub import download_from_hub, hub_file
 from .table import Entry, find
 
 
 def get(name: str, pretrained: bool = True) -> nn.Module:
     """Builds the model of a config.
 
-    Published weights are downloaded once, to `$SOLO_FAMILY_CACHE` or the user's cache folder.
+    Published weights are downloaded once, to `$SOLO_FAMILY_CACHE` or the user's cache folder; those
+    of the HuggingFace Hub to its own cache, where that variable is not set.
 
     Args:
         name: one of `list()`.
@@ -42,7 +44,7 @@ def get(name: str, pretrained: bool = True) -> nn.Module:
             f"{entry.note[:1].upper()}{entry.note[1:]}{'. ' if entry.note else ''}"
             "pretrained=False builds it with random weights."
         )
-    converted = convert(download(entry.weights, _place(entry), entry.checksum))
+    converted = convert(_fetch(entry))
     # What the weights imply comes before the config, whose other keys stay.
     words = [word for pair in converted.keys.items() for word in pair]
     cfg = setup_cfg(path, [*words, *_WITHOUT_WEIGHTS])
@@ -62,6 +64,15 @@ def _load(model: nn.Module, weights: dict[str, Tensor], entry: Entry) -> None:
         raise DataError(f"{entry.weights} is not of {entry.config}: {error}") from error
     if missing:
         raise DataError(f"{entry.weights} is not of {entry.config}: it lacks {min(missing)}.")
+
+
+def _fetch(entry: Entry) -> Path:
+    """Returns the file of published weights, which is downloaded unless it is in a cache."""
+    file = hub_file(entry.weights)
+    # Of files with a checksum of their authors' we compare it.
+    if file is not None and not entry.checksum:
+        return download_from_hub(file)
+    return download(entry.weights, _place(entry), entry.checksum)
 
 
 def _place(entry: Entry) -> Path:

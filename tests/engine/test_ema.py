@@ -63,6 +63,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
         root / "run",
         *("SOLVER.EMA.ENABLED", True, "SOLVER.EMA.DECAY", DECAY, "SOLVER.MAX_ITER", 12),
         *("MODEL.WEIGHTS", str(root / "first" / "model_final.pth"), "SOLVER.BASE_LR", 0.01),
+        # Whatever twelve steps have learnt on this processor, every candidate is a result.
+        *("MODEL.SOLOV2.SCORE_THR", 0.0, "MODEL.SOLOV2.MASK_THR", 0.0),
+        *("MODEL.SOLOV2.UPDATE_THR", 0.0, "MODEL.SOLOV2.AREA_FILTER", False),
         test=dataset,
     )
     Path(cfg.OUTPUT_DIR).mkdir()

@@ -30,6 +30,20 @@ class Files:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                """As the HuggingFace Hub tells of a file before it gives it."""
+                if self.path not in files:
+                    self.send_response(404)
+                    self.send_header("X-Error-Code", "EntryNotFound")
+                    self.end_headers()
+                    return
+                data = files[self.path]
+                self.send_response(200)
+                self.send_header("X-Repo-Commit", "a" * 40)
+                self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+
             def do_GET(self) -> None:
                 outer.requests.append((self.path, self.headers["Range"]))
                 if moved and self.path in moved:

@@ -1,19 +1,22 @@
-"""detectron2's training loader, with an order that a resumed run can go on in."""
+"""The training loader: detectron2's datasets in an order that a resumed run can go on in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
-from detectron2.data.build import filter_images_with_only_crowd_annotations
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.data.build import (
+    filter_images_with_only_crowd_annotations,
+    trivial_batch_collator,
+)
 from detectron2.data.samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
 from detectron2.utils import comm
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader
 
 from ...errors import ConfigError, DataError
 from ..formats.coco_json import leave_out_unusable
@@ -21,6 +24,7 @@ from ..formats.register import check_datasets
 from .dataset_mapper import MaskDatasetMapper
 from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
+from .training_images import TrainingImages
 
 _Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -39,8 +43,8 @@ def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
         ConfigError: `IMS_PER_BATCH` can't be shared out, or `SAMPLER_TRAIN` is unknown.
         DataError: see `load_train_dicts`.
     """
-    batch_size, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
-    if rest or not batch_size:
+    share, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
+    if rest or not share:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be a multiple of the "
             f"number of processes, {comm.get_world_size()}."
@@ -49,18 +53,18 @@ def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
     sampler = GroupedSampler(
         _stream_maker(cfg, dataset),
         dataset,
-        batch_size,
+        cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
         # Semantic datasets of detectron2's own don't say how large their images are.
         grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
     )
-    loader = build_detection_train_loader(
-        dataset,
-        mapper=build_train_mapper(cfg, dataset),
-        sampler=sampler,
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=False,  # the sampler does it
+    loader = DataLoader(
+        TrainingImages(dataset, build_train_mapper(cfg, dataset)),
+        batch_sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=trivial_batch_collator,
     )
     return loader, sampler
 
@@ -117,7 +121,7 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     return records
 
 
-def _stream_maker(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Callable[[int], Sampler[int]]:
+def _stream_maker(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Callable[[int], Iterable[int]]:
     name = cfg.DATALOADER.SAMPLER_TRAIN
     if name == "TrainingSampler":
         return partial(_shuffled, len(dataset))
@@ -132,9 +136,12 @@ def _stream_maker(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Callable[[int]
     )
 
 
-def _shuffled(size: int, seed: int) -> Sampler[int]:
-    return TrainingSampler(size, seed=seed)
+# What these samplers give when they are iterated is one process's share of these streams.
 
 
-def _repeated(factors: torch.Tensor, seed: int) -> Sampler[int]:
-    return RepeatFactorTrainingSampler(factors, seed=seed)
+def _shuffled(size: int, seed: int) -> Iterable[int]:
+    return TrainingSampler(size, seed=seed)._infinite_indices()
+
+
+def _repeated(factors: torch.Tensor, seed: int) -> Iterable[int]:
+    return RepeatFactorTrainingSampler(factors, seed=seed)._infinite_indices()

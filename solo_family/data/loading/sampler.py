@@ -1,64 +1,82 @@
 """The order in which training sees the images: known in advance, so that a run can go on in it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils.data import Sampler
 
 
-class GroupedSampler(Sampler[int]):
-    """Reorders a stream of indices so that each batch has images of one orientation.
+class Draw(NamedTuple):
+    """One image of the endless stream.
 
-    detectron2 groups images after they are loaded; grouped before, by the sizes in the annotations,
-    the order is a function of the stream alone, and a resumed run skips what was seen without
-    loading it. With grouping off, batches are simply consecutive.
+    Attributes:
+        index: in the dataset.
+        place: in the stream, before grouping and sharding; no two draws have the same.
+        seed: of the stream. With `place` it says which random numbers the image's augmentations
+            draw, whichever process loads it.
+    """
 
-    It is iterated in the loader's worker processes, which may not know the rank of their parent:
-    the stream, which does, is made before.
+    index: int
+    place: int
+    seed: int
+
+
+class GroupedSampler(Sampler[list[Draw]]):
+    """Cuts a stream of indices into batches of images of one orientation, and gives a process its
+    share of each.
+
+    detectron2 groups images after they are loaded, in every process by itself; grouped before, by
+    the sizes in the annotations, batches are a function of the stream alone: a resumed run skips
+    what was seen without loading it, and several processes see the batches of one. With grouping
+    off, batches are simply consecutive.
 
     Args:
-        make_stream: from a seed to an endless sampler over the dataset; one seed, one stream. It
-            can be pickled.
+        make_stream: from a seed to an endless stream of the dataset's indices; one seed, one
+            stream, the same in all processes.
         dataset: detectron2's dicts, with `width` and `height`.
-        batch_size: images of one process's batch.
-        seed: of the stream.
+        batch_size: images of all processes' batch.
+        seed: of the stream, at least 0.
+        rank, world_size: of this process, and how many there are. They divide a batch.
         grouped: whether batches have one orientation.
 
     Attributes:
         seed: of the stream; see `reseed`.
-        start_batch: batches of this process that are skipped, because they were trained on before.
+        start_batch: batches that are skipped, because they were trained on before.
     """
 
     def __init__(
         self,
-        make_stream: Callable[[int], Sampler[int]],
+        make_stream: Callable[[int], Iterable[int]],
         dataset: Sequence[dict[str, Any]],
         batch_size: int,
         *,
         seed: int,
+        rank: int = 0,
+        world_size: int = 1,
         grouped: bool = True,
     ) -> None:
         self._make_stream = make_stream
         self._wide = [grouped and item["width"] > item["height"] for item in dataset]
         self._batch_size = batch_size
+        share = batch_size // world_size
+        self._share = slice(rank * share, (rank + 1) * share)
         self.start_batch = 0
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
         """Takes another stream, before iteration begins."""
         self.seed = seed
-        self._stream = self._make_stream(seed)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         for batch in islice(self._batches(), self.start_batch, None):
-            yield from batch
+            yield batch[self._share]
 
-    def _batches(self) -> Iterator[list[int]]:
-        buckets: dict[bool, list[int]] = {False: [], True: []}
-        for index in self._stream:
+    def _batches(self) -> Iterator[list[Draw]]:
+        buckets: dict[bool, list[Draw]] = {False: [], True: []}
+        for place, index in enumerate(self._make_stream(self.seed)):
             bucket = buckets[self._wide[index]]
-            bucket.append(index)
+            bucket.append(Draw(index, place, self.seed))
             if len(bucket) == self._batch_size:
                 yield bucket.copy()
                 bucket.clear()
