@@ -19,12 +19,12 @@ from ..config import setup_cfg
 from ..data.loading.images import read_image
 from ..errors import DataError, OutOfMemoryError, SoloFamilyError
 from ..faults import explained
-from ..predictor import class_metadata, load_predictor
-from .drawing import draw_predictions, show_picture
-from .exported import load_exported
+from ..predictor.drawing import draw_predictions, show_picture
+from ..predictor.exported import load_exported
+from ..predictor.load import class_metadata, load_predictor
+from ..predictor.predictions import Predictions, coco_results, describe, keep_confident
 from .inputs import WEBCAM, Source, Video, find_sources
 from .opts import add_opts_argument
-from .predictions import Predictions, coco_results, describe, keep_confident
 from .writers import make_folder, plan_outputs, video_writer, write_json, write_picture
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..data.formats.register import check_datasets, register_in_place
 from ..errors import ConfigError, SoloFamilyError
 from ..evaluation.build import coco_evaluator
-from .exported import as_instances, open_exported
+from ..predictor.exported import as_instances, open_exported
 from .writers import make_folder, write_json
 
 if TYPE_CHECKING:

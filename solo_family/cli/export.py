@@ -8,7 +8,7 @@ from tabulate import tabulate
 from ..config import setup_cfg
 from ..errors import ConfigError, SoloFamilyError
 from ..export.formats import FORMATS
-from ..predictor import class_metadata, load_predictor
+from ..predictor.load import class_metadata, load_predictor
 from ..registry import METHODS
 from .opts import add_opts_argument
 

@@ -15,8 +15,8 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from solo_family.cli import demo
-from solo_family.cli.predictions import Predictions
 from solo_family.errors import SoloFamilyError
+from solo_family.predictor.predictions import Predictions
 
 METADATA = Metadata(thing_classes=["blob"], thing_dataset_id_to_contiguous_id={42: 0})
 SQUARE = (slice(10, 34), slice(20, 52))

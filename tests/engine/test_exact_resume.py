@@ -79,9 +79,7 @@ def assert_the_same_run(root: Path, words: list[Any], iterations: int, kill_at: 
         for name in QUICK_STARTS
     ],
 )
-def test_a_quick_start_is_the_same_run(
-    tmp_path: Path, datasets: dict[str, str], name: str
-) -> None:
+def test_a_quick_start_is_the_same_run(tmp_path: Path, datasets: dict[str, str], name: str) -> None:
     config = ROOT / "configs" / "quickstart" / f"{name}.yaml"
     predicted = predicted_tasks(setup_cfg(str(config), []))
     task = next((task for task in ("panoptic", "semantic") if task in predicted), "instance")

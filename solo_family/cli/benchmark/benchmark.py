@@ -19,7 +19,7 @@ from ...config import setup_cfg
 from ...data.loading.augmentation import detectron2_augmentation
 from ...data.loading.images import read_image
 from ...errors import DataError, SoloFamilyError
-from ...predictor import load_predictor
+from ...predictor.load import load_predictor
 from ..inputs import find_sources
 from ..opts import add_opts_argument
 from ..writers import make_folder, write_json

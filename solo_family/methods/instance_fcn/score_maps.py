@@ -18,7 +18,7 @@ from ...config import setup_cfg
 from ...data.loading.dataset_mapper import MaskDatasetMapper
 from ...data.loading.images import read_image
 from ...errors import SoloFamilyError
-from ...predictor import load_predictor
+from ...predictor.load import load_predictor
 from .assemble import bins_of_cells, soft_masks
 from .model import InstanceFCN
 from .proposals import DenseMaps

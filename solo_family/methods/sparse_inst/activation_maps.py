@@ -15,10 +15,10 @@ from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor
 
-from ...cli.predictions import keep_confident
 from ...errors import ConfigError
 from ...ops.resize import resize_soft_masks
-from ...predictor import load_predictor
+from ...predictor.load import load_predictor
+from ...predictor.predictions import keep_confident
 
 
 class MapReader:

@@ -15,7 +15,7 @@ from ...config import setup_cfg
 from ...data.formats.register import check_datasets
 from ...data.loading.images import read_image
 from ...errors import ConfigError, DataError, SoloFamilyError
-from ...predictor import class_metadata
+from ...predictor.load import class_metadata
 from .activation_maps import MapReader, draw_maps, draw_responses, mean_responses
 
 logger = logging.getLogger(__name__)

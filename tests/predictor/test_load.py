@@ -11,9 +11,9 @@ from torch import nn
 
 from solo_family.engine import main
 from solo_family.modeling.inference import inference_model
-from solo_family.predictor import load_predictor
+from solo_family.predictor.load import load_predictor
 
-from .conftest import picture, tiny_cfg, tiny_model
+from ..conftest import picture, tiny_cfg, tiny_model
 
 
 def config(folder: Path, *opts: Any) -> CfgNode:

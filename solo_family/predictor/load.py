@@ -7,10 +7,10 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
-from .checkpoint.load import check_weights_file, load_weights
-from .data.formats.classes import class_names, is_class_agnostic
-from .data.loading.augmentation import AtLeastOnePixel
-from .modeling.inference import inference_model
+from ..checkpoint.load import check_weights_file, load_weights
+from ..data.formats.classes import class_names, is_class_agnostic
+from ..data.loading.augmentation import AtLeastOnePixel
+from ..modeling.inference import inference_model
 
 logger = logging.getLogger(__name__)
 

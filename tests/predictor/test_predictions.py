@@ -6,7 +6,7 @@ from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as mask_util
 
-from solo_family.cli.predictions import coco_results, describe, keep_confident
+from solo_family.predictor.predictions import coco_results, describe, keep_confident
 
 
 def _instances(scores: list[float]) -> Instances:
