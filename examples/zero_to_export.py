@@ -17,14 +17,13 @@ from detectron2.utils.logger import setup_logger
 from detectron2.utils.video_visualizer import VideoVisualizer
 
 from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights
-from solo_family.cli.writers import write_picture
 from solo_family.config import setup_cfg
 from solo_family.data.formats.synthetic import make_shapes
 from solo_family.engine.trainer import Trainer
 from solo_family.export.runtime import ExportedModel, read_image
 from solo_family.export.write import Options, export_model
 from solo_family.model_zoo import get_config_file
-from solo_family.predictor.drawing import draw_predictions
+from solo_family.predictor.drawing import draw_predictions, write_picture
 from solo_family.predictor.exported import as_detectron2
 from solo_family.predictor.load import class_metadata, load_predictor
 from solo_family.predictor.predictions import Predictions, keep_confident

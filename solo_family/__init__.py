@@ -1,6 +1,9 @@
 """Segmentation without boxes on detectron2.
 
-    from solo_family import get_cfg, model_zoo, ops, METHODS
+    from solo_family import Predictor
+
+    predict = Predictor("output/my_run")
+    result = predict("photo.jpg")
 
 Importing this is light: torch and detectron2 are imported when something is used that needs them.
 The meta-architectures, backbones and datasets are registered with detectron2 all the same, in
@@ -19,9 +22,11 @@ from .version import __version__
 if TYPE_CHECKING:
     from . import model_zoo, ops
     from .config import add_solo_family_config, get_cfg
+    from .predictor import Predictor
 
 # Where each name of this package is that needs more than Python. A module stands for itself.
 _LAZY = {
+    "Predictor": "predictor",
     "add_solo_family_config": "config",
     "get_cfg": "config",
     "model_zoo": "",
@@ -30,6 +35,7 @@ _LAZY = {
 
 __all__ = [
     "METHODS",
+    "Predictor",
     "__version__",
     "add_solo_family_config",
     "get_cfg",

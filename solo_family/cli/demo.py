@@ -19,13 +19,14 @@ from ..config import setup_cfg
 from ..data.loading.images import read_image
 from ..errors import DataError, OutOfMemoryError, SoloFamilyError
 from ..faults import explained
-from ..predictor.drawing import draw_predictions, show_picture
+from ..predictor.drawing import draw_predictions, write_picture
 from ..predictor.exported import load_exported
 from ..predictor.load import class_metadata, load_predictor
 from ..predictor.predictions import Predictions, coco_results, describe, keep_confident
 from .inputs import WEBCAM, Source, Video, find_sources
 from .opts import add_opts_argument
-from .writers import make_folder, plan_outputs, video_writer, write_json, write_picture
+from .window import show_picture
+from .writers import make_folder, plan_outputs, video_writer, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -23,9 +23,10 @@ from ..methods.grid.assigner import GridAssigner
 from ..methods.grid.config import grid_keys
 from ..methods.grid.targets import GridTargets
 from ..modeling.base import MaskSegmentor
+from ..predictor.drawing import write_picture
 from ..registry import METHODS
 from .opts import add_opts_argument
-from .writers import make_folder, write_picture
+from .writers import make_folder
 
 _WHITE, _SHADE = (255, 255, 255), 0.55
 

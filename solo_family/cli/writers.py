@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from ..errors import DataError
 from ..files import replacing
@@ -77,13 +76,6 @@ def _output_suffix(source: Source, name: Path) -> str:
     if source.is_video:
         return ".mp4"
     return name.suffix if name.suffix.lower() in PICTURE_SUFFIXES else ".png"
-
-
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 BGR image in the format that the suffix names."""
-    with replacing(path) as temporary:
-        if not cv2.imwrite(str(temporary), image):
-            raise DataError(f"{path}: can't be written; check the folder's rights and free space")
 
 
 def write_json(path: Path, content: Any) -> None:

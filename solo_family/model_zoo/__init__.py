@@ -4,13 +4,14 @@
 
     model_zoo.list()                                        # names of configs
     model_zoo.get_config_file("SOLOv2/solov2_R50_3x.yaml")  # a path
+    cfg = model_zoo.get_config("SOLOv2/solov2_R50_3x.yaml")
     model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")      # with the published weights
 
-Nothing is fetched from the network but by `get`.
+Nothing is fetched from the network but for trained models.
 """
 
 from .configs import get_config_file
-from .models import get
+from .models import get, get_config
 from .table import names as list
 
-__all__ = ["get", "get_config_file", "list"]
+__all__ = ["get", "get_config", "get_config_file", "list"]

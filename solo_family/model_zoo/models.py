@@ -3,57 +3,113 @@
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
-from ..checkpoint.convert import convert
+from ..checkpoint.convert import Converted, convert
 from ..config import setup_cfg
-from ..errors import DataError
+from ..config.rules import get_key
+from ..data.formats.classes import num_classes
+from ..errors import DataError, SoloFamilyError
+from ..registry import METHODS
 from .configs import get_config_file
 from .download import cache_folder, download
 from .hub import download_from_hub, hub_file
 from .table import Entry, find
 
 
-def get(name: str, pretrained: bool = True) -> nn.Module:
-    """Builds the model of a config.
+def get(name: str, trained: bool = True, device: str | None = None) -> nn.Module:
+    """Build the model of a config.
 
     Published weights are downloaded once, to `$SOLO_FAMILY_CACHE` or the user's cache folder; those
     of the HuggingFace Hub to its own cache, where that variable is not set.
 
     Args:
         name: one of `list()`.
-        pretrained: with the published weights, instead of random ones.
+        trained: with the published weights, instead of random ones.
+        device: for instance "cpu"; None for a GPU if there is one.
 
     Returns:
-        The model in inference mode; on the GPU if there is one. It is called as detectron2's: with
-        a list of dicts, and images in the colour order of the config's `INPUT.FORMAT`.
+        The model in inference mode. It is called as detectron2's: with a list of dicts, and images
+        in the colour order of the config's `INPUT.FORMAT`.
 
     Raises:
-        ConfigError: there is no such config.
+        ConfigError: there is no such config or device.
         DataError: no weights are published, or they can't be fetched or converted.
     """
+    converted = _published(name) if trained else None
+    cfg = _config(name, converted, device)
+    model = build_model(cfg).eval()
+    if converted is not None:
+        load_published(model, name, converted)
+    return model
+
+
+def get_config(name: str, trained: bool = False, device: str | None = None) -> CfgNode:
+    """Return the configuration of a model, without weights.
+
+    Args:
+        name: one of `list()`.
+        trained: as the published weights need it: they are downloaded to see their shapes.
+        device: for instance "cpu"; None for a GPU if there is one.
+
+    Returns:
+        A configuration that builds without its dataset: where the class count is the dataset's, and
+        that is not on this machine, the model has 80 classes.
+
+    Raises:
+        ConfigError, DataError: see `get`.
+    """
+    return _config(name, _published(name) if trained else None, device)
+
+
+def get_trained(name: str, device: str | None = None) -> tuple[CfgNode, Converted]:
+    """Return the configuration of a model, and its published weights; see `get`."""
+    converted = _published(name)
+    return _config(name, converted, device), converted
+
+
+def load_published(model: nn.Module, name: str, converted: Converted) -> None:
+    """Load what `get_trained` returned.
+
+    Raises:
+        DataError: the weights are not of this model.
+    """
+    _load(model, converted.weights, find(name))
+
+
+def _published(name: str) -> Converted:
     entry = find(name)
-    path = get_config_file(name)
-    if not pretrained:
-        cfg = setup_cfg(path, _WITHOUT_WEIGHTS)
-        return build_model(cfg).eval()
     if not entry.weights:
         raise DataError(
             f"{name} has no published weights that can be downloaded. "
             f"{entry.note[:1].upper()}{entry.note[1:]}{'. ' if entry.note else ''}"
-            "pretrained=False builds it with random weights."
+            "trained=False builds it with random weights."
         )
-    converted = convert(_fetch(entry))
+    return convert(_fetch(entry))
+
+
+def _config(name: str, converted: Converted | None, device: str | None) -> CfgNode:
+    find(name)
     # What the weights imply comes before the config, whose other keys stay.
-    words = [word for pair in converted.keys.items() for word in pair]
-    cfg = setup_cfg(path, [*words, *_WITHOUT_WEIGHTS])
-    model = build_model(cfg).eval()
-    _load(model, converted.weights, entry)
-    return model
+    implied = {} if converted is None else converted.keys
+    words = [word for pair in implied.items() for word in pair]
+    place = [] if device is None else ["MODEL.DEVICE", device]
+    cfg = setup_cfg(get_config_file(name), [*words, *_WITHOUT_WEIGHTS, *place])
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    if method is not None:
+        try:
+            num_classes(cfg, method.num_classes_key)
+        except SoloFamilyError:
+            count = get_key(cfg, method.num_classes_key) or _NUM_CLASSES
+            cfg.merge_from_list([method.num_classes_key, count])
+            cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    return cfg
 
 
 _WITHOUT_WEIGHTS = ("MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", "")
+_NUM_CLASSES = 80  # COCO's
 
 
 def _load(model: nn.Module, weights: dict[str, Tensor], entry: Entry) -> None:

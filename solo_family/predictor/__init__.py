@@ -1,0 +1,14 @@
+"""The front door in Python: pictures in, masks out.
+
+from solo_family import Predictor
+
+predict = Predictor("output/my_run")
+result = predict("photo.jpg")
+result.masks, result.scores, result.names
+result.plot("photo_masks.png")
+"""
+
+from .predictor import Predictor
+from .result import Result
+
+__all__ = ["Predictor", "Result"]

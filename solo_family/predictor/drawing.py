@@ -1,13 +1,14 @@
 """Pictures with a model's predictions drawn on them."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 from detectron2.utils.video_visualizer import VideoVisualizer
 
-from ..errors import SoloFamilyError
+from ..errors import DataError
+from ..files import replacing
 from .predictions import Predictions
-
-ESCAPE_KEY = 27
 
 
 def draw_predictions(
@@ -36,19 +37,19 @@ def draw_predictions(
     return cv2.cvtColor(drawn.get_image(), cv2.COLOR_RGB2BGR)
 
 
-def show_picture(image: np.ndarray, milliseconds: int) -> None:
-    """Show a BGR image in a window, for so long, or until a key is pressed if 0.
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 BGR image in the format that the suffix names.
 
     Raises:
-        SoloFamilyError: there can't be a window here.
-        KeyboardInterrupt: the key is Escape.
+        DataError: the file can't be written, or its suffix names no format of pictures.
     """
-    try:
-        cv2.imshow("solo_family demo", image)
-        key = cv2.waitKey(milliseconds)
-    except cv2.error as error:
-        raise SoloFamilyError(
-            "--show: this OpenCV can't open windows (a headless build, or no display); leave it out"
-        ) from error
-    if key == ESCAPE_KEY:
-        raise KeyboardInterrupt
+    with replacing(path) as temporary:
+        try:
+            written = cv2.imwrite(str(temporary), image)
+        except cv2.error as error:
+            raise DataError(
+                f"{path}: {path.suffix or 'a name without suffix'} names no format of pictures; "
+                "use .png or .jpg."
+            ) from error
+        if not written:
+            raise DataError(f"{path}: can't be written; check the folder's rights and free space")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from solo_family.cli.inputs import WEBCAM, Source
-from solo_family.cli.writers import plan_outputs, video_writer, write_picture
+from solo_family.cli.writers import plan_outputs, video_writer
 from solo_family.errors import DataError
 from solo_family.files import replacing
+from solo_family.predictor.drawing import write_picture
 
 
 def _pictures(*names: str) -> list[Source]:

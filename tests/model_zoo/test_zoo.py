@@ -81,7 +81,7 @@ def test_get_without_weights_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    assert not model_zoo.get("SOLOv2/solov2_Light_448_R18_3x.yaml", pretrained=False).training
+    assert not model_zoo.get("SOLOv2/solov2_Light_448_R18_3x.yaml", trained=False).training
 
 
 def test_weights_that_nobody_hosts_are_said_so() -> None:

@@ -8,9 +8,10 @@ from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
 
+from solo_family.cli.window import show_picture
 from solo_family.errors import SoloFamilyError
 from solo_family.predictor import drawing
-from solo_family.predictor.drawing import draw_predictions, show_picture
+from solo_family.predictor.drawing import draw_predictions
 from solo_family.predictor.predictions import Predictions
 
 METADATA = Metadata(thing_classes=["cell"], stuff_classes=["void", "ground"])

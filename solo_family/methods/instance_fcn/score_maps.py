@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from ...cli.inputs import find_sources
-from ...cli.writers import plan_outputs, write_picture
+from ...cli.writers import plan_outputs
 from ...config import setup_cfg
 from ...data.loading.dataset_mapper import MaskDatasetMapper
 from ...data.loading.images import read_image
 from ...errors import SoloFamilyError
+from ...predictor.drawing import write_picture
 from ...predictor.load import load_predictor
 from .assemble import bins_of_cells, soft_masks
 from .model import InstanceFCN

@@ -10,11 +10,12 @@ from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from ...cli.inputs import Source, find_sources
-from ...cli.writers import make_folder, plan_outputs, write_picture
+from ...cli.writers import make_folder, plan_outputs
 from ...config import setup_cfg
 from ...data.formats.register import check_datasets
 from ...data.loading.images import read_image
 from ...errors import ConfigError, DataError, SoloFamilyError
+from ...predictor.drawing import write_picture
 from ...predictor.load import class_metadata
 from .activation_maps import MapReader, draw_maps, draw_responses, mean_responses
 

@@ -1,0 +1,26 @@
+"""A window that shows pictures."""
+
+import cv2
+import numpy as np
+
+from ..errors import SoloFamilyError
+
+ESCAPE_KEY = 27
+
+
+def show_picture(image: np.ndarray, milliseconds: int) -> None:
+    """Show a BGR image in a window, for so long, or until a key is pressed if 0.
+
+    Raises:
+        SoloFamilyError: there can't be a window here.
+        KeyboardInterrupt: the key is Escape.
+    """
+    try:
+        cv2.imshow("solo_family demo", image)
+        key = cv2.waitKey(milliseconds)
+    except cv2.error as error:
+        raise SoloFamilyError(
+            "--show: this OpenCV can't open windows (a headless build, or no display); leave it out"
+        ) from error
+    if key == ESCAPE_KEY:
+        raise KeyboardInterrupt

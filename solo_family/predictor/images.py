@@ -1,0 +1,78 @@
+"""What people hold a picture in, as the array that models are given.
+
+H W of the picture.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data.detection_utils import convert_PIL_to_numpy
+from PIL import Image, ImageOps
+
+from ..data.loading.images import read_image
+from ..errors import DataError
+
+CHANNELS = ("RGB", "BGR")
+
+
+def to_bgr(picture: Any, channels: str | None) -> np.ndarray:
+    """Return a picture as uint8 [H, W, 3], blue first.
+
+    Args:
+        picture: the path of a file; a Pillow image; a numpy array, uint8 [H, W], [H, W, 1],
+            [H, W, 3] or, with transparency, which is dropped, [H, W, 4]; or a tensor, uint8
+            [1 or 3, H, W].
+        channels: "RGB" or "BGR", of arrays and tensors in colour. Files and Pillow images know
+            theirs.
+
+    Raises:
+        DataError: it is none of these, or the order of its colours is not said.
+    """
+    if channels is not None and channels not in CHANNELS:
+        raise DataError(f"channels is {channels!r}; allowed: {', '.join(map(repr, CHANNELS))}.")
+    if isinstance(picture, str | Path):
+        return read_image(str(picture), "BGR")
+    if isinstance(picture, Image.Image):
+        return convert_PIL_to_numpy(ImageOps.exif_transpose(picture), "BGR").copy()
+    if isinstance(picture, torch.Tensor):
+        if picture.ndim != 3 or picture.shape[0] not in (1, 3):
+            raise DataError(
+                f"A tensor is taken for a picture if it is uint8 [3, H, W]; this one is "
+                f"{list(picture.shape)}. Permute it, or give several pictures as a list."
+            )
+        picture = picture.permute(1, 2, 0).cpu().numpy()
+    if not isinstance(picture, np.ndarray):
+        raise DataError(
+            "A picture is the path of a file, a Pillow image, a numpy array or a tensor; this one "
+            f"is a {type(picture).__name__}."
+        )
+    return _array_to_bgr(picture, channels)
+
+
+def _array_to_bgr(array: np.ndarray, channels: str | None) -> np.ndarray:
+    if array.dtype != np.uint8:
+        scale = "(255 * x).round()" if np.issubdtype(array.dtype, np.floating) else "x // 257"
+        raise DataError(
+            f"A picture in an array or a tensor is uint8, 0 to 255; this one is {array.dtype}, "
+            f"{array.min():g} to {array.max():g}. Scale it, for instance {scale}, and give it as "
+            "uint8."
+        )
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise DataError(
+            "A picture in an array is uint8 [H, W], [H, W, 3] or [H, W, 4]; this one is "
+            f"{list(array.shape)}."
+        )
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    if channels is None:
+        raise DataError(
+            "An array does not say whether red or blue comes first: give channels='RGB' (Pillow, "
+            "matplotlib, scikit-image) or channels='BGR' (OpenCV)."
+        )
+    colours = array[:, :, :3]
+    # A copy: torch takes no reversed views.
+    return np.ascontiguousarray(colours[:, :, ::-1] if channels == "RGB" else colours)

@@ -1,0 +1,176 @@
+"""A trained model as a function of pictures."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from PIL import Image
+
+from ..errors import ConfigError
+from .images import to_bgr
+from .predictions import Predictions, keep_confident
+from .result import Result
+from .sources import Source, from_zoo, open_source
+
+Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
+
+
+class Predictor:
+    """Segment pictures with a trained model.
+
+    Args:
+        source: the folder of a training run, a folder that `export` wrote, a config file, or a
+            configuration.
+        weights: of a checkpoint, in the place of the source's: for a run its `model_final.pth`, or
+            its last checkpoint where it has not ended.
+        device: for instance "cpu" or "cuda:1"; by default the configuration's, and a CPU where
+            there is no GPU.
+        confidence_threshold: instances and segments that score less are left out, 0 to 1.
+        classes: names or labels of the classes to keep; None for all.
+        precision: of the weights: "float32", "float16" or "bfloat16"; by default the
+            configuration's `MODEL.INFERENCE.PRECISION`.
+
+    Attributes:
+        class_names: of all classes, in the order of the model's outputs; empty if it has none.
+
+    Raises:
+        ConfigError: an argument or a key of the config can't work.
+        DataError: a file is missing, or the weights are not of the model.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | CfgNode,
+        weights: str | Path | None = None,
+        *,
+        device: str | None = None,
+        confidence_threshold: float = 0.5,
+        classes: Iterable[str | int] | None = None,
+        precision: str | None = None,
+    ) -> None:
+        keys = [] if device is None else ["MODEL.DEVICE", device]
+        self._set_up(
+            open_source(source, weights, [*keys, *_precision(precision)]),
+            confidence_threshold,
+            classes,
+        )
+
+    @classmethod
+    def from_zoo(
+        cls,
+        name: str,
+        *,
+        trained: bool = True,
+        device: str | None = None,
+        confidence_threshold: float = 0.5,
+        classes: Iterable[str | int] | None = None,
+        precision: str | None = None,
+    ) -> Self:
+        """Open a model of the zoo with its published weights, which are downloaded once.
+
+        Args:
+            name: one of `model_zoo.list()`, for instance "SOLOv2/solov2_R50_3x.yaml".
+            trained: with the published weights, instead of random ones.
+            device, confidence_threshold, classes, precision: see `Predictor`.
+
+        Raises:
+            ConfigError, DataError: see `model_zoo.get`.
+        """
+        predictor = cls.__new__(cls)
+        source = from_zoo(name, trained, device, _precision(precision))
+        predictor._set_up(source, confidence_threshold, classes)
+        return predictor
+
+    def _set_up(
+        self,
+        source: Source,
+        confidence_threshold: float,
+        classes: Iterable[str | int] | None,
+    ) -> None:
+        if not 0 <= confidence_threshold <= 1:
+            raise ConfigError(
+                f"confidence_threshold is {confidence_threshold}; it must be from 0 to 1."
+            )
+        self._predict = source.predict
+        self._metadata = source.metadata
+        self._threshold = confidence_threshold
+        self.class_names = Result({}, source.metadata, np.zeros((0, 0, 3), np.uint8)).class_names
+        self._labels = None if classes is None else _labels(classes, self.class_names)
+
+    @overload
+    def __call__(
+        self, pictures: Picture, *, channels: str | None = ..., batch_size: int = ...
+    ) -> Result: ...
+
+    @overload
+    def __call__(
+        self,
+        pictures: list[Any] | tuple[Any, ...],
+        *,
+        channels: str | None = ...,
+        batch_size: int = ...,
+    ) -> list[Result]: ...
+
+    def __call__(
+        self,
+        pictures: Picture | list[Any] | tuple[Any, ...],
+        *,
+        channels: str | None = None,
+        batch_size: int = 4,
+    ) -> Result | list[Result]:
+        """Segment one picture, or each of a list.
+
+        Args:
+            pictures: the path of a file; a Pillow image; a numpy array, uint8 [H, W, 3]; a tensor,
+                uint8 [3, H, W]; or a list of them.
+            channels: "RGB" or "BGR", of arrays and tensors.
+            batch_size: so many pictures of a list are in the model at a time.
+
+        Raises:
+            DataError: a picture can't be read, or an array's order of colours is not said.
+            OutOfMemoryError: a picture, or a batch, is too large for the machine.
+        """
+        if not isinstance(pictures, list | tuple):
+            return self._segment([to_bgr(pictures, channels)])[0]
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}; at least 1 is needed.")
+        results: list[Result] = []
+        for first in range(0, len(pictures), batch_size):
+            batch = pictures[first : first + batch_size]
+            results += self._segment([to_bgr(picture, channels) for picture in batch])
+        return results
+
+    def _segment(self, images: list[np.ndarray]) -> list[Result]:
+        return [
+            Result(self._kept(predictions), self._metadata, image)
+            for image, predictions in zip(images, self._predict(images), strict=True)
+        ]
+
+    def _kept(self, predictions: Predictions) -> Predictions:
+        predictions = keep_confident(predictions, self._threshold)
+        if self._labels is not None and "instances" in predictions:
+            instances = predictions["instances"]
+            kept = torch.isin(instances.pred_classes, torch.tensor(self._labels))
+            predictions["instances"] = instances[kept]
+        return predictions
+
+
+def _precision(precision: str | None) -> list[Any]:
+    return [] if precision is None else ["MODEL.INFERENCE.PRECISION", precision]
+
+
+def _labels(classes: Iterable[str | int], names: Sequence[str]) -> list[int]:
+    """Return the labels of classes that are given by name or label."""
+    labels = []
+    for given in [classes] if isinstance(classes, str | int) else classes:
+        label = names.index(given) if given in names else given
+        if not isinstance(label, int) or (names and not 0 <= label < len(names)):
+            raise ConfigError(
+                f"classes has {given!r}; the model's are {', '.join(names) or 'without names'}, "
+                f"or their labels, 0 to {len(names) - 1}."
+            )
+        labels.append(label)
+    return labels

@@ -1,0 +1,140 @@
+"""What a model predicted of one picture.
+
+N instances, H W of the picture.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import Metadata
+from detectron2.structures import Instances
+from detectron2.utils.video_visualizer import VideoVisualizer
+from detectron2.utils.visualizer import GenericMask
+
+from .drawing import draw_predictions, write_picture
+from .predictions import Predictions, coco_results
+
+
+class Result:
+    """The prediction of one picture, in numpy and in detectron2's form.
+
+    Attributes:
+        predictions: detectron2's dict, with any of "instances", "sem_seg" and "panoptic_seg", on
+            the CPU.
+        metadata: names and colours of the classes.
+        image: the picture, uint8 [H, W, 3], BGR.
+    """
+
+    def __init__(self, predictions: Predictions, metadata: Metadata, image: np.ndarray) -> None:
+        self.predictions = predictions
+        self.metadata = metadata
+        self.image = image
+
+    @property
+    def instances(self) -> Instances:
+        """detectron2's `Instances`: pred_masks, pred_boxes, scores, pred_classes.
+
+        Raises:
+            AttributeError: the model predicts none.
+        """
+        return self._of("instances", "instances")
+
+    @property
+    def masks(self) -> np.ndarray:
+        """The instances' masks, bool [N, H, W]."""
+        return self.instances.pred_masks.numpy()
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """Boxes tight around the masks, float32 [N, 4]: x0 y0 x1 y1 in pixels, ends exclusive."""
+        return self.instances.pred_boxes.tensor.numpy()
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The instances' scores, float32 [N], 0 to 1, descending."""
+        return self.instances.scores.numpy()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The instances' classes, int64 [N]: indices into `class_names`."""
+        return self.instances.pred_classes.numpy()
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each instance's class; its index where the model has no names."""
+        names = self.class_names
+        return [names[label] if label < len(names) else str(label) for label in self.labels]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of all classes, in the order of the model's outputs."""
+        return list(self.metadata.get("thing_classes") or self.metadata.get("stuff_classes") or [])
+
+    @property
+    def panoptic(self) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Segment ids, int [H, W], 0 where there is none; and for each its id and category_id.
+
+        Raises:
+            AttributeError: the model predicts no panoptic segmentation.
+        """
+        segments, infos = self._of("panoptic_seg", "panoptic segmentation")
+        return segments.numpy(), infos
+
+    @property
+    def semantic(self) -> np.ndarray:
+        """The class of every pixel, int64 [H, W].
+
+        Raises:
+            AttributeError: the model predicts no semantic segmentation.
+        """
+        return self._of("sem_seg", "semantic segmentation").argmax(dim=0).numpy()
+
+    def __len__(self) -> int:
+        """Return the number of instances."""
+        return len(self.instances)
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        parts = [f"{width}x{height}"]
+        if "instances" in self.predictions:
+            parts.append(f"{len(self)} instances")
+        parts += [name for name in ("panoptic_seg", "sem_seg") if name in self.predictions]
+        return f"Result({', '.join(parts)})"
+
+    def plot(self, path: str | Path | None = None) -> np.ndarray:
+        """Draw the prediction on the picture: panoptic, else semantic, else instances.
+
+        Args:
+            path: of a file to write as well, .png or .jpg.
+
+        Returns:
+            uint8 [H, W, 3], RGB.
+
+        Raises:
+            DataError: the file can't be written.
+        """
+        drawn = draw_predictions(VideoVisualizer(self.metadata), self.image, self.predictions)
+        if path is not None:
+            write_picture(Path(path), drawn)
+        return np.ascontiguousarray(drawn[:, :, ::-1])
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """Return the instances as COCO results: boxes as x, y, w, h; masks as compressed RLE.
+
+        Args:
+            image_id: what the results say.
+        """
+        return coco_results({"instances": self.instances}, image_id, self.metadata)
+
+    def polygons(self) -> list[list[np.ndarray]]:
+        """Return the outlines of each instance's mask, float [P, 2] of x and y in pixels."""
+        height, width = self.image.shape[:2]
+        masks = (GenericMask(mask.astype(np.uint8), height, width) for mask in self.masks)
+        return [[outline.reshape(-1, 2) for outline in mask.polygons] for mask in masks]
+
+    def _of(self, key: str, what: str) -> Any:
+        if key not in self.predictions:
+            there = ", ".join(self.predictions) or "nothing"
+            raise AttributeError(f"This model predicts no {what}, but {there}.")
+        return self.predictions[key]

@@ -1,0 +1,137 @@
+"""Where a model comes from: a run's folder, a config, an exported folder, the zoo."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import Metadata
+from detectron2.engine import DefaultPredictor
+
+from ..config import check_config, setup_cfg
+from ..errors import ConfigError, DataError
+from ..faults import explained
+from ..model_zoo import models
+from ..modeling.inference import inference_model
+from .exported import load_exported
+from .load import class_metadata, load_predictor
+from .predictions import Predictions
+
+# The file that makes a folder an exported model, and the one that makes it a run.
+_EXPORTED, _RUN = "model.json", "config.yaml"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that is ready.
+
+    Attributes:
+        predict: from pictures, uint8 [H, W, 3] in BGR, to detectron2's dict of each.
+        metadata: names and colours of the classes.
+    """
+
+    predict: Callable[[list[np.ndarray]], list[Predictions]]
+    metadata: Metadata
+
+
+def open_source(
+    source: str | Path | CfgNode, weights: str | Path | None, keys: Sequence[Any]
+) -> Source:
+    """Open a run's folder, an exported folder, a config file or a configuration.
+
+    Args:
+        source: see `Predictor`.
+        weights: takes the place of the source's.
+        keys: `KEY VALUE ...` that override the configuration.
+
+    Raises:
+        ConfigError: a key or its value can't work, or an exported model is to be changed.
+        DataError: a file is missing, or the weights are not of the model.
+    """
+    if isinstance(source, CfgNode):
+        cfg = source.clone()
+        cfg.defrost()
+        cfg.merge_from_list(list(keys))
+        if weights is not None:
+            cfg.MODEL.WEIGHTS = str(weights)
+        check_config(cfg)
+        return from_config(cfg)
+    path = Path(source)
+    if (path / _EXPORTED).is_file():
+        if weights is not None or keys:
+            raise ConfigError(
+                f"{path} is an exported model, whose weights, device and precision are fixed: "
+                "leave weights, device and precision out, or give the run that it was made of."
+            )
+        return _from_exported(path)
+    if path.is_dir():
+        weights = weights or _weights_of_run(path)
+        path = path / _RUN
+    if not path.is_file():
+        raise DataError(
+            f"{source}: there is no such file, or no {_RUN} or {_EXPORTED} in it. Give the "
+            "OUTPUT_DIR of a training, a folder that `export` wrote, or a config file."
+        )
+    words = [*keys] if weights is None else [*keys, "MODEL.WEIGHTS", str(weights)]
+    return from_config(setup_cfg(str(path), words))
+
+
+def _weights_of_run(folder: Path) -> Path:
+    """Return the weights that a training ended with, or its last checkpoint."""
+    final, tag = folder / "model_final.pth", folder / "last_checkpoint"
+    if final.is_file():
+        return final
+    if tag.is_file():
+        return folder / tag.read_text(encoding="utf-8").strip()
+    raise DataError(
+        f"{folder} has neither model_final.pth nor last_checkpoint: give weights=, or wait for the "
+        "training's first checkpoint."
+    )
+
+
+def from_config(cfg: CfgNode) -> Source:
+    """Open the model of a configuration; see `load_predictor`."""
+    return _source(cfg, load_predictor(cfg))
+
+
+def from_zoo(name: str, trained: bool, device: str | None, keys: Sequence[Any]) -> Source:
+    """Open a model of the zoo; see `model_zoo.get`."""
+    if trained:
+        cfg, converted = models.get_trained(name, device)
+    else:
+        cfg = models.get_config(name, device=device)
+    cfg.merge_from_list(list(keys))
+    check_config(cfg)
+    predictor = load_predictor(cfg, as_trained=True)
+    if trained:
+        models.load_published(predictor.model, name, converted)
+    predictor.model = inference_model(predictor.model, cfg)
+    return _source(cfg, predictor)
+
+
+def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
+    @explained(cfg)
+    @torch.no_grad()
+    def predict(images: list[np.ndarray]) -> list[Predictions]:
+        return predictor.model([_model_input(predictor, image) for image in images])
+
+    return Source(predict, class_metadata(cfg))
+
+
+def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:
+    """Return what detectron2's models take of one picture, as its `DefaultPredictor` does."""
+    height, width = image.shape[:2]
+    if predictor.input_format == "RGB":
+        image = image[:, :, ::-1]
+    image = predictor.aug.get_transform(image).apply_image(image)
+    tensor = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))
+    return {"image": tensor, "height": height, "width": width}
+
+
+def _from_exported(folder: Path) -> Source:
+    predict, metadata = load_exported(folder)
+    one = explained()(predict)
+    return Source(lambda images: [one(image) for image in images], metadata)

@@ -1,0 +1,257 @@
+"""Pictures of every kind in, results out: the front door in Python."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import Metadata
+from PIL import Image
+from pycocotools import mask as mask_util
+
+from solo_family import Predictor, model_zoo
+from solo_family.errors import ConfigError, DataError
+from solo_family.export.write import Options, export_model
+from solo_family.predictor.load import load_predictor
+
+from ..conftest import eager_to_find, tiny_cfg, tiny_model
+
+NAMES = ["apple", "pear", "plum"]
+SMALL = ["INPUT.MIN_SIZE_TEST", 64]
+FIELDS = ("masks", "boxes", "scores", "labels")
+
+
+def tiny_run(folder: Path, method: str = "SOLOv2", *opts: Any) -> CfgNode:
+    """Write what a training leaves: its config and its last weights."""
+    model = eager_to_find(tiny_model(method, opts=list(opts)), True)
+    names = ["MODEL.CLASS_NAMES", NAMES, "OUTPUT_DIR", str(folder)]
+    cfg = tiny_cfg(method, opts=[*opts, *names, *SMALL])
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": model.state_dict()}, folder / "model_final.pth")
+    return cfg
+
+
+def trained_cfg(run: Path) -> CfgNode:
+    return tiny_cfg(opts=["MODEL.WEIGHTS", str(run / "model_final.pth"), *SMALL])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    tiny_run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    """Return a picture whose colours are not the same both ways, RGB."""
+    rgb = np.random.default_rng(0).integers(0, 120, (50, 70, 3), dtype=np.uint8)
+    rgb[10:30, 20:50, 0] += 120
+    return rgb
+
+
+def fields(result: Any) -> list[np.ndarray]:
+    return [getattr(result, name) for name in FIELDS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels"),
+    [
+        ("path", None),
+        ("string", None),
+        ("pillow", None),
+        ("rgb array", "RGB"),
+        ("bgr array", "BGR"),
+        ("rgba array", "RGB"),
+        ("tensor", "RGB"),
+    ],
+)
+def test_a_picture_is_the_same_however_it_is_given(
+    run: Path, photo: np.ndarray, tmp_path: Path, kind: str, channels: str | None
+) -> None:
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    opaque = np.full((*photo.shape[:2], 1), 255, np.uint8)
+    given = {
+        "path": path,
+        "string": str(path),
+        "pillow": Image.fromarray(photo),
+        "rgb array": photo,
+        "bgr array": photo[:, :, ::-1],
+        "rgba array": np.concatenate([photo, opaque], axis=2),
+        "tensor": torch.from_numpy(photo).permute(2, 0, 1),
+    }[kind]
+    cfg = trained_cfg(run)
+    expected = load_predictor(cfg)(photo[:, :, ::-1].copy())["instances"]
+    result = Predictor(run, confidence_threshold=0)(given, channels=channels)
+    assert len(result) == len(expected) > 0
+    assert np.array_equal(result.masks, expected.pred_masks.numpy())
+    assert np.array_equal(result.scores, expected.scores.numpy())
+    assert result.masks.shape == (len(result), 50, 70)
+    assert result.boxes.shape == (len(result), 4)
+    assert result.names == [NAMES[label] for label in result.labels]
+
+
+@pytest.mark.parametrize(
+    ("make", "channels", "message"),
+    [
+        (lambda p: p, None, "channels='RGB'.*channels='BGR'"),
+        (lambda p: p, "GBR", "channels is 'GBR'; allowed: 'RGB', 'BGR'"),
+        (lambda p: p / 255, "RGB", "this one is float64, 0 to .*give it as uint8"),
+        (lambda p: p.astype(np.uint16) * 257, "RGB", "this one is uint16"),
+        (lambda p: p[None], "RGB", r"this one is \[1, 50, 70, 3\]"),
+        (lambda p: torch.from_numpy(p), "RGB", r"\[50, 70, 3\]. Permute it"),
+        (lambda p: "no_such_photo.jpg", None, "no_such_photo.jpg can't be read"),
+        (lambda p: 3, None, "this one is a int"),
+    ],
+)
+def test_what_is_no_picture_is_refused(
+    run: Path,
+    photo: np.ndarray,
+    make: Callable[[np.ndarray], Any],
+    channels: str | None,
+    message: str,
+) -> None:
+    with pytest.raises(DataError, match=message):
+        Predictor(run)(make(photo), channels=channels)
+
+
+def test_a_list_gives_what_one_after_the_other_gives(run: Path, photo: np.ndarray) -> None:
+    predict = Predictor(run, confidence_threshold=0)
+    pictures = [photo, photo[:40], np.ascontiguousarray(photo[:, ::-1])]
+    together = predict(pictures, channels="RGB", batch_size=2)
+    assert len(together) == 3
+    for result, picture in zip(together, pictures):
+        alone = predict(picture, channels="RGB")
+        assert len(alone) == len(result) > 0
+        assert np.allclose(alone.scores, result.scores, atol=1e-4)
+        assert (alone.masks != result.masks).mean() < 1e-3
+    assert predict([], channels="RGB") == []
+
+
+def test_threshold_and_classes_leave_out(run: Path, photo: np.ndarray) -> None:
+    everything = Predictor(run, confidence_threshold=0)(photo, channels="RGB")
+    middle = float(np.median(everything.scores))
+    some = Predictor(run, confidence_threshold=middle)(photo, channels="RGB")
+    assert len(some) == (everything.scores >= middle).sum() < len(everything)
+    label = int(everything.labels[0])
+    for wanted in ([NAMES[label]], [label], NAMES[label]):
+        predict = Predictor(run, confidence_threshold=0, classes=wanted)
+        assert set(predict(photo, channels="RGB").labels.tolist()) == {label}
+    with pytest.raises(ConfigError, match="classes has 'grape'; the model's are apple, pear, plum"):
+        Predictor(run, classes=["grape"])
+    with pytest.raises(ConfigError, match="classes has 3"):
+        Predictor(run, classes=[3])
+
+
+def test_a_result_draws_itself_and_becomes_coco_and_polygons(
+    run: Path, photo: np.ndarray, tmp_path: Path
+) -> None:
+    result = Predictor(run, confidence_threshold=0)(photo, channels="RGB")
+    drawn = result.plot(tmp_path / "drawn.png")
+    assert drawn.shape == photo.shape
+    assert (drawn != photo).any()
+    written = cv2.imread(str(tmp_path / "drawn.png"))
+    assert np.array_equal(written[:, :, ::-1], drawn)
+    coco = result.to_coco(image_id=7)
+    assert [entry["image_id"] for entry in coco] == [7] * len(result)
+    for entry, mask, outlines in zip(coco, result.masks, result.polygons(), strict=True):
+        assert np.array_equal(mask_util.decode(entry["segmentation"]).astype(bool), mask)
+        assert all(outline.ndim == 2 and outline.shape[1] == 2 for outline in outlines)
+        assert bool(outlines) == bool(mask.any()) or mask.sum() < 3
+    assert repr(result) == f"Result(70x50, {len(result)} instances)"
+    with pytest.raises(DataError, match=r"\.xyz names no format of pictures; use .png or .jpg"):
+        result.plot(tmp_path / "drawn.xyz")
+
+
+def test_what_a_model_does_not_predict_is_said(run: Path, photo: np.ndarray) -> None:
+    result = Predictor(run)(photo, channels="RGB")
+    with pytest.raises(AttributeError, match="no panoptic segmentation, but instances"):
+        _ = result.panoptic
+    with pytest.raises(AttributeError, match="no semantic segmentation"):
+        _ = result.semantic
+
+
+def test_panoptic_and_semantic_results(tmp_path: Path, photo: np.ndarray) -> None:
+    opts = ["MODEL.MASK_FORMER.TEST.SEMANTIC_ON", True]
+    tiny_run(tmp_path / "run", "MaskFormer", *opts)
+    result = Predictor(tmp_path / "run", confidence_threshold=0)(photo, channels="RGB")
+    segments, infos = result.panoptic
+    assert segments.shape == result.semantic.shape == (50, 70)
+    assert {info["id"] for info in infos} <= set(np.unique(segments).tolist())
+    assert set(np.unique(result.semantic)) <= {0, 1, 2}
+
+
+def test_a_config_takes_weights(run: Path, photo: np.ndarray, tmp_path: Path) -> None:
+    cfg = tiny_cfg(opts=SMALL)
+    weights = run / "model_final.pth"
+    expected = fields(Predictor(run, confidence_threshold=0)(photo, channels="RGB"))
+    for source in (cfg, run / "config.yaml"):
+        predict = Predictor(source, weights, confidence_threshold=0)
+        for one, other in zip(fields(predict(photo, channels="RGB")), expected):
+            assert np.array_equal(one, other)
+    assert cfg.MODEL.WEIGHTS == ""
+
+
+def test_a_run_that_has_not_ended_gives_its_last_checkpoint(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "running"
+    folder.mkdir()
+    (folder / "config.yaml").write_text((run / "config.yaml").read_text())
+    with pytest.raises(DataError, match=r"neither model_final\.pth nor last_checkpoint"):
+        Predictor(folder)
+    (folder / "model_0000009.pth").write_bytes((run / "model_final.pth").read_bytes())
+    (folder / "last_checkpoint").write_text("model_0000009.pth")
+    assert Predictor(folder).class_names == NAMES
+
+
+def test_it_refuses_what_the_verbs_refuse(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.pth"
+    torch.save({"model": {"some.weight": torch.zeros(3)}}, other)
+    with pytest.raises(DataError, match="holds none of the model's"):
+        Predictor(run, other)
+    with pytest.raises(DataError, match="no_such_run: there is no such file"):
+        Predictor("no_such_run")
+    with pytest.raises(ConfigError, match=r"MODEL\.DEVICE nowhere"):
+        Predictor(run, device="nowhere")
+    with pytest.raises(ConfigError, match=r"MODEL.INFERENCE.PRECISION is 'int8'; allowed"):
+        Predictor(run, precision="int8")
+    with pytest.raises(ConfigError, match="confidence_threshold is 50"):
+        Predictor(run, confidence_threshold=50)
+
+
+def test_an_exported_folder_gives_what_the_model_gives(
+    run: Path, photo: np.ndarray, tmp_path: Path
+) -> None:
+    cfg = trained_cfg(run)
+    model = load_predictor(cfg, as_trained=True).model
+    folder = tmp_path / "exported"
+    export_model(model, cfg, Metadata(thing_classes=NAMES), folder, Options())
+    result = Predictor(folder, confidence_threshold=0)(photo, channels="RGB")
+    expected = Predictor(run, confidence_threshold=0)(photo, channels="RGB")
+    assert len(result) == len(expected) > 0
+    assert result.names == expected.names
+    assert np.allclose(result.scores, expected.scores, atol=1e-4)
+    with pytest.raises(ConfigError, match=r"is an exported model.*fixed"):
+        Predictor(folder, precision="float16")
+
+
+def test_a_model_of_the_zoo(photo: np.ndarray) -> None:
+    predict = Predictor.from_zoo("quickstart/solov2.yaml", trained=False, device="cpu")
+    assert predict(photo, channels="RGB").image.shape == photo.shape
+    with pytest.raises(DataError, match="has no published weights"):
+        Predictor.from_zoo("quickstart/solov2.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in model_zoo.list() if n.startswith(("quickstart", "benchmarks"))]
+)
+def test_configs_of_own_data_build_without_it(name: str) -> None:
+    cfg = model_zoo.get_config(name, device="meta")
+    assert cfg.MODEL.WEIGHTS == ""
+    with torch.device("meta"):
+        assert model_zoo.get(name, trained=False, device="meta") is not None
