@@ -1,0 +1,106 @@
+"""A method is added by the steps of docs/adding_a_method.md alone, and keeps all promises."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+PAGE = ROOT / "docs" / "adding_a_method.md"
+# What a contract test reads, beside the package and its configs.
+TESTS = ("__init__.py", "conftest.py", "test_contract.py")
+
+
+def files_of_the_page() -> dict[str, str]:
+    """Return the page's files, by their path, which each names in its first line."""
+    blocks = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE.read_text(), re.S)
+    return {path: content for path, content in blocks if "/" in path}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the repository with the page's files; none of the copy's is changed."""
+    root = tmp_path_factory.mktemp("clone")
+    ignored = shutil.ignore_patterns("__pycache__")
+    for folder in ("solo_family", "configs"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
+    for path in (*(ROOT / "tests" / name for name in TESTS), ROOT / "tests/methods/__init__.py"):
+        (root / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path.relative_to(ROOT))
+    for tiny in (ROOT / "tests" / "methods").glob("*/tiny.py"):
+        folder = root / tiny.parent.relative_to(ROOT)
+        folder.mkdir()
+        for name in ("__init__.py", "tiny.py"):
+            shutil.copy(tiny.with_name(name), folder)
+    for path, content in files_of_the_page().items():
+        assert not (root / path).exists(), f"{path} is not new"
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content)
+    return root
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_it_keeps_what_every_method_promises(clone: Path) -> None:
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_contract.py")
+    process = run(*words, "-k", "Prototypes or prototypes", cwd=clone)
+    assert process.returncode == 0, process.stdout
+    passed = re.search(r"(\d+) passed", process.stdout)
+    assert passed is not None
+    # Two configs that build, and each promise once or more.
+    assert int(passed[1]) >= 15
+
+
+def test_everything_that_loops_over_the_methods_knows_it(clone: Path) -> None:
+    script = """
+        from solo_family import METHODS, get_cfg, model_zoo
+        from solo_family.model_zoo.document import document
+        assert "Prototypes" in METHODS
+        assert get_cfg().MODEL.PROTOTYPES.NUM_PROTOTYPES == 32
+        assert "Prototypes/prototypes_R50_1x.yaml" in model_zoo.list()
+        assert "## Prototypes\\n" in document()
+        from solo_family.config import setup_cfg
+        from solo_family.errors import ConfigError
+        try:
+            setup_cfg(
+                model_zoo.get_config_file("Prototypes/prototypes_R50_1x.yaml"),
+                ["MODEL.PROTOTYPES.NUM_PROTOTYPES", "0"],
+            )
+        except ConfigError as error:
+            assert "MODEL.PROTOTYPES.NUM_PROTOTYPES is 0" in str(error)
+        else:
+            raise AssertionError("not checked")
+    """
+    process = run("-c", "\n".join(line[8:] for line in script.splitlines()), cwd=clone)
+    assert process.returncode == 0, process.stderr
+
+
+def test_the_same_folder_works_outside_the_package(tmp_path: Path) -> None:
+    """Also where detectron2 is imported before it."""
+    for path, content in files_of_the_page().items():
+        if path.startswith("solo_family/methods/"):
+            place = tmp_path / path.removeprefix("solo_family/methods/")
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(content)
+    script = f"""
+        import sys
+        sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]
+        import detectron2.modeling
+        import prototypes
+        from solo_family import get_cfg
+        cfg = get_cfg()
+        cfg.merge_from_file({str(ROOT / "configs/Base-COCO-ResNet-FPN.yaml")!r})
+        cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = "Prototypes", "meta"
+        model = detectron2.modeling.build_model(cfg)
+        assert type(model).__module__ == "prototypes.model"
+    """
+    process = run("-c", "\n".join(line[8:] for line in script.splitlines()), cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
