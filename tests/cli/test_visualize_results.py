@@ -167,7 +167,8 @@ def test_other_methods_have_no_activation_maps(
     assert re.search(r"META_ARCHITECTURE is 'SOLOv2'.*SparseInst", capsys.readouterr().err)
 
 
-def test_one_picture_may_be_given_its_file(place: Path, tmp_path: Path) -> None:
+def test_one_picture_may_be_named_and_need_not_be_resized(place: Path, tmp_path: Path) -> None:
     flags = ["--activation-maps", "--input", place / "pictures" / "0.png"]
+    flags += ["--confidence-threshold", 0, "--opts", "INPUT.MIN_SIZE_TEST", 0]
     assert run(place, tmp_path / "maps.png", *flags) == 0
-    assert (tmp_path / "maps.png").is_file()
+    assert len(cv2.imread(str(tmp_path / "maps.png"))) > 64

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 SCRIPT = """
 import json, sys
 import torch
-from solo_family.methods.mask_former.model import Inference
+from solo_family.methods.mask_former.inference import Inference
 from solo_family.modeling.resize import ResizedMasks
 
 modes = json.loads(sys.argv[1])
@@ -32,7 +32,8 @@ class_logits = torch.randn(N, K + 1, generator=generator)
 logits = torch.randn(N, 256, 512, generator=generator)
 class_logits[:, K] = -9  # all 100 masks take part
 before = status("VmRSS")
-result = inference(class_logits, ResizedMasks(logits, size, size, size))
+masks = ResizedMasks(logits, size, size, size)
+result = inference.of_scores(inference.score(class_logits[None]), [masks])[0]
 returned = 0
 if "sem_seg" in result:
     returned += result["sem_seg"].numel() * 4
@@ -48,7 +49,7 @@ print(json.dumps(status("VmHWM") - before - returned))
 TRAINING = """
 import sys
 import torch
-from solo_family.modeling.losses import mask_classification
+from solo_family.methods.mask_former import losses as mask_classification
 from solo_family.modeling.set_criterion import SetCriterion
 from solo_family.modeling.set_predictions import (
     LayeredPredictions,
