@@ -22,8 +22,8 @@ from ...modeling.set_criterion import SetCriterion
 from ...modeling.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
 from ...ops.dynamic_conv import dynamic_conv
 from .inference import Inference, QueryScores
-from .losses import MaskClassificationLosses, PointSampler
-from .marginal_likelihood import MarginalLikelihood
+from .losses import MarginalLikelihood, MaskClassificationLosses
+from .point_mask_losses import PointSampler
 from .predictor import MaskFormerHead
 
 _Criterion = Callable[[LayeredPredictions, SetTargets], dict[str, Tensor]]

@@ -50,6 +50,7 @@ TRAINING = """
 import sys
 import torch
 from solo_family.methods.mask_former import losses as mask_classification
+from solo_family.methods.mask_former.point_mask_losses import PointSampler
 from solo_family.modeling.set_criterion import SetCriterion
 from solo_family.modeling.set_predictions import (
     LayeredPredictions,
@@ -62,7 +63,7 @@ def status(key):
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
 
-points = mask_classification.PointSampler(12544, 3.0, 0.75) if sys.argv[1] == "points" else None
+points = PointSampler(12544, 3.0, 0.75) if sys.argv[1] == "points" else None
 if sys.argv[1] == "at once":
     mask_classification._PIXELS_AT_ONCE["cpu"] = 2**40
 layers = [
