@@ -1,17 +1,13 @@
 """mmdetection's SOLO and Decoupled SOLO, called as the other models are.
 
 mmdet 3.3.0 with mmcv-lite 2.1.0, mmengine, addict, yapf, terminaltables and rich from PyPI, in a
-folder of their own (`pip install --no-deps --target DIR ...`). mmcv-lite lacks the compiled
-operators, of which these models run none but the focal loss in training on a GPU: there the row of
-a training step is an error.
+folder of their own (`pip install --no-deps --target DIR ...`). In training on a GPU the row of a
+training step is an error, see `mmcv_lite`.
 """
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,8 @@ from typing import Any
 import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
+
+from .mmcv_lite import import_mmdet
 
 
 def build_mmdet(config: str) -> Callable[[Path, str], nn.Module]:
@@ -104,33 +102,5 @@ def _import(packages: Path) -> Path:
     if "mmdet" not in sys.modules:
         # After everything else: it brings libraries of its own versions.
         sys.path.append(str(packages))
-        sys.meta_path.insert(0, _CompiledOps())
-        import mmcv.cnn.bricks.transformer as transformer
-
-        transformer.MultiScaleDeformableAttention = type("Unused", (), {})
-        from mmdet.utils import register_all_modules
-
-        register_all_modules()
+    import_mmdet()
     return packages / "mmdet" / ".mim" / "configs"
-
-
-class _CompiledOps(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stands in for mmcv's compiled operators."""
-
-    class Module(types.ModuleType):
-        __path__: list[str] = []  # noqa: RUF012 that of a package without files
-
-        def __getattr__(self, name: str) -> type:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return type(name, (), {})
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name.split(".")[:2] == ["mmcv", "ops"]:
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec: Any) -> types.ModuleType:
-        return self.Module(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None: ...

@@ -14,6 +14,23 @@ Reference = str | Callable[..., Any]
 
 
 @dataclass(frozen=True)
+class Visualization:
+    """A drawing of what a method makes of a picture on the way to its masks.
+
+    Attributes:
+        draw: a `solo_family.modeling.drawing.Draw`.
+        help: what it draws, for the flag of `visualize-results` that asks for it.
+        of_one: it is of one picture, which must be readable; others skip what is not.
+        of_all: it is one drawing of all pictures, by default of those of DATASETS.TEST.
+    """
+
+    draw: Reference
+    help: str
+    of_one: bool = False
+    of_all: bool = False
+
+
+@dataclass(frozen=True)
 class Method:
     """What a method is called, what it is made of, and how its authors train it.
 
@@ -30,7 +47,7 @@ class Method:
         backbones: what it adds to detectron2's BACKBONE registry, by name.
         sem_seg_heads: what it adds to detectron2's SEM_SEG_HEADS registry, by name.
         checkpoint_sources: tuples of `checkpoint.source.Source`: other code's checkpoints of it.
-        pictures: what `visualize-results` draws of it, by flag.
+        visualizations: what `visualize-results` draws of it, by flag.
         tasks: what it can be evaluated on: "semantic", "panoptic", "instance", "proposals".
         classify_key: the config key that lets a class-agnostic method tell classes apart.
         optimizer: what `SOLVER.OPTIMIZER ''` means.
@@ -51,7 +68,7 @@ class Method:
     backbones: Mapping[str, Reference] = field(default_factory=dict)
     sem_seg_heads: Mapping[str, Reference] = field(default_factory=dict)
     checkpoint_sources: tuple[str, ...] = ()
-    pictures: Mapping[str, Reference] = field(default_factory=dict)
+    visualizations: Mapping[str, Visualization] = field(default_factory=dict)
     tasks: tuple[str, ...] = ("instance",)
     classify_key: str = ""
     optimizer: str = "SGD"

@@ -1,6 +1,7 @@
 """The benchmark beside other implementations: what is shared, what is compared, what is printed."""
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks.fixed_weights import fill
+from benchmarks.mmcv_lite import CompiledOps
 from benchmarks.peer_models import Peer, registries_as_they_were
 from benchmarks.side_by_side import agreement, interleaved_seconds
 
@@ -66,6 +68,15 @@ def test_what_is_registered_inside_is_taken_back() -> None:
         META_ARCH_REGISTRY._do_register("TheirModel", nn.Module)
     assert "TheirModel" not in META_ARCH_REGISTRY
     assert "SOLOv2" in META_ARCH_REGISTRY
+
+
+def test_operators_that_are_not_compiled_are_stood_in_for() -> None:
+    finder = CompiledOps()
+    for name in ("mmcv.ops", "mmcv.ops.nms"):
+        module = importlib.util.module_from_spec(finder.find_spec(name))
+        assert isinstance(module.RoIAlign, type)
+        assert not hasattr(module, "__file__")
+    assert finder.find_spec("mmcv.video") is None
 
 
 def write_pictures(folder: Path) -> None:

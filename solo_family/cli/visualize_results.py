@@ -1,32 +1,50 @@
 """Draw what a model makes of a picture on the way to its masks."""
 
 import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from ..methods.instance_fcn import score_maps
-from ..methods.sparse_inst import activation_pictures
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from tqdm import tqdm
+
+from ..config import setup_cfg
+from ..data.formats.register import check_datasets
+from ..data.loading.images import read_image
+from ..errors import ConfigError, DataError, SoloFamilyError
+from ..modeling.drawing import DrawingOptions, Picture
+from ..predictor.drawing import write_picture
+from ..predictor.load import class_metadata, load_predictor
+from ..registry import METHODS, Visualization, resolve
+from .inputs import Source, find_sources
 from .opts import add_opts_argument
+from .writers import make_folder, plan_outputs
 
 DEFAULT_OUTPUT = Path("output/visualize-results")
+
+logger = logging.getLogger(__name__)
+
+
+# What can be drawn, by flag.
+_KINDS: dict[str, Visualization] = {
+    flag: kind for method in METHODS.values() for flag, kind in method.visualizations.items()
+}
+# Whose it is.
+_METHODS = {flag: method.meta_arch for method in METHODS.values() for flag in method.visualizations}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--activation-maps",
-        action="store_true",
-        help="SparseInst: each instance's activation map beside its mask, for --input's pictures",
-    )
-    what.add_argument(
-        "--activation-statistics",
-        action="store_true",
-        help="SparseInst: the mean response of --maps over DATASETS.TEST, or --input's pictures",
-    )
-    what.add_argument(
-        "--score-maps",
-        action="store_true",
-        help="InstanceFCN: the score maps of --input's picture and the mask of a window",
-    )
+    for flag, kind in _KINDS.items():
+        what.add_argument(
+            flag,
+            dest="flag",
+            action="store_const",
+            const=flag,
+            help=f"{_METHODS[flag]}: {kind.help}",
+        )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
     parser.add_argument(
         "--input", nargs="+", metavar="PATH", default=[], help="pictures, folders or quoted globs"
@@ -55,9 +73,98 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws what was asked for, and returns the exit status.
+    """Draws what was asked for.
+
+    Returns:
+        The exit status: 0, or 1 if an input was skipped.
 
     Raises:
-        SoloFamilyError: a flag, a file or a config key can't work.
+        SoloFamilyError: a flag, a file, a config key, a dataset or every input can't work.
     """
-    return (score_maps if args.score_maps else activation_pictures).run(args)
+    kind = _KINDS[args.flag]
+    cfg = setup_cfg(args.config_file, args.opts)
+    _check_method(cfg, args.flag)
+    sources, unmatched = _find_sources(args, cfg)
+    if kind.of_all:
+        make_folder(args.output)
+        outputs = {}
+    else:
+        outputs = dict(zip(map(str, sources), plan_outputs(sources, args.output)))
+    pictures = _Pictures(sources, skips=not kind.of_one)
+    options = DrawingOptions(
+        confidence_threshold=args.confidence_threshold,
+        maps=tuple(args.maps),
+        window=tuple(args.window) if args.window else None,
+        metadata=partial(class_metadata, cfg),
+    )
+    for drawing in resolve(kind.draw)(load_predictor(cfg), pictures, options):
+        output = outputs.get(drawing.name) or args.output / f"{drawing.name}.png"
+        write_picture(output, drawing.image)
+        if drawing.remark:
+            print(f"{output}: {drawing.remark}")
+    for pattern in unmatched:
+        logger.error("skipped %s: no such file", pattern)
+    skipped = pictures.skipped + len(unmatched)
+    if not kind.of_one:
+        drawn = len(sources) - pictures.skipped
+        print(f"{drawn} pictures to {args.output}, {skipped} skipped")
+    return 1 if skipped else 0
+
+
+def _check_method(cfg: CfgNode, flag: str) -> None:
+    method, given = _METHODS[flag], cfg.MODEL.META_ARCHITECTURE
+    if given != method:
+        raise ConfigError(
+            f"{flag} is for {method}, but the model is {given}: MODEL.META_ARCHITECTURE is "
+            f"{given!r}. Give the config of a model of {method}."
+        )
+
+
+def _find_sources(args: argparse.Namespace, cfg: CfgNode) -> tuple[list[Source], list[str]]:
+    """Returns the pictures, and what of `--input` matches none."""
+    kind = _KINDS[args.flag]
+    if kind.of_one and len(args.input) != 1:
+        raise SoloFamilyError(f"{args.flag} draws one picture; --input has {len(args.input)}.")
+    if args.input:
+        sources, unmatched = find_sources(args.input)
+        if kind.of_one and len(sources) != 1:
+            raise SoloFamilyError(f"{args.flag} draws one picture; --input has {len(sources)}.")
+        return sources, unmatched
+    if not kind.of_all:
+        raise SoloFamilyError(f"{args.flag} needs pictures: --input PATH ...")
+    return _dataset_sources(cfg.DATASETS.TEST), []
+
+
+def _dataset_sources(names: Sequence[str]) -> list[Source]:
+    if not names:
+        raise ConfigError(
+            "DATASETS.TEST is empty: name a dataset, for instance "
+            "\"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\", or give pictures with --input."
+        )
+    check_datasets(names)
+    records = [record for name in names for record in DatasetCatalog.get(name)]
+    return [Source(Path(record["file_name"]), is_video=False) for record in records]
+
+
+class _Pictures:
+    """Reads pictures one by one.
+
+    Args:
+        sources: where they are.
+        skips: those that can't be read are left out and counted; else they are an error.
+    """
+
+    def __init__(self, sources: list[Source], *, skips: bool) -> None:
+        self._sources = sources
+        self._skips = skips
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[Picture]:
+        for source in tqdm(self._sources, unit="picture", disable=not self._skips):
+            try:
+                yield Picture(str(source), read_image(str(source.path), "BGR"))
+            except DataError as error:
+                if not self._skips:
+                    raise
+                logger.error("skipped %s", error)
+                self.skipped += 1

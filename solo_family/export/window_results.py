@@ -10,7 +10,7 @@ import numpy as np
 
 from .results import Found
 
-# Matrix NMS compares masks at a fourth of the picture's resolution.
+# Of the picture's pixels, at which matrix NMS compares masks, where a folder does not say it yet.
 _NMS_STRIDE = 4
 
 
@@ -80,7 +80,7 @@ def window_results(
         size: (H, W).
         thresholds: `mask`, of pixels, and `nms`, the IoU of boxes above which the lower-scored one
             is dropped.
-        settings: those of `postprocess.proposals.ProposalSelector`.
+        settings: those of `methods.instance_fcn.proposals.ProposalSelector`, and its `nms_stride`.
     """
     windows = Windows.cat(scales)
     order = np.argsort(-windows.scores, kind="stable")
@@ -90,8 +90,9 @@ def window_results(
         kept = _box_nms(windows.boxes, thresholds["nms"])[:limit]
         scores = scores[kept]
     else:
-        small = (-(-size[0] // _NMS_STRIDE), -(-size[1] // _NMS_STRIDE))
-        masks = _paste(windows, small, thresholds["mask"], 1 / _NMS_STRIDE)
+        stride = settings.get("nms_stride", _NMS_STRIDE)
+        small = (-(-size[0] // stride), -(-size[1] // stride))
+        masks = _paste(windows, small, thresholds["mask"], 1 / stride)
         decayed = scores * _matrix_nms_decay(masks, settings["nms_kernel"], settings["nms_sigma"])
         kept = np.argsort(-decayed, kind="stable")[:limit]
         scores = decayed[kept]

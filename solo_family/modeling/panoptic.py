@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..ops.host_copy import to_device
 from ..ops.mask_iou import mask_areas
-from .transfer import to_host
 
 # Chunks of masks: which they are, and their probabilities, float32 [n, H, W].
 SoftMasks = Iterable[tuple[slice, Tensor]]
@@ -87,10 +86,18 @@ def assign_segments(
     size: tuple[int, int],
     overlap_threshold: float,
 ) -> SegmentAssignment:
-    """Does what `merge_panoptic` does on the masks' device; the host waits for nothing.
+    """Merges masks, of which none has been left out, to segments that do not overlap.
+
+    A mask that has lost more than a share of its pixels to others is dropped, and those that it has
+    won belong to no segment. All on the masks' device; the host waits for nothing.
 
     Args:
-        masks, scores, classes, size, overlap_threshold: see `merge_panoptic`.
+        masks: N masks in chunks, in order; see `SoftMasks`.
+        scores: float32 [N].
+        classes: int64 [N].
+        size: (H, W).
+        overlap_threshold: the least share of a mask's pixels (probability at least one half) that
+            its segment must have.
     """
     pixels = assign_pixels(masks, scores, size)
     won = _count_each(pixels.mask, len(scores)) if len(scores) else pixels.area
@@ -104,12 +111,18 @@ def number_segments(
     tables: Sequence[Sequence[float]],
     stuff_classes: Sequence[int],
 ) -> list[tuple[Tensor, list[dict[str, Any]]]]:
-    """Turns the assignments of a batch into `panoptic_seg`s, see `merge_panoptic`.
+    """Turns the assignments of a batch into detectron2's `panoptic_seg`s.
 
     Args:
         assignments: per image.
         tables: theirs, on the host, flattened; see `to_host`.
-        stuff_classes: the classes that are stuff.
+        stuff_classes: the classes that are stuff, of which the masks of one are one segment; the
+            others are things.
+
+    Returns:
+        Per image int32 [H, W] of segment ids from 1, and 0 for no segment; and for each segment its
+        `id`, `category_id` (the class), `isthing`, and `score`, for stuff the greatest of its
+        masks'.
     """
     numbered = [_number(table, stuff_classes) for table in tables]
     ids = [torch.tensor(ids, dtype=torch.int32) for ids, _ in numbered]
@@ -148,35 +161,3 @@ def _number(
         segment["score"] = max(segment["score"], score)
         ids[index] = segment["id"]
     return ids, segments
-
-
-def merge_panoptic(
-    masks: SoftMasks,
-    scores: Tensor,
-    classes: Tensor,
-    size: tuple[int, int],
-    *,
-    stuff_classes: Sequence[int],
-    overlap_threshold: float,
-) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Merges masks, of which none has been left out, to segments that do not overlap.
-
-    A mask that has lost more than a share of its pixels to others is dropped, and those that it has
-    won belong to no segment. Masks of one stuff class are one segment.
-
-    Args:
-        masks: N masks in chunks, in order; see `SoftMasks`.
-        scores: float32 [N].
-        classes: int64 [N].
-        size: (H, W).
-        stuff_classes: the classes that are stuff; the others are things.
-        overlap_threshold: the least share of a mask's pixels (probability at least one half) that
-            its segment must have.
-
-    Returns:
-        detectron2's `panoptic_seg`: int32 [H, W] of segment ids from 1, and 0 for no segment; and
-        for each segment its `id`, `category_id` (the class), `isthing`, and `score`, for stuff the
-        greatest of its masks'.
-    """
-    assignment = assign_segments(masks, scores, classes, size, overlap_threshold)
-    return number_segments([assignment], to_host([assignment.table]), stuff_classes)[0]

@@ -5,7 +5,7 @@ objects of all images one after another, P pairs of a prediction and an object o
 the predicted masks, H W of the true ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -28,6 +28,15 @@ class SetPredictions(NamedTuple):
     class_logits: Tensor
     mask_logits: Tensor
     objectness_logits: Tensor | None = None
+
+    def float(self) -> "SetPredictions":
+        """Returns the same in float32."""
+        return SetPredictions(*(part.float() for part in self if part is not None))
+
+    def images(self) -> Iterator["SetPredictions"]:
+        """Yields what is predicted of each image, without B."""
+        for parts in zip(*(part for part in self if part is not None)):
+            yield SetPredictions(*parts)
 
 
 class SetTargets(NamedTuple):

@@ -11,12 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from solo_family.__main__ import main
-from solo_family.errors import ConfigError
-from solo_family.methods.sparse_inst.activation_maps import (
-    MapReader,
-    draw_responses,
-    mean_responses,
-)
+from solo_family.methods.sparse_inst.visualize import MapReader, draw_responses, mean_responses
+from solo_family.predictor import load_predictor
 
 from ..coco_folder import CocoFolder, noise, rectangle, write_cfg
 from ..conftest import eager_to_find, picture, tiny_cfg, tiny_model
@@ -46,7 +42,7 @@ def run(place: Path, output: Path, *flags: Any) -> int:
 
 def reader(place: Path) -> MapReader:
     opts = [*SIZES, "MODEL.WEIGHTS", str(place / "model.pth")]
-    return MapReader(tiny_cfg("SparseInst", opts=opts))
+    return MapReader(load_predictor(tiny_cfg("SparseInst", opts=opts)))
 
 
 def read(place: Path, index: int) -> np.ndarray:
@@ -61,7 +57,7 @@ def reference_maps(place: Path, image: np.ndarray) -> torch.Tensor:
     with torch.no_grad():
         features = model.backbone(tensor)
         levels = [features[name] for name in ("res3", "res4", "res5")]
-        return model.decoder(model.encoder(levels))[1][0].mean(0)
+        return model.decoder(model.encoder(levels)).activation_maps[0].mean(0)
 
 
 def test_maps_beside_masks(place: Path, tmp_path: Path) -> None:
@@ -163,6 +159,16 @@ def test_mistakes_are_one_line(
     assert re.search(message, error)
 
 
-def test_other_methods_have_no_activation_maps() -> None:
-    with pytest.raises(ConfigError, match=r"META_ARCHITECTURE is 'SOLOv2'.*SparseInst"):
-        MapReader(tiny_cfg("SOLOv2"))
+def test_other_methods_have_no_activation_maps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cfg(tmp_path / "config.yaml", tiny_cfg("SOLOv2"))
+    assert run(tmp_path, tmp_path / "out", "--activation-maps", "--input", tmp_path) == 2
+    assert re.search(r"META_ARCHITECTURE is 'SOLOv2'.*SparseInst", capsys.readouterr().err)
+
+
+def test_one_picture_may_be_named_and_need_not_be_resized(place: Path, tmp_path: Path) -> None:
+    flags = ["--activation-maps", "--input", place / "pictures" / "0.png"]
+    flags += ["--confidence-threshold", 0, "--opts", "INPUT.MIN_SIZE_TEST", 0]
+    assert run(place, tmp_path / "maps.png", *flags) == 0
+    assert len(cv2.imread(str(tmp_path / "maps.png"))) > 64

@@ -1,6 +1,6 @@
 """InstanceFCN (Dai et al., ECCV 2016, arXiv 1603.08678)."""
 
-from ...registry import Method, register
+from ...registry import Method, Visualization, register
 
 register(
     Method(
@@ -14,6 +14,13 @@ register(
         check_config=f"{__name__}.config:check_instance_fcn_config",
         backbones={"build_vgg_atrous_backbone": f"{__name__}.vgg:build_vgg_atrous_backbone"},
         checkpoint_sources=(f"{__name__}.checkpoint:SOURCES",),
+        visualizations={
+            "--score-maps": Visualization(
+                draw=f"{__name__}.visualize:draw_best_window",
+                help="the score maps of --input's picture and the mask of a window",
+                of_one=True,
+            ),
+        },
         tasks=("proposals",),
         classify_key="MODEL.INSTANCE_FCN.CLASSIFY",
         memory_keys=("MODEL.INSTANCE_FCN.TEST_SCALES", "MODEL.INSTANCE_FCN.MAX_PER_IMG"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise, product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,23 @@ from torch import Tensor
 MapSize = tuple[int, int] | tuple[Tensor, Tensor]
 
 
+class AssembledMasks(NamedTuple):
+    """The masks of windows.
+
+    Attributes:
+        logits: [N, m, m] of the maps' dtype. A cell outside the map has that of the nearest cell
+            inside, of its own bin's map: masks can so be enlarged up to the border.
+        inside: bool [N, m, m], whether the cell is on the map. Cells that are not are no part of
+            the mask, nor of a loss.
+    """
+
+    logits: Tensor
+    inside: Tensor
+
+
 def assemble(
     score_maps: Tensor, centers: Tensor, window_size: int, map_size: MapSize | None = None
-) -> tuple[Tensor, Tensor]:
+) -> AssembledMasks:
     """Copy each window's mask from the k^2 score maps: bin (i, j) of the window from map i k + j.
 
     The bins divide the window into k x k parts; where k does not divide m, their edges are
@@ -32,12 +47,6 @@ def assemble(
         window_size: m.
         map_size: the height and width, from the top left, that count as the map; None for all.
 
-    Returns:
-        logits: [N, m, m] of the maps' dtype. A cell outside the map has that of the nearest cell
-            inside, of its own bin's map: masks can so be enlarged up to the border.
-        inside: bool [N, m, m], whether the cell is on the map. Cells that are not are no part of
-            the mask, nor of a loss.
-
     Raises:
         ValueError: the number of maps is no square, or there are more bins than cells.
     """
@@ -48,15 +57,16 @@ def assemble(
     bins = bins_of_cells(k, window_size, score_maps.device)
     maps = bins[:, None] * k + bins
     index = maps * (height * width) + cells
-    return score_maps.flatten().index_select(0, index.flatten()).view(index.shape), inside
+    logits = score_maps.flatten().index_select(0, index.flatten()).view(index.shape)
+    return AssembledMasks(logits, inside)
 
 
 def soft_masks(
     score_maps: Tensor, centers: Tensor, window_size: int, map_size: MapSize | None = None
 ) -> Tensor:
     """Assembled masks as probabilities: float32 [N, m, m], 0 outside the map; see `assemble`."""
-    logits, inside = assemble(score_maps, centers, window_size, map_size)
-    return logits.float().sigmoid() * inside
+    masks = assemble(score_maps, centers, window_size, map_size)
+    return masks.logits.float().sigmoid() * masks.inside
 
 
 def soft_masks_of_rows(score_maps: Tensor, window_size: int, rows: range | None = None) -> Tensor:

@@ -3,14 +3,45 @@
 B images, C channels, K classes, N windows, k relative positions per axis, m side of a window.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvNormReLU
-from .assemble import window_cells
+from .assemble import soft_masks, window_cells
+from .windows import DenseMaps, Windows, by_scale
 
 # Windows whose masks are on a whole map at a time.
 _WINDOWS_AT_ONCE = 128
+
+
+class WindowPredictions(NamedTuple):
+    """What the head predicts of the windows that are centred at the cells of a map.
+
+    Attributes:
+        score_maps: logits [B, k^2, H, W]; map i k + j is of the position in row i, column j.
+        objectness_logits: [B, H, W], of the window with its centre at each cell.
+        features: [B, C, H, W], what both were predicted from, for a classifier.
+    """
+
+    score_maps: Tensor
+    objectness_logits: Tensor
+    features: Tensor
+
+    def of_image(self, index: int, size: tuple[int, int]) -> "WindowPredictions":
+        """Returns those of one image, without B, cut to the height and width of its map."""
+        height, width = size
+        return WindowPredictions(
+            self.score_maps[index, :, :height, :width],
+            self.objectness_logits[index, :height, :width],
+            self.features[index, :, :height, :width],
+        )
+
+    def dense_maps(self, cell_size: tuple[float, float]) -> DenseMaps:
+        """Returns them, of one image, for dense sliding; see `DenseMaps`."""
+        score_maps, objectness_logits = self.score_maps.float(), self.objectness_logits.float()
+        return DenseMaps(score_maps, objectness_logits, self.features, cell_size)
 
 
 class InstanceFCNHead(nn.Module):
@@ -33,18 +64,11 @@ class InstanceFCNHead(nn.Module):
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs both branches.
-
-        Args:
-            features: [B, C, H, W].
-
-        Returns:
-            score_maps: logits [B, k^2, H, W]; map i k + j is of the position in row i, column j.
-            objectness_logits: [B, H, W], of the window with its centre at each cell.
-        """
+    def forward(self, features: Tensor) -> WindowPredictions:
+        """Runs both branches on features [B, C, H, W]."""
         score_maps = self.score_maps(self.instance_branch(features))
-        return score_maps, self.objectness(self.objectness_branch(features))[:, 0]
+        objectness_logits = self.objectness(self.objectness_branch(features))[:, 0]
+        return WindowPredictions(score_maps, objectness_logits, features)
 
 
 class MaskPooledClassifier(nn.Module):
@@ -74,7 +98,40 @@ class MaskPooledClassifier(nn.Module):
                 mask_average_pool(features.float(), *part)
                 for part in zip(centers.split(_WINDOWS_AT_ONCE), masks.split(_WINDOWS_AT_ONCE))
             ]
-            return self.linear(torch.cat(pooled).to(self.linear.weight.dtype)).float()
+            return self._classify(torch.cat(pooled))
+
+    def best(
+        self, maps: list[DenseMaps], windows: Windows, window_size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the probability of each window's likeliest class, and that class, [N] each.
+
+        Args:
+            maps: of every scale.
+            windows: of one image.
+            window_size: m.
+        """
+        order, counts = by_scale(windows.scales, len(maps))
+        found = []
+        for scale, centers in zip(maps, windows.centers[order].split(counts)):
+            soft = soft_masks(scale.score_maps, centers, window_size)
+            found.append(self(scale.features, centers, soft).softmax(dim=1).max(dim=1))
+        values, indices = (torch.cat(parts) for parts in zip(*found))
+        probabilities, classes = torch.empty_like(windows.scores), torch.empty_like(windows.scales)
+        probabilities[order], classes[order] = values.to(probabilities.dtype), indices
+        return probabilities, classes
+
+    def best_fixed(self, features: Tensor, centers: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Does what `best` does for one scale, all windows together, so that it can be traced.
+
+        Args:
+            features, centers, masks: see `forward`.
+        """
+        logits = self._classify(mask_average_pool(features.float(), centers, masks))
+        probabilities, classes = logits.softmax(dim=1).max(dim=1)
+        return probabilities, classes
+
+    def _classify(self, pooled: Tensor) -> Tensor:
+        return self.linear(pooled.to(self.linear.weight.dtype)).float()
 
 
 def mask_average_pool(features: Tensor, centers: Tensor, masks: Tensor) -> Tensor:

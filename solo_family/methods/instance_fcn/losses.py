@@ -1,6 +1,7 @@
 """The loss of InstanceFCN (arXiv 1603.08678, section 4): logistic, of objectness and of masks.
 
-W windows, P windows whose mask is learnt, m side of a window, K classes.
+W windows, P windows whose mask is learnt, G objects, k relative positions per axis, m side of a
+window, K classes, H W cells of the map.
 """
 
 import torch
@@ -9,6 +10,8 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from ...modeling.normalizer import normalizer
+from .assemble import assemble
+from .targets import SampledWindows, window_masks
 
 
 def window_mask_loss(logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
@@ -37,31 +40,55 @@ class WindowCriterion:
 
     Args:
         objectness_weight, mask_weight, class_weight: of the losses.
+        window_size: m.
+        negative_masks: negative windows learn empty masks.
         globally: `SOLVER.NORMALIZE_LOSS_GLOBALLY`.
     """
 
     def __init__(
         self,
         *,
+        window_size: int = 21,
         objectness_weight: float = 1.0,
         mask_weight: float = 1.0,
         class_weight: float = 1.0,
+        negative_masks: bool = False,
         globally: bool = False,
     ) -> None:
+        self.window_size = window_size
         self.objectness_weight = objectness_weight
         self.mask_weight = mask_weight
         self.class_weight = class_weight
+        self.negative_masks = negative_masks
         self.globally = globally
 
     @classmethod
     def from_config(cls, method: CfgNode, *, globally: bool) -> "WindowCriterion":
         """Reads `cfg.MODEL.INSTANCE_FCN`."""
         return cls(
+            window_size=method.WINDOW_SIZE,
             objectness_weight=method.LOSS.OBJECTNESS_WEIGHT,
             mask_weight=method.LOSS.MASK_WEIGHT,
             class_weight=method.LOSS.CLASS_WEIGHT,
+            negative_masks=method.LOSS.NEGATIVE_MASKS,
             globally=globally,
         )
+
+    def mask_losses(self, score_maps: Tensor, windows: SampledWindows, masks: Tensor) -> Tensor:
+        """Returns the loss of every window of one image whose mask is learnt, float32 [P].
+
+        Args:
+            score_maps: logits [k^2, H, W].
+            windows: of the image.
+            masks: bool [G, H, W], of its objects.
+        """
+        centers, objects = windows.centers, windows.objects
+        if self.negative_masks:
+            objects = F.pad(objects, (0, len(centers) - len(objects)), value=-1)
+        centers = centers[: len(objects)]
+        assembled = assemble(score_maps, centers, self.window_size)
+        targets = window_masks(masks, objects, centers, self.window_size)
+        return window_mask_loss(assembled.logits, targets, assembled.inside)
 
     def __call__(
         self, objectness_logits: Tensor, positive: Tensor, mask_losses: Tensor
@@ -71,7 +98,7 @@ class WindowCriterion:
         Args:
             objectness_logits: [W], of the windows of all images.
             positive: bool [W].
-            mask_losses: float32 [P], see `window_mask_loss`.
+            mask_losses: float32 [P], of `mask_losses`.
 
         Returns:
             loss_objectness, loss_mask: weighted scalars.

@@ -8,9 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Instances
 from torch import Tensor
 
@@ -19,16 +17,16 @@ from ...data.formats.classes import num_classes
 from ...modeling.base import MaskSegmentor
 from ...modeling.fixed_instances import stack_fixed
 from ...modeling.gt_masks import downsample_masks
-from ...modeling.instances import make_instances
 from ...modeling.transfer import normalise
 from ...ops.host_copy import to_device
 from ...ops.mask_boxes import masks_to_boxes
-from .assemble import assemble, soft_masks
-from .fixed_windows import FIXED_WINDOWS, FixedWindows, slide_fixed
-from .head import InstanceFCNHead, MaskPooledClassifier
-from .losses import WindowCriterion, window_mask_loss
-from .proposals import DenseMaps, ProposalSelector, Windows, by_scale
-from .targets import SampledWindows, WindowSampler, window_masks
+from .assemble import soft_masks
+from .head import InstanceFCNHead, MaskPooledClassifier, WindowPredictions
+from .losses import WindowCriterion
+from .proposals import FIXED_WINDOWS, NMS_STRIDE, ProposalSelector, propose
+from .scales import resize_to_scale, scaled_sizes
+from .targets import WindowSampler
+from .windows import DenseMaps, FixedWindows
 
 
 class InstanceFCN(MaskSegmentor):
@@ -40,7 +38,6 @@ class InstanceFCN(MaskSegmentor):
         head: score maps and objectness.
         in_feature: name of the feature that the head works on; its stride must be even.
         sampler, criterion: training.
-        negative_masks: negative windows learn empty masks.
         selector: inference.
         test_scales: short edges that an image is resized to; none keeps it as it is.
         max_size: limit of the long edge, then.
@@ -58,7 +55,6 @@ class InstanceFCN(MaskSegmentor):
         in_feature: str,
         sampler: WindowSampler,
         criterion: WindowCriterion,
-        negative_masks: bool = False,
         selector: ProposalSelector,
         test_scales: tuple[int, ...] = (),
         max_size: int = 1333,
@@ -71,7 +67,6 @@ class InstanceFCN(MaskSegmentor):
         self.stride = self.backbone.output_shape()[in_feature].stride
         self.sampler = sampler
         self.criterion = criterion
-        self.negative_masks = negative_masks
         self.selector = selector
         self.test_scales = test_scales
         self.max_size = max_size
@@ -100,7 +95,6 @@ class InstanceFCN(MaskSegmentor):
             "criterion": WindowCriterion.from_config(
                 method, globally=cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY
             ),
-            "negative_masks": method.LOSS.NEGATIVE_MASKS,
             "selector": ProposalSelector.from_config(method),
             "test_scales": method.TEST_SCALES,
             "max_size": cfg.INPUT.MAX_SIZE_TEST,
@@ -113,23 +107,24 @@ class InstanceFCN(MaskSegmentor):
         gt_instances: list[Instances],
         padded_size: tuple[int, int],
     ) -> dict[str, Tensor]:
-        score_maps, objectness_logits = self.head(features[self.in_feature])
+        predictions = self.head(features[self.in_feature])
         objectness, positive, mask_losses, class_logits, classes = [], [], [], [], []
         for index, gt in enumerate(gt_instances):
             height, width = self._map_size(gt.image_size)
             boxes = masks_to_boxes(gt.gt_masks.tensor)
             windows = self.sampler(boxes, (height, width), self.stride)
             rows, columns = windows.centers.unbind(1)
-            objectness.append(objectness_logits[index, rows, columns])
+            image = predictions.of_image(index, (height, width))
+            objectness.append(image.objectness_logits[rows, columns])
             positive.append(torch.arange(len(rows), device=self.device) < len(windows.objects))
-            image_maps = score_maps[index, :, :height, :width]
             masks = downsample_masks([gt.gt_masks.tensor], padded_size, self.stride)
-            mask_losses.append(self._mask_losses(image_maps, windows, masks[:, :height, :width]))
+            mask_losses.append(
+                self.criterion.mask_losses(image.score_maps, windows, masks[:, :height, :width])
+            )
             if self.classifier is not None:
-                image_features = features[self.in_feature][index, :, :height, :width]
                 centers = windows.centers[: len(windows.objects)]
-                soft = soft_masks(image_maps.detach(), centers, self.sampler.window_size)
-                class_logits.append(self.classifier(image_features, centers, soft))
+                soft = soft_masks(image.score_maps.detach(), centers, self.sampler.window_size)
+                class_logits.append(self.classifier(image.features, centers, soft))
                 classes.append(gt.gt_classes[windows.objects])
         losses = self.criterion(torch.cat(objectness), torch.cat(positive), torch.cat(mask_losses))
         if self.classifier is not None:
@@ -139,32 +134,20 @@ class InstanceFCN(MaskSegmentor):
             losses["loss_mask"] = losses["loss_mask"] + 0 * feature.flatten()[0]
         return losses
 
-    def _mask_losses(self, score_maps: Tensor, windows: SampledWindows, masks: Tensor) -> Tensor:
-        """Returns the mask loss of the windows of one image whose mask is learnt, [P]."""
-        centers, objects = windows.centers, windows.objects
-        if self.negative_masks:
-            objects = F.pad(objects, (0, len(centers) - len(objects)), value=-1)
-        centers = centers[: len(objects)]
-        logits, inside = assemble(score_maps, centers, self.sampler.window_size)
-        targets = window_masks(masks, objects, centers, self.sampler.window_size)
-        return window_mask_loss(logits, targets, inside)
-
     def fixed_part(
         self, features: dict[str, Tensor], padded_size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns what the head gives, and what it was given."""
-        given = features[self.in_feature]
-        return (*self.head(given), given)
+    ) -> WindowPredictions:
+        return self.head(features[self.in_feature])
 
     def results(
         self,
-        fixed: tuple[Tensor, Tensor, Tensor],
+        fixed: WindowPredictions,
         padded_size: tuple[int, int],
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        maps = self._dense_maps(fixed, image_sizes, output_sizes)
-        return self.propose([[one] for one in maps], output_sizes)
+        maps = self.dense_maps(fixed, image_sizes, output_sizes)
+        return self._propose([[one] for one in maps], output_sizes)
 
     def _inference_group(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Runs each image at every scale, one after the other; they share the NMS."""
@@ -177,7 +160,7 @@ class InstanceFCN(MaskSegmentor):
                 int(item.get("height", image.shape[1])),
                 int(item.get("width", image.shape[2])),
             )
-            results += self.propose([self.multi_scale_maps(image, output_size)], [output_size])
+            results += self._propose([self.multi_scale_maps(image, output_size)], [output_size])
         return results
 
     def multi_scale_maps(self, image: Tensor, output_size: tuple[int, int]) -> list[DenseMaps]:
@@ -190,93 +173,39 @@ class InstanceFCN(MaskSegmentor):
             image: [C, h, w] of 0 to 255.
             output_size: (height, width) that the result is asked for.
         """
-        height, width = image.shape[-2:]
         there = to_device([image], self.device)
         normalised = normalise(there, self.pixel_mean, self.pixel_std, size_divisibility=1)
+        height, width = image.shape[-2:]
+        sizes = scaled_sizes(height, width, self.test_scales, self.max_size)
         maps: list[DenseMaps] = []
-        for size in self._scaled_sizes(height, width):
-            resized = F.interpolate(normalised, size, mode="bilinear", antialias=True)
-            bottom, right = (-side % self.size_divisibility for side in size)
-            padded = F.pad(resized, (0, right, 0, bottom))
-            features = self.backbone(padded.to(self.weight_dtype))
-            maps += self.dense_maps(features, [size], [output_size])
+        for size in sizes or [(height, width)]:
+            scaled = resize_to_scale(normalised, size, self.size_divisibility)
+            features = self.backbone(scaled.to(self.weight_dtype))
+            predictions = self.head(features[self.in_feature])
+            maps += self.dense_maps(predictions, [size], [output_size])
         return maps
-
-    def _scaled_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        if not self.test_scales:
-            return [(height, width)]
-        shapes = (
-            ResizeShortestEdge.get_output_shape(height, width, edge, self.max_size)
-            for edge in self.test_scales
-        )
-        return [(max(1, new_height), max(1, new_width)) for new_height, new_width in shapes]
 
     def dense_maps(
         self,
-        features: dict[str, Tensor],
+        predictions: WindowPredictions,
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[DenseMaps]:
-        """Returns what dense sliding needs, per image of a batch; see `predict`."""
-        given = features[self.in_feature]
-        return self._dense_maps((*self.head(given), given), image_sizes, output_sizes)
-
-    def _dense_maps(
-        self,
-        fixed: tuple[Tensor, Tensor, Tensor],
-        image_sizes: list[tuple[int, int]],
-        output_sizes: list[tuple[int, int]],
-    ) -> list[DenseMaps]:
-        score_maps, objectness_logits, features = fixed
+        """Returns what dense sliding needs, per image of a batch; sizes as of `results`."""
         maps = []
         for index, (image_size, output_size) in enumerate(zip(image_sizes, output_sizes)):
-            height, width = self._map_size(image_size)
             cell_height, cell_width = (
                 self.stride * output / image for output, image in zip(output_size, image_size)
             )
-            maps.append(
-                DenseMaps(
-                    score_maps=score_maps[index, :, :height, :width].float(),
-                    objectness_logits=objectness_logits[index, :height, :width].float(),
-                    features=features[index, :, :height, :width],
-                    cell_size=(cell_height, cell_width),
-                )
-            )
+            image = predictions.of_image(index, self._map_size(image_size))
+            maps.append(image.dense_maps((cell_height, cell_width)))
         return maps
 
-    def propose(
+    def _propose(
         self, images: list[list[DenseMaps]], output_sizes: list[tuple[int, int]]
     ) -> list[dict[str, Any]]:
-        """Returns the results of images from the maps of every scale.
-
-        The host waits for the number of windows of all images; and for NMS, image by image.
-        """
-        results = []
         with torch.autocast(self.device.type, enabled=False):
-            ranked, counts = self.selector.rank(images)
-            for windows, count, maps, size in zip(
-                ranked, counts.wait().tolist(), images, output_sizes
-            ):
-                kept = self.selector.suppress(windows[:count], maps, size)
-                scores, classes = kept.scores, torch.zeros_like(kept.scales)
-                if self.classifier is not None:
-                    scores, classes = self._classify(maps, kept)
-                masks = self.selector.paste(kept, maps, size)
-                results.append({"instances": make_instances(masks, scores, classes)})
-        return results
-
-    def _classify(self, maps: list[DenseMaps], windows: Windows) -> tuple[Tensor, Tensor]:
-        """Returns scores, times the probability of the likeliest class, and these classes."""
-        assert self.classifier is not None
-        order, counts = by_scale(windows.scales, len(maps))
-        best = []
-        for scale, centers in zip(maps, windows.centers[order].split(counts)):
-            soft = soft_masks(scale.score_maps, centers, self.selector.window_size)
-            best.append(self.classifier(scale.features, centers, soft).softmax(dim=1).max(dim=1))
-        values, indices = (torch.cat(parts) for parts in zip(*best))
-        scores, classes = torch.empty_like(windows.scores), torch.empty_like(windows.scales)
-        scores[order], classes[order] = values.to(scores.dtype), indices
-        return windows.scores * scores, classes
+            return propose(self.selector, self.classifier, images, output_sizes)
 
     def predict_fixed(
         self,
@@ -286,16 +215,18 @@ class InstanceFCN(MaskSegmentor):
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns each image's best windows: see `FixedWindows`, with B images in front."""
-        given = features[self.in_feature]
-        score_maps, objectness_logits = self.head(given)
+        predictions = self.head(features[self.in_feature])
         if image_sizes is None:
-            sides = [torch.full((len(given),), side, device=self.device) for side in padded_size]
+            count = len(predictions.features)
+            sides = [torch.full((count,), side, device=self.device) for side in padded_size]
             image_sizes = torch.stack(sides, dim=1)
         map_sizes = (image_sizes + self.stride - 1) // self.stride
         with torch.autocast(self.device.type, enabled=False):
             windows = [
-                slide_fixed(self.selector, self.classifier, *image, score_threshold=score_threshold)
-                for image in zip(score_maps, objectness_logits, given, map_sizes)
+                self.selector.slide_fixed(
+                    WindowPredictions(*image), map_size, self.classifier, score_threshold
+                )
+                for *image, map_size in zip(*predictions, map_sizes)
             ]
         return stack_fixed(windows, FixedWindows._fields)
 
@@ -308,7 +239,7 @@ class InstanceFCN(MaskSegmentor):
             "stride": self.stride,
             "test_scales": list(self.test_scales),
             "test_max_size": self.max_size,
-            "results": asdict(self.selector),
+            "results": asdict(self.selector) | {"nms_stride": NMS_STRIDE},
         }
 
     def _map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:

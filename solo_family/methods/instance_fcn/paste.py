@@ -11,11 +11,52 @@ from detectron2.layers import paste_masks_in_image
 from torch import Tensor
 
 from ...modeling import order
+from .assemble import assemble
+from .windows import DenseMaps, Windows, in_pixels
 
 # Bytes that are in memory at a time, beside the result; and of one pixel: where it samples, what it
 # finds, whether that is inside.
 _CHUNK_BYTES = 256 * 2**20
 _PIXEL_BYTES = 16
+
+
+def paste_windows(
+    windows: Windows,
+    maps: list[DenseMaps],
+    window_size: int,
+    output_size: tuple[int, int],
+    threshold: float,
+    zoom: float = 1.0,
+) -> Tensor:
+    """Enlarges the windows' masks, bilinearly as probabilities, and thresholds the result.
+
+    Args:
+        windows: of one image.
+        maps: of every scale.
+        window_size: m.
+        output_size: (H, W) of the masks.
+        threshold: see `paste_masks`.
+        zoom: the masks' pixels per pixel of the output that `cell_size` is about.
+
+    Returns:
+        bool [N, H, W].
+    """
+    m, centers = window_size, windows.centers
+    corner = (centers - m // 2).flip(1)
+    corners = torch.cat([corner, corner + m], dim=1)
+    soft, boxes = corners.new_empty(0), corners.new_empty(0)
+    for index, scale in enumerate(maps):
+        # Cells outside the map repeat those at its border, so that masks reach up to it.
+        its_soft = assemble(scale.score_maps, centers, m).logits.sigmoid()
+        its_boxes = in_pixels(corners, scale.cell_size) * zoom
+        if index:
+            # Of all windows, as sizes that depend on their number would have to be waited for.
+            here = windows.scales == index
+            its_soft = torch.where(here[:, None, None], its_soft, soft)
+            its_boxes = torch.where(here[:, None], its_boxes, boxes)
+        soft, boxes = its_soft, its_boxes
+    sides = [side * m * zoom for scale in maps for side in scale.cell_size]
+    return paste_masks(soft, boxes, output_size, threshold, max(sides))
 
 
 def paste_masks(

@@ -1,11 +1,13 @@
 """From score maps to proposals: dense sliding windows, NMS, the best N (arXiv 1603.08678, 4).
 
-N windows, k relative positions per axis, m side of a window, h w cells of a map, H W of the output.
+N windows, k relative positions per axis, m side of a window, C channels, h w cells of a map, H W of
+the output.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +15,15 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torchvision.ops import nms
 
+from ...modeling.instances import make_instances
 from ...ops.host_copy import HostCopy
 from ...ops.mask_boxes import masks_to_boxes
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import measure_inside
-from .assemble import assemble, every_center, soft_masks_of_rows
-from .paste import paste_masks
+from .assemble import assemble, every_center, soft_masks, soft_masks_of_rows
+from .head import MaskPooledClassifier, WindowPredictions
+from .paste import paste_windows
+from .windows import DenseMaps, FixedWindows, Windows, in_pixels
 
 # Bytes of the assembled windows that are in memory at a time, whatever the size of the map; and of
 # one of their cells: its probability and whether it is inside.
@@ -26,49 +31,10 @@ _CHUNK_BYTES = 16 * 2**20
 _GPU_CHUNK_BYTES = 256 * 2**20
 _CELL_BYTES = 5
 # Matrix NMS compares masks at a fourth of the output's resolution.
-_NMS_STRIDE = 4
-
-
-@dataclass
-class DenseMaps:
-    """What the network gives for one image at one scale.
-
-    Attributes:
-        score_maps: logits [k^2, h, w], without padding.
-        objectness_logits: [h, w].
-        features: [C, h, w], for a classifier.
-        cell_size: (height, width) of a cell in pixels of the output.
-    """
-
-    score_maps: Tensor
-    objectness_logits: Tensor
-    features: Tensor
-    cell_size: tuple[float, float]
-
-
-@dataclass
-class Windows:
-    """Windows of one image.
-
-    Attributes:
-        scores: float32 [N]; -inf of a window without a mask.
-        boxes: float32 [N, 4], tight around the masks, x0 y0 x1 y1 in pixels of the output.
-        centers: int64 [N, 2], row and column in their map.
-        scales: int64 [N], the index of their map.
-    """
-
-    scores: Tensor
-    boxes: Tensor
-    centers: Tensor
-    scales: Tensor
-
-    def __getitem__(self, index: Tensor | slice) -> "Windows":
-        return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
-
-    @staticmethod
-    def cat(parts: list["Windows"]) -> "Windows":
-        names = [field.name for field in fields(Windows)]
-        return Windows(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+NMS_STRIDE = 4
+# How many windows a graph that is exported keeps where the selector keeps all, whose number depends
+# on the size of the image.
+FIXED_WINDOWS = 500
 
 
 @dataclass(frozen=True)
@@ -154,8 +120,8 @@ class ProposalSelector:
             threshold = float(np.float32(self.nms_threshold))
             keep = nms(windows.boxes, windows.scores, threshold)
             return windows[keep[: self.max_proposals]]
-        size = tuple(-(-side // _NMS_STRIDE) for side in output_size)
-        masks = self.paste(windows, maps, (size[0], size[1]), 1 / _NMS_STRIDE)
+        height, width = (-(-side // NMS_STRIDE) for side in output_size)
+        masks = self.paste(windows, maps, (height, width), 1 / NMS_STRIDE)
         labels = torch.zeros_like(windows.scales)
         # No score falls below 0, so that there is no threshold whose outcome to wait for.
         keep, scores = matrix_nms_decay(
@@ -203,59 +169,80 @@ class ProposalSelector:
         output_size: tuple[int, int],
         zoom: float = 1.0,
     ) -> Tensor:
-        """Enlarges the windows' masks, bilinearly as probabilities, and thresholds the result.
+        """Returns the windows' masks, bool [N, H, W]; see `paste_windows`."""
+        return paste_windows(
+            windows, maps, self.window_size, output_size, self.mask_threshold, zoom
+        )
+
+    def slide_fixed(
+        self,
+        image: WindowPredictions,
+        map_size: Tensor,
+        classifier: MaskPooledClassifier | None,
+        score_threshold: float | Tensor | None = None,
+    ) -> FixedWindows:
+        """Scores every window as `slide` does, and returns a fixed number of the best.
+
+        What a graph can be traced of: no size depends on what the image shows.
 
         Args:
-            windows: of one image.
-            maps: of every scale.
-            output_size: (H, W) of the masks.
-            zoom: the masks' pixels per pixel of the output that `cell_size` is about.
-
-        Returns:
-            bool [N, H, W].
+            image: of one image, without B, with its padding.
+            map_size: int64 [2], rows and columns of the map that are not padding.
+            classifier: None for class-agnostic proposals.
+            score_threshold: windows score more; None for 0.
         """
-        m, centers = self.window_size, windows.centers
-        corner = (centers - m // 2).flip(1)
-        corners = torch.cat([corner, corner + m], dim=1)
-        soft, boxes = corners.new_empty(0), corners.new_empty(0)
-        for index, scale in enumerate(maps):
-            # Cells outside the map repeat those at its border, so that masks reach up to it.
-            its_soft = assemble(scale.score_maps, centers, m)[0].sigmoid()
-            its_boxes = in_pixels(corners, scale.cell_size) * zoom
-            if index:
-                # Of all windows, as sizes that depend on their number would have to be waited for.
-                here = windows.scales == index
-                its_soft = torch.where(here[:, None, None], its_soft, soft)
-                its_boxes = torch.where(here[:, None], its_boxes, boxes)
-            soft, boxes = its_soft, its_boxes
-        sides = [side * m * zoom for scale in maps for side in scale.cell_size]
-        return paste_masks(soft, boxes, output_size, self.mask_threshold, max(sides))
+        m, size = self.window_size, (map_size[0], map_size[1])
+        score_maps = image.score_maps.float()
+        height, width = image.objectness_logits.shape
+        centers = every_center((height, width), score_maps.device)
+        soft = soft_masks(score_maps, centers, m, size)
+        hard = (soft > self.mask_threshold).float()
+        area = hard.sum((1, 2))
+        scores = image.objectness_logits.float().sigmoid().flatten()
+        if self.score == "product":
+            scores = scores * (soft * hard).sum((1, 2)) / area.clamp(min=1)
+        on_map = (centers < map_size).all(dim=1)
+        threshold = 0.0 if score_threshold is None else score_threshold
+        above = on_map & (area > 0) & (scores > threshold)
+        count = self.pre_nms or FIXED_WINDOWS
+        # Small maps have fewer windows: there are always as many that score 0.
+        scores = torch.cat([torch.where(above, scores, 0), scores.new_zeros(count)])
+        scores, best = scores.topk(count)
+        best = best.clamp(max=height * width - 1)
+        centers = centers[best]
+        corners = (centers - m // 2).flip(1).repeat(1, 2)
+        boxes = masks_to_boxes(hard[best].to(torch.uint8)) + corners
+        classes, class_scores = torch.zeros_like(best), torch.ones_like(scores)
+        if classifier is not None:
+            class_scores, classes = classifier.best_fixed(image.features, centers, soft[best])
+        masks = assemble(score_maps, centers, m, size).logits.sigmoid()
+        return FixedWindows(scores, classes, class_scores, centers, boxes, masks, above.sum())
 
 
-def in_pixels(boxes: Tensor, cell_size: tuple[float, float]) -> Tensor:
-    """Returns boxes in cells, [N, 4], in pixels of the output, float32 [N, 4].
+def propose(
+    selector: ProposalSelector,
+    classifier: MaskPooledClassifier | None,
+    images: Sequence[list[DenseMaps]],
+    output_sizes: Sequence[tuple[int, int]],
+) -> list[dict[str, Any]]:
+    """Returns the results of images, in detectron2's form.
+
+    The host waits for the number of windows of all images; and for NMS, image by image.
 
     Args:
-        boxes: x0, y0, x1, y1.
-        cell_size: (height, width) of a cell.
+        selector: of windows.
+        classifier: None for class-agnostic proposals.
+        images: the maps of every scale of each.
+        output_sizes: (H, W) of each.
     """
-    # By numbers, which travel with the launch: a tensor of them would have to be waited for.
-    xs, ys = boxes[:, 0::2].float() * cell_size[1], boxes[:, 1::2].float() * cell_size[0]
-    return torch.stack([xs, ys], dim=2).flatten(1)
-
-
-def by_scale(scales: Tensor, count: int) -> tuple[Tensor, list[int]]:
-    """Sorts windows by their scale.
-
-    Args:
-        scales: int64 [N].
-        count: of the scales.
-
-    Returns:
-        order: int64 [N], the windows of the first scale first.
-        counts: how many windows each scale has; the host waits for them if there are several.
-    """
-    if count == 1:
-        return torch.arange(len(scales), device=scales.device), [len(scales)]
-    each = scales[:, None] == torch.arange(count, device=scales.device)
-    return scales.argsort(stable=True), HostCopy(each.sum(0)).wait().tolist()
+    results = []
+    ranked, counts = selector.rank(images)
+    for windows, count, maps, size in zip(ranked, counts.wait().tolist(), images, output_sizes):
+        kept = selector.suppress(windows[:count], maps, size)
+        scores, classes = kept.scores, torch.zeros_like(kept.scales)
+        if classifier is not None:
+            probabilities, classes = classifier.best(maps, kept, selector.window_size)
+            scores = scores * probabilities
+        masks = selector.paste(kept, maps, size)
+        results.append({"instances": make_instances(masks, scores, classes)})
+    return results

@@ -3,7 +3,7 @@
 from ...registry import Method, register
 
 _HEADS = {
-    "MaskFormerHead": "head",
+    "MaskFormerHead": "predictor",
     "PerPixelBaselineHead": "per_pixel",
     "PerPixelBaselinePlusHead": "per_pixel",
     "BasePixelDecoder": "pixel_decoder",

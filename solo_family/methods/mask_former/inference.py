@@ -1,24 +1,30 @@
-"""MaskFormer's results from its predictions: semantic, panoptic, instances.
+"""MaskFormer's results from its predictions (arXiv 2107.06278, 3.4): semantic, panoptic, instances.
 
-B images, N queries, K classes, h w of the predicted masks.
+B images, N queries, K classes, h w of the predicted masks, H W of the image that was asked for.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor
 
 from ...data.formats.classes import stuff_ids
 from ...modeling.order import set_first
-from ...modeling.panoptic import SegmentAssignment, SoftMasks, assign_segments, number_segments
+from ...modeling.panoptic import (
+    SegmentAssignment,
+    SoftMasks,
+    assign_pixels,
+    assign_segments,
+    number_segments,
+)
 from ...modeling.resize import ResizedMasks
 from ...modeling.transfer import to_host
 from ...ops.host_copy import HostCopy
 from .instances import InstanceRanking, rank_instances, select_instances
-from .semantic import assign_hard, marginalise
 
 
 class QueryScores(NamedTuple):
@@ -46,7 +52,7 @@ class Inference:
             which needs less memory. With panoptic results it is always so, as published.
         stuff_classes: classes without instances.
         object_threshold: panoptic: the least probability of a mask's class, exclusive.
-        overlap_threshold: panoptic: see `merge_panoptic`.
+        overlap_threshold: panoptic: see `assign_segments`.
         max_instances: instance: at most so many.
         instance_threshold: instance: the least score, exclusive.
     """
@@ -78,33 +84,8 @@ class Inference:
             instance_threshold=test.INSTANCE_SCORE_THRESHOLD,
         )
 
-    def __call__(self, class_logits: Tensor, masks: ResizedMasks) -> dict[str, Any]:
-        """Makes the results of one image; see `of_batch`.
-
-        Args:
-            class_logits: [N, K + 1], "no object" last.
-            masks: N mask logits.
-        """
-        return self.of_batch(class_logits[None], [masks])[0]
-
-    def of_batch(self, class_logits: Tensor, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
-        """Makes the results of a batch.
-
-        The host waits for the number of masks that take part in segments while a GPU does the rest,
-        and for the segments and the number of instances; for semantic results not at all.
-
-        Args:
-            class_logits: [B, N, K + 1], "no object" last.
-            masks: N mask logits per image.
-
-        Returns:
-            Of `sem_seg`, `panoptic_seg`, `instances` those that are asked for, in detectron2's
-            form.
-        """
-        return self.of_scores(self.score(class_logits), masks)
-
     def score(self, class_logits: Tensor) -> QueryScores:
-        """Does of `of_batch` what needs no masks and no wait.
+        """Does of a batch what needs no masks and no wait.
 
         Args:
             class_logits: [B, N, K + 1], "no object" last.
@@ -118,10 +99,22 @@ class Inference:
         return QueryScores(probabilities, set_first(chosen), chosen.sum(1))
 
     def of_scores(self, scores: QueryScores, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
-        """Does the rest of `of_batch`, with what `score` gives."""
-        probabilities, order, num_objects = scores
+        """Makes the results of a batch.
+
+        The host waits for the number of masks that take part in segments while a GPU does the rest,
+        and for the segments and the number of instances; for semantic results not at all.
+
+        Args:
+            scores: of `score`.
+            masks: N mask logits per image.
+
+        Returns:
+            Of `sem_seg`, `panoptic_seg`, `instances` those that are asked for, in detectron2's
+            form.
+        """
+        probabilities = scores.probabilities
         # Queued now, so that it is there when everything else is queued too.
-        counts = None if num_objects is None else HostCopy(num_objects)
+        counts = None if scores.num_objects is None else HostCopy(scores.num_objects)
         results: list[dict[str, Any]] = [{} for _ in masks]
         if self.semantic:
             for result, *image in zip(results, probabilities, masks):
@@ -130,15 +123,15 @@ class Inference:
         rankings: list[InstanceRanking] = []
         if self.instance:
             rankings = [self._rank(*image) for image in zip(probabilities, masks)]
-        if order is not None and counts is not None:
-            chosen = [image[:count] for image, count in zip(order, counts.wait().tolist())]
+        if scores.order is not None and counts is not None:
+            chosen = [image[:count] for image, count in zip(scores.order, counts.wait().tolist())]
             assignments = [self._assign(*image) for image in zip(probabilities, masks, chosen)]
         if assignments or rankings:
             _finish(results, assignments, rankings, self.stuff_classes)
         return results
 
     def _semantic(self, probabilities: Tensor, masks: ResizedMasks) -> Tensor:
-        segment = assign_hard if self.hard_assignment else marginalise
+        segment = _assign_hard if self.hard_assignment else _marginalise
         if self.resize_first:
             return segment(_sigmoid(masks), probabilities, masks.output_size)
         size = masks.image_size
@@ -158,10 +151,55 @@ class Inference:
         return assign_segments(soft, scores, classes, size, self.overlap_threshold)
 
     def _rank(self, probabilities: Tensor, masks: ResizedMasks) -> InstanceRanking:
-        scores, classes, chosen = select_instances(
-            probabilities, self.stuff_classes, self.max_instances
+        best = select_instances(probabilities, self.stuff_classes, self.max_instances)
+        return rank_instances(
+            masks[best.masks], best.scores, best.classes, threshold=self.instance_threshold
         )
-        return rank_instances(masks[chosen], scores, classes, threshold=self.instance_threshold)
+
+
+def _marginalise(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns sum_i p_i(c) m_i of every class and pixel ("semantic inference").
+
+    Args:
+        masks: N masks in chunks, in order; see `SoftMasks`.
+        probabilities: float32 [N, K + 1] of the classes, "no object" last.
+        size: (H, W).
+
+    Returns:
+        float32 [K, H, W].
+    """
+    result = probabilities.new_zeros((probabilities.shape[1] - 1, *size))
+    for part, mask in masks:
+        # In place: a second map of all classes would be as large as the result.
+        result.flatten(1).addmm_(probabilities[part, :-1].T, mask.flatten(1))
+    return result
+
+
+def _assign_hard(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+    """Gives every pixel to one mask, and its class to the pixel ("general inference").
+
+    A mask has its most probable class and does not take part if that is "no object"; a pixel
+    belongs to the mask with the greatest p_i(c_i) m_i.
+
+    Args:
+        masks, probabilities, size: as of `_marginalise`.
+
+    Returns:
+        float32 [K, H, W]: p_i(c_i) m_i at the pixel's class, 0 at the others.
+    """
+    num_classes = probabilities.shape[1] - 1
+    scores, classes = probabilities.max(1)
+    scores = torch.where(classes < num_classes, scores, 0)
+    pixels = assign_pixels(masks, scores, size)
+    # "No object" can only win where no mask takes part: with 0, which it may give to any class.
+    label = classes.clamp(max=num_classes - 1)[pixels.mask]
+    result = probabilities.new_zeros((num_classes, *size))
+    return result.scatter_(0, label[None], pixels.value[None])
+
+
+def _sigmoid(masks: ResizedMasks) -> SoftMasks:
+    """Yields probabilities: logits are resized, and the sigmoid is taken after."""
+    return ((part, logits.sigmoid()) for part, logits in masks)
 
 
 def _finish(
@@ -180,8 +218,3 @@ def _finish(
     for result, (count,) in zip(results, values[len(tables) :]):
         # Removed one by one: its masks of all instances make room for those of the best.
         result["instances"] = rankings.pop(0).best(int(count))
-
-
-def _sigmoid(masks: ResizedMasks) -> SoftMasks:
-    """Yields probabilities: logits are resized, and the sigmoid is taken after."""
-    return ((part, logits.sigmoid()) for part, logits in masks)

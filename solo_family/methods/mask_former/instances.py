@@ -6,6 +6,7 @@ N masks, K classes, I instances, H W of the image that was asked for.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from detectron2.structures import Instances
@@ -17,26 +18,35 @@ from ...modeling.resize import ResizedMasks
 from ...ops.packed_masks import measure_inside
 
 
+class ClassifiedMasks(NamedTuple):
+    """The best pairs of a mask and a class; a mask may be in several.
+
+    Attributes:
+        scores: float32 [I], descending.
+        classes, masks: int64 [I].
+    """
+
+    scores: Tensor
+    classes: Tensor
+    masks: Tensor
+
+
 def select_instances(
     probabilities: Tensor, stuff_classes: Sequence[int], limit: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the best pairs of a mask and a class; a mask may be in several.
+) -> ClassifiedMasks:
+    """Returns the best pairs of a mask and a class.
 
     Args:
         probabilities: float32 [N, K + 1] of the classes, "no object" last.
         stuff_classes: classes that have no instances.
         limit: the greatest number of pairs.
-
-    Returns:
-        scores: float32 [I], descending.
-        classes, masks: int64 [I].
     """
     scores = probabilities[:, :-1].clone()
     scores.index_fill_(1, constant(scores, tuple(stuff_classes), torch.int64), -1)
     num_things = scores.shape[1] - len(stuff_classes)
     best = scores.flatten().topk(min(limit, len(scores) * num_things))
     masks = best.indices.div(scores.shape[1], rounding_mode="floor")
-    return best.values, best.indices % scores.shape[1], masks
+    return ClassifiedMasks(best.values, best.indices % scores.shape[1], masks)
 
 
 @dataclass

@@ -1,26 +1,18 @@
-"""The losses of mask classification (MaskFormer, arXiv 2107.06278, Eq. 1 and 2, section 4.2).
+"""The losses of MaskFormer (arXiv 2107.06278): of mask classification, and per pixel.
 
-L decoder layers, B images, N predictions, K classes, P matched pairs of all images in one layer, h
-w of the predicted masks, H W of the network's padded input.
+L decoder layers, B images, N predictions, K classes, G objects of an image, P matched pairs of all
+images in one layer, h w of the predicted masks, H W of the network's padded input.
 """
-
-from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
-from detectron2.projects.point_rend.point_features import (
-    get_uncertain_point_coords_with_randomness,
-    point_sample,
-)
 from torch import Tensor
 
-from ...modeling.dice import dice_loss
-from ...modeling.focal import focal_loss
 from ...modeling.matcher import Matches
+from ...modeling.matching_costs import nearest_masks
 from ...modeling.set_criterion import target_classes
 from ...modeling.set_predictions import LayeredPredictions, SetTargets
-from .gradient_at_once import in_small_parts
+from .point_mask_losses import PointSampler, point_mask_losses
 from .upsampled_mask_losses import upsampled_mask_losses
 
 # Matched masks are upsampled so many pixels at a time: on a CPU what fits its cache, and what the
@@ -28,45 +20,12 @@ from .upsampled_mask_losses import upsampled_mask_losses
 # takes the time.
 _PIXELS_AT_ONCE = {"cpu": 2**19}
 _PIXELS_AT_ONCE_ELSEWHERE = 2**24
-
-
-@dataclass(frozen=True)
-class PointSampler:
-    """Points that stand for all pixels of a mask (PointRend, arXiv 1912.08193, section 3.1).
-
-    Attributes:
-        num_points: of every mask.
-        oversample_ratio: times as many random points are drawn.
-        importance_ratio: the share of the points that are the most uncertain ones of those; the
-            others are random.
-    """
-
-    num_points: int
-    oversample_ratio: float
-    importance_ratio: float
-
-    def __call__(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns logits and targets at the points, float32 [P, points] each.
-
-        Args:
-            logits: [P, h, w].
-            masks: bool [P, H, W].
-        """
-        logits, targets = logits[:, None].float(), masks[:, None].float()
-        with torch.no_grad():
-            points = get_uncertain_point_coords_with_randomness(
-                logits,
-                lambda sampled: -sampled.abs(),
-                self.num_points,
-                self.oversample_ratio,
-                self.importance_ratio,
-            )
-            targets = point_sample(targets, points, align_corners=False)[:, 0]
-        return point_sample(logits, points, align_corners=False)[:, 0], targets
+# The label of pixels that the per-pixel likelihood does not learn.
+_IGNORED = -1
 
 
 class MaskClassificationLosses:
-    """Cross-entropy of all predictions; focal and dice loss of those that are matched.
+    """Cross-entropy of all predictions; focal and dice loss of those matched (Eq. 1, 2, 4.2).
 
     Args:
         num_classes: K.
@@ -122,12 +81,53 @@ class MaskClassificationLosses:
         size = max(1, pixels // masks[0].numel())
         if self.points is None:
             return upsampled_mask_losses(logits, masks, objects, size)
-        return in_small_parts(partial(_losses_at, self.points, masks), logits, objects, size)
+        return point_mask_losses(self.points, logits, masks, objects, size)
 
 
-def _losses_at(points: PointSampler, masks: Tensor, logits: Tensor, objects: Tensor) -> Tensor:
-    """Returns focal and dice loss at points of every mask, [2, n]."""
-    sampled, targets = points(logits, masks[objects])
-    focal = focal_loss(sampled, targets, alpha=0.25, gamma=2.0).flatten(1).mean(1)
-    dice = dice_loss(sampled, targets, eps=0.0, smooth=1.0, squared=False)
-    return torch.stack([focal, dice])
+class MarginalLikelihood:
+    """The likelihood of pixels' classes, marginalised over predictions, without any matching.
+
+    The paper finds it poor (section 3.4, last paragraph); it is here as its ablation. The
+    probability of class c at a pixel is sum_i p_i(c) m_i, divided by its sum over the classes.
+    """
+
+    def __call__(self, predictions: LayeredPredictions, targets: SetTargets) -> dict[str, Tensor]:
+        """Computes the loss of a batch, at the size of the predictions.
+
+        Args:
+            predictions: of every supervised layer.
+            targets: masks at any size. Pixels of no mask are not learnt; of several masks at a
+                pixel the last counts.
+
+        Returns:
+            `loss_likelihood` of the last layer, `loss_likelihood_<index>` of those before it.
+        """
+        masks = nearest_masks(targets.masks, predictions.masks.size) > 0.5
+        by_image = zip(targets.classes.split(targets.counts), masks.split(targets.counts))
+        labels = torch.stack([_label_map(true, classes) for classes, true in by_image])
+        losses = {}
+        num_layers = len(predictions.class_logits)
+        for layer, class_logits in enumerate(predictions.class_logits):
+            suffix = "" if layer == num_layers - 1 else f"_{layer}"
+            mask_logits = predictions.masks.of_layer(layer, slice(None))
+            loss = _negative_log_likelihood(class_logits, mask_logits, labels)
+            losses["loss_likelihood" + suffix] = loss
+        return losses
+
+
+def _label_map(masks: Tensor, classes: Tensor) -> Tensor:
+    """Returns int64 [h, w] from masks bool [G, h, w]."""
+    labels = classes.new_full(masks.shape[-2:], _IGNORED)
+    for mask, label in zip(masks, classes):
+        labels = torch.where(mask, label, labels)
+    return labels
+
+
+def _negative_log_likelihood(class_logits: Tensor, mask_logits: Tensor, labels: Tensor) -> Tensor:
+    with torch.autocast(labels.device.type, enabled=False):
+        classes = class_logits.float().softmax(2)[..., :-1]
+        masks = mask_logits.float().sigmoid()
+        joint = torch.einsum("bnk,bnhw->bkhw", classes, masks).clamp(min=1e-6)
+        log_probability = joint.log() - joint.sum(1, keepdim=True).log()
+        loss = F.nll_loss(log_probability, labels, ignore_index=_IGNORED, reduction="sum")
+        return loss / (labels != _IGNORED).sum().clamp(min=1)

@@ -21,10 +21,10 @@ from ...modeling.resize import ResizedMasks
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
 from ...ops.dynamic_conv import dynamic_conv
-from .head import MaskFormerHead
 from .inference import Inference, QueryScores
-from .losses import MaskClassificationLosses, PointSampler
-from .marginal_likelihood import MarginalLikelihood
+from .losses import MarginalLikelihood, MaskClassificationLosses
+from .point_mask_losses import PointSampler
+from .predictor import MaskFormerHead
 
 _Criterion = Callable[[LayeredPredictions, SetTargets], dict[str, Tensor]]
 
@@ -96,16 +96,16 @@ class MaskFormer(MaskSegmentor):
     def losses(
         self, features: dict[str, Tensor], targets: SetTargets, padded_size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        class_logits, embeddings, mask_features = self.sem_seg_head(features)
-        masks = EmbeddedMasks(embeddings, mask_features)
-        return self.criterion(LayeredPredictions(class_logits, masks), targets)
+        predictions = self.sem_seg_head(features)
+        masks = EmbeddedMasks(predictions.mask_embeddings, predictions.mask_features)
+        return self.criterion(LayeredPredictions(predictions.class_logits, masks), targets)
 
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> QueryOutputs:
-        class_logits, embeddings, mask_features = self.sem_seg_head(features)
+        last = self.sem_seg_head(features).last_layer()
         with torch.autocast(self.device.type, enabled=False):
-            kernels, pixels = embeddings[-1].float(), mask_features.float()
-            masks = [dynamic_conv(*image) for image in zip(kernels, pixels)]
-            return QueryOutputs(self.make_results.score(class_logits[-1]), masks)
+            images = zip(last.mask_embeddings.float(), last.mask_features.float())
+            masks = [dynamic_conv(*image) for image in images]
+            return QueryOutputs(self.make_results.score(last.class_logits), masks)
 
     @property
     def fixed_settings(self) -> Hashable:
@@ -137,11 +137,13 @@ class MaskFormer(MaskSegmentor):
         Returns:
             `class_probabilities`, float32 [B, N, K + 1], and `mask_logits`, float32 [B, N, h, w].
         """
-        class_logits, embeddings, mask_features = self.sem_seg_head(features)
+        last = self.sem_seg_head(features).last_layer()
         with torch.autocast(self.device.type, enabled=False):
             return {
-                "class_probabilities": class_logits[-1].float().softmax(-1),
-                "mask_logits": dynamic_conv(embeddings[-1].float(), mask_features.float()),
+                "class_probabilities": last.class_logits.float().softmax(-1),
+                "mask_logits": dynamic_conv(
+                    last.mask_embeddings.float(), last.mask_features.float()
+                ),
             }
 
     def export_settings(self) -> dict[str, Any]:

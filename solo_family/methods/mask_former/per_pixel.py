@@ -13,9 +13,13 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 
 from ...data.formats.classes import num_classes
-from .head import transformer_in_channels, transformer_input
 from .pixel_decoder import PixelDecoder, build_pixel_decoder
-from .transformer_predictor import TransformerPredictor
+from .predictor import (
+    TransformerPredictor,
+    decode_pixels,
+    transformer_in_channels,
+    transformer_input,
+)
 
 # What detectron2's SemanticSegmentor takes: (None, losses) in training, else (logits, {}).
 _Output = tuple[Tensor | None, dict[str, Tensor]]
@@ -58,7 +62,7 @@ class PerPixelBaselineHead(nn.Module):
 
     def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> _Output:
         """Args: features of the backbone; in training targets, int64 [B, H, W]."""
-        mask_features, _ = self.pixel_decoder.forward_features(features)
+        mask_features = decode_pixels(self.pixel_decoder, features).mask_features
         return self.losses_or_logits(self.predictor(mask_features)[None], targets)
 
     def losses_or_logits(self, layer_logits: Tensor, targets: Tensor | None) -> _Output:
@@ -130,8 +134,7 @@ class PerPixelBaselinePlusHead(PerPixelBaselineHead):
         }
 
     def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> _Output:
-        mask_features, encoded = self.pixel_decoder.forward_features(features)
-        seen = transformer_input(self.transformer_in_feature, features, encoded)
-        _, embeddings = self.predictor(seen)
-        logits = torch.einsum("lbke,behw->lbkhw", embeddings, mask_features)
+        pixels = decode_pixels(self.pixel_decoder, features)
+        queries = self.predictor(transformer_input(self.transformer_in_feature, features, pixels))
+        logits = torch.einsum("lbke,behw->lbkhw", queries.mask_embeddings, pixels.mask_features)
         return self.losses_or_logits(logits, targets)

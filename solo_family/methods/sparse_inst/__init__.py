@@ -1,6 +1,6 @@
 """SparseInst (Cheng et al., CVPR 2022, arXiv 2203.12827)."""
 
-from ...registry import Method, register
+from ...registry import Method, Visualization, register
 
 _BACKBONES = (
     "build_resnet_vd_backbone",
@@ -20,6 +20,17 @@ register(
         check_config=f"{__name__}.config:check_sparse_inst_config",
         backbones={name: f"{__name__}.backbones:{name}" for name in _BACKBONES},
         checkpoint_sources=(f"{__name__}.checkpoint:SOURCES",),
+        visualizations={
+            "--activation-maps": Visualization(
+                draw=f"{__name__}.visualize:draw_activation_maps",
+                help="each instance's activation map beside its mask, for --input's pictures",
+            ),
+            "--activation-statistics": Visualization(
+                draw=f"{__name__}.visualize:draw_activation_statistics",
+                help="the mean response of --maps over DATASETS.TEST, or --input's pictures",
+                of_all=True,
+            ),
+        },
         tasks=("instance", "panoptic"),
         optimizer="AdamW",
         crop_short_edges=(400, 500, 600),

@@ -1,23 +1,84 @@
 """SparseInst's decoder: instance activation maps (arXiv 2203.12827, sections 3.1 and 3.3).
 
-B images, C channels, G groups, N maps per group, H W of the encoder's map.
+B images, C channels, G groups, N maps per group and so instances, K classes, E kernel weights, H W
+of the encoder's map.
 """
+
+import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from fvcore.nn.weight_init import c2_xavier_fill
+from fvcore.nn.weight_init import c2_msra_fill, c2_xavier_fill
 from torch import Tensor, nn
 
 from ...modeling.layers import prepend_coords
 from ...modeling.set_predictions import SetPredictions
 from ...ops.dynamic_conv import dynamic_conv
-from .instance_predictor import (
-    InstancePredictor,
-    MaskBranch,
-    conv_relu_tower,
-    init_rare,
-    weighted_sums,
-)
+
+_PRIOR_BIAS = -math.log(99)  # a probability of 0.01
+
+
+class InstanceOutputs(NamedTuple):
+    """What an instance branch predicts.
+
+    Attributes:
+        class_logits: [B, N, K].
+        mask_kernels: [B, N, E].
+        objectness_logits: [B, N].
+        activation_maps: what the instance features are weighted by, float32 [B, G, N, H, W].
+    """
+
+    class_logits: Tensor
+    mask_kernels: Tensor
+    objectness_logits: Tensor
+    activation_maps: Tensor
+
+
+class DecoderOutputs(NamedTuple):
+    """What the decoder predicts.
+
+    Attributes:
+        predictions: masks at `scale_factor` times H and W, in float32.
+        activation_maps: float32 [B, G, N, H, W].
+    """
+
+    predictions: SetPredictions
+    activation_maps: Tensor
+
+
+class SparseInstDecoder(nn.Module):
+    """Two branches over the encoder's map with coordinates: instances, and mask features.
+
+    Args:
+        instance_branch: an `ActivationBranch` or a `CrossAttentionBranch`.
+        mask_branch: gives the mask features.
+        scale_factor: by which the masks are enlarged, bilinearly.
+    """
+
+    def __init__(
+        self, *, instance_branch: nn.Module, mask_branch: "MaskBranch", scale_factor: float = 2.0
+    ) -> None:
+        super().__init__()
+        self.instance_branch = instance_branch
+        self.mask_branch = mask_branch
+        self.scale_factor = scale_factor
+
+    def forward(self, x: Tensor) -> DecoderOutputs:
+        """Decodes the encoder's map, [B, C, H, W]."""
+        x = prepend_coords(x)
+        instances: InstanceOutputs = self.instance_branch(x)
+        mask_features = self.mask_branch(x)
+        # Without normalisation layers these sums can exceed float16.
+        with torch.autocast(x.device.type, enabled=False):
+            mask_logits = dynamic_conv(instances.mask_kernels.float(), mask_features.float())
+        mask_logits = F.interpolate(
+            mask_logits, scale_factor=self.scale_factor, mode="bilinear", align_corners=False
+        )
+        predictions = SetPredictions(
+            instances.class_logits, mask_logits, instances.objectness_logits
+        )
+        return DecoderOutputs(predictions, instances.activation_maps)
 
 
 class ActivationBranch(nn.Module):
@@ -58,7 +119,7 @@ class ActivationBranch(nn.Module):
         self.iam_conv = nn.Conv2d(
             channels, groups * num_maps, kernel_size, padding=kernel_size // 2, groups=groups
         )
-        init_rare(self.iam_conv)
+        _init_rare(self.iam_conv)
         joined = groups * channels
         self.fc = nn.Linear(joined, joined) if fuse else None
         if self.fc is not None:
@@ -67,60 +128,96 @@ class ActivationBranch(nn.Module):
             channels=joined, num_classes=num_classes, kernel_channels=kernel_channels
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Predicts from the encoder's map with coordinates, [B, 2 + C, H, W].
-
-        Returns:
-            What `InstancePredictor` does, and the activation maps, float32 [B, G, N, H, W].
-        """
+    def forward(self, x: Tensor) -> InstanceOutputs:
+        """Predicts from the encoder's map with coordinates, [B, 2 + C, H, W]."""
         features = self.convs(x)
         # Channels are group-major: all maps of the first group come first.
         logits = self.iam_conv(features).float().unflatten(1, (self.groups, -1))
         if self.activation == "softmax":
             maps = logits.flatten(-2).softmax(-1).view_as(logits)
-            instances = weighted_sums(maps, features)
+            instances = _weighted_sums(maps, features)
         else:
             maps = logits.sigmoid()
             total = maps.sum((-2, -1)).clamp(min=1e-6)
-            instances = weighted_sums(maps, features) / total[..., None]
+            instances = _weighted_sums(maps, features) / total[..., None]
         # Averages, unlike the sums that they are made of, are in the range of half precision.
         instances = instances.transpose(1, 2).flatten(2).to(features.dtype)
         if self.fc is not None:
             instances = self.fc(instances).relu()
-        return (*self.predictor(instances), maps)
+        return self.predictor(instances, maps)
 
 
-class SparseInstDecoder(nn.Module):
-    """Two branches over the encoder's map with coordinates: instances, and mask features.
+def _weighted_sums(weights: Tensor, features: Tensor) -> Tensor:
+    """Sums features over the positions, once for every map of weights.
 
     Args:
-        instance_branch: an `ActivationBranch` or a `CrossAttentionBranch`.
-        mask_branch: gives the mask features.
-        scale_factor: by which the masks are enlarged, bilinearly.
+        weights: float32 [B, ..., H, W].
+        features: [B, C, H, W].
+
+    Returns:
+        float32 [B, ..., C]. In float32 because a sum over thousands of positions exceeds float16.
+    """
+    with torch.autocast(weights.device.type, enabled=False):
+        flat = weights.flatten(-2).flatten(1, -2)
+        sums = flat @ features.float().flatten(2).transpose(1, 2)
+    return sums.unflatten(1, weights.shape[1:-2])
+
+
+class InstancePredictor(nn.Module):
+    """Class, mask kernel and objectness of every instance (arXiv 2203.12827, section 3.3).
+
+    Args:
+        channels: C.
+        num_classes: K.
+        kernel_channels: E.
     """
 
+    def __init__(self, *, channels: int, num_classes: int, kernel_channels: int) -> None:
+        super().__init__()
+        self.class_logits = nn.Linear(channels, num_classes)
+        self.mask_kernel = nn.Linear(channels, kernel_channels)
+        self.objectness = nn.Linear(channels, 1)
+        _init_rare(self.class_logits)
+        nn.init.normal_(self.mask_kernel.weight, std=0.01)
+        nn.init.zeros_(self.mask_kernel.bias)
+
+    def forward(self, instances: Tensor, activation_maps: Tensor) -> InstanceOutputs:
+        """Predicts from instance features, [B, N, C], and passes on the maps that gave them."""
+        return InstanceOutputs(
+            class_logits=self.class_logits(instances),
+            mask_kernels=self.mask_kernel(instances),
+            objectness_logits=self.objectness(instances).squeeze(-1),
+            activation_maps=activation_maps,
+        )
+
+
+class MaskBranch(nn.Module):
+    """The mask features that the kernels are applied to."""
+
     def __init__(
-        self, *, instance_branch: nn.Module, mask_branch: MaskBranch, scale_factor: float = 2.0
+        self, *, in_channels: int, channels: int, num_convs: int, out_channels: int
     ) -> None:
         super().__init__()
-        self.instance_branch = instance_branch
-        self.mask_branch = mask_branch
-        self.scale_factor = scale_factor
+        self.convs = conv_relu_tower(in_channels, channels, num_convs)
+        self.projection = nn.Conv2d(channels if num_convs else in_channels, out_channels, 1)
+        c2_msra_fill(self.projection)
 
-    def forward(self, x: Tensor) -> tuple[SetPredictions, Tensor]:
-        """Decodes the encoder's map, [B, C, H, W].
+    def forward(self, x: Tensor) -> Tensor:
+        return self.projection(self.convs(x))
 
-        Returns:
-            predictions: masks at `scale_factor` times H and W, in float32.
-            maps: the activation maps, float32 [B, G, N, H, W].
-        """
-        x = prepend_coords(x)
-        class_logits, kernels, objectness_logits, maps = self.instance_branch(x)
-        mask_features = self.mask_branch(x)
-        # Without normalisation layers these sums can exceed float16.
-        with torch.autocast(x.device.type, enabled=False):
-            mask_logits = dynamic_conv(kernels.float(), mask_features.float())
-        mask_logits = F.interpolate(
-            mask_logits, scale_factor=self.scale_factor, mode="bilinear", align_corners=False
-        )
-        return SetPredictions(class_logits, mask_logits, objectness_logits), maps
+
+def conv_relu_tower(in_channels: int, channels: int, num_convs: int) -> nn.Sequential:
+    """Returns `num_convs` times a 3x3 convolution with bias and ReLU, no normalisation."""
+    layers: list[nn.Module] = []
+    for index in range(num_convs):
+        conv = nn.Conv2d(channels if index else in_channels, channels, 3, padding=1)
+        c2_msra_fill(conv)
+        layers += [conv, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def _init_rare(layer: nn.Conv2d | nn.Linear) -> None:
+    """Initialises a layer whose sigmoid is rarely to be high: N(0, 0.01), probability 0.01."""
+    nn.init.normal_(layer.weight, std=0.01)
+    assert layer.bias is not None
+    nn.init.constant_(layer.bias, _PRIOR_BIAS)

@@ -13,10 +13,6 @@ from torch import Tensor, nn
 from ...modeling.layers import AdaptiveAveragePool
 
 
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-
-
 class PyramidPooling(nn.Module):
     """PSPNet's pyramid pooling (arXiv 1612.01105), which lets every position see the whole image.
 
@@ -38,8 +34,9 @@ class PyramidPooling(nn.Module):
         self.bottleneck = nn.Conv2d(channels + len(bins) * branch_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = [_resize(stage(x).relu(), x.shape[-2:]) for stage in self.stages]
-        return self.bottleneck(torch.cat([*pooled, x], dim=1)).relu()
+        pooled = [stage(x).relu() for stage in self.stages]
+        spread = [_resize(bins, x.shape[-2:]) for bins in pooled]
+        return self.bottleneck(torch.cat([*spread, x], dim=1)).relu()
 
 
 class InstanceContextEncoder(nn.Module):
@@ -86,3 +83,7 @@ class InstanceContextEncoder(nn.Module):
         finest = outputs.pop()
         resized = [_resize(output, finest.shape[-2:]) for output in reversed(outputs)]
         return self.fusion(torch.cat([finest, *resized], dim=1))
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -4,37 +4,26 @@ B images, N predictions, K classes, G groups of activation maps.
 """
 
 from collections.abc import Hashable
-from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...config.rules import check_features
-from ...data.formats.classes import num_classes
-from ...errors import ConfigError
 from ...modeling.base import MaskSegmentor
 from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_soft_masks
 from ...modeling.instances import make_instances
-from ...modeling.matching_costs import sparse_inst_cost
 from ...modeling.resize import ResizedMasks, resize_masks_with_boxes
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.set_predictions import LayeredPredictions, SetTargets
 from ...ops.host_copy import HostCopy
-from .cross_attention_branch import CrossAttentionBranch
-from .decoder import ActivationBranch, SparseInstDecoder
+from .build import build_criterion, build_decoder, build_encoder, mask_stride
+from .decoder import DecoderOutputs, SparseInstDecoder
 from .encoder import InstanceContextEncoder
-from .fixed_selection import select_set_fixed
-from .instance_predictor import MaskBranch
-from .losses import sparse_inst_losses
 from .panoptic import PanopticMerge
 from .selection import SetRanking, SetSelector
-
-_COUNT_KEY = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
 
 
 class SetOutputs(NamedTuple):
@@ -44,13 +33,13 @@ class SetOutputs(NamedTuple):
         instances: the predictions in order; with panoptic results those that take part in them.
         things: with panoptic results, the predictions of things in order.
         counts: int64 [1 or 2, B], how many of each.
-        maps: the activation maps, float32 [B, G, N, h, w], where they are asked for.
+        activation_maps: float32 [B, G, N, h, w], where they are asked for.
     """
 
     instances: SetRanking
     things: SetRanking | None
     counts: Tensor
-    maps: Tensor | None
+    activation_maps: Tensor | None
 
 
 class SparseInst(MaskSegmentor):
@@ -99,38 +88,14 @@ class SparseInst(MaskSegmentor):
         base = cls.base_config(cfg)
         shapes = base["backbone"].output_shape()
         names = sparse_inst.ENCODER.IN_FEATURES
-        check_features("MODEL.SPARSE_INST.ENCODER.IN_FEATURES", names, shapes)
-        strides = [shapes[name].stride for name in names]
-        if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
-            raise ConfigError(
-                f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: "
-                "name the finest first, each of twice the stride of the one before."
-            )
-        loss = sparse_inst.LOSS
+        encoder = build_encoder(sparse_inst, shapes)
         return {
             **base,
-            "encoder": InstanceContextEncoder(
-                in_channels=[shapes[name].channels for name in names],
-                channels=sparse_inst.ENCODER.NUM_CHANNELS,
-            ),
-            "decoder": _build_decoder(cfg),
+            "encoder": encoder,
+            "decoder": build_decoder(cfg),
             "in_features": names,
-            "mask_stride": _mask_stride(strides[0], sparse_inst.DECODER.SCALE_FACTOR),
-            "criterion": SetCriterion(
-                cost=partial(
-                    sparse_inst_cost,
-                    alpha=sparse_inst.MATCHER.ALPHA,
-                    beta=sparse_inst.MATCHER.BETA,
-                ),
-                losses=partial(sparse_inst_losses, items=loss.ITEMS),
-                weights={
-                    "loss_class": loss.CLASS_WEIGHT,
-                    "loss_mask": loss.MASK_PIXEL_WEIGHT,
-                    "loss_dice": loss.MASK_DICE_WEIGHT,
-                    "loss_objectness": loss.OBJECTNESS_WEIGHT,
-                },
-                count_key=_COUNT_KEY,
-            ),
+            "mask_stride": mask_stride(shapes[names[0]].stride, sparse_inst.DECODER.SCALE_FACTOR),
+            "criterion": build_criterion(sparse_inst),
             "selector": SetSelector.from_config(sparse_inst),
             "panoptic": PanopticMerge.from_config(cfg) if sparse_inst.PANOPTIC_ON else None,
             "output_maps": sparse_inst.DECODER.OUTPUT_IAM,
@@ -148,13 +113,13 @@ class SparseInst(MaskSegmentor):
     def losses(
         self, features: dict[str, Tensor], targets: SetTargets, padded_size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        predictions, _ = self._decode(features)
-        return self.criterion(LayeredPredictions.stack([predictions]), targets)
+        layers = [self._decode(features).predictions]
+        return self.criterion(LayeredPredictions.stack(layers), targets)
 
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> SetOutputs:
-        predictions, maps = self._decode(features)
-        maps = maps if self.output_maps else None
-        ranking = self.selector.rank(*(part.float() for part in predictions))
+        decoded = self._decode(features)
+        maps = decoded.activation_maps if self.output_maps else None
+        ranking = self.selector.rank(decoded.predictions.float())
         if self.panoptic is None:
             return SetOutputs(ranking, None, ranking.count[None], maps)
         taking_part = ranking.only(ranking.scores > self.panoptic.object_threshold)
@@ -177,14 +142,14 @@ class SparseInst(MaskSegmentor):
         results: list[dict[str, Any]] = [{} for _ in sizes]
         counts = HostCopy(fixed.counts).wait().tolist()
         if self.panoptic is None or fixed.things is None:
-            self._add_instances(results, fixed.instances, counts[0], fixed.maps, sizes)
+            self._add_instances(results, fixed.instances, counts[0], fixed.activation_maps, sizes)
             return results
         assignments = []
         for index, count in enumerate(counts[0]):
-            scores, classes, masks, _ = fixed.instances.best(index, count)
-            resized = ResizedMasks(masks, *sizes[index])
-            assignments.append(self.panoptic.assign(resized, scores, classes))
-        self._add_instances(results, fixed.things, counts[1], fixed.maps, sizes)
+            found = fixed.instances.best(index, count)
+            resized = ResizedMasks(found.masks, *sizes[index])
+            assignments.append(self.panoptic.assign(resized, found.scores, found.classes))
+        self._add_instances(results, fixed.things, counts[1], fixed.activation_maps, sizes)
         for result, panoptic_seg in zip(results, self.panoptic.number(assignments)):
             result["panoptic_seg"] = panoptic_seg
         return results
@@ -194,17 +159,18 @@ class SparseInst(MaskSegmentor):
         results: list[dict[str, Any]],
         ranking: SetRanking,
         counts: list[int],
-        maps: Tensor | None,
+        activation_maps: Tensor | None,
         sizes: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]],
     ) -> None:
         """Adds the first so many of a ranking to each image's results."""
         threshold = self.selector.mask_threshold
         for index, (result, count) in enumerate(zip(results, counts)):
-            scores, classes, soft_masks, chosen = ranking.best(index, count)
-            masks, boxes = resize_masks_with_boxes(soft_masks, *sizes[index], threshold)
-            result["instances"] = make_instances(masks, scores, classes, boxes)
-            if maps is not None:
-                result["instances"].activation_maps = maps[index][:, chosen].transpose(0, 1)
+            found = ranking.best(index, count)
+            masks, boxes = resize_masks_with_boxes(found.masks, *sizes[index], threshold)
+            instances = make_instances(masks, found.scores, found.classes, boxes)
+            if activation_maps is not None:
+                instances.activation_maps = activation_maps[index][:, found.indices].transpose(0, 1)
+            result["instances"] = instances
 
     def predict_fixed(
         self,
@@ -214,11 +180,9 @@ class SparseInst(MaskSegmentor):
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
-        predictions, _ = self._decode(features)
-        class_logits, mask_logits, objectness_logits = (part.float() for part in predictions)
+        predictions = self._decode(features).predictions.float()
         instances = [
-            select_set_fixed(self.selector, *image, score_threshold)
-            for image in zip(class_logits, mask_logits, objectness_logits)
+            self.selector.select_fixed(image, score_threshold) for image in predictions.images()
         ]
         return stack_fixed(instances, FixedInstances._fields)
 
@@ -235,53 +199,5 @@ class SparseInst(MaskSegmentor):
             settings["results"] = {"stuff_classes": list(self.panoptic.stuff_classes)}
         return settings
 
-    def _decode(self, features: dict[str, Tensor]) -> Any:
+    def _decode(self, features: dict[str, Tensor]) -> DecoderOutputs:
         return self.decoder(self.encoder([features[name] for name in self.in_features]))
-
-
-def _mask_stride(feature_stride: int, scale_factor: float) -> int:
-    stride = feature_stride / scale_factor
-    if stride not in (2, 4, 8, 16):
-        raise ConfigError(
-            f"MODEL.SPARSE_INST.DECODER.SCALE_FACTOR is {scale_factor}, which brings features of "
-            f"stride {feature_stride} to stride {stride:g}; 2, 4, 8 and 16 are allowed."
-        )
-    return int(stride)
-
-
-def _build_decoder(cfg: CfgNode) -> SparseInstDecoder:
-    decoder = cfg.MODEL.SPARSE_INST.DECODER
-    in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + 2
-    options = {
-        "in_channels": in_channels,
-        "channels": decoder.INST.DIM,
-        "num_convs": decoder.INST.CONVS,
-        "num_classes": num_classes(cfg, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES"),
-        "kernel_channels": decoder.KERNEL_DIM,
-    }
-    branch: nn.Module
-    if decoder.NAME == "CrossAttentionDecoder":
-        branch = CrossAttentionBranch(
-            num_queries=decoder.NUM_MASKS, num_heads=decoder.GROUPS, **options
-        )
-    else:
-        grouped = decoder.NAME != "BaseIAMDecoder"
-        soft = decoder.NAME == "GroupIAMSoftDecoder"
-        branch = ActivationBranch(
-            num_maps=decoder.NUM_MASKS,
-            groups=decoder.GROUPS if grouped else 1,
-            fuse=grouped,
-            kernel_size=decoder.IAM_KERNEL_SIZE,
-            activation=decoder.IAM_ACTIVATION or ("softmax" if soft else "sigmoid"),
-            **options,
-        )
-    return SparseInstDecoder(
-        instance_branch=branch,
-        mask_branch=MaskBranch(
-            in_channels=in_channels,
-            channels=decoder.MASK.DIM,
-            num_convs=decoder.MASK.CONVS,
-            out_channels=decoder.KERNEL_DIM,
-        ),
-        scale_factor=decoder.SCALE_FACTOR,
-    )

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from ...data.formats.classes import num_classes, stuff_ids
 from ...modeling.layers.remembered import constant
-from ...modeling.order import set_first
 from ...modeling.panoptic import SegmentAssignment, assign_segments, number_segments
 from ...modeling.resize import ResizedMasks
 from ...modeling.transfer import to_host
-from ...ops.host_copy import HostCopy
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class PanopticMerge:
     Attributes:
         stuff_classes: classes without instances.
         object_threshold: the least score of a mask, exclusive.
-        overlap_threshold: see `merge_panoptic`.
+        overlap_threshold: see `assign_segments`.
     """
 
     stuff_classes: tuple[int, ...]
@@ -43,18 +41,8 @@ class PanopticMerge:
             overlap_threshold=sparse_inst.OVERLAP_THRESHOLD,
         )
 
-    def __call__(
-        self, masks: ResizedMasks, scores: Tensor, classes: Tensor
-    ) -> tuple[Tensor, list[dict[str, Any]]]:
-        """Returns one image's `panoptic_seg`, of N probability maps; see `merge_panoptic`."""
-        chosen = scores > self.object_threshold
-        (count,) = HostCopy(chosen.sum(0, keepdim=True)).wait().tolist()
-        first = set_first(chosen)[:count]
-        assignment = self.assign(masks[first], scores[first], classes[first])
-        return self.number([assignment])[0]
-
     def assign(self, masks: ResizedMasks, scores: Tensor, classes: Tensor) -> SegmentAssignment:
-        """Assigns one image's pixels to N masks, all of which take part."""
+        """Assigns one image's pixels to N probability maps, all of which take part."""
         return assign_segments(masks, scores, classes, masks.output_size, self.overlap_threshold)
 
     def number(

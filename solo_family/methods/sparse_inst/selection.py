@@ -4,15 +4,33 @@ B images, N predictions, K classes, n kept ones, h w of the masks.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
 from ...modeling import order
-from ...ops.host_copy import HostCopy
+from ...modeling.fixed_instances import FixedInstances, decay_fixed, measure_fixed
+from ...modeling.set_predictions import SetPredictions
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import pack_masks
+
+
+class SelectedMasks(NamedTuple):
+    """The masks of one image that are kept, the best first.
+
+    Attributes:
+        scores: float32 [n], descending.
+        classes: int64 [n].
+        masks: float32 [n, h, w], probabilities.
+        indices: int64 [n], of the predictions.
+    """
+
+    scores: Tensor
+    classes: Tensor
+    masks: Tensor
+    indices: Tensor
 
 
 @dataclass(frozen=True)
@@ -43,16 +61,16 @@ class SetRanking:
         parts = {name: getattr(self, name).gather(1, first) for name in names}
         return replace(self, **parts, count=flags.sum(1))
 
-    def best(self, image: int, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns scores, classes, masks and indices of an image's first, [count, ...] each."""
+    def best(self, image: int, count: int) -> SelectedMasks:
+        """Returns an image's first so many."""
         masks = self.masks[image].index_select(0, self.places[image, :count])
         scores, classes = self.scores[image, :count], self.classes[image, :count]
-        return scores, classes, masks, self.indices[image, :count]
+        return SelectedMasks(scores, classes, masks, self.indices[image, :count])
 
 
 @dataclass(frozen=True)
 class SetSelector:
-    """Scores an image's predictions and keeps the best; there is nothing to suppress.
+    """Scores predictions and keeps the best; there is nothing to suppress.
 
     Attributes:
         class_threshold: predictions are kept whose score is greater.
@@ -85,51 +103,25 @@ class SetSelector:
             class_agnostic=cfg.CLASS_AGNOSTIC_NMS,
         )
 
-    def __call__(
-        self, class_logits: Tensor, mask_logits: Tensor, objectness_logits: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Selects one image's instances.
-
-        Args:
-            class_logits: float32 [N, K].
-            mask_logits: float32 [N, h, w].
-            objectness_logits: float32 [N].
-
-        Returns:
-            scores: float32 [n], descending.
-            classes: int64 [n].
-            masks: float32 [n, h, w], probabilities.
-            indices: int64 [n], of the predictions.
-        """
-        given = (class_logits[None], mask_logits[None], objectness_logits[None])
-        ranking = self.rank(*given)
-        (count,) = HostCopy(ranking.count).wait().tolist()
-        return ranking.best(0, count)
-
-    def rank(
-        self, class_logits: Tensor, mask_logits: Tensor, objectness_logits: Tensor
-    ) -> SetRanking:
+    def rank(self, predictions: SetPredictions) -> SetRanking:
         """Scores and orders the predictions of a batch; the host waits for nothing.
 
         Args:
-            class_logits: float32 [B, N, K].
-            mask_logits: float32 [B, N, h, w].
-            objectness_logits: float32 [B, N].
+            predictions: in float32, with objectness.
         """
-        # The square root of a product is monotone: the best class is that of the best logit.
-        best, classes = class_logits.max(-1)
-        scores = (best.sigmoid() * objectness_logits.sigmoid()).sqrt()
+        scores, classes = self._score(predictions)
         above = scores > self.class_threshold
         indices = None
         if order.waits(above):
-            masks = mask_logits.sigmoid()
+            masks = predictions.mask_logits.sigmoid()
         else:
             # Only the masks of as many as the fullest image has are looked at.
             indices = order.set_first(above)[:, : int(above.sum(1).max())]
+            num_images, num_predictions = scores.shape
             parts = (scores, classes, above)
             scores, classes, above = (part.gather(1, indices) for part in parts)
-            rows = indices + len(best[0]) * torch.arange(len(best))[:, None]
-            masks = mask_logits.flatten(0, 1)[rows].sigmoid_()
+            rows = indices + num_predictions * torch.arange(num_images)[:, None]
+            masks = predictions.mask_logits.flatten(0, 1)[rows].sigmoid_()
         words, _, maskness = pack_masks(masks.flatten(0, 1), self.mask_threshold)
         # Behind those that are kept with a score of 0.
         scores = torch.where(above, scores * maskness.view_as(scores), -1)
@@ -158,3 +150,35 @@ class SetSelector:
             ]
         places, scores = (torch.stack(parts)[:, : self.max_detections] for parts in zip(*decayed))
         return places, scores, above.gather(1, places) & (scores >= self.update_threshold)
+
+    def select_fixed(
+        self, predictions: SetPredictions, score_threshold: float | Tensor | None
+    ) -> FixedInstances:
+        """Selects as `rank` does, with sizes that depend on nothing that an image shows.
+
+        What a graph can be traced of: predictions below the threshold stay, with a score of 0.
+
+        Args:
+            predictions: of one image, without B, in float32, with objectness.
+            score_threshold: None for `class_threshold`.
+        """
+        threshold = self.class_threshold if score_threshold is None else score_threshold
+        scores, classes = self._score(predictions)
+        masks = predictions.mask_logits.sigmoid()
+        _, maskness = measure_fixed(masks, self.mask_threshold)
+        above = scores > threshold
+        scores = torch.where(above, scores * maskness, 0)
+        if self.nms:
+            places, scores = decay_fixed(self, masks, classes, scores)
+        else:
+            scores, places = scores.sort(descending=True)
+        places, scores = places[: self.max_detections], scores[: self.max_detections]
+        return FixedInstances(scores, classes[places], masks[places], above.sum())
+
+    @staticmethod
+    def _score(predictions: SetPredictions) -> tuple[Tensor, Tensor]:
+        """Returns the scores before maskness, and the classes, of predictions [..., N]."""
+        assert predictions.objectness_logits is not None
+        # The square root of a product is monotone: the best class is that of the best logit.
+        best, classes = predictions.class_logits.max(-1)
+        return (best.sigmoid() * predictions.objectness_logits.sigmoid()).sqrt(), classes

@@ -1,6 +1,6 @@
 """Writes the lists of this folder: every source's names and shapes, of tiny models.
 
-    python tests/checkpoint/key_names/write_lists.py
+    python -m tests.checkpoint.key_names.write_lists
 
 mmdetection's, HuggingFace's, torchvision's and timm's are listed by building their own models, with
 mmdet 3.3.0, mmcv-lite 2.1.0 and transformers 5 installed (`pip install --no-deps`; not needed for
@@ -8,12 +8,10 @@ the tests). The others' code can't be installed: their names are written out her
 sources' own files, see the docstring of each function. Nothing of solo_family is imported.
 """
 
-import importlib.abc
-import importlib.machinery
-import sys
-import types
 from pathlib import Path
 from typing import Any
+
+from benchmarks.mmcv_lite import import_mmdet
 
 Shapes = dict[str, tuple[int, ...]]
 HERE = Path(__file__).parent
@@ -364,46 +362,11 @@ def per_pixel_plus() -> Shapes:
     return shapes | {"sem_seg_head.predictor.query_embed.weight": (CLASSES, 32)}
 
 
-class _CompiledOps(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stands in for mmcv's compiled operations, which these models don't run."""
-
-    class Module(types.ModuleType):
-        __path__ = ()
-
-        def __getattr__(self, name: str) -> type:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return type(name, (), {})
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name.split(".")[:2] == ["mmcv", "ops"]:
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec: Any) -> types.ModuleType:
-        return self.Module(spec.name)
-
-    def exec_module(self, module: types.ModuleType) -> None: ...
-
-
-def import_mmdet() -> Any:
-    """Imports mmdet with mmcv-lite, which lacks the compiled operations."""
-    sys.meta_path.insert(0, _CompiledOps())
-    import mmcv.cnn.bricks.transformer as transformer
-
-    transformer.MultiScaleDeformableAttention = type("Unused", (), {})
-    import mmdet
-    from mmdet.utils import register_all_modules
-
-    register_all_modules()
-    return mmdet
-
-
 def mmdet_config(file: str) -> Any:
     """A config of the package, as tiny as the others."""
     from mmengine.config import Config
 
-    folder = Path(import_mmdet().__file__).parent / ".mim" / "configs"
+    folder = Path(str(import_mmdet().__file__)).parent / ".mim" / "configs"
     model = Config.fromfile(folder / file).model
     model.backbone.init_cfg = None
     if model.backbone.type == "ResNet":

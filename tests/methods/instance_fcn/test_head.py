@@ -32,7 +32,7 @@ def test_layers_are_the_papers() -> None:
 
 def test_outputs_keep_the_maps_size() -> None:
     head = InstanceFCNHead(in_channels=4, num_positions=3, channels=6)
-    score_maps, objectness = head(torch.randn(2, 4, 5, 7))
+    score_maps, objectness, _ = head(torch.randn(2, 4, 5, 7))
     assert score_maps.shape == (2, 9, 5, 7)
     assert objectness.shape == (2, 5, 7)
 
@@ -40,7 +40,7 @@ def test_outputs_keep_the_maps_size() -> None:
 def test_the_score_maps_come_from_the_rectified_features() -> None:
     head = InstanceFCNHead(in_channels=4, num_positions=3, channels=6)
     torch.nn.init.constant_(head.instance_branch.conv.bias, -10)
-    score_maps, _ = head(torch.randn(1, 4, 5, 7))
+    score_maps = head(torch.randn(1, 4, 5, 7)).score_maps
     assert not score_maps.any()
 
 

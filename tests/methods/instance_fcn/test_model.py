@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from solo_family.methods.instance_fcn.head import WindowPredictions
+from solo_family.methods.instance_fcn.scales import scaled_sizes
 from solo_family.methods.instance_fcn.targets import SampledWindows, WindowSampler
 from solo_family.modeling import order
 
@@ -34,8 +36,9 @@ def test_every_scale_gives_maps_of_its_size() -> None:
 
 def test_the_long_edge_is_limited() -> None:
     network = model(f"{PREFIX}.TEST_SCALES", (64,), "INPUT.MAX_SIZE_TEST", 80)
-    assert network._scaled_sizes(10, 100) == [(8, 80)]
-    assert network._scaled_sizes(1, 1000) == [(1, 80)]
+    assert (network.test_scales, network.max_size) == ((64,), 80)
+    assert scaled_sizes(10, 100, (64,), 80) == [(8, 80)]
+    assert scaled_sizes(1, 1000, (64,), 80) == [(1, 80)]
 
 
 def test_without_scales_images_are_taken_as_they_are() -> None:
@@ -52,7 +55,8 @@ def test_no_window_has_its_centre_in_the_padding() -> None:
     network = model(f"{PREFIX}.TEST_SCALES", ()).eval()
     images = network.preprocess([picture(33, 70)["image"]])
     with torch.no_grad():
-        (maps,) = network.dense_maps(network.backbone(images.tensor), [(33, 70)], [(33, 70)])
+        predictions = network.fixed_part(network.backbone(images.tensor), (64, 96))
+        (maps,) = network.dense_maps(predictions, [(33, 70)], [(33, 70)])
     assert images.tensor.shape[-2:] == (64, 96)
     assert maps.score_maps.shape == (9, 9, 18)
     assert maps.objectness_logits.shape == (9, 18)
@@ -83,11 +87,11 @@ def test_a_perfect_head_finds_a_rectangle() -> None:
     truth = torch.zeros((64, 96), dtype=torch.bool)
     truth[20:44, 40:60] = True
 
-    def head(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def head(features: torch.Tensor) -> WindowPredictions:
         cells = truth[2::4, 2::4].float() * 20 - 10
         objectness = torch.full((1, 16, 24), -9.0)
         objectness[0, 8, 12] = 9.0
-        return cells.expand(1, 9, 16, 24), objectness
+        return WindowPredictions(cells.expand(1, 9, 16, 24), objectness, features)
 
     network.head.forward = head
     best = inferred(network, picture(64, 96))[0]

@@ -13,12 +13,8 @@ from torch import Tensor
 
 from solo_family.methods.instance_fcn import paste
 from solo_family.methods.instance_fcn.paste import paste_parts
-from solo_family.methods.instance_fcn.proposals import (
-    DenseMaps,
-    ProposalSelector,
-    Windows,
-    by_scale,
-)
+from solo_family.methods.instance_fcn.proposals import ProposalSelector
+from solo_family.methods.instance_fcn.windows import DenseMaps, Windows, by_scale
 from solo_family.modeling import order
 
 from ...conftest import ROOT
@@ -199,7 +195,8 @@ def test_matrix_nms_puts_repetitions_last() -> None:
 SCRIPT = """
 import json, sys
 import torch
-from solo_family.methods.instance_fcn.proposals import DenseMaps, ProposalSelector
+from solo_family.methods.instance_fcn.proposals import ProposalSelector
+from solo_family.methods.instance_fcn.windows import DenseMaps
 from solo_family.methods.instance_fcn.assemble import every_center, soft_masks
 
 def status(key):

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from solo_family.__main__ import main
-from solo_family.methods.instance_fcn.proposals import DenseMaps
-from solo_family.methods.instance_fcn.score_maps import draw_score_maps
+from solo_family.methods.instance_fcn.visualize import draw_score_maps
+from solo_family.methods.instance_fcn.windows import DenseMaps
 
 from ...conftest import tiny_cfg, tiny_model
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.methods.mask_former.gradient_at_once import in_small_parts
+from solo_family.methods.mask_former.point_mask_losses import in_small_parts
 
 
 def two_losses(logits: Tensor, masks: Tensor) -> Tensor:

@@ -1,22 +1,22 @@
 """MaskFormer's three kinds of result, recomputed mask by mask and pixel by pixel."""
 
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.methods.mask_former.model import Inference
+from solo_family.methods.mask_former.inference import Inference
 from solo_family.modeling import resize
-from solo_family.modeling.panoptic import merge_panoptic
+from solo_family.modeling.panoptic import SoftMasks, assign_segments, number_segments
 from solo_family.modeling.resize import ResizedMasks
+from solo_family.modeling.transfer import to_host
 
 from ...conftest import eager_to_find, picture, tiny_model
 from ...waits import count_waits
 
-ROOT = Path(__file__).resolve().parents[2]
 K, N = 3, 6
 PADDED, IMAGE, OUTPUT = (32, 64), (30, 50), (45, 75)
 
@@ -42,8 +42,19 @@ def inputs(seed: int = 0) -> tuple[Tensor, Tensor]:
     return class_logits, F.interpolate(coarse, size=(8, 16), mode="bicubic")[0]
 
 
-def resized(logits: Tensor) -> ResizedMasks:
-    return ResizedMasks(logits, PADDED, IMAGE, OUTPUT)
+def results(inference: Inference, class_logits: Tensor, logits: Tensor) -> dict[str, Any]:
+    """Makes one image's results."""
+    masks = ResizedMasks(logits, PADDED, IMAGE, OUTPUT)
+    return inference.of_scores(inference.score(class_logits[None]), [masks])[0]
+
+
+def merge(
+    masks: SoftMasks, scores: Tensor, classes: Tensor, size: tuple[int, int], *options: Any
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Merges masks, as of one image, to segments; options: stuff classes, overlap threshold."""
+    stuff_classes, overlap_threshold = options
+    assignment = assign_segments(masks, scores, classes, size, overlap_threshold)
+    return number_segments([assignment], to_host([assignment.table]), stuff_classes)[0]
 
 
 def resize_logits(logits: Tensor, output: bool = True) -> Tensor:
@@ -60,7 +71,7 @@ def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_semantic_scores_are_marginalised() -> None:
     class_logits, logits = inputs()
-    result = INFERENCE(class_logits, resized(logits))
+    result = results(INFERENCE, class_logits, logits)
     assert set(result) == {"sem_seg"}
     probabilities = class_logits.softmax(1)[:, :-1]
     masks = 1 / (1 + (-resize_logits(logits)).exp())
@@ -73,20 +84,20 @@ def test_semantic_scores_are_marginalised() -> None:
 
 def test_semantic_scores_may_be_resized_after_they_are_summed() -> None:
     class_logits, logits = inputs()
-    result = replace(INFERENCE, resize_first=False)(class_logits, resized(logits))["sem_seg"]
+    result = results(replace(INFERENCE, resize_first=False), class_logits, logits)["sem_seg"]
     scores = torch.einsum(
         "nk,nhw->khw", class_logits.softmax(1)[:, :-1], resize_logits(logits, False).sigmoid()
     )
     expected = F.interpolate(scores[None], size=OUTPUT, mode="bilinear")[0]
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
-    first = INFERENCE(class_logits, resized(logits))["sem_seg"]
+    first = results(INFERENCE, class_logits, logits)["sem_seg"]
     assert not torch.allclose(result, first, atol=1e-3)
 
 
 def test_hard_assignment_gives_a_pixel_to_one_mask() -> None:
     class_logits, logits = inputs()
     class_logits[2] = torch.tensor([0.0, 0.0, 0.0, 9.0])  # an "object" of no class
-    result = replace(INFERENCE, hard_assignment=True)(class_logits, resized(logits))["sem_seg"]
+    result = results(replace(INFERENCE, hard_assignment=True), class_logits, logits)["sem_seg"]
     scores, classes = class_logits.softmax(1).max(1)
     masks = resize_logits(logits).sigmoid()
     expected = torch.zeros(K, *OUTPUT)
@@ -144,7 +155,7 @@ def test_panoptic_segments_are_the_papers(
         object_threshold=object_threshold,
         overlap_threshold=overlap_threshold,
     )
-    result = inference(class_logits, resized(logits))
+    result = results(inference, class_logits, logits)
     assert set(result) == {"panoptic_seg"}
     segmentation, segments = result["panoptic_seg"]
     expected, expected_segments = panoptic_reference(class_logits, logits, inference)
@@ -157,9 +168,7 @@ def test_a_segment_has_the_score_of_its_best_mask() -> None:
     masks = torch.zeros(3, 4, 6)
     masks[0, :, :2], masks[1, :, 2:4], masks[2, :, 4:] = 1, 1, 1
     scores, classes = torch.tensor([0.6, 0.7, 0.9]), torch.tensor([1, 0, 1])
-    segmentation, segments = merge_panoptic(
-        [(slice(0, 3), masks)], scores, classes, (4, 6), stuff_classes=[1], overlap_threshold=0.8
-    )
+    segmentation, segments = merge([(slice(0, 3), masks)], scores, classes, (4, 6), [1], 0.8)
     assert segmentation[0].tolist() == [1, 1, 2, 2, 1, 1]
     assert [segment["score"] for segment in segments] == pytest.approx([0.9, 0.7])
 
@@ -169,7 +178,7 @@ def test_instances_are_the_best_pairs_of_mask_and_class(limit: int) -> None:
     class_logits, logits = inputs()
     logits[5] = -3.0  # a mask without pixels
     inference = replace(INFERENCE, semantic=False, instance=True, max_instances=limit)
-    instances = inference(class_logits, resized(logits))["instances"]
+    instances = results(inference, class_logits, logits)["instances"]
     probabilities = class_logits.softmax(1)
     pairs = [(float(probabilities[i, c]), i, c) for i in range(N) for c in range(K) if c != 1]
     soft = resize_logits(logits)
@@ -184,7 +193,7 @@ def test_instances_are_the_best_pairs_of_mask_and_class(limit: int) -> None:
     for mask, (_, i, _) in zip(instances.pred_masks, expected):
         assert torch.equal(mask, soft[i] > 0)
     threshold = float(instances.scores[2])
-    fewer = replace(inference, instance_threshold=threshold)(class_logits, resized(logits))
+    fewer = results(replace(inference, instance_threshold=threshold), class_logits, logits)
     assert len(fewer["instances"]) == 2
 
 
@@ -285,14 +294,8 @@ def test_segments_are_counted_however_pixels_are_chunked() -> None:
     assert 1 < len(kept) < 5
     for step in (1, 2, 5):
         parts = [slice(start, min(start + step, 5)) for start in range(0, 5, step)]
-        segmentation, segments = merge_panoptic(
-            [(part, masks[part]) for part in parts],
-            scores,
-            classes,
-            (9, 11),
-            stuff_classes=[],
-            overlap_threshold=0.2,
-        )
+        chunks = [(part, masks[part]) for part in parts]
+        segmentation, segments = merge(chunks, scores, classes, (9, 11), [], 0.2)
         assert torch.equal(segmentation, expected)
         assert [segment["category_id"] for segment in segments] == classes[kept].tolist()
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solo_family.methods.mask_former import losses as mask_classification
-from solo_family.methods.mask_former.losses import MaskClassificationLosses, PointSampler
+from solo_family.methods.mask_former.losses import MaskClassificationLosses
+from solo_family.methods.mask_former.point_mask_losses import PointSampler
 from solo_family.modeling.matching_costs import fixed_cost, mask_former_cost
 from solo_family.modeling.set_criterion import SetCriterion
 from solo_family.modeling.set_predictions import LayeredPredictions, SetPredictions, SetTargets

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from solo_family.methods.mask_former.marginal_likelihood import MarginalLikelihood
+from solo_family.methods.mask_former.losses import MarginalLikelihood
 from solo_family.modeling.set_predictions import LayeredPredictions, SetPredictions, SetTargets
 
 from ...conftest import picture, tiny_model

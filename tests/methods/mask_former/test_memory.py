@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 SCRIPT = """
 import json, sys
 import torch
-from solo_family.methods.mask_former.model import Inference
+from solo_family.methods.mask_former.inference import Inference
 from solo_family.modeling.resize import ResizedMasks
 
 modes = json.loads(sys.argv[1])
@@ -32,7 +32,8 @@ class_logits = torch.randn(N, K + 1, generator=generator)
 logits = torch.randn(N, 256, 512, generator=generator)
 class_logits[:, K] = -9  # all 100 masks take part
 before = status("VmRSS")
-result = inference(class_logits, ResizedMasks(logits, size, size, size))
+masks = ResizedMasks(logits, size, size, size)
+result = inference.of_scores(inference.score(class_logits[None]), [masks])[0]
 returned = 0
 if "sem_seg" in result:
     returned += result["sem_seg"].numel() * 4
@@ -49,6 +50,7 @@ TRAINING = """
 import sys
 import torch
 from solo_family.methods.mask_former import losses as mask_classification
+from solo_family.methods.mask_former.point_mask_losses import PointSampler
 from solo_family.modeling.set_criterion import SetCriterion
 from solo_family.modeling.set_predictions import (
     LayeredPredictions,
@@ -61,7 +63,7 @@ def status(key):
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
 
-points = mask_classification.PointSampler(12544, 3.0, 0.75) if sys.argv[1] == "points" else None
+points = PointSampler(12544, 3.0, 0.75) if sys.argv[1] == "points" else None
 if sys.argv[1] == "at once":
     mask_classification._PIXELS_AT_ONCE["cpu"] = 2**40
 layers = [

@@ -77,7 +77,7 @@ def test_a_query_of_the_plus_baseline_is_a_class() -> None:
     features = model.backbone(torch.randn(1, 3, 64, 96))
     with torch.no_grad():
         logits, _ = model.sem_seg_head(features)
-        pixels, _ = model.sem_seg_head.pixel_decoder.forward_features(features)
+        pixels = model.sem_seg_head.pixel_decoder.forward_features(features).mask_features
         _, embeddings = model.sem_seg_head.predictor(features["p5"])
     small = torch.stack([(pixels[0] * e[:, None, None]).sum(0) for e in embeddings[-1, 0]])
     expected = F.interpolate(small[None], scale_factor=4, mode="bilinear")

@@ -117,7 +117,7 @@ def test_a_per_pixel_classifier_gives_its_features(name: str, used: list[str]) -
     head = SEM_SEG_HEADS_REGISTRY.get(name)(cfg, SHAPES)
     assert isinstance(decoder, PerPixelFeatures)
     with torch.no_grad():
-        mask_features, _ = decoder.eval().forward_features(given)
+        mask_features = decoder.eval().forward_features(given).mask_features
         seen: list[Tensor] = []
         head.eval().predictor.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
         head.layers(given)

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from solo_family.methods.mask_former.position_encoding import sine_position_encoding
+from solo_family.methods.mask_former.transformer import sine_position_encoding
 
 
 def reference(height: int, width: int, channels: int) -> torch.Tensor:

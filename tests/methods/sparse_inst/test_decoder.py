@@ -204,7 +204,7 @@ def test_the_size_of_the_masks(scale: float) -> None:
     model = random_model([f"{DECODER}.SCALE_FACTOR", scale])
     assert model.mask_stride == 8 / scale
     with torch.no_grad():
-        predictions, _ = model.decoder(torch.randn(1, 16, 8, 12))
+        predictions = model.decoder(torch.randn(1, 16, 8, 12)).predictions
     assert predictions.mask_logits.shape[-2:] == (8 * scale, 12 * scale)
     assert all(loss.isfinite() for loss in model.train()([picture()]).values())
 
@@ -220,8 +220,8 @@ def test_average_features_exceed_no_half_precision() -> None:
             parameter.zero_()
         branch.convs[0].bias.fill_(3000.0)
         with torch.autocast("cpu", dtype=torch.float16):
-            class_logits, *_ = branch(torch.zeros(1, 18, 40, 40))
-            expected = branch.predictor(torch.full((1, 10, 16), 3000.0))[0]
+            class_logits = branch(torch.zeros(1, 18, 40, 40)).class_logits
+            expected = branch.predictor.class_logits(torch.full((1, 10, 16), 3000.0))
     assert class_logits.isfinite().all()
     torch.testing.assert_close(class_logits.float(), expected.float(), rtol=1e-2, atol=1)
 
@@ -232,7 +232,7 @@ def test_masks_exceed_no_half_precision() -> None:
         model.decoder.instance_branch.predictor.mask_kernel.bias.fill_(1000.0)
         model.decoder.mask_branch.projection.bias.fill_(1000.0)
         with torch.autocast("cpu", dtype=torch.float16):
-            predictions, _ = model.decoder(torch.zeros(1, 16, 8, 8))
+            predictions = model.decoder(torch.zeros(1, 16, 8, 8)).predictions
     assert predictions.mask_logits.dtype == torch.float32
     assert predictions.mask_logits.isfinite().all()
     assert predictions.mask_logits.max() > 65504

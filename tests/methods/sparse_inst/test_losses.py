@@ -58,7 +58,7 @@ def reference_losses(
     with torch.no_grad():
         features = model.backbone(images.tensor)
         levels = [features[name] for name in ("res3", "res4", "res5")]
-        predictions, _ = model.decoder(model.encoder(levels))
+        predictions = model.decoder(model.encoder(levels)).predictions
     outputs = [part.double().numpy() for part in predictions]
     focal, dices, pixels, objectness, num_objects = 0.0, [], [], [], 0
     for item, class_logits, mask_logits, objectness_logits in zip(batch, *outputs):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # 100 masks over narrow features: it is the masks that count.
 SCRIPT = """
 import json, sys
 import torch
 import torch.nn.functional as F
-from solo_family.methods import sparse_inst
+from solo_family.methods.sparse_inst import model as sparse_inst
 from solo_family.modeling import resize
 from tests.conftest import eager_to_find, picture, tiny_model
 

@@ -79,7 +79,9 @@ def test_segments_are_merged_as_maskformers(
 ) -> None:
     masks, scores, classes = some_masks(seed)
     merge = PanopticMerge((1, 2), object_threshold, overlap_threshold)
-    segmentation, segments = merge(ResizedMasks(masks, PADDED, IMAGE, OUTPUT), scores, classes)
+    kept = scores > object_threshold
+    resized = ResizedMasks(masks[kept], PADDED, IMAGE, OUTPUT)
+    ((segmentation, segments),) = merge.number([merge.assign(resized, scores[kept], classes[kept])])
     expected, expected_segments = reference(masks, scores, classes, merge)
     assert torch.equal(segmentation, expected)
     assert [(s["category_id"], s["isthing"]) for s in segments] == expected_segments

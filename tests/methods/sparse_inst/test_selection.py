@@ -5,11 +5,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from solo_family.methods.sparse_inst.selection import SetSelector
+from solo_family.methods.sparse_inst.selection import SelectedMasks, SetSelector
 from solo_family.modeling import order
+from solo_family.modeling.set_predictions import SetPredictions
 
 from ...conftest import eager_to_find, picture, tiny_model
 from ...waits import count_waits
+
+
+def select(selector: SetSelector, predictions: tuple[Tensor, Tensor, Tensor]) -> SelectedMasks:
+    """Selects from one image's class logits, mask logits and objectness logits."""
+    ranking = selector.rank(SetPredictions(*(part[None] for part in predictions)))
+    return ranking.best(0, int(ranking.count))
 
 
 def random_predictions(seed: int, n: int = 12, k: int = 3) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,7 +50,7 @@ def reference_selection(
 @pytest.mark.parametrize("threshold", [0.005, 0.4])
 def test_selection_is_the_reference(seed: int, threshold: float) -> None:
     predictions = random_predictions(seed)
-    scores, classes, masks, indices = SetSelector(class_threshold=threshold)(*predictions)
+    scores, classes, masks, indices = select(SetSelector(class_threshold=threshold), predictions)
     expected = reference_selection(*predictions, threshold)
     assert len(expected) > 0
     assert (threshold < 0.1) or len(expected) < 12
@@ -56,13 +63,13 @@ def test_selection_is_the_reference(seed: int, threshold: float) -> None:
 def test_a_mask_without_pixels_scores_zero() -> None:
     class_logits, mask_logits, objectness = random_predictions(0, n=2)
     mask_logits[0] = -20
-    scores, *_, indices = SetSelector()(class_logits, mask_logits, objectness)
+    scores, *_, indices = select(SetSelector(), (class_logits, mask_logits, objectness))
     assert scores[indices == 0].tolist() == [0]
 
 
 def test_nothing_found() -> None:
-    class_logits, mask_logits, objectness = random_predictions(0)
-    scores, classes, masks, indices = SetSelector()(class_logits - 100, mask_logits, objectness)
+    class_logits, *others = random_predictions(0)
+    scores, classes, masks, indices = select(SetSelector(), (class_logits - 100, *others))
     assert scores.shape == classes.shape == indices.shape == (0,)
     assert masks.shape == (0, 10, 14)
     assert classes.dtype == indices.dtype == torch.int64
@@ -70,8 +77,8 @@ def test_nothing_found() -> None:
 
 def test_the_most_detections() -> None:
     predictions = random_predictions(1)
-    scores, *_, indices = SetSelector(max_detections=3)(*predictions)
-    every_score, *_, every_index = SetSelector()(*predictions)
+    scores, *_, indices = select(SetSelector(max_detections=3), predictions)
+    every_score, *_, every_index = select(SetSelector(), predictions)
     assert torch.equal(scores, every_score[:3])
     assert torch.equal(indices, every_index[:3])
 
@@ -85,19 +92,21 @@ def duplicates() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_duplicates_survive_unless_matrix_nms_is_on() -> None:
-    plain = SetSelector()(*duplicates())
-    assert plain[3].tolist() == [0, 1, 2]
-    scores, _, _, indices = SetSelector(nms="matrix")(*duplicates())
+    plain = select(SetSelector(), duplicates())
+    assert plain.indices.tolist() == [0, 1, 2]
+    scores, _, _, indices = select(SetSelector(nms="matrix"), duplicates())
     assert indices.tolist() == [0, 2, 1]
     # Of a duplicate exp(-2) of the score is left.
-    assert scores[2].item() == pytest.approx(plain[0][1].item() * 0.1353, rel=1e-3)
-    assert scores[:2].tolist() == pytest.approx(plain[0][[0, 2]].tolist())
-    linear = SetSelector(nms="matrix", nms_kernel="linear")(*duplicates())
-    assert linear[3].tolist() == [0, 2]
-    across = SetSelector(nms="matrix", nms_kernel="linear", class_agnostic=True)(*duplicates())
-    assert across[3].tolist() == [0]
-    strict = SetSelector(nms="matrix", update_threshold=0.5)(*duplicates())
-    assert strict[3].tolist() == [0, 2]
+    assert scores[2].item() == pytest.approx(plain.scores[1].item() * 0.1353, rel=1e-3)
+    assert scores[:2].tolist() == pytest.approx(plain.scores[[0, 2]].tolist())
+    linear = select(SetSelector(nms="matrix", nms_kernel="linear"), duplicates())
+    assert linear.indices.tolist() == [0, 2]
+    across = select(
+        SetSelector(nms="matrix", nms_kernel="linear", class_agnostic=True), duplicates()
+    )
+    assert across.indices.tolist() == [0]
+    strict = select(SetSelector(nms="matrix", update_threshold=0.5), duplicates())
+    assert strict.indices.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +141,7 @@ def test_masks_are_resized_as_probabilities_in_two_steps() -> None:
         instances = model([image])[0]["instances"]
         features = model.backbone(images.tensor)
         levels = [features[name] for name in ("res3", "res4", "res5")]
-        predictions, _ = model.decoder(model.encoder(levels))
+        predictions = model.decoder(model.encoder(levels)).predictions
     expected = reference_selection(*(part[0] for part in predictions))
     assert instances.scores.tolist() == pytest.approx([s for s, *_ in expected], rel=1e-4)
     for found, (_, k, n), label in zip(instances.pred_masks, expected, instances.pred_classes):
@@ -188,16 +197,16 @@ def test_a_gpu_looks_at_all_and_a_cpu_at_the_best(
     images = [random_predictions(seed) for seed in range(3)]
     for _, mask_logits, _ in images:
         mask_logits[::3] = -20
-    expected = [selector(*image) for image in images]
+    expected = [select(selector, image) for image in images]
     as_on_a_gpu(monkeypatch)
-    ranking = selector.rank(*(torch.stack(parts) for parts in zip(*images)))
+    ranking = selector.rank(SetPredictions(*(torch.stack(parts) for parts in zip(*images))))
     for index, (count, image) in enumerate(zip(ranking.count.tolist(), expected, strict=True)):
-        assert count == len(image[0])
-        scores, classes, masks, indices = ranking.best(index, count)
-        torch.testing.assert_close(scores, image[0], rtol=1e-6, atol=1e-7)
-        assert torch.equal(classes, image[1])
-        assert torch.equal(indices, image[3])
-        assert torch.equal(masks, image[2])
+        assert count == len(image.scores)
+        best = ranking.best(index, count)
+        torch.testing.assert_close(best.scores, image.scores, rtol=1e-6, atol=1e-7)
+        assert torch.equal(best.classes, image.classes)
+        assert torch.equal(best.indices, image.indices)
+        assert torch.equal(best.masks, image.masks)
 
 
 @pytest.mark.parametrize("found", [True, False])

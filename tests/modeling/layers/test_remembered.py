@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.methods.mask_former.position_encoding import sine_position_encoding
+from solo_family.methods.mask_former.transformer import sine_position_encoding
 from solo_family.modeling.layers import remembered as module
 from solo_family.modeling.layers.coord import coordinate_maps
 from solo_family.modeling.layers.pooling import adaptive_average_pool

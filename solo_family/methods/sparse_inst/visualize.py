@@ -1,55 +1,68 @@
-"""SparseInst's activation maps of pictures, and their mean over many.
+"""Draw what SparseInst's predictions come from: its activation maps (arXiv 2203.12827).
 
 N instances, G groups, H W of a picture.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from detectron2.data import Metadata
+from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor
 
-from ...errors import ConfigError
+from ...errors import SoloFamilyError
+from ...modeling.drawing import Drawing, DrawingOptions, Picture, network_input
 from ...ops.resize import resize_soft_masks
-from ...predictor.load import load_predictor
-from ...predictor.predictions import keep_confident
+from .decoder import DecoderOutputs
+
+
+def draw_activation_maps(
+    predictor: DefaultPredictor, pictures: Iterable[Picture], options: DrawingOptions
+) -> Iterator[Drawing]:
+    """Draws of every picture the instances that score enough, each with its map; see `Draw`."""
+    reader = MapReader(predictor)
+    for picture in pictures:
+        found = reader.instances(picture.image, options.confidence_threshold)
+        yield Drawing(picture.name, draw_maps(picture.image, *found, options.metadata()))
+
+
+def draw_activation_statistics(
+    predictor: DefaultPredictor, pictures: Iterable[Picture], options: DrawingOptions
+) -> Iterator[Drawing]:
+    """Draws the mean over all pictures of the maps that the options name; see `Draw`."""
+    reader = MapReader(predictor)
+    wrong = [index for index in options.maps if not 0 <= index < reader.count]
+    if wrong:
+        raise SoloFamilyError(f"--maps has {wrong[0]}; the model's are 0 to {reader.count - 1}.")
+    responses = mean_responses(reader, (picture.image for picture in pictures), options.maps)
+    yield Drawing("activation_statistics", draw_responses(responses, options.maps))
 
 
 class MapReader:
     """Runs a SparseInst model, and keeps its activation maps besides its instances.
 
     Args:
-        cfg: the configuration; `MODEL.WEIGHTS` are loaded.
+        predictor: of such a model, whose results carry their maps from then on.
 
     Attributes:
         count: how many maps there are.
-
-    Raises:
-        ConfigError: the model is another one.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
-        if cfg.MODEL.META_ARCHITECTURE != "SparseInst":
-            raise ConfigError(
-                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; "
-                "only 'SparseInst' has activation maps."
-            )
-        self.count: int = cfg.MODEL.SPARSE_INST.DECODER.NUM_MASKS
-        cfg = cfg.clone()
-        cfg.MODEL.SPARSE_INST.DECODER.OUTPUT_IAM = True
-        self._predictor = load_predictor(cfg)
-        self._model = self._predictor.model
+    def __init__(self, predictor: DefaultPredictor) -> None:
+        self.count: int = predictor.cfg.MODEL.SPARSE_INST.DECODER.NUM_MASKS
+        self._predictor = predictor
+        self._model = predictor.model
+        self._model.output_maps = True
         self._maps: Tensor
         self._model.decoder.register_forward_hook(self._keep)
 
-    def _keep(self, module: Any, inputs: Any, output: tuple[Any, Tensor]) -> None:
-        self._maps = output[1][0]
+    def _keep(self, module: Any, inputs: Any, outputs: DecoderOutputs) -> None:
+        self._maps = outputs.activation_maps[0]
 
     def instances(self, image: np.ndarray, threshold: float) -> tuple[Instances, np.ndarray]:
         """Finds instances and their maps, the mean of the groups.
@@ -61,7 +74,8 @@ class MapReader:
         Returns:
             The instances, and float32 [N, H, W].
         """
-        found = keep_confident(self._predictor(image), threshold)["instances"]
+        everything = self._predictor(image)["instances"].to("cpu")
+        found = everything[everything.scores >= threshold]
         height, width = image.shape[:2]
         return found, self._resize(found.activation_maps.mean(1), image, (height, width))
 
@@ -76,9 +90,8 @@ class MapReader:
         """Brings maps of the network's padded input to the picture, scaled to `size`."""
         if not len(maps):
             return np.zeros((0, *size), np.float32)
-        transform = self._predictor.aug.get_transform(image)
         step = self._model.size_divisibility
-        height, width = transform.new_h, transform.new_w
+        height, width = network_input(self._predictor, image).shape[-2:]
         padded = (-(-height // step) * step, -(-width // step) * step)
         return resize_soft_masks(maps, padded, (height, width), size).numpy()
 
@@ -104,7 +117,9 @@ def draw_maps(
     return np.concatenate(rows or [np.concatenate([image, image], 1)])
 
 
-def mean_responses(reader: MapReader, images: Iterable[np.ndarray], indices: list[int]) -> Tensor:
+def mean_responses(
+    reader: MapReader, images: Iterable[np.ndarray], indices: Sequence[int]
+) -> Tensor:
     """Averages maps over pictures, each scaled to one size (Fig. 5).
 
     Returns:

@@ -5,7 +5,7 @@ B images, C channels, N queries, H W of the encoder's map.
 
 from torch import Tensor, nn
 
-from .instance_predictor import InstancePredictor, conv_relu_tower
+from .decoder import InstanceOutputs, InstancePredictor, conv_relu_tower
 
 
 class CrossAttentionBranch(nn.Module):
@@ -41,11 +41,11 @@ class CrossAttentionBranch(nn.Module):
             channels=channels, num_classes=num_classes, kernel_channels=kernel_channels
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> InstanceOutputs:
         """Predicts from the encoder's map with coordinates, [B, 2 + C, H, W].
 
         Returns:
-            What `InstancePredictor` does, and the attention, float32 [B, heads, N, H, W].
+            The predictions, with the attention of each head as a group of activation maps.
         """
         features = self.convs(x)
         positions = features.flatten(2).transpose(1, 2)
@@ -56,4 +56,4 @@ class CrossAttentionBranch(nn.Module):
             queries, positions, positions[:], average_attn_weights=False
         )
         maps = attention.float().unflatten(-1, features.shape[-2:])
-        return (*self.predictor(instances), maps)
+        return self.predictor(instances, maps)

@@ -3,23 +3,18 @@
 k relative positions per axis, m side of a window.
 """
 
-import argparse
 import math
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import cv2
 import numpy as np
 import torch
+from detectron2.engine import DefaultPredictor
 from torch import Tensor
 
-from ...cli.inputs import find_sources
-from ...cli.writers import plan_outputs
-from ...config import setup_cfg
-from ...data.loading.dataset_mapper import MaskDatasetMapper
-from ...data.loading.images import read_image
 from ...errors import SoloFamilyError
-from ...predictor.drawing import write_picture
-from ...predictor.load import load_predictor
+from ...modeling.drawing import Drawing, DrawingOptions, Picture, network_input
 from .assemble import bins_of_cells, soft_masks
 from .model import InstanceFCN
 from .proposals import DenseMaps
@@ -29,49 +24,39 @@ _GAP = 4
 _YELLOW = (0, 255, 255)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Writes the picture, and returns the exit status.
+def draw_best_window(
+    predictor: DefaultPredictor, pictures: Iterable[Picture], options: DrawingOptions
+) -> Iterator[Drawing]:
+    """Draws of every picture the score maps and the mask of one window; see `Draw`.
 
-    Raises:
-        SoloFamilyError: a flag, a file or a config key can't work.
+    The window is the best proposal's, or the likeliest that is centred at `options.window`.
     """
-    cfg = setup_cfg(args.config_file, args.opts)
-    if cfg.MODEL.META_ARCHITECTURE != "InstanceFCN":
-        raise SoloFamilyError(
-            f"--score-maps is for InstanceFCN, but MODEL.META_ARCHITECTURE is "
-            f"{cfg.MODEL.META_ARCHITECTURE}: give the config of an InstanceFCN."
-        )
-    if len(args.input) != 1:
-        raise SoloFamilyError(f"--score-maps draws one picture; --input has {len(args.input)}.")
-    (path,) = args.input
-    image = read_image(path, "BGR")
-    height, width = image.shape[:2]
-    if args.window and not (0 <= args.window[0] < width and 0 <= args.window[1] < height):
-        raise SoloFamilyError(
-            f"--window is {args.window[0]:g} {args.window[1]:g}; {path} has {width} x "
-            f"{height} pixels. Give a point in it."
-        )
-    model = load_predictor(cfg).model
-    item = MaskDatasetMapper(cfg, is_train=False)({"file_name": path})
-    assert item is not None
-    with torch.no_grad():
-        maps = model.multi_scale_maps(item["image"], (height, width))
-        scale, center = _choose(model, maps, (height, width), args.window)
-    drawn = draw_score_maps(
-        image, scale, center, model.selector.window_size, model.selector.mask_threshold
-    )
-    (output,) = plan_outputs(find_sources(args.input)[0], args.output)
-    write_picture(output, drawn)
-    objectness = float(scale.objectness_logits[center[0], center[1]].sigmoid())
-    print(f"{output}: a window with objectness {objectness:.3f}")
-    return 0
+    model = predictor.model
+    for name, image in pictures:
+        height, width = image.shape[:2]
+        if options.window and not _is_inside(options.window, width, height):
+            raise SoloFamilyError(
+                f"--window is {options.window[0]:g} {options.window[1]:g}; {name} has {width} x "
+                f"{height} pixels. Give a point in it."
+            )
+        with torch.no_grad():
+            maps = model.multi_scale_maps(network_input(predictor, image), (height, width))
+            scale, center = _choose(model, maps, (height, width), options.window)
+        selector = model.selector
+        drawn = draw_score_maps(image, scale, center, selector.window_size, selector.mask_threshold)
+        objectness = float(scale.objectness_logits[center[0], center[1]].sigmoid())
+        yield Drawing(name, drawn, f"a window with objectness {objectness:.3f}")
+
+
+def _is_inside(point: tuple[float, float], width: int, height: int) -> bool:
+    return 0 <= point[0] < width and 0 <= point[1] < height
 
 
 def _choose(
     model: InstanceFCN,
     maps: list[DenseMaps],
     size: tuple[int, int],
-    point: list[float] | None,
+    point: tuple[float, float] | None,
 ) -> tuple[DenseMaps, tuple[int, int]]:
     """Returns a window's scale and centre: the best proposal's, or the likeliest at a point."""
     if point is None:

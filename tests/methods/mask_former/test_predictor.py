@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from solo_family.errors import ConfigError
+from solo_family.methods.mask_former.predictor import MLP, TransformerPredictor
 from solo_family.methods.mask_former.transformer import Transformer
-from solo_family.methods.mask_former.transformer_predictor import MLP, TransformerPredictor
 
 from ...conftest import picture, tiny_model
 

@@ -1,0 +1,241 @@
+"""From the backbone's features to one map of high resolution, with an embedding for every pixel.
+
+Importing this registers the decoders in detectron2's SEM_SEG_HEADS registry. B images, C channels
+of a feature, D those of the transformer, E those of the embedding, H W of the map, h w of a coarser
+one.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, ShapeSpec
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+
+from ...config.rules import check_features
+from ...errors import ConfigError
+from ...modeling.layers import make_norm
+from .transformer import TransformerEncoder, as_sequence, initialise, sine_position_encoding
+
+
+class PixelFeatures(NamedTuple):
+    """What a pixel decoder gives.
+
+    Attributes:
+        mask_features: an embedding for every pixel, [B, E, H, W].
+        transformer_features: what the transformer decoder sees, [B, D, h, w]; None where that is a
+            feature of the backbone.
+    """
+
+    mask_features: Tensor
+    transformer_features: Tensor | None
+
+
+class PixelDecoder(nn.Module, ABC):
+    """From the backbone's features to one map with an embedding for every pixel.
+
+    Attributes:
+        mask_dim: channels of the embedding, E.
+        stride: of the map.
+    """
+
+    mask_dim: int
+    stride: int
+
+    @abstractmethod
+    def forward_features(self, features: dict[str, Tensor]) -> PixelFeatures:
+        """Decodes the backbone's features, [B, C, h, w] each."""
+
+
+class BasePixelDecoder(PixelDecoder):
+    """MaskFormer's own, a light FPN (arXiv 2107.06278, section 4.1).
+
+    Lateral 1x1 convolutions, upsampling by the nearest pixel, sums, 3x3 convolutions.
+
+    Parameters are named as in the official code, by level, the finest first: `adapter_1` is the
+    finest lateral convolution and `layer_1` the one after its sum.
+
+    Args:
+        input_shape: channels and stride of the features; used from the smallest stride on.
+        channels: of all levels.
+        mask_dim: E.
+        norm: see `make_norm`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: dict[str, ShapeSpec],
+        *,
+        channels: int,
+        mask_dim: int,
+        norm: str = "GN",
+    ) -> None:
+        super().__init__()
+        by_stride = sorted(input_shape.items(), key=lambda item: item[1].stride)
+        self.in_features = [name for name, _ in by_stride]
+        self.stride = by_stride[0][1].stride
+        self.mask_dim = mask_dim
+        self.channels = channels
+        for level, (_, shape) in enumerate(by_stride[:-1], start=1):
+            self.add_module(f"adapter_{level}", _conv(shape.channels, channels, 1, norm))
+            self.add_module(f"layer_{level}", _conv(channels, channels, 3, norm, F.relu))
+        last = _conv(self.coarsest_channels(by_stride[-1][1]), channels, 3, norm, F.relu)
+        self.add_module(f"layer_{len(by_stride)}", last)
+        self.mask_features = Conv2d(channels, mask_dim, kernel_size=3, padding=1)
+        weight_init.c2_xavier_fill(self.mask_features)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        head = cfg.MODEL.SEM_SEG_HEAD
+        return {
+            "input_shape": {name: input_shape[name] for name in head.IN_FEATURES},
+            "channels": head.CONVS_DIM,
+            "mask_dim": head.MASK_DIM,
+            "norm": head.NORM,
+        }
+
+    def coarsest_channels(self, shape: ShapeSpec) -> int:
+        """Returns the channels of what `coarsest` gives."""
+        return shape.channels
+
+    def coarsest(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns the coarsest level as it enters the decoder, and what the transformer sees."""
+        return x, None
+
+    def forward_features(self, features: dict[str, Tensor]) -> PixelFeatures:
+        levels = len(self.in_features)
+        x, transformer_features = self.coarsest(features[self.in_features[-1]])
+        y = self.get_submodule(f"layer_{levels}")(x)
+        for level in range(levels - 1, 0, -1):
+            lateral = self.get_submodule(f"adapter_{level}")(features[self.in_features[level - 1]])
+            y = lateral + F.interpolate(y, size=lateral.shape[-2:], mode="nearest")
+            y = self.get_submodule(f"layer_{level}")(y)
+        return PixelFeatures(self.mask_features(y), transformer_features)
+
+
+def _conv(
+    in_channels: int, channels: int, kernel_size: int, norm: str, activation: Any = None
+) -> Conv2d:
+    conv = Conv2d(
+        in_channels,
+        channels,
+        kernel_size=kernel_size,
+        padding=kernel_size // 2,
+        bias=norm == "",
+        norm=make_norm(norm, channels),
+        activation=activation,
+    )
+    weight_init.c2_xavier_fill(conv)
+    return conv
+
+
+class TransformerEncoderPixelDecoder(BasePixelDecoder):
+    """`BasePixelDecoder` after a transformer encoder over the coarsest level (4.1, panoptic).
+
+    Args:
+        encoder: over that level; its channels are the decoder's.
+        base: arguments of `BasePixelDecoder`.
+    """
+
+    @configurable
+    def __init__(
+        self, input_shape: dict[str, ShapeSpec], *, encoder: TransformerEncoder, **base: Any
+    ) -> None:
+        super().__init__(input_shape, **base)
+        in_channels = max(input_shape.values(), key=lambda shape: shape.stride).channels
+        self.input_proj = Conv2d(in_channels, self.channels, kernel_size=1)
+        weight_init.c2_xavier_fill(self.input_proj)
+        self.transformer = _EncoderOnly(encoder)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        transformer = cfg.MODEL.MASK_FORMER
+        return {
+            **super().from_config(cfg, input_shape),
+            "encoder": TransformerEncoder(
+                cfg.MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS,
+                channels=cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM,
+                num_heads=transformer.NHEADS,
+                feedforward_channels=transformer.DIM_FEEDFORWARD,
+                dropout=transformer.DROPOUT,
+                pre_norm=transformer.PRE_NORM,
+            ),
+        }
+
+    def coarsest_channels(self, shape: ShapeSpec) -> int:
+        return self.channels
+
+    def coarsest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.input_proj(x)
+        position = sine_position_encoding(x, self.channels)
+        encoded = self.transformer.encoder(as_sequence(x), as_sequence(position))
+        x = encoded.transpose(1, 2).unflatten(2, x.shape[-2:])
+        return x, x
+
+
+class _EncoderOnly(nn.Module):
+    """Gives the encoder the name that official checkpoints have: `transformer.encoder`."""
+
+    def __init__(self, encoder: TransformerEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        initialise(self)
+
+
+class PerPixelFeatures(PixelDecoder):
+    """Any per-pixel classifier without its last layer, and a convolution to the embedding (3.4).
+
+    Args:
+        head: a module of detectron2's SEM_SEG_HEADS registry, whose `layers` maps the backbone's
+            features to the logits that its `predictor`, a convolution, gives last. SemSegFPNHead
+            and DeepLabV3PlusHead are such.
+        mask_dim: channels of the embedding.
+    """
+
+    def __init__(self, head: Any, mask_dim: int) -> None:
+        super().__init__()
+        self.mask_dim = mask_dim
+        self.stride = head.common_stride
+        self.mask_features = Conv2d(head.predictor.in_channels, mask_dim, kernel_size=3, padding=1)
+        weight_init.c2_xavier_fill(self.mask_features)
+        head.predictor = nn.Identity()
+        self.head = head
+
+    def forward_features(self, features: dict[str, Tensor]) -> PixelFeatures:
+        return PixelFeatures(self.mask_features(self.head.layers(features)), None)
+
+
+def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> PixelDecoder:
+    """Builds `MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME`.
+
+    That is one of detectron2's SEM_SEG_HEADS registry: a pixel decoder, with `forward_features`,
+    or a per-pixel classifier, of which the features are used.
+
+    Returns:
+        The decoder; a per-pixel classifier is wrapped in `PerPixelFeatures`.
+
+    Raises:
+        ConfigError: there is no such head, it wants features that the backbone does not give, or it
+            is neither of the two.
+    """
+    key = "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME"
+    name = cfg.MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME
+    registered = [registered for registered, _ in SEM_SEG_HEADS_REGISTRY]
+    if name not in registered:
+        raise ConfigError(f"{key} is {name!r}; registered are {', '.join(registered)}.")
+    check_features(
+        "MODEL.SEM_SEG_HEAD.IN_FEATURES", cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES, input_shape
+    )
+    decoder = SEM_SEG_HEADS_REGISTRY.get(name)(cfg, input_shape)
+    if hasattr(decoder, "forward_features"):
+        return decoder
+    if hasattr(decoder, "layers") and isinstance(getattr(decoder, "predictor", None), nn.Conv2d):
+        return PerPixelFeatures(decoder, cfg.MODEL.SEM_SEG_HEAD.MASK_DIM)
+    raise ConfigError(
+        f"{key} is {name!r}, which has neither `forward_features` nor `layers` before a "
+        "convolution named `predictor`: its features can't be told from its classifier."
+    )

@@ -1,0 +1,120 @@
+"""SparseInst's parts as a configuration names them."""
+
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from torch import nn
+
+from ...config.rules import check_features
+from ...data.formats.classes import num_classes
+from ...errors import ConfigError
+from ...modeling.matching_costs import sparse_inst_cost
+from ...modeling.set_criterion import SetCriterion
+from .cross_attention import CrossAttentionBranch
+from .decoder import ActivationBranch, MaskBranch, SparseInstDecoder
+from .encoder import InstanceContextEncoder
+from .losses import sparse_inst_losses
+
+_COUNT_KEY = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
+
+
+def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> InstanceContextEncoder:
+    """Builds the encoder over the features of `MODEL.SPARSE_INST.ENCODER.IN_FEATURES`.
+
+    Args:
+        sparse_inst: `cfg.MODEL.SPARSE_INST`.
+        shapes: what the backbone gives.
+
+    Raises:
+        ConfigError: the backbone does not give these features, or their strides do not double.
+    """
+    names = sparse_inst.ENCODER.IN_FEATURES
+    check_features("MODEL.SPARSE_INST.ENCODER.IN_FEATURES", names, shapes)
+    strides = [shapes[name].stride for name in names]
+    if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
+        raise ConfigError(
+            f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: "
+            "name the finest first, each of twice the stride of the one before."
+        )
+    return InstanceContextEncoder(
+        in_channels=[shapes[name].channels for name in names],
+        channels=sparse_inst.ENCODER.NUM_CHANNELS,
+    )
+
+
+def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
+    """Builds `MODEL.SPARSE_INST.DECODER`."""
+    decoder = cfg.MODEL.SPARSE_INST.DECODER
+    in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + 2
+    options = {
+        "in_channels": in_channels,
+        "channels": decoder.INST.DIM,
+        "num_convs": decoder.INST.CONVS,
+        "num_classes": num_classes(cfg, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES"),
+        "kernel_channels": decoder.KERNEL_DIM,
+    }
+    return SparseInstDecoder(
+        instance_branch=_build_instance_branch(decoder, options),
+        mask_branch=MaskBranch(
+            in_channels=in_channels,
+            channels=decoder.MASK.DIM,
+            num_convs=decoder.MASK.CONVS,
+            out_channels=decoder.KERNEL_DIM,
+        ),
+        scale_factor=decoder.SCALE_FACTOR,
+    )
+
+
+def _build_instance_branch(decoder: CfgNode, options: dict[str, Any]) -> nn.Module:
+    if decoder.NAME == "CrossAttentionDecoder":
+        return CrossAttentionBranch(
+            num_queries=decoder.NUM_MASKS, num_heads=decoder.GROUPS, **options
+        )
+    grouped = decoder.NAME != "BaseIAMDecoder"
+    soft = decoder.NAME == "GroupIAMSoftDecoder"
+    return ActivationBranch(
+        num_maps=decoder.NUM_MASKS,
+        groups=decoder.GROUPS if grouped else 1,
+        fuse=grouped,
+        kernel_size=decoder.IAM_KERNEL_SIZE,
+        activation=decoder.IAM_ACTIVATION or ("softmax" if soft else "sigmoid"),
+        **options,
+    )
+
+
+def mask_stride(feature_stride: int, scale_factor: float) -> int:
+    """Returns the stride of the predicted masks.
+
+    Args:
+        feature_stride: of the encoder's finest feature.
+        scale_factor: `MODEL.SPARSE_INST.DECODER.SCALE_FACTOR`.
+
+    Raises:
+        ConfigError: it is none that true masks are shrunk to.
+    """
+    stride = feature_stride / scale_factor
+    if stride not in (2, 4, 8, 16):
+        raise ConfigError(
+            f"MODEL.SPARSE_INST.DECODER.SCALE_FACTOR is {scale_factor}, which brings features of "
+            f"stride {feature_stride} to stride {stride:g}; 2, 4, 8 and 16 are allowed."
+        )
+    return int(stride)
+
+
+def build_criterion(sparse_inst: CfgNode) -> SetCriterion:
+    """Builds `cfg.MODEL.SPARSE_INST`'s matching and losses."""
+    loss, matcher = sparse_inst.LOSS, sparse_inst.MATCHER
+    return SetCriterion(
+        cost=partial(sparse_inst_cost, alpha=matcher.ALPHA, beta=matcher.BETA),
+        losses=partial(sparse_inst_losses, items=loss.ITEMS),
+        weights={
+            "loss_class": loss.CLASS_WEIGHT,
+            "loss_mask": loss.MASK_PIXEL_WEIGHT,
+            "loss_dice": loss.MASK_DICE_WEIGHT,
+            "loss_objectness": loss.OBJECTNESS_WEIGHT,
+        },
+        count_key=_COUNT_KEY,
+    )
