@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from solo_family.__main__ import main
 from solo_family.methods.sparse_inst.visualize import MapReader, draw_responses, mean_responses
-from solo_family.predictor import load_predictor
+from solo_family.predictor.load import load_predictor
 
 from ..coco_folder import CocoFolder, noise, rectangle, write_cfg
 from ..conftest import eager_to_find, picture, tiny_cfg, tiny_model

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from solo_family.config import get_cfg
 from solo_family.errors import ConfigError
-from solo_family.methods import MaskSegmentor  # noqa: F401  registers the backbones
 from solo_family.modeling.layers import DeformConv2d
 
 
