@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..ops.host_copy import to_device
-from ..ops.mask_iou import mask_areas
+from ..ops.masks import mask_areas
 from .transfer import to_host
 
 # Chunks of masks: which they are, and their probabilities, float32 [n, H, W].

@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from solo_family.ops.decode_tiles import tile_for
-from solo_family.ops.float32_precision import tf32_allowed
-from solo_family.ops.packed_masks import WORD_BITS, PackedMasks, empty_packed
+from .decode_tiles import tile_for
+from .float32_precision import tf32_allowed
+from .packed_masks import WORD_BITS, PackedMasks, empty_packed
 
 # Masks, and parts of each, that are added up at a time.
 _ADDED_MASKS, _ADDED_PARTS = 8, 256

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from solo_family.ops import nvrtc
-from solo_family.ops.binary_masks import is_packed
+from . import nvrtc
+from .packed_masks import is_packed
 
 _SOURCE = Path(__file__).with_name("matrix_nms.cu")
 _PREPARE = {

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from solo_family.ops.packing_triton import pack_masks_triton
+from .packing_triton import pack_masks_triton
 
 # Masks along each side of the square of pairs that one program compares.
 _TILE = 64

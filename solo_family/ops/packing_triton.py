@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from solo_family.ops.packed_masks import WORD_BITS, PackedMasks, empty_packed
+from .packed_masks import WORD_BITS, PackedMasks, empty_packed
 
 # Words of one program: 8,192 pixels, of which each thread loads neighbouring ones.
 _BLOCK_WORDS = 256

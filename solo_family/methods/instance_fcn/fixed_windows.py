@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...ops.mask_boxes import masks_to_boxes
+from ...ops import mask_boxes
 from .assemble import assemble, every_center, soft_masks
 from .head import MaskPooledClassifier, mask_average_pool
 from .proposals import ProposalSelector
@@ -81,7 +81,7 @@ def slide_fixed(
     best = best.clamp(max=height * width - 1)
     centers = centers[best]
     corners = (centers - m // 2).flip(1).repeat(1, 2)
-    boxes = masks_to_boxes(hard[best].to(torch.uint8)) + corners
+    boxes = mask_boxes(hard[best].to(torch.uint8)) + corners
     classes, class_scores = torch.zeros_like(best), torch.ones_like(scores)
     if classifier is not None:
         pooled = mask_average_pool(features.float(), centers, soft[best])

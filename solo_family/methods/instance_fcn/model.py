@@ -22,8 +22,8 @@ from ...modeling.fixed_instances import stack_fixed
 from ...modeling.gt_masks import downsample_masks
 from ...modeling.instances import make_instances
 from ...modeling.transfer import normalise
+from ...ops import mask_boxes
 from ...ops.host_copy import to_device
-from ...ops.mask_boxes import masks_to_boxes
 from .assemble import assemble, soft_masks
 from .fixed_windows import FIXED_WINDOWS, FixedWindows, slide_fixed
 from .head import InstanceFCNHead, MaskPooledClassifier
@@ -119,7 +119,7 @@ class InstanceFCN(MaskSegmentor):
         objectness, positive, mask_losses, class_logits, classes = [], [], [], [], []
         for index, gt in enumerate(gt_instances):
             height, width = self._map_size(gt.image_size)
-            boxes = masks_to_boxes(gt.gt_masks.tensor)
+            boxes = mask_boxes(gt.gt_masks.tensor)
             windows = self.sampler(boxes, (height, width), self.stride)
             rows, columns = windows.centers.unbind(1)
             objectness.append(objectness_logits[index, rows, columns])

@@ -14,9 +14,9 @@ from torch import Tensor
 from ...data.formats.classes import stuff_ids
 from ...modeling.order import set_first
 from ...modeling.panoptic import SegmentAssignment, SoftMasks, assign_segments, number_segments
-from ...modeling.resize import ResizedMasks
 from ...modeling.transfer import to_host
 from ...ops.host_copy import HostCopy
+from ...ops.resize import ResizedMasks
 from .instances import InstanceRanking, rank_instances, select_instances
 from .semantic import assign_hard, marginalise
 

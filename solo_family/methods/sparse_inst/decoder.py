@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...modeling.layers import prepend_coords
 from ...modeling.set_predictions import SetPredictions
-from ...ops.dynamic_conv import dynamic_conv
+from ...ops import dynamic_conv
 from .instance_predictor import (
     InstancePredictor,
     MaskBranch,

@@ -22,10 +22,10 @@ from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_soft_masks
 from ...modeling.instances import make_instances
 from ...modeling.matching_costs import sparse_inst_cost
-from ...modeling.resize import ResizedMasks, resize_masks_with_boxes
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.set_predictions import LayeredPredictions, SetTargets
 from ...ops.host_copy import HostCopy
+from ...ops.resize import ResizedMasks, resize_masks_with_boxes
 from .cross_attention_branch import CrossAttentionBranch
 from .decoder import ActivationBranch, SparseInstDecoder
 from .encoder import InstanceContextEncoder

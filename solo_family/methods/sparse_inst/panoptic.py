@@ -14,9 +14,9 @@ from ...data.formats.classes import num_classes, stuff_ids
 from ...modeling.layers.remembered import constant
 from ...modeling.order import set_first
 from ...modeling.panoptic import SegmentAssignment, assign_segments, number_segments
-from ...modeling.resize import ResizedMasks
 from ...modeling.transfer import to_host
 from ...ops.host_copy import HostCopy
+from ...ops.resize import ResizedMasks
 
 
 @dataclass(frozen=True)

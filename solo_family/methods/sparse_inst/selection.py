@@ -10,9 +10,9 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from ...modeling import order
+from ...ops import pack_masks
 from ...ops.host_copy import HostCopy
 from ...ops.matrix_nms import matrix_nms_decay
-from ...ops.packed_masks import pack_masks
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solo_family.methods.mask_former.model import Inference
-from solo_family.modeling import resize
 from solo_family.modeling.panoptic import merge_panoptic
-from solo_family.modeling.resize import ResizedMasks
+from solo_family.ops import resize
+from solo_family.ops.resize import ResizedMasks
 
 from ...conftest import eager_to_find, picture, tiny_model
 from ...waits import count_waits
