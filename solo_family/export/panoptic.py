@@ -1,4 +1,4 @@
-"""Panoptic segments in numpy; see `modeling.postprocess.panoptic` (arXiv 2107.06278, section 3.4).
+"""Panoptic segments in numpy; see `modeling.panoptic` (arXiv 2107.06278, section 3.4).
 
 N masks, H W of the picture.
 """
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+
+from ..modeling.segments import join_segments
 
 
 def assign_pixels(
@@ -50,27 +52,10 @@ def merge_panoptic(
     Returns:
         See `Prediction.panoptic_seg`.
     """
-    segments: list[dict[str, Any]] = []
     if not len(scores):
-        return np.zeros(size, np.int32), segments
+        return np.zeros(size, np.int32), []
     index, _, area = assign_pixels(masks, scores, size)
     won = np.bincount(index.ravel(), minlength=len(scores))
     kept = (won > 0) & (area > 0) & (won >= overlap_threshold * area)
-    stuff: dict[int, dict[str, Any]] = {}
-    ids = np.zeros(len(scores), np.int32)
-    for number in np.flatnonzero(kept):
-        category, score = int(classes[number]), float(scores[number])
-        segment = stuff.get(category)
-        if segment is None:
-            segment = {
-                "id": len(segments) + 1,
-                "category_id": category,
-                "isthing": category not in stuff_classes,
-                "score": score,
-            }
-            segments.append(segment)
-            if not segment["isthing"]:
-                stuff[category] = segment
-        segment["score"] = max(segment["score"], score)
-        ids[number] = segment["id"]
-    return ids[index], segments
+    ids, segments = join_segments(zip(kept, classes.tolist(), scores.tolist()), stuff_classes)
+    return np.array(ids, np.int32)[index], segments

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from .masks import mask_boxes
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -109,20 +111,6 @@ def threshold_masks(masks: np.ndarray, sizes: Sizes, threshold: float) -> np.nda
     for index, mask in enumerate(resized(masks, sizes)):
         np.greater(mask, np.float32(threshold), out=binary[index])
     return binary
-
-
-def mask_boxes(masks: np.ndarray) -> np.ndarray:
-    """Returns tight boxes of bool [N, H, W], float32 [N, 4]; zeros for a mask without pixels."""
-    x0, x1 = _extents(np.any(masks, axis=1))
-    y0, y1 = _extents(np.any(masks, axis=2))
-    return np.stack([x0, y0, x1, y1], axis=1).astype(np.float32)
-
-
-def _extents(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    any_cell = occupied.any(axis=1)
-    first = occupied.argmax(axis=1)
-    stop = occupied.shape[1] - occupied[:, ::-1].argmax(axis=1)
-    return np.where(any_cell, first, 0), np.where(any_cell, stop, 0)
 
 
 def encode_rle(mask: np.ndarray) -> dict[str, Any]:

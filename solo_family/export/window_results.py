@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .masks import decay_factors, mask_iou
 from .results import Found
 
 # Matrix NMS compares masks at a fourth of the picture's resolution.
@@ -80,7 +81,7 @@ def window_results(
         size: (H, W).
         thresholds: `mask`, of pixels, and `nms`, the IoU of boxes above which the lower-scored one
             is dropped.
-        settings: those of `postprocess.proposals.ProposalSelector`.
+        settings: those of `methods.instance_fcn.proposals.ProposalSelector`.
     """
     windows = Windows.cat(scales)
     order = np.argsort(-windows.scores, kind="stable")
@@ -92,7 +93,8 @@ def window_results(
     else:
         small = (-(-size[0] // _NMS_STRIDE), -(-size[1] // _NMS_STRIDE))
         masks = _paste(windows, small, thresholds["mask"], 1 / _NMS_STRIDE)
-        decayed = scores * _matrix_nms_decay(masks, settings["nms_kernel"], settings["nms_sigma"])
+        iou = mask_iou(masks, masks)
+        decayed = scores * decay_factors(iou, settings["nms_kernel"], settings["nms_sigma"])
         kept = np.argsort(-decayed, kind="stable")[:limit]
         scores = decayed[kept]
     windows = windows[kept]
@@ -116,27 +118,6 @@ def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
         # In float32, where an IoU of 0.8 is not above a threshold of 0.8.
         left = left[(intersections / unions).astype(np.float32) <= np.float32(threshold)]
     return np.array(kept, np.int64)
-
-
-def _matrix_nms_decay(masks: np.ndarray, kernel: str, sigma: float) -> np.ndarray:
-    """Returns the factors of matrix NMS within one class (SOLOv2, arXiv 2003.10152, 3.3).
-
-    Args:
-        masks: bool [N, h, w], the best first.
-    """
-    if not len(masks):
-        return np.zeros(0, np.float32)
-    pixels = masks.reshape(len(masks), -1).astype(np.float32)
-    intersections, areas = pixels @ pixels.T, pixels.sum(1)
-    unions = areas[:, None] + areas - intersections
-    iou = np.triu(intersections / unions.clip(min=1), k=1)
-    compensation = iou.max(axis=0)[:, None]
-    if kernel == "gaussian":
-        return np.exp(sigma * (compensation**2 - iou**2)).min(axis=0)
-    ratio = np.where(
-        compensation < 1, (1 - iou) / np.where(compensation < 1, 1 - compensation, 1), np.inf
-    )
-    return ratio.min(axis=0)
 
 
 def _paste(

@@ -141,8 +141,6 @@ def matrix_nms_plain(
 
     Every mask is compared with every other one, in a single float32 product of [n, h w]: exact
     while a mask has fewer than 2**24 pixels, outside autocast and without TF32.
-    Equal scores keep their order where a sort is stable that does not promise it, as ONNX's TopK
-    and torch's on a CPU are: ONNX has no stable one.
 
     Args:
         masks, and the others: see `matrix_nms_decay`.
@@ -150,12 +148,20 @@ def matrix_nms_plain(
     Returns:
         order, decayed: see `matrix_nms_decay`.
     """
-    scores, order = scores.float().sort(descending=True)
+    scores, order = _sort(scores.float())
     scores, order = scores[:pre_nms], order[:pre_nms]
     labels = torch.zeros_like(order) if class_agnostic else labels[order]
     pixels = binary_masks(masks, mask_threshold)[order].flatten(1).float()
     intersections, areas = pixels @ pixels.T, pixels.sum(dim=1)
     iou = iou_from(intersections, areas, areas)
     decayed = scores * decay_factors(iou, labels, kernel=kernel, sigma=sigma)
-    decayed, rank = decayed.sort(descending=True)
+    decayed, rank = _sort(decayed)
     return order[rank], decayed
+
+
+def _sort(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort scores, the best first; equal ones keep their order."""
+    if torch.onnx.is_in_onnx_export():
+        # ONNX has no stable sort to be exported to, but the TopK of this one is stable.
+        return scores.sort(descending=True)
+    return scores.sort(descending=True, stable=True)
