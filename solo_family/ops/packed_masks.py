@@ -56,7 +56,8 @@ def measure(masks: Tensor, mask_threshold: float | None, logits: bool = False) -
     if masks.dtype == torch.bool:
         return PackedMasks(_pack(inside), areas, (areas > 0).float())
     assert mask_threshold is not None
-    return PackedMasks(_pack(inside), areas, _maskness(masks, areas, mask_threshold, logits))
+    total = _total_inside(masks, mask_threshold, logits)
+    return PackedMasks(_pack(inside), areas, total / areas.clamp(min=1))
 
 
 def measure_inside(
@@ -74,17 +75,19 @@ def measure_inside(
         areas: int64 [N].
         maskness: float32 [N].
     """
+    total = _total_inside(masks, mask_threshold, logits)
     areas = mask_areas(inside)
-    return areas, _maskness(masks, areas, mask_threshold, logits)
+    return areas, total / areas.clamp(min=1)
 
 
-def _maskness(masks: Tensor, areas: Tensor, mask_threshold: float, logits: bool) -> Tensor:
+def _total_inside(masks: Tensor, mask_threshold: float, logits: bool) -> Tensor:
+    """Return the sum of the probabilities inside each mask, float32 [N]."""
     # In the precision in which masks are thresholded.
     values = masks.to(torch.promote_types(masks.dtype, torch.float32))
     # On a CPU many times as fast as a choice by bools, which says the same, but for NaN.
     values = F.threshold(values, mask_threshold, -math.inf if logits else 0.0)
     probabilities = values.sigmoid_() if logits else values
-    return probabilities.flatten(1).nansum(dim=1).float() / areas.clamp(min=1)
+    return probabilities.flatten(1).nansum(dim=1).float()
 
 
 def _pack(masks: Tensor) -> Tensor:

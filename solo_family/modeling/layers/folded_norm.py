@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .kept import Kept
+from .remembered import Kept
 
 
 class FoldingConv2d(Conv2d):
