@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json, sys
 import torch
-from solo_family.layers import dynamic_conv
+from solo_family.ops import dynamic_conv
 from solo_family.modeling.instances import make_instances
 from solo_family.ops.resize import resize_masks
 from solo_family.methods.grid.selection import Selector
