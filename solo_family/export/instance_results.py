@@ -17,7 +17,7 @@ def instance_results(
     thresholds: dict[str, float],
     settings: dict[str, Any],
 ) -> Prediction:
-    """Turns the first image's outputs into results at the size of the picture.
+    """Turn the first image's outputs into results at the size of the picture.
 
     Args:
         outputs: `scores` float32 [B, N], `classes` int64 [B, N], `masks` float32 [B, N, h, w],

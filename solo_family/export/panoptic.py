@@ -14,7 +14,7 @@ from ..modeling.segments import join_segments
 def assign_pixels(
     masks: Iterable[np.ndarray], scores: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Assigns every pixel to the mask with the greatest score times probability.
+    """Assign every pixel to the mask with the greatest score times probability.
 
     Returns:
         int64 [H, W] the mask, float32 [H, W] that product, and int64 [N] the pixels whose
@@ -39,7 +39,7 @@ def merge_panoptic(
     stuff_classes: Sequence[int],
     overlap_threshold: float,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Merges masks to segments that do not overlap.
+    """Merge masks to segments that do not overlap.
 
     Args:
         masks: N probability maps, float32 [H, W], in order.

@@ -47,7 +47,7 @@ class Found:
         return len(self.scores)
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
-        """Returns COCO results: boxes as x, y, w, h; masks as compressed RLE.
+        """Return COCO results: boxes as x, y, w, h; masks as compressed RLE.
 
         Args:
             image_id: what the results say.
@@ -85,7 +85,7 @@ class Prediction(NamedTuple):
 
 
 def resized(masks: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:
-    """Yields each mask at the size of the image that was given, in two bilinear steps.
+    """Yield each mask at the size of the image that was given, in two bilinear steps.
 
     First to the network's padded input, from which the image is cut out, then to the output, as
     published. With pixel centres at halves and no smoothing, as torch's `align_corners=False`.
@@ -106,7 +106,7 @@ def _resize(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def threshold_masks(masks: np.ndarray, sizes: Sizes, threshold: float) -> np.ndarray:
-    """Returns bool [N, H, W]: where the resized masks are greater than the threshold."""
+    """Return bool [N, H, W]: where the resized masks are greater than the threshold."""
     binary = np.empty((len(masks), *sizes.output), bool)
     for index, mask in enumerate(resized(masks, sizes)):
         np.greater(mask, np.float32(threshold), out=binary[index])
@@ -114,7 +114,7 @@ def threshold_masks(masks: np.ndarray, sizes: Sizes, threshold: float) -> np.nda
 
 
 def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """Returns COCO's compressed run-length encoding of a bool mask [H, W], as pycocotools.
+    """Return COCO's compressed run-length encoding of a bool mask [H, W], as pycocotools.
 
     The pixels are counted down the columns, in runs of 0, 1, 0, 1, ... From the fourth on a run is
     written as its difference to the one two before, in digits of 5 bits, the lowest first; a sixth

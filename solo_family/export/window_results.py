@@ -46,7 +46,7 @@ class Windows:
 
 
 def windows_of(outputs: dict[str, np.ndarray], cell_size: tuple[float, float]) -> Windows:
-    """Returns one scale's windows, from the first image's outputs.
+    """Return one scale's windows, from the first image's outputs.
 
     Args:
         outputs: of the graph.
@@ -74,7 +74,7 @@ def window_results(
     thresholds: dict[str, float],
     settings: dict[str, Any],
 ) -> Found:
-    """Keeps the best windows of all scales, and enlarges their masks.
+    """Keep the best windows of all scales, and enlarges their masks.
 
     Args:
         scales: the windows of each.
@@ -103,7 +103,7 @@ def window_results(
 
 
 def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
-    """Returns which boxes no better one, itself kept, overlaps by more; the best come first."""
+    """Return which boxes no better one, itself kept, overlaps by more; the best come first."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left = np.arange(len(boxes))
     kept = []
@@ -123,7 +123,7 @@ def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
 def _paste(
     windows: Windows, size: tuple[int, int], threshold: float, zoom: float = 1.0
 ) -> np.ndarray:
-    """Enlarges masks bilinearly to where their windows are: bool [N, *size]."""
+    """Enlarge masks bilinearly to where their windows are: bool [N, *size]."""
     result = np.zeros((len(windows.masks), *size), bool)
     for binary, mask, region in zip(result, windows.masks, windows.regions * np.float32(zoom)):
         x0, y0, x1, y1 = region.tolist()
@@ -138,7 +138,7 @@ def _paste(
 
 
 def _interpolation(pixels: slice, low: float, high: float, side: int) -> np.ndarray:
-    """Returns the weights, float32 [pixels, m], of a mask's cells spread from `low` to `high`."""
+    """Return the weights, float32 [pixels, m], of a mask's cells spread from `low` to `high`."""
     centers = np.arange(pixels.start, pixels.stop) + 0.5
     position = (centers - low) / (high - low) * side - 0.5
     weights = 1 - np.abs(position[:, None] - np.arange(side))

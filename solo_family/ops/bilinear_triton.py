@@ -10,7 +10,7 @@ import triton.language as tl
 
 @triton.jit
 def span(first, last, scale, size, resizes):
-    """The first and the last cell of the source that a row of cells is interpolated from."""
+    """Return the first and the last cell of the source that a row of cells is interpolated from."""
     start, _, _ = _neighbours(first, scale, size, resizes)
     _, stop, _ = _neighbours(last, scale, size, resizes)
     return start, stop
@@ -18,7 +18,7 @@ def span(first, last, scale, size, resizes):
 
 @triton.jit
 def _neighbours(place, scale, size, resizes):
-    """The two cells of the source between whose centres a cell's centre is, and how far along."""
+    """Return the two cells of the source whose centres are beside a cell's, and how far it is."""
     source = tl.maximum((place.to(tl.float32) + 0.5) * scale - 0.5, 0.0)
     first = tl.minimum(source.to(tl.int32), size - 1)
     return first, tl.minimum(first + resizes, size - 1), source - first.to(tl.float32)
@@ -41,7 +41,7 @@ def resized(
     mask_width,
     resizes_mask,
 ):
-    """The second step's value at pixels of the output, float32 [rows, columns]."""
+    """Return the second step's value at pixels of the output, float32 [rows, columns]."""
     top, bottom, down = _neighbours(y, to_image_y, image_height, resizes_image)
     left, right, across = _neighbours(x, to_image_x, image_width, resizes_image)
     left, next_left, across_left = _neighbours(left, to_mask_x, mask_width, resizes_mask)
@@ -63,7 +63,7 @@ def resized(
 
 @triton.jit
 def _sample(upper_row, lower_row, left, right, down, across, resizes):
-    """The first step's value at pixels of the network's input, float32 [rows, columns]."""
+    """Return the first step's value at pixels of the network's input, float32 [rows, columns]."""
     a = tl.load(upper_row + left[None, :]).to(tl.float32)
     b = tl.load(upper_row + right[None, :]).to(tl.float32)
     upper = _mix(a, b, across[None, :], resizes)

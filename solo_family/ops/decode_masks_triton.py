@@ -27,7 +27,7 @@ def decode_masks_triton(
     rows: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> PackedMasks:
-    """`decode_masks`, of kernels and features of one dtype: float16, bfloat16 or float32.
+    """Do what `decode_masks` does, for one dtype: float16, bfloat16 or float32.
 
     The features are copied only if H and W can't be seen as one dimension.
     """
@@ -85,7 +85,7 @@ def decode_masks_triton(
 
 
 def _precision(dtype: torch.dtype) -> str:
-    """How float32 is multiplied; halves are multiplied as they are, unless it says "float32"."""
+    """Return how float32 is multiplied; halves stay as they are, unless it is "float32"."""
     if not isinstance(_decode_kernel, triton.JITFunction):
         # Triton's interpreter knows no other way, and would take bfloat16 for integers.
         return "float32"
@@ -199,7 +199,7 @@ def _add_kernel(
     MASKS: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """Areas and mean probabilities of masks in parts: a fixed order of adding; 0 of unwanted."""
+    """Add up areas and probabilities of masks in parts, in a fixed order; 0 of unwanted masks."""
     first_mask = tl.program_id(0) * MASKS
     mask = first_mask + tl.arange(0, MASKS)
     limit = count

@@ -15,7 +15,7 @@ VECTOR_BYTES = 16
 
 
 def readable(kernels: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Kernels whose features lie beside each other, and which rows of these: all without `rows`.
+    """Return kernels whose features lie beside each other, and which rows of these; None for all.
 
     Every part of the picture reads the kernels again, so that one copy of this small factor costs
     less than reading it element by element.
@@ -26,7 +26,7 @@ def readable(kernels: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | Non
 
 
 def layout_of(kernels: Tensor, features: Tensor) -> str:
-    """Along what features [E, P] are read in vectors: "pixels" or "channels", or "any"."""
+    """Return along what features [E, P] are read in vectors: "pixels" or "channels", or "any"."""
     if _is_vectorised(kernels, 1):
         for axis, name in ((1, "pixels"), (0, "channels")):
             if _is_vectorised(features, axis):
@@ -35,7 +35,7 @@ def layout_of(kernels: Tensor, features: Tensor) -> str:
 
 
 def _is_vectorised(matrix: Tensor, axis: int) -> bool:
-    """Whether every line along an axis consists of whole, aligned vectors."""
+    """Return whether every line along an axis consists of whole, aligned vectors."""
     size = matrix.element_size()
     return (
         matrix.stride(axis) == 1
@@ -71,7 +71,7 @@ _SCATTERED = Tile(64, 2, 16, 8, 1)
 
 
 def tile_for(layout: str, kernels: Tensor, precision: str) -> Tile:
-    """The tile of a launch.
+    """Return the tile of a launch.
 
     Args:
         layout: along what features are read in vectors, "pixels" or "channels", or "any".
@@ -85,5 +85,5 @@ def tile_for(layout: str, kernels: Tensor, precision: str) -> Tile:
 
 
 def _multiplies_together(device: torch.device) -> bool:
-    """Whether four warps multiply together; in Triton's interpreter it makes no difference."""
+    """Return whether four warps multiply together, which to Triton's interpreter is the same."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] in (9, 10)

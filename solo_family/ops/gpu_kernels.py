@@ -35,7 +35,7 @@ _lock = threading.RLock()
 
 
 def runs(kernel: str, tensor: Tensor) -> bool:
-    """Whether an operator on this tensor runs its kernel.
+    """Return whether an operator on this tensor runs its kernel.
 
     The environment variable `SOLO_FAMILY_KERNELS` decides: "auto", the default, on a GPU where
     the kernel passes its check, which the first question for a device does; "torch" never;
@@ -62,9 +62,9 @@ def runs(kernel: str, tensor: Tensor) -> bool:
 
 
 def suits(kernel: str, device: torch.device) -> bool:
-    """Whether a kernel is meant for a GPU: those of `CUDA` are for tensor cores with single bits.
+    """Return whether a kernel is meant for a GPU: those of `CUDA` multiply single bits.
 
-    NVIDIA's have them in hardware from sm_80 to sm_90; from sm_100 on the instruction is emulated,
+    NVIDIA's do so in hardware from sm_80 to sm_90; from sm_100 on the instruction is emulated,
     and slow. `cuda.bindings`, which compiles them, comes with torch's Linux wheels; without it
     Triton's kernels do the same work.
     """
@@ -220,7 +220,7 @@ def _is_capturing(device: torch.device) -> bool:
 
 
 def _interpreted() -> bool:
-    """Whether Triton's interpreter is on, which runs kernels on any device."""
+    """Return whether Triton's interpreter is on, which runs kernels on any device."""
     try:
         from triton import knobs
     except ImportError:  # no Triton, or one from before its knobs

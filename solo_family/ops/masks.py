@@ -70,7 +70,7 @@ def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def mask_iou(a: Tensor, b: Tensor | None = None) -> Tensor:
-    """Intersection over union of each mask of `a` with each mask of `b`.
+    """Return the intersection over union of each mask of `a` with each mask of `b`.
 
     Args:
         a: bool [N, h, w].
@@ -124,7 +124,7 @@ def mask_areas(masks: Tensor) -> Tensor:
 
 
 def _has_int8_products(a: Tensor, b: Tensor) -> bool:
-    """Whether int8 products of bool [N, P] and [M, P], summed in int32, are faster than float32."""
+    """Return whether int8 products of bool [N, P] and [M, P] are faster than those of float32."""
     if a.is_cuda:
         # Of 500 masks five times as fast on an H200; of fewer it was not measured.
         has_int8 = torch.version.cuda and torch.cuda.get_device_capability(a.device) >= (7, 5)
@@ -139,7 +139,7 @@ def _has_int8_products(a: Tensor, b: Tensor) -> bool:
 
 
 def _int8_products(a: Tensor, b: Tensor) -> Tensor:
-    """Products of the rows of bool [N, P] and [M, P]: int64 [N, M]. On a CPU no byte is copied."""
+    """Multiply the rows of bool [N, P] and [M, P]: int64 [N, M]. On a CPU no byte is copied."""
     if not (a.numel() and b.numel()):
         return a.new_zeros((len(a), len(b)), dtype=torch.int64)
     sizes = len(a), len(b)
@@ -150,7 +150,7 @@ def _int8_products(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _padded(pixels: Tensor) -> Tensor:
-    """Bool [N, P] with zeros up to the multiples of 8, and the address, that cuBLAS asks for."""
+    """Pad bool [N, P] with zeros to the multiples of 8, and move it where cuBLAS can read it."""
     rows, columns = -pixels.shape[0] % 8, -pixels.shape[1] % 8
     if rows or columns:
         return F.pad(pixels, (0, columns, 0, rows))
@@ -158,7 +158,7 @@ def _padded(pixels: Tensor) -> Tensor:
 
 
 def _chunk_pixels(rows: int) -> int:
-    """How many pixels P keep a float32 copy [rows, P] within the two limits."""
+    """Return how many pixels P keep a float32 copy [rows, P] within the two limits."""
     bytes_per_pixel = torch.float32.itemsize * max(rows, 1)
     return max(1, min(_MAX_CHUNK_PIXELS, _MAX_CHUNK_BYTES // bytes_per_pixel))
 
@@ -190,7 +190,7 @@ def mask_boxes(masks: Tensor) -> Tensor:
 
 
 def _extents(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """First occupied cell of uint8 [N, L], and the one after the last; 0 and 0 without any."""
+    """Return the first occupied cell of uint8 [N, L], and the one after the last; 0 for none."""
     # Of equal values the first counts: 0 where all cells are empty.
     after = occupied.flip(1).argmax(dim=1)
     return occupied.argmax(dim=1), (occupied.shape[1] - after) * occupied.amax(dim=1)

@@ -128,7 +128,7 @@ def matrix_nms_decay(
 
 
 def _way(masks: Tensor, count: int, class_agnostic: bool) -> Callable[..., Tensor]:
-    """The cheapest way that was measured where there are no tensor cores for single bits.
+    """Return the cheapest way that was measured where there are no tensor cores for single bits.
 
     It takes masks, rows and labels by descending score, and the others; see `decay_all_pairs`.
     """

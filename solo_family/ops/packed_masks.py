@@ -45,7 +45,7 @@ def empty_packed(like: Tensor, count: int, pixels: int) -> PackedMasks:
 
 
 def is_packed(masks: Tensor) -> bool:
-    """Whether masks are the int32 words [N, W] of `PackedMasks`."""
+    """Return whether masks are the int32 words [N, W] of `PackedMasks`."""
     return masks.dtype == torch.int32 and masks.ndim == 2
 
 
@@ -153,5 +153,5 @@ def _unpack(words: Tensor) -> Tensor:
 
 
 def _has_numpy(tensor: Tensor) -> bool:
-    """Whether numpy, which packs bits many times as fast as torch, can see the tensor."""
+    """Return whether numpy, which packs bits many times as fast as torch, can see the tensor."""
     return tensor.device.type == "cpu"

@@ -29,7 +29,7 @@ Size = tuple[int, int]
 def resize_masks_triton(
     masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """`resize_masks_with_boxes`, whose arguments and results these are.
+    """Do what `resize_masks_with_boxes` does, whose arguments and results these are.
 
     Masks are copied only where the values of a row don't lie beside each other.
     """
@@ -166,7 +166,7 @@ def _extremes(
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """The greatest and the least value of a window, both ends included.
+    """Return the greatest and the least value of a window, both ends included.
 
     NaN is passed over for the greatest, as it is never inside, and is the least.
     """
@@ -202,7 +202,7 @@ def _stays_inside(least, greatest, threshold):
 
 @triton.jit(do_not_specialize=["regions"])
 def _join_kernel(corners, boxes, regions: tl.int32, BLOCK: tl.constexpr):
-    """The box around a mask's regions' boxes; zeros where none has pixels."""
+    """Return the box around a mask's regions' boxes; zeros where none has pixels."""
     mask = tl.program_id(0).to(tl.int64)
     x0, y0 = tl.full((BLOCK,), 2**31 - 1, tl.int32), tl.full((BLOCK,), 2**31 - 1, tl.int32)
     x1, y1 = tl.zeros((BLOCK,), dtype=tl.int32), tl.zeros((BLOCK,), dtype=tl.int32)

@@ -103,14 +103,14 @@ def _check_bits(device: torch.device) -> None:
 
 
 def _by_mask(order: Tensor, decayed: Tensor) -> Tensor:
-    """Decayed scores in the order of the masks: scores that nearly tie may come in either."""
+    """Return decayed scores in the order of the masks: near ties may come in either order."""
     result = torch.zeros_like(decayed)
     result[order] = decayed
     return result
 
 
 def _waves(*shape: int) -> Tensor:
-    """Eighths from -2 to 2, neighbours alike, float32: without torch's random numbers."""
+    """Return eighths from -2 to 2, neighbours alike, float32: without torch's random numbers."""
     phase = torch.zeros(shape, device="cpu", dtype=torch.float32)
     for axis, side in enumerate(reversed(shape)):
         places = torch.arange(side, device="cpu", dtype=torch.float32)

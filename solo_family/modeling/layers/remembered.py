@@ -26,7 +26,7 @@ _of_graph = _OfGraph()
 
 @contextmanager
 def constants_of_a_graph() -> Iterator[dict[Any, Tensor]]:
-    """Within it a function is rehearsed and then captured as a CUDA graph, on the same stream.
+    """Surround the rehearsal and the capture of a function as a CUDA graph, on one stream.
 
     What the rehearsal asks for is there for the capture, in which a copy from the host would fail.
 
@@ -41,7 +41,7 @@ def constants_of_a_graph() -> Iterator[dict[Any, Tensor]]:
 
 
 def remembered(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Makes a function keep its latest results, which must not be written to.
+    """Make a function keep its latest results, which must not be written to.
 
     On a GPU each is a handful of launches, or a copy that the host waits for.
 
@@ -78,20 +78,20 @@ def remembered(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _may_remember(like: Tensor, numbers: tuple[Any, ...]) -> bool:
-    """Whether numbers are numbers, and tensors stay: graphs must make their constants."""
+    """Return whether numbers are numbers, and tensors stay: graphs must make their constants."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     return type(like) is Tensor and all(type(number) in _NUMBERS for number in numbers)
 
 
 def _is_captured(like: Tensor) -> bool:
-    """Whether a CUDA graph is captured: what it reads must live as long as the graph."""
+    """Return whether a CUDA graph is captured: what it reads must live as long as the graph."""
     return like.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 @remembered
 def constant(values: tuple[Any, ...], dtype: torch.dtype, *, device: torch.device) -> Tensor:
-    """Returns a tensor of some values: `constant(like, values, dtype)`."""
+    """Return a tensor of some values: `constant(like, values, dtype)`."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
@@ -107,7 +107,7 @@ class Kept:
         self._results: dict[Callable[..., Any], tuple[list[Any], list[Any], Any]] = {}
 
     def get(self, make: Callable[..., _T], *inputs: Any) -> _T:
-        """Returns `make(*inputs)`; must not be written to.
+        """Return `make(*inputs)`; must not be written to.
 
         Args:
             make: a function of tensors and of what can be compared.
