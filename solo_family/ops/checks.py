@@ -8,6 +8,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# By how much an IoU lowers a score: exp(-sigma IoU^2), or 1 - IoU.
+DECAY_KERNELS = ("gaussian", "linear")
+
+
+def check_kernel(kernel: str) -> None:
+    """Raise ValueError for a kernel that neither matrix NMS nor soft NMS has."""
+    if kernel not in DECAY_KERNELS:
+        allowed = ", ".join(repr(name) for name in DECAY_KERNELS)
+        raise ValueError(f"unknown NMS kernel {kernel!r}: choose one of {allowed}")
+
+
+def is_packed(masks: Tensor) -> bool:
+    """Return whether masks are the int32 words [N, W] of `PackedMasks`."""
+    return masks.dtype == torch.int32 and masks.ndim == 2
+
 
 def check_masks(masks: Tensor, mask_threshold: float | None) -> None:
     """Raise ValueError for masks that are neither bool nor to be thresholded."""

@@ -100,7 +100,7 @@ def _decode_masks(
             measure(dynamic_conv(chunk.float(), features).sigmoid_(), mask_threshold)
             for chunk in wanted.split(step)
         ]
-    packed = PackedMasks(*(torch.cat(parts) for parts in zip(*chunks)))
+    packed = PackedMasks(*map(torch.cat, zip(*chunks)))
     return packed if valid is None else _leading(packed, len(kernels), valid)
 
 

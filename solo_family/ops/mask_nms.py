@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .checks import check_candidates
+from .checks import check_candidates, check_kernel
 from .masks import mask_iou
 
 
@@ -126,8 +126,7 @@ def soft_nms(
     Raises:
         ValueError: see `mask_nms`; or for an unknown kernel.
     """
-    if kernel not in ("gaussian", "linear"):
-        raise ValueError(f"unknown soft NMS kernel {kernel!r}: choose 'gaussian' or 'linear'")
+    check_kernel(kernel)
     check_candidates(masks, labels, scores)
     scores, order = scores.float().sort(descending=True, stable=True)
     scores, order = scores[:pre_nms].clone(), order[:pre_nms]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import nvrtc
-from .packed_masks import is_packed
+from .checks import is_packed
 
 _SOURCE = Path(__file__).with_name("matrix_nms.cu")
 _PREPARE = {

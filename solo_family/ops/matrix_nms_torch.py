@@ -36,11 +36,7 @@ def decay_factors(
 
     Returns:
         float32 [N] in [0, 1]; the first is 1.
-
-    Raises:
-        ValueError: for an unknown kernel.
     """
-    check_kernel(kernel)
     if len(labels) == 0:
         return iou.new_ones(0, dtype=torch.float32)
     same_class = labels[:, None] == labels
@@ -49,13 +45,6 @@ def decay_factors(
     # The minimum may run over every row: row 0 has no compensation, so gives at most 1, and the
     # rows that the triangle and the classes left at an IoU of 0 give at least 1.
     return _KERNEL_RATIOS[kernel](iou, compensation, sigma).amin(dim=0)
-
-
-def check_kernel(kernel: str) -> None:
-    """Raise ValueError for a kernel that matrix NMS doesn't have."""
-    if kernel not in _KERNEL_RATIOS:
-        allowed = ", ".join(repr(name) for name in _KERNEL_RATIOS)
-        raise ValueError(f"unknown matrix NMS kernel {kernel!r}: choose one of {allowed}")
 
 
 def _gaussian_ratio(iou: Tensor, compensation: Tensor, sigma: float) -> Tensor:

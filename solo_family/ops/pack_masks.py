@@ -54,7 +54,7 @@ def _pack_masks(
         return pack_masks_triton(masks, mask_threshold, logits=logits)
     step = max(1, _CHUNK_BYTES // max(1, 4 * masks[:1].numel()))
     chunks = [measure(chunk, mask_threshold, logits) for chunk in masks.split(step)]
-    return PackedMasks(*(torch.cat(parts) for parts in zip(*chunks)))
+    return PackedMasks(*map(torch.cat, zip(*chunks)))
 
 
 @_pack_masks.register_fake

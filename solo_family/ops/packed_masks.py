@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import is_packed
 from .masks import binary_masks, mask_areas
 
 WORD_BITS = 32
@@ -42,11 +43,6 @@ def empty_packed(like: Tensor, count: int, pixels: int) -> PackedMasks:
         like.new_empty(count, dtype=torch.int64),
         like.new_empty(count, dtype=torch.float32),
     )
-
-
-def is_packed(masks: Tensor) -> bool:
-    """Return whether masks are the int32 words [N, W] of `PackedMasks`."""
-    return masks.dtype == torch.int32 and masks.ndim == 2
 
 
 def measure(masks: Tensor, mask_threshold: float | None, logits: bool = False) -> PackedMasks:
@@ -133,10 +129,10 @@ def unpacked_rows(masks: Tensor, rows: Tensor, mask_threshold: float | None) -> 
         rows: int64 [n], which of them.
         mask_threshold: see `matrix_nms`.
     """
-    if is_packed(masks):
-        return _unpack(masks[rows])
     if masks.dtype == torch.bool:
         return masks[rows]
+    if not masks.is_floating_point():
+        return _unpack(masks[rows])
     # A few at a time: the chosen rows of soft masks are a copy of four bytes for each pixel.
     parts = [binary_masks(masks[some], mask_threshold) for some in rows.split(_CHUNK_MASKS)]
     return torch.cat(parts)
