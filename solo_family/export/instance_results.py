@@ -17,14 +17,14 @@ def instance_results(
     thresholds: dict[str, float],
     settings: dict[str, Any],
 ) -> Prediction:
-    """Turns the first image's outputs into results at the size of the picture.
+    """Turn the first image's outputs into results at the size of the picture.
 
     Args:
         outputs: `scores` float32 [B, N], `classes` int64 [B, N], `masks` float32 [B, N, h, w],
             probabilities.
         sizes: of the image.
         thresholds: `keep`, the least score of a result; `mask`, of its pixels; and for panoptic
-            results `object` and `overlap`, see `modeling.postprocess.set_panoptic`.
+            results `object` and `overlap`, see `methods.sparse_inst.panoptic`.
         settings: `stuff_classes` where panoptic segments are wanted; instances are then things.
     """
     scores = outputs["scores"][0]

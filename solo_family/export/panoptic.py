@@ -1,4 +1,4 @@
-"""Panoptic segments in numpy; see `modeling.postprocess.panoptic` (arXiv 2107.06278, section 3.4).
+"""Panoptic segments in numpy; see `modeling.panoptic` (arXiv 2107.06278, section 3.4).
 
 N masks, H W of the picture.
 """
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..segments import join_segments
+
 
 def assign_pixels(
     masks: Iterable[np.ndarray], scores: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Assigns every pixel to the mask with the greatest score times probability.
+    """Assign every pixel to the mask with the greatest score times probability.
 
     Returns:
         int64 [H, W] the mask, float32 [H, W] that product, and int64 [N] the pixels whose
@@ -37,7 +39,7 @@ def merge_panoptic(
     stuff_classes: Sequence[int],
     overlap_threshold: float,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Merges masks to segments that do not overlap.
+    """Merge masks to segments that do not overlap.
 
     Args:
         masks: N probability maps, float32 [H, W], in order.
@@ -50,27 +52,10 @@ def merge_panoptic(
     Returns:
         See `Prediction.panoptic_seg`.
     """
-    segments: list[dict[str, Any]] = []
     if not len(scores):
-        return np.zeros(size, np.int32), segments
+        return np.zeros(size, np.int32), []
     index, _, area = assign_pixels(masks, scores, size)
     won = np.bincount(index.ravel(), minlength=len(scores))
     kept = (won > 0) & (area > 0) & (won >= overlap_threshold * area)
-    stuff: dict[int, dict[str, Any]] = {}
-    ids = np.zeros(len(scores), np.int32)
-    for number in np.flatnonzero(kept):
-        category, score = int(classes[number]), float(scores[number])
-        segment = stuff.get(category)
-        if segment is None:
-            segment = {
-                "id": len(segments) + 1,
-                "category_id": category,
-                "isthing": category not in stuff_classes,
-                "score": score,
-            }
-            segments.append(segment)
-            if not segment["isthing"]:
-                stuff[category] = segment
-        segment["score"] = max(segment["score"], score)
-        ids[number] = segment["id"]
-    return ids[index], segments
+    ids, segments = join_segments(zip(kept, classes.tolist(), scores.tolist()), stuff_classes)
+    return np.array(ids, np.int32)[index], segments

@@ -18,6 +18,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
 from ..errors import DataError
+from .masks import mask_iou
 from .results import Found
 from .runtime import ExportedModel, read_image
 
@@ -100,7 +101,7 @@ def found_again(reference: ExportedModel, model: ExportedModel, pictures: Sequen
         picture = read_image(path)
         expected, found = (_strided(one, picture) for one in (reference, model))
         sought = expected.scores >= _SOUGHT_SCORE
-        overlaps = _mask_iou(expected.masks[sought], found.masks) > _SAME_IOU
+        overlaps = mask_iou(expected.masks[sought], found.masks) > _SAME_IOU
         overlaps &= expected.classes[sought][:, None] == found.classes
         again.extend(np.asarray(overlaps.any(axis=1)).tolist())
     return float(np.mean(again)) if again else math.nan
@@ -113,16 +114,6 @@ def _strided(model: ExportedModel, picture: np.ndarray) -> Found:
     found = model.postprocess(model.forward(images), small).instances
     assert found is not None
     return found
-
-
-def _mask_iou(masks: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Returns IoU, float32 [N, M], of bool [N, h, w] and [M, h, w]."""
-    a, b = (
-        part.reshape(len(part), math.prod(part.shape[1:])).astype(np.float32)
-        for part in (masks, others)
-    )
-    intersections = a @ b.T
-    return intersections / (a.sum(1)[:, None] + b.sum(1) - intersections).clip(min=1)
 
 
 class _Pictures(CalibrationDataReader):

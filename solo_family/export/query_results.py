@@ -21,7 +21,7 @@ def query_results(
     thresholds: dict[str, float],
     settings: dict[str, Any],
 ) -> Prediction:
-    """Makes the results that the model was configured for.
+    """Make the results that the model was configured for.
 
     Args:
         probabilities: float32 [N, K + 1] of the classes, "no object" last.
@@ -55,7 +55,7 @@ def _semantic(
 
 
 def _marginalise(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) -> np.ndarray:
-    """Returns sum_i p_i(c) m_i of every class and pixel, float32 [K, H, W]."""
+    """Return sum_i p_i(c) m_i of every class and pixel, float32 [K, H, W]."""
     result = np.zeros((probabilities.shape[1] - 1, *sizes.output), np.float32)
     for classes, mask in zip(probabilities[:, :-1], _soft_masks(logits, sizes)):
         for category in np.flatnonzero(classes):
@@ -64,7 +64,7 @@ def _marginalise(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) ->
 
 
 def _assign_hard(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) -> np.ndarray:
-    """Gives every pixel to one mask, and its class to the pixel: float32 [K, H, W]."""
+    """Give every pixel to one mask, and its class to the pixel: float32 [K, H, W]."""
     num_classes = probabilities.shape[1] - 1
     classes, scores = probabilities.argmax(1), probabilities.max(1)
     scores = np.where(classes < num_classes, scores, 0)
@@ -100,7 +100,7 @@ def _instances(
     threshold: float,
     settings: dict[str, Any],
 ) -> Found:
-    """Scores the best pairs of mask and class by the mean probability inside their masks, too."""
+    """Score the best pairs of mask and class by the mean probability inside their masks, too."""
     scores = probabilities[:, :-1].copy()
     scores[:, settings["stuff_classes"]] = -1
     order = np.argsort(-scores, axis=None, kind="stable")[: settings["max_instances"]]
@@ -120,7 +120,7 @@ def _instances(
 
 
 def _soft_masks(logits: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:
-    """Yields probabilities: logits are resized, and the sigmoid is taken after."""
+    """Yield probabilities: logits are resized, and the sigmoid is taken after."""
     return (_sigmoid(mask) for mask in resized(logits, sizes))
 
 

@@ -14,7 +14,7 @@ _BITS = 22
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes a picture, every bit of it as `PIL.Image.resize` with BILINEAR.
+    """Resize a picture, every bit of it as `PIL.Image.resize` with BILINEAR.
 
     Columns first, as Pillow where not only the width grows: where a resize keeps proportions.
 
@@ -30,7 +30,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_smoothly(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Does the same without rounding, as torch's `interpolate` with `antialias`.
+    """Do the same without rounding, as torch's `interpolate` with `antialias`.
 
     Args:
         image: float32 [H, W, C].
@@ -48,7 +48,7 @@ def resize_smoothly(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int) -> tuple[int, int]:
-    """Returns the size of an image whose shorter side becomes `short_edge`, the longer at most
+    """Return the size of an image whose shorter side becomes `short_edge`, the longer at most
     `max_size`, as detectron2's `ResizeShortestEdge`; a `short_edge` of 0 keeps it."""
     if short_edge == 0:
         return height, width
@@ -75,7 +75,7 @@ def _resize_rows(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which T pixels make each new one, and their weights: a triangle around its centre.
+    """Return which T pixels make each new one, and their weights: a triangle around its centre.
 
     Returns:
         int [new, T] and float64 [new, T], whose rows sum to 1.

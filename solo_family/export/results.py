@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from .masks import mask_boxes
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -45,7 +47,7 @@ class Found:
         return len(self.scores)
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
-        """Returns COCO results: boxes as x, y, w, h; masks as compressed RLE.
+        """Return COCO results: boxes as x, y, w, h; masks as compressed RLE.
 
         Args:
             image_id: what the results say.
@@ -83,7 +85,7 @@ class Prediction(NamedTuple):
 
 
 def resized(masks: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:
-    """Yields each mask at the size of the image that was given, in two bilinear steps.
+    """Yield each mask at the size of the image that was given, in two bilinear steps.
 
     First to the network's padded input, from which the image is cut out, then to the output, as
     published. With pixel centres at halves and no smoothing, as torch's `align_corners=False`.
@@ -104,29 +106,15 @@ def _resize(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def threshold_masks(masks: np.ndarray, sizes: Sizes, threshold: float) -> np.ndarray:
-    """Returns bool [N, H, W]: where the resized masks are greater than the threshold."""
+    """Return bool [N, H, W]: where the resized masks are greater than the threshold."""
     binary = np.empty((len(masks), *sizes.output), bool)
     for index, mask in enumerate(resized(masks, sizes)):
         np.greater(mask, np.float32(threshold), out=binary[index])
     return binary
 
 
-def mask_boxes(masks: np.ndarray) -> np.ndarray:
-    """Returns tight boxes of bool [N, H, W], float32 [N, 4]; zeros for a mask without pixels."""
-    x0, x1 = _extents(np.any(masks, axis=1))
-    y0, y1 = _extents(np.any(masks, axis=2))
-    return np.stack([x0, y0, x1, y1], axis=1).astype(np.float32)
-
-
-def _extents(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    any_cell = occupied.any(axis=1)
-    first = occupied.argmax(axis=1)
-    stop = occupied.shape[1] - occupied[:, ::-1].argmax(axis=1)
-    return np.where(any_cell, first, 0), np.where(any_cell, stop, 0)
-
-
 def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """Returns COCO's compressed run-length encoding of a bool mask [H, W], as pycocotools.
+    """Return COCO's compressed run-length encoding of a bool mask [H, W], as pycocotools.
 
     The pixels are counted down the columns, in runs of 0, 1, 0, 1, ... From the fourth on a run is
     written as its difference to the one two before, in digits of 5 bits, the lowest first; a sixth

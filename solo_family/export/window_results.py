@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .masks import decay_factors, mask_iou
 from .results import Found
 
 # Of the picture's pixels, at which matrix NMS compares masks, where a folder does not say it yet.
@@ -45,7 +46,7 @@ class Windows:
 
 
 def windows_of(outputs: dict[str, np.ndarray], cell_size: tuple[float, float]) -> Windows:
-    """Returns one scale's windows, from the first image's outputs.
+    """Return one scale's windows, from the first image's outputs.
 
     Args:
         outputs: of the graph.
@@ -73,7 +74,7 @@ def window_results(
     thresholds: dict[str, float],
     settings: dict[str, Any],
 ) -> Found:
-    """Keeps the best windows of all scales, and enlarges their masks.
+    """Keep the best windows of all scales, and enlarges their masks.
 
     Args:
         scales: the windows of each.
@@ -93,7 +94,8 @@ def window_results(
         stride = settings.get("nms_stride", _NMS_STRIDE)
         small = (-(-size[0] // stride), -(-size[1] // stride))
         masks = _paste(windows, small, thresholds["mask"], 1 / stride)
-        decayed = scores * _matrix_nms_decay(masks, settings["nms_kernel"], settings["nms_sigma"])
+        iou = mask_iou(masks, masks)
+        decayed = scores * decay_factors(iou, settings["nms_kernel"], settings["nms_sigma"])
         kept = np.argsort(-decayed, kind="stable")[:limit]
         scores = decayed[kept]
     windows = windows[kept]
@@ -102,7 +104,7 @@ def window_results(
 
 
 def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
-    """Returns which boxes no better one, itself kept, overlaps by more; the best come first."""
+    """Return which boxes no better one, itself kept, overlaps by more; the best come first."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left = np.arange(len(boxes))
     kept = []
@@ -119,31 +121,10 @@ def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
     return np.array(kept, np.int64)
 
 
-def _matrix_nms_decay(masks: np.ndarray, kernel: str, sigma: float) -> np.ndarray:
-    """Returns the factors of matrix NMS within one class (SOLOv2, arXiv 2003.10152, 3.3).
-
-    Args:
-        masks: bool [N, h, w], the best first.
-    """
-    if not len(masks):
-        return np.zeros(0, np.float32)
-    pixels = masks.reshape(len(masks), -1).astype(np.float32)
-    intersections, areas = pixels @ pixels.T, pixels.sum(1)
-    unions = areas[:, None] + areas - intersections
-    iou = np.triu(intersections / unions.clip(min=1), k=1)
-    compensation = iou.max(axis=0)[:, None]
-    if kernel == "gaussian":
-        return np.exp(sigma * (compensation**2 - iou**2)).min(axis=0)
-    ratio = np.where(
-        compensation < 1, (1 - iou) / np.where(compensation < 1, 1 - compensation, 1), np.inf
-    )
-    return ratio.min(axis=0)
-
-
 def _paste(
     windows: Windows, size: tuple[int, int], threshold: float, zoom: float = 1.0
 ) -> np.ndarray:
-    """Enlarges masks bilinearly to where their windows are: bool [N, *size]."""
+    """Enlarge masks bilinearly to where their windows are: bool [N, *size]."""
     result = np.zeros((len(windows.masks), *size), bool)
     for binary, mask, region in zip(result, windows.masks, windows.regions * np.float32(zoom)):
         x0, y0, x1, y1 = region.tolist()
@@ -158,7 +139,7 @@ def _paste(
 
 
 def _interpolation(pixels: slice, low: float, high: float, side: int) -> np.ndarray:
-    """Returns the weights, float32 [pixels, m], of a mask's cells spread from `low` to `high`."""
+    """Return the weights, float32 [pixels, m], of a mask's cells spread from `low` to `high`."""
     centers = np.arange(pixels.start, pixels.stop) + 0.5
     position = (centers - low) / (high - low) * side - 0.5
     weights = 1 - np.abs(position[:, None] - np.arange(side))

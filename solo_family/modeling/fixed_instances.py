@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..ops.matrix_nms import matrix_nms_plain
+from ..ops.matrix_nms_torch import matrix_nms_plain
 
 
 class MaskNMS(Protocol):

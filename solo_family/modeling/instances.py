@@ -3,19 +3,19 @@
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from ..ops.mask_boxes import masks_to_boxes
+from ..ops import mask_boxes
 
 
 def make_instances(
     masks: Tensor, scores: Tensor, classes: Tensor, boxes: Tensor | None = None
 ) -> Instances:
-    """Returns the result of one image; N of 0 gives the same fields, empty.
+    """Return the result of one image; N of 0 gives the same fields, empty.
 
     Args:
         masks: bool [N, H, W] of the original image.
         scores: [N], 0 to 1.
         classes: int64 [N].
-        boxes: float32 [N, 4], of the masks, where they are known already; see `masks_to_boxes`.
+        boxes: float32 [N, 4], of the masks, where they are known already; see `mask_boxes`.
 
     Returns:
         Instances with `pred_masks` (bool), `pred_boxes` (tight around the masks, x1 and y1
@@ -25,7 +25,7 @@ def make_instances(
     return Instances(
         (height, width),
         pred_masks=masks,
-        pred_boxes=Boxes(masks_to_boxes(masks) if boxes is None else boxes),
+        pred_boxes=Boxes(mask_boxes(masks) if boxes is None else boxes),
         scores=scores.float(),
         pred_classes=classes,
     )

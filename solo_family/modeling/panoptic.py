@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..ops.host_copy import to_device
-from ..ops.mask_iou import mask_areas
+from ..ops.masks import mask_areas
+from ..segments import join_segments
 
 # Chunks of masks: which they are, and their probabilities, float32 [n, H, W].
 SoftMasks = Iterable[tuple[slice, Tensor]]
@@ -124,40 +125,12 @@ def number_segments(
         `id`, `category_id` (the class), `isthing`, and `score`, for stuff the greatest of its
         masks'.
     """
-    numbered = [_number(table, stuff_classes) for table in tables]
-    ids = [torch.tensor(ids, dtype=torch.int32) for ids, _ in numbered]
+    masks = [zip(table[0::3], table[1::3], table[2::3]) for table in tables]
+    numbered = [join_segments(each, stuff_classes) for each in masks]
+    # One more, of none: pixels belong to mask 0 where there are no masks.
+    ids = [torch.tensor([*ids, 0], dtype=torch.int32) for ids, _ in numbered]
     there = to_device(ids, assignments[0].mask.device)
     return [
         (its_ids[image.mask], segments)
         for its_ids, image, (_, segments) in zip(there, assignments, numbered)
     ]
-
-
-def _number(
-    table: Sequence[float], stuff_classes: Sequence[int]
-) -> tuple[list[int], list[dict[str, Any]]]:
-    """Returns the id of every mask's segment, 0 for none, and the segments.
-
-    There is always one more id, of none: pixels belong to mask 0 where there are no masks.
-    """
-    segments: list[dict[str, Any]] = []
-    stuff: dict[int, dict[str, Any]] = {}
-    rows = list(zip(table[0::3], table[1::3], table[2::3]))
-    ids = [0] * (len(rows) + 1)
-    for index, (keep, category, score) in enumerate(rows):
-        if not keep:
-            continue
-        segment = stuff.get(int(category))
-        if segment is None:
-            segment = {
-                "id": len(segments) + 1,
-                "category_id": int(category),
-                "isthing": int(category) not in stuff_classes,
-                "score": score,
-            }
-            segments.append(segment)
-            if not segment["isthing"]:
-                stuff[int(category)] = segment
-        segment["score"] = max(segment["score"], score)
-        ids[index] = segment["id"]
-    return ids, segments

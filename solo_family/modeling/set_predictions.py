@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..ops.dynamic_conv import dynamic_conv
+from ..ops import dynamic_conv
 from ..ops.host_copy import to_device
 from .matcher import Matches
 

@@ -1,6 +1,6 @@
-"""From mask kernels and mask features straight to packed masks (SOLOv2, section 3.2.3).
+"""From mask kernels and mask features to masks: dynamic convolution (SOLOv2, section 3.2.3).
 
-Shape letters: N masks; n of them; E mask features; H W the features' size.
+Shape letters: B images; N masks; n of them; E mask features; H W the features' size.
 """
 
 from __future__ import annotations
@@ -9,12 +9,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.ops import gpu_kernels
-from solo_family.ops.dynamic_conv import dynamic_conv
-from solo_family.ops.packed_masks import PackedMasks, empty_packed, measure
+from . import gpu_kernels
+from .packed_masks import PackedMasks, empty_packed, measure
 
 # Bytes of the soft masks that are in memory at a time where they are.
 _CHUNK_BYTES = 32 * 2**20
+_INTEGERS = (torch.int64, torch.int32)
+
+
+def dynamic_conv(kernels: Tensor, features: Tensor) -> Tensor:
+    """Convolve mask features with predicted 1x1 kernels, those of one image or of a batch.
+
+    Args:
+        kernels: [N, E] or [B, N, E].
+        features: [E, H, W] or [B, E, H, W], on the same device and, but for autocast, of the same
+            dtype.
+
+    Returns:
+        Mask logits [N, H, W] or [B, N, H, W].
+
+    Raises:
+        ValueError: shapes or devices are others.
+    """
+    # A tracer would write the comparison of sizes into its graph.
+    if not torch.jit.is_tracing():
+        _check_factors(kernels, features)
+    # A 1x1 convolution is a matrix product; no bias, no norm.
+    return (kernels @ features.flatten(-2)).unflatten(-1, features.shape[-2:])
 
 
 def decode_masks(
@@ -25,7 +46,7 @@ def decode_masks(
     rows: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> PackedMasks:
-    """Dynamic convolution, sigmoid, threshold, areas, maskness and packing.
+    """Do dynamic convolution, sigmoid, threshold, areas, maskness and packing in one.
 
     On a GPU in one kernel, so that no soft mask is ever in memory; elsewhere in chunks. Products
     are summed in float32, to which float64, or one of two different dtypes, is rounded first.
@@ -35,7 +56,7 @@ def decode_masks(
         features: floating-point [E, H, W], on the same device.
         mask_threshold: a pixel is inside where its probability is above this, which NaN is not.
         rows: int64 [n], which kernels, in that order; all where left out.
-        valid: int64 or int32 scalar on their device, how many of these are wanted: the others
+        valid: one int64 or int32 number on that device, how many of these are wanted: the others
             have area and maskness 0 at next to no cost, and nobody waits for the number. Their
             words are undefined.
 
@@ -61,11 +82,12 @@ def _decode_masks(
     rows: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _check_inputs(kernels, features)
+    _check_inputs(kernels, features, rows, valid)
     if kernels.dtype != features.dtype or kernels.dtype == torch.float64:
         kernels, features = kernels.float(), features.float()
     if gpu_kernels.runs("decode", features):
-        from solo_family.ops.decode_masks_triton import decode_masks_triton
+        # Not every machine has Triton.
+        from .decode_masks_triton import decode_masks_triton
 
         return decode_masks_triton(kernels, features, mask_threshold, rows=rows, valid=valid)
     kernels = kernels if rows is None else kernels[rows]
@@ -78,12 +100,12 @@ def _decode_masks(
             measure(dynamic_conv(chunk.float(), features).sigmoid_(), mask_threshold)
             for chunk in wanted.split(step)
         ]
-    packed = PackedMasks(*(torch.cat(parts) for parts in zip(*chunks)))
+    packed = PackedMasks(*map(torch.cat, zip(*chunks)))
     return packed if valid is None else _leading(packed, len(kernels), valid)
 
 
 def _leading(packed: PackedMasks, count: int, valid: Tensor) -> PackedMasks:
-    """So many masks, of which those from `valid` on are unwanted."""
+    """Return so many masks, of which those from `valid` on are unwanted."""
     missing = count - len(packed.areas)
     unwanted = torch.arange(count, device=valid.device) >= valid
     return PackedMasks(
@@ -93,20 +115,49 @@ def _leading(packed: PackedMasks, count: int, valid: Tensor) -> PackedMasks:
     )
 
 
-def _check_inputs(kernels: Tensor, features: Tensor) -> None:
-    """Raises ValueError for what the kernel would read out of bounds, or convert silently."""
-    shapes = f"kernels {tuple(kernels.shape)} and mask features {tuple(features.shape)}"
-    if kernels.ndim != 2 or features.ndim != 3 or kernels.shape[1] != features.shape[0]:
-        raise ValueError(f"{shapes} don't go together: [N, E] and [E, H, W] are needed")
-    if not (kernels.is_floating_point() and features.is_floating_point()):
+def _check_factors(kernels: Tensor, features: Tensor) -> None:
+    """Raise ValueError for kernels [..., N, E] and features [..., E, H, W] that don't multiply."""
+    sizes, feature_sizes = kernels.shape, features.shape
+    batches = sizes[:-2] == feature_sizes[:-3] and len(sizes) in (2, 3)
+    if not batches or len(feature_sizes) != len(sizes) + 1 or sizes[-1] != feature_sizes[-3]:
         raise ValueError(
-            f"{shapes} are of {kernels.dtype} and {features.dtype}, but must be floating-point: "
-            "convert them, for example with `.float()`"
+            f"{_shapes(kernels, features)} don't go together: [N, E] and [E, H, W] are needed, or "
+            "both with a batch in front"
         )
     if kernels.device != features.device:
         raise ValueError(
-            f"{shapes} are on {kernels.device} and {features.device}: move one to the other's"
+            f"{_shapes(kernels, features)} are on {kernels.device} and {features.device}: move one "
+            "to the other's"
         )
+
+
+def _check_inputs(
+    kernels: Tensor, features: Tensor, rows: Tensor | None, valid: Tensor | None
+) -> None:
+    """Raise ValueError for what the kernel would read out of bounds, or convert silently."""
+    if kernels.ndim != 2 or features.ndim != 3:
+        raise ValueError(
+            f"{_shapes(kernels, features)} can't be decoded: [N, E] and [E, H, W] are needed"
+        )
+    _check_factors(kernels, features)
+    if not (kernels.is_floating_point() and features.is_floating_point()):
+        raise ValueError(
+            f"{_shapes(kernels, features)} are of {kernels.dtype} and {features.dtype}, but must "
+            "be floating-point: convert them, for example with `.float()`"
+        )
+    if rows is not None and (rows.ndim != 1 or rows.dtype != torch.int64):
+        raise ValueError(f"rows must be int64 [n], but are {rows.dtype} {tuple(rows.shape)}")
+    if valid is not None and (valid.numel() != 1 or valid.dtype not in _INTEGERS):
+        raise ValueError(
+            f"valid must be one int64 or int32 number, but is {valid.dtype} {tuple(valid.shape)}"
+        )
+    for name, given in (("rows", rows), ("valid", valid)):
+        if given is not None and given.device != kernels.device:
+            raise ValueError(f"{name} must be on the kernels' {kernels.device}, not {given.device}")
+
+
+def _shapes(kernels: Tensor, features: Tensor) -> str:
+    return f"kernels {tuple(kernels.shape)} and mask features {tuple(features.shape)}"
 
 
 @_decode_masks.register_fake

@@ -11,14 +11,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from solo_family.ops.decode_tiles import tile_for
-from solo_family.ops.float32_precision import tf32_allowed
-from solo_family.ops.packed_masks import WORD_BITS, PackedMasks, empty_packed
+from .decode_tiles import VECTOR_BYTES, layout_of, readable, tile_for
+from .float32_precision import tf32_allowed
+from .packed_masks import WORD_BITS, PackedMasks, empty_packed
 
 # Masks, and parts of each, that are added up at a time.
 _ADDED_MASKS, _ADDED_PARTS = 8, 256
-# Bytes that a thread reads at once.
-_VECTOR = 16
 
 
 def decode_masks_triton(
@@ -29,16 +27,16 @@ def decode_masks_triton(
     rows: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> PackedMasks:
-    """`decode_masks`, of kernels and features of one dtype: float16, bfloat16 or float32.
+    """Do what `decode_masks` does, for one dtype: float16, bfloat16 or float32.
 
     The features are copied only if H and W can't be seen as one dimension.
     """
     features = features.flatten(1)
-    kernels, rows = _readable(kernels, rows)
+    kernels, rows = readable(kernels, rows)
     count, (channels, pixels) = len(kernels if rows is None else rows), features.shape
     packed = empty_packed(kernels, count, pixels)
     num_words = packed.words.shape[1]
-    layout, precision = _layout(kernels, features), _precision(kernels.dtype)
+    layout, precision = layout_of(kernels, features), _precision(kernels.dtype)
     tile = tile_for(layout, kernels, precision)
     parts = triton.cdiv(num_words, tile.words)
     # Of each part: its pixels, a number that float32 holds, and the sum of their probabilities.
@@ -64,7 +62,7 @@ def decode_masks_triton(
             kernels.stride(0),
             *features.stride(),
             LAYOUT=layout,
-            VECTOR=_VECTOR // kernels.element_size(),
+            VECTOR=VECTOR_BYTES // kernels.element_size(),
             PRECISION=precision,
             MASKS=tile.masks,
             WORDS=tile.words,
@@ -86,39 +84,8 @@ def decode_masks_triton(
     return packed
 
 
-def _readable(kernels: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Kernels whose features lie beside each other, and which rows of these: all without `rows`.
-
-    Every part of the picture reads the kernels again, so that one copy of this small factor costs
-    less than reading it element by element.
-    """
-    if _is_vectorised(kernels, 1):
-        return kernels, None if rows is None else rows.contiguous()
-    return (kernels.contiguous() if rows is None else kernels.index_select(0, rows)), None
-
-
-def _layout(kernels: Tensor, features: Tensor) -> str:
-    """Along what features [E, P] are read in vectors: "pixels" or "channels", or "any"."""
-    if _is_vectorised(kernels, 1):
-        for axis, name in ((1, "pixels"), (0, "channels")):
-            if _is_vectorised(features, axis):
-                return name
-    return "any"
-
-
-def _is_vectorised(matrix: Tensor, axis: int) -> bool:
-    """Whether every line along an axis consists of whole, aligned vectors."""
-    size = matrix.element_size()
-    return (
-        matrix.stride(axis) == 1
-        and matrix.shape[axis] * size % _VECTOR == 0
-        and matrix.stride(1 - axis) * size % _VECTOR == 0
-        and matrix.data_ptr() % _VECTOR == 0
-    )
-
-
 def _precision(dtype: torch.dtype) -> str:
-    """How float32 is multiplied; halves are multiplied as they are, unless it says "float32"."""
+    """Return how float32 is multiplied; halves stay as they are, unless it is "float32"."""
     if not isinstance(_decode_kernel, triton.JITFunction):
         # Triton's interpreter knows no other way, and would take bfloat16 for integers.
         return "float32"
@@ -232,7 +199,7 @@ def _add_kernel(
     MASKS: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """Areas and mean probabilities of masks in parts: a fixed order of adding; 0 of unwanted."""
+    """Add up areas and probabilities of masks in parts, in a fixed order; 0 of unwanted masks."""
     first_mask = tl.program_id(0) * MASKS
     mask = first_mask + tl.arange(0, MASKS)
     limit = count

@@ -1,4 +1,7 @@
-"""How much of the product one program of the kernel that decodes masks works on."""
+"""How the kernel that decodes masks reads its two factors, and how much one program works on.
+
+Shape letters: N masks; E mask features; P pixels.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,40 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+# Bytes that a thread reads at once.
+VECTOR_BYTES = 16
+
+
+def readable(kernels: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return kernels whose features lie beside each other, and which rows of these; None for all.
+
+    Every part of the picture reads the kernels again, so that one copy of this small factor costs
+    less than reading it element by element.
+    """
+    if _is_vectorised(kernels, 1):
+        return kernels, None if rows is None else rows.contiguous()
+    return (kernels.contiguous() if rows is None else kernels.index_select(0, rows)), None
+
+
+def layout_of(kernels: Tensor, features: Tensor) -> str:
+    """Return along what features [E, P] are read in vectors: "pixels" or "channels", or "any"."""
+    if _is_vectorised(kernels, 1):
+        for axis, name in ((1, "pixels"), (0, "channels")):
+            if _is_vectorised(features, axis):
+                return name
+    return "any"
+
+
+def _is_vectorised(matrix: Tensor, axis: int) -> bool:
+    """Return whether every line along an axis consists of whole, aligned vectors."""
+    size = matrix.element_size()
+    return (
+        matrix.stride(axis) == 1
+        and matrix.shape[axis] * size % VECTOR_BYTES == 0
+        and matrix.stride(1 - axis) * size % VECTOR_BYTES == 0
+        and matrix.data_ptr() % VECTOR_BYTES == 0
+    )
 
 
 class Tile(NamedTuple):
@@ -34,7 +71,7 @@ _SCATTERED = Tile(64, 2, 16, 8, 1)
 
 
 def tile_for(layout: str, kernels: Tensor, precision: str) -> Tile:
-    """The tile of a launch.
+    """Return the tile of a launch.
 
     Args:
         layout: along what features are read in vectors, "pixels" or "channels", or "any".
@@ -48,5 +85,5 @@ def tile_for(layout: str, kernels: Tensor, precision: str) -> Tile:
 
 
 def _multiplies_together(device: torch.device) -> bool:
-    """Whether four warps multiply together; in Triton's interpreter it makes no difference."""
+    """Return whether four warps multiply together, which to Triton's interpreter is the same."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] in (9, 10)

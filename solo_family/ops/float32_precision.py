@@ -6,7 +6,7 @@ import torch
 
 
 def tf32_allowed() -> bool:
-    """Whether torch's own products of float32 matrices on a GPU may round to TensorFloat-32.
+    """Return whether torch's own products of float32 matrices on a GPU may round to TensorFloat-32.
 
     Newer versions of torch (from 2.9 on) have two families of settings: `fp32_precision`, of one
     operator, of a backend or of all, and the older `allow_tf32` and

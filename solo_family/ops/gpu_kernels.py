@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -18,6 +20,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 # Kernels by the operator that runs them: written in Triton, and in CUDA C.
 TRITON = ("pack", "decode", "resize", "nms")
 CUDA = ("bits",)
+
+# What runs a kernel once on a device, and raises where it can't be launched (any exception) or is
+# wrong (AssertionError). `self_checks` fills it: checks need operators, which need this module.
+CHECKS: dict[str, Callable[[torch.device], None]] = {}
 
 VARIABLE = "SOLO_FAMILY_KERNELS"
 CHOICES = ("auto", "torch", "triton")
@@ -29,7 +35,7 @@ _lock = threading.RLock()
 
 
 def runs(kernel: str, tensor: Tensor) -> bool:
-    """Whether an operator on this tensor runs its kernel.
+    """Return whether an operator on this tensor runs its kernel.
 
     The environment variable `SOLO_FAMILY_KERNELS` decides: "auto", the default, on a GPU where
     the kernel passes its check, which the first question for a device does; "torch" never;
@@ -56,9 +62,9 @@ def runs(kernel: str, tensor: Tensor) -> bool:
 
 
 def suits(kernel: str, device: torch.device) -> bool:
-    """Whether a kernel is meant for a GPU: those of `CUDA` are for tensor cores with single bits.
+    """Return whether a kernel is meant for a GPU: those of `CUDA` multiply single bits.
 
-    NVIDIA's have them in hardware from sm_80 to sm_90; from sm_100 on the instruction is emulated,
+    NVIDIA's do so in hardware from sm_80 to sm_90; from sm_100 on the instruction is emulated,
     and slow. `cuda.bindings`, which compiles them, comes with torch's Linux wheels; without it
     Triton's kernels do the same work.
     """
@@ -77,7 +83,7 @@ def _has_single_bits(index: int | None) -> bool:
 
 
 def chosen() -> str:
-    """The value of `SOLO_FAMILY_KERNELS`, "auto" where it isn't set.
+    """Return the value of `SOLO_FAMILY_KERNELS`, "auto" where it isn't set.
 
     Raises:
         ValueError: it is none of `CHOICES`.
@@ -92,7 +98,7 @@ def chosen() -> str:
 
 
 def failure(kernel: str, device: torch.device) -> str | None:
-    """Why a kernel is not used on a device, and what to do; None where it passes its check.
+    """Return why a kernel is not used on a device, and what to do; None where it passes its check.
 
     The first call for a kernel and a device runs the check, with a wait for the device; later
     calls look the answer up.
@@ -114,8 +120,6 @@ def failure(kernel: str, device: torch.device) -> str | None:
         return _failures[key]
 
 
-# torch.compile asks while it traces, and takes the answer for a constant.
-@torch.compiler.assume_constant_result
 def _passes(kernel: str, device: torch.device) -> bool:
     key = kernel, device
     if key in _failures:
@@ -142,12 +146,14 @@ def _passes(kernel: str, device: torch.device) -> bool:
     return why is None
 
 
+# torch.compile asks while it traces, and takes the answer for a constant. This is all that
+# `torch.compiler.assume_constant_result` does, but it imports the compiler first: most of a second.
+_passes._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def _check(kernel: str, device: torch.device) -> str | None:
     try:
-        # Here, since the operators that the checks compare import this module.
-        from solo_family.ops.self_checks import CHECKS, run_check
-
-        run_check(CHECKS[kernel], device)
+        _run_check(CHECKS[kernel], device)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler, a driver or a kernel may raise anything
@@ -155,8 +161,27 @@ def _check(kernel: str, device: torch.device) -> str | None:
     return None
 
 
+def _run_check(check: Callable[[torch.device], None], device: torch.device) -> None:
+    """Run a check whatever the caller has set: gradients, autocast, waits forbidden."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False), _waits_allowed(device):
+        check(device)
+
+
+@contextmanager
+def _waits_allowed(device: torch.device) -> Iterator[None]:
+    if device.type != "cuda":
+        yield
+        return
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+
+
 def _in_one_line(error: Exception) -> str:
-    """What went wrong: the first lines of a compiler's output can be thousands of characters."""
+    """Return what went wrong: a compiler's output can be thousands of characters."""
     words = " ".join(str(error).split()) or "no message"
     short = words if len(words) <= 200 else words[:200] + " ..."
     return f"{type(error).__name__}: {short}".rstrip(".")
@@ -195,7 +220,7 @@ def _is_capturing(device: torch.device) -> bool:
 
 
 def _interpreted() -> bool:
-    """Whether Triton's interpreter is on, which runs kernels on any device."""
+    """Return whether Triton's interpreter is on, which runs kernels on any device."""
     try:
         from triton import knobs
     except ImportError:  # no Triton, or one from before its knobs

@@ -35,14 +35,14 @@ class HostCopy:
             self._copy = tensor.to("cpu") if tensor.device.type != "cpu" else tensor
 
     def wait(self) -> Tensor:
-        """Returns the copy, on the CPU, as soon as it is there."""
+        """Return the copy, on the CPU, as soon as it is there."""
         if self._event is not None:
             self._event.synchronize()
         return self._copy
 
 
 def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Moves tensors to a device; to a GPU, all that are on the host as one queued copy.
+    """Move tensors to a device; to a GPU, all that are on the host as one queued copy.
 
     The host's tensors are free to be overwritten afterwards, those in page-locked memory too.
 
@@ -70,7 +70,7 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 
 
 def pack(tensors: Sequence[Tensor], pin: bool = False) -> Tensor:
-    """Writes tensors of the host into one buffer of bytes, one after the other.
+    """Write tensors of the host into one buffer of bytes, one after the other.
 
     Args:
         tensors: of any dtypes, sizes and strides.
@@ -88,7 +88,7 @@ def pack(tensors: Sequence[Tensor], pin: bool = False) -> Tensor:
 
 
 def unpack(buffer: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Returns what `pack` wrote of some tensors, as views of the buffer, contiguous each.
+    """Return what `pack` wrote of some tensors, as views of the buffer, contiguous each.
 
     Args:
         buffer: uint8 [bytes], on any device.
@@ -103,7 +103,7 @@ def unpack(buffer: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _starts(tensors: Sequence[Tensor]) -> list[int]:
-    """Returns at which byte every tensor begins, and how many bytes there are at last."""
+    """Return at which byte every tensor begins, and how many bytes there are at last."""
     starts = [0]
     for tensor in tensors:
         count = tensor.element_size() * prod(tensor.shape)

@@ -1,4 +1,4 @@
-"""Greedy (hard) NMS on mask IoU.
+"""NMS on mask IoU: greedy (hard), fast and soft, whose arguments and results are alike.
 
 Shape letters: N masks; h w the masks' size.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from solo_family.ops.mask_iou import mask_iou
+from .checks import check_candidates, check_kernel
+from .masks import mask_iou
 
 
 def mask_nms(
@@ -41,19 +42,115 @@ def mask_nms(
         scores: float32 [<= post_nms], the scores of `keep`, unchanged.
 
     Raises:
-        ValueError: for masks that are not bool.
+        ValueError: masks are not bool [N, h, w]; or masks, labels and scores differ in number or
+            device, labels are not integers or scores not floating-point.
     """
+    check_candidates(masks, labels, scores)
     scores, order = scores.float().sort(descending=True, stable=True)
     scores, order = scores[:pre_nms], order[:pre_nms]
-    suppresses = mask_suppressions(masks[order], labels[order], iou_threshold, class_agnostic)
+    suppresses = _suppressions(masks[order], labels[order], iou_threshold, class_agnostic)
     kept = _greedy(suppresses) & (scores >= threshold)
     return order[kept][:post_nms], scores[kept][:post_nms]
 
 
-def mask_suppressions(
+def fast_nms(
+    masks: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    *,
+    iou_threshold: float = 0.5,
+    pre_nms: int | None = 500,
+    post_nms: int | None = 100,
+    threshold: float = 0.05,
+    class_agnostic: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Drop each mask that overlaps a better one of its class (YOLACT, arXiv 1904.02689, 3.3).
+
+    Even one that is dropped itself counts.
+    That is where it differs from greedy NMS, and why it needs no loop: it drops more.
+
+    Args:
+        masks, labels, scores: see `mask_nms`, as the other arguments.
+
+    Returns:
+        keep: int64 [<= post_nms], indices into the inputs, the best score first.
+        scores: float32 [<= post_nms], the scores of `keep`, unchanged.
+
+    Raises:
+        ValueError: masks are not bool [N, h, w]; or masks, labels and scores differ in number or
+            device, labels are not integers or scores not floating-point.
+    """
+    check_candidates(masks, labels, scores)
+    scores, order = scores.float().sort(descending=True, stable=True)
+    scores, order = scores[:pre_nms], order[:pre_nms]
+    suppresses = _suppressions(masks[order], labels[order], iou_threshold, class_agnostic)
+    kept = ~suppresses.any(dim=0) & (scores >= threshold)
+    return order[kept][:post_nms], scores[kept][:post_nms]
+
+
+def soft_nms(
+    masks: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    *,
+    kernel: str = "gaussian",
+    sigma: float = 2.0,
+    iou_threshold: float = 0.5,
+    pre_nms: int | None = 500,
+    post_nms: int | None = 100,
+    threshold: float = 0.05,
+    class_agnostic: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Lower the scores of masks that overlap better ones (Soft-NMS, arXiv 1704.04503, Eqs. 1 to 3).
+
+    The best mask is taken; the scores of the others of its class are multiplied by f(IoU); again.
+    The sequence is the method: it is slow by nature, and here to be compared with.
+
+    Args:
+        masks: bool [N, h, w].
+        labels: int64 [N].
+        scores: floating-point [N].
+        kernel: "gaussian", f(x) = exp(-sigma x^2) (the paper writes 1 / sigma), or "linear",
+            f(x) = 1 - x where x is at least `iou_threshold`, else 1.
+        sigma: the gaussian kernel's strength.
+        iou_threshold: of the linear kernel.
+        pre_nms: how many of the best-scored masks take part; None for all.
+        post_nms: how many masks to return at most; None for all.
+        threshold: the smallest lowered score to return.
+        class_agnostic: whether masks of different classes lower each other's scores too.
+
+    Returns:
+        keep: int64 [<= post_nms], indices into the inputs, the best lowered score first.
+        scores: float32 [<= post_nms], the lowered scores of `keep`.
+
+    Raises:
+        ValueError: see `mask_nms`; or for an unknown kernel.
+    """
+    check_kernel(kernel)
+    check_candidates(masks, labels, scores)
+    scores, order = scores.float().sort(descending=True, stable=True)
+    scores, order = scores[:pre_nms].clone(), order[:pre_nms]
+    iou = mask_iou(masks[order])
+    if not class_agnostic:
+        iou = torch.where(labels[order][:, None] == labels[order], iou, 0)
+    if kernel == "gaussian":
+        factors = torch.exp(-sigma * iou**2)
+    else:
+        factors = torch.where(iou >= iou_threshold, 1 - iou, 1)
+    left = torch.ones_like(scores, dtype=torch.bool)
+    for _ in range(len(scores)):
+        best = torch.where(left, scores, -1).argmax()
+        left[best] = False
+        scores = torch.where(left, scores * factors[best], scores)
+    scores, rank = scores.sort(descending=True, stable=True)
+    kept = scores >= threshold
+    return order[rank[kept]][:post_nms], scores[kept][:post_nms]
+
+
+def _suppressions(
     masks: Tensor, labels: Tensor, iou_threshold: float, class_agnostic: bool
 ) -> Tensor:
-    """Which masks would suppress which worse ones, whether or not they are kept themselves.
+    """Return which masks would suppress which worse ones, whether or not they are kept themselves.
 
     Args:
         masks: bool [N, h, w], the best first.
@@ -70,7 +167,7 @@ def mask_suppressions(
 
 
 def _greedy(suppresses: Tensor) -> Tensor:
-    """Which masks a greedy pass keeps, without walking through them one by one.
+    """Return which masks a greedy pass keeps, without walking through them one by one.
 
     A mask is kept when no kept mask suppresses it. Applied over and over, that rule settles the
     first mask, then the second, and so on: after at most N rounds, and usually a few, nothing

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solo_family.ops import gpu_kernels
-from solo_family.ops.binary_masks import binary_masks, check_masks, is_packed
-from solo_family.ops.decay import check_kernel, decay_factors
-from solo_family.ops.matrix_nms_torch import decay_all_pairs, decay_by_class
+from . import gpu_kernels, matrix_nms_bits
+from .checks import check_candidates, check_dimensions, check_kernel, check_masks, is_packed
+from .matrix_nms_torch import decay_all_pairs, decay_by_class
 
 # Measured on an H200 with masks of 200x336. Launched one by one, Triton's kernels take 0.49 ms for
 # 100 masks and 0.65 for 500, torch's 0.35 and 1.03: the lines cross here.
@@ -64,8 +63,8 @@ def matrix_nms(
 
     Raises:
         ValueError: for an unknown kernel; masks that are neither bool nor packed, nor
-            floating-point with a `mask_threshold`; or masks, labels and scores that differ in
-            number or device.
+            floating-point with a `mask_threshold`; masks, labels and scores that differ in number
+            or device; labels that are not integers, or scores that are not floating-point.
     """
     order, decayed = matrix_nms_decay(
         masks, labels, scores, kernel, sigma, class_agnostic, mask_threshold, pre_nms
@@ -94,7 +93,7 @@ def matrix_nms_decay(
     mask_threshold: float | None = None,
     pre_nms: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Matrix NMS before anything is dropped: one operator to torch.compile and torch.export.
+    """Do matrix NMS, but drop nothing: one operator to torch.compile and torch.export.
 
     Its outputs' size follows from that of the inputs, so that the host never waits for it.
 
@@ -112,12 +111,12 @@ def matrix_nms_decay(
     check_kernel(kernel)
     if not is_packed(masks):
         check_masks(masks, mask_threshold)
-    _check_candidates(masks, labels, scores)
+        check_dimensions(masks)
+    check_candidates(masks, labels, scores)
     if gpu_kernels.runs("bits", masks) and masks.dtype != torch.float64:
-        from solo_family.ops.matrix_nms_bits import matrix_nms_bits
-
         classes = None if class_agnostic else labels
-        return matrix_nms_bits(masks, classes, scores, kernel, sigma, mask_threshold, pre_nms)
+        arguments = masks, classes, scores, kernel, sigma, mask_threshold, pre_nms
+        return matrix_nms_bits.matrix_nms_bits(*arguments)
     scores, order = scores.float().sort(descending=True, stable=True)
     scores, order = scores[:pre_nms], order[:pre_nms]
     labels = torch.zeros_like(order) if class_agnostic else labels[order]
@@ -127,29 +126,17 @@ def matrix_nms_decay(
     return order[rank], decayed
 
 
-def _check_candidates(masks: Tensor, labels: Tensor, scores: Tensor) -> None:
-    if not len(masks) == len(labels) == len(scores):
-        raise ValueError(
-            f"there must be a label and a score for each mask, but there are {len(masks)} masks, "
-            f"{len(labels)} labels and {len(scores)} scores"
-        )
-    if not masks.device == labels.device == scores.device:
-        raise ValueError(
-            f"masks, labels and scores must be on one device, but are on {masks.device}, "
-            f"{labels.device} and {scores.device}: move them, for example with `.to(masks.device)`"
-        )
-
-
 def _way(masks: Tensor, count: int, class_agnostic: bool) -> Callable[..., Tensor]:
-    """The cheapest way that was measured where there are no tensor cores for single bits.
+    """Return the cheapest way that was measured where there are no tensor cores for single bits.
 
     It takes masks, rows and labels by descending score, and the others; see `decay_all_pairs`.
     """
     # To ask how many classes there are would be a wait.
     one_large_class = class_agnostic and count >= _INT8_FROM
-    has_kernel = gpu_kernels.runs("nms", masks) and masks.dtype != torch.float64
-    if has_kernel and count >= _TRITON_FROM and not one_large_class:
-        from solo_family.ops.matrix_nms_triton import decay_by_class_triton
+    suits_triton = count >= _TRITON_FROM and not one_large_class and masks.dtype != torch.float64
+    if suits_triton and gpu_kernels.runs("nms", masks):
+        # Not every machine has Triton.
+        from .matrix_nms_triton import decay_by_class_triton
 
         return partial(_class_by_class, decay_by_class_triton)
     if masks.device.type == "cpu":
@@ -180,41 +167,3 @@ def _(
 ) -> tuple[Tensor, Tensor]:
     count = len(scores) if pre_nms is None else torch.sym_min(len(scores), pre_nms)
     return labels.new_empty(count, dtype=torch.int64), scores.new_empty(count, dtype=torch.float32)
-
-
-def matrix_nms_plain(
-    masks: Tensor,
-    labels: Tensor,
-    scores: Tensor,
-    kernel: str,
-    sigma: float,
-    class_agnostic: bool,
-    mask_threshold: float | None = None,
-    pre_nms: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`matrix_nms_decay` in few plain operations, all of which ONNX has.
-
-    Every mask is compared with every other one, in a single float32 product of [n, h w]: exact
-    while a mask has fewer than 2**24 pixels, outside autocast and without TF32.
-    Equal scores keep their order where a sort is stable that does not promise it, as ONNX's TopK
-    and torch's on a CPU are: ONNX has no stable one.
-
-    Args:
-        masks, and the others: see `matrix_nms_decay`.
-
-    Returns:
-        order, decayed: see `matrix_nms_decay`.
-
-    Raises:
-        ValueError: see `matrix_nms`.
-    """
-    scores, order = scores.float().sort(descending=True)
-    scores, order = scores[:pre_nms], order[:pre_nms]
-    labels = torch.zeros_like(order) if class_agnostic else labels[order]
-    pixels = binary_masks(masks, mask_threshold)[order].flatten(1).float()
-    intersections, areas = pixels @ pixels.T, pixels.sum(dim=1)
-    # An empty union has an empty intersection: 0 / 1 makes its IoU 0 rather than NaN.
-    iou = intersections / (areas[:, None] + areas - intersections).clamp(min=1)
-    decayed = scores * decay_factors(iou, labels, kernel=kernel, sigma=sigma)
-    decayed, rank = decayed.sort(descending=True)
-    return order[rank], decayed

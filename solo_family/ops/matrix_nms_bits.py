@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from solo_family.ops import nvrtc
-from solo_family.ops.binary_masks import is_packed
+from . import nvrtc
+from .checks import is_packed
 
 _SOURCE = Path(__file__).with_name("matrix_nms.cu")
 _PREPARE = {
@@ -67,7 +67,7 @@ def matrix_nms_bits(
     mask_threshold: float | None,
     pre_nms: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """`matrix_nms_decay`, without host waits; its workspace has 4 bytes for each pair of masks.
+    """Do what `matrix_nms_decay` does, without a wait, in 4 bytes for each pair of masks.
 
     Args:
         masks: [N, h, w] of bool, float16, bfloat16 or float32, or int32 words [N, W].
@@ -111,7 +111,7 @@ def _problem(
     order: Tensor,
     decayed: Tensor,
 ) -> tuple[_Problem, Tensor]:
-    """What the kernels are told, but for their constants, and the memory in which they work."""
+    """Return the kernels' arguments, but for their constants, and the memory they work in."""
     count, packed = len(order), is_packed(masks)
     pixels = masks.shape[1:].numel()
     # Rows that are packed here have a multiple of four words, to be read in the widest way.
@@ -166,6 +166,6 @@ def _launch(problem: _Problem, masks: Tensor, kernel: str) -> None:
 
 
 def _vector(address: int | None, width: int) -> int:
-    """How many words of each row can be read at a time."""
+    """Return how many words of each row can be read at a time."""
     address = address or 0
     return next(n for n in (4, 2, 1) if width % n == 0 and address % (4 * n) == 0)

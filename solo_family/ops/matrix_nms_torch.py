@@ -1,4 +1,4 @@
-"""Matrix NMS in torch.
+"""Matrix NMS in torch (SOLOv2, arXiv 2003.10152, section 3.3, Eqs. 3 to 5).
 
 Shape letters: N masks; n the best of them that take part; h w the masks' size; W words of a packed
 mask.
@@ -6,16 +6,62 @@ mask.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from solo_family.ops.binary_masks import binary_masks, is_packed
-from solo_family.ops.decay import decay_factors
-from solo_family.ops.mask_iou import mask_intersections
-from solo_family.ops.packed_masks import unpack_bits
+from .masks import binary_masks, iou_from, iou_within, mask_intersections
+from .packed_masks import unpacked_rows
 
-# Soft masks that are thresholded at a time.
-_CHUNK_MASKS = 16
+
+def decay_factors(
+    iou: Tensor, labels: Tensor, *, kernel: str = "gaussian", sigma: float = 2.0
+) -> Tensor:
+    """Return the factor by which matrix NMS multiplies each score.
+
+    With f the kernel, and i, k over the better-scored masks of the same class::
+
+        decay_j = min_{i<j} f(iou_ij) / f(c_i),    c_i = max_{k<i} iou_ki
+
+    where c_i, the compensation, stands for how far mask i is suppressed itself. The kernels are
+    f(x) = exp(-sigma x^2), as in the published code (the paper writes the same sigma as a
+    divisor), and f(x) = 1 - x.
+
+    Args:
+        iou: [N, N], symmetrical, in [0, 1], rows by descending score.
+        labels: int64 [N], in the same order.
+        kernel: "gaussian" or "linear".
+        sigma: the gaussian kernel's strength; the linear kernel has none.
+
+    Returns:
+        float32 [N] in [0, 1]; the first is 1.
+    """
+    if len(labels) == 0:
+        return iou.new_ones(0, dtype=torch.float32)
+    same_class = labels[:, None] == labels
+    iou = torch.where(same_class, iou.float(), 0).triu(diagonal=1)
+    compensation = iou.amax(dim=0)[:, None]
+    # The minimum may run over every row: row 0 has no compensation, so gives at most 1, and the
+    # rows that the triangle and the classes left at an IoU of 0 give at least 1.
+    return _KERNEL_RATIOS[kernel](iou, compensation, sigma).amin(dim=0)
+
+
+def _gaussian_ratio(iou: Tensor, compensation: Tensor, sigma: float) -> Tensor:
+    # One exponential of the difference: a quotient of two would be 0 / 0 for a large sigma.
+    return torch.exp(sigma * (compensation**2 - iou**2))
+
+
+def _linear_ratio(iou: Tensor, compensation: Tensor, sigma: float) -> Tensor:
+    # A compensation of 1 means that i repeats a better mask k, so that iou_ij = iou_kj: row k
+    # has already said what row i could, and 0 / 0 is left out of the minimum.
+    return torch.where(compensation < 1, (1 - iou) / (1 - compensation), torch.inf)
+
+
+_KERNEL_RATIOS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "gaussian": _gaussian_ratio,
+    "linear": _linear_ratio,
+}
 
 
 def decay_by_class(
@@ -26,7 +72,7 @@ def decay_by_class(
     sigma: float,
     mask_threshold: float | None,
 ) -> Tensor:
-    """The factors of `decay_factors`, from masks, on a CPU: elsewhere the host would have to wait.
+    """Do what `decay_factors` does, from masks, on a CPU: elsewhere the host would have to wait.
 
     Args:
         masks: [N, h, w], or int32 [N, W], see `matrix_nms`.
@@ -42,11 +88,10 @@ def decay_by_class(
     start = 0
     for size in labels.unique_consecutive(return_counts=True)[1].tolist():
         group = slice(start, start + size)
-        intersections[group, group] = mask_intersections(
-            _inside(masks, rows[group], mask_threshold)
-        )
+        inside = unpacked_rows(masks, rows[group], mask_threshold)
+        intersections[group, group] = mask_intersections(inside)
         start += size
-    return decay_factors(_iou(intersections), labels, kernel=kernel, sigma=sigma)
+    return decay_factors(iou_within(intersections), labels, kernel=kernel, sigma=sigma)
 
 
 def decay_all_pairs(
@@ -57,7 +102,7 @@ def decay_all_pairs(
     sigma: float,
     mask_threshold: float | None,
 ) -> Tensor:
-    """The same in a single product, of masks by descending score, whatever their classes.
+    """Do the same in a single product, of masks by descending score, whatever their classes.
 
     Args:
         rows: int64 [n], which of the masks, by descending score.
@@ -67,23 +112,45 @@ def decay_all_pairs(
     Returns:
         float32 [n] in [0, 1].
     """
-    intersections = mask_intersections(_inside(masks, rows, mask_threshold))
-    return decay_factors(_iou(intersections), labels, kernel=kernel, sigma=sigma)
+    intersections = mask_intersections(unpacked_rows(masks, rows, mask_threshold))
+    return decay_factors(iou_within(intersections), labels, kernel=kernel, sigma=sigma)
 
 
-def _iou(intersections: Tensor) -> Tensor:
-    """IoU from intersections, int64 [n, n], of masks of one class: float32 [n, n] in [0, 1]."""
-    areas = intersections.diagonal()
-    # An empty union has an empty intersection: 0 / 1 makes its IoU 0 rather than NaN.
-    return intersections.float() / (areas[:, None] + areas - intersections).clamp(min=1)
+def matrix_nms_plain(
+    masks: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    kernel: str,
+    sigma: float,
+    class_agnostic: bool,
+    mask_threshold: float | None = None,
+    pre_nms: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Do what `matrix_nms_decay` does in few plain operations, all of which ONNX has.
+
+    Every mask is compared with every other one, in a single float32 product of [n, h w]: exact
+    while a mask has fewer than 2**24 pixels, outside autocast and without TF32.
+
+    Args:
+        masks, and the others: see `matrix_nms_decay`.
+
+    Returns:
+        order, decayed: see `matrix_nms_decay`.
+    """
+    scores, order = _sort(scores.float())
+    scores, order = scores[:pre_nms], order[:pre_nms]
+    labels = torch.zeros_like(order) if class_agnostic else labels[order]
+    pixels = binary_masks(masks, mask_threshold)[order].flatten(1).float()
+    intersections, areas = pixels @ pixels.T, pixels.sum(dim=1)
+    iou = iou_from(intersections, areas, areas)
+    decayed = scores * decay_factors(iou, labels, kernel=kernel, sigma=sigma)
+    decayed, rank = _sort(decayed)
+    return order[rank], decayed
 
 
-def _inside(masks: Tensor, rows: Tensor, mask_threshold: float | None) -> Tensor:
-    """Some masks as bool, [n, h, w] or, of packed ones, [n, 32 W]."""
-    if is_packed(masks):
-        return unpack_bits(masks[rows])
-    if masks.dtype == torch.bool:
-        return masks[rows]
-    # A few at a time: the chosen rows of soft masks are a copy of four bytes for each pixel.
-    parts = [binary_masks(masks[some], mask_threshold) for some in rows.split(_CHUNK_MASKS)]
-    return torch.cat(parts)
+def _sort(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort scores, the best first; equal ones keep their order."""
+    if torch.onnx.is_in_onnx_export():
+        # ONNX has no stable sort to be exported to, but the TopK of this one is stable.
+        return scores.sort(descending=True)
+    return scores.sort(descending=True, stable=True)

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from solo_family.ops.packing_triton import pack_masks_triton
+from .packing_triton import pack_masks_triton
 
 # Masks along each side of the square of pairs that one program compares.
 _TILE = 64
@@ -35,7 +35,7 @@ def decay_by_class_triton(
     sigma: float,
     mask_threshold: float | None,
 ) -> Tensor:
-    """`decay_by_class`, whose arguments and result these are."""
+    """Do what `decay_by_class` does, whose arguments and result these are."""
     count = len(rows)
     packed = masks.dtype == torch.int32
     words = masks[rows] if packed else pack_masks_triton(masks, mask_threshold, rows=rows).words
@@ -51,7 +51,7 @@ def decay_by_class_triton(
 
 
 def _transposed(words: Tensor) -> Tensor:
-    """One word of all masks after another: what a program reads at a time is then in one piece.
+    """Put one word of all masks after another, so that a program reads one piece at a time.
 
     Args:
         words: int32 [n, W].
@@ -126,7 +126,7 @@ def _intersect_kernel(
     PART: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """Adds one part of the words of a square of pairs, if it has pairs of one class.
+    """Add one part of the words of a square of pairs, if it has pairs of one class.
 
     As a product of `CHUNK` the compiler knows what divides the stride, whatever the number of
     masks. Columns between their number and the stride are added up too, and never looked at.
@@ -164,7 +164,7 @@ def _count_bits(words):
 
 @triton.jit
 def _better_iou(intersections, labels, row, column, count, stride):
-    """IoU of columns with better rows of their class, float32 [rows, columns]; 0 elsewhere."""
+    """Return the IoU of columns with better rows of their class, [rows, columns]; 0 elsewhere."""
     exists = row < count
     # What a mask shares with itself is its area.
     row_area = tl.load(intersections + row * (stride + 1), mask=exists, other=0)
@@ -190,7 +190,7 @@ def _compensate_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """The greatest IoU of each mask with a better one."""
+    """Return the greatest IoU of each mask with a better one."""
     column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     greatest = tl.zeros((COLUMNS,), dtype=tl.float32)
     for start in range(0, tl.minimum((tl.program_id(0) + 1) * COLUMNS, count), ROWS):
@@ -214,7 +214,7 @@ def _decay_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """The least ratio of each mask over the better ones; see `decay_factors`."""
+    """Return the least ratio of each mask over the better ones; see `decay_factors`."""
     column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     least = tl.full((COLUMNS,), 1.0, dtype=tl.float32)
     for start in range(0, tl.minimum((tl.program_id(0) + 1) * COLUMNS, count), ROWS):

@@ -86,7 +86,7 @@ class Module:
 
 @cache
 def load_module(source: Path, kernels: tuple[str, ...], device: int) -> Module:
-    """The one `Module` of these arguments."""
+    """Return the one `Module` of these arguments."""
     return Module(source, kernels, device)
 
 
@@ -127,7 +127,7 @@ def _binary_version(driver: Any) -> Any:
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """What a function of `cuda.bindings` returns besides its error."""
+    """Return what a function of `cuda.bindings` returns besides its error."""
     error, *values = result
     if error:
         raise RuntimeError(f"CUDA reports {error!r}")

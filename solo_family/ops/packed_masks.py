@@ -13,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.ops import gpu_kernels
-from solo_family.ops.binary_masks import binary_masks, check_masks
-from solo_family.ops.mask_iou import mask_areas
+from .checks import is_packed
+from .masks import binary_masks, mask_areas
 
 WORD_BITS = 32
-# Bytes of the values that are measured at a time.
-_CHUNK_BYTES = 32 * 2**20
+# Soft masks that are thresholded at a time.
+_CHUNK_MASKS = 16
 
 
 class PackedMasks(NamedTuple):
@@ -37,54 +36,8 @@ class PackedMasks(NamedTuple):
     maskness: Tensor
 
 
-def pack_masks(
-    masks: Tensor, mask_threshold: float | None = None, *, logits: bool = False
-) -> PackedMasks:
-    """Threshold, measure and pack masks, on a GPU in one pass over them.
-
-    Args:
-        masks: [N, h, w]: bool, or floating-point probabilities or logits with a `mask_threshold`;
-            float64 is compared as such.
-        mask_threshold: a pixel is inside where its value is above this, which NaN is not.
-        logits: whether the values are logits, whose maskness is that of their sigmoid.
-
-    Returns:
-        N masks; the maskness of bool masks is 1, or 0 without pixels.
-
-    Raises:
-        ValueError: for masks that are neither bool nor floating-point with a `mask_threshold`, or
-            not [N, h, w].
-    """
-    return PackedMasks(*_pack_masks(masks, mask_threshold, logits))
-
-
-@torch.library.custom_op(
-    "solo_family::pack_masks",
-    mutates_args=(),
-    schema="(Tensor masks, float? mask_threshold, bool logits) -> (Tensor, Tensor, Tensor)",
-)
-def _pack_masks(
-    masks: Tensor, mask_threshold: float | None, logits: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    check_masks(masks, mask_threshold)
-    if masks.ndim != 3:
-        raise ValueError(f"masks must be [N, h, w], but have the shape {tuple(masks.shape)}")
-    if gpu_kernels.runs("pack", masks):
-        from solo_family.ops.packing_triton import pack_masks_triton
-
-        return pack_masks_triton(masks, mask_threshold, logits=logits)
-    step = max(1, _CHUNK_BYTES // max(1, 4 * masks[:1].numel()))
-    chunks = [measure(chunk, mask_threshold, logits) for chunk in masks.split(step)]
-    return PackedMasks(*(torch.cat(parts) for parts in zip(*chunks)))
-
-
-@_pack_masks.register_fake
-def _(masks: Tensor, mask_threshold: float | None, logits: bool) -> tuple[Tensor, Tensor, Tensor]:
-    return empty_packed(masks, len(masks), masks.shape[1] * masks.shape[2])
-
-
 def empty_packed(like: Tensor, count: int, pixels: int) -> PackedMasks:
-    """Uninitialised packed masks on a tensor's device."""
+    """Return uninitialised packed masks on a tensor's device."""
     return PackedMasks(
         like.new_empty((count, -(-pixels // WORD_BITS)), dtype=torch.int32),
         like.new_empty(count, dtype=torch.int64),
@@ -93,20 +46,20 @@ def empty_packed(like: Tensor, count: int, pixels: int) -> PackedMasks:
 
 
 def measure(masks: Tensor, mask_threshold: float | None, logits: bool = False) -> PackedMasks:
-    """`pack_masks` in torch, all masks at once."""
+    """Do what `pack_masks` does, whose arguments these are, in torch and all masks at once."""
     inside = binary_masks(masks, mask_threshold)
+    areas = mask_areas(inside)
     if masks.dtype == torch.bool:
-        areas = mask_areas(inside)
         return PackedMasks(_pack(inside), areas, (areas > 0).float())
     assert mask_threshold is not None
-    areas, maskness = measure_inside(masks, inside, mask_threshold, logits)
-    return PackedMasks(_pack(inside), areas, maskness)
+    total = _total_inside(masks, mask_threshold, logits)
+    return PackedMasks(_pack(inside), areas, total / areas.clamp(min=1))
 
 
 def measure_inside(
     masks: Tensor, inside: Tensor, mask_threshold: float, logits: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Areas and maskness, see `PackedMasks`, in torch, all masks at once.
+    """Return areas and maskness, see `PackedMasks`, in torch, all masks at once.
 
     Args:
         masks: floating-point [N, h, w], probabilities or logits.
@@ -118,13 +71,19 @@ def measure_inside(
         areas: int64 [N].
         maskness: float32 [N].
     """
+    total = _total_inside(masks, mask_threshold, logits)
     areas = mask_areas(inside)
-    # In the precision in which `inside` was found.
+    return areas, total / areas.clamp(min=1)
+
+
+def _total_inside(masks: Tensor, mask_threshold: float, logits: bool) -> Tensor:
+    """Return the sum of the probabilities inside each mask, float32 [N]."""
+    # In the precision in which masks are thresholded.
     values = masks.to(torch.promote_types(masks.dtype, torch.float32))
-    # On a CPU many times as fast as a choice by `inside`, which says the same, but for NaN.
+    # On a CPU many times as fast as a choice by bools, which says the same, but for NaN.
     values = F.threshold(values, mask_threshold, -math.inf if logits else 0.0)
     probabilities = values.sigmoid_() if logits else values
-    return areas, probabilities.flatten(1).nansum(dim=1).float() / areas.clamp(min=1)
+    return probabilities.flatten(1).nansum(dim=1).float()
 
 
 def _pack(masks: Tensor) -> Tensor:
@@ -149,12 +108,38 @@ def unpack_masks(words: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         bool [N, h, w].
+
+    Raises:
+        ValueError: words are no such masks of this size.
     """
-    return unpack_bits(words)[:, : size[0] * size[1]].unflatten(1, size)
+    pixels = size[0] * size[1]
+    if not is_packed(words) or words.shape[1] != -(-pixels // WORD_BITS):
+        raise ValueError(
+            f"packed masks of {size} must be int32 [N, {-(-pixels // WORD_BITS)}], but are "
+            f"{words.dtype} of the shape {tuple(words.shape)}"
+        )
+    return _unpack(words)[:, :pixels].unflatten(1, size)
 
 
-def unpack_bits(words: Tensor) -> Tensor:
-    """Every bit of int32 [N, W]: bool [N, 32 W], those after the last pixel among them."""
+def unpacked_rows(masks: Tensor, rows: Tensor, mask_threshold: float | None) -> Tensor:
+    """Return some masks as bool, [n, h, w] or, of packed ones, [n, 32 W].
+
+    Args:
+        masks: [N, h, w], or int32 [N, W], see `matrix_nms`.
+        rows: int64 [n], which of them.
+        mask_threshold: see `matrix_nms`.
+    """
+    if masks.dtype == torch.bool:
+        return masks[rows]
+    if not masks.is_floating_point():
+        return _unpack(masks[rows])
+    # A few at a time: the chosen rows of soft masks are a copy of four bytes for each pixel.
+    parts = [binary_masks(masks[some], mask_threshold) for some in rows.split(_CHUNK_MASKS)]
+    return torch.cat(parts)
+
+
+def _unpack(words: Tensor) -> Tensor:
+    """Return every bit of int32 [N, W]: bool [N, 32 W], those after the last pixel among them."""
     octets = words.contiguous().view(torch.uint8)
     if _has_numpy(words):
         bits = np.unpackbits(octets.numpy(), axis=1, bitorder="little")
@@ -164,5 +149,5 @@ def unpack_bits(words: Tensor) -> Tensor:
 
 
 def _has_numpy(tensor: Tensor) -> bool:
-    """Whether numpy, which packs bits many times as fast as torch, can see the tensor."""
+    """Return whether numpy, which packs bits many times as fast as torch, can see the tensor."""
     return tensor.device.type == "cpu"

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from solo_family.ops.packed_masks import WORD_BITS, PackedMasks, empty_packed
+from .packed_masks import WORD_BITS, PackedMasks, empty_packed
 
 # Words of one program: 8,192 pixels, of which each thread loads neighbouring ones.
 _BLOCK_WORDS = 256
@@ -25,7 +25,7 @@ def pack_masks_triton(
     logits: bool = False,
     rows: Tensor | None = None,
 ) -> PackedMasks:
-    """`pack_masks`, of some rows.
+    """Do what `pack_masks` does, of some rows.
 
     Args:
         masks: [N, h, w], bool, float16, bfloat16 or float32.
@@ -69,7 +69,7 @@ def pack_masks_triton(
 
 
 def add_parts(words: Tensor, areas: Tensor, totals: Tensor) -> PackedMasks:
-    """Masks whose areas and sums of probabilities are in parts, [n, T]: a fixed order of adding."""
+    """Add up areas and sums of probabilities, in parts [n, T], in a fixed order."""
     area = areas.sum(dim=1)
     return PackedMasks(words, area, totals.sum(dim=1) / area.clamp(min=1))
 

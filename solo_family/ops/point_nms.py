@@ -21,7 +21,15 @@ def point_nms(scores: Tensor) -> Tensor:
 
     Returns:
         [B, K, S, S], of the scores' dtype.
+
+    Raises:
+        ValueError: scores are not floating-point with four dimensions.
     """
+    if scores.ndim != 4 or not scores.is_floating_point():
+        raise ValueError(
+            f"scores must be floating-point [B, K, S, S], but are {scores.dtype} of the shape "
+            f"{tuple(scores.shape)}"
+        )
     # The padding that makes the first row and column whole adds one of each at the other end.
     largest = F.max_pool2d(scores, kernel_size=2, stride=1, padding=1)[..., :-1, :-1]
     return scores.masked_fill(scores != largest, 0)

@@ -1,12 +1,31 @@
-"""Bilinear resizing between pixel centres, as every method of the family does it."""
+"""Bilinear resizing between pixel centres, of features, and of masks to the original image.
+
+Shape letters: B images; C channels; N masks; n of them; h w of the network's masks; H W of the
+image that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import gpu_kernels
+from .masks import mask_boxes
 
-def resize_bilinear(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes [B, C, H, W] to [B, C, *size]; features of that size are returned as they are."""
+# Bytes of the float maps that are in memory at a time.
+_CHUNK_BYTES = 64 * 2**20
+# On a GPU every chunk is some launches more, whatever its size.
+_GPU_CHUNKS = 4
+
+Size = tuple[int, int]
+
+
+def resize_bilinear(features: Tensor, size: Size) -> Tensor:
+    """Resize [B, C, H, W] to [B, C, *size]; features of that size are returned as they are."""
     # Of a symbolic size the answer would hold for every image that an exported program gets.
     symbolic = any(isinstance(side, torch.SymInt) for side in features.shape)
     if not symbolic and features.shape[-2:] == size:
@@ -15,12 +34,9 @@ def resize_bilinear(features: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_soft_masks(
-    masks: Tensor,
-    padded_size: tuple[int, int],
-    image_size: tuple[int, int],
-    output_size: tuple[int, int],
+    masks: Tensor, padded_size: Size, image_size: Size, output_size: Size
 ) -> Tensor:
-    """Resizes soft masks in two steps: to the network's padded input, of which the image is kept.
+    """Resize soft masks in two steps: to the network's padded input, of which the image is kept.
 
     Args:
         masks: [N, h, w], probabilities or logits.
@@ -33,3 +49,120 @@ def resize_soft_masks(
     """
     soft = resize_bilinear(masks.float()[None], padded_size)
     return resize_bilinear(soft[..., : image_size[0], : image_size[1]], output_size)[0]
+
+
+@dataclass(frozen=True)
+class ResizedMasks:
+    """Soft masks of one image in two bilinear steps, as published, a few at a time.
+
+    First to the network's padded input, from which the image is cut out, then to the output. One
+    step, or steps on thresholded masks, would give other masks; so would steps on logits where
+    probabilities are published.
+
+    Attributes:
+        masks: [N, h, w], probabilities or logits.
+        padded_size: (height, width) of the network's input.
+        image_size: (height, width) of the image in it, without padding.
+        output_size: (H, W).
+    """
+
+    masks: Tensor
+    padded_size: Size
+    image_size: Size
+    output_size: Size
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield which masks they are, and these, float32 [n, H, W], free to be overwritten."""
+        pixels = sum(side[0] * side[1] for side in (self.padded_size, self.output_size))
+        at_once = _CHUNK_BYTES * (_GPU_CHUNKS if self.masks.device.type == "cuda" else 1)
+        chunk = max(1, at_once // (4 * pixels))
+        for start in range(0, len(self.masks), chunk):
+            part = slice(start, min(start + chunk, len(self.masks)))
+            sizes = self.padded_size, self.image_size, self.output_size
+            yield part, resize_soft_masks(self.masks[part], *sizes)
+
+    def __getitem__(self, chosen: Tensor) -> ResizedMasks:
+        """Return some of the masks: those of indices int64 [n], or where bool [N] is set."""
+        return replace(self, masks=self.masks[chosen])
+
+
+def resize_masks(
+    masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
+) -> Tensor:
+    """Resize soft masks, see `ResizedMasks`, and threshold the result.
+
+    Args:
+        masks: floating-point [N, h, w], probabilities (or logits, with the threshold of logits).
+        padded_size: (height, width) of the network's input.
+        image_size: (height, width) of the image in it, without padding.
+        output_size: (H, W).
+        threshold: a pixel is set if its value is greater.
+
+    Returns:
+        bool [N, H, W].
+
+    Raises:
+        ValueError: masks are others, a size is smaller than 1, or the image larger than the input.
+    """
+    _check(masks, padded_size, image_size, output_size)
+    sizes = padded_size, image_size, output_size
+    if gpu_kernels.runs("resize", masks):
+        return _run_kernel(masks, *sizes, threshold)[0]
+    return _threshold(ResizedMasks(masks, *sizes), threshold)
+
+
+def resize_masks_with_boxes(
+    masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Resize and threshold masks, and find their boxes; on a GPU in one kernel.
+
+    Args:
+        masks, padded_size, image_size, output_size, threshold: see `resize_masks`.
+
+    Returns:
+        masks: bool [N, H, W].
+        boxes: float32 [N, 4], see `mask_boxes`.
+
+    Raises:
+        ValueError: see `resize_masks`.
+    """
+    _check(masks, padded_size, image_size, output_size)
+    sizes = padded_size, image_size, output_size
+    if gpu_kernels.runs("resize", masks):
+        return _run_kernel(masks, *sizes, threshold)
+    binary = _threshold(ResizedMasks(masks, *sizes), threshold)
+    return binary, mask_boxes(binary)
+
+
+def _run_kernel(
+    masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
+) -> tuple[Tensor, Tensor]:
+    # Not every machine has Triton.
+    from .resize_masks_triton import resize_masks_triton
+
+    return resize_masks_triton(masks, padded_size, image_size, output_size, threshold)
+
+
+def _threshold(masks: ResizedMasks, threshold: float) -> Tensor:
+    given = masks.masks
+    result = torch.empty((len(given), *masks.output_size), dtype=torch.bool, device=given.device)
+    for part, soft in masks:
+        torch.gt(soft, threshold, out=result[part])
+    return result
+
+
+def _check(masks: Tensor, padded_size: Size, image_size: Size, output_size: Size) -> None:
+    if masks.ndim != 3 or not masks.is_floating_point():
+        raise ValueError(
+            f"masks must be floating-point [N, h, w], but are {masks.dtype} of the shape "
+            f"{tuple(masks.shape)}"
+        )
+    if min(*masks.shape[1:], *padded_size, *image_size, *output_size) < 1:
+        raise ValueError(
+            f"masks of {tuple(masks.shape[1:])} can't be resized to the input {padded_size}, its "
+            f"part {image_size} and then {output_size}: every side must have a pixel"
+        )
+    if image_size[0] > padded_size[0] or image_size[1] > padded_size[1]:
+        raise ValueError(
+            f"an image of {image_size} is no part of the network's input of {padded_size}"
+        )

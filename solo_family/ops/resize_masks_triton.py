@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .bilinear_triton import resized, span
+
 # Pixels of one program, a region, and how many of its rows are interpolated at a time. Values of a
 # soft mask that are looked at at a time.
 _REGION_HEIGHT, _REGION_WIDTH = 32, 64
@@ -27,7 +29,7 @@ Size = tuple[int, int]
 def resize_masks_triton(
     masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """`resize_masks_with_boxes`, whose arguments and results these are.
+    """Do what `resize_masks_with_boxes` does, whose arguments and results these are.
 
     Masks are copied only where the values of a row don't lie beside each other.
     """
@@ -112,10 +114,10 @@ def _resize_kernel(
     right, bottom = tl.minimum(left + WIDTH, width), tl.minimum(top + REGION_HEIGHT, height)
     x = left + tl.arange(0, WIDTH)
     soft, pixels = masks + mask * mask_stride, result + mask * height * width + x[None, :]
-    image_left, image_right = _span(left, right - 1, to_image_x, image_width, resizes_image)
-    first_x, last_x = _span(image_left, image_right, to_mask_x, mask_width, resizes_mask)
-    image_top, image_bottom = _span(top, bottom - 1, to_image_y, image_height, resizes_image)
-    first_y, last_y = _span(image_top, image_bottom, to_mask_y, mask_height, resizes_mask)
+    image_left, image_right = span(left, right - 1, to_image_x, image_width, resizes_image)
+    first_x, last_x = span(image_left, image_right, to_mask_x, mask_width, resizes_mask)
+    image_top, image_bottom = span(top, bottom - 1, to_image_y, image_height, resizes_image)
+    first_y, last_y = span(image_top, image_bottom, to_mask_y, mask_height, resizes_mask)
     greatest, least = _extremes(
         soft, row_stride, first_y, last_y, first_x, last_x, LOOK_HEIGHT, LOOK_WIDTH
     )
@@ -132,7 +134,7 @@ def _resize_kernel(
         last_row = tl.full((HEIGHT, WIDTH), -1, dtype=tl.int32)
         for step in range(0, tl.cdiv(bottom - top, HEIGHT)):
             y = top + step * HEIGHT + tl.arange(0, HEIGHT)
-            value = _resized(
+            value = resized(
                 soft, row_stride, y, x, to_image_y, to_image_x, image_height, image_width,
                 resizes_image, to_mask_y, to_mask_x, mask_height, mask_width, resizes_mask,
             )  # fmt: skip
@@ -164,7 +166,7 @@ def _extremes(
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """The greatest and the least value of a window, both ends included.
+    """Return the greatest and the least value of a window, both ends included.
 
     NaN is passed over for the greatest, as it is never inside, and is the least.
     """
@@ -198,79 +200,9 @@ def _stays_inside(least, greatest, threshold):
     return (least - _MARGIN * tl.abs(least) > threshold) & (greatest < float("inf"))
 
 
-@triton.jit
-def _span(first, last, scale, size, resizes):
-    """The first and the last cell of the source that a row of cells is interpolated from."""
-    start, _, _ = _neighbours(first, scale, size, resizes)
-    _, stop, _ = _neighbours(last, scale, size, resizes)
-    return start, stop
-
-
-@triton.jit
-def _neighbours(place, scale, size, resizes):
-    """The two cells of the source between whose centres a cell's centre is, and how far along."""
-    source = tl.maximum((place.to(tl.float32) + 0.5) * scale - 0.5, 0.0)
-    first = tl.minimum(source.to(tl.int32), size - 1)
-    return first, tl.minimum(first + resizes, size - 1), source - first.to(tl.float32)
-
-
-@triton.jit
-def _resized(
-    soft,
-    row_stride,
-    y,
-    x,
-    to_image_y,
-    to_image_x,
-    image_height,
-    image_width,
-    resizes_image,
-    to_mask_y,
-    to_mask_x,
-    mask_height,
-    mask_width,
-    resizes_mask,
-):
-    """The second step's value at pixels of the output, float32 [rows, columns]."""
-    top, bottom, down = _neighbours(y, to_image_y, image_height, resizes_image)
-    left, right, across = _neighbours(x, to_image_x, image_width, resizes_image)
-    left, next_left, across_left = _neighbours(left, to_mask_x, mask_width, resizes_mask)
-    right, next_right, across_right = _neighbours(right, to_mask_x, mask_width, resizes_mask)
-    top, next_top, down_top = _neighbours(top, to_mask_y, mask_height, resizes_mask)
-    bottom, next_bottom, down_bottom = _neighbours(bottom, to_mask_y, mask_height, resizes_mask)
-    a = soft + top.to(tl.int64)[:, None] * row_stride
-    b = soft + next_top.to(tl.int64)[:, None] * row_stride
-    upper_left = _sample(a, b, left, next_left, down_top, across_left, resizes_mask)
-    upper_right = _sample(a, b, right, next_right, down_top, across_right, resizes_mask)
-    upper = _mix(upper_left, upper_right, across[None, :], resizes_image)
-    a = soft + bottom.to(tl.int64)[:, None] * row_stride
-    b = soft + next_bottom.to(tl.int64)[:, None] * row_stride
-    lower_left = _sample(a, b, left, next_left, down_bottom, across_left, resizes_mask)
-    lower_right = _sample(a, b, right, next_right, down_bottom, across_right, resizes_mask)
-    lower = _mix(lower_left, lower_right, across[None, :], resizes_image)
-    return _mix(upper, lower, down[:, None], resizes_image)
-
-
-@triton.jit
-def _sample(upper_row, lower_row, left, right, down, across, resizes):
-    """The first step's value at pixels of the network's input, float32 [rows, columns]."""
-    a = tl.load(upper_row + left[None, :]).to(tl.float32)
-    b = tl.load(upper_row + right[None, :]).to(tl.float32)
-    upper = _mix(a, b, across[None, :], resizes)
-    a = tl.load(lower_row + left[None, :]).to(tl.float32)
-    b = tl.load(lower_row + right[None, :]).to(tl.float32)
-    return _mix(upper, _mix(a, b, across[None, :], resizes), down[:, None], resizes)
-
-
-@triton.jit
-def _mix(a, b, share, resizes):
-    # What isn't resized is left alone: infinity times 0 would be NaN.
-    return tl.where(resizes != 0, a * (1 - share) + b * share, a)
-
-
 @triton.jit(do_not_specialize=["regions"])
 def _join_kernel(corners, boxes, regions: tl.int32, BLOCK: tl.constexpr):
-    """The box around a mask's regions' boxes; zeros where none has pixels."""
+    """Return the box around a mask's regions' boxes; zeros where none has pixels."""
     mask = tl.program_id(0).to(tl.int64)
     x0, y0 = tl.full((BLOCK,), 2**31 - 1, tl.int32), tl.full((BLOCK,), 2**31 - 1, tl.int32)
     x1, y1 = tl.zeros((BLOCK,), dtype=tl.int32), tl.zeros((BLOCK,), dtype=tl.int32)

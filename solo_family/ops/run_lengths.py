@@ -17,7 +17,7 @@ _SEARCHED_ROWS = 32
 
 
 def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """The lengths of the runs of 0, 1, 0, 1, ... of each mask, whose columns follow each other.
+    """Return the lengths of each mask's runs of 0, 1, 0, 1, ..., down one column after another.
 
     Where runs begin is found on the masks' device, so that from a GPU nothing else travels.
 
@@ -46,7 +46,7 @@ def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _changes(masks: Tensor) -> Tensor:
-    """Where a pixel differs from the one before, and the first from 0.
+    """Return where a pixel differs from the one before, and the first from 0.
 
     Returns:
         int64 [C], in any order: pixel p of mask n is n * (H * W + 1) + p.
@@ -60,7 +60,7 @@ def _changes(masks: Tensor) -> Tensor:
 
 
 def _changes_in_rows(masks: Tensor) -> Tensor:
-    """`_changes` of masks on a CPU, where only rows with pixels are looked at."""
+    """Do what `_changes` does, of masks on a CPU, where only rows with pixels are looked at."""
     size = masks.shape[1] * masks.shape[2] + 1
     return torch.cat([_changes_of_one(mask) + n * size for n, mask in enumerate(masks)])
 
@@ -87,7 +87,7 @@ def _changes_of_one(mask: Tensor) -> Tensor:
 
 
 def _occupied_rows(mask: Tensor) -> tuple[int, int]:
-    """The first row with pixels, and the one after the last; 0 and 0 without any."""
+    """Return the first row with pixels, and the one after the last; 0 and 0 without any."""
     rows = mask.contiguous().numpy()
     first = int(rows.reshape(-1).argmax()) // rows.shape[1]
     for stop in range(len(rows), first, -_SEARCHED_ROWS):

@@ -1,52 +1,35 @@
 """Each kernel once on a small input, beside torch: what decides whether it is used on a device.
 
 The kernels are called directly, as are torch's ways, on the CPU, where nothing that is set for GPUs
-(TensorFloat-32, determinism) matters. Values are few multiples of powers of two, so that products
+(TensorFloat-32, determinism) matters. Triton's are imported by their checks: where it is missing,
+that is what a check says. Values are few multiples of powers of two, so that products
 and their sums are exact in any order and precision, and none is near its threshold: integers are
 compared bit by bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import product
 
 import torch
 from torch import Tensor
+
+from .decode_masks import dynamic_conv
+from .gpu_kernels import CHECKS
+from .masks import mask_boxes
+from .matrix_nms_bits import matrix_nms_bits
+from .matrix_nms_torch import decay_by_class, matrix_nms_plain
+from .packed_masks import measure
+from .resize import resize_soft_masks
 
 # Of means and factors: a GPU's quotients are less exact, which 1 - IoU magnifies in NMS.
 _TOLERANCE = 1e-4
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def run_check(check: Callable[[torch.device], None], device: torch.device) -> None:
-    """Runs a check of `CHECKS`, whatever the caller has set: gradients, autocast, waits forbidden.
-
-    Raises:
-        Exception: the kernel can't be compiled or launched.
-        AssertionError: its results are wrong.
-    """
-    with torch.no_grad(), torch.autocast(device.type, enabled=False), _waits_allowed(device):
-        check(device)
-
-
-@contextmanager
-def _waits_allowed(device: torch.device) -> Iterator[None]:
-    if device.type != "cuda":
-        yield
-        return
-    mode = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("default")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(mode)
-
-
 def _check_pack(device: torch.device) -> None:
-    from solo_family.ops.packed_masks import measure
-    from solo_family.ops.packing_triton import pack_masks_triton
+    from .packing_triton import pack_masks_triton
 
     # More words than one program packs; a mask without pixels.
     values = _waves(4, 91, 97)
@@ -60,9 +43,7 @@ def _check_pack(device: torch.device) -> None:
 
 
 def _check_decode(device: torch.device) -> None:
-    from solo_family.ops.decode_masks_triton import decode_masks_triton
-    from solo_family.ops.dynamic_conv import dynamic_conv
-    from solo_family.ops.packed_masks import measure
+    from .decode_masks_triton import decode_masks_triton
 
     # A few more than the sides of a program's block.
     kernels, features = _waves(70, 40), _waves(40, 19, 45)
@@ -75,9 +56,7 @@ def _check_decode(device: torch.device) -> None:
 
 
 def _check_resize(device: torch.device) -> None:
-    from solo_family.ops.mask_boxes import masks_to_boxes
-    from solo_family.ops.resize import resize_soft_masks
-    from solo_family.ops.resize_masks_triton import resize_masks_triton
+    from .resize_masks_triton import resize_masks_triton
 
     # Four times and twice as large: weights are eighths and quarters, values multiples of 1/2**13.
     sizes, threshold = ((16, 80), (8, 72), (16, 144)), 0.3
@@ -87,13 +66,11 @@ def _check_resize(device: torch.device) -> None:
     expected = resize_soft_masks(values, *sizes) > threshold
     for dtype in _DTYPES:
         found = resize_masks_triton(values.to(device, dtype), *sizes, threshold)
-        _compare(f"resizing of {dtype}", found, (expected, masks_to_boxes(expected)))
+        _compare(f"resizing of {dtype}", found, (expected, mask_boxes(expected)))
 
 
 def _check_nms(device: torch.device) -> None:
-    from solo_family.ops.matrix_nms_torch import decay_by_class
-    from solo_family.ops.matrix_nms_triton import decay_by_class_triton
-    from solo_family.ops.packed_masks import measure
+    from .matrix_nms_triton import decay_by_class_triton
 
     count = 70
     soft = _waves(count, 5, 20)
@@ -109,10 +86,6 @@ def _check_nms(device: torch.device) -> None:
 
 
 def _check_bits(device: torch.device) -> None:
-    from solo_family.ops.matrix_nms import matrix_nms_plain
-    from solo_family.ops.matrix_nms_bits import matrix_nms_bits
-    from solo_family.ops.packed_masks import measure
-
     # More masks than the sides of a program's square, and words that are read 1, 2, 4 at a time.
     count = 70
     scores = torch.linspace(0.9, 0.2, count, device="cpu").flip(0)
@@ -130,14 +103,14 @@ def _check_bits(device: torch.device) -> None:
 
 
 def _by_mask(order: Tensor, decayed: Tensor) -> Tensor:
-    """Decayed scores in the order of the masks: scores that nearly tie may come in either."""
+    """Return decayed scores in the order of the masks: near ties may come in either order."""
     result = torch.zeros_like(decayed)
     result[order] = decayed
     return result
 
 
 def _waves(*shape: int) -> Tensor:
-    """Eighths from -2 to 2, neighbours alike, float32: without torch's random numbers."""
+    """Return eighths from -2 to 2, neighbours alike, float32: without torch's random numbers."""
     phase = torch.zeros(shape, device="cpu", dtype=torch.float32)
     for axis, side in enumerate(reversed(shape)):
         places = torch.arange(side, device="cpu", dtype=torch.float32)
@@ -156,10 +129,10 @@ def _compare(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> 
             raise AssertionError(f"{what} gives other results than torch")
 
 
-CHECKS: dict[str, Callable[[torch.device], None]] = {
-    "pack": _check_pack,
-    "decode": _check_decode,
-    "resize": _check_resize,
-    "nms": _check_nms,
-    "bits": _check_bits,
-}
+CHECKS.update(
+    pack=_check_pack,
+    decode=_check_decode,
+    resize=_check_resize,
+    nms=_check_nms,
+    bits=_check_bits,
+)

@@ -11,7 +11,7 @@ from solo_family import METHODS
 from solo_family.__main__ import main
 from solo_family.cli import checks
 from solo_family.cli.checks import BROKEN, GOOD, LACKING, Check, all_checks
-from solo_family.ops import gpu_kernels, self_checks
+from solo_family.ops import gpu_kernels
 from solo_family.ops.gpu_kernels import CUDA, TRITON
 
 from ..conftest import ROOT
@@ -47,8 +47,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, broken: str = "") -> list[str]:
             raise RuntimeError("no kernel image is available")
 
     pretended = {name: lambda device, name=name: check(name) for name in (*TRITON, *CUDA)}
-    monkeypatch.setattr(self_checks, "CHECKS", pretended)
-    monkeypatch.setattr(self_checks, "run_check", lambda check, device: check(device))
+    monkeypatch.setattr(gpu_kernels, "CHECKS", pretended)
+    monkeypatch.setattr(gpu_kernels, "_run_check", lambda check, device: check(device))
     return launched
 
 

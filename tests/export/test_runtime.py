@@ -13,8 +13,9 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from solo_family.errors import DataError
+from solo_family.export.masks import mask_boxes
 from solo_family.export.resize import resize_image
-from solo_family.export.results import encode_rle, mask_boxes
+from solo_family.export.results import encode_rle
 from solo_family.export.runtime import ExportedModel, read_image
 from solo_family.export.window_results import Windows, window_results
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.ops import gpu_kernels, matrix_nms_bits
+from solo_family.ops import gpu_kernels, matrix_nms_bits, pack_masks
 from solo_family.ops.matrix_nms import matrix_nms, matrix_nms_decay
-from solo_family.ops.packed_masks import pack_masks
 
 from ..ops.matrix_nms_reference import assert_equals_reference, by_score
 

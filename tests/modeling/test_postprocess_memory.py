@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json, sys
 import torch
-from solo_family.ops.dynamic_conv import dynamic_conv
+from solo_family.ops import dynamic_conv
 from solo_family.modeling.instances import make_instances
-from solo_family.modeling.resize import resize_masks
+from solo_family.ops.resize import resize_masks
 from solo_family.methods.grid.selection import Selector
 
 padded, image, output, limit = json.loads(sys.argv[1])

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from solo_family.modeling.resize import resize_masks, resize_masks_with_boxes
+from solo_family.ops import PackedMasks, pack_masks
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms
-from solo_family.ops.packed_masks import PackedMasks, pack_masks
+from solo_family.ops.resize import resize_masks, resize_masks_with_boxes
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAN, INF = float("nan"), float("inf")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from solo_family.ops import decode_masks_triton as module
-from solo_family.ops import gpu_kernels
+from solo_family.ops import decode_tiles, gpu_kernels
 from solo_family.ops.decode_masks import _decode_masks, decode_masks
 from solo_family.ops.packed_masks import PackedMasks, unpack_masks
 from tests.ops.test_triton_kernels import assert_packed
@@ -68,7 +68,7 @@ def test_any_strides(channels: int, size: tuple[int, int], dtype: torch.dtype) -
 def test_how_each_layout_is_read() -> None:
     kernels = eighths(5, 24, seed=0).half().to(DEVICE)
     read = {
-        name: module._layout(kernels, features.flatten(1))
+        name: decode_tiles.layout_of(kernels, features.flatten(1))
         for name, features in layouts(eighths(24, 4, 10, seed=1).half().to(DEVICE)).items()
     }
     assert read == {
@@ -80,8 +80,8 @@ def test_how_each_layout_is_read() -> None:
         "every second column": "any",
     }
     features = eighths(24, 4, 10, seed=1).half().to(DEVICE)
-    assert module._layout(kernels, features[:, :, :9].flatten(1)) == "any"
-    assert module._layout(kernels[:, :23], features[:23].flatten(1)) == "any"
+    assert decode_tiles.layout_of(kernels, features[:, :, :9].flatten(1)) == "any"
+    assert decode_tiles.layout_of(kernels[:, :23], features[:23].flatten(1)) == "any"
 
 
 def test_features_of_one_dimension_of_pixels_are_not_copied(
@@ -89,9 +89,9 @@ def test_features_of_one_dimension_of_pixels_are_not_copied(
 ) -> None:
     features = layouts(eighths(24, 4, 10, seed=1).to(DEVICE))
     given = []
-    layout = module._layout
+    layout = decode_tiles.layout_of
     monkeypatch.setattr(
-        module, "_layout", lambda kernels, flat: given.append(flat) or layout(kernels, flat)
+        module, "layout_of", lambda kernels, flat: given.append(flat) or layout(kernels, flat)
     )
     for name in features.keys() - {"transposed"}:
         module.decode_masks_triton(eighths(5, 24, seed=0).to(DEVICE), features[name], THRESHOLD)

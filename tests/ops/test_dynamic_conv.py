@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from solo_family.ops.dynamic_conv import dynamic_conv
+from solo_family.ops import dynamic_conv
 
 
 @pytest.mark.parametrize(

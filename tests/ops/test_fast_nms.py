@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solo_family.ops.fast_nms import fast_nms
+from solo_family.ops import fast_nms
 
 from .test_mask_nms import Candidates, candidates
 

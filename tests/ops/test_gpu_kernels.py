@@ -17,9 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.ops import gpu_kernels, packing_triton, self_checks
+from solo_family.ops import PackedMasks, gpu_kernels, pack_masks, packing_triton
 from solo_family.ops.gpu_kernels import CUDA, TRITON, runs
-from solo_family.ops.packed_masks import PackedMasks, pack_masks
 
 from ..conftest import ROOT
 
@@ -41,7 +40,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kernels that are checked, one after another, all of them with success."""
     names: list[str] = []
     checks = {name: lambda device, name=name: names.append(name) for name in (*TRITON, *CUDA)}
-    monkeypatch.setattr(self_checks, "CHECKS", checks)
+    monkeypatch.setattr(gpu_kernels, "CHECKS", checks)
     return names
 
 
@@ -59,7 +58,7 @@ def caught(function: Callable[[], object]) -> list[str]:
 
 
 def test_every_kernel_has_a_check() -> None:
-    assert set(self_checks.CHECKS) == {*TRITON, *CUDA}
+    assert set(gpu_kernels.CHECKS) == {*TRITON, *CUDA}
 
 
 @pytest.mark.parametrize("kernel", [*TRITON, *(CUDA if HAS_GPU else ())])
@@ -89,7 +88,7 @@ def test_a_kernel_that_is_asked_for_by_its_own_check_is_not_run(
     def check(device: torch.device) -> None:
         answers.append(runs("pack", masks()))
 
-    monkeypatch.setitem(self_checks.CHECKS, "pack", check)
+    monkeypatch.setitem(gpu_kernels.CHECKS, "pack", check)
     assert runs("pack", masks())
     assert answers == [False]
 
@@ -251,9 +250,9 @@ def test_no_memory_says_nothing_about_a_kernel(monkeypatch: pytest.MonkeyPatch) 
     def check(device: torch.device) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setitem(self_checks.CHECKS, "pack", check)
+    monkeypatch.setitem(gpu_kernels.CHECKS, "pack", check)
     assert caught(lambda: runs("pack", masks())) == []
-    monkeypatch.setitem(self_checks.CHECKS, "pack", lambda device: None)
+    monkeypatch.setitem(gpu_kernels.CHECKS, "pack", lambda device: None)
     assert runs("pack", masks())
 
 
@@ -263,7 +262,7 @@ def test_a_check_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(device: torch.device) -> None:
         seen.extend([torch.is_grad_enabled(), torch.is_autocast_enabled(device.type)])
 
-    monkeypatch.setitem(self_checks.CHECKS, "pack", check)
+    monkeypatch.setitem(gpu_kernels.CHECKS, "pack", check)
     state = torch.get_rng_state()
     with torch.enable_grad(), torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         assert runs("pack", masks())
@@ -289,8 +288,7 @@ MACHINES = """
 import json, os, sys, warnings
 sys.path.insert(0, "tests/ops")
 import torch
-from solo_family.ops import gpu_kernels
-from solo_family.ops.packed_masks import pack_masks
+from solo_family.ops import gpu_kernels, pack_masks
 gpu_kernels._on_gpu = lambda tensor: True
 source = '''
 #include <Python.h>

@@ -10,11 +10,9 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from solo_family.ops import gpu_kernels, matrix_nms_bits
-from solo_family.ops.decay import decay_factors
-from solo_family.ops.matrix_nms import _way, matrix_nms, matrix_nms_decay, matrix_nms_plain
-from solo_family.ops.matrix_nms_torch import decay_all_pairs
-from solo_family.ops.packed_masks import pack_masks
+from solo_family.ops import gpu_kernels, matrix_nms_bits, pack_masks
+from solo_family.ops.matrix_nms import _way, matrix_nms, matrix_nms_decay
+from solo_family.ops.matrix_nms_torch import decay_all_pairs, decay_factors, matrix_nms_plain
 
 from .matrix_nms_reference import assert_equals_reference, reference
 

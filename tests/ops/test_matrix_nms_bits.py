@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from solo_family.ops import matrix_nms_bits as bits
-from solo_family.ops import nvrtc
-from solo_family.ops.packed_masks import pack_masks
+from solo_family.ops import nvrtc, pack_masks
 
 from .emulated_cuda import EmulatedModule, compile_emulated
 from .matrix_nms_reference import assert_equals_reference, reference

@@ -1,11 +1,14 @@
 """Run lengths of masks, against counting pixel after pixel."""
 
+import importlib
+
 import pytest
 import torch
 from torch import Tensor
 
-from solo_family.ops import run_lengths as module
-from solo_family.ops.run_lengths import run_lengths
+from solo_family.ops import run_lengths
+
+module = importlib.import_module("solo_family.ops.run_lengths")
 
 
 def counted(mask: Tensor) -> list[int]:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solo_family.ops.soft_nms import soft_nms
+from solo_family.ops import soft_nms
 
 from .test_mask_nms import Candidates, candidates
 

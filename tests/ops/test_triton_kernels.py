@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.ops import gpu_kernels, matrix_nms_triton, packing_triton
+from solo_family.ops import gpu_kernels, matrix_nms_triton, pack_masks, packing_triton
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms, matrix_nms_decay
-from solo_family.ops.packed_masks import pack_masks
 
 from .matrix_nms_reference import assert_equals_reference, reference
 

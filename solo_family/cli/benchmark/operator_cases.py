@@ -14,9 +14,9 @@ from ...methods.grid.selection import Selector
 from ...methods.grid.selection_at_once import Grid
 from ...methods.instance_fcn.assemble import soft_masks_of_rows
 from ...methods.solov2.model import SOLOv2
-from ...modeling.resize import resize_masks_with_boxes
-from ...ops.decode_masks import decode_masks
-from ...ops.matrix_nms import matrix_nms_decay, matrix_nms_plain
+from ...ops import decode_masks, resize_masks_with_boxes
+from ...ops.matrix_nms import matrix_nms_decay
+from ...ops.matrix_nms_torch import matrix_nms_plain
 from .candidates import candidate_scores
 from .plain import plain_assemble, plain_decode, plain_post_process, plain_resize
 

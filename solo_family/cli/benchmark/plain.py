@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...ops.matrix_nms import matrix_nms_plain
+from ...ops.matrix_nms_torch import matrix_nms_plain
 
 Size = tuple[int, int]
 

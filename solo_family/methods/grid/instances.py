@@ -12,8 +12,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...modeling.instances import make_instances
-from ...modeling.resize import resize_masks_with_boxes
-from ...ops.packed_masks import PackedMasks, pack_masks
+from ...ops import PackedMasks, pack_masks, resize_masks_with_boxes
 from .selection import Decode, Pack, Selector, chunk_length
 from .selection_at_once import Claims, Grid, Ranked, Selected, rank, select_at_once, suits
 

@@ -12,11 +12,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ...ops.fast_nms import fast_nms
-from ...ops.mask_nms import mask_nms
-from ...ops.matrix_nms import matrix_nms
-from ...ops.packed_masks import WORD_BITS, PackedMasks, pack_masks, unpack_masks
-from ...ops.soft_nms import soft_nms
+from ...ops import fast_nms, mask_nms, matrix_nms, pack_masks, soft_nms, unpack_masks
+from ...ops.packed_masks import WORD_BITS, PackedMasks
 
 # Maps cells [n] to the probabilities of their masks, float32 [n, h, w].
 Decode = Callable[[Tensor], Tensor]

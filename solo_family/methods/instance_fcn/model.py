@@ -18,8 +18,8 @@ from ...modeling.base import MaskSegmentor
 from ...modeling.fixed_instances import stack_fixed
 from ...modeling.gt_masks import downsample_masks
 from ...modeling.transfer import normalise
+from ...ops import mask_boxes
 from ...ops.host_copy import to_device
-from ...ops.mask_boxes import masks_to_boxes
 from .assemble import soft_masks
 from .head import InstanceFCNHead, MaskPooledClassifier, WindowPredictions
 from .losses import WindowCriterion
@@ -111,7 +111,7 @@ class InstanceFCN(MaskSegmentor):
         objectness, positive, mask_losses, class_logits, classes = [], [], [], [], []
         for index, gt in enumerate(gt_instances):
             height, width = self._map_size(gt.image_size)
-            boxes = masks_to_boxes(gt.gt_masks.tensor)
+            boxes = mask_boxes(gt.gt_masks.tensor)
             windows = self.sampler(boxes, (height, width), self.stride)
             rows, columns = windows.centers.unbind(1)
             image = predictions.of_image(index, (height, width))

@@ -16,8 +16,8 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ...modeling.instances import make_instances
+from ...ops import mask_boxes
 from ...ops.host_copy import HostCopy
-from ...ops.mask_boxes import masks_to_boxes
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import measure_inside
 from .assemble import assemble, every_center, soft_masks, soft_masks_of_rows
@@ -155,7 +155,7 @@ class ProposalSelector:
                 scores = scores * measure_inside(probabilities, hard, self.mask_threshold)[1]
             some = centers[start : rows.stop].flatten(0, 1)
             corner = (some - self.window_size // 2).flip(1).repeat(1, 2)
-            boxes = masks_to_boxes(hard)
+            boxes = mask_boxes(hard)
             # The box of a mask without cells ends at 0.
             scores = torch.where(boxes[:, 2] > 0, scores, -math.inf)
             boxes = in_pixels(boxes + corner, maps.cell_size)
@@ -211,7 +211,7 @@ class ProposalSelector:
         best = best.clamp(max=height * width - 1)
         centers = centers[best]
         corners = (centers - m // 2).flip(1).repeat(1, 2)
-        boxes = masks_to_boxes(hard[best].to(torch.uint8)) + corners
+        boxes = mask_boxes(hard[best].to(torch.uint8)) + corners
         classes, class_scores = torch.zeros_like(best), torch.ones_like(scores)
         if classifier is not None:
             class_scores, classes = classifier.best_fixed(image.features, centers, soft[best])

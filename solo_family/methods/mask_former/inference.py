@@ -21,9 +21,9 @@ from ...modeling.panoptic import (
     assign_segments,
     number_segments,
 )
-from ...modeling.resize import ResizedMasks
 from ...modeling.transfer import to_host
 from ...ops.host_copy import HostCopy
+from ...ops.resize import ResizedMasks
 from .instances import InstanceRanking, rank_instances, select_instances
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ...modeling.instances import make_instances
 from ...modeling.layers.remembered import constant
-from ...modeling.resize import ResizedMasks
 from ...ops.packed_masks import measure_inside
+from ...ops.resize import ResizedMasks
 
 
 class ClassifiedMasks(NamedTuple):

@@ -17,10 +17,10 @@ from torch import Tensor
 from ...errors import ConfigError
 from ...modeling.base import MaskSegmentor
 from ...modeling.matching_costs import fixed_cost, mask_former_cost
-from ...modeling.resize import ResizedMasks
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
-from ...ops.dynamic_conv import dynamic_conv
+from ...ops import dynamic_conv
+from ...ops.resize import ResizedMasks
 from .inference import Inference, QueryScores
 from .losses import MarginalLikelihood, MaskClassificationLosses
 from .point_mask_losses import PointSampler

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvTower, append_coords
-from ...ops.dynamic_conv import dynamic_conv
+from ...ops import dynamic_conv
 from ...ops.resize import resize_bilinear
 from ..grid.category_branch import CategoryBranch
 

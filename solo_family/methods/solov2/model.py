@@ -13,9 +13,7 @@ from torch import Tensor
 from ...config.rules import check_channels, check_features
 from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
-from ...ops.decode_masks import decode_masks
-from ...ops.dynamic_conv import dynamic_conv
-from ...ops.packed_masks import PackedMasks
+from ...ops import PackedMasks, decode_masks, dynamic_conv
 from ..grid.criterion import GridCriterion
 from ..grid.mask_losses import in_parts
 from ..grid.model import GridSegmentor

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...modeling.layers import prepend_coords
 from ...modeling.set_predictions import SetPredictions
-from ...ops.dynamic_conv import dynamic_conv
+from ...ops import dynamic_conv
 
 _PRIOR_BIAS = -math.log(99)  # a probability of 0.01
 

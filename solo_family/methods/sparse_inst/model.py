@@ -15,10 +15,10 @@ from ...modeling.base import MaskSegmentor
 from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_soft_masks
 from ...modeling.instances import make_instances
-from ...modeling.resize import ResizedMasks, resize_masks_with_boxes
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.set_predictions import LayeredPredictions, SetTargets
 from ...ops.host_copy import HostCopy
+from ...ops.resize import ResizedMasks, resize_masks_with_boxes
 from .build import build_criterion, build_decoder, build_encoder, mask_stride
 from .decoder import DecoderOutputs, SparseInstDecoder
 from .encoder import InstanceContextEncoder

@@ -13,8 +13,8 @@ from torch import Tensor
 from ...data.formats.classes import num_classes, stuff_ids
 from ...modeling.layers.remembered import constant
 from ...modeling.panoptic import SegmentAssignment, assign_segments, number_segments
-from ...modeling.resize import ResizedMasks
 from ...modeling.transfer import to_host
+from ...ops.resize import ResizedMasks
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor
 from ...modeling import order
 from ...modeling.fixed_instances import FixedInstances, decay_fixed, measure_fixed
 from ...modeling.set_predictions import SetPredictions
+from ...ops import pack_masks
 from ...ops.matrix_nms import matrix_nms_decay
-from ...ops.packed_masks import pack_masks
 
 
 class SelectedMasks(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .kept import Kept
+from .remembered import Kept
 
 
 class FoldingConv2d(Conv2d):
@@ -32,7 +32,7 @@ class FoldingConv2d(Conv2d):
         return x if self.activation is None else self.activation(x)
 
     def _folded(self) -> tuple[Tensor, Tensor]:
-        """Returns weights [O, I, k, k] and a bias, [O], that do what the norm does, too."""
+        """Return weights [O, I, k, k] and a bias, [O], that do what the norm does, too."""
         norm, weight = self.norm, self.weight
         kept = self.__dict__.setdefault("_kept", Kept())
         statistics = (norm.running_mean, norm.running_var, norm.eps)
@@ -49,7 +49,7 @@ class FoldingConv2d(Conv2d):
 
 
 def fold_fixed_norms(module: nn.Module) -> None:
-    """Makes of a module's convolutions with batch norm `FoldingConv2d`, in place.
+    """Make of a module's convolutions with batch norm `FoldingConv2d`, in place.
 
     Names and values of parameters stay as they are, and so does what it does when not training.
     """
@@ -66,7 +66,7 @@ def _is_fixed(norm: nn.Module) -> bool:
 
 
 def _standardised(mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Returns one over the standard deviation, and the mean in units of it; [O] each."""
+    """Return one over the standard deviation, and the mean in units of it; [O] each."""
     share = (variance + eps).rsqrt_()
     return share, mean * share
 
@@ -74,7 +74,7 @@ def _standardised(mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, T
 def _affine(
     weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Returns the factor of each channel, [O, 1, 1, 1], and the summand, [O]."""
+    """Return the factor of each channel, [O, 1, 1, 1], and the summand, [O]."""
     factor = weight * (variance + eps).rsqrt_()
     return _each(factor).to(dtype), (bias - mean * factor).to(dtype)
 

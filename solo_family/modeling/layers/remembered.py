@@ -1,16 +1,17 @@
-"""Tensors that follow from a few numbers alone, such as a map's coordinates, are made once."""
+"""What is computed once: from a few numbers, as a map's coordinates, or from tensors at rest."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 # Per function: a server sees pictures of some dozens of sizes.
 _KEPT = 64
+_T = TypeVar("_T")
 _NUMBERS = (int, float, bool, str, tuple, torch.dtype)
 
 
@@ -25,7 +26,7 @@ _of_graph = _OfGraph()
 
 @contextmanager
 def constants_of_a_graph() -> Iterator[dict[Any, Tensor]]:
-    """Within it a function is rehearsed and then captured as a CUDA graph, on the same stream.
+    """Surround the rehearsal and the capture of a function as a CUDA graph, on one stream.
 
     What the rehearsal asks for is there for the capture, in which a copy from the host would fail.
 
@@ -40,7 +41,7 @@ def constants_of_a_graph() -> Iterator[dict[Any, Tensor]]:
 
 
 def remembered(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Makes a function keep its latest results, which must not be written to.
+    """Make a function keep its latest results, which must not be written to.
 
     On a GPU each is a handful of launches, or a copy that the host waits for.
 
@@ -77,18 +78,54 @@ def remembered(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _may_remember(like: Tensor, numbers: tuple[Any, ...]) -> bool:
-    """Whether numbers are numbers, and tensors stay: graphs must make their constants."""
+    """Return whether numbers are numbers, and tensors stay: graphs must make their constants."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     return type(like) is Tensor and all(type(number) in _NUMBERS for number in numbers)
 
 
 def _is_captured(like: Tensor) -> bool:
-    """Whether a CUDA graph is captured: what it reads must live as long as the graph."""
+    """Return whether a CUDA graph is captured: what it reads must live as long as the graph."""
     return like.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 @remembered
 def constant(values: tuple[Any, ...], dtype: torch.dtype, *, device: torch.device) -> Tensor:
-    """Returns a tensor of some values: `constant(like, values, dtype)`."""
+    """Return a tensor of some values: `constant(like, values, dtype)`."""
     return torch.tensor(values, dtype=dtype, device=device)
+
+
+class Kept:
+    """The latest result of some functions, without gradient; each by the tensors it was given.
+
+    A change in place is seen by the tensor's version, and another tensor by where it lies. What is
+    written through `tensor.data` moves no version: such a change is not seen.
+    """
+
+    def __init__(self) -> None:
+        # The tensors stay alive along with their result, so that no other comes to lie there.
+        self._results: dict[Callable[..., Any], tuple[list[Any], list[Any], Any]] = {}
+
+    def get(self, make: Callable[..., _T], *inputs: Any) -> _T:
+        """Return `make(*inputs)`; must not be written to.
+
+        Args:
+            make: a function of tensors and of what can be compared.
+            inputs: its arguments.
+        """
+        if torch.compiler.is_compiling():
+            return make(*inputs)
+        state = [_state(value) for value in inputs]
+        known = self._results.get(make)
+        if known is None or known[0] != state:
+            with torch.inference_mode(False), torch.no_grad():
+                made = make(*inputs)
+            alive = [value.detach() for value in inputs if isinstance(value, Tensor)]
+            known = self._results[make] = (state, alive, made)
+        return known[2]
+
+
+def _state(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.data_ptr(), value._version
+    return value

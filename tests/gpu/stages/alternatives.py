@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from solo_family.cli.benchmark.timing import cuda_graph
-from solo_family.ops import gpu_kernels
+from solo_family.ops import gpu_kernels, pack_masks
 from solo_family.ops.matrix_nms import matrix_nms_decay
-from solo_family.ops.packed_masks import pack_masks
 
 from . import rows, sampling, settings
 from .timing import milliseconds

@@ -17,11 +17,10 @@ from typing import Any
 import torch
 
 import solo_family.ops
-from solo_family.modeling.resize import resize_masks_with_boxes
-from solo_family.ops import gpu_kernels
+from solo_family.ops import gpu_kernels, pack_masks
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms_decay
-from solo_family.ops.packed_masks import pack_masks
+from solo_family.ops.resize import resize_masks_with_boxes
 
 from . import rows, sampling, settings
 

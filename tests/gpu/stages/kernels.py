@@ -10,11 +10,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from solo_family.modeling.resize import resize_masks_with_boxes
-from solo_family.ops import gpu_kernels
+from solo_family.ops import gpu_kernels, pack_masks, unpack_masks
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms_decay
-from solo_family.ops.packed_masks import pack_masks, unpack_masks
+from solo_family.ops.resize import resize_masks_with_boxes
 
 from . import references, rows, sampling, settings
 

@@ -12,8 +12,9 @@ import torch
 
 from solo_family.cli.benchmark.operator_cases import CASES, Case
 from solo_family.cli.benchmark.timing import cuda_graph, peak_bytes
-from solo_family.ops.matrix_nms import matrix_nms_decay, matrix_nms_plain
-from solo_family.ops.packed_masks import pack_masks
+from solo_family.ops import pack_masks
+from solo_family.ops.matrix_nms import matrix_nms_decay
+from solo_family.ops.matrix_nms_torch import matrix_nms_plain
 
 from . import rows, sampling, settings
 from .timing import copy_of, milliseconds

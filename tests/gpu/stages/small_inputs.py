@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from solo_family.modeling.resize import resize_masks_with_boxes
+from solo_family.ops import pack_masks
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms_decay
-from solo_family.ops.packed_masks import pack_masks
+from solo_family.ops.resize import resize_masks_with_boxes
 
 from . import settings
 

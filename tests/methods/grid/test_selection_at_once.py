@@ -14,7 +14,7 @@ from solo_family.methods.grid.selection_at_once import (
     select_at_once,
     suits,
 )
-from solo_family.ops.packed_masks import PackedMasks, pack_masks
+from solo_family.ops import PackedMasks, pack_masks
 
 from ...waits import count_waits
 from .test_selection import Scene, make_scene, reference, select

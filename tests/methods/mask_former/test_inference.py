@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solo_family.methods.mask_former.inference import Inference
-from solo_family.modeling import resize
 from solo_family.modeling.panoptic import SoftMasks, assign_segments, number_segments
-from solo_family.modeling.resize import ResizedMasks
 from solo_family.modeling.transfer import to_host
+from solo_family.ops import resize
+from solo_family.ops.resize import ResizedMasks
 
 from ...conftest import eager_to_find, picture, tiny_model
 from ...waits import count_waits

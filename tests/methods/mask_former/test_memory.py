@@ -13,7 +13,7 @@ SCRIPT = """
 import json, sys
 import torch
 from solo_family.methods.mask_former.inference import Inference
-from solo_family.modeling.resize import ResizedMasks
+from solo_family.ops.resize import ResizedMasks
 
 modes = json.loads(sys.argv[1])
 N, K, size = 100, 150, (1024, 2048)

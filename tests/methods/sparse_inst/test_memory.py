@@ -15,7 +15,7 @@ import json, sys
 import torch
 import torch.nn.functional as F
 from solo_family.methods.sparse_inst import model as sparse_inst
-from solo_family.modeling import resize
+from solo_family.ops import resize
 from tests.conftest import eager_to_find, picture, tiny_model
 
 mode, way = sys.argv[1:]

@@ -13,7 +13,7 @@ from solo_family.data.loading.loader import build_train_mapper, load_train_dicts
 from solo_family.evaluation.build import build_evaluator, predicted_tasks
 from solo_family.evaluation.panoptic_quality import PanopticEvaluator
 from solo_family.methods.sparse_inst.panoptic import PanopticMerge
-from solo_family.modeling.resize import ResizedMasks
+from solo_family.ops.resize import ResizedMasks
 
 from ...conftest import (
     assert_finite_gradients,

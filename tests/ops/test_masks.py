@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.structures import BitMasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from solo_family.ops.mask_iou import _chunk_pixels, _padded, mask_intersections, mask_iou
+from solo_family.ops.masks import _chunk_pixels, _padded, mask_boxes, mask_intersections, mask_iou
 
 
 @st.composite
@@ -110,7 +111,7 @@ def test_rejects_masks_that_are_not_bool() -> None:
 def test_rejects_masks_of_two_sizes() -> None:
     a, b = torch.ones(2, 3, 4, dtype=torch.bool), torch.ones(2, 4, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"\(3, 4\) and \(4, 3\)"):
-        mask_intersections(a, b)
+        mask_iou(a, b)
 
 
 @pytest.mark.parametrize("shape", [(16, 24), (17, 24), (16, 25), (1, 1)])
@@ -121,3 +122,35 @@ def test_products_of_bytes_on_a_gpu_get_multiples_of_eight(shape: tuple[int, int
         assert padded.shape[0] % 8 == padded.shape[1] % 8 == padded.data_ptr() % 16 == 0
         assert torch.equal(padded[: pixels.shape[0], : pixels.shape[1]], pixels)
         assert padded.sum() == pixels.numel()
+
+
+def reference_boxes(masks: np.ndarray) -> np.ndarray:
+    boxes = np.zeros((len(masks), 4), dtype=np.float32)
+    for n, mask in enumerate(masks):
+        rows, columns = np.nonzero(mask)
+        if len(rows):
+            boxes[n] = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    return boxes
+
+
+@settings(deadline=None, max_examples=200, derandomize=True)
+@given(hnp.arrays(bool, st.tuples(st.integers(0, 4), st.integers(1, 6), st.integers(1, 6))))
+def test_boxes_match_the_references(masks: np.ndarray) -> None:
+    boxes = mask_boxes(torch.from_numpy(masks))
+    assert boxes.dtype == torch.float32
+    np.testing.assert_array_equal(boxes.numpy(), reference_boxes(masks))
+    assert torch.equal(boxes, BitMasks(torch.from_numpy(masks)).get_bounding_boxes().tensor)
+
+
+def test_boxes_of_one_pixel_and_of_two_corners() -> None:
+    masks = torch.zeros(3, 5, 7, dtype=torch.bool)
+    masks[0, 3, 2] = True
+    masks[1, 0, 0] = masks[1, 4, 6] = True
+    assert mask_boxes(masks).tolist() == [[2, 3, 3, 4], [0, 0, 7, 5], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("size", [(5, 7), (0, 0)])
+def test_no_boxes(size: tuple[int, int]) -> None:
+    boxes = mask_boxes(torch.zeros(0, *size, dtype=torch.bool))
+    assert boxes.shape == (0, 4)
+    assert boxes.dtype == torch.float32

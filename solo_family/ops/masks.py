@@ -1,6 +1,6 @@
-"""Exact intersections and IoU of binary masks, in bounded memory.
+"""Binary masks: what counts as one, areas, boxes, exact intersections and IoU, in bounded memory.
 
-Shape letters: N, M masks; h w the masks' size; P pixels of one chunk.
+Shape letters: N, M masks; h w the masks' size; P pixels of one chunk; L cells along one axis.
 """
 
 from __future__ import annotations
@@ -9,12 +9,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import check_binary, check_comparable, check_dimensions
+
 # A float32 sum of ones is exact below 2**24; a sixteenth of it leaves no doubt about a
 # backend that sums in an order of its own.
 _MAX_CHUNK_PIXELS = 2**20
 _MAX_CHUNK_BYTES = 32 * 2**20
 # Masks on a GPU from which int8 products are used.
 _INT8_FROM = 500
+
+
+def binary_masks(masks: Tensor, mask_threshold: float | None) -> Tensor:
+    """Threshold masks that are not bool yet.
+
+    Args:
+        masks: bool [N, h, w], or floating-point with a `mask_threshold`.
+        mask_threshold: a pixel belongs to its mask where its value is above this.
+
+    Returns:
+        bool [N, h, w].
+    """
+    if masks.dtype == torch.bool:
+        return masks
+    assert mask_threshold is not None
+    # A Python number would be rounded to the masks' half precision before the comparison, and
+    # a tensor without dimensions too; one with a dimension makes it a float32 comparison.
+    dtype = torch.promote_types(masks.dtype, torch.float32)
+    return masks > masks.new_full((1,), mask_threshold, dtype=dtype)
 
 
 def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
@@ -29,11 +50,9 @@ def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
 
     Returns:
         int64 [N, M], in pixels.
-
-    Raises:
-        ValueError: for masks that are not bool, or of two sizes.
     """
-    _check_masks(a, a if b is None else b)
+    assert a.dtype == torch.bool
+    assert b is None or b.dtype == torch.bool
     a_flat = a.flatten(1)
     b_flat = a_flat if b is None else b.flatten(1)
     if _has_int8_products(a_flat, b_flat):
@@ -51,7 +70,7 @@ def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def mask_iou(a: Tensor, b: Tensor | None = None) -> Tensor:
-    """Intersection over union of each mask of `a` with each mask of `b`.
+    """Return the intersection over union of each mask of `a` with each mask of `b`.
 
     Args:
         a: bool [N, h, w].
@@ -61,12 +80,27 @@ def mask_iou(a: Tensor, b: Tensor | None = None) -> Tensor:
         float32 [N, M] in [0, 1]; 0 where the union is empty.
 
     Raises:
-        ValueError: for masks that are not bool, or of two sizes.
+        ValueError: for masks that are not bool [N, h, w], or of two sizes or on two devices.
     """
+    check_comparable(a, a if b is None else b)
     intersections = mask_intersections(a, b)
+    if b is None:
+        return iou_within(intersections)
+    return iou_from(intersections, mask_areas(a), mask_areas(b))
+
+
+def iou_within(intersections: Tensor) -> Tensor:
+    """Return the IoU, float32 [N, N], of masks with each other from what they share, [N, N]."""
     # What a mask shares with itself is its area.
-    a_areas = intersections.diagonal() if b is None else mask_areas(a)
-    b_areas = a_areas if b is None else mask_areas(b)
+    areas = intersections.diagonal()
+    return iou_from(intersections, areas, areas)
+
+
+def iou_from(intersections: Tensor, a_areas: Tensor, b_areas: Tensor) -> Tensor:
+    """Return the IoU, float32 [N, M], from intersections, [N, M], and areas, [N] and [M].
+
+    All are int64, or float32 where no mask has 2**24 pixels.
+    """
     unions = a_areas[:, None] + b_areas - intersections
     # An empty union has an empty intersection: 0 / 1 makes its IoU 0 rather than NaN.
     return intersections.float() / unions.clamp(min=1)
@@ -80,11 +114,8 @@ def mask_areas(masks: Tensor) -> Tensor:
 
     Returns:
         int64 [N].
-
-    Raises:
-        ValueError: for masks that are not bool.
     """
-    _check_masks(masks, masks)
+    assert masks.dtype == torch.bool
     if masks.is_cuda:
         return masks.flatten(1).sum(dim=1)
     # On a CPU torch adds up bools by way of an int64 copy of them, eight bytes for each pixel; a
@@ -93,7 +124,7 @@ def mask_areas(masks: Tensor) -> Tensor:
 
 
 def _has_int8_products(a: Tensor, b: Tensor) -> bool:
-    """Whether int8 products of bool [N, P] and [M, P], summed in int32, are faster than float32."""
+    """Return whether int8 products of bool [N, P] and [M, P] are faster than those of float32."""
     if a.is_cuda:
         # Of 500 masks five times as fast on an H200; of fewer it was not measured.
         has_int8 = torch.version.cuda and torch.cuda.get_device_capability(a.device) >= (7, 5)
@@ -108,7 +139,7 @@ def _has_int8_products(a: Tensor, b: Tensor) -> bool:
 
 
 def _int8_products(a: Tensor, b: Tensor) -> Tensor:
-    """Products of the rows of bool [N, P] and [M, P]: int64 [N, M]. On a CPU no byte is copied."""
+    """Multiply the rows of bool [N, P] and [M, P]: int64 [N, M]. On a CPU no byte is copied."""
     if not (a.numel() and b.numel()):
         return a.new_zeros((len(a), len(b)), dtype=torch.int64)
     sizes = len(a), len(b)
@@ -119,7 +150,7 @@ def _int8_products(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _padded(pixels: Tensor) -> Tensor:
-    """Bool [N, P] with zeros up to the multiples of 8, and the address, that cuBLAS asks for."""
+    """Pad bool [N, P] with zeros to the multiples of 8, and move it where cuBLAS can read it."""
     rows, columns = -pixels.shape[0] % 8, -pixels.shape[1] % 8
     if rows or columns:
         return F.pad(pixels, (0, columns, 0, rows))
@@ -127,20 +158,39 @@ def _padded(pixels: Tensor) -> Tensor:
 
 
 def _chunk_pixels(rows: int) -> int:
-    """How many pixels P keep a float32 copy [rows, P] within the two limits."""
+    """Return how many pixels P keep a float32 copy [rows, P] within the two limits."""
     bytes_per_pixel = torch.float32.itemsize * max(rows, 1)
     return max(1, min(_MAX_CHUNK_PIXELS, _MAX_CHUNK_BYTES // bytes_per_pixel))
 
 
-def _check_masks(a: Tensor, b: Tensor) -> None:
-    for masks in (a, b):
-        if masks.dtype != torch.bool:
-            raise ValueError(
-                f"masks must be bool, but are {masks.dtype}: threshold them first, "
-                "for example `probabilities > 0.5`"
-            )
-    if a.shape[1:] != b.shape[1:]:
-        raise ValueError(
-            f"masks must be of one size, but are {tuple(a.shape[1:])} and "
-            f"{tuple(b.shape[1:])}: resize one of them first"
-        )
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Return the smallest box around each mask, as detectron2's `BitMasks.get_bounding_boxes`.
+
+    Args:
+        masks: bool [N, h, w], or uint8 of 0 and 1, as exported graphs need: a tracer can't write
+            down that bools are looked at as bytes.
+
+    Returns:
+        float32 [N, 4], x0, y0, x1, y1 in pixels of the masks, x1 and y1 exclusive; zeros for a
+        mask without pixels.
+
+    Raises:
+        ValueError: for other masks.
+    """
+    check_dimensions(masks)
+    if masks.dtype != torch.uint8:
+        check_binary(masks)
+    if not masks.numel():
+        return torch.zeros((len(masks), 4), device=masks.device)
+    # On a CPU the greatest of some bytes is found many times as fast as whether any bool is true.
+    octets = masks.view(torch.uint8) if masks.dtype == torch.bool else masks
+    x0, x1 = _extents(octets.amax(dim=1))
+    y0, y1 = _extents(octets.amax(dim=2))
+    return torch.stack([x0, y0, x1, y1], dim=1).float()
+
+
+def _extents(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first occupied cell of uint8 [N, L], and the one after the last; 0 for none."""
+    # Of equal values the first counts: 0 where all cells are empty.
+    after = occupied.flip(1).argmax(dim=1)
+    return occupied.argmax(dim=1), (occupied.shape[1] - after) * occupied.amax(dim=1)
