@@ -90,10 +90,10 @@ def test_boxes(given: Scene) -> None:
     np.testing.assert_array_equal(array, expected.numpy())
     # Where no side changes the kernel that resizes is one that thresholds and finds boxes.
     sizes = [tuple(given.masks.shape[1:])] * 3
-    some = given.masks[:10]
+    some = given.masks[:4]
     masks, boxes = resize_masks_triton(some.float().to(DEVICE), *sizes, 0.5)
     assert torch.equal(masks.cpu(), some)
-    assert torch.equal(boxes.cpu(), expected[:10])
+    assert torch.equal(boxes.cpu(), expected[:4])
 
 
 @scenes
