@@ -24,7 +24,7 @@ def instance_results(
             probabilities.
         sizes: of the image.
         thresholds: `keep`, the least score of a result; `mask`, of its pixels; and for panoptic
-            results `object` and `overlap`, see `modeling.postprocess.set_panoptic`.
+            results `object` and `overlap`, see `methods.sparse_inst.panoptic`.
         settings: `stuff_classes` where panoptic segments are wanted; instances are then things.
     """
     scores = outputs["scores"][0]

@@ -1,4 +1,4 @@
-"""Panoptic segments in numpy; see `modeling.postprocess.panoptic` (arXiv 2107.06278, section 3.4).
+"""Panoptic segments in numpy; see `modeling.panoptic` (arXiv 2107.06278, section 3.4).
 
 N masks, H W of the picture.
 """
