@@ -29,7 +29,7 @@ def query_results(
         sizes: of the image.
         thresholds: `object` and `overlap`, panoptic: the least probability of a mask's class, and
             the least share of its pixels; `keep`, instance: the least score.
-        settings: those of `meta_arch.mask_former.Inference`.
+        settings: those of `methods.mask_former.inference.Inference`.
     """
     instances = sem_seg = panoptic_seg = None
     if settings["semantic"]:

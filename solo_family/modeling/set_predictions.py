@@ -29,10 +29,6 @@ class SetPredictions(NamedTuple):
     mask_logits: Tensor
     objectness_logits: Tensor | None = None
 
-    def float(self) -> "SetPredictions":
-        """Returns the same in float32."""
-        return SetPredictions(*(part.float() for part in self if part is not None))
-
     def images(self) -> Iterator["SetPredictions"]:
         """Yields what is predicted of each image, without B."""
         for parts in zip(*(part for part in self if part is not None)):

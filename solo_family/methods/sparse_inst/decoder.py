@@ -39,7 +39,7 @@ class DecoderOutputs(NamedTuple):
     """What the decoder predicts.
 
     Attributes:
-        predictions: masks at `scale_factor` times H and W, in float32.
+        predictions: in float32, masks at `scale_factor` times H and W.
         activation_maps: float32 [B, G, N, H, W].
     """
 
@@ -76,7 +76,7 @@ class SparseInstDecoder(nn.Module):
             mask_logits, scale_factor=self.scale_factor, mode="bilinear", align_corners=False
         )
         predictions = SetPredictions(
-            instances.class_logits, mask_logits, instances.objectness_logits
+            instances.class_logits.float(), mask_logits, instances.objectness_logits.float()
         )
         return DecoderOutputs(predictions, instances.activation_maps)
 

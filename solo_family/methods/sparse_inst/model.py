@@ -119,7 +119,7 @@ class SparseInst(MaskSegmentor):
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> SetOutputs:
         decoded = self._decode(features)
         maps = decoded.activation_maps if self.output_maps else None
-        ranking = self.selector.rank(decoded.predictions.float())
+        ranking = self.selector.rank(decoded.predictions)
         if self.panoptic is None:
             return SetOutputs(ranking, None, ranking.count[None], maps)
         taking_part = ranking.only(ranking.scores > self.panoptic.object_threshold)
@@ -180,7 +180,7 @@ class SparseInst(MaskSegmentor):
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
-        predictions = self._decode(features).predictions.float()
+        predictions = self._decode(features).predictions
         instances = [
             self.selector.select_fixed(image, score_threshold) for image in predictions.images()
         ]

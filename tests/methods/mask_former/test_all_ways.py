@@ -1,0 +1,170 @@
+"""Results, and exported outputs made results by the runtime: both against loops over masks."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from solo_family.export.query_results import query_results
+from solo_family.export.results import Sizes
+from solo_family.methods.mask_former.predictor import MaskPredictions
+
+from ...conftest import tiny_model
+
+N, K, E = 9, 3, 4
+PADDED, IMAGE = (16, 24), (13, 20)
+STUFF = (1,)
+TEST = "MODEL.MASK_FORMER.TEST"
+# A score of every class and pixel; each pixel's segment, and the segments' classes; the instances:
+# (score, class, mask).
+Found = tuple[np.ndarray, tuple[list, list[int]], list[tuple[float, int, list]]]
+
+
+def predictions(seed: int) -> MaskPredictions:
+    """Of one image and two layers, of which the last counts."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(1, E, 3, 4, generator=generator)
+    features = F.interpolate(features, PADDED, mode="bicubic")
+    embeddings = 3 * torch.randn(2, 1, N, E, generator=generator)
+    embeddings[-1, 0, 2] = 0
+    class_logits = 2 * torch.randn(2, 1, N, K + 1, generator=generator)
+    class_logits[-1, 0, 5:7, STUFF[0]] = 5  # two masks of one stuff class
+    return MaskPredictions(class_logits, embeddings, features)
+
+
+def reference(image: MaskPredictions, model: nn.Module) -> Found:
+    probabilities = image.class_logits[-1, 0].softmax(1)
+    height, width = IMAGE
+    logits = [
+        sum(weight * feature for weight, feature in zip(embedding, image.mask_features[0]))
+        for embedding in image.mask_embeddings[-1, 0].tolist()
+    ]
+    logits = [mask[:height, :width] for mask in logits]
+    soft = [1 / (1 + (-mask).exp()) for mask in logits]
+    rules = model.make_results
+    return (
+        semantic(probabilities, soft, hard=rules.hard_assignment),
+        panoptic(probabilities, soft, rules.object_threshold, rules.overlap_threshold),
+        instances(probabilities, logits, rules.max_instances, rules.instance_threshold),
+    )
+
+
+def semantic(probabilities: Tensor, soft: list[Tensor], hard: bool) -> np.ndarray:
+    result = torch.zeros(K, *IMAGE)
+    if not hard:
+        for mask, of_classes in zip(soft, probabilities):
+            for category in range(K):
+                result[category] += of_classes[category] * mask
+        return result.numpy()
+    objects = [i for i in range(N) if int(probabilities[i].argmax()) < K]
+    for y, x in product(*map(range, IMAGE)):
+        i = max(objects, key=lambda i: float(probabilities[i].max() * soft[i][y, x]))
+        result[probabilities[i].argmax(), y, x] = probabilities[i].max() * soft[i][y, x]
+    return result.numpy()
+
+
+def panoptic(
+    probabilities: Tensor, soft: list[Tensor], object_threshold: float, overlap_threshold: float
+) -> tuple[list, list[int]]:
+    scores, classes = probabilities.max(1).values.tolist(), probabilities.argmax(1).tolist()
+    chosen = [i for i in range(N) if classes[i] < K and scores[i] > object_threshold]
+    ids, found = np.zeros(IMAGE, int), []
+    places = list(product(*map(range, IMAGE)))
+    winner = {
+        (y, x): max(chosen, key=lambda i: scores[i] * float(soft[i][y, x])) for y, x in places
+    }
+    stuff: dict[int, int] = {}
+    for i in chosen:
+        won = [place for place in places if winner[place] == i]
+        area = sum(float(soft[i][y, x]) >= 0.5 for y, x in places)
+        if not won or not area or len(won) < overlap_threshold * area:
+            continue
+        if classes[i] not in stuff:
+            found.append(classes[i])
+        number = stuff.get(classes[i], len(found))
+        if classes[i] in STUFF:
+            stuff[classes[i]] = number
+        for y, x in won:
+            ids[y, x] = number
+    return ids.tolist(), found
+
+
+def instances(
+    probabilities: Tensor, logits: list[Tensor], limit: int, threshold: float
+) -> list[tuple[float, int, list]]:
+    pairs = [
+        (float(probabilities[i, category]), i, category)
+        for i, category in product(range(N), range(K))
+        if category not in STUFF
+    ]
+    found = []
+    for score, i, category in sorted(pairs, reverse=True)[:limit]:
+        inside = logits[i] > 0
+        values = logits[i][inside].sigmoid().tolist()
+        quality = sum(values) / len(values) if values else 0.0
+        if score * quality > threshold:
+            found.append((score * quality, category, inside.tolist()))
+    return sorted(found, key=lambda one: -one[0])
+
+
+def of_results(model: nn.Module) -> Found:
+    with torch.no_grad():
+        (result,) = model.predict({}, PADDED, [IMAGE], [IMAGE])
+    ids, infos = result["panoptic_seg"]
+    found = result["instances"]
+    parts = found.scores, found.pred_classes, found.pred_masks
+    return (
+        result["sem_seg"].numpy(),
+        (ids.tolist(), [info["category_id"] for info in infos]),
+        list(zip(*(part.tolist() for part in parts))),
+    )
+
+
+def of_runtime(model: nn.Module) -> Found:
+    with torch.no_grad():
+        outputs = model.predict_fixed({}, PADDED, None, None)
+    settings = model.export_settings()
+    found = query_results(
+        outputs["class_probabilities"][0].numpy(),
+        outputs["mask_logits"][0].numpy(),
+        Sizes(PADDED, IMAGE, IMAGE),
+        settings["thresholds"],
+        settings["results"],
+    )
+    ids, infos = found.panoptic_seg
+    parts = found.instances.scores, found.instances.classes, found.instances.masks
+    return (
+        found.sem_seg,
+        (ids.tolist(), [info["category_id"] for info in infos]),
+        list(zip(*(part.tolist() for part in parts))),
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("semantic_method", ["probabilistic", "hard"])
+@pytest.mark.parametrize(
+    "thresholds",
+    [
+        (f"{TEST}.OBJECT_MASK_THRESHOLD", 0.0),
+        (f"{TEST}.OBJECT_MASK_THRESHOLD", 0.45, f"{TEST}.OVERLAP_THRESHOLD", 0.4),
+        (f"{TEST}.INSTANCE_SCORE_THRESHOLD", 0.3, "TEST.DETECTIONS_PER_IMAGE", 5),
+    ],
+)
+def test_every_way_is_the_reference(seed: int, semantic_method: str, thresholds: tuple) -> None:
+    opts = ["MODEL.STUFF_IDS", list(STUFF), f"{TEST}.SEMANTIC_INFERENCE_METHOD", semantic_method]
+    model = tiny_model("MaskFormer", opts=[*opts, *thresholds]).eval()
+    image = predictions(seed)
+    model.sem_seg_head.forward = lambda features: image
+    sem_seg, segments, found = reference(image, model)
+    assert segments[1]
+    assert 1 < len(found) < N * (K - len(STUFF))
+    for way in (of_results, of_runtime):
+        its_sem_seg, its_segments, its_found = way(model)
+        np.testing.assert_allclose(its_sem_seg, sem_seg, rtol=1e-4, atol=1e-5)
+        assert its_segments == segments
+        assert [one[1:] for one in its_found] == [one[1:] for one in found]
+        scores = [one[0] for one in found]
+        assert [one[0] for one in its_found] == pytest.approx(scores, rel=1e-4)
