@@ -96,3 +96,12 @@ def test_a_feature_that_nobody_gives_is_refused() -> None:
         tiny_model("MaskFormer", opts=[key, "res9"])
     with pytest.raises(ConfigError, match="'transformer_encoder', which BasePixelDecoder"):
         tiny_model("MaskFormer", opts=[key, "transformer_encoder"])
+
+
+def test_a_pixel_decoder_of_other_code_may_give_a_plain_tuple() -> None:
+    model = tiny_model("MaskFormer").eval()
+    decoder, image = model.sem_seg_head.pixel_decoder, picture()
+    expected = model([image])[0]["sem_seg"]
+    forward_features = decoder.forward_features
+    decoder.forward_features = lambda features: tuple(forward_features(features))
+    assert torch.equal(model([image])[0]["sem_seg"], expected)
