@@ -22,7 +22,7 @@ from solo_family.data.formats.synthetic import make_shapes
 from solo_family.errors import DataError
 
 SMALL: dict[str, Any] = {"num_train": 6, "num_val": 3, "image_size": (96, 128)}
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # The published grids, 3,872 cells, at 800x1344, over narrow features: it is the masks that count.
 SCRIPT = """
