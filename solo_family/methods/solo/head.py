@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...modeling.layers import ConvTower, append_coords
+from ...modeling.layers import ConvTower, append_coords_to_levels
 from ...ops.dynamic_conv import dynamic_conv
 from ...ops.resize import resize_bilinear
 from ..grid.category_branch import CategoryBranch
@@ -81,7 +81,7 @@ class SOLOHead(nn.Module):
         """
         category_logits = self.category_branch(levels, self.num_grids)
         if self.coord_conv:
-            levels = [append_coords(features) for features in levels]
+            levels = append_coords_to_levels(levels)
         return SOLOOutputs(
             category_logits, [double(self.mask_tower(features)) for features in levels]
         )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...modeling.layers import ConvTower, append_coords
+from ...modeling.layers import ConvTower, append_coords_to_levels
 from ...ops.resize import resize_bilinear
 from ..grid.category_branch import CategoryBranch
 
@@ -91,7 +91,7 @@ class SOLOv2Head(nn.Module):
             levels: L x [B, C, H_l, W_l], at the head's strides.
         """
         if self.coord_conv:
-            levels = [append_coords(features) for features in levels]
+            levels = append_coords_to_levels(levels)
         # Coordinates are resized with the features, as published.
         grids = [
             resize_bilinear(features, (side, side))

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from solo_family.methods.solo.decoupled_head import DecoupledSOLOOutputs
+from solo_family.ops.packed_masks import pack_masks
 
 from ..solov2.test_head import backbone_features, random_model, resize
 from . import solo_reference
@@ -79,6 +80,27 @@ def test_probabilities_are_resized_in_the_published_order(variant: str) -> None:
     for image in range(2):
         found = model.decoder.soft(images[image], (16, 24), cells)
         torch.testing.assert_close(found, expected[image, cells], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_the_decoder_does_the_same_in_every_form(variant: str) -> None:
+    """Of cells in any order, whether or not it is told how many each level has."""
+    model, _, features = make(variant)
+    image, size = model.run_head(features, (64, 96)).images()[0], (16, 24)
+    cells = torch.randperm(360, generator=torch.Generator().manual_seed(1))[:50]
+    ends = [sum(side**2 for side in SIDES[: level + 1]) for level in range(len(SIDES))]
+    counts = [sum(cell < end for cell in cells.tolist()) for end in ends]
+    soft = model.decoder.soft(image, size, cells)
+    assert torch.equal(model.decoder.soft(image, size, cells, counts), soft)
+    torch.testing.assert_close(model.decoder.traceable(image, size, cells), soft)
+    expected = pack_masks(soft, 0.4)
+    assert 0 < expected.areas.sum() < soft.numel()
+    for told in (None, counts):
+        packed = model.decoder.packed(image, size, cells, 0.4, told)
+        assert torch.equal(packed.words, expected.words)
+        assert torch.equal(packed.areas, expected.areas)
+        torch.testing.assert_close(packed.maskness, expected.maskness)
 
 
 @torch.no_grad()
