@@ -1,27 +1,27 @@
 """What every method does before and after its own part."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling.backbone import Backbone, build_backbone
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import ImageList
 from torch import Tensor, nn
 
 from ..ops.host_copy import to_device
 from .cuda_graphs import CudaGraphs
 from .gt_masks import with_bitmasks
+from .interface import MethodInterface
 from .layers import torchvision_deform_conv
 from .layers.folded_norm import fold_fixed_norms
 from .transfer import instances_to_device, normalise
 
 
-class MaskSegmentor(nn.Module, ABC):
+class MaskSegmentor(nn.Module, MethodInterface):
     """Preprocessing, the fork between training and inference, and the grouping of images by size.
 
-    A method adds `losses`, `fixed_part`, `results` and `predict_fixed`.
+    A method adds what `MethodInterface` names.
 
     Args:
         backbone: its `output_shape()` names the features.
@@ -30,9 +30,6 @@ class MaskSegmentor(nn.Module, ABC):
         norm_eval: keep the backbone's batch-norm statistics fixed in training.
         cuda_graph: see `CudaGraphs`.
     """
-
-    # What of `export_forward`'s arguments the method uses.
-    export_inputs: tuple[str, ...] = ("images", "score_threshold")
 
     def __init__(
         self,
@@ -70,21 +67,6 @@ class MaskSegmentor(nn.Module, ABC):
             "cuda_graph": cfg.MODEL.INFERENCE.CUDA_GRAPH,
         }
 
-    @abstractmethod
-    def losses(
-        self,
-        features: dict[str, Tensor],
-        targets: Any,
-        padded_size: tuple[int, int],
-    ) -> dict[str, Tensor]:
-        """Returns the weighted losses of a batch.
-
-        Args:
-            features: the backbone's.
-            targets: of `prepare_targets`.
-            padded_size: (height, width) of the batch.
-        """
-
     def predict(
         self,
         features: dict[str, Tensor],
@@ -100,67 +82,6 @@ class MaskSegmentor(nn.Module, ABC):
         """
         fixed = self.fixed_part(features, padded_size)
         return self.results(fixed, padded_size, image_sizes, output_sizes)
-
-    @abstractmethod
-    def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> Any:
-        """Does all of inference whose sizes follow from the input's: what can be a CUDA graph.
-
-        On a GPU the host waits for nothing in it.
-
-        Args:
-            features: the backbone's.
-            padded_size: (height, width) of the batch.
-
-        Returns:
-            What `results` takes: tensors in tuples, lists, dicts and dataclasses.
-        """
-
-    @property
-    def fixed_settings(self) -> Hashable:
-        """What `fixed_part` depends on beside the weights, as far as users change it."""
-        return ()
-
-    @abstractmethod
-    def results(
-        self,
-        fixed: Any,
-        padded_size: tuple[int, int],
-        image_sizes: list[tuple[int, int]],
-        output_sizes: list[tuple[int, int]],
-    ) -> list[dict[str, Any]]:
-        """Returns one result per image, in detectron2's form.
-
-        Args:
-            fixed: of `fixed_part`.
-            padded_size: (height, width) of the batch.
-            image_sizes: (height, width) of each image in it, without padding.
-            output_sizes: (height, width) that each image's result is asked for.
-        """
-
-    @abstractmethod
-    def predict_fixed(
-        self,
-        features: dict[str, Tensor],
-        padded_size: tuple[int, int],
-        score_threshold: float | Tensor | None,
-        image_sizes: Tensor | None,
-    ) -> dict[str, Tensor]:
-        """Returns predictions by name, of sizes that follow from that of the input alone.
-
-        Args:
-            features: the backbone's.
-            padded_size: (height, width) of the batch.
-            score_threshold: candidates score more; None for the configured one.
-            image_sizes: of the images without padding, int64 [B, 2]; None where there is none.
-        """
-
-    @abstractmethod
-    def export_settings(self) -> dict[str, Any]:
-        """Returns what turns `export_forward`'s output into results, of JSON's types.
-
-        That is `task`, which says how, and `thresholds`, with `score` among them where
-        `export_forward` takes it. `candidates` is N where more of them are not looked at.
-        """
 
     @property
     def device(self) -> torch.device:
@@ -213,19 +134,6 @@ class MaskSegmentor(nn.Module, ABC):
         targets = self.prepare_targets(gt_instances, _padded_size(images))
         features = self.backbone(images.tensor)
         return self.losses(features, targets, _padded_size(images))
-
-    def prepare_targets(self, gt_instances: list[Instances], padded_size: tuple[int, int]) -> Any:
-        """Makes of the ground truth all that does not depend on the predictions.
-
-        Args:
-            gt_instances: per image, with gt_boxes, gt_classes and gt_masks (BitMasks) in pixels of
-                the network's input; may be empty.
-            padded_size: (height, width) of the batch.
-
-        Returns:
-            What `losses` gets as `targets`: here the ground truth as it is.
-        """
-        return gt_instances
 
     def preprocess(self, images: list[Tensor]) -> ImageList:
         """Normalises images, [C, h, w] of any dtype on any device, and pads them to one size.

@@ -12,11 +12,17 @@ from solo_family.methods.instance_fcn.targets import WindowSampler, window_masks
 from solo_family.modeling.instances import make_instances
 from solo_family.modeling.matcher import hungarian_matching
 from solo_family.modeling.matching_costs import mask_former_cost, sparse_inst_cost
-from solo_family.ops import fast_nms, mask_boxes, mask_iou, pack_masks, soft_nms
+from solo_family.ops import (
+    fast_nms,
+    mask_boxes,
+    mask_iou,
+    mask_nms,
+    pack_masks,
+    point_nms,
+    soft_nms,
+)
 from solo_family.ops.host_copy import HostCopy
-from solo_family.ops.mask_nms import mask_nms
 from solo_family.ops.matrix_nms import matrix_nms
-from solo_family.ops.point_nms import point_nms
 from solo_family.ops.resize import resize_masks_with_boxes
 
 from .fuzzing import counts, fuzz

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 
 from solo_family import METHODS
-from solo_family.methods.grid import instances as grid_instances
 from solo_family.modeling import order
 from solo_family.modeling.layers.remembered import constants_of_a_graph
 from solo_family.modeling.recording import map_tensors
@@ -31,7 +30,6 @@ VARIANTS: dict[str, tuple[str, list]] = {
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid_instances, "suits", lambda *_: True)
     monkeypatch.setattr(order, "waits", lambda _: True)
 
 

@@ -287,8 +287,9 @@ def test_the_losses_of_solov2(batch: list[dict], shared_cell: str) -> None:
     images = model.preprocess([item["image"] for item in batch])
     padded_size = tuple(images.tensor.shape[-2:])
     with torch.no_grad():
-        logits, outputs = model.run_head(model.backbone(images.tensor), padded_size)
-    category, mask = reference_losses(logits, *outputs, batch, padded_size, shared_cell)
+        outputs = model.run_head(model.backbone(images.tensor), padded_size)
+    predicted = (outputs.category_logits, outputs.kernels, outputs.mask_features)
+    category, mask = reference_losses(*predicted, batch, padded_size, shared_cell)
     assert losses["loss_category"].item() == pytest.approx(category, rel=1e-4)
     assert losses["loss_mask"].item() == pytest.approx(mask, rel=1e-4)
     assert mask > 0

@@ -17,7 +17,8 @@ import torch
 from solo_family.ops import dynamic_conv
 from solo_family.modeling.instances import make_instances
 from solo_family.ops.resize import resize_masks
-from solo_family.methods.grid.selection import Selector
+from solo_family.methods.grid.mask_decoder import Grid, MaskDecoder
+from solo_family.methods.grid.selection import Selection, Selector, select_in_chunks
 
 padded, image, output, limit = json.loads(sys.argv[1])
 C, E, (h, w) = 5000, 16, (padded[0] // 4, padded[1] // 4)
@@ -36,6 +37,10 @@ assert (scores > 0.1).sum() == C
 def decode(cells):
     return dynamic_conv(kernels[cells], features).sigmoid_()
 
+class Discs(MaskDecoder):
+    def soft(self, outputs, size, cells, counts=None):
+        return decode(cells)
+
 def status(key):
     # VmHWM is what getrusage calls ru_maxrss, but of this program alone: ru_maxrss of a child
     # process begins at the memory of the pytest process that started it.
@@ -43,7 +48,8 @@ def status(key):
     return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
 
 before = status("VmRSS")
-kept, classes, masks = Selector()(scores, strides, decode, (h, w))
+selection = Selection(Selector(), Discs(), Grid(strides, torch.tensor([C])))
+kept, classes, masks = select_in_chunks(selection, None, scores, (h, w))
 masks = resize_masks(masks, tuple(padded), tuple(image), tuple(output), 0.5)
 instances = make_instances(masks, kept, classes)
 print(json.dumps([len(instances), status("VmHWM") - before - masks.numel()]))

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...errors import ConfigError
-from ...methods.grid.model import GridSegmentor, image_by_image
+from ...methods.grid.instances import select_images
+from ...methods.grid.model import GridSegmentor
 from .timing import median_seconds
 
 
@@ -42,15 +43,15 @@ def candidates_table(
         )
     images = model.preprocess([image])
     height, width = images.tensor.shape[-2:]
-    sizes = ((height, width), images.image_sizes[0], images.image_sizes[0])
+    padded = (height, width)
+    sizes = (model.mask_size(padded), padded, images.image_sizes, images.image_sizes)
 
     def network() -> Any:
-        return model.run_head(model.backbone(images.tensor), (height, width))
+        return model.run_head(model.backbone(images.tensor), padded)
 
-    category_logits, masks = network()
-    (image_masks,) = image_by_image(masks)
-    cells = sum(level.shape[-1] * level.shape[-2] for level in category_logits)
-    classes = category_logits[0].shape[1]
+    outputs = network()
+    cells = sum(level.shape[-1] * level.shape[-2] for level in outputs.category_logits)
+    classes = outputs.category_logits[0].shape[1]
     if max(counts) > cells * classes or min(counts) < 0:
         raise ConfigError(
             f"--candidates has {min(counts)} to {max(counts)}; allowed: 0 to {cells * classes}, "
@@ -59,10 +60,10 @@ def candidates_table(
     rows = []
     for count in tqdm(counts, leave=False):
         scores = candidate_scores(cells, classes, count, model.selector.score_threshold)
-        scores = scores.to(model.device)
+        scores = scores.to(model.device)[None]
 
         def select(scores: Tensor = scores) -> Any:
-            return model.select(image_masks, scores, *sizes)
+            return next(select_images(model.selection, outputs, scores, *sizes))
 
         found = len(select())
         both: dict[str, Callable[[], Any]] = {"network": network, "select": select}

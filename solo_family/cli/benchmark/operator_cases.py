@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ...methods.grid.instances import select_images
-from ...methods.grid.selection import Selector
-from ...methods.grid.selection_at_once import Grid
+from ...methods.grid.mask_decoder import Grid
+from ...methods.grid.selection import Selection, Selector
 from ...methods.instance_fcn.assemble import soft_masks_of_rows
-from ...methods.solov2.model import SOLOv2
-from ...ops import decode_masks, resize_masks_with_boxes
+from ...methods.solov2.model import DynamicMaskDecoder, SOLOv2Outputs
+from ...ops import decode_masks
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.matrix_nms_torch import matrix_nms_plain
+from ...ops.resize import resize_masks_with_boxes
 from .candidates import candidate_scores
 from .plain import plain_assemble, plain_decode, plain_post_process, plain_resize
 
@@ -116,14 +117,19 @@ def post_process_case(
     kernels, features = (tensor.to(device, dtype) for tensor in _discs(cells, size))
     padded = size[0] * _STRIDE, size[1] * _STRIDE
     sizes = (padded, padded, padded)
-    model, masks = _WithoutNetwork(cells, device), (kernels[None], features[None])
+    # Cells of one level.
+    grid = Grid(torch.full((cells,), 8, device=device), torch.tensor([cells], device=device))
+    selection = Selection(Selector(), DynamicMaskDecoder(), grid)
+    # Selection looks at scores, not at category logits.
+    outputs = SOLOv2Outputs([scores[None]], kernels[None], features[None])
+    batch = (padded, [padded], [padded])
 
     def ours() -> Any:
-        return next(select_images(model, masks, scores[None], padded, [padded], [padded]))
+        return next(select_images(selection, outputs, scores[None], size, *batch))
 
     def plain() -> Any:
         chosen, labels = (scores > 0.1).nonzero(as_tuple=True)
-        candidates, strides = scores[chosen, labels], model.grid.strides[chosen]
+        candidates, strides = scores[chosen, labels], grid.strides[chosen]
         return plain_post_process(
             kernels[chosen].float(), features.float(), labels, candidates, strides, sizes
         )
@@ -131,24 +137,6 @@ def post_process_case(
     moved = _bytes(kernels, features), 100 * padded[0] * padded[1]
     # How many masks are left is what the host waits for.
     return Case(ours, plain, *moved, capturable=False)
-
-
-class _WithoutNetwork:
-    """SOLOv2 from the end of its network on, with cells of one level."""
-
-    decode: Any = SOLOv2.decode
-    packer: Any = SOLOv2.packer
-    measure_at_once: Any = SOLOv2.measure_at_once
-    decode_kept: Any = SOLOv2.decode_kept
-    measures_at_once = True
-    mask_stride = _STRIDE
-
-    def __init__(self, cells: int, device: torch.device) -> None:
-        self.selector = Selector()
-        self.grid = Grid(
-            strides=torch.full((cells,), 8, device=device),
-            level_ends=torch.tensor([cells], device=device),
-        )
 
 
 def _discs(count: int, size: Size) -> tuple[Tensor, Tensor]:

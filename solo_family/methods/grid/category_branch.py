@@ -1,20 +1,30 @@
 """The category branch of SOLO and SOLOv2 (arXiv 1912.04488, section 3.2.1).
 
-B images, C channels, S grid side, K classes.
+B images, C channels, L levels, S grid side (one per level), K classes.
 """
 
 import math
+from collections.abc import Callable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import roi_align
 
 from ...modeling.layers import ConvTower
-from .grid_align import GRID_ALIGN
+from ...modeling.layers.remembered import remembered
+from ...ops import point_nms
+from ...ops.resize import resize_bilinear
+
+# Samples along each side of a cell in `region_grid`. The paper says only that they are dense.
+_SAMPLES = 2
 
 
 class CategoryBranch(nn.Module):
-    """Classifies every cell of an S x S grid: a tower of convolutions and a 3x3 classifier.
+    """Classifies every cell of each level's S x S grid: a tower of convolutions, then one more.
 
-    Features are brought to the grid's size before the tower.
+    Features are brought to the grid's size before the tower. The weights are shared over the
+    levels.
 
     Args:
         in_channels: channels of the features.
@@ -47,6 +57,61 @@ class CategoryBranch(nn.Module):
         assert self.logits.bias is not None
         nn.init.constant_(self.logits.bias, -math.log((1 - prior_prob) / prior_prob))
 
-    def forward(self, features: Tensor, side: int) -> Tensor:
-        """Maps features [B, C, H, W] to category logits [B, K, S, S] of a grid of side S."""
-        return self.logits(self.tower(self.align(features, side)))
+    def forward(self, levels: list[Tensor], sides: list[int]) -> list[Tensor]:
+        """Maps features, L x [B, C, H_l, W_l], to category logits, L x [B, K, S_l, S_l].
+
+        Args:
+            levels: of the head.
+            sides: S of each level.
+        """
+        grids = [self.align(features, (side, side)) for features, side in zip(levels, sides)]
+        return [self.logits(self.tower(grid)) for grid in grids]
+
+
+def cell_scores_of(category_logits: list[Tensor]) -> Tensor:
+    """Returns the probabilities of all levels' cells after point NMS.
+
+    Args:
+        category_logits: L x [B, K, S_l, S_l].
+
+    Returns:
+        float32 [B, C, K], C cells: each level's row by row.
+    """
+    scores = [point_nms(level.float().sigmoid()).flatten(2) for level in category_logits]
+    return torch.cat(scores, dim=2).transpose(1, 2)
+
+
+def adaptive_pool(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Takes the maximum of every cell."""
+    return F.adaptive_max_pool2d(features, size)
+
+
+def region_grid(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Averages bilinear samples spread over every cell.
+
+    RoIAlign (arXiv 1703.06870) of one region, the whole map.
+    """
+    height, width = features.shape[-2:]
+    whole = _region(features, height, width, features.dtype)
+    return roi_align(
+        features,
+        [whole] * len(features),
+        output_size=size,
+        sampling_ratio=_SAMPLES,
+        aligned=True,
+    )
+
+
+@remembered
+def _region(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
+    """Returns the whole map as x0, y0, x1, y1, [1, 4]."""
+    return torch.tensor([[0, 0, width, height]], dtype=dtype, device=device)
+
+
+# How features come to the size of a grid ("align", section 3.3.1): functions of [B, C, H, W] and
+# (S, S). The first, bilinear, is published.
+GRID_ALIGN: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    "interpolate": resize_bilinear,
+    "adaptive_pool": adaptive_pool,
+    "region_grid": region_grid,
+}

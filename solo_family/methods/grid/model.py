@@ -5,8 +5,7 @@ object.
 """
 
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
-from functools import partial
+from collections.abc import Hashable
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -19,36 +18,40 @@ from ...config.rules import check_channels, check_features, get_key
 from ...modeling.base import MaskSegmentor
 from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_masks
-from ...ops.packed_masks import PackedMasks
+from ...ops.resize import resize_bilinear
 from .assigner import GridAssigner
-from .cell_scores import cell_scores_of
+from .category_branch import cell_scores_of
 from .criterion import GridCriterion
-from .fixed_selection import select_fixed
-from .instances import image_by_image, pack_in_chunks, rank_images, select_images
-from .levels import align_levels
-from .selection import Pack, Selector
-from .selection_at_once import Claims, Grid, Ranked
+from .instances import rank_images, select_images
+from .mask_decoder import Grid, GridOutputs, MaskDecoder
+from .selection import Selection, Selector
+from .selection_at_once import Ranked
+from .selection_traceable import select_traceable
 from .targets import BatchGridTargets, ImagePairs
 
 
-class GridOutputs(NamedTuple):
+class ScoredCells(NamedTuple):
     """What is known of images before the host waits.
 
     Attributes:
+        outputs: of `run_head`.
         cell_scores: float32 [B, C, K], probabilities after point NMS.
-        masks: what masks are made of, each [B, ...].
         ranked: the candidates of every image; None where to rank them needs a wait.
     """
 
+    outputs: GridOutputs
     cell_scores: Tensor
-    masks: Sequence[Tensor]
     ranked: list[Ranked] | None
 
 
 class GridSegmentor(MaskSegmentor):
-    """Assigns cells, sums losses and selects instances; a method says what masks are made of.
+    """Assigns cells, sums losses and selects instances.
+
+    A method adds what the head predicts (`predict_cells`), what a mask costs (`mask_losses`), and a
+    decoder, which says what the masks of cells are.
 
     Args:
+        decoder: makes masks of what the head predicts.
         num_grids: S of each level.
         level_features, level_strides: names of the head's levels, and the strides it works at.
         mask_stride: stride of the masks in inference.
@@ -60,6 +63,7 @@ class GridSegmentor(MaskSegmentor):
     def __init__(
         self,
         *,
+        decoder: MaskDecoder[Any],
         num_grids: list[int],
         level_features: list[str],
         level_strides: list[int],
@@ -70,6 +74,7 @@ class GridSegmentor(MaskSegmentor):
         **base: Any,
     ) -> None:
         super().__init__(**base)
+        self.decoder = decoder
         self.num_grids = num_grids
         self.level_features = level_features
         self.level_strides = level_strides
@@ -86,7 +91,7 @@ class GridSegmentor(MaskSegmentor):
 
     @classmethod
     def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
-        """Returns this class's own arguments, but for the mask stride and the criterion.
+        """Returns this class's own arguments, but for decoder, mask stride and criterion.
 
         Args:
             cfg: the configuration.
@@ -113,10 +118,13 @@ class GridSegmentor(MaskSegmentor):
         }
 
     @abstractmethod
-    def run_head(
-        self, features: dict[str, Tensor], padded_size: tuple[int, int]
-    ) -> tuple[list[Tensor], Sequence[Tensor]]:
-        """Returns category logits, L x [B, K, S, S], and what masks are made of, each [B, ...]."""
+    def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> GridOutputs:
+        """Returns what the head predicts.
+
+        Args:
+            levels: L x [B, C, H_l, W_l], the head's, at its strides.
+            features: the backbone's.
+        """
 
     def shrink_masks(self, gt_masks: list[Tensor], padded_size: tuple[int, int]) -> Any:
         """Returns the true masks as `mask_losses` needs them: here all, at `mask_stride`.
@@ -128,67 +136,26 @@ class GridSegmentor(MaskSegmentor):
         return downsample_masks(gt_masks, padded_size, self.mask_stride)
 
     @abstractmethod
-    def mask_losses(self, masks: Sequence[Tensor], pairs: ImagePairs, small_masks: Any) -> Tensor:
+    def mask_losses(self, outputs: Any, pairs: ImagePairs, small_masks: Any) -> Tensor:
         """Returns the mask loss of every pair of one image, float32 [P].
 
         Args:
-            masks: of `run_head`, the image's part.
+            outputs: what the head predicts of the image.
             pairs: the image's, whose objects are among those of the batch.
             small_masks: of `shrink_masks`.
         """
 
-    @abstractmethod
-    def decode(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
-        """Returns mask probabilities, float32 [n, *size].
+    def run_head(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> GridOutputs:
+        """Resizes the levels to the head's strides, bilinearly, and returns what it predicts.
 
-        Args:
-            masks: of `run_head`, the image's part.
-            size: of the masks, at `mask_stride`.
-            cells: int64 [n], among the cells of all levels.
+        Of P2 to P6 the first is halved and the last brought to P5's size (SOLO, 3.3.3).
         """
-
-    def packer(self, masks: Sequence[Tensor]) -> Pack | None:
-        """Returns what `Selector` takes for `pack`, where a method has it; the rest as `decode`."""
-        return None
-
-    def measure_at_once(
-        self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
-    ) -> Iterable[PackedMasks]:
-        """Yields every image's masks of the first cells, all that are claimed at least.
-
-        The host waits once, for how many are claimed; a method may do without.
-
-        Args:
-            masks: of `run_head`.
-            size: see `decode`.
-            claims: of B images.
-        """
-        counts = claims.counts[:, -1].tolist()
-        for image, cells, count in zip(image_by_image(masks), claims.cells, counts):
-            decode = partial(self.decode, image, size)
-            yield pack_in_chunks(decode, cells[:count], size, self.selector.mask_threshold)
-
-    @property
-    def measures_at_once(self) -> bool:
-        """Whether `measure_at_once` does without waiting."""
-        return False
-
-    def decode_kept(
-        self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
-    ) -> Tensor:
-        """Does what `decode` does where it is known how many cells are of the levels up to each."""
-        return self.decode(masks, size, cells)
-
-    def decode_fixed(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
-        """Does what `decode` does with steps that no cell's value changes, as exporting needs."""
-        return self.decode(masks, size, cells)
-
-    def aligned_levels(
-        self, features: dict[str, Tensor], padded_size: tuple[int, int]
-    ) -> list[Tensor]:
-        """Returns the head's levels at the head's strides."""
-        levels = [features[name] for name in self.level_features]
-        return align_levels(levels, self.level_strides, padded_size)
+        height, width = padded_size
+        levels = [
+            resize_bilinear(features[name], (height // stride, width // stride))
+            for name, stride in zip(self.level_features, self.level_strides)
+        ]
+        return self.predict_cells(levels, features)
 
     @property
     def grid(self) -> Grid:
@@ -196,9 +163,13 @@ class GridSegmentor(MaskSegmentor):
         return Grid(self.cell_strides, self.level_ends)
 
     @property
-    def first_cells(self) -> list[int]:
-        """The index of every level's first cell among the cells of all levels."""
-        return [0, *accumulate(side * side for side in self.num_grids[:-1])]
+    def selection(self) -> Selection:
+        """What every way of selecting instances is given."""
+        return Selection(self.selector, self.decoder, self.grid)
+
+    def mask_size(self, padded_size: tuple[int, int]) -> tuple[int, int]:
+        """Returns (h, w) of the masks in inference."""
+        return padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride
 
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
@@ -217,17 +188,18 @@ class GridSegmentor(MaskSegmentor):
         padded_size: tuple[int, int],
     ) -> dict[str, Tensor]:
         cells, small_masks = targets
-        category_logits, masks = self.run_head(features, padded_size)
+        outputs = self.run_head(features, padded_size)
         mask_losses = [
-            self.mask_losses(image_masks, pairs, small_masks)
-            for image_masks, pairs in zip(image_by_image(masks), cells.pairs())
+            self.mask_losses(image, pairs, small_masks)
+            for image, pairs in zip(outputs.images(), cells.pairs())
         ]
-        return self.criterion(category_logits, cells.labels, torch.cat(mask_losses))
+        return self.criterion(outputs.category_logits, cells.labels, torch.cat(mask_losses))
 
-    def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> GridOutputs:
-        category_logits, masks = self.run_head(features, padded_size)
-        cell_scores = cell_scores_of(category_logits)
-        return GridOutputs(cell_scores, masks, rank_images(self, masks, cell_scores, padded_size))
+    def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> ScoredCells:
+        outputs = self.run_head(features, padded_size)
+        scores = cell_scores_of(outputs.category_logits)
+        ranked = rank_images(self.selection, outputs, scores, self.mask_size(padded_size))
+        return ScoredCells(outputs, scores, ranked)
 
     @property
     def fixed_settings(self) -> Hashable:
@@ -235,14 +207,14 @@ class GridSegmentor(MaskSegmentor):
 
     def results(
         self,
-        fixed: GridOutputs,
+        fixed: ScoredCells,
         padded_size: tuple[int, int],
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        scores, masks, ranked = fixed
-        sizes = (padded_size, image_sizes, output_sizes)
-        found = select_images(self, masks, scores, *sizes, ranked=ranked)
+        sizes = (self.mask_size(padded_size), padded_size, image_sizes, output_sizes)
+        outputs, scores, ranked = fixed
+        found = select_images(self.selection, outputs, scores, *sizes, ranked=ranked)
         return [{"instances": instances} for instances in found]
 
     def predict_fixed(
@@ -253,19 +225,13 @@ class GridSegmentor(MaskSegmentor):
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
-        category_logits, masks = self.run_head(features, padded_size)
-        size = (padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride)
-        images = zip(image_by_image(masks), cell_scores_of(category_logits))
+        outputs = self.run_head(features, padded_size)
+        images = zip(outputs.images(), cell_scores_of(outputs.category_logits))
+        size = self.mask_size(padded_size)
         with torch.autocast(self.device.type, enabled=False):
             instances = [
-                select_fixed(
-                    self.selector,
-                    cell_scores,
-                    self.cell_strides,
-                    partial(self.decode_fixed, image_masks, size),
-                    score_threshold,
-                )
-                for image_masks, cell_scores in images
+                select_traceable(self.selection, image, scores, size, score_threshold)
+                for image, scores in images
             ]
         return stack_fixed(instances, FixedInstances._fields)
 
@@ -277,21 +243,3 @@ class GridSegmentor(MaskSegmentor):
         }
         candidates = self.selector.pre_nms
         return {"task": "instances", "thresholds": thresholds, "candidates": candidates}
-
-    def select(
-        self,
-        masks: Sequence[Tensor],
-        cell_scores: Tensor,
-        padded_size: tuple[int, int],
-        image_size: tuple[int, int],
-        output_size: tuple[int, int],
-    ) -> Instances:
-        """Returns the instances of one image: all that follows the network.
-
-        Args:
-            masks: of `run_head`, the image's part.
-            cell_scores: float32 [C, K], probabilities after point NMS.
-            padded_size, image_size, output_size: see `predict`.
-        """
-        batch, sizes = [part[None] for part in masks], ([image_size], [output_size])
-        return next(select_images(self, batch, cell_scores[None], padded_size, *sizes))

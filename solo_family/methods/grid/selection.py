@@ -1,24 +1,28 @@
 """From scored cells to the masks that are kept (SOLOv2, arXiv 2003.10152, section 3.3).
 
-C cells of all levels, K classes, N candidates (a cell and a class), M cells with candidates, h w of
-the masks.
+The published order of operations is score, area, maskness, NMS, score. This way of it decodes as
+few masks as it can. On a GPU, where to ask which are needed would be a wait, selection_at_once.py
+gives the same; in an exported graph, whose sizes are fixed, selection_traceable.py does. What a
+candidate needs to stay is said once for all three, in `Selector`.
+
+C cells of all levels, K classes, L levels, N candidates (a cell and a class), M cells with
+candidates, W words of a packed mask, h w of the masks.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ...ops import fast_nms, mask_nms, matrix_nms, pack_masks, soft_nms, unpack_masks
-from ...ops.packed_masks import WORD_BITS, PackedMasks
+from ...ops import fast_nms, mask_nms, soft_nms
+from ...ops.matrix_nms import matrix_nms_decay
+from ...ops.packed_masks import WORD_BITS, unpack_masks
+from .mask_decoder import Grid, GridOutputs, MaskDecoder
 
-# Maps cells [n] to the probabilities of their masks, float32 [n, h, w].
-Decode = Callable[[Tensor], Tensor]
-# Maps cells [n] to their masks, packed, without soft masks in between.
-Pack = Callable[[Tensor], PackedMasks]
+Size = tuple[int, int]
 
 # Bytes of the probability maps that are in memory at a time, whatever the number of candidates: on
 # a CPU what its caches hold; fewer would leave a GPU waiting for the host.
@@ -30,7 +34,7 @@ _CHUNK_PACKED = 1024
 
 @dataclass(frozen=True)
 class Selector:
-    """The published order of operations: score, area, maskness, NMS, score.
+    """What stays of the candidates, whichever way they are looked at.
 
     Attributes:
         score_threshold: candidates are the (cell, class) whose score is greater.
@@ -73,112 +77,59 @@ class Selector:
             class_agnostic=method.CLASS_AGNOSTIC_NMS,
         )
 
-    def __call__(
-        self,
-        cell_scores: Tensor,
-        strides: Tensor,
-        decode: Decode,
-        mask_size: tuple[int, int],
-        pack: Pack | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Selects one image's instances.
+    def are_candidates(self, scores: Tensor, threshold: float | Tensor | None = None) -> Tensor:
+        """Returns which cells and classes score enough; `threshold` replaces the configured one."""
+        return scores > (self.score_threshold if threshold is None else threshold)
 
-        Masks are decoded in chunks, a candidate's at most twice: to measure it and pack its bits
-        for NMS, and for the result if it is kept. So the soft masks of all candidates are never in
-        memory together. None is decoded whose score is too low for NMS whatever its mask.
+    def are_large(self, areas: Tensor, strides: Tensor) -> Tensor:
+        """Returns which masks have pixels enough, of areas and their levels' strides, [n] each."""
+        return areas > (strides if self.area_filter else 0)
 
-        Args:
-            cell_scores: float32 [C, K], probabilities after point NMS.
-            strides: int64 [C], the stride of every cell's level.
-            decode: maps cells to probabilities.
-            mask_size: (h, w).
-            pack: does the same as `decode` and then `pack_masks`, in less memory.
+    def best_first(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the scores, [<= pre_nms], that go into NMS, and where they were in `scores`.
 
-        Returns:
-            scores: float32 [n], descending.
-            classes: int64 [n].
-            masks: float32 [n, h, w], probabilities.
+        Equal scores keep their order, which is that of cells, and then of classes.
         """
-        cells, classes = (cell_scores > self.score_threshold).nonzero(as_tuple=True)
-        scores = cell_scores[cells, classes]
-        # A cell that several classes claim has one mask.
-        unique_cells, mask_index = cells.unique(return_inverse=True)
-        smallest = strides[unique_cells] if self.area_filter else torch.zeros_like(unique_cells)
-        step = _CHUNK_PACKED if pack and cells.is_cuda else chunk_length(mask_size, cells.device)
-        pack = pack or (lambda cells: pack_masks(decode(cells), self.mask_threshold))
-        num_words = -(-mask_size[0] * mask_size[1] // WORD_BITS)
-        chunks = _chunks(len(unique_cells), step)
-        words, maskness = self._measure(
-            unique_cells, smallest, scores, mask_index, num_words, chunks, pack
-        )
-        large = maskness[mask_index] > 0
-        cells, classes, mask_index = cells[large], classes[large], mask_index[large]
-        scores = scores[large] * maskness[mask_index]
+        scores, order = scores.sort(descending=True, stable=True)
+        return scores[: self.pre_nms], order[: self.pre_nms]
 
-        order = scores.argsort(descending=True, stable=True)[: self.pre_nms]
-        cells, classes, scores = cells[order], classes[order], scores[order]
-        masks = words[mask_index[order]]
-        if self.nms_type != "matrix":
-            masks = unpack_masks(masks, mask_size)
-        keep, scores = self._nms()(masks, classes, scores)
-        cells, classes = cells[keep], classes[keep]
-        soft = scores.new_empty((len(cells), *mask_size))
-        for chunk in _chunks(len(cells), chunk_length(mask_size, cells.device)):
-            soft[chunk] = decode(cells[chunk])
-        return scores, classes, soft
-
-    def _measure(
-        self,
-        cells: Tensor,
-        smallest: Tensor,
-        scores: Tensor,
-        mask_index: Tensor,
-        num_words: int,
-        chunks: list[slice],
-        pack: Pack,
+    def matrix_nms(
+        self, masks: Tensor, classes: Tensor, scores: Tensor, decay: Any = matrix_nms_decay
     ) -> tuple[Tensor, Tensor]:
-        """Packs masks by descending score, until no other one can be among the best for NMS.
-
-        As maskness is at most 1, no candidate's score rises.
+        """Returns which candidates come out of matrix NMS, [<= post_nms], and their scores.
 
         Args:
-            cells: int64 [M].
-            smallest: int64 [M], the number of pixels that a mask must exceed.
-            scores: float32 [N], of the candidates.
-            mask_index: int64 [N], which of `cells` each is of.
-            num_words: W, of a packed mask.
-            chunks: how many to pack at a time.
-            pack: see `__call__`.
-
-        Returns:
-            words: int32 [M, W], defined where a mask was measured.
-            maskness: float32 [M], the mean probability inside; 0 for the small and the unmeasured.
+            masks, classes, scores: of the candidates, the best first.
+            decay: does what `matrix_nms_decay` does.
         """
-        maskness = scores.new_zeros(len(cells))
-        words = cells.new_empty((len(cells), num_words), dtype=torch.int32)
-        best = maskness.scatter_reduce(0, mask_index, scores, "amax")
-        order = best.argsort(descending=True)
-        for chunk in chunks:
-            some = order[chunk]
-            packed = pack(cells[some])
-            words[some] = packed.words
-            maskness[some] = torch.where(packed.areas > smallest[some], packed.maskness, 0)
-            if chunk.stop < len(cells) and len(scores) > self.pre_nms:
-                measured = scores * maskness[mask_index]
-                if best[order[chunk.stop]] < measured.topk(self.pre_nms).values[-1]:
-                    break
-        return words, maskness
+        options = (self.nms_kernel, self.nms_sigma, self.class_agnostic)
+        order, decayed = decay(masks, classes, scores, *options)
+        return order[: self.post_nms], decayed[: self.post_nms]
 
-    def _nms(self) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-        iou, kernel, sigma = self.nms_iou_threshold, self.nms_kernel, self.nms_sigma
-        nms = {
-            "matrix": partial(matrix_nms, kernel=kernel, sigma=sigma),
-            "mask": partial(mask_nms, iou_threshold=iou),
-            "soft": partial(soft_nms, kernel=kernel, sigma=sigma, iou_threshold=iou),
-            "fast": partial(fast_nms, iou_threshold=iou),
-        }
-        return partial(
-            nms[self.nms_type],
+    def are_kept(self, decayed: Tensor) -> Tensor:
+        """Returns which scores are still high enough after NMS."""
+        return decayed >= self.update_threshold
+
+    def nms(
+        self, words: Tensor, size: Size, classes: Tensor, scores: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns which candidates NMS of any type keeps, and their scores.
+
+        Args:
+            words: int32 [N, W], packed masks of `size`.
+            classes, scores: [N], the best first.
+        """
+        if self.nms_type == "matrix":
+            order, decayed = self.matrix_nms(words, classes, scores)
+            (kept,) = self.are_kept(decayed).nonzero(as_tuple=True)
+            return order[kept], decayed[kept]
+        soft = partial(soft_nms, kernel=self.nms_kernel, sigma=self.nms_sigma)
+        others: dict[str, Any] = {"mask": mask_nms, "soft": soft, "fast": fast_nms}
+        return others[self.nms_type](
+            unpack_masks(words, size),
+            classes,
+            scores,
+            iou_threshold=self.nms_iou_threshold,
             pre_nms=self.pre_nms,
             post_nms=self.post_nms,
             threshold=self.update_threshold,
@@ -186,11 +137,109 @@ class Selector:
         )
 
 
-def _chunks(count: int, step: int) -> list[slice]:
+@dataclass(frozen=True)
+class Selection:
+    """Says what stays, what masks are, and where the cells are: all but what a head predicts."""
+
+    selector: Selector
+    decoder: MaskDecoder[Any]
+    grid: Grid
+
+
+class Selected(NamedTuple):
+    """One image's instances.
+
+    Attributes:
+        scores: float32 [n], descending.
+        classes: int64 [n].
+        masks: float32 [n, h, w], probabilities.
+    """
+
+    scores: Tensor
+    classes: Tensor
+    masks: Tensor
+
+
+def select_in_chunks(
+    selection: Selection, outputs: GridOutputs, cell_scores: Tensor, size: Size
+) -> Selected:
+    """Selects one image's instances, in as many steps as its candidates need.
+
+    Masks are decoded in chunks, a candidate's at most twice: to measure it and pack its bits for
+    NMS, and for the result if it is kept. So the soft masks of all candidates are never in memory
+    together. None is decoded whose score is too low for NMS whatever its mask.
+
+    Args:
+        selection: says how.
+        outputs: what the head predicts of the image.
+        cell_scores: float32 [C, K], probabilities after point NMS.
+        size: (h, w).
+    """
+    selector, decoder = selection.selector, selection.decoder
+    cells, classes = selector.are_candidates(cell_scores).nonzero(as_tuple=True)
+    scores = cell_scores[cells, classes]
+    # A cell that several classes claim has one mask.
+    unique_cells, mask_index = cells.unique(return_inverse=True)
+    words, maskness = _measure_best(selection, outputs, size, unique_cells, scores, mask_index)
+    large = maskness[mask_index] > 0
+    cells, classes, mask_index = cells[large], classes[large], mask_index[large]
+    scores, order = selector.best_first(scores[large] * maskness[mask_index])
+    cells, classes = cells[order], classes[order]
+    keep, scores = selector.nms(words[mask_index[order]], size, classes, scores)
+    cells, classes = cells[keep], classes[keep]
+    soft = scores.new_empty((len(cells), *size))
+    for chunk in chunks(len(cells), chunk_length(size, cells.device)):
+        soft[chunk] = decoder.soft(outputs, size, cells[chunk])
+    return Selected(scores, classes, soft)
+
+
+def _measure_best(
+    selection: Selection,
+    outputs: GridOutputs,
+    size: Size,
+    cells: Tensor,
+    scores: Tensor,
+    mask_index: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Packs masks by descending score, until no other one can be among the best for NMS.
+
+    As maskness is at most 1, no candidate's score rises.
+
+    Args:
+        selection, outputs, size: see `select_in_chunks`.
+        cells: int64 [M].
+        scores: float32 [N], of the candidates.
+        mask_index: int64 [N], which of `cells` each is of.
+
+    Returns:
+        words: int32 [M, W], defined where a mask was measured.
+        maskness: float32 [M], the mean probability inside; 0 for the small and the unmeasured.
+    """
+    selector, decoder, strides = selection.selector, selection.decoder, selection.grid.strides
+    maskness = scores.new_zeros(len(cells))
+    words = cells.new_empty((len(cells), -(-size[0] * size[1] // WORD_BITS)), dtype=torch.int32)
+    best = maskness.scatter_reduce(0, mask_index, scores, "amax")
+    order = best.argsort(descending=True)
+    directly = decoder.packs_directly and cells.is_cuda
+    length = _CHUNK_PACKED if directly else chunk_length(size, cells.device)
+    for chunk in chunks(len(cells), length):
+        some = order[chunk]
+        packed = decoder.packed(outputs, size, cells[some], selector.mask_threshold)
+        large = selector.are_large(packed.areas, strides[cells[some]])
+        words[some], maskness[some] = packed.words, torch.where(large, packed.maskness, 0)
+        if chunk.stop < len(cells) and len(scores) > selector.pre_nms:
+            measured = scores * maskness[mask_index]
+            if best[order[chunk.stop]] < measured.topk(selector.pre_nms).values[-1]:
+                break
+    return words, maskness
+
+
+def chunks(count: int, step: int) -> list[slice]:
+    """Returns slices of at most `step` that make up `count`."""
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def chunk_length(mask_size: tuple[int, int], device: torch.device) -> int:
+def chunk_length(size: Size, device: torch.device) -> int:
     """Returns how many probability maps are to be in memory at a time."""
     chunk_bytes = _CHUNK_BYTES if device.type == "cpu" else _CHUNK_BYTES_GPU
-    return max(1, chunk_bytes // (4 * mask_size[0] * mask_size[1]))
+    return max(1, chunk_bytes // (4 * size[0] * size[1]))

@@ -1,20 +1,19 @@
-"""Selection without a host that waits, for accelerators: the same instances as of `Selector`.
+"""Selection without a host that waits, for GPUs: the same instances as of `select_in_chunks`.
 
 B images, C cells of all levels, K classes, L levels, N cells whose masks were measured, n (cell,
 class) after NMS, h w of the masks.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...ops.matrix_nms import matrix_nms_decay
-from ...ops.packed_masks import PackedMasks
-from .selection import Selector
+from ...ops.packed_masks import PackedMasks, empty_packed
+from .mask_decoder import Grid, GridOutputs
+from .selection import Selected, Selection, Selector, Size, chunk_length, chunks
 
 
 class Claims(NamedTuple):
@@ -27,21 +26,6 @@ class Claims(NamedTuple):
 
     cells: Tensor
     counts: Tensor
-
-
-# Packs and measures, image by image, the masks of the first N cells, all that are claimed at least.
-Measure = Callable[[Claims], Iterable[PackedMasks]]
-# Maps an image, cells [n], and how many of them are of the levels up to each, [L], to the
-# probabilities of their masks, float32 [n, h, w].
-DecodeKept = Callable[[int, Tensor, list[int]], Tensor]
-
-
-class Selected(NamedTuple):
-    """One image's instances; see `Selector.__call__`."""
-
-    scores: Tensor
-    classes: Tensor
-    masks: Tensor
 
 
 class Ranked(NamedTuple):
@@ -59,56 +43,20 @@ class Ranked(NamedTuple):
     counts: Tensor
 
 
-@dataclass(frozen=True)
-class Grid:
-    """What is known of the cells, on their device.
-
-    Attributes:
-        strides: int64 [C], the stride of every cell's level.
-        level_ends: int64 [L], the number of cells of the levels up to each.
-    """
-
-    strides: Tensor
-    level_ends: Tensor
-
-    def count_by_level(self, cells: Tensor, counted: Tensor) -> Tensor:
-        """Returns how many of some cells are of the levels up to each.
-
-        Args:
-            cells: int64 [..., N].
-            counted: bool [..., N], which of them count.
-
-        Returns:
-            int64 [..., L].
-        """
-        cells = torch.where(counted, cells, len(self.strides))
-        return (cells[..., None] < self.level_ends).sum(-2)
-
-
-def suits(selector: Selector, device: torch.device) -> bool:
-    """Whether this way is taken: where waiting costs, and NMS has no steps that wait.
-
-    A CPU, which has nothing to wait for, measures no more masks than it needs.
-    """
-    return device.type != "cpu" and selector.nms_type == "matrix"
-
-
 def select_at_once(
-    selector: Selector,
+    selection: Selection,
+    outputs: GridOutputs,
     cell_scores: Tensor,
-    grid: Grid,
-    measure: Measure,
-    decode: DecodeKept,
+    size: Size,
     ranked: list[Ranked] | None = None,
 ) -> Iterator[Selected]:
     """Selects the instances of images of one size; all are queued before the host waits once.
 
     Args:
-        selector: says how; its NMS is matrix NMS.
+        selection: says how; its NMS is matrix NMS.
+        outputs: what the head predicts.
         cell_scores: float32 [B, C, K], probabilities after point NMS.
-        grid: of the cells.
-        measure: packs and measures masks.
-        decode: makes soft masks of those that are kept.
+        size: (h, w).
         ranked: of `rank`, if it was done before.
 
     Yields:
@@ -117,41 +65,74 @@ def select_at_once(
     # Autocast is as it was between two images, as a generator may never be run to its end.
     no_autocast = partial(torch.autocast, cell_scores.device.type, enabled=False)
     with no_autocast():
-        ranked = ranked or rank(selector, cell_scores, grid, measure)
+        ranked = ranked or rank(selection, outputs, cell_scores, size)
         # The only wait, unless measuring has one of its own.
         counts = torch.stack([image.counts for image in ranked]).tolist()
-    for index, (image, image_counts) in enumerate(zip(ranked, counts)):
+    for image_outputs, image, image_counts in zip(outputs.images(), ranked, counts):
         kept = slice(image_counts[-1])
         with no_autocast():
-            masks = decode(index, image.cells[kept], image_counts)
+            masks = selection.decoder.soft(image_outputs, size, image.cells[kept], image_counts)
         yield Selected(image.scores[kept], image.classes[kept], masks)
 
 
-def rank(selector: Selector, cell_scores: Tensor, grid: Grid, measure: Measure) -> list[Ranked]:
+def rank(
+    selection: Selection, outputs: GridOutputs, cell_scores: Tensor, size: Size
+) -> list[Ranked]:
     """Returns what comes out of NMS, image by image; the arguments are those of `select_at_once`.
 
-    Its sizes depend on nothing that an image shows: if `measure` doesn't wait, neither does this.
+    Its sizes depend on nothing that an image shows: if the decoder packs directly, nothing waits.
     """
-    claims = find_claims(cell_scores, selector.score_threshold, grid)
+    claims = find_claims(cell_scores, selection.selector, selection.grid)
     # Image by image, so that the masks of all are never in memory together.
     return [
-        _rank_image(selector, scores, cells, masks, grid)
-        for scores, cells, masks in zip(cell_scores, claims.cells, measure(claims))
+        _rank_image(selection.selector, scores, cells, masks, selection.grid)
+        for scores, cells, masks in zip(
+            cell_scores, claims.cells, _measure(selection, outputs, claims, size)
+        )
     ]
 
 
-def find_claims(cell_scores: Tensor, threshold: float, grid: Grid) -> Claims:
+def find_claims(cell_scores: Tensor, selector: Selector, grid: Grid) -> Claims:
     """Returns which cells have candidates.
 
     Args:
         cell_scores: float32 [B, C, K].
-        threshold: candidates are the (cell, class) whose score is greater.
+        selector: says what a candidate is.
         grid: of the cells.
     """
     # Not of bools, which not every version can sort on a GPU.
-    claimed = (cell_scores > threshold).any(2).to(torch.uint8)
+    claimed = selector.are_candidates(cell_scores).any(2).to(torch.uint8)
     claimed, cells = claimed.sort(dim=1, descending=True, stable=True)
     return Claims(cells, grid.count_by_level(cells, claimed > 0))
+
+
+def _measure(
+    selection: Selection, outputs: GridOutputs, claims: Claims, size: Size
+) -> Iterator[PackedMasks]:
+    """Yields every image's masks of the first cells, all that are claimed at least."""
+    decoder, threshold = selection.decoder, selection.selector.mask_threshold
+    if decoder.packs_directly:
+        for image, cells, on_device in zip(outputs.images(), *claims):
+            # Those that are claimed come first; the others cost next to nothing.
+            yield decoder.packed(image, size, cells, threshold, on_device)
+        return
+    # A wait: for how many claimed cells each level has.
+    for image, cells, counts in zip(outputs.images(), claims.cells, claims.counts.tolist()):
+        yield _pack_in_chunks(selection, image, cells[: counts[-1]], counts, size)
+
+
+def _pack_in_chunks(
+    selection: Selection, outputs: GridOutputs, cells: Tensor, counts: Sequence[int], size: Size
+) -> PackedMasks:
+    """Packs the masks of one image's claimed cells, in ascending order, a part at a time."""
+    parts = []
+    for chunk in chunks(len(cells), chunk_length(size, cells.device)):
+        within = [min(max(end, chunk.start), chunk.stop) - chunk.start for end in counts]
+        threshold = selection.selector.mask_threshold
+        parts.append(selection.decoder.packed(outputs, size, cells[chunk], threshold, within))
+    if not parts:
+        return empty_packed(cells, 0, size[0] * size[1])
+    return PackedMasks(*(torch.cat(part) for part in zip(*parts)))
 
 
 def _rank_image(
@@ -160,7 +141,7 @@ def _rank_image(
     """Returns one image's candidates after NMS.
 
     Args:
-        selector: says how.
+        selector: says what stays.
         cell_scores: float32 [C, K].
         cells: int64 [C], those that have candidates first, in ascending order.
         masks: of the first N.
@@ -168,24 +149,14 @@ def _rank_image(
     """
     cells = cells[: len(masks.words)]
     cell_scores = cell_scores[cells]
-    smallest = grid.strides[cells] if selector.area_filter else 0
-    exist = (cell_scores > selector.score_threshold) & (masks.areas > smallest)[:, None]
+    large = selector.are_large(masks.areas, grid.strides[cells])
+    exist = selector.are_candidates(cell_scores) & large[:, None]
     # What doesn't exist comes after all that does, where it suppresses nothing.
     scores = torch.where(exist, cell_scores * masks.maskness[:, None], -1).flatten()
-    # Equal scores keep the order of cells and classes.
-    scores, best = scores.sort(descending=True, stable=True)
-    scores, best = scores[: selector.pre_nms], best[: selector.pre_nms]
+    scores, best = selector.best_first(scores)
     num_classes = cell_scores.shape[1]
     rows, classes = best // num_classes, best % num_classes
-    order, decayed = matrix_nms_decay(
-        masks.words[rows],
-        classes,
-        scores,
-        selector.nms_kernel,
-        selector.nms_sigma,
-        selector.class_agnostic,
-    )
-    order, decayed = order[: selector.post_nms], decayed[: selector.post_nms]
-    kept = (scores[order] >= 0) & (decayed >= selector.update_threshold)
+    order, decayed = selector.matrix_nms(masks.words[rows], classes, scores)
+    kept = (scores[order] >= 0) & selector.are_kept(decayed)
     cells = cells[rows[order]]
     return Ranked(decayed, cells, classes[order], grid.count_by_level(cells, kept))

@@ -3,15 +3,28 @@
 B images, C channels, L levels, S grid side (one per level), K classes, n cells.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ...modeling import order
 from ...modeling.layers import ConvTower
 from ...modeling.layers.coord import coordinate_maps
 from ..grid.category_branch import CategoryBranch
+from ..grid.mask_decoder import GridOutputs
 from .head import double, mask_predictor, resize
+
+
+@dataclass(frozen=True)
+class DecoupledSOLOOutputs(GridOutputs):
+    """What Decoupled SOLO's head predicts; see `GridOutputs`.
+
+    Attributes:
+        axis_logits: L x [B, 2 S_l, 2 H_l, 2 W_l]: of the columns, then of the rows.
+    """
+
+    axis_logits: list[Tensor]
 
 
 class DecoupledSOLOHead(nn.Module):
@@ -69,24 +82,20 @@ class DecoupledSOLOHead(nn.Module):
             mask_predictor(channels, side, 3, prior_prob) for side in num_grids
         )
 
-    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, levels: list[Tensor]) -> DecoupledSOLOOutputs:
         """Runs both branches on every level.
 
         Args:
-            features: L x [B, C, H_l, W_l], from `align_levels`.
-
-        Returns:
-            category_logits: L x [B, K, S_l, S_l].
-            axis_logits: L x [B, 2 S_l, 2 H_l, 2 W_l]: of the columns, then of the rows.
+            levels: L x [B, C, H_l, W_l], at the head's strides.
         """
-        category_logits, axis_logits = [], []
-        for level, (feature, side) in enumerate(zip(features, self.num_grids)):
-            category_logits.append(self.category_branch(feature, side))
-            x_features, y_features = self._tower_features(feature)
+        category_logits = self.category_branch(levels, self.num_grids)
+        axis_logits = []
+        for level, features in enumerate(levels):
+            x_features, y_features = self._tower_features(features)
             columns = self.x_predictors[level](x_features)
             rows = self.y_predictors[level](y_features)
             axis_logits.append(torch.cat([columns, rows], dim=1))
-        return category_logits, axis_logits
+        return DecoupledSOLOOutputs(category_logits, axis_logits)
 
     def _tower_features(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         maps = coordinate_maps(feature)
@@ -97,63 +106,50 @@ class DecoupledSOLOHead(nn.Module):
             outputs.append(double(tower(inputs)))
         return outputs[0], outputs[-1]
 
-    def mask_logits(self, level: int, axis_logits: Tensor, cells: Tensor) -> Tensor:
+    def mask_logits(self, level: int, outputs: DecoupledSOLOOutputs, cells: Tensor) -> Tensor:
         """Returns the logits of the product of column and row probabilities.
 
         The odds of p = sigmoid(x) sigmoid(y) are 1 / (e^-x + e^-y + e^-(x + y)).
 
         Args:
             level: index of the level.
-            axis_logits: [2 S, h, w], of `forward`.
+            outputs: of one image.
             cells: int64 [n], row * S + column.
 
         Returns:
-            float32 [n, h, w].
+            float32 [n, 2 H_l, 2 W_l].
         """
-        side = self.num_grids[level]
+        side, axis_logits = self.num_grids[level], outputs.axis_logits[level]
         x = axis_logits[cells % side].float()
         y = axis_logits[side + cells // side].float()
         return -torch.logaddexp(torch.logaddexp(-x, -y), -x - y)
 
     def mask_probabilities(
-        self, level: int, axis_logits: Tensor, cells: Tensor, size: tuple[int, int]
+        self, level: int, outputs: DecoupledSOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
         """Returns probabilities [n, *size]: columns and rows are resized, then multiplied."""
-        side = self.num_grids[level]
-        columns, column_of = (cells % side).unique(return_inverse=True)
-        rows, row_of = (cells // side).unique(return_inverse=True)
-        soft_columns = resize(axis_logits[columns].sigmoid(), size)
-        soft_rows = resize(axis_logits[side + rows].sigmoid(), size)
-        return soft_columns[column_of] * soft_rows[row_of]
+        side, axis_logits = self.num_grids[level], outputs.axis_logits[level].float()
+        columns, rows = cells % side, side + cells // side
+        if order.waits(cells):
+            # All are resized, as to ask which are needed would be a wait.
+            soft = resize(axis_logits.sigmoid(), size)
+            return soft.index_select(0, columns).mul_(soft.index_select(0, rows))
+        return _resize_some(axis_logits, columns, size) * _resize_some(axis_logits, rows, size)
 
-    def decoder(
-        self, level: int, axis_logits: Tensor, size: tuple[int, int]
-    ) -> Callable[[Tensor], Tensor]:
-        """Returns `mask_probabilities` of cells, for any number of them and without waits.
-
-        Every column and row is resized, once.
-        """
-        side, soft = self.num_grids[level], resize(axis_logits.sigmoid(), size)
-
-        def decode(cells: Tensor) -> Tensor:
-            columns = soft.index_select(0, cells % side)
-            return columns.mul_(soft.index_select(0, side + cells // side))
-
-        return decode
-
-    def fixed_probabilities(
-        self, axis_logits: list[Tensor], cells: Tensor, size: tuple[int, int]
+    def traceable_probabilities(
+        self, outputs: DecoupledSOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
         """Does the same for cells of any level, [n, *size], by steps that do not depend on which.
 
         All columns and rows of all levels are resized. For exported graphs.
 
         Args:
-            axis_logits: of one image, L x [2 S, h_l, w_l].
+            outputs: of one image.
             cells: int64 [n], among the cells of all levels.
             size: of the masks.
         """
-        soft = torch.cat([resize(logits.sigmoid(), size) for logits in axis_logits])
+        levels = [logits.float().sigmoid() for logits in outputs.axis_logits]
+        soft = torch.cat([resize(level, size) for level in levels])
         columns, rows, first = [], [], 0
         for side in self.num_grids:
             cell = torch.arange(side * side, device=cells.device)
@@ -161,3 +157,9 @@ class DecoupledSOLOHead(nn.Module):
             rows.append(first + side + cell // side)
             first += 2 * side
         return soft[torch.cat(columns)[cells]] * soft[torch.cat(rows)[cells]]
+
+
+def _resize_some(axis_logits: Tensor, which: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns probabilities [n, *size] of some columns or rows, int64 [n], each resized once."""
+    needed, places = which.unique(return_inverse=True)
+    return resize(axis_logits[needed].sigmoid(), size)[places]

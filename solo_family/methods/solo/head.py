@@ -4,16 +4,28 @@ B images, C channels, L levels, S grid side (one per level), K classes, n cells.
 """
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...modeling.layers import ConvTower, append_coords
+from ...modeling.layers import ConvTower, append_coords_to_levels
 from ...ops import dynamic_conv
 from ...ops.resize import resize_bilinear
 from ..grid.category_branch import CategoryBranch
+from ..grid.mask_decoder import GridOutputs
+
+
+@dataclass(frozen=True)
+class SOLOOutputs(GridOutputs):
+    """What SOLO's head predicts; see `GridOutputs`.
+
+    Attributes:
+        mask_features: L x [B, C, 2 H_l, 2 W_l], to which a 1x1 convolution is left to do.
+    """
+
+    mask_features: list[Tensor]
 
 
 class SOLOHead(nn.Module):
@@ -61,34 +73,33 @@ class SOLOHead(nn.Module):
             mask_predictor(channels, side * side, 1, prior_prob) for side in num_grids
         )
 
-    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, levels: list[Tensor]) -> SOLOOutputs:
         """Runs both branches on every level, but for the masks themselves.
 
         Args:
-            features: L x [B, C, H_l, W_l], from `align_levels`.
-
-        Returns:
-            category_logits: L x [B, K, S_l, S_l].
-            mask_features: L x [B, C, 2 H_l, 2 W_l].
+            levels: L x [B, C, H_l, W_l], at the head's strides.
         """
-        category_logits, mask_features = [], []
-        for feature, side in zip(features, self.num_grids):
-            category_logits.append(self.category_branch(feature, side))
-            tower = self.mask_tower(append_coords(feature) if self.coord_conv else feature)
-            mask_features.append(double(tower))
-        return category_logits, mask_features
+        category_logits = self.category_branch(levels, self.num_grids)
+        if self.coord_conv:
+            levels = append_coords_to_levels(levels)
+        return SOLOOutputs(
+            category_logits, [double(self.mask_tower(features)) for features in levels]
+        )
 
-    def mask_logits(self, level: int, mask_features: Tensor, cells: Tensor) -> Tensor:
-        """Returns the masks of some cells of one image's level.
+    def mask_logits(self, level: int, outputs: SOLOOutputs, cells: Tensor) -> Tensor:
+        """Returns the masks of some cells of one image's level, at twice the head's resolution.
 
         Args:
             level: index of the level.
-            mask_features: [C, h, w], of `forward`.
+            outputs: of the image.
             cells: int64 [n], row * S + column.
 
         Returns:
-            [n, h, w].
+            [n, 2 H_l, 2 W_l].
         """
+        return self._predict(level, outputs.mask_features[level], cells)
+
+    def _predict(self, level: int, mask_features: Tensor, cells: Tensor) -> Tensor:
         predictor = self.mask_predictors[level]
         assert isinstance(predictor, nn.Conv2d)
         assert predictor.bias is not None
@@ -97,35 +108,30 @@ class SOLOHead(nn.Module):
         return dynamic_conv(kernels, mask_features) + predictor.bias[cells][:, None, None]
 
     def mask_probabilities(
-        self, level: int, mask_features: Tensor, cells: Tensor, size: tuple[int, int]
+        self, level: int, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
         """Returns the same as probabilities [n, *size], resized after the sigmoid, as published."""
+        logits = self._predict(level, outputs.mask_features[level].float(), cells)
         # In place: the logits are not needed again.
-        return resize(self.mask_logits(level, mask_features, cells).sigmoid_(), size)
+        return resize(logits.sigmoid_(), size)
 
-    def decoder(
-        self, level: int, mask_features: Tensor, size: tuple[int, int]
-    ) -> Callable[[Tensor], Tensor]:
-        """Returns `mask_probabilities` of cells, for any number of them and without waits."""
-        return lambda cells: self.mask_probabilities(level, mask_features, cells, size)
-
-    def fixed_probabilities(
-        self, mask_features: list[Tensor], cells: Tensor, size: tuple[int, int]
+    def traceable_probabilities(
+        self, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
         """Does the same for cells of any level, [n, *size], by steps that do not depend on which.
 
         Every level gives n masks, of which those of its own cells are taken. For exported graphs.
 
         Args:
-            mask_features: of one image, L x [C, h_l, w_l].
+            outputs: of one image.
             cells: int64 [n], among the cells of all levels.
             size: of the masks.
         """
         total, first = cells.new_zeros((), dtype=torch.float32), 0
-        for level, (features, side) in enumerate(zip(mask_features, self.num_grids)):
+        for level, side in enumerate(self.num_grids):
             here = (cells >= first) & (cells < first + side * side)
             inside = (cells - first).clamp(0, side * side - 1)
-            probabilities = self.mask_probabilities(level, features, inside, size)
+            probabilities = self.mask_probabilities(level, outputs, inside, size)
             total = torch.where(here[:, None, None], probabilities, total)
             first += side * side
         return total

@@ -3,9 +3,8 @@
 B images, L levels, S grid side, P pairs of a positive cell and an object.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,20 +13,17 @@ from torch import Tensor
 
 from ...data.formats.classes import num_classes
 from ...modeling.gt_masks import downsample_masks
-from ...ops.packed_masks import PackedMasks, empty_packed
 from ..grid.category_branch import CategoryBranch
 from ..grid.criterion import GridCriterion
-from ..grid.instances import join_masks, pack_in_chunks
 from ..grid.mask_losses import MaskLoss, in_parts, make_mask_loss
-from ..grid.model import GridSegmentor, image_by_image
-from ..grid.selection import Decode
-from ..grid.selection_at_once import Claims
+from ..grid.model import GridSegmentor
 from ..grid.targets import ImagePairs
 from .config import HEADS
-from .decoupled_head import DecoupledSOLOHead
-from .head import SOLOHead
+from .decoupled_head import DecoupledSOLOHead, DecoupledSOLOOutputs
+from .head import SOLOHead, SOLOOutputs
+from .mask_decoder import Head, LevelMaskDecoder
 
-_HEAD_CLASSES: dict[str, Callable[..., SOLOHead | DecoupledSOLOHead]] = {
+_HEAD_CLASSES: dict[str, Callable[..., Head]] = {
     "SOLOHead": SOLOHead,
     "DecoupledSOLOHead": DecoupledSOLOHead,
     "DecoupledSOLOLightHead": partial(DecoupledSOLOHead, shared_tower=True),
@@ -47,10 +43,8 @@ class SOLO(GridSegmentor):
     """
 
     @configurable
-    def __init__(
-        self, *, head: SOLOHead | DecoupledSOLOHead, mask_loss: MaskLoss, **grid: Any
-    ) -> None:
-        super().__init__(**grid)
+    def __init__(self, *, head: Head, mask_loss: MaskLoss, **grid: Any) -> None:
+        super().__init__(decoder=LevelMaskDecoder(head), **grid)
         self.head = head
         self.mask_loss = mask_loss
 
@@ -90,11 +84,10 @@ class SOLO(GridSegmentor):
             ),
         }
 
-    def run_head(
-        self, features: dict[str, Tensor], padded_size: tuple[int, int]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Runs the head; its second output, per level, is what masks are made of."""
-        return self.head(self.aligned_levels(features, padded_size))
+    def predict_cells(
+        self, levels: list[Tensor], features: dict[str, Tensor]
+    ) -> SOLOOutputs | DecoupledSOLOOutputs:
+        return self.head(levels)
 
     def shrink_masks(
         self, gt_masks: list[Tensor], padded_size: tuple[int, int]
@@ -106,76 +99,21 @@ class SOLO(GridSegmentor):
         }
 
     def mask_losses(
-        self, masks: Sequence[Tensor], pairs: ImagePairs, small_masks: dict[int, Tensor]
+        self, outputs: Any, pairs: ImagePairs, small_masks: dict[int, Tensor]
     ) -> Tensor:
-        losses = []
+        losses, first = [], 0
         by_level = (part.split(pairs.per_level) for part in (pairs.objects, pairs.cells))
         for level, (objects, cells) in enumerate(zip(*by_level)):
             true_masks = small_masks[self.level_strides[level]]
-            level_losses = partial(self._level_losses, level, masks[level], true_masks)
-            losses.append(in_parts(level_losses, cells - self.first_cells[level], objects))
+            level_losses = partial(self._level_losses, level, outputs, true_masks)
+            losses.append(in_parts(level_losses, cells - first, objects))
+            first += self.num_grids[level] ** 2
         return torch.cat(losses)
 
     def _level_losses(
-        self, level: int, masks: Tensor, gt_masks: Tensor, cells: Tensor, objects: Tensor
+        self, level: int, outputs: Any, gt_masks: Tensor, cells: Tensor, objects: Tensor
     ) -> Tensor:
-        return self.mask_loss(self.head.mask_logits(level, masks, cells), gt_masks[objects])
-
-    def decode(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
-        soft = torch.empty((len(cells), *size), device=cells.device)
-        for level, (first, side) in enumerate(zip(self.first_cells, self.num_grids)):
-            here = ((cells >= first) & (cells < first + side * side)).nonzero()[:, 0]
-            level_masks = masks[level].float()
-            if len(here):
-                soft[here] = self.head.mask_probabilities(
-                    level, level_masks, cells[here] - first, size
-                )
-        return soft
-
-    def measure_at_once(
-        self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
-    ) -> Iterator[PackedMasks]:
-        # A wait: what masks are made of differs in size from level to level.
-        counts = claims.counts.tolist()
-        for image, *cells in zip(image_by_image(masks), claims.cells, counts):
-            yield self._pack(image, size, *cells)
-
-    def _pack(
-        self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
-    ) -> PackedMasks:
-        """Packs the masks of one image's claimed cells, a part of them at a time."""
-        threshold = self.selector.mask_threshold
-        parts = [
-            pack_in_chunks(decode, level_cells, size, threshold)
-            for _, level_cells, decode in self._by_level(masks, size, cells, counts)
-        ]
-        return join_masks(parts) if parts else empty_packed(masks[0], 0, size[0] * size[1])
-
-    def decode_kept(
-        self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
-    ) -> Tensor:
-        soft = torch.empty((len(cells), *size), device=cells.device)
-        cells, order = cells.sort()
-        for part, level_cells, decode in self._by_level(masks, size, cells, counts):
-            soft[order[part]] = decode(level_cells)
-        return soft
-
-    def _by_level(
-        self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor, counts: list[int]
-    ) -> Iterator[tuple[slice, Tensor, Decode]]:
-        """Yields which of ascending cells are of each level that has some.
-
-        Yields:
-            which of `cells`; these, among the cells of their level; what decodes them.
-        """
-        for level, (start, end) in enumerate(pairwise([0, *counts])):
-            if end > start:
-                part = slice(start, end)
-                decode = self.head.decoder(level, masks[level].float(), size)
-                yield part, cells[part] - self.first_cells[level], decode
-
-    def decode_fixed(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
-        return self.head.fixed_probabilities([level.float() for level in masks], cells, size)
+        return self.mask_loss(self.head.mask_logits(level, outputs, cells), gt_masks[objects])
 
 
 class DecoupledSOLO(SOLO):

@@ -1,13 +1,29 @@
 """SOLOv2's head over the feature pyramid (arXiv 2003.10152, section 3.2).
 
-B images, C channels, L levels, S grid side (one per level), K classes, E kernel weights.
+B images, C channels or cells of all levels, L levels, S grid side (one per level), K classes, E
+kernel weights.
 """
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 
-from ...modeling.layers import ConvTower, append_coords
+from ...modeling.layers import ConvTower, append_coords_to_levels
+from ...ops.resize import resize_bilinear
 from ..grid.category_branch import CategoryBranch
-from ..grid.grid_align import interpolate
+
+
+class CategoriesAndKernels(NamedTuple):
+    """What the head predicts.
+
+    Attributes:
+        category_logits: L x [B, K, S_l, S_l].
+        kernels: [B, C, E], of the cells of all levels, each level's row by row.
+    """
+
+    category_logits: list[Tensor]
+    kernels: Tensor
 
 
 class SOLOv2Head(nn.Module):
@@ -68,22 +84,22 @@ class SOLOv2Head(nn.Module):
         assert self.kernel_predictor.bias is not None
         nn.init.zeros_(self.kernel_predictor.bias)
 
-    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, levels: list[Tensor]) -> CategoriesAndKernels:
         """Runs both branches on every level.
 
         Args:
-            features: L x [B, C, H_l, W_l], from `align_levels`.
-
-        Returns:
-            category_logits: L x [B, K, S_l, S_l].
-            kernels: L x [B, E, S_l, S_l].
+            levels: L x [B, C, H_l, W_l], at the head's strides.
         """
-        category_logits, kernels = [], []
-        for feature, side in zip(features, self.num_grids):
-            if self.coord_conv:
-                feature = append_coords(feature)
-            # Coordinates are resized with the features, as published.
-            grid = interpolate(feature, side)
-            category_logits.append(self.category_branch(grid[:, : self.in_channels], side))
-            kernels.append(self.kernel_predictor(self.kernel_tower(grid)))
-        return category_logits, kernels
+        if self.coord_conv:
+            levels = append_coords_to_levels(levels)
+        # Coordinates are resized with the features, as published.
+        grids = [
+            resize_bilinear(features, (side, side))
+            for features, side in zip(levels, self.num_grids)
+        ]
+        without_coords = [grid[:, : self.in_channels] for grid in grids]
+        kernels = [self.kernel_predictor(self.kernel_tower(grid)).flatten(2) for grid in grids]
+        return CategoriesAndKernels(
+            self.category_branch(without_coords, self.num_grids),
+            torch.cat(kernels, dim=2).transpose(1, 2),
+        )

@@ -43,10 +43,12 @@ class MaskFeatureBranch(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Maps features [B, C, H / 2^l, W / 2^l] of levels l = 0, 1, ... to [B, E, H, W]."""
+        features = [
+            append_coords(feature) if level == self.coord_level else feature
+            for level, feature in enumerate(features)
+        ]
         total: Tensor | None = None
         for level, (convs, feature) in enumerate(zip(self.levels, features)):
-            if level == self.coord_level:
-                feature = append_coords(feature)
             for conv in convs.children():
                 feature = conv(feature)
                 if level > 0:

@@ -3,10 +3,10 @@
 B images, C cells of all levels, E kernel weights, P pairs of a positive cell and an object.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
@@ -15,13 +15,54 @@ from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
 from ...ops import PackedMasks, decode_masks, dynamic_conv
 from ..grid.criterion import GridCriterion
+from ..grid.mask_decoder import GridOutputs, MaskDecoder
 from ..grid.mask_losses import in_parts
 from ..grid.model import GridSegmentor
-from ..grid.selection import Pack
-from ..grid.selection_at_once import Claims
 from ..grid.targets import ImagePairs
 from .head import SOLOv2Head
 from .mask_feature_branch import MaskFeatureBranch
+
+
+@dataclass(frozen=True)
+class SOLOv2Outputs(GridOutputs):
+    """What head and mask branch predict; see `GridOutputs`.
+
+    Attributes:
+        kernels: [B, C, E], of the cells of all levels.
+        mask_features: [B, E, H / 4, W / 4], that the kernels are applied to.
+    """
+
+    kernels: Tensor
+    mask_features: Tensor
+
+
+class DynamicMaskDecoder(MaskDecoder[SOLOv2Outputs]):
+    """A cell's mask is the mask features convolved with its kernel (section 3.2.3)."""
+
+    packs_directly = True
+
+    def soft(
+        self,
+        outputs: SOLOv2Outputs,
+        size: tuple[int, int],
+        cells: Tensor,
+        counts: Sequence[int] | None = None,
+    ) -> Tensor:
+        logits = dynamic_conv(outputs.kernels[cells].float(), outputs.mask_features.float())
+        # In place: the logits are not needed again.
+        return logits.sigmoid_()
+
+    def packed(
+        self,
+        outputs: SOLOv2Outputs,
+        size: tuple[int, int],
+        cells: Tensor,
+        threshold: float,
+        counts: Tensor | None = None,
+    ) -> PackedMasks:
+        wanted = None if counts is None else counts[-1]
+        kernels, features = outputs.kernels, outputs.mask_features
+        return decode_masks(kernels, features, threshold, rows=cells, valid=wanted)
 
 
 class SOLOv2(GridSegmentor):
@@ -43,7 +84,7 @@ class SOLOv2(GridSegmentor):
         mask_features: list[str],
         **grid: Any,
     ) -> None:
-        super().__init__(**grid)
+        super().__init__(decoder=DynamicMaskDecoder(), **grid)
         self.head = head
         self.mask_branch = mask_branch
         self.mask_features = mask_features
@@ -94,48 +135,13 @@ class SOLOv2(GridSegmentor):
             ),
         }
 
-    def run_head(
-        self, features: dict[str, Tensor], padded_size: tuple[int, int]
-    ) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
-        """Runs head and mask branch.
-
-        Returns:
-            category_logits: L x [B, K, S, S].
-            kernels [B, C, E] and mask features [B, E, H / 4, W / 4].
-        """
-        category_logits, kernels = self.head(self.aligned_levels(features, padded_size))
-        flat_kernels = torch.cat([level.flatten(2) for level in kernels], dim=2).transpose(1, 2)
+    def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> SOLOv2Outputs:
+        category_logits, kernels = self.head(levels)
         mask_features = self.mask_branch([features[name] for name in self.mask_features])
-        return category_logits, (flat_kernels, mask_features)
+        return SOLOv2Outputs(category_logits, kernels, mask_features)
 
-    def mask_losses(
-        self, masks: Sequence[Tensor], pairs: ImagePairs, small_masks: Tensor
-    ) -> Tensor:
-        kernels, mask_features = masks
-
+    def mask_losses(self, outputs: SOLOv2Outputs, pairs: ImagePairs, small_masks: Tensor) -> Tensor:
         def losses(kernels: Tensor, objects: Tensor) -> Tensor:
-            return dice_loss(dynamic_conv(kernels, mask_features), small_masks[objects])
+            return dice_loss(dynamic_conv(kernels, outputs.mask_features), small_masks[objects])
 
-        return in_parts(losses, kernels.index_select(0, pairs.cells), pairs.objects)
-
-    def decode(self, masks: Sequence[Tensor], size: tuple[int, int], cells: Tensor) -> Tensor:
-        kernels, mask_features = masks
-        # In place: the logits are not needed again.
-        return dynamic_conv(kernels[cells].float(), mask_features.float()).sigmoid_()
-
-    def packer(self, masks: Sequence[Tensor]) -> Pack:
-        kernels, mask_features = masks
-        threshold = self.selector.mask_threshold
-        return lambda cells: decode_masks(kernels[cells], mask_features, threshold)
-
-    @property
-    def measures_at_once(self) -> bool:
-        return True
-
-    def measure_at_once(
-        self, masks: Sequence[Tensor], size: tuple[int, int], claims: Claims
-    ) -> Iterator[PackedMasks]:
-        threshold = self.selector.mask_threshold
-        for kernels, features, cells, counts in zip(*masks, *claims):
-            # Those that are claimed come first; the others cost next to nothing.
-            yield decode_masks(kernels, features, threshold, rows=cells, valid=counts[-1])
+        return in_parts(losses, outputs.kernels.index_select(0, pairs.cells), pairs.objects)

@@ -1,7 +1,7 @@
 """Layers that several heads share."""
 
 from .conv_tower import ConvNormReLU, ConvTower, make_norm
-from .coord import append_coords, prepend_coords
+from .coord import append_coords, append_coords_to_levels, prepend_coords
 from .deform_conv import DeformConv2d, torchvision_deform_conv
 from .pooling import AdaptiveAveragePool
 
@@ -11,6 +11,7 @@ __all__ = [
     "ConvTower",
     "DeformConv2d",
     "append_coords",
+    "append_coords_to_levels",
     "make_norm",
     "prepend_coords",
     "torchvision_deform_conv",

@@ -35,6 +35,12 @@ def append_coords(x: Tensor) -> Tensor:
     return torch.cat([x, coordinate_maps(x)], dim=1)
 
 
+def append_coords_to_levels(levels: list[Tensor]) -> list[Tensor]:
+    """Does the same for the levels of a pyramid."""
+    maps = [_maps(x, x.shape[-2], x.shape[-1], x.dtype) for x in levels]
+    return [torch.cat([x, of.expand(len(x), -1, -1, -1)], 1) for x, of in zip(levels, maps)]
+
+
 def prepend_coords(x: Tensor) -> Tensor:
     """Returns features [B, 2 + C, H, W]: the x and y coordinates of `x` followed by it."""
     return torch.cat([coordinate_maps(x), x], dim=1)

@@ -12,7 +12,7 @@ from solo_family.cli.benchmark import plain
 from solo_family.cli.benchmark.benchmark_operators import measure_case, operator_table
 from solo_family.cli.benchmark.operator_cases import CASES, Case
 from solo_family.cli.benchmark.timing import median_seconds, peak_bytes
-from solo_family.methods.grid import instances as grid_instances
+from solo_family.modeling import order
 
 CPU = torch.device("cpu")
 
@@ -52,7 +52,7 @@ def test_the_two_ways_of_post_processing_give_the_same(
     at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As models do it on a CPU, and on a GPU."""
-    monkeypatch.setattr(grid_instances, "suits", lambda *_: at_once)
+    monkeypatch.setattr(order, "waits", lambda _: at_once)
     case = CASES["post-process"](60, (16, 24), torch.float32, 3, CPU)
     result, (masks, boxes, labels, scores) = case.ours(), case.plain()
     assert 10 < len(masks) <= 60
@@ -66,10 +66,10 @@ def test_post_processing_asks_as_models_do_which_way_to_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = []
-    monkeypatch.setattr(grid_instances, "suits", lambda *given: bool(asked.append(given)))
+    monkeypatch.setattr(order, "waits", lambda tensor: bool(asked.append(tensor)))
     case = CASES["post-process"](5, (16, 24), torch.float32, 3, CPU)
     case.ours()
-    assert [device for _, device in asked] == [CPU]
+    assert [tensor.device for tensor in asked] == [CPU]
 
 
 def test_the_plain_post_processing_returns_instances() -> None:

@@ -1,6 +1,8 @@
 """Selection against the published order of operations, written out one candidate at a time."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +13,8 @@ from torch import Tensor
 
 from solo_family.config import get_cfg
 from solo_family.methods.grid import selection
-from solo_family.methods.grid.selection import Selector
+from solo_family.methods.grid.mask_decoder import Grid, GridOutputs, MaskDecoder
+from solo_family.methods.grid.selection import Selected, Selection, Selector, select_in_chunks
 
 SIZE = (24, 32)
 STRIDES = (8, 8, 16, 32, 32)
@@ -23,6 +26,32 @@ class Scene(NamedTuple):
     cell_scores: Tensor
     strides: Tensor
     probabilities: Tensor
+
+
+@dataclass(frozen=True)
+class SoftMasks(GridOutputs):
+    """A head whose predictions are the masks of all cells: [B, C, h, w]."""
+
+    probabilities: Tensor
+
+
+class Given(MaskDecoder[SoftMasks]):
+    """Returns the masks as they are."""
+
+    def soft(
+        self, outputs: SoftMasks, size: object, cells: Tensor, counts: object = None
+    ) -> Tensor:
+        return outputs.probabilities[cells]
+
+
+class Decoding(MaskDecoder[GridOutputs]):
+    """Makes masks by a function of cells."""
+
+    def __init__(self, decode: Callable[[Tensor], Tensor]) -> None:
+        self.decode = decode
+
+    def soft(self, outputs: object, size: object, cells: Tensor, counts: object = None) -> Tensor:
+        return self.decode(cells)
 
 
 class Found(NamedTuple):
@@ -49,10 +78,14 @@ def make_scene(
     )
 
 
-def select(scene: Scene, **options: object) -> tuple[Tensor, Tensor, Tensor]:
-    return Selector(**options)(  # type: ignore[arg-type]
-        scene.cell_scores, scene.strides, lambda cells: scene.probabilities[cells], SIZE
-    )
+def of_one_level(selector: Selector, decoder: MaskDecoder, strides: Tensor) -> Selection:
+    return Selection(selector, decoder, Grid(strides, torch.tensor([len(strides)])))
+
+
+def select(scene: Scene, **options: object) -> Selected:
+    chosen = of_one_level(Selector(**options), Given(), scene.strides)  # type: ignore[arg-type]
+    outputs = SoftMasks([], scene.probabilities)
+    return select_in_chunks(chosen, outputs, scene.cell_scores, SIZE)
 
 
 def reference(
@@ -220,9 +253,9 @@ def test_masks_are_asked_for_a_few_at_a_time() -> None:
         return (torch.arange(512) < 100 + cells[:, None, None]).expand(-1, *size).float()
 
     cells = 100
-    scores, _, masks = Selector()(
-        torch.linspace(0.2, 0.9, cells)[:, None], torch.full((cells,), 8), decode, size
-    )
+    chosen = of_one_level(Selector(), Decoding(decode), torch.full((cells,), 8))
+    cell_scores = torch.linspace(0.2, 0.9, cells)[:, None]
+    scores, _, masks = select_in_chunks(chosen, GridOutputs([]), cell_scores, size)
     assert len(scores) == len(masks) == cells
     assert max(asked) * 512 * 512 * 4 <= 32 * 2**20
     assert sum(asked) == 2 * cells
@@ -260,9 +293,9 @@ def test_masks_that_cannot_be_among_the_best_are_not_asked_for(
         return maskness[cells, None, None].expand(-1, *size).clone()
 
     # Every cell has a class of its own, so that none suppresses another.
-    scores, classes, _ = Selector(pre_nms=10, area_filter=False)(
-        cell_scores.diag(), torch.full((cells,), 8), decode, size
-    )
+    selector = Selector(pre_nms=10, area_filter=False)
+    chosen = of_one_level(selector, Decoding(decode), torch.full((cells,), 8))
+    scores, classes, _ = select_in_chunks(chosen, GridOutputs([]), cell_scores.diag(), size)
     expected = (cell_scores * maskness).sort(descending=True)
     torch.testing.assert_close(scores, expected.values[:10])
     assert classes.tolist() == expected.indices[:10].tolist()

@@ -5,48 +5,71 @@ import pytest
 import torch
 from torch import Tensor
 
-from solo_family.methods.grid.selection import Selector
-from solo_family.methods.grid.selection_at_once import (
-    Claims,
-    Grid,
-    Selected,
-    find_claims,
-    select_at_once,
-    suits,
-)
-from solo_family.ops import PackedMasks, pack_masks
+from solo_family.methods.grid import selection_at_once
+from solo_family.methods.grid.instances import suits_at_once
+from solo_family.methods.grid.mask_decoder import Grid
+from solo_family.methods.grid.selection import Selected, Selection, Selector
+from solo_family.methods.grid.selection_at_once import find_claims, select_at_once
+from solo_family.modeling import order
+from solo_family.ops.packed_masks import PackedMasks, pack_masks
 
 from ...waits import count_waits
-from .test_selection import Scene, make_scene, reference, select
+from .test_selection import SIZE, Given, Scene, SoftMasks, make_scene, reference, select
 
 
-def at_once(*scenes: Scene, **options: object) -> list[Selected]:
+class GivenDirectly(Given):
+    """Returns the masks as they are, and notes how many cells of each level it was told."""
+
+    packs_directly = True
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Tensor, list[int]]] = []
+
+    def soft(
+        self, outputs: SoftMasks, size: object, cells: Tensor, counts: list[int] | None = None
+    ) -> Tensor:
+        if counts is not None:
+            self.told.append((cells, counts))
+        return outputs.probabilities[cells]
+
+    def packed(
+        self, outputs: SoftMasks, size: object, cells: Tensor, threshold: float, counts: Tensor
+    ) -> PackedMasks:
+        masks = pack_masks(outputs.probabilities[cells], threshold)
+        wanted = torch.arange(len(cells)) < counts[-1]
+        # Whatever bits the masks have that nobody asked for.
+        words = torch.where(wanted[:, None], masks.words, masks.words.flip(1).bitwise_not())
+        return PackedMasks(words, masks.areas * wanted, masks.maskness * wanted)
+
+
+class GivenByLevel(GivenDirectly):
+    """The same where the host waits for how many cells of each level are claimed."""
+
+    packs_directly = False
+
+    def packed(
+        self, outputs: SoftMasks, size: object, cells: Tensor, threshold: float, counts: list[int]
+    ) -> PackedMasks:
+        self.told.append((cells, counts))
+        return pack_masks(outputs.probabilities[cells], threshold)
+
+
+def outputs_of(*scenes: Scene) -> SoftMasks:
+    logits = torch.zeros(len(scenes), 1, 1, 1)
+    return SoftMasks([logits], torch.stack([scene.probabilities for scene in scenes]))
+
+
+def at_once(*scenes: Scene, directly: bool = True, **options: object) -> list[Selected]:
     """Selects from scenes of one grid; their cells may be of several strides."""
-    selector = Selector(**options)  # type: ignore[arg-type]
-
-    def measure(claims: Claims) -> list[PackedMasks]:
-        packed = []
-        for scene, cells, counts in zip(scenes, *claims):
-            masks = pack_masks(scene.probabilities[cells], selector.mask_threshold)
-            wanted = torch.arange(len(cells)) < counts[-1]
-            # Whatever bits the masks have that nobody asked for.
-            words = torch.where(wanted[:, None], masks.words, masks.words.flip(1).bitwise_not())
-            packed.append(PackedMasks(words, masks.areas * wanted, masks.maskness * wanted))
-        return packed
-
-    scores = torch.stack([scene.cell_scores for scene in scenes])
+    decoder = GivenDirectly() if directly else GivenByLevel()
     ends = torch.tensor([len(scenes[0].strides) // 3, len(scenes[0].strides)])
-    grid = Grid(scenes[0].strides, ends)
-    decoded: list[tuple[Tensor, list[int]]] = []
-
-    def decode(image: int, cells: Tensor, counts: list[int]) -> Tensor:
-        decoded.append((cells, counts))
-        return scenes[image].probabilities[cells]
-
+    selector = Selector(**options)  # type: ignore[arg-type]
+    selection = Selection(selector, decoder, Grid(scenes[0].strides, ends))
+    scores = torch.stack([scene.cell_scores for scene in scenes])
     with count_waits() as waits:
-        found = list(select_at_once(selector, scores, grid, measure, decode))
-    assert waits.total == 1
-    for cells, counts in decoded:
+        found = list(select_at_once(selection, outputs_of(*scenes), scores, SIZE))
+    assert waits.total == (1 if directly else 2)
+    for cells, counts in decoder.told:
         assert counts == [int((cells < end).sum()) for end in ends.tolist()]
     return found
 
@@ -155,40 +178,42 @@ def test_a_crowd_of_more_than_go_into_nms_and_come_out(ties: bool) -> None:
     assert assert_as_in_chunks(scene, update_threshold=0.0, pre_nms=30) == 30
 
 
-@pytest.mark.parametrize("measured", ["all", "claimed"])
-def test_masks_of_cells_without_candidates_may_be_anything(measured: str) -> None:
-    """Or not be there: how many there are is known on the device, and on the host or not."""
+@pytest.mark.parametrize("length", [3, 1000])
+def test_of_masks_that_are_not_packed_directly_those_of_claimed_cells_are_made(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In ascending order, a few at a time, each time told how many there are of each level."""
     scene = make_scene(14, cells=30)
     claimed = torch.arange(0, 30, 3)
     scene.cell_scores[torch.isin(torch.arange(30), claimed, invert=True)] = 0.05
-    (expected,) = at_once(scene)
-    selector, grid = Selector(), Grid(scene.strides, torch.tensor([30]))
+    monkeypatch.setattr(selection_at_once, "chunk_length", lambda *_: length)
+    asked: list[int] = []
+    packed = GivenByLevel.packed
 
-    def measure(claims: Claims) -> list[PackedMasks]:
-        assert claims.counts.tolist() == [[10]]
-        assert claims.cells[0, :10].tolist() == claimed.tolist()
-        packed = pack_masks(scene.probabilities[claims.cells[0]], 0.5)
-        packed.words[10:] = 0
-        packed.areas[10:] = 0
-        return [packed if measured == "all" else PackedMasks(*(part[:10] for part in packed))]
+    def packing(self: GivenByLevel, outputs: SoftMasks, size: object, cells: Tensor, *others):
+        asked.append(len(cells))
+        return packed(self, outputs, size, cells, *others)
 
-    (found,) = select_at_once(
-        selector, scene.cell_scores[None], grid, measure, lambda _, cells, __: cells
-    )
-    assert torch.equal(found.scores, expected.scores)
-    assert torch.equal(scene.probabilities[found.masks], expected.masks)
+    monkeypatch.setattr(GivenByLevel, "packed", packing)
+    (expected,), (found,) = at_once(scene), at_once(scene, directly=False)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert asked == ([3, 3, 3, 1] if length == 3 else [10])
 
 
 def test_claims_are_cells_above_the_threshold() -> None:
     scores = torch.tensor([[0.2, 0.0, 0.1, 0.5, torch.nan], [0.0, 0.0, 0.0, 0.0, 0.0]])[..., None]
     grid = Grid(torch.zeros(5, dtype=torch.int64), torch.tensor([2, 3, 5]))
-    cells, counts = find_claims(scores, 0.1, grid)
+    cells, counts = find_claims(scores, Selector(score_threshold=0.1), grid)
     assert cells.tolist() == [[0, 3, 1, 2, 4], [0, 1, 2, 3, 4]]
     assert counts.tolist() == [[1, 1, 2], [0, 0, 0]]
 
 
-def test_a_cpu_and_greedy_nms_go_the_other_way() -> None:
-    gpu = torch.device("cuda")
-    assert suits(Selector(), gpu)
-    assert not suits(Selector(), torch.device("cpu"))
-    assert not any(suits(Selector(nms_type=name), gpu) for name in ("mask", "soft", "fast"))
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_cpu_and_greedy_nms_go_the_other_way(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.zeros(1, 5, 2)
+    assert not order.waits(scores)
+    monkeypatch.setattr(order, "waits", lambda _: gpu)
+    for name in ("matrix", "mask", "soft", "fast"):
+        grid = Grid(torch.ones(5), torch.tensor([5]))
+        selection = Selection(Selector(nms_type=name), Given(), grid)
+        assert suits_at_once(selection, scores) == (gpu and name == "matrix")

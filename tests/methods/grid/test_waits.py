@@ -5,10 +5,12 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from solo_family.methods.grid import instances as grid_instances
 from solo_family.methods.grid import selection
-from solo_family.methods.grid.cell_scores import cell_scores_of
+from solo_family.methods.grid.category_branch import cell_scores_of
+from solo_family.methods.grid.instances import select_images
 from solo_family.methods.grid.selection import chunk_length
+from solo_family.methods.solo import mask_decoder
+from solo_family.modeling import order
 from solo_family.ops import gpu_kernels
 
 from ...conftest import eager_to_find, picture, tiny_model
@@ -41,7 +43,7 @@ def predict(model: nn.Module, features: dict[str, Tensor]) -> list[Instances]:
 
 
 def force(monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
-    monkeypatch.setattr(grid_instances, "suits", lambda *_: at_once)
+    monkeypatch.setattr(order, "waits", lambda _: at_once)
 
 
 def assert_same(found: list[Instances], expected: list[Instances]) -> None:
@@ -90,11 +92,13 @@ def test_one_image_is_as_in_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) 
     force(monkeypatch, at_once=True)
     expected = predict(model, features)
     with torch.no_grad():
-        category_logits, masks = model.run_head(features, SIZE)
-        scores = cell_scores_of(category_logits)
         for index, size in enumerate(OUTPUTS):
-            image = [part[index] for part in masks]
-            assert_same([model.select(image, scores[index], SIZE, SIZE, size)], [expected[index]])
+            alone = {name: level[index : index + 1] for name, level in features.items()}
+            outputs = model.run_head(alone, SIZE)
+            scores = cell_scores_of(outputs.category_logits)
+            sizes = (model.mask_size(SIZE), SIZE, [SIZE], [size])
+            found = select_images(model.selection, outputs, scores, *sizes)
+            assert_same(list(found), [expected[index]])
 
 
 @pytest.mark.parametrize(
@@ -131,13 +135,13 @@ def test_masks_are_made_a_few_at_a_time(name: str, monkeypatch: pytest.MonkeyPat
     force(monkeypatch, at_once=True)
     expected = predict(model, features)
     asked: list[int] = []
-    pack = grid_instances.pack_masks
+    pack = mask_decoder.pack_masks
 
     def packing(masks: Tensor, threshold: float) -> object:
         asked.append(len(masks))
         return pack(masks, threshold)
 
-    monkeypatch.setattr(grid_instances, "pack_masks", packing)
+    monkeypatch.setattr(mask_decoder, "pack_masks", packing)
     for name in ("_CHUNK_BYTES", "_CHUNK_BYTES_GPU"):
         monkeypatch.setattr(selection, name, 7 * 16 * 24 * 4)
     assert_same(predict(model, features), expected)
@@ -166,7 +170,6 @@ def test_the_cells_are_those_of_the_levels() -> None:
     expected = [stride for side, stride in zip(sides, strides) for _ in range(side * side)]
     assert model.grid.strides.tolist() == expected
     assert model.grid.level_ends.tolist() == [144, 244, 308, 344, 360]
-    assert model.grid.level_ends.tolist()[:-1] == model.first_cells[1:]
     assert not {"cell_strides", "level_ends"} & set(model.state_dict())
 
 

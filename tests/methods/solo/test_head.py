@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from solo_family.methods.solo.decoupled_head import DecoupledSOLOOutputs
+from solo_family.ops import pack_masks
+
 from ..solov2.test_head import backbone_features, random_model, resize
 from . import solo_reference
 from .solo_reference import SIDES, all_masks, decoupled_maps, solo_masks
@@ -48,7 +51,7 @@ def reference_probabilities(variant: str, state: dict, features: dict) -> Tensor
 @torch.no_grad()
 def test_categories_are_those_of_the_reference(variant: str) -> None:
     model, state, features = make(variant)
-    found, _ = model.run_head(features, (64, 96))
+    found = model.run_head(features, (64, 96)).category_logits
     for one, other in zip(found, solo_reference.category_logits(state, features), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
@@ -57,13 +60,13 @@ def test_categories_are_those_of_the_reference(variant: str) -> None:
 @torch.no_grad()
 def test_masks_of_some_cells_are_those_of_all(variant: str) -> None:
     model, state, features = make(variant)
-    _, masks = model.run_head(features, (64, 96))
+    images = model.run_head(features, (64, 96)).images()
     generator = torch.Generator().manual_seed(0)
     for level, expected in enumerate(reference_logits(variant, state, features)):
         # In any order, and with repetitions.
         cells = torch.randint(SIDES[level] ** 2, (30,), generator=generator)
         for image in range(2):
-            found = model.head.mask_logits(level, masks[level][image], cells)
+            found = model.head.mask_logits(level, images[image], cells)
             torch.testing.assert_close(found, expected[image, cells], rtol=1e-4, atol=1e-4)
 
 
@@ -71,12 +74,33 @@ def test_masks_of_some_cells_are_those_of_all(variant: str) -> None:
 @torch.no_grad()
 def test_probabilities_are_resized_in_the_published_order(variant: str) -> None:
     model, state, features = make(variant)
-    _, masks = model.run_head(features, (64, 96))
+    images = model.run_head(features, (64, 96)).images()
     expected = reference_probabilities(variant, state, features)
     cells = torch.randperm(expected.shape[1], generator=torch.Generator().manual_seed(0))
     for image in range(2):
-        found = model.decode([level[image] for level in masks], (16, 24), cells)
+        found = model.decoder.soft(images[image], (16, 24), cells)
         torch.testing.assert_close(found, expected[image, cells], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_the_decoder_does_the_same_in_every_form(variant: str) -> None:
+    """Of cells in any order, whether or not it is told how many each level has."""
+    model, _, features = make(variant)
+    image, size = model.run_head(features, (64, 96)).images()[0], (16, 24)
+    cells = torch.randperm(360, generator=torch.Generator().manual_seed(1))[:50]
+    ends = [sum(side**2 for side in SIDES[: level + 1]) for level in range(len(SIDES))]
+    counts = [sum(cell < end for cell in cells.tolist()) for end in ends]
+    soft = model.decoder.soft(image, size, cells)
+    assert torch.equal(model.decoder.soft(image, size, cells, counts), soft)
+    torch.testing.assert_close(model.decoder.traceable(image, size, cells), soft)
+    expected = pack_masks(soft, 0.4)
+    assert 0 < expected.areas.sum() < soft.numel()
+    for told in (None, counts):
+        packed = model.decoder.packed(image, size, cells, 0.4, told)
+        assert torch.equal(packed.words, expected.words)
+        assert torch.equal(packed.areas, expected.areas)
+        torch.testing.assert_close(packed.maskness, expected.maskness)
 
 
 @torch.no_grad()
@@ -110,7 +134,7 @@ def test_the_logit_of_a_product_is_finite(shape: tuple[int, int, int]) -> None:
     shift = torch.zeros(2 * side, 1, 1)
     shift[: shape[0], 0, 0], shift[side : side + shape[0], 0, 0] = extreme, extreme.flip(0)
     cells = torch.arange(shape[0]) * (side + 1)
-    logits = model.head.mask_logits(0, maps + shift, cells)
+    logits = model.head.mask_logits(0, DecoupledSOLOOutputs([], [maps + shift]), cells)
     logits.sum().backward()
     assert logits.isfinite().all()
     assert maps.grad is not None

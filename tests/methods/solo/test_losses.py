@@ -109,8 +109,8 @@ def outputs(opts: list) -> dict[str, torch.Tensor]:
     losses = {name: loss.detach() for name, loss in model([picture(), in_one_cell()]).items()}
     with torch.no_grad():
         features = model.backbone(model.preprocess([picture()["image"]]).tensor)
-        logits, masks = model.run_head(features, (64, 96))
-    return losses | {"logits": logits[0], "masks": masks[0]}
+        found = model.run_head(features, (64, 96))
+    return losses | {"logits": found.category_logits[0], "masks": found.mask_features[0]}
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,11 @@ elif mode == "inference":
     assert len(results[0]["instances"]) > 0
 elif mode == "straightforward":  # all masks of all levels, at their own resolution only
     with torch.no_grad():
-        _, maps = model.run_head(features, padded)
+        maps = model.run_head(features, padded).mask_features
         masks = [conv(level) for conv, level in zip(model.head.mask_predictors, maps)]
 else:  # all masks of all levels, at stride 4, as the official code has them in inference
     with torch.no_grad():
-        _, maps = model.run_head(features, padded)
+        maps = model.run_head(features, padded).mask_features
         masks = [
             torch.nn.functional.interpolate(conv(level).sigmoid(), (200, 336), mode="bilinear")
             for conv, level in zip(model.head.mask_predictors, maps)

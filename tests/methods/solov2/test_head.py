@@ -110,10 +110,10 @@ def test_outputs_are_those_of_the_reference(opts: list, num_convs: int, coord_co
     state = {name: value.detach() for name, value in model.state_dict().items()}
     features, padded_size = backbone_features(model)
     with torch.no_grad():
-        category_logits, (kernels, mask_features) = model.run_head(features, padded_size)
+        outputs = model.run_head(features, padded_size)
     expected_logits, expected_kernels = reference_head(state, features, num_convs, coord_conv)
-    assert len(category_logits) == len(SIDES)
-    for found, expected, side in zip(category_logits, expected_logits, SIDES):
+    assert len(outputs.category_logits) == len(SIDES)
+    for found, expected, side in zip(outputs.category_logits, expected_logits, SIDES):
         assert found.shape == (2, 3, side, side)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     # Kernels follow one another level by level, each row by row.
@@ -123,10 +123,10 @@ def test_outputs_are_those_of_the_reference(opts: list, num_convs: int, coord_co
         for row in range(side)
         for column in range(side)
     ]
-    torch.testing.assert_close(kernels, torch.stack(cells, dim=1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(outputs.kernels, torch.stack(cells, dim=1), rtol=1e-5, atol=1e-5)
     expected = reference_mask_features(state, [features[name] for name in P2_TO_P5], 3)
-    assert mask_features.shape == (2, 8, 16, 24)
-    torch.testing.assert_close(mask_features, expected, rtol=1e-5, atol=1e-5)
+    assert outputs.mask_features.shape == (2, 8, 16, 24)
+    torch.testing.assert_close(outputs.mask_features, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_mask_level_with_coordinates(
     assert inputs == [16 + 2 * (level == coord_level) for level in range(len(names))]
     features, padded_size = backbone_features(model)
     with torch.no_grad():
-        mask_features = model.run_head(features, padded_size)[1][1]
+        mask_features = model.run_head(features, padded_size).mask_features
         expected = reference_mask_features(
             model.state_dict(), [features[name] for name in names], coord_level
         )

@@ -1,0 +1,56 @@
+"""Selection whose sizes depend on nothing that an image shows, for graphs that are exported.
+
+C cells of all levels, K classes, N candidates, n instances, h w of the masks.
+"""
+
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError
+from ...modeling.fixed_instances import FixedInstances, measure_fixed
+from ...ops.matrix_nms_torch import matrix_nms_plain
+from .mask_decoder import GridOutputs
+from .selection import Selection, Size
+
+
+def select_traceable(
+    selection: Selection,
+    outputs: GridOutputs,
+    cell_scores: Tensor,
+    size: Size,
+    score_threshold: float | Tensor | None = None,
+) -> FixedInstances:
+    """Selects one image's instances as `select_in_chunks` does, of a fixed number of candidates.
+
+    They are the N = `pre_nms` best by score, where the other ways measure all before they leave any
+    out. With at most N above the threshold all give the same, but for the order of equal scores,
+    which ONNX does not promise, and for what scores less than `update_threshold` after NMS: that is
+    for the runtime to drop.
+
+    Args:
+        selection: says how.
+        outputs: what the head predicts of the image.
+        cell_scores: float32 [C, K], probabilities after point NMS.
+        size: (h, w).
+        score_threshold: None for the selector's.
+
+    Raises:
+        ConfigError: the NMS is not matrix NMS, the only one that is not sequential.
+    """
+    selector = selection.selector
+    if selector.nms_type != "matrix":
+        raise ConfigError(
+            f"NMS_TYPE is {selector.nms_type!r}; only 'matrix' can be exported. Set it so."
+        )
+    num_classes = cell_scores.shape[1]
+    candidates = selector.are_candidates(cell_scores, score_threshold)
+    above = torch.where(candidates, cell_scores, 0).flatten()
+    scores, best = above.topk(min(selector.pre_nms, len(above)))
+    cells, classes = best // num_classes, best % num_classes
+    masks = selection.decoder.traceable(outputs, size, cells)
+    areas, maskness = measure_fixed(masks, selector.mask_threshold)
+    large = selector.are_large(areas, selection.grid.strides[cells])
+    scores = torch.where(large, scores * maskness, 0)
+    inside = masks > selector.mask_threshold
+    order, scores = selector.matrix_nms(inside, classes, scores, matrix_nms_plain)
+    return FixedInstances(scores, classes[order], masks[order], (above > 0).sum())
