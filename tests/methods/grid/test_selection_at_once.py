@@ -11,7 +11,7 @@ from solo_family.methods.grid.mask_decoder import Grid
 from solo_family.methods.grid.selection import Selected, Selection, Selector
 from solo_family.methods.grid.selection_at_once import find_claims, select_at_once
 from solo_family.modeling import order
-from solo_family.ops.packed_masks import PackedMasks, pack_masks
+from solo_family.ops import PackedMasks, pack_masks
 
 from ...waits import count_waits
 from .test_selection import SIZE, Given, Scene, SoftMasks, make_scene, reference, select
