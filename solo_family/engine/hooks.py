@@ -9,12 +9,10 @@ from detectron2.data import Metadata
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import BestCheckpointer
 from detectron2.structures import Instances
-from detectron2.utils import comm
 from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
 from ..data.loading.sampler import GroupedSampler
-from ..data.loading.seeding import seed_all
 
 _PICTURES_AT_ONCE = 4
 
@@ -42,19 +40,6 @@ class SamplerPlace(HookBase):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._sampler.reseed(state_dict["seed"])
         self._saved_batch_size = state_dict["total_batch_size"]
-
-
-class SeededIterations(HookBase):
-    """Seeds what an iteration draws, in dropout or in losses that sample, from where the run is.
-
-    The seed is the sampler's, which checkpoints keep, so that a resumed run draws the same.
-    """
-
-    def __init__(self, sampler: GroupedSampler) -> None:
-        self._sampler = sampler
-
-    def before_step(self) -> None:
-        seed_all(self._sampler.seed, self.trainer.iter, comm.get_rank())
 
 
 class SkippedImages(HookBase):

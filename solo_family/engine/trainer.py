@@ -26,13 +26,7 @@ from ..evaluation.build import build_evaluator, predicted_tasks
 from ..methods.mask_former.tta import SemanticWithTTA
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
-from .hooks import (
-    BestCheckpoint,
-    SamplerPlace,
-    SeededIterations,
-    SkippedImages,
-    TrainingPictures,
-)
+from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
 from .optimizer import build_optimizer
 from .printer import MetricPrinter
 from .schedule import build_lr_scheduler
@@ -53,7 +47,9 @@ class Trainer(DefaultTrainer):
         data_loader, self.sampler = build_train_loader(cfg)
         model = distributed(self.raw_model)
         precision = getattr(torch, cfg.SOLVER.AMP.PRECISION) if cfg.SOLVER.AMP.ENABLED else None
-        self._trainer = TrainingStep(model, data_loader, optimizer, precision=precision)
+        self._trainer = TrainingStep(
+            model, data_loader, optimizer, precision=precision, sampler=self.sampler
+        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = AtomicCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
@@ -74,10 +70,7 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         """detectron2's hooks, with ours before those that save and evaluate."""
         cfg = self.cfg
-        ours: list[HookBase] = [
-            SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH),
-            SeededIterations(self.sampler),
-        ]
+        ours: list[HookBase] = [SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH)]
         if cfg.DATALOADER.SKIP_BAD_IMAGES:
             ours.append(SkippedImages())
         if self.ema is not None:
