@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import IO, Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer, detection_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ..weight_files import ArrayUnpickler, read_file
+from ..weight_files import ArrayUnpickler, load_torch, read_file
 
 
 def read_safely_with_detectron2() -> None:
@@ -43,7 +42,7 @@ class _ArrayPickle:
 def _torch_load(self: DetectionCheckpointer, path: str) -> Any:
     if path.endswith(".safetensors"):
         return load_checkpoint(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return load_torch(path)
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:

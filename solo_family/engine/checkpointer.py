@@ -8,7 +8,9 @@ from typing import IO, Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
+from torch import Tensor
 
+from ..checkpoint.load import not_finite
 from ..errors import TrainingError
 from ..faults import full_disk
 from ..files import replacing
@@ -18,7 +20,8 @@ from .ema import EMA
 class AtomicCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer; a file, and the note of the last one, appears whole or not.
 
-    Saving raises TrainingError where the disk is full; what was there before stays.
+    Saving raises TrainingError where the disk is full, or weights are not finite; what was there
+    before stays.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -29,6 +32,10 @@ class AtomicCheckpointer(DetectionCheckpointer):
 
     def save(self, name: str, **state: Any) -> None:
         """Writes `name.pth`, which a run resumes from, and `name_ema.pth`, which holds weights."""
+        if self.save_dir and self.save_to_disk:
+            _check_finite(name, "weights", self.model.state_dict())
+            if self.ema is not None:
+                _check_finite(name, "averaged weights", self.ema.average)
         super().save(name, **state)
         if self.ema is not None and self.save_dir and self.save_to_disk:
             with self.path_manager.open(
@@ -40,6 +47,16 @@ class AtomicCheckpointer(DetectionCheckpointer):
         # A run resumes from its last checkpoint, which the best one need not be.
         if not last_filename_basename.startswith("model_best"):
             super().tag_last_checkpoint(last_filename_basename)
+
+
+def _check_finite(name: str, kind: str, weights: dict[str, Tensor]) -> None:
+    bad = not_finite(weights.items())
+    if bad:
+        raise TrainingError(
+            f"The checkpoint {name} was not written: {len(bad)} {kind} are not finite, {bad[0]} "
+            "first. Those before it are whole: go on from one with --resume, and a lower "
+            "SOLVER.BASE_LR or clipped gradients (SOLVER.CLIP_GRADIENTS)."
+        )
 
 
 class _AtomicPathManager:

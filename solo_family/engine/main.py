@@ -34,6 +34,7 @@ from ..registry import METHODS
 from .checkpointer import AtomicCheckpointer
 from .lock import OutputLock
 from .processes import start
+from .resume import newest_checkpoint
 from .trainer import Trainer
 
 # The last line of a traceback that one of our errors ends.
@@ -124,16 +125,15 @@ def train(cfg: CfgNode, args: argparse.Namespace) -> Any:
 
 
 def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
-    """Evaluates `MODEL.WEIGHTS`, or with `--resume` the last checkpoint, and returns the metrics.
+    """Evaluates `MODEL.WEIGHTS`, or with `--resume` the newest checkpoint; returns the metrics.
 
     Raises:
         DataError: these are not weights of the whole model.
     """
     model = Trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-    last = args.resume and checkpointer.has_checkpoint()
-    weights = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
-    load_weights(checkpointer, weights, complete=True)
+    newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
+    load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)
     results = Trainer.test(cfg, inference_model(model.eval(), cfg))
     if comm.is_main_process():
         verify_results(cfg, results)

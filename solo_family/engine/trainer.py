@@ -16,7 +16,7 @@ from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..checkpoint.load import load_last, load_weights
+from ..checkpoint.load import load_weights
 from ..data.formats.classes import class_names, is_class_agnostic
 from ..data.formats.register import check_datasets
 from ..data.loading.dataset_mapper import MaskDatasetMapper
@@ -29,6 +29,8 @@ from .ema import EMA
 from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
 from .optimizer import build_optimizer
 from .printer import MetricPrinter
+from .resume import resume as resume_newest
+from .resume import set_aside
 from .schedule import build_lr_scheduler
 from .step import TrainingStep
 
@@ -60,12 +62,17 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Goes on from the last checkpoint, or starts from `MODEL.WEIGHTS`."""
-        if resume and self.checkpointer.has_checkpoint():
-            load_last(self.checkpointer)
+        """Goes on from the newest checkpoint, or starts from `MODEL.WEIGHTS`.
+
+        Without `resume` the checkpoints of an earlier run are moved aside.
+        """
+        if resume and resume_newest(self.checkpointer):
             self.start_iter = self.iter + 1
-        else:
-            load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
+            return
+        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
+        comm.synchronize()  # all have read: MODEL.WEIGHTS may be one of the files
+        if comm.is_main_process():
+            set_aside(self.cfg.OUTPUT_DIR)
 
     def build_hooks(self) -> list[HookBase | None]:
         """detectron2's hooks, with ours before those that save and evaluate."""
