@@ -86,7 +86,7 @@ def load_torch(path: str | Path) -> Any:
     """
     damaged = damaged_entry(path)
     if damaged:
-        raise ValueError(f"its part {damaged} is damaged: it does not have its checksum.")
+        raise ValueError(f"its part {damaged} does not have its checksum, so it is damaged")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
