@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
@@ -19,8 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checkpoint.load import load_weights
 from ..data.formats.classes import class_names, is_class_agnostic
 from ..data.formats.register import check_datasets
-from ..data.loading.dataset_mapper import MaskDatasetMapper
-from ..data.loading.loader import build_train_loader
+from ..data.loading.loader import build_test_loader, build_train_loader
 from ..errors import ConfigError
 from ..evaluation.build import build_evaluator, predicted_tasks
 from ..methods.mask_former.tta import SemanticWithTTA
@@ -155,9 +153,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        check_datasets([dataset_name])
-        mapper = MaskDatasetMapper(cfg, is_train=False)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(

@@ -119,7 +119,9 @@ def test_damaged_weights_are_refused_wherever_they_are_read(run: Path) -> None:
     path = run / "model_0000005_ema.pth"
     flip_bytes(path)
     loader, _ = checkpointer(run)
-    with pytest.raises(DataError, match=r"MODEL.WEIGHTS .* its part .*data/\d does not have its checksum"):
+    with pytest.raises(
+        DataError, match=r"MODEL.WEIGHTS .* its part .*data/\d does not have its checksum"
+    ):
         load_weights(loader, str(path), complete=True)
     with pytest.raises(DataError, match=r"its part .*data/\d does not have its checksum"):
         read_weights(path)
