@@ -16,6 +16,8 @@ from ..faults import full_disk
 from ..files import replacing
 from .ema import EMA
 
+_BEST = "model_best"
+
 
 class AtomicCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer; a file, and the note of the last one, appears whole or not.
@@ -29,6 +31,8 @@ class AtomicCheckpointer(DetectionCheckpointer):
         self.path_manager: Any = _AtomicPathManager(PathManager)
         # Where there is one, its weights are saved beside the raw ones.
         self.ema: EMA | None = None
+        # After which a resumed run would go on; None before the first.
+        self.saved_iteration: int | None = None
 
     def save(self, name: str, **state: Any) -> None:
         """Writes `name.pth`, which a run resumes from, and `name_ema.pth`, which holds weights."""
@@ -42,10 +46,12 @@ class AtomicCheckpointer(DetectionCheckpointer):
                 os.path.join(self.save_dir, f"{name}_ema.pth"), "wb"
             ) as file:
                 torch.save({"model": self.ema.average}, file)
+        if not name.startswith(_BEST):
+            self.saved_iteration = state.get("iteration")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         # A run resumes from its last checkpoint, which the best one need not be.
-        if not last_filename_basename.startswith("model_best"):
+        if not last_filename_basename.startswith(_BEST):
             super().tag_last_checkpoint(last_filename_basename)
 
 

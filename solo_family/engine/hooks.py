@@ -9,10 +9,12 @@ from detectron2.data import Metadata
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import BestCheckpointer
 from detectron2.structures import Instances
+from detectron2.utils import comm
 from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
 from ..data.loading.sampler import GroupedSampler
+from .ending import ENDING, Stopped
 
 _PICTURES_AT_ONCE = 4
 
@@ -65,6 +67,36 @@ class SkippedImages(HookBase):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._count = state_dict["count"]
+
+
+class EndOnSignal(HookBase):
+    """Ends training after the iteration in which a signal came, with a checkpoint.
+
+    It comes after what saves and before what evaluates. While that goes on, a signal ends it at
+    once; see `Trainer.train`.
+
+    Attributes:
+        finished: the last iteration that is in the weights, or None.
+    """
+
+    def __init__(self) -> None:
+        self.finished: int | None = None
+
+    def before_step(self) -> None:
+        ENDING.deferred = True
+
+    def after_step(self) -> None:
+        self.finished = self.trainer.iter
+        number = ENDING.agreed()
+        if comm.get_world_size() == 1:
+            # One process may end anywhere between two steps. Several must do so at the same place.
+            ENDING.deferred = False
+            number = ENDING.asked  # it may have come just now
+        if number:
+            raise Stopped(number, agreed=True)
+
+    def after_train(self) -> None:
+        ENDING.deferred = False
 
 
 class BestCheckpoint(BestCheckpointer):

@@ -32,6 +32,8 @@ from ..files import remove_unfinished
 from ..modeling.inference import inference_model
 from ..registry import METHODS
 from .checkpointer import AtomicCheckpointer
+from .ending import ENDING, Stopped
+from .launcher import is_led
 from .lock import OutputLock
 from .processes import start
 from .resume import newest_checkpoint
@@ -102,7 +104,18 @@ def run(args: argparse.Namespace) -> Any:
 
     Raises:
         SoloFamilyError: a user's mistake, or what the machine does to a run.
+        Stopped: a signal has ended it, as the one line that was printed says.
     """
+    try:
+        with ENDING.listening(is_led=is_led()):
+            return _run(args)
+    except Stopped as stopped:
+        if comm.is_main_process():
+            print(stopped, file=sys.stderr)
+        raise
+
+
+def _run(args: argparse.Namespace) -> Any:
     cfg = read_config(args)
     with (
         explained(cfg, training=not args.eval_only),
@@ -149,6 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     try:
         start(run, args)
+    except Stopped as stopped:
+        return 128 + stopped.number
     except SoloFamilyError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

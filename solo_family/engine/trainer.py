@@ -24,7 +24,8 @@ from ..evaluation.build import build_evaluator, predicted_tasks
 from ..methods.mask_former.tta import SemanticWithTTA
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
-from .hooks import BestCheckpoint, SamplerPlace, SkippedImages, TrainingPictures
+from .ending import ENDING, Stopped
+from .hooks import BestCheckpoint, EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
 from .optimizer import build_optimizer
 from .printer import MetricPrinter
 from .resume import resume as resume_newest
@@ -57,7 +58,39 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.ema = EMA(self.raw_model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
         self.checkpointer.ema = self.ema
+        self._end = EndOnSignal()
         self.register_hooks(self.build_hooks())
+
+    def train(self) -> Any:
+        """Trains, and evaluates at the end.
+
+        Raises:
+            Stopped: a signal asked for it; all that is finished is in a checkpoint.
+        """
+        try:
+            return super().train()
+        except Stopped as stopped:
+            finished = self._end.finished
+            if finished is None:
+                raise
+            ENDING.deferred = True
+            name = self._save_finished(finished)
+            if stopped.agreed:
+                comm.synchronize()  # none ends while the main one still writes
+            raise Stopped(
+                stopped.number,
+                f"iteration {finished + 1} of {self.max_iter} is in {name}; the same command with "
+                "--resume goes on from there.",
+            ) from None
+
+    def _save_finished(self, iteration: int) -> str:
+        """Writes a checkpoint of what is trained, unless there is one; returns its file."""
+        last = iteration + 1 >= self.max_iter
+        name = "model_final" if last else f"model_{iteration:07d}"
+        if self.checkpointer.saved_iteration != iteration:
+            self.iter = iteration
+            self.checkpointer.save(name, iteration=iteration)
+        return os.path.join(self.cfg.OUTPUT_DIR, f"{name}.pth")
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Goes on from the newest checkpoint, or starts from `MODEL.WEIGHTS`.
@@ -93,6 +126,7 @@ class Trainer(DefaultTrainer):
         hooks: list[HookBase | None] = []
         for hook in super().build_hooks():
             if isinstance(hook, EvalHook):
+                hooks.append(self._end)
                 hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
                 if cfg.TEST.BEST_METRIC and comm.is_main_process():
                     hooks.append(
@@ -118,8 +152,13 @@ class Trainer(DefaultTrainer):
 
         Without `DATASETS.TEST` there is nothing to evaluate on, and the result is empty.
         """
-        if not self.cfg.DATASETS.TEST:
+        if not self.cfg.DATASETS.TEST or ENDING.asked:
             return {}
+        with ENDING.at_once():
+            self._last_eval_results = self._evaluate()
+        return self._last_eval_results
+
+    def _evaluate(self) -> dict[str, dict[str, float]]:
         results = self.test(self.cfg, self._trainer.model)
         if self.ema is not None:
             evaluators = [
@@ -131,7 +170,6 @@ class Trainer(DefaultTrainer):
             with self.ema.applied():
                 averaged = self.test(self.cfg, self._trainer.model, evaluators)
             results.update({f"{task}_ema": metrics for task, metrics in averaged.items()})
-        self._last_eval_results = results
         return results
 
     @property
