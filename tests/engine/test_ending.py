@@ -18,7 +18,7 @@ from solo_family.engine.trainer import Trainer
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT
-from ..forked import Forked, children
+from ..forked import Forked, alive, children
 from .test_resume import assert_equal
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
@@ -47,7 +47,7 @@ def test_one_signal_ends_a_run_with_a_checkpoint(tmp_path: Path, number: signal.
     words, output = config(tmp_path, *FOR_EVER, "DATALOADER.NUM_WORKERS", 1), tmp_path / "run"
     with Forked(train_net, words, tmp_path) as run:
         run.wait_for(lambda: "Starting training" in run.printed and children(run.pid))
-        time.sleep(0.3)
+        time.sleep(0.3)  # within an iteration, of which there are several a second
         for pid in (*children(run.pid), run.pid):  # to the whole group
             os.kill(pid, number)
         assert run.status(60) == 128 + number, run.printed
@@ -177,7 +177,7 @@ def ranks_of(process: subprocess.Popen[str]) -> list[int]:
 
 def assert_gone(pids: list[int], limit: float) -> None:
     deadline = time.monotonic() + limit
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+    while any(map(alive, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

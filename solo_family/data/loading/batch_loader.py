@@ -8,6 +8,7 @@ each worker has a pair of sockets of its own, which is closed however it ends; a
 
 import logging
 import multiprocessing
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sized
@@ -85,7 +86,9 @@ class _Workers:
         self._workers: list[Worker] = []
         # Runs before multiprocessing waits for its processes at the end of this one.
         self._finalizer = Finalize(self, _close_all, (self._workers,), exitpriority=100)
-        context = multiprocessing.get_context()
+        # In a process that was spawned, as those of several GPUs, the default is to spawn, too:
+        # each worker would then import everything anew.
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
         self._slots = None
         if context.get_start_method() == "fork":
             self._slots = _slots(count)

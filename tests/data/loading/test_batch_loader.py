@@ -20,6 +20,8 @@ from solo_family.data.loading.batch_loader import BatchLoader
 from solo_family.data.loading.shared_slots import SharedSlots
 from solo_family.errors import ConfigError, DataError, TrainingError
 
+from ...forked import alive
+
 
 def workers() -> list[int]:
     """Returns the processes that load, the oldest first."""
@@ -134,7 +136,7 @@ def test_where_no_process_can_be_started_images_are_loaded_here(
 @pytest.mark.slow
 def test_processes_need_not_be_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     context = multiprocessing.get_context("spawn")
-    monkeypatch.setattr(multiprocessing, "get_context", lambda: context)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: context)
     expected = [flat(batch) for batch in BatchLoader(Numbered(), BATCHES[:2])]
     loader = BatchLoader(Numbered(), BATCHES[:2], num_workers=1)
     assert [flat(batch) for batch in loader] == expected
@@ -255,12 +257,12 @@ def test_workers_end_with_their_parent_whatever_they_do(tmp_path: Path) -> None:
     while not (tmp_path / "pids").is_file() or not (tmp_path / "pids").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    folders = [Path(f"/proc/{pid}") for pid in (tmp_path / "pids").read_text().split()]
-    assert len(folders) == 2
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2
     process.kill()
     process.join()
     deadline = time.monotonic() + 5
-    while any(folder.exists() for folder in folders):
+    while any(map(alive, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
