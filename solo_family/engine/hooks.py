@@ -14,7 +14,8 @@ from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
 from ..data.loading.sampler import GroupedSampler
-from .ending import ENDING, Stopped
+from ..stopping import Stopped
+from .ending import ENDING
 
 _PICTURES_AT_ONCE = 4
 

@@ -7,6 +7,7 @@ import argparse
 import os
 import pickle
 import signal
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -19,7 +20,8 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from torch.multiprocessing.spawn import ProcessContext
 
 from ..lifetime import end_with_parent
-from .ending import SIGNALS, Stopped, end_at_once, handling
+from ..stopping import SIGNALS, Stopped, end_at_once, handling
+from .ending import LAST_CHECKPOINT
 
 _GRACE = 2.0  # seconds that the others have when one has failed
 _WRITING = 120.0  # ... and when one has ended well, while another writes the checkpoint
@@ -78,7 +80,7 @@ class _Leader:
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL if again else number)
         if again:
-            end_at_once(number)
+            end_at_once(number, LAST_CHECKPOINT)
 
     def wait(self) -> int | None:
         """Returns the process that failed first, or None, when all have ended."""
@@ -108,16 +110,19 @@ def _process(
     global _led
     _led = True
     end_with_parent(parent)
-    _distributed_worker(
-        local_rank,
-        run,
-        args.num_machines * args.num_gpus,
-        args.num_gpus,
-        args.machine_rank,
-        address,
-        (args,),
-        DEFAULT_TIMEOUT,
-    )
+    try:
+        _distributed_worker(
+            local_rank,
+            run,
+            args.num_machines * args.num_gpus,
+            args.num_gpus,
+            args.machine_rank,
+            address,
+            (args,),
+            DEFAULT_TIMEOUT,
+        )
+    except Stopped as stopped:
+        sys.exit(128 + stopped.number)  # torch takes what is a KeyboardInterrupt for success
 
 
 def _error(context: ProcessContext, index: int) -> Exception:

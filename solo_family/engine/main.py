@@ -31,8 +31,9 @@ from ..faults import explain, explained
 from ..files import remove_unfinished
 from ..modeling.inference import inference_model
 from ..registry import METHODS
+from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
-from .ending import ENDING, Stopped
+from .ending import ENDING
 from .launcher import is_led
 from .lock import OutputLock
 from .processes import start
@@ -112,6 +113,7 @@ def run(args: argparse.Namespace) -> Any:
     except Stopped as stopped:
         if comm.is_main_process():
             print(stopped, file=sys.stderr)
+            stopped.is_told = True
         raise
 
 

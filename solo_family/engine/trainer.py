@@ -22,9 +22,10 @@ from ..data.loading.loader import build_test_loader, build_train_loader
 from ..errors import ConfigError
 from ..evaluation.build import build_evaluator, predicted_tasks
 from ..methods.mask_former.tta import SemanticWithTTA
+from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
-from .ending import ENDING, Stopped
+from .ending import ENDING
 from .hooks import BestCheckpoint, EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
 from .optimizer import build_optimizer
 from .printer import MetricPrinter

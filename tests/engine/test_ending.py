@@ -109,7 +109,7 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         os.kill(run.pid, signal.SIGTERM)
         assert run.status(5) == 128 + signal.SIGTERM, run.printed
     assert stopped_line(run.printed) == (
-        "Stopped at once by SIGTERM. --resume goes on from the last checkpoint."
+        "Stopped at once by SIGTERM: --resume goes on from the last checkpoint."
     )
 
 
