@@ -24,9 +24,12 @@ VERBS = {
     "visualize-results": "draw what a model makes of a picture on the way to its masks",
 }
 
+_INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a verb and returns the exit status: 2 where the user's input can't work."""
+    """Runs a verb and returns the exit status: 2 where the user's input can't work, 128 and its
+    number where a signal has ended it."""
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -41,10 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from .errors import SoloFamilyError
     from .faults import explained
+    from .stopping import Signals, Stopped
 
     try:
-        with explained():
-            return module.run(args)
+        with explained(), Signals() as signals:
+            status = module.run(args)
+        # A verb that has ended itself well says so as if it had been Ctrl-C.
+        return 128 + signals.asked if status == _INTERRUPTED and signals.asked else status
+    except Stopped as stopped:
+        if not stopped.is_told:
+            print(stopped, file=sys.stderr)
+        return 128 + stopped.number
     except SoloFamilyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,8 @@
 
 import errno
 import re
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from detectron2.config import CfgNode
@@ -13,7 +14,7 @@ from .registry import METHODS
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch on a CPU and on a GPU, C++ in general, OpenCV, ONNX Runtime.
-_NO_MEMORY = re.compile(
+NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|bad_alloc|bad allocation|Insufficient memory|"
     r"Failed to allocate memory|could not create a (primitive|memory object)$",
     re.I,
@@ -104,22 +105,57 @@ def _explain_one(
         return TrainingError(
             f"Can't write {place}: {error.strerror}. Make room on that disk, or write to another."
         )
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+    if isinstance(error, MemoryError) or NO_MEMORY.search(text):
         return OutOfMemoryError(f"Out of memory ({first_line(error)}). {_less(cfg, training)}")
     worker = _DEAD_WORKER.search(text)
     if worker:
-        return TrainingError(
-            f"A worker process of the data loader, {worker[1].strip()}, died "
-            f"({worker[2].strip(' .')}). Killed is mostly for want of memory: lower "
-            "DATALOADER.NUM_WORKERS (0 loads in the training process), or give more memory (in a "
-            "container also /dev/shm). --resume goes on from the last checkpoint."
-        )
+        return _worker_died(worker[1].strip(), worker[2].strip(" ."))
     if isinstance(error, RuntimeError | OSError) and _DEAD_PROCESS.search(text):
         return TrainingError(
             f"Another process of this run died ({first_line(error)}); its own log, log.txt.rank*, "
             "or that of its machine says why. --resume goes on from the last checkpoint."
         )
     return None
+
+
+def dead_worker(pids: Sequence[int], status: int | None) -> TrainingError:
+    """Returns the error of worker processes that are gone.
+
+    Args:
+        pids: theirs.
+        status: how the first ended: its exit status, or a signal below 0; None if nobody knows.
+    """
+    how = "exited unexpectedly"
+    if status is not None and status < 0:
+        how = f"is killed by signal: {signal_name(-status)}"
+    elif status:
+        how += f" with status {status}"
+    return _worker_died(", ".join(map(str, pids)), how)
+
+
+def _worker_died(pids: str, how: str) -> TrainingError:
+    return TrainingError(
+        f"A worker process of the data loader, {pids}, died ({how}). Killed is mostly for want of "
+        "memory: lower DATALOADER.NUM_WORKERS (0 loads in the training process), or give more "
+        "memory. --resume goes on from the last checkpoint."
+    )
+
+
+def signal_name(number: int) -> str:
+    """Returns what a signal is called, as the system says it: Killed, Terminated."""
+    try:
+        return signal.strsignal(number) or str(number)
+    except ValueError:
+        return str(number)
+
+
+def no_more_processes(error: OSError) -> str:
+    """Returns the line of a run that loads its images itself, because it can start no process."""
+    return (
+        f"No worker process of the data loader can be started ({error.strerror or error}), so "
+        "images are loaded in the training process, which takes longer. More files or processes "
+        "are allowed with ulimit -n and ulimit -u; DATALOADER.NUM_WORKERS 0 starts none."
+    )
 
 
 def _less(cfg: CfgNode | None, training: bool) -> str:

@@ -1,6 +1,8 @@
 """Files that are complete or not there: written under a temporary name, then renamed."""
 
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,3 +33,28 @@ def remove_unfinished(folder: str | os.PathLike[str]) -> None:
 def expand_path(path: str) -> str:
     """Returns `path` with `~` and environment variables replaced, so that configs can say $DATA."""
     return os.path.expandvars(os.path.expanduser(path))
+
+
+def damaged_entry(path: str | os.PathLike[str]) -> str:
+    """Returns the first entry of a zip file, as torch writes, that does not have its checksum.
+
+    Returns:
+        "" where all have it, and for other files. Entries that were written without one pass.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    if not zipfile.is_zipfile(path):
+        return ""
+    name = "list of contents"
+    try:
+        with zipfile.ZipFile(path) as file:
+            for entry in file.infolist():
+                name = entry.filename
+                if entry.CRC:
+                    with file.open(entry) as content:
+                        while content.read(2**20):
+                            pass
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError):
+        return name
+    return ""

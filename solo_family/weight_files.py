@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .errors import DataError, first_line
+from .files import damaged_entry
 
 # Where the weights stand, in the order in which they are looked for.
 _WEIGHTS_KEYS = ("model", "state_dict", "model_state", "blobs")
@@ -61,7 +62,7 @@ def read_file(path: Path) -> Any:
         if path.suffix == ".pkl":
             with open(path, "rb") as file:
                 return ArrayUnpickler(file).load()
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_torch(path)
     except Exception as error:
         # Whatever is broken in a file comes up as any of a dozen errors of four libraries.
         needed = refused(error)
@@ -75,6 +76,19 @@ def read_file(path: Path) -> Any:
             "that, code that the file names would have to be run. Where its own code base is "
             "installed and the file is trusted, torch.save its weights alone, and convert those."
         ) from error
+
+
+def load_torch(path: str | Path) -> Any:
+    """Reads a file of `torch.save`, and only what makes tensors; its checksums are verified.
+
+    Raises:
+        ValueError: what the file holds is not what was written.
+        Exception: see `torch.load`.
+    """
+    damaged = damaged_entry(path)
+    if damaged:
+        raise ValueError(f"its part {damaged} does not have its checksum, so it is damaged")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def refused(error: Exception) -> str:
@@ -135,7 +149,7 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     That is `model`, and what is noted beside it.
     """
     if not path.endswith(".safetensors"):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_torch(path)
     with safe_open(path, framework="pt") as file:
         notes = file.metadata() or {}
     # Of a backbone alone, whose names are matched by their ends.

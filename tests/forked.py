@@ -51,7 +51,7 @@ class Forked:
 
     @property
     def printed(self) -> str:
-        return self._file.read_text()
+        return self._file.read_text() if self._file.is_file() else ""
 
     def kill(self) -> None:
         if self._process.is_alive():
@@ -100,6 +100,15 @@ def _run(
     if before is not None:
         before()
     sys.exit(main(words))
+
+
+def alive(pid: int) -> bool:
+    """Returns whether a process runs: not one that has ended, and that nobody has asked about."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
 
 
 def children(pid: int) -> list[int]:

@@ -94,16 +94,17 @@ def _check_finite(path: str, model: nn.Module) -> None:
         )
 
 
-def load_last(checkpointer: Checkpointer) -> None:
-    """Loads the last checkpoint of the output folder: weights, and all that a run goes on with.
+def load_last(checkpointer: Checkpointer, path: str) -> None:
+    """Loads a checkpoint of the output folder: weights, and all that a run goes on with.
 
     Raises:
         DataError: it is missing, can't be read, or is of another model or optimizer.
     """
-    path = checkpointer.get_checkpoint_file()
     try:
-        load_weights(checkpointer, path, complete=True)
-        checkpointer.load(path)
+        rest = load_weights(checkpointer, path, complete=True)
+        for key, part in checkpointer.checkpointables.items():
+            if key in rest:
+                part.load_state_dict(rest[key])
     except (DataError, *_LOADING_ERRORS) as error:
         raise DataError(
             f"--resume can't go on from {path}: {first_line(error)} Write the name of an earlier "

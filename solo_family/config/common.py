@@ -83,6 +83,8 @@ def add_common_config(cfg: CN) -> None:
 
     # Go on in training past images that can't be read, and count them (--skip-bad-images).
     cfg.DATALOADER.SKIP_BAD_IMAGES = False
+    # Seconds after which a batch that a worker process has not loaded ends the run; 0 waits on.
+    cfg.DATALOADER.TIMEOUT = 600
 
     # Large-scale jitter (Ghiasi et al., arXiv 2012.07177): resize by a random factor, then crop or
     # pad to a square. Takes the place of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN.

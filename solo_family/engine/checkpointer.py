@@ -8,17 +8,22 @@ from typing import IO, Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
+from torch import Tensor
 
+from ..checkpoint.load import not_finite
 from ..errors import TrainingError
 from ..faults import full_disk
 from ..files import replacing
 from .ema import EMA
 
+_BEST = "model_best"
+
 
 class AtomicCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer; a file, and the note of the last one, appears whole or not.
 
-    Saving raises TrainingError where the disk is full; what was there before stays.
+    Saving raises TrainingError where the disk is full, or weights are not finite; what was there
+    before stays.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -26,20 +31,38 @@ class AtomicCheckpointer(DetectionCheckpointer):
         self.path_manager: Any = _AtomicPathManager(PathManager)
         # Where there is one, its weights are saved beside the raw ones.
         self.ema: EMA | None = None
+        # After which a resumed run would go on; None before the first.
+        self.saved_iteration: int | None = None
 
     def save(self, name: str, **state: Any) -> None:
         """Writes `name.pth`, which a run resumes from, and `name_ema.pth`, which holds weights."""
+        if self.save_dir and self.save_to_disk:
+            _check_finite(name, "weights", self.model.state_dict())
+            if self.ema is not None:
+                _check_finite(name, "averaged weights", self.ema.average)
         super().save(name, **state)
         if self.ema is not None and self.save_dir and self.save_to_disk:
             with self.path_manager.open(
                 os.path.join(self.save_dir, f"{name}_ema.pth"), "wb"
             ) as file:
                 torch.save({"model": self.ema.average}, file)
+        if not name.startswith(_BEST):
+            self.saved_iteration = state.get("iteration")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         # A run resumes from its last checkpoint, which the best one need not be.
-        if not last_filename_basename.startswith("model_best"):
+        if not last_filename_basename.startswith(_BEST):
             super().tag_last_checkpoint(last_filename_basename)
+
+
+def _check_finite(name: str, kind: str, weights: dict[str, Tensor]) -> None:
+    bad = not_finite(weights.items())
+    if bad:
+        raise TrainingError(
+            f"The checkpoint {name} was not written: {len(bad)} {kind} are not finite, {bad[0]} "
+            "first. Those before it are whole: go on from one with --resume, and a lower "
+            "SOLVER.BASE_LR or clipped gradients (SOLVER.CLIP_GRADIENTS)."
+        )
 
 
 class _AtomicPathManager:

@@ -14,7 +14,8 @@ from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
 from ..data.loading.sampler import GroupedSampler
-from ..data.loading.seeding import seed_all
+from ..stopping import Stopped
+from .ending import ENDING
 
 _PICTURES_AT_ONCE = 4
 
@@ -44,19 +45,6 @@ class SamplerPlace(HookBase):
         self._saved_batch_size = state_dict["total_batch_size"]
 
 
-class SeededIterations(HookBase):
-    """Seeds what an iteration draws, in dropout or in losses that sample, from where the run is.
-
-    The seed is the sampler's, which checkpoints keep, so that a resumed run draws the same.
-    """
-
-    def __init__(self, sampler: GroupedSampler) -> None:
-        self._sampler = sampler
-
-    def before_step(self) -> None:
-        seed_all(self._sampler.seed, self.trainer.iter, comm.get_rank())
-
-
 class SkippedImages(HookBase):
     """Counts how often an unreadable image was left out of training, and says so at the end.
 
@@ -80,6 +68,36 @@ class SkippedImages(HookBase):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._count = state_dict["count"]
+
+
+class EndOnSignal(HookBase):
+    """Ends training after the iteration in which a signal came, with a checkpoint.
+
+    It comes after what saves and before what evaluates. While that goes on, a signal ends it at
+    once; see `Trainer.train`.
+
+    Attributes:
+        finished: the last iteration that is in the weights, or None.
+    """
+
+    def __init__(self) -> None:
+        self.finished: int | None = None
+
+    def before_step(self) -> None:
+        ENDING.deferred = True
+
+    def after_step(self) -> None:
+        self.finished = self.trainer.iter
+        number = ENDING.agreed()
+        if comm.get_world_size() == 1:
+            # One process may end anywhere between two steps. Several must do so at the same place.
+            ENDING.deferred = False
+            number = ENDING.asked  # it may have come just now
+        if number:
+            raise Stopped(number, agreed=True)
+
+    def after_train(self) -> None:
+        ENDING.deferred = False
 
 
 class BestCheckpoint(BestCheckpointer):

@@ -31,9 +31,13 @@ from ..faults import explain, explained
 from ..files import remove_unfinished
 from ..modeling.inference import inference_model
 from ..registry import METHODS
+from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
+from .ending import ENDING
+from .launcher import is_led
 from .lock import OutputLock
 from .processes import start
+from .resume import newest_checkpoint
 from .trainer import Trainer
 
 # The last line of a traceback that one of our errors ends.
@@ -101,7 +105,19 @@ def run(args: argparse.Namespace) -> Any:
 
     Raises:
         SoloFamilyError: a user's mistake, or what the machine does to a run.
+        Stopped: a signal has ended it, as the one line that was printed says.
     """
+    try:
+        with ENDING.listening(is_led=is_led()):
+            return _run(args)
+    except Stopped as stopped:
+        if comm.is_main_process():
+            print(stopped, file=sys.stderr)
+            stopped.is_told = True
+        raise
+
+
+def _run(args: argparse.Namespace) -> Any:
     cfg = read_config(args)
     with (
         explained(cfg, training=not args.eval_only),
@@ -124,16 +140,15 @@ def train(cfg: CfgNode, args: argparse.Namespace) -> Any:
 
 
 def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
-    """Evaluates `MODEL.WEIGHTS`, or with `--resume` the last checkpoint, and returns the metrics.
+    """Evaluates `MODEL.WEIGHTS`, or with `--resume` the newest checkpoint; returns the metrics.
 
     Raises:
         DataError: these are not weights of the whole model.
     """
     model = Trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-    last = args.resume and checkpointer.has_checkpoint()
-    weights = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
-    load_weights(checkpointer, weights, complete=True)
+    newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
+    load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)
     results = Trainer.test(cfg, inference_model(model.eval(), cfg))
     if comm.is_main_process():
         verify_results(cfg, results)
@@ -149,6 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = argument_parser().parse_args(argv)
     try:
         start(run, args)
+    except Stopped as stopped:
+        return 128 + stopped.number
     except SoloFamilyError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""How a run's processes come to be: detectron2's launcher starts them, or torchrun has."""
+"""How a run's processes come to be: our launcher starts them, or torchrun has."""
 
 import argparse
 import os
@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
-from detectron2.engine import launch
 from detectron2.utils import comm
 
 from ..errors import ConfigError
+from ..lifetime import end_with_parent
+from .launcher import lead
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -34,14 +35,10 @@ def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
     # gloo's processes share the cores; torch would give each of them all.
     if args.num_gpus > 1 and "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.num_gpus))
-    launch(
-        run,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    if args.num_machines * args.num_gpus > 1:
+        lead(run, args)
+    else:
+        run(args)
 
 
 def _join(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
@@ -51,6 +48,7 @@ def _join(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
             "torchrun has started the processes: leave out --num-gpus and --num-machines, and give "
             "torchrun its --nproc-per-node and --nnodes instead."
         )
+    end_with_parent(os.getppid())
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

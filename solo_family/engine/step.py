@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ..checkpoint.load import not_finite
+from ..data.loading.sampler import GroupedSampler
+from ..data.loading.seeding import seed_all
 from ..errors import TrainingError
 from ..ops.host_copy import HostCopy
 
@@ -25,6 +28,9 @@ class TrainingStep(SimpleTrainer):
         optimizer: its step hooks see gradients that are not scaled. Where float16's overflow, a
             fused optimizer's hooks see that, too; its weights stay as they are.
         precision: float16 (with loss scaling) or bfloat16 for autocast; None for float32.
+        sampler: of the loader. Its seed, which checkpoints keep, the iteration and the rank say
+            what an iteration draws, in dropout or in losses that sample, so that a resumed run
+            draws the same. Without it nothing is seeded.
     """
 
     def __init__(
@@ -34,8 +40,10 @@ class TrainingStep(SimpleTrainer):
         optimizer: torch.optim.Optimizer,
         *,
         precision: torch.dtype | None = None,
+        sampler: GroupedSampler | None = None,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
+        self._sampler = sampler
         self.precision = precision
         self.last_batch: list[dict[str, Any]] = []
         self.device_type = next(model.parameters()).device.type
@@ -48,6 +56,9 @@ class TrainingStep(SimpleTrainer):
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         self.last_batch = data
+        if self._sampler is not None:
+            # Not before the batch is there: what loads it may draw, too, in the first iteration.
+            seed_all(self._sampler.seed, self.iter, comm.get_rank())
         with torch.autocast(
             self.device_type,
             dtype=self.precision or torch.bfloat16,

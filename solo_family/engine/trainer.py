@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
@@ -16,25 +15,22 @@ from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..checkpoint.load import load_last, load_weights
+from ..checkpoint.load import load_weights
 from ..data.formats.classes import class_names, is_class_agnostic
 from ..data.formats.register import check_datasets
-from ..data.loading.dataset_mapper import MaskDatasetMapper
-from ..data.loading.loader import build_train_loader
+from ..data.loading.loader import build_test_loader, build_train_loader
 from ..errors import ConfigError
 from ..evaluation.build import build_evaluator, predicted_tasks
 from ..evaluation.semantic_tta import SemanticWithTTA
+from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
-from .hooks import (
-    BestCheckpoint,
-    SamplerPlace,
-    SeededIterations,
-    SkippedImages,
-    TrainingPictures,
-)
+from .ending import ENDING
+from .hooks import BestCheckpoint, EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
 from .optimizer import build_optimizer
 from .printer import MetricPrinter
+from .resume import resume as resume_newest
+from .resume import set_aside
 from .schedule import build_lr_scheduler
 from .step import TrainingStep
 
@@ -53,7 +49,9 @@ class Trainer(DefaultTrainer):
         data_loader, self.sampler = build_train_loader(cfg)
         model = distributed(self.raw_model)
         precision = getattr(torch, cfg.SOLVER.AMP.PRECISION) if cfg.SOLVER.AMP.ENABLED else None
-        self._trainer = TrainingStep(model, data_loader, optimizer, precision=precision)
+        self._trainer = TrainingStep(
+            model, data_loader, optimizer, precision=precision, sampler=self.sampler
+        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = AtomicCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
@@ -61,23 +59,57 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.ema = EMA(self.raw_model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
         self.checkpointer.ema = self.ema
+        self._end = EndOnSignal()
         self.register_hooks(self.build_hooks())
 
+    def train(self) -> Any:
+        """Trains, and evaluates at the end.
+
+        Raises:
+            Stopped: a signal asked for it; all that is finished is in a checkpoint.
+        """
+        try:
+            return super().train()
+        except Stopped as stopped:
+            finished = self._end.finished
+            if finished is None:
+                raise
+            ENDING.deferred = True
+            name = self._save_finished(finished)
+            if stopped.agreed:
+                comm.synchronize()  # none ends while the main one still writes
+            raise Stopped(
+                stopped.number,
+                f"iteration {finished + 1} of {self.max_iter} is in {name}; the same command with "
+                "--resume goes on from there.",
+            ) from None
+
+    def _save_finished(self, iteration: int) -> str:
+        """Writes a checkpoint of what is trained, unless there is one; returns its file."""
+        last = iteration + 1 >= self.max_iter
+        name = "model_final" if last else f"model_{iteration:07d}"
+        if self.checkpointer.saved_iteration != iteration:
+            self.iter = iteration
+            self.checkpointer.save(name, iteration=iteration)
+        return os.path.join(self.cfg.OUTPUT_DIR, f"{name}.pth")
+
     def resume_or_load(self, resume: bool = True) -> None:
-        """Goes on from the last checkpoint, or starts from `MODEL.WEIGHTS`."""
-        if resume and self.checkpointer.has_checkpoint():
-            load_last(self.checkpointer)
+        """Goes on from the newest checkpoint, or starts from `MODEL.WEIGHTS`.
+
+        Without `resume` the checkpoints of an earlier run are moved aside.
+        """
+        if resume and resume_newest(self.checkpointer):
             self.start_iter = self.iter + 1
-        else:
-            load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
+            return
+        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
+        comm.synchronize()  # all have read: MODEL.WEIGHTS may be one of the files
+        if comm.is_main_process():
+            set_aside(self.cfg.OUTPUT_DIR)
 
     def build_hooks(self) -> list[HookBase | None]:
         """detectron2's hooks, with ours before those that save and evaluate."""
         cfg = self.cfg
-        ours: list[HookBase] = [
-            SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH),
-            SeededIterations(self.sampler),
-        ]
+        ours: list[HookBase] = [SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH)]
         if cfg.DATALOADER.SKIP_BAD_IMAGES:
             ours.append(SkippedImages())
         if self.ema is not None:
@@ -95,6 +127,7 @@ class Trainer(DefaultTrainer):
         hooks: list[HookBase | None] = []
         for hook in super().build_hooks():
             if isinstance(hook, EvalHook):
+                hooks.append(self._end)
                 hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
                 if cfg.TEST.BEST_METRIC and comm.is_main_process():
                     hooks.append(
@@ -120,8 +153,13 @@ class Trainer(DefaultTrainer):
 
         Without `DATASETS.TEST` there is nothing to evaluate on, and the result is empty.
         """
-        if not self.cfg.DATASETS.TEST:
+        if not self.cfg.DATASETS.TEST or ENDING.asked:
             return {}
+        with ENDING.at_once():
+            self._last_eval_results = self._evaluate()
+        return self._last_eval_results
+
+    def _evaluate(self) -> dict[str, dict[str, float]]:
         results = self.test(self.cfg, self._trainer.model)
         if self.ema is not None:
             evaluators = [
@@ -133,7 +171,6 @@ class Trainer(DefaultTrainer):
             with self.ema.applied():
                 averaged = self.test(self.cfg, self._trainer.model, evaluators)
             results.update({f"{task}_ema": metrics for task, metrics in averaged.items()})
-        self._last_eval_results = results
         return results
 
     @property
@@ -155,9 +192,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        check_datasets([dataset_name])
-        mapper = MaskDatasetMapper(cfg, is_train=False)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(

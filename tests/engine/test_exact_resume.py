@@ -72,13 +72,8 @@ def assert_the_same_run(root: Path, words: list[Any], iterations: int, kill_at: 
     assert_equal(*states)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "solov2" else pytest.param(name, marks=pytest.mark.slow)
-        for name in QUICK_STARTS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK_STARTS)
 def test_a_quick_start_is_the_same_run(tmp_path: Path, datasets: dict[str, str], name: str) -> None:
     config = ROOT / "configs" / "quickstart" / f"{name}.yaml"
     predicted = predicted_tasks(setup_cfg(str(config), []))
@@ -99,10 +94,19 @@ EMA: list[Any] = ["SOLVER.EMA.ENABLED", True, "SOLVER.AMP.ENABLED", True]
 BFLOAT16: list[Any] = ["SOLVER.AMP.PRECISION", "bfloat16", "INPUT.RANDOM_FLIP", "horizontal"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("opts", [[*COLOURS, *CROP, *EMA, *BFLOAT16], [*LSJ, *COLOURS]])
+FLIP: list[Any] = ["INPUT.RANDOM_FLIP", "horizontal"]
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        pytest.param(FLIP, id="flip"),
+        pytest.param([*COLOURS, *CROP, *EMA, *BFLOAT16], id="crop", marks=pytest.mark.slow),
+        pytest.param([*LSJ, *COLOURS], id="jitter", marks=pytest.mark.slow),
+    ],
+)
 def test_every_augmentation_is_the_same_run(tmp_path: Path, opts: list[Any]) -> None:
     dataset = small_dataset(tmp_path / "data", images=7).name
     cfg = run_cfg(dataset, tmp_path / "run", *opts)
     words = ["--config-file", write_cfg(tmp_path / "config.yaml", cfg)]
-    assert_the_same_run(tmp_path, words, 8, 4)
+    assert_the_same_run(tmp_path, words, 4, 2)

@@ -186,13 +186,14 @@ def test_batches_of_one_orientation_in_the_order_of_the_uninterrupted_run(tmp_pa
     assert len(set(files)) == 7
 
 
-def write_broken_checkpoint(cfg: CfgNode, content: bytes) -> None:
+def write_checkpoint(cfg: CfgNode, content: bytes) -> None:
     output = Path(cfg.OUTPUT_DIR)
     (output / "model_0000001.pth").write_bytes(content)
     (output / "last_checkpoint").write_text("model_0000001.pth")
 
 
-def test_a_resume_from_a_broken_or_foreign_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+def test_a_resume_from_a_foreign_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    """It is whole, so that an older one would be another run."""
     dataset = small_dataset(tmp_path / "data").name
     cfg = run_cfg(dataset, tmp_path / "run", "SOLVER.MAX_ITER", 1)
     train_here(cfg)
@@ -200,17 +201,9 @@ def test_a_resume_from_a_broken_or_foreign_checkpoint_says_what_to_do(tmp_path: 
     words = ["--resume can't go on from", "model_0000001.pth", "last_checkpoint", "OUTPUT_DIR"]
     other = run_cfg(dataset, tmp_path / "run", "MODEL.FPN.OUT_CHANNELS", 8)
     other_optimizer = run_cfg(dataset, tmp_path / "run", "SOLVER.WEIGHT_DECAY_BIAS", 0.1)
-    for config, content in (
-        (cfg, whole[: len(whole) // 2]),
-        (cfg, b""),
-        (other, whole),
-        (other_optimizer, whole),
-    ):
-        write_broken_checkpoint(config, content)
+    for config in (other, other_optimizer):
+        write_checkpoint(config, whole)
         with pytest.raises(DataError) as error:
             Trainer(config).resume_or_load(resume=True)
         assert all(word in str(error.value) for word in words)
         assert "\n" not in str(error.value)
-    (tmp_path / "run" / "model_0000001.pth").unlink()
-    with pytest.raises(DataError, match="there is no such file"):
-        Trainer(cfg).resume_or_load(resume=True)

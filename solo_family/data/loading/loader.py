@@ -1,4 +1,4 @@
-"""The training loader: detectron2's datasets in an order that a resumed run can go on in."""
+"""The loaders of training, in an order that a resumed run can go on in, and of evaluation."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -6,21 +6,19 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import get_detection_dataset_dicts
-from detectron2.data.build import (
-    filter_images_with_only_crowd_annotations,
-    trivial_batch_collator,
-)
+from detectron2.data import DatasetFromList, MapDataset, get_detection_dataset_dicts
+from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.samplers import (
+    InferenceSampler,
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
 from detectron2.utils import comm
-from torch.utils.data import DataLoader
 
 from ...errors import ConfigError, DataError
 from ..formats.coco_json import leave_out_unusable
 from ..formats.register import check_datasets
+from .batch_loader import BatchLoader
 from .dataset_mapper import MaskDatasetMapper
 from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
@@ -36,7 +34,7 @@ _LABEL_KEYS = {
 }
 
 
-def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
+def build_train_loader(cfg: CfgNode) -> tuple[BatchLoader, GroupedSampler]:
     """Builds the loader of `DATASETS.TRAIN` and the sampler in it, whose place can be set.
 
     Raises:
@@ -60,13 +58,26 @@ def build_train_loader(cfg: CfgNode) -> tuple[Any, GroupedSampler]:
         # Semantic datasets of detectron2's own don't say how large their images are.
         grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
     )
-    loader = DataLoader(
+    loader = BatchLoader(
         TrainingImages(dataset, build_train_mapper(cfg, dataset)),
-        batch_sampler=sampler,
+        sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=trivial_batch_collator,
+        timeout=cfg.DATALOADER.TIMEOUT,
     )
     return loader, sampler
+
+
+def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
+    """Builds the loader of one dataset for evaluation: batches of one, shared by all processes."""
+    check_datasets([name])
+    records = get_detection_dataset_dicts(name, filter_empty=False)
+    mapper = MaskDatasetMapper(cfg, is_train=False)
+    return BatchLoader(
+        MapDataset(DatasetFromList(records, copy=False), mapper),
+        [[index] for index in InferenceSampler(len(records))],
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        timeout=cfg.DATALOADER.TIMEOUT,
+    )
 
 
 def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> _Mapper:

@@ -1,0 +1,138 @@
+"""Starts the processes of a run on this machine, passes signals on to them, and ends them together.
+
+The processes are detectron2's; its launcher waits for some of them half a minute and more.
+"""
+
+import argparse
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from types import FrameType
+from typing import Any
+
+import torch.multiprocessing
+from detectron2.engine.launch import DEFAULT_TIMEOUT, _distributed_worker, _find_free_port
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessContext
+
+from ..lifetime import end_with_parent
+from ..stopping import SIGNALS, Stopped, end_at_once, handling
+from .ending import LAST_CHECKPOINT
+
+_GRACE = 2.0  # seconds that the others have when one has failed
+_WRITING = 120.0  # ... and when one has ended well, while another writes the checkpoint
+_LOOK = 0.2
+_STOPPED = {128 + number for number in SIGNALS}
+
+_led = False
+
+
+def is_led() -> bool:
+    """Returns whether this is one of the processes that `lead` has started."""
+    return _led
+
+
+def lead(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+    """Calls `run(args)` in each process of this machine, and returns when all have ended.
+
+    Raises:
+        Stopped: a signal has ended the run.
+        ProcessRaisedException, ProcessExitedException: of the process that failed first.
+    """
+    address = args.dist_url
+    if address == "auto":
+        address = f"tcp://127.0.0.1:{_find_free_port()}"
+    context = torch.multiprocessing.start_processes(
+        _process,
+        (os.getpid(), run, args, address),
+        nprocs=args.num_gpus,
+        join=False,
+    )
+    leader = _Leader(context)
+    with handling(leader.handle):
+        failed = leader.wait()
+    status = 0 if failed is None else context.processes[failed].exitcode
+    if leader.asked or status in _STOPPED:
+        raise Stopped(leader.asked or status - 128)
+    if failed is not None:
+        raise _error(context, failed)
+
+
+class _Leader:
+    """Waits for processes, while it passes signals on.
+
+    Attributes:
+        asked: the first signal, or 0.
+    """
+
+    def __init__(self, context: ProcessContext) -> None:
+        self.asked = 0
+        self._processes = context.processes
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        """Passes the first signal on; at the second, ends all at once."""
+        again, self.asked = bool(self.asked), self.asked or number
+        for process in self._processes:
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGKILL if again else number)
+        if again:
+            end_at_once(number, LAST_CHECKPOINT)
+
+    def wait(self) -> int | None:
+        """Returns the process that failed first, or None, when all have ended."""
+        first, deadline = None, float("inf")
+        while alive := [process for process in self._processes if process.is_alive()]:
+            codes = [process.exitcode for process in self._processes]
+            failed = [index for index, code in enumerate(codes) if code]
+            if failed and first is None:
+                first = failed[0]
+                ended_well = codes[first] in _STOPPED
+                deadline = time.monotonic() + (_WRITING if ended_well else _GRACE)
+            if time.monotonic() > deadline:
+                for process in alive:
+                    process.kill()
+            wait([process.sentinel for process in alive], _LOOK)
+        codes = [process.exitcode for process in self._processes]
+        return next((i for i, code in enumerate(codes) if code), None) if first is None else first
+
+
+def _process(
+    local_rank: int,
+    parent: int,
+    run: Callable[[argparse.Namespace], Any],
+    args: argparse.Namespace,
+    address: str,
+) -> None:
+    global _led
+    _led = True
+    end_with_parent(parent)
+    try:
+        _distributed_worker(
+            local_rank,
+            run,
+            args.num_machines * args.num_gpus,
+            args.num_gpus,
+            args.machine_rank,
+            address,
+            (args,),
+            DEFAULT_TIMEOUT,
+        )
+    except Stopped as stopped:
+        sys.exit(128 + stopped.number)  # torch takes what is a KeyboardInterrupt for success
+
+
+def _error(context: ProcessContext, index: int) -> Exception:
+    """Returns the error of a process, as torch tells it."""
+    process, path = context.processes[index], context.error_files[index]
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            trace = pickle.load(file)
+        text = f"\n\n-- Process {index} terminated with the following error:\n{trace}"
+        return ProcessRaisedException(text, index, process.pid)
+    code = process.exitcode
+    name = signal.Signals(-code).name if code < 0 else None
+    return ProcessExitedException(f"process {index} ended", index, process.pid, code, name)

@@ -1,0 +1,37 @@
+"""A process that is started by another ends with it, however that ends."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+_SECONDS = 1.0
+
+
+def end_with_parent(parent: int) -> None:
+    """Has this process killed when its parent ends.
+
+    Args:
+        parent: its process id, as the parent gave it: it may have ended already.
+    """
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, int(signal.SIGKILL))
+        except (OSError, AttributeError):  # another C library, or a sandbox
+            _watch(parent)
+    else:
+        _watch(parent)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
