@@ -5,7 +5,6 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 
 from ..data.formats.classes import is_class_agnostic
-from ..data.formats.coco_json import leave_out_unusable_truth
 from ..errors import ConfigError
 from ..registry import METHODS
 from .fast_coco import use_faster_coco_eval
@@ -72,7 +71,5 @@ def coco_evaluator(name: str, folder: str) -> COCOEvaluator:
     """Returns the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
     # It would tell its tasks from the predictions, of which there may be none.
     evaluator = InstanceEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
-    if "annotations" in evaluator._coco_api.dataset:
-        leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)
     use_faster_coco_eval(evaluator)
     return evaluator

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
 
 from ...errors import DataError
 from ..formats import segmentation
-from ..formats.coco_json import check_content, read_coco_json
-from ..formats.coco_values import is_box, path_inside
+from ..formats.coco_file import read_coco_file
+from ..formats.coco_values import is_box
+from ..formats.image_files import ImageFiles
 from ..formats.segmentation import measure_mask, usable_segmentation
 from ..loading.images import read_image, read_image_size
 from . import findings
@@ -87,17 +87,20 @@ def check_coco_dataset(
             cut short, and takes as long as reading them in training does.
 
     Raises:
-        DataError: the json can't be read, or isn't in COCO's format (see `read_coco_json`).
+        DataError: the json can't be read, or isn't in COCO's format (see `parse`).
     """
-    content = read_coco_json(annotations)
-    annotated = content.get("annotations", [])
-    check = DatasetCheck(len(content["images"]), len(annotated), len(content["categories"]))
+    file = read_coco_file(annotations, image_dir)
+    annotated = file.annotations
+    check = DatasetCheck(len(file.images), len(annotated), len(file.categories))
+    check.add(findings.OTHERWISE, *file.notices)
     for part, kind in _IDS.items():
-        _check_ids(check, part, kind, [item["id"] for item in content.get(part, [])])
-    for image in _progress(content["images"], "images"):
-        _check_file(check, image, image_dir, decode_images)
-    images = {_hashable(image["id"]): image for image in content["images"]}
-    categories = {_hashable(category["id"]): category["name"] for category in content["categories"]}
+        _check_ids(check, part, kind, [item["id"] for item in file.content.get(part, [])])
+    files = ImageFiles(image_dir, "the json")
+    for image in _progress(file.images, "images"):
+        _check_file(check, image, files, decode_images)
+    check.add(findings.NAMED_OTHERWISE, *files.otherwise)
+    images = {_hashable(image["id"]): image for image in file.images}
+    categories = {_hashable(category["id"]): category["name"] for category in file.categories}
     for annotation in _progress(annotated, "annotations"):
         image_id = _hashable(annotation.get("image_id"))
         category_id = _hashable(annotation.get("category_id"))
@@ -109,7 +112,7 @@ def check_coco_dataset(
     _check_empty(check, annotated, images, categories)
     if not any(kind.effect == findings.STOPS for kind in check.found):
         try:
-            check_content(annotations, content)
+            file.check()
         except DataError as error:
             check.add(findings.REFUSED, str(error))
     return check
@@ -151,14 +154,16 @@ def _check_ids(check: DatasetCheck, part: str, kind: Kind, ids: list[Any]) -> No
     check.add(kind, *twice)
 
 
-def _check_file(check: DatasetCheck, image: dict[str, Any], image_dir: str, decode: bool) -> None:
+def _check_file(
+    check: DatasetCheck, image: dict[str, Any], files: ImageFiles, decode: bool
+) -> None:
     name = str(image["file_name"])
     try:
-        path = path_inside(image_dir, name, "the json")
+        path = files.find(name)
     except DataError:
         check.add(findings.OUTSIDE_FILE, name)
         return
-    if not PathManager.isfile(path):
+    if path is None:
         check.add(findings.MISSING_FILE, name)
         return
     try:
@@ -175,8 +180,6 @@ def _check_annotation(
     check: DatasetCheck, annotation: dict[str, Any], image: dict[str, Any] | None
 ) -> None:
     name = _name(annotation)
-    if "area" not in annotation or "iscrowd" not in annotation:
-        check.add(findings.NO_AREA, name)
     if annotation.get("iscrowd"):
         check.add(findings.CROWD, name)
     box = _corners(annotation["bbox"])

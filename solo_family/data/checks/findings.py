@@ -87,13 +87,16 @@ EMPTY_MASK = Kind(
     "Training leaves these objects out; evaluation counts them as never found.",
     "Draw them anew, or remove them.",
 )
-NO_AREA = Kind(
-    "annotations without 'area' or 'iscrowd'",
-    "Training does without, evaluation stops before it begins.",
-    "Add 'area', in pixels, and 'iscrowd', 0 or 1.",
-)
 REFUSED = Kind("value that is refused, the first", STOPS, "Correct it, and check again.")
 
+OTHERWISE = Kind(
+    "kinds of value that are not as COCO has them",
+    "All of this package reads them as they are meant.",
+)
+NAMED_OTHERWISE = Kind(
+    "'file_name's that are no file in the folder",
+    "The only file in the folder whose name they end in is taken.",
+)
 CROWD = Kind(
     "crowds ('iscrowd' 1)", "Training leaves them out; in evaluation they are neither hit nor miss."
 )

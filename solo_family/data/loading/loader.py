@@ -16,8 +16,8 @@ from detectron2.utils import comm
 from torch.utils.data import Sampler
 
 from ...errors import ConfigError, DataError
-from ..formats.coco_json import leave_out_unusable
 from ..formats.register import check_datasets
+from ..formats.unusable import leave_out_unusable
 from .dataset_mapper import MaskDatasetMapper
 from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper

@@ -118,8 +118,6 @@ MISTAKES: list[tuple[Callable[[CocoFolder], Any], Kind, str]] = [
         SECOND,
     ),
     (change("annotations", 1, segmentation=rle(~FULL)), findings.EMPTY_MASK, SECOND),
-    (drop("area"), findings.NO_AREA, "annotation 2"),
-    (drop("iscrowd"), findings.NO_AREA, "annotation 2"),
     (change("annotations", 1, iscrowd=1), findings.CROWD, "annotation 2"),
 ]
 
@@ -155,8 +153,8 @@ def test_a_thin_end_of_an_outline_belongs_to_the_box(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
-        (change("images", 1, height=48.0), "has height 48.0"),
-        (change("images", 1, height=None), "has height None"),
+        (change("images", 1, height=48.5), "has height 48.5"),
+        (change("images", 1, height=0), "has height 0"),
         (change("annotations", 2, iscrowd=7), "has iscrowd 7"),
     ],
 )
@@ -169,22 +167,35 @@ def test_what_loading_refuses_is_a_problem_too(
     assert said in message
 
 
-def test_a_size_that_is_none_is_found_with_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        change("images", 1, height=None),
+        change("annotations", 1, segmentation=[6, 8, 26, 8, 26, 32, 6, 32]),
+        change("annotations", 1, category_id="2", bbox=[]),
+    ],
+)
+def test_what_is_read_as_it_is_meant_is_a_remark(
+    change: Callable[[CocoFolder], Any], tmp_path: Path
+) -> None:
     folder = good(tmp_path / "data")
-    folder.content["images"][1]["height"] = None
-    assert found(folder)[findings.OTHER_SIZE] == ["1.png: None x 64, is 48 x 64"]
+    change(folder)
+    assert set(found(folder)) == {findings.OTHERWISE}
 
 
-def test_polygons_that_are_not_in_a_list_of_their_own_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["area", "iscrowd"])
+def test_what_evaluation_does_without_is_nothing(key: str, tmp_path: Path) -> None:
     folder = good(tmp_path / "data")
-    folder.content["annotations"][1]["segmentation"] = [1, 1, 9, 1, 9, 9]
-    assert set(found(folder)) == {findings.NO_MASK, findings.REFUSED}
+    drop(key)(folder)
+    assert found(folder) == {}
 
 
 def test_an_image_outside_of_the_folder_is_found(tmp_path: Path) -> None:
     folder = good(tmp_path / "data")
+    folder.content["images"][1]["file_name"] = "../images/none.png"
+    assert found(folder) == {findings.OUTSIDE_FILE: ["../images/none.png"]}
     folder.content["images"][1]["file_name"] = "../images/1.png"
-    assert found(folder) == {findings.OUTSIDE_FILE: ["../images/1.png"]}
+    assert found(folder) == {findings.NAMED_OTHERWISE: ["../images/1.png"]}
 
 
 def test_a_box_out_of_the_image_is_found(tmp_path: Path) -> None:
@@ -257,10 +268,11 @@ def test_a_json_that_is_none_is_one_line(content: str, tmp_path: Path) -> None:
 
 
 def test_every_kind_says_what_it_does() -> None:
-    assert len(findings.KINDS) == 23
     assert len({kind.title for kind in findings.KINDS}) == len(findings.KINDS)
     assert all(kind.effect.endswith(".") for kind in findings.KINDS)
     assert [kind for kind in findings.KINDS if not kind.remedy] == [
+        findings.OTHERWISE,
+        findings.NAMED_OTHERWISE,
         findings.CROWD,
         findings.EMPTY_IMAGE,
         findings.EMPTY_CATEGORY,
