@@ -11,7 +11,7 @@ from tabulate import tabulate
 from ..config import setup_cfg
 from ..data.checks.dataset_check import DatasetCheck, check_coco_dataset
 from ..data.checks.findings import Kind
-from ..data.formats.register import check_datasets, register_in_place
+from ..data.formats.register import check_datasets, register_in_place, split_crowd
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         raise SoloFamilyError("Give --config-file FILE, or --annotations FILE and --images DIR.")
     cfg = setup_cfg(args.config_file, args.opts) if args.config_file else None
     if args.annotations is not None:
-        check = check_coco_dataset(args.annotations, args.images, decode_images=args.decode)
+        folder, crowd = split_crowd(args.images)
+        check = check_coco_dataset(args.annotations, folder, crowd=crowd, decode_images=args.decode)
         return _report(args.annotations, check, cfg)
     assert cfg is not None
     return max((_run_one(name, cfg, args.decode) for name in _names(cfg)), default=0)
@@ -70,7 +71,12 @@ def _run_one(name: str, cfg: CfgNode, decode: bool) -> int:
             check_datasets([name])
             print(f"{name}: it can be read. Only COCO-format datasets are looked into further.\n")
             return 0
-        check = check_coco_dataset(metadata.json_file, metadata.image_root, decode_images=decode)
+        check = check_coco_dataset(
+            metadata.json_file,
+            metadata.image_root,
+            crowd=metadata.get("crowd", ""),
+            decode_images=decode,
+        )
     except DataError as error:
         print(f"error: {error}\n", file=sys.stderr)
         return 2

@@ -15,6 +15,7 @@ from ...errors import DataError
 from ..formats import segmentation
 from ..formats.coco_file import read_coco_file
 from ..formats.coco_values import is_box
+from ..formats.crowds import OBJECTS, are_of_a_tool
 from ..formats.image_files import ImageFiles
 from ..formats.segmentation import measure_mask, usable_segmentation
 from ..loading.images import read_image, read_image_size
@@ -76,13 +77,14 @@ class DatasetCheck:
 
 
 def check_coco_dataset(
-    annotations: str, image_dir: str, *, decode_images: bool = False
+    annotations: str, image_dir: str, *, crowd: str = "", decode_images: bool = False
 ) -> DatasetCheck:
     """Looks at every image and annotation.
 
     Args:
         annotations: the json file.
         image_dir: what its `file_name`s are relative to.
+        crowd: "objects" reads crowds as objects.
         decode_images: read all of every image, instead of the headers alone: finds files that are
             cut short, and takes as long as reading them in training does.
 
@@ -91,6 +93,8 @@ def check_coco_dataset(
     """
     file = read_coco_file(annotations, image_dir)
     annotated = file.annotations
+    if crowd == OBJECTS:
+        annotated = [annotation | {"iscrowd": 0} for annotation in annotated]
     check = DatasetCheck(len(file.images), len(annotated), len(file.categories))
     check.add(findings.OTHERWISE, *file.notices)
     for part, kind in _IDS.items():
@@ -110,6 +114,9 @@ def check_coco_dataset(
             check.add(findings.UNKNOWN_CATEGORY, f"{_name(annotation)}: category {category_id}")
         _check_annotation(check, annotation, images.get(image_id))
     _check_empty(check, annotated, images, categories)
+    if are_of_a_tool(annotated):
+        crowds = check.found.pop(findings.CROWD)
+        check.add(findings.CROWDS_OF_A_TOOL, *crowds)
     if not any(kind.effect == findings.STOPS for kind in check.found):
         try:
             file.check()

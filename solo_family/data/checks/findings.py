@@ -87,6 +87,13 @@ EMPTY_MASK = Kind(
     "Training leaves these objects out; evaluation counts them as never found.",
     "Draw them anew, or remove them.",
 )
+CROWDS_OF_A_TOOL = Kind(
+    "masks with 'iscrowd' 1, which are all masks, or most of those that are RLE",
+    "Training leaves them out; in evaluation they are neither hit nor miss. CVAT, datumaro, "
+    "supervision and other tools write it for masks of single objects.",
+    "Unless they are crowds, write ?crowd=objects after the image folder, wherever it is named: "
+    "coco_json:ANNOTATIONS.json:IMAGE_DIR?crowd=objects.",
+)
 REFUSED = Kind("value that is refused, the first", STOPS, "Correct it, and check again.")
 
 OTHERWISE = Kind(

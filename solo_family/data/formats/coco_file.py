@@ -97,11 +97,10 @@ class CocoFile:
             return
         check_categories(self.source, self.categories)
         check_images(self.source, self.images)
-        image_ids = {image["id"] for image in self.images}
-        category_ids = {category["id"] for category in self.categories}
+        image_ids = self._check_unique("images")
+        category_ids = self._check_unique("categories")
         check_annotations(self.source, self.annotations, image_ids, category_ids)
-        for kind in _PARTS:
-            _check_unique(self.source, kind, [item["id"] for item in self.content.get(kind, [])])
+        self._check_unique("annotations")
         self._is_checked = True
         self._report(self.notices)
 
@@ -125,6 +124,19 @@ class CocoFile:
             self._paths[image_dir], notices = find_all(image_dir, names, self.source)
             self._report(notices)
         return self._paths[image_dir]
+
+    def _check_unique(self, part: str) -> set[Any]:
+        """Returns the ids of a part."""
+        counts = Counter(item["id"] for item in self.content.get(part, []))
+        twice = [str(identity) for identity, count in counts.items() if count > 1]
+        if twice:
+            rest = len(twice) - _NAMED
+            named = ", ".join(twice[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+            raise DataError(
+                f"{self.source}: {len(twice)} ids in '{part}' stand more than once: {named}. "
+                "Ids must be unique."
+            )
+        return set(counts)
 
     def _report(self, notices: list[str]) -> None:
         if notices:
@@ -239,14 +251,3 @@ def check_parts(source: str, content: Any) -> None:
 
 def _has_size(image: Item) -> bool:
     return image["height"] is not None and image["width"] is not None
-
-
-def _check_unique(source: str, kind: str, ids: list[Any]) -> None:
-    twice = [str(identity) for identity, count in Counter(ids).items() if count > 1]
-    if twice:
-        rest = len(twice) - _NAMED
-        named = ", ".join(twice[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-        raise DataError(
-            f"{source}: {len(twice)} ids in '{kind}' stand more than once: {named}. "
-            "Ids must be unique."
-        )

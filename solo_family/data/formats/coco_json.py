@@ -13,10 +13,8 @@ from pycocotools.coco import COCO
 from .coco_file import CocoFile, check_parts, read_coco_file, without_collection
 from .coco_normalise import compact
 from .coco_values import is_area
+from .crowds import OBJECTS
 from .segmentation import to_rle
-
-# What the masks of `iscrowd` 1 are read as, where they are no crowds (`?crowd=objects`).
-OBJECTS = "objects"
 
 
 def load_coco(annotations: str, image_dir: str, crowd: str = "") -> list[dict[str, Any]]:

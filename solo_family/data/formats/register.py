@@ -14,7 +14,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DataError
 from ...files import expand_path
-from .coco_json import OBJECTS, check_coco, coco_classes, load_coco
+from .coco_json import check_coco, coco_classes, load_coco
+from .crowds import OBJECTS
 from .panoptic_dataset import register_panoptic
 from .semantic_dataset import read_class_names, register_semantic
 from .voc import EVALUATOR_TYPE, check_voc
@@ -22,6 +23,9 @@ from .voc import EVALUATOR_TYPE, check_voc
 PREFIX = "coco_json:"
 SEMANTIC_PREFIX = "semantic:"
 PANOPTIC_PREFIX = "panoptic:"
+
+# Datasets whose records `load_coco` makes, without masks that can't be used.
+READ_HERE: set[str] = set()
 
 # What detectron2's metadata call the folders of a dataset.
 _FOLDERS = ("image_root", "image_dir", "sem_seg_root", "gt_dir", "panoptic_root")
@@ -113,6 +117,7 @@ def _register_panoptic(name: str) -> None:
 
 def _register_coco(name: str) -> None:
     annotations, image_dir, crowd = _parse(name)
+    READ_HERE.add(name)
     classes = coco_classes(annotations, image_dir)
     DatasetCatalog.register(name, partial(load_coco, annotations, image_dir, crowd))
     MetadataCatalog.get(name).set(
@@ -153,6 +158,7 @@ def _read_registered(name: str) -> None:
         return load_coco(metadata.json_file, metadata.image_root)
 
     DatasetCatalog.data[name] = load_registered
+    READ_HERE.add(name)
 
 
 def _parse(name: str) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data import build_detection_train_loader
 from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.samplers import (
     RepeatFactorTrainingSampler,
@@ -15,9 +15,9 @@ from detectron2.data.samplers import (
 from detectron2.utils import comm
 from torch.utils.data import Sampler
 
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError
+from ..formats.joining import load_joined
 from ..formats.register import check_datasets
-from ..formats.unusable import leave_out_unusable
 from .dataset_mapper import MaskDatasetMapper
 from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
@@ -95,8 +95,8 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     """Returns detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
 
     Raises:
-        ConfigError: no dataset is named.
-        DataError: a dataset can't be used (see `check_datasets`), or no image has an object.
+        ConfigError: no dataset is named, or they don't go together (see `load_joined`).
+        DataError: a dataset can't be used (see `check_datasets`), or there is nothing to learn.
     """
     names = cfg.DATASETS.TRAIN
     if not names:
@@ -105,15 +105,9 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
             "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
         )
     check_datasets(names)
-    records = get_detection_dataset_dicts(names, filter_empty=False)
-    leave_out_unusable(records, ", ".join(names))
+    records = load_joined(cfg)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in records[0]:
         records = filter_images_with_only_crowd_annotations(records)
-    if not records:
-        raise DataError(
-            f"DATASETS.TRAIN {', '.join(names)}: no image has an object. "
-            "DATALOADER.FILTER_EMPTY_ANNOTATIONS False trains on images without objects."
-        )
     return records
 
 

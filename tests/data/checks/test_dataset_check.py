@@ -190,6 +190,31 @@ def test_what_evaluation_does_without_is_nothing(key: str, tmp_path: Path) -> No
     assert found(folder) == {}
 
 
+@pytest.mark.parametrize(
+    ("crowds", "codes", "kind"),
+    [
+        ([1, 1, 1], [0, 0, 0], findings.CROWDS_OF_A_TOOL),  # all masks
+        ([1, 0, 0], [1, 0, 0], findings.CROWDS_OF_A_TOOL),  # all that are RLE
+        ([1, 0, 0], [1, 1, 0], findings.CROWD),
+        ([1, 0, 0], [0, 0, 0], findings.CROWD),
+    ],
+)
+def test_crowds_that_a_tool_has_made_of_objects_are_a_problem(
+    crowds: list[int], codes: list[int], kind: Kind, tmp_path: Path
+) -> None:
+    folder = good(tmp_path / "data")
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[8:32, 5:25] = True
+    for number, annotation in enumerate(folder.content["annotations"]):
+        annotation["iscrowd"] = crowds[number]
+        if codes[number]:
+            annotation.update(segmentation=rle(mask), bbox=[5, 8, 20, 24])
+    assert kind in found(folder)
+    assert (kind.remedy != "") == (kind is findings.CROWDS_OF_A_TOOL)
+    # As the remedy says.
+    assert found(folder, crowd="objects") == {}
+
+
 def test_an_image_outside_of_the_folder_is_found(tmp_path: Path) -> None:
     folder = good(tmp_path / "data")
     folder.content["images"][1]["file_name"] = "../images/none.png"
