@@ -9,8 +9,9 @@ from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
 from ..config import setup_cfg
-from ..data.checks.dataset_check import DatasetCheck, check_coco_dataset
+from ..data.checks.dataset_check import DatasetCheck, check_coco_dataset, check_dataset
 from ..data.checks.findings import Kind
+from ..data.formats.coco_json import records_as_file
 from ..data.formats.register import check_datasets, register_in_place, split_crowd
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
@@ -67,9 +68,12 @@ def _run_one(name: str, cfg: CfgNode, decode: bool) -> int:
     try:
         register_in_place([name])
         metadata = MetadataCatalog.get(name)
+        if metadata.get("evaluator_type") == "coco" and not metadata.get("json_file"):
+            check = check_dataset(records_as_file(name), "", decode_images=decode)
+            return _report(name, check, cfg)
         if metadata.get("evaluator_type") != "coco":
             check_datasets([name])
-            print(f"{name}: it can be read. Only COCO-format datasets are looked into further.\n")
+            print(f"{name}: it can be read. Only datasets of instances are looked into further.\n")
             return 0
         check = check_coco_dataset(
             metadata.json_file,

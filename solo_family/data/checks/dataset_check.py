@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ...errors import DataError
 from ..formats import segmentation
-from ..formats.coco_file import read_coco_file
+from ..formats.coco_file import CocoFile, read_coco_file
 from ..formats.coco_values import is_box
 from ..formats.crowds import OBJECTS, are_of_a_tool
 from ..formats.image_files import ImageFiles
@@ -92,6 +92,13 @@ def check_coco_dataset(
         DataError: the json can't be read, or isn't in COCO's format (see `parse`).
     """
     file = read_coco_file(annotations, image_dir)
+    return check_dataset(file, image_dir, crowd=crowd, decode_images=decode_images)
+
+
+def check_dataset(
+    file: CocoFile, image_dir: str, *, crowd: str = "", decode_images: bool = False
+) -> DatasetCheck:
+    """Looks at every image and annotation; see `check_coco_dataset`."""
     annotated = file.annotations
     if crowd == OBJECTS:
         annotated = [annotation | {"iscrowd": 0} for annotation in annotated]

@@ -172,8 +172,8 @@ def records_as_file(name: str) -> CocoFile:
             content["annotations"].append(
                 _from_record(annotation, image_id, to_dataset) | {"id": len(content["annotations"])}
             )
-    check_parts(f"Dataset {name!r}", content)
-    return CocoFile(f"Dataset {name!r}", content, image_dir="")
+    check_parts(name, content)
+    return CocoFile(name, content, image_dir="")
 
 
 def _from_record(

@@ -23,7 +23,7 @@ class ImageFiles:
     as it is and without Label Studio's prefix, if the folder and those in it have one such file.
 
     Args:
-        folder: that names are relative to.
+        folder: that names are relative to; "" for paths that code gave, which are as they are.
         source: the file that gives the names, for messages.
 
     Attributes:
@@ -43,6 +43,8 @@ class ImageFiles:
             DataError: the name leads out of the folder, where it must not lead, and no picture in
                 the folder has its last part.
         """
+        if not self._folder:
+            return name if _is_file(name) else None
         inside = not _leads_out(name)
         if inside or os.environ.get(OUTSIDE) == "1":
             path = os.path.join(self._folder, name)

@@ -2,11 +2,12 @@
 
 `coco_json:ANNOTATIONS.json:IMAGE_DIR[?crowd=objects]`,
 `semantic:IMAGE_DIR:LABEL_DIR:CLASSES[:IGNORED_LABEL]` with class names that are listed with commas
-or stand in a text file, and `panoptic:IMAGE_DIR:PNG_DIR:PANOPTIC.json`.
+or stand in a text file, `panoptic:IMAGE_DIR:PNG_DIR:PANOPTIC.json`, and instances as other tools
+write them: `yolo:DIR[:SPLIT]`, `voc:DIR[:SPLIT]`, `masks:IMAGE_DIR:MASK_DIR[:CLASSES]`.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,15 @@ from ...errors import DataError
 from ...files import expand_path
 from .coco_json import check_coco, coco_classes, load_coco
 from .crowds import OBJECTS
+from .mask_pictures import PREFIX as MASKS_PREFIX
+from .mask_pictures import register_masks
 from .panoptic_dataset import register_panoptic
 from .semantic_dataset import read_class_names, register_semantic
 from .voc import EVALUATOR_TYPE, check_voc
+from .voc_folder import PREFIX as VOC_PREFIX
+from .voc_folder import register_voc_folder
+from .yolo import PREFIX as YOLO_PREFIX
+from .yolo import register_yolo
 
 PREFIX = "coco_json:"
 SEMANTIC_PREFIX = "semantic:"
@@ -44,12 +51,9 @@ def register_in_place(names: Iterable[str]) -> None:
         if name in DatasetCatalog.list():
             _read_registered(name)
             continue
-        if name.startswith(SEMANTIC_PREFIX):
-            _register_semantic(name)
-        elif name.startswith(PANOPTIC_PREFIX):
-            _register_panoptic(name)
-        elif name.startswith(PREFIX):
-            _register_coco(name)
+        kind = name.partition(":")[0] + ":"
+        if kind in _IN_PLACE:
+            _IN_PLACE[kind](name)
 
 
 def check_datasets(names: Sequence[str]) -> None:
@@ -71,6 +75,8 @@ def check_datasets(names: Sequence[str]) -> None:
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             _check_folders(name)
+        if name.startswith(tuple(_IN_PLACE)) and not name.startswith(PREFIX):
+            DatasetCatalog.get(name)  # images and labels that don't belong together
         json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
         if metadata.get("evaluator_type") == "coco" and json_file and image_root:
             check_coco(json_file, image_root)
@@ -88,8 +94,6 @@ def _check_folders(name: str) -> None:
                 "docs/datasets.md says what each dataset's folders are and how they are made; "
                 "DETECTRON2_DATASETS is the folder that holds the datasets, by default ./datasets."
             )
-    if name.startswith((SEMANTIC_PREFIX, PANOPTIC_PREFIX)):
-        DatasetCatalog.get(name)  # images and labels that don't belong together
 
 
 def _register_semantic(name: str) -> None:
@@ -194,10 +198,19 @@ def split_crowd(path: str) -> tuple[str, str]:
     return plain, OBJECTS
 
 
+_IN_PLACE: dict[str, Callable[[str], None]] = {
+    PREFIX: _register_coco,
+    SEMANTIC_PREFIX: _register_semantic,
+    PANOPTIC_PREFIX: _register_panoptic,
+    YOLO_PREFIX: register_yolo,
+    VOC_PREFIX: register_voc_folder,
+    MASKS_PREFIX: register_masks,
+}
+
+
 def _load_unregistered(catalog: Any, name: str) -> Any:
     """Lets a name in place be used wherever detectron2 looks a dataset up, unregistered or not."""
-    prefixes = (PREFIX, SEMANTIC_PREFIX, PANOPTIC_PREFIX)
-    if not isinstance(name, str) or not name.startswith(prefixes):
+    if not isinstance(name, str) or not name.startswith(tuple(_IN_PLACE)):
         raise KeyError(name)
     register_in_place([name])
     return catalog.data[name]
