@@ -123,7 +123,7 @@ def load_image(
         )
     height, width = objects.shape
     return {
-        "file_name": _image_file(root, name),
+        "file_name": image_file(root, name),
         "image_id": name,
         "height": height,
         "width": width,
@@ -131,7 +131,7 @@ def load_image(
     }
 
 
-def _image_file(root: Path, name: str) -> str:
+def image_file(root: Path, name: str) -> str:
     """Returns JPEGImages/NAME.jpg, or the picture of that name of another kind."""
     path = root / "JPEGImages" / f"{name}.jpg"
     if not path.exists():

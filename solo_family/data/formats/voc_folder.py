@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import expand_path
-from .voc import VOC_CLASSES, load_image, open_picture, read_values
+from ..loading.images import read_image_size
+from .voc import VOC_CLASSES, image_file, load_image, open_picture, read_values
 
 PREFIX = "voc:"
 # Labels that are no class, by the names that the tools give them.
@@ -66,13 +67,17 @@ def read_classes(root: Path) -> tuple[list[str], list[Colour]]:
             return list(VOC_CLASSES), []
         lines = [line.strip() for line in named.read_text(encoding="utf-8").split("\n")]
         return [x for x in lines if x and x.lower() not in _BACKGROUND | _IGNORED], []
-    names, colours = [], []
+    names: list[str] = []
+    colours: list[Colour] = []
     for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         label, _, rest = line.partition(":")
+        given = rest.partition(":")[0].strip()
         try:
-            red, green, blue = (int(value) for value in rest.partition(":")[0].split(","))
+            # datumaro leaves VOC's own colours out.
+            values = given.split(",") if given or not rest else voc_colour(len(names) + 1)
+            red, green, blue = (int(value) for value in values)
         except ValueError as error:
             raise DataError(
                 f"{file}: line {number} is {line!r}; write name:red,green,blue:parts:actions."
@@ -83,6 +88,17 @@ def read_classes(root: Path) -> tuple[list[str], list[Colour]]:
     if not names:
         raise DataError(f"{file} names no classes. Write a line for each.")
     return names, colours
+
+
+def voc_colour(index: int) -> Colour:
+    """Returns the colour of a class in VOC's palette: its bits, from the lowest, are shared out."""
+    red = green = blue = 0
+    for place in range(7, -1, -1):
+        red |= (index & 1) << place
+        green |= (index >> 1 & 1) << place
+        blue |= (index >> 2 & 1) << place
+        index >>= 3
+    return red, green, blue
 
 
 def load_voc_folder(
@@ -101,9 +117,14 @@ def _load(
     root: Path, split: str, classes: tuple[str, ...], colours: tuple[Colour, ...]
 ) -> list[dict[str, Any]]:
     names = _names(root, split)
+    drawn = {name for name in names if (root / "SegmentationObject" / f"{name}.png").is_file()}
+    if not drawn:
+        raise DataError(f"{root / 'SegmentationObject'} has no pictures of these. Export masks.")
     read = partial(_read_colours, colours=colours) if colours else read_values
     records = [
         load_image(root, name, classes, read)
+        if name in drawn
+        else image_without_objects(root, name)
         for name in tqdm(names, unit=" images", delay=1, leave=False)
     ]
     missing = [r["file_name"] for r in records if not Path(r["file_name"]).is_file()]
@@ -113,6 +134,14 @@ def _load(
             "Export the images, too, or put them there."
         )
     return records
+
+
+def image_without_objects(root: Path, name: str) -> dict[str, Any]:
+    """Returns the dict of an image without a file in SegmentationObject, which datumaro omits."""
+    path = image_file(root, name)
+    height, width = read_image_size(path) if Path(path).is_file() else (0, 0)
+    size = {"height": height, "width": width}
+    return {"file_name": path, "image_id": name, "annotations": []} | size
 
 
 def _names(root: Path, split: str) -> list[str]:
@@ -128,10 +157,7 @@ def _names(root: Path, split: str) -> list[str]:
             f"{root} has no split {split!r}; it has {', '.join(lists) or 'none'}. Write voc:DIR"
             + (f":{next(iter(lists))}." if lists else ", which is all of it.")
         )
-    names = sorted(path.stem for path in (root / "SegmentationObject").glob("*.png"))
-    if not names:
-        raise DataError(f"{root / 'SegmentationObject'} has no pictures. Export masks.")
-    return names
+    return sorted(path.stem for path in (root / "SegmentationObject").glob("*.png"))
 
 
 def _read_colours(path: Path, *, colours: tuple[Colour, ...]) -> np.ndarray:

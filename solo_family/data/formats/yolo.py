@@ -4,6 +4,7 @@ A text file for each picture, under `labels` where that is under `images`; a lin
 its class, counted from 0, and its outline x y x y ..., as shares of the picture's width and height.
 """
 
+import glob
 import logging
 import os
 from functools import cache, partial
@@ -115,14 +116,17 @@ def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
     images = sorted({image for place in places for image in _images(Path(place))})
     if not images:
         raise DataError(f"{', '.join(places)} has no images. Name the folder above 'images'.")
-    boxes = 0
+    boxes, used = 0, set()
     records = []
     for number, image in enumerate(tqdm(images, unit=" images", delay=1, leave=False), start=1):
         height, width = read_image_size(image)
-        annotations, left = _read_labels(_label_file(image), num_classes, (height, width))
+        file = _label_file(image)
+        used.add(file)
+        annotations, left = _read_labels(file, num_classes, (height, width))
         boxes += left
         size = {"height": height, "width": width}
         records.append({"file_name": image, "image_id": number, "annotations": annotations} | size)
+    _check_used(places, used)
     if boxes:
         logger.warning(
             "%s: left out %d objects that are boxes, without an outline.", ", ".join(places), boxes
@@ -153,7 +157,30 @@ def _label_file(image: str) -> Path:
         if parts[index] == "images":
             parts[index] = "labels"
             break
-    return Path(*parts)
+    file = Path(*parts)
+    if not file.is_file():
+        # Label Studio puts this before the names of files that are uploaded.
+        uploaded = list(file.parent.glob(f"{'[0-9a-f]' * 8}-{glob.escape(file.name)}"))
+        return uploaded[0] if len(uploaded) == 1 else file
+    return file
+
+
+def _check_used(places: tuple[str, ...], used: set[Path]) -> None:
+    """Refuses labels that belong to none of the images, and says so of some.
+
+    Raises:
+        DataError: none belongs to an image.
+    """
+    there = {path for folder in {file.parent for file in used} for path in folder.glob("*.txt")}
+    orphans = sorted(there - used - {folder.parent / _CLASSES for folder in there})
+    if not there & used:
+        raise DataError(
+            f"{', '.join(places)}: no image has a text file in "
+            f"{', '.join(sorted({str(file.parent) for file in used}))}. Each has the name of its "
+            "image, and stands in the folder 'labels' beside 'images'."
+        )
+    if orphans:
+        logger.warning("%d text files are of no image, the first is %s.", len(orphans), orphans[0])
 
 
 def _read_labels(
