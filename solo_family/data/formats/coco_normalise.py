@@ -87,7 +87,7 @@ def normalise(content: dict[str, Any]) -> Notices:
     for annotation in annotations:
         _normalise_mask(annotation, notices)
         box = annotation.get("bbox")
-        if not box or type(box) is not list or type(box[0]) is str:
+        if not box or type(box) is not list or type(box[0]) is not float:
             _normalise_box(annotation, notices)
     content["categories"] = _classes(content["categories"], annotations, notices)
     return notices
@@ -212,10 +212,12 @@ def _normalise_box(annotation: Item, notices: Notices) -> None:
     box = annotation.get("bbox")
     if isinstance(box, list) and len(box) == 4:
         try:
+            # Also whole numbers: detectron2 resizes these to whole numbers, and thin boxes to none.
             annotation["bbox"] = [float(side) for side in box]
+        except (TypeError, ValueError, OverflowError):
+            return
+        if any(isinstance(side, str) for side in box):
             notices.add("'bbox', numbers as text")
-        except (TypeError, ValueError):
-            pass
     elif box is None or box == []:
         mask = usable_at_any_size(annotation.get("segmentation"))
         annotation["bbox"] = [0.0, 0.0, 0.0, 0.0] if mask is None else box_of(mask)

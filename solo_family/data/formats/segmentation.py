@@ -83,29 +83,19 @@ def to_rle(usable: Any, size: Sequence[int]) -> dict[str, Any]:
 
 
 def box_of(usable: Any) -> list[float]:
-    """Returns left, top, width, height of polygons' points, or of the pixels of RLE."""
-    if isinstance(usable, dict):
-        return mask_util.toBbox(compressed(usable)).tolist()
-    left, top, right, bottom = _corners(usable)
+    """Returns left, top, width, height of what `corners_of` returns."""
+    left, top, right, bottom = corners_of(usable)
     return [left, top, right - left, bottom - top]
 
 
-def measure_mask(usable: Any, size: tuple[int, int]) -> tuple[int, list[float]]:
-    """Measures what `usable_segmentation` returns.
+def corners_of(usable: Any) -> list[float]:
+    """Returns the corners x0 y0 x1 y1 around polygons' points, or the pixels of RLE.
 
-    Returns:
-        The number of pixels, and the corners x0 y0 x1 y1 around the polygons' points, or the pixels
-        of RLE; points may be outside of the image.
+    Points may be outside of the image.
     """
-    rle = to_rle(usable, size)
-    area = int(mask_util.area(rle))
     if isinstance(usable, dict):
-        left, top, width, height = mask_util.toBbox(rle).tolist()
-        return area, [left, top, left + width, top + height]
+        left, top, width, height = mask_util.toBbox(compressed(usable)).tolist()
+        return [left, top, left + width, top + height]
     # Not the corners of the pixels: a thin end of an outline has none.
-    return area, _corners(usable)
-
-
-def _corners(polygons: Any) -> list[float]:
-    points = np.concatenate([np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in polygons])
+    points = np.concatenate([np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in usable])
     return [*points.min(0).tolist(), *points.max(0).tolist()]

@@ -58,7 +58,8 @@ FULL = np.ones((HEIGHT, WIDTH), bool)
 MISTAKES: list[tuple[Callable[[CocoFolder], Any], Kind, str]] = [
     (lambda f: (f.root / "images/1.png").unlink(), findings.MISSING_FILE, "1.png"),
     (cut, findings.UNREADABLE_FILE, "1.png"),
-    (change("images", 1, height=64, width=48), findings.OTHER_SIZE, "1.png: 64 x 48, is 48 x 64"),
+    (change("images", 1, height=64, width=48), findings.TURNED_SIZE, "1.png: 64 x 48, is 48 x 64"),
+    (change("images", 1, height=50), findings.OTHER_SIZE, "1.png: 50 x 64, is 48 x 64"),
     (change("annotations", 1, id=3), findings.ANNOTATION_ID, "3"),
     (change("annotations", 1, image_id=9), findings.UNKNOWN_IMAGE, "annotation 2: image 9"),
     (change("annotations", 1, image_id=[1]), findings.UNKNOWN_IMAGE, "annotation 2: image [1]"),
@@ -86,12 +87,19 @@ MISTAKES: list[tuple[Callable[[CocoFolder], Any], Kind, str]] = [
     ),
     (
         change("annotations", 1, bbox=[6, 8, 26, 32]),  # left, top, right, bottom
-        findings.BOX_ELSEWHERE,
+        findings.BOX_OF_CORNERS,
         f"{SECOND}: [6, 8, 26, 32], mask [6.0, 8.0, 20.0, 24.0]",
     ),
     (drop("segmentation"), findings.NO_MASK, SECOND),
     (change("annotations", 1, segmentation=[]), findings.NO_MASK, SECOND),
     (change("annotations", 1, segmentation=[[1, 1, 9, 9]]), findings.NO_MASK, SECOND),
+    (
+        change("annotations", 1, bbox=[20, 20, 6, 6]),
+        findings.BOX_ELSEWHERE,
+        f"{SECOND}: [20, 20, 6, 6], mask [6.0, 8.0, 20.0, 24.0]",
+    ),
+    (change("annotations", 1, area=0), findings.OTHER_AREA, f"{SECOND}: 0, mask 480"),
+    (change("annotations", 1, area=1e6), findings.OTHER_AREA, f"{SECOND}: 1e+06, mask 480"),
     (
         change("annotations", 1, segmentation=rle(FULL.T)),
         findings.MASK_OF_OTHER_SIZE,
@@ -299,6 +307,7 @@ def test_every_kind_says_what_it_does() -> None:
         findings.OTHERWISE,
         findings.NAMED_OTHERWISE,
         findings.CROWD,
+        findings.WHOLE_IMAGE,
         findings.EMPTY_IMAGE,
         findings.EMPTY_CATEGORY,
     ]

@@ -44,8 +44,8 @@ def save(values: np.ndarray, path: Path, mode: str | None = None) -> None:
 
 def images(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    for name in ("a", "b"):
-        noise(HEIGHT, WIDTH).save(folder / f"{name}.png")
+    for seed, name in enumerate("ab"):
+        noise(HEIGHT, WIDTH, seed).save(folder / f"{name}.png")
     return folder
 
 
@@ -152,10 +152,10 @@ def masks_with_values(root: Path) -> str:
 
 def masks_of_a_contest(root: Path) -> str:
     """A folder for each picture, as the Data Science Bowl 2018 has."""
-    for name, boxes in (("a", BOXES), ("b", [])):
+    for seed, (name, boxes) in enumerate((("a", BOXES), ("b", []))):
         (root / name / "images").mkdir(parents=True)
         (root / name / "masks").mkdir()
-        noise(HEIGHT, WIDTH).save(root / name / "images" / f"{name}.png")
+        noise(HEIGHT, WIDTH, seed).save(root / name / "images" / f"{name}.png")
         for number, box in enumerate(boxes):
             save(255 * mask_of(box), root / name / "masks" / f"{number}f.png")
     save(np.zeros((HEIGHT, WIDTH)), root / "b" / "masks" / "0.png")
