@@ -3,18 +3,30 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
 from ..config import setup_cfg
-from ..data.checks.dataset_check import DatasetCheck, check_coco_dataset
-from ..data.checks.findings import Kind
-from ..data.formats.register import check_datasets, register_in_place
+from ..data.checks.dataset_check import (
+    DatasetCheck,
+    TrainingSizes,
+    check_coco_dataset,
+    check_dataset,
+)
+from ..data.checks.findings import Findings, Kind
+from ..data.checks.fixes import fix_dataset, write_fixed
+from ..data.checks.label_check import check_labels
+from ..data.checks.relations import check_splits
+from ..data.formats.coco_file import read_coco_file
+from ..data.formats.coco_json import records_as_file
+from ..data.formats.register import check_datasets, register_in_place, split_crowd
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
-from .object_sizes import table_of_areas, table_of_levels
+from .object_sizes import table_of_areas, table_of_levels, training_sizes
 from .opts import add_opts_argument
 
 _NAMED = 5  # of each kind, as many are named
@@ -33,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read all of every image, not its header alone: finds files that are cut short",
     )
+    parser.add_argument(
+        "--write-fixed",
+        type=Path,
+        metavar="OUT.json",
+        help="with --annotations: write it again, with the remedies that need no guess applied",
+    )
     add_opts_argument(parser)
 
 
@@ -49,48 +67,110 @@ def run(args: argparse.Namespace) -> int:
         raise SoloFamilyError("--annotations FILE and --images DIR go together.")
     if args.annotations is None and args.config_file is None:
         raise SoloFamilyError("Give --config-file FILE, or --annotations FILE and --images DIR.")
+    if args.write_fixed is not None and args.annotations is None:
+        raise SoloFamilyError("--write-fixed OUT.json goes with --annotations and --images.")
     cfg = setup_cfg(args.config_file, args.opts) if args.config_file else None
     if args.annotations is not None:
-        check = check_coco_dataset(args.annotations, args.images, decode_images=args.decode)
-        return _report(args.annotations, check, cfg)
+        return _run_file(args, cfg)
     assert cfg is not None
-    return max((_run_one(name, cfg, args.decode) for name in _names(cfg)), default=0)
+    checks = {name: _check_one(name, cfg, args.decode) for name in _names(cfg)}
+    status = max((_report(name, check, cfg) for name, check in checks.items()), default=0)
+    train, test = (
+        {name: checks[name] for name in names if isinstance(checks[name], DatasetCheck)}
+        for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
+    )
+    between = check_splits(train, test)
+    if between.problems:
+        print("training and validation\n")
+        _print_found(between)
+    return max(status, 1 if between.problems else 0)
+
+
+def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
+    """Checks one json, and writes it anew if that is asked for."""
+    folder, crowd = split_crowd(args.images)
+    check = check_coco_dataset(
+        args.annotations,
+        folder,
+        crowd=crowd,
+        decode_images=args.decode,
+        training_sizes=_sizes(cfg),
+    )
+    status = _report(args.annotations, check, cfg)
+    if args.write_fixed is not None:
+        if args.write_fixed.resolve() == Path(args.annotations).resolve():
+            raise DataError(f"{args.annotations} would be overwritten: name another file.")
+        content, done = fix_dataset(read_coco_file(args.annotations, folder), folder, crowd)
+        write_fixed(content, args.write_fixed)
+        what = "; ".join(f"{count} {words}" for words, count in done.items())
+        print(f"written to {args.write_fixed}: {what or 'nothing was to be mended so'}")
+    return status
+
+
+def _sizes(cfg: CfgNode | None) -> TrainingSizes | None:
+    """Returns what training resizes an image to, without crops; with jitter the largest alone."""
+    if cfg is None:
+        return None
+
+    def sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+        made = [rows[0].round().int().tolist() for rows in training_sizes(cfg, [size]).values()]
+        return [(h, w) for h, w in (made[-1:] if cfg.INPUT.LSJ.ENABLED else made)]
+
+    return sizes
 
 
 def _names(cfg: CfgNode) -> Iterator[str]:
     yield from dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
 
 
-def _run_one(name: str, cfg: CfgNode, decode: bool) -> int:
-    """Checks a dataset of a config; one that can't be read doesn't keep the others from it."""
+def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | DataError:
+    """Checks a dataset of a config; one that can't be read doesn't keep the others from it.
+
+    Returns:
+        What was found; or what to say of a dataset that is not looked into; or why it can't be.
+    """
     try:
         register_in_place([name])
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             check_datasets([name])
-            print(f"{name}: it can be read. Only COCO-format datasets are looked into further.\n")
-            return 0
-        check = check_coco_dataset(metadata.json_file, metadata.image_root, decode_images=decode)
+            check_labels(name)
+            return f"{name}: it can be read. Only datasets of instances are looked into further.\n"
+        options: dict[str, Any] = {"decode_images": decode, "training_sizes": _sizes(cfg)}
+        if not metadata.get("json_file"):
+            return check_dataset(records_as_file(name), "", **options)
+        return check_coco_dataset(
+            metadata.json_file, metadata.image_root, crowd=metadata.get("crowd", ""), **options
+        )
     except DataError as error:
-        print(f"error: {error}\n", file=sys.stderr)
+        return error
+
+
+def _report(name: str, check: DatasetCheck | str | DataError, cfg: CfgNode | None) -> int:
+    """Prints what was found, and returns the exit status."""
+    if isinstance(check, DataError):
+        print(f"error: {check}\n", file=sys.stderr)
         return 2
-    return _report(name, check, cfg)
-
-
-def _report(name: str, check: DatasetCheck, cfg: CfgNode | None) -> int:
+    if isinstance(check, str):
+        print(check)
+        return 0
     print(
         f"{name}\n{check.num_images} images, {check.num_annotations} annotations, "
         f"{check.num_categories} categories\n"
     )
-    for kind in check.problems:
-        _print_kind("problem", kind, check.found[kind])
-    for kind in check.remarks:
-        _print_kind("note", kind, check.found[kind])
+    _print_found(check)
     if check.num_annotations:
         _print_sizes(check, cfg)
     count = len(check.problems)
     print("no problems\n" if not count else f"{count} kind{'s' * (count > 1)} of problem\n")
     return 1 if count else 0
+
+
+def _print_found(check: Findings) -> None:
+    for kind in check.problems:
+        _print_kind("problem", kind, check.found[kind])
+    for kind in check.remarks:
+        _print_kind("note", kind, check.found[kind])
 
 
 def _print_kind(word: str, kind: Kind, what: list[str]) -> None:

@@ -5,11 +5,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
+from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from ..config import setup_cfg
-from ..data.formats.register import register_in_place
+from ..data.formats.register import register_in_place, split_crowd
 from ..errors import ConfigError, DataError, SoloFamilyError
 from ..evaluation.coco_results import read_results, read_truth
 from ..evaluation.error_analysis import METRICS, analyse_errors
@@ -63,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
             f"--iou-threshold is {args.iou_threshold}; it must be above {BACKGROUND_IOU}, "
             "below which everything is background, and at most 1."
         )
-    annotations = args.annotations or _annotations_of(args.config_file, args.opts)
-    truth = read_truth(annotations)
+    annotations, truth = _read_truth(args)
     results = read_results(args.predictions, truth)
     make_folder(args.output)
     analysis = analyse_errors(truth, results, args.iou_threshold)
@@ -77,8 +77,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _annotations_of(config_file: str, opts: list[str]) -> str:
-    """Returns the path of the annotation file of a config's dataset."""
+def _read_truth(args: argparse.Namespace) -> tuple[str, COCO]:
+    """Returns the path of the annotation file, and what it says."""
+    if args.annotations:
+        annotations, crowd = split_crowd(args.annotations)
+        return annotations, read_truth(annotations, crowd=crowd)
+    metadata = _dataset_of(args.config_file, args.opts)
+    folder, crowd = metadata.get("image_root"), metadata.get("crowd", "")
+    return metadata.json_file, read_truth(metadata.json_file, folder, crowd)
+
+
+def _dataset_of(config_file: str, opts: list[str]) -> Metadata:
+    """Returns the metadata of a config's dataset, with `json_file`."""
     # No model is built, so a missing GPU is nothing to warn of.
     cfg = setup_cfg(config_file, [*opts, "MODEL.DEVICE", "cpu"])
     names = cfg.DATASETS.TEST
@@ -89,13 +99,13 @@ def _annotations_of(config_file: str, opts: list[str]) -> str:
             "--annotations FILE instead of --config-file."
         )
     register_in_place(names)
-    annotations = MetadataCatalog.get(names[0]).get("json_file")
-    if annotations is None:
+    metadata = MetadataCatalog.get(names[0])
+    if metadata.get("json_file") is None:
         raise DataError(
             f"Dataset {names[0]!r} is not registered with a COCO-format annotation file. "
             "Give --annotations FILE instead of --config-file."
         )
-    return annotations
+    return metadata
 
 
 def describe(analysis: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..data.formats.register import check_datasets, register_in_place
 from ..errors import ConfigError, SoloFamilyError
-from ..evaluation.build import coco_evaluator
+from ..evaluation.build import coco_evaluator, mapped
 from ..predictor.exported import as_instances, open_exported
 from .writers import make_folder, write_json
 
@@ -99,7 +99,8 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
 
     scores: dict[str, float | None] = {"AP": None, "AP50": None}
     with tempfile.TemporaryDirectory() as folder:
-        evaluator = None if limit else coco_evaluator(dataset, folder)
+        classes = model.description["classes"]
+        evaluator = None if limit else mapped(coco_evaluator(dataset, folder), classes, dataset)
         if evaluator is not None:
             evaluator.reset()
         for item in tqdm(images, str(model.folder), leave=False):

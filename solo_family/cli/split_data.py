@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..data.formats.coco_json import read_checked_coco_json
+from ..data.formats.coco_file import read_coco_file
 from ..data.formats.splits import DEFAULT_VAL_EVERY, split_coco, write_splits
 from ..errors import DataError
 
@@ -33,8 +33,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         DataError: the json can't be used, or would be overwritten.
     """
-    content = read_checked_coco_json(str(args.annotations))
-    write_and_report(content, args, source=args.annotations)
+    file = read_coco_file(str(args.annotations))
+    file.check()
+    write_and_report(file.content, args, source=args.annotations)
     return 0
 
 

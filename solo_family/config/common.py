@@ -8,6 +8,11 @@ def add_common_config(cfg: CN) -> None:
     # Names of the classes, in the order of the model's outputs. Training fills it in from the
     # dataset, so that a saved config names classes where the dataset is not at hand.
     cfg.MODEL.CLASS_NAMES = []
+    # The ids that these have in the dataset, which results are written with. Filled in likewise.
+    cfg.MODEL.CLASS_IDS = []
+    # Train on several datasets with different classes, each of which is learnt. Otherwise all of
+    # DATASETS.TRAIN have the same classes, by their names.
+    cfg.DATASETS.CLASS_UNION = False
     # Which of these are stuff, without instances. Filled in likewise.
     cfg.MODEL.STUFF_IDS = []
 

@@ -19,7 +19,8 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
 from ..data.formats.classes import (
-    check_same_classes,
+    check_classes,
+    class_ids,
     class_names,
     is_class_agnostic,
     num_classes,
@@ -63,8 +64,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
             store_classes(cfg, method.num_classes_key)
         if not is_class_agnostic(cfg):
             count = num_classes(cfg, method.num_classes_key)
-            check_same_classes(train_names, count, same_names=True)
-            check_same_classes(cfg.DATASETS.TEST, count)
+            check_classes(cfg, train_names, count)
     cfg.freeze()
     return cfg
 
@@ -95,8 +95,9 @@ def store_classes(cfg: CfgNode, key: str) -> None:
     count = num_classes(cfg, key)
     cfg.merge_from_list([key, count])
     if cfg.DATASETS.TRAIN:
-        cfg.MODEL.CLASS_NAMES = []  # not those of an earlier dataset
+        cfg.MODEL.CLASS_NAMES = cfg.MODEL.CLASS_IDS = []  # not those of an earlier dataset
         cfg.MODEL.CLASS_NAMES = class_names(cfg)
+        cfg.MODEL.CLASS_IDS = class_ids(cfg)
         cfg.MODEL.STUFF_IDS = list(stuff_ids(cfg, count))
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.load import load_weights
-from ..data.formats.classes import class_names, is_class_agnostic
+from ..data.formats.classes import class_names, is_class_agnostic, with_classes
 from ..data.formats.register import check_datasets
 from ..data.loading.loader import build_test_loader, build_train_loader
 from ..errors import ConfigError
@@ -41,7 +41,7 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         # DefaultTrainer's own order, but for the wrapping: its DDP can't run on a CPU.
         TrainerBase.__init__(self)
-        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
         self.raw_model = self.build_model(cfg)
         if cfg.SOLVER.CHANNELS_LAST:
             self.raw_model.to(memory_format=torch.channels_last)

@@ -1,15 +1,18 @@
 """The evaluator of a dataset: by the labels that it has, and by what the model predicts."""
 
+from collections.abc import Sequence
+
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 
 from ..data.formats.classes import is_class_agnostic
-from ..data.formats.coco_json import leave_out_unusable_truth
+from ..data.formats.dataset_classes import match_classes
 from ..detectron2_patches import use_faster_coco_eval
 from ..errors import ConfigError
 from ..registry import METHODS
 from .instance_results import InstanceEvaluator
+from .mapped_classes import MappedClasses
 from .panoptic_quality import PanopticEvaluator
 from .proposal_recall import ProposalRecallEvaluator
 from .semantic import SemanticEvaluator
@@ -49,7 +52,23 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
             f"{', '.join(predicted)}. Set MODEL.MASK_FORMER.TEST.SEMANTIC_ON, PANOPTIC_ON or "
             "INSTANCE_ON, or MODEL.SPARSE_INST.PANOPTIC_ON, or name another dataset."
         )
-    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+    evaluator = evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+    return mapped(evaluator, [] if is_class_agnostic(cfg) else cfg.MODEL.CLASS_NAMES, name)
+
+
+def mapped(evaluator: DatasetEvaluator, classes: Sequence[str], name: str) -> DatasetEvaluator:
+    """Returns an evaluator of a dataset that is given predictions of a model's classes.
+
+    Args:
+        evaluator: of the dataset, which is given the dataset's.
+        classes: names of the model's; those without names are the dataset's.
+        name: of the dataset.
+
+    Raises:
+        ConfigError: they are others than the dataset's.
+    """
+    places = match_classes(classes, name)
+    return evaluator if places is None else MappedClasses(evaluator, places)
 
 
 def predicted_tasks(cfg: CfgNode) -> list[str]:
@@ -72,7 +91,5 @@ def coco_evaluator(name: str, folder: str) -> COCOEvaluator:
     """Returns the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
     # It would tell its tasks from the predictions, of which there may be none.
     evaluator = InstanceEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
-    if "annotations" in evaluator._coco_api.dataset:
-        leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)
     use_faster_coco_eval(evaluator)
     return evaluator

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
-from ..data.formats.coco_json import leave_out_unusable_truth, read_checked_coco_json
+from ..data.formats.coco_json import read_coco_truth
 from ..data.formats.rle import fills_image
 from ..errors import DataError
 
@@ -22,28 +22,19 @@ Result = dict[str, Any]
 KEYS = ("image_id", "category_id", "score", "segmentation")
 
 
-def read_truth(annotations: str) -> COCO:
-    """Reads ground truth, without the images and what no mask can be made of.
-
-    Returns:
-        Annotations with masks as RLE and ids from 1 on, because COCOeval takes a match with the
-        annotation of id 0 for none.
+def read_truth(annotations: str, image_dir: str | None = None, crowd: str = "") -> COCO:
+    """Reads ground truth, as every evaluation does: see `read_coco_truth`.
 
     Raises:
         DataError: the file isn't there or can't be evaluated against.
     """
-    content = read_checked_coco_json(annotations)
-    if "annotations" not in content:
+    truth = read_coco_truth(annotations, image_dir, crowd)
+    if "annotations" not in truth.dataset:
         raise DataError(
             f"{annotations} has no 'annotations': there is no ground truth to compare with. "
             "Name the file of a split that has it."
         )
-    truth = with_annotations(content, content["annotations"])
-    with redirect_stdout(StringIO()):  # pycocotools says that it makes an index
-        leave_out_unusable_truth(truth, annotations)
-    for number, annotation in enumerate(truth.dataset["annotations"], start=1):
-        annotation.update(id=number, segmentation=truth.annToRLE(annotation))
-    return with_annotations(content, truth.dataset["annotations"])
+    return truth
 
 
 def read_results(predictions: str, truth: COCO) -> list[Result]:

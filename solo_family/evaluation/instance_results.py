@@ -1,11 +1,16 @@
 """COCO results of predicted instances, whose masks are encoded where they are."""
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
-from detectron2.evaluation import COCOEvaluator
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import BitMasks, Instances
 
+from ..data.formats.coco_json import dataset_truth
 from ..data.formats.rle import encode_masks
 
 
@@ -32,7 +37,31 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
 
 
 class InstanceEvaluator(COCOEvaluator):
-    """detectron2's evaluator of instances in COCO's format, see `instance_results`."""
+    """detectron2's evaluator of instances, on the truth that all of this package reads.
+
+    Args:
+        name: of a registered dataset.
+        tasks: "bbox", "segm".
+        output_dir: of the predictions.
+
+    Raises:
+        DataError: the dataset's annotations can't be used.
+    """
+
+    def __init__(self, name: str, tasks: Sequence[str], output_dir: str) -> None:
+        # As COCOEvaluator's own, which would read the json itself, and write one, or take an old
+        # one, for a dataset that is registered as dicts.
+        self._logger = logging.getLogger("detectron2.evaluation.coco_evaluation")
+        self._distributed = True
+        self._output_dir = output_dir
+        self._use_fast_impl = coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval
+        self._max_dets_per_image = [1, 10, 100]
+        self._tasks = tasks
+        self._cpu_device = torch.device("cpu")
+        self._metadata = MetadataCatalog.get(name)
+        self._coco_api = dataset_truth(name)
+        self._do_evaluation = "annotations" in self._coco_api.dataset
+        self._kpt_oks_sigmas = ()
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Keeps the results of some images, as COCOEvaluator does."""

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import MetadataCatalog
-from detectron2.data.datasets.coco import convert_to_coco_json
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import BoxMode, Instances
@@ -26,7 +24,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
-from ..data.formats.coco_json import leave_out_unusable_truth
+from ..data.formats.coco_json import dataset_truth
 from ..files import replacing
 from .recall_picture import draw_recall
 
@@ -84,7 +82,7 @@ class ProposalRecallEvaluator(DatasetEvaluator):
             return None
         self._output_dir.mkdir(parents=True, exist_ok=True)
         self._write_proposals(boxes)
-        truth = self._load_truth()
+        truth = dataset_truth(self._dataset_name)
         if "annotations" not in truth.dataset:
             logger.warning(f"{self._dataset_name} has no annotations: recall is not measured.")
             return {}
@@ -93,17 +91,6 @@ class ProposalRecallEvaluator(DatasetEvaluator):
         metrics = summarise(recall)
         logger.info(f"Recall of proposals:\n{create_small_table(metrics)}")
         return {"proposals": metrics}
-
-    def _load_truth(self) -> COCO:
-        source = MetadataCatalog.get(self._dataset_name).get("json_file")
-        if source is None:
-            source = str(self._output_dir / f"{self._dataset_name}_coco_format.json")
-            convert_to_coco_json(self._dataset_name, source, allow_cached=False)
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO(source)
-            if "annotations" in truth.dataset:
-                leave_out_unusable_truth(truth, source)
-        return truth
 
     def _write_proposals(self, boxes: list[tuple[Any, np.ndarray, np.ndarray]]) -> None:
         content = {

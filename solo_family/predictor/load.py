@@ -1,6 +1,7 @@
 """A trained model and the names of its classes, for the tools that look at what it does."""
 
 import logging
+from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
@@ -8,7 +9,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
 from ..checkpoint.load import check_weights_file, load_weights
-from ..data.formats.classes import class_names, is_class_agnostic
+from ..data.formats.classes import class_ids, class_names, is_class_agnostic
 from ..data.loading.augmentation import AtLeastOnePixel
 from ..modeling.inference import inference_model
 
@@ -39,11 +40,14 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:
-    """Returns the metadata of `DATASETS.TEST`, or the class names that training stored."""
+    """Returns names and ids of the model's classes, and their colours where a dataset has them."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
+    names, ids = class_names(cfg), class_ids(cfg)
     named = metadata.get("thing_classes") or metadata.get("stuff_classes")
-    if named is None or is_class_agnostic(cfg):
-        # The dataset is not on this machine, or its classes are not the model's.
-        names = class_names(cfg)
-        metadata = Metadata(thing_classes=names, stuff_classes=names)
-    return metadata
+    content: dict[str, Any] = {"thing_classes": names, "stuff_classes": names}
+    if not names or (named is not None and list(named) == names and not is_class_agnostic(cfg)):
+        content = metadata.as_dict()
+        content.pop("name", None)
+    if ids:
+        content["thing_dataset_id_to_contiguous_id"] = {i: place for place, i in enumerate(ids)}
+    return Metadata(**content)

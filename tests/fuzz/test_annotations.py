@@ -1,7 +1,6 @@
 """The reader of COCO jsons on files that are broken in any way: our own errors, or it works."""
 
 import contextlib
-import io
 import json
 import math
 from pathlib import Path
@@ -11,11 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from pycocotools import mask as mask_util
-from pycocotools.coco import COCO
 
-from solo_family.data.formats import coco_json
-from solo_family.data.formats.coco_json import leave_out_unusable_truth, load_checked_coco_json
-from solo_family.data.formats.register import _categories
+from solo_family.data.checks.dataset_check import check_coco_dataset
+from solo_family.data.formats import coco_file
+from solo_family.data.formats.coco_json import coco_classes, load_coco, read_coco_truth
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
 from solo_family.errors import SoloFamilyError
 
@@ -101,18 +99,17 @@ def mutate(content: dict[str, Any], changes: list[tuple[int, Any]]) -> dict[str,
 
 def read_everything(folder: CocoFolder) -> None:
     """Reads a dataset as training and evaluation do."""
-    coco_json.check_coco_json.cache_clear()
+    coco_file._files.clear()  # files that are written in the same moment have one stamp
     path, images = str(folder.json), str(folder.root / "images")
-    _categories(path)
-    records = load_checked_coco_json(path, images)
+    check_coco_dataset(path, images)
+    coco_classes(path, images)
+    records = load_coco(path, images)
     mapper = MaskDatasetMapper(run_cfg("", folder.root), is_train=True)
     for record in records:
         with contextlib.suppress(SoloFamilyError):
             instances = mapper(record)["instances"]
             assert len(instances) <= len(record["annotations"])
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(path)
-    leave_out_unusable_truth(truth, path)
+    truth = read_coco_truth(path, images)
     for image in truth.dataset["images"]:
         annotations = truth.imgToAnns[image["id"]]
         masks = [truth.annToRLE(annotation) for annotation in annotations]
@@ -175,7 +172,7 @@ def test_the_good_dataset_is_read(tmp_path: Path) -> None:
     folder = good(tmp_path / "data")
     folder.write()
     read_everything(folder)
-    records = load_checked_coco_json(str(folder.json), str(folder.root / "images"))
+    records = load_coco(str(folder.json), str(folder.root / "images"))
     assert [len(record["annotations"]) for record in records] == [3, 3, 3]
 
 
@@ -190,4 +187,4 @@ def test_the_good_dataset_is_read(tmp_path: Path) -> None:
 def test_what_breaks_the_json_reader_itself(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "deep.json").write_text(text)
     with pytest.raises(SoloFamilyError, match=words):
-        load_checked_coco_json(str(tmp_path / "deep.json"), str(tmp_path))
+        load_coco(str(tmp_path / "deep.json"), str(tmp_path))

@@ -4,34 +4,26 @@ G objects that training learns.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
 
 from ...errors import DataError
-from ..formats import segmentation
-from ..formats.coco_json import check_content, read_coco_json
-from ..formats.coco_values import is_box, path_inside
-from ..formats.segmentation import measure_mask, usable_segmentation
+from ..formats.coco_file import CocoFile, read_coco_file
+from ..formats.crowds import OBJECTS, are_of_a_tool
+from ..formats.image_files import ImageFiles
 from ..loading.images import read_image, read_image_size
 from . import findings
-from .findings import Kind
+from .annotation_check import MeasuredObject, check_annotation, name_of
+from .findings import Findings, Kind
+from .relations import check_relations, vanishes
 
-# A box is around its mask if no side is further off than so many pixels, or this share of the
-# longest side of the two.
-_NEAR_PIXELS, _NEAR_SHARE = 2.0, 0.1
+# From (height, width) of an image to those that training makes of it.
+TrainingSizes = Callable[[tuple[int, int]], list[tuple[int, int]]]
+
 _SECONDS_WITHOUT_PROGRESS = 1
-_LEFT_OUT = {
-    segmentation.WITHOUT: findings.NO_MASK,
-    segmentation.SHORT: findings.NO_MASK,
-    segmentation.FAR: findings.BROKEN_MASK,
-    segmentation.UNFILLED: findings.BROKEN_MASK,
-    segmentation.MISFIT: findings.MASK_OF_OTHER_SIZE,
-}
 _IDS = {
     "images": findings.IMAGE_ID,
     "annotations": findings.ANNOTATION_ID,
@@ -40,76 +32,106 @@ _IDS = {
 
 
 @dataclass
-class DatasetCheck:
+class DatasetCheck(Findings):
     """What was found in a dataset.
 
     Attributes:
         num_images, num_annotations, num_categories: of the json.
-        found: by kind, what: ids or files, in the order of the json.
         boxes: [G, 4], x0 y0 x1 y1 in pixels of the image, cut off at its border.
         image_sizes: [G, 2], height and width of each object's image, in pixels.
         areas: [G], of the masks, in pixels.
+        paths: of the images that are there, by their ids.
+        classes: names of those that have objects.
     """
 
-    num_images: int
-    num_annotations: int
-    num_categories: int
-    found: dict[Kind, list[str]] = field(default_factory=dict)
+    num_images: int = 0
+    num_annotations: int = 0
+    num_categories: int = 0
     boxes: list[list[float]] = field(default_factory=list)
     image_sizes: list[tuple[int, int]] = field(default_factory=list)
     areas: list[int] = field(default_factory=list)
-
-    def add(self, kind: Kind, *what: str) -> None:
-        """Takes note of what is of a kind."""
-        if what:
-            self.found.setdefault(kind, []).extend(what)
-
-    @property
-    def problems(self) -> list[Kind]:
-        """The kinds that need mending, of those that were found."""
-        return [kind for kind in findings.KINDS if kind.remedy and kind in self.found]
-
-    @property
-    def remarks(self) -> list[Kind]:
-        """The kinds that may be as they are meant, of those that were found."""
-        return [kind for kind in findings.KINDS if not kind.remedy and kind in self.found]
+    paths: dict[Any, str] = field(default_factory=dict)
+    classes: set[str] = field(default_factory=set)
 
 
 def check_coco_dataset(
-    annotations: str, image_dir: str, *, decode_images: bool = False
+    annotations: str,
+    image_dir: str,
+    *,
+    crowd: str = "",
+    decode_images: bool = False,
+    training_sizes: TrainingSizes | None = None,
 ) -> DatasetCheck:
     """Looks at every image and annotation.
 
     Args:
         annotations: the json file.
         image_dir: what its `file_name`s are relative to.
+        crowd: "objects" reads crowds as objects.
         decode_images: read all of every image, instead of the headers alone: finds files that are
             cut short, and takes as long as reading them in training does.
+        training_sizes: from (height, width) of an image to those that training resizes it to;
+            objects that are lost so are found.
 
     Raises:
-        DataError: the json can't be read, or isn't in COCO's format (see `read_coco_json`).
+        DataError: the json can't be read, or isn't in COCO's format (see `parse`).
     """
-    content = read_coco_json(annotations)
-    annotated = content.get("annotations", [])
-    check = DatasetCheck(len(content["images"]), len(annotated), len(content["categories"]))
+    file = read_coco_file(annotations, image_dir)
+    return check_dataset(
+        file,
+        image_dir,
+        crowd=crowd,
+        decode_images=decode_images,
+        training_sizes=training_sizes,
+    )
+
+
+def check_dataset(
+    file: CocoFile,
+    image_dir: str,
+    *,
+    crowd: str = "",
+    decode_images: bool = False,
+    training_sizes: TrainingSizes | None = None,
+) -> DatasetCheck:
+    """Looks at every image and annotation; see `check_coco_dataset`."""
+    annotated = file.annotations
+    if crowd == OBJECTS:
+        annotated = [annotation | {"iscrowd": 0} for annotation in annotated]
+    check = DatasetCheck(
+        num_images=len(file.images),
+        num_annotations=len(annotated),
+        num_categories=len(file.categories),
+    )
+    check.add(findings.OTHERWISE, *file.notices)
     for part, kind in _IDS.items():
-        _check_ids(check, part, kind, [item["id"] for item in content.get(part, [])])
-    for image in _progress(content["images"], "images"):
-        _check_file(check, image, image_dir, decode_images)
-    images = {_hashable(image["id"]): image for image in content["images"]}
-    categories = {_hashable(category["id"]): category["name"] for category in content["categories"]}
+        _check_ids(check, part, kind, [item["id"] for item in file.content.get(part, [])])
+    files = ImageFiles(image_dir, "the json")
+    for image in _progress(file.images, "images"):
+        _check_file(check, image, files, decode_images)
+    check.add(findings.NAMED_OTHERWISE, *files.otherwise)
+    images = {_hashable(image["id"]): image for image in file.images}
+    categories = {_hashable(category["id"]): category["name"] for category in file.categories}
+    objects: dict[Any, list[MeasuredObject]] = {}
     for annotation in _progress(annotated, "annotations"):
         image_id = _hashable(annotation.get("image_id"))
         category_id = _hashable(annotation.get("category_id"))
         if image_id not in images:
-            check.add(findings.UNKNOWN_IMAGE, f"{_name(annotation)}: image {image_id}")
+            check.add(findings.UNKNOWN_IMAGE, f"{name_of(annotation)}: image {image_id}")
         if category_id not in categories:
-            check.add(findings.UNKNOWN_CATEGORY, f"{_name(annotation)}: category {category_id}")
-        _check_annotation(check, annotation, images.get(image_id))
+            check.add(findings.UNKNOWN_CATEGORY, f"{name_of(annotation)}: category {category_id}")
+        found = check_annotation(check, annotation, images.get(image_id))
+        if found is not None:
+            objects.setdefault(image_id, []).append(found)
+    _add_measures(check, objects, training_sizes)
+    check_relations(check, images, objects)
     _check_empty(check, annotated, images, categories)
+    if are_of_a_tool(annotated):
+        crowds = check.found.pop(findings.CROWD)
+        check.add(findings.CROWDS_OF_A_TOOL, *crowds)
     if not any(kind.effect == findings.STOPS for kind in check.found):
         try:
-            check_content(annotations, content)
+            file.check()
         except DataError as error:
             check.add(findings.REFUSED, str(error))
     return check
@@ -126,6 +148,7 @@ def _check_empty(
     objects = [annotation for annotation in annotated if not annotation.get("iscrowd")]
     filled = {_hashable(annotation.get("image_id")) for annotation in objects}
     used = {_hashable(annotation.get("category_id")) for annotation in objects}
+    check.classes = {str(name) for key, name in categories.items() if key in used}
     empty = [str(image["file_name"]) for key, image in images.items() if key not in filled]
     unused = [str(name) for key, name in categories.items() if key not in used]
     check.add(findings.EMPTY_IMAGE, *empty)
@@ -140,10 +163,6 @@ def _hashable(identity: Any) -> Any:
     return identity if isinstance(identity, int | float | str | None) else repr(identity)
 
 
-def _name(annotation: dict[str, Any]) -> str:
-    return f"annotation {annotation['id']}"
-
-
 def _check_ids(check: DatasetCheck, part: str, kind: Kind, ids: list[Any]) -> None:
     odd = [f"{identity!r} in {part}" for identity in ids if not isinstance(identity, int | str)]
     twice = [str(key) for key, count in Counter(map(_hashable, ids)).items() if count > 1]
@@ -151,14 +170,16 @@ def _check_ids(check: DatasetCheck, part: str, kind: Kind, ids: list[Any]) -> No
     check.add(kind, *twice)
 
 
-def _check_file(check: DatasetCheck, image: dict[str, Any], image_dir: str, decode: bool) -> None:
+def _check_file(
+    check: DatasetCheck, image: dict[str, Any], files: ImageFiles, decode: bool
+) -> None:
     name = str(image["file_name"])
     try:
-        path = path_inside(image_dir, name, "the json")
+        path = files.find(name)
     except DataError:
         check.add(findings.OUTSIDE_FILE, name)
         return
-    if not PathManager.isfile(path):
+    if path is None:
         check.add(findings.MISSING_FILE, name)
         return
     try:
@@ -166,89 +187,27 @@ def _check_file(check: DatasetCheck, image: dict[str, Any], image_dir: str, deco
     except DataError:
         check.add(findings.UNREADABLE_FILE, name)
         return
+    check.paths[_hashable(image["id"])] = path
     if (image["height"], image["width"]) != (height, width):
+        turned = (image["width"], image["height"]) == (height, width)
         said = f"{image['height']} x {image['width']}"
-        check.add(findings.OTHER_SIZE, f"{name}: {said}, is {height} x {width}")
+        kind = findings.TURNED_SIZE if turned else findings.OTHER_SIZE
+        check.add(kind, f"{name}: {said}, is {height} x {width}")
 
 
-def _check_annotation(
-    check: DatasetCheck, annotation: dict[str, Any], image: dict[str, Any] | None
+def _add_measures(
+    check: DatasetCheck,
+    objects: dict[Any, list[MeasuredObject]],
+    training_sizes: TrainingSizes | None,
 ) -> None:
-    name = _name(annotation)
-    if "area" not in annotation or "iscrowd" not in annotation:
-        check.add(findings.NO_AREA, name)
-    if annotation.get("iscrowd"):
-        check.add(findings.CROWD, name)
-    box = _corners(annotation["bbox"])
-    if box is None:
-        check.add(findings.ODD_BOX, f"{name}: {annotation['bbox']}")
-    if image is None:
+    for found in (item for items in objects.values() for item in items):
+        check.boxes.append(found.box)
+        check.image_sizes.append(found.size)
+        check.areas.append(found.area)
+    if training_sizes is None:
         return
-    name = f"{name} in {image['file_name']}"
-    size = (image["height"], image["width"])
-    if not all(isinstance(side, int) and side > 0 for side in size):
-        return  # It was found with the file.
-    if box is not None:
-        box = _check_box(check, name, annotation["bbox"], box, size)
-    measured = _check_mask(check, name, annotation.get("segmentation"), size)
-    if box is None or measured is None or annotation.get("iscrowd"):
-        return
-    area, mask_box = measured
-    if not _near(box, mask_box):
-        left, top, right, bottom = mask_box
-        rounded = [round(side, 1) for side in (left, top, right - left, bottom - top)]
-        check.add(findings.BOX_ELSEWHERE, f"{name}: {annotation['bbox']}, mask {rounded}")
-    check.boxes.append(box)
-    check.image_sizes.append(size)
-    check.areas.append(area)
-
-
-def _corners(box: Any) -> list[float] | None:
-    """Returns x0 y0 x1 y1 of COCO's left, top, width, height; None where they are no numbers."""
-    if not is_box(box):
-        return None
-    left, top, width, height = box
-    return [left, top, left + width, top + height]
-
-
-def _check_box(
-    check: DatasetCheck, name: str, given: Any, box: list[float], size: tuple[int, int]
-) -> list[float] | None:
-    """Returns the part of a box in the image, or None if there is none."""
-    inside = _cut(box, size)
-    if inside[2] <= inside[0] or inside[3] <= inside[1]:
-        check.add(findings.EMPTY_BOX, f"{name}: {given}")
-        return None
-    if max(abs(a - b) for a, b in zip(box, inside)) > 1:
-        check.add(findings.BOX_OUTSIDE, f"{name}: {given}, image {size[0]} x {size[1]}")
-    return inside
-
-
-def _check_mask(
-    check: DatasetCheck, name: str, given: Any, size: tuple[int, int]
-) -> tuple[int, list[float]] | None:
-    """Returns a mask's pixels and the corners of the box around it, or None if it has none."""
-    try:
-        usable, reasons = usable_segmentation(given, size)
-        if usable is None:
-            check.add(_LEFT_OUT[next(iter(reasons))], name)
-            return None
-        area, box = measure_mask(usable, size)
-    except Exception:  # values of a wrong type provoke whatever they provoke
-        check.add(findings.BROKEN_MASK, name)
-        return None
-    if not area:
-        check.add(findings.EMPTY_MASK, name)
-        return None
-    return area, _cut(box, size)
-
-
-def _cut(box: list[float], size: tuple[int, int]) -> list[float]:
-    height, width = size
-    return np.clip(box, 0, [width, height, width, height]).tolist()
-
-
-def _near(one: list[float], other: list[float]) -> bool:
-    longest = max(side for box in (one, other) for side in (box[2] - box[0], box[3] - box[1]))
-    tolerance = max(_NEAR_PIXELS, _NEAR_SHARE * longest)
-    return all(abs(a - b) <= tolerance for a, b in zip(one, other))
+    sizes = {size: training_sizes(size) for size in set(check.image_sizes)}
+    for found in (item for items in objects.values() for item in items):
+        gone = [size for size in sizes[found.size] if vanishes(found, size)]
+        if gone:
+            check.add(findings.VANISHES, f"{found.name} at {gone[0][0]} x {gone[0][1]}")

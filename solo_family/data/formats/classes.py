@@ -1,14 +1,24 @@
 """How many classes, and which: the one place where a class count is read."""
 
+import contextlib
+import logging
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import MetadataCatalog
 
 from ...config.rules import get_key
 from ...errors import ConfigError, DataError
 from ...registry import METHODS
-from .register import register_in_place
+from .dataset_classes import (
+    dataset_class_ids,
+    dataset_classes,
+    join_classes,
+    listed,
+    match_classes,
+)
+
+logger = logging.getLogger(__name__)
 
 # The one class of a method that does not tell classes apart.
 _OBJECT = "object"
@@ -26,7 +36,7 @@ def num_classes(cfg: CfgNode, key: str) -> int:
     Args:
         cfg: the configuration.
         key: of the method's count, for instance "MODEL.SOLOV2.NUM_CLASSES". 0 takes the count from
-            the first dataset of `DATASETS.TRAIN`, or, where there is none, of `DATASETS.TEST`.
+            `DATASETS.TRAIN`, or, where there is none, from the first of `DATASETS.TEST`.
 
     Raises:
         ConfigError: the count differs from the dataset's, or is 0 and the dataset can't be read.
@@ -37,7 +47,7 @@ def num_classes(cfg: CfgNode, key: str) -> int:
     count = get_key(cfg, key)
     name = _dataset_name(cfg)
     try:
-        names: Sequence[str] | None = dataset_classes(name) if name else None
+        names: Sequence[str] | None = _dataset_classes(cfg)
     except DataError:
         # A trained model names its own classes: its dataset need not be on this machine.
         if not cfg.MODEL.CLASS_NAMES:
@@ -60,50 +70,35 @@ def num_classes(cfg: CfgNode, key: str) -> int:
     return len(names)
 
 
-def check_same_classes(names: Sequence[str], count: int, *, same_names: bool = False) -> None:
+def check_classes(cfg: CfgNode, train: Sequence[str], count: int) -> None:
     """Refuses datasets whose classes are not those of the model.
 
     Args:
-        names: of datasets; those that give no class names are not looked at.
+        cfg: the configuration; each of its `DATASETS.TEST` has the model's names, in any order.
+        train: datasets that are trained on; their classes are joined by name.
         count: classes of the model.
-        same_names: their class names must be the first one's, too, in its order.
 
     Raises:
-        ConfigError: names a dataset, what it has, and what it must have.
+        ConfigError: names a dataset, its classes, and the model's.
     """
-    classes = {name: dataset_classes(name) for name in names}
-    first = names[0] if names else ""
-    for name, given in classes.items():
-        if given is not None and len(given) != count:
+    joined = join_classes(train, cfg.DATASETS.CLASS_UNION)
+    model = joined.names if joined else list(cfg.MODEL.CLASS_NAMES)
+    for name in cfg.DATASETS.TEST:
+        given = dataset_classes(name)
+        if given is not None and not model and len(given) != count:
             raise ConfigError(
-                f"The model has {count} classes, but dataset {name!r} has {len(given)}. "
-                "All of DATASETS.TRAIN and DATASETS.TEST must have the same categories."
+                f"The model has {count} classes, without names, but dataset {name!r} has "
+                f"{len(given)}: {listed(given)}. Name a dataset with as many classes, or the "
+                "weights and config of a model of these classes."
             )
-        if given is not None and same_names and given != classes[first]:
-            raise ConfigError(
-                f"Datasets {first!r} and {name!r} of DATASETS.TRAIN have different categories, or "
-                "another order of their ids. They must be the same."
+        match_classes(model, name)
+        if given is not None and not model:
+            logger.info(
+                "The model's classes have no names: they are matched with those of dataset %r in "
+                "the order of its ids (%s).",
+                name,
+                listed(given),
             )
-
-
-def dataset_classes(name: str) -> list[str] | None:
-    """Returns the names of a dataset's classes, or None where it has none or isn't there."""
-    register_in_place([name])
-    metadata = MetadataCatalog.get(name)
-    if _named_classes(metadata) is None and name in DatasetCatalog.list():
-        try:
-            DatasetCatalog.get(name)  # COCO-format datasets name their classes when they are read
-        except FileNotFoundError:
-            return None
-    return _named_classes(metadata)
-
-
-def _named_classes(metadata: Metadata) -> list[str] | None:
-    # Panoptic datasets name all classes in both lists, semantic ones in the second: Cityscapes has
-    # the classes of its instances in the first.
-    if metadata.get("evaluator_type") in ("sem_seg", "cityscapes_sem_seg"):
-        return metadata.get("stuff_classes")
-    return metadata.get("thing_classes") or metadata.get("stuff_classes")
 
 
 def stuff_ids(cfg: CfgNode, count: int) -> tuple[int, ...]:
@@ -129,8 +124,55 @@ def class_names(cfg: CfgNode) -> list[str]:
         return [_OBJECT]
     if cfg.MODEL.CLASS_NAMES:
         return list(cfg.MODEL.CLASS_NAMES)
-    name = _dataset_name(cfg)
-    return (dataset_classes(name) if name else None) or []
+    return list(_dataset_classes(cfg) or [])
+
+
+def with_classes(cfg: CfgNode) -> CfgNode:
+    """Returns a configuration whose model has the names and ids of the training set's classes."""
+    if is_class_agnostic(cfg) or cfg.MODEL.CLASS_NAMES or not cfg.DATASETS.TRAIN:
+        return cfg
+    stored = cfg.clone()
+    stored.defrost()
+    stored.MODEL.CLASS_NAMES = class_names(cfg)
+    stored.MODEL.CLASS_IDS = class_ids(cfg)
+    if cfg.is_frozen():
+        stored.freeze()
+    return stored
+
+
+def class_ids(cfg: CfgNode) -> list[int]:
+    """Returns the ids that the dataset has for the model's classes, or [] where none are known."""
+    if is_class_agnostic(cfg):
+        return []
+    if cfg.MODEL.CLASS_IDS:
+        return list(cfg.MODEL.CLASS_IDS)
+    names = class_names(cfg)
+    joined = join_classes(_present(cfg.DATASETS.TRAIN), cfg.DATASETS.CLASS_UNION)
+    if joined is not None and joined.names == names:
+        return joined.ids
+    for dataset in _present((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        ids = dataset_class_ids(dataset)
+        if names and set(names) <= ids.keys():
+            return [ids[name] for name in names]
+    return []
+
+
+def _present(datasets: Sequence[str]) -> list[str]:
+    """Returns those that are on this machine."""
+    found = []
+    for name in datasets:
+        with contextlib.suppress(DataError):
+            if dataset_classes(name) is not None:
+                found.append(name)
+    return found
+
+
+def _dataset_classes(cfg: CfgNode) -> list[str] | None:
+    """Returns the classes of the training datasets, or without any those of the first to test."""
+    if cfg.DATASETS.TRAIN:
+        joined = join_classes(cfg.DATASETS.TRAIN, cfg.DATASETS.CLASS_UNION)
+        return joined.names if joined else None
+    return dataset_classes(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else None
 
 
 def _dataset_name(cfg: CfgNode) -> str:

@@ -1,264 +1,198 @@
-"""Reads a COCO-format dataset, and says what is wrong with it before training does."""
+"""Datasets in COCO's format: detectron2's dicts, and the truth that metrics compare with."""
 
-import json
-import logging
-import math
-import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from functools import cache
-from reprlib import repr as shortened
+from collections import defaultdict
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
-from detectron2.utils.file_io import PathManager
+from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
-from ...errors import DataError
-from .coco_values import check_categories, check_values, is_area, is_box, path_inside
-from .segmentation import FAR, MISFIT, SHORT, UNFILLED, WITHOUT, compressed, usable_segmentation
-
-logger = logging.getLogger(__name__)
-
-_NAMED = 3  # of many offenders, as many are named
-_PARTS = {
-    "images": ("id", "file_name", "height", "width"),
-    "categories": ("id", "name"),
-    "annotations": ("id", "bbox"),
-}
+from .coco_file import CocoFile, check_parts, read_coco_file, without_collection
+from .coco_normalise import compact
+from .coco_values import is_area
+from .crowds import OBJECTS
+from .segmentation import to_rle
 
 
-def load_checked_coco_json(annotations: str, image_dir: str) -> list[dict[str, Any]]:
+def load_coco(annotations: str, image_dir: str, crowd: str = "") -> list[dict[str, Any]]:
     """Returns detectron2's dicts of a dataset, without annotations that have no usable mask.
 
-    As detectron2's `load_coco_json`; classes are in the order of the categories' ids.
+    As detectron2's `load_coco_json`; classes are in the order of the categories' ids, and polygons
+    are arrays of float64.
+
+    Args:
+        annotations: the json file.
+        image_dir: what its `file_name`s are relative to.
+        crowd: "objects" reads crowds as objects.
 
     Raises:
-        DataError: see `check_coco_json`.
+        DataError: the file can't be used, or names images that aren't there.
     """
-    check_coco_json(annotations, image_dir)
-    content = read_coco_json(annotations)
-    ids = sorted(category["id"] for category in content["categories"])
-    classes = {identity: index for index, identity in enumerate(ids)}
-    by_image = defaultdict(list)
-    for annotation in content.get("annotations", []):
-        kept = {
-            key: annotation[key] for key in ("iscrowd", "bbox", "segmentation") if key in annotation
-        }
-        kept |= {"category_id": classes[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
-        by_image[annotation["image_id"]].append(kept)
+    file = read_coco_file(annotations, image_dir)
+    file.check()
+    paths = file.image_paths(image_dir)
+    classes = {category["id"]: index for index, category in enumerate(file.categories)}
+    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    with without_collection():
+        for annotation in file.usable:
+            by_image[annotation["image_id"]].append(
+                {
+                    "iscrowd": 0 if crowd == OBJECTS else annotation["iscrowd"],
+                    "bbox": annotation["bbox"],
+                    "segmentation": annotation["segmentation"],
+                    "category_id": classes[annotation["category_id"]],
+                    "bbox_mode": BoxMode.XYWH_ABS,
+                }
+            )
     records = [
         {
-            "file_name": path_inside(image_dir, image["file_name"], annotations),
+            "file_name": path,
             "height": image["height"],
             "width": image["width"],
             "image_id": image["id"],
             "annotations": by_image[image["id"]],
         }
-        for image in sorted(content["images"], key=lambda image: image["id"])
+        for image, path in zip(file.images, paths)
     ]
-    leave_out_unusable(records, annotations)
+    records.sort(key=lambda record: record["image_id"])
     return records
 
 
-def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
-    """Leaves out, in place, what no mask can be made of; says once what, and how much.
+def check_coco(annotations: str, image_dir: str) -> None:
+    """Checks a file, and that its images are there.
 
-    That is polygons of fewer than 3 points or with impossible coordinates, annotations without
-    (another) segmentation, and RLE of another size than its image or whose runs don't fill it. What
-    is left of RLE is compressed.
+    Raises:
+        DataError: see `load_coco`.
+    """
+    file = read_coco_file(annotations, image_dir)
+    file.check()
+    file.image_paths(image_dir)
+
+
+def coco_classes(annotations: str, image_dir: str | None = None) -> dict[int, str]:
+    """Returns the names of a file's classes by their ids, in the order of the model's outputs.
+
+    Raises:
+        DataError: the file can't be used.
+    """
+    file = read_coco_file(annotations, image_dir)
+    file.check()
+    return {category["id"]: category["name"] for category in file.categories}
+
+
+def read_coco_truth(annotations: str, image_dir: str | None = None, crowd: str = "") -> COCO:
+    """Returns what predictions are compared with; see `truth_of`.
 
     Args:
-        records: detectron2's dicts; COCO's annotations in them do as well.
-        source: what the messages name: the annotation file, or the dataset.
+        annotations, image_dir, crowd: see `load_coco`; the folder may be unknown.
+
+    Raises:
+        DataError: the file can't be used.
     """
-    left_out: Counter[str] = Counter()
-    misfits = []
-    for record in records:
-        # Records of detectron2's own datasets may lack a size; polygons can do without.
-        size = (record.get("height", math.inf), record.get("width", math.inf))
-        usable = []
+    return truth_of(read_coco_file(annotations, image_dir), crowd)
+
+
+def dataset_truth(name: str) -> COCO:
+    """Returns what predictions on a registered dataset are compared with; see `truth_of`.
+
+    Raises:
+        DataError: its annotations can't be used.
+    """
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("json_file"):
+        folder, crowd = metadata.get("image_root"), metadata.get("crowd", "")
+        return read_coco_truth(metadata.json_file, folder, crowd)
+    return truth_of(records_as_file(name))
+
+
+def truth_of(file: CocoFile, crowd: str = "") -> COCO:
+    """Returns ground truth for pycocotools, without that of which no mask can be made.
+
+    Its annotations count from 1, because COCOeval takes a match with the id 0 for none. Masks are
+    RLE, and areas that the file lacks are the masks'. A file without ground truth has no
+    "annotations" here either.
+    """
+    file.check()
+    sizes = {image["id"]: (image["height"], image["width"]) for image in file.images}
+    truth = COCO()
+    truth.dataset = {
+        "info": {},
+        "images": [dict(image) for image in file.images],
+        "categories": [dict(category) for category in file.categories],
+    }
+    if file.is_annotated:
+        truth.dataset["annotations"] = [
+            _evaluable(annotation, number, sizes[annotation["image_id"]], crowd)
+            for number, annotation in enumerate(file.usable, start=1)
+        ]
+    with redirect_stdout(StringIO()):  # pycocotools says that it makes an index
+        truth.createIndex()
+    return truth
+
+
+def _evaluable(
+    annotation: dict[str, Any], number: int, size: tuple[int, int], crowd: str
+) -> dict[str, Any]:
+    rle = to_rle(annotation["segmentation"], size)
+    area = annotation.get("area")
+    return {
+        "id": number,
+        "image_id": annotation["image_id"],
+        "category_id": annotation["category_id"],
+        "iscrowd": 0 if crowd == OBJECTS else annotation["iscrowd"],
+        "area": area if is_area(area) else float(mask_util.area(rle)),
+        "bbox": annotation["bbox"],
+        "segmentation": rle,
+    }
+
+
+def records_as_file(name: str) -> CocoFile:
+    """Returns a dataset that is registered as detectron2's dicts, as if a json had them."""
+    metadata = MetadataCatalog.get(name)
+    records = DatasetCatalog.get(name)
+    to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    to_dataset = {index: identity for identity, index in to_contiguous.items()}
+    classes = metadata.get("thing_classes") or []
+    content: dict[str, Any] = {
+        "images": [],
+        "categories": [
+            {"id": to_dataset.get(index, index), "name": label}
+            for index, label in enumerate(classes)
+        ],
+        "annotations": [],
+    }
+    for number, record in enumerate(records):
+        image_id = record.get("image_id", number)
+        size = {key: record.get(key) for key in ("height", "width")}
+        content["images"].append({"id": image_id, "file_name": record["file_name"]} | size)
         for annotation in record.get("annotations", []):
-            given = annotation.get("segmentation")
-            kept, reasons = usable_segmentation(given, size)
-            left_out += reasons
-            if MISFIT in reasons:
-                misfits.append(f"{given['size']} in {os.path.basename(record['file_name'])}")
-            if kept is not None:
-                usable.append({**annotation, "segmentation": compressed(kept)})
-        if "annotations" in record:
-            record["annotations"] = usable
-    if left_out[SHORT]:
-        _warn_once(f"{source}: left out {left_out[SHORT]} polygons of fewer than 3 points.")
-    if left_out[FAR]:
-        _warn_once(
-            f"{source}: left out {left_out[FAR]} polygons with coordinates that are not numbers, "
-            "or are far outside their image."
-        )
-    if left_out[WITHOUT]:
-        _warn_once(f"{source}: left out {left_out[WITHOUT]} annotations without 'segmentation'.")
-    if left_out[UNFILLED]:
-        _warn_once(
-            f"{source}: left out {left_out[UNFILLED]} RLE masks whose runs don't fill their image."
-        )
-    if misfits:
-        _warn_once(
-            f"{source}: left out {len(misfits)} RLE masks whose size is not their image's: "
-            f"{_some(misfits)}."
-        )
-
-
-def leave_out_unusable_truth(coco: COCO, source: str) -> None:
-    """Leaves the same out of what predictions are compared with, in place; see above.
-
-    Raises:
-        DataError: an annotation lacks what COCO's metrics need.
-    """
-    records = [
-        {**image, "annotations": [_evaluable(a, source) for a in coco.imgToAnns[image["id"]]]}
-        for image in coco.dataset["images"]
-    ]
-    leave_out_unusable(records, source)
-    coco.dataset["annotations"] = [a for record in records for a in record["annotations"]]
-    coco.createIndex()
-
-
-def _evaluable(annotation: dict[str, Any], source: str) -> dict[str, Any]:
-    place = f"{source}: annotation {annotation['id']}"
-    for key in ("area", "iscrowd"):
-        if key not in annotation:
-            raise DataError(
-                f"{place} has no '{key}', which the metrics need. "
-                "Add it, in pixels for 'area' and 0 or 1 for 'iscrowd'."
+            content["annotations"].append(
+                _from_record(annotation, image_id, to_dataset) | {"id": len(content["annotations"])}
             )
-    if not is_area(annotation["area"]):
-        raise DataError(
-            f"{place} has area {shortened(annotation['area'])}, but the metrics need a number of "
-            "pixels, from 0."
-        )
-    return annotation
+    check_parts(name, content)
+    return CocoFile(name, content, image_dir="")
 
 
-@cache
-def _warn_once(message: str) -> None:
-    logger.warning(message)
-
-
-@cache
-def check_coco_json(annotations: str, image_dir: str) -> None:
-    """Checks the file, once in a process.
-
-    Raises:
-        DataError: see `read_checked_coco_json`; or the file names images that don't exist, or are
-            outside the folder.
-    """
-    images = read_checked_coco_json(annotations)["images"]
-    missing = [
-        image["file_name"]
-        for image in images
-        if not PathManager.isfile(path_inside(image_dir, image["file_name"], annotations))
-    ]
-    if missing:
-        raise DataError(
-            f"{annotations} names {len(missing)} images of {len(images)} that are not in "
-            f"{image_dir}: {_some(missing)}. Name the folder that 'file_name' is relative to."
-        )
-
-
-def read_checked_coco_json(annotations: str) -> dict[str, Any]:
-    """Returns the content of a file whose parts fit together; the images need not be there.
-
-    Raises:
-        DataError: see `read_coco_json` and `check_content`.
-    """
-    content = read_coco_json(annotations)
-    check_content(annotations, content)
-    return content
-
-
-def check_content(annotations: str, content: dict[str, Any]) -> None:
-    """Checks that the parts of a file fit together.
-
-    Args:
-        annotations: the file, for messages.
-        content: as `read_coco_json` returns it.
-
-    Raises:
-        DataError: it has an id twice, an annotation of an unknown category or image, or impossible
-            values.
-    """
-    check_values(annotations, content)
-    images, categories = content["images"], content["categories"]
-    for kind in _PARTS:
-        _check_unique(annotations, kind, (item["id"] for item in content.get(kind, [])))
-    category_ids = {category["id"] for category in categories}
-    image_ids = {image["id"] for image in images}
-    for annotation in content.get("annotations", []):
-        place = f"{annotations}: annotation {annotation['id']}"
-        for key, known in (("category_id", category_ids), ("image_id", image_ids)):
-            value = annotation.get(key)
-            if not isinstance(value, int | str) or value not in known:
-                raise DataError(
-                    f"{place} has {key} {shortened(value)}, which is not among the file's "
-                    f"{'categories' if key == 'category_id' else 'images'}. "
-                    "Add it there, or remove the annotation."
-                )
-        if not is_box(annotation["bbox"]):
-            raise DataError(
-                f"{place} has bbox {shortened(annotation['bbox'])}; it must be [left, top, width, "
-                "height] in pixels."
-            )
-
-
-def read_coco_json(annotations: str) -> dict[str, Any]:
-    """Returns the content of a file that has COCO's parts.
-
-    Raises:
-        DataError: it is missing, not JSON, lacks a part, or has no images or categories.
-    """
-    try:
-        with PathManager.open(annotations, "r", encoding="utf-8") as file:
-            content = json.load(file)
-    except OSError as error:
-        raise DataError(
-            f"The annotation file {annotations} can't be read ({error.strerror or error}). "
-            "Give the path of a COCO-format json."
-        ) from error
-    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
-        raise DataError(
-            f"{annotations} is not JSON: {error}. Give the path of a COCO-format json."
-        ) from error
-    for part, keys in _PARTS.items():
-        items = content.get(part) if isinstance(content, dict) else None
-        if part == "annotations" and isinstance(content, dict) and part not in content:
-            continue  # a test set without ground truth
-        if not isinstance(items, list) or not all(
-            isinstance(item, dict) and all(key in item for key in keys) for item in items
-        ):
-            raise DataError(
-                f"{annotations} is not in COCO's format for instances: '{part}' must be a list of "
-                f"objects with {', '.join(repr(key) for key in keys)}."
-            )
-    if not content["images"]:
-        raise DataError(
-            f"{annotations} has no images. Name the file of a split that has some; "
-            "is it that of an empty one?"
-        )
-    if not content["categories"]:
-        raise DataError(f"{annotations} has no categories: there is nothing to learn. Add them.")
-    check_categories(annotations, content["categories"])
-    return content
-
-
-def _check_unique(annotations: str, kind: str, ids: Iterable[Any]) -> None:
-    twice = [str(identity) for identity, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise DataError(
-            f"{annotations}: {len(twice)} ids in '{kind}' stand more than once: {_some(twice)}. "
-            "Ids must be unique."
-        )
-
-
-def _some(items: list[str]) -> str:
-    rest = len(items) - _NAMED
-    return ", ".join(items[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+def _from_record(
+    annotation: dict[str, Any], image_id: Any, to_dataset: dict[int, int]
+) -> dict[str, Any]:
+    category = int(annotation["category_id"])
+    taken = {
+        "image_id": image_id,
+        "category_id": to_dataset.get(category, category),
+        "iscrowd": int(annotation.get("iscrowd", 0)),
+        "segmentation": annotation.get("segmentation"),
+    }
+    if annotation.get("bbox") is not None:
+        box = [float(side) for side in annotation["bbox"]]
+        mode = annotation.get("bbox_mode", BoxMode.XYXY_ABS)
+        taken["bbox"] = BoxMode.convert(box, mode, BoxMode.XYWH_ABS)
+    if isinstance(taken["segmentation"], dict):
+        taken["segmentation"] = dict(taken["segmentation"])
+        counts = taken["segmentation"].get("counts")
+        if isinstance(counts, bytes):
+            taken["segmentation"]["counts"] = counts.decode()
+    return compact(taken)

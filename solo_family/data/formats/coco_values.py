@@ -1,26 +1,27 @@
 """Whether the values of a COCO json are what they must be, before anything uses them."""
 
 import math
-import os
-from collections.abc import Sequence
-from pathlib import PurePath
+from array import array
+from collections.abc import Sequence, Set
 from reprlib import repr as shortened
 from typing import Any
+
+import numpy as np
 
 from ...errors import DataError
 from .rle import fills_image
 
-# A trusted json may name images anywhere.
-OUTSIDE = "SOLO_FAMILY_ALLOW_OUTSIDE"
 # pycocotools counts the pixels of a mask with 32 bits.
 _MOST_PIXELS = 2**31
 _FARTHEST_BOX = 1e9
 # Polygons may leave their image; pycocotools walks along their edges pixel by pixel.
-_FARTHEST_IN_SIZES = 20
+_FARTHEST_IN_SIZES, _LEAST_SIZE = 20, 100
+# So far they may be from the corner of any image.
+NEAR = _FARTHEST_IN_SIZES * _LEAST_SIZE
 
 
 def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
-    """Checks the ids and names of categories; see `check_values`."""
+    """Checks the ids and names of categories; see `check_images`."""
     for index, category in enumerate(categories):
         place = f"{source}: category {index} (counted from 0)"
         _check_id(place, "id", category["id"], int)
@@ -28,53 +29,116 @@ def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
             raise DataError(f"{place} has name {shortened(category['name'])}; a text is needed.")
 
 
-def check_values(source: str, content: dict[str, Any]) -> None:
-    """Checks the types and ranges of what is read from images and annotations.
+def check_images(source: str, images: list[dict[str, Any]]) -> None:
+    """Checks ids, file names and sizes of images.
 
     Args:
         source: the annotation file, for messages.
-        content: of COCO's parts, with their necessary keys.
+        images: of COCO's parts, with their necessary keys.
 
     Raises:
         DataError: names the entry, the key, its value, and what is allowed.
     """
-    names_of_images = any(isinstance(image["id"], str) for image in content["images"])
-    for index, image in enumerate(content["images"]):
+    named = any(isinstance(image["id"], str) for image in images)
+    for index, image in enumerate(images):
         place = f"{source}: image {index} (counted from 0)"
-        _check_id(place, "id", image["id"], str if names_of_images else int)
+        _check_id(place, "id", image["id"], str if named else int)
         if not isinstance(image["file_name"], str) or not image["file_name"].strip("\0"):
             raise DataError(
                 f"{place} has file_name {shortened(image['file_name'])}; a path is needed."
             )
         sides = (image["height"], image["width"])
+        if None in sides:
+            raise DataError(
+                f"{place}, {image['file_name']}, has no height and width, and the image can't be "
+                "read for them. Write them, or name the dataset with the folder of its images, "
+                "coco_json:ANNOTATIONS.json:IMAGE_DIR, in a config."
+            )
         if not all(_is_int(side) and side > 0 for side in sides) or math.prod(sides) > _MOST_PIXELS:
             raise DataError(
                 f"{place} has height {shortened(sides[0])} and width {shortened(sides[1])}; whole "
                 f"numbers from 1 are needed, of at most {_MOST_PIXELS} pixels together."
             )
-    for index, annotation in enumerate(content.get("annotations", [])):
+
+
+def check_annotations(
+    source: str,
+    annotations: list[dict[str, Any]],
+    image_ids: Set[Any],
+    category_ids: Set[Any],
+) -> None:
+    """Checks the values of annotations, and that what they refer to is there.
+
+    Raises:
+        DataError: names the first wrong entry, the key, its value, and what is allowed.
+    """
+    if _are_plain(annotations, image_ids, category_ids):
+        return
+    for index, annotation in enumerate(annotations):
         _check_annotation(f"{source}: annotation {index} (counted from 0)", annotation)
+    for annotation in annotations:
+        place = f"{source}: annotation {annotation['id']}"
+        for key, known in (("category_id", category_ids), ("image_id", image_ids)):
+            value = annotation.get(key)
+            if not isinstance(value, int | str) or value not in known:
+                raise DataError(
+                    f"{place} has {key} {shortened(value)}, which is not among the file's "
+                    f"{'categories' if key == 'category_id' else 'images'}. "
+                    "Add it there, or remove the annotation."
+                )
+        if not is_box(annotation["bbox"]):
+            raise DataError(
+                f"{place} has bbox {shortened(annotation['bbox'])}; it must be [left, top, width, "
+                "height] in pixels."
+            )
+
+
+def _are_plain(
+    annotations: list[dict[str, Any]], image_ids: Set[Any], category_ids: Set[Any]
+) -> bool:
+    """Tells in one go whether all is as it is in nearly every file."""
+    try:
+        columns = (
+            {type(a["id"]) for a in annotations} <= {int}
+            and {a["iscrowd"] for a in annotations} <= {0, 1}
+            and {a["image_id"] for a in annotations} <= image_ids
+            and {a["category_id"] for a in annotations} <= category_ids
+            and {type(a["category_id"]) for a in annotations} <= {int}
+            and max((abs(a["id"]) for a in annotations), default=0) < 2**63
+        )
+        if not columns or not all({*map(type, a["bbox"])} <= {int, float} for a in annotations):
+            return False
+        boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
+    if len(boxes) and not (boxes.shape[1:] == (4,) and np.abs(boxes).max() <= _FARTHEST_BOX):
+        return False
+    return all(_is_segmentation(annotation.get("segmentation")) for annotation in annotations)
 
 
 def _check_annotation(place: str, annotation: dict[str, Any]) -> None:
-    _check_id(place, "id", annotation["id"], int)
+    _check_id(place, "id", annotation.get("id"), int)
     if annotation.get("iscrowd", 0) not in (0, 1):
         raise DataError(f"{place} has iscrowd {shortened(annotation['iscrowd'])}; it is 0 or 1.")
     segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, dict):
-        good = _is_rle(segmentation.get("size"), segmentation.get("counts"))
-    elif isinstance(segmentation, list):
-        good = all(isinstance(polygon, list) for polygon in segmentation)
-    else:
-        good = True  # there is none
-    if not good:
+    if not _is_segmentation(segmentation):
         raise DataError(
             f"{place} has segmentation {shortened(segmentation)}; it must be a list of polygons "
             "[x1, y1, x2, y2, ...], or RLE with 'size' [height, width] and 'counts'."
         )
 
 
-def _is_rle(size: Any, counts: Any) -> bool:
+def _is_segmentation(given: Any) -> bool:
+    """Tells whether it is polygons, RLE, or none; numbers and points are looked at later."""
+    if isinstance(given, list):
+        return all(isinstance(polygon, array | list) for polygon in given)
+    if isinstance(given, dict):
+        return is_rle(given.get("size"), given.get("counts"))
+    return True
+
+
+def is_rle(size: Any, counts: Any) -> bool:
+    """Tells whether the values of an RLE have the right types; see `adds_up`."""
     if not isinstance(size, list) or len(size) != 2:
         return False
     if not all(_is_int(side) and 0 <= side < _MOST_PIXELS for side in size):
@@ -96,7 +160,7 @@ def is_area(value: Any) -> bool:
 
 def is_drawable(polygon: Sequence[float], height: float, width: float) -> bool:
     """Tells whether a polygon consists of numbers that are not absurdly far from its image."""
-    return _all_within(polygon, _FARTHEST_IN_SIZES * max(height, width, 100))
+    return _all_within(polygon, _FARTHEST_IN_SIZES * max(height, width, _LEAST_SIZE))
 
 
 def adds_up(rle: dict[str, Any]) -> bool:
@@ -105,21 +169,6 @@ def adds_up(rle: dict[str, Any]) -> bool:
         height, width = rle["size"]
         return sum(rle["counts"]) == height * width
     return fills_image(rle)
-
-
-def path_inside(folder: str, name: str, source: str) -> str:
-    """Joins a path that a file gives to the folder that it is relative to.
-
-    Raises:
-        DataError: it leads out of the folder, and `SOLO_FAMILY_ALLOW_OUTSIDE` is not 1.
-    """
-    leads_out = os.path.isabs(name) or os.pardir in PurePath(name).parts
-    if leads_out and os.environ.get(OUTSIDE) != "1":
-        raise DataError(
-            f"{source} names {name}, which is outside {folder}. Name the folder that all images "
-            f"are in, or, for a file that you trust, set the environment variable {OUTSIDE}=1."
-        )
-    return os.path.join(folder, name)
 
 
 def _check_id(place: str, key: str, value: Any, kind: type) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DataError
-from .coco_values import path_inside
+from .image_files import path_inside
 
 _PARTS = {
     "images": ("id", "file_name", "height", "width"),

@@ -1,12 +1,13 @@
 """Datasets named in place, instead of registered: instances, semantic labels, panoptic segments.
 
-`coco_json:ANNOTATIONS.json:IMAGE_DIR`, `semantic:IMAGE_DIR:LABEL_DIR:CLASSES[:IGNORED_LABEL]` with
-class names that are listed with commas or stand in a text file, and
-`panoptic:IMAGE_DIR:PNG_DIR:PANOPTIC.json`.
+`coco_json:ANNOTATIONS.json:IMAGE_DIR[?crowd=objects]`,
+`semantic:IMAGE_DIR:LABEL_DIR:CLASSES[:IGNORED_LABEL]` with class names that are listed with commas
+or stand in a text file, `panoptic:IMAGE_DIR:PNG_DIR:PANOPTIC.json`, and instances as other tools
+write them: `yolo:DIR[:SPLIT]`, `voc:DIR[:SPLIT]`, `masks:IMAGE_DIR:MASK_DIR[:CLASSES]`.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,14 +15,24 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DataError
 from ...files import expand_path
-from .coco_json import check_coco_json, load_checked_coco_json, read_coco_json
+from .coco_json import check_coco, coco_classes, load_coco
+from .crowds import OBJECTS
+from .mask_pictures import PREFIX as MASKS_PREFIX
+from .mask_pictures import register_masks
 from .panoptic_dataset import register_panoptic
 from .semantic_dataset import read_class_names, register_semantic
 from .voc import EVALUATOR_TYPE, check_voc
+from .voc_folder import PREFIX as VOC_PREFIX
+from .voc_folder import register_voc_folder
+from .yolo import PREFIX as YOLO_PREFIX
+from .yolo import register_yolo
 
 PREFIX = "coco_json:"
 SEMANTIC_PREFIX = "semantic:"
 PANOPTIC_PREFIX = "panoptic:"
+
+# Datasets whose records `load_coco` makes, without masks that can't be used.
+READ_HERE: set[str] = set()
 
 # What detectron2's metadata call the folders of a dataset.
 _FOLDERS = ("image_root", "image_dir", "sem_seg_root", "gt_dir", "panoptic_root")
@@ -38,20 +49,11 @@ def register_in_place(names: Iterable[str]) -> None:
     """
     for name in names:
         if name in DatasetCatalog.list():
+            _read_registered(name)
             continue
-        if name.startswith(SEMANTIC_PREFIX):
-            _register_semantic(name)
-        elif name.startswith(PANOPTIC_PREFIX):
-            _register_panoptic(name)
-        elif name.startswith(PREFIX):
-            annotations, image_dir = _parse(name)
-            DatasetCatalog.register(name, partial(load_checked_coco_json, annotations, image_dir))
-            MetadataCatalog.get(name).set(
-                json_file=annotations,
-                image_root=image_dir,
-                evaluator_type="coco",
-                **_categories(annotations),
-            )
+        kind = name.partition(":")[0] + ":"
+        if kind in _IN_PLACE:
+            _IN_PLACE[kind](name)
 
 
 def check_datasets(names: Sequence[str]) -> None:
@@ -61,7 +63,7 @@ def check_datasets(names: Sequence[str]) -> None:
         names: of `DATASETS.TRAIN` or `DATASETS.TEST`, registered or in place.
 
     Raises:
-        DataError: nothing of such a name is registered, or see `check_coco_json`, `check_voc`.
+        DataError: nothing of such a name is registered, or see `check_coco`, `check_voc`.
     """
     register_in_place(names)
     for name in names:
@@ -73,9 +75,11 @@ def check_datasets(names: Sequence[str]) -> None:
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             _check_folders(name)
+        if name.startswith(tuple(_IN_PLACE)) and not name.startswith(PREFIX):
+            DatasetCatalog.get(name)  # images and labels that don't belong together
         json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
         if metadata.get("evaluator_type") == "coco" and json_file and image_root:
-            check_coco_json(json_file, image_root)
+            check_coco(json_file, image_root)
         elif metadata.get("evaluator_type") == EVALUATOR_TYPE:
             check_voc(metadata.dirname, metadata.split)
 
@@ -90,8 +94,6 @@ def _check_folders(name: str) -> None:
                 "docs/datasets.md says what each dataset's folders are and how they are made; "
                 "DETECTRON2_DATASETS is the folder that holds the datasets, by default ./datasets."
             )
-    if name.startswith((SEMANTIC_PREFIX, PANOPTIC_PREFIX)):
-        DatasetCatalog.get(name)  # images and labels that don't belong together
 
 
 def _register_semantic(name: str) -> None:
@@ -117,37 +119,98 @@ def _register_panoptic(name: str) -> None:
     register_panoptic(name, *(expand_path(part) for part in parts))
 
 
-def _parse(name: str) -> tuple[str, str]:
+def _register_coco(name: str) -> None:
+    annotations, image_dir, crowd = _parse(name)
+    READ_HERE.add(name)
+    classes = coco_classes(annotations, image_dir)
+    DatasetCatalog.register(name, partial(load_coco, annotations, image_dir, crowd))
+    MetadataCatalog.get(name).set(
+        json_file=annotations,
+        image_root=image_dir,
+        crowd=crowd,
+        evaluator_type="coco",
+        # What detectron2 knows of the categories after it has read the file.
+        thing_classes=list(classes.values()),
+        thing_dataset_id_to_contiguous_id={i: index for index, i in enumerate(classes)},
+    )
+
+
+def _read_registered(name: str) -> None:
+    """Lets our reader read a dataset of detectron2's `register_coco_instances`, as evaluation does.
+
+    A function of the user's own is left alone.
+    """
+    load = DatasetCatalog.data[name]
+    made_by = (getattr(load, "__module__", ""), getattr(load, "__qualname__", ""))
+    if made_by != ("detectron2.data.datasets.coco", "register_coco_instances.<locals>.<lambda>"):
+        return
+    metadata = MetadataCatalog.get(name)
+
+    def load_registered() -> list[dict[str, Any]]:
+        classes = coco_classes(metadata.json_file, metadata.image_root)
+        names, known = list(classes.values()), metadata.get("thing_classes")
+        if known is not None and list(known) != names:
+            raise DataError(
+                f"Dataset {name!r}: {metadata.json_file} has the classes {', '.join(names)}, but "
+                f"it is registered with {', '.join(known)}. Name the file that it is registered "
+                "for, or register it under another name."
+            )
+        metadata.set(
+            thing_classes=names,
+            thing_dataset_id_to_contiguous_id={i: index for index, i in enumerate(classes)},
+        )
+        return load_coco(metadata.json_file, metadata.image_root)
+
+    DatasetCatalog.data[name] = load_registered
+    READ_HERE.add(name)
+
+
+def _parse(name: str) -> tuple[str, str, str]:
+    """Returns the annotation file, the image folder and how crowds are read."""
     parts = name.removeprefix(PREFIX).split(":")
     if len(parts) != 2 or not all(parts):
         raise DataError(
             f"Dataset {name!r}: write coco_json:ANNOTATIONS.json:IMAGE_DIR; no colons in paths."
         )
-    annotations, image_dir = (expand_path(part) for part in parts)
+    annotations, (folder, crowd) = expand_path(parts[0]), split_crowd(parts[1])
+    image_dir = expand_path(folder)
     if not os.path.isfile(annotations):
         raise DataError(f"Dataset {name!r}: there is no annotation file {annotations}.")
     if not os.path.isdir(image_dir):
         raise DataError(f"Dataset {name!r}: there is no image folder {image_dir}.")
-    return annotations, image_dir
+    return annotations, image_dir, crowd
 
 
-def _categories(annotations: str) -> dict[str, Any]:
-    """Returns what detectron2 knows of the categories after it has read the file.
+def split_crowd(path: str) -> tuple[str, str]:
+    """Returns a path without `?crowd=objects`, and "objects" where it had that.
 
-    The model's outputs are in the order of the categories' ids.
+    Raises:
+        DataError: something else stands after the question mark.
     """
-    categories = read_coco_json(annotations)["categories"]
-    by_id = sorted(categories, key=lambda category: category["id"])
-    return {
-        "thing_classes": [category["name"] for category in by_id],
-        "thing_dataset_id_to_contiguous_id": {c["id"]: index for index, c in enumerate(by_id)},
-    }
+    if "?" not in path or os.path.exists(expand_path(path)):
+        return path, ""
+    plain, _, option = path.rpartition("?")
+    if option != f"crowd={OBJECTS}":
+        raise DataError(
+            f"{path}: ?{option} is not known. After the image folder ?crowd={OBJECTS} reads masks "
+            "with 'iscrowd' 1 as objects; leave it out, or write that."
+        )
+    return plain, OBJECTS
+
+
+_IN_PLACE: dict[str, Callable[[str], None]] = {
+    PREFIX: _register_coco,
+    SEMANTIC_PREFIX: _register_semantic,
+    PANOPTIC_PREFIX: _register_panoptic,
+    YOLO_PREFIX: register_yolo,
+    VOC_PREFIX: register_voc_folder,
+    MASKS_PREFIX: register_masks,
+}
 
 
 def _load_unregistered(catalog: Any, name: str) -> Any:
     """Lets a name in place be used wherever detectron2 looks a dataset up, unregistered or not."""
-    prefixes = (PREFIX, SEMANTIC_PREFIX, PANOPTIC_PREFIX)
-    if not isinstance(name, str) or not name.startswith(prefixes):
+    if not isinstance(name, str) or not name.startswith(tuple(_IN_PLACE)):
         raise KeyError(name)
     register_in_place([name])
     return catalog.data[name]

@@ -1,12 +1,14 @@
 """What of an annotation's segmentation a mask can be made of, and how large that is."""
 
+from array import array
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_util
 
-from .coco_values import adds_up, is_drawable
+from .coco_values import adds_up, is_drawable, is_rle
 
 # Why something is left out: polygons with too few points, or points that can't be drawn; no
 # segmentation at all; RLE of another size than the image, or whose runs don't fill it.
@@ -27,7 +29,7 @@ def usable_segmentation(segmentation: Any, size: tuple[float, float]) -> tuple[A
     if not segmentation or not isinstance(segmentation, list | dict):
         return None, Counter([WITHOUT])
     if isinstance(segmentation, list):
-        long = [p for p in segmentation if isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0]
+        long = [p for p in segmentation if _is_long(p)]
         near = [p for p in long if is_drawable(p, *size)]
         reasons = {SHORT: len(segmentation) - len(long), FAR: len(long) - len(near)}
         return near or None, +Counter(reasons)
@@ -38,6 +40,34 @@ def usable_segmentation(segmentation: Any, size: tuple[float, float]) -> tuple[A
     return segmentation, Counter()
 
 
+def _is_long(polygon: Any) -> bool:
+    sequence = isinstance(polygon, list | array | np.ndarray)
+    return sequence and len(polygon) >= 6 and len(polygon) % 2 == 0
+
+
+def usable_at_any_size(segmentation: Any) -> Any:
+    """Returns what `usable_segmentation` does where the image's size is not known, or None."""
+    if isinstance(segmentation, dict):
+        size = segmentation.get("size")
+        good = is_rle(size, segmentation.get("counts")) and adds_up(segmentation)
+        return segmentation if good else None
+    return usable_segmentation(segmentation, (np.inf, np.inf))[0]
+
+
+def as_rle(segmentation: dict[str, Any]) -> dict[str, Any]:
+    """Makes the numbers of an RLE whole, in place, where they are fractions or text of such."""
+    for key in ("size", "counts"):
+        values = segmentation.get(key)
+        if isinstance(values, list) and not set(map(type, values)) <= {int}:
+            try:
+                whole = [int(float(value)) for value in values if not isinstance(value, bool)]
+            except (TypeError, ValueError, OverflowError):
+                continue
+            if len(whole) == len(values) and whole == [float(value) for value in values]:
+                segmentation[key] = whole
+    return segmentation
+
+
 def compressed(segmentation: Any) -> Any:
     """Returns polygons as they are, and RLE as pycocotools takes it."""
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
@@ -45,18 +75,27 @@ def compressed(segmentation: Any) -> Any:
     return segmentation
 
 
-def measure_mask(usable: Any, size: tuple[int, int]) -> tuple[int, list[float]]:
-    """Measures what `usable_segmentation` returns.
+def to_rle(usable: Any, size: Sequence[int]) -> dict[str, Any]:
+    """Returns the compressed RLE of what `usable_segmentation` returns."""
+    if isinstance(usable, dict):
+        return compressed(usable)
+    return mask_util.merge(mask_util.frPyObjects(usable, *size))
 
-    Returns:
-        The number of pixels, and the corners x0 y0 x1 y1 around the polygons' points, or the pixels
-        of RLE; points may be outside of the image.
+
+def box_of(usable: Any) -> list[float]:
+    """Returns left, top, width, height of what `corners_of` returns."""
+    left, top, right, bottom = corners_of(usable)
+    return [left, top, right - left, bottom - top]
+
+
+def corners_of(usable: Any) -> list[float]:
+    """Returns the corners x0 y0 x1 y1 around polygons' points, or the pixels of RLE.
+
+    Points may be outside of the image.
     """
     if isinstance(usable, dict):
-        rle = compressed(usable)
-        left, top, width, height = mask_util.toBbox(rle).tolist()
-        return int(mask_util.area(rle)), [left, top, left + width, top + height]
-    rle = mask_util.merge(mask_util.frPyObjects(usable, *size))
+        left, top, width, height = mask_util.toBbox(compressed(usable)).tolist()
+        return [left, top, left + width, top + height]
     # Not the corners of the pixels: a thin end of an outline has none.
     points = np.concatenate([np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in usable])
-    return int(mask_util.area(rle)), [*points.min(0).tolist(), *points.max(0).tolist()]
+    return [*points.min(0).tolist(), *points.max(0).tolist()]

@@ -51,7 +51,8 @@ def write_splits(splits: dict[str, dict[str, Any]], folder: Path) -> dict[str, P
         folder.mkdir(parents=True, exist_ok=True)
         for split, content in splits.items():
             with replacing(paths[split]) as temporary:
-                temporary.write_text(json.dumps(content), encoding="utf-8")
+                # Polygons are arrays.
+                temporary.write_text(json.dumps(content, default=list), encoding="utf-8")
     except OSError as error:
         raise DataError(
             f"{folder} can't be written to ({error.strerror}). Name another folder."

@@ -1,6 +1,8 @@
 """PASCAL VOC 2012's instance segmentation: the images and masks of its segmentation task."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ SPLITS = ("train", "val", "trainval")
 EVALUATOR_TYPE = "voc_instance"
 # Pixels at the borders of objects, and objects that are too hard: no object's.
 _VOID = 255
+_VOID_COLOUR = (224, 224, 192)
 
 
 def register_voc_instances(name: str, root: str, split: str) -> None:
@@ -49,7 +52,7 @@ def load_voc_instances(root: str, split: str) -> list[dict[str, Any]]:
     """
     check_voc(root, split)
     names = tqdm(_split_file(root, split).read_text().split(), f"VOC {split}", unit="image")
-    return [_load_image(Path(root), name) for name in names]
+    return [load_image(Path(root), name, VOC_CLASSES, read_values) for name in names]
 
 
 def check_voc(root: str, split: str) -> None:
@@ -76,22 +79,37 @@ def _split_file(root: str, split: str) -> Path:
     return Path(root, "ImageSets", "Segmentation", f"{split}.txt")
 
 
-def _load_image(root: Path, name: str) -> dict[str, Any]:
+def load_image(
+    root: Path, name: str, class_names: Sequence[str], read_classes: Callable[[Path], np.ndarray]
+) -> dict[str, Any]:
+    """Returns detectron2's dict of an image, a mask for each value in SegmentationObject.
+
+    Args:
+        root: of JPEGImages, SegmentationClass and SegmentationObject.
+        name: of the image.
+        class_names: of the values of SegmentationClass, from 1.
+        read_classes: reads a file of SegmentationClass: int [H, W].
+
+    Raises:
+        DataError: files are missing, don't fit together, or an object has no class.
+    """
     path = root / "SegmentationObject" / f"{name}.png"
-    objects, classes = _read_labels(path), _read_labels(root / "SegmentationClass" / path.name)
+    class_path = root / "SegmentationClass" / path.name
+    objects, classes = read_values(path), read_classes(class_path)
     if objects.shape != classes.shape:
         raise DataError(
-            f"VOC 2012: {path} has the size {objects.shape}, but SegmentationClass has "
+            f"VOC: {path} has the size {objects.shape}, but SegmentationClass has "
             f"{classes.shape} of this image."
         )
     annotations = []
     for number in np.setdiff1d(objects, [0, _VOID]):
         mask = objects == number
         values = classes[mask]
-        values = values[(values > 0) & (values <= len(VOC_CLASSES))]
+        values = values[(values > 0) & (values <= len(class_names))]
         if not len(values):
             raise DataError(
-                f"VOC 2012: object {number} of {path} has no class in SegmentationClass."
+                f"VOC: object {number} of {path} has no class in SegmentationClass, which are "
+                f"{', '.join(class_names)}. Give it one, or remove it."
             )
         rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
         annotations.append(
@@ -105,7 +123,7 @@ def _load_image(root: Path, name: str) -> dict[str, Any]:
         )
     height, width = objects.shape
     return {
-        "file_name": str(root / "JPEGImages" / f"{name}.jpg"),
+        "file_name": image_file(root, name),
         "image_id": name,
         "height": height,
         "width": width,
@@ -113,13 +131,43 @@ def _load_image(root: Path, name: str) -> dict[str, Any]:
     }
 
 
-def _read_labels(path: Path) -> np.ndarray:
-    """Returns the pixel values of a picture with a palette: uint8 [H, W]."""
+def image_file(root: Path, name: str) -> str:
+    """Returns JPEGImages/NAME.jpg, or the picture of that name of another kind."""
+    path = root / "JPEGImages" / f"{name}.jpg"
+    if not path.exists():
+        others = (path.with_suffix(suffix) for suffix in (".jpeg", ".png", ".bmp", ".JPG", ".webp"))
+        path = next((other for other in others if other.exists()), path)
+    return str(path)
+
+
+def read_values(path: Path) -> np.ndarray:
+    """Returns the values of a picture of one channel or with a palette, int [H, W].
+
+    Of a picture in colours each colour is a value: black is 0, and VOC's colour of void is 255.
+    """
+    with open_picture(path) as image:
+        if image.mode in ("P", "L", "I", "I;16", "1"):
+            return np.asarray(image).astype(np.int64)
+        colours = np.asarray(image.convert("RGB")).astype(np.int64)
+    codes = colours @ np.array([1 << 16, 1 << 8, 1])
+    codes[codes == _VOID] = 1 << 24  # a blue, and not void
+    codes[(colours == _VOID_COLOUR).all(axis=2)] = _VOID
+    return codes
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """Opens a label picture.
+
+    Raises:
+        DataError: it can't be read.
+    """
     try:
         with Image.open(path) as image:
-            return np.asarray(image)
+            image.load()
+            yield image
     except OSError as error:
-        raise DataError(f"VOC 2012: {path} can't be read as an image: {error}") from error
+        raise DataError(f"VOC: {path} can't be read as an image: {error}") from error
 
 
 def _register_all() -> None:

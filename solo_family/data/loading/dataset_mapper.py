@@ -1,6 +1,7 @@
 """From a dataset's dict to the model's input: detectron2's mapper, always with bit masks."""
 
 import copy
+import logging
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from ...errors import DataError
 from .augmentation import build_train_augmentation, detectron2_augmentation
 from .bad_images import BadImages
 from .images import read_image
+
+logger = logging.getLogger(__name__)
 
 
 class MaskDatasetMapper(DatasetMapper):
@@ -38,6 +41,7 @@ class MaskDatasetMapper(DatasetMapper):
     ) -> None:
         super().__init__(**options)
         self._bad_images = BadImages(skip_bad_images, num_images)
+        self._has_told = False
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -89,9 +93,27 @@ class MaskDatasetMapper(DatasetMapper):
         self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
     ) -> None:
         annotations = dataset_dict.setdefault("annotations", [])
-        if any(not annotation.get("iscrowd", 0) for annotation in annotations):
+        objects = sum(not annotation.get("iscrowd", 0) for annotation in annotations)
+        if objects:
             super()._transform_annotations(dataset_dict, transforms, image_shape)
+            if not self.recompute_boxes:  # otherwise a crop has cut objects off
+                lost = objects - len(dataset_dict["instances"])
+                self._tell_lost(lost, objects, dataset_dict["file_name"], image_shape)
         else:
             # Without objects there is no mask whose box could be recomputed.
             dataset_dict.pop("annotations")
             dataset_dict["instances"] = annotations_to_instances([], image_shape, "bitmask")
+
+    def _tell_lost(self, lost: int, objects: int, file: str, shape: tuple[int, int]) -> None:
+        """Warns once, in each process that maps, of objects of which no pixel is left."""
+        if lost and not self._has_told:
+            self._has_told = True
+            logger.warning(
+                "%s: %d of its %d objects have no pixel left at %d x %d, and are not learnt. "
+                "`check-data --config-file` counts all of them; INPUT.MIN_SIZE_TRAIN and "
+                "MAX_SIZE_TRAIN make images larger.",
+                file,
+                lost,
+                objects,
+                *shape,
+            )

@@ -15,8 +15,8 @@ from detectron2.data.samplers import (
 )
 from detectron2.utils import comm
 
-from ...errors import ConfigError, DataError
-from ..formats.coco_json import leave_out_unusable
+from ...errors import ConfigError
+from ..formats.joining import load_joined
 from ..formats.register import check_datasets
 from .batch_loader import BatchLoader
 from .dataset_mapper import MaskDatasetMapper
@@ -110,8 +110,8 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     """Returns detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
 
     Raises:
-        ConfigError: no dataset is named.
-        DataError: a dataset can't be used (see `check_datasets`), or no image has an object.
+        ConfigError: no dataset is named, or they don't go together (see `load_joined`).
+        DataError: a dataset can't be used (see `check_datasets`), or there is nothing to learn.
     """
     names = cfg.DATASETS.TRAIN
     if not names:
@@ -120,15 +120,9 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
             "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
         )
     check_datasets(names)
-    records = get_detection_dataset_dicts(names, filter_empty=False)
-    leave_out_unusable(records, ", ".join(names))
+    records = load_joined(cfg)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in records[0]:
         records = filter_images_with_only_crowd_annotations(records)
-    if not records:
-        raise DataError(
-            f"DATASETS.TRAIN {', '.join(names)}: no image has an object. "
-            "DATALOADER.FILTER_EMPTY_ANNOTATIONS False trains on images without objects."
-        )
     return records
 
 

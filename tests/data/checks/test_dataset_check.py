@@ -58,7 +58,8 @@ FULL = np.ones((HEIGHT, WIDTH), bool)
 MISTAKES: list[tuple[Callable[[CocoFolder], Any], Kind, str]] = [
     (lambda f: (f.root / "images/1.png").unlink(), findings.MISSING_FILE, "1.png"),
     (cut, findings.UNREADABLE_FILE, "1.png"),
-    (change("images", 1, height=64, width=48), findings.OTHER_SIZE, "1.png: 64 x 48, is 48 x 64"),
+    (change("images", 1, height=64, width=48), findings.TURNED_SIZE, "1.png: 64 x 48, is 48 x 64"),
+    (change("images", 1, height=50), findings.OTHER_SIZE, "1.png: 50 x 64, is 48 x 64"),
     (change("annotations", 1, id=3), findings.ANNOTATION_ID, "3"),
     (change("annotations", 1, image_id=9), findings.UNKNOWN_IMAGE, "annotation 2: image 9"),
     (change("annotations", 1, image_id=[1]), findings.UNKNOWN_IMAGE, "annotation 2: image [1]"),
@@ -86,12 +87,19 @@ MISTAKES: list[tuple[Callable[[CocoFolder], Any], Kind, str]] = [
     ),
     (
         change("annotations", 1, bbox=[6, 8, 26, 32]),  # left, top, right, bottom
-        findings.BOX_ELSEWHERE,
+        findings.BOX_OF_CORNERS,
         f"{SECOND}: [6, 8, 26, 32], mask [6.0, 8.0, 20.0, 24.0]",
     ),
     (drop("segmentation"), findings.NO_MASK, SECOND),
     (change("annotations", 1, segmentation=[]), findings.NO_MASK, SECOND),
     (change("annotations", 1, segmentation=[[1, 1, 9, 9]]), findings.NO_MASK, SECOND),
+    (
+        change("annotations", 1, bbox=[20, 20, 6, 6]),
+        findings.BOX_ELSEWHERE,
+        f"{SECOND}: [20, 20, 6, 6], mask [6.0, 8.0, 20.0, 24.0]",
+    ),
+    (change("annotations", 1, area=0), findings.OTHER_AREA, f"{SECOND}: 0, mask 480"),
+    (change("annotations", 1, area=1e6), findings.OTHER_AREA, f"{SECOND}: 1e+06, mask 480"),
     (
         change("annotations", 1, segmentation=rle(FULL.T)),
         findings.MASK_OF_OTHER_SIZE,
@@ -118,8 +126,6 @@ MISTAKES: list[tuple[Callable[[CocoFolder], Any], Kind, str]] = [
         SECOND,
     ),
     (change("annotations", 1, segmentation=rle(~FULL)), findings.EMPTY_MASK, SECOND),
-    (drop("area"), findings.NO_AREA, "annotation 2"),
-    (drop("iscrowd"), findings.NO_AREA, "annotation 2"),
     (change("annotations", 1, iscrowd=1), findings.CROWD, "annotation 2"),
 ]
 
@@ -155,8 +161,8 @@ def test_a_thin_end_of_an_outline_belongs_to_the_box(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
-        (change("images", 1, height=48.0), "has height 48.0"),
-        (change("images", 1, height=None), "has height None"),
+        (change("images", 1, height=48.5), "has height 48.5"),
+        (change("images", 1, height=0), "has height 0"),
         (change("annotations", 2, iscrowd=7), "has iscrowd 7"),
     ],
 )
@@ -169,22 +175,60 @@ def test_what_loading_refuses_is_a_problem_too(
     assert said in message
 
 
-def test_a_size_that_is_none_is_found_with_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        change("images", 1, height=None),
+        change("annotations", 1, segmentation=[6, 8, 26, 8, 26, 32, 6, 32]),
+        change("annotations", 1, category_id="2", bbox=[]),
+    ],
+)
+def test_what_is_read_as_it_is_meant_is_a_remark(
+    change: Callable[[CocoFolder], Any], tmp_path: Path
+) -> None:
     folder = good(tmp_path / "data")
-    folder.content["images"][1]["height"] = None
-    assert found(folder)[findings.OTHER_SIZE] == ["1.png: None x 64, is 48 x 64"]
+    change(folder)
+    assert set(found(folder)) == {findings.OTHERWISE}
 
 
-def test_polygons_that_are_not_in_a_list_of_their_own_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["area", "iscrowd"])
+def test_what_evaluation_does_without_is_nothing(key: str, tmp_path: Path) -> None:
     folder = good(tmp_path / "data")
-    folder.content["annotations"][1]["segmentation"] = [1, 1, 9, 1, 9, 9]
-    assert set(found(folder)) == {findings.NO_MASK, findings.REFUSED}
+    drop(key)(folder)
+    assert found(folder) == {}
+
+
+@pytest.mark.parametrize(
+    ("crowds", "codes", "kind"),
+    [
+        ([1, 1, 1], [0, 0, 0], findings.CROWDS_OF_A_TOOL),  # all masks
+        ([1, 0, 0], [1, 0, 0], findings.CROWDS_OF_A_TOOL),  # all that are RLE
+        ([1, 0, 0], [1, 1, 0], findings.CROWD),
+        ([1, 0, 0], [0, 0, 0], findings.CROWD),
+    ],
+)
+def test_crowds_that_a_tool_has_made_of_objects_are_a_problem(
+    crowds: list[int], codes: list[int], kind: Kind, tmp_path: Path
+) -> None:
+    folder = good(tmp_path / "data")
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[8:32, 5:25] = True
+    for number, annotation in enumerate(folder.content["annotations"]):
+        annotation["iscrowd"] = crowds[number]
+        if codes[number]:
+            annotation.update(segmentation=rle(mask), bbox=[5, 8, 20, 24])
+    assert kind in found(folder)
+    assert (kind.remedy != "") == (kind is findings.CROWDS_OF_A_TOOL)
+    # As the remedy says.
+    assert found(folder, crowd="objects") == {}
 
 
 def test_an_image_outside_of_the_folder_is_found(tmp_path: Path) -> None:
     folder = good(tmp_path / "data")
+    folder.content["images"][1]["file_name"] = "../images/none.png"
+    assert found(folder) == {findings.OUTSIDE_FILE: ["../images/none.png"]}
     folder.content["images"][1]["file_name"] = "../images/1.png"
-    assert found(folder) == {findings.OUTSIDE_FILE: ["../images/1.png"]}
+    assert found(folder) == {findings.NAMED_OTHERWISE: ["../images/1.png"]}
 
 
 def test_a_box_out_of_the_image_is_found(tmp_path: Path) -> None:
@@ -257,11 +301,13 @@ def test_a_json_that_is_none_is_one_line(content: str, tmp_path: Path) -> None:
 
 
 def test_every_kind_says_what_it_does() -> None:
-    assert len(findings.KINDS) == 23
     assert len({kind.title for kind in findings.KINDS}) == len(findings.KINDS)
     assert all(kind.effect.endswith(".") for kind in findings.KINDS)
     assert [kind for kind in findings.KINDS if not kind.remedy] == [
+        findings.OTHERWISE,
+        findings.NAMED_OTHERWISE,
         findings.CROWD,
+        findings.WHOLE_IMAGE,
         findings.EMPTY_IMAGE,
         findings.EMPTY_CATEGORY,
     ]

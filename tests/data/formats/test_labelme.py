@@ -1,7 +1,10 @@
 """labelme's files become a COCO-format dataset that says the same."""
 
+import base64
+import io
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from solo_family.data.formats.labelme import read_labelme
 from solo_family.errors import DataError
 
 from ...coco_folder import noise
+from ..tools import FIXTURES
 
 TRIANGLE = [[2, 2], [22, 2], [2, 22]]
 
@@ -66,10 +70,50 @@ def test_shapes_of_one_group_are_one_object(tmp_path: Path) -> None:
     assert (second["bbox"], second["area"]) == ([20, 0, 10, 10], 100)
 
 
-def test_a_group_of_two_labels_is_refused(tmp_path: Path) -> None:
+def test_a_group_is_one_object_of_each_label(tmp_path: Path) -> None:
+    """As labelme's own exporter counts, labelme2coco.py."""
     write(tmp_path, "a", [shape("cup", TRIANGLE, group=1), shape("book", TRIANGLE, group=1)])
-    with pytest.raises(DataError, match=r"a\.json: shape 1 \(book\) has the group_id 1 of a cup"):
+    assert [a["category_id"] for a in read_labelme(tmp_path)[0]["annotations"]] == [2, 1]
+
+
+def test_files_of_labelme_itself(tmp_path: Path) -> None:
+    """Written by labelme 6.3.1: its AI mask, a disc, its oriented rectangle, a picture within."""
+    shutil.copytree(FIXTURES / "labelme", tmp_path / "in")
+    content, left_out = read_labelme(tmp_path / "in")
+    assert left_out == []
+    assert [image["file_name"] for image in content["images"]] == ["embedded.png", "shapes.png"]
+    square, disc, bar = content["annotations"]
+    assert (square["area"], bar["area"], bar["bbox"]) == (400, 30 * 12, [40, 40, 30, 12])
+    drawn = json.loads((FIXTURES / "labelme" / "shapes.json").read_text())["shapes"][0]["mask"]
+    with Image.open(io.BytesIO(base64.b64decode(drawn))) as picture:
+        assert disc["area"] == sum(value > 0 for value in picture.getdata())
+    assert (disc["bbox"], disc["iscrowd"]) == ([13, 9, 23, 23], 0)
+    # The picture that was in the json alone.
+    with Image.open(tmp_path / "in" / "embedded.png") as picture:
+        assert picture.size == (80, 60)
+
+
+@pytest.mark.parametrize("left", [-3, 50])
+def test_a_mask_is_cut_off_at_the_border(left: int, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (20, 10), 255).save(stream, "PNG")
+    code = base64.b64encode(stream.getvalue()).decode()
+    points = [[left, 35], [left + 19, 44]]
+    write(tmp_path, "a", [shape("cup", points, "mask") | {"mask": code}])
+    (found,) = read_labelme(tmp_path)[0]["annotations"]
+    assert found["area"] == (17 if left < 0 else 10) * 5
+    write(tmp_path, "a", [shape("cup", points, "mask") | {"mask": "broken"}])
+    with pytest.raises(DataError, match=r"shape 0 \(cup\) is a mask whose picture can't be read"):
         read_labelme(tmp_path)
+
+
+def test_a_picture_of_which_nothing_is_left_is_no_negative(tmp_path: Path) -> None:
+    write(tmp_path, "a", [shape("cup", TRIANGLE)])
+    file = write(tmp_path, "b", [shape("edge", [[1, 1], [9, 9]], "line")])
+    write(tmp_path, "c", [])
+    content, left_out = read_labelme(tmp_path)
+    assert [image["file_name"] for image in content["images"]] == ["a.png", "c.png"]
+    assert left_out[1] == f"{file}, the whole picture: none of its shapes can be used"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from solo_family.data.formats.coco_json import leave_out_unusable
+from solo_family.data.formats.unusable import leave_out_unusable
 
 TRIANGLE = [0.0, 0.0, 9.0, 0.0, 0.0, 9.0]
 

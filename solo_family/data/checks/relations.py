@@ -1,0 +1,145 @@
+"""What is wrong between images, and between objects; and what resizing loses.
+
+N objects of an image.
+"""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_util
+
+from . import findings
+from .annotation_check import MeasuredObject
+from .findings import Findings
+
+_SAME_IOU = 0.95
+# Percent: at least so many objects, in images of at least this size, that reach so far.
+_LEAST_OBJECTS, _LARGE, _REACH = 10, 300, 60
+# A mask that is longer than so many pixels both ways is not lost.
+_SURELY_KEPT = 2
+
+
+def check_relations(
+    check: Any, images: Mapping[Any, dict[str, Any]], objects: Mapping[Any, list[MeasuredObject]]
+) -> None:
+    """Takes note of pictures and objects that stand twice, and of coordinates in percent.
+
+    Args:
+        check: a `DatasetCheck`, whose `paths` are the images' by their ids.
+        images: by their ids.
+        objects: of each.
+    """
+    for group in same_pictures(check.paths):
+        check.add(findings.SAME_PICTURE, " = ".join(str(images[i]["file_name"]) for i in group))
+    for found in objects.values():
+        for one, other in same_objects(found):
+            check.add(findings.SAME_OBJECT, f"{other.name}, as annotation {one.annotation['id']}")
+    everything = [found for items in objects.values() for found in items]
+    if _are_percent(everything):
+        check.add(findings.PERCENT, *(found.name for found in everything))
+
+
+def same_pictures(paths: Mapping[Any, str]) -> list[list[Any]]:
+    """Returns the keys of files that have the same content, in groups.
+
+    Only files of one length are read.
+    """
+    by_length: dict[int, list[Any]] = defaultdict(list)
+    for key, path in paths.items():
+        by_length[os.path.getsize(path)].append(key)
+    groups: dict[Hashable, list[Any]] = defaultdict(list)
+    for length, keys in by_length.items():
+        if len(keys) > 1:
+            for key in keys:
+                groups[length, _digest(paths[key])].append(key)
+    return [keys for keys in groups.values() if len(keys) > 1]
+
+
+def _digest(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()
+
+
+def same_objects(found: Sequence[MeasuredObject]) -> list[tuple[MeasuredObject, MeasuredObject]]:
+    """Returns the pairs of one class whose masks are the same: each with the first like it."""
+    boxes = np.array([item.mask_box for item in found])
+    if len(boxes) < 2:
+        return []
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    pairs, twins = [], set()
+    for index, box in enumerate(boxes[:-1]):
+        if index in twins:
+            continue
+        rest = boxes[index + 1 :]
+        sides = np.minimum(box[2:], rest[:, 2:]) - np.maximum(box[:2], rest[:, :2])
+        inter = sides.clip(min=0).prod(1)
+        union = areas[index] + areas[index + 1 :] - inter
+        # Boxes of masks that are the same to 0.95 may differ by a thin end.
+        for other in (np.flatnonzero(inter >= 0.5 * union) + index + 1).tolist():
+            one, two = found[index], found[other]
+            same_class = one.annotation.get("category_id") == two.annotation.get("category_id")
+            if same_class and mask_util.iou([one.rle], [two.rle], [0])[0, 0] > _SAME_IOU:
+                pairs.append((one, two))
+                twins.add(other)
+    return pairs
+
+
+def _are_percent(found: Sequence[MeasuredObject]) -> bool:
+    if len(found) < _LEAST_OBJECTS or min(min(item.size) for item in found) < _LARGE:
+        return False
+    return _REACH <= max(max(item.mask_box) for item in found) <= 100
+
+
+def vanishes(found: MeasuredObject, size: tuple[int, int]) -> bool:
+    """Tells whether no pixel is left of an object where its image is resized.
+
+    Args:
+        found: the object.
+        size: (height, width) that the image is resized to.
+    """
+    scale_y, scale_x = size[0] / found.size[0], size[1] / found.size[1]
+    left, top, right, bottom = found.mask_box
+    if min((right - left) * scale_x, (bottom - top) * scale_y) > _SURELY_KEPT:
+        return False
+    if isinstance(found.usable, list):
+        scaled = []
+        for polygon in found.usable:
+            points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2) * (scale_x, scale_y)
+            scaled.append(points.ravel().tolist())
+        return not mask_util.area(mask_util.merge(mask_util.frPyObjects(scaled, *size)))
+    mask = mask_util.decode(found.rle)
+    # As Pillow takes the nearest pixel.
+    rows = ((np.arange(size[0]) + 0.5) / scale_y).astype(int).clip(max=found.size[0] - 1)
+    columns = ((np.arange(size[1]) + 0.5) / scale_x).astype(int).clip(max=found.size[1] - 1)
+    return not mask[np.ix_(rows, columns)].any()
+
+
+def check_splits(train: Mapping[str, Any], test: Mapping[str, Any]) -> Findings:
+    """Compares training with validation.
+
+    Args:
+        train, test: a `DatasetCheck` for each dataset, by name; those that are in both are not
+            compared with themselves.
+    """
+    check = Findings()
+    only = {name: found for name, found in test.items() if name not in train}
+    if not train or not only:
+        return check
+    paths = {
+        (side, name, key): path
+        for side, group in (("train", train), ("test", only))
+        for name, found in group.items()
+        for key, path in found.paths.items()
+    }
+    for keys in same_pictures(paths):
+        sides = Counter(side for side, _, _ in keys)
+        if len(sides) > 1:
+            check.add(findings.SHARED_PICTURE, " = ".join(paths[key] for key in keys))
+    learnt = {name for found in train.values() for name in found.classes}
+    sought = {name for found in only.values() for name in found.classes}
+    check.add(findings.UNLEARNT_CLASS, *sorted(sought - learnt))
+    return check

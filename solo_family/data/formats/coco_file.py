@@ -1,0 +1,253 @@
+"""The one reader of COCO-format annotations: once in a process, in one form, for whoever asks.
+
+Training, every evaluation and every check take the content of a json from here; `coco_normalise`
+says what is read as it is meant, `coco_values` what is refused.
+"""
+
+import gc
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from detectron2.utils.file_io import PathManager
+
+from ...errors import DataError
+from ..loading.images import read_image_size
+from .coco_normalise import compact, normalise
+from .coco_values import check_annotations, check_categories, check_images
+from .image_files import ImageFiles, find_all
+from .unusable import usable_annotations
+
+logger = logging.getLogger(__name__)
+
+Item = dict[str, Any]
+
+_NAMED = 3  # of many offenders, as many are named
+_PARTS = {
+    "images": ("id", "file_name"),
+    "categories": ("id",),
+    "annotations": (),
+}
+
+
+class MissingFile(DataError, FileNotFoundError):
+    """A registered dataset is not on this machine: its classes may be known all the same."""
+
+
+class CocoFile:
+    """The content of a COCO-format json, normalised in place.
+
+    Args:
+        source: its path, for messages.
+        content: of COCO's parts; see `check_parts`.
+        image_dir: the folder of its images, which say how large they are where the json doesn't.
+
+    Attributes:
+        content: all of it; see `coco_normalise.normalise`.
+        images, categories, annotations: its parts, the last one empty where there is no ground
+            truth.
+        is_annotated: whether there is ground truth, be it empty.
+        notices: what was read in another form than it has.
+    """
+
+    def __init__(self, source: str, content: dict[str, Any], image_dir: str | None = None) -> None:
+        self.source = source
+        self.content = content
+        self.is_annotated = "annotations" in content
+        notices = normalise(content)
+        self.images: list[Item] = content["images"]
+        self.categories: list[Item] = content["categories"]
+        self.annotations: list[Item] = content.get("annotations", [])
+        self.notices = notices.listed()
+        self.has_sizes = all(_has_size(image) for image in self.images)
+        if image_dir is not None:
+            self.measure_images(image_dir)
+        self._is_checked = False
+        self._usable: list[Item] | None = None
+        self._paths: dict[str, list[str]] = {}
+
+    def measure_images(self, image_dir: str) -> None:
+        """Reads the sizes that the json lacks from the headers of the images."""
+        if self.has_sizes:
+            return
+        files = ImageFiles(image_dir, self.source)
+        lacking = [image for image in self.images if not _has_size(image)]
+        for image in lacking:
+            try:
+                path = files.find(str(image["file_name"]))
+                size = read_image_size(path) if path else (None, None)
+            except DataError:
+                size = (None, None)
+            image["height"], image["width"] = size
+        self.has_sizes = all(_has_size(image) for image in self.images)
+        self.notices.append(f"{len(lacking)} x no 'height' and 'width', taken from the images")
+
+    def check(self) -> None:
+        """Checks that values are possible, and that the parts fit together, once.
+
+        Raises:
+            DataError: an id stands twice, something refers to what isn't there, or a value is
+                impossible.
+        """
+        if self._is_checked:
+            return
+        check_categories(self.source, self.categories)
+        check_images(self.source, self.images)
+        image_ids = self._check_unique("images")
+        category_ids = self._check_unique("categories")
+        check_annotations(self.source, self.annotations, image_ids, category_ids)
+        self._check_unique("annotations")
+        self._is_checked = True
+        self._report(self.notices)
+
+    @property
+    def usable(self) -> list[Item]:
+        """The annotations of which a mask can be made; what is left out is said once."""
+        if self._usable is None:
+            self.check()
+            by_id = {image["id"]: image for image in self.images}
+            self._usable = usable_annotations(self.annotations, by_id, self.source)
+        return self._usable
+
+    def image_paths(self, image_dir: str) -> list[str]:
+        """Returns the path of each image.
+
+        Raises:
+            DataError: some are not there; see `ImageFiles`.
+        """
+        if image_dir not in self._paths:
+            names = [image["file_name"] for image in self.images]
+            self._paths[image_dir], notices = find_all(image_dir, names, self.source)
+            self._report(notices)
+        return self._paths[image_dir]
+
+    def _check_unique(self, part: str) -> set[Any]:
+        """Returns the ids of a part."""
+        counts = Counter(item["id"] for item in self.content.get(part, []))
+        twice = [str(identity) for identity, count in counts.items() if count > 1]
+        if twice:
+            rest = len(twice) - _NAMED
+            named = ", ".join(twice[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+            raise DataError(
+                f"{self.source}: {len(twice)} ids in '{part}' stand more than once: {named}. "
+                "Ids must be unique."
+            )
+        return set(counts)
+
+    def _report(self, notices: list[str]) -> None:
+        if notices:
+            logger.warning("%s: read as they are meant: %s.", self.source, "; ".join(notices))
+
+
+_files: dict[str, tuple[tuple[int, int], CocoFile]] = {}
+
+
+def read_coco_file(path: str, image_dir: str | None = None) -> CocoFile:
+    """Returns the content of a json, whose values are not checked yet.
+
+    It is parsed once in a process, until the file changes.
+
+    Args:
+        path: of the json.
+        image_dir: see `CocoFile`.
+
+    Raises:
+        DataError: see `parse`.
+    """
+    local = str(path)
+    stamp = _stamp(local)
+    cached = _files.get(local)
+    if cached is None or cached[0] != stamp:
+        _files.pop(local, None)  # before there are two of them
+        cached = (stamp, CocoFile(local, parse(local)))
+        _files[local] = cached
+    if image_dir is not None:
+        cached[1].measure_images(image_dir)
+    return cached[1]
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return (0, 0)  # not on this machine, or not at all: `parse` says so
+    return status.st_mtime_ns, status.st_size
+
+
+def parse(path: str) -> dict[str, Any]:
+    """Returns the content of a file that has COCO's parts, polygons as arrays.
+
+    Raises:
+        DataError: it is missing, not JSON, lacks a part, or has no images or categories.
+    """
+    try:
+        with PathManager.open(path, "rb") as file:
+            encoded = file.read()
+        text = encoded.decode(json.detect_encoding(encoded))
+        del encoded  # half of the memory
+        with without_collection():
+            content = json.loads(text.removeprefix("\ufeff"), object_hook=compact)
+    except OSError as error:
+        kind = MissingFile if isinstance(error, FileNotFoundError) else DataError
+        raise kind(
+            f"The annotation file {path} can't be read ({error.strerror or error}). "
+            "Give the path of a COCO-format json."
+        ) from error
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
+        raise DataError(
+            f"{path} is not JSON: {error}. Give the path of a COCO-format json."
+        ) from error
+    check_parts(path, content)
+    return content
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Keeps the garbage collector from going again and again through what is being made."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def check_parts(source: str, content: Any) -> None:
+    """Checks that content has COCO's parts, and that there is something in them.
+
+    Raises:
+        DataError: names the part.
+    """
+    if isinstance(content, dict) and "categories" not in content and "images" in content:
+        raise DataError(
+            f"{source} has no 'categories', which name the classes. Add them, for instance "
+            '"categories": [{"id": 1, "name": "object"}].'
+        )
+    for part, keys in _PARTS.items():
+        items = content.get(part) if isinstance(content, dict) else None
+        if part == "annotations" and isinstance(content, dict) and part not in content:
+            continue  # a test set without ground truth
+        if not isinstance(items, list) or not all(
+            isinstance(item, dict) and all(key in item for key in keys) for item in items
+        ):
+            needed = f" with {', '.join(map(repr, keys))}" if keys else ""
+            raise DataError(
+                f"{source} is not in COCO's format for instances: '{part}' must be a list of "
+                f"objects{needed}."
+            )
+    if not content["images"]:
+        raise DataError(
+            f"{source} has no images. Name the file of a split that has some; "
+            "is it that of an empty one?"
+        )
+    if not content["categories"]:
+        raise DataError(f"{source} has no categories: there is nothing to learn. Add them.")
+
+
+def _has_size(image: Item) -> bool:
+    return image["height"] is not None and image["width"] is not None

@@ -1,0 +1,276 @@
+"""Brings a COCO json into one form: what tools write in other ways is read as it is meant."""
+
+import re
+from array import array
+from collections import Counter
+from reprlib import repr as shortened
+from typing import Any
+
+from .segmentation import as_rle, box_of, usable_at_any_size
+
+Item = dict[str, Any]
+
+# As many digits as a 64-bit number has at the most.
+_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
+_FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
+
+
+class Notices:
+    """What was read in another form than it has: how often, and the first example."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, what: str, example: str = "") -> None:
+        """Counts one of a kind."""
+        self._counts[what] += 1
+        self._examples.setdefault(what, example)
+
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    def listed(self) -> list[str]:
+        """Returns a phrase for each kind."""
+        return [
+            f"{count} x {what}" + (f" ({example})" if (example := self._examples[what]) else "")
+            for what, count in self._counts.items()
+        ]
+
+
+def whole_number(value: Any) -> int | None:
+    """Returns the whole number that a value is or says: 7 of 7, 7.0 and "7"; None for others."""
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value.partition(".")[0])
+    return None
+
+
+def compact(item: Item) -> Item:
+    """Makes arrays of an annotation's polygons, a fourth of the memory, while json is parsed.
+
+    Args:
+        item: any object of the json; what is no list of lists of numbers stays as it is.
+    """
+    polygons = item.get("segmentation")
+    if type(polygons) is list:
+        try:
+            item["segmentation"] = [array("d", polygon) for polygon in polygons]
+        except (TypeError, OverflowError):
+            return item
+    return item
+
+
+def normalise(content: dict[str, Any]) -> Notices:
+    """Normalises values, in place; what can't be read as anything stays as it is.
+
+    Args:
+        content: of COCO's parts, lists of objects. Images have `height` and `width` afterwards,
+            None where they are unknown; categories are in the order of their ids; polygons are
+            arrays of float64; `iscrowd` is 1 where `ignore` is.
+
+    Returns:
+        What was taken in another form.
+    """
+    notices = Notices()
+    annotations = content.get("annotations", [])
+    _normalise_image_ids(content["images"], annotations, notices)
+    for key in ("height", "width"):
+        _whole_numbers(content["images"], "images", key, notices)
+    _whole_numbers(content["categories"], "categories", "id", notices)
+    _whole_numbers(annotations, "annotations", "category_id", notices)
+    _normalise_ids(annotations, notices)
+    _normalise_flags(annotations, notices)
+    for annotation in annotations:
+        _normalise_mask(annotation, notices)
+        box = annotation.get("bbox")
+        if not box or type(box) is not list or type(box[0]) is not float:
+            _normalise_box(annotation, notices)
+    content["categories"] = _classes(content["categories"], annotations, notices)
+    return notices
+
+
+def _whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> None:
+    for item in items:
+        value = item.get(key)
+        if type(value) is int:
+            continue
+        if value is None and part == "images":
+            item[key] = None
+        number = whole_number(value)
+        if number is not None:
+            item[key] = number
+            notices.add(f"'{key}' of {part}", f"{value!r} as {number}")
+
+
+def _normalise_image_ids(images: list[Item], annotations: list[Item], notices: Notices) -> None:
+    """Gives ids of images one type: whole numbers where all of them are, else text."""
+    ids = [image["id"] for image in images]
+    named = [annotation.get("image_id") for annotation in annotations]
+    kinds = set(map(type, ids)) | set(map(type, named))
+    if kinds in ({int}, {str}) or not all(isinstance(i, int | float | str) for i in ids):
+        return
+    numbers = [whole_number(identity) for identity in ids]
+    numbered = None not in numbers and len(set(numbers)) == len(set(ids))
+    for part, items, key in (("images", images, "id"), ("annotations", annotations, "image_id")):
+        for item in items:
+            value = item.get(key)
+            taken = _image_id(value, numbered)
+            if taken is not None and type(taken) is not type(value):
+                item[key] = taken
+                notices.add(f"'{key}' of {part}", f"{value!r} as {taken!r}")
+
+
+def _image_id(value: Any, numbered: bool) -> int | str | None:
+    number = whole_number(value)
+    if numbered or number is None:
+        return number if numbered else (value if isinstance(value, str) else None)
+    return value if isinstance(value, str) else str(number)
+
+
+def _normalise_ids(annotations: list[Item], notices: Notices) -> None:
+    """Nothing refers to annotations by their ids: names, and none at all, become numbers."""
+    ids = [annotation.get("id") for annotation in annotations]
+    if set(map(type, ids)) <= {int} or not all(
+        isinstance(i, int | float | str | None) for i in ids
+    ):
+        return
+    numbers = [whole_number(identity) for identity in ids]
+    if None in numbers:
+        numbers = list(range(1, len(ids) + 1))
+    for annotation, identity, number in zip(annotations, ids, numbers):
+        if type(identity) is not int or identity != number:
+            annotation["id"] = number
+            notices.add("'id' of annotations", f"{shortened(identity)} as {number}")
+
+
+def _normalise_flags(annotations: list[Item], notices: Notices) -> None:
+    for annotation in annotations:
+        crowd = annotation.get("iscrowd")
+        if crowd is None:
+            annotation["iscrowd"] = 0
+        elif isinstance(crowd, bool | float | str) and crowd in _FLAGS:
+            annotation["iscrowd"] = _FLAGS[crowd]
+            notices.add("'iscrowd'", f"{crowd!r} as {_FLAGS[crowd]}")
+        if annotation.get("ignore") in (1, "1", "true"):
+            annotation["iscrowd"] = 1
+            notices.add("'ignore' 1, as 'iscrowd' 1: neither learnt, nor missed when not found")
+
+
+def _normalise_mask(annotation: Item, notices: Notices) -> None:
+    given = annotation.get("segmentation")
+    if type(given) is dict:
+        as_rle(given)
+    elif type(given) is list and given:
+        first = given[0]
+        if type(first) is array and len(first) != 2:
+            return  # as nearly all of them
+        if type(first) is dict and len(given) == 1 and "counts" in first:
+            annotation["segmentation"] = as_rle(first)
+            notices.add("'segmentation', an RLE in a list")
+            return
+        polygons, form = _polygons(given)
+        annotation["segmentation"] = polygons
+        if form:
+            notices.add(f"'segmentation', {form}")
+
+
+def _polygons(given: list[Any]) -> tuple[list[Any], str]:
+    """Returns polygons as arrays, and in which other form they were, if in any."""
+    whole = _polygon(given)
+    if whole is not None and len(whole[0]) >= 6:
+        return [whole[0]], whole[1] or "a polygon that is not in a list of its own"
+    polygons, forms = [], []
+    for polygon in given:
+        read = (polygon, "") if isinstance(polygon, array) else _polygon(polygon)
+        polygons.append(polygon if read is None else read[0])
+        forms.append("" if read is None else read[1])
+    return polygons, next(filter(None, forms), "")
+
+
+def _polygon(given: Any) -> tuple[array, str] | None:
+    """Reads numbers, or points as pairs or as objects of x and y; None for others."""
+    if not isinstance(given, list):
+        return None
+    form = ""
+    if given and all(isinstance(point, dict) and {"x", "y"} <= point.keys() for point in given):
+        given, form = [[point["x"], point["y"]] for point in given], "points as objects of x and y"
+    if given and all(isinstance(point, list | array) and len(point) == 2 for point in given):
+        given, form = [value for point in given for value in point], form or "points as pairs"
+    if any(isinstance(value, str) for value in given):
+        form = "numbers as text"
+    try:
+        return array("d", [float(v) if isinstance(v, str) else v for v in given]), form
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _normalise_box(annotation: Item, notices: Notices) -> None:
+    box = annotation.get("bbox")
+    if isinstance(box, list) and len(box) == 4:
+        try:
+            # Also whole numbers: detectron2 resizes these to whole numbers, and thin boxes to none.
+            annotation["bbox"] = [float(side) for side in box]
+        except (TypeError, ValueError, OverflowError):
+            return
+        if any(isinstance(side, str) for side in box):
+            notices.add("'bbox', numbers as text")
+    elif box is None or box == []:
+        mask = usable_at_any_size(annotation.get("segmentation"))
+        annotation["bbox"] = [0.0, 0.0, 0.0, 0.0] if mask is None else box_of(mask)
+        if mask is not None:
+            notices.add("no 'bbox', taken from the mask")
+
+
+def _classes(categories: list[Item], annotations: list[Item], notices: Notices) -> list[Item]:
+    """Returns the categories that are classes, in the order of their ids.
+
+    Those of one name are one class. Roboflow's first category is a name for the group of the
+    others, and not a class.
+    """
+    for category in categories:
+        name = category.get("name")
+        if name is None or (isinstance(name, int | float) and not isinstance(name, bool)):
+            category["name"] = str(category["id"] if name is None else name)
+            notices.add("'name' of categories", f"{name} as {category['name']!r}")
+    ids = [category["id"] for category in categories]
+    if set(map(type, ids)) != {int} or len(set(ids)) < len(ids):
+        return categories
+    categories = sorted(categories, key=lambda category: category["id"])
+    used = {a["category_id"] for a in annotations if type(a.get("category_id")) is int}
+    group = categories[0]
+    if len(categories) > 1 and group["id"] not in used and _is_group(group, categories[1:]):
+        notices.add("category 0, Roboflow's name for all others, as no class", group["name"])
+        categories = categories[1:]
+    return _joined(categories, annotations, used, notices)
+
+
+def _is_group(first: Item, others: list[Item]) -> bool:
+    return (
+        first["id"] == 0
+        and first.get("supercategory") == "none"
+        and all(other.get("supercategory") == first["name"] for other in others)
+    )
+
+
+def _joined(
+    categories: list[Item], annotations: list[Item], used: set[int], notices: Notices
+) -> list[Item]:
+    names = [str(category["name"]) for category in categories]
+    if len(set(names)) == len(names):
+        return categories
+    by_name: dict[str, Item] = {}
+    for category in sorted(categories, key=lambda category: category["id"] not in used):
+        by_name.setdefault(str(category["name"]), category)
+    to_id = {c["id"]: by_name[str(c["name"])]["id"] for c in categories}
+    for category in categories:
+        if to_id[category["id"]] != category["id"]:
+            notices.add("categories of one name, as one class", repr(category["name"]))
+    for annotation in annotations:
+        identity = annotation.get("category_id")
+        if type(identity) is int and identity in to_id:
+            annotation["category_id"] = to_id[identity]
+    return sorted(by_name.values(), key=lambda category: category["id"])

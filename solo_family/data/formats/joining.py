@@ -1,0 +1,116 @@
+"""Several training datasets as one: their classes joined by name, their records one list."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.build import print_instances_class_histogram
+
+from ...errors import ConfigError, DataError
+from .crowds import OBJECTS, are_of_a_tool
+from .dataset_classes import JoinedClasses, join_classes
+from .register import PREFIX, READ_HERE
+from .unusable import leave_out_unusable
+
+logger = logging.getLogger(__name__)
+
+# What labels of a kind are called in detectron2's dicts; panoptic segments come first.
+_LABELS = {
+    "pan_seg_file_name": "panoptic segments",
+    "sem_seg_file_name": "semantic labels",
+    "annotations": "instances",
+}
+
+
+def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
+    """Returns detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
+
+    Raises:
+        ConfigError: the datasets have labels of several kinds, or other classes; see
+            `join_classes`.
+        DataError: one has no images, or nothing in them to learn.
+    """
+    names = tuple(cfg.DATASETS.TRAIN)
+    joined = join_classes(names, cfg.DATASETS.CLASS_UNION)
+    records: list[dict[str, Any]] = []
+    kinds: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        own = list(DatasetCatalog.get(name))
+        if not own:
+            raise DataError(f"Dataset {name!r} of DATASETS.TRAIN has no images. Name another.")
+        if name not in READ_HERE:
+            leave_out_unusable(own, name)
+        kinds[name] = next((kind for key, kind in _LABELS.items() if key in own[0]), "no labels")
+        records += _mapped(own, name, joined) * names.count(name)
+    if len(set(kinds.values())) > 1:
+        stated = "; ".join(f"{name!r} has {kind}" for name, kind in kinds.items())
+        raise ConfigError(
+            f"DATASETS.TRAIN has labels of several kinds: {stated}. Name datasets of one kind."
+        )
+    if "annotations" in records[0]:
+        _check_objects(records, names)
+        if joined is not None:
+            print_instances_class_histogram(records, joined.names)
+    return records
+
+
+def _mapped(
+    records: list[dict[str, Any]], name: str, joined: JoinedClasses | None
+) -> list[dict[str, Any]]:
+    """Returns records whose classes are the joined ones."""
+    places = joined.places.get(name) if joined else None
+    if places is None or places == list(range(len(places))):
+        return records
+    mapped = []
+    for record in records:
+        changed = dict(record)
+        for key in ("annotations", "segments_info"):
+            if key in record:
+                changed[key] = [
+                    item | {"category_id": places[item["category_id"]]} for item in record[key]
+                ]
+        mapped.append(changed)
+    return mapped
+
+
+def _check_objects(records: list[dict[str, Any]], names: Sequence[str]) -> None:
+    """Refuses to train on nothing.
+
+    Raises:
+        DataError: no image has an object that is no crowd.
+    """
+    annotations = [annotation for record in records for annotation in record["annotations"]]
+    num_crowds = sum(bool(annotation.get("iscrowd", 0)) for annotation in annotations)
+    if num_crowds < len(annotations):
+        if are_of_a_tool(annotations):
+            logger.warning(
+                "%s: %d of %d masks are crowds ('iscrowd' 1), most of those that are RLE, and are "
+                "not learnt. If they are objects, write ?crowd=objects after the image folder.",
+                ", ".join(names),
+                num_crowds,
+                len(annotations),
+            )
+        return
+    stated = f"DATASETS.TRAIN {', '.join(names)}: there is nothing to learn"
+    if not annotations:
+        raise DataError(
+            f"{stated}, because no image has an object. Where there should be some, see what "
+            "check-data says; draw them, or name another file."
+        )
+    spelt = [_as_objects(name) for name in names]
+    remedy = (
+        f'DATASETS.TRAIN "({", ".join(map(repr, spelt))},)"'
+        if all(name.startswith(PREFIX) for name in names)
+        else "'iscrowd' 0 in their annotations"
+    )
+    raise DataError(
+        f"{stated}, because all {len(annotations)} masks are crowds ('iscrowd' 1). Some tools "
+        f"write that for every mask that is RLE. To read them as objects, write {remedy}."
+    )
+
+
+def _as_objects(name: str) -> str:
+    crowd = MetadataCatalog.get(name).get("crowd", "")
+    return name if crowd == OBJECTS else f"{name}?crowd={OBJECTS}"

@@ -1,0 +1,186 @@
+"""Masks that are pictures, of instances: `masks:IMAGE_DIR:MASK_DIR`, or with `:CLASSES` at the end.
+
+H W of an image.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from PIL import Image
+from pycocotools import mask as mask_util
+from tqdm import tqdm
+
+from ...errors import DataError
+from ...files import expand_path
+from ..loading.images import read_image_size
+from .semantic_dataset import read_class_names
+
+PREFIX = "masks:"
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_MASKS = (".png", ".tif", ".tiff", ".bmp")
+_CLASS = "object"
+
+
+def register_masks(name: str) -> None:
+    """Registers a dataset that is named in place; see `load_masks`.
+
+    Raises:
+        DataError: a folder is not there.
+    """
+    parts = name.removeprefix(PREFIX).split(":")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise DataError(
+            f"Dataset {name!r}: write masks:IMAGE_DIR:MASK_DIR or masks:IMAGE_DIR:MASK_DIR:CLASSES;"
+            " no colons in paths."
+        )
+    image_dir, mask_dir = (expand_path(part) for part in parts[:2])
+    for folder in (image_dir, mask_dir):
+        if not os.path.isdir(folder):
+            raise DataError(f"Dataset {name!r}: there is no folder {folder}.")
+    classes = read_class_names(parts[2]) if len(parts) == 3 else [_CLASS]
+    DatasetCatalog.register(name, partial(load_masks, image_dir, mask_dir, tuple(classes)))
+    MetadataCatalog.get(name).set(thing_classes=classes, evaluator_type="coco")
+
+
+def load_masks(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Returns detectron2's dicts, masks as RLE.
+
+    The masks of `IMAGE_DIR/a/b.jpg` are one picture `MASK_DIR/a/b.png`, whose values are 0 for no
+    object and 1, 2, ... for each; or one picture for each object, all but 0 the object: any in the
+    folder `MASK_DIR/a/b`, or beginning with `MASK_DIR/a/b_`, or any in the folder `masks` beside a
+    folder `images` with that picture alone. With several classes, the name of each of these has the
+    name of its class in it.
+
+    Raises:
+        DataError: an image has no masks, which are no pictures, of another size, or of no class.
+    """
+    return [{**record} for record in _load(image_dir, mask_dir, classes)]
+
+
+@cache
+def _load(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    masks = sorted(path for path in Path(mask_dir).rglob("*") if path.suffix.lower() in _MASKS)
+    by_folder: dict[Path, list[Path]] = {}
+    for mask in masks:
+        by_folder.setdefault(mask.parent, []).append(mask)
+    images = [path for path in sorted(Path(image_dir).rglob("*")) if _is_image(path)]
+    if image_dir == mask_dir:
+        images = [path for path in images if path.parent.name == "images"]
+    if not images:
+        raise DataError(f"{image_dir} has no images. Name the folder that they are in.")
+    records = []
+    for number, image in enumerate(tqdm(images, unit=" images", delay=1, leave=False), start=1):
+        height, width = read_image_size(str(image))
+        place = Path(mask_dir) / image.relative_to(image_dir).with_suffix("")
+        files, indexed = _find_masks(image, place, by_folder)
+        read = _read_indexed if indexed else _read_single
+        annotations = [
+            annotation
+            for file in files
+            for annotation in read(file, place.name, classes, (height, width), image)
+        ]
+        size = {"height": height, "width": width}
+        records.append(
+            {"file_name": str(image), "image_id": number, "annotations": annotations} | size
+        )
+    return records
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _IMAGES
+
+
+def _find_masks(
+    image: Path, place: Path, by_folder: dict[Path, list[Path]]
+) -> tuple[list[Path], bool]:
+    """Returns the mask files of an image, and whether it is one for all objects."""
+    siblings = by_folder.get(place.parent, [])
+    whole = [path for path in siblings if path.stem == place.name and path != image]
+    if whole:
+        return whole[:1], True
+    if place.is_dir():
+        return by_folder.get(place, []), False
+    beside = image.parent.with_name("masks")
+    if image.parent.name == "images" and beside in by_folder and _is_alone(image):
+        return by_folder[beside], False
+    begun = re.compile(re.escape(place.name) + "[_.-].")
+    parts = [path for path in siblings if begun.match(path.stem)]
+    if not parts:
+        raise DataError(
+            f"{image} has no masks: there is neither {place}.png nor {place}_1.png nor a folder "
+            f"{place}. For an image without objects make that folder, empty."
+        )
+    return parts, False
+
+
+def _is_alone(image: Path) -> bool:
+    return sum(_is_image(path) for path in image.parent.iterdir()) == 1
+
+
+def _read_values(file: Path, size: tuple[int, int], image: Path) -> np.ndarray:
+    """Returns a picture's values, [H, W] or [H, W, channels] without transparency."""
+    try:
+        with Image.open(file) as picture:
+            without = {"LA": "L", "RGBA": "RGB", "PA": "P"}.get(picture.mode)
+            values = np.asarray(picture.convert(without) if without else picture)
+    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+        raise DataError(f"{file} can't be read as a mask: {error}. Write it again.") from error
+    if values.shape[:2] != size:
+        raise DataError(
+            f"{file} is {values.shape[1]}x{values.shape[0]} pixels, but its image {image} is "
+            f"{size[1]}x{size[0]}: they must have the same size."
+        )
+    return values
+
+
+def _read_indexed(
+    file: Path, stem: str, classes: Sequence[str], size: tuple[int, int], image: Path
+) -> list[dict[str, Any]]:
+    values = _read_values(file, size, image)
+    if values.ndim == 3:  # a colour for each object
+        values = values.astype(np.int64) @ (1 << 8 * np.arange(values.shape[2]))
+    if len(classes) > 1:
+        raise DataError(
+            f"{file} holds the objects of an image, but not their classes, and {len(classes)} are "
+            "named. Name one class, or write a file for each object, with its class in the name."
+        )
+    return [_annotation(values == value, 0) for value in np.unique(values) if value]
+
+
+def _read_single(
+    file: Path, stem: str, classes: Sequence[str], size: tuple[int, int], image: Path
+) -> list[dict[str, Any]]:
+    mask = _read_values(file, size, image).reshape(*size, -1).max(axis=2) > 0
+    return [_annotation(mask, _class_of(file, stem, classes))] if mask.any() else []
+
+
+def _class_of(file: Path, stem: str, classes: Sequence[str]) -> int:
+    if len(classes) == 1:
+        return 0
+    rest = file.stem.removeprefix(stem)
+    words = f"_{re.sub('[-. ]', '_', rest)}_"
+    named = [i for i, label in enumerate(classes) if f"_{re.sub('[-. ]', '_', label)}_" in words]
+    if len(named) != 1:
+        raise DataError(
+            f"{file} has {'no' if not named else 'more than one'} class in its name; the classes "
+            f"are {', '.join(classes)}. Write for instance {stem}_{classes[0]}_1{file.suffix}."
+        )
+    return named[0]
+
+
+def _annotation(mask: np.ndarray, label: int) -> dict[str, Any]:
+    rle = mask_util.encode(np.asfortranarray(mask, np.uint8))
+    return {
+        "category_id": label,
+        "segmentation": rle,
+        "bbox": mask_util.toBbox(rle).tolist(),
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "iscrowd": 0,
+    }

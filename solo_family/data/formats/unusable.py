@@ -1,0 +1,158 @@
+"""Leaves out what no mask can be made of, and says so once."""
+
+import logging
+import math
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .coco_values import NEAR
+from .segmentation import (
+    FAR,
+    MISFIT,
+    SHORT,
+    UNFILLED,
+    WITHOUT,
+    compressed,
+    usable_segmentation,
+)
+
+logger = logging.getLogger(__name__)
+
+Annotation = dict[str, Any]
+_NAMED = 3  # of many offenders, as many are named
+_CHUNK = 20_000  # annotations that are looked at together
+
+
+class LeftOut:
+    """Counts what is left out.
+
+    Args:
+        source: what the messages name: the annotation file, or the dataset.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._counts: Counter[str] = Counter()
+        self._misfits: list[str] = []
+
+    def usable(
+        self, annotation: Annotation, size: tuple[float, float], file: str
+    ) -> Annotation | None:
+        """Returns an annotation with what of its segmentation can be used, or None.
+
+        Args:
+            annotation: with `segmentation`; is not changed.
+            size: (height, width) of its image; infinite where it is unknown.
+            file: of its image, for messages.
+        """
+        given = annotation.get("segmentation")
+        kept, reasons = usable_segmentation(given, size)
+        self._counts += reasons
+        if MISFIT in reasons and given is not None:
+            self._misfits.append(f"{given['size']} in {os.path.basename(file)}")
+        return None if kept is None else {**annotation, "segmentation": compressed(kept)}
+
+    def report(self) -> None:
+        """Warns of what was left out, each once in a process."""
+        counts, source = self._counts, self._source
+        if counts[SHORT]:
+            _warn_once(f"{source}: left out {counts[SHORT]} polygons of fewer than 3 points.")
+        if counts[FAR]:
+            _warn_once(
+                f"{source}: left out {counts[FAR]} polygons with coordinates that are not numbers, "
+                "or are far outside their image."
+            )
+        if counts[WITHOUT]:
+            _warn_once(f"{source}: left out {counts[WITHOUT]} annotations without 'segmentation'.")
+        if counts[UNFILLED]:
+            _warn_once(
+                f"{source}: left out {counts[UNFILLED]} RLE masks whose runs don't fill their "
+                "image."
+            )
+        if self._misfits:
+            rest = len(self._misfits) - _NAMED
+            named = ", ".join(self._misfits[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+            _warn_once(
+                f"{source}: left out {len(self._misfits)} RLE masks whose size is not their "
+                f"image's: {named}."
+            )
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
+def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
+    """Leaves out, in place, what no mask can be made of; says once what, and how much.
+
+    That is polygons of fewer than 3 points or with impossible coordinates, annotations without
+    (another) segmentation, and RLE of another size than its image or whose runs don't fill it. What
+    is left of RLE is compressed.
+
+    Args:
+        records: detectron2's dicts.
+        source: see `LeftOut`.
+    """
+    left_out = LeftOut(source)
+    for record in records:
+        # Records of detectron2's own datasets may lack a size; polygons can do without.
+        size = (record.get("height", math.inf), record.get("width", math.inf))
+        if "annotations" in record:
+            usable = [left_out.usable(a, size, record["file_name"]) for a in record["annotations"]]
+            record["annotations"] = [a for a in usable if a is not None]
+    left_out.report()
+
+
+def usable_annotations(
+    annotations: list[Annotation], images: dict[Any, dict[str, Any]], source: str
+) -> list[Annotation]:
+    """Returns the annotations of which masks can be made; see `leave_out_unusable`.
+
+    Args:
+        annotations: of COCO's parts, normalised.
+        images: by their ids.
+        source: see `LeftOut`.
+    """
+    left_out = LeftOut(source)
+    kept: list[Annotation] = []
+    for start in range(0, len(annotations), _CHUNK):
+        chunk = annotations[start : start + _CHUNK]
+        plain = _are_plain([a for a in chunk if _has_polygons(a)])
+        for annotation in chunk:
+            if plain and _has_polygons(annotation):
+                kept.append(annotation)
+                continue
+            image = images[annotation["image_id"]]
+            size = (image["height"], image["width"])
+            usable = left_out.usable(annotation, size, image["file_name"])
+            if usable is not None:
+                kept.append(usable)
+    left_out.report()
+    return kept
+
+
+def _has_polygons(annotation: Annotation) -> bool:
+    return type(annotation.get("segmentation")) is list
+
+
+def _are_plain(annotations: list[Annotation]) -> bool:
+    """Tells in one go whether all are polygons that can be drawn in an image of any size."""
+    polygons: list[array] = []
+    for annotation in annotations:
+        if not annotation["segmentation"]:
+            return False
+        polygons += annotation["segmentation"]
+    if {*map(type, polygons)} != {array}:
+        return False
+    lengths = np.fromiter(map(len, polygons), np.int64, len(polygons))
+    if (lengths < 6).any() or (lengths % 2).any():
+        return False
+    flat = np.frombuffer(b"".join(polygons))
+    return bool(np.abs(flat).max() <= NEAR)  # False for NaN, too

@@ -1,0 +1,173 @@
+"""Instances in a folder as PASCAL VOC's: `voc:DIR`, or `voc:DIR:SPLIT`.
+
+CVAT ("Segmentation mask"), datumaro and labelme's labelme2voc.py write such folders: JPEGImages,
+SegmentationClass, SegmentationObject, and the names of the classes in a text file.
+
+H W of an image.
+"""
+
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from tqdm import tqdm
+
+from ...errors import DataError
+from ...files import expand_path
+from ..loading.images import read_image_size
+from .voc import VOC_CLASSES, image_file, load_image, open_picture, read_values
+
+PREFIX = "voc:"
+# Labels that are no class, by the names that the tools give them.
+_BACKGROUND = {"background", "_background_", "__background__"}
+_IGNORED = {"__ignore__", "_ignore_", "void"}
+
+Colour = tuple[int, int, int]
+
+
+def register_voc_folder(name: str) -> None:
+    """Registers a dataset that is named in place.
+
+    Raises:
+        DataError: a folder or a split is not there.
+    """
+    parts = name.removeprefix(PREFIX).split(":")
+    if len(parts) > 2 or not all(parts):
+        raise DataError(f"Dataset {name!r}: write voc:DIR or voc:DIR:SPLIT; no colons in paths.")
+    root, split = Path(expand_path(parts[0])), parts[1] if len(parts) > 1 else ""
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
+        if not (root / folder).is_dir():
+            raise DataError(
+                f"Dataset {name!r}: there is no folder {root / folder}. Name the folder that "
+                "JPEGImages, SegmentationClass and SegmentationObject are in; export the images, "
+                "too."
+            )
+    classes, colours = read_classes(root)
+    _names(root, split)
+    load = partial(load_voc_folder, root, split, tuple(classes), tuple(colours))
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(thing_classes=classes, evaluator_type="coco")
+
+
+def read_classes(root: Path) -> tuple[list[str], list[Colour]]:
+    """Returns the names of the classes, and their colours where a file gives them.
+
+    `labelmap.txt` has lines `name:red,green,blue:parts:actions`, `class_names.txt` a name on each;
+    without either they are VOC's own.
+
+    Raises:
+        DataError: a line is none of these, or there are no classes.
+    """
+    file = root / "labelmap.txt"
+    if not file.is_file():
+        named = root / "class_names.txt"
+        if not named.is_file():
+            return list(VOC_CLASSES), []
+        lines = [line.strip() for line in named.read_text(encoding="utf-8").split("\n")]
+        return [x for x in lines if x and x.lower() not in _BACKGROUND | _IGNORED], []
+    names: list[str] = []
+    colours: list[Colour] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        label, _, rest = line.partition(":")
+        given = rest.partition(":")[0].strip()
+        try:
+            # datumaro leaves VOC's own colours out.
+            values = given.split(",") if given or not rest else voc_colour(len(names) + 1)
+            red, green, blue = (int(value) for value in values)
+        except ValueError as error:
+            raise DataError(
+                f"{file}: line {number} is {line!r}; write name:red,green,blue:parts:actions."
+            ) from error
+        if label.lower() not in _BACKGROUND | _IGNORED:
+            names.append(label)
+            colours.append((red, green, blue))
+    if not names:
+        raise DataError(f"{file} names no classes. Write a line for each.")
+    return names, colours
+
+
+def voc_colour(index: int) -> Colour:
+    """Returns the colour of a class in VOC's palette: its bits, from the lowest, are shared out."""
+    red = green = blue = 0
+    for place in range(7, -1, -1):
+        red |= (index & 1) << place
+        green |= (index >> 1 & 1) << place
+        blue |= (index >> 2 & 1) << place
+        index >>= 3
+    return red, green, blue
+
+
+def load_voc_folder(
+    root: Path, split: str, classes: tuple[str, ...], colours: tuple[Colour, ...]
+) -> list[dict[str, Any]]:
+    """Returns detectron2's dicts; see `voc.load_image`.
+
+    Raises:
+        DataError: files are missing, or don't fit together.
+    """
+    return [{**record} for record in _load(root, split, classes, colours)]
+
+
+@cache
+def _load(
+    root: Path, split: str, classes: tuple[str, ...], colours: tuple[Colour, ...]
+) -> list[dict[str, Any]]:
+    names = _names(root, split)
+    drawn = {name for name in names if (root / "SegmentationObject" / f"{name}.png").is_file()}
+    if not drawn:
+        raise DataError(f"{root / 'SegmentationObject'} has no pictures of these. Export masks.")
+    read = partial(_read_colours, colours=colours) if colours else read_values
+    records = [
+        load_image(root, name, classes, read)
+        if name in drawn
+        else image_without_objects(root, name)
+        for name in tqdm(names, unit=" images", delay=1, leave=False)
+    ]
+    missing = [r["file_name"] for r in records if not Path(r["file_name"]).is_file()]
+    if missing:
+        raise DataError(
+            f"{root} lacks {len(missing)} images of {len(records)}, the first is {missing[0]}. "
+            "Export the images, too, or put them there."
+        )
+    return records
+
+
+def image_without_objects(root: Path, name: str) -> dict[str, Any]:
+    """Returns the dict of an image without a file in SegmentationObject, which datumaro omits."""
+    path = image_file(root, name)
+    height, width = read_image_size(path) if Path(path).is_file() else (0, 0)
+    size = {"height": height, "width": width}
+    return {"file_name": path, "image_id": name, "annotations": []} | size
+
+
+def _names(root: Path, split: str) -> list[str]:
+    """Returns the names of a split's images; without lists those of SegmentationObject."""
+    lists = {path.stem: path for path in sorted((root / "ImageSets/Segmentation").glob("*.txt"))}
+    key = split or ("train" if "train" in lists else next(iter(lists), ""))
+    if key in lists:
+        names = [line.strip() for line in lists[key].read_text(encoding="utf-8").split("\n")]
+        # datumaro quotes names with blanks.
+        return [name.strip('"') for name in names if name]
+    if split:
+        raise DataError(
+            f"{root} has no split {split!r}; it has {', '.join(lists) or 'none'}. Write voc:DIR"
+            + (f":{next(iter(lists))}." if lists else ", which is all of it.")
+        )
+    return sorted(path.stem for path in (root / "SegmentationObject").glob("*.png"))
+
+
+def _read_colours(path: Path, *, colours: tuple[Colour, ...]) -> np.ndarray:
+    """Returns classes from 1, int [H, W], of a picture in the colours of the label map; 0: none."""
+    with open_picture(path) as image:
+        plain = image.mode in ("L", "I", "I;16")
+        given = np.asarray(image if plain else image.convert("RGB"))
+    if plain:
+        return given.astype(np.int64)
+    classes = np.zeros(given.shape[:2], np.int64)
+    for number, colour in enumerate(colours, start=1):
+        classes[(given == colour).all(axis=2)] = number
+    return classes

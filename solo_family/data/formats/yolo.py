@@ -1,0 +1,230 @@
+"""Instances as ultralytics' YOLO writes them: `yolo:DIR`, or `yolo:DIR:SPLIT`.
+
+A text file for each picture, under `labels` where that is under `images`; a line for each object:
+its class, counted from 0, and its outline x y x y ..., as shares of the picture's width and height.
+"""
+
+import glob
+import logging
+import os
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from tqdm import tqdm
+
+from ...errors import DataError, first_line
+from ...files import expand_path
+from ..loading.images import read_image_size
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "yolo:"
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_YAML = ("data.yaml", "dataset.yaml", "data.yml")
+_CLASSES = "classes.txt"
+# Shares that are a little above 1 are rounded.
+_MOST = 1.01
+
+
+def register_yolo(name: str) -> None:
+    """Registers a dataset that is named in place.
+
+    Raises:
+        DataError: the folder, or what names its classes, is not there.
+    """
+    parts = name.removeprefix(PREFIX).split(":")
+    if len(parts) > 2 or not all(parts):
+        raise DataError(f"Dataset {name!r}: write yolo:DIR or yolo:DIR:SPLIT; no colons in paths.")
+    folder = Path(expand_path(parts[0]))
+    description = read_description(folder)
+    split = parts[1] if len(parts) > 1 else ""
+    folders = find_images(folder, description, split)
+    DatasetCatalog.register(name, partial(load_yolo, tuple(folders), len(description["names"])))
+    MetadataCatalog.get(name).set(thing_classes=description["names"], evaluator_type="coco")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Returns what `data.yaml` says, `names` as a list; or the names of Label Studio's classes.txt.
+
+    Raises:
+        DataError: neither is there, or it has no names.
+    """
+    for file in (folder / name for name in _YAML):
+        if not file.is_file():
+            continue
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (ValueError, yaml.YAMLError) as error:
+            raise DataError(f"{file} is not yaml: {first_line(error)}. Export it again.") from error
+        names = content.get("names") if isinstance(content, dict) else None
+        if isinstance(names, dict):
+            names = [names[index] for index in sorted(names)]
+        if not isinstance(names, list) or not names:
+            raise DataError(f"{file} has no 'names' of classes. Write them: names: [cat, dog].")
+        return {**content, "names": [str(label) for label in names]}
+    if (folder / _CLASSES).is_file():
+        lines = (folder / _CLASSES).read_text(encoding="utf-8").split("\n")
+        return {"names": [line.strip() for line in lines if line.strip()]}
+    raise DataError(
+        f"{folder} has neither {_YAML[0]} nor {_CLASSES}, which name the classes. Name the folder "
+        f"that they are in, or write {_CLASSES}, a class on each line."
+    )
+
+
+def find_images(folder: Path, description: dict[str, Any], split: str) -> list[str]:
+    """Returns the folders, or lists of images, of a split.
+
+    Args:
+        folder: of the description.
+        description: of `read_description`.
+        split: its key; "" is `train`, or the folder `images` where there are no splits.
+
+    Raises:
+        DataError: there is no such split, or it is not there.
+    """
+    key = split or ("train" if "train" in description else "")
+    if not key:
+        return [str(folder / "images")]
+    given = description.get(key)
+    if not given:
+        known = [k for k in ("train", "val", "test") if description.get(k)]
+        raise DataError(
+            f"{folder} has no split {key!r}; it has {', '.join(known) or 'none'}. Write yolo:DIR"
+            + (f":{known[0]}." if known else ", which is all of it.")
+        )
+    root = folder / str(description.get("path") or "")
+    found = []
+    for part in given if isinstance(given, list) else [given]:
+        # Roboflow counts from a folder within; ultralytics corrects that, too.
+        places = [root / part, folder / part, folder / str(part).removeprefix("../")]
+        path = next((place for place in places if place.exists()), None)
+        if path is None:
+            raise DataError(
+                f"{folder}: its split {key!r} is in {part}, which is not there. Correct '{key}' in "
+                f"{_YAML[0]}."
+            )
+        found.append(str(path))
+    return found
+
+
+@cache
+def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
+    images = sorted({image for place in places for image in _images(Path(place))})
+    if not images:
+        raise DataError(f"{', '.join(places)} has no images. Name the folder above 'images'.")
+    boxes, used = 0, set()
+    records = []
+    for number, image in enumerate(tqdm(images, unit=" images", delay=1, leave=False), start=1):
+        height, width = read_image_size(image)
+        file = _label_file(image)
+        used.add(file)
+        annotations, left = _read_labels(file, num_classes, (height, width))
+        boxes += left
+        size = {"height": height, "width": width}
+        records.append({"file_name": image, "image_id": number, "annotations": annotations} | size)
+    _check_used(places, used)
+    if boxes:
+        logger.warning(
+            "%s: left out %d objects that are boxes, without an outline.", ", ".join(places), boxes
+        )
+    return records
+
+
+def load_yolo(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
+    """Returns detectron2's dicts; a picture without a text file has no objects.
+
+    Raises:
+        DataError: there are no images, or a line is none of an outline; names file and line.
+    """
+    return [{**record} for record in _load(places, num_classes)]
+
+
+def _images(place: Path) -> list[str]:
+    if place.is_dir():
+        return [str(path) for path in place.rglob("*") if path.suffix.lower() in _IMAGES]
+    lines = place.read_text(encoding="utf-8").split("\n")  # a list of images
+    return [os.path.join(place.parent, line.strip()) for line in lines if line.strip()]
+
+
+def _label_file(image: str) -> Path:
+    """Returns the text file of an image: the last folder `images` is `labels` there."""
+    parts = list(Path(image).with_suffix(".txt").parts)
+    for index in reversed(range(len(parts) - 1)):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    file = Path(*parts)
+    if not file.is_file():
+        # Label Studio puts this before the names of files that are uploaded.
+        uploaded = list(file.parent.glob(f"{'[0-9a-f]' * 8}-{glob.escape(file.name)}"))
+        return uploaded[0] if len(uploaded) == 1 else file
+    return file
+
+
+def _check_used(places: tuple[str, ...], used: set[Path]) -> None:
+    """Refuses labels that belong to none of the images, and says so of some.
+
+    Raises:
+        DataError: none belongs to an image.
+    """
+    there = {path for folder in {file.parent for file in used} for path in folder.glob("*.txt")}
+    orphans = sorted(there - used - {folder.parent / _CLASSES for folder in there})
+    if not there & used:
+        raise DataError(
+            f"{', '.join(places)}: no image has a text file in "
+            f"{', '.join(sorted({str(file.parent) for file in used}))}. Each has the name of its "
+            "image, and stands in the folder 'labels' beside 'images'."
+        )
+    if orphans:
+        logger.warning("%d text files are of no image, the first is %s.", len(orphans), orphans[0])
+
+
+def _read_labels(
+    file: Path, num_classes: int, size: tuple[int, int]
+) -> tuple[list[dict[str, Any]], int]:
+    """Returns annotations, and how many lines are boxes."""
+    if not file.is_file():
+        return [], 0
+    annotations, boxes = [], 0
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+        words = line.split()
+        if not words:
+            continue
+        place = f"{file}: line {number}"
+        try:
+            label, *shares = (float(word) for word in words)
+        except ValueError as error:
+            raise DataError(f"{place} has {first_line(error)}; write numbers alone.") from error
+        if label not in range(num_classes):
+            raise DataError(
+                f"{place} has class {words[0]}, but {num_classes} classes are named, 0 to "
+                f"{num_classes - 1}. Name all of them."
+            )
+        if len(shares) == 4:
+            boxes += 1
+            continue
+        if len(shares) < 6 or len(shares) % 2 or not all(-0.01 <= s <= _MOST for s in shares):
+            raise DataError(
+                f"{place} is no outline: after the class it has {len(shares)} numbers, from "
+                f"{min(shares, default=0):g} to {max(shares, default=0):g}. Write x y of 3 points "
+                "or more, as shares of width and height, 0 to 1."
+            )
+        annotations.append(_annotation(int(label), shares, size))
+    return annotations, boxes
+
+
+def _annotation(label: int, shares: list[float], size: tuple[int, int]) -> dict[str, Any]:
+    height, width = size
+    polygon = [share * (height if index % 2 else width) for index, share in enumerate(shares)]
+    xs, ys = polygon[::2], polygon[1::2]
+    return {
+        "category_id": label,
+        "segmentation": [polygon],
+        "bbox": [min(xs), min(ys), max(xs), max(ys)],
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "iscrowd": 0,
+    }

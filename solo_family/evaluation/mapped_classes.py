@@ -1,0 +1,55 @@
+"""Predictions of a model on a dataset that has the model's classes in another order.
+
+K classes, H W of an image.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+
+
+class MappedClasses(DatasetEvaluator):
+    """An evaluator that is given the dataset's classes instead of the model's.
+
+    Args:
+        evaluator: what evaluates.
+        places: for each of the model's K classes, which of the dataset's it is.
+    """
+
+    def __init__(self, evaluator: DatasetEvaluator, places: Sequence[int]) -> None:
+        self.evaluator = evaluator
+        self._places = torch.tensor(places)
+
+    def reset(self) -> None:
+        self.evaluator.reset()
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        self.evaluator.process(inputs, [self._mapped(output) for output in outputs])
+
+    def evaluate(self) -> Any:
+        return self.evaluator.evaluate()
+
+    def _mapped(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Returns an image's output, of whose parts none is changed."""
+        mapped = dict(output)
+        if "instances" in output:
+            fields = dict(output["instances"].get_fields())
+            classes = fields["pred_classes"]
+            fields["pred_classes"] = self._places.to(classes.device)[classes]
+            mapped["instances"] = Instances(output["instances"].image_size, **fields)
+        if "sem_seg" in output:  # [K, H, W]
+            scores = output["sem_seg"]
+            mapped["sem_seg"] = scores[self._places.argsort().to(scores.device)]
+        if "panoptic_seg" in output:
+            segments, infos = output["panoptic_seg"]
+            mapped["panoptic_seg"] = (
+                segments,
+                infos
+                and [
+                    info | {"category_id": int(self._places[info["category_id"]])} for info in infos
+                ],
+            )
+        return mapped
