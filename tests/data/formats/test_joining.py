@@ -21,7 +21,7 @@ from solo_family.data.formats.joining import load_joined
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError, DataError
 from solo_family.evaluation.mapped_classes import MappedClasses
-from solo_family.predictor import class_metadata
+from solo_family.predictor.load import class_metadata
 
 from ...coco_folder import CocoFolder, noise, rectangle, run_cfg
 
