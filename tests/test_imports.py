@@ -6,8 +6,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
-from .conftest import ROOT
+from .conftest import ROOT, eager_to_find, tiny_cfg, tiny_model
 
 
 def run(script: str) -> str:
@@ -119,6 +120,36 @@ def test_detectron2s_own_predictor_runs_our_configs() -> None:
         assert instances.image_size == (60, 80)
     """
     run(script)
+
+
+def test_sahi_runs_our_models_after_a_bare_import(tmp_path: Path) -> None:
+    """Slices of a picture through SAHI's own class for detectron2, which knows nothing of ours."""
+    names = ["apple", "pear", "plum"]
+    model = eager_to_find(tiny_model(), True)
+    torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
+    cfg = tiny_cfg(opts=["MODEL.CLASS_NAMES", names, "INPUT.MIN_SIZE_TEST", 64])
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    script = f"""
+        import solo_family
+        import numpy as np
+        from sahi import AutoDetectionModel
+        from sahi.predict import get_sliced_prediction
+
+        model = AutoDetectionModel.from_pretrained(
+            model_type="detectron2",
+            model_path={str(tmp_path / "model.pth")!r},
+            config_path={str(tmp_path / "config.yaml")!r},
+            category_mapping={{str(index): name for index, name in enumerate({names!r})}},
+            confidence_threshold=0.0,
+            device="cpu",
+        )
+        assert type(model.model.model).__module__ == "solo_family.methods.solov2.model"
+        picture = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+        found = get_sliced_prediction(picture, model, slice_height=64, slice_width=64)
+        print(len(found.object_prediction_list))
+        assert all(part.mask is not None for part in found.object_prediction_list)
+    """
+    assert int(run(script).split()[-1]) > 0
 
 
 def test_a_plain_config_that_reads_no_file_of_ours_stays_plain(tmp_path: Path) -> None:
