@@ -84,6 +84,7 @@ def argument_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on past training images that can't be read, and count them",
     )
+    parser.set_defaults(trainer=Trainer)
     return parser
 
 
@@ -134,7 +135,7 @@ def train(cfg: CfgNode, args: argparse.Namespace) -> Any:
     """Trains, and returns the metrics of the last evaluation."""
     if comm.is_main_process():
         remove_unfinished(cfg.OUTPUT_DIR)
-    trainer = Trainer(cfg)
+    trainer = args.trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
     return trainer.last_results
@@ -146,23 +147,24 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
     Raises:
         DataError: these are not weights of the whole model.
     """
-    model = Trainer.build_model(cfg)
+    model = args.trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
     load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)
-    results = Trainer.test(cfg, inference_model(model.eval(), cfg))
+    results = args.trainer.test(cfg, inference_model(model.eval(), cfg))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of train_net.py; returns the exit status.
+def main(argv: Sequence[str] | None = None, trainer: type[Trainer] = Trainer) -> int:
+    """Run train_net.py, and return the exit status.
 
     Args:
         argv: detectron2's flags, by default those of the command line.
+        trainer: what trains and evaluates, see docs/extending.md.
     """
-    args = argument_parser().parse_args(argv)
+    args = argument_parser().parse_args(argv, argparse.Namespace(trainer=trainer))
     try:
         start(run, args)
     except Stopped as stopped:

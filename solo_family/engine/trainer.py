@@ -1,7 +1,9 @@
 """detectron2's DefaultTrainer with this family's mapper, optimizer, evaluators and hooks."""
 
+import logging
 import os
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,7 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checkpoint.load import load_weights
 from ..data.formats.classes import class_names, is_class_agnostic, with_classes
 from ..data.formats.register import check_datasets
-from ..data.loading.loader import build_test_loader, build_train_loader
+from ..data.loading.loader import Mapper, build_test_loader, build_train_loader
+from ..data.loading.sampler import GroupedSampler
 from ..errors import ConfigError
 from ..evaluation.build import build_evaluator, predicted_tasks
 from ..evaluation.semantic_tta import SemanticWithTTA
@@ -34,6 +37,8 @@ from .resume import set_aside
 from .schedule import build_lr_scheduler
 from .step import TrainingStep
 
+logger = logging.getLogger(__name__)
+
 
 class Trainer(DefaultTrainer):
     """Trains and evaluates; loaders, schedules and most hooks are detectron2's."""
@@ -46,7 +51,8 @@ class Trainer(DefaultTrainer):
         if cfg.SOLVER.CHANNELS_LAST:
             self.raw_model.to(memory_format=torch.channels_last)
         optimizer = self.build_optimizer(cfg, self.raw_model)
-        data_loader, self.sampler = build_train_loader(cfg)
+        data_loader = self.build_train_loader(cfg)
+        self.sampler = resumable_sampler(data_loader)
         model = distributed(self.raw_model)
         precision = getattr(torch, cfg.SOLVER.AMP.PRECISION) if cfg.SOLVER.AMP.ENABLED else None
         self._trainer = TrainingStep(
@@ -109,7 +115,9 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         """detectron2's hooks, with ours before those that save and evaluate."""
         cfg = self.cfg
-        ours: list[HookBase] = [SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH)]
+        ours: list[HookBase] = []
+        if self.sampler is not None:
+            ours.append(SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH))
         if cfg.DATALOADER.SKIP_BAD_IMAGES:
             ours.append(SkippedImages())
         if self.ema is not None:
@@ -187,8 +195,15 @@ class Trainer(DefaultTrainer):
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Any:
-        return build_train_loader(cfg)[0]
+    def build_train_loader(cls, cfg: CfgNode, mapper: Mapper | None = None) -> Iterable[Any]:
+        """Build the loader of `DATASETS.TRAIN`; override it to load in another way.
+
+        Args:
+            cfg: the configuration.
+            mapper: from detectron2's dict of an image to what the model is given, or None to take
+                another image; by default that of `INPUT.DATASET_MAPPER_NAME`.
+        """
+        return build_train_loader(cfg, mapper)[0]
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
@@ -214,6 +229,19 @@ class Trainer(DefaultTrainer):
         if cfg.TEST.AUG.ENABLED:
             model = augmented(cfg, model)
         return super().test(cfg, model, evaluators)
+
+
+def resumable_sampler(loader: Any) -> GroupedSampler | None:
+    """Return the sampler whose place a checkpoint keeps; None for a loader of other code."""
+    sampler = getattr(loader, "batches", None)
+    if isinstance(sampler, GroupedSampler):
+        return sampler
+    logger.warning(
+        "The training loader is not this package's (%s): a resumed run begins its order of images "
+        "anew, and augmentations are not seeded by place.",
+        type(loader).__name__,
+    )
+    return None
 
 
 def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:

@@ -43,7 +43,7 @@ def test_an_evaluation_runs_the_precision_that_is_asked_for(
     tested: list[Any] = []
     monkeypatch.setattr(main.Trainer, "test", lambda cfg, model: tested.append(model) or {})
     cfg = config(tmp_path, "MODEL.INFERENCE.PRECISION", "float16")
-    main.evaluate(cfg, argparse.Namespace(resume=False))
+    main.evaluate(cfg, argparse.Namespace(resume=False, trainer=main.Trainer))
     assert tested[0].weight_dtype == torch.float16
     assert not tested[0].training
 

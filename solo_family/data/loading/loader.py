@@ -24,7 +24,8 @@ from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
 from .training_images import TrainingImages
 
-_Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
+# From detectron2's dict of an image to what a model is given; None takes another image instead.
+Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 # What each mapper needs of an image; panoptic segments come before semantic labels.
 _LABEL_KEYS = {
@@ -34,8 +35,14 @@ _LABEL_KEYS = {
 }
 
 
-def build_train_loader(cfg: CfgNode) -> tuple[BatchLoader, GroupedSampler]:
-    """Builds the loader of `DATASETS.TRAIN` and the sampler in it, whose place can be set.
+def build_train_loader(
+    cfg: CfgNode, mapper: Mapper | None = None
+) -> tuple[BatchLoader, GroupedSampler]:
+    """Build the loader of `DATASETS.TRAIN` and the sampler in it, whose place can be set.
+
+    Args:
+        cfg: the configuration.
+        mapper: of an image's dict; by default see `build_train_mapper`.
 
     Raises:
         ConfigError: `IMS_PER_BATCH` can't be shared out, or `SAMPLER_TRAIN` is unknown.
@@ -59,7 +66,7 @@ def build_train_loader(cfg: CfgNode) -> tuple[BatchLoader, GroupedSampler]:
         grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
     )
     loader = BatchLoader(
-        TrainingImages(dataset, build_train_mapper(cfg, dataset)),
+        TrainingImages(dataset, mapper or build_train_mapper(cfg, dataset)),
         sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         timeout=cfg.DATALOADER.TIMEOUT,
@@ -80,7 +87,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
     )
 
 
-def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> _Mapper:
+def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
     """Returns what maps the dataset's dicts: `INPUT.DATASET_MAPPER_NAME`, or what they are for.
 
     Raises:

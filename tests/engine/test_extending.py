@@ -1,0 +1,127 @@
+"""The page docs/extending.md is run as it stands, and what a trainer overrides is used."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from detectron2.data import build_detection_test_loader
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import BACKBONE_REGISTRY
+
+from solo_family.engine.main import main
+from solo_family.engine.trainer import Trainer
+
+from ..coco_folder import run_cfg, small_dataset
+from ..conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def my_train() -> Iterator[ModuleType]:
+    """Return the page's file as a module."""
+    page = (ROOT / "docs" / "extending.md").read_text()
+    module = ModuleType("my_train")
+    sys.modules["my_train"] = module
+    exec("\n".join(re.findall(r"```python\n(.+?)```", page, re.S)), module.__dict__)
+    yield module
+    del sys.modules["my_train"]
+    BACKBONE_REGISTRY._obj_map.pop("build_pyramid")
+
+
+def train(folder: Path, trainer: type[Trainer], *opts: Any) -> list[dict[str, Any]]:
+    """Train for three iterations, and return the lines of metrics.json."""
+    dataset = small_dataset(folder / "data").name
+    cfg = run_cfg(dataset, folder / "run", "SOLVER.MAX_ITER", 3, *opts, test=dataset)
+    (folder / "config.yaml").write_text(cfg.dump())
+    assert main(["--config-file", str(folder / "config.yaml")], trainer) == 0
+    return [json.loads(line) for line in (folder / "run" / "metrics.json").open()]
+
+
+def test_the_page_works_as_it_stands(
+    tmp_path: Path, my_train: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped: list[int] = []
+    trained: list[list[bool]] = []
+    original = my_train.BlurredMapper.__call__
+
+    def count(self: Any, item: Any) -> Any:
+        mapped.append(1)
+        return original(self, item)
+
+    class Watched(my_train.MyTrainer):  # type: ignore[name-defined,misc]
+        def after_step(self) -> None:
+            grads = [p.grad is not None for p in self.raw_model.backbone.parameters()]
+            trained.append(grads)
+            super().after_step()
+
+    monkeypatch.setattr(my_train.BlurredMapper, "__call__", count)
+    opts = ["MODEL.BACKBONE.NAME", "build_pyramid", "DATALOADER.NUM_WORKERS", 0]
+    lines = train(tmp_path, Watched, *opts)
+    assert mapped
+    assert [any(grads) for grads in trained] == [False, False, True]
+    assert any("count/mean" in line for line in lines)
+    weights = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["model"]
+    assert "backbone.levels.p2.weight" in weights
+
+
+class Batches:
+    """A loader of other code: an iterable of batches."""
+
+    taken = 0
+
+    def __init__(self, own: Any) -> None:
+        self.own = own
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.own:
+            Batches.taken += 1
+            yield batch
+
+
+def test_every_overridden_part_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    used: list[str] = []
+
+    class Nothing(DatasetEvaluator):
+        def evaluate(self) -> dict[str, dict[str, float]]:
+            used.append("evaluator")
+            return {"nothing": {"at_all": 1.0}}
+
+    class Mine(Trainer):
+        @classmethod
+        def build_train_loader(cls, cfg: Any, mapper: Any = None) -> Any:
+            return Batches(super().build_train_loader(cfg, mapper))
+
+        @classmethod
+        def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
+            used.append("test loader")
+            return build_detection_test_loader(cfg, dataset_name)
+
+        @classmethod
+        def build_evaluator(cls, cfg: Any, dataset_name: str, output_folder: Any = None) -> Any:
+            return Nothing()
+
+        @classmethod
+        def build_optimizer(cls, cfg: Any, model: Any) -> Any:
+            used.append("optimizer")
+            return torch.optim.RMSprop(model.parameters(), 1e-4)
+
+        @classmethod
+        def build_lr_scheduler(cls, cfg: Any, optimizer: Any) -> Any:
+            used.append("scheduler")
+            return super().build_lr_scheduler(cfg, optimizer)
+
+        def build_hooks(self) -> Any:
+            used.append("hooks")
+            assert isinstance(self.optimizer, torch.optim.RMSprop)
+            return super().build_hooks()
+
+    lines = train(tmp_path, Mine)
+    assert Batches.taken >= 3
+    assert set(used) == {"evaluator", "test loader", "optimizer", "scheduler", "hooks"}
+    assert any("nothing/at_all" in line for line in lines)
+    assert "The training loader is not this package's (Batches)" in capsys.readouterr().out
