@@ -18,6 +18,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
+from ..console import outlive_readers
 from ..data.formats.classes import (
     check_same_classes,
     class_names,
@@ -107,6 +108,7 @@ def run(args: argparse.Namespace) -> Any:
         SoloFamilyError: a user's mistake, or what the machine does to a run.
         Stopped: a signal has ended it, as the one line that was printed says.
     """
+    outlive_readers()  # in each of several processes
     try:
         with ENDING.listening(is_led=is_led()):
             return _run(args)
@@ -161,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: detectron2's flags, by default those of the command line.
     """
+    outlive_readers()
     args = argument_parser().parse_args(argv)
     try:
         start(run, args)
