@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import BitMasks, Instances
 
 from ..data.formats.rle import encode_masks
+from ..files import whole_files_of
 
 
 def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]]:
@@ -33,6 +34,11 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
 
 class InstanceEvaluator(COCOEvaluator):
     """detectron2's evaluator of instances in COCO's format, see `instance_results`."""
+
+    def evaluate(self, img_ids: Any = None) -> Any:
+        """Returns the metrics, and writes the results to files that are whole."""
+        with whole_files_of(coco_evaluation):
+            return super().evaluate(img_ids)
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Keeps the results of some images, as COCOEvaluator does."""
