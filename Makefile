@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all soak lint clean
 
 $(VENV)/.done: requirements/pinned.txt requirements/detectron2.txt setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
@@ -30,6 +30,11 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest
+
+# Random faults for half an hour; what each must lead to is in docs/reliability.md.
+MINUTES ?= 30
+soak: $(VENV)/.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) output build *.egg-info
