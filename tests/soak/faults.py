@@ -89,8 +89,8 @@ def kill_and_resume(soak: Soak, folder: Path, number: int) -> None:
         words = [flag, keys[0], *(["--resume"] if attempt else []), *keys[1:], *workers]
         with Forked(train_net, words, folder) as run:
             if attempt < 3:
-                before = set(output.glob("*.pth"))
-                wait_until(run, lambda before=before: set(output.glob("*.pth")) != before)
+                before = set(output.glob("model_*.pth"))
+                wait_until(run, lambda before=before: set(output.glob("model_*.pth")) != before)
                 time.sleep(soak.rng.uniform(0, 0.3))
                 run.kill()
             else:
