@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all soak lint clean
 
 $(VENV)/.done: requirements/pinned.txt requirements/detectron2.txt requirements/no_deps.txt setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
@@ -34,6 +34,11 @@ test: lint
 
 test-all: lint
 	$(PYTEST)
+
+# Random faults for half an hour; what each must lead to is in docs/reliability.md.
+MINUTES ?= 30
+soak: $(VENV)/.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) output build *.egg-info

@@ -6,6 +6,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from .console import outlive_readers
+
 # The module of solo_family.cli that holds each verb, and what it does.
 VERBS = {
     "quickstart": "make a small dataset, train on it, evaluate, draw the results",
@@ -30,6 +32,7 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb and returns the exit status: 2 where the user's input can't work, 128 and its
     number where a signal has ended it."""
+    outlive_readers()
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -13,6 +13,7 @@ from .errors import OutOfMemoryError, SoloFamilyError, TrainingError, first_line
 from .registry import METHODS
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_MORE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 # torch on a CPU and on a GPU, C++ in general, OpenCV, ONNX Runtime.
 NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|bad_alloc|bad allocation|Insufficient memory|"
@@ -104,6 +105,12 @@ def _explain_one(
         place = error.filename or (cfg.OUTPUT_DIR if cfg is not None else "the output")
         return TrainingError(
             f"Can't write {place}: {error.strerror}. Make room on that disk, or write to another."
+        )
+    if isinstance(error, OSError) and error.errno in _NO_MORE:
+        return TrainingError(
+            f"The system allows no more files or processes ({error.strerror}). Allow more with "
+            "ulimit -n and ulimit -u (in Docker --ulimit nofile=... and --pids-limit), or lower "
+            "DATALOADER.NUM_WORKERS."
         )
     if isinstance(error, MemoryError) or NO_MEMORY.search(text):
         return OutOfMemoryError(f"Out of memory ({first_line(error)}). {_less(cfg, training)}")

@@ -4,8 +4,9 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 
 @contextmanager
@@ -22,6 +23,46 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class WholeFiles:
+    """detectron2's PathManager, but files that it opens to write appear when they are complete.
+
+    Args:
+        path_manager: detectron2's.
+    """
+
+    def __init__(self, path_manager: Any) -> None:
+        self._path_manager = path_manager
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._path_manager, name)
+
+    def open(self, path: str, mode: str = "r", **options: Any) -> AbstractContextManager[IO[Any]]:
+        """Opens a file; see `open`."""
+        if mode not in ("w", "wb"):
+            return self._path_manager.open(path, mode, **options)
+        return self.written(self._path_manager.get_local_path(path), mode)
+
+    @contextmanager
+    def written(self, path: str, mode: str) -> Iterator[IO[Any]]:
+        """Gives a file to write that is renamed to `path` at the end."""
+        with replacing(path) as temporary, open(temporary, mode) as file:
+            yield file
+            file.flush()
+            # Before the rename: after a power failure the name must not point at unwritten data.
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def whole_files_of(module: Any) -> Iterator[None]:
+    """Within it, what a module of detectron2's writes appears when it is complete."""
+    path_manager = module.PathManager
+    module.PathManager = WholeFiles(path_manager)
+    try:
+        yield
+    finally:
+        module.PathManager = path_manager
 
 
 def remove_unfinished(folder: str | os.PathLike[str]) -> None:

@@ -1,8 +1,9 @@
 """Checkpoints that are complete or not there."""
 
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import IO, Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..checkpoint.load import not_finite
 from ..errors import TrainingError
 from ..faults import full_disk
-from ..files import replacing
+from ..files import WholeFiles
 from .ema import EMA
 
 _BEST = "model_best"
@@ -28,7 +29,7 @@ class AtomicCheckpointer(DetectionCheckpointer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.path_manager: Any = _AtomicPathManager(PathManager)
+        self.path_manager: Any = _Checkpoints(PathManager)
         # Where there is one, its weights are saved beside the raw ones.
         self.ema: EMA | None = None
         # After which a resumed run would go on; None before the first.
@@ -65,35 +66,25 @@ def _check_finite(name: str, kind: str, weights: dict[str, Tensor]) -> None:
         )
 
 
-class _AtomicPathManager:
-    """A PathManager whose written files are renamed into place when they are complete."""
+class _Checkpoints(WholeFiles):
+    """A PathManager whose files are whole, and say what to do where they can't be written."""
 
-    def __init__(self, path_manager: Any) -> None:
-        self._path_manager = path_manager
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._path_manager, name)
-
-    def open(self, path: str, mode: str = "r", **options: Any) -> AbstractContextManager[IO[Any]]:
-        if mode not in ("w", "wb"):
-            return self._path_manager.open(path, mode, **options)
-        return _written_whole(self._path_manager.get_local_path(path), mode)
-
-
-@contextmanager
-def _written_whole(path: str, mode: str) -> Iterator[IO[Any]]:
-    try:
-        with replacing(path) as temporary, open(temporary, mode) as file:
-            yield file
-            file.flush()
-            # Before the rename: after a power failure the name must not point at unwritten data.
-            os.fsync(file.fileno())
-    except Exception as error:
-        full = full_disk(error)  # torch.save raises another error after the system's
-        if full is None:
-            raise
-        raise TrainingError(
-            f"Can't write the checkpoint {path}: {full.strerror}. The checkpoints before it are "
-            "whole. Make room on the disk, or raise SOLVER.CHECKPOINT_PERIOD and delete old ones; "
-            "then --resume goes on from the last."
-        ) from error
+    @contextmanager
+    def written(self, path: str, mode: str) -> Iterator[IO[Any]]:
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
+            # Somebody has removed it; what was trained is worth more than to ask why.
+            logging.getLogger(__name__).warning(f"{folder} was gone, and is made again.")
+            os.makedirs(folder)
+        try:
+            with super().written(path, mode) as file:
+                yield file
+        except Exception as error:
+            cause = full_disk(error) or error  # torch.save raises another after the system's
+            if not isinstance(cause, OSError):
+                raise
+            raise TrainingError(
+                f"Can't write the checkpoint {path}: {cause.strerror}. The checkpoints before it "
+                "are whole. Make room on the disk, or raise SOLVER.CHECKPOINT_PERIOD and delete "
+                "old ones; then --resume goes on from the last."
+            ) from error

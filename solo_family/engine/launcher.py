@@ -5,7 +5,6 @@ The processes are detectron2's; its launcher waits for some of them half a minut
 
 import argparse
 import os
-import pickle
 import signal
 import sys
 import time
@@ -127,12 +126,9 @@ def _process(
 
 def _error(context: ProcessContext, index: int) -> Exception:
     """Returns the error of a process, as torch tells it."""
-    process, path = context.processes[index], context.error_files[index]
-    if os.path.isfile(path):
-        with open(path, "rb") as file:
-            trace = pickle.load(file)
-        text = f"\n\n-- Process {index} terminated with the following error:\n{trace}"
-        return ProcessRaisedException(text, index, process.pid)
-    code = process.exitcode
-    name = signal.Signals(-code).name if code < 0 else None
-    return ProcessExitedException(f"process {index} ended", index, process.pid, code, name)
+    try:
+        ProcessContext([context.processes[index]], [context.error_files[index]]).join()
+    except (ProcessExitedException, ProcessRaisedException) as error:
+        error.error_index = index
+        return error
+    raise AssertionError("the process has not failed")

@@ -18,6 +18,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
+from ..console import outlive_readers
 from ..data.formats.classes import (
     check_classes,
     class_ids,
@@ -109,6 +110,7 @@ def run(args: argparse.Namespace) -> Any:
         SoloFamilyError: a user's mistake, or what the machine does to a run.
         Stopped: a signal has ended it, as the one line that was printed says.
     """
+    outlive_readers()  # in each of several processes
     try:
         with ENDING.listening(is_led=is_led()):
             return _run(args)
@@ -164,6 +166,7 @@ def main(argv: Sequence[str] | None = None, trainer: type[Trainer] = Trainer) ->
         argv: detectron2's flags, by default those of the command line.
         trainer: what trains and evaluates, see docs/extending.md.
     """
+    outlive_readers()
     args = argument_parser().parse_args(argv, argparse.Namespace(trainer=trainer))
     try:
         start(run, args)

@@ -61,7 +61,7 @@ def newest_checkpoint(folder: str) -> Path | None:
 def _newest(folder: Path) -> Path | None:
     named = _named(folder)
     paths = _by_iteration(folder)
-    if named is not None and named in paths:
+    if named is not None and named.is_file() and not _is_average(named):
         paths = [named, *(path for path in paths if path != named)]
     refused: list[str] = []
     for path in paths:
@@ -99,8 +99,12 @@ def _by_iteration(folder: Path) -> list[Path]:
 
     By what they say of themselves: clocks jump, and copies have new times.
     """
-    paths = [path for path in folder.glob("model_*.pth") if not path.stem.endswith("_ema")]
+    paths = [path for path in folder.glob("model_*.pth") if not _is_average(path)]
     return sorted(paths, key=_iteration, reverse=True)
+
+
+def _is_average(path: Path) -> bool:
+    return path.stem.endswith("_ema")
 
 
 def _iteration(path: Path) -> int:

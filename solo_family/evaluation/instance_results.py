@@ -12,6 +12,7 @@ from detectron2.structures import BitMasks, Instances
 
 from ..data.formats.coco_json import dataset_truth
 from ..data.formats.rle import encode_masks
+from ..files import whole_files_of
 
 
 def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]]:
@@ -62,6 +63,11 @@ class InstanceEvaluator(COCOEvaluator):
         self._coco_api = dataset_truth(name)
         self._do_evaluation = "annotations" in self._coco_api.dataset
         self._kpt_oks_sigmas = ()
+
+    def evaluate(self, img_ids: Any = None) -> Any:
+        """Returns the metrics, and writes the results to files that are whole."""
+        with whole_files_of(coco_evaluation):
+            return super().evaluate(img_ids)
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Keeps the results of some images, as COCOEvaluator does."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import SemSegEvaluator
+from detectron2.evaluation import SemSegEvaluator, sem_seg_evaluation
 from detectron2.utils import comm
 
 from ..data.formats.label_maps import read_labels
+from ..files import whole_files_of
 from .panoptic_quality import PanopticQuality
 
 
@@ -58,7 +59,8 @@ class SemanticEvaluator(SemSegEvaluator):
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         parts = comm.gather(self._quality)
-        results = super().evaluate()
+        with whole_files_of(sem_seg_evaluation):
+            results = super().evaluate()
         if results is None:
             return None
         total = PanopticQuality(self._num_classes)

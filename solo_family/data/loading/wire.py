@@ -40,8 +40,11 @@ def pack(value: Any) -> Packed:
     return Packed(file.getvalue(), [buffer.raw() for buffer in buffers])
 
 
-def unpack(structure: bytes, buffers: Sequence[Any]) -> Any:
-    """Returns the object. Its tensors are views of `buffers`, which must be writable."""
+def unpack(structure: bytes | bytearray, buffers: Sequence[Any] = ()) -> Any:
+    """Returns the object. Its tensors are views of `buffers`, which must be writable.
+
+    A pickle can run any code: this one must come from a process of the same run.
+    """
     return pickle.loads(structure, buffers=buffers)
 
 

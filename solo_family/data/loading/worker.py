@@ -5,7 +5,6 @@ Both ends are a pair of sockets: it is closed, and so the other end knows, howev
 
 import faulthandler
 import os
-import pickle
 import signal
 import socket
 import struct
@@ -22,7 +21,7 @@ import torch
 from ...errors import SoloFamilyError
 from ...lifetime import end_with_parent
 from .shared_slots import SharedSlots
-from .wire import pack, places
+from .wire import pack, places, unpack
 
 # How long what follows is; which slot the buffers lie in, or -1 where they follow, too.
 _HEAD = struct.Struct("<QQq")
@@ -91,7 +90,7 @@ class Worker:
         Raises:
             OSError: the process is gone.
         """
-        body = pickle.dumps((keys, slot))
+        body = pack((keys, slot)).structure
         self.channel.sendall(_SIZE.pack(len(body)) + body)
 
     def stack(self, wait: Callable[[], None]) -> str:
@@ -147,7 +146,7 @@ def _serve(
     while True:
         try:
             (size,) = _SIZE.unpack(_receive(channel, _SIZE.size))
-            keys, slot = pickle.loads(_receive(channel, size))
+            keys, slot = unpack(_receive(channel, size))
         except (EOFError, OSError):
             return
         try:
