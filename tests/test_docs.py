@@ -99,6 +99,19 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_links_to_a_heading_lead_to_it() -> None:
+    for page in PAGES:
+        for file, anchor in re.findall(r"\]\((?!http)([^)#\s]*)#([^)\s]+)\)", page.read_text()):
+            target = page.parent / file if file else page
+            assert anchor in anchors(target.read_text()), f"{page.name}: {file}#{anchor}"
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?s)```.*?```", "", text))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_names_that_a_page_gives_with_their_file_exist() -> None:
     missing = {
         f"{page.name}: {path}:{name}"
