@@ -1,7 +1,10 @@
 """What the documentation says of the code is so."""
 
+import ast
 import inspect
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 import solo_family
 from solo_family import Predictor, model_zoo
 from solo_family.predictor import Result
+from solo_family.registry import METHODS
 
 from .conftest import ROOT
 
@@ -22,6 +26,41 @@ FILES = [
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Folders of other repositories, and of the reader's own.
 OTHERS = ("detectron2/", "adet/", "mmdet/", "output/", "OUTPUT_DIR/", "my_")
+# "methods/solo/head.py:SOLOHead.forward": a file under solo_family/ and a name in it.
+REFERENCE = re.compile(r"`([\w./-]+\.py):([A-Za-z_][\w.]*)`")
+# What a paper numbers or names, and the table at the beginning of a method's page has.
+EQUATIONS = {
+    "solo": ["Eq. 1", "Eq. 2", "Eq. 3", "Eq. 4", "Eq. 5", "Label Assignment", "Maskness"],
+    "decoupled_solo": ["Eq. 1", "Eq. 2", "Eq. 3", "Eq. 4", "Eq. 5"],
+    "solov2": ["Eq. 1", "Eq. 2", "Eq. 3", "Eq. 4", "2.1.1", "2.1.2", "2.1.3", "s_j ← s_j decay_j"],
+    "sparseinst": [
+        "A = F_iam(X)",
+        "z = Ā Xᵀ",
+        "m_i = w_i · M",
+        "C(i, k) = p_{i,c_k}^(1-α) DICE(m_i, t_k)^α",
+        "DICE(m, t) =",
+        "L = λ_c L_cls + L_mask + λ_s L_s",
+        "L_mask = λ_dice L_dice + λ_pix L_pix",
+        "p̃_i = √(p_i s_i)",
+    ],
+    "maskformer": [
+        "L_pixel-cls(y, y_gt) =",
+        "z = {(p_i, m_i)}",
+        "-p_i(c_j) + L_mask(m_i, m_j)",
+        "Eq. 1",
+        "m_i[h, w] = sigmoid(",
+        "p_i(c_i) m_i[h, w]",
+        "Σ_i p_i(c) m_i[h, w]",
+        "L_mask = λ_focal L_focal + λ_dice L_dice",
+    ],
+    "instancefcn": [
+        "k² maps",
+        "S(u, v) = map[b(u) k + b(v)]",
+        "Σ_i [L(p_i, p_i*) + Σ_j L(S_i,j, S_i,j*)]",
+        "600 x 1.5^{-4 ... 1}",
+        "NMS at 0.8",
+    ],
+}
 
 
 def named_files(text: str) -> set[str]:
@@ -58,6 +97,66 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#\s]+\.\w+)[)#]", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_links_to_a_heading_lead_to_it() -> None:
+    for page in PAGES:
+        for file, anchor in re.findall(r"\]\((?!http)([^)#\s]*)#([^)\s]+)\)", page.read_text()):
+            target = page.parent / file if file else page
+            assert anchor in anchors(target.read_text()), f"{page.name}: {file}#{anchor}"
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?s)```.*?```", "", text))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_names_that_a_page_gives_with_their_file_exist() -> None:
+    missing = {
+        f"{page.name}: {path}:{name}"
+        for page in PAGES
+        for path, name in REFERENCE.findall(page.read_text())
+        if name not in names_of(path)
+    }
+    assert not missing
+
+
+@cache
+def names_of(path: str) -> set[str]:
+    """Return the names that a file of the package defines, as pages write them."""
+    file = ROOT / "solo_family" / path
+    return set(defined(ast.parse(file.read_text()))) if file.is_file() else set()
+
+
+def defined(scope: ast.Module | ast.ClassDef) -> Iterator[str]:
+    """Yield the functions, classes and variables of a scope; those of a class after its name."""
+    for node in scope.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.ClassDef):
+            yield node.name
+            yield from (f"{node.name}.{name}" for name in defined(node))
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_every_method_has_a_page() -> None:
+    pages = {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")}
+    assert pages == set(EQUATIONS)
+    assert len(pages) == len(METHODS)
+
+
+@pytest.mark.parametrize("page", EQUATIONS)
+def test_a_method_page_begins_with_the_equations_and_their_code(page: str) -> None:
+    beginning, table = (ROOT / "docs" / "methods" / f"{page}.md").read_text().split("\n|", 1)
+    assert beginning.count("\n## ") == 1
+    header, _, *rows = f"|{table}".split("\n\n", 1)[0].splitlines()
+    assert header == "| paper | symbol | code |"
+    assert [row for row in rows if not REFERENCE.search(row)] == []
+    for equation in EQUATIONS[page]:
+        assert any(equation in row for row in rows), equation
 
 
 def test_the_python_api_has_every_public_name_as_it_is() -> None:
