@@ -69,7 +69,7 @@ def convert(
     allow_unknown: bool = False,
     allow_missing: bool = False,
 ) -> Converted:
-    """Reads a checkpoint and gives its weights our names.
+    """Read a checkpoint and gives its weights our names.
 
     The model that the weights imply is built, without memory, and every name and shape is compared
     with it: what is returned loads.
@@ -118,7 +118,7 @@ def convert(
 
 
 def write(converted: Converted, path: str | Path) -> Path:
-    """Writes the weights, and beside them their config keys as a yaml file.
+    """Write the weights, and beside them their config keys as a yaml file.
 
     Args:
         converted: of `convert`.
@@ -153,7 +153,7 @@ def write(converted: Converted, path: str | Path) -> Path:
 
 
 def nested(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns dotted keys as the dicts in dicts of a yaml file."""
+    """Return dotted keys as the dicts in dicts of a yaml file."""
     tree: dict[str, Any] = {}
     for key, value in keys.items():
         *parents, last = key.split(".")
@@ -165,7 +165,7 @@ def nested(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_of(keys: Mapping[str, Any]) -> CfgNode:
-    """Returns our default configuration with these keys."""
+    """Return our default configuration with these keys."""
     cfg = get_cfg()
     for key, value in keys.items():
         cfg.merge_from_list([key, value])
@@ -204,7 +204,7 @@ def _check_unknown(path: Any, result: Converted, unknown: list[str], allowed: bo
 def _check_fit(
     path: Any, result: Converted, renamed: Renamed, allow_unknown: bool, allow_missing: bool
 ) -> None:
-    """Compares the weights with the model that they imply."""
+    """Compare the weights with the model that they imply."""
     expected = _expected(path, result)
     needed = [name for name in expected if not name.endswith(_COUNTER)]
     wrong = [
@@ -237,7 +237,7 @@ def _check_fit(
 
 
 def _expected(path: Any, result: Converted) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the weights of the model of `result.keys`, by name."""
+    """Return the shapes of the weights of the model of `result.keys`, by name."""
     try:
         cfg = config_of(result.keys)
         cfg.merge_from_list(["MODEL.DEVICE", "meta", "DATASETS.TRAIN", (), "DATASETS.TEST", ()])

@@ -40,7 +40,7 @@ _OUTER = {
 
 
 def write_timm_weights(path: str | Path) -> Path:
-    """Writes the bundled weights under timm's names (`tf_efficientnet_lite0`), if not yet there.
+    """Write the bundled weights under timm's names (`tf_efficientnet_lite0`), if not yet there.
 
     Args:
         path: of the checkpoint.
@@ -69,7 +69,7 @@ def write_timm_weights(path: str | Path) -> Path:
 
 
 def to_timm_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the package's weights for timm; every key is known, or it is a KeyError."""
+    """Rename the package's weights for timm; every key is known, or it is a KeyError."""
     places = [
         (stage, index) for stage, count in enumerate(_BLOCKS_PER_STAGE) for index in range(count)
     ]

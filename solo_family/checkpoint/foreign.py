@@ -14,7 +14,7 @@ _TIMM = ".model."
 def advice_on_names(
     path: str, absent: Collection[str], unexpected: Collection[str], present: Collection[str]
 ) -> str:
-    """Returns what to do where weights are there under another code base's names, or "".
+    """Return what to do where weights are there under another code base's names, or "".
 
     Args:
         path: of the checkpoint.

@@ -19,7 +19,7 @@ _MASK_FORMER = "MODEL.MASK_FORMER"
 
 
 def implied_keys(weights: Weights, *, backbone_only: bool = False) -> dict[str, Any]:
-    """Returns the config keys of the model of these weights.
+    """Return the config keys of the model of these weights.
 
     Args:
         weights: by our names.
@@ -129,7 +129,7 @@ def _sparse_inst_keys(weights: Weights) -> dict[str, Any]:
 
 
 def _sparse_inst_features(weights: Weights) -> list[str]:
-    """Returns the names of the encoder's levels, the last of the backbone's, of stride 32."""
+    """Return the names of the encoder's levels, the last of the backbone's, of stride 32."""
     levels = count(weights, r"encoder\.fpn_laterals\.(\d)\.")
     stages = {"csp": "backbone.model.stem_conv1.", "p": "backbone.model.patch_embed."}
     last = {"csp": 4, "p": 4, "res": 5}

@@ -19,18 +19,18 @@ _STAGES = ["res2", "res3", "res4", "res5"]
 
 
 def numbers(weights: Collection[str], pattern: str) -> list[int]:
-    """Returns, in order, the numbers that stand in a pattern's first group in any name."""
+    """Return, in order, the numbers that stand in a pattern's first group in any name."""
     found = (re.match(pattern, name) for name in weights)
     return sorted({int(match[1]) for match in found if match})
 
 
 def count(weights: Collection[str], pattern: str) -> int:
-    """Returns how many numbers `numbers` finds."""
+    """Return how many numbers `numbers` finds."""
     return len(numbers(weights, pattern))
 
 
 def backbone_keys(weights: Weights, prefix: str) -> dict[str, Any]:
-    """Returns the keys of the backbone.
+    """Return the keys of the backbone.
 
     Args:
         weights: by our names.

@@ -1,4 +1,4 @@
-"""Loads weights, and says what is wrong with a file instead of going on without it."""
+"""Load weights, and says what is wrong with a file instead of going on without it."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ _LOADING_ERRORS = (
 
 
 def check_weights_file(path: str) -> None:
-    """Refuses a local checkpoint that isn't there.
+    """Refuse a local checkpoint that isn't there.
 
     Raises:
         DataError: names `MODEL.WEIGHTS`.
@@ -34,7 +34,7 @@ def check_weights_file(path: str) -> None:
 
 
 def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> dict[str, Any]:
-    """Loads the weights of `path`, without optimizer and schedule.
+    """Load the weights of `path`, without optimizer and schedule.
 
     Args:
         checkpointer: of the model.
@@ -75,7 +75,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
 
 
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Returns the names of those that have a NaN or an infinite value."""
+    """Return the names of those that have a NaN or an infinite value."""
     return [
         name
         for name, tensor in weights
@@ -95,7 +95,7 @@ def _check_finite(path: str, model: nn.Module) -> None:
 
 
 def load_last(checkpointer: Checkpointer) -> None:
-    """Loads the last checkpoint of the output folder: weights, and all that a run goes on with.
+    """Load the last checkpoint of the output folder: weights, and all that a run goes on with.
 
     Raises:
         DataError: it is missing, can't be read, or is of another model or optimizer.

@@ -8,7 +8,7 @@ CLASSIFIER = "the ImageNet classifier, which no method uses"
 
 
 def torchvision_resnet(source: str, target: str) -> tuple[Rule, ...]:
-    """Returns the rules of a ResNet.
+    """Return the rules of a ResNet.
 
     Args:
         source: a regular expression before its names in the source, for instance `backbone\\.`.

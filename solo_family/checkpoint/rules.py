@@ -50,7 +50,7 @@ class Renamed:
 
 
 def rename(weights: dict[str, Tensor], rules: Sequence[Rule]) -> Renamed:
-    """Renames weights; the first rule whose pattern matches decides.
+    """Rename weights; the first rule whose pattern matches decides.
 
     Two weights of one name, or a weight of which a part is missing, count as unknown.
     """

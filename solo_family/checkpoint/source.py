@@ -53,14 +53,14 @@ def _all_found(patterns: Iterable[str], names: Iterable[str]) -> bool:
 
 
 def recognise(sources: Iterable[Source], names: Iterable[str]) -> Source | None:
-    """Returns the one source whose names these are, or None."""
+    """Return the one source whose names these are, or None."""
     names = list(names)
     found = [source for source in sources if source.recognises(names)]
     return found[0] if len(found) == 1 else None
 
 
 def choose(sources: dict[str, Source], names: Iterable[str], asked: str, path: Any) -> Source:
-    """Returns the source that was asked for, or else the one that the names are of.
+    """Return the source that was asked for, or else the one that the names are of.
 
     Raises:
         DataError: there is no such source, or the names are of none or of several.

@@ -23,7 +23,7 @@ _CodeAsText.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, su
 
 
 def read_source_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:
-    """Reads a yaml config of AdelaiDet, SparseInst or MaskFormer, and those that it inherits from.
+    """Read a yaml config of AdelaiDet, SparseInst or MaskFormer, and those that it inherits from.
 
     Args:
         path: of the yaml file.

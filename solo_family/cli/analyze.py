@@ -54,7 +54,7 @@ class Count:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a table, and returns the exit status.
+    """Print a table, and returns the exit status.
 
     Raises:
         ConfigError: the config can't work.
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def count_parts(model: nn.Module, image: Tensor) -> dict[str, Count]:
-    """Counts a model's direct parts, "other" for what is outside them, and "total".
+    """Count a model's direct parts, "other" for what is outside them, and "total".
 
     Args:
         model: in evaluation mode.
@@ -130,7 +130,7 @@ def _parameters(module: nn.Module) -> tuple[int, int]:
 
 @contextmanager
 def _counting_activations(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
-    """Adds to `counts`, by the name of the model's part, the outputs of every counted layer."""
+    """Add to `counts`, by the name of the model's part, the outputs of every counted layer."""
 
     def hook(part: str) -> Any:
         def count(_module: nn.Module, _inputs: Any, output: Tensor) -> None:

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what was found, and returns the exit status.
+    """Print what was found, and returns the exit status.
 
     Returns:
         0, 1 where something needs mending, 2 where a dataset of the config can't be read at all.
@@ -62,7 +62,7 @@ def _names(cfg: CfgNode) -> Iterator[str]:
 
 
 def _run_one(name: str, cfg: CfgNode, decode: bool) -> int:
-    """Checks a dataset of a config; one that can't be read doesn't keep the others from it."""
+    """Check a dataset of a config; one that can't be read doesn't keep the others from it."""
     try:
         register_in_place([name])
         metadata = MetadataCatalog.get(name)

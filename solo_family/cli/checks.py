@@ -60,7 +60,7 @@ class Check:
 
 
 def all_checks(folder: Path) -> Iterator[Check]:
-    """Runs every check, one after the other.
+    """Run every check, one after the other.
 
     Args:
         folder: where runs would write.
@@ -143,7 +143,7 @@ def _triton() -> Check:
 
 
 def _kernels() -> Iterator[Check]:
-    """Launches each kernel on each GPU, and says which path operators take there."""
+    """Launch each kernel on each GPU, and says which path operators take there."""
     name = gpu_kernels.VARIABLE
     try:
         choice = gpu_kernels.chosen()
@@ -178,7 +178,7 @@ def _kernel(kernel: str, device: torch.device, choice: str) -> Check:
 
 
 def _torchvision_operators() -> Check:
-    """Finds a torchvision of another build than torch's, whose operators are not registered."""
+    """Find a torchvision of another build than torch's, whose operators are not registered."""
     name = "torchvision's operators"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -205,7 +205,7 @@ def _write_access(folder: Path) -> Check:
 
 
 def _forward(method: str) -> Check:
-    """Runs a method once on noise, at its quick-start size, with random weights."""
+    """Run a method once on noise, at its quick-start size, with random weights."""
     key = METHODS[method].num_classes_key
     opts = [key, "5", "MODEL.TIMM.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", "192"]
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes DST and the yaml file beside it, says what was done, and returns the exit status.
+    """Write DST and the yaml file beside it, says what was done, and returns the exit status.
 
     Raises:
         DataError: SRC can't be read or converted, or DST has another suffix.
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report(converted: Converted) -> None:
-    """Logs, by name, what was not taken over."""
+    """Log, by name, what was not taken over."""
     logger.info(f"{converted.source.title}: {len(converted.weights)} weights")
     for name, reason in converted.dropped.items():
         logger.info(f"not needed: {name} ({reason})")

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the checks as they are done, and returns the exit status: 1 if something is broken."""
+    """Print the checks as they are done, and returns the exit status: 1 if something is broken."""
     counts = {GOOD: 0, LACKING: 0, BROKEN: 0}
     for check in all_checks(args.output):
         counts[check.status] += 1

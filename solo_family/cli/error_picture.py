@@ -1,4 +1,4 @@
-"""Draws an error analysis."""
+"""Draw an error analysis."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ _COLOR, _MENDED = "#4292c6", "#41ab5d"
 
 
 def draw_errors(path: Path, analysis: dict[str, Any]) -> None:
-    """Writes a picture: AP of the oracles, AP gained by mending each error, numbers of errors.
+    """Write a picture: AP of the oracles, AP gained by mending each error, numbers of errors.
 
     Args:
         path: the file, whose suffix names the format.
@@ -75,7 +75,7 @@ def _draw_bars(
 
 
 def _tidy(axes: Axes, largest: float) -> None:
-    """Puts the first bar on top, and leaves room for the numbers at the bars' ends."""
+    """Put the first bar on top, and leaves room for the numbers at the bars' ends."""
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * (largest or 1))
     axes.locator_params(axis="x", nbins=5)

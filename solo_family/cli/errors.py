@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints tables, writes errors.json and errors.png, and returns the exit status.
+    """Print tables, writes errors.json and errors.png, and returns the exit status.
 
     Raises:
         SoloFamilyError: a flag, a config key or a file can't work.
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _annotations_of(config_file: str, opts: list[str]) -> str:
-    """Returns the path of the annotation file of a config's dataset."""
+    """Return the path of the annotation file of a config's dataset."""
     # No model is built, so a missing GPU is nothing to warn of.
     cfg = setup_cfg(config_file, [*opts, "MODEL.DEVICE", "cpu"])
     names = cfg.DATASETS.TEST
@@ -99,7 +99,7 @@ def _annotations_of(config_file: str, opts: list[str]) -> str:
 
 
 def describe(analysis: dict[str, Any]) -> str:
-    """Returns the tables that the terminal shows."""
+    """Return the tables that the terminal shows."""
     return "\n\n".join(
         [_describe_oracles(analysis), _describe_errors(analysis), _describe_categories(analysis)]
     )

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a line for each model, and returns the exit status.
+    """Print a line for each model, and returns the exit status.
 
     Raises:
         SoloFamilyError: a folder, a flag or the dataset can't work.
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str, Any]:
-    """Runs a model over a dataset.
+    """Run a model over a dataset.
 
     Args:
         model: that predicts instances.
@@ -126,7 +126,7 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
 
 
 def table(measured: list[dict[str, Any]]) -> str:
-    """Returns what was measured, and the network's time as a share of the first model's."""
+    """Return what was measured, and the network's time as a share of the first model's."""
     rows = [
         (
             result["folder"],

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the folder, prints how far it differs from the model, and returns the exit status.
+    """Write the folder, prints how far it differs from the model, and returns the exit status.
 
     Raises:
         SoloFamilyError: a flag or a config key can't work, or the exported model differs.

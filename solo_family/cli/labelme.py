@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the dataset, and returns the exit status: 1 where shapes had to be left out.
+    """Write the dataset, and returns the exit status: 1 where shapes had to be left out.
 
     Raises:
         DataError: a file can't be used; names it, and the shape.

@@ -17,7 +17,7 @@ _Rows = list[tuple[str, ...]]
 
 
 def table_of_levels(cfg: CfgNode, check: DatasetCheck) -> tuple[tuple[str, ...], _Rows]:
-    """Counts the objects on each level, with images as small and as large as training makes them.
+    """Count the objects on each level, with images as small and as large as training makes them.
 
     Returns:
         The header, and a row for each level, and for objects on two levels and on none.
@@ -48,7 +48,7 @@ def table_of_levels(cfg: CfgNode, check: DatasetCheck) -> tuple[tuple[str, ...],
 
 
 def training_sizes(cfg: CfgNode, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
-    """Returns the sizes to which training resizes images, without crops.
+    """Return the sizes to which training resizes images, without crops.
 
     Args:
         cfg: `INPUT.MIN_SIZE_TRAIN` and `MAX_SIZE_TRAIN`, or `INPUT.LSJ`.
@@ -80,7 +80,7 @@ def training_sizes(cfg: CfgNode, sizes: list[tuple[int, int]]) -> dict[str, Tens
 
 
 def table_of_areas(check: DatasetCheck) -> tuple[tuple[str, ...], _Rows]:
-    """Counts small, medium and large objects, as COCO's metrics do."""
+    """Count small, medium and large objects, as COCO's metrics do."""
     params = Params(iouType="segm")
     areas = torch.tensor(check.areas, dtype=torch.int64)
     rows: _Rows = []

@@ -4,7 +4,7 @@ import argparse
 
 
 def add_opts_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds `--opts KEY VALUE ...`, which takes all words that follow it."""
+    """Add `--opts KEY VALUE ...`, which takes all words that follow it."""
     parser.add_argument(
         "--opts",
         nargs=argparse.REMAINDER,

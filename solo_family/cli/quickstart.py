@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _headline(results: dict[str, dict[str, float]]) -> str:
-    """Returns the first metric of those that a paper of the method would put first."""
+    """Return the first metric of those that a paper of the method would put first."""
     task, metric = next((task, metric) for task, metric in _HEADLINES if task in results)
     return f"{task} {metric} {results[task][metric]:.1f}"
 
@@ -94,7 +94,7 @@ def _task(config_file: str) -> str:
 
 
 def _draw(run_dir: Path, images: list[Path], pictures: Path) -> int:
-    """Runs the demo with what training saved, as a user would."""
+    """Run the demo with what training saved, as a user would."""
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
     words = ["--config-file", str(run_dir / "config.yaml"), "--output", str(pictures)]

@@ -28,7 +28,7 @@ def add_split_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the two files, says what is in them, and returns the exit status.
+    """Write the two files, says what is in them, and returns the exit status.
 
     Raises:
         DataError: the json can't be used, or would be overwritten.
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 def write_and_report(
     content: dict[str, Any], args: argparse.Namespace, source: Path | None = None
 ) -> None:
-    """Writes the splits of a dataset, but not over its source."""
+    """Write the splits of a dataset, but not over its source."""
     splits = split_coco(content, args.val_every)
     if source is not None and source.resolve() in [
         (args.output / f"{split}.json").resolve() for split in splits

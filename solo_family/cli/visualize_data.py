@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes a picture per image and returns the exit status.
+    """Write a picture per image and returns the exit status.
 
     Raises:
         ConfigError, DataError: the configuration or its data can't work.
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw_instances(example: dict[str, Any], names: list[str]) -> np.ndarray:
-    """Returns a picture, in the order of `INPUT.FORMAT`, of the augmented image and its masks."""
+    """Return a picture, in the order of `INPUT.FORMAT`, of the augmented image and its masks."""
     instances = example["instances"]
     labels = [names[c] if names else str(c) for c in instances.gt_classes.tolist()]
     masks = instances.gt_masks.tensor.numpy() if len(instances) else None
@@ -89,14 +89,14 @@ def _draw_instances(example: dict[str, Any], names: list[str]) -> np.ndarray:
 
 
 def _size_divisibility(cfg: CfgNode) -> int:
-    """Returns what the model pads its input to multiples of."""
+    """Return what the model pads its input to multiples of."""
     bare = cfg.clone()
     bare.merge_from_list(["MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", ""])
     return MaskSegmentor.base_config(bare)["size_divisibility"]
 
 
 def _draw_targets(cfg: CfgNode, example: dict[str, Any], pad: int) -> np.ndarray:
-    """Returns a picture per level, side by side: its grid, its objects and their cells.
+    """Return a picture per level, side by side: its grid, its objects and their cells.
 
     Objects that the level does not have stay as they are; of two objects in a cell the later one
     colours it, whose category it has.
@@ -154,7 +154,7 @@ def _draw_level(
 
 
 def _colour(index: int) -> tuple[int, int, int]:
-    """Returns a bright colour; neighbours in the order of objects are far apart in hue."""
+    """Return a bright colour; neighbours in the order of objects are far apart in hue."""
     hsv = np.array([[[index * 67 % 180, 200, 255]]], np.uint8)
     red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
     return red, green, blue

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws what was asked for.
+    """Draw what was asked for.
 
     Returns:
         The exit status: 0, or 1 if an input was skipped.
@@ -121,7 +121,7 @@ def _check_method(cfg: CfgNode, flag: str) -> None:
 
 
 def _find_sources(args: argparse.Namespace, cfg: CfgNode) -> tuple[list[Source], list[str]]:
-    """Returns the pictures, and what of `--input` matches none."""
+    """Return the pictures, and what of `--input` matches none."""
     kind = _KINDS[args.flag]
     if kind.of_one and len(args.input) != 1:
         raise SoloFamilyError(f"{args.flag} draws one picture; --input has {len(args.input)}.")

@@ -18,7 +18,7 @@ LR_SCHEDULES = (
 
 
 def check_config(cfg: CfgNode) -> None:
-    """Checks the shared keys and those of the chosen method.
+    """Check the shared keys and those of the chosen method.
 
     Raises:
         ConfigError: names the key, its value, what is allowed.
@@ -47,7 +47,7 @@ def check_config(cfg: CfgNode) -> None:
 
 
 def _check_backbone_features(cfg: CfgNode) -> None:
-    """Checks the names that detectron2's ResNet and FPN look up; timm's backbone checks its own."""
+    """Check the names that detectron2's ResNet and FPN look up; timm's backbone checks its own."""
     name = cfg.MODEL.BACKBONE.NAME
     sources = {"build_resnet_fpn_backbone": "RESNETS", "build_timm_fpn_backbone": "TIMM"}
     if name == "build_resnet_fpn_backbone":

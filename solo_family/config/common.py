@@ -4,7 +4,7 @@ from detectron2.config import CfgNode as CN
 
 
 def add_common_config(cfg: CN) -> None:
-    """Adds the shared keys to `cfg`, in place."""
+    """Add the shared keys to `cfg`, in place."""
     # Names of the classes, in the order of the model's outputs. Training fills it in from the
     # dataset, so that a saved config names classes where the dataset is not at hand.
     cfg.MODEL.CLASS_NAMES = []

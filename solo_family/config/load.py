@@ -1,4 +1,4 @@
-"""Reads yaml files and KEY VALUE pairs into a configuration, and says what is wrong with them."""
+"""Read yaml files and KEY VALUE pairs into a configuration, and says what is wrong with them."""
 
 import difflib
 import os
@@ -14,7 +14,7 @@ _BASE = "_BASE_"
 
 
 def merge_file(cfg: CfgNode, path: str) -> None:
-    """Merges a yaml file, and those that it inherits from, into `cfg`.
+    """Merge a yaml file, and those that it inherits from, into `cfg`.
 
     Raises:
         ConfigError: a file is missing or not yaml, inherits from itself, or has an unknown key or a
@@ -30,7 +30,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
-    """Merges `KEY VALUE KEY VALUE ...` into `cfg`.
+    """Merge `KEY VALUE KEY VALUE ...` into `cfg`.
 
     Raises:
         ConfigError: an odd number of words, an unknown key, or a value of another type.
@@ -53,7 +53,7 @@ def read_chain(
     inheriting: tuple[str, ...] = (),
     load: Callable[[Any], Any] = yaml.safe_load,
 ) -> Iterator[dict[str, Any]]:
-    """Yields the content of a file and of all that it inherits from: one file, or a list.
+    """Yield the content of a file and of all that it inherits from: one file, or a list.
 
     Args:
         path: of the yaml file.
@@ -98,7 +98,7 @@ def _read(path: str, load: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 def dotted_values(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the values of nested dicts by their dotted keys."""
+    """Return the values of nested dicts by their dotted keys."""
     values: dict[str, Any] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"

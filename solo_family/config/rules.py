@@ -10,14 +10,14 @@ from ..errors import ConfigError
 
 
 def get_key(cfg: CfgNode, key: str) -> Any:
-    """Returns the value of a dotted key."""
+    """Return the value of a dotted key."""
     for part in key.split("."):
         cfg = getattr(cfg, part)
     return cfg
 
 
 def check_one_of(cfg: CfgNode, key: str, allowed: Sequence[Any]) -> None:
-    """Refuses a value that is not among those allowed.
+    """Refuse a value that is not among those allowed.
 
     Raises:
         ConfigError: names the key, its value, and what is allowed.
@@ -29,7 +29,7 @@ def check_one_of(cfg: CfgNode, key: str, allowed: Sequence[Any]) -> None:
 
 
 def check_channels(key: str, value: int, default: int, actual: int) -> None:
-    """Refuses a channel count that the user set and that isn't the backbone's.
+    """Refuse a channel count that the user set and that isn't the backbone's.
 
     Raises:
         ConfigError: `value` is neither the key's default nor what the backbone gives.
@@ -42,7 +42,7 @@ def check_channels(key: str, value: int, default: int, actual: int) -> None:
 
 
 def check_features(key: str, names: Sequence[str], shapes: Mapping[str, ShapeSpec]) -> None:
-    """Refuses names of features that the backbone does not give.
+    """Refuse names of features that the backbone does not give.
 
     Raises:
         ConfigError: names them, and those that it gives.
@@ -56,7 +56,7 @@ def check_features(key: str, names: Sequence[str], shapes: Mapping[str, ShapeSpe
 
 
 def check_same_length(cfg: CfgNode, keys: Sequence[str]) -> None:
-    """Refuses lists that must have one entry per level and don't.
+    """Refuse lists that must have one entry per level and don't.
 
     Raises:
         ConfigError: names the keys and their lengths.

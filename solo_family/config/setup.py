@@ -15,7 +15,7 @@ from .load import merge_file, merge_pairs
 
 
 def add_solo_family_config(cfg: CfgNode) -> None:
-    """Adds this family's keys to a detectron2 configuration, in place; changes none of its own."""
+    """Add this family's keys to a detectron2 configuration, in place; changes none of its own."""
     add_common_config(cfg)
     # Two methods may share their keys.
     for add_config in dict.fromkeys(method.add_config for method in METHODS.values()):
@@ -24,14 +24,14 @@ def add_solo_family_config(cfg: CfgNode) -> None:
 
 
 def get_cfg() -> CfgNode:
-    """Returns detectron2's default configuration with this family's keys."""
+    """Return detectron2's default configuration with this family's keys."""
     cfg = get_detectron2_cfg()
     add_solo_family_config(cfg)
     return cfg
 
 
 def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
-    """Reads a configuration for training or inference.
+    """Read a configuration for training or inference.
 
     Args:
         config_file: path of a yaml file, which may inherit through `_BASE_`.

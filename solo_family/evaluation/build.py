@@ -19,7 +19,7 @@ _PANOPTIC = ("coco_panoptic_seg", "ade20k_panoptic_seg", "cityscapes_panoptic_se
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    """Returns detectron2's evaluator for a dataset, or ours where it has none.
+    """Return detectron2's evaluator for a dataset, or ours where it has none.
 
     Args:
         cfg: the configuration; `MODEL.MASK_FORMER.TEST` and `MODEL.SPARSE_INST.PANOPTIC_ON`
@@ -53,7 +53,7 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 def predicted_tasks(cfg: CfgNode) -> list[str]:
-    """Returns what a model predicts: some of "semantic", "panoptic", "instance",
+    """Return what a model predicts: some of "semantic", "panoptic", "instance",
     "proposals"."""
     if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
         return ["semantic"]
@@ -69,7 +69,7 @@ def predicted_tasks(cfg: CfgNode) -> list[str]:
 
 
 def coco_evaluator(name: str, folder: str) -> COCOEvaluator:
-    """Returns the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
+    """Return the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
     # It would tell its tasks from the predictions, of which there may be none.
     evaluator = InstanceEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
     if "annotations" in evaluator._coco_api.dataset:

@@ -23,7 +23,7 @@ KEYS = ("image_id", "category_id", "score", "segmentation")
 
 
 def read_truth(annotations: str) -> COCO:
-    """Reads ground truth, without the images and what no mask can be made of.
+    """Read ground truth, without the images and what no mask can be made of.
 
     Returns:
         Annotations with masks as RLE and ids from 1 on, because COCOeval takes a match with the
@@ -47,7 +47,7 @@ def read_truth(annotations: str) -> COCO:
 
 
 def read_results(predictions: str, truth: COCO) -> list[Result]:
-    """Reads COCO results, for instance detectron2's coco_instances_results.json; ignores boxes.
+    """Read COCO results, for instance detectron2's coco_instances_results.json; ignores boxes.
 
     Raises:
         DataError: the file isn't there, isn't in that format, or isn't about this ground truth.
@@ -78,7 +78,7 @@ def read_results(predictions: str, truth: COCO) -> list[Result]:
 
 
 def _problem(result: Any, truth: COCO) -> str | None:
-    """Returns what is wrong with a prediction, and what to do."""
+    """Return what is wrong with a prediction, and what to do."""
     missing = [key for key in KEYS if not isinstance(result, dict) or key not in result]
     if missing:
         hint = " Boxes alone can't be analysed." if missing == ["segmentation"] else ""
@@ -122,7 +122,7 @@ def _mask_problem(segmentation: Any, image: dict[str, Any]) -> str | None:
 
 
 def with_annotations(content: dict[str, Any], annotations: list[dict[str, Any]]) -> COCO:
-    """Returns a dataset, with an index, of the same images and categories."""
+    """Return a dataset, with an index, of the same images and categories."""
     coco = COCO()
     coco.dataset = {**content, "annotations": annotations}
     with redirect_stdout(StringIO()):
@@ -137,7 +137,7 @@ def evaluate(
     iou_threshold: float | None = None,
     max_detections: int | None = None,
 ) -> COCOeval:
-    """Runs pycocotools' evaluation of masks, unmodified, and without its printing.
+    """Run pycocotools' evaluation of masks, unmodified, and without its printing.
 
     Args:
         truth: of `read_truth`.
@@ -167,7 +167,7 @@ def average_precision(
     size: str = "all",
     category: int | None = None,
 ) -> float | None:
-    """Returns COCO's mean over thresholds, recalls and categories, in percent.
+    """Return COCO's mean over thresholds, recalls and categories, in percent.
 
     Args:
         evaluation: of `evaluate`.

@@ -33,7 +33,7 @@ _EVALUATIONS = len(ORACLES) + 1 + len(ERRORS)
 
 
 def analyse_errors(truth: COCO, results: list[Result], iou_threshold: float) -> dict[str, Any]:
-    """Evaluates oracles, sorts errors into types, and evaluates what each type costs.
+    """Evaluate oracles, sorts errors into types, and evaluates what each type costs.
 
     Args:
         truth: of `read_truth`.
@@ -120,7 +120,7 @@ def _by_size(evaluation: COCOeval, category: int | None = None) -> dict[str, flo
 def _gains(
     mended: COCOeval, baseline: COCOeval, category: int | None = None
 ) -> dict[str, float | None]:
-    """Returns by how much AP rises; to 100 where all ground truth was missed, and is left out."""
+    """Return by how much AP rises; to 100 where all ground truth was missed, and is left out."""
     before, after = _by_size(baseline, category), _by_size(mended, category)
     return {size: _difference(after[size], before[size]) for size in before}
 
@@ -161,7 +161,7 @@ class _Counts:
 def _table(
     counter: Counter[tuple[int, str, str]], types: Iterable[str], category: int | None
 ) -> dict[str, dict[str, int]]:
-    """Returns numbers by type, then by size."""
+    """Return numbers by type, then by size."""
     table = {}
     for kind in types:
         sizes = dict.fromkeys(SIZES, 0)

@@ -20,7 +20,7 @@ ERRORS = (
 def mend(
     error: str, truth: COCO, results: list[Result], types: ErrorTypes
 ) -> tuple[COCO, list[Result]]:
-    """Returns ground truth and predictions without the errors of one type.
+    """Return ground truth and predictions without the errors of one type.
 
     A wrong class or a poor mask becomes correct where it is the best scored one on a mask that
     wasn't found. All other erroneous predictions, which can't become correct, are left out. Missed
@@ -47,7 +47,7 @@ def mend(
 
 
 def _mendable(error: str, results: list[Result], types: ErrorTypes) -> set[int]:
-    """Returns the indices of predictions that become correct: at most one for each target."""
+    """Return the indices of predictions that become correct: at most one for each target."""
     if error not in (PredictionType.WRONG_CLASS, PredictionType.POOR_MASK):
         return set()
     best: dict[int, int] = {}

@@ -64,7 +64,7 @@ class ErrorTypes:
 def find_error_types(
     evaluation: COCOeval, truth: COCO, results: list[Result], overlaps: Overlaps
 ) -> ErrorTypes:
-    """Sorts predictions and ground truth into types; each is in exactly one.
+    """Sort predictions and ground truth into types; each is in exactly one.
 
     Args:
         evaluation: of these results, at the one threshold that decides what is correct.
@@ -106,7 +106,7 @@ def find_error_types(
 
 
 def _matches(evaluation: COCOeval, num_results: int) -> np.ndarray:
-    """Returns int64 [N]: the id of the annotation that COCO matched, 0 for none.
+    """Return int64 [N]: the id of the annotation that COCO matched, 0 for none.
 
     -1 stands for predictions that it doesn't look at, beyond the best 100 of an image and category.
     """

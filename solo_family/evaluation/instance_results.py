@@ -35,7 +35,7 @@ class InstanceEvaluator(COCOEvaluator):
     """detectron2's evaluator of instances in COCO's format, see `instance_results`."""
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Keeps the results of some images, as COCOEvaluator does."""
+        """Keep the results of some images, as COCOEvaluator does."""
         for given, output in zip(inputs, outputs):
             prediction = {"image_id": given["image_id"]}
             if "instances" in output:

@@ -38,7 +38,7 @@ class Overlaps(NamedTuple):
 
 
 def find_overlaps(truth: COCO, results: list[Result]) -> Overlaps:
-    """Compares every prediction with all ground truth of its image but crowds.
+    """Compare every prediction with all ground truth of its image but crowds.
 
     Among equal IoUs the earlier annotation is taken.
     """
@@ -69,7 +69,7 @@ def find_overlaps(truth: COCO, results: list[Result]) -> Overlaps:
 
 
 def with_true_masks(results: list[Result], overlaps: Overlaps, truth: COCO) -> list[Result]:
-    """Replaces every mask by the ground-truth mask of highest IoU, whatever its class.
+    """Replace every mask by the ground-truth mask of highest IoU, whatever its class.
 
     A prediction that touches none keeps its own.
     """
@@ -80,7 +80,7 @@ def with_true_masks(results: list[Result], overlaps: Overlaps, truth: COCO) -> l
 
 
 def with_true_classes(results: list[Result], overlaps: Overlaps, truth: COCO) -> list[Result]:
-    """Replaces every class by that of the ground-truth mask of highest IoU.
+    """Replace every class by that of the ground-truth mask of highest IoU.
 
     A prediction on the background, by `BACKGROUND_IOU`, keeps its own.
     """

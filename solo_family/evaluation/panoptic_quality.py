@@ -44,7 +44,7 @@ class PanopticQuality:
     def add(
         self, truth: np.ndarray, truths: list[Segment], guess: np.ndarray, guesses: list[Segment]
     ) -> None:
-        """Compares one image.
+        """Compare one image.
 
         A prediction and a truth of one category match if their IoU is above one half, void pixels
         not counted; so each has one match at most. Predictions that lie for more than one half in
@@ -92,7 +92,7 @@ class PanopticQuality:
                 self.fp[category] += 1
 
     def metrics(self, categories: Sequence[int]) -> dict[str, float]:
-        """Returns PQ, SQ and RQ in per cent: means over those categories that occur; 0 for none."""
+        """Return PQ, SQ and RQ in per cent: means over those categories that occur; 0 for none."""
         chosen = np.asarray(categories, dtype=np.int64)
         iou, tp, fp, fn = (x[chosen] for x in (self.iou, self.tp, self.fp, self.fn))
         occurs = tp + fp + fn > 0
@@ -109,7 +109,7 @@ def _listed(ids: np.ndarray, segments: list[Segment]) -> np.ndarray:
 
 
 def _overlaps(truth: np.ndarray, guess: np.ndarray) -> dict[tuple[int, int], int]:
-    """Returns the number of pixels of every pair of ids that share some."""
+    """Return the number of pixels of every pair of ids that share some."""
     offset = int(guess.max(initial=0)) + 1
     pairs, counts = np.unique(truth.astype(np.int64) * offset + guess, return_counts=True)
     truth_ids, guess_ids = np.divmod(pairs, offset)

@@ -63,7 +63,7 @@ class ProposalRecallEvaluator(DatasetEvaluator):
         self._proposals: list[Annotation] = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Keeps the best of each image's `instances` (pred_masks, pred_boxes, scores)."""
+        """Keep the best of each image's `instances` (pred_masks, pred_boxes, scores)."""
         for item, output in zip(inputs, outputs):
             instances = _best(output["instances"].to("cpu"), max(LIMITS))
             image_id = item["image_id"]
@@ -72,7 +72,7 @@ class ProposalRecallEvaluator(DatasetEvaluator):
             self._boxes.append((image_id, boxes, _logits(scores)))
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """Returns {"proposals": metrics in percent}, in the main process; NaN without objects.
+        """Return {"proposals": metrics in percent}, in the main process; NaN without objects.
 
         AR@N, with ARs@N, ARm@N and ARl@N for small, medium and large objects, and R50@N, R70@N and
         R90@N, the recall at one IoU.
@@ -125,7 +125,7 @@ class ProposalRecallEvaluator(DatasetEvaluator):
 
 
 def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.ndarray]:
-    """Measures recall.
+    """Measure recall.
 
     Args:
         truth: the objects.
@@ -147,7 +147,7 @@ def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.nd
 
 
 def _near_an_object(objects: list[Annotation], proposals: list[Annotation]) -> list[int]:
-    """Returns the ranks of the proposals that may match.
+    """Return the ranks of the proposals that may match.
 
     A few of a thousand: the others take part in no match, and pycocotools' loops over them would
     take most of the time.
@@ -196,7 +196,7 @@ def _coco_recall(truth: COCO, proposals: list[Annotation], limit: int) -> np.nda
 
 
 def summarise(recall: dict[int, np.ndarray]) -> dict[str, float]:
-    """Returns the metrics of `ProposalRecallEvaluator.evaluate` from `proposal_recall`."""
+    """Return the metrics of `ProposalRecallEvaluator.evaluate` from `proposal_recall`."""
     metrics = {}
     for index, size in enumerate(_SIZES):
         for limit, of_sizes in recall.items():

@@ -1,4 +1,4 @@
-"""Draws the recall of proposals, as in Fig. 4 of InstanceFCN (arXiv 1603.08678)."""
+"""Draw the recall of proposals, as in Fig. 4 of InstanceFCN (arXiv 1603.08678)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from ..files import replacing
 def draw_recall(
     path: Path, iou_thresholds: Sequence[float], recall: Mapping[int, Sequence[float]]
 ) -> None:
-    """Writes a picture: recall against IoU, a curve for each number of proposals.
+    """Write a picture: recall against IoU, a curve for each number of proposals.
 
     Args:
         path: the file, whose suffix names the format.

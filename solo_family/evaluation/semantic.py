@@ -52,7 +52,7 @@ class SemanticEvaluator(SemSegEvaluator):
             self._quality.add(*self._as_segments(truth), *self._as_segments(guess))
 
     def _as_segments(self, labels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Returns ids, the classes counted from 1, and the segments that they are."""
+        """Return ids, the classes counted from 1, and the segments that they are."""
         classes = [label for label in np.unique(labels).tolist() if label < self._num_classes]
         return labels + 1, [{"id": label + 1, "category_id": label} for label in classes]
 

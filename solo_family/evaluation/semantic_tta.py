@@ -39,7 +39,7 @@ class SemanticWithTTA(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module) -> "SemanticWithTTA":
-        """Reads `TEST.AUG`."""
+        """Read `TEST.AUG`."""
         aug = cfg.TEST.AUG
         return cls(model, min_sizes=list(aug.MIN_SIZES), max_size=aug.MAX_SIZE, flip=aug.FLIP)
 

@@ -14,7 +14,7 @@ LAYOUT = 1  # of that file
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Returns the content of an exported folder's `model.json`.
+    """Return the content of an exported folder's `model.json`.
 
     Raises:
         DataError: it is missing, or not one of this version.
@@ -41,7 +41,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 def open_session(
     folder: Path, description: dict[str, Any], providers: Sequence[str], threads: int
 ) -> onnxruntime.InferenceSession:
-    """Returns what runs an exported folder's graph.
+    """Return what runs an exported folder's graph.
 
     Args:
         folder: that was exported.

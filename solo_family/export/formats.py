@@ -1,4 +1,4 @@
-"""Writes a model's `export_forward` as a file: ONNX, TorchScript, or torch.export's format."""
+"""Write a model's `export_forward` as a file: ONNX, TorchScript, or torch.export's format."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ class ExportGraph(nn.Module):
         self.model = model
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        """Returns the values of `export_forward`, in order; takes its arguments likewise."""
+        """Return the values of `export_forward`, in order; takes its arguments likewise."""
         named = dict(zip(self.model.export_inputs, given))
         return tuple(self.model.export_forward(**named).values())
 
@@ -52,7 +52,7 @@ class GraphInput:
 
 
 def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
-    """Writes an ONNX file of opset `OPSET`.
+    """Write an ONNX file of opset `OPSET`.
 
     By tracing: torch's other exporter takes minutes for one of these models, and refuses heights
     and widths that all but follow from its rules.
@@ -80,14 +80,14 @@ def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Pa
 
 
 def write_torchscript(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
-    """Writes a TorchScript file, by tracing; it needs torch and torchvision to run."""
+    """Write a TorchScript file, by tracing; it needs torch and torchvision to run."""
     with quiet():
         traced = torch.jit.trace(graph, tuple(given.tensors.values()), check_trace=False)
         torch.jit.save(traced, str(path))
 
 
 def write_torch_export(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
-    """Writes a program of `torch.export`."""
+    """Write a program of `torch.export`."""
     sides: dict[int, Any] | None = None
     if given.dynamic:
         graph, step = _for_even_and_odd_sides(graph), graph.model.size_divisibility
@@ -120,7 +120,7 @@ class _EverySecondPixel(LastLevelMaxPool):
 
 
 def _for_even_and_odd_sides(graph: ExportGraph) -> ExportGraph:
-    """Returns a copy; `torch.export` ties the sides of what is pooled to be even, or to be odd."""
+    """Return a copy; `torch.export` ties the sides of what is pooled to be even, or to be odd."""
     graph = deepcopy(graph)
     for module in graph.modules():
         if isinstance(getattr(module, "top_block", None), LastLevelMaxPool):
@@ -139,7 +139,7 @@ FORMATS: dict[str, tuple[str, Write]] = {
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the tracers' warnings of sizes: that the result follows them is checked after."""
+    """Silence the tracers' warnings of sizes: that the result follows them is checked after."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         yield

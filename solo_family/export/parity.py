@@ -1,4 +1,4 @@
-"""Compares an exported model with the one that it was made from.
+"""Compare an exported model with the one that it was made from.
 
 B images, n instances.
 """
@@ -24,7 +24,7 @@ Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 def cases(
     names: Sequence[str], sizes: list[tuple[int, int]], batch_size: int, threshold: float
 ) -> dict[str, dict[str, Tensor]]:
-    """Returns, by what they are for, the arguments that an exported graph is tried with.
+    """Return, by what they are for, the arguments that an exported graph is tried with.
 
     An image of every size, one with as many candidates as there can be, one without; the last two
     only where the graph takes a threshold.
@@ -54,7 +54,7 @@ def cases(
 
 
 def random_images(batch_size: int, size: tuple[int, int], seed: int) -> Tensor:
-    """Returns coloured blobs with some noise, whole numbers of 0 to 255: float32 [B, 3, H, W]."""
+    """Return coloured blobs with some noise, whole numbers of 0 to 255: float32 [B, 3, H, W]."""
     generator = torch.Generator().manual_seed(seed)
     blobs = torch.rand((batch_size, 3, 6, 8), generator=generator)
     images = torch.nn.functional.interpolate(blobs, size, mode="bicubic") * 300 - 20
@@ -69,7 +69,7 @@ Summary = Callable[[Sequence[float]], float]
 def output_error(
     expected: dict[str, Tensor], actual: dict[str, Tensor], summary: Summary = max
 ) -> float:
-    """Returns the greatest difference between the outputs of two graphs.
+    """Return the greatest difference between the outputs of two graphs.
 
     Instances come in the order of their scores, which rounding may change: each is compared with
     the one that is most like it. Of those that the limit just kept, others may be as good.
@@ -99,7 +99,7 @@ def output_error(
 
 
 def instance_error(expected: Instances, found: Found, summary: Summary = max) -> float:
-    """Returns the greatest difference between instances: of scores, or the share of pixels."""
+    """Return the greatest difference between instances: of scores, or the share of pixels."""
     expected = expected[expected.scores > 0]
     if len(expected) != len(found) and summary is max:
         return 1.0
@@ -117,7 +117,7 @@ def _matched_error(
     difference: Callable[[Tensor, Tensor], float],
     summary: Summary,
 ) -> float:
-    """Returns the differences of scores and masks from the most similar of one class.
+    """Return the differences of scores and masks from the most similar of one class.
 
     Args:
         expected, actual: scores [n], classes [n] and masks [n, h, w].
@@ -148,7 +148,7 @@ def _difference(a: Tensor, b: Tensor) -> float:
 def prediction_error(
     expected: dict[str, Any], prediction: Prediction, summary: Summary = max
 ) -> float:
-    """Returns the greatest difference between the results of one image.
+    """Return the greatest difference between the results of one image.
 
     Args:
         expected: in detectron2's form.

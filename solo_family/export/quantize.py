@@ -31,7 +31,7 @@ _SAME_IOU = 0.5
 
 
 def calibration_pictures(folder: Path) -> list[Path]:
-    """Returns at most 100 pictures of a folder, spread evenly over it.
+    """Return at most 100 pictures of a folder, spread evenly over it.
 
     Raises:
         DataError: there is none.
@@ -49,7 +49,7 @@ def calibration_pictures(folder: Path) -> list[Path]:
 
 
 def quantize(folder: Path, pictures: Sequence[Path]) -> float:
-    """Replaces the ONNX file of an exported folder by one whose convolutions are of 8 bits.
+    """Replace the ONNX file of an exported folder by one whose convolutions are of 8 bits.
 
     Selection, NMS and mask decoding stay in float32: they compare with thresholds.
 
@@ -87,7 +87,7 @@ def quantize(folder: Path, pictures: Sequence[Path]) -> float:
 
 
 def found_again(reference: ExportedModel, model: ExportedModel, pictures: Sequence[Path]) -> float:
-    """Returns the share of the reference's instances that a model finds, too.
+    """Return the share of the reference's instances that a model finds, too.
 
     That is one of the same class whose mask has an IoU of more than 0.5. Only instances of a score
     of at least 0.3 are looked for; the weaker come and go.
@@ -108,7 +108,7 @@ def found_again(reference: ExportedModel, model: ExportedModel, pictures: Sequen
 
 
 def _strided(model: ExportedModel, picture: np.ndarray) -> Found:
-    """Returns what a model finds, with masks of a fourth of the resolution, which is enough."""
+    """Return what a model finds, with masks of a fourth of the resolution, which is enough."""
     images, sizes = model.preprocess(picture)
     small = replace(sizes, output=(-(-sizes.image[0] // 4), -(-sizes.image[1] // 4)))
     found = model.postprocess(model.forward(images), small).instances

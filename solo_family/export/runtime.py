@@ -1,4 +1,4 @@
-"""Runs an exported model with numpy, OpenCV and ONNX Runtime, and nothing else.
+"""Run an exported model with numpy, OpenCV and ONNX Runtime, and nothing else.
 
     from solo_family.export.runtime import ExportedModel, read_image
     model = ExportedModel("exported")
@@ -58,7 +58,7 @@ class ExportedModel:
         return self.description["classes"]
 
     def __call__(self, image: np.ndarray) -> Prediction:
-        """Segments one picture.
+        """Segment one picture.
 
         Args:
             image: uint8 [H, W, 3], BGR.
@@ -72,7 +72,7 @@ class ExportedModel:
         return self.postprocess(self.forward(images), sizes)
 
     def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, Sizes]:
-        """Resizes a picture, puts its colours in order, and pads it.
+        """Resize a picture, puts its colours in order, and pads it.
 
         Args:
             image: uint8 [H, W, 3], BGR.
@@ -86,7 +86,7 @@ class ExportedModel:
         return self._pad(self.resize(image), image.shape)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """Returns a picture as the data loader gives it: uint8 [h, w, C].
+        """Return a picture as the data loader gives it: uint8 [h, w, C].
 
         Args:
             image: uint8 [H, W, 3], BGR.
@@ -120,7 +120,7 @@ class ExportedModel:
     def forward(
         self, images: np.ndarray, image_sizes: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs the graph.
+        """Run the graph.
 
         Args:
             images: float32 [B, C, h, w], as `preprocess` gives them.
@@ -139,7 +139,7 @@ class ExportedModel:
     def inputs(
         self, images: np.ndarray, image_sizes: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """Returns all that the graph is given, by name; see `forward`."""
+        """Return all that the graph is given, by name; see `forward`."""
         if image_sizes is None:
             image_sizes = np.array([images.shape[2:]] * len(images), np.int64)
         threshold = np.array(self.thresholds.get("score", 0), np.float32)
@@ -167,7 +167,7 @@ class ExportedModel:
             )
 
     def _proposals(self, image: np.ndarray) -> Prediction:
-        """Runs InstanceFCN at every scale; they share the NMS."""
+        """Run InstanceFCN at every scale; they share the NMS."""
         resized = self.resize(image)
         height, width = resized.shape[:2]
         edges = self.description["test_scales"]
@@ -200,7 +200,7 @@ class ExportedModel:
         return windows_of(outputs, (height, width))
 
     def postprocess(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Prediction:
-        """Turns the first image's outputs into results at the size of the picture.
+        """Turn the first image's outputs into results at the size of the picture.
 
         Not for InstanceFCN, whose results are made of several runs.
         """
@@ -219,7 +219,7 @@ class ExportedModel:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Reads a picture, turned upright by its EXIF tag: uint8 [H, W, 3], BGR.
+    """Read a picture, turned upright by its EXIF tag: uint8 [H, W, 3], BGR.
 
     Raises:
         DataError: it is missing or can't be decoded.
@@ -235,7 +235,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def _fit(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:
-    """Returns the greatest size of these proportions within `size`."""
+    """Return the greatest size of these proportions within `size`."""
     scale = min(size[0] / height, size[1] / width)
     return tuple(  # type: ignore[return-value]
         min(limit, max(1, int(side * scale + 0.5))) for side, limit in zip((height, width), size)

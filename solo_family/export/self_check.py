@@ -1,4 +1,4 @@
-"""Runs what was exported on a few images, beside the model that it was made from."""
+"""Run what was exported on a few images, beside the model that it was made from."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ FOUND_AGAIN = 0.7
 
 
 def checked_sizes(size: tuple[int, int] | None, step: int, cfg: CfgNode) -> list[tuple[int, int]]:
-    """Returns the heights and widths of the images that an exported model is tried on.
+    """Return the heights and widths of the images that an exported model is tried on.
 
     Args:
         size: the one that it takes; None for any.
@@ -42,7 +42,7 @@ def measure_errors(
     description: dict[str, Any],
     tried: dict[str, dict[str, Tensor]],
 ) -> dict[str, float]:
-    """Returns the difference in every case, and of results where all candidates were looked at."""
+    """Return the difference in every case, and of results where all candidates were looked at."""
     forward = load_forward(folder, description)
     summary = max if description["precision"] == "float32" else fmean
     errors = {}
@@ -67,7 +67,7 @@ def measure_errors(
 def result_error(
     model: MaskSegmentor, runtime: ExportedModel, image: Tensor, summary: Summary
 ) -> float:
-    """Returns the difference between an exported model's results and the model's own.
+    """Return the difference between an exported model's results and the model's own.
 
     Args:
         model: that was exported.
@@ -89,7 +89,7 @@ def result_error(
 
 
 def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
-    """Returns what runs an exported file of any format."""
+    """Return what runs an exported file of any format."""
     names, path = description["outputs"], folder / description["file"]
     if description["format"] == "onnx":
         runtime = ExportedModel(folder)
@@ -118,7 +118,7 @@ def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
 
 
 def check_errors(errors: dict[str, float], tolerance: float) -> None:
-    """Raises SoloFamilyError if one is above the tolerance."""
+    """Raise SoloFamilyError if one is above the tolerance."""
     wrong = {name: error for name, error in errors.items() if not error <= tolerance}
     if wrong:
         found = ", ".join(f"{name}: {error:.3g}" for name, error in wrong.items())
@@ -129,7 +129,7 @@ def check_errors(errors: dict[str, float], tolerance: float) -> None:
 
 
 def check_found_again(share: float) -> None:
-    """Raises SoloFamilyError for a model of 8 bits that loses objects; see `FOUND_AGAIN`."""
+    """Raise SoloFamilyError for a model of 8 bits that loses objects; see `FOUND_AGAIN`."""
     if math.isnan(share):
         raise SoloFamilyError(
             "--calibration: the model finds nothing in these pictures, so that 8 bits can't be "

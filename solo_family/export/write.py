@@ -57,7 +57,7 @@ class Options:
 def export_model(
     model: MaskSegmentor, cfg: CfgNode, metadata: Metadata, folder: Path, options: Options
 ) -> dict[str, Any]:
-    """Writes `folder`, and compares what is in it with the model.
+    """Write `folder`, and compares what is in it with the model.
 
     Args:
         model: on any device; is left as it is.
@@ -110,7 +110,7 @@ def export_model(
 def describe(
     model: MaskSegmentor, cfg: CfgNode, metadata: Metadata, options: Options
 ) -> dict[str, Any]:
-    """Returns what `model.json` says, but for the names of the outputs and the errors."""
+    """Return what `model.json` says, but for the names of the outputs and the errors."""
     classes = list(metadata.get("thing_classes") or metadata.get("stuff_classes") or [])
     to_class = metadata.get("thing_dataset_id_to_contiguous_id", {})
     to_dataset = {index: category for category, index in to_class.items()}
@@ -145,7 +145,7 @@ def describe(
 
 
 def check_size(size: tuple[int, int] | None, divisibility: int) -> None:
-    """Raises SoloFamilyError for a size that the network does not take."""
+    """Raise SoloFamilyError for a size that the network does not take."""
     if size is not None and any(side < 1 or side % divisibility for side in size):
         height, width = (max(1, -(-side // divisibility)) * divisibility for side in size)
         raise SoloFamilyError(
@@ -167,7 +167,7 @@ def _check_quantization(method: str, options: Options) -> None:
 
 
 def half_precision(model: MaskSegmentor) -> MaskSegmentor:
-    """Returns a copy with float16 weights; the pixels' mean and deviation stay as they are."""
+    """Return a copy with float16 weights; the pixels' mean and deviation stay as they are."""
     model = deepcopy(model)
     for child in model.children():
         child.half()

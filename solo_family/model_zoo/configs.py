@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def config_root() -> Path:
-    """Returns the folder of configs: in an installed package, or beside it in a clone."""
+    """Return the folder of configs: in an installed package, or beside it in a clone."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
@@ -21,7 +21,7 @@ def config_names() -> list[str]:
 
 
 def get_config_file(name: str) -> str:
-    """Returns the path of a config.
+    """Return the path of a config.
 
     Args:
         name: relative to `configs/`, for instance "SOLOv2/solov2_R50_1x.yaml".

@@ -1,4 +1,4 @@
-"""Writes docs/model_zoo.md from the table: python -m solo_family.model_zoo.document FILE."""
+"""Write docs/model_zoo.md from the table: python -m solo_family.model_zoo.document FILE."""
 
 import sys
 from itertools import groupby
@@ -40,7 +40,7 @@ _TITLES = {
 
 
 def document() -> str:
-    """Returns the whole text."""
+    """Return the whole text."""
     parts = [_HEAD]
     for folder, entries in groupby(read_table().values(), key=_folder):
         rows = list(entries)

@@ -123,7 +123,7 @@ def _load(model: nn.Module, weights: dict[str, Tensor], entry: Entry) -> None:
 
 
 def _fetch(entry: Entry) -> Path:
-    """Returns the file of published weights, which is downloaded unless it is in a cache."""
+    """Return the file of published weights, which is downloaded unless it is in a cache."""
     file = hub_file(entry.weights)
     # Of files with a checksum of their authors' we compare it.
     if file is not None and not entry.checksum:

@@ -49,12 +49,12 @@ def read_table() -> dict[str, Entry]:
 
 
 def names() -> list[str]:
-    """Returns the names of all configs, for `get` and `get_config_file`."""
+    """Return the names of all configs, for `get` and `get_config_file`."""
     return list(read_table())
 
 
 def find(name: str) -> Entry:
-    """Returns the row of a config.
+    """Return the row of a config.
 
     Raises:
         ConfigError: there is none.

@@ -23,7 +23,7 @@ def dice_loss(
     smooth: float = 0.0,
     squared: bool = True,
 ) -> Tensor:
-    """Returns one minus the dice coefficient of p = sigmoid(logits) and q = targets.
+    """Return one minus the dice coefficient of p = sigmoid(logits) and q = targets.
 
     For the backward pass only logits and targets are kept, in their own dtypes.
 

@@ -65,7 +65,7 @@ Draw = Callable[[DefaultPredictor, Iterable[Picture], DrawingOptions], Iterator[
 
 
 def network_input(predictor: DefaultPredictor, image: np.ndarray) -> Tensor:
-    """Returns a picture as the predictor gives it to its model: resized, in the model's colours.
+    """Return a picture as the predictor gives it to its model: resized, in the model's colours.
 
     Args:
         predictor: says how.

@@ -46,12 +46,12 @@ class FixedInstances(NamedTuple):
 
 
 def stack_fixed(images: Sequence[tuple[Tensor, ...]], names: Sequence[str]) -> dict[str, Tensor]:
-    """Returns what is known of the images by name, each with the images as its first dimension."""
+    """Return what is known of the images by name, each with the images as its first dimension."""
     return {name: torch.stack(parts) for name, parts in zip(names, zip(*images))}
 
 
 def measure_fixed(masks: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Returns areas and maskness, the mean probability inside: float32 [N] of masks [N, h, w]."""
+    """Return areas and maskness, the mean probability inside: float32 [N] of masks [N, h, w]."""
     inside = (masks > threshold).float()
     area = inside.sum((1, 2))
     return area, (masks * inside).sum((1, 2)) / area.clamp(min=1)
@@ -60,7 +60,7 @@ def measure_fixed(masks: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
 def decay_fixed(
     selector: MaskNMS, masks: Tensor, classes: Tensor, scores: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns the order after matrix NMS and the decayed scores, of N masks; see `matrix_nms`."""
+    """Return the order after matrix NMS and the decayed scores, of N masks; see `matrix_nms`."""
     return matrix_nms_plain(
         masks > selector.mask_threshold,
         classes,

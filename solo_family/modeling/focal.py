@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 
 def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """Returns -alpha_t (1 - p_t)^gamma log(p_t) of every element.
+    """Return -alpha_t (1 - p_t)^gamma log(p_t) of every element.
 
     The gradient is computed along with it, and is all that is kept for the backward pass.
 

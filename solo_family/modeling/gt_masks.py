@@ -15,7 +15,7 @@ _PIXELS_AT_ONCE = 2**22
 
 
 def downsample_masks(images: Sequence[Tensor], padded_size: tuple[int, int], stride: int) -> Tensor:
-    """Shrinks masks as SOLO's official code does: `cv2.resize`, bilinear, on uint8.
+    """Shrink masks as SOLO's official code does: `cv2.resize`, bilinear, on uint8.
 
     At an exact even ratio that samples the central 2x2 pixels of every block of `stride` x `stride`
     and, rounding, sets the result where at least two of the four are set.
@@ -34,7 +34,7 @@ def downsample_masks(images: Sequence[Tensor], padded_size: tuple[int, int], str
 def downsample_soft_masks(
     images: Sequence[Tensor], padded_size: tuple[int, int], stride: int
 ) -> Tensor:
-    """Shrinks masks as SparseInst's official code does: bilinear, without rounding.
+    """Shrink masks as SparseInst's official code does: bilinear, without rounding.
 
     Args:
         images, padded_size, stride: as `downsample_masks`.
@@ -46,7 +46,7 @@ def downsample_soft_masks(
 
 
 def _count_central(images: Sequence[Tensor], padded_size: tuple[int, int], stride: int) -> Tensor:
-    """Counts the pixels set among the central four of every block: uint8, 0 to 4."""
+    """Count the pixels set among the central four of every block: uint8, 0 to 4."""
     shape = (sum(map(len, images)), padded_size[0] // stride, padded_size[1] // stride)
     counts = images[0].new_zeros(shape, dtype=torch.uint8)
     for count, masks in zip(counts.split([len(masks) for masks in images]), images):
@@ -58,7 +58,7 @@ def _count_central(images: Sequence[Tensor], padded_size: tuple[int, int], strid
 
 
 def mask_centers(images: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the area and the centre of mass of every mask.
+    """Return the area and the centre of mass of every mask.
 
     Args:
         images: the masks of each image, bool [g, h, w].
@@ -80,7 +80,7 @@ def mask_centers(images: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _sums(images: Sequence[Tensor], axis: int) -> Tensor:
-    """Returns how many pixels each mask has in every row (axis 1) or column (2): int64 [G, ...]."""
+    """Return how many pixels each mask has in every row (axis 1) or column (2): int64 [G, ...]."""
     shape = (sum(map(len, images)), max(masks.shape[axis] for masks in images))
     sums = images[0].new_zeros(shape, dtype=torch.int64)
     for part, masks in zip(sums.split([len(masks) for masks in images]), images):
@@ -92,7 +92,7 @@ def _sums(images: Sequence[Tensor], axis: int) -> Tensor:
 
 
 def with_bitmasks(instances: Instances) -> Instances:
-    """Returns instances whose `gt_masks` are BitMasks: from polygons, or empty without objects."""
+    """Return instances whose `gt_masks` are BitMasks: from polygons, or empty without objects."""
     masks = getattr(instances, "gt_masks", None)
     if isinstance(masks, BitMasks):
         return instances

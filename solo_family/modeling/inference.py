@@ -37,7 +37,7 @@ def prepare_for_inference(
     channels_last: bool = False,
     fold_norms: bool | None = None,
 ) -> Model:
-    """Returns a copy of a model for inference; the model itself stays as it is.
+    """Return a copy of a model for inference; the model itself stays as it is.
 
     With float32 and without folding its results are the model's. Pixels are normalised in float32
     and rounded once; scores, selection and the norms' statistics are of float32 in any precision.
@@ -68,7 +68,7 @@ def prepare_for_inference(
 
 
 def inference_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
-    """Returns what `MODEL.INFERENCE` asks for: the model itself where it is that already.
+    """Return what `MODEL.INFERENCE` asks for: the model itself where it is that already.
 
     Args:
         model: trained, in evaluation mode; of another package it stays as it is.
@@ -89,7 +89,7 @@ def inference_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Makes batch norms of fixed statistics part of the convolutions before them, in place.
+    """Make batch norms of fixed statistics part of the convolutions before them, in place.
 
     Those of detectron2's convolutions, and of this package's; others, timm's for instance, stay.
 
@@ -116,7 +116,7 @@ def _is_fixed(norm: nn.Module | None) -> bool:
 
 @torch.no_grad()
 def _fold(conv: Any, norm: Any) -> None:
-    """Changes weights [O, I, k, k] and the bias, [O]."""
+    """Change weights [O, I, k, k] and the bias, [O]."""
     factor = (norm.running_var + norm.eps).rsqrt()
     factor = factor if norm.weight is None else factor * norm.weight
     shift = -norm.running_mean * factor
@@ -129,7 +129,7 @@ def _fold(conv: Any, norm: Any) -> None:
 
 
 def _convert(model: nn.Module, dtype: torch.dtype, channels_last: bool) -> None:
-    """Rounds all weights but those of batch norms, which are small and multiply everything."""
+    """Round all weights but those of batch norms, which are small and multiply everything."""
 
     def convert(tensor: Tensor) -> Tensor:
         tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor

@@ -24,7 +24,7 @@ _NUMBERS_AT_ONCE_ELSEWHERE = 2**24
 
 @torch.no_grad()
 def layer_costs(cost: Cost, predictions: LayeredPredictions, targets: SetTargets) -> Tensor:
-    """Returns what every pair of a prediction and an object of its image costs.
+    """Return what every pair of a prediction and an object of its image costs.
 
     Masks are compared at the size of the predictions. As many images are taken together as bounded
     memory allows.

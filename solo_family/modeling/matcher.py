@@ -30,7 +30,7 @@ class Matches(NamedTuple):
 
 
 def hungarian_matching(costs: HostCopy, counts: Sequence[int]) -> Matches:
-    """Returns the pairs of least total cost, for each layer and image.
+    """Return the pairs of least total cost, for each layer and image.
 
     All costs reach the host in one transfer, and all pairs go back in one.
 
@@ -60,7 +60,7 @@ def hungarian_matching(costs: HostCopy, counts: Sequence[int]) -> Matches:
 
 
 def _finite(cost: np.ndarray) -> np.ndarray:
-    """Replaces what is not finite by more than any whole assignment of finite costs can differ."""
+    """Replace what is not finite by more than any whole assignment of finite costs can differ."""
     finite = np.isfinite(cost)
     if finite.all():
         return cost

@@ -21,7 +21,7 @@ def sparse_inst_cost(
     alpha: float = 0.8,
     beta: float = 0.2,
 ) -> Tensor:
-    """Returns -dice^alpha p^beta of one image (SparseInst, arXiv 2203.12827, section 3.4).
+    """Return -dice^alpha p^beta of one image (SparseInst, arXiv 2203.12827, section 3.4).
 
     Args:
         class_logits: [N, K]; p is the sigmoid of the object's class.
@@ -48,7 +48,7 @@ def mask_former_cost(
     mask_weight: float = 20.0,
     dice_weight: float = 1.0,
 ) -> Tensor:
-    """Returns -p(class) + L_mask of one image (MaskFormer, arXiv 2107.06278, section 3.3).
+    """Return -p(class) + L_mask of one image (MaskFormer, arXiv 2107.06278, section 3.3).
 
     Masks are compared at the size of the predictions, to which the true ones are brought by their
     nearest pixels, as the official code does.
@@ -73,7 +73,7 @@ def mask_former_cost(
 
 @torch.no_grad()
 def fixed_cost(class_logits: Tensor, mask_logits: Tensor, classes: Tensor, masks: Tensor) -> Tensor:
-    """Returns a cost that is least where the k-th prediction is matched with class k.
+    """Return a cost that is least where the k-th prediction is matched with class k.
 
     That is the fixed matching of MaskFormer's ablation (arXiv 2107.06278, section 4.3), for
     semantic targets: every class at most once.
@@ -89,7 +89,7 @@ def fixed_cost(class_logits: Tensor, mask_logits: Tensor, classes: Tensor, masks
 
 
 def nearest_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns masks [..., H, W], bool or already of the size, as float32 [..., h, w].
+    """Return masks [..., H, W], bool or already of the size, as float32 [..., h, w].
 
     By their nearest pixels, as MaskFormer's official code does.
     """
@@ -102,5 +102,5 @@ def nearest_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _of_classes(probabilities: Tensor, classes: Tensor) -> Tensor:
-    """Returns of [N, K] the columns of the objects' classes, [N, G]."""
+    """Return of [N, K] the columns of the objects' classes, [N, G]."""
     return probabilities.take_along_dim(classes[..., None, :], dim=-1)

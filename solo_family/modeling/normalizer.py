@@ -8,7 +8,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def normalizer(count: Tensor, *, globally: bool, offset: float = 0.0) -> Tensor:
-    """Returns what a sum over `count` items is divided by, at least a small share of 1.
+    """Return what a sum over `count` items is divided by, at least a small share of 1.
 
     DDP averages gradients over processes. With `globally`, the counts of all processes are added
     and divided by their number, so that the average of the processes' losses is the loss of their

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def set_first(flags: Tensor) -> Tensor:
-    """Returns the indices of all, those that are set first, in order: int64 of bool [..., N]."""
+    """Return the indices of all, those that are set first, in order: int64 of bool [..., N]."""
     return flags.logical_not().byte().sort(dim=-1, stable=True).indices
 
 

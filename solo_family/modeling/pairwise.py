@@ -16,7 +16,7 @@ _LEAST_PIXELS_ELSEWHERE = 1024
 
 @torch.no_grad()
 def pairwise_dice(logits: Tensor, targets: Tensor, *, eps: float) -> Tensor:
-    """Returns the dice coefficient of every pair, with squares in the denominator.
+    """Return the dice coefficient of every pair, with squares in the denominator.
 
     Args:
         logits: [..., N, h, w].
@@ -36,7 +36,7 @@ def pairwise_dice(logits: Tensor, targets: Tensor, *, eps: float) -> Tensor:
 def pairwise_focal_and_dice(
     logits: Tensor, targets: Tensor, *, alpha: float, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """Returns the mean focal loss of every pair, and MaskFormer's dice coefficient.
+    """Return the mean focal loss of every pair, and MaskFormer's dice coefficient.
 
     Args:
         logits: [..., N, h, w].
@@ -62,7 +62,7 @@ def pairwise_focal_and_dice(
 
 
 def _in_chunks(masks: Tensor) -> Tensor:
-    """Returns masks [..., N, h, w] in float32 as [..., C, N, P]."""
+    """Return masks [..., N, h, w] in float32 as [..., C, N, P]."""
     pixels = masks.flatten(-2)
     chunks = _num_chunks(pixels.shape[-1], masks.device.type)
     if chunks == 1:
@@ -72,17 +72,17 @@ def _in_chunks(masks: Tensor) -> Tensor:
 
 
 def _num_chunks(pixels: int, device_type: str) -> int:
-    """Returns in how many equal chunks, of whole groups of four, pixels can be divided."""
+    """Return in how many equal chunks, of whole groups of four, pixels can be divided."""
     least = _LEAST_PIXELS.get(device_type, _LEAST_PIXELS_ELSEWHERE)
     fitting = (n for n in range(pixels // least, 1, -1) if pixels % (4 * n) == 0)
     return next(fitting, 1)
 
 
 def _sums_of_products(one: Tensor, other: Tensor) -> Tensor:
-    """Returns sums over all pixels, [..., N, G], of [..., C, N, P] and [..., C, G, P]."""
+    """Return sums over all pixels, [..., N, G], of [..., C, N, P] and [..., C, G, P]."""
     return (one @ other.mT).sum(-3)
 
 
 def _sums_of_pairs(one: Tensor, other: Tensor) -> Tensor:
-    """Returns the sum of both over all pixels, [..., N, G], of [..., C, N, P], [..., C, G, P]."""
+    """Return the sum of both over all pixels, [..., N, G], of [..., C, N, P], [..., C, G, P]."""
     return one.sum((-3, -1))[..., :, None] + other.sum((-3, -1))[..., None, :]

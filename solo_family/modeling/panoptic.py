@@ -32,7 +32,7 @@ class PixelAssignment(NamedTuple):
 
 
 def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> PixelAssignment:
-    """Assigns every pixel to the mask with the greatest score times probability.
+    """Assign every pixel to the mask with the greatest score times probability.
 
     Masks come in chunks and only the best so far is kept, so that they are never in memory
     together.
@@ -58,7 +58,7 @@ def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> Pi
 
 
 def _count_each(index: Tensor, count: int) -> Tensor:
-    """Counts how often each number from 0 to `count` - 1 is in int64 [H, W]: int64 [count].
+    """Count how often each number from 0 to `count` - 1 is in int64 [H, W]: int64 [count].
 
     Unlike `bincount`, for which a GPU is waited for.
     """
@@ -87,7 +87,7 @@ def assign_segments(
     size: tuple[int, int],
     overlap_threshold: float,
 ) -> SegmentAssignment:
-    """Merges masks, of which none has been left out, to segments that do not overlap.
+    """Merge masks, of which none has been left out, to segments that do not overlap.
 
     A mask that has lost more than a share of its pixels to others is dropped, and those that it has
     won belong to no segment. All on the masks' device; the host waits for nothing.
@@ -112,7 +112,7 @@ def number_segments(
     tables: Sequence[Sequence[float]],
     stuff_classes: Sequence[int],
 ) -> list[tuple[Tensor, list[dict[str, Any]]]]:
-    """Turns the assignments of a batch into detectron2's `panoptic_seg`s.
+    """Turn the assignments of a batch into detectron2's `panoptic_seg`s.
 
     Args:
         assignments: per image.

@@ -45,7 +45,7 @@ class SetCriterion:
         self._warned = False
 
     def __call__(self, predictions: LayeredPredictions, targets: SetTargets) -> dict[str, Tensor]:
-        """Computes the losses of a batch.
+        """Compute the losses of a batch.
 
         Args:
             predictions: of every supervised layer.
@@ -83,7 +83,7 @@ class SetCriterion:
 def target_classes(
     targets: SetTargets, matches: Matches, num_predictions: int, background: int
 ) -> Tensor:
-    """Returns the class that every prediction is to learn: its object's, or `background`.
+    """Return the class that every prediction is to learn: its object's, or `background`.
 
     Args:
         targets, matches: see there.

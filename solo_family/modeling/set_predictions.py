@@ -30,7 +30,7 @@ class SetPredictions(NamedTuple):
     objectness_logits: Tensor | None = None
 
     def images(self) -> Iterator["SetPredictions"]:
-        """Yields what is predicted of each image, without B."""
+        """Yield what is predicted of each image, without B."""
         for parts in zip(*(part for part in self if part is not None)):
             yield SetPredictions(*parts)
 
@@ -53,7 +53,7 @@ class SetTargets(NamedTuple):
 
     @classmethod
     def join(cls, classes: Sequence[Tensor], masks: Sequence[Tensor] | Tensor) -> "SetTargets":
-        """Joins what belongs to each image: classes int64 [g], masks [g, H, W] (or joined)."""
+        """Join what belongs to each image: classes int64 [g], masks [g, H, W] (or joined)."""
         counts = [len(part) for part in classes]
         joined = masks if isinstance(masks, Tensor) else torch.cat(list(masks))
         first, slots = 0, torch.zeros(len(counts), max(counts), dtype=torch.int64)
@@ -71,10 +71,10 @@ class LayerMasks(Protocol):
         """(h, w)."""
 
     def of_layer(self, layer: int, images: slice) -> Tensor:
-        """Returns one layer's masks of some images, [b, N, h, w]."""
+        """Return one layer's masks of some images, [b, N, h, w]."""
 
     def of_pairs(self, matches: Matches) -> Tensor:
-        """Returns the matched masks of all layers, [L * P, h, w]."""
+        """Return the matched masks of all layers, [L * P, h, w]."""
 
 
 class PlainMasks:
@@ -138,7 +138,7 @@ class EmbeddedMasks:
 
 
 def _places(num_layers: int, counts: list[int]) -> Tensor:
-    """Returns where each pair, [L * P], stands in [B, L, most] of the images' pairs."""
+    """Return where each pair, [L * P], stands in [B, L, most] of the images' pairs."""
     most = max(counts)
     layers = torch.arange(num_layers)[:, None]
     starts = [

@@ -104,7 +104,7 @@ class TimmBackbone(Backbone):
                 self.model.get_parameter(name).requires_grad_(False)
 
     def _load(self, path: str, whole_model: dict[str, Tensor]) -> None:
-        """Loads a checkpoint; what `whole_model` has beside the features, it may have or lack."""
+        """Load a checkpoint; what `whole_model` has beside the features, it may have or lack."""
         path = expand_path(path)
         if not os.path.isfile(path):
             raise ConfigError(f"MODEL.TIMM.WEIGHTS {path}: there is no such file.")
@@ -138,7 +138,7 @@ class TimmBackbone(Backbone):
 
 
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Builds `MODEL.TIMM.NAME`, from `MODEL.TIMM.WEIGHTS` unless `MODEL.WEIGHTS` will be loaded."""
+    """Build `MODEL.TIMM.NAME`, from `MODEL.TIMM.WEIGHTS` unless `MODEL.WEIGHTS` will be loaded."""
     return TimmBackbone(
         name=cfg.MODEL.TIMM.NAME,
         in_channels=input_shape.channels or 3,
@@ -150,7 +150,7 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
 
 
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Builds detectron2's FPN, with P6 by max pooling, over a timm model."""
+    """Build detectron2's FPN, with P6 by max pooling, over a timm model."""
     return FPN(
         bottom_up=build_timm_backbone(cfg, input_shape),
         in_features=cfg.MODEL.FPN.IN_FEATURES,

@@ -1,4 +1,4 @@
-"""Runs of equal pixels in binary masks, down the columns as COCO counts them.
+"""Run of equal pixels in binary masks, down the columns as COCO counts them.
 
 Shape letters: N masks; H W the masks' size; C changes of all masks; R runs of all masks, C + N.
 """

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredictor:
-    """Returns detectron2's predictor, which would go on where weights do not fit the model.
+    """Return detectron2's predictor, which would go on where weights do not fit the model.
 
     Args:
         cfg: the configuration; its model is what `MODEL.INFERENCE` asks for.
@@ -39,7 +39,7 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:
-    """Returns the metadata of `DATASETS.TEST`, or the class names that training stored."""
+    """Return the metadata of `DATASETS.TEST`, or the class names that training stored."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
     named = metadata.get("thing_classes") or metadata.get("stuff_classes")
     if named is None or is_class_agnostic(cfg):

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what was measured, and returns the exit status.
+    """Print what was measured, and returns the exit status.
 
     Raises:
         SoloFamilyError: a flag, a config key or a file can't work.
@@ -150,7 +150,7 @@ def time_parts(
     warm_up: int,
     batch_size: int = 1,
 ) -> dict[str, list[float]]:
-    """Times the model's own modules (backbone, encoder, decoder, head, ...) by forward hooks.
+    """Time the model's own modules (backbone, encoder, decoder, head, ...) by forward hooks.
 
     Args:
         model: in evaluation mode; its first module to run is the backbone.
@@ -240,7 +240,7 @@ def describe_run(
 
 
 def _images(cfg: CfgNode, patterns: Sequence[str] | None) -> list[Tensor]:
-    """Returns pictures of the size that the test loader gives them, or noise of that size."""
+    """Return pictures of the size that the test loader gives them, or noise of that size."""
     if patterns is None:
         short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         generator = torch.Generator().manual_seed(0)

@@ -58,7 +58,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def run_operators(args: argparse.Namespace) -> dict[str, Any]:
-    """Prints a table, and returns it with where it was measured.
+    """Print a table, and returns it with where it was measured.
 
     Raises:
         SoloFamilyError: an operator has no such dtype.
@@ -85,7 +85,7 @@ def run_operators(args: argparse.Namespace) -> dict[str, Any]:
 
 @torch.no_grad()
 def measure_case(case: Case, device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
-    """Returns one row: times, ratios, bytes and peaks."""
+    """Return one row: times, ratios, bytes and peaks."""
     moved = case.inputs + case.outputs
     source = torch.empty(case.inputs, dtype=torch.uint8, device=device).fill_(1)
     target = torch.empty_like(source)
@@ -118,7 +118,7 @@ def measure_case(case: Case, device: torch.device, args: argparse.Namespace) -> 
 
 
 def operator_table(rows: list[dict[str, Any]]) -> str:
-    """Returns rows in print; columns without a value are left out."""
+    """Return rows in print; columns without a value are left out."""
     present = [key for key in _COLUMNS if any(row[key] is not None for row in rows)]
     cells = [[_cell(key, row[key]) for key in present] for row in rows]
     return tabulate(cells, [_COLUMNS[key] for key in present], disable_numparse=True)

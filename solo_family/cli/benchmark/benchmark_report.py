@@ -18,7 +18,7 @@ Timings = Mapping[str, Sequence[float]]
 
 
 def summary(timings: Timings, batch_size: int = 1) -> dict[str, dict[str, float]]:
-    """Returns p50 and p95 in seconds, and images per second at p50, of every part.
+    """Return p50 and p95 in seconds, and images per second at p50, of every part.
 
     The network is the sum of its parts in the same run: all but pre- and post-processing.
     """
@@ -38,7 +38,7 @@ def summary(timings: Timings, batch_size: int = 1) -> dict[str, dict[str, float]
 
 
 def table(timings: Timings, batch_size: int = 1) -> str:
-    """Returns the parts' times in milliseconds, their shares and speeds."""
+    """Return the parts' times in milliseconds, their shares and speeds."""
     figures = summary(timings, batch_size)
     parts = [part for part in figures if part not in (NETWORK, TOTAL)]
     whole = sum(figures[part]["p50"] for part in parts)
@@ -57,7 +57,7 @@ def table(timings: Timings, batch_size: int = 1) -> str:
 
 
 def model_plot(runs: Mapping[str, Timings], path: Path) -> None:
-    """Draws one bar per run, of its parts' median times.
+    """Draw one bar per run, of its parts' median times.
 
     Args:
         runs: by description.

@@ -21,7 +21,7 @@ from .timing import median_seconds
 def candidates_table(
     model: nn.Module, image: Tensor, counts: Sequence[int], *, repeats: int
 ) -> str:
-    """Returns a table: candidates, instances found, milliseconds of network and post-processing.
+    """Return a table: candidates, instances found, milliseconds of network and post-processing.
 
     Candidates are cells and classes drawn at random, with random scores above the threshold; their
     masks are the model's own.
@@ -74,7 +74,7 @@ def candidates_table(
 
 
 def candidate_scores(cells: int, classes: int, count: int, threshold: float) -> Tensor:
-    """Returns scores, float32 [cells, classes], of which exactly `count` are above a threshold."""
+    """Return scores, float32 [cells, classes], of which exactly `count` are above a threshold."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.zeros(cells * classes)
     chosen = torch.randperm(cells * classes, generator=generator)[:count]

@@ -20,7 +20,7 @@ Size = tuple[int, int]
 def plain_decode(
     kernels: Tensor, features: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns soft masks [N, h, w], their areas and their maskness.
+    """Return soft masks [N, h, w], their areas and their maskness.
 
     Args:
         kernels: [N, E].
@@ -36,7 +36,7 @@ def plain_decode(
 def plain_resize(
     soft: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Returns masks, bool [N, H, W], and their boxes [N, 4]."""
+    """Return masks, bool [N, H, W], and their boxes [N, 4]."""
     full = F.interpolate(soft[None], size=padded_size, mode="bilinear", align_corners=False)
     full = full[:, :, : image_size[0], : image_size[1]]
     masks = F.interpolate(full, size=output_size, mode="bilinear", align_corners=False)[0]
@@ -85,7 +85,7 @@ def plain_post_process(
 
 
 def plain_assemble(score_maps: Tensor, window_size: int) -> Tensor:
-    """Assembles every cell's window, one bin after another, as probabilities: [H, W, m, m].
+    """Assemble every cell's window, one bin after another, as probabilities: [H, W, m, m].
 
     Args:
         score_maps: [k^2, H, W].

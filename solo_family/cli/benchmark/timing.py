@@ -15,7 +15,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def median_seconds(
     functions: Mapping[str, Function], device: torch.device, *, repeats: int, warm_up: int
 ) -> dict[str, float]:
-    """Returns each function's median time; they take turns.
+    """Return each function's median time; they take turns.
 
     Args:
         functions: by name.
@@ -48,7 +48,7 @@ def _seconds(function: Function, device: torch.device) -> float:
 
 
 def peak_bytes(function: Function, device: torch.device) -> int | None:
-    """Returns the memory that a run needs beyond what was in use before it; None if unknown.
+    """Return the memory that a run needs beyond what was in use before it; None if unknown.
 
     On a CPU it is that of the process, which may reuse small blocks that it has not given back.
     """
@@ -75,7 +75,7 @@ def _resident(key: str) -> int:
 
 
 def cuda_graph(function: Function) -> Function:
-    """Returns a function that replays what the function has done on the GPU, without the host."""
+    """Return a function that replays what the function has done on the GPU, without the host."""
     for _ in range(3):
         function()
     torch.cuda.synchronize()

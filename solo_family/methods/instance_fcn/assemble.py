@@ -102,7 +102,7 @@ def soft_masks_of_rows(score_maps: Tensor, window_size: int, rows: range | None 
 
 
 def _copy_bins(shifted: Tensor, k: int) -> Tensor:
-    """Returns each cell from the map of its bin, [m, m, R, W] of [k^2, m, m, R, W]: k^2 copies."""
+    """Return each cell from the map of its bin, [m, m, R, W] of [k^2, m, m, R, W]: k^2 copies."""
     window_size = shifted.shape[1]
     masks = shifted.new_empty(shifted.shape[1:])
     edges = [(2 * window_size * i + k) // (2 * k) for i in range(k + 1)]

@@ -7,7 +7,7 @@ from ...errors import ConfigError
 
 
 def add_instance_fcn_config(cfg: CN) -> None:
-    """Adds `MODEL.INSTANCE_FCN` to `cfg`, in place."""
+    """Add `MODEL.INSTANCE_FCN` to `cfg`, in place."""
     cfg.MODEL.INSTANCE_FCN = CN()
     instance_fcn = cfg.MODEL.INSTANCE_FCN
 
@@ -67,7 +67,7 @@ def add_instance_fcn_config(cfg: CN) -> None:
 
 
 def check_instance_fcn_config(cfg: CN) -> None:
-    """Checks `MODEL.INSTANCE_FCN`.
+    """Check `MODEL.INSTANCE_FCN`.
 
     Raises:
         ConfigError: names the key, its value, what is allowed.

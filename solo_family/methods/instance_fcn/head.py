@@ -30,7 +30,7 @@ class WindowPredictions(NamedTuple):
     features: Tensor
 
     def of_image(self, index: int, size: tuple[int, int]) -> "WindowPredictions":
-        """Returns those of one image, without B, cut to the height and width of its map."""
+        """Return those of one image, without B, cut to the height and width of its map."""
         height, width = size
         return WindowPredictions(
             self.score_maps[index, :, :height, :width],
@@ -39,7 +39,7 @@ class WindowPredictions(NamedTuple):
         )
 
     def dense_maps(self, cell_size: tuple[float, float]) -> DenseMaps:
-        """Returns them, of one image, for dense sliding; see `DenseMaps`."""
+        """Return them, of one image, for dense sliding; see `DenseMaps`."""
         score_maps, objectness_logits = self.score_maps.float(), self.objectness_logits.float()
         return DenseMaps(score_maps, objectness_logits, self.features, cell_size)
 
@@ -65,7 +65,7 @@ class InstanceFCNHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> WindowPredictions:
-        """Runs both branches on features [B, C, H, W]."""
+        """Run both branches on features [B, C, H, W]."""
         score_maps = self.score_maps(self.instance_branch(features))
         objectness_logits = self.objectness(self.objectness_branch(features))[:, 0]
         return WindowPredictions(score_maps, objectness_logits, features)
@@ -86,7 +86,7 @@ class MaskPooledClassifier(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor, centers: Tensor, masks: Tensor) -> Tensor:
-        """Returns class logits, float32 [N, K].
+        """Return class logits, float32 [N, K].
 
         Args:
             features: of one image, [C, H, W].
@@ -103,7 +103,7 @@ class MaskPooledClassifier(nn.Module):
     def best(
         self, maps: list[DenseMaps], windows: Windows, window_size: int
     ) -> tuple[Tensor, Tensor]:
-        """Returns the probability of each window's likeliest class, and that class, [N] each.
+        """Return the probability of each window's likeliest class, and that class, [N] each.
 
         Args:
             maps: of every scale.
@@ -135,7 +135,7 @@ class MaskPooledClassifier(nn.Module):
 
 
 def mask_average_pool(features: Tensor, centers: Tensor, masks: Tensor) -> Tensor:
-    """Returns the mean of the features, weighted by each mask: float32 [N, C].
+    """Return the mean of the features, weighted by each mask: float32 [N, C].
 
     Args:
         features: float32 [C, H, W].

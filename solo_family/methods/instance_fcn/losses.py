@@ -15,7 +15,7 @@ from .targets import SampledWindows, window_masks
 
 
 def window_mask_loss(logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
-    """Returns the mean logistic loss over the cells of each window that are on the map.
+    """Return the mean logistic loss over the cells of each window that are on the map.
 
     Args:
         logits: [P, m, m], any floating dtype; computed in float32.
@@ -64,7 +64,7 @@ class WindowCriterion:
 
     @classmethod
     def from_config(cls, method: CfgNode, *, globally: bool) -> "WindowCriterion":
-        """Reads `cfg.MODEL.INSTANCE_FCN`."""
+        """Read `cfg.MODEL.INSTANCE_FCN`."""
         return cls(
             window_size=method.WINDOW_SIZE,
             objectness_weight=method.LOSS.OBJECTNESS_WEIGHT,
@@ -75,7 +75,7 @@ class WindowCriterion:
         )
 
     def mask_losses(self, score_maps: Tensor, windows: SampledWindows, masks: Tensor) -> Tensor:
-        """Returns the loss of every window of one image whose mask is learnt, float32 [P].
+        """Return the loss of every window of one image whose mask is learnt, float32 [P].
 
         Args:
             score_maps: logits [k^2, H, W].
@@ -93,7 +93,7 @@ class WindowCriterion:
     def __call__(
         self, objectness_logits: Tensor, positive: Tensor, mask_losses: Tensor
     ) -> dict[str, Tensor]:
-        """Computes the two losses of the paper, of a batch.
+        """Compute the two losses of the paper, of a batch.
 
         Args:
             objectness_logits: [W], of the windows of all images.
@@ -113,7 +113,7 @@ class WindowCriterion:
         }
 
     def classification(self, class_logits: Tensor, classes: Tensor) -> dict[str, Tensor]:
-        """Computes the loss of the classifier: cross-entropy of the positive windows.
+        """Compute the loss of the classifier: cross-entropy of the positive windows.
 
         Args:
             class_logits: float32 [P, K].

@@ -150,7 +150,7 @@ class InstanceFCN(MaskSegmentor):
         return self._propose([[one] for one in maps], output_sizes)
 
     def _inference_group(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Runs each image at every scale, one after the other; they share the NMS."""
+        """Run each image at every scale, one after the other; they share the NMS."""
         if not self.test_scales:
             return super()._inference_group(batched_inputs)
         results = []
@@ -164,7 +164,7 @@ class InstanceFCN(MaskSegmentor):
         return results
 
     def multi_scale_maps(self, image: Tensor, output_size: tuple[int, int]) -> list[DenseMaps]:
-        """Runs the network on one image at every scale; or as it is, if there are none.
+        """Run the network on one image at every scale; or as it is, if there are none.
 
         The scales are of one image, normalised, and are resized here, because the data loader
         gives one size only: bilinearly, smoothed where the image shrinks, as the loader does.
@@ -191,7 +191,7 @@ class InstanceFCN(MaskSegmentor):
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[DenseMaps]:
-        """Returns what dense sliding needs, per image of a batch; sizes as of `results`."""
+        """Return what dense sliding needs, per image of a batch; sizes as of `results`."""
         maps = []
         for index, (image_size, output_size) in enumerate(zip(image_sizes, output_sizes)):
             cell_height, cell_width = (
@@ -214,7 +214,7 @@ class InstanceFCN(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Returns each image's best windows: see `FixedWindows`, with B images in front."""
+        """Return each image's best windows: see `FixedWindows`, with B images in front."""
         predictions = self.head(features[self.in_feature])
         if image_sizes is None:
             count = len(predictions.features)
@@ -243,6 +243,6 @@ class InstanceFCN(MaskSegmentor):
         }
 
     def _map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Returns how many cells the image has, without padding."""
+        """Return how many cells the image has, without padding."""
         height, width = (-(-side // self.stride) for side in image_size)
         return height, width

@@ -28,7 +28,7 @@ def paste_windows(
     threshold: float,
     zoom: float = 1.0,
 ) -> Tensor:
-    """Enlarges the windows' masks, bilinearly as probabilities, and thresholds the result.
+    """Enlarge the windows' masks, bilinearly as probabilities, and thresholds the result.
 
     Args:
         windows: of one image.
@@ -62,7 +62,7 @@ def paste_windows(
 def paste_masks(
     masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float, longest: float
 ) -> Tensor:
-    """Pastes each mask into its box, bilinearly, and thresholds the result.
+    """Paste each mask into its box, bilinearly, and thresholds the result.
 
     Args:
         masks: float32 [N, m, m], probabilities.
@@ -111,7 +111,7 @@ def paste_parts(
 def _samples(
     start: Tensor, stop: Tensor, reach: float, length: int, side: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns the pixels along one axis that a mask may reach, and where they sample it.
+    """Return the pixels along one axis that a mask may reach, and where they sample it.
 
     Args:
         start, stop: float32 [N, 1], of the boxes.

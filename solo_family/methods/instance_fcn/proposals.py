@@ -64,7 +64,7 @@ class ProposalSelector:
 
     @classmethod
     def from_config(cls, method: CfgNode) -> "ProposalSelector":
-        """Reads `cfg.MODEL.INSTANCE_FCN`."""
+        """Read `cfg.MODEL.INSTANCE_FCN`."""
         return cls(
             window_size=method.WINDOW_SIZE,
             mask_threshold=method.MASK_THR,
@@ -78,7 +78,7 @@ class ProposalSelector:
         )
 
     def __call__(self, maps: list[DenseMaps], output_size: tuple[int, int]) -> Windows:
-        """Selects one image's windows, the best first.
+        """Select one image's windows, the best first.
 
         Args:
             maps: of every scale.
@@ -107,7 +107,7 @@ class ProposalSelector:
     def suppress(
         self, windows: Windows, maps: list[DenseMaps], output_size: tuple[int, int]
     ) -> Windows:
-        """Leaves out windows that are much like better ones of the same image.
+        """Leave out windows that are much like better ones of the same image.
 
         Args:
             windows: with a mask, the best first.
@@ -169,7 +169,7 @@ class ProposalSelector:
         output_size: tuple[int, int],
         zoom: float = 1.0,
     ) -> Tensor:
-        """Returns the windows' masks, bool [N, H, W]; see `paste_windows`."""
+        """Return the windows' masks, bool [N, H, W]; see `paste_windows`."""
         return paste_windows(
             windows, maps, self.window_size, output_size, self.mask_threshold, zoom
         )
@@ -225,7 +225,7 @@ def propose(
     images: Sequence[list[DenseMaps]],
     output_sizes: Sequence[tuple[int, int]],
 ) -> list[dict[str, Any]]:
-    """Returns the results of images, in detectron2's form.
+    """Return the results of images, in detectron2's form.
 
     The host waits for the number of windows of all images; and for NMS, image by image.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 def scaled_sizes(
     height: int, width: int, short_edges: Sequence[int], max_size: int
 ) -> list[tuple[int, int]]:
-    """Returns the height and width of an image at every scale, at least a pixel each.
+    """Return the height and width of an image at every scale, at least a pixel each.
 
     Args:
         height, width: of the image.
@@ -27,7 +27,7 @@ def scaled_sizes(
 
 
 def resize_to_scale(image: Tensor, size: tuple[int, int], divisibility: int) -> Tensor:
-    """Resizes a normalised image bilinearly, smoothed where it shrinks, as the data loader does.
+    """Resize a normalised image bilinearly, smoothed where it shrinks, as the data loader does.
 
     Args:
         image: [1, C, H, W].

@@ -74,7 +74,7 @@ class WindowSampler:
 
     @classmethod
     def from_config(cls, method: CfgNode) -> "WindowSampler":
-        """Reads `cfg.MODEL.INSTANCE_FCN`."""
+        """Read `cfg.MODEL.INSTANCE_FCN`."""
         return cls(
             window_size=method.WINDOW_SIZE,
             num_windows=method.WINDOWS_PER_IMAGE,
@@ -89,7 +89,7 @@ class WindowSampler:
 
     @torch.no_grad()
     def __call__(self, boxes: Tensor, map_size: tuple[int, int], stride: int) -> SampledWindows:
-        """Samples windows of one image.
+        """Sample windows of one image.
 
         Args:
             boxes: float32 [G, 4], x0 y0 x1 y1 in pixels of the network's input; those of objects
@@ -131,7 +131,7 @@ class WindowSampler:
 
 
 def _draw(candidates: Tensor, count: int, *, repeat: bool = False) -> Tensor:
-    """Returns up to `count` random cells [n, 2] of bool [H, W]; each once, unless it can't be."""
+    """Return up to `count` random cells [n, 2] of bool [H, W]; each once, unless it can't be."""
     cells = candidates.nonzero()
     if repeat and 0 < len(cells) < count:
         return cells[torch.randint(len(cells), (count,), device=cells.device)]
@@ -139,7 +139,7 @@ def _draw(candidates: Tensor, count: int, *, repeat: bool = False) -> Tensor:
 
 
 def _shifts(boxes: Tensor, map_size: tuple[int, int], stride: int, window_size: int) -> Tensor:
-    """Returns the distances of windows' centres from boxes', the greater of x and y: [G, H, W].
+    """Return the distances of windows' centres from boxes', the greater of x and y: [G, H, W].
 
     In pixels: a cell is `stride` x `stride` of them.
     """
@@ -155,7 +155,7 @@ def _shifts(boxes: Tensor, map_size: tuple[int, int], stride: int, window_size: 
 
 
 def window_masks(masks: Tensor, objects: Tensor, centers: Tensor, window_size: int) -> Tensor:
-    """Cuts windows out of objects' masks: what `assemble` should give for them.
+    """Cut windows out of objects' masks: what `assemble` should give for them.
 
     Args:
         masks: bool [G, H, W], at the resolution of the map.

@@ -87,12 +87,12 @@ class AtrousVGG16(Backbone):
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps images [B, C, H, W], H and W multiples of 8, to `conv5`: [B, 512, H / 8, W / 8]."""
+        """Map images [B, C, H, W], H and W multiples of 8, to `conv5`: [B, 512, H / 8, W / 8]."""
         return {"conv5": self.features(x)}
 
 
 def build_vgg_atrous_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AtrousVGG16:
-    """Builds it from `MODEL.VGG.WEIGHTS`, unless `MODEL.WEIGHTS` will be loaded."""
+    """Build it from `MODEL.VGG.WEIGHTS`, unless `MODEL.WEIGHTS` will be loaded."""
     return AtrousVGG16(
         in_channels=input_shape.channels or 3,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,

@@ -78,7 +78,7 @@ class FixedWindows(NamedTuple):
 
 
 def in_pixels(boxes: Tensor, cell_size: tuple[float, float]) -> Tensor:
-    """Returns boxes in cells, [N, 4], in pixels of the output, float32 [N, 4].
+    """Return boxes in cells, [N, 4], in pixels of the output, float32 [N, 4].
 
     Args:
         boxes: x0, y0, x1, y1.
@@ -90,7 +90,7 @@ def in_pixels(boxes: Tensor, cell_size: tuple[float, float]) -> Tensor:
 
 
 def by_scale(scales: Tensor, count: int) -> tuple[Tensor, list[int]]:
-    """Sorts windows by their scale.
+    """Sort windows by their scale.
 
     Args:
         scales: int64 [N].

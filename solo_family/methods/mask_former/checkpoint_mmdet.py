@@ -11,7 +11,7 @@ _LAYER = r"panoptic_head\.(pixel_decoder\.encoder|transformer_decoder)\.layers\.
 
 
 def _layer(match: re.Match[str]) -> str:
-    """Returns our name of a transformer's layer."""
+    """Return our name of a transformer's layer."""
     if match[1] == "transformer_decoder":
         return f"sem_seg_head.predictor.transformer.decoder.layers.{match[2]}."
     return f"sem_seg_head.pixel_decoder.transformer.encoder.layers.{match[2]}."

@@ -89,7 +89,7 @@ def _merging(target: str) -> Callable[[re.Match[str]], str]:
 
 
 def _pixels_first(weight: Tensor) -> Tensor:
-    """Reorders the input of a merging of 2x2 patches.
+    """Reorder the input of a merging of 2x2 patches.
 
     mmdetection lists it channel by channel, and within a channel row by row; the official code
     pixel by pixel, and these column by column.

@@ -10,7 +10,7 @@ MAPPERS = ("mask_former_semantic", "mask_former_panoptic", "detr_panoptic")
 
 
 def add_mask_former_config(cfg: CN) -> None:
-    """Adds `MODEL.MASK_FORMER`, `MODEL.SWIN` and their companions to `cfg`, in place."""
+    """Add `MODEL.MASK_FORMER`, `MODEL.SWIN` and their companions to `cfg`, in place."""
     # Crops with a limit on one category's area, the DeepLab stem, and the DeepLabV3+ head.
     add_deeplab_config(cfg)
 
@@ -109,7 +109,7 @@ def _add_our_keys(method: CN) -> None:
 
 
 def check_mask_former_config(cfg: CN) -> None:
-    """Checks `MODEL.MASK_FORMER`.
+    """Check `MODEL.MASK_FORMER`.
 
     Raises:
         ConfigError: names the key, its value, what is allowed.

@@ -99,7 +99,7 @@ class Inference:
         return QueryScores(probabilities, set_first(chosen), chosen.sum(1))
 
     def of_scores(self, scores: QueryScores, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
-        """Makes the results of a batch.
+        """Make the results of a batch.
 
         The host waits for the number of masks that take part in segments while a GPU does the rest,
         and for the segments and the number of instances; for semantic results not at all.
@@ -158,7 +158,7 @@ class Inference:
 
 
 def _marginalise(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns sum_i p_i(c) m_i of every class and pixel ("semantic inference").
+    """Return sum_i p_i(c) m_i of every class and pixel ("semantic inference").
 
     Args:
         masks: N masks in chunks, in order; see `SoftMasks`.
@@ -198,7 +198,7 @@ def _assign_hard(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int])
 
 
 def _sigmoid(masks: ResizedMasks) -> SoftMasks:
-    """Yields probabilities: logits are resized, and the sigmoid is taken after."""
+    """Yield probabilities: logits are resized, and the sigmoid is taken after."""
     return ((part, logits.sigmoid()) for part, logits in masks)
 
 
@@ -208,7 +208,7 @@ def _finish(
     rankings: list[InstanceRanking],
     stuff_classes: Sequence[int],
 ) -> None:
-    """Adds to each image's results what the host has to know: segments, and how many instances."""
+    """Add to each image's results what the host has to know: segments, and how many instances."""
     tables = [image.table for image in assignments]
     values = to_host([*tables, *(image.count for image in rankings)])
     if assignments:

@@ -34,7 +34,7 @@ class ClassifiedMasks(NamedTuple):
 def select_instances(
     probabilities: Tensor, stuff_classes: Sequence[int], limit: int
 ) -> ClassifiedMasks:
-    """Returns the best pairs of a mask and a class.
+    """Return the best pairs of a mask and a class.
 
     Args:
         probabilities: float32 [N, K + 1] of the classes, "no object" last.
@@ -68,7 +68,7 @@ class InstanceRanking:
     count: Tensor
 
     def best(self, count: int) -> Instances:
-        """Returns the first so many; see `make_instances`."""
+        """Return the first so many; see `make_instances`."""
         order = self.order[:count]
         return make_instances(self.masks[order], self.scores[:count], self.classes[order])
 
@@ -76,7 +76,7 @@ class InstanceRanking:
 def rank_instances(
     logits: ResizedMasks, scores: Tensor, classes: Tensor, *, threshold: float
 ) -> InstanceRanking:
-    """Orders instances by their scores times the mean probability inside their masks.
+    """Order instances by their scores times the mean probability inside their masks.
 
     Args:
         logits: of the instances' masks, [I, h, w] and resized.

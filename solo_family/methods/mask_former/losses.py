@@ -47,7 +47,7 @@ class MaskClassificationLosses:
         matches: Matches,
         num_objects: Tensor,
     ) -> dict[str, Tensor]:
-        """Returns loss_ce, loss_mask, loss_dice, [L] each; see `SetCriterion`."""
+        """Return loss_ce, loss_mask, loss_dice, [L] each; see `SetCriterion`."""
         num_predictions = predictions.class_logits.shape[2]
         labels = target_classes(targets, matches, num_predictions, background=self.num_classes)
         logits = predictions.masks.of_pairs(matches)
@@ -67,7 +67,7 @@ class MaskClassificationLosses:
         return loss.view_as(labels).sum(1) / weights[labels].sum(1).clamp(min=1e-6)
 
     def _mask_losses(self, logits: Tensor, masks: Tensor, objects: Tensor) -> Tensor:
-        """Returns focal and dice loss of every pair, [2, L * P].
+        """Return focal and dice loss of every pair, [2, L * P].
 
         Args:
             logits: [L * P, h, w].
@@ -92,7 +92,7 @@ class MarginalLikelihood:
     """
 
     def __call__(self, predictions: LayeredPredictions, targets: SetTargets) -> dict[str, Tensor]:
-        """Computes the loss of a batch, at the size of the predictions.
+        """Compute the loss of a batch, at the size of the predictions.
 
         Args:
             predictions: of every supervised layer.
@@ -116,7 +116,7 @@ class MarginalLikelihood:
 
 
 def _label_map(masks: Tensor, classes: Tensor) -> Tensor:
-    """Returns int64 [h, w] from masks bool [G, h, w]."""
+    """Return int64 [h, w] from masks bool [G, h, w]."""
     labels = classes.new_full(masks.shape[-2:], _IGNORED)
     for mask, label in zip(masks, classes):
         labels = torch.where(mask, label, labels)

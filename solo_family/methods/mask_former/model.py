@@ -85,7 +85,7 @@ class MaskFormer(MaskSegmentor):
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> SetTargets:
-        """Returns the objects, their masks at the size of the padded input."""
+        """Return the objects, their masks at the size of the padded input."""
         counts = [len(gt) for gt in gt_instances]
         masks = torch.zeros((sum(counts), *padded_size), dtype=torch.bool, device=self.device)
         for padded, gt in zip(masks.split(counts), gt_instances):
@@ -132,7 +132,7 @@ class MaskFormer(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Returns all N predictions; there are no candidates, and no threshold.
+        """Return all N predictions; there are no candidates, and no threshold.
 
         Returns:
             `class_probabilities`, float32 [B, N, K + 1], and `mask_logits`, float32 [B, N, h, w].

@@ -66,7 +66,7 @@ class PerPixelBaselineHead(nn.Module):
         return self.losses_or_logits(self.predictor(mask_features)[None], targets)
 
     def losses_or_logits(self, layer_logits: Tensor, targets: Tensor | None) -> _Output:
-        """Upsamples logits and compares them with the targets.
+        """Upsample logits and compares them with the targets.
 
         Args:
             layer_logits: [L, B, K, h, w], of which the last is the prediction; the others are

@@ -47,7 +47,7 @@ class PixelDecoder(nn.Module, ABC):
 
     @abstractmethod
     def forward_features(self, features: dict[str, Tensor]) -> PixelFeatures:
-        """Decodes the backbone's features, [B, C, h, w] each."""
+        """Decode the backbone's features, [B, C, h, w] each."""
 
 
 class BasePixelDecoder(PixelDecoder):
@@ -99,11 +99,11 @@ class BasePixelDecoder(PixelDecoder):
         }
 
     def coarsest_channels(self, shape: ShapeSpec) -> int:
-        """Returns the channels of what `coarsest` gives."""
+        """Return the channels of what `coarsest` gives."""
         return shape.channels
 
     def coarsest(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns the coarsest level as it enters the decoder, and what the transformer sees."""
+        """Return the coarsest level as it enters the decoder, and what the transformer sees."""
         return x, None
 
     def forward_features(self, features: dict[str, Tensor]) -> PixelFeatures:
@@ -210,7 +210,7 @@ class PerPixelFeatures(PixelDecoder):
 
 
 def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> PixelDecoder:
-    """Builds `MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME`.
+    """Build `MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME`.
 
     That is one of detectron2's SEM_SEG_HEADS registry: a pixel decoder, with `forward_features`,
     or a per-pixel classifier, of which the features are used.

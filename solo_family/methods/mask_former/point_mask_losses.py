@@ -41,7 +41,7 @@ class PointSampler:
     importance_ratio: float
 
     def __call__(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns logits and targets at the points, float32 [P, points] each.
+        """Return logits and targets at the points, float32 [P, points] each.
 
         Args:
             logits: [P, h, w].
@@ -63,7 +63,7 @@ class PointSampler:
 def point_mask_losses(
     points: PointSampler, logits: Tensor, masks: Tensor, objects: Tensor, size: int
 ) -> Tensor:
-    """Returns the focal loss (mean over points) and the dice loss of every pair.
+    """Return the focal loss (mean over points) and the dice loss of every pair.
 
     Args:
         points: of every pair.
@@ -79,7 +79,7 @@ def point_mask_losses(
 
 
 def _losses_at(points: PointSampler, masks: Tensor, logits: Tensor, objects: Tensor) -> Tensor:
-    """Returns focal and dice loss at points of every mask, [2, n]."""
+    """Return focal and dice loss at points of every mask, [2, n]."""
     sampled, targets = points(logits, masks[objects])
     focal = focal_loss(sampled, targets, alpha=0.25, gamma=2.0).flatten(1).mean(1)
     dice = dice_loss(sampled, targets, eps=0.0, smooth=1.0, squared=False)
@@ -87,7 +87,7 @@ def _losses_at(points: PointSampler, masks: Tensor, logits: Tensor, objects: Ten
 
 
 def in_small_parts(losses: MaskLosses, logits: Tensor, targets: Tensor, size: int) -> Tensor:
-    """Returns `losses(logits, targets)`, whose gradient is computed along with it, part by part.
+    """Return `losses(logits, targets)`, whose gradient is computed along with it, part by part.
 
     What a part needs, for instance its masks at full resolution, is freed before the next one
     begins; the gradient, at the resolution of the logits, is kept.

@@ -34,7 +34,7 @@ class MaskPredictions(NamedTuple):
     mask_features: Tensor
 
     def last_layer(self) -> "MaskPredictions":
-        """Returns what results are made of: the same of the last layer, without L."""
+        """Return what results are made of: the same of the last layer, without L."""
         return MaskPredictions(self.class_logits[-1], self.mask_embeddings[-1], self.mask_features)
 
 
@@ -86,7 +86,7 @@ class MaskFormerHead(nn.Module):
 
 
 def transformer_in_channels(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> int:
-    """Returns the channels of `MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE`.
+    """Return the channels of `MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE`.
 
     Raises:
         ConfigError: neither the backbone nor the pixel decoder gives it.
@@ -107,13 +107,13 @@ def transformer_in_channels(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> 
 
 
 def decode_pixels(decoder: PixelDecoder, features: dict[str, Tensor]) -> PixelFeatures:
-    """Runs a pixel decoder on the backbone's features."""
+    """Run a pixel decoder on the backbone's features."""
     # Those that others register give a plain tuple.
     return PixelFeatures(*decoder.forward_features(features))
 
 
 def transformer_input(name: str, features: dict[str, Tensor], pixels: PixelFeatures) -> Tensor:
-    """Returns the pixel decoder's features for the transformer, or those of the backbone."""
+    """Return the pixel decoder's features for the transformer, or those of the backbone."""
     if name != "transformer_encoder":
         return features[name]
     assert pixels.transformer_features is not None
@@ -179,7 +179,7 @@ class TransformerPredictor(nn.Module):
     def from_config(
         cls, cfg: CfgNode, in_channels: int, num_classes: int | None, *, num_queries: int = 0
     ) -> dict[str, Any]:
-        """Reads `MODEL.MASK_FORMER`; `num_queries` other than 0 takes the place of its own."""
+        """Read `MODEL.MASK_FORMER`; `num_queries` other than 0 takes the place of its own."""
         method = cfg.MODEL.MASK_FORMER
         return {
             "in_channels": in_channels,
@@ -201,7 +201,7 @@ class TransformerPredictor(nn.Module):
         }
 
     def forward(self, features: Tensor) -> QueryPredictions:
-        """Predicts from features [B, C, h, w]."""
+        """Predict from features [B, C, h, w]."""
         position = sine_position_encoding(features, self.hidden_dim)
         outputs = self.transformer(self.input_proj(features), position, self.query_embed.weight)
         hidden = torch.stack(outputs if self.deep_supervision else outputs[-1:])

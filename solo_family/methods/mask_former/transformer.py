@@ -47,7 +47,7 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def residual(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
-        """Returns `x` with what `part` makes of it added."""
+        """Return `x` with what `part` makes of it added."""
         if self.pre_norm:
             return x + self.dropout(part(norm(x)))
         return norm(x + self.dropout(part(x)))
@@ -140,7 +140,7 @@ class TransformerDecoder(nn.Module):
     def forward(
         self, query_position: Tensor, memory: Tensor, memory_position: Tensor
     ) -> list[Tensor]:
-        """Starts from zeros, so that a query is nothing but its learnt position.
+        """Start from zeros, so that a query is nothing but its learnt position.
 
         Args:
             query_position: [N, D].
@@ -174,7 +174,7 @@ class Transformer(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor, position: Tensor, query_position: Tensor) -> list[Tensor]:
-        """Returns every decoder layer's output for a feature map.
+        """Return every decoder layer's output for a feature map.
 
         Args:
             x: [B, D, H, W].
@@ -190,7 +190,7 @@ class Transformer(nn.Module):
 
 
 def as_sequence(x: Tensor) -> Tensor:
-    """Returns the pixels of a feature map [B, D, H, W] as [B, H * W, D]."""
+    """Return the pixels of a feature map [B, D, H, W] as [B, H * W, D]."""
     return x.flatten(2).transpose(1, 2)
 
 
@@ -203,7 +203,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def sine_position_encoding(x: Tensor, channels: int) -> Tensor:
-    """Returns the normalised sine encoding of the pixels of a feature map (appendix A.4).
+    """Return the normalised sine encoding of the pixels of a feature map (appendix A.4).
 
     Rows and columns are counted from 1 and scaled so that the last one is 2 pi; each is the
     argument of sines and cosines of `channels` / 4 wavelengths.

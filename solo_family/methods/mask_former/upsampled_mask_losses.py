@@ -19,7 +19,7 @@ _LINEAR = 40
 
 
 def upsampled_mask_losses(logits: Tensor, masks: Tensor, objects: Tensor, size: int) -> Tensor:
-    """Returns the focal loss (mean over pixels) and the dice loss of every pair.
+    """Return the focal loss (mean over pixels) and the dice loss of every pair.
 
     Logits are upsampled bilinearly. The gradient is computed along with the losses, a part of the
     pairs at a time, so that what is kept has the resolution of the logits.
@@ -67,7 +67,7 @@ class _UpsampledMaskLosses(torch.autograd.Function):
 
 
 def _part(logits: Tensor, masks: Tensor, learning: bool) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yields of focal loss and dice loss the values, [n], and gradients at the upsampled pixels.
+    """Yield of focal loss and dice loss the values, [n], and gradients at the upsampled pixels.
 
     Args:
         logits: [n, h, w].
@@ -89,7 +89,7 @@ def _part(logits: Tensor, masks: Tensor, learning: bool) -> Iterator[tuple[Tenso
 def _focal(
     cross_entropy: Tensor, wrong: Tensor, masks: Tensor, learning: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Returns mean alpha_t (1 - p_t)^2 cross entropy; overwrites `cross_entropy`."""
+    """Return mean alpha_t (1 - p_t)^2 cross entropy; overwrites `cross_entropy`."""
     # alpha_t, with the sign of d wrong / d logit.
     weights = torch.where(masks, -_ALPHA, 1 - _ALPHA) * wrong
     weights *= wrong
@@ -105,7 +105,7 @@ def _focal(
 
 
 def _dice(wrong: Tensor, masks: Tensor, learning: bool) -> tuple[Tensor, Tensor | None]:
-    """Returns 1 - (2 sum(pq) + 1) / (sum(p) + sum(q) + 1); overwrites `wrong`."""
+    """Return 1 - (2 sum(pq) + 1) / (sum(p) + sum(q) + 1); overwrites `wrong`."""
     p = torch.where(masks, 1 - wrong, wrong)
     numerator = 2 * (p * masks).sum((1, 2)) + 1
     size = p.sum((1, 2)) + masks.sum((1, 2), dtype=p.dtype) + 1
@@ -120,7 +120,7 @@ def _dice(wrong: Tensor, masks: Tensor, learning: bool) -> tuple[Tensor, Tensor 
 
 
 def _downsampled(gradient: Tensor, size: torch.Size) -> Tensor:
-    """Returns the gradient of what was upsampled, [n, h, w], from that of the result."""
+    """Return the gradient of what was upsampled, [n, h, w], from that of the result."""
     shape = [len(gradient), 1, *size]
     upsample = torch.ops.aten.upsample_bilinear2d_backward
     return upsample(gradient[:, None], list(gradient.shape[1:]), shape, False, None, None)[:, 0]

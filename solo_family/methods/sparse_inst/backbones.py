@@ -22,7 +22,7 @@ _NORMS = ("", "BN", "FrozenBN", "SyncBN")
 
 
 def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Builds ResNet-D (arXiv 1812.01187, section 4), called vd, from `MODEL.RESNETS`.
+    """Build ResNet-D (arXiv 1812.01187, section 4), called vd, from `MODEL.RESNETS`.
 
     It has DEPTH, NORM, OUT_FEATURES (res2 to res5), and deformable convolutions where
     DEFORM_ON_PER_STAGE says so. STEM_OUT_CHANNELS and WIDTH_PER_GROUP, the channels of the stem and
@@ -53,7 +53,7 @@ def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbo
 
 
 def build_cspnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Builds a DarkNet or CSPNet (arXiv 1911.11929) from `MODEL.CSPNET`.
+    """Build a DarkNet or CSPNet (arXiv 1911.11929) from `MODEL.CSPNET`.
 
     NAME is timm's; OUT_FEATURES are csp0, csp1, ... after its stages, the last of stride 32.
     CHANNELS are those of the stem and of each stage, if they are not NAME's own.
@@ -74,7 +74,7 @@ def build_cspnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
 
 
 def build_pyramid_vision_transformer(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Builds PVTv2 (arXiv 2106.13797) from `MODEL.PVT`.
+    """Build PVTv2 (arXiv 2106.13797) from `MODEL.PVT`.
 
     NAME is b0 to b5, LINEAR the linear attention of b2; OUT_FEATURES are p1 (stride 4) to p4.
     EMBED_DIMS are the channels of the four stages, if they are not NAME's own.
@@ -104,7 +104,7 @@ def build_pyramid_vision_transformer(cfg: CfgNode, input_shape: ShapeSpec) -> Ti
 
 
 def _cspnet_channels(cspnet: CfgNode) -> dict[str, Any]:
-    """Returns timm's options for `MODEL.CSPNET.CHANNELS`."""
+    """Return timm's options for `MODEL.CSPNET.CHANNELS`."""
     if not cspnet.CHANNELS:
         return {}
     published = model_cfgs.get(cspnet.NAME)
@@ -127,7 +127,7 @@ def _weights(cfg: CfgNode) -> str:
 
 
 def _make_deformable(stage: nn.Module, modulated: bool) -> None:
-    """Replaces the 3x3 convolutions of a stage's blocks; their weights are kept."""
+    """Replace the 3x3 convolutions of a stage's blocks; their weights are kept."""
     for block in stage.children():
         plain = block.conv2
         assert isinstance(plain, nn.Conv2d)

@@ -22,7 +22,7 @@ _COUNT_KEY = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
 
 
 def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> InstanceContextEncoder:
-    """Builds the encoder over the features of `MODEL.SPARSE_INST.ENCODER.IN_FEATURES`.
+    """Build the encoder over the features of `MODEL.SPARSE_INST.ENCODER.IN_FEATURES`.
 
     Args:
         sparse_inst: `cfg.MODEL.SPARSE_INST`.
@@ -46,7 +46,7 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
 
 
 def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
-    """Builds `MODEL.SPARSE_INST.DECODER`."""
+    """Build `MODEL.SPARSE_INST.DECODER`."""
     decoder = cfg.MODEL.SPARSE_INST.DECODER
     in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + 2
     options = {
@@ -86,7 +86,7 @@ def _build_instance_branch(decoder: CfgNode, options: dict[str, Any]) -> nn.Modu
 
 
 def mask_stride(feature_stride: int, scale_factor: float) -> int:
-    """Returns the stride of the predicted masks.
+    """Return the stride of the predicted masks.
 
     Args:
         feature_stride: of the encoder's finest feature.
@@ -105,7 +105,7 @@ def mask_stride(feature_stride: int, scale_factor: float) -> int:
 
 
 def build_criterion(sparse_inst: CfgNode) -> SetCriterion:
-    """Builds `cfg.MODEL.SPARSE_INST`'s matching and losses."""
+    """Build `cfg.MODEL.SPARSE_INST`'s matching and losses."""
     loss, matcher = sparse_inst.LOSS, sparse_inst.MATCHER
     return SetCriterion(
         cost=partial(sparse_inst_cost, alpha=matcher.ALPHA, beta=matcher.BETA),

@@ -9,7 +9,7 @@ DECODERS = ("BaseIAMDecoder", "GroupIAMDecoder", "GroupIAMSoftDecoder", "CrossAt
 
 
 def add_sparse_inst_config(cfg: CN) -> None:
-    """Adds `MODEL.SPARSE_INST`, `MODEL.PVT` and `MODEL.CSPNET` to `cfg`, in place."""
+    """Add `MODEL.SPARSE_INST`, `MODEL.PVT` and `MODEL.CSPNET` to `cfg`, in place."""
     cfg.MODEL.SPARSE_INST = CN()
     sparse_inst = cfg.MODEL.SPARSE_INST
 
@@ -114,7 +114,7 @@ def _add_our_keys(sparse_inst: CN) -> None:
 
 
 def check_sparse_inst_config(cfg: CN) -> None:
-    """Checks `MODEL.SPARSE_INST`.
+    """Check `MODEL.SPARSE_INST`.
 
     Raises:
         ConfigError: names the key, its value, what is allowed.

@@ -42,7 +42,7 @@ class CrossAttentionBranch(nn.Module):
         )
 
     def forward(self, x: Tensor) -> InstanceOutputs:
-        """Predicts from the encoder's map with coordinates, [B, 2 + C, H, W].
+        """Predict from the encoder's map with coordinates, [B, 2 + C, H, W].
 
         Returns:
             The predictions, with the attention of each head as a group of activation maps.

@@ -65,7 +65,7 @@ class SparseInstDecoder(nn.Module):
         self.scale_factor = scale_factor
 
     def forward(self, x: Tensor) -> DecoderOutputs:
-        """Decodes the encoder's map, [B, C, H, W]."""
+        """Decode the encoder's map, [B, C, H, W]."""
         x = prepend_coords(x)
         instances: InstanceOutputs = self.instance_branch(x)
         mask_features = self.mask_branch(x)
@@ -129,7 +129,7 @@ class ActivationBranch(nn.Module):
         )
 
     def forward(self, x: Tensor) -> InstanceOutputs:
-        """Predicts from the encoder's map with coordinates, [B, 2 + C, H, W]."""
+        """Predict from the encoder's map with coordinates, [B, 2 + C, H, W]."""
         features = self.convs(x)
         # Channels are group-major: all maps of the first group come first.
         logits = self.iam_conv(features).float().unflatten(1, (self.groups, -1))
@@ -148,7 +148,7 @@ class ActivationBranch(nn.Module):
 
 
 def _weighted_sums(weights: Tensor, features: Tensor) -> Tensor:
-    """Sums features over the positions, once for every map of weights.
+    """Sum features over the positions, once for every map of weights.
 
     Args:
         weights: float32 [B, ..., H, W].
@@ -182,7 +182,7 @@ class InstancePredictor(nn.Module):
         nn.init.zeros_(self.mask_kernel.bias)
 
     def forward(self, instances: Tensor, activation_maps: Tensor) -> InstanceOutputs:
-        """Predicts from instance features, [B, N, C], and passes on the maps that gave them."""
+        """Predict from instance features, [B, N, C], and passes on the maps that gave them."""
         return InstanceOutputs(
             class_logits=self.class_logits(instances),
             mask_kernels=self.mask_kernel(instances),
@@ -207,7 +207,7 @@ class MaskBranch(nn.Module):
 
 
 def conv_relu_tower(in_channels: int, channels: int, num_convs: int) -> nn.Sequential:
-    """Returns `num_convs` times a 3x3 convolution with bias and ReLU, no normalisation."""
+    """Return `num_convs` times a 3x3 convolution with bias and ReLU, no normalisation."""
     layers: list[nn.Module] = []
     for index in range(num_convs):
         conv = nn.Conv2d(channels if index else in_channels, channels, 3, padding=1)
@@ -217,7 +217,7 @@ def conv_relu_tower(in_channels: int, channels: int, num_convs: int) -> nn.Seque
 
 
 def _init_rare(layer: nn.Conv2d | nn.Linear) -> None:
-    """Initialises a layer whose sigmoid is rarely to be high: N(0, 0.01), probability 0.01."""
+    """Initialise a layer whose sigmoid is rarely to be high: N(0, 0.01), probability 0.01."""
     nn.init.normal_(layer.weight, std=0.01)
     assert layer.bias is not None
     nn.init.constant_(layer.bias, _PRIOR_BIAS)

@@ -65,7 +65,7 @@ class InstanceContextEncoder(nn.Module):
         c2_msra_fill(self.fusion)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Fuses the levels.
+        """Fuse the levels.
 
         Args:
             features: [B, C_l, H_l, W_l], the finest first.

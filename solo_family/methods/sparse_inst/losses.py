@@ -28,7 +28,7 @@ def sparse_inst_losses(
     *,
     items: Collection[str] = ("labels", "masks"),
 ) -> dict[str, Tensor]:
-    """Computes the losses in float32, not yet weighted, [L] each.
+    """Compute the losses in float32, not yet weighted, [L] each.
 
     Args:
         predictions: with objectness.
@@ -57,7 +57,7 @@ def sparse_inst_losses(
 
 
 def _class_loss(predictions: LayeredPredictions, targets: SetTargets, matches: Matches) -> Tensor:
-    """Sums the focal loss over all predictions: of those without an object every class is 0."""
+    """Sum the focal loss over all predictions: of those without an object every class is 0."""
     num_predictions, num_classes = predictions.class_logits.shape[-2:]
     labels = target_classes(targets, matches, num_predictions, background=num_classes)
     one_hot = labels[..., None] == torch.arange(num_classes, device=labels.device)
@@ -66,7 +66,7 @@ def _class_loss(predictions: LayeredPredictions, targets: SetTargets, matches: M
 
 
 def _mean_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Returns the mean over all but the first dimension."""
+    """Return the mean over all but the first dimension."""
     losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     # The mean of nothing is 0, not NaN.
     return losses.sum(1) / max(logits.shape[1], 1)
@@ -74,7 +74,7 @@ def _mean_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _iou(logits: Tensor, masks: Tensor) -> Tensor:
-    """Returns the IoU of every predicted mask with its object, [L * P]."""
+    """Return the IoU of every predicted mask with its object, [L * P]."""
     predicted = (logits.sigmoid() >= _IOU_THRESHOLD).flatten(1)
     true = (masks > 0.5).flatten(1)
     overlap = (predicted & true).sum(1)

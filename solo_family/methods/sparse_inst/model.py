@@ -104,7 +104,7 @@ class SparseInst(MaskSegmentor):
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> SetTargets:
-        """Returns the objects, their masks at the stride of the predicted ones."""
+        """Return the objects, their masks at the stride of the predicted ones."""
         masks = downsample_soft_masks(
             [gt.gt_masks.tensor for gt in gt_instances], padded_size, self.mask_stride
         )
@@ -162,7 +162,7 @@ class SparseInst(MaskSegmentor):
         activation_maps: Tensor | None,
         sizes: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]],
     ) -> None:
-        """Adds the first so many of a ranking to each image's results."""
+        """Add the first so many of a ranking to each image's results."""
         threshold = self.selector.mask_threshold
         for index, (result, count) in enumerate(zip(results, counts)):
             found = ranking.best(index, count)
@@ -179,7 +179,7 @@ class SparseInst(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
+        """Return `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
         predictions = self._decode(features).predictions
         instances = [
             self.selector.select_fixed(image, score_threshold) for image in predictions.images()

@@ -42,18 +42,18 @@ class PanopticMerge:
         )
 
     def assign(self, masks: ResizedMasks, scores: Tensor, classes: Tensor) -> SegmentAssignment:
-        """Assigns one image's pixels to N probability maps, all of which take part."""
+        """Assign one image's pixels to N probability maps, all of which take part."""
         return assign_segments(masks, scores, classes, masks.output_size, self.overlap_threshold)
 
     def number(
         self, assignments: Sequence[SegmentAssignment]
     ) -> list[tuple[Tensor, list[dict[str, Any]]]]:
-        """Returns a batch's `panoptic_seg`s; see `number_segments`."""
+        """Return a batch's `panoptic_seg`s; see `number_segments`."""
         tables = to_host([image.table for image in assignments])
         return number_segments(assignments, tables, self.stuff_classes)
 
     def things(self, classes: Tensor) -> Tensor:
-        """Returns which of some classes, int64 [..., N], are things: bool [..., N]."""
+        """Return which of some classes, int64 [..., N], are things: bool [..., N]."""
         # Not torch.isin, which waits for a GPU where there are many classes.
         stuff = constant(classes, self.stuff_classes, classes.dtype)
         return ~(classes[..., None] == stuff).any(-1)

@@ -53,7 +53,7 @@ class SetRanking:
     count: Tensor
 
     def only(self, flags: Tensor) -> "SetRanking":
-        """Keeps those whose flag is set as well, bool [B, M]."""
+        """Keep those whose flag is set as well, bool [B, M]."""
         places = torch.arange(flags.shape[1], device=flags.device)
         flags = flags & (places < self.count[:, None])
         first = order.set_first(flags)
@@ -62,7 +62,7 @@ class SetRanking:
         return replace(self, **parts, count=flags.sum(1))
 
     def best(self, image: int, count: int) -> SelectedMasks:
-        """Returns an image's first so many."""
+        """Return an image's first so many."""
         masks = self.masks[image].index_select(0, self.places[image, :count])
         scores, classes = self.scores[image, :count], self.classes[image, :count]
         return SelectedMasks(scores, classes, masks, self.indices[image, :count])
@@ -91,7 +91,7 @@ class SetSelector:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "SetSelector":
-        """Reads `cfg.MODEL.SPARSE_INST`."""
+        """Read `cfg.MODEL.SPARSE_INST`."""
         return cls(
             class_threshold=cfg.CLS_THRESHOLD,
             mask_threshold=cfg.MASK_THRESHOLD,
@@ -138,7 +138,7 @@ class SetSelector:
     def _best(
         self, scores: Tensor, classes: Tensor, words: Tensor, above: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the order, the scores in it, and which of them are kept: the first ones."""
+        """Return the order, the scores in it, and which of them are kept: the first ones."""
         if not self.nms:
             scores, places = scores.sort(descending=True, stable=True)
             places, scores = places[:, : self.max_detections], scores[:, : self.max_detections]
@@ -154,7 +154,7 @@ class SetSelector:
     def select_fixed(
         self, predictions: SetPredictions, score_threshold: float | Tensor | None
     ) -> FixedInstances:
-        """Selects as `rank` does, with sizes that depend on nothing that an image shows.
+        """Select as `rank` does, with sizes that depend on nothing that an image shows.
 
         What a graph can be traced of: predictions below the threshold stay, with a score of 0.
 
@@ -177,7 +177,7 @@ class SetSelector:
 
     @staticmethod
     def _score(predictions: SetPredictions) -> tuple[Tensor, Tensor]:
-        """Returns the scores before maskness, and the classes, of predictions [..., N]."""
+        """Return the scores before maskness, and the classes, of predictions [..., N]."""
         assert predictions.objectness_logits is not None
         # The square root of a product is monotone: the best class is that of the best logit.
         best, classes = predictions.class_logits.max(-1)

@@ -11,7 +11,7 @@ from .deform_conv import DeformConv2d
 
 
 def make_norm(norm: str, channels: int) -> nn.Module | None:
-    """Returns a normalisation layer.
+    """Return a normalisation layer.
 
     Args:
         norm: "GN" (gcd(32, channels) groups: 32 as published where 32 divides the channels), "" for

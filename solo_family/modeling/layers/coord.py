@@ -7,7 +7,7 @@ from .remembered import remembered
 
 
 def coordinate_maps(x: Tensor) -> Tensor:
-    """Returns the normalised coordinates of the pixels of a feature map.
+    """Return the normalised coordinates of the pixels of a feature map.
 
     Args:
         x: features [B, C, H, W].
@@ -22,7 +22,7 @@ def coordinate_maps(x: Tensor) -> Tensor:
 
 @remembered
 def _maps(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
-    """Returns the coordinates, [2, H, W]."""
+    """Return the coordinates, [2, H, W]."""
     # arange, not linspace: an exported graph then follows the size of its input.
     xs = torch.arange(width, device=device, dtype=torch.float32) * (2 / max(width - 1, 1)) - 1
     ys = torch.arange(height, device=device, dtype=torch.float32) * (2 / max(height - 1, 1)) - 1
@@ -31,10 +31,10 @@ def _maps(height: int, width: int, dtype: torch.dtype, *, device: torch.device) 
 
 
 def append_coords(x: Tensor) -> Tensor:
-    """Returns features [B, C + 2, H, W]: `x` followed by its x and y coordinates."""
+    """Return features [B, C + 2, H, W]: `x` followed by its x and y coordinates."""
     return torch.cat([x, coordinate_maps(x)], dim=1)
 
 
 def prepend_coords(x: Tensor) -> Tensor:
-    """Returns features [B, 2 + C, H, W]: the x and y coordinates of `x` followed by it."""
+    """Return features [B, 2 + C, H, W]: the x and y coordinates of `x` followed by it."""
     return torch.cat([coordinate_maps(x), x], dim=1)

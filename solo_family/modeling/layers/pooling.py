@@ -42,7 +42,7 @@ class AdaptiveAveragePool(nn.Module):
 
 @remembered
 def _bin_weights(size: int, bins: int, *, device: torch.device) -> Tensor:
-    """Returns [S, size]: row i averages the positions from floor(i size / S) to its successor's.
+    """Return [S, size]: row i averages the positions from floor(i size / S) to its successor's.
 
     Made of tensors throughout: an exported graph then follows the size of its input.
     """
