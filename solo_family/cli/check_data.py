@@ -1,4 +1,4 @@
-"""Tell all that is wrong with a dataset in COCO's format, and how large its objects are."""
+"""Report all that is wrong with a COCO-format dataset, and how large its objects are."""
 
 import argparse
 import sys
@@ -17,30 +17,32 @@ from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels
 from .opts import add_opts_argument
 
-_NAMED = 5  # of each kind, as many are named
+_NAMED = 5  # so many examples are named for each type of problem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `check-data`."""
     parser.add_argument(
         "--config-file",
         metavar="FILE",
-        help="whose DATASETS.TRAIN and TEST are checked; its grid says which objects it learns",
+        help="config whose DATASETS.TRAIN and TEST are checked; its grid determines which objects "
+        "it learns",
     )
-    parser.add_argument("--annotations", metavar="FILE", help="a COCO-format json instead")
-    parser.add_argument("--images", metavar="DIR", help="the folder of its images")
+    parser.add_argument("--annotations", metavar="FILE", help="check this COCO-format json instead")
+    parser.add_argument("--images", metavar="DIR", help="folder of the json's images")
     parser.add_argument(
         "--decode",
         action="store_true",
-        help="read all of every image, not its header alone: finds files that are cut short",
+        help="decode every image completely, not its header alone: reveals truncated files",
     )
     add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was found, and returns the exit status.
+    """Print the problems, and return the exit status.
 
     Returns:
-        0, 1 where something needs mending, 2 where a dataset of the config can't be read at all.
+        0, 1 if something needs to be fixed, 2 if a dataset of the config can't be read at all.
 
     Raises:
         SoloFamilyError: the flags, the config or the json can't work.
@@ -62,13 +64,13 @@ def _names(cfg: CfgNode) -> Iterator[str]:
 
 
 def _run_one(name: str, cfg: CfgNode, decode: bool) -> int:
-    """Check a dataset of a config; one that can't be read doesn't keep the others from it."""
+    """Check a dataset of a config, without an error if it can't be read."""
     try:
         register_in_place([name])
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             check_datasets([name])
-            print(f"{name}: it can be read. Only COCO-format datasets are looked into further.\n")
+            print(f"{name}: it can be read. Only COCO-format datasets are checked further.\n")
             return 0
         check = check_coco_dataset(metadata.json_file, metadata.image_root, decode_images=decode)
     except DataError as error:
@@ -89,7 +91,7 @@ def _report(name: str, check: DatasetCheck, cfg: CfgNode | None) -> int:
     if check.num_annotations:
         _print_sizes(check, cfg)
     count = len(check.problems)
-    print("no problems\n" if not count else f"{count} kind{'s' * (count > 1)} of problem\n")
+    print("no problems\n" if not count else f"{count} type{'s' * (count > 1)} of problem\n")
     return 1 if count else 0
 
 

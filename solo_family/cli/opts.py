@@ -1,4 +1,4 @@
-"""The flag of every verb that takes a config."""
+"""Define the flag of every verb that takes a config."""
 
 import argparse
 
@@ -10,5 +10,5 @@ def add_opts_argument(parser: argparse.ArgumentParser) -> None:
         nargs=argparse.REMAINDER,
         default=[],
         metavar="KEY VALUE",
-        help="config keys to change; the last flag",
+        help="config keys to change; must be the last flag",
     )

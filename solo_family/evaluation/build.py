@@ -1,4 +1,4 @@
-"""The evaluator of a dataset: by the labels that it has, and by what the model predicts."""
+"""Choose the evaluator of a dataset by the labels that it has, and by what the model predicts."""
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -23,13 +23,13 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
     Args:
         cfg: the configuration; `MODEL.MASK_FORMER.TEST` and `MODEL.SPARSE_INST.PANOPTIC_ON`
-            say what these methods predict.
+            determine what these methods predict.
         name: of a registered dataset.
         folder: where predictions are written.
 
     Raises:
-        ConfigError: there is nothing to evaluate: the dataset's labels are of a task that the model
-            does not do.
+        ConfigError: there is nothing to evaluate: the dataset's labels are for a task that the
+            model does not perform.
     """
     metadata = MetadataCatalog.get(name)
     kind = metadata.get("evaluator_type")
@@ -53,8 +53,7 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 def predicted_tasks(cfg: CfgNode) -> list[str]:
-    """Return what a model predicts: some of "semantic", "panoptic", "instance",
-    "proposals"."""
+    """Return what a model predicts: some of "semantic", "panoptic", "instance", "proposals"."""
     if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
         return ["semantic"]
     if cfg.MODEL.META_ARCHITECTURE == "SparseInst":
@@ -70,7 +69,7 @@ def predicted_tasks(cfg: CfgNode) -> list[str]:
 
 def coco_evaluator(name: str, folder: str) -> COCOEvaluator:
     """Return the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
-    # It would tell its tasks from the predictions, of which there may be none.
+    # Tasks are given, because it would infer them from the predictions, which may be empty.
     evaluator = InstanceEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
     if "annotations" in evaluator._coco_api.dataset:
         leave_out_unusable_truth(evaluator._coco_api, evaluator._metadata.json_file)

@@ -1,4 +1,4 @@
-"""COCO results of predicted instances, whose masks are encoded where they are."""
+"""Convert predicted instances to COCO results, encoding masks on the device that holds them."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from ..data.formats.rle import encode_masks
 
 
 def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]]:
-    """detectron2's `instances_to_coco_json`, of instances on any device.
+    """Convert instances on any device as detectron2's `instances_to_coco_json` does.
 
-    From a GPU the lengths of the masks' runs travel instead of their pixels.
+    From a GPU only the run lengths of the masks are copied, not their pixels.
 
     Args:
         instances: with `pred_boxes`, `scores`, `pred_classes`, and `pred_masks`, bool [N, H, W].
-        image_id: what the results say.
+        image_id: written into each result.
     """
     fields = dict(instances.get_fields())
     masks = fields.pop("pred_masks", None)
@@ -32,7 +32,7 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
 
 
 class InstanceEvaluator(COCOEvaluator):
-    """detectron2's evaluator of instances in COCO's format, see `instance_results`."""
+    """detectron2's evaluator of instances in COCO's format, using `instance_results`."""
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Keep the results of some images, as COCOEvaluator does."""

@@ -18,7 +18,7 @@ def draw_recall(
         iou_thresholds: T of them, 0 to 1.
         recall: for each number of proposals, T values from 0 to 1.
     """
-    # Without pyplot nothing asks for a display.
+    # Without pyplot no display is needed.
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     for limit, values in recall.items():

@@ -1,4 +1,4 @@
-"""Semantic test-time augmentation: several sizes, each also flipped.
+"""Predict semantics with test-time augmentation: several sizes, each also flipped.
 
 K classes, H W of the image.
 """
@@ -18,12 +18,12 @@ from ..data.loading.augmentation import AtLeastOnePixel
 class SemanticWithTTA(nn.Module):
     """Averages a model's semantic scores over `TEST.AUG` (MaskFormer, arXiv 2107.06278, 4.1).
 
-    Sizes are predicted one after the other and only their sum is kept.
+    Sizes are predicted one after the other, and only their sum is kept in memory.
 
     Args:
-        model: gives `sem_seg`, for MaskFormer probabilities, at the size that is asked for.
-        min_sizes: short edges.
-        max_size: of the long edge.
+        model: returns `sem_seg`, for MaskFormer probabilities, at the requested size.
+        min_sizes: lengths of the short edge, in pixels.
+        max_size: the greatest length of the long edge, in pixels.
         flip: add the mirrored image of each.
     """
 
@@ -45,7 +45,11 @@ class SemanticWithTTA(nn.Module):
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Tensor]]:
-        """Args: detectron2's inputs, with the original `height` and `width`. Returns `sem_seg`s."""
+        """Return the averaged `sem_seg`, float32 [K, H, W], of each image.
+
+        Args:
+            batched_inputs: detectron2's inputs, with the original `height` and `width`.
+        """
         return [{"sem_seg": self._average(item)} for item in batched_inputs]
 
     def _average(self, item: dict[str, Any]) -> Tensor:

@@ -32,7 +32,7 @@ none, none is compared. Addresses were not fetched when this was written.
 Weights of mmdetection, AdelaiDet and HuggingFace are taken by
 [`python -m solo_family convert`](convert.md).
 """
-# Of the folders that belong to no method.
+# Titles of the folders that belong to no method.
 _TITLES = {
     "benchmarks": "Small real benchmarks",
     "quickstart": "Quickstart, on shapes",
@@ -40,7 +40,7 @@ _TITLES = {
 
 
 def document() -> str:
-    """Return the whole text."""
+    """Return the whole page."""
     parts = [_HEAD]
     for folder, entries in groupby(read_table().values(), key=_folder):
         rows = list(entries)
@@ -56,7 +56,7 @@ def document() -> str:
 
 
 def _title(folder: str) -> str:
-    """Return the title of the method whose configs stand in a folder, or the folder's own."""
+    """Return the title of the method whose configs a folder holds, or else the folder's own."""
     titles = {method.base_config.split("/")[0]: method.title for method in METHODS.values()}
     return (titles | _TITLES).get(folder) or folder
 

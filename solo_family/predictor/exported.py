@@ -1,4 +1,4 @@
-"""An exported model in the place of a detectron2 predictor."""
+"""Use an exported model in place of a detectron2 predictor."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def open_exported(folder: Path) -> "ExportedModel":
     """Return the model of an exported folder.
 
     Raises:
-        DataError: it is none, or can't be run here.
+        DataError: the folder is not an exported model, or can't be run here.
         SoloFamilyError: ONNX Runtime is not installed.
     """
     try:
@@ -34,7 +34,7 @@ def open_exported(folder: Path) -> "ExportedModel":
 
 
 def load_exported(folder: Path) -> tuple[Callable[[np.ndarray], Predictions], Metadata]:
-    """Return what predicts in detectron2's form, as `DefaultPredictor` does, and the metadata.
+    """Return a function that predicts as detectron2's `DefaultPredictor` does, and the metadata.
 
     Raises:
         SoloFamilyError: see `open_exported`.
@@ -54,7 +54,7 @@ def exported_metadata(description: dict[str, Any]) -> Metadata:
 
 
 def as_detectron2(prediction: "Prediction") -> Predictions:
-    """Return a prediction as detectron2's models give it."""
+    """Return a prediction in the form of detectron2's models."""
     result: Predictions = {}
     if prediction.instances is not None:
         result["instances"] = as_instances(prediction.instances)

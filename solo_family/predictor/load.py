@@ -1,4 +1,4 @@
-"""A trained model and the names of its classes, for the tools that look at what it does."""
+"""Load a trained model and the names of its classes, for the tools that examine its predictions."""
 
 import logging
 
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredictor:
-    """Return detectron2's predictor, which would go on where weights do not fit the model.
+    """Return detectron2's predictor, but refuse weights that do not fit the model.
 
     Args:
-        cfg: the configuration; its model is what `MODEL.INFERENCE` asks for.
-        as_trained: the model has the weights as they were trained, whatever that asks for.
+        cfg: the configuration, whose `MODEL.INFERENCE` is applied.
+        as_trained: keep the weights as they were trained, whatever `MODEL.INFERENCE` asks for.
 
     Raises:
-        DataError: `MODEL.WEIGHTS` is missing, can't be read, or is of another model.
+        DataError: `MODEL.WEIGHTS` is missing, can't be read, or belongs to another model.
     """
     check_weights_file(cfg.MODEL.WEIGHTS)
     if not cfg.MODEL.WEIGHTS:

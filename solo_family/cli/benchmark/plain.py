@@ -1,9 +1,9 @@
-"""Post-processing in plain torch: what every ratio of the benchmark is a ratio to.
+"""Post-process in plain torch: the reference of every ratio in the benchmark.
 
-The published order of operations, all candidates at once, without chunks or kernels of our own.
-Matrix NMS is `matrix_nms_plain`.
+The operations have the published order, on all candidates at once, without chunks or kernels of our
+own. Matrix NMS is `matrix_nms_plain`.
 
-N candidates, E mask features, h w of the masks, H W of the image that was asked for.
+N candidates, E mask features, h w of the masks, H W of the requested output.
 """
 
 import math
@@ -25,7 +25,7 @@ def plain_decode(
     Args:
         kernels: [N, E].
         features: [E, h, w].
-        threshold: of the masks.
+        threshold: probability above which a pixel is in a mask.
     """
     soft = F.conv2d(features[None], kernels[:, :, None, None])[0].sigmoid()
     inside = soft > threshold
@@ -57,7 +57,7 @@ def plain_post_process(
     strides: Tensor,
     sizes: tuple[Size, Size, Size],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """SOLOv2's, with the published thresholds and limits.
+    """Run SOLOv2's post-processing, with the published thresholds and limits.
 
     Args:
         kernels: [N, E], of the candidates.
