@@ -1,4 +1,4 @@
-"""The scales that InstanceFCN looks at one image at (arXiv 1603.08678, section 4).
+"""Resize an image to the scales of InstanceFCN (arXiv 1603.08678, section 4).
 
 C channels, H W of an image.
 """
@@ -16,7 +16,8 @@ def scaled_sizes(
     """Return the height and width of an image at every scale, at least a pixel each.
 
     Args:
-        height, width: of the image.
+        height: of the image.
+        width: of the image.
         short_edges: of the scales.
         max_size: limit of the long edge.
     """
@@ -32,7 +33,7 @@ def resize_to_scale(image: Tensor, size: tuple[int, int], divisibility: int) -> 
     Args:
         image: [1, C, H, W].
         size: height and width of the scale.
-        divisibility: the result is padded with 0, right and below, to multiples of it.
+        divisibility: the result is padded with 0, right and below, to multiples of this.
     """
     resized = F.interpolate(image, size, mode="bilinear", antialias=True)
     bottom, right = (-side % divisibility for side in size)

@@ -1,4 +1,4 @@
-"""Checkpoints of MaskFormer in mmdetection 3.x."""
+"""Read checkpoints of MaskFormer in mmdetection 3.x."""
 
 import re
 
@@ -41,7 +41,7 @@ _MASK_FORMER_RULES = (
         _DECODER + "output_convs" + _CONV,
         lambda match: _pixel_decoder("layer", f"{_next(match[1])}", match[2]),
     ),
-    # Of four levels, as all of its models have.
+    # There are four levels, as in all of its models.
     Rule(
         _DECODER + r"(?:encoder_out_proj|last_feat_conv)\.(.+)",
         lambda match: _pixel_decoder("layer", "4", match[1]),

@@ -1,4 +1,4 @@
-"""SparseInst's parts as a configuration names them."""
+"""Build SparseInst's parts from a configuration."""
 
 from functools import partial
 from itertools import pairwise
@@ -26,18 +26,19 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
 
     Args:
         sparse_inst: `cfg.MODEL.SPARSE_INST`.
-        shapes: what the backbone gives.
+        shapes: of the backbone's features.
 
     Raises:
-        ConfigError: the backbone does not give these features, or their strides do not double.
+        ConfigError: the backbone does not provide these features, or a stride is not twice the one
+            before it.
     """
     names = sparse_inst.ENCODER.IN_FEATURES
     check_features("MODEL.SPARSE_INST.ENCODER.IN_FEATURES", names, shapes)
     strides = [shapes[name].stride for name in names]
     if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
         raise ConfigError(
-            f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: "
-            "name the finest first, each of twice the stride of the one before."
+            f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: name the "
+            "finest first, each with twice the stride of the one before."
         )
     return InstanceContextEncoder(
         in_channels=[shapes[name].channels for name in names],
@@ -93,7 +94,7 @@ def mask_stride(feature_stride: int, scale_factor: float) -> int:
         scale_factor: `MODEL.SPARSE_INST.DECODER.SCALE_FACTOR`.
 
     Raises:
-        ConfigError: it is none that true masks are shrunk to.
+        ConfigError: true masks can't be reduced to that stride.
     """
     stride = feature_stride / scale_factor
     if stride not in (2, 4, 8, 16):
@@ -105,7 +106,7 @@ def mask_stride(feature_stride: int, scale_factor: float) -> int:
 
 
 def build_criterion(sparse_inst: CfgNode) -> SetCriterion:
-    """Build `cfg.MODEL.SPARSE_INST`'s matching and losses."""
+    """Build the matching and the losses of `cfg.MODEL.SPARSE_INST`."""
     loss, matcher = sparse_inst.LOSS, sparse_inst.MATCHER
     return SetCriterion(
         cost=partial(sparse_inst_cost, alpha=matcher.ALPHA, beta=matcher.BETA),

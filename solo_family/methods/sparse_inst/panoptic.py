@@ -1,6 +1,6 @@
-"""From SparseInst's masks to panoptic segments.
+"""Merge SparseInst's masks to panoptic segments.
 
-N masks, H W of the image that was asked for.
+N masks, H W of the requested output.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from ...ops.resize import ResizedMasks
 
 @dataclass(frozen=True)
 class PanopticMerge:
-    """Panoptic segments of SparseInst's masks: ours, the paper names it as future work.
+    """Merges SparseInst's masks to panoptic segments, which the paper leaves to future work.
 
     Attributes:
         stuff_classes: classes without instances.
-        object_threshold: the least score of a mask, exclusive.
+        object_threshold: the lowest score of a mask, exclusive.
         overlap_threshold: see `assign_segments`.
     """
 
@@ -33,6 +33,7 @@ class PanopticMerge:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "PanopticMerge":
+        """Read `cfg.MODEL.SPARSE_INST` and the stuff classes."""
         sparse_inst = cfg.MODEL.SPARSE_INST
         count = num_classes(cfg, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES")
         return cls(
@@ -53,7 +54,7 @@ class PanopticMerge:
         return number_segments(assignments, tables, self.stuff_classes)
 
     def things(self, classes: Tensor) -> Tensor:
-        """Return which of some classes, int64 [..., N], are things: bool [..., N]."""
-        # Not torch.isin, which waits for a GPU where there are many classes.
+        """Return which of the given classes, int64 [..., N], are things: bool [..., N]."""
+        # Not torch.isin, which waits for a GPU if there are many classes.
         stuff = constant(classes, self.stuff_classes, classes.dtype)
         return ~(classes[..., None] == stuff).any(-1)
