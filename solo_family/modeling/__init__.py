@@ -1,4 +1,4 @@
-"""What two methods or more share, and what every model does before and after its own part."""
+"""What two or more methods share, and what every model does before and after its own part."""
 
 from ..requirements import check_requirements
 

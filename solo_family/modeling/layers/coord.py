@@ -1,4 +1,4 @@
-"""CoordConv (Liu et al., arXiv 1807.03247), as SOLO uses it (arXiv 1912.04488, section 3.3.2)."""
+"""Add coordinates to features: CoordConv (arXiv 1807.03247, as in 1912.04488, 3.3.2)."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ def coordinate_maps(x: Tensor) -> Tensor:
 
     Returns:
         [B, 2, H, W] in the dtype of `x`: x, then y, each from -1 to 1 with both ends on the border
-        pixels' centres (-1 where there is one pixel only).
+        pixels' centres (-1 if there is only one pixel).
     """
     height, width = x.shape[-2:]
     return _maps(x, height, width, x.dtype).expand(x.shape[0], -1, -1, -1)
@@ -23,7 +23,7 @@ def coordinate_maps(x: Tensor) -> Tensor:
 @remembered
 def _maps(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
     """Return the coordinates, [2, H, W]."""
-    # arange, not linspace: an exported graph then follows the size of its input.
+    # arange, not linspace, so that an exported graph follows the size of its input.
     xs = torch.arange(width, device=device, dtype=torch.float32) * (2 / max(width - 1, 1)) - 1
     ys = torch.arange(height, device=device, dtype=torch.float32) * (2 / max(height - 1, 1)) - 1
     maps = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)])
