@@ -42,7 +42,7 @@ Annotation = dict[str, Any]
 
 
 class ProposalRecallEvaluator(DatasetEvaluator):
-    """Measures how many objects the best 10, 100 and 1000 masks of each image find.
+    """Measure how many objects the best 10, 100 and 1000 masks of each image find.
 
     Classes are ignored. Crowds count neither as found nor as missed. Beside the metrics it writes
     `proposal_recall.json` and `.png`, the recall at every IoU threshold, and `proposals.pkl`, the

@@ -23,7 +23,7 @@ Losses = Callable[[LayeredPredictions, SetTargets, Matches, Tensor], dict[str, T
 
 
 class SetCriterion:
-    """Matches the predictions of every decoder layer with the objects, and weights their losses.
+    """Match the predictions of every decoder layer with objects, and weight their losses.
 
     The host waits once, for the costs of all layers and images.
 

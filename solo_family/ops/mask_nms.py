@@ -1,4 +1,6 @@
-"""Suppress masks by their IoU: greedy (hard), fast and soft NMS, with alike arguments.
+"""Suppress masks by their IoU: greedy (hard), fast and soft NMS.
+
+The three functions share their arguments and results.
 
 N masks; h w the masks' size.
 """

@@ -45,7 +45,7 @@ class WindowPredictions(NamedTuple):
 
 
 class InstanceFCNHead(nn.Module):
-    """Predicts the k^2 instance-sensitive score maps, and the objectness of every window.
+    """Predict the k^2 instance-sensitive score maps, and the objectness of every window.
 
     Args:
         in_channels: C.
@@ -72,7 +72,7 @@ class InstanceFCNHead(nn.Module):
 
 
 class MaskPooledClassifier(nn.Module):
-    """Classifies windows by the mean of the features inside their masks; ours, not the paper's.
+    """Classify windows by the mean of the features inside their masks; ours, not the paper's.
 
     Args:
         in_channels: C.

@@ -33,7 +33,7 @@ def window_mask_loss(logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
 
 
 class WindowCriterion:
-    """Weights and normalises the losses.
+    """Weight and normalise the losses.
 
     The paper's sum over windows is divided by the number of windows, and its sum over the cells of
     a window by the number of cells.

@@ -30,7 +30,7 @@ from .windows import DenseMaps, FixedWindows
 
 
 class InstanceFCN(MaskSegmentor):
-    """Proposes object masks: assembles one for each window from k^2 instance-sensitive score maps.
+    """Propose object masks: assemble one for each window from k^2 instance-sensitive score maps.
 
     Proposals have no class (class 0), unless there is a classifier.
 

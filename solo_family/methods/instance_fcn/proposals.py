@@ -39,7 +39,7 @@ FIXED_WINDOWS = 500
 
 @dataclass(frozen=True)
 class ProposalSelector:
-    """Slides windows densely over the maps of every scale, and keeps the best masks.
+    """Slide windows densely over the maps of every scale, and keep the best masks.
 
     Attributes:
         window_size: m.

@@ -30,7 +30,7 @@ class SampledWindows:
 
 
 class WindowSampler:
-    """Samples positive and negative windows by DeepMask's rule, scaled to this window.
+    """Sample positive and negative windows by DeepMask's rule, scaled to this window.
 
     A window is positive for an object if the centre of the object's box is within `positive_shift`
     of the window's on both axes, and its longer side within a factor 2^`positive_octaves` of

@@ -42,7 +42,7 @@ class QueryOutputs(NamedTuple):
 
 
 class MaskFormer(MaskSegmentor):
-    """Predicts a set of masks, each with a class; one model for all three tasks.
+    """Predict a set of masks, each with a class; one model for all three tasks.
 
     Args:
         sem_seg_head: predicts class logits, mask embeddings, pixel embeddings.

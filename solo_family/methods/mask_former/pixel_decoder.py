@@ -184,7 +184,7 @@ class TransformerEncoderPixelDecoder(BasePixelDecoder):
 
 
 class _EncoderOnly(nn.Module):
-    """Gives the encoder its name in official checkpoints: `transformer.encoder`."""
+    """Give the encoder its name in official checkpoints: `transformer.encoder`."""
 
     def __init__(self, encoder: TransformerEncoder) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ class MaskPredictions(NamedTuple):
 
 
 class MaskFormerHead(nn.Module):
-    """Classifies masks.
+    """Classify masks.
 
     Args:
         pixel_decoder: see `build_pixel_decoder`.
@@ -135,7 +135,7 @@ class QueryPredictions(NamedTuple):
 
 
 class TransformerPredictor(nn.Module):
-    """Maps features to N pairs of class logits and a mask embedding.
+    """Map features to N pairs of class logits and a mask embedding.
 
     Parameters are named as in the official code.
 

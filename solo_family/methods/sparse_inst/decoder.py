@@ -167,7 +167,7 @@ def _weighted_sums(weights: Tensor, features: Tensor) -> Tensor:
 
 
 class InstancePredictor(nn.Module):
-    """Predicts class, mask kernel and objectness of every instance (arXiv 2203.12827, section 3.3).
+    """Predict class, mask kernel and objectness of every instance (arXiv 2203.12827, section 3.3).
 
     Args:
         channels: C.

@@ -41,7 +41,7 @@ class PyramidPooling(nn.Module):
 
 
 class InstanceContextEncoder(nn.Module):
-    """Fuses the backbone's features into one map at the stride of the finest.
+    """Fuse the backbone's features into one map at the stride of the finest.
 
     There is no normalisation, and no ReLU after the lateral convolutions.
 

@@ -43,7 +43,7 @@ class SetOutputs(NamedTuple):
 
 
 class SparseInst(MaskSegmentor):
-    """Segments objects by a sparse set of activation maps, matched one to one with objects.
+    """Segment objects by a sparse set of activation maps, matched one to one with objects.
 
     Args:
         encoder: fuses the backbone's features.

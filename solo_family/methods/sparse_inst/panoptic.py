@@ -19,7 +19,7 @@ from ...ops.resize import ResizedMasks
 
 @dataclass(frozen=True)
 class PanopticMerge:
-    """Merges SparseInst's masks to panoptic segments, which the paper leaves to future work.
+    """Merge SparseInst's masks to panoptic segments, which the paper leaves to future work.
 
     Attributes:
         stuff_classes: classes without instances.

@@ -70,7 +70,7 @@ class SetRanking:
 
 @dataclass(frozen=True)
 class SetSelector:
-    """Scores predictions and keeps the best; by default there is no NMS.
+    """Score predictions and keep the best; by default there is no NMS.
 
     Attributes:
         class_threshold: the lowest score of a kept prediction, exclusive.

@@ -44,7 +44,7 @@ def draw_activation_statistics(
 
 
 class MapReader:
-    """Runs a SparseInst model, and keeps its activation maps beside its instances.
+    """Run a SparseInst model, and keep its activation maps beside its instances.
 
     Args:
         predictor: of such a model, whose results include their maps from then on.

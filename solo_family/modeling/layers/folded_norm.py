@@ -81,7 +81,7 @@ def _affine(
 
 
 class _Fold(torch.autograd.Function):
-    """Maps weights [O, I, k, k] and a norm's values, [O] each, to weights and a bias, [O]."""
+    """Map weights [O, I, k, k] and a norm's values, [O] each, to weights and a bias, [O]."""
 
     @staticmethod
     def forward(
