@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             argument_parser().parse_args(["--config-file", args.config_file, "--resume", *opts])
         )
     except KeyboardInterrupt:
-        print(f"\nStopped. The same command goes on from the last checkpoint in {run_dir}.")
+        print(f"\nStopped. The same command continues from the last checkpoint in {run_dir}.")
         return 130
     pictures = run_dir / "pictures"
     status = _draw(run_dir, sorted((shapes / "val").iterdir())[:_NUM_PICTURES], pictures)

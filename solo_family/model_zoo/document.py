@@ -20,16 +20,16 @@ model_zoo.list()                                    # the names below
 model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")  # downloads, checks, converts, loads
 ```
 
-*Published* is the number of the authors, for their weights or their training; it was not measured
+*Published* is the authors' number, for their weights or their training; it was not measured
 here. Ours are in [results.md](results.md). AP is of masks on COCO val2017, with one scale; AR is of
 mask proposals. *With scales* is the authors' number with several scales and flips at inference.
 
-Weights are their authors', under their licences: those of SOLO and AdelaiDet allow no commercial
-use, MaskFormer's are CC-BY-NC 4.0. They are downloaded from where their authors put them, and
-nowhere else. A checksum is how the file's hash begins, as the authors publish it; where there is
-none, none is compared. Addresses were not fetched when this was written.
+Weights have the licences of their authors: those of SOLO and AdelaiDet allow no commercial use,
+MaskFormer's are CC-BY-NC 4.0. They are downloaded from where their authors put them, and from
+nowhere else. A checksum is the beginning of the file's hash, as the authors publish it; files
+without one are not compared. Addresses were not fetched when this was written.
 
-Weights of mmdetection, AdelaiDet and HuggingFace are taken by
+Weights of mmdetection, AdelaiDet and HuggingFace can be converted with
 [`python -m solo_family convert`](convert.md).
 """
 # Titles of the folders that belong to no method.

@@ -38,7 +38,7 @@ def add_instance_fcn_config(cfg: CN) -> None:
 
     instance_fcn.LOSS = CN()
     instance_fcn.LOSS.OBJECTNESS_WEIGHT = 1.0
-    # Weight of the mean over the pixels of a window; WINDOW_SIZE squared makes it their sum.
+    # Weight of loss_mask, a mean over a window's pixels; WINDOW_SIZE squared makes it their sum.
     instance_fcn.LOSS.MASK_WEIGHT = 1.0
     # Negative windows learn empty masks, too.
     instance_fcn.LOSS.NEGATIVE_MASKS = False

@@ -25,7 +25,7 @@ def add_mask_former_config(cfg: CN) -> None:
     cfg.MODEL.MASK_FORMER = CN()
     method = cfg.MODEL.MASK_FORMER
 
-    # Losses: the cross-entropy has weight 1, the focal loss MASK_WEIGHT.
+    # Losses: loss_ce has weight 1, loss_mask (focal) MASK_WEIGHT, loss_dice DICE_WEIGHT.
     method.DEEP_SUPERVISION = True
     method.NO_OBJECT_WEIGHT = 0.1
     method.DICE_WEIGHT = 1.0

@@ -31,7 +31,7 @@ def add_sparse_inst_config(cfg: CN) -> None:
 
     sparse_inst.LOSS = CN()
     sparse_inst.LOSS.NAME = "SparseInstCriterion"
-    # labels: the class loss; masks: the losses of dice, pixels and objectness.
+    # labels: loss_class; masks: loss_dice, loss_mask (of pixels) and loss_objectness.
     sparse_inst.LOSS.ITEMS = ("labels", "masks")
     sparse_inst.LOSS.CLASS_WEIGHT = 2.0
     sparse_inst.LOSS.MASK_PIXEL_WEIGHT = 5.0
