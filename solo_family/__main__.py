@@ -30,7 +30,7 @@ _INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a verb and returns the exit status: 2 where the user's input can't work, 128 and its
+    """Run a verb and return the exit status: 2 where the user's input can't work, 128 and its
     number where a signal has ended it."""
     outlive_readers()
     words = list(sys.argv[1:] if argv is None else argv)

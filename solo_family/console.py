@@ -26,7 +26,7 @@ class Console:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes text, or drops it."""
+        """Write text, or drops it."""
         try:
             self._stream.write(text)
             if "\n" in text:
@@ -51,7 +51,7 @@ class Console:
 
 
 def outlive_readers() -> None:
-    """Has this process go on when nobody reads what it prints."""
+    """Have this process go on when nobody reads what it prints."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # it was closed before the start

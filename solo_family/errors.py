@@ -22,5 +22,5 @@ class OutOfMemoryError(SoloFamilyError):
 
 
 def first_line(error: BaseException) -> str:
-    """Returns what an error of a library says, or its type, for use within one of ours."""
+    """Return what an error of a library says, or its type, for use within one of ours."""
     return (str(error) or type(error).__name__).splitlines()[0]

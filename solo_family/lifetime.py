@@ -12,7 +12,7 @@ _SECONDS = 1.0
 
 
 def end_with_parent(parent: int) -> None:
-    """Has this process killed when its parent ends.
+    """Have this process killed when its parent ends.
 
     Args:
         parent: its process id, as the parent gave it: it may have ended already.

@@ -83,7 +83,7 @@ class Signals:
 
 
 def end_at_once(number: int, state: str = "files that are written are whole.") -> NoReturn:
-    """Ends this process in one line, without anything that could wait."""
+    """End this process in one line, without anything that could wait."""
     name = signal.Signals(number).name
     os.write(2, f"Stopped at once by {name}: {state}\n".encode())
     os._exit(128 + number)

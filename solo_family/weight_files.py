@@ -33,7 +33,7 @@ _REFUSED = re.compile(r"(\S+) is not allowed|GLOBAL `?([\w.]+)")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Reads the weights of a .safetensors, a .pkl of numpy arrays (detectron2's model zoo), or a
+    """Read the weights of a .safetensors, a .pkl of numpy arrays (detectron2's model zoo), or a
     file of `torch.save`.
 
     Args:
@@ -55,7 +55,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_file(path: Path) -> Any:
-    """Reads all that a file holds; see `read_weights`."""
+    """Read all that a file holds; see `read_weights`."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -79,7 +79,7 @@ def read_file(path: Path) -> Any:
 
 
 def load_torch(path: str | Path) -> Any:
-    """Reads a file of `torch.save`, and only what makes tensors; its checksums are verified.
+    """Read a file of `torch.save`, and only what makes tensors; its checksums are verified.
 
     Raises:
         ValueError: what the file holds is not what was written.
@@ -92,13 +92,13 @@ def load_torch(path: str | Path) -> Any:
 
 
 def refused(error: Exception) -> str:
-    """Returns the function that a file would have had called, or "" if it is broken otherwise."""
+    """Return the function that a file would have had called, or "" if it is broken otherwise."""
     named = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
     return (named[1] or named[2]).rstrip(".") if named else ""
 
 
 def reason(error: Exception) -> str:
-    """Returns what is wrong with a file, without torch's advice to trust it."""
+    """Return what is wrong with a file, without torch's advice to trust it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Weights only load failed"):
         return lines[1]
@@ -106,7 +106,7 @@ def reason(error: Exception) -> str:
 
 
 def find_weights(content: Any, path: Path) -> dict[str, Tensor]:
-    """Returns the tensors of what a checkpoint holds, wherever they stand in it.
+    """Return the tensors of what a checkpoint holds, wherever they stand in it.
 
     Raises:
         DataError: there are none, or something else stands among them.

@@ -1,4 +1,4 @@
-"""Weights of other sources under our names."""
+"""Checkpoints of other code bases: recognise them and give their weights our names."""
 
 from ..requirements import check_requirements
 

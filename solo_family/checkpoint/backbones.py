@@ -1,4 +1,4 @@
-"""ImageNet backbones that any method may have: torchvision's and timm's ResNets."""
+"""ImageNet backbones that any method can use: the ResNets of torchvision and timm."""
 
 from .resnet import CLASSIFIER, torchvision_resnet
 from .rules import Rule

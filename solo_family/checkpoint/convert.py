@@ -1,4 +1,4 @@
-"""Checkpoints of other code bases as checkpoints of ours, and the config of their model."""
+"""Convert checkpoints of other code bases to ours, together with the config of their model."""
 
 import logging
 import re
@@ -30,10 +30,12 @@ from .sources import SOURCES
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".pth", ".safetensors")
-# Not weights: batch norms have this count or not, depending on the version that saved them.
+# These are not weights: whether batch norms have this counter depends on the torch version that
+# saved them.
 _COUNTER = "num_batches_tracked"
 _AUTHOR = "solo_family convert"
-# What comes of shapes that no model has, wherever they are looked at first.
+# Reading keys off tensors whose shapes fit no model raises one of these, wherever they are read
+# first.
 _SHAPE_ERRORS = (
     *(AttributeError, IndexError, RuntimeError, TypeError, ValueError),
     ZeroDivisionError,
@@ -45,12 +47,13 @@ class Converted:
     """A checkpoint under our names.
 
     Attributes:
-        source: where it came from.
+        source: title of the code base that it comes from.
         weights: by our names.
         keys: config keys of its model.
-        dropped: weights of the source that have no use, and why.
-        ignored: weights of the source, or keys of its config, that are not known; allowed by flag.
-        missing: weights of the model that the source lacks; allowed by flag, or as its kind does.
+        dropped: the reason by the name of each weight of the source that has no use here.
+        ignored: unknown weights of the source, or unknown keys of its config, that a flag allowed.
+        missing: weights of the model that the source lacks, allowed by a flag or because the source
+            holds a backbone alone.
     """
 
     source: Source
@@ -69,17 +72,20 @@ def convert(
     allow_unknown: bool = False,
     allow_missing: bool = False,
 ) -> Converted:
-    """Reads a checkpoint and gives its weights our names.
+    """Read a checkpoint and give its weights our names.
 
-    The model that the weights imply is built, without memory, and every name and shape is compared
-    with it: what is returned loads.
+    The model that the weights imply is built without allocating memory, and every name and shape is
+    compared with it, so that whatever is returned loads.
 
     Args:
         path: of the source's checkpoint.
         source: a name of `SOURCES`; "" recognises it by the names of its weights.
-        source_config: the source's own config, a yaml file of detectron2's kind.
-        allow_unknown: go on without weights that are not known.
-        allow_missing: go on although the model has weights that the source lacks.
+        source_config: the source's own config, a yaml file in detectron2's format.
+        allow_unknown: continue without weights whose names no rule knows.
+        allow_missing: continue although the source lacks some of the model's weights.
+
+    Returns:
+        The converted weights, and what was dropped, ignored or missing.
 
     Raises:
         DataError: the file can't be read, is of no known source, or has unknown or missing weights
@@ -99,43 +105,44 @@ def convert(
         result.keys |= _method_details(chosen, weights)
     except KeyError as error:
         raise DataError(
-            f"{path}: {error.args[0]} is missing, without which its model can't be told. "
-            f"Is it a complete checkpoint of {chosen.title}?"
+            f"{path}: {error.args[0]} is missing, without which its model can't be determined. Is "
+            f"it a complete checkpoint of {chosen.title}?"
         ) from error
     except _SHAPE_ERRORS as error:
         raise DataError(
-            f"{path}: its weights have shapes of no known model ({first_line(error)}). "
-            f"Is it a checkpoint of {chosen.title}?"
+            f"{path}: the shapes of its weights fit no known model ({first_line(error)}). Is it a "
+            f"checkpoint of {chosen.title}?"
         ) from error
     if source_config is not None:
         keys, ignored = read_source_config(source_config)
         result.keys |= keys
         result.ignored += [f"key {name}" for name in ignored]
-    # Keys of another method than the weights' say nothing.
+    # Keys of a method other than the weights' own have no effect.
     result.keys = _of_this_model(result.keys)
     _check_fit(path, result, renamed, allow_unknown, allow_missing)
     return result
 
 
 def write(converted: Converted, path: str | Path) -> Path:
-    """Writes the weights, and beside them their config keys as a yaml file.
+    """Write the weights, and beside them a yaml file with the config keys of their model.
 
     Args:
-        converted: of `convert`.
+        converted: result of `convert`.
         path: ends in .pth or .safetensors.
 
     Returns:
         The path of the yaml file.
 
     Raises:
-        DataError: the path ends otherwise.
+        DataError: the path has another ending.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path}: the name must end in {' or '.join(SUFFIXES)}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in converted.weights.items()}
-    # A backbone's names are matched by their ends, wherever it stands in a model.
+    # A backbone's weights are matched by the ends of their names, wherever the backbone stands in a
+    # model.
     extra: dict[str, Any] = {"__author__": _AUTHOR}
     if converted.source.backbone_only:
         extra["matching_heuristics"] = True
@@ -148,12 +155,15 @@ def write(converted: Converted, path: str | Path) -> Path:
     keys = {**converted.keys, "MODEL.WEIGHTS": str(path)}
     with replacing(config) as temporary:
         text = yaml.safe_dump(nested(keys), sort_keys=False)
-        temporary.write_text(f"# What {path.name} implies, of {converted.source.title}.\n{text}")
+        temporary.write_text(
+            f"# The config keys that {path.name} implies, converted from "
+            f"{converted.source.title}.\n{text}"
+        )
     return config
 
 
 def nested(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns dotted keys as the dicts in dicts of a yaml file."""
+    """Return dotted keys as nested dicts, the way a yaml file has them."""
     tree: dict[str, Any] = {}
     for key, value in keys.items():
         *parents, last = key.split(".")
@@ -165,7 +175,7 @@ def nested(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_of(keys: Mapping[str, Any]) -> CfgNode:
-    """Returns our default configuration with these keys."""
+    """Return our default configuration with these keys set."""
     cfg = get_cfg()
     for key, value in keys.items():
         cfg.merge_from_list([key, value])
@@ -173,7 +183,7 @@ def config_of(keys: Mapping[str, Any]) -> CfgNode:
 
 
 def _method_details(source: Source, weights: dict[str, Tensor]) -> dict[str, Any]:
-    """What only a weight that is dropped tells of."""
+    """Return the config keys that only dropped weights reveal."""
     if any(name.endswith("softmax_bias") for name in weights):
         return {"MODEL.SPARSE_INST.DECODER.NAME": "GroupIAMSoftDecoder"}
     return {}
@@ -204,7 +214,7 @@ def _check_unknown(path: Any, result: Converted, unknown: list[str], allowed: bo
 def _check_fit(
     path: Any, result: Converted, renamed: Renamed, allow_unknown: bool, allow_missing: bool
 ) -> None:
-    """Compares the weights with the model that they imply."""
+    """Compare the names and shapes of the weights with those of the model that they imply."""
     expected = _expected(path, result)
     needed = [name for name in expected if not name.endswith(_COUNTER)]
     wrong = [
@@ -237,13 +247,14 @@ def _check_fit(
 
 
 def _expected(path: Any, result: Converted) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the weights of the model of `result.keys`, by name."""
+    """Return the shapes of the weights of the model that `result.keys` describes, by name."""
     try:
         cfg = config_of(result.keys)
         cfg.merge_from_list(["MODEL.DEVICE", "meta", "DATASETS.TRAIN", (), "DATASETS.TEST", ()])
         if not result.source.backbone_only:
             check_config(cfg)
-        # On this device tensors have shapes and no values: an X101 takes no memory.
+        # Tensors on the meta device have shapes but no values, so that even an X101 takes no
+        # memory.
         with torch.device("meta"), torchvision_deform_conv():
             model: nn.Module = (
                 build_backbone(cfg) if result.source.backbone_only else build_model(cfg)

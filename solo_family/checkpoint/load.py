@@ -1,4 +1,4 @@
-"""Loads weights, and says what is wrong with a file instead of going on without it."""
+"""Load weights, and explain what is wrong with a file instead of continuing without it."""
 
 import os
 import pickle
@@ -13,7 +13,7 @@ from ..weight_files import reason, refused
 from .foreign import advice_on_names
 
 _REMOTE = "://"
-# What torch, pickle and detectron2 raise on files that are broken, or hold something else.
+# torch, pickle and detectron2 raise these for files that are broken or hold something else.
 _LOADING_ERRORS = (
     *(AssertionError, AttributeError, EOFError, KeyError, OSError, RuntimeError),
     *(TypeError, ValueError, pickle.UnpicklingError),
@@ -21,7 +21,7 @@ _LOADING_ERRORS = (
 
 
 def check_weights_file(path: str) -> None:
-    """Refuses a local checkpoint that isn't there.
+    """Refuse a path of a local checkpoint that does not exist.
 
     Raises:
         DataError: names `MODEL.WEIGHTS`.
@@ -34,20 +34,20 @@ def check_weights_file(path: str) -> None:
 
 
 def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> dict[str, Any]:
-    """Loads the weights of `path`, without optimizer and schedule.
+    """Load the weights of `path`, but not its optimizer or schedule.
 
     Args:
         checkpointer: of the model.
         path: a file, or an address that detectron2 resolves; "" loads nothing.
-        complete: every weight of the model must be in it, as for inference. Otherwise, as for
-            training from a pretrained backbone, some suffice.
+        complete: the file must hold every weight of the model, as inference requires. If False,
+            some of them suffice, as when training starts from a pretrained backbone.
 
     Returns:
-        What else the checkpoint holds.
+        What the checkpoint holds beside the weights.
 
     Raises:
-        DataError: the file is missing, can't be read, is of another model, or has weights that are
-            not finite.
+        DataError: the file is missing, can't be read, belongs to another model, or has weights that
+            are not finite.
     """
     check_weights_file(path)
     if not path:
@@ -60,7 +60,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
         if refused(error):
             raise DataError(
                 f"MODEL.WEIGHTS {path} can't be read safely: beside weights it needs "
-                f"{refused(error)}, and to make that, code that the file names would have to be "
+                f"{refused(error)}, and to create that, code that the file names would have to be "
                 "run. Give a file that holds weights alone."
             ) from error
         raise DataError(
@@ -75,7 +75,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
 
 
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Returns the names of those that have a NaN or an infinite value."""
+    """Return the names of the weights that contain a NaN or an infinite value."""
     return [
         name
         for name, tensor in weights
@@ -95,10 +95,10 @@ def _check_finite(path: str, model: nn.Module) -> None:
 
 
 def load_last(checkpointer: Checkpointer, path: str) -> None:
-    """Loads a checkpoint of the output folder: weights, and all that a run goes on with.
+    """Load a checkpoint of the output folder: weights, and all that a run goes on with.
 
     Raises:
-        DataError: it is missing, can't be read, or is of another model or optimizer.
+        DataError: it is missing, can't be read, or belongs to another model or optimizer.
     """
     try:
         rest = load_weights(checkpointer, path, complete=True)
@@ -108,13 +108,13 @@ def load_last(checkpointer: Checkpointer, path: str) -> None:
     except (DataError, *_LOADING_ERRORS) as error:
         raise DataError(
             f"--resume can't go on from {path}: {first_line(error)} Write the name of an earlier "
-            f"checkpoint into {os.path.join(checkpointer.save_dir, 'last_checkpoint')}, "
-            "use the config of the stopped run, or start anew in another OUTPUT_DIR."
+            f"checkpoint into {os.path.join(checkpointer.save_dir, 'last_checkpoint')}, use the "
+            "config of the stopped run, or start afresh in another OUTPUT_DIR."
         ) from error
 
 
 class _Recorder:
-    """Keeps what fvcore's checkpointer only logs: which weights did not fit."""
+    """Record of the weights that did not fit, which fvcore's checkpointer only logs."""
 
     def __init__(self, checkpointer: Checkpointer) -> None:
         self.incompatible: Any = None
@@ -143,18 +143,18 @@ def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -
         raise DataError(advice)
     if len(absent) == len(parameters):
         raise DataError(
-            f"MODEL.WEIGHTS {path} holds none of the model's {len(parameters)} weights: it is of "
-            "another model than the config's."
+            f"MODEL.WEIGHTS {path} holds none of the model's {len(parameters)} weights: it "
+            "belongs to a model other than the config's."
         )
     if complete and incompatible.incorrect_shapes:
         key, theirs, ours = incompatible.incorrect_shapes[0]
         raise DataError(
             f"MODEL.WEIGHTS {path}: {len(misshapen)} weights have another shape than the config's "
-            f"model, {key} first: {tuple(theirs)} in the file, {tuple(ours)} in the model. "
-            "Use the config.yaml that was saved beside the weights."
+            f"model, {key} first: {tuple(theirs)} in the file, {tuple(ours)} in the model. Use "
+            "the config.yaml that was saved beside the weights."
         )
     if complete and missing:
         raise DataError(
             f"MODEL.WEIGHTS {path} lacks {len(missing)} of the model's {len(parameters)} weights, "
-            f"{missing[0]} first: it is of another model, or of a backbone alone."
+            f"{missing[0]} first: it belongs to another model, or holds a backbone alone."
         )

@@ -1,4 +1,4 @@
-"""ResNets: the names of torchvision, which mmdetection and timm share, in detectron2's."""
+"""Rename ResNets from torchvision's names, which mmdetection and timm share, to detectron2's."""
 
 import re
 
@@ -8,16 +8,18 @@ CLASSIFIER = "the ImageNet classifier, which no method uses"
 
 
 def torchvision_resnet(source: str, target: str) -> tuple[Rule, ...]:
-    """Returns the rules of a ResNet.
+    r"""Return the renaming rules of a ResNet.
 
     Args:
-        source: a regular expression before its names in the source, for instance `backbone\\.`.
-        target: what stands before ours, for instance "backbone.bottom_up.".
+        source: a regular expression of the prefix in the source, for instance `backbone\.`.
+        target: our prefix, for instance "backbone.bottom_up.".
     """
 
     def in_block(name: str) -> Template:
+        # torchvision's layer1 is detectron2's res2.
         # layer1 is res2.
         def place(match: re.Match[str]) -> str:
+            """Return our name, whose stage number is one higher than torchvision's."""
             return f"{target}res{int(match[1]) + 1}.{match[2]}." + match.expand(name)
 
         return place

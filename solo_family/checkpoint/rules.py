@@ -1,4 +1,4 @@
-"""From the names of a source to ours: the one mechanism, of which every source is a table."""
+"""Rename the weights of a source: one mechanism for all sources, each a table of rules."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-# A template with \1, \2, ... of the pattern's groups, or a function of the match.
+# Either a template that refers to the pattern's groups as \1, \2, ..., or a function of the match.
 Template = str | Callable[[re.Match[str]], str]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of the source's weights whose whole name matches a pattern.
+    """A rule for the weights of a source whose whole name matches a pattern.
 
     Attributes:
         pattern: a regular expression.
         target: our name.
-        part, parts: the weight is the `part`-th of `parts` that are joined along the first
+        part, parts: the weight is the `part`-th of `parts` that are concatenated along the first
             dimension (queries, keys and values of an attention).
-        transform: what is done to the weight, if anything.
-        reason: why it is dropped; then there is no target.
+        transform: applied to the weight, if given.
+        reason: why the weight is dropped; a rule with a reason has no target.
     """
 
     pattern: str
@@ -34,13 +34,13 @@ class Rule:
 
 @dataclass
 class Renamed:
-    """What the rules made of a checkpoint.
+    """The result of applying rules to a checkpoint.
 
     Attributes:
         weights: by our names.
-        origins: the source's names of every weight.
+        origins: the source's names of each weight.
         dropped: reasons by the source's names.
-        unknown: the source's names that no rule has.
+        unknown: the source's names that match no rule.
     """
 
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -50,9 +50,9 @@ class Renamed:
 
 
 def rename(weights: dict[str, Tensor], rules: Sequence[Rule]) -> Renamed:
-    """Renames weights; the first rule whose pattern matches decides.
+    """Rename weights; the first rule whose pattern matches decides.
 
-    Two weights of one name, or a weight of which a part is missing, count as unknown.
+    Two weights with one new name, or a weight that lacks one of its parts, count as unknown.
     """
     renamed = Renamed()
     parts: dict[str, dict[int, tuple[str, Tensor]]] = {}

@@ -1,4 +1,4 @@
-"""What is known of a source of checkpoints."""
+"""Describe a source of checkpoints, and recognise a checkpoint's source."""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import DataError
 from .rules import Rule
 
-# Colours of ImageNet in the scale of 0 to 255, as torchvision has them.
+# ImageNet's mean and standard deviation of colours in the scale of 0 to 255, from torchvision's.
 IMAGENET_RGB: dict[str, Any] = {
     "INPUT.FORMAT": "RGB",
     "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
@@ -18,17 +18,19 @@ IMAGENET_RGB: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Source:
-    """One code base's checkpoints.
+    """One code base that checkpoints come from.
 
     Attributes:
-        name: for `--source`.
-        title: for messages.
-        recognised_by: patterns; each is found in the names of its weights.
+        name: the value of `--source`.
+        title: its name in messages.
+        recognised_by: patterns, each of which must match the name of some weight.
         rules: from its names to ours.
-        not_by: patterns of which not all are found, for a source that has another's names too.
-        keys: what its weights imply beside what their shapes do, by config key.
-        backbone_only: it has no head: what is written initialises a training.
-        fresh: a pattern of weights of ours that a training starts without.
+        not_by: patterns of which at least one must match nothing, for a source whose names another
+            source has as well.
+        keys: config keys and values that follow from the source, beside those that the shapes
+            imply.
+        backbone_only: it has no head: the converted file initialises a training run.
+        fresh: a pattern of our weights that may be missing, because training starts without them.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Source:
     fresh: str = ""
 
     def recognises(self, names: Iterable[str]) -> bool:
-        """Whether these are names of its weights."""
+        """Return whether these are names of this source's weights."""
         names = list(names)
         if self.not_by and _all_found(self.not_by, names):
             return False
@@ -53,17 +55,17 @@ def _all_found(patterns: Iterable[str], names: Iterable[str]) -> bool:
 
 
 def recognise(sources: Iterable[Source], names: Iterable[str]) -> Source | None:
-    """Returns the one source whose names these are, or None."""
+    """Return the only source that has these names, or None if there is none or more than one."""
     names = list(names)
     found = [source for source in sources if source.recognises(names)]
     return found[0] if len(found) == 1 else None
 
 
 def choose(sources: dict[str, Source], names: Iterable[str], asked: str, path: Any) -> Source:
-    """Returns the source that was asked for, or else the one that the names are of.
+    """Return the source that was asked for, or else the one that the names belong to.
 
     Raises:
-        DataError: there is no such source, or the names are of none or of several.
+        DataError: there is no such source, or the names belong to none or to several.
     """
     if asked:
         if asked not in sources:
@@ -73,7 +75,7 @@ def choose(sources: dict[str, Source], names: Iterable[str], asked: str, path: A
     if source is None:
         first = ", ".join(list(names)[:3])
         raise DataError(
-            f"{path}: its weights ({first}, ...) are of no known source, or of several. If it is "
-            f"of one of these, say so with --source: {', '.join(sources)}."
+            f"{path}: its weights ({first}, ...) belong to no known source, or to several. If it "
+            f"comes from one of these, name it with --source: {', '.join(sources)}."
         )
     return source

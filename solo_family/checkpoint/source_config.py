@@ -1,4 +1,4 @@
-"""A source's own config: the keys of detectron2's kind that are ours too. Nothing in it is run."""
+"""Read from a source's own config the detectron2 keys that ours shares, running no code."""
 
 from functools import partial
 from pathlib import Path
@@ -10,26 +10,26 @@ from ..config import get_cfg
 from ..config.load import dotted_values, read_chain
 from ..errors import ConfigError
 
-# What is of the model; the rest is of its training.
+# Keys of the model; the others concern its training.
 _PARTS = ("MODEL.", "INPUT.", "TEST.")
 _CODE = "code, which is not run"
 
 
 class _CodeAsText(yaml.SafeLoader):
-    """Reads Python code in yaml (MaskFormer's image sizes) as a note that there was some."""
+    """A yaml loader that replaces Python code (MaskFormer's image sizes) by a note of it."""
 
 
 _CodeAsText.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: _CODE)
 
 
 def read_source_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:
-    """Reads a yaml config of AdelaiDet, SparseInst or MaskFormer, and those that it inherits from.
+    """Read a yaml config of AdelaiDet, SparseInst or MaskFormer, and those that it inherits from.
 
     Args:
         path: of the yaml file.
 
     Returns:
-        Values by dotted key, of the keys of a model that are known here; and the other names.
+        The values of the known keys of a model, by dotted key; and the names of all other keys.
 
     Raises:
         ConfigError: it is not yaml: mmdetection's configs are Python, which is not executed.

@@ -1,10 +1,10 @@
-"""Where checkpoints come from: one small table of names per source."""
+"""List the sources of checkpoints, one small table of names each."""
 
 from ..registry import METHODS, resolve
 from . import backbones
 from .source import Source
 
-# The sources of every method, each once, then those of backbones that any method may have.
+# The sources of every method, each once, then those of backbones that any method can use.
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (

@@ -24,26 +24,29 @@ _COUNTED = (nn.Conv2d, nn.Linear, DeformConv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `analyze`."""
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
     parser.add_argument(
         "--size",
         nargs=2,
         type=int,
         metavar=("H", "W"),
-        help="of the image (default: 4:3, at the test size)",
+        help="height and width of the image (default: 4:3, at the test size)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the numbers to this file"
+    )
     add_opts_argument(parser)
 
 
 @dataclass(frozen=True)
 class Count:
-    """Of one part of a model, for one image.
+    """What one part of a model costs for one image.
 
     Attributes:
         parameters: numbers that are trained or frozen, without buffers.
         trained: those that are trained.
-        flops: of convolutions and matrix products; a multiplication and an addition are two.
+        flops: of convolutions and matrix products; a multiplication and an addition count as two.
         activations: outputs of convolutions and linear layers.
     """
 
@@ -54,13 +57,14 @@ class Count:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a table, and returns the exit status.
+    """Print a table, and return the exit status.
 
     Raises:
         ConfigError: the config can't work.
     """
     cfg = setup_cfg(args.config_file, args.opts)
-    # Nothing is loaded: the counts don't depend on the weights, but for what NMS is given.
+    # No weights are loaded: the counts don't depend on them, except through the number of
+    # candidates that NMS sees.
     cfg.MODEL.TIMM.WEIGHTS = cfg.MODEL.VGG.WEIGHTS = ""
     short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     height, width = args.size or (short, min(longest, short * 4 // 3))
@@ -84,7 +88,10 @@ def run(args: argparse.Namespace) -> int:
             disable_numparse=True,
         )
     )
-    print("A multiplication and an addition are two FLOP; convolutions and matrix products count.")
+    print(
+        "A multiplication and an addition are two FLOP; only convolutions and matrix products "
+        "are counted."
+    )
     if args.json is not None:
         make_folder(args.json.parent)
         write_json(args.json, {name: vars(count) for name, count in counts.items()})
@@ -92,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def count_parts(model: nn.Module, image: Tensor) -> dict[str, Count]:
-    """Counts a model's direct parts, "other" for what is outside them, and "total".
+    """Count each direct part of a model, "other" for what is outside them, and "total".
 
     Args:
         model: in evaluation mode.
@@ -130,7 +137,7 @@ def _parameters(module: nn.Module) -> tuple[int, int]:
 
 @contextmanager
 def _counting_activations(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
-    """Adds to `counts`, by the name of the model's part, the outputs of every counted layer."""
+    """Add the size of every counted layer's output to `counts`, by part of the model."""
 
     def hook(part: str) -> Any:
         def count(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -153,7 +160,7 @@ def _counting_activations(model: nn.Module, counts: dict[str, int]) -> Iterator[
 def _deform_conv_flops(
     _input: Any, weight: torch.Size, *_rest: Any, out_shape: torch.Size, **_options: Any
 ) -> int:
-    """As of a convolution: the sampling at offsets is left out."""
+    """Count as for a convolution, without the sampling at offsets."""
     return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
 

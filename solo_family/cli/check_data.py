@@ -1,4 +1,4 @@
-"""Tell all that is wrong with a dataset in COCO's format, and how large its objects are."""
+"""Report all that is wrong with a COCO-format dataset, and how large its objects are."""
 
 import argparse
 import sys
@@ -29,21 +29,23 @@ from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
 from .opts import add_opts_argument
 
-_NAMED = 5  # of each kind, as many are named
+_NAMED = 5  # so many examples are named for each type of problem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `check-data`."""
     parser.add_argument(
         "--config-file",
         metavar="FILE",
-        help="whose DATASETS.TRAIN and TEST are checked; its grid says which objects it learns",
+        help="config whose DATASETS.TRAIN and TEST are checked; its grid determines which objects "
+        "it learns",
     )
-    parser.add_argument("--annotations", metavar="FILE", help="a COCO-format json instead")
-    parser.add_argument("--images", metavar="DIR", help="the folder of its images")
+    parser.add_argument("--annotations", metavar="FILE", help="check this COCO-format json instead")
+    parser.add_argument("--images", metavar="DIR", help="folder of the json's images")
     parser.add_argument(
         "--decode",
         action="store_true",
-        help="read all of every image, not its header alone: finds files that are cut short",
+        help="decode every image completely, not its header alone: reveals truncated files",
     )
     parser.add_argument(
         "--write-fixed",
@@ -55,10 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what was found, and returns the exit status.
+    """Print the problems, and return the exit status.
 
     Returns:
-        0, 1 where something needs mending, 2 where a dataset of the config can't be read at all.
+        0, 1 if something needs to be fixed, 2 if a dataset of the config can't be read at all.
 
     Raises:
         SoloFamilyError: the flags, the config or the json can't work.
@@ -87,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
-    """Checks one json, and writes it anew if that is asked for."""
+    """Check one json, and write it anew if that is asked for."""
     folder, crowd = split_crowd(args.images)
     check = check_coco_dataset(
         args.annotations,
@@ -108,7 +110,7 @@ def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
 
 
 def _sizes(cfg: CfgNode | None) -> TrainingSizes | None:
-    """Returns what training resizes an image to, without crops; with jitter the largest alone."""
+    """Return what training resizes an image to, without crops; with jitter the largest alone."""
     if cfg is None:
         return None
 
@@ -124,7 +126,7 @@ def _names(cfg: CfgNode) -> Iterator[str]:
 
 
 def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | DataError:
-    """Checks a dataset of a config; one that can't be read doesn't keep the others from it.
+    """Check a dataset of a config; one that can't be read doesn't keep the others from it.
 
     Returns:
         What was found; or what to say of a dataset that is not looked into; or why it can't be.
@@ -147,7 +149,7 @@ def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | Da
 
 
 def _report(name: str, check: DatasetCheck | str | DataError, cfg: CfgNode | None) -> int:
-    """Prints what was found, and returns the exit status."""
+    """Print what was found, and return the exit status."""
     if isinstance(check, DataError):
         print(f"error: {check}\n", file=sys.stderr)
         return 2
@@ -162,7 +164,7 @@ def _report(name: str, check: DatasetCheck | str | DataError, cfg: CfgNode | Non
     if check.num_annotations:
         _print_sizes(check, cfg)
     count = len(check.problems)
-    print("no problems\n" if not count else f"{count} kind{'s' * (count > 1)} of problem\n")
+    print("no problems\n" if not count else f"{count} type{'s' * (count > 1)} of problem\n")
     return 1 if count else 0
 
 

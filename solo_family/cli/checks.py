@@ -1,4 +1,4 @@
-"""What a machine has and lacks: what is there, what a lack disables, how to mend it."""
+"""Check what is installed on a machine, what a missing part disables, and how to fix it."""
 
 import importlib
 import importlib.metadata
@@ -26,7 +26,10 @@ GOOD, LACKING, BROKEN = "ok", "lacking", "BROKEN"
 
 # Distributions, the module to import, and the remedy where one is broken or missing.
 _NEEDED = {
-    "torchvision": ("torchvision", "install the torchvision of torch's build and version"),
+    "torchvision": (
+        "torchvision",
+        "install the torchvision that matches torch's build and version",
+    ),
     "timm": ("timm", "pip install timm"),
     "numpy": ("numpy", "pip install numpy"),
     "scipy": ("scipy", "pip install scipy"),
@@ -34,7 +37,7 @@ _NEEDED = {
     "pycocotools": ("pycocotools", "pip install pycocotools"),
     "shapely": ("shapely", "pip install shapely"),
 }
-# What each of these adds.
+# What each optional package adds.
 _OPTIONAL = {
     "faster-coco-eval": ("faster_coco_eval", "COCO's AP takes several times longer", "eval"),
     "onnx": ("onnx", "no export to ONNX", "export"),
@@ -44,13 +47,13 @@ _OPTIONAL = {
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome of one.
+    """The outcome of one check.
 
     Attributes:
-        name: of what was looked at.
+        name: what was checked.
         status: GOOD; LACKING, without which the rest works; or BROKEN.
-        found: what is there.
-        remedy: what its lack disables, and how to mend it; "" where it is good.
+        found: what is installed, or what is wrong.
+        remedy: what its absence disables, and how to fix it; "" if the status is GOOD.
     """
 
     name: str
@@ -60,10 +63,13 @@ class Check:
 
 
 def all_checks(folder: Path) -> Iterator[Check]:
-    """Runs every check, one after the other.
+    """Run every check, one after the other.
 
     Args:
-        folder: where runs would write.
+        folder: that runs would write to.
+
+    Yields:
+        The outcome of each check.
     """
     yield Check("solo_family", GOOD, f"{__version__}, {Path(__file__).parents[1]}")
     yield Check("Python", GOOD, f"{platform.python_version()}, {sys.executable}")
@@ -108,7 +114,7 @@ def _detectron2() -> Check:
             "detectron2",
             GOOD,
             f"{place}; without its compiled part",
-            "its own DeformConv, ROIAlignRotated and C++ COCO evaluation are not there; "
+            "detectron2's own DeformConv, ROIAlignRotated and C++ COCO evaluation are missing; "
             "nothing here needs them",
         )
     return Check("detectron2", GOOD, place)
@@ -123,18 +129,20 @@ def _cuda() -> Check:
             "CUDA",
             LACKING,
             "torch is a CPU build",
-            "all runs on the CPU: for a GPU install a CUDA build of torch and of torchvision",
+            "everything runs on the CPU: for a GPU install a CUDA build of torch and of "
+            "torchvision",
         )
     return Check(
         "CUDA",
         LACKING,
         f"torch is built for CUDA {torch.version.cuda}, but sees no GPU",
-        "all runs on the CPU: for a GPU look at nvidia-smi, the driver and CUDA_VISIBLE_DEVICES",
+        "everything runs on the CPU: for a GPU check nvidia-smi, the driver and "
+        "CUDA_VISIBLE_DEVICES",
     )
 
 
 def _triton() -> Check:
-    lack = "pip install triton; without it NMS on a GPU takes torch's way, which is slower"
+    lack = "pip install triton; without it NMS on a GPU runs in torch, which is slower"
     status = LACKING if torch.cuda.is_available() else GOOD
     check = _library("triton", "triton", status, lack)
     if torch.cuda.is_available():
@@ -143,7 +151,7 @@ def _triton() -> Check:
 
 
 def _kernels() -> Iterator[Check]:
-    """Launches each kernel on each GPU, and says which path operators take there."""
+    """Launch each kernel on each GPU, and report which implementation operators use there."""
     name = gpu_kernels.VARIABLE
     try:
         choice = gpu_kernels.chosen()
@@ -161,24 +169,31 @@ def _kernels() -> Iterator[Check]:
 def _kernel(kernel: str, device: torch.device, choice: str) -> Check:
     name = f"kernel {kernel} on {device}"
     if choice == "torch":
-        return Check(name, GOOD, f"not used, since {gpu_kernels.VARIABLE} is torch: torch's own")
+        return Check(
+            name, GOOD, f"not used, since {gpu_kernels.VARIABLE} is torch: torch's own operators"
+        )
     if device.type == "cpu":
-        return Check(name, GOOD, "not used on this CPU: torch's own")
+        return Check(name, GOOD, "not used on this CPU: torch's own operators")
     if choice == "triton" and kernel not in gpu_kernels.TRITON:
         return Check(name, GOOD, f"not used, since {gpu_kernels.VARIABLE} is triton")
     try:
         why = gpu_kernels.failure(kernel, device)
     except torch.cuda.OutOfMemoryError as error:
-        return Check(name, LACKING, first_line(error), "what else uses the GPU needs its memory")
+        return Check(
+            name,
+            LACKING,
+            first_line(error),
+            "other processes that use the GPU take the memory it needs",
+        )
     if why is None:
-        return Check(name, GOOD, "used: compiled, launched, and the same as torch's")
+        return Check(name, GOOD, "used: compiled, launched, and equal to torch's result")
     if choice == "triton":
         return Check(name, BROKEN, f"used, since {gpu_kernels.VARIABLE} is triton, and fails", why)
-    return Check(name, LACKING, "not used: torch's own, which are slower", why)
+    return Check(name, LACKING, "not used: torch's own operators, which are slower", why)
 
 
 def _torchvision_operators() -> Check:
-    """Finds a torchvision of another build than torch's, whose operators are not registered."""
+    """Detect a torchvision of another build than torch's, whose operators are not registered."""
     name = "torchvision's operators"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -188,7 +203,9 @@ def _torchvision_operators() -> Check:
         x = torch.ones(1, 1, 3, 3, device=device)
         deform_conv2d(x, x.new_zeros(1, 18, 1, 1), x.new_ones(1, 1, 3, 3))
     except Exception as error:
-        return Check(name, BROKEN, first_line(error), "install the torchvision of torch's build")
+        return Check(
+            name, BROKEN, first_line(error), "install the torchvision that matches torch's build"
+        )
     return Check(name, GOOD, f"NMS and deformable convolution work on {device}")
 
 
@@ -200,12 +217,12 @@ def _write_access(folder: Path) -> Check:
             file.write(b"0")
             file.flush()
     except OSError as error:
-        return Check(name, BROKEN, first_line(error), "set OUTPUT_DIR to a folder of yours")
+        return Check(name, BROKEN, first_line(error), "set OUTPUT_DIR to a folder that you own")
     return Check(name, GOOD, "allowed")
 
 
 def _forward(method: str) -> Check:
-    """Runs a method once on noise, at its quick-start size, with random weights."""
+    """Run a method once on noise, at its quick-start size, with random weights."""
     key = METHODS[method].num_classes_key
     opts = [key, "5", "MODEL.TIMM.WEIGHTS", "", "INPUT.MIN_SIZE_TEST", "192"]
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -218,9 +235,9 @@ def _forward(method: str) -> Check:
         with torch.no_grad():
             model([{"image": image, "height": 192, "width": 256}])
         seconds = time.perf_counter() - start
-    except Exception as error:  # whatever it is, it is this check's finding
+    except Exception as error:  # any error is a finding of this check
         found = f"{type(error).__name__}: {first_line(error)}"
         return Check(
-            method, BROKEN, found, f"see it whole: solo-family benchmark --config-file {config}"
+            method, BROKEN, found, f"see all of it: solo-family benchmark --config-file {config}"
         )
     return Check(method, GOOD, f"built, and ran on {device}, in {seconds:.1f} s")

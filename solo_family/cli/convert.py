@@ -1,4 +1,4 @@
-"""Gives a checkpoint of another code base the names and the config of this one."""
+"""Convert a checkpoint of another code base: to our names, with a config."""
 
 import argparse
 import logging
@@ -12,28 +12,29 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("src", type=Path, help="a checkpoint: .pth, .pkl or .safetensors")
-    parser.add_argument("dst", type=Path, help=f"what is written: {' or '.join(SUFFIXES)}")
+    """Add the flags of `convert`."""
+    parser.add_argument("src", type=Path, help="checkpoint to convert: .pth, .pkl or .safetensors")
+    parser.add_argument("dst", type=Path, help=f"file to write: {' or '.join(SUFFIXES)}")
     parser.add_argument(
         "--source",
         default="",
-        help=f"where SRC is from, if its names don't tell: {', '.join(SOURCES)}",
+        help=f"code base of SRC, if its names don't reveal it: {', '.join(SOURCES)}",
     )
+    parser.add_argument("--source-config", type=Path, help="yaml config that SRC was trained with")
     parser.add_argument(
-        "--source-config", type=Path, help="the yaml config that SRC was trained with"
-    )
-    parser.add_argument(
-        "--allow-unknown", action="store_true", help="go on without weights that are not known"
+        "--allow-unknown",
+        action="store_true",
+        help="continue without weights whose names are not known",
     )
     parser.add_argument(
         "--allow-missing",
         action="store_true",
-        help="go on although the model has weights that SRC lacks",
+        help="continue although SRC lacks weights of the model",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes DST and the yaml file beside it, says what was done, and returns the exit status.
+    """Write DST and the yaml file beside it, report what was done, and return the exit status.
 
     Raises:
         DataError: SRC can't be read or converted, or DST has another suffix.
@@ -56,11 +57,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report(converted: Converted) -> None:
-    """Logs, by name, what was not taken over."""
+    """Log the names of weights that were dropped, ignored or missing."""
     logger.info(f"{converted.source.title}: {len(converted.weights)} weights")
     for name, reason in converted.dropped.items():
         logger.info(f"not needed: {name} ({reason})")
     for name in converted.ignored:
         logger.warning(f"not known, left out: {name}")
     for name in converted.missing:
-        logger.warning(f"missing, left as it is initialised: {name}")
+        logger.warning(f"missing, left at its initial value: {name}")

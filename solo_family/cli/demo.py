@@ -1,4 +1,4 @@
-"""Draw a model's predictions on pictures, videos and the webcam; headless unless asked to show."""
+"""Draw a model's predictions on pictures, videos and the webcam, without a display by default."""
 
 import argparse
 import logging
@@ -31,22 +31,22 @@ from .writers import make_folder, plan_outputs, video_writer, write_json
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT = Path("output/demo")
-INTERRUPTED = 130  # What a shell reports for Ctrl-C.
+INTERRUPTED = 130  # Exit status that shells report after Ctrl-C.
 
 Job = tuple[Source, Path | None]
 Predict = Callable[[np.ndarray], Predictions]
 
 
 class Demo:
-    """Predicts on sources one by one, and writes what was found as pictures and COCO results.
+    """Predict on sources one by one, and write the predictions as pictures and COCO results.
 
     Args:
-        predict: from an (H, W, 3) uint8 BGR image to detectron2's output dict, with any of
+        predict: maps an (H, W, 3) uint8 BGR image to detectron2's output dict, with any of
             "instances", "sem_seg" and "panoptic_seg".
-        metadata: of the data set that names the categories.
+        metadata: of the dataset that names the categories.
         threshold: what scores less is neither drawn nor among the results.
-        collects_results: whether `results` is filled.
-        shows: whether a window shows each picture as well.
+        collects_results: whether to fill `results`.
+        shows: whether to show each picture in a window as well.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Demo:
         self.results: list[dict[str, Any]] = []
 
     def run(self, jobs: Iterable[Job]) -> int:
-        """Work on every job, and report those that can't be read or written in a line each.
+        """Process every job, and report in one line each those that can't be read or written.
 
         Args:
             jobs: each source with the file to write, or None to write none.
@@ -89,7 +89,8 @@ class Demo:
 
     def _run_picture(self, source: Source, output: Path | None) -> None:
         assert source.path is not None
-        self._image_id += 1  # Before reading, so that it's the picture's position in the input.
+        # Counted before reading, so that it is the picture's position in the input.
+        self._image_id += 1
         image = read_image(str(source.path), "BGR")
         start = time.perf_counter()
         predictions = keep_confident(self._predict(image), self._threshold)
@@ -111,7 +112,7 @@ class Demo:
             if output is not None:
                 writer = stack.enter_context(video_writer(output, video.fps, video.size))
             if source == WEBCAM:
-                # It has no end of its own, so stopping it isn't an error.
+                # A webcam has no end of its own, so stopping it isn't an error.
                 stack.enter_context(suppress(KeyboardInterrupt))
             for drawn in self._drawn_frames(source, video):
                 frames += 1
@@ -141,24 +142,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add detectron2's demo flags, `--show` and `--json`."""
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--config-file", metavar="FILE", help="the model's config")
-    model.add_argument("--exported", type=Path, metavar="DIR", help="a model that `export` wrote")
+    model.add_argument(
+        "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--input", nargs="+", metavar="PATH", help="pictures, folders, quoted globs, or videos"
     )
-    source.add_argument("--video-input", metavar="FILE", help="a video, whatever it's called")
-    source.add_argument("--webcam", action="store_true", help="the first camera, until Ctrl-C")
+    source.add_argument("--video-input", metavar="FILE", help="a video, whatever its suffix")
+    source.add_argument("--webcam", action="store_true", help="read the first camera, until Ctrl-C")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="PATH",
-        help=f"a folder, or one input's output file (default: {DEFAULT_OUTPUT})",
+        help=f"a folder, or the output file of a single input (default: {DEFAULT_OUTPUT})",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write COCO results here")
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="the least score (default: 0.5)"
+        "--json", type=Path, metavar="FILE", help="also write COCO results to this file"
     )
-    parser.add_argument("--show", action="store_true", help="open a window; Escape ends it")
+    parser.add_argument(
+        "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="show each picture in a window; Escape stops"
+    )
     add_opts_argument(parser)
 
 
@@ -166,7 +173,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo.
 
     Returns:
-        The exit status: 0, 1 if an input was skipped, 2 if there is nothing to work on.
+        The exit status: 0, 1 if an input was skipped, 2 if there is nothing to process.
 
     Raises:
         SoloFamilyError: a flag or a config key can't work.
@@ -191,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
         with logging_redirect_tqdm():
             failed = demo.run(tqdm(jobs, unit="input", disable=len(jobs) == 1))
     except KeyboardInterrupt:
-        logger.info("stopped; what was written before is complete")
+        logger.info("stopped; all files written so far are complete")
         return INTERRUPTED
     if args.json is not None:
         write_json(args.json, demo.results)

@@ -1,4 +1,4 @@
-"""Look at what is installed, and try every method once."""
+"""Check what is installed, and try every method once."""
 
 import argparse
 from pathlib import Path
@@ -7,22 +7,26 @@ from .checks import BROKEN, GOOD, LACKING, Check, all_checks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `doctor`."""
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("output"),
-        help="folder that runs are to write to (default: output)",
+        help="folder that runs will write to (default: output)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the checks as they are done, and returns the exit status: 1 if something is broken."""
+    """Print the checks as they are done, and return the exit status: 1 if something is broken."""
     counts = {GOOD: 0, LACKING: 0, BROKEN: 0}
     for check in all_checks(args.output):
         counts[check.status] += 1
         print(_line(check), flush=True)
     if counts[BROKEN]:
-        print(f"\n{counts[BROKEN]} broken: mend them from the top, since others may follow.")
+        print(
+            f"\n{counts[BROKEN]} broken: fix them from the top, since others may follow from the "
+            "first."
+        )
         return 1
     print(f"\nAll that is needed works; of what is optional, {counts[LACKING]} lacking.")
     return 0

@@ -1,4 +1,4 @@
-"""Draws an error analysis."""
+"""Draw an error analysis."""
 
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,19 @@ from ..evaluation.error_fixes import ERRORS
 from ..evaluation.error_types import SIZES, TruthType
 from ..files import replacing
 
-# Light to dark, so that sizes are told apart without colour, too.
+# Light to dark, so that sizes can be told apart without colour, too.
 _SIZE_COLORS = ("#9ecae1", "#4292c6", "#08519c")
 _COLOR, _MENDED = "#4292c6", "#41ab5d"
 
 
 def draw_errors(path: Path, analysis: dict[str, Any]) -> None:
-    """Writes a picture: AP of the oracles, AP gained by mending each error, numbers of errors.
+    """Write a picture: AP of the oracles, AP gained by fixing each error, numbers of errors.
 
     Args:
         path: the file, whose suffix names the format.
-        analysis: of `analyse_errors`.
+        analysis: result of `analyse_errors`.
     """
-    # Without pyplot nothing asks for a display.
+    # Without pyplot no display is needed.
     figure = Figure(figsize=(15, 4.6), layout="constrained")
     oracles, gains, numbers = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
     _draw_oracles(oracles, analysis)
@@ -47,7 +47,7 @@ def _draw_gains(axes: Axes, analysis: dict[str, Any]) -> None:
     _draw_bars(axes, list(map(str, ERRORS)), values, [_MENDED] * len(ERRORS), "+.1f")
     name = f"AP{100 * analysis['iou_threshold']:g}"
     now = analysis["AP_at_threshold"]["all"] or 0
-    axes.set(title=f"{name} gained by mending one kind of error", xlabel=f"added to {now:.1f}")
+    axes.set(title=f"{name} gained by fixing one type of error", xlabel=f"added to {now:.1f}")
 
 
 def _draw_numbers(axes: Axes, analysis: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def _draw_bars(
 
 
 def _tidy(axes: Axes, largest: float) -> None:
-    """Puts the first bar on top, and leaves room for the numbers at the bars' ends."""
+    """Put the first bar on top, and leave room for the numbers at the ends of the bars."""
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * (largest or 1))
     axes.locator_params(axis="x", nbins=5)

@@ -1,4 +1,4 @@
-"""Tell what a model's AP is lost to, from its predictions and the ground truth alone."""
+"""Attribute the AP that a model loses to types of errors, from predictions and ground truth."""
 
 import argparse
 import math
@@ -22,15 +22,16 @@ from .opts import add_opts_argument
 from .writers import make_folder, write_json
 
 DEFAULT_OUTPUT = Path("output/errors")
-_CATEGORIES = 10  # as many of those with most errors are printed
+_CATEGORIES = 10  # so many categories, those with most errors, are printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `errors`."""
     truth = parser.add_mutually_exclusive_group(required=True)
     truth.add_argument(
-        "--config-file", metavar="FILE", help="a config whose DATASETS.TEST is the ground truth"
+        "--config-file", metavar="FILE", help="config whose DATASETS.TEST is the ground truth"
     )
-    truth.add_argument("--annotations", metavar="FILE", help="or the ground truth's COCO json")
+    truth.add_argument("--annotations", metavar="FILE", help="or the COCO json of the ground truth")
     parser.add_argument(
         "--predictions",
         required=True,
@@ -48,13 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--iou-threshold",
         type=float,
         default=0.5,
-        help="from which IoU on a mask is found (default: 0.5)",
+        help="the lowest IoU at which a mask counts as found (default: 0.5)",
     )
     add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints tables, writes errors.json and errors.png, and returns the exit status.
+    """Print tables, write errors.json and errors.png, and return the exit status.
 
     Raises:
         SoloFamilyError: a flag, a config key or a file can't work.
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read_truth(args: argparse.Namespace) -> tuple[str, COCO]:
-    """Returns the path of the annotation file, and what it says."""
+    """Return the path of the annotation file, and what it says."""
     if args.annotations:
         annotations, crowd = split_crowd(args.annotations)
         return annotations, read_truth(annotations, crowd=crowd)
@@ -88,7 +89,7 @@ def _read_truth(args: argparse.Namespace) -> tuple[str, COCO]:
 
 
 def _dataset_of(config_file: str, opts: list[str]) -> Metadata:
-    """Returns the metadata of a config's dataset, with `json_file`."""
+    """Return the metadata of a config's dataset, with `json_file`."""
     # No model is built, so a missing GPU is nothing to warn of.
     cfg = setup_cfg(config_file, [*opts, "MODEL.DEVICE", "cpu"])
     names = cfg.DATASETS.TEST
@@ -109,7 +110,7 @@ def _dataset_of(config_file: str, opts: list[str]) -> Metadata:
 
 
 def describe(analysis: dict[str, Any]) -> str:
-    """Returns the tables that the terminal shows."""
+    """Return the tables that the terminal shows."""
     return "\n\n".join(
         [_describe_oracles(analysis), _describe_errors(analysis), _describe_categories(analysis)]
     )
@@ -138,7 +139,7 @@ def _describe_errors(analysis: dict[str, Any]) -> str:
     ]
     table = _tabulate(rows, ["", f"{name} gained", "number", *SIZES])
     now = _number(analysis["AP_at_threshold"]["all"])
-    title = f"Errors at IoU {threshold:g}, and what mending one kind of them adds to {name} {now}"
+    title = f"Errors at IoU {threshold:g}, and what fixing one type of them adds to {name} {now}"
     return f"{title}\n{table}\n\n{_describe_rest(analysis)}"
 
 

@@ -26,28 +26,31 @@ T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `evaluate`."""
     parser.add_argument(
         "--exported",
         required=True,
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="models that `export` wrote, of one dataset; the first is what others are compared to",
+        help="models that `export` wrote, of one dataset; the others are compared with the first",
     )
     parser.add_argument(
         "--dataset",
         required=True,
         metavar="NAME",
-        help="of instances, for instance coco_json:ANNOTATIONS.json:IMAGE_DIR",
+        help="dataset of instances, for instance coco_json:ANNOTATIONS.json:IMAGE_DIR",
     )
     parser.add_argument(
         "--limit", type=int, metavar="N", help="time the first N images, and measure no AP"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the numbers to this file"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a line for each model, and returns the exit status.
+    """Print a line for each model, and return the exit status.
 
     Raises:
         SoloFamilyError: a folder, a flag or the dataset can't work.
@@ -75,21 +78,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str, Any]:
-    """Runs a model over a dataset.
+    """Run a model over a dataset.
 
     Args:
-        model: that predicts instances.
+        model: predicts instances.
         dataset: a registered name.
-        limit: how many images, at most; None for all, whose AP is then measured.
+        limit: the greatest number of images; None for all, whose AP is then measured.
 
     Returns:
         `folder`, `precision`, `megabytes`, `milliseconds` by stage (medians), and `AP` and `AP50`
-        of masks, which without a limit are numbers.
+        of masks in percent, which are None with a limit.
     """
     images = DatasetCatalog.get(dataset)[:limit]
     seconds: dict[str, list[float]] = {stage: [] for stage in _STAGES}
 
     def timed(stage: str, part: Callable[[], T]) -> T:
+        """Return a part's result, and record how long it took."""
         start = time.perf_counter()
         result = part()
         seconds[stage].append(time.perf_counter() - start)
@@ -127,7 +131,7 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
 
 
 def table(measured: list[dict[str, Any]]) -> str:
-    """Returns what was measured, and the network's time as a share of the first model's."""
+    """Return a table, with the network's time as a ratio to that of the first model."""
     rows = [
         (
             result["folder"],

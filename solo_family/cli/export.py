@@ -14,44 +14,44 @@ from .opts import add_opts_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `export`."""
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
     parser.add_argument(
-        "--format", choices=FORMATS, default="onnx", help="of the file (default: onnx)"
+        "--format", choices=FORMATS, default="onnx", help="format of the file (default: onnx)"
     )
-    parser.add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="the folder that is written"
-    )
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(
-        "--dynamic", action="store_true", help="for images of any size (the default)"
+        "--dynamic", action="store_true", help="accept images of any size (the default)"
     )
     sizes.add_argument(
         "--size",
         nargs=2,
         type=int,
         metavar=("H", "W"),
-        help="for one size, that of the network's padded input; images are fitted into it",
+        help="accept one size, that of the network's padded input; images are fitted into it",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="B", help="images of one run (default: 1)"
+        "--batch-size", type=int, default=1, metavar="B", help="images per run (default: 1)"
     )
-    parser.add_argument("--half", action="store_true", help="network in float16")
+    parser.add_argument("--half", action="store_true", help="run the network in float16")
     parser.add_argument(
         "--quantize",
         choices=("int8",),
-        help="convolutions of 8 bits, for ONNX Runtime (SOLOv2, SparseInst); see --calibration",
+        help="quantise convolutions to 8 bits, for ONNX Runtime (SOLOv2, SparseInst); see "
+        "--calibration",
     )
     parser.add_argument(
         "--calibration",
         type=Path,
         metavar="DIR",
-        help="a folder of pictures that the model was trained on, which --quantize needs",
+        help="folder of pictures that the model was trained on; --quantize needs it",
     )
     add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the folder, prints how far it differs from the model, and returns the exit status.
+    """Write the folder, print how far it differs from the model, and return the exit status.
 
     Raises:
         SoloFamilyError: a flag or a config key can't work, or the exported model differs.
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [(name, f"{error:.2g}") for name, error in description["max_error"].items()]
     print(tabulate(rows, ("compared with the model", "greatest difference"), disable_numparse=True))
     if "found_again" in description:
-        print(f"found again with 8 bits: {description['found_again']:.1%} of the instances")
+        print(f"predicted again with 8 bits: {description['found_again']:.1%} of the instances")
     size = (args.output / description["file"]).stat().st_size
     print(f"{description['file']}, {size / 2**20:.1f} MB, and model.json written to {args.output}")
     return 0

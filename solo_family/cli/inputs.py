@@ -1,4 +1,4 @@
-"""What a tool is given to look at: pictures, folders, globs, videos and a webcam."""
+"""Find and read a tool's input: pictures, folders, globs, videos and a webcam."""
 
 import glob
 import logging
@@ -20,13 +20,14 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".m
 
 @dataclass(frozen=True)
 class Source:
-    """One picture, one video, or (no path) the webcam."""
+    """One picture, one video, or (without a path) the webcam."""
 
     path: Path | None
     is_video: bool
 
     @property
     def name(self) -> str:
+        """The file's path as text, or "webcam"."""
         return "webcam" if self.path is None else self.path.name
 
     def __str__(self) -> str:
@@ -37,7 +38,7 @@ WEBCAM = Source(path=None, is_video=True)
 
 
 def find_sources(patterns: Sequence[str]) -> tuple[list[Source], list[str]]:
-    """Find the files that the user means, in the order given and each once.
+    """Find the files that patterns name, each once, in the order given.
 
     Args:
         patterns: files, folders (their pictures, not those of subfolders) and quoted globs.
@@ -60,7 +61,7 @@ def _expand(pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
     if path.is_dir():
         return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    # Before globbing, because a file's own name may hold brackets.
+    # Checked before globbing, because a file's own name may contain brackets.
     if path.exists():
         return [path]
     return [p for p in map(Path, sorted(glob.glob(str(path), recursive=True))) if p.is_file()]
@@ -81,7 +82,7 @@ def _is_video(path: Path) -> bool:
 
 
 class Video:
-    """The frames of a video file or the webcam; use as a context manager.
+    """The frames of a video file or the webcam; use it as a context manager.
 
     Args:
         source: what to open.
@@ -90,7 +91,7 @@ class Video:
         DataError: it can't be opened, or holds no frame.
     """
 
-    # What webcams that don't tell their rate give, nearly always.
+    # Nearly always the rate of webcams that don't report theirs.
     DEFAULT_FPS = 30.0
 
     def __init__(self, source: Source) -> None:
@@ -101,7 +102,7 @@ class Video:
         height, width = self._first.shape[:2]
         self.size = (width, height)
         self.fps: float = self._capture.get(cv2.CAP_PROP_FPS) or self.DEFAULT_FPS
-        # A hint for progress only: containers guess it, and a camera has none.
+        # For the progress display only: containers estimate it, and a camera has none.
         frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.expected_frames: int | None = frames if frames > 0 else None
 

@@ -13,12 +13,15 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="images, and labelme's json files beside them")
+    """Add the flags of `labelme`."""
+    parser.add_argument(
+        "folder", type=Path, help="folder of images with labelme's json files beside them"
+    )
     add_split_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the dataset, and returns the exit status: 1 where shapes had to be left out.
+    """Write the dataset, and return the exit status: 1 if shapes had to be left out.
 
     Raises:
         DataError: a file can't be used; names it, and the shape.

@@ -1,4 +1,4 @@
-"""How large a dataset's objects are to a model: on which level of its grid they are learnt.
+"""Count on which level of a model's grid a dataset's objects are learnt, by their size.
 
 G objects, L levels.
 """
@@ -17,10 +17,10 @@ _Rows = list[tuple[str, ...]]
 
 
 def table_of_levels(cfg: CfgNode, check: DatasetCheck) -> tuple[tuple[str, ...], _Rows]:
-    """Counts the objects on each level, with images as small and as large as training makes them.
+    """Count the objects on each level, at the smallest and the largest size of training images.
 
     Returns:
-        The header, and a row for each level, and for objects on two levels and on none.
+        The header, and a row for each level, and for objects on several levels and on none.
     """
     keys = grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE)
     assert keys is not None
@@ -29,10 +29,11 @@ def table_of_levels(cfg: CfgNode, check: DatasetCheck) -> tuple[tuple[str, ...],
     boxes = torch.tensor(check.boxes, dtype=torch.float32).reshape(-1, 4)
     columns = {}
     for title, resized in training_sizes(cfg, check.image_sizes).items():
-        factors = (resized / sizes).flip(1).repeat(1, 2)  # of x y x y
+        factors = (resized / sizes).flip(1).repeat(1, 2)  # for x, y, x, y
         columns[title] = assigner.in_scale_range(boxes * factors)
 
     def row(name: str, side: str, span: str, counted: list[Tensor]) -> tuple[str, ...]:
+        """Return a row of the table, with the number of objects in each column."""
         return (name, side, span, *(str(int(which.sum())) for which in counted))
 
     rows = [
@@ -48,14 +49,14 @@ def table_of_levels(cfg: CfgNode, check: DatasetCheck) -> tuple[tuple[str, ...],
 
 
 def training_sizes(cfg: CfgNode, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
-    """Returns the sizes to which training resizes images, without crops.
+    """Return the sizes to which training resizes images, without crops.
 
     Args:
         cfg: `INPUT.MIN_SIZE_TRAIN` and `MAX_SIZE_TRAIN`, or `INPUT.LSJ`.
         sizes: (height, width) of each image.
 
     Returns:
-        float32 [G, 2], by name: the smallest, and the largest if it is another.
+        float32 [G, 2], by name: the smallest size, and the largest if it differs.
     """
     if cfg.INPUT.LSJ.ENABLED:
         side = cfg.INPUT.LSJ.IMAGE_SIZE
@@ -80,7 +81,7 @@ def training_sizes(cfg: CfgNode, sizes: list[tuple[int, int]]) -> dict[str, Tens
 
 
 def table_of_areas(check: DatasetCheck) -> tuple[tuple[str, ...], _Rows]:
-    """Counts small, medium and large objects, as COCO's metrics do."""
+    """Count small, medium and large objects, as COCO's metrics do."""
     params = Params(iouType="segm")
     areas = torch.tensor(check.areas, dtype=torch.int64)
     rows: _Rows = []

@@ -1,14 +1,14 @@
-"""The flag of every verb that takes a config."""
+"""Define the flag of every verb that takes a config."""
 
 import argparse
 
 
 def add_opts_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds `--opts KEY VALUE ...`, which takes all words that follow it."""
+    """Add `--opts KEY VALUE ...`, which takes all words that follow it."""
     parser.add_argument(
         "--opts",
         nargs=argparse.REMAINDER,
         default=[],
         metavar="KEY VALUE",
-        help="config keys to change; the last flag",
+        help="config keys to change; must be the last flag",
     )

@@ -1,4 +1,4 @@
-"""From nothing to pictures: makes the shapes dataset, trains on it, evaluates, runs the demo."""
+"""Run the quick start: make the shapes dataset, train on it, evaluate, and draw predictions."""
 
 import argparse
 import time
@@ -15,7 +15,7 @@ from . import demo
 from .opts import add_opts_argument
 
 _NUM_PICTURES = 12
-# The metric to name, by task: of the first task that was evaluated.
+# The metric to report for each task; the first task that was evaluated counts.
 _HEADLINES = (
     ("segm", "AP"),
     ("panoptic_seg", "PQ"),
@@ -23,7 +23,7 @@ _HEADLINES = (
     ("proposals", "AR@100"),
 )
 
-# Names in place of the shapes dataset, for each task.
+# The dataset names that replace those of the shapes dataset, by task.
 _DATASETS = {
     "instance": "coco_json:{root}/annotations/{split}.json:{root}/{split}",
     "semantic": "semantic:{root}/{split}:{root}/labels/{split}:{root}/classes.txt",
@@ -33,6 +33,7 @@ _DATASETS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `quickstart`."""
     parser.add_argument(
         "--config-file",
         default=get_config_file("quickstart/solov2.yaml"),
@@ -42,13 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         default=Path("output/quickstart"),
-        help="folder of the dataset, the weights, the log and the pictures",
+        help="folder for the dataset, the weights, the log and the pictures",
     )
     add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Goes on where an earlier call stopped, and returns the exit status."""
+    """Run the quick start from where an earlier call stopped, and return the exit status."""
     start = time.monotonic()
     root: Path = args.output
     task = _task(args.config_file)
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             argument_parser().parse_args(["--config-file", args.config_file, "--resume", *opts])
         )
     except KeyboardInterrupt:
-        print(f"\nStopped. The same command goes on from the last checkpoint in {run_dir}.")
+        print(f"\nStopped. The same command continues from the last checkpoint in {run_dir}.")
         return 130
     pictures = run_dir / "pictures"
     status = _draw(run_dir, sorted((shapes / "val").iterdir())[:_NUM_PICTURES], pictures)
@@ -82,19 +83,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _headline(results: dict[str, dict[str, float]]) -> str:
-    """Returns the first metric of those that a paper of the method would put first."""
+    """Return, as text, the metric that a paper of the method would report first."""
     task, metric = next((task, metric) for task, metric in _HEADLINES if task in results)
     return f"{task} {metric} {results[task][metric]:.1f}"
 
 
 def _task(config_file: str) -> str:
     predicted = predicted_tasks(setup_cfg(config_file))
-    # Panoptic models give instances, too, and proposals are evaluated on those of instances.
+    # Panoptic models predict instances, too, and proposals are evaluated on datasets of instances.
     return next((task for task in ("panoptic", "semantic") if task in predicted), "instance")
 
 
 def _draw(run_dir: Path, images: list[Path], pictures: Path) -> int:
-    """Runs the demo with what training saved, as a user would."""
+    """Run the demo with the files that training saved, as a user would."""
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
     words = ["--config-file", str(run_dir / "config.yaml"), "--output", str(pictures)]

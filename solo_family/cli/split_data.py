@@ -1,4 +1,4 @@
-"""Share a COCO-format dataset out: every fifth image for validation, the others for training."""
+"""Split a COCO-format dataset: every fifth image for validation, the others for training."""
 
 import argparse
 from pathlib import Path
@@ -10,25 +10,31 @@ from ..errors import DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("annotations", type=Path, help="a COCO-format json")
+    """Add the flags of `split-data`."""
+    parser.add_argument("annotations", type=Path, help="COCO-format json to split")
     add_split_arguments(parser)
 
 
 def add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of verbs that write splits."""
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="of train.json and val.json"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for train.json and val.json",
     )
     parser.add_argument(
         "--val-every",
         type=int,
         default=DEFAULT_VAL_EVERY,
         metavar="N",
-        help="of the images in the order of their names, every N-th validates (default: 5)",
+        help="use every N-th image, in the order of their names, for validation (default: 5)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the two files, says what is in them, and returns the exit status.
+    """Write the two files, report what is in them, and return the exit status.
 
     Raises:
         DataError: the json can't be used, or would be overwritten.
@@ -42,7 +48,16 @@ def run(args: argparse.Namespace) -> int:
 def write_and_report(
     content: dict[str, Any], args: argparse.Namespace, source: Path | None = None
 ) -> None:
-    """Writes the splits of a dataset, but not over its source."""
+    """Write the splits of a dataset, but never over its source.
+
+    Args:
+        content: of the whole dataset's json.
+        args: the split flags.
+        source: the file that must not be overwritten.
+
+    Raises:
+        DataError: a split would overwrite the source.
+    """
     splits = split_coco(content, args.val_every)
     if source is not None and source.resolve() in [
         (args.output / f"{split}.json").resolve() for split in splits

@@ -1,4 +1,4 @@
-"""Draw training images as the model sees them, and the grid cells that their objects are given."""
+"""Draw training images as the model sees them, and the grid cells assigned to their objects."""
 
 import argparse
 from pathlib import Path
@@ -32,22 +32,26 @@ _WHITE, _SHADE = (255, 255, 255), 0.55
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-file", required=True, help="whose DATASETS.TRAIN is drawn")
+    """Add the flags of `visualize-data`."""
+    parser.add_argument("--config-file", required=True, help="config whose DATASETS.TRAIN is drawn")
     parser.add_argument("--output", type=Path, default=Path("output/visualize_data"))
-    parser.add_argument("--num-images", type=int, default=8, help="the first so many (default: 8)")
+    parser.add_argument(
+        "--num-images", type=int, default=8, help="number of images, from the first on (default: 8)"
+    )
     parser.add_argument(
         "--targets",
         action="store_true",
-        help="draw, level by level, the grid cells of each object (SOLO, DecoupledSOLO, SOLOv2)",
+        help="draw the grid cells of each object, level by level (SOLO, DecoupledSOLO, SOLOv2)",
     )
     add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes a picture per image and returns the exit status.
+    """Write a picture per image, and return the exit status.
 
     Raises:
-        ConfigError, DataError: the configuration or its data can't work.
+        ConfigError: the configuration can't work.
+        DataError: its data can't be used.
     """
     cfg = setup_cfg(args.config_file, args.opts)
     if args.targets and grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE) is None:
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     pad = _size_divisibility(cfg) if args.targets else 1
     make_folder(args.output)
     torch.manual_seed(max(cfg.SEED, 0))
-    np.random.seed(max(cfg.SEED, 0))  # detectron2's augmentations
+    np.random.seed(max(cfg.SEED, 0))  # detectron2's augmentations draw from numpy's generator
     for record in tqdm(records, unit="image"):
         example = mapper(record)
         if example is None:
@@ -80,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw_instances(example: dict[str, Any], names: list[str]) -> np.ndarray:
-    """Returns a picture, in the order of `INPUT.FORMAT`, of the augmented image and its masks."""
+    """Return the augmented image and its masks, in the order of `INPUT.FORMAT`."""
     instances = example["instances"]
     labels = [names[c] if names else str(c) for c in instances.gt_classes.tolist()]
     masks = instances.gt_masks.tensor.numpy() if len(instances) else None
@@ -89,17 +93,17 @@ def _draw_instances(example: dict[str, Any], names: list[str]) -> np.ndarray:
 
 
 def _size_divisibility(cfg: CfgNode) -> int:
-    """Returns what the model pads its input to multiples of."""
+    """Return the number that the padded sides of the model's input are multiples of."""
     bare = cfg.clone()
     bare.merge_from_list(["MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", ""])
     return MaskSegmentor.base_config(bare)["size_divisibility"]
 
 
 def _draw_targets(cfg: CfgNode, example: dict[str, Any], pad: int) -> np.ndarray:
-    """Returns a picture per level, side by side: its grid, its objects and their cells.
+    """Return one picture per level, side by side: its grid, its objects and their cells.
 
-    Objects that the level does not have stay as they are; of two objects in a cell the later one
-    colours it, whose category it has.
+    Objects that the level does not learn are not coloured. Where two objects share a cell, the
+    later one, whose category the cell has, colours it.
     """
     method = grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE)
     assert method is not None
@@ -154,7 +158,7 @@ def _draw_level(
 
 
 def _colour(index: int) -> tuple[int, int, int]:
-    """Returns a bright colour; neighbours in the order of objects are far apart in hue."""
+    """Return a bright colour; objects next to each other in order are far apart in hue."""
     hsv = np.array([[[index * 67 % 180, 200, 255]]], np.uint8)
     red, green, blue = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].tolist()
     return red, green, blue

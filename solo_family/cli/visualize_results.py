@@ -1,4 +1,4 @@
-"""Draw what a model makes of a picture on the way to its masks."""
+"""Draw a model's intermediate results on the way from a picture to its masks."""
 
 import argparse
 import logging
@@ -31,11 +31,12 @@ logger = logging.getLogger(__name__)
 _KINDS: dict[str, Visualization] = {
     flag: kind for method in METHODS.values() for flag, kind in method.visualizations.items()
 }
-# Whose it is.
+# The method that each flag belongs to.
 _METHODS = {flag: method.meta_arch for method in METHODS.values() for flag in method.visualizations}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `visualize-results`."""
     what = parser.add_mutually_exclusive_group(required=True)
     for flag, kind in _KINDS.items():
         what.add_argument(
@@ -57,23 +58,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs=2,
         metavar=("X", "Y"),
-        help="centre of the window, in pixels of the picture (default: of the best proposal)",
+        help="centre of the window, in pixels of the picture (default: that of the best proposal)",
     )
     parser.add_argument(
         "--output",
         type=Path,
         default=DEFAULT_OUTPUT,
         metavar="PATH",
-        help=f"a folder, or the one picture's file (default: {DEFAULT_OUTPUT})",
+        help=f"a folder, or the file for a single picture (default: {DEFAULT_OUTPUT})",
     )
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="the least score (default: 0.5)"
+        "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
     )
     add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws what was asked for.
+    """Draw what the flags ask for.
 
     Returns:
         The exit status: 0, or 1 if an input was skipped.
@@ -121,7 +122,7 @@ def _check_method(cfg: CfgNode, flag: str) -> None:
 
 
 def _find_sources(args: argparse.Namespace, cfg: CfgNode) -> tuple[list[Source], list[str]]:
-    """Returns the pictures, and what of `--input` matches none."""
+    """Return the pictures, and the patterns of `--input` that match none."""
     kind = _KINDS[args.flag]
     if kind.of_one and len(args.input) != 1:
         raise SoloFamilyError(f"{args.flag} draws one picture; --input has {len(args.input)}.")
@@ -147,11 +148,11 @@ def _dataset_sources(names: Sequence[str]) -> list[Source]:
 
 
 class _Pictures:
-    """Reads pictures one by one.
+    """Iterable that reads pictures one by one.
 
     Args:
-        sources: where they are.
-        skips: those that can't be read are left out and counted; else they are an error.
+        sources: the pictures.
+        skips: leave out and count those that can't be read; otherwise they are an error.
     """
 
     def __init__(self, sources: list[Source], *, skips: bool) -> None:

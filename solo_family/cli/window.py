@@ -1,4 +1,4 @@
-"""A window that shows pictures."""
+"""Show pictures in a window."""
 
 import cv2
 import numpy as np
@@ -9,10 +9,14 @@ ESCAPE_KEY = 27
 
 
 def show_picture(image: np.ndarray, milliseconds: int) -> None:
-    """Show a BGR image in a window, for so long, or until a key is pressed if 0.
+    """Show a BGR image in a window.
+
+    Args:
+        image: uint8 [H, W, 3].
+        milliseconds: how long; 0 waits until a key is pressed.
 
     Raises:
-        SoloFamilyError: there can't be a window here.
+        SoloFamilyError: no window can be opened here.
         KeyboardInterrupt: the key is Escape.
     """
     try:

@@ -1,4 +1,4 @@
-"""Where a tool's pictures, videos and results go; a file appears complete or not at all."""
+"""Write a tool's pictures, videos and results so that a file appears complete or not at all."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,17 +12,20 @@ from ..errors import DataError
 from ..files import replacing
 from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source
 
-# Read but not written: a GIF's 256 colours would spoil the masks.
+# Can be read but not written: a GIF's 256 colours would spoil the masks.
 PICTURE_SUFFIXES = IMAGE_SUFFIXES - {".gif"}
 
 
 def plan_outputs(sources: Sequence[Source], output: Path) -> list[Path]:
-    """Name one output file per source; none overwrites another, or a source.
+    """Choose one output file per source, none of which overwrites another, or a source.
 
     Args:
-        sources: what is read.
-        output: a folder, which is made; or, for a single source, may be a picture's or
-            video's name.
+        sources: the inputs.
+        output: a folder, which is created; or, for a single source, optionally the name of a
+            picture or video.
+
+    Returns:
+        The output files, in the order of the sources.
 
     Raises:
         DataError: `output` can't be written, or names one file for several sources.
@@ -36,10 +39,10 @@ def plan_outputs(sources: Sequence[Source], output: Path) -> list[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder`, unless it's there.
+    """Create `folder`, unless it exists.
 
     Raises:
-        DataError: it can't be made.
+        DataError: it can't be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,6 +95,9 @@ def video_writer(path: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.
         path: the file, whose suffix names the container.
         fps: frames per second.
         size: the frames' width and height in pixels.
+
+    Yields:
+        The writer; the file gets its name only if no error occurs.
 
     Raises:
         DataError: OpenCV can't write such a video.

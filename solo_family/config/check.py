@@ -1,4 +1,4 @@
-"""Refuses configurations that can't work, before anything is built."""
+"""Refuse configurations that can't work, before anything is built."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ LR_SCHEDULES = (
 
 
 def check_config(cfg: CfgNode) -> None:
-    """Checks the shared keys and those of the chosen method.
+    """Check the shared keys and those of the chosen method.
 
     Raises:
-        ConfigError: names the key, its value, what is allowed.
+        ConfigError: names the key, its value, and what is allowed.
     """
     check_one_of(cfg, "SOLVER.OPTIMIZER", ("", "SGD", "AdamW", "ADAMW"))
     check_one_of(cfg, "SOLVER.AMP.PRECISION", ("float16", "bfloat16"))
@@ -33,13 +33,13 @@ def check_config(cfg: CfgNode) -> None:
     _check_backbone_features(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ConfigError(
-            "MODEL.LOAD_PROPOSALS is True, but no model of this family takes proposals, and their "
-            "files are pickles, which can run code. Set it False."
+            "MODEL.LOAD_PROPOSALS is True, but no model of this family takes proposals, and "
+            "proposal files are pickles, which can run code. Set it to False."
         )
     if cfg.SOLVER.BACKBONE_MULTIPLIER < 0:
         raise ConfigError(
-            f"SOLVER.BACKBONE_MULTIPLIER is {cfg.SOLVER.BACKBONE_MULTIPLIER}; "
-            "it must be positive, or 0 for the method's own."
+            f"SOLVER.BACKBONE_MULTIPLIER is {cfg.SOLVER.BACKBONE_MULTIPLIER}; it must be "
+            "positive, or 0 for the method's own value."
         )
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     if method is not None and method.check_config is not None:
@@ -47,7 +47,10 @@ def check_config(cfg: CfgNode) -> None:
 
 
 def _check_backbone_features(cfg: CfgNode) -> None:
-    """Checks the names that detectron2's ResNet and FPN look up; timm's backbone checks its own."""
+    """Check the names of features that detectron2's ResNet and FPN look up.
+
+    timm's backbone checks its own.
+    """
     name = cfg.MODEL.BACKBONE.NAME
     sources = {"build_resnet_fpn_backbone": "RESNETS", "build_timm_fpn_backbone": "TIMM"}
     if name == "build_resnet_fpn_backbone":

@@ -1,4 +1,4 @@
-"""Reads yaml files and KEY VALUE pairs into a configuration, and says what is wrong with them."""
+"""Read yaml files and KEY VALUE pairs into a configuration, and explain what is wrong with them."""
 
 import difflib
 import os
@@ -14,26 +14,26 @@ _BASE = "_BASE_"
 
 
 def merge_file(cfg: CfgNode, path: str) -> None:
-    """Merges a yaml file, and those that it inherits from, into `cfg`.
+    """Merge a yaml file, and those that it inherits from, into `cfg`.
 
     Raises:
         ConfigError: a file is missing or not yaml, inherits from itself, or has an unknown key or a
-            value of another type.
+            value of the wrong type.
     """
     for content in read_chain(path):
         for key in dotted_values(content):
             _check_known(cfg, key)
     try:
         cfg.merge_from_file(path, allow_unsafe=False)
-    except ValueError as error:  # yacs: a value of another type
+    except ValueError as error:  # raised by yacs for a value of the wrong type
         raise ConfigError(f"{path}: {first_line(error)}") from error
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
-    """Merges `KEY VALUE KEY VALUE ...` into `cfg`.
+    """Merge `KEY VALUE KEY VALUE ...` into `cfg`.
 
     Raises:
-        ConfigError: an odd number of words, an unknown key, or a value of another type.
+        ConfigError: an odd number of words, an unknown key, or a value of the wrong type.
     """
     if len(pairs) % 2:
         raise ConfigError(
@@ -53,12 +53,15 @@ def read_chain(
     inheriting: tuple[str, ...] = (),
     load: Callable[[Any], Any] = yaml.safe_load,
 ) -> Iterator[dict[str, Any]]:
-    """Yields the content of a file and of all that it inherits from: one file, or a list.
+    """Yield the content of a file and of all files that it inherits from.
 
     Args:
         path: of the yaml file.
-        inheriting: the files that inherit from it.
-        load: reads yaml from an open file, safely.
+        inheriting: the files that inherit from it, directly or not.
+        load: reads yaml from an open file without running code.
+
+    Yields:
+        The keys and values of each file, each file before those that it inherits from.
 
     Raises:
         ConfigError: a file is missing or not yaml, or inherits from itself.
@@ -98,7 +101,7 @@ def _read(path: str, load: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 def dotted_values(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the values of nested dicts by their dotted keys."""
+    """Return the values of nested dicts by their dotted keys."""
     values: dict[str, Any] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""What configurations are checked with: each rule refuses a value and says what is allowed."""
+"""Check the values of a configuration: each rule refuses a value and states what is allowed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from ..errors import ConfigError
 
 
 def get_key(cfg: CfgNode, key: str) -> Any:
-    """Returns the value of a dotted key."""
+    """Return the value of a dotted key."""
     for part in key.split("."):
         cfg = getattr(cfg, part)
     return cfg
 
 
 def check_one_of(cfg: CfgNode, key: str, allowed: Sequence[Any]) -> None:
-    """Refuses a value that is not among those allowed.
+    """Refuse a value that is not among those allowed.
 
     Raises:
         ConfigError: names the key, its value, and what is allowed.
@@ -29,10 +29,10 @@ def check_one_of(cfg: CfgNode, key: str, allowed: Sequence[Any]) -> None:
 
 
 def check_channels(key: str, value: int, default: int, actual: int) -> None:
-    """Refuses a channel count that the user set and that isn't the backbone's.
+    """Refuse a channel count that the user set and that differs from the backbone's.
 
     Raises:
-        ConfigError: `value` is neither the key's default nor what the backbone gives.
+        ConfigError: `value` is neither the key's default nor the channel count of the features.
     """
     if value not in (default, actual):
         raise ConfigError(
@@ -42,21 +42,21 @@ def check_channels(key: str, value: int, default: int, actual: int) -> None:
 
 
 def check_features(key: str, names: Sequence[str], shapes: Mapping[str, ShapeSpec]) -> None:
-    """Refuses names of features that the backbone does not give.
+    """Refuse names of features that the backbone does not provide.
 
     Raises:
-        ConfigError: names them, and those that it gives.
+        ConfigError: names them, and the features that it provides.
     """
     unknown = [name for name in names if name not in shapes]
     if unknown:
         raise ConfigError(
-            f"{key} has {', '.join(unknown)}, which the backbone does not give. "
-            f"It gives {', '.join(shapes)}."
+            f"{key} has {', '.join(unknown)}, which the backbone does not provide. It provides "
+            f"{', '.join(shapes)}."
         )
 
 
 def check_same_length(cfg: CfgNode, keys: Sequence[str]) -> None:
-    """Refuses lists that must have one entry per level and don't.
+    """Refuse lists that need one entry per level but differ in length.
 
     Raises:
         ConfigError: names the keys and their lengths.

@@ -1,4 +1,4 @@
-"""From a config file and KEY VALUE pairs to a checked configuration."""
+"""Turn a config file and KEY VALUE pairs into a checked configuration."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .load import merge_file, merge_pairs
 
 
 def add_solo_family_config(cfg: CfgNode) -> None:
-    """Adds this family's keys to a detectron2 configuration, in place; changes none of its own."""
+    """Add this family's keys to a detectron2 configuration, in place, without changing its own."""
     add_common_config(cfg)
     # Two methods may share their keys.
     for add_config in dict.fromkeys(method.add_config for method in METHODS.values()):
@@ -24,22 +24,22 @@ def add_solo_family_config(cfg: CfgNode) -> None:
 
 
 def get_cfg() -> CfgNode:
-    """Returns detectron2's default configuration with this family's keys."""
+    """Return detectron2's default configuration with this family's keys."""
     cfg = get_detectron2_cfg()
     add_solo_family_config(cfg)
     return cfg
 
 
 def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
-    """Reads a configuration for training or inference.
+    """Read a configuration for training or inference.
 
     Args:
         config_file: path of a yaml file, which may inherit through `_BASE_`.
         opts: `KEY VALUE` pairs that override it.
 
     Returns:
-        The checked configuration, not frozen. `MODEL.DEVICE cuda` becomes `cpu`, with a warning,
-        where there is no GPU: it is detectron2's default, not something that the user asked for.
+        The checked configuration, not frozen. On a machine without a GPU, `MODEL.DEVICE cuda`
+        becomes `cpu`, with a warning, because it is detectron2's default and not the user's choice.
 
     Raises:
         ConfigError: a file is missing, a key is unknown, or a value can't work.
@@ -58,8 +58,8 @@ def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
 def _check_device(name: str) -> None:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
-            f"MODEL.DEVICE {name}: there is no CUDA device here. "
-            "Use MODEL.DEVICE cpu, or install a CUDA build of torch and a driver."
+            f"MODEL.DEVICE {name}: there is no CUDA device here. Set MODEL.DEVICE cpu, or install "
+            "a CUDA build of torch and a driver."
         )
     try:
         torch.empty(0, device=name)

@@ -1,4 +1,4 @@
-"""Metrics: detectron2's evaluators, what it lacks, and what AP is lost to."""
+"""Metrics: detectron2's evaluators, those that it lacks, and an analysis of what costs AP."""
 
 from ..requirements import check_requirements
 

@@ -1,4 +1,4 @@
-"""The evaluator of a dataset: by the labels that it has, and by what the model predicts."""
+"""Choose the evaluator of a dataset by the labels that it has, and by what the model predicts."""
 
 from collections.abc import Sequence
 
@@ -22,17 +22,17 @@ _PANOPTIC = ("coco_panoptic_seg", "ade20k_panoptic_seg", "cityscapes_panoptic_se
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    """Returns detectron2's evaluator for a dataset, or ours where it has none.
+    """Return detectron2's evaluator for a dataset, or ours where it has none.
 
     Args:
         cfg: the configuration; `MODEL.MASK_FORMER.TEST` and `MODEL.SPARSE_INST.PANOPTIC_ON`
-            say what these methods predict.
+            determine what these methods predict.
         name: of a registered dataset.
         folder: where predictions are written.
 
     Raises:
-        ConfigError: there is nothing to evaluate: the dataset's labels are of a task that the model
-            does not do.
+        ConfigError: there is nothing to evaluate: the dataset's labels are for a task that the
+            model does not perform.
     """
     metadata = MetadataCatalog.get(name)
     kind = metadata.get("evaluator_type")
@@ -57,7 +57,7 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 def mapped(evaluator: DatasetEvaluator, classes: Sequence[str], name: str) -> DatasetEvaluator:
-    """Returns an evaluator of a dataset that is given predictions of a model's classes.
+    """Return an evaluator of a dataset that is given predictions of a model's classes.
 
     Args:
         evaluator: of the dataset, which is given the dataset's.
@@ -72,8 +72,7 @@ def mapped(evaluator: DatasetEvaluator, classes: Sequence[str], name: str) -> Da
 
 
 def predicted_tasks(cfg: CfgNode) -> list[str]:
-    """Returns what a model predicts: some of "semantic", "panoptic", "instance",
-    "proposals"."""
+    """Return what a model predicts: some of "semantic", "panoptic", "instance", "proposals"."""
     if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
         return ["semantic"]
     if cfg.MODEL.META_ARCHITECTURE == "SparseInst":
@@ -88,8 +87,8 @@ def predicted_tasks(cfg: CfgNode) -> list[str]:
 
 
 def coco_evaluator(name: str, folder: str) -> COCOEvaluator:
-    """Returns the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
-    # It would tell its tasks from the predictions, of which there may be none.
+    """Return the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
+    # Tasks are given, because it would infer them from the predictions, which may be empty.
     evaluator = InstanceEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
     use_faster_coco_eval(evaluator)
     return evaluator

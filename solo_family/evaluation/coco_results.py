@@ -1,4 +1,4 @@
-"""Ground truth and predictions in COCO's formats: checked, then evaluated by pycocotools."""
+"""Check ground truth and predictions in COCO's formats, and evaluate them with pycocotools."""
 
 import json
 import math
@@ -23,10 +23,10 @@ KEYS = ("image_id", "category_id", "score", "segmentation")
 
 
 def read_truth(annotations: str, image_dir: str | None = None, crowd: str = "") -> COCO:
-    """Reads ground truth, as every evaluation does: see `read_coco_truth`.
+    """Read ground truth, as every evaluation does: see `read_coco_truth`.
 
     Raises:
-        DataError: the file isn't there or can't be evaluated against.
+        DataError: the file doesn't exist or can't be evaluated against.
     """
     truth = read_coco_truth(annotations, image_dir, crowd)
     if "annotations" not in truth.dataset:
@@ -38,10 +38,10 @@ def read_truth(annotations: str, image_dir: str | None = None, crowd: str = "") 
 
 
 def read_results(predictions: str, truth: COCO) -> list[Result]:
-    """Reads COCO results, for instance detectron2's coco_instances_results.json; ignores boxes.
+    """Read COCO results, for instance detectron2's coco_instances_results.json; ignore boxes.
 
     Raises:
-        DataError: the file isn't there, isn't in that format, or isn't about this ground truth.
+        DataError: the file doesn't exist, isn't in that format, or isn't about this ground truth.
     """
     try:
         with PathManager.open(predictions, "r", encoding="utf-8") as file:
@@ -69,7 +69,7 @@ def read_results(predictions: str, truth: COCO) -> list[Result]:
 
 
 def _problem(result: Any, truth: COCO) -> str | None:
-    """Returns what is wrong with a prediction, and what to do."""
+    """Return what is wrong with a prediction and how to fix it, or None."""
     missing = [key for key in KEYS if not isinstance(result, dict) or key not in result]
     if missing:
         hint = " Boxes alone can't be analysed." if missing == ["segmentation"] else ""
@@ -113,7 +113,7 @@ def _mask_problem(segmentation: Any, image: dict[str, Any]) -> str | None:
 
 
 def with_annotations(content: dict[str, Any], annotations: list[dict[str, Any]]) -> COCO:
-    """Returns a dataset, with an index, of the same images and categories."""
+    """Return an indexed dataset with the same images and categories, but these annotations."""
     coco = COCO()
     coco.dataset = {**content, "annotations": annotations}
     with redirect_stdout(StringIO()):
@@ -128,13 +128,13 @@ def evaluate(
     iou_threshold: float | None = None,
     max_detections: int | None = None,
 ) -> COCOeval:
-    """Runs pycocotools' evaluation of masks, unmodified, and without its printing.
+    """Run pycocotools' evaluation of masks, unmodified, and without its printing.
 
     Args:
-        truth: of `read_truth`.
+        truth: result of `read_truth`.
         results: the prediction at index i gets id i + 1.
-        iou_threshold: the only one, instead of COCO's ten.
-        max_detections: how many of an image and category count, instead of COCO's 100.
+        iou_threshold: the only threshold, instead of COCO's ten.
+        max_detections: limit per image and category, instead of COCO's 100.
     """
     with redirect_stdout(StringIO()):
         if results:
@@ -158,19 +158,19 @@ def average_precision(
     size: str = "all",
     category: int | None = None,
 ) -> float | None:
-    """Returns COCO's mean over thresholds, recalls and categories, in percent.
+    """Return COCO's mean over thresholds, recalls and categories, in percent.
 
     Args:
-        evaluation: of `evaluate`.
+        evaluation: result of `evaluate`.
         iou_threshold: one of its thresholds; None for all.
         size: "all", "small", "medium" or "large".
         category: an id; None for all.
 
     Returns:
-        None where there is no ground truth.
+        The average precision; None where there is no ground truth.
     """
     params = evaluation.params
-    # [T, R, K, A, M]: thresholds, recalls, categories, sizes, numbers of detections.
+    # Axes [T, R, K, A, M]: thresholds, recalls, categories, sizes, limits on detections.
     precision = evaluation.eval["precision"][..., params.areaRngLbl.index(size), -1]
     if iou_threshold is not None:
         precision = precision[np.isclose(params.iouThrs, iou_threshold)]

@@ -1,4 +1,4 @@
-"""The whole error analysis of a model's predictions, as numbers."""
+"""Analyse all errors of a model's predictions, as numbers."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ from .error_fixes import ERRORS, mend
 from .error_types import SIZES, ErrorTypes, PredictionType, TruthType, find_error_types
 from .oracle import Overlaps, find_overlaps, with_true_classes, with_true_masks
 
-# What is evaluated at COCO's ten thresholds.
+# Evaluated at COCO's ten thresholds.
 AS_PREDICTED, TRUE_MASKS, TRUE_CLASSES, TRUE_BOTH = ORACLES = (
     "as predicted",
     "true masks",
     "true classes",
     "true masks and classes",
 )
-# COCO's names of AP, and what each is of.
+# COCO's names of AP, and the threshold and the size that each averages over.
 METRICS: dict[str, dict[str, Any]] = {
     "AP": {},
     "AP50": {"iou_threshold": 0.5},
@@ -33,15 +33,15 @@ _EVALUATIONS = len(ORACLES) + 1 + len(ERRORS)
 
 
 def analyse_errors(truth: COCO, results: list[Result], iou_threshold: float) -> dict[str, Any]:
-    """Evaluates oracles, sorts errors into types, and evaluates what each type costs.
+    """Evaluate oracles, sort errors into types, and evaluate what each type costs.
 
     Args:
-        truth: of `read_truth`.
-        results: of `read_results`.
-        iou_threshold: from which IoU on a mask is found, above 0.1 and at most 1.
+        truth: result of `read_truth`.
+        results: result of `read_results`.
+        iou_threshold: the lowest IoU at which a mask counts as found, above 0.1 and at most 1.
 
     Returns:
-        What docs/error_analysis.md describes as errors.json; AP in percent, None without ground
+        The content of errors.json in docs/error_analysis.md; AP in percent, None without ground
         truth.
     """
     overlaps = find_overlaps(truth, results)
@@ -105,7 +105,7 @@ def _evaluate_mended(
     error: str, truth: COCO, results: list[Result], types: ErrorTypes, iou_threshold: float
 ) -> COCOeval:
     truth, results = mend(error, truth, results, types)
-    # What COCO's limit leaves out is gone already, and a new class mustn't displace another.
+    # Predictions beyond COCO's limit are gone already, and a new class must not displace others.
     most = max(Counter(result["image_id"] for result in results).values(), default=1)
     return evaluate(truth, results, iou_threshold=iou_threshold, max_detections=most)
 
@@ -120,7 +120,7 @@ def _by_size(evaluation: COCOeval, category: int | None = None) -> dict[str, flo
 def _gains(
     mended: COCOeval, baseline: COCOeval, category: int | None = None
 ) -> dict[str, float | None]:
-    """Returns by how much AP rises; to 100 where all ground truth was missed, and is left out."""
+    """Return how much AP rises: to 100 where no ground truth is left, as all was missed."""
     before, after = _by_size(baseline, category), _by_size(mended, category)
     return {size: _difference(after[size], before[size]) for size in before}
 
@@ -132,7 +132,7 @@ def _difference(after: float | None, before: float | None) -> float | None:
 
 
 class _Counts:
-    """How many of each type there are, by category and size."""
+    """How many errors of each type there are, by category and size."""
 
     def __init__(self, truth: COCO, results: list[Result], types: ErrorTypes) -> None:
         annotations = truth.dataset["annotations"]
@@ -161,7 +161,7 @@ class _Counts:
 def _table(
     counter: Counter[tuple[int, str, str]], types: Iterable[str], category: int | None
 ) -> dict[str, dict[str, int]]:
-    """Returns numbers by type, then by size."""
+    """Return numbers by type, then by size."""
     table = {}
     for kind in types:
         sizes = dict.fromkeys(SIZES, 0)

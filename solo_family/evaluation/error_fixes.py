@@ -1,4 +1,4 @@
-"""Mends the errors of one type, so that evaluation says what they cost (TIDE, arXiv 2008.08115)."""
+"""Fix the errors of one type, so that evaluation shows what they cost (TIDE, arXiv 2008.08115)."""
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -6,7 +6,7 @@ from pycocotools.coco import COCO
 from .coco_results import Result, with_annotations
 from .error_types import ErrorTypes, PredictionType, TruthType
 
-# What AP is lost to.
+# The types of errors that cost AP.
 ERRORS = (
     PredictionType.WRONG_CLASS,
     PredictionType.POOR_MASK,
@@ -20,14 +20,14 @@ ERRORS = (
 def mend(
     error: str, truth: COCO, results: list[Result], types: ErrorTypes
 ) -> tuple[COCO, list[Result]]:
-    """Returns ground truth and predictions without the errors of one type.
+    """Return ground truth and predictions without the errors of one type.
 
-    A wrong class or a poor mask becomes correct where it is the best scored one on a mask that
-    wasn't found. All other erroneous predictions, which can't become correct, are left out. Missed
-    masks are left out of the ground truth.
+    A prediction of a wrong class or with a poor mask becomes correct if it has the highest score
+    among those on a mask that no prediction finds. All other erroneous predictions can't become
+    correct, and are left out. Missed masks are left out of the ground truth.
 
-    A mended prediction gets class and mask of its target. At the one threshold of the analysis that
-    counts as much as a mask just good enough, and it leaves all other matches as they were.
+    A fixed prediction gets class and mask of its target. At the one threshold of the analysis that
+    counts as much as a mask that is just good enough, and it leaves all other matches unchanged.
     """
     if error == TruthType.MISSED:
         kept = types.truths != TruthType.MISSED
@@ -47,7 +47,7 @@ def mend(
 
 
 def _mendable(error: str, results: list[Result], types: ErrorTypes) -> set[int]:
-    """Returns the indices of predictions that become correct: at most one for each target."""
+    """Return the indices of predictions that become correct: at most one for each target."""
     if error not in (PredictionType.WRONG_CLASS, PredictionType.POOR_MASK):
         return set()
     best: dict[int, int] = {}

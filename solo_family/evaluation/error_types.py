@@ -1,7 +1,7 @@
-"""Says of every prediction and every ground-truth mask what became of it.
+"""Sort every prediction and every ground-truth mask into types of errors.
 
-The types are TIDE's (arXiv 2008.08115, section 2); docs/error_analysis.md says where the order
-in which they are looked at differs. N predictions, G ground-truth masks.
+The types are TIDE's (arXiv 2008.08115, section 2); docs/error_analysis.md describes where the order
+in which they are tested differs. N predictions, G ground-truth masks.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from pycocotools.cocoeval import COCOeval
 from .coco_results import Result
 from .oracle import BACKGROUND_IOU, Overlaps
 
-# Areas in pixels from which on a mask is medium, and large.
+# The smallest area, in pixels, of a medium and of a large mask.
 _MEDIUM, _LARGE = 32**2, 96**2
 SIZES = ("small", "medium", "large")
 
 
 class PredictionType(StrEnum):
-    """What a prediction is; it is the first of these that fits."""
+    """The type of a prediction: the first of these that fits."""
 
     UNRANKED = "unranked"
     CROWD = "crowd"
@@ -34,7 +34,7 @@ class PredictionType(StrEnum):
 
 
 class TruthType(StrEnum):
-    """What became of a ground-truth mask; it is the first of these that fits."""
+    """The outcome for a ground-truth mask: the first of these that fits."""
 
     CROWD = "crowd"
     FOUND = "found"
@@ -48,8 +48,9 @@ class ErrorTypes:
 
     Attributes:
         predictions: str [N], a `PredictionType` each.
-        targets: int64 [N], the id of the annotation that a type is about; 0 where it is about none.
-        prediction_sizes: str [N], of `SIZES`: the target's size, or, without one, the mask's own.
+        targets: int64 [N], the id of the annotation that a type refers to; 0 for none.
+        prediction_sizes: str [N], of `SIZES`: the target's size or, without a target, the mask's
+            own.
         truths: str [G], a `TruthType` each; the annotation of id i is at index i - 1.
         truth_sizes: str [G].
     """
@@ -64,17 +65,17 @@ class ErrorTypes:
 def find_error_types(
     evaluation: COCOeval, truth: COCO, results: list[Result], overlaps: Overlaps
 ) -> ErrorTypes:
-    """Sorts predictions and ground truth into types; each is in exactly one.
+    """Sort predictions and ground truth into types; each has exactly one.
 
     Args:
         evaluation: of these results, at the one threshold that decides what is correct.
-        truth: of `read_truth`.
+        truth: result of `read_truth`.
         results: the N predictions.
-        overlaps: theirs.
+        overlaps: of the predictions with the ground truth.
     """
     annotations = truth.dataset["annotations"]
     matches = _matches(evaluation, len(results))
-    # Index 0 is for no annotation.
+    # Index 0 stands for no annotation.
     is_crowd = np.array([False, *(bool(a["iscrowd"]) for a in annotations)])
     threshold = evaluation.params.iouThrs[0]
     same, other = overlaps.same_class, overlaps.other_class
@@ -106,9 +107,9 @@ def find_error_types(
 
 
 def _matches(evaluation: COCOeval, num_results: int) -> np.ndarray:
-    """Returns int64 [N]: the id of the annotation that COCO matched, 0 for none.
+    """Return int64 [N]: the id of the annotation that COCO matched, 0 for none.
 
-    -1 stands for predictions that it doesn't look at, beyond the best 100 of an image and category.
+    -1 stands for predictions that COCO ignores, beyond the best 100 of an image and category.
     """
     matches = np.full(num_results, -1)
     everything = evaluation.params.areaRng[evaluation.params.areaRngLbl.index("all")]

@@ -1,4 +1,4 @@
-"""COCO results of predicted instances, whose masks are encoded where they are."""
+"""Convert predicted instances to COCO results, encoding masks on the device that holds them."""
 
 import logging
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from ..files import whole_files_of
 
 
 def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]]:
-    """detectron2's `instances_to_coco_json`, of instances on any device.
+    """Convert instances on any device as detectron2's `instances_to_coco_json` does.
 
-    From a GPU the lengths of the masks' runs travel instead of their pixels.
+    From a GPU only the run lengths of the masks are copied, not their pixels.
 
     Args:
         instances: with `pred_boxes`, `scores`, `pred_classes`, and `pred_masks`, bool [N, H, W].
-        image_id: what the results say.
+        image_id: written into each result.
     """
     fields = dict(instances.get_fields())
     masks = fields.pop("pred_masks", None)
@@ -65,12 +65,12 @@ class InstanceEvaluator(COCOEvaluator):
         self._kpt_oks_sigmas = ()
 
     def evaluate(self, img_ids: Any = None) -> Any:
-        """Returns the metrics, and writes the results to files that are whole."""
+        """Return the metrics, and writes the results to files that are whole."""
         with whole_files_of(coco_evaluation):
             return super().evaluate(img_ids)
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Keeps the results of some images, as COCOEvaluator does."""
+        """Keep the results of some images, as COCOEvaluator does."""
         for given, output in zip(inputs, outputs):
             prediction = {"image_id": given["image_id"]}
             if "instances" in output:

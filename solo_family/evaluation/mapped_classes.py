@@ -24,16 +24,19 @@ class MappedClasses(DatasetEvaluator):
         self._places = torch.tensor(places)
 
     def reset(self) -> None:
+        """Begin a new evaluation."""
         self.evaluator.reset()
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Take the predictions of some images."""
         self.evaluator.process(inputs, [self._mapped(output) for output in outputs])
 
     def evaluate(self) -> Any:
+        """Return the metrics."""
         return self.evaluator.evaluate()
 
     def _mapped(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Returns an image's output, of whose parts none is changed."""
+        """Return an image's output, of whose parts none is changed."""
         mapped = dict(output)
         if "instances" in output:
             fields = dict(output["instances"].get_fields())

@@ -1,4 +1,4 @@
-"""What the AP would be with true masks, or true classes (SOLO, arXiv 1912.04488, "Error Analysis").
+"""Compute AP with true masks, or true classes (SOLO, arXiv 1912.04488, "Error Analysis").
 
 N predictions, n of them in one image, with g ground-truth masks.
 """
@@ -13,16 +13,16 @@ from tqdm import tqdm
 
 from .coco_results import Result
 
-# Below this IoU a prediction lies on the background (TIDE, arXiv 2008.08115, section 2).
+# Below this IoU a prediction counts as background (TIDE, arXiv 2008.08115, section 2).
 BACKGROUND_IOU = 0.1
 
 
 class Overlap(NamedTuple):
-    """Of every prediction, the ground truth of highest IoU among some.
+    """For every prediction, the ground truth with the highest IoU among some candidates.
 
     Attributes:
-        truth_ids: int64 [N], annotation ids; 0 where no ground truth is touched.
-        ious: float64 [N], in 0 to 1.
+        truth_ids: int64 [N], annotation ids; 0 where the prediction overlaps none.
+        ious: float64 [N], in [0, 1].
     """
 
     truth_ids: np.ndarray
@@ -30,7 +30,7 @@ class Overlap(NamedTuple):
 
 
 class Overlaps(NamedTuple):
-    """The overlaps with ground truth of any class, of the prediction's class, and of the others."""
+    """The overlaps with ground truth of any class, of the prediction's, and of the others."""
 
     any_class: Overlap
     same_class: Overlap
@@ -38,9 +38,9 @@ class Overlaps(NamedTuple):
 
 
 def find_overlaps(truth: COCO, results: list[Result]) -> Overlaps:
-    """Compares every prediction with all ground truth of its image but crowds.
+    """Compare every prediction with all ground truth of its image except crowds.
 
-    Among equal IoUs the earlier annotation is taken.
+    Of equal IoUs the earlier annotation is taken.
     """
     indices_of: dict[int, list[int]] = defaultdict(list)
     for index, result in enumerate(results):
@@ -69,9 +69,9 @@ def find_overlaps(truth: COCO, results: list[Result]) -> Overlaps:
 
 
 def with_true_masks(results: list[Result], overlaps: Overlaps, truth: COCO) -> list[Result]:
-    """Replaces every mask by the ground-truth mask of highest IoU, whatever its class.
+    """Replace every mask by the ground-truth mask of highest IoU, whatever its class.
 
-    A prediction that touches none keeps its own.
+    A prediction that overlaps none keeps its own mask.
     """
     return [
         result | {"segmentation": truth.anns[truth_id]["segmentation"]} if truth_id else result
@@ -80,9 +80,9 @@ def with_true_masks(results: list[Result], overlaps: Overlaps, truth: COCO) -> l
 
 
 def with_true_classes(results: list[Result], overlaps: Overlaps, truth: COCO) -> list[Result]:
-    """Replaces every class by that of the ground-truth mask of highest IoU.
+    """Replace every class by that of the ground-truth mask of highest IoU.
 
-    A prediction on the background, by `BACKGROUND_IOU`, keeps its own.
+    A prediction on the background, by `BACKGROUND_IOU`, keeps its own class.
     """
     truth_ids, ious = overlaps.any_class
     return [

@@ -1,4 +1,4 @@
-"""Panoptic quality (Kirillov et al., arXiv 1801.00868, section 4), as panopticapi computes it.
+"""Compute panoptic quality (Kirillov et al., arXiv 1801.00868, section 4) as panopticapi does.
 
 K categories, H W of an image.
 """
@@ -29,7 +29,8 @@ class PanopticQuality:
 
     Attributes:
         iou: the sum of the IoU of matched segments, float64 [K].
-        tp, fp, fn: matched segments, predictions and truths without a match, int64 [K].
+        tp, fp, fn: numbers of matched segments, and of predictions and truths without a match,
+            int64 [K].
     """
 
     def __init__(self, num_categories: int) -> None:
@@ -44,16 +45,18 @@ class PanopticQuality:
     def add(
         self, truth: np.ndarray, truths: list[Segment], guess: np.ndarray, guesses: list[Segment]
     ) -> None:
-        """Compares one image.
+        """Add one image.
 
-        A prediction and a truth of one category match if their IoU is above one half, void pixels
-        not counted; so each has one match at most. Predictions that lie for more than one half in
-        void or in crowds of their category count as nothing, and so do crowds.
+        A prediction and a truth of one category match if their IoU, not counting void pixels, is
+        above one half; so each has one match at most. Predictions of which more than one half lies
+        in void or in crowds of their category are ignored, and so are crowds.
 
         Args:
-            truth, guess: int [H, W] of segment ids, 0 for none.
-            truths, guesses: for each segment `id`, `category_id` (0 to K - 1), and of truths
-                optionally `iscrowd`. Ids that are not listed are void.
+            truth: int [H, W] of segment ids, 0 for none.
+            truths: for each true segment `id`, `category_id` (0 to K - 1), and optionally
+                `iscrowd`. Ids that are not listed are void.
+            guess: the prediction, like `truth`.
+            guesses: the predicted segments, like `truths`, without `iscrowd`.
         """
         truth = _listed(truth, truths)
         guess = _listed(guess, guesses)
@@ -92,7 +95,7 @@ class PanopticQuality:
                 self.fp[category] += 1
 
     def metrics(self, categories: Sequence[int]) -> dict[str, float]:
-        """Returns PQ, SQ and RQ in per cent: means over those categories that occur; 0 for none."""
+        """Return PQ, SQ and RQ in percent, averaged over categories that occur; 0 if none does."""
         chosen = np.asarray(categories, dtype=np.int64)
         iou, tp, fp, fn = (x[chosen] for x in (self.iou, self.tp, self.fp, self.fn))
         occurs = tp + fp + fn > 0
@@ -109,7 +112,7 @@ def _listed(ids: np.ndarray, segments: list[Segment]) -> np.ndarray:
 
 
 def _overlaps(truth: np.ndarray, guess: np.ndarray) -> dict[tuple[int, int], int]:
-    """Returns the number of pixels of every pair of ids that share some."""
+    """Return the number of pixels that each pair of overlapping ids shares."""
     offset = int(guess.max(initial=0)) + 1
     pairs, counts = np.unique(truth.astype(np.int64) * offset + guess, return_counts=True)
     truth_ids, guess_ids = np.divmod(pairs, offset)
@@ -142,9 +145,11 @@ class PanopticEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
+        """Forget all images."""
         self._quality = PanopticQuality(len(self._names))
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Add the `panoptic_seg` of some images."""
         for item, output in zip(inputs, outputs):
             record = self._truth[item["file_name"]]
             guess, segments = output["panoptic_seg"]
@@ -156,6 +161,7 @@ class PanopticEvaluator(DatasetEvaluator):
             )
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """Return {"panoptic_seg": metrics in percent} in the main process, else None."""
         parts = comm.gather(self._quality)
         if not comm.is_main_process():
             return None

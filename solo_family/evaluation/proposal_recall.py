@@ -1,4 +1,4 @@
-"""Recall of class-agnostic mask proposals, by COCO's matching.
+"""Measure the recall of class-agnostic mask proposals, by COCO's matching.
 
 AR@N is the recall of each image's N best masks, averaged over IoU thresholds from 0.5 to 0.95
 (Hosang et al., arXiv 1502.05082, with COCO's thresholds), as InstanceFCN and DeepMask report it.
@@ -40,9 +40,9 @@ Annotation = dict[str, Any]
 
 
 class ProposalRecallEvaluator(DatasetEvaluator):
-    """Measures how many objects the best 10, 100 and 1000 masks of each image find.
+    """Measure how many objects the best 10, 100 and 1000 masks of each image find.
 
-    Classes are not looked at. Crowds are neither found nor missed. Written beside the metrics:
+    Classes are ignored. Crowds count neither as found nor as missed. Beside the metrics it writes
     `proposal_recall.json` and `.png`, the recall at every IoU threshold, and `proposals.pkl`, the
     proposals in detectron2's format (`DATASETS.PROPOSAL_FILES_TEST`).
 
@@ -57,11 +57,12 @@ class ProposalRecallEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
+        """Forget all images."""
         self._boxes: list[tuple[Any, np.ndarray, np.ndarray]] = []
         self._proposals: list[Annotation] = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Keeps the best of each image's `instances` (pred_masks, pred_boxes, scores)."""
+        """Keep the best of each image's `instances` (pred_masks, pred_boxes, scores)."""
         for item, output in zip(inputs, outputs):
             instances = _best(output["instances"].to("cpu"), max(LIMITS))
             image_id = item["image_id"]
@@ -70,10 +71,10 @@ class ProposalRecallEvaluator(DatasetEvaluator):
             self._boxes.append((image_id, boxes, _logits(scores)))
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
-        """Returns {"proposals": metrics in percent}, in the main process; NaN without objects.
+        """Return {"proposals": metrics in percent}, in the main process; NaN without objects.
 
-        AR@N, with ARs@N, ARm@N and ARl@N for small, medium and large objects, and R50@N, R70@N and
-        R90@N, the recall at one IoU.
+        The metrics are AR@N, with ARs@N, ARm@N and ARl@N for small, medium and large objects, and
+        R50@N, R70@N and R90@N, the recall at one IoU.
         """
         comm.synchronize()
         proposals = [p for part in comm.gather(self._proposals) for p in part]
@@ -112,7 +113,7 @@ class ProposalRecallEvaluator(DatasetEvaluator):
 
 
 def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.ndarray]:
-    """Measures recall.
+    """Measure recall.
 
     Args:
         truth: the objects.
@@ -134,9 +135,9 @@ def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.nd
 
 
 def _near_an_object(objects: list[Annotation], proposals: list[Annotation]) -> list[int]:
-    """Returns the ranks of the proposals that may match.
+    """Return the indices of the proposals that may match an object.
 
-    A few of a thousand: the others take part in no match, and pycocotools' loops over them would
+    Of a thousand, only a few can: pycocotools' loops over the others, which match nothing, would
     take most of the time.
     """
     if not objects or not proposals:
@@ -183,7 +184,7 @@ def _coco_recall(truth: COCO, proposals: list[Annotation], limit: int) -> np.nda
 
 
 def summarise(recall: dict[int, np.ndarray]) -> dict[str, float]:
-    """Returns the metrics of `ProposalRecallEvaluator.evaluate` from `proposal_recall`."""
+    """Return the metrics of `ProposalRecallEvaluator.evaluate` from `proposal_recall`."""
     metrics = {}
     for index, size in enumerate(_SIZES):
         for limit, of_sizes in recall.items():

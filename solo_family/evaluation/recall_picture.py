@@ -1,4 +1,4 @@
-"""Draws the recall of proposals, as in Fig. 4 of InstanceFCN (arXiv 1603.08678)."""
+"""Draw the recall of proposals, as in Fig. 4 of InstanceFCN (arXiv 1603.08678)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from ..files import replacing
 def draw_recall(
     path: Path, iou_thresholds: Sequence[float], recall: Mapping[int, Sequence[float]]
 ) -> None:
-    """Writes a picture: recall against IoU, a curve for each number of proposals.
+    """Write a picture: recall against IoU, a curve for each number of proposals.
 
     Args:
         path: the file, whose suffix names the format.
         iou_thresholds: T of them, 0 to 1.
         recall: for each number of proposals, T values from 0 to 1.
     """
-    # Without pyplot nothing asks for a display.
+    # Without pyplot no display is needed.
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     for limit, values in recall.items():

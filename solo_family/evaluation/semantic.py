@@ -1,4 +1,4 @@
-"""Metrics of semantic segmentation: detectron2's, ADE20K's final score, and PQ^St.
+"""Measure semantic segmentation: detectron2's metrics, ADE20K's final score, and PQ^St.
 
 K classes.
 """
@@ -26,7 +26,7 @@ class SemanticEvaluator(SemSegEvaluator):
 
     Args:
         dataset_name: of a dataset whose dicts have `sem_seg_file_name`. Labels are read with
-            `read_labels`, so that those of 16 bits and of wrong values are treated as in training.
+            `read_labels`, so that 16-bit labels and invalid values are treated as in training.
         output_dir: for the predictions; None writes nothing.
     """
 
@@ -38,14 +38,16 @@ class SemanticEvaluator(SemSegEvaluator):
             output_dir=output_dir,
             sem_seg_loading_fn=_loader(num_classes, metadata.get("ignore_label", 255)),
         )
-        # What that gives to pixels without a class.
+        # The label that `read_labels` gives to pixels without a class.
         self._ignore_label = num_classes
 
     def reset(self) -> None:
+        """Forget all images."""
         super().reset()
         self._quality = PanopticQuality(self._num_classes)
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Add the `sem_seg` of some images."""
         for item, output in zip(inputs, outputs):
             super().process([item], [output])
             truth = self.sem_seg_loading_fn(self.input_file_to_gt_file[item["file_name"]])
@@ -53,11 +55,12 @@ class SemanticEvaluator(SemSegEvaluator):
             self._quality.add(*self._as_segments(truth), *self._as_segments(guess))
 
     def _as_segments(self, labels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Returns ids, the classes counted from 1, and the segments that they are."""
+        """Return segment ids, which are the classes counted from 1, and their segments."""
         classes = [label for label in np.unique(labels).tolist() if label < self._num_classes]
         return labels + 1, [{"id": label + 1, "category_id": label} for label in classes]
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """Return {"sem_seg": metrics in percent} in the main process, else None."""
         parts = comm.gather(self._quality)
         with whole_files_of(sem_seg_evaluation):
             results = super().evaluate()

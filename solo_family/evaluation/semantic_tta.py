@@ -1,4 +1,4 @@
-"""Semantic test-time augmentation: several sizes, each also flipped.
+"""Predict semantics with test-time augmentation: several sizes, each also flipped.
 
 K classes, H W of the image.
 """
@@ -16,14 +16,14 @@ from ..data.loading.augmentation import AtLeastOnePixel
 
 
 class SemanticWithTTA(nn.Module):
-    """Averages a model's semantic scores over `TEST.AUG` (MaskFormer, arXiv 2107.06278, 4.1).
+    """Average a model's semantic scores over `TEST.AUG` (MaskFormer, arXiv 2107.06278, 4.1).
 
-    Sizes are predicted one after the other and only their sum is kept.
+    Sizes are predicted one after the other, and only their sum is kept in memory.
 
     Args:
-        model: gives `sem_seg`, for MaskFormer probabilities, at the size that is asked for.
-        min_sizes: short edges.
-        max_size: of the long edge.
+        model: returns `sem_seg`, for MaskFormer probabilities, at the requested size.
+        min_sizes: lengths of the short edge, in pixels.
+        max_size: the greatest length of the long edge, in pixels.
         flip: add the mirrored image of each.
     """
 
@@ -39,13 +39,17 @@ class SemanticWithTTA(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module) -> "SemanticWithTTA":
-        """Reads `TEST.AUG`."""
+        """Read `TEST.AUG`."""
         aug = cfg.TEST.AUG
         return cls(model, min_sizes=list(aug.MIN_SIZES), max_size=aug.MAX_SIZE, flip=aug.FLIP)
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Tensor]]:
-        """Args: detectron2's inputs, with the original `height` and `width`. Returns `sem_seg`s."""
+        """Return the averaged `sem_seg`, float32 [K, H, W], of each image.
+
+        Args:
+            batched_inputs: detectron2's inputs, with the original `height` and `width`.
+        """
         return [{"sem_seg": self._average(item)} for item in batched_inputs]
 
     def _average(self, item: dict[str, Any]) -> Tensor:

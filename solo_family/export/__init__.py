@@ -1,1 +1,1 @@
-"""Models as files that run without detectron2, and what runs them."""
+"""Export models to files that run without detectron2, and run those files."""

@@ -1,4 +1,4 @@
-"""Opens an exported folder: its description, and a session of ONNX Runtime."""
+"""Open an exported folder: its description, and a session of ONNX Runtime."""
 
 import json
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import onnxruntime
 from ..errors import DataError, first_line
 
 DESCRIPTION = "model.json"
-LAYOUT = 1  # of that file
+LAYOUT = 1  # version of model.json
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Returns the content of an exported folder's `model.json`.
+    """Return the content of an exported folder's `model.json`.
 
     Raises:
-        DataError: it is missing, or not one of this version.
+        DataError: the file is missing, unreadable, or of another version.
     """
     path = folder / DESCRIPTION
     try:
@@ -41,16 +41,16 @@ def read_description(folder: Path) -> dict[str, Any]:
 def open_session(
     folder: Path, description: dict[str, Any], providers: Sequence[str], threads: int
 ) -> onnxruntime.InferenceSession:
-    """Returns what runs an exported folder's graph.
+    """Return a session that runs an exported folder's graph.
 
     Args:
-        folder: that was exported.
+        folder: the exported folder.
         description: the content of its `model.json`.
-        providers: of ONNX Runtime, in order of preference.
-        threads: that one image may use; 0 leaves it to ONNX Runtime.
+        providers: execution providers of ONNX Runtime, in order of preference.
+        threads: number of threads that one image may use; 0 leaves it to ONNX Runtime.
 
     Raises:
-        DataError: this ONNX Runtime can't run it.
+        DataError: this ONNX Runtime can't run the graph.
     """
     if description["format"] != "onnx":
         raise DataError(

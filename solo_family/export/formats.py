@@ -1,4 +1,4 @@
-"""Writes a model's `export_forward` as a file: ONNX, TorchScript, or torch.export's format."""
+"""Write a model's `export_forward` as a file: ONNX, TorchScript, or torch.export's format."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ from torch.fx.experimental import _config as symbolic_shapes
 from ..modeling.base import MaskSegmentor
 
 OPSET = 18
-# The first ONNX Runtime that has it.
+# The first version of ONNX Runtime that supports this opset.
 ONNX_RUNTIME = "1.14"
 
 
 class ExportGraph(nn.Module):
-    """`export_forward` as a module with tensors in and tensors out.
+    """`export_forward` as a module that takes tensors and returns tensors.
 
     Args:
         model: in evaluation mode.
@@ -33,18 +33,18 @@ class ExportGraph(nn.Module):
         self.model = model
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        """Returns the values of `export_forward`, in order; takes its arguments likewise."""
+        """Return the values of `export_forward`, in order; take its arguments likewise."""
         named = dict(zip(self.model.export_inputs, given))
         return tuple(self.model.export_forward(**named).values())
 
 
 @dataclass(frozen=True)
 class GraphInput:
-    """What a graph is made with.
+    """The input that a graph is traced with.
 
     Attributes:
         tensors: the arguments of `export_forward` that the method uses, by name.
-        dynamic: the graph takes images of other sizes, too.
+        dynamic: whether the graph must accept images of other sizes.
     """
 
     tensors: dict[str, Tensor]
@@ -52,10 +52,10 @@ class GraphInput:
 
 
 def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
-    """Writes an ONNX file of opset `OPSET`.
+    """Write an ONNX file of opset `OPSET`.
 
-    By tracing: torch's other exporter takes minutes for one of these models, and refuses heights
-    and widths that all but follow from its rules.
+    The graph is traced: torch's other exporter takes minutes for one of these models, and refuses
+    heights and widths, all but those that follow from its rules.
 
     Args:
         graph: of the model.
@@ -80,14 +80,14 @@ def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Pa
 
 
 def write_torchscript(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
-    """Writes a TorchScript file, by tracing; it needs torch and torchvision to run."""
+    """Write a traced TorchScript file, which needs torch and torchvision to run."""
     with quiet():
         traced = torch.jit.trace(graph, tuple(given.tensors.values()), check_trace=False)
         torch.jit.save(traced, str(path))
 
 
 def write_torch_export(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
-    """Writes a program of `torch.export`."""
+    """Write a program of `torch.export`."""
     sides: dict[int, Any] | None = None
     if given.dynamic:
         graph, step = _for_even_and_odd_sides(graph), graph.model.size_divisibility
@@ -102,9 +102,10 @@ def write_torch_export(graph: ExportGraph, given: GraphInput, names: list[str], 
 
 @contextmanager
 def sides_of_one_as_others() -> Iterator[None]:
-    """The smallest images' coarsest maps have sides of 1, which are else a case apart.
+    """Let `torch.export` treat sides of length 1 like any other length.
 
-    Older torch does not have the option.
+    The coarsest feature maps of the smallest images have such sides, which torch would otherwise
+    specialise on. Older versions of torch do not have the option, and are left alone.
     """
     option = {"backed_size_oblivious": True}
     known = all(hasattr(symbolic_shapes, name) for name in option)
@@ -113,14 +114,14 @@ def sides_of_one_as_others() -> Iterator[None]:
 
 
 class _EverySecondPixel(LastLevelMaxPool):
-    """Equals detectron2's, a maximum of single pixels, as a slice."""
+    """Slicing that equals detectron2's max pooling of single pixels with stride 2."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [x[:, :, ::2, ::2]]
 
 
 def _for_even_and_odd_sides(graph: ExportGraph) -> ExportGraph:
-    """Returns a copy; `torch.export` ties the sides of what is pooled to be even, or to be odd."""
+    """Return a copy without pooling, which `torch.export` allows only even, or only odd, sides."""
     graph = deepcopy(graph)
     for module in graph.modules():
         if isinstance(getattr(module, "top_block", None), LastLevelMaxPool):
@@ -129,7 +130,7 @@ def _for_even_and_odd_sides(graph: ExportGraph) -> ExportGraph:
 
 
 Write = Callable[[ExportGraph, GraphInput, list[str], Path], None]
-# The name of the file, and what writes it.
+# The file name of each format, and the function that writes it.
 FORMATS: dict[str, tuple[str, Write]] = {
     "onnx": ("model.onnx", write_onnx),
     "torch_export": ("model.pt2", write_torch_export),
@@ -139,7 +140,7 @@ FORMATS: dict[str, tuple[str, Write]] = {
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the tracers' warnings of sizes: that the result follows them is checked after."""
+    """Silence the tracers' warnings about sizes; the results for other sizes are checked later."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         yield

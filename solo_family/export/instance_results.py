@@ -1,4 +1,4 @@
-"""Results of a model that predicts instances, in numpy: SOLO's family and SparseInst.
+"""Compute the results of models that predict instances, in numpy: SOLO's family and SparseInst.
 
 N instances, h w of the network's masks.
 """
@@ -23,9 +23,11 @@ def instance_results(
         outputs: `scores` float32 [B, N], `classes` int64 [B, N], `masks` float32 [B, N, h, w],
             probabilities.
         sizes: of the image.
-        thresholds: `keep`, the least score of a result; `mask`, of its pixels; and for panoptic
-            results `object` and `overlap`, see `methods.sparse_inst.panoptic`.
-        settings: `stuff_classes` where panoptic segments are wanted; instances are then things.
+        thresholds: `keep`, the lowest score of a result; `mask`, the probability above which a
+            pixel is in a mask; and for panoptic results `object` and `overlap`, see
+            `methods.sparse_inst.panoptic`.
+        settings: with `stuff_classes`, panoptic segments are returned, too, and only things are
+            instances.
     """
     scores = outputs["scores"][0]
     kept = np.flatnonzero((scores > 0) & (scores >= thresholds["keep"]))

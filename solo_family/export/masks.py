@@ -1,4 +1,4 @@
-"""Boxes, IoU and matrix NMS of binary masks in numpy: what `solo_family.ops` does in torch.
+"""Compute boxes, IoU and matrix NMS of binary masks in numpy, as `solo_family.ops` does in torch.
 
 N, M masks; h w the masks' size.
 """
@@ -42,12 +42,12 @@ def mask_iou(masks: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def decay_factors(iou: np.ndarray, kernel: str, sigma: float) -> np.ndarray:
-    """Return the factors of matrix NMS within one class (SOLOv2, arXiv 2003.10152, 3.3).
+    """Return the factors of matrix NMS within one class (SOLOv2, arXiv 2003.10152, section 3.3).
 
     Args:
-        iou: float32 [N, N], symmetrical, rows by descending score.
+        iou: float32 [N, N], symmetric, rows by descending score.
         kernel: "gaussian" or "linear".
-        sigma: the gaussian kernel's strength.
+        sigma: strength of the Gaussian kernel.
 
     Returns:
         float32 [N] in [0, 1]; see `ops.matrix_nms_torch.decay_factors`.

@@ -1,4 +1,4 @@
-"""Panoptic segments in numpy; see `modeling.panoptic` (arXiv 2107.06278, section 3.4).
+"""Merge masks to panoptic segments in numpy, as `modeling.panoptic` does (arXiv 2107.06278, 3.4).
 
 N masks, H W of the picture.
 """
@@ -14,11 +14,16 @@ from ..segments import join_segments
 def assign_pixels(
     masks: Iterable[np.ndarray], scores: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Assign every pixel to the mask with the greatest score times probability.
+    """Assign every pixel to the mask with the greatest product of score and probability.
+
+    Args:
+        masks: N probability maps, float32 [H, W], in order.
+        scores: float32 [N].
+        size: (H, W).
 
     Returns:
-        int64 [H, W] the mask, float32 [H, W] that product, and int64 [N] the pixels whose
-        probability in each mask is at least one half.
+        int64 [H, W], the index of the mask; float32 [H, W], that product; and int64 [N], the number
+        of pixels whose probability in each mask is at least one half.
     """
     best, index = np.full(size, -1, np.float32), np.zeros(size, np.int64)
     area = np.zeros(len(scores), np.int64)
@@ -46,8 +51,9 @@ def merge_panoptic(
         scores: float32 [N].
         classes: int64 [N].
         size: (H, W).
-        stuff_classes: the classes that are stuff; masks of one are one segment.
-        overlap_threshold: the least share of a mask's pixels that its segment must have.
+        stuff_classes: the classes that are stuff; all masks of a stuff class form one segment.
+        overlap_threshold: the lowest share of a mask's pixels that must remain in its segment, 0 to
+            1.
 
     Returns:
         See `Prediction.panoptic_seg`.

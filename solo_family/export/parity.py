@@ -1,4 +1,4 @@
-"""Compares an exported model with the one that it was made from.
+"""Compare an exported model with the model that it was made from.
 
 B images, n instances.
 """
@@ -12,22 +12,22 @@ from torch import Tensor
 
 from .results import Found, Prediction
 
-# Differences up to this one are not told apart.
+# Differences up to this one count as equal.
 _ROUNDING = 1e-6
-# Instances are of nearly one score if they differ by no more.
+# Scores that differ by no more than this count as nearly equal.
 _NEAR = 0.05
 
-# From the arguments of `export_forward` that the method uses to the graph's outputs, by name.
+# Maps the arguments of `export_forward` that the method uses to the graph's outputs, both by name.
 Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def cases(
     names: Sequence[str], sizes: list[tuple[int, int]], batch_size: int, threshold: float
 ) -> dict[str, dict[str, Tensor]]:
-    """Returns, by what they are for, the arguments that an exported graph is tried with.
+    """Return the arguments that an exported graph is tried with, by a description of each case.
 
-    An image of every size, one with as many candidates as there can be, one without; the last two
-    only where the graph takes a threshold.
+    The cases are an image of every size; one with as many candidates as possible; and one without
+    candidates. The last two exist only where the graph takes a threshold.
 
     Args:
         names: of the arguments of `export_forward` that the method uses.
@@ -37,6 +37,7 @@ def cases(
     """
 
     def given(size: tuple[int, int], seed: int, threshold: float) -> dict[str, Tensor]:
+        """Return the arguments for random images of one size."""
         values = {
             "images": random_images(batch_size, size, seed),
             "score_threshold": torch.tensor(threshold),
@@ -54,7 +55,7 @@ def cases(
 
 
 def random_images(batch_size: int, size: tuple[int, int], seed: int) -> Tensor:
-    """Returns coloured blobs with some noise, whole numbers of 0 to 255: float32 [B, 3, H, W]."""
+    """Return blobs of colour with some noise: float32 [B, 3, H, W], integers from 0 to 255."""
     generator = torch.Generator().manual_seed(seed)
     blobs = torch.rand((batch_size, 3, 6, 8), generator=generator)
     images = torch.nn.functional.interpolate(blobs, size, mode="bicubic") * 300 - 20
@@ -62,22 +63,24 @@ def random_images(batch_size: int, size: tuple[int, int], seed: int) -> Tensor:
     return (images + noise).clamp(0, 255).round()
 
 
-# From the differences of single instances to that of all: the greatest, or the mean.
+# Reduces the differences of single instances to one number: their maximum, or their mean.
 Summary = Callable[[Sequence[float]], float]
 
 
 def output_error(
     expected: dict[str, Tensor], actual: dict[str, Tensor], summary: Summary = max
 ) -> float:
-    """Returns the greatest difference between the outputs of two graphs.
+    """Return the greatest difference between the outputs of two graphs.
 
-    Instances come in the order of their scores, which rounding may change: each is compared with
-    the one that is most like it. Of those that the limit just kept, others may be as good.
+    Instances are sorted by score, whose order rounding may change: each instance is compared with
+    the most similar one. At the limit on their number, rounding may also exchange one for another
+    of nearly the same score, which counts as equal.
 
     Args:
-        expected, actual: outputs by name.
-        summary: the mean for networks of half precision: a score that rounding moves past the
-            threshold makes an instance of one graph that the other does not have.
+        expected: outputs of the one graph, by name.
+        actual: outputs of the other, by name.
+        summary: the mean for networks of half precision, in which rounding may move a score past
+            the threshold, so that one graph has an instance that the other lacks.
     """
     if not all(value.isfinite().all() for value in actual.values()):
         return float("inf")
@@ -99,7 +102,7 @@ def output_error(
 
 
 def instance_error(expected: Instances, found: Found, summary: Summary = max) -> float:
-    """Returns the greatest difference between instances: of scores, or the share of pixels."""
+    """Return the greatest difference between instances: of their scores, or the share of pixels."""
     expected = expected[expected.scores > 0]
     if len(expected) != len(found) and summary is max:
         return 1.0
@@ -117,12 +120,13 @@ def _matched_error(
     difference: Callable[[Tensor, Tensor], float],
     summary: Summary,
 ) -> float:
-    """Returns the differences of scores and masks from the most similar of one class.
+    """Return the difference between instances and the most similar ones of their class.
 
     Args:
-        expected, actual: scores [n], classes [n] and masks [n, h, w].
+        expected: scores [n], classes [n] and masks [n, h, w].
+        actual: likewise.
         difference: of two masks, at most 1.
-        summary: of these differences.
+        summary: reduces the differences to one number.
     """
     scores, classes, masks = actual
     errors = [0.0]
@@ -130,7 +134,8 @@ def _matched_error(
         gaps = (scores - score).abs()
         near = (gaps <= _NEAR) & (classes == category)
         best = 1.0
-        # The one of the same rank is nearly always the one; if so, no other is looked at.
+        # The instance of the same rank is nearly always the most similar; if it is equal, no other
+        # is compared.
         for index in sorted(near.nonzero()[:, 0].tolist(), key=lambda index: abs(index - rank)):
             best = min(best, max(float(gaps[index]), difference(mask, masks[index])))
             if best <= _ROUNDING:
@@ -148,7 +153,7 @@ def _difference(a: Tensor, b: Tensor) -> float:
 def prediction_error(
     expected: dict[str, Any], prediction: Prediction, summary: Summary = max
 ) -> float:
-    """Returns the greatest difference between the results of one image.
+    """Return the greatest difference between the results of one image.
 
     Args:
         expected: in detectron2's form.

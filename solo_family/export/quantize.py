@@ -1,4 +1,4 @@
-"""Static quantisation to 8 bits by ONNX Runtime, with pictures such as the model will see."""
+"""Quantise a model statically to 8 bits with ONNX Runtime, calibrated on typical pictures."""
 
 import logging
 import math
@@ -23,49 +23,49 @@ from .results import Found
 from .runtime import ExportedModel, read_image
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-# More pictures hardly change the ranges, and each is a run of the network.
+# More pictures hardly change the ranges, and each costs a run of the network.
 _LIMIT = 100
-# What is compared with the model in float32: see `found_again`.
+# The instances that `found_again` compares with those of the float32 model.
 _SOUGHT_SCORE = 0.3
 _SAME_IOU = 0.5
 
 
 def calibration_pictures(folder: Path) -> list[Path]:
-    """Returns at most 100 pictures of a folder, spread evenly over it.
+    """Return at most 100 pictures of a folder, spread evenly over it.
 
     Raises:
-        DataError: there is none.
+        DataError: the folder holds no pictures.
     """
     paths = []
     if folder.is_dir():
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     if not paths:
         raise DataError(
-            f"--calibration {folder} holds no pictures; name a folder of some that the model was "
-            "trained on, 50 or more."
+            f"--calibration {folder} holds no pictures; name a folder with 50 or more of those "
+            "that the model was trained on."
         )
     step = max(1, -(-len(paths) // _LIMIT))
     return paths[::step]
 
 
 def quantize(folder: Path, pictures: Sequence[Path]) -> float:
-    """Replaces the ONNX file of an exported folder by one whose convolutions are of 8 bits.
+    """Replace the ONNX file of an exported folder by one with convolutions in 8 bits.
 
-    Selection, NMS and mask decoding stay in float32: they compare with thresholds.
+    Selection, NMS and mask decoding stay in float32, because they compare with thresholds.
 
     Args:
         folder: that `export_model` is writing.
-        pictures: whose activations give the ranges.
+        pictures: whose activations determine the ranges.
 
     Returns:
-        See `found_again`; NaN where the model in float32 finds nothing.
+        See `found_again`; NaN if the float32 model predicts no instances.
     """
     model = ExportedModel(folder)
     path = folder / model.description["file"]
     prepared, quantized = folder / "prepared.onnx", folder / "quantized.onnx"
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # its warnings are of shapes, and it logs to the root
+    root.setLevel(logging.ERROR)  # its warnings concern shapes, and it logs to the root
     try:
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
         quantize_static(
@@ -87,14 +87,16 @@ def quantize(folder: Path, pictures: Sequence[Path]) -> float:
 
 
 def found_again(reference: ExportedModel, model: ExportedModel, pictures: Sequence[Path]) -> float:
-    """Returns the share of the reference's instances that a model finds, too.
+    """Return the share of the reference's instances that a model predicts, too, from 0 to 1.
 
-    That is one of the same class whose mask has an IoU of more than 0.5. Only instances of a score
-    of at least 0.3 are looked for; the weaker come and go.
+    An instance is predicted again if the model has one of the same class whose mask has an IoU of
+    more than 0.5 with it. Only instances with a score of at least 0.3 count, because weaker ones
+    come and go.
 
     Args:
-        reference, model: that predict instances.
-        pictures: to look for them in.
+        reference: predicts the instances to look for.
+        model: is to predict them again.
+        pictures: to predict instances in.
     """
     again: list[bool] = []
     for path in tqdm(pictures, "comparison", leave=False):
@@ -108,7 +110,7 @@ def found_again(reference: ExportedModel, model: ExportedModel, pictures: Sequen
 
 
 def _strided(model: ExportedModel, picture: np.ndarray) -> Found:
-    """Returns what a model finds, with masks of a fourth of the resolution, which is enough."""
+    """Return a model's instances with masks at a quarter of the resolution, which suffices here."""
     images, sizes = model.preprocess(picture)
     small = replace(sizes, output=(-(-sizes.image[0] // 4), -(-sizes.image[1] // 4)))
     found = model.postprocess(model.forward(images), small).instances

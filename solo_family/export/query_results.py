@@ -1,6 +1,6 @@
-"""Results of a model that classifies masks, in numpy (MaskFormer, arXiv 2107.06278, section 3.4).
+"""Compute the results of models that classify masks, in numpy (MaskFormer, arXiv 2107.06278, 3.4).
 
-Masks are resized as logits, one by one, so that they are never in memory together.
+Masks are resized as logits, one by one, so that they are never all in memory at once.
 
 N masks, K classes, h w of the network's masks, H W of the picture.
 """
@@ -21,14 +21,15 @@ def query_results(
     thresholds: dict[str, float],
     settings: dict[str, Any],
 ) -> Prediction:
-    """Make the results that the model was configured for.
+    """Compute the results that the model was configured for.
 
     Args:
         probabilities: float32 [N, K + 1] of the classes, "no object" last.
         logits: of the masks, float32 [N, h, w].
         sizes: of the image.
-        thresholds: `object` and `overlap`, panoptic: the least probability of a mask's class, and
-            the least share of its pixels; `keep`, instance: the least score.
+        thresholds: `object` and `overlap`, for panoptic results the lowest probability of a mask's
+            class and the lowest share of its pixels that must remain; `keep`, for instances the
+            lowest score.
         settings: those of `methods.mask_former.inference.Inference`.
     """
     instances = sem_seg = panoptic_seg = None
@@ -55,7 +56,7 @@ def _semantic(
 
 
 def _marginalise(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) -> np.ndarray:
-    """Return sum_i p_i(c) m_i of every class and pixel, float32 [K, H, W]."""
+    """Return the sum over masks i of p_i(c) m_i for every class and pixel, float32 [K, H, W]."""
     result = np.zeros((probabilities.shape[1] - 1, *sizes.output), np.float32)
     for classes, mask in zip(probabilities[:, :-1], _soft_masks(logits, sizes)):
         for category in np.flatnonzero(classes):
@@ -64,7 +65,7 @@ def _marginalise(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) ->
 
 
 def _assign_hard(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) -> np.ndarray:
-    """Give every pixel to one mask, and its class to the pixel: float32 [K, H, W]."""
+    """Assign each pixel to one mask, whose class the pixel gets: float32 [K, H, W]."""
     num_classes = probabilities.shape[1] - 1
     classes, scores = probabilities.argmax(1), probabilities.max(1)
     scores = np.where(classes < num_classes, scores, 0)
@@ -100,7 +101,7 @@ def _instances(
     threshold: float,
     settings: dict[str, Any],
 ) -> Found:
-    """Score the best pairs of mask and class by the mean probability inside their masks, too."""
+    """Return the best pairs of mask and class; a score includes the mask's mean probability."""
     scores = probabilities[:, :-1].copy()
     scores[:, settings["stuff_classes"]] = -1
     order = np.argsort(-scores, axis=None, kind="stable")[: settings["max_instances"]]
@@ -120,11 +121,11 @@ def _instances(
 
 
 def _soft_masks(logits: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:
-    """Yield probabilities: logits are resized, and the sigmoid is taken after."""
+    """Yield probability maps: the logits are resized before the sigmoid is applied."""
     return (_sigmoid(mask) for mask in resized(logits, sizes))
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    # Of the absolute value, because the exponential of a great number is infinite.
+    # Taken of the absolute value, because the exponential of a large number overflows.
     small = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1, small) / (1 + small)

@@ -1,22 +1,23 @@
-"""Bilinear resizing as the data loader does it, in numpy.
+"""Resize images bilinearly in numpy, as the data loader does with Pillow.
 
-Pillow's: where an image shrinks, each pixel is an average over all that it covers, which OpenCV's
-bilinear interpolation is not. Images of a model that was trained on the one look different in the
+Where an image shrinks, Pillow averages over all pixels that a new pixel covers, which OpenCV's
+bilinear interpolation does not. A model trained on images of the one sees different images with the
 other.
 
-H W of the image, h w of the result, T pixels that make one.
+H W of the image, h w of the result, T pixels that contribute to one.
 """
 
 import numpy as np
 
-# Pillow's fixed-point precision for images of 8 bits.
+# Pillow's fixed-point precision for 8-bit images.
 _BITS = 22
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a picture, every bit of it as `PIL.Image.resize` with BILINEAR.
+    """Resize a picture to exactly the result of `PIL.Image.resize` with BILINEAR.
 
-    Columns first, as Pillow where not only the width grows: where a resize keeps proportions.
+    Columns are resized first, as in Pillow unless only the width grows, which does not occur where
+    a resize keeps proportions.
 
     Args:
         image: uint8 [H, W, C].
@@ -30,7 +31,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_smoothly(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Do the same without rounding, as torch's `interpolate` with `antialias`.
+    """Resize without rounding, as torch's `interpolate` with `antialias` does.
 
     Args:
         image: float32 [H, W, C].
@@ -48,11 +49,17 @@ def resize_smoothly(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int) -> tuple[int, int]:
-    """Return the size of an image whose shorter side becomes `short_edge`, the longer at most
-    `max_size`, as detectron2's `ResizeShortestEdge`; a `short_edge` of 0 keeps it."""
+    """Return the size that detectron2's `ResizeShortestEdge` resizes an image to.
+
+    Args:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        short_edge: length of the shorter side afterwards; 0 keeps the size.
+        max_size: the greatest length of the longer side.
+    """
     if short_edge == 0:
         return height, width
-    # In detectron2's order of operations, because halves are rounded.
+    # In the order of detectron2's operations, because halves are rounded.
     scale = short_edge / min(height, width)
     edges = [
         float(short_edge) if side == min(height, width) else scale * side
@@ -75,7 +82,10 @@ def _resize_rows(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which T pixels make each new one, and their weights: a triangle around its centre.
+    """Return the pixels that contribute to each new one, and their weights.
+
+    The weights form a triangle around the new pixel's centre.
+
 
     Returns:
         int [new, T] and float64 [new, T], whose rows sum to 1.

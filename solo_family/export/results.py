@@ -1,4 +1,4 @@
-"""What a model found, in numpy: masks of the original image, boxes, COCO's run-length encoding.
+"""Hold a model's predictions in numpy: masks of the original image, boxes, COCO's run lengths.
 
 N instances, h w of the network's masks, H W of the original image.
 """
@@ -16,8 +16,10 @@ from .masks import mask_boxes
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one image, each (height, width): of the network's padded input, of the image in it, and of
-    the image that was given."""
+    """The sizes of one image, each (height, width).
+
+    They are those of the network's padded input, of the image within it, and of the original image.
+    """
 
     padded: tuple[int, int]
     image: tuple[int, int]
@@ -50,8 +52,8 @@ class Found:
         """Return COCO results: boxes as x, y, w, h; masks as compressed RLE.
 
         Args:
-            image_id: what the results say.
-            category_ids: the dataset's, by class.
+            image_id: written into each result.
+            category_ids: the dataset's category ids, by class.
         """
         return [
             {
@@ -68,14 +70,15 @@ class Found:
 
 
 class Prediction(NamedTuple):
-    """What a model found in one image; None for what it doesn't predict.
+    """The predictions for one image; None for what the model doesn't predict.
 
     Attributes:
         instances: see `Found`.
         sem_seg: float32 [K, H, W], a score for every class and pixel.
         panoptic_seg: int32 [H, W] of segment ids from 1, and 0 for no segment; and for each segment
             its `id`, `category_id` (the class), `isthing` and `score`.
-        truncated: there were more candidates than the model looks at, and the weakest are missing.
+        truncated: there were more candidates than the model considers, so that the weakest are
+            missing.
     """
 
     instances: Found | None = None
@@ -85,10 +88,11 @@ class Prediction(NamedTuple):
 
 
 def resized(masks: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:
-    """Yield each mask at the size of the image that was given, in two bilinear steps.
+    """Yield each mask resized to the original image, in two bilinear steps.
 
-    First to the network's padded input, from which the image is cut out, then to the output, as
-    published. With pixel centres at halves and no smoothing, as torch's `align_corners=False`.
+    A mask is resized to the network's padded input, from which the image is cropped, and then to
+    the original size, as published. Pixel centres are at halves, and nothing is smoothed, as with
+    torch's `align_corners=False`.
 
     Args:
         masks: float32 [N, h, w], probabilities or logits.
@@ -106,7 +110,7 @@ def _resize(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def threshold_masks(masks: np.ndarray, sizes: Sizes, threshold: float) -> np.ndarray:
-    """Return bool [N, H, W]: where the resized masks are greater than the threshold."""
+    """Return bool [N, H, W], true where the resized masks are greater than the threshold."""
     binary = np.empty((len(masks), *sizes.output), bool)
     for index, mask in enumerate(resized(masks, sizes)):
         np.greater(mask, np.float32(threshold), out=binary[index])
@@ -114,11 +118,11 @@ def threshold_masks(masks: np.ndarray, sizes: Sizes, threshold: float) -> np.nda
 
 
 def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """Return COCO's compressed run-length encoding of a bool mask [H, W], as pycocotools.
+    """Return COCO's compressed run-length encoding of a bool mask [H, W], as pycocotools does.
 
-    The pixels are counted down the columns, in runs of 0, 1, 0, 1, ... From the fourth on a run is
-    written as its difference to the one two before, in digits of 5 bits, the lowest first; a sixth
-    bit says that another digit follows, and the last one's highest bit is the sign.
+    Pixels are counted down the columns, in runs of 0, 1, 0, 1, ... From the fourth on, a run is
+    written as its difference from the run two before it, in digits of 5 bits, the lowest first; a
+    sixth bit marks that another digit follows, and the highest bit of the last digit is the sign.
     """
     pixels = mask.ravel(order="F")
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1

@@ -1,4 +1,4 @@
-"""Runs an exported model with numpy, OpenCV and ONNX Runtime, and nothing else.
+"""Run an exported model with numpy, OpenCV and ONNX Runtime, and nothing else.
 
     from solo_family.export.runtime import ExportedModel, read_image
     model = ExportedModel("exported")
@@ -27,17 +27,18 @@ class ExportedModel:
     """A model that `python -m solo_family export` has written.
 
     Args:
-        folder: the one that it has written.
-        providers: of ONNX Runtime, in order of preference.
-        threads: that one image may use; 0 leaves it to ONNX Runtime.
+        folder: the exported folder.
+        providers: execution providers of ONNX Runtime, in order of preference.
+        threads: number of threads that one image may use; 0 leaves it to ONNX Runtime.
 
     Attributes:
         description: the content of its `model.json`.
-        thresholds: which may be changed: `score`, of candidates, `mask`, of pixels, `keep`, the
-            least score of a result. For models with other thresholds, theirs.
+        thresholds: by name, may be changed: `score`, the lowest score of candidates; `mask`, the
+            probability above which a pixel is in a mask; `keep`, the lowest score of a result.
+            Other models have other thresholds.
 
     Raises:
-        DataError: the folder is not an exported model, or one that this ONNX Runtime can't run.
+        DataError: the folder is not an exported model, or this ONNX Runtime can't run it.
     """
 
     def __init__(
@@ -54,17 +55,17 @@ class ExportedModel:
 
     @property
     def classes(self) -> list[str]:
-        """Names, in the order of the model's outputs."""
+        """The names of the classes, in the order of the model's outputs."""
         return self.description["classes"]
 
     def __call__(self, image: np.ndarray) -> Prediction:
-        """Segments one picture.
+        """Segment one picture.
 
         Args:
             image: uint8 [H, W, 3], BGR.
 
         Raises:
-            DataError: it is no such array, or of a size that the model does not take.
+            DataError: it is not such an array, or has a size that the model does not accept.
         """
         if self.description["task"] == "windows":
             return self._proposals(image)
@@ -72,7 +73,7 @@ class ExportedModel:
         return self.postprocess(self.forward(images), sizes)
 
     def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, Sizes]:
-        """Resizes a picture, puts its colours in order, and pads it.
+        """Resize a picture, put its channels in the model's order, and pad it.
 
         Args:
             image: uint8 [H, W, 3], BGR.
@@ -81,23 +82,23 @@ class ExportedModel:
             float32 [1, C, h, w], 0 to 255, for `forward`, and the sizes for `postprocess`.
 
         Raises:
-            DataError: it is no such array.
+            DataError: it is not such an array.
         """
         return self._pad(self.resize(image), image.shape)
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """Returns a picture as the data loader gives it: uint8 [h, w, C].
+        """Return a picture resized as the data loader does: uint8 [h, w, C].
 
         Args:
             image: uint8 [H, W, 3], BGR.
 
         Raises:
-            DataError: it is no such array.
+            DataError: it is not such an array.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise DataError(
-                f"An image must be uint8 [H, W, 3], BGR, but is {image.dtype} {list(image.shape)}; "
-                "`read_image` gives such."
+                f"An image must be uint8 [H, W, 3], BGR, but is {image.dtype} "
+                f"{list(image.shape)}; `read_image` returns such an array."
             )
         given = self.description["input"]
         height, width = image.shape[:2]
@@ -120,17 +121,18 @@ class ExportedModel:
     def forward(
         self, images: np.ndarray, image_sizes: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs the graph.
+        """Run the graph.
 
         Args:
-            images: float32 [B, C, h, w], as `preprocess` gives them.
-            image_sizes: int64 [B, 2], without padding; None where there is none.
+            images: float32 [B, C, h, w], from `preprocess`.
+            image_sizes: int64 [B, 2], heights and widths without padding; None if there is no
+                padding.
 
         Returns:
-            Its outputs by name: see `export_forward` of the method.
+            The graph's outputs by name: see `export_forward` of the method.
 
         Raises:
-            DataError: the size is not one that the graph takes.
+            DataError: the graph does not accept this size.
         """
         self._check_size(images)
         outputs = self._session.run(None, self.inputs(images, image_sizes))
@@ -139,7 +141,7 @@ class ExportedModel:
     def inputs(
         self, images: np.ndarray, image_sizes: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """Returns all that the graph is given, by name; see `forward`."""
+        """Return all inputs of the graph, by name; see `forward`."""
         if image_sizes is None:
             image_sizes = np.array([images.shape[2:]] * len(images), np.int64)
         threshold = np.array(self.thresholds.get("score", 0), np.float32)
@@ -162,17 +164,17 @@ class ExportedModel:
         step = given["divisibility"]
         if any(side % step or side == 0 for side in size):
             raise DataError(
-                f"{self.folder} takes images of multiples of {step}, but these are "
-                f"{size[0]} x {size[1]}: pad them with {given['pad_value']}."
+                f"{self.folder} takes images of multiples of {step}, but these are {size[0]} x "
+                f"{size[1]}: pad them with {given['pad_value']}."
             )
 
     def _proposals(self, image: np.ndarray) -> Prediction:
-        """Runs InstanceFCN at every scale; they share the NMS."""
+        """Run InstanceFCN at every scale, with one NMS over all windows."""
         resized = self.resize(image)
         height, width = resized.shape[:2]
         edges = self.description["test_scales"]
         if self.description["input"]["size"] is not None:
-            edges = []  # there is one size, and so one scale
+            edges = []  # the graph has one size, and so one scale
         images = [resized]
         if edges:
             largest = self.description["test_max_size"]
@@ -200,9 +202,9 @@ class ExportedModel:
         return windows_of(outputs, (height, width))
 
     def postprocess(self, outputs: dict[str, np.ndarray], sizes: Sizes) -> Prediction:
-        """Turns the first image's outputs into results at the size of the picture.
+        """Turn the first image's outputs into results at the size of the picture.
 
-        Not for InstanceFCN, whose results are made of several runs.
+        This does not apply to InstanceFCN, whose results combine several runs.
         """
         if self.description["task"] == "queries":
             return query_results(
@@ -219,7 +221,7 @@ class ExportedModel:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Reads a picture, turned upright by its EXIF tag: uint8 [H, W, 3], BGR.
+    """Read a picture as uint8 [H, W, 3], BGR, rotated upright according to its EXIF tag.
 
     Raises:
         DataError: it is missing or can't be decoded.
@@ -235,7 +237,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def _fit(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:
-    """Returns the greatest size of these proportions within `size`."""
+    """Return the greatest size with these proportions that fits within `size`."""
     scale = min(size[0] / height, size[1] / width)
     return tuple(  # type: ignore[return-value]
         min(limit, max(1, int(side * scale + 0.5))) for side, limit in zip((height, width), size)

@@ -1,4 +1,4 @@
-"""Runs what was exported on a few images, beside the model that it was made from."""
+"""Run an exported model on a few images, and compare it with the model that it was made from."""
 
 import math
 from pathlib import Path
@@ -16,18 +16,18 @@ from .formats import quiet
 from .parity import Forward, Summary, output_error, prediction_error
 from .runtime import ExportedModel
 
-# The short side of the images that models for any size are tried on, at most.
+# The greatest short side of the images that models for any size are tried on.
 _CHECKED_SIDE = 256
-# The least share of instances that a model of 8 bits finds again.
+# The lowest share of instances that a model in 8 bits must predict again.
 FOUND_AGAIN = 0.7
 
 
 def checked_sizes(size: tuple[int, int] | None, step: int, cfg: CfgNode) -> list[tuple[int, int]]:
-    """Returns the heights and widths of the images that an exported model is tried on.
+    """Return the heights and widths of the images that an exported model is tried on.
 
     Args:
-        size: the one that it takes; None for any.
-        step: of which the sides are multiples.
+        size: the one that it accepts; None for any.
+        step: number that all sides must be multiples of, in pixels.
         cfg: of the model.
     """
     if size is not None:
@@ -42,7 +42,7 @@ def measure_errors(
     description: dict[str, Any],
     tried: dict[str, dict[str, Tensor]],
 ) -> dict[str, float]:
-    """Returns the difference in every case, and of results where all candidates were looked at."""
+    """Return the differences by case, and those of results where all candidates were considered."""
     forward = load_forward(folder, description)
     summary = max if description["precision"] == "float32" else fmean
     errors = {}
@@ -58,7 +58,7 @@ def measure_errors(
             ) from error
         errors[name] = output_error(expected, actual, summary)
     if description["format"] == "onnx":
-        image = next(iter(tried.values()))["images"][0]  # it needs no padding
+        image = next(iter(tried.values()))["images"][0]  # this image needs no padding
         results = result_error(model, ExportedModel(folder), image, summary)
         errors |= {} if math.isnan(results) else {"results": results}
     return errors
@@ -67,16 +67,16 @@ def measure_errors(
 def result_error(
     model: MaskSegmentor, runtime: ExportedModel, image: Tensor, summary: Summary
 ) -> float:
-    """Returns the difference between an exported model's results and the model's own.
+    """Return the difference between an exported model's results and the model's own.
 
     Args:
-        model: that was exported.
-        runtime: what it became.
-        image: [3, H, W], whole numbers of 0 to 255.
+        model: the exported model's origin.
+        runtime: the exported model.
+        image: [3, H, W], integers from 0 to 255.
         summary: see `output_error`.
 
     Returns:
-        NaN where the exported model did not look at all candidates.
+        The difference; NaN if the exported model did not consider all candidates.
     """
     picture = image.permute(1, 2, 0).numpy().astype(np.uint8)
     prediction = runtime(picture)
@@ -89,12 +89,13 @@ def result_error(
 
 
 def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
-    """Returns what runs an exported file of any format."""
+    """Return a function that runs an exported file of any format."""
     names, path = description["outputs"], folder / description["file"]
     if description["format"] == "onnx":
         runtime = ExportedModel(folder)
 
         def forward(given: dict[str, Tensor]) -> dict[str, Tensor]:
+            """Run ONNX Runtime on numpy arrays."""
             if "score_threshold" in given:
                 runtime.thresholds["score"] = float(given["score_threshold"])
             sizes = given.get("image_sizes")
@@ -111,6 +112,7 @@ def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
             program = torch.export.load(path).module()
 
     def run(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Run the program with positional arguments."""
         with torch.no_grad():
             return dict(zip(names, program(*given.values())))
 
@@ -118,7 +120,11 @@ def load_forward(folder: Path, description: dict[str, Any]) -> Forward:
 
 
 def check_errors(errors: dict[str, float], tolerance: float) -> None:
-    """Raises SoloFamilyError if one is above the tolerance."""
+    """Compare every difference with the tolerance.
+
+    Raises:
+        SoloFamilyError: one is above it.
+    """
     wrong = {name: error for name, error in errors.items() if not error <= tolerance}
     if wrong:
         found = ", ".join(f"{name}: {error:.3g}" for name, error in wrong.items())
@@ -129,11 +135,15 @@ def check_errors(errors: dict[str, float], tolerance: float) -> None:
 
 
 def check_found_again(share: float) -> None:
-    """Raises SoloFamilyError for a model of 8 bits that loses objects; see `FOUND_AGAIN`."""
+    """Refuse a model in 8 bits that loses objects; see `FOUND_AGAIN`.
+
+    Raises:
+        SoloFamilyError: the share is too low, or could not be measured.
+    """
     if math.isnan(share):
         raise SoloFamilyError(
             "--calibration: the model finds nothing in these pictures, so that 8 bits can't be "
-            "checked; nothing was written. Name pictures such as it was trained on."
+            "checked; nothing was written. Name pictures like those that it was trained on."
         )
     if share < FOUND_AGAIN:
         raise SoloFamilyError(

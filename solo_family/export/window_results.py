@@ -1,6 +1,6 @@
-"""InstanceFCN's results in numpy: windows of every scale, NMS, masks (arXiv 1603.08678, section 4).
+"""Compute InstanceFCN's results in numpy from windows of every scale (arXiv 1603.08678, section 4).
 
-N windows, m side of a window, H W of the picture.
+N windows, m side of a window in cells, H W of the picture.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from .masks import decay_factors, mask_iou
 from .results import Found
 
-# Of the picture's pixels, at which matrix NMS compares masks, where a folder does not say it yet.
+# Stride, in pixels of the picture, at which matrix NMS compares masks where `model.json` has none.
 _NMS_STRIDE = 4
 
 
@@ -24,7 +24,7 @@ class Windows:
         classes: int64 [N].
         class_scores: float32 [N], the probability of that class.
         boxes: float32 [N, 4], tight around the masks, x0 y0 x1 y1 in pixels of the picture.
-        regions: float32 [N, 4], of the windows, likewise.
+        regions: float32 [N, 4], the windows themselves, likewise.
         masks: float32 [N, m, m], probabilities.
     """
 
@@ -40,17 +40,18 @@ class Windows:
 
     @staticmethod
     def cat(parts: list["Windows"]) -> "Windows":
+        """Return the windows of several groups as one group."""
         return Windows(
             *(np.concatenate(values) for values in zip(*(vars(p).values() for p in parts)))
         )
 
 
 def windows_of(outputs: dict[str, np.ndarray], cell_size: tuple[float, float]) -> Windows:
-    """Return one scale's windows, from the first image's outputs.
+    """Return the windows of one scale, from the first image's outputs.
 
     Args:
         outputs: of the graph.
-        cell_size: height and width of a cell of its map in pixels of the picture.
+        cell_size: height and width of a cell of its map, in pixels of the picture.
     """
     found = outputs["scores"][0] > 0
     values = {name: value[0][found] for name, value in outputs.items() if name != "candidates"}
@@ -74,13 +75,13 @@ def window_results(
     thresholds: dict[str, float],
     settings: dict[str, Any],
 ) -> Found:
-    """Keep the best windows of all scales, and enlarges their masks.
+    """Keep the best windows of all scales, and enlarge their masks.
 
     Args:
         scales: the windows of each.
         size: (H, W).
-        thresholds: `mask`, of pixels, and `nms`, the IoU of boxes above which the lower-scored one
-            is dropped.
+        thresholds: `mask`, the probability above which a pixel is in a mask, and `nms`, the IoU of
+            boxes above which the lower-scored one is dropped.
         settings: those of `methods.instance_fcn.proposals.ProposalSelector`, and its `nms_stride`.
     """
     windows = Windows.cat(scales)
@@ -104,7 +105,10 @@ def window_results(
 
 
 def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
-    """Return which boxes no better one, itself kept, overlaps by more; the best come first."""
+    """Return the indices that NMS of boxes keeps, by descending score.
+
+    A box is dropped if its IoU with a kept box of a higher score is above the threshold.
+    """
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left = np.arange(len(boxes))
     kept = []
@@ -116,7 +120,7 @@ def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
         )
         intersections = sides.clip(min=0).prod(axis=1)
         unions = areas[best] + areas[left] - intersections
-        # In float32, where an IoU of 0.8 is not above a threshold of 0.8.
+        # Compared in float32, in which an IoU of 0.8 is not above a threshold of 0.8.
         left = left[(intersections / unions).astype(np.float32) <= np.float32(threshold)]
     return np.array(kept, np.int64)
 
@@ -124,7 +128,7 @@ def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:
 def _paste(
     windows: Windows, size: tuple[int, int], threshold: float, zoom: float = 1.0
 ) -> np.ndarray:
-    """Enlarge masks bilinearly to where their windows are: bool [N, *size]."""
+    """Enlarge masks bilinearly to the regions of their windows: bool [N, *size]."""
     result = np.zeros((len(windows.masks), *size), bool)
     for binary, mask, region in zip(result, windows.masks, windows.regions * np.float32(zoom)):
         x0, y0, x1, y1 = region.tolist()
@@ -139,7 +143,7 @@ def _paste(
 
 
 def _interpolation(pixels: slice, low: float, high: float, side: int) -> np.ndarray:
-    """Return the weights, float32 [pixels, m], of a mask's cells spread from `low` to `high`."""
+    """Return the weights, float32 [pixels, m], of a mask's cells stretched from `low` to `high`."""
     centers = np.arange(pixels.start, pixels.stop) + 0.5
     position = (centers - low) / (high - low) * side - 0.5
     weights = 1 - np.abs(position[:, None] - np.arange(side))

@@ -1,4 +1,4 @@
-"""From a model to a folder that runs without detectron2, once it has been found to do the same."""
+"""Export a model to a folder that runs without detectron2, and check that it computes the same."""
 
 import json
 import shutil
@@ -23,22 +23,23 @@ from .parity import cases
 from .quantize import quantize
 from .self_check import check_errors, check_found_again, checked_sizes, measure_errors
 
-# The greatest differences that are put down to rounding, of scores and probabilities; in float16
-# of means over the instances. 8 bits are more than rounding: there outputs need only be finite and
-# of the right size, and the instances of the calibration pictures are to be found again.
+# The greatest differences in scores and probabilities that rounding explains; in float16, of means
+# over the instances. 8 bits cause more than rounding: their outputs need only be finite and of the
+# right size, and the instances of the calibration pictures must be predicted again.
 TOLERANCES = {"float32": 0.01, "float16": 0.1, "int8": 1.0}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is written.
+    """What to write.
 
     Attributes:
         format: a name of `FORMATS`.
         size: (height, width) of every image; None for any.
-        batch_size: of every run.
-        half: network in float16; what follows it stays in float32.
-        calibration: pictures with which convolutions are brought to 8 bits; none leaves them.
+        batch_size: images per run.
+        half: run the network in float16; what follows it stays in float32.
+        calibration: pictures for quantising convolutions to 8 bits; if there are none, nothing is
+            quantised.
     """
 
     format: str = "onnx"
@@ -49,6 +50,7 @@ class Options:
 
     @property
     def precision(self) -> str:
+        """The name of the precision in `model.json`."""
         if self.calibration:
             return "int8"
         return "float16" if self.half else "float32"
@@ -57,14 +59,14 @@ class Options:
 def export_model(
     model: MaskSegmentor, cfg: CfgNode, metadata: Metadata, folder: Path, options: Options
 ) -> dict[str, Any]:
-    """Writes `folder`, and compares what is in it with the model.
+    """Write `folder`, and compare its content with the model.
 
     Args:
-        model: on any device; is left as it is.
+        model: on any device; it is not changed.
         cfg: that it was built from.
-        metadata: names its classes.
-        folder: is made; an exported model that it holds is replaced.
-        options: what is written.
+        metadata: of its classes' names.
+        folder: is created; an exported model in it is replaced.
+        options: what to write.
 
     Returns:
         The content of its `model.json`, with the differences under `max_error`, and with 8 bits
@@ -73,8 +75,8 @@ def export_model(
     Raises:
         ConfigError: the model can't be exported as it is configured.
         DataError: the folder holds something else.
-        SoloFamilyError: the format can't be written, the outputs differ by more than rounding, or
-            8 bits lose too many objects. There is then no folder.
+        SoloFamilyError: the format can't be written, the outputs differ by more than rounding, or 8
+            bits lose too many objects. No folder is then written.
     """
     model = deepcopy(model).cpu().eval()
     check_size(options.size, model.size_divisibility)
@@ -92,7 +94,7 @@ def export_model(
         _, write = FORMATS[options.format]
         try:
             write(graph, given, names, temporary / description["file"])
-        except RuntimeError as error:  # as all that torch's exporters raise
+        except RuntimeError as error:  # raised by all of torch's exporters
             raise SoloFamilyError(
                 f"--format {options.format} can't write this model ({first_line(error)}); nothing "
                 "was written. Export for one --size, or with another --format."
@@ -110,7 +112,7 @@ def export_model(
 def describe(
     model: MaskSegmentor, cfg: CfgNode, metadata: Metadata, options: Options
 ) -> dict[str, Any]:
-    """Returns what `model.json` says, but for the names of the outputs and the errors."""
+    """Return the content of `model.json` but for the names of the outputs and the errors."""
     classes = list(metadata.get("thing_classes") or metadata.get("stuff_classes") or [])
     to_class = metadata.get("thing_dataset_id_to_contiguous_id", {})
     to_dataset = {index: category for category, index in to_class.items()}
@@ -145,7 +147,11 @@ def describe(
 
 
 def check_size(size: tuple[int, int] | None, divisibility: int) -> None:
-    """Raises SoloFamilyError for a size that the network does not take."""
+    """Refuse a size that the network does not accept.
+
+    Raises:
+        SoloFamilyError: a side is not a multiple of `divisibility`.
+    """
     if size is not None and any(side < 1 or side % divisibility for side in size):
         height, width = (max(1, -(-side // divisibility)) * divisibility for side in size)
         raise SoloFamilyError(
@@ -167,7 +173,7 @@ def _check_quantization(method: str, options: Options) -> None:
 
 
 def half_precision(model: MaskSegmentor) -> MaskSegmentor:
-    """Returns a copy with float16 weights; the pixels' mean and deviation stay as they are."""
+    """Return a copy with float16 weights; mean and deviation of the pixels stay in float32."""
     model = deepcopy(model)
     for child in model.children():
         child.half()
@@ -180,10 +186,13 @@ def _write_description(folder: Path, description: dict[str, Any]) -> None:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder beside `folder`, renamed to it at the end unless there was an error.
+    """Yield an empty folder beside `folder`, and rename it to that at the end.
+
+    After an error nothing is renamed, and the new folder is removed.
 
     Raises:
-        DataError: `folder` is there, and neither empty nor an exported model; or can't be made.
+        DataError: `folder` exists, and is neither empty nor an exported model; or it can't be
+            created.
     """
     exported = (folder / DESCRIPTION).is_file()
     if folder.exists() and not exported and (not folder.is_dir() or any(folder.iterdir())):

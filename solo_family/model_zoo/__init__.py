@@ -7,7 +7,7 @@
     cfg = model_zoo.get_config("SOLOv2/solov2_R50_3x.yaml")
     model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")      # with the published weights
 
-Nothing is fetched from the network but for trained models.
+Only trained models are downloaded; everything else works without a network.
 """
 
 from .configs import get_config_file

@@ -1,4 +1,4 @@
-"""Writes docs/model_zoo.md from the table: python -m solo_family.model_zoo.document FILE."""
+"""Write docs/model_zoo.md from the table: python -m solo_family.model_zoo.document FILE."""
 
 import sys
 from itertools import groupby
@@ -20,19 +20,19 @@ model_zoo.list()                                    # the names below
 model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")  # downloads, checks, converts, loads
 ```
 
-*Published* is the number of the authors, for their weights or their training; it was not measured
+*Published* is the authors' number, for their weights or their training; it was not measured
 here. Ours are in [results.md](results.md). AP is of masks on COCO val2017, with one scale; AR is of
 mask proposals. *With scales* is the authors' number with several scales and flips at inference.
 
-Weights are their authors', under their licences: those of SOLO and AdelaiDet allow no commercial
-use, MaskFormer's are CC-BY-NC 4.0. They are downloaded from where their authors put them, and
-nowhere else. A checksum is how the file's hash begins, as the authors publish it; where there is
-none, none is compared. Addresses were not fetched when this was written.
+Weights have the licences of their authors: those of SOLO and AdelaiDet allow no commercial use,
+MaskFormer's are CC-BY-NC 4.0. They are downloaded from where their authors put them, and from
+nowhere else. A checksum is the beginning of the file's hash, as the authors publish it; files
+without one are not compared. Addresses were not fetched when this was written.
 
-Weights of mmdetection, AdelaiDet and HuggingFace are taken by
+Weights of mmdetection, AdelaiDet and HuggingFace can be converted with
 [`python -m solo_family convert`](convert.md).
 """
-# Of the folders that belong to no method.
+# Titles of the folders that belong to no method.
 _TITLES = {
     "benchmarks": "Small real benchmarks",
     "quickstart": "Quickstart, on shapes",
@@ -40,7 +40,7 @@ _TITLES = {
 
 
 def document() -> str:
-    """Returns the whole text."""
+    """Return the whole page."""
     parts = [_HEAD]
     for folder, entries in groupby(read_table().values(), key=_folder):
         rows = list(entries)
@@ -56,7 +56,7 @@ def document() -> str:
 
 
 def _title(folder: str) -> str:
-    """Return the title of the method whose configs stand in a folder, or the folder's own."""
+    """Return the title of the method whose configs a folder holds, or else the folder's own."""
     titles = {method.base_config.split("/")[0]: method.title for method in METHODS.values()}
     return (titles | _TITLES).get(folder) or folder
 

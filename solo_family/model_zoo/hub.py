@@ -23,13 +23,13 @@ class HubFile(NamedTuple):
 
 
 def hub_file(address: str) -> HubFile | None:
-    """Returns what an address of huggingface.co names, or None for other addresses."""
+    """Return what an address of huggingface.co names, or None for other addresses."""
     match = _ADDRESS.match(address)
     return HubFile(**match.groupdict()) if match else None
 
 
 def download_from_hub(file: HubFile) -> Path:
-    """Fetches a file unless it is in the cache.
+    """Fetch a file unless it is in the cache.
 
     The cache is HuggingFace's own (`HF_HOME`), which other programs share, unless
     `$SOLO_FAMILY_CACHE` names another. `HF_HUB_OFFLINE=1` asks nobody.

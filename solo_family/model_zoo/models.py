@@ -1,4 +1,4 @@
-"""A model of the zoo, with random or with published weights."""
+"""Build a model of the zoo, with random or with published weights."""
 
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
@@ -22,21 +22,21 @@ from .table import Entry, find
 def get(name: str, trained: bool = True, device: str | None = None) -> nn.Module:
     """Build the model of a config.
 
-    Published weights are downloaded once, to `$SOLO_FAMILY_CACHE` or the user's cache folder; those
-    of the HuggingFace Hub to its own cache, where that variable is not set.
+    Published weights are downloaded once, to `$SOLO_FAMILY_CACHE` or the user's cache folder. Those
+    of the HuggingFace Hub go to its own cache unless that variable is set.
 
     Args:
         name: one of `list()`.
-        trained: with the published weights, instead of random ones.
+        trained: load the published weights instead of random ones.
         device: for instance "cpu"; None for a GPU if there is one.
 
     Returns:
-        The model in inference mode. It is called as detectron2's: with a list of dicts, and images
-        in the colour order of the config's `INPUT.FORMAT`.
+        The model in inference mode. It is called like detectron2's models: with a list of dicts,
+        and images in the colour order of the config's `INPUT.FORMAT`.
 
     Raises:
         ConfigError: there is no such config or device.
-        DataError: no weights are published, or they can't be fetched or converted.
+        DataError: no weights are published, or they can't be downloaded or converted.
     """
     converted = _published(name) if trained else None
     cfg = _config(name, converted, device)
@@ -51,11 +51,12 @@ def get_config(name: str, trained: bool = False, device: str | None = None) -> C
 
     Args:
         name: one of `list()`.
-        trained: as the published weights need it: they are downloaded to see their shapes.
+        trained: the configuration of the published weights, which are downloaded to see their
+            shapes.
         device: for instance "cpu"; None for a GPU if there is one.
 
     Returns:
-        A configuration that builds without its dataset: where the class count is the dataset's, and
+        A configuration that builds without its dataset: where the class count depends on a dataset
         that is not on this machine, the model has 80 classes.
 
     Raises:
@@ -71,10 +72,10 @@ def get_trained(name: str, device: str | None = None) -> tuple[CfgNode, Converte
 
 
 def load_published(model: nn.Module, name: str, converted: Converted) -> None:
-    """Load what `get_trained` returned.
+    """Load the weights that `get_trained` returned.
 
     Raises:
-        DataError: the weights are not of this model.
+        DataError: the weights don't fit the model.
     """
     _load(model, converted.weights, find(name))
 
@@ -92,7 +93,7 @@ def _published(name: str) -> Converted:
 
 def _config(name: str, converted: Converted | None, device: str | None) -> CfgNode:
     find(name)
-    # What the weights imply comes before the config, whose other keys stay.
+    # The keys that the weights imply override the config's; its other keys stay.
     implied = {} if converted is None else converted.keys
     words = [word for pair in implied.items() for word in pair]
     place = [] if device is None else ["MODEL.DEVICE", device]
@@ -117,21 +118,21 @@ def _load(model: nn.Module, weights: dict[str, Tensor], entry: Entry) -> None:
     try:
         missing = names & {*model.load_state_dict(weights, strict=False).missing_keys}
     except RuntimeError as error:  # shapes
-        raise DataError(f"{entry.weights} is not of {entry.config}: {error}") from error
+        raise DataError(f"{entry.weights} does not fit {entry.config}: {error}") from error
     if missing:
-        raise DataError(f"{entry.weights} is not of {entry.config}: it lacks {min(missing)}.")
+        raise DataError(f"{entry.weights} does not fit {entry.config}: it lacks {min(missing)}.")
 
 
 def _fetch(entry: Entry) -> Path:
-    """Returns the file of published weights, which is downloaded unless it is in a cache."""
+    """Return the file of published weights, downloading it unless a cache holds it."""
     file = hub_file(entry.weights)
-    # Of files with a checksum of their authors' we compare it.
+    # We compare the checksum where the authors publish one.
     if file is not None and not entry.checksum:
         return download_from_hub(file)
     return download(entry.weights, _place(entry), entry.checksum)
 
 
 def _place(entry: Entry) -> Path:
-    """A file of the cache: as the address ends, in a folder of the config's name."""
+    """Return the path of the file in the cache, in a folder named after the config."""
     folder = cache_folder() / PurePosixPath(entry.config).with_suffix("")
     return folder / PurePosixPath(urlparse(entry.weights).path).name

@@ -1,4 +1,4 @@
-"""What two methods or more share, and what every model does before and after its own part."""
+"""The parts that two or more methods share, and the first and last steps of every model."""
 
 from ..requirements import check_requirements
 

@@ -54,7 +54,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
 
     @classmethod
     def base_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Returns this class's own arguments, with which a method's `from_config` begins."""
+        """Return this class's own arguments, with which a method's `from_config` begins."""
         with torchvision_deform_conv():
             backbone = build_backbone(cfg)
         return {
@@ -74,7 +74,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        """Returns one result per image, in detectron2's form.
+        """Return one result per image, in detectron2's form.
 
         Args:
             features: the backbone's.
@@ -136,7 +136,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
         return self.losses(features, targets, _padded_size(images))
 
     def preprocess(self, images: list[Tensor]) -> ImageList:
-        """Normalises images, [C, h, w] of any dtype on any device, and pads them to one size.
+        """Normalise images, [C, h, w] of any dtype on any device, and pads them to one size.
 
         Returns:
             [B, C, H, W] of the weights' dtype; normalised in float32, 0 in the padding.
@@ -157,7 +157,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
         score_threshold: float | Tensor | None = None,
         image_sizes: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Runs all that can be exported: what follows needs each image's own size.
+        """Run all that can be exported: what follows needs each image's own size.
 
         No size in it depends on what an image shows: where there is less, scores are 0.
 
@@ -179,7 +179,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Runs images of one padded size together, and others apart.
+        """Run images of one padded size together, and others apart.
 
         Grids divide the padded input, so that padding an image to the size of another one would
         change its result.

@@ -54,7 +54,7 @@ class CudaGraphs:
         return type(self), (self.enabled,)
 
     def forget(self) -> None:
-        """Drops all graphs, as when weights are elsewhere."""
+        """Drop all graphs, as when weights are elsewhere."""
         self._recorder.forget()
         self._trusted = False
         self._weights: tuple[int, ...] | None = None
@@ -74,7 +74,7 @@ class CudaGraphs:
         batch: Tensor,
         settings: Hashable = (),
     ) -> Result:
-        """Returns `finish(first(batch))`; the first part may be a graph.
+        """Return `finish(first(batch))`; the first part may be a graph.
 
         Args:
             model: whose weights the first part reads.
@@ -137,7 +137,7 @@ class CudaGraphs:
     def _record(
         self, key: Hashable, first: Callable[[Tensor], Any], batch: Tensor
     ) -> _Recording | None:
-        """Returns the graph of a kind of batch; None, once and for all, where that fails."""
+        """Return the graph of a kind of batch; None, once and for all, where that fails."""
         if len(self._recordings) >= MAX_GRAPHS:
             self._recordings.popitem(last=False)
         try:
@@ -158,7 +158,7 @@ class CudaGraphs:
 
 
 def _weights_of(model: nn.Module) -> tuple[int, ...] | None:
-    """Returns where all parameters and buffers are, in the order of a walk over the modules.
+    """Return where all parameters and buffers are, in the order of a walk over the modules.
 
     None where a graph would leave something out: hooks, a compiled part, a part that is training.
     Some hundred modules take some hundred microseconds, on every call.
@@ -192,7 +192,7 @@ def _any_global_hook() -> bool:
 
 
 def _kind_of(batch: Tensor) -> tuple[Hashable, ...]:
-    """Returns what a graph has frozen in, of the batch and of torch's and our own settings."""
+    """Return what a graph has frozen in, of the batch and of torch's and our own settings."""
     device = batch.device.type
     autocast = torch.is_autocast_enabled(device)
     return (
@@ -215,7 +215,7 @@ def _tf32_convolutions() -> Hashable:
 
 
 def _owned(results: Any, outputs: Any) -> Any:
-    """Copies what of the results lies in a graph's memory, which the next replay overwrites."""
+    """Copy what of the results lies in a graph's memory, which the next replay overwrites."""
     borrowed: set[int] = set()
 
     def note(tensor: Tensor) -> Tensor:

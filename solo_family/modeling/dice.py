@@ -1,4 +1,4 @@
-"""Dice loss, in the form of V-Net (arXiv 1606.04797) and in the forms that the methods publish.
+"""Compute the dice loss, as in V-Net (arXiv 1606.04797) and in the forms that the methods publish.
 
 With p a predicted mask and q the true one, pixel by pixel:
 
@@ -23,7 +23,7 @@ def dice_loss(
     smooth: float = 0.0,
     squared: bool = True,
 ) -> Tensor:
-    """Returns one minus the dice coefficient of p = sigmoid(logits) and q = targets.
+    """Return one minus the dice coefficient of p = sigmoid(logits) and q = targets.
 
     For the backward pass only logits and targets are kept, in their own dtypes.
 
@@ -32,7 +32,7 @@ def dice_loss(
         targets: [N, ...], bool or 0 to 1.
         eps: added to each of the two sums.
         smooth: added to the numerator and to the denominator.
-        squared: sum squares in the denominator, or the values themselves.
+        squared: sum squares in the denominator instead of the values themselves.
 
     Returns:
         float32 [N], one per mask.
@@ -61,8 +61,9 @@ class _DiceLoss(torch.autograd.Function):
         logits, targets, coefficient, denominator = ctx.saved_tensors
         with torch.autocast(logits.device.type, enabled=False):
             p, q = _probabilities(logits), targets.flatten(1)
-            # Of the loss with respect to p, it is (coefficient dS/dp - 2 q) / denominator, where
-            # the size S has the slope 2 p, or 1 where values are not squared.
+            # The derivative of the loss with respect to p is (coefficient dS/dp - 2 q) /
+            # denominator, where the derivative of the size S is 2 p, or 1 if values are not
+            # squared.
             share = (upstream / denominator)[:, None]
             gradient = share * coefficient[:, None]
             gradient = p * (2 * gradient) if ctx.squared else gradient.expand_as(p).clone()

@@ -1,4 +1,4 @@
-"""Pictures of how a method comes to its masks: what a method's `visualize.py` is given and gives.
+"""Define what a method's `visualize.py`, which draws how masks come about, takes and returns.
 
 H W of a picture, h w of what is drawn.
 """
@@ -15,10 +15,10 @@ from torch import Tensor
 
 
 class Picture(NamedTuple):
-    """A picture to look at.
+    """A picture to draw on.
 
     Attributes:
-        name: tells it from the others; errors speak of it so.
+        name: distinguishes it from the others, also in error messages.
         image: uint8 [H, W, 3], BGR.
     """
 
@@ -27,12 +27,12 @@ class Picture(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What was drawn.
+    """A finished drawing.
 
     Attributes:
-        name: of the picture that it shows; or, where it shows none or many, one of its own.
+        name: that of the picture that it shows; or, if it shows none or many, one of its own.
         image: uint8 [h, w, 3], BGR.
-        remark: what is to be said of it, or "".
+        remark: a comment to print, or "".
     """
 
     name: str
@@ -42,14 +42,14 @@ class Drawing(NamedTuple):
 
 @dataclass(frozen=True)
 class DrawingOptions:
-    """What users may choose, of which each method looks at what it has.
+    """The user's options; each method reads those that concern it.
 
     Attributes:
-        confidence_threshold: the least score of what is drawn.
-        maps: numbers of the maps that are drawn.
+        confidence_threshold: the lowest score of what is drawn.
+        maps: indices of the maps to draw.
         window: (x, y), the centre of a window in pixels of the picture; None for the method's own
             choice.
-        metadata: asked for where classes are named.
+        metadata: called only where classes are named.
     """
 
     confidence_threshold: float = 0.5
@@ -58,17 +58,17 @@ class DrawingOptions:
     metadata: Callable[[], Metadata] = Metadata
 
 
-# What a method's `visualize.py` has, a function for each kind of drawing: of a predictor with the
-# method's model, and pictures, which are read while it draws. It raises SoloFamilyError where an
+# A function of a method's `visualize.py`, one for each type of drawing: it takes a predictor with
+# the method's model, and pictures, which are read while it draws. It raises SoloFamilyError if an
 # option or a picture can't work.
 Draw = Callable[[DefaultPredictor, Iterable[Picture], DrawingOptions], Iterator[Drawing]]
 
 
 def network_input(predictor: DefaultPredictor, image: np.ndarray) -> Tensor:
-    """Returns a picture as the predictor gives it to its model: resized, in the model's colours.
+    """Return a picture as the predictor passes it to its model: resized, in its colour order.
 
     Args:
-        predictor: says how.
+        predictor: determines the size and the colour order.
         image: uint8 [H, W, 3], BGR.
 
     Returns:

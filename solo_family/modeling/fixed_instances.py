@@ -1,4 +1,4 @@
-"""Instances of sizes that depend on nothing that an image shows, for graphs that are exported.
+"""Select instances with sizes that do not depend on the image, for exported graphs.
 
 N candidates, n instances, h w of the masks.
 """
@@ -13,30 +13,38 @@ from ..ops.matrix_nms_torch import matrix_nms_plain
 
 
 class MaskNMS(Protocol):
-    """What a selector says of matrix NMS."""
+    """The parameters of matrix NMS that a selector has."""
 
     @property
-    def mask_threshold(self) -> float: ...
+    def mask_threshold(self) -> float:
+        """Probability above which a pixel is in a mask."""
+        ...
 
     @property
-    def nms_kernel(self) -> str: ...
+    def nms_kernel(self) -> str:
+        """The kernel; see `matrix_nms`."""
+        ...
 
     @property
-    def nms_sigma(self) -> float: ...
+    def nms_sigma(self) -> float:
+        """Strength of the Gaussian kernel; see `matrix_nms`."""
+        ...
 
     @property
-    def class_agnostic(self) -> bool: ...
+    def class_agnostic(self) -> bool:
+        """Whether masks of different classes decay each other, too."""
+        ...
 
 
 class FixedInstances(NamedTuple):
-    """The best n of one image; where there are fewer, the last ones have the score 0.
+    """The best n instances of one image; if there are fewer, the last ones have the score 0.
 
     Attributes:
         scores: float32 [n], descending.
         classes: int64 [n].
         masks: float32 [n, h, w], probabilities.
         candidates: int64 [], how many were above the threshold. If they are more than N, those that
-            scored less were not looked at.
+            scored less were not considered.
     """
 
     scores: Tensor
@@ -46,12 +54,12 @@ class FixedInstances(NamedTuple):
 
 
 def stack_fixed(images: Sequence[tuple[Tensor, ...]], names: Sequence[str]) -> dict[str, Tensor]:
-    """Returns what is known of the images by name, each with the images as its first dimension."""
+    """Stack the outputs of several images by name, with the images as first dimension."""
     return {name: torch.stack(parts) for name, parts in zip(names, zip(*images))}
 
 
 def measure_fixed(masks: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Returns areas and maskness, the mean probability inside: float32 [N] of masks [N, h, w]."""
+    """Return areas and maskness, the mean probability inside: float32 [N] of masks [N, h, w]."""
     inside = (masks > threshold).float()
     area = inside.sum((1, 2))
     return area, (masks * inside).sum((1, 2)) / area.clamp(min=1)
@@ -60,7 +68,7 @@ def measure_fixed(masks: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
 def decay_fixed(
     selector: MaskNMS, masks: Tensor, classes: Tensor, scores: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns the order after matrix NMS and the decayed scores, of N masks; see `matrix_nms`."""
+    """Return the order after matrix NMS and the decayed scores, of N masks; see `matrix_nms`."""
     return matrix_nms_plain(
         masks > selector.mask_threshold,
         classes,

@@ -1,4 +1,4 @@
-"""Sigmoid focal loss (RetinaNet, arXiv 1708.02002, Eq. 5)."""
+"""Compute the sigmoid focal loss (RetinaNet, arXiv 1708.02002, Eq. 5)."""
 
 from typing import Any
 
@@ -9,14 +9,15 @@ from torch.autograd.function import once_differentiable
 
 
 def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """Returns -alpha_t (1 - p_t)^gamma log(p_t) of every element.
+    """Return -alpha_t (1 - p_t)^gamma log(p_t) of every element.
 
-    The gradient is computed along with it, and is all that is kept for the backward pass.
+    The gradient is computed at the same time, and is all that is kept for the backward pass.
 
     Args:
         logits: any shape and floating dtype; computed in float32 at least.
         targets: bool, or 0 to 1, of the same shape.
-        alpha: weight of the positives; the negatives' is 1 - alpha. Less than 0 for no weights.
+        alpha: weight of the positives; that of the negatives is 1 - alpha. Less than 0 for no
+            weights.
         gamma: exponent.
 
     Returns:
@@ -33,14 +34,14 @@ class _FocalLoss(torch.autograd.Function):
             t = targets.to(x.dtype)
             p = x.sigmoid()
             wrong = torch.addcmul(p, t, p, value=-2).add_(t).clamp_(min=0)  # 1 - p_t
-            # log(1 + exp(x)), which torch takes to be x above the threshold.
+            # log(1 + exp(x)), which torch sets to x above the threshold.
             cross_entropy = torch.addcmul(F.softplus(x, threshold=40), x, t, value=-1)
             balance = t * (2 * alpha - 1) + (1 - alpha) if alpha >= 0 else torch.ones_like(t)
             weight = balance * wrong**gamma
             if ctx.needs_input_grad[0]:
                 gradient = weight * (p - t)
                 if gamma:
-                    slope = torch.addcmul(p, p, p, value=-1).mul_(1 - 2 * t)  # of `wrong`
+                    slope = torch.addcmul(p, p, p, value=-1).mul_(1 - 2 * t)  # that of `wrong`
                     factor = balance.mul_(wrong ** (gamma - 1)).mul_(slope)
                     gradient.addcmul_(factor, cross_entropy, value=gamma)
                 ctx.dtype = logits.dtype

@@ -1,4 +1,4 @@
-"""Ground-truth masks at the resolution of the predictions.
+"""Bring ground-truth masks to the resolution of the predictions.
 
 G ground-truth masks, h w of the image, H W of the network's padded input.
 """
@@ -15,13 +15,13 @@ _PIXELS_AT_ONCE = 2**22
 
 
 def downsample_masks(images: Sequence[Tensor], padded_size: tuple[int, int], stride: int) -> Tensor:
-    """Shrinks masks as SOLO's official code does: `cv2.resize`, bilinear, on uint8.
+    """Reduce masks as SOLO's official code does: with `cv2.resize`, bilinear, on uint8.
 
     At an exact even ratio that samples the central 2x2 pixels of every block of `stride` x `stride`
-    and, rounding, sets the result where at least two of the four are set.
+    and, by rounding, sets the result where at least two of the four are set.
 
     Args:
-        images: the masks of each image, bool [g, h, w]; beyond (h, w) lies padding, which is empty.
+        images: the masks of each image, bool [g, h, w]; beyond (h, w) is padding, which is empty.
         padded_size: (H, W), multiples of `stride`.
         stride: even.
 
@@ -34,10 +34,12 @@ def downsample_masks(images: Sequence[Tensor], padded_size: tuple[int, int], str
 def downsample_soft_masks(
     images: Sequence[Tensor], padded_size: tuple[int, int], stride: int
 ) -> Tensor:
-    """Shrinks masks as SparseInst's official code does: bilinear, without rounding.
+    """Reduce masks as SparseInst's official code does: bilinear, without rounding.
 
     Args:
-        images, padded_size, stride: as `downsample_masks`.
+        images: see `downsample_masks`.
+        padded_size: see `downsample_masks`.
+        stride: see `downsample_masks`.
 
     Returns:
         float32 [G, H / stride, W / stride]: 0, 0.25, 0.5, 0.75 or 1.
@@ -46,7 +48,7 @@ def downsample_soft_masks(
 
 
 def _count_central(images: Sequence[Tensor], padded_size: tuple[int, int], stride: int) -> Tensor:
-    """Counts the pixels set among the central four of every block: uint8, 0 to 4."""
+    """Count the pixels set among the central four of every block: uint8, 0 to 4."""
     shape = (sum(map(len, images)), padded_size[0] // stride, padded_size[1] // stride)
     counts = images[0].new_zeros(shape, dtype=torch.uint8)
     for count, masks in zip(counts.split([len(masks) for masks in images]), images):
@@ -58,7 +60,7 @@ def _count_central(images: Sequence[Tensor], padded_size: tuple[int, int], strid
 
 
 def mask_centers(images: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the area and the centre of mass of every mask.
+    """Return the area and the centre of mass of every mask.
 
     Args:
         images: the masks of each image, bool [g, h, w].
@@ -66,7 +68,7 @@ def mask_centers(images: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         area: int64 [G], in pixels, those of all images one after another.
         center_y, center_x: float32 [G], in pixels, 0 being the centre of the first pixel. 0 for a
-            mask without pixels.
+        mask without pixels.
     """
     rows, columns = (_sums(images, axis) for axis in (1, 2))
     area = rows.sum(1)
@@ -80,11 +82,12 @@ def mask_centers(images: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _sums(images: Sequence[Tensor], axis: int) -> Tensor:
-    """Returns how many pixels each mask has in every row (axis 1) or column (2): int64 [G, ...]."""
+    """Return how many pixels each mask has in every row (axis 1) or column (2): int64 [G, ...]."""
     shape = (sum(map(len, images)), max(masks.shape[axis] for masks in images))
     sums = images[0].new_zeros(shape, dtype=torch.int64)
     for part, masks in zip(sums.split([len(masks) for masks in images]), images):
-        # On a CPU a sum of bools copies them to int64: some masks at a time, for crowded images.
+        # On a CPU a sum of bools copies them to int64, so that crowded images are processed in
+        # parts.
         some = _PIXELS_AT_ONCE // max(1, masks[:1].numel()) if masks.device.type == "cpu" else 2**30
         for sums_of_some, some_masks in zip(part.split(max(1, some)), masks.split(max(1, some))):
             sums_of_some[:, : masks.shape[axis]] = some_masks.sum(3 - axis)
@@ -92,7 +95,7 @@ def _sums(images: Sequence[Tensor], axis: int) -> Tensor:
 
 
 def with_bitmasks(instances: Instances) -> Instances:
-    """Returns instances whose `gt_masks` are BitMasks: from polygons, or empty without objects."""
+    """Return instances whose `gt_masks` are BitMasks: from polygons, or empty without objects."""
     masks = getattr(instances, "gt_masks", None)
     if isinstance(masks, BitMasks):
         return instances

@@ -1,4 +1,4 @@
-"""A trained model as it is fastest in inference: weights of half precision, norms folded, graphs.
+"""Prepare a trained model for fast inference: half precision, folded norms, CUDA graphs.
 
 O output channels, I input channels per group, k side of the kernel.
 """
@@ -37,20 +37,21 @@ def prepare_for_inference(
     channels_last: bool = False,
     fold_norms: bool | None = None,
 ) -> Model:
-    """Returns a copy of a model for inference; the model itself stays as it is.
+    """Return a copy of a model for inference; the model itself is not changed.
 
-    With float32 and without folding its results are the model's. Pixels are normalised in float32
-    and rounded once; scores, selection and the norms' statistics are of float32 in any precision.
-    The copy is not to be trained or saved: its weights may be rounded, and its norms gone.
+    With float32 and without folding the results are the model's own. Pixels are normalised in
+    float32 and rounded once; scores, selection and the norms' statistics are float32 in any
+    precision. The copy must not be trained or saved: its weights may be rounded, and its norms
+    gone.
 
     Args:
         model: trained.
-        precision: of the weights, a name of `PRECISIONS`. There is no autocast: every layer gets
-            what the one before gives.
+        precision: of the weights, a name of `PRECISIONS`. There is no autocast: every layer takes
+            the dtype that the layer before it returns.
         cuda_graph: see `CudaGraphs`.
-        channels_last: keep the channels of a pixel together, as tensor cores want them.
+        channels_last: store the channels of a pixel together, as tensor cores prefer.
         fold_norms: multiply weights by the factors of the batch norms after them, in float32 before
-            they are rounded; by default where precision is not float32.
+            they are rounded; by default if the precision is not float32.
 
     Raises:
         ValueError: there is no such precision.
@@ -68,10 +69,10 @@ def prepare_for_inference(
 
 
 def inference_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
-    """Returns what `MODEL.INFERENCE` asks for: the model itself where it is that already.
+    """Return a model as `MODEL.INFERENCE` asks for it: the model itself if nothing has to change.
 
     Args:
-        model: trained, in evaluation mode; of another package it stays as it is.
+        model: trained, in evaluation mode; a model of another package is returned as it is.
         cfg: its configuration.
     """
     if not isinstance(model, MaskSegmentor):
@@ -89,9 +90,9 @@ def inference_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Makes batch norms of fixed statistics part of the convolutions before them, in place.
+    """Fold batch norms with fixed statistics into the convolutions before them, in place.
 
-    Those of detectron2's convolutions, and of this package's; others, timm's for instance, stay.
+    This concerns detectron2's and this package's convolutions; others, for instance timm's, stay.
 
     Args:
         module: in evaluation mode, in float32.
@@ -105,7 +106,8 @@ def fold_batch_norms(module: nn.Module) -> None:
             part.norm = None
         if isinstance(part, FoldingConv2d):
             part.__class__ = Conv2d
-        # detectron2's own asks for warnings on every call, which takes longer than the launch.
+        # detectron2's own function handles warnings on every call, which takes longer than the
+        # launch.
         if type(part) is Conv2d and part.norm is None and part.activation is None:
             part.__class__ = nn.Conv2d
 
@@ -116,7 +118,7 @@ def _is_fixed(norm: nn.Module | None) -> bool:
 
 @torch.no_grad()
 def _fold(conv: Any, norm: Any) -> None:
-    """Changes weights [O, I, k, k] and the bias, [O]."""
+    """Change weights [O, I, k, k] and the bias, [O]."""
     factor = (norm.running_var + norm.eps).rsqrt()
     factor = factor if norm.weight is None else factor * norm.weight
     shift = -norm.running_mean * factor
@@ -129,7 +131,7 @@ def _fold(conv: Any, norm: Any) -> None:
 
 
 def _convert(model: nn.Module, dtype: torch.dtype, channels_last: bool) -> None:
-    """Rounds all weights but those of batch norms, which are small and multiply everything."""
+    """Round all weights but those of batch norms, which are small and multiply everything."""
 
     def convert(tensor: Tensor) -> Tensor:
         tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor

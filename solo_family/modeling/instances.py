@@ -1,4 +1,4 @@
-"""Results in detectron2's form."""
+"""Build results in detectron2's form."""
 
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
@@ -9,13 +9,13 @@ from ..ops import mask_boxes
 def make_instances(
     masks: Tensor, scores: Tensor, classes: Tensor, boxes: Tensor | None = None
 ) -> Instances:
-    """Return the result of one image; N of 0 gives the same fields, empty.
+    """Return the result of one image; without instances all fields are there, but empty.
 
     Args:
         masks: bool [N, H, W] of the original image.
         scores: [N], 0 to 1.
         classes: int64 [N].
-        boxes: float32 [N, 4], of the masks, where they are known already; see `mask_boxes`.
+        boxes: float32 [N, 4], of the masks, if they are known already; see `mask_boxes`.
 
     Returns:
         Instances with `pred_masks` (bool), `pred_boxes` (tight around the masks, x1 and y1

@@ -18,7 +18,7 @@ class MethodInterface(ABC):
     export_inputs: tuple[str, ...] = ("images", "score_threshold")
 
     def prepare_targets(self, gt_instances: list[Instances], padded_size: tuple[int, int]) -> Any:
-        """Makes of the ground truth all that does not depend on the predictions.
+        """Make of the ground truth all that does not depend on the predictions.
 
         Args:
             gt_instances: per image, with gt_boxes, gt_classes and gt_masks (BitMasks) in pixels of
@@ -37,7 +37,7 @@ class MethodInterface(ABC):
         targets: Any,
         padded_size: tuple[int, int],
     ) -> dict[str, Tensor]:
-        """Returns the weighted losses of a batch.
+        """Return the weighted losses of a batch.
 
         Args:
             features: the backbone's.
@@ -47,7 +47,7 @@ class MethodInterface(ABC):
 
     @abstractmethod
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> Any:
-        """Does all of inference whose sizes follow from the input's: what can be a CUDA graph.
+        """Do all of inference whose sizes follow from the input's: what can be a CUDA graph.
 
         On a GPU the host waits for nothing in it.
 
@@ -72,7 +72,7 @@ class MethodInterface(ABC):
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        """Returns one result per image, in detectron2's form.
+        """Return one result per image, in detectron2's form.
 
         Args:
             fixed: of `fixed_part`.
@@ -89,7 +89,7 @@ class MethodInterface(ABC):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Returns predictions by name, of sizes that follow from that of the input alone.
+        """Return predictions by name, of sizes that follow from that of the input alone.
 
         Args:
             features: the backbone's.
@@ -100,7 +100,7 @@ class MethodInterface(ABC):
 
     @abstractmethod
     def export_settings(self) -> dict[str, Any]:
-        """Returns what turns `export_forward`'s output into results, of JSON's types.
+        """Return what turns `export_forward`'s output into results, of JSON's types.
 
         That is `task`, which says how, and `thresholds`, with `score` among them where
         `export_forward` takes it. `candidates` is N where more of them are not looked at.

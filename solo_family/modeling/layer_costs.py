@@ -1,4 +1,4 @@
-"""The costs of all decoder layers and images of a batch.
+"""Compute the matching costs of all decoder layers and images of a batch.
 
 L layers, B images, N predictions, K classes, M the greatest number of objects of an image, h w of
 the predicted masks.
@@ -12,22 +12,22 @@ from torch import Tensor
 from .matching_costs import nearest_masks
 from .set_predictions import LayeredPredictions, SetTargets
 
-# (class_logits [B, N, K], mask_logits [B, N, h, w], classes [B, M], masks [B, M, h, w]) of images
-# to [B, N, M].
+# Maps (class_logits [B, N, K], mask_logits [B, N, h, w], classes [B, M], masks [B, M, h, w]) of
+# images to costs [B, N, M].
 Cost = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
-# So many numbers make a map of masks that are compared at once: on a CPU what stays in its cache;
-# elsewhere enough to be busy with, yet little beside what a training step keeps anyway.
+# Size, in numbers, of the maps of masks that are compared at once: on a CPU they stay in its cache;
+# elsewhere they keep the device busy, and are small beside what a training step keeps anyway.
 _NUMBERS_AT_ONCE = {"cpu": 2**19}
 _NUMBERS_AT_ONCE_ELSEWHERE = 2**24
 
 
 @torch.no_grad()
 def layer_costs(cost: Cost, predictions: LayeredPredictions, targets: SetTargets) -> Tensor:
-    """Returns what every pair of a prediction and an object of its image costs.
+    """Return the cost of every pair of a prediction and an object of its image.
 
-    Masks are compared at the size of the predictions. As many images are taken together as bounded
-    memory allows.
+    Masks are compared at the size of the predictions. As many images are processed together as
+    bounded memory allows.
 
     Args:
         cost: of a batch of images.
@@ -35,7 +35,7 @@ def layer_costs(cost: Cost, predictions: LayeredPredictions, targets: SetTargets
         targets: shared by the layers.
 
     Returns:
-        float32 [L, B, N, M]; for an image of fewer than M objects any number in the last columns.
+        float32 [L, B, N, M]; for an image of fewer than M objects the last columns are arbitrary.
     """
     num_layers, num_images, num_predictions = predictions.class_logits.shape[:3]
     shape = (num_layers, num_images, num_predictions, max(targets.counts))

@@ -1,4 +1,4 @@
-"""Bipartite matching of predictions with objects (DETR, arXiv 2005.12872, section 3.1).
+"""Match predictions with objects one to one (DETR, arXiv 2005.12872, section 3.1).
 
 L decoder layers, B images, N predictions of an image, M the greatest number of objects of an image,
 P pairs of all images: min(N, number of its objects) of each.
@@ -19,9 +19,9 @@ class Matches(NamedTuple):
     """The pairs of every layer, image after image, by ascending prediction within an image.
 
     Attributes:
-        predictions: int64 [L, P], among the B * N predictions of a layer.
-        objects: int64 [L, P], among the objects of all images, one image after another.
-        counts: how many pairs are each image's, in any layer.
+        predictions: int64 [L, P], indices among the B * N predictions of a layer.
+        objects: int64 [L, P], indices among the objects of all images, one image after another.
+        counts: the number of each image's pairs, the same in all layers.
     """
 
     predictions: Tensor
@@ -30,14 +30,14 @@ class Matches(NamedTuple):
 
 
 def hungarian_matching(costs: HostCopy, counts: Sequence[int]) -> Matches:
-    """Returns the pairs of least total cost, for each layer and image.
+    """Return the pairs with the lowest total cost, for each layer and image.
 
-    All costs reach the host in one transfer, and all pairs go back in one.
+    All costs are copied to the host at once, and all pairs back at once.
 
     Args:
-        costs: float32 [L, B, N, M]. A cost that is not finite is chosen only where no other pair is
+        costs: float32 [L, B, N, M]. A cost that is not finite is chosen only if no other pair is
             left.
-        counts: of each image's objects, whose costs come first; those after them are not looked at.
+        counts: of each image's objects, whose costs come first; those after them are ignored.
 
     Returns:
         The pairs, on the device that the costs came from.
@@ -60,7 +60,7 @@ def hungarian_matching(costs: HostCopy, counts: Sequence[int]) -> Matches:
 
 
 def _finite(cost: np.ndarray) -> np.ndarray:
-    """Replaces what is not finite by more than any whole assignment of finite costs can differ."""
+    """Replace costs that are not finite by more than any two finite assignments can differ."""
     finite = np.isfinite(cost)
     if finite.all():
         return cost

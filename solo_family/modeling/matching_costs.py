@@ -1,7 +1,7 @@
-"""What a pair of a prediction and an object costs in the matching, all in float32.
+"""Compute the matching cost of a prediction and an object, in float32.
 
-N predictions, G objects, K classes, h w of the masks. What is said of one image holds for a batch
-of them, with B in front of every shape.
+N predictions, G objects, K classes, h w of the masks. Shapes are those of one image; a batch has B
+in front of every shape.
 """
 
 import torch
@@ -21,14 +21,15 @@ def sparse_inst_cost(
     alpha: float = 0.8,
     beta: float = 0.2,
 ) -> Tensor:
-    """Returns -dice^alpha p^beta of one image (SparseInst, arXiv 2203.12827, section 3.4).
+    """Return -dice^alpha p^beta of one image (SparseInst, arXiv 2203.12827, section 3.4).
 
     Args:
         class_logits: [N, K]; p is the sigmoid of the object's class.
         mask_logits: [N, h, w].
         classes: int64 [G].
         masks: [G, h, w], bool or 0 to 1.
-        alpha, beta: exponents.
+        alpha: exponent of the dice coefficient.
+        beta: exponent of the probability.
 
     Returns:
         float32 [N, G].
@@ -48,17 +49,18 @@ def mask_former_cost(
     mask_weight: float = 20.0,
     dice_weight: float = 1.0,
 ) -> Tensor:
-    """Returns -p(class) + L_mask of one image (MaskFormer, arXiv 2107.06278, section 3.3).
+    """Return -p(class) + L_mask of one image (MaskFormer, arXiv 2107.06278, section 3.3).
 
-    Masks are compared at the size of the predictions, to which the true ones are brought by their
-    nearest pixels, as the official code does.
+    Masks are compared at the size of the predictions; the true ones are resized to it by
+    nearest-neighbour sampling, as in the official code.
 
     Args:
         class_logits: [N, K + 1], "no object" last; p is their softmax.
         mask_logits: [N, h, w].
         classes: int64 [G].
         masks: bool [G, H, W], or 0 and 1 at the size of the predictions.
-        mask_weight, dice_weight: of the focal and the dice loss.
+        mask_weight: of the focal loss.
+        dice_weight: of the dice loss.
 
     Returns:
         float32 [N, G].
@@ -73,13 +75,16 @@ def mask_former_cost(
 
 @torch.no_grad()
 def fixed_cost(class_logits: Tensor, mask_logits: Tensor, classes: Tensor, masks: Tensor) -> Tensor:
-    """Returns a cost that is least where the k-th prediction is matched with class k.
+    """Return a cost that is lowest where the k-th prediction is matched with class k.
 
     That is the fixed matching of MaskFormer's ablation (arXiv 2107.06278, section 4.3), for
-    semantic targets: every class at most once.
+    semantic targets, in which every class occurs at most once.
 
     Args:
-        class_logits, mask_logits, classes, masks: as of `mask_former_cost`.
+        class_logits: see `mask_former_cost`.
+        mask_logits: see `mask_former_cost`.
+        classes: see `mask_former_cost`.
+        masks: see `mask_former_cost`.
 
     Returns:
         float32 [N, G], 0 or 1.
@@ -89,18 +94,18 @@ def fixed_cost(class_logits: Tensor, mask_logits: Tensor, classes: Tensor, masks
 
 
 def nearest_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns masks [..., H, W], bool or already of the size, as float32 [..., h, w].
+    """Return masks [..., H, W], bool or of that size already, as float32 [..., h, w].
 
-    By their nearest pixels, as MaskFormer's official code does.
+    They are resized by nearest-neighbour sampling, as in MaskFormer's official code.
     """
     if masks.shape[-2:] == size:
         return masks.float()
-    # As bytes: a float map of every mask at full resolution is not needed.
+    # As bytes, because a float map of every mask at full resolution is not needed.
     pixels = masks.to(torch.uint8).flatten(0, -3)[:, None]
     small = F.interpolate(pixels, size=size, mode="nearest").float()
     return small.view(*masks.shape[:-2], *size)
 
 
 def _of_classes(probabilities: Tensor, classes: Tensor) -> Tensor:
-    """Returns of [N, K] the columns of the objects' classes, [N, G]."""
+    """Return the columns of the objects' classes, [N, G], from [N, K]."""
     return probabilities.take_along_dim(classes[..., None, :], dim=-1)

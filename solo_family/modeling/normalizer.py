@@ -1,4 +1,4 @@
-"""What losses are divided by, in one process or over all of them."""
+"""Compute the number that losses are divided by, in one process or over all of them."""
 
 import torch
 import torch.distributed as dist
@@ -8,12 +8,12 @@ from torch import Tensor
 
 @torch.no_grad()
 def normalizer(count: Tensor, *, globally: bool, offset: float = 0.0) -> Tensor:
-    """Returns what a sum over `count` items is divided by, at least a small share of 1.
+    """Return the number that a sum over `count` items is divided by.
 
     DDP averages gradients over processes. With `globally`, the counts of all processes are added
-    and divided by their number, so that the average of the processes' losses is the loss of their
-    joint batch (MaskFormer, SparseInst); without, every process divides by its own count (SOLO, as
-    published).
+    and divided by the number of processes, so that the average of the processes' losses is the loss
+    of their joint batch (MaskFormer, SparseInst); without it, every process divides by its own
+    count (SOLO, as published).
 
     Args:
         count: scalar, the number of items of this process.
@@ -21,7 +21,8 @@ def normalizer(count: Tensor, *, globally: bool, offset: float = 0.0) -> Tensor:
         offset: added to the count of the batch.
 
     Returns:
-        float32 scalar on the device of `count`; 1 for a count of 0, so that a sum of nothing is 0.
+        float32 scalar on the device of `count`, at least one over the number of processes (without
+        `globally`, at least 1), so that a sum of nothing is 0.
     """
     total = count.float()
     world_size = comm.get_world_size()

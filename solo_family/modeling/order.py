@@ -1,4 +1,4 @@
-"""Choosing without waiting: those that are chosen come first, and how many they are travels later.
+"""Select without waiting: sort the selected items to the front, and copy their number later.
 
 N candidates; any dimensions in front.
 """
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def set_first(flags: Tensor) -> Tensor:
-    """Returns the indices of all, those that are set first, in order: int64 of bool [..., N]."""
+    """Return the indices of all flags, set ones first, in order: int64 of bool [..., N]."""
     return flags.logical_not().byte().sort(dim=-1, stable=True).indices
 
 
 def waits(tensor: Tensor) -> bool:
-    """Whether the host would wait for a tensor's values: where it computes them itself it does not.
+    """Return whether the host would wait for a tensor's values, which it does except on a CPU.
 
-    There, work that turns out not to be needed costs more than to ask.
+    On a CPU, work that turns out not to be needed costs more than reading them.
     """
     return tensor.device.type != "cpu"

@@ -1,6 +1,6 @@
-"""From soft masks to panoptic segmentation (MaskFormer, arXiv 2107.06278, section 3.4).
+"""Merge soft masks to a panoptic segmentation (MaskFormer, arXiv 2107.06278, section 3.4).
 
-N masks, H W of the image that was asked for.
+N masks, H W of the requested output.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,17 +13,18 @@ from ..ops.host_copy import to_device
 from ..ops.masks import mask_areas
 from ..segments import join_segments
 
-# Chunks of masks: which they are, and their probabilities, float32 [n, H, W].
+# Chunks of masks: a slice of the masks, and their probabilities, float32 [n, H, W].
 SoftMasks = Iterable[tuple[slice, Tensor]]
 
 
 class PixelAssignment(NamedTuple):
-    """Which mask each pixel belongs to.
+    """The mask that each pixel belongs to.
 
     Attributes:
-        mask: int64 [H, W]: the first with the greatest score times probability.
+        mask: int64 [H, W]: index of the first mask with the greatest product of score and
+            probability.
         value: float32 [H, W]: that product.
-        area: int64 [N]: the pixels whose probability in the mask is at least one half.
+        area: int64 [N]: number of pixels whose probability in the mask is at least one half.
     """
 
     mask: Tensor
@@ -32,10 +33,10 @@ class PixelAssignment(NamedTuple):
 
 
 def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> PixelAssignment:
-    """Assigns every pixel to the mask with the greatest score times probability.
+    """Assign every pixel to the mask with the greatest product of score and probability.
 
-    Masks come in chunks and only the best so far is kept, so that they are never in memory
-    together.
+    Masks come in chunks and only the best so far is kept, so that they are never all in memory at
+    once.
 
     Args:
         masks: N masks in chunks, in order.
@@ -58,9 +59,9 @@ def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> Pi
 
 
 def _count_each(index: Tensor, count: int) -> Tensor:
-    """Counts how often each number from 0 to `count` - 1 is in int64 [H, W]: int64 [count].
+    """Count how often each number from 0 to `count` - 1 occurs in int64 [H, W]: int64 [count].
 
-    Unlike `bincount`, for which a GPU is waited for.
+    Unlike `bincount`, it does not make the host wait for a GPU.
     """
     flat = index.flatten()
     if flat.device.type == "cuda":
@@ -69,10 +70,10 @@ def _count_each(index: Tensor, count: int) -> Tensor:
 
 
 class SegmentAssignment(NamedTuple):
-    """One image's segments before the host knows of them.
+    """One image's segments, while only the device knows them.
 
     Attributes:
-        mask: int64 [H, W], which mask each pixel belongs to.
+        mask: int64 [H, W], the mask that each pixel belongs to.
         table: float64 [N, 3]: whether a mask is kept, its class, its score.
     """
 
@@ -87,18 +88,18 @@ def assign_segments(
     size: tuple[int, int],
     overlap_threshold: float,
 ) -> SegmentAssignment:
-    """Merges masks, of which none has been left out, to segments that do not overlap.
+    """Merge masks, none of which has been left out, to segments that do not overlap.
 
-    A mask that has lost more than a share of its pixels to others is dropped, and those that it has
-    won belong to no segment. All on the masks' device; the host waits for nothing.
+    A mask that loses more than a share of its pixels to others is dropped, and the pixels that it
+    won belong to no segment. All of it runs on the masks' device, without making the host wait.
 
     Args:
         masks: N masks in chunks, in order; see `SoftMasks`.
         scores: float32 [N].
         classes: int64 [N].
         size: (H, W).
-        overlap_threshold: the least share of a mask's pixels (probability at least one half) that
-            its segment must have.
+        overlap_threshold: the lowest share of a mask's pixels (probability at least one half) that
+            must remain in its segment.
     """
     pixels = assign_pixels(masks, scores, size)
     won = _count_each(pixels.mask, len(scores)) if len(scores) else pixels.area
@@ -112,12 +113,12 @@ def number_segments(
     tables: Sequence[Sequence[float]],
     stuff_classes: Sequence[int],
 ) -> list[tuple[Tensor, list[dict[str, Any]]]]:
-    """Turns the assignments of a batch into detectron2's `panoptic_seg`s.
+    """Turn the assignments of a batch into detectron2's `panoptic_seg`s.
 
     Args:
         assignments: per image.
-        tables: theirs, on the host, flattened; see `to_host`.
-        stuff_classes: the classes that are stuff, of which the masks of one are one segment; the
+        tables: their tables, on the host, flattened; see `to_host`.
+        stuff_classes: the classes that are stuff; all masks of a stuff class form one segment. The
             others are things.
 
     Returns:
@@ -127,7 +128,7 @@ def number_segments(
     """
     masks = [zip(table[0::3], table[1::3], table[2::3]) for table in tables]
     numbered = [join_segments(each, stuff_classes) for each in masks]
-    # One more, of none: pixels belong to mask 0 where there are no masks.
+    # One extra entry for no segment: pixels belong to mask 0 if there are no masks.
     ids = [torch.tensor([*ids, 0], dtype=torch.int32) for ids, _ in numbered]
     there = to_device(ids, assignments[0].mask.device)
     return [

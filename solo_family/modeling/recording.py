@@ -16,7 +16,7 @@ _capturing = threading.Lock()
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Applies a function to every tensor in tuples, lists, dicts and dataclasses."""
+    """Apply a function to every tensor in tuples, lists, dicts and dataclasses."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
@@ -73,7 +73,7 @@ class Recorder:
         self._graph: Any = None
 
     def forget(self) -> None:
-        """Takes other memory from now on: that of graphs which are all gone can't be had again."""
+        """Take other memory from now on: that of graphs which are all gone can't be had again."""
         self._device = None
 
     def suits(self, batch: Tensor) -> bool:
@@ -81,7 +81,7 @@ class Recorder:
         return batch.device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
 
     def record(self, function: Callable[[Tensor], Any], batch: Tensor) -> Recording:
-        """Records a function, which must not wait for the device; it has run eagerly before.
+        """Record a function, which must not wait for the device; it has run eagerly before.
 
         Args:
             function: of tensors like `batch`; returns tensors in tuples, lists, dicts and
@@ -122,7 +122,7 @@ class Recorder:
         return Recording(graph, _borrowed(given), map_tensors(_borrowed, outputs))
 
     def _recover(self, device: torch.device) -> None:
-        """Ends what a failed capture may leave begun.
+        """End what a failed capture may leave begun.
 
         Memory would be kept back from then on, and random numbers refused.
         """
@@ -178,7 +178,7 @@ class _Memory:
 
 
 def _borrowed(tensor: Tensor) -> Tensor:
-    """Returns a tensor of the same memory that doesn't keep it from being given out again."""
+    """Return a tensor of the same memory that doesn't keep it from being given out again."""
     if not tensor.numel():
         return tensor
     tensor = tensor.detach()

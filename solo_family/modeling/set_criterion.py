@@ -1,7 +1,7 @@
-"""The loss of a set of predictions that is matched with the set of objects, image by image.
+"""Compute the losses of predictions matched with the objects of their images.
 
-What MaskFormer (arXiv 2107.06278) and SparseInst (arXiv 2203.12827) share. Each gives the cost of
-its matching and its losses of matched predictions.
+MaskFormer (arXiv 2107.06278) and SparseInst (arXiv 2203.12827) share this. Each provides the cost
+of its matching and its losses of matched predictions.
 
 L supervised decoder layers, B images, N predictions, K classes, P pairs of all images.
 """
@@ -18,19 +18,19 @@ from .matcher import Matches, hungarian_matching
 from .normalizer import normalizer
 from .set_predictions import LayeredPredictions, SetTargets
 
-# (predictions, targets, matches, number of objects) to losses [L] by name, not yet weighted.
+# Maps (predictions, targets, matches, number of objects) to losses [L] by name, not yet weighted.
 Losses = Callable[[LayeredPredictions, SetTargets, Matches, Tensor], dict[str, Tensor]]
 
 
 class SetCriterion:
-    """Matches the predictions of every decoder layer with the objects; weights their losses.
+    """Match the predictions of every decoder layer with objects, and weight their losses.
 
     The host waits once, for the costs of all layers and images.
 
     Args:
         cost: of the matching.
-        losses: of matched predictions; they are given the number of objects per process, over all
-            processes, at least 1, to divide by.
+        losses: of matched predictions; they divide by the number of objects that they are given,
+            the mean over all processes, at least 1.
         weights: of every loss by its name.
         count_key: the config key of N, which the warning about a crowded image names.
     """
@@ -45,7 +45,7 @@ class SetCriterion:
         self._warned = False
 
     def __call__(self, predictions: LayeredPredictions, targets: SetTargets) -> dict[str, Tensor]:
-        """Computes the losses of a batch.
+        """Compute the losses of a batch.
 
         Args:
             predictions: of every supervised layer.
@@ -57,7 +57,7 @@ class SetCriterion:
         num_layers, _, num_predictions = predictions.class_logits.shape[:3]
         self._warn_if_crowded(max(targets.counts), num_predictions)
         costs = HostCopy(layer_costs(self.cost, predictions, targets))
-        # Filled on the device: a number from the host would wait for what is queued there.
+        # Filled on the device: copying a number from the host would wait for all queued work.
         count = torch.full((), len(targets.classes), device=costs.device)
         num_objects = normalizer(count, globally=True)
         matches = hungarian_matching(costs, targets.counts)
@@ -83,10 +83,11 @@ class SetCriterion:
 def target_classes(
     targets: SetTargets, matches: Matches, num_predictions: int, background: int
 ) -> Tensor:
-    """Returns the class that every prediction is to learn: its object's, or `background`.
+    """Return the target class of every prediction: its object's, or `background`.
 
     Args:
-        targets, matches: see there.
+        targets: of the batch.
+        matches: of the predictions with the targets.
         num_predictions: N.
         background: for predictions without an object.
 

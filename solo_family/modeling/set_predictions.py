@@ -1,4 +1,4 @@
-"""What is predicted, and what is true, of a batch of images whose masks are sets.
+"""Hold predictions and ground truth of a batch of images whose masks are sets.
 
 L supervised decoder layers, B images, N predictions, K classes, E channels of an embedding, G
 objects of all images one after another, P pairs of a prediction and an object of all images, h w of
@@ -17,12 +17,12 @@ from .matcher import Matches
 
 
 class SetPredictions(NamedTuple):
-    """What one decoder layer predicts.
+    """The predictions of one decoder layer.
 
     Attributes:
         class_logits: [B, N, K], or K + 1 with "no object" last.
         mask_logits: [B, N, h, w].
-        objectness_logits: [B, N], or None for methods without.
+        objectness_logits: [B, N], or None for methods without objectness.
     """
 
     class_logits: Tensor
@@ -30,7 +30,7 @@ class SetPredictions(NamedTuple):
     objectness_logits: Tensor | None = None
 
     def images(self) -> Iterator["SetPredictions"]:
-        """Yields what is predicted of each image, without B."""
+        """Yield the predictions of each image, without B."""
         for parts in zip(*(part for part in self if part is not None)):
             yield SetPredictions(*parts)
 
@@ -40,10 +40,10 @@ class SetTargets(NamedTuple):
 
     Attributes:
         classes: int64 [G].
-        masks: [G, H, W], bool or 0 to 1, at the one resolution that the method wants.
-        counts: how many are each image's.
-        slots: int64 [B, M], M the greatest count: each image's objects among the G, filled up with
-            any others; empty where there are none at all.
+        masks: [G, H, W], bool or 0 to 1, at the resolution that the method needs.
+        counts: the number of each image's objects.
+        slots: int64 [B, M], M the greatest count: indices of each image's objects among the G,
+            filled up with arbitrary ones; empty if there are no objects at all.
     """
 
     classes: Tensor
@@ -53,7 +53,7 @@ class SetTargets(NamedTuple):
 
     @classmethod
     def join(cls, classes: Sequence[Tensor], masks: Sequence[Tensor] | Tensor) -> "SetTargets":
-        """Joins what belongs to each image: classes int64 [g], masks [g, H, W] (or joined)."""
+        """Join the objects of the images: classes int64 [g], masks [g, H, W] (or one tensor)."""
         counts = [len(part) for part in classes]
         joined = masks if isinstance(masks, Tensor) else torch.cat(list(masks))
         first, slots = 0, torch.zeros(len(counts), max(counts), dtype=torch.int64)
@@ -64,21 +64,21 @@ class SetTargets(NamedTuple):
 
 
 class LayerMasks(Protocol):
-    """The mask logits of all layers, of which only those that are asked for need to be made."""
+    """The mask logits of all layers, of which only requested ones need be computed."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """(h, w)."""
+        """The height and width (h, w) of the masks."""
 
     def of_layer(self, layer: int, images: slice) -> Tensor:
-        """Returns one layer's masks of some images, [b, N, h, w]."""
+        """Return one layer's masks of some images, [b, N, h, w]."""
 
     def of_pairs(self, matches: Matches) -> Tensor:
-        """Returns the matched masks of all layers, [L * P, h, w]."""
+        """Return the matched masks of all layers, [L * P, h, w]."""
 
 
 class PlainMasks:
-    """Masks that are there as they are.
+    """Masks that are stored as they are.
 
     Args:
         layers: L x [B, N, h, w].
@@ -89,23 +89,26 @@ class PlainMasks:
 
     @property
     def size(self) -> tuple[int, int]:
+        """The height and width (h, w) of the masks."""
         height, width = self.layers[0].shape[-2:]
         return height, width
 
     def of_layer(self, layer: int, images: slice) -> Tensor:
+        """Return one layer's masks of some images, [b, N, h, w]."""
         return self.layers[layer][images]
 
     def of_pairs(self, matches: Matches) -> Tensor:
+        """Return the matched masks of all layers, [L * P, h, w]."""
         pairs = zip(self.layers, matches.predictions)
         chosen = [masks.flatten(0, 1).index_select(0, indices) for masks, indices in pairs]
         return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
 
 
 class EmbeddedMasks:
-    """Masks that are products of an embedding and the image's features, as MaskFormer's.
+    """Masks that are products of an embedding and the image's features, as in MaskFormer.
 
-    Without a gradient a layer at a time, with one only those that are matched: the gradient of all
-    masks would be mostly zeros, and as large as they are.
+    Without a gradient they are computed a layer at a time; with a gradient only the matched ones
+    are: the gradient of all masks would be mostly zeros, and as large as the masks.
 
     Args:
         embeddings: [L, B, N, E].
@@ -118,16 +121,20 @@ class EmbeddedMasks:
 
     @property
     def size(self) -> tuple[int, int]:
+        """The height and width (h, w) of the masks."""
         height, width = self.features.shape[-2:]
         return height, width
 
     def of_layer(self, layer: int, images: slice) -> Tensor:
+        """Return one layer's masks of some images, [b, N, h, w]."""
         return dynamic_conv(self.embeddings[layer, images], self.features[images])
 
     def of_pairs(self, matches: Matches) -> Tensor:
+        """Return the matched masks of all layers, [L * P, h, w]."""
         num_layers, num_images, num_predictions, channels = self.embeddings.shape
         most, device = max(matches.counts), self.embeddings.device
-        # The pairs of an image in all layers become the rows of one matrix, filled up to the most.
+        # The pairs of an image in all layers become the rows of one matrix, padded to the largest
+        # image.
         (places,) = to_device([_places(num_layers, matches.counts)], device)
         layers = torch.arange(num_layers, device=device)[:, None]
         rows = (matches.predictions + layers * (num_images * num_predictions)).flatten()
@@ -138,7 +145,7 @@ class EmbeddedMasks:
 
 
 def _places(num_layers: int, counts: list[int]) -> Tensor:
-    """Returns where each pair, [L * P], stands in [B, L, most] of the images' pairs."""
+    """Return the index of each pair, [L * P], in the padded pairs of the images, [B, L, most]."""
     most = max(counts)
     layers = torch.arange(num_layers)[:, None]
     starts = [
@@ -149,12 +156,12 @@ def _places(num_layers: int, counts: list[int]) -> Tensor:
 
 
 class LayeredPredictions(NamedTuple):
-    """What all supervised decoder layers predict, the last layer last.
+    """The predictions of all supervised decoder layers, the last layer last.
 
     Attributes:
         class_logits: [L, B, N, K], or K + 1 with "no object" last.
         masks: see `LayerMasks`.
-        objectness_logits: [L, B, N], or None for methods without.
+        objectness_logits: [L, B, N], or None for methods without objectness.
     """
 
     class_logits: Tensor
@@ -163,7 +170,7 @@ class LayeredPredictions(NamedTuple):
 
     @classmethod
     def stack(cls, layers: Sequence[SetPredictions]) -> "LayeredPredictions":
-        """Takes the layers together."""
+        """Stack the predictions of several layers."""
         objectness = [layer.objectness_logits for layer in layers]
         return cls(
             torch.stack([layer.class_logits for layer in layers]),

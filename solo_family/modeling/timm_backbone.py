@@ -1,4 +1,4 @@
-"""Any timm model that gives `features_only` as a detectron2 backbone, plain or under an FPN."""
+"""Use any timm model with `features_only` as a detectron2 backbone, plain or with an FPN."""
 
 import difflib
 import logging
@@ -19,10 +19,10 @@ from ..weight_files import read_weights
 
 
 class TimmBackbone(Backbone):
-    """A timm model; its features are named by stride, as detectron2's ResNet: res2 is stride 4.
+    """A timm model; its features are named by stride, as in detectron2's ResNet: res2 has stride 4.
 
-    The names of the features, and of the config key that errors speak of, are other ones where the
-    model stands in for a backbone of a published code base.
+    The features, and the config node that errors refer to, have other names if the model replaces a
+    backbone of a published code base.
 
     Args:
         name: timm's name of the model.
@@ -37,7 +37,7 @@ class TimmBackbone(Backbone):
 
     Raises:
         ConfigError: timm has no such model, the model has no such feature or part, or the
-            checkpoint is missing or of another model.
+            checkpoint is missing or belongs to another model.
         DataError: the checkpoint can't be read.
     """
 
@@ -58,11 +58,11 @@ class TimmBackbone(Backbone):
         if name not in timm.list_models():
             near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=8))
             raise ConfigError(
-                f"{key}.NAME is {name!r}, which timm {timm.__version__} does not have. "
-                f"Near it: {near or 'nothing'}; all: timm.list_models()."
+                f"{key}.NAME is {name!r}, which timm {timm.__version__} does not have. The "
+                f"nearest: {near or 'nothing'}; all: timm.list_models()."
             )
         options = {"features_only": True, "in_chans": in_channels, **options}
-        if output_stride != 32:  # not every model takes the option
+        if output_stride != 32:  # not every model accepts the option
             options["output_stride"] = output_stride
         reduction = timm.create_model(name, **options).feature_info.reduction()
         names = strides or {f"res{stride.bit_length() - 1}": stride for stride in reduction}
@@ -74,7 +74,8 @@ class TimmBackbone(Backbone):
         unknown = [feature for feature in out_features if feature not in available]
         if unknown:
             raise ConfigError(
-                f"{key}.OUT_FEATURES has {', '.join(unknown)}; {name} gives {', '.join(available)}."
+                f"{key}.OUT_FEATURES has {', '.join(unknown)}; {name} provides "
+                f"{', '.join(available)}."
             )
         self._out_features = sorted(out_features, key=available.__getitem__)
         self.model = timm.create_model(
@@ -104,13 +105,13 @@ class TimmBackbone(Backbone):
                 self.model.get_parameter(name).requires_grad_(False)
 
     def _load(self, path: str, whole_model: dict[str, Tensor]) -> None:
-        """Loads a checkpoint; what `whole_model` has beside the features, it may have or lack."""
+        """Load a checkpoint, which may have or lack what `whole_model` has beside the features."""
         path = expand_path(path)
         if not os.path.isfile(path):
             raise ConfigError(f"MODEL.TIMM.WEIGHTS {path}: there is no such file.")
         state = read_weights(path)
         own = self.model.state_dict()
-        # timm renames layers of some models where they give features only: stages.0 is stages_0.
+        # timm renames layers of some models that return features only: stages.0 becomes stages_0.
         names = {key.replace(".", "_"): key for key in own}
         state = {names.get(key.replace(".", "_"), key): value for key, value in state.items()}
         wrong = [
@@ -121,24 +122,25 @@ class TimmBackbone(Backbone):
         if wrong:
             raise ConfigError(
                 f"MODEL.TIMM.WEIGHTS {path} has {len(wrong)} weights that do not fit the model, "
-                f"{wrong[0]} first: it is of another model than MODEL.TIMM.NAME."
+                f"{wrong[0]} first: it belongs to a model other than MODEL.TIMM.NAME."
             )
         missing, unexpected = self.model.load_state_dict(state, strict=False)
         if missing:
             raise ConfigError(
                 f"MODEL.TIMM.WEIGHTS {path} lacks {len(missing)} of the model's weights, "
-                f"{missing[0]} first: it is of another model than MODEL.TIMM.NAME."
+                f"{missing[0]} first: it belongs to a model other than MODEL.TIMM.NAME."
             )
         logging.getLogger("solo_family").info(
             f"Backbone weights from {path}; {len(unexpected)} of the classifier were not needed."
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the features by name, for images [B, C, H, W]."""
         return dict(zip(self._out_features, self.model(x)))
 
 
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Builds `MODEL.TIMM.NAME`, from `MODEL.TIMM.WEIGHTS` unless `MODEL.WEIGHTS` will be loaded."""
+    """Build `MODEL.TIMM.NAME`, with `MODEL.TIMM.WEIGHTS` unless `MODEL.WEIGHTS` will be loaded."""
     return TimmBackbone(
         name=cfg.MODEL.TIMM.NAME,
         in_channels=input_shape.channels or 3,
@@ -150,7 +152,7 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
 
 
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Builds detectron2's FPN, with P6 by max pooling, over a timm model."""
+    """Build detectron2's FPN, with P6 by max pooling, on a timm model."""
     return FPN(
         bottom_up=build_timm_backbone(cfg, input_shape),
         in_features=cfg.MODEL.FPN.IN_FEATURES,

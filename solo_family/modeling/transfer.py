@@ -13,7 +13,7 @@ from ..ops.host_copy import HostCopy, to_device
 def normalise(
     images: Sequence[Tensor], mean: Tensor, std: Tensor, size_divisibility: int
 ) -> Tensor:
-    """Subtracts the mean, divides by the deviation, and pads to one size with 0.
+    """Subtract the mean, divides by the deviation, and pads to one size with 0.
 
     Args:
         images: [C, h, w] of any dtype, on the device of the mean.
@@ -37,7 +37,7 @@ def normalise(
 
 
 def instances_to_device(instances: Sequence[Instances], device: torch.device) -> list[Instances]:
-    """Moves the ground truth of a batch with all its fields, as `Instances.to`, but together.
+    """Move the ground truth of a batch with all its fields, as `Instances.to`, but together.
 
     Args:
         instances: per image.
@@ -61,14 +61,14 @@ def instances_to_device(instances: Sequence[Instances], device: torch.device) ->
 
 
 def _tensor_of(field: Any) -> Tensor | None:
-    """Returns the one tensor that a field of `Instances` is made of, or None."""
+    """Return the one tensor that a field of `Instances` is made of, or None."""
     if isinstance(field, Tensor):
         return field
     return field.tensor if type(field) in (Boxes, BitMasks) else None
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[list[float]]:
-    """Reads the values of several tensors of one device with one wait: flattened, as float64."""
+    """Read the values of several tensors of one device with one wait: flattened, as float64."""
     values = HostCopy(torch.cat([tensor.flatten().double() for tensor in tensors])).wait().tolist()
     sizes = [tensor.numel() for tensor in tensors]
     starts = [sum(sizes[:index]) for index in range(len(sizes))]

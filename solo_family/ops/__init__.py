@@ -1,6 +1,6 @@
-"""Operators on masks, with their kernels for GPUs: all that they need is torch.
+"""Operators on masks, with their kernels for GPUs, which need nothing but torch.
 
-Each checks what it is given, without a wait for a device, and raises ValueError.
+Each operator checks its arguments without waiting for a device, and raises ValueError.
 """
 
 from . import self_checks as _self_checks  # noqa: F401  # what GPU kernels are tried with

@@ -1,7 +1,7 @@
-"""Bilinear interpolation between pixel centres in two steps, for Triton's kernels.
+"""Interpolate bilinearly between pixel centres in two steps, inside Triton kernels.
 
-Of two steps, from the network's masks to its input, of which the image is kept, and to the output;
-where a step keeps the size nothing is interpolated.
+The first step leads from the network's masks to its input, of which the image is kept, and the
+second to the output; a step that keeps the size interpolates nothing.
 """
 
 import triton
@@ -18,7 +18,7 @@ def span(first, last, scale, size, resizes):
 
 @triton.jit
 def _neighbours(place, scale, size, resizes):
-    """Return the two cells of the source whose centres are beside a cell's, and how far it is."""
+    """Return the two cells whose centres enclose a place, and how far it lies between them."""
     source = tl.maximum((place.to(tl.float32) + 0.5) * scale - 0.5, 0.0)
     first = tl.minimum(source.to(tl.int32), size - 1)
     return first, tl.minimum(first + resizes, size - 1), source - first.to(tl.float32)
@@ -74,5 +74,5 @@ def _sample(upper_row, lower_row, left, right, down, across, resizes):
 
 @triton.jit
 def _mix(a, b, share, resizes):
-    # What isn't resized is left alone: infinity times 0 would be NaN.
+    # What isn't resized is copied: infinity times a weight of 0 would be NaN.
     return tl.where(resizes != 0, a * (1 - share) + b * share, a)

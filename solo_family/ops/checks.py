@@ -1,6 +1,6 @@
-"""Whether what an operator is given goes together; nothing here waits for a device.
+"""Check that the arguments of an operator fit together, without waiting for a device.
 
-Shape letters: N masks; h w the masks' size.
+N masks; h w the masks' size.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# By how much an IoU lowers a score: exp(-sigma IoU^2), or 1 - IoU.
+# The kernels by which an IoU lowers a score: exp(-sigma IoU^2), or 1 - IoU.
 DECAY_KERNELS = ("gaussian", "linear")
 
 
 def check_kernel(kernel: str) -> None:
-    """Raise ValueError for a kernel that neither matrix NMS nor soft NMS has."""
+    """Raise ValueError for a kernel that matrix NMS and soft NMS do not have."""
     if kernel not in DECAY_KERNELS:
         allowed = ", ".join(repr(name) for name in DECAY_KERNELS)
         raise ValueError(f"unknown NMS kernel {kernel!r}: choose one of {allowed}")
@@ -25,7 +25,7 @@ def is_packed(masks: Tensor) -> bool:
 
 
 def check_masks(masks: Tensor, mask_threshold: float | None) -> None:
-    """Raise ValueError for masks that are neither bool nor to be thresholded."""
+    """Raise ValueError for masks that are not bool and have no threshold, or can't have one."""
     if masks.dtype == torch.bool:
         return
     if not masks.is_floating_point():
@@ -35,7 +35,7 @@ def check_masks(masks: Tensor, mask_threshold: float | None) -> None:
         )
     if mask_threshold is None:
         raise ValueError(
-            f"masks of {masks.dtype} are taken for probabilities, which need a mask_threshold: "
+            f"masks of {masks.dtype} are treated as probabilities, which need a mask_threshold: "
             "pass one, for example mask_threshold=0.5, or pass bool masks"
         )
 
@@ -72,7 +72,7 @@ def check_dimensions(masks: Tensor) -> None:
 
 
 def check_candidates(masks: Tensor, labels: Tensor, scores: Tensor) -> None:
-    """Raise ValueError unless each of N masks, of whatever form, has its label and its score."""
+    """Raise ValueError unless each of N masks, in whatever form, has its label and its score."""
     if labels.ndim != 1 or scores.ndim != 1 or not len(masks) == len(labels) == len(scores):
         raise ValueError(
             f"there must be a label and a score for each mask, but there are {len(masks)} masks, "

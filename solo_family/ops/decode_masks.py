@@ -1,6 +1,6 @@
-"""From mask kernels and mask features to masks: dynamic convolution (SOLOv2, section 3.2.3).
+"""Decode masks from kernels and features: dynamic convolution (SOLOv2, arXiv 2003.10152, 3.2.3).
 
-Shape letters: B images; N masks; n of them; E mask features; H W the features' size.
+B images; N masks; n selected ones; E mask features; H W the features' size.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from torch import Tensor
 from . import gpu_kernels
 from .packed_masks import PackedMasks, empty_packed, measure
 
-# Bytes of the soft masks that are in memory at a time where they are.
+# Bytes of soft masks in memory at a time, where they are computed at all.
 _CHUNK_BYTES = 32 * 2**20
 _INTEGERS = (torch.int64, torch.int32)
 
 
 def dynamic_conv(kernels: Tensor, features: Tensor) -> Tensor:
-    """Convolve mask features with predicted 1x1 kernels, those of one image or of a batch.
+    """Convolve mask features with predicted 1x1 kernels, for one image or for a batch.
 
     Args:
         kernels: [N, E] or [B, N, E].
-        features: [E, H, W] or [B, E, H, W], on the same device and, but for autocast, of the same
-            dtype.
+        features: [E, H, W] or [B, E, H, W], on the same device and, except under autocast, of the
+            same dtype.
 
     Returns:
         Mask logits [N, H, W] or [B, N, H, W].
 
     Raises:
-        ValueError: shapes or devices are others.
+        ValueError: shapes or devices do not fit.
     """
-    # A tracer would write the comparison of sizes into its graph.
+    # A tracer would record the comparison of sizes in its graph.
     if not torch.jit.is_tracing():
         _check_factors(kernels, features)
-    # A 1x1 convolution is a matrix product; no bias, no norm.
+    # A 1x1 convolution is a matrix product; there is neither bias nor normalisation.
     return (kernels @ features.flatten(-2)).unflatten(-1, features.shape[-2:])
 
 
@@ -46,25 +46,26 @@ def decode_masks(
     rows: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> PackedMasks:
-    """Do dynamic convolution, sigmoid, threshold, areas, maskness and packing in one.
+    """Convolve, apply sigmoid and threshold, and measure and pack masks, in one operator.
 
-    On a GPU in one kernel, so that no soft mask is ever in memory; elsewhere in chunks. Products
-    are summed in float32, to which float64, or one of two different dtypes, is rounded first.
+    On a GPU this is one kernel, so that no soft mask is ever in memory; elsewhere it is done in
+    chunks. Products are summed in float32; float64, and one of two different dtypes, is rounded to
+    it first.
 
     Args:
         kernels: floating-point [N, E].
         features: floating-point [E, H, W], on the same device.
-        mask_threshold: a pixel is inside where its probability is above this, which NaN is not.
-        rows: int64 [n], which kernels, in that order; all where left out.
-        valid: one int64 or int32 number on that device, how many of these are wanted: the others
-            have area and maskness 0 at next to no cost, and nobody waits for the number. Their
-            words are undefined.
+        mask_threshold: a pixel is inside where its probability is above this, which NaN never is.
+        rows: int64 [n], the kernels to use, in that order; None for all.
+        valid: one int64 or int32 number on that device: how many of these masks are wanted. The
+            others cost next to nothing and have area and maskness 0, and undefined words. The host
+            does not wait for the number.
 
     Returns:
-        n masks; without mask features each probability is 0.5.
+        n masks; without mask features every probability is 0.5.
 
     Raises:
-        ValueError: shapes, dtypes or devices are others.
+        ValueError: shapes, dtypes or devices do not fit.
     """
     return PackedMasks(*_decode_masks(kernels, features, mask_threshold, rows, valid))
 
@@ -105,7 +106,7 @@ def _decode_masks(
 
 
 def _leading(packed: PackedMasks, count: int, valid: Tensor) -> PackedMasks:
-    """Return so many masks, of which those from `valid` on are unwanted."""
+    """Pad masks to `count`, and set those from `valid` on to 0."""
     missing = count - len(packed.areas)
     unwanted = torch.arange(count, device=valid.device) >= valid
     return PackedMasks(
@@ -116,18 +117,18 @@ def _leading(packed: PackedMasks, count: int, valid: Tensor) -> PackedMasks:
 
 
 def _check_factors(kernels: Tensor, features: Tensor) -> None:
-    """Raise ValueError for kernels [..., N, E] and features [..., E, H, W] that don't multiply."""
+    """Raise ValueError for kernels [..., N, E] and features [..., E, H, W] of no product."""
     sizes, feature_sizes = kernels.shape, features.shape
     batches = sizes[:-2] == feature_sizes[:-3] and len(sizes) in (2, 3)
     if not batches or len(feature_sizes) != len(sizes) + 1 or sizes[-1] != feature_sizes[-3]:
         raise ValueError(
-            f"{_shapes(kernels, features)} don't go together: [N, E] and [E, H, W] are needed, or "
-            "both with a batch in front"
+            f"{_shapes(kernels, features)} don't fit together: [N, E] and [E, H, W] are needed, "
+            "or both with a batch in front"
         )
     if kernels.device != features.device:
         raise ValueError(
-            f"{_shapes(kernels, features)} are on {kernels.device} and {features.device}: move one "
-            "to the other's"
+            f"{_shapes(kernels, features)} are on {kernels.device} and {features.device}: move "
+            "one to the other's device"
         )
 
 

@@ -1,7 +1,6 @@
-"""Decoding masks straight to packed bits, as a Triton kernel: a matrix product that ends in bits.
+"""Decode masks straight to packed bits in a Triton kernel: a matrix product that ends in bits.
 
-Shape letters: N masks; n of them; E mask features; H W the features' size; P pixels, H W;
-W words of a mask.
+N masks; n selected ones; E mask features; H W the features' size; P pixels, H W; W words of a mask.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from .decode_tiles import VECTOR_BYTES, layout_of, readable, tile_for
 from .float32_precision import tf32_allowed
 from .packed_masks import WORD_BITS, PackedMasks, empty_packed
 
-# Masks, and parts of each, that are added up at a time.
+# Number of masks, and of parts of each, that are added up at a time.
 _ADDED_MASKS, _ADDED_PARTS = 8, 256
 
 
@@ -27,9 +26,19 @@ def decode_masks_triton(
     rows: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> PackedMasks:
-    """Do what `decode_masks` does, for one dtype: float16, bfloat16 or float32.
+    """Compute `decode_masks` for one dtype: float16, bfloat16 or float32.
 
-    The features are copied only if H and W can't be seen as one dimension.
+    The features are copied only if H and W can't be viewed as one dimension.
+
+    Args:
+        kernels: see `decode_masks`.
+        features: see `decode_masks`.
+        mask_threshold: see `decode_masks`.
+        rows: see `decode_masks`.
+        valid: see `decode_masks`.
+
+    Returns:
+        n masks.
     """
     features = features.flatten(1)
     kernels, rows = readable(kernels, rows)
@@ -39,13 +48,14 @@ def decode_masks_triton(
     layout, precision = layout_of(kernels, features), _precision(kernels.dtype)
     tile = tile_for(layout, kernels, precision)
     parts = triton.cdiv(num_words, tile.words)
-    # Of each part: its pixels, a number that float32 holds, and the sum of their probabilities.
+    # For each part: its pixels, a number that float32 represents, and the sum of their
+    # probabilities.
     sums = kernels.new_empty((2, parts, count), dtype=torch.float32)
     if not sums.numel():
         return PackedMasks(packed.words, packed.areas.zero_(), packed.maskness.zero_())
-    # Programs that run together share a part of the features, which are the larger factor.
+    # Programs that run at the same time share a part of the features, which are the larger factor.
     grid = triton.cdiv(count, tile.masks), parts
-    # Triton launches on the current GPU, which may be another one.
+    # Triton launches on the current GPU, which may be a different one.
     with torch.cuda.device_of(kernels):
         _decode_kernel[grid](
             kernels,
@@ -85,9 +95,9 @@ def decode_masks_triton(
 
 
 def _precision(dtype: torch.dtype) -> str:
-    """Return how float32 is multiplied; halves stay as they are, unless it is "float32"."""
+    """Return how float32 is multiplied; half precisions stay as they are unless it is "float32"."""
     if not isinstance(_decode_kernel, triton.JITFunction):
-        # Triton's interpreter knows no other way, and would take bfloat16 for integers.
+        # Triton's interpreter supports only this, and would read bfloat16 as integers.
         return "float32"
     if dtype != torch.float32 or tf32_allowed():
         return "tf32"
@@ -97,7 +107,7 @@ def _precision(dtype: torch.dtype) -> str:
     return "bf16x6" if known else "tf32x3"
 
 
-# Read through hints that `LAYOUT` stands for, so that no size makes another variant.
+# Read through hints that `LAYOUT` selects, so that no size compiles another variant.
 _SIZES = ("count", "channels", "pixels", "num_words", "row_stride", "channel_stride")
 
 
@@ -199,7 +209,7 @@ def _add_kernel(
     MASKS: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """Add up areas and probabilities of masks in parts, in a fixed order; 0 of unwanted masks."""
+    """Add up areas and probabilities of masks over their parts, in a fixed order; 0 if unwanted."""
     first_mask = tl.program_id(0) * MASKS
     mask = first_mask + tl.arange(0, MASKS)
     limit = count

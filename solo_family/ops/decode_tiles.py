@@ -1,6 +1,6 @@
-"""How the kernel that decodes masks reads its two factors, and how much one program works on.
+"""Choose how the decoding kernel reads its two factors, and how much one program works on.
 
-Shape letters: N masks; E mask features; P pixels.
+N masks; E mask features; P pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ VECTOR_BYTES = 16
 
 
 def readable(kernels: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return kernels whose features lie beside each other, and which rows of these; None for all.
+    """Return kernels with contiguous features, and the rows of these to use; None for all.
 
     Every part of the picture reads the kernels again, so that one copy of this small factor costs
     less than reading it element by element.
@@ -26,7 +26,7 @@ def readable(kernels: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | Non
 
 
 def layout_of(kernels: Tensor, features: Tensor) -> str:
-    """Return along what features [E, P] are read in vectors: "pixels" or "channels", or "any"."""
+    """Return the axis of vector reads of features [E, P]: "pixels", "channels", or "any"."""
     if _is_vectorised(kernels, 1):
         for axis, name in ((1, "pixels"), (0, "channels")):
             if _is_vectorised(features, axis):
@@ -46,8 +46,15 @@ def _is_vectorised(matrix: Tensor, axis: int) -> bool:
 
 
 class Tile(NamedTuple):
-    """What one program works on: masks, words of each, features at a time; its warps, and how many
-    loads are under way."""
+    """The work of one program.
+
+    Attributes:
+        masks: number of masks.
+        words: number of words of each mask.
+        features: number of features that are read at a time.
+        warps: number of warps.
+        stages: number of loads in flight.
+    """
 
     masks: int
     words: int
@@ -56,8 +63,8 @@ class Tile(NamedTuple):
     stages: int
 
 
-# By what is multiplied, the fastest that was measured on an H100; for four warps that multiply
-# together, as from sm_90 on, and for warps by themselves, which need more registers.
+# The fastest tile measured on an H100, by what is multiplied: for four warps that multiply
+# together, as from sm_90 on, and for warps that multiply alone, which need more registers.
 _TILES = {
     "half": Tile(128, 2, 64, 4, 3),
     "bf16x6": Tile(64, 2, 32, 4, 3),
@@ -66,7 +73,7 @@ _TILES = {
     "float32": Tile(64, 2, 32, 4, 3),
 }
 _TILES_OF_WARPS = _TILES | {"half": Tile(128, 2, 64, 8, 3), "bf16x6": Tile(64, 2, 16, 4, 4)}
-# Where single elements are read, their addresses take the registers.
+# Where single elements are read, their addresses occupy the registers.
 _SCATTERED = Tile(64, 2, 16, 8, 1)
 
 
@@ -74,7 +81,7 @@ def tile_for(layout: str, kernels: Tensor, precision: str) -> Tile:
     """Return the tile of a launch.
 
     Args:
-        layout: along what features are read in vectors, "pixels" or "channels", or "any".
+        layout: the axis along which features are read in vectors, "pixels" or "channels", or "any".
         kernels: of the dtype that is multiplied, on the device in question.
         precision: how float32 is multiplied.
     """
@@ -85,5 +92,5 @@ def tile_for(layout: str, kernels: Tensor, precision: str) -> Tile:
 
 
 def _multiplies_together(device: torch.device) -> bool:
-    """Return whether four warps multiply together, which to Triton's interpreter is the same."""
+    """Return whether four warps multiply together, which Triton's interpreter ignores."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] in (9, 10)

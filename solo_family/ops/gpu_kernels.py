@@ -1,7 +1,7 @@
-"""Which of the kernels written for GPUs an operator runs, and why it doesn't run the others.
+"""Decide which GPU kernels an operator runs, and record why it doesn't run the others.
 
-A kernel is tried on a small input before it is used on a device: a machine on which it can't be
-compiled or launched, or gives other results than torch, does the same work with torch's kernels.
+A kernel is tried on a small input before it is used on a device. A machine on which it can't be
+compiled or launched, or returns other results than torch, does the same work with torch's kernels.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from torch._subclasses.fake_tensor import FakeTensor
 TRITON = ("pack", "decode", "resize", "nms")
 CUDA = ("bits",)
 
-# What runs a kernel once on a device, and raises where it can't be launched (any exception) or is
-# wrong (AssertionError). `self_checks` fills it: checks need operators, which need this module.
+# Functions that run a kernel once on a device, and raise any exception if it can't be launched, or
+# AssertionError if its result is wrong. `self_checks` fills this: checks need operators, which need
+# this module.
 CHECKS: dict[str, Callable[[torch.device], None]] = {}
 
 VARIABLE = "SOLO_FAMILY_KERNELS"
 CHOICES = ("auto", "torch", "triton")
 
-# Why a kernel isn't used on a device; None where it is.
+# Why a kernel isn't used on a device; None where it is used.
 _failures: dict[tuple[str, torch.device], str | None] = {}
 _under_check: set[tuple[str, torch.device]] = set()
 _lock = threading.RLock()
@@ -37,10 +38,10 @@ _lock = threading.RLock()
 def runs(kernel: str, tensor: Tensor) -> bool:
     """Return whether an operator on this tensor runs its kernel.
 
-    The environment variable `SOLO_FAMILY_KERNELS` decides: "auto", the default, on a GPU where
-    the kernel passes its check, which the first question for a device does; "torch" never;
-    "triton" wherever Triton's kernels can be launched, that is on a GPU, or anywhere in Triton's
-    interpreter, without a check, so that what fails is raised. Kernels compute in float32:
+    The environment variable `SOLO_FAMILY_KERNELS` decides. "auto", the default, runs the kernel on
+    a GPU where it passes its check, which the first call for a device performs. "torch" never runs
+    it. "triton" runs it wherever Triton's kernels can be launched, that is on a GPU, or anywhere in
+    Triton's interpreter, without a check, so that failures are raised. Kernels compute in float32:
     tensors of float64 are left to torch.
 
     Args:
@@ -51,7 +52,7 @@ def runs(kernel: str, tensor: Tensor) -> bool:
         ValueError: the variable has another value.
     """
     choice = chosen()
-    # A tensor without values, as torch.export has them, has nothing that a kernel could read.
+    # A tensor without values, as in torch.export, has nothing that a kernel could read.
     if choice == "torch" or tensor.dtype == torch.float64 or isinstance(tensor, FakeTensor):
         return False
     if choice == "triton":
@@ -64,9 +65,9 @@ def runs(kernel: str, tensor: Tensor) -> bool:
 def suits(kernel: str, device: torch.device) -> bool:
     """Return whether a kernel is meant for a GPU: those of `CUDA` multiply single bits.
 
-    NVIDIA's do so in hardware from sm_80 to sm_90; from sm_100 on the instruction is emulated,
-    and slow. `cuda.bindings`, which compiles them, comes with torch's Linux wheels; without it
-    Triton's kernels do the same work.
+    NVIDIA's GPUs do so in hardware from sm_80 to sm_90; from sm_100 on the instruction is emulated,
+    and slow. `cuda.bindings`, which compiles the kernels, comes with torch's Linux wheels; without
+    it Triton's kernels do the same work.
     """
     return kernel not in CUDA or _has_single_bits(device.index)
 
@@ -83,7 +84,7 @@ def _has_single_bits(index: int | None) -> bool:
 
 
 def chosen() -> str:
-    """Return the value of `SOLO_FAMILY_KERNELS`, "auto" where it isn't set.
+    """Return the value of `SOLO_FAMILY_KERNELS`, "auto" if it isn't set.
 
     Raises:
         ValueError: it is none of `CHOICES`.
@@ -98,10 +99,10 @@ def chosen() -> str:
 
 
 def failure(kernel: str, device: torch.device) -> str | None:
-    """Return why a kernel is not used on a device, and what to do; None where it passes its check.
+    """Return why a kernel is not used on a device, and what to do; None if it passes its check.
 
-    The first call for a kernel and a device runs the check, with a wait for the device; later
-    calls look the answer up.
+    The first call for a kernel and a device runs the check, and waits for the device; later calls
+    look the answer up.
 
     Raises:
         torch.cuda.OutOfMemoryError: there is no memory for the check's few bytes, which says
@@ -125,7 +126,7 @@ def _passes(kernel: str, device: torch.device) -> bool:
     if key in _failures:
         return _failures[key] is None
     with _lock:
-        # A check that asks for its own kernel, by way of an operator, gets torch's.
+        # A check that asks for its own kernel, through an operator, gets torch's.
         if key in _under_check:
             return False
         if key in _failures:
@@ -146,8 +147,9 @@ def _passes(kernel: str, device: torch.device) -> bool:
     return why is None
 
 
-# torch.compile asks while it traces, and takes the answer for a constant. This is all that
-# `torch.compiler.assume_constant_result` does, but it imports the compiler first: most of a second.
+# torch.compile asks while it traces, and takes the answer as a constant. This is all that
+# `torch.compiler.assume_constant_result` does, but that imports the compiler first, which takes
+# most of a second.
 _passes._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -162,7 +164,7 @@ def _check(kernel: str, device: torch.device) -> str | None:
 
 
 def _run_check(check: Callable[[torch.device], None], device: torch.device) -> None:
-    """Run a check whatever the caller has set: gradients, autocast, waits forbidden."""
+    """Run a check whatever the caller has set: gradients, autocast, a ban on waiting."""
     with torch.no_grad(), torch.autocast(device.type, enabled=False), _waits_allowed(device):
         check(device)
 
@@ -181,7 +183,7 @@ def _waits_allowed(device: torch.device) -> Iterator[None]:
 
 
 def _in_one_line(error: Exception) -> str:
-    """Return what went wrong: a compiler's output can be thousands of characters."""
+    """Return what went wrong in one line; a compiler's output can have thousands."""
     words = " ".join(str(error).split()) or "no message"
     short = words if len(words) <= 200 else words[:200] + " ..."
     return f"{type(error).__name__}: {short}".rstrip(".")
@@ -200,11 +202,11 @@ def _remedy(error: Exception) -> str:
         what = "Please report it with the output of `python -m solo_family doctor`"
     else:
         what = f"{VARIABLE}=triton raises the whole error"
-    return f"{what}; {VARIABLE}=torch takes torch's kernels without this warning."
+    return f"{what}; {VARIABLE}=torch selects torch's kernels without this warning."
 
 
 def _warn(message: str) -> None:
-    # The line of the operator's caller would name a different one of ours each time.
+    # The line of the operator's caller would be a different one of ours each time.
     warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
@@ -223,6 +225,6 @@ def _interpreted() -> bool:
     """Return whether Triton's interpreter is on, which runs kernels on any device."""
     try:
         from triton import knobs
-    except ImportError:  # no Triton, or one from before its knobs
+    except ImportError:  # no Triton, or a version without its knobs
         return os.environ.get("TRITON_INTERPRET") == "1"
     return bool(knobs.runtime.interpret)

@@ -1,7 +1,7 @@
-"""Copies between the host and a GPU that neither side waits for.
+"""Copy between the host and a GPU without making either side wait.
 
-A copy from ordinary memory waits until the GPU has done all that it was asked for before; one from
-page-locked memory is queued behind it.
+A copy from ordinary memory waits until the GPU has finished all earlier work; one from page-locked
+memory is queued behind it.
 """
 
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from math import prod
 import torch
 from torch import Tensor
 
-# What parts of one buffer begin at multiples of: any dtype may lie there, and vector loads.
+# Parts of a buffer begin at multiples of this, so that any dtype and vector loads are aligned.
 _ALIGNMENT = 64
 
 
 class HostCopy:
-    """A tensor's copy on its way to the host; work may be queued behind it meanwhile.
+    """A tensor's copy on its way to the host; other work may be queued behind it meanwhile.
 
     Args:
         tensor: any dtype and device. Its copy from a GPU goes through pinned memory, so that only
-            `wait` waits, and for nothing that was queued later.
+            `wait` waits, and not for anything that was queued later.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -35,7 +35,7 @@ class HostCopy:
             self._copy = tensor.to("cpu") if tensor.device.type != "cpu" else tensor
 
     def wait(self) -> Tensor:
-        """Return the copy, on the CPU, as soon as it is there."""
+        """Return the copy, on the CPU, as soon as it is complete."""
         if self._event is not None:
             self._event.synchronize()
         return self._copy
@@ -44,19 +44,19 @@ class HostCopy:
 def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Move tensors to a device; to a GPU, all that are on the host as one queued copy.
 
-    The host's tensors are free to be overwritten afterwards, those in page-locked memory too.
+    The host's tensors may be overwritten afterwards, also those in page-locked memory.
 
     Args:
         tensors: of any dtypes and sizes, on any devices.
-        device: where they are wanted.
+        device: the destination.
 
     Returns:
-        The same values and dtypes. Those that travelled share one storage, those that are there
-        already are returned as they are.
+        The same values and dtypes. Tensors that were copied share one storage; those that are on
+        the device already are returned as they are.
     """
     if device.type != "cuda":
         return [tensor.to(device) for tensor in tensors]
-    # A gradient does not find its way through a buffer of bytes.
+    # A gradient can't flow through a buffer of bytes.
     travels = [tensor.device.type == "cpu" and not tensor.requires_grad for tensor in tensors]
     travelling = [tensor for tensor, travel in zip(tensors, travels) if travel]
     if not travelling:
@@ -74,8 +74,8 @@ def pack(tensors: Sequence[Tensor], pin: bool = False) -> Tensor:
 
     Args:
         tensors: of any dtypes, sizes and strides.
-        pin: whether the buffer is in page-locked memory. PyTorch keeps such buffers, and gives one
-            out again only when the copies from it are done.
+        pin: whether the buffer is in page-locked memory. PyTorch keeps such buffers, and reuses one
+            only when all copies from it have finished.
 
     Returns:
         uint8 [bytes], which `unpack` reads.
@@ -88,11 +88,11 @@ def pack(tensors: Sequence[Tensor], pin: bool = False) -> Tensor:
 
 
 def unpack(buffer: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Return what `pack` wrote of some tensors, as views of the buffer, contiguous each.
+    """Return the tensors that `pack` wrote, as contiguous views of the buffer.
 
     Args:
         buffer: uint8 [bytes], on any device.
-        like: tensors of the dtypes and sizes of those that were packed.
+        like: tensors with the dtypes and sizes of the packed ones.
     """
     return [
         buffer[start : start + tensor.element_size() * tensor.numel()]
@@ -103,7 +103,7 @@ def unpack(buffer: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _starts(tensors: Sequence[Tensor]) -> list[int]:
-    """Return at which byte every tensor begins, and how many bytes there are at last."""
+    """Return the byte at which every tensor begins, and at last the number of bytes."""
     starts = [0]
     for tensor in tensors:
         count = tensor.element_size() * prod(tensor.shape)

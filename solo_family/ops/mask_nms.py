@@ -1,6 +1,8 @@
-"""NMS on mask IoU: greedy (hard), fast and soft, whose arguments and results are alike.
+"""Suppress masks by their IoU: greedy (hard), fast and soft NMS.
 
-Shape letters: N masks; h w the masks' size.
+The three functions share their arguments and results.
+
+N masks; h w the masks' size.
 """
 
 from __future__ import annotations
@@ -23,19 +25,19 @@ def mask_nms(
     threshold: float = 0.05,
     class_agnostic: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Drop each mask that overlaps a better one, itself kept, of the same class.
+    """Drop each mask that overlaps a better, kept mask of the same class.
 
-    The masks may come in any order; equal scores keep the order they came in.
+    The masks may come in any order; equal scores keep the order of the inputs.
 
     Args:
         masks: bool [N, h, w].
         labels: int64 [N].
         scores: floating-point [N].
         iou_threshold: a mask is dropped where the IoU is above this.
-        pre_nms: how many of the best-scored masks take part; None for all.
-        post_nms: how many masks to return at most; None for all.
-        threshold: the smallest score to return.
-        class_agnostic: whether masks of different classes suppress each other too.
+        pre_nms: number of best-scored masks that take part; None for all.
+        post_nms: greatest number of masks to return; None for all.
+        threshold: the lowest score to return.
+        class_agnostic: whether masks of different classes suppress each other, too.
 
     Returns:
         keep: int64 [<= post_nms], indices into the inputs, the best score first.
@@ -64,13 +66,20 @@ def fast_nms(
     threshold: float = 0.05,
     class_agnostic: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Drop each mask that overlaps a better one of its class (YOLACT, arXiv 1904.02689, 3.3).
+    """Drop each mask that overlaps any better one of its class (YOLACT, arXiv 1904.02689, 3.3).
 
-    Even one that is dropped itself counts.
-    That is where it differs from greedy NMS, and why it needs no loop: it drops more.
+    Unlike in greedy NMS, a mask that is dropped itself still suppresses others. That is why this
+    needs no loop, and drops more.
 
     Args:
-        masks, labels, scores: see `mask_nms`, as the other arguments.
+        masks: see `mask_nms`.
+        labels: see `mask_nms`.
+        scores: see `mask_nms`.
+        iou_threshold: see `mask_nms`.
+        pre_nms: see `mask_nms`.
+        post_nms: see `mask_nms`.
+        threshold: see `mask_nms`.
+        class_agnostic: see `mask_nms`.
 
     Returns:
         keep: int64 [<= post_nms], indices into the inputs, the best score first.
@@ -103,21 +112,22 @@ def soft_nms(
 ) -> tuple[Tensor, Tensor]:
     """Lower the scores of masks that overlap better ones (Soft-NMS, arXiv 1704.04503, Eqs. 1 to 3).
 
-    The best mask is taken; the scores of the others of its class are multiplied by f(IoU); again.
-    The sequence is the method: it is slow by nature, and here to be compared with.
+    The best mask is taken, and the scores of the others of its class are multiplied by f(IoU); then
+    the same is done with the rest. The method is this sequence, and so slow by nature; it serves
+    for comparison.
 
     Args:
         masks: bool [N, h, w].
         labels: int64 [N].
         scores: floating-point [N].
-        kernel: "gaussian", f(x) = exp(-sigma x^2) (the paper writes 1 / sigma), or "linear",
-            f(x) = 1 - x where x is at least `iou_threshold`, else 1.
-        sigma: the gaussian kernel's strength.
+        kernel: "gaussian", f(x) = exp(-sigma x^2) (the paper writes 1 / sigma), or "linear", f(x) =
+            1 - x where x is at least `iou_threshold`, else 1.
+        sigma: strength of the Gaussian kernel.
         iou_threshold: of the linear kernel.
-        pre_nms: how many of the best-scored masks take part; None for all.
-        post_nms: how many masks to return at most; None for all.
-        threshold: the smallest lowered score to return.
-        class_agnostic: whether masks of different classes lower each other's scores too.
+        pre_nms: number of best-scored masks that take part; None for all.
+        post_nms: greatest number of masks to return; None for all.
+        threshold: the lowest lowered score to return.
+        class_agnostic: whether masks of different classes lower each other's scores, too.
 
     Returns:
         keep: int64 [<= post_nms], indices into the inputs, the best lowered score first.
@@ -155,7 +165,8 @@ def _suppressions(
     Args:
         masks: bool [N, h, w], the best first.
         labels: int64 [N].
-        iou_threshold, class_agnostic: see `mask_nms`.
+        iou_threshold: see `mask_nms`.
+        class_agnostic: see `mask_nms`.
 
     Returns:
         bool [N, N], strictly upper triangular: row i would suppress column j.
@@ -167,10 +178,10 @@ def _suppressions(
 
 
 def _greedy(suppresses: Tensor) -> Tensor:
-    """Return which masks a greedy pass keeps, without walking through them one by one.
+    """Return which masks a greedy pass keeps, without visiting them one by one.
 
-    A mask is kept when no kept mask suppresses it. Applied over and over, that rule settles the
-    first mask, then the second, and so on: after at most N rounds, and usually a few, nothing
+    A mask is kept when no kept mask suppresses it. Applying that rule repeatedly settles the first
+    mask, then the second, and so on: after at most N rounds, and usually after a few, nothing
     changes, and the masks are those that the greedy pass keeps.
 
     Args:

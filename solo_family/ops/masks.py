@@ -1,6 +1,6 @@
-"""Binary masks: what counts as one, areas, boxes, exact intersections and IoU, in bounded memory.
+"""Threshold binary masks, and compute areas, boxes, exact intersections and IoU in bounded memory.
 
-Shape letters: N, M masks; h w the masks' size; P pixels of one chunk; L cells along one axis.
+N, M masks; h w the masks' size; P pixels of one chunk; L cells along one axis.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from .checks import check_binary, check_comparable, check_dimensions
 
-# A float32 sum of ones is exact below 2**24; a sixteenth of it leaves no doubt about a
-# backend that sums in an order of its own.
+# A float32 sum of ones is exact below 2**24; a sixteenth of that is safe even with a backend that
+# sums in an order of its own.
 _MAX_CHUNK_PIXELS = 2**20
 _MAX_CHUNK_BYTES = 32 * 2**20
-# Masks on a GPU from which int8 products are used.
+# Number of masks on a GPU from which int8 products are used.
 _INT8_FROM = 500
 
 
@@ -32,8 +32,8 @@ def binary_masks(masks: Tensor, mask_threshold: float | None) -> Tensor:
     if masks.dtype == torch.bool:
         return masks
     assert mask_threshold is not None
-    # A Python number would be rounded to the masks' half precision before the comparison, and
-    # a tensor without dimensions too; one with a dimension makes it a float32 comparison.
+    # A Python number, or a tensor without dimensions, would be rounded to the masks' half precision
+    # before the comparison; a tensor with a dimension makes it a float32 comparison.
     dtype = torch.promote_types(masks.dtype, torch.float32)
     return masks > masks.new_full((1,), mask_threshold, dtype=dtype)
 
@@ -41,12 +41,12 @@ def binary_masks(masks: Tensor, mask_threshold: float | None) -> Tensor:
 def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
     """Count the pixels that each mask of `a` shares with each mask of `b`.
 
-    The counts are exact whatever the size of the masks, also under autocast and with TF32
-    matrix products. Beyond a few [N, M] matrices, at most 32 MB are used whatever the masks' size.
+    The counts are exact whatever the size of the masks, also under autocast and with TF32 matrix
+    products. Beside a few [N, M] matrices, at most 32 MB are used, whatever the masks' size.
 
     Args:
         a: bool [N, h, w].
-        b: bool [M, h, w]; `a` itself when left out.
+        b: bool [M, h, w]; None for `a` itself.
 
     Returns:
         int64 [N, M], in pixels.
@@ -60,7 +60,7 @@ def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
     rows = len(a) if b is None else len(a) + len(b)
     chunk = _chunk_pixels(rows)
     total = a.new_zeros((a_flat.shape[0], b_flat.shape[0]), dtype=torch.int64)
-    # Autocast would round the counts to half precision: 2049 is already lost in float16.
+    # Autocast would round the counts to half precision: float16 can't represent 2049.
     with torch.autocast(device_type=a.device.type, enabled=False):
         for a_chunk, b_chunk in zip(a_flat.split(chunk, dim=1), b_flat.split(chunk, dim=1)):
             left = a_chunk.float()
@@ -74,13 +74,13 @@ def mask_iou(a: Tensor, b: Tensor | None = None) -> Tensor:
 
     Args:
         a: bool [N, h, w].
-        b: bool [M, h, w]; `a` itself when left out.
+        b: bool [M, h, w]; None for `a` itself.
 
     Returns:
         float32 [N, M] in [0, 1]; 0 where the union is empty.
 
     Raises:
-        ValueError: for masks that are not bool [N, h, w], or of two sizes or on two devices.
+        ValueError: masks are not bool [N, h, w], or differ in size or device.
     """
     check_comparable(a, a if b is None else b)
     intersections = mask_intersections(a, b)
@@ -90,8 +90,8 @@ def mask_iou(a: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def iou_within(intersections: Tensor) -> Tensor:
-    """Return the IoU, float32 [N, N], of masks with each other from what they share, [N, N]."""
-    # What a mask shares with itself is its area.
+    """Return the IoU, float32 [N, N], of masks with each other from their intersections, [N, N]."""
+    # The intersection of a mask with itself is its area.
     areas = intersections.diagonal()
     return iou_from(intersections, areas, areas)
 
@@ -99,7 +99,7 @@ def iou_within(intersections: Tensor) -> Tensor:
 def iou_from(intersections: Tensor, a_areas: Tensor, b_areas: Tensor) -> Tensor:
     """Return the IoU, float32 [N, M], from intersections, [N, M], and areas, [N] and [M].
 
-    All are int64, or float32 where no mask has 2**24 pixels.
+    All are int64, or float32 if no mask has 2**24 pixels.
     """
     unions = a_areas[:, None] + b_areas - intersections
     # An empty union has an empty intersection: 0 / 1 makes its IoU 0 rather than NaN.
@@ -118,7 +118,7 @@ def mask_areas(masks: Tensor) -> Tensor:
     assert masks.dtype == torch.bool
     if masks.is_cuda:
         return masks.flatten(1).sum(dim=1)
-    # On a CPU torch adds up bools by way of an int64 copy of them, eight bytes for each pixel; a
+    # On a CPU torch adds up bools through an int64 copy of them, eight bytes for each pixel; a
     # product with ones is ten times as fast where there are int8 products, and small elsewhere.
     return mask_intersections(masks, masks.new_ones((1, *masks.shape[1:])))[:, 0]
 
@@ -126,7 +126,7 @@ def mask_areas(masks: Tensor) -> Tensor:
 def _has_int8_products(a: Tensor, b: Tensor) -> bool:
     """Return whether int8 products of bool [N, P] and [M, P] are faster than those of float32."""
     if a.is_cuda:
-        # Of 500 masks five times as fast on an H200; of fewer it was not measured.
+        # For 500 masks five times as fast on an H200; for fewer it was not measured.
         has_int8 = torch.version.cuda and torch.cuda.get_device_capability(a.device) >= (7, 5)
         return bool(has_int8) and min(len(a), len(b)) >= _INT8_FROM
     # Over a single pixel they are wrong, as of torch 2.11.
@@ -139,7 +139,7 @@ def _has_int8_products(a: Tensor, b: Tensor) -> bool:
 
 
 def _int8_products(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply the rows of bool [N, P] and [M, P]: int64 [N, M]. On a CPU no byte is copied."""
+    """Multiply the rows of bool [N, P] and [M, P] to int64 [N, M]; on a CPU no byte is copied."""
     if not (a.numel() and b.numel()):
         return a.new_zeros((len(a), len(b)), dtype=torch.int64)
     sizes = len(a), len(b)
@@ -150,7 +150,7 @@ def _int8_products(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _padded(pixels: Tensor) -> Tensor:
-    """Pad bool [N, P] with zeros to the multiples of 8, and move it where cuBLAS can read it."""
+    """Pad bool [N, P] with zeros to multiples of 8, and align it for cuBLAS."""
     rows, columns = -pixels.shape[0] % 8, -pixels.shape[1] % 8
     if rows or columns:
         return F.pad(pixels, (0, columns, 0, rows))
@@ -164,25 +164,25 @@ def _chunk_pixels(rows: int) -> int:
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """Return the smallest box around each mask, as detectron2's `BitMasks.get_bounding_boxes`.
+    """Return the smallest box around each mask, as detectron2's `BitMasks.get_bounding_boxes` does.
 
     Args:
-        masks: bool [N, h, w], or uint8 of 0 and 1, as exported graphs need: a tracer can't write
-            down that bools are looked at as bytes.
+        masks: bool [N, h, w], or uint8 of 0 and 1, which exported graphs need: a tracer can't
+            record a view of bools as bytes.
 
     Returns:
-        float32 [N, 4], x0, y0, x1, y1 in pixels of the masks, x1 and y1 exclusive; zeros for a
-        mask without pixels.
+        float32 [N, 4], x0, y0, x1, y1 in pixels of the masks, x1 and y1 exclusive; zeros for a mask
+        without pixels.
 
     Raises:
-        ValueError: for other masks.
+        ValueError: the masks are neither.
     """
     check_dimensions(masks)
     if masks.dtype != torch.uint8:
         check_binary(masks)
     if not masks.numel():
         return torch.zeros((len(masks), 4), device=masks.device)
-    # On a CPU the greatest of some bytes is found many times as fast as whether any bool is true.
+    # On a CPU the maximum of bytes is computed many times as fast as whether any bool is true.
     octets = masks.view(torch.uint8) if masks.dtype == torch.bool else masks
     x0, x1 = _extents(octets.amax(dim=1))
     y0, y1 = _extents(octets.amax(dim=2))

@@ -1,6 +1,6 @@
-"""Matrix NMS (SOLOv2, arXiv 2003.10152, section 3.3).
+"""Decay scores by overlap: matrix NMS (SOLOv2, arXiv 2003.10152, section 3.3).
 
-Shape letters: N masks; n the best of them that take part; h w the masks' size.
+N masks; n the best of them that take part; h w the masks' size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from .checks import check_candidates, check_dimensions, check_kernel, check_mask
 from .matrix_nms_torch import decay_all_pairs, decay_by_class
 
 # Measured on an H200 with masks of 200x336. Launched one by one, Triton's kernels take 0.49 ms for
-# 100 masks and 0.65 for 500, torch's 0.35 and 1.03: the lines cross here.
+# 100 masks and 0.65 ms for 500, torch's 0.35 ms and 1.03 ms: the two are equal at about this
+# number.
 _TRITON_FROM = 208
 # Intersections of 2,000 masks of one class take 0.59 ms as products of bytes, 1.3 ms in Triton; of
 # 80 classes 0.30 ms in Triton, which leaves out pairs of two classes.
@@ -39,8 +40,8 @@ def matrix_nms(
 ) -> tuple[Tensor, Tensor]:
     """Decay each score by its mask's overlap with better masks of the same class.
 
-    The masks may come in any order; equal scores keep the order they came in. All arithmetic is
-    in float32, whatever the inputs' dtype and also under autocast.
+    The masks may come in any order; equal scores keep the order of the inputs. All arithmetic is in
+    float32, whatever the inputs' dtype and also under autocast.
 
     Args:
         masks: bool [N, h, w]; or floating-point probabilities or logits, with a `mask_threshold`;
@@ -48,29 +49,30 @@ def matrix_nms(
         labels: int64 [N].
         scores: floating-point [N].
         kernel: "gaussian" or "linear".
-        sigma: the gaussian kernel's strength; the linear kernel has none.
-        pre_nms: how many of the best-scored masks take part; None for all.
-        post_nms: how many masks to return at most; None for all.
-        threshold: the smallest decayed score to return.
-        mask_threshold: a pixel belongs to its mask where the value is above this; bool and packed
-            masks have no use for it.
-        class_agnostic: whether masks of different classes decay each other too.
+        sigma: strength of the Gaussian kernel; the linear kernel has none.
+        pre_nms: number of best-scored masks that take part; None for all.
+        post_nms: greatest number of masks to return; None for all.
+        threshold: the lowest decayed score to return.
+        mask_threshold: a pixel belongs to its mask where the value is above this; not used for bool
+            and packed masks.
+        class_agnostic: whether masks of different classes decay each other, too.
 
     Returns:
-        keep: int64 [<= post_nms], indices into the inputs, the best decayed score first; equal
-            ones in the order of their original scores.
+        keep: int64 [<= post_nms], indices into the inputs, the best decayed score first; equal ones
+        in the order of their original scores.
         scores: float32 [<= post_nms], the decayed scores of `keep`.
 
     Raises:
-        ValueError: for an unknown kernel; masks that are neither bool nor packed, nor
-            floating-point with a `mask_threshold`; masks, labels and scores that differ in number
-            or device; labels that are not integers, or scores that are not floating-point.
+        ValueError: the kernel is unknown; masks are neither bool nor packed, nor floating-point
+            with a `mask_threshold`; masks, labels and scores differ in number or device; labels are
+            not integers, or scores are not floating-point.
     """
     order, decayed = matrix_nms_decay(
         masks, labels, scores, kernel, sigma, class_agnostic, mask_threshold, pre_nms
     )
     order, decayed = order[:post_nms], decayed[:post_nms]
-    # The host has to wait for how many are kept, once: choosing by bool tensors would be twice.
+    # The host has to wait once for the number of kept masks: selecting by bool tensors would wait
+    # twice.
     (kept,) = (decayed >= threshold).nonzero(as_tuple=True)
     return order[kept], decayed[kept]
 
@@ -93,16 +95,23 @@ def matrix_nms_decay(
     mask_threshold: float | None = None,
     pre_nms: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Do matrix NMS, but drop nothing: one operator to torch.compile and torch.export.
+    """Do matrix NMS without dropping anything, as one operator for torch.compile and torch.export.
 
-    Its outputs' size follows from that of the inputs, so that the host never waits for it.
+    The size of its outputs follows from that of its inputs, so that the host never waits for it.
 
     Args:
-        masks, labels, scores, and the others: see `matrix_nms`.
+        masks: see `matrix_nms`.
+        labels: see `matrix_nms`.
+        scores: see `matrix_nms`.
+        kernel: see `matrix_nms`.
+        sigma: see `matrix_nms`.
+        class_agnostic: see `matrix_nms`.
+        mask_threshold: see `matrix_nms`.
+        pre_nms: see `matrix_nms`.
 
     Returns:
         order: int64 [n], n = min(N, pre_nms), indices into the inputs, the best decayed score
-            first; equal ones in the order of their original scores.
+        first; equal ones in the order of their original scores.
         decayed: float32 [n], the decayed scores of `order`.
 
     Raises:
@@ -127,11 +136,12 @@ def matrix_nms_decay(
 
 
 def _way(masks: Tensor, count: int, class_agnostic: bool) -> Callable[..., Tensor]:
-    """Return the cheapest way that was measured where there are no tensor cores for single bits.
+    """Return the implementation that was measured to be fastest without single-bit tensor cores.
 
-    It takes masks, rows and labels by descending score, and the others; see `decay_all_pairs`.
+    It takes masks, rows and labels by descending score, and further arguments; see
+    `decay_all_pairs`.
     """
-    # To ask how many classes there are would be a wait.
+    # Asking for the number of classes would make the host wait.
     one_large_class = class_agnostic and count >= _INT8_FROM
     suits_triton = count >= _TRITON_FROM and not one_large_class and masks.dtype != torch.float64
     if suits_triton and gpu_kernels.runs("nms", masks):
@@ -147,7 +157,7 @@ def _way(masks: Tensor, count: int, class_agnostic: bool) -> Callable[..., Tenso
 def _class_by_class(
     decay: Callable[..., Tensor], masks: Tensor, rows: Tensor, labels: Tensor, *others: Any
 ) -> Tensor:
-    # Within its class each mask still comes after the better ones.
+    # The sort is stable, so that within its class each mask still comes after the better ones.
     labels, by_class = labels.sort(stable=True)
     factors = torch.empty(len(rows), dtype=torch.float32, device=masks.device)
     factors[by_class] = decay(masks, rows[by_class], labels, *others)

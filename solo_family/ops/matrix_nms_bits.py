@@ -1,8 +1,8 @@
-"""Matrix NMS on a GPU that multiplies single bits on its tensor cores, in three launches.
+"""Do matrix NMS on a GPU whose tensor cores multiply single bits, in three launches.
 
-The kernels are in `matrix_nms.cu`; the masks' bits are the operands of the instruction as they are.
+The kernels are in `matrix_nms.cu`; the words of packed masks are the operands of the instruction.
 
-Shape letters: N masks; n the best of them that take part; h w the masks' size; W words of a mask.
+N masks; n the best of them that take part; h w the masks' size; W words of a mask.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _KERNELS = (
     "decay_gaussian",
     "decay_linear",
 )
-# As in the source: threads of a block, and what its last block can sort.
+# As in the source: threads of a block, and how many scores its last block can sort.
 _THREADS, _DECAY_THREADS, _DECAY_COLUMNS = 256, 1024, 32
 _MAX_SORTED = 4096
-# From so many masks on a block compares 64 x 64 pairs: fewer words are read for each pair, but with
-# fewer masks there would not be a block for every multiprocessor.
+# From this number of masks on a block compares 64 x 64 pairs: fewer words are read for each pair,
+# but with fewer masks there would not be a block for every multiprocessor.
 _LARGE_SQUARES_FROM = 1000
 
 
 class _Problem(ctypes.Structure):
-    """`Problem` of the source."""
+    """The struct `Problem` of the source."""
 
     _fields_ = (
         *(
@@ -67,12 +67,16 @@ def matrix_nms_bits(
     mask_threshold: float | None,
     pre_nms: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """Do what `matrix_nms_decay` does, without a wait, in 4 bytes for each pair of masks.
+    """Compute `matrix_nms_decay` without making the host wait, in 4 bytes for each pair of masks.
 
     Args:
         masks: [N, h, w] of bool, float16, bfloat16 or float32, or int32 words [N, W].
         labels: integers [N]; None for one class.
-        scores, kernel, sigma, mask_threshold, pre_nms: see `matrix_nms`.
+        scores: see `matrix_nms`.
+        kernel: see `matrix_nms`.
+        sigma: see `matrix_nms`.
+        mask_threshold: see `matrix_nms`.
+        pre_nms: see `matrix_nms`.
 
     Returns:
         order, decayed: see `matrix_nms_decay`.
@@ -90,7 +94,7 @@ def matrix_nms_bits(
     if not count:
         return order, decayed
     masks = masks.contiguous()
-    # What the pointers point to has a name until everything is launched.
+    # Every tensor that is pointed to keeps a name, and so its memory, until everything is launched.
     labels = None if labels is None else labels.long().contiguous()
     problem, workspace = _problem(masks, picks, labels, scores, order, decayed)
     problem.sigma, problem.threshold = sigma, mask_threshold or 0.0
@@ -111,15 +115,15 @@ def _problem(
     order: Tensor,
     decayed: Tensor,
 ) -> tuple[_Problem, Tensor]:
-    """Return the kernels' arguments, but for their constants, and the memory they work in."""
+    """Return the kernels' arguments without their constants, and the memory that they work in."""
     count, packed = len(order), is_packed(masks)
     pixels = masks.shape[1:].numel()
-    # Rows that are packed here have a multiple of four words, to be read in the widest way.
+    # Rows that are packed here have a multiple of four words, so that the widest reads are aligned.
     width = masks.shape[1] if packed else -(-pixels // 128) * 4
     new_words = 0 if packed else count * width
     workspace = masks.new_empty(new_words + count * (count + 9) + 1, dtype=torch.int32)
     words = workspace.data_ptr()
-    # Eight bytes each come first, so that they are aligned.
+    # The arrays with elements of eight bytes come first, so that they are aligned.
     index = words + 4 * new_words
     arrays = [index + 4 * count * place for place in range(2, 10)]
     unsorted, rows, starts, places, areas, ranked_scores, compensation, finished = arrays
@@ -131,7 +135,7 @@ def _problem(
         scores=scores.data_ptr(),
         words=masks.data_ptr() if packed else words,
         iou=finished + 4,
-        # Left unsorted, they are what torch sorts.
+        # Left unsorted, they are sorted by torch.
         index=index if sorts else order.data_ptr(),
         unsorted=unsorted if sorts else decayed.data_ptr(),
         order=order.data_ptr() if sorts else None,

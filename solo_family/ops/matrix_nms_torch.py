@@ -1,7 +1,6 @@
-"""Matrix NMS in torch (SOLOv2, arXiv 2003.10152, section 3.3, Eqs. 3 to 5).
+"""Do matrix NMS in torch (SOLOv2, arXiv 2003.10152, section 3.3, Eqs. 3 to 5).
 
-Shape letters: N masks; n the best of them that take part; h w the masks' size; W words of a packed
-mask.
+N masks; n the best of them that take part; h w the masks' size; W words of a packed mask.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ def decay_factors(
 
         decay_j = min_{i<j} f(iou_ij) / f(c_i),    c_i = max_{k<i} iou_ki
 
-    where c_i, the compensation, stands for how far mask i is suppressed itself. The kernels are
-    f(x) = exp(-sigma x^2), as in the published code (the paper writes the same sigma as a
-    divisor), and f(x) = 1 - x.
+    where c_i, the compensation, measures how far mask i is suppressed itself. The kernels are f(x)
+    = exp(-sigma x^2), as in the published code (the paper writes the same sigma as a divisor), and
+    f(x) = 1 - x.
 
     Args:
-        iou: [N, N], symmetrical, in [0, 1], rows by descending score.
+        iou: [N, N], symmetric, in [0, 1], rows by descending score.
         labels: int64 [N], in the same order.
         kernel: "gaussian" or "linear".
-        sigma: the gaussian kernel's strength; the linear kernel has none.
+        sigma: strength of the Gaussian kernel; the linear kernel has none.
 
     Returns:
         float32 [N] in [0, 1]; the first is 1.
@@ -42,8 +41,9 @@ def decay_factors(
     same_class = labels[:, None] == labels
     iou = torch.where(same_class, iou.float(), 0).triu(diagonal=1)
     compensation = iou.amax(dim=0)[:, None]
-    # The minimum may run over every row: row 0 has no compensation, so gives at most 1, and the
-    # rows that the triangle and the classes left at an IoU of 0 give at least 1.
+    # The minimum may run over every row: row 0 has no compensation, so that its ratio is at most 1,
+    # and the rows with an IoU of 0, because of the triangle or the classes, have a ratio of at
+    # least 1.
     return _KERNEL_RATIOS[kernel](iou, compensation, sigma).amin(dim=0)
 
 
@@ -54,7 +54,7 @@ def _gaussian_ratio(iou: Tensor, compensation: Tensor, sigma: float) -> Tensor:
 
 def _linear_ratio(iou: Tensor, compensation: Tensor, sigma: float) -> Tensor:
     # A compensation of 1 means that i repeats a better mask k, so that iou_ij = iou_kj: row k
-    # has already said what row i could, and 0 / 0 is left out of the minimum.
+    # covers row i, and 0 / 0 is left out of the minimum.
     return torch.where(compensation < 1, (1 - iou) / (1 - compensation), torch.inf)
 
 
@@ -72,13 +72,15 @@ def decay_by_class(
     sigma: float,
     mask_threshold: float | None,
 ) -> Tensor:
-    """Do what `decay_factors` does, from masks, on a CPU: elsewhere the host would have to wait.
+    """Compute `decay_factors` from masks, class by class, on a CPU: elsewhere the host would wait.
 
     Args:
         masks: [N, h, w], or int32 [N, W], see `matrix_nms`.
-        rows: int64 [n], which of them: class by class, and by descending score within each.
+        rows: int64 [n], indices of the masks: class by class, and by descending score within each.
         labels: int64 [n], ascending, of `rows`.
-        kernel, sigma, mask_threshold: see `matrix_nms`.
+        kernel: see `matrix_nms`.
+        sigma: see `matrix_nms`.
+        mask_threshold: see `matrix_nms`.
 
     Returns:
         float32 [n] in [0, 1].
@@ -102,12 +104,15 @@ def decay_all_pairs(
     sigma: float,
     mask_threshold: float | None,
 ) -> Tensor:
-    """Do the same in a single product, of masks by descending score, whatever their classes.
+    """Compute `decay_factors` from masks in a single product over pairs of any classes.
 
     Args:
-        rows: int64 [n], which of the masks, by descending score.
+        masks: see `decay_by_class`.
+        rows: int64 [n], indices of the masks, by descending score.
         labels: int64 [n], of `rows`.
-        masks, and the others: see `decay_by_class`.
+        kernel: see `matrix_nms`.
+        sigma: see `matrix_nms`.
+        mask_threshold: see `matrix_nms`.
 
     Returns:
         float32 [n] in [0, 1].
@@ -126,13 +131,20 @@ def matrix_nms_plain(
     mask_threshold: float | None = None,
     pre_nms: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Do what `matrix_nms_decay` does in few plain operations, all of which ONNX has.
+    """Compute `matrix_nms_decay` in a few plain operations, all of which ONNX has.
 
     Every mask is compared with every other one, in a single float32 product of [n, h w]: exact
     while a mask has fewer than 2**24 pixels, outside autocast and without TF32.
 
     Args:
-        masks, and the others: see `matrix_nms_decay`.
+        masks: see `matrix_nms_decay`.
+        labels: see `matrix_nms_decay`.
+        scores: see `matrix_nms_decay`.
+        kernel: see `matrix_nms_decay`.
+        sigma: see `matrix_nms_decay`.
+        class_agnostic: see `matrix_nms_decay`.
+        mask_threshold: see `matrix_nms_decay`.
+        pre_nms: see `matrix_nms_decay`.
 
     Returns:
         order, decayed: see `matrix_nms_decay`.
@@ -151,6 +163,6 @@ def matrix_nms_plain(
 def _sort(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Sort scores, the best first; equal ones keep their order."""
     if torch.onnx.is_in_onnx_export():
-        # ONNX has no stable sort to be exported to, but the TopK of this one is stable.
+        # ONNX has no stable sort to export to, but its TopK is stable.
         return scores.sort(descending=True)
     return scores.sort(descending=True, stable=True)

@@ -1,10 +1,10 @@
-"""Matrix NMS on a GPU, as Triton kernels on packed masks.
+"""Do matrix NMS on a GPU in Triton kernels on packed masks.
 
-Intersections are the numbers of bits that two masks' words have in common; they are counted only
-for pairs of one class, of which each is counted once. All sums are of integers, and no two programs
-write the same result, so that a result never depends on the order in which programs run.
+Intersections are the numbers of bits that two masks' words have in common; they are counted once
+for each pair, and only for pairs of one class. All sums are of integers, and no two programs write
+the same result, so that a result never depends on the order in which programs run.
 
-Shape letters: N masks; n the best of them that take part; h w the masks' size; W words of a mask.
+N masks; n the best of them that take part; h w the masks' size; W words of a mask.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from .packing_triton import pack_masks_triton
 
 # Masks along each side of the square of pairs that one program compares.
 _TILE = 64
-# Masks after which words of another place start: a multiple of what a thread reads at a time.
+# The words of each place are padded to a multiple of so many masks, which is a multiple of what a
+# thread reads at a time.
 _CHUNK = 16
 # Words that one program compares: parts of masks, so that a few hundred masks fill a GPU.
 _WORDS_PER_PART = 256
@@ -35,7 +36,7 @@ def decay_by_class_triton(
     sigma: float,
     mask_threshold: float | None,
 ) -> Tensor:
-    """Do what `decay_by_class` does, whose arguments and result these are."""
+    """Compute `decay_by_class`, with the same arguments and result."""
     count = len(rows)
     packed = masks.dtype == torch.int32
     words = masks[rows] if packed else pack_masks_triton(masks, mask_threshold, rows=rows).words
@@ -51,13 +52,13 @@ def decay_by_class_triton(
 
 
 def _transposed(words: Tensor) -> Tensor:
-    """Put one word of all masks after another, so that a program reads one piece at a time.
+    """Transpose words, so that one word of all masks is contiguous and a program reads one piece.
 
     Args:
         words: int32 [n, W].
 
     Returns:
-        int32 [W, m], n masks and others up to a multiple of `_CHUNK`, of which nothing is promised.
+        int32 [W, m], n masks, padded to a multiple of `_CHUNK` with undefined words.
     """
     count, num_words = words.shape
     transposed = words.new_empty((num_words, triton.cdiv(count, _CHUNK) * _CHUNK))
@@ -128,8 +129,8 @@ def _intersect_kernel(
 ):
     """Add one part of the words of a square of pairs, if it has pairs of one class.
 
-    As a product of `CHUNK` the compiler knows what divides the stride, whatever the number of
-    masks. Columns between their number and the stride are added up too, and never looked at.
+    The stride is a multiple of `CHUNK`, so that the compiler knows its divisors whatever the number
+    of masks. Columns of the padding are added up, too, and never read.
     """
     stride = chunks * CHUNK
     top, left = tl.program_id(0), tl.program_id(1)
@@ -154,7 +155,7 @@ def _intersect_kernel(
 
 @triton.jit
 def _count_bits(words):
-    # In this form the compiler knows it for one instruction.
+    # In this form the compiler emits one instruction for it.
     x = words.to(tl.uint32, bitcast=True)
     x = x - ((x >> 1) & 0x55555555)
     x = (x & 0x33333333) + ((x >> 2) & 0x33333333)
@@ -166,7 +167,7 @@ def _count_bits(words):
 def _better_iou(intersections, labels, row, column, count, stride):
     """Return the IoU of columns with better rows of their class, [rows, columns]; 0 elsewhere."""
     exists = row < count
-    # What a mask shares with itself is its area.
+    # The intersection of a mask with itself is its area.
     row_area = tl.load(intersections + row * (stride + 1), mask=exists, other=0)
     column_area = tl.load(intersections + column * (stride + 1), mask=column < count, other=0)
     row_label = tl.load(labels + row, mask=exists, other=-1)
@@ -190,7 +191,7 @@ def _compensate_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Return the greatest IoU of each mask with a better one."""
+    """Compute the greatest IoU of each mask with a better one."""
     column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     greatest = tl.zeros((COLUMNS,), dtype=tl.float32)
     for start in range(0, tl.minimum((tl.program_id(0) + 1) * COLUMNS, count), ROWS):
@@ -214,7 +215,7 @@ def _decay_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Return the least ratio of each mask over the better ones; see `decay_factors`."""
+    """Compute the smallest ratio of each mask over the better ones; see `decay_factors`."""
     column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     least = tl.full((COLUMNS,), 1.0, dtype=tl.float32)
     for start in range(0, tl.minimum((tl.program_id(0) + 1) * COLUMNS, count), ROWS):

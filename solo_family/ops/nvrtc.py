@@ -1,6 +1,6 @@
-"""CUDA C, compiled when it is first used and launched on torch's streams.
+"""Compile CUDA C when it is first used, and launch it on torch's streams.
 
-`cuda.bindings`, which torch's Linux wheels bring along, has the compiler (nvrtc) and the driver: no
+`cuda.bindings`, which torch's Linux wheels install, has the compiler (nvrtc) and the driver: no
 CUDA toolkit is needed.
 """
 
@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 
-# No multiplication is fused with an addition: results round as those of torch's operators do.
+# No multiplication is fused with an addition, so that results are rounded as torch's operators
+# round them.
 _OPTIONS = (b"--fmad=false",)
 
 
 class Module:
-    """The kernels of one source file on one GPU, loaded and ready: also for capture in a graph.
+    """The kernels of one source file on one GPU, loaded and ready, also for capture in a graph.
 
     Args:
         source: CUDA C, see `compile_cuda`; each kernel is `extern "C"` and takes one struct.
@@ -39,7 +40,7 @@ class Module:
         cubin = compile_cuda(source, f"sm_{major}{minor}")
         self._device = device
         with torch.cuda.device(device):
-            # A tensor, so that torch has made its context, which is the primary one.
+            # This tensor makes torch create its context, which is the primary one.
             torch.empty(1, device=f"cuda:{device}")
             handle = _checked(driver.cuDeviceGet(device))
             self._context = _checked(driver.cuDevicePrimaryCtxRetain(handle))
@@ -53,7 +54,7 @@ class Module:
         """Launch kernels, one after another, on torch's current stream of the device.
 
         Args:
-            kernels: of each one of the loaded ones: its name, the grid's blocks along x and y,
+            kernels: for each launch the name of a loaded kernel, the grid's blocks along x and y,
                 and the threads of a block, along x.
             argument: the only parameter of each, copied before this returns.
 
@@ -70,14 +71,14 @@ class Module:
                 raise RuntimeError(f"the kernel {name} was not launched: {error!r}")
 
     def _enter_context(self) -> None:
-        # A thread that has called nothing of CUDA's yet has none.
+        # A thread that has not called CUDA yet has no context.
         current = _checked(self._current_context())
         if int(current) != int(self._context):
             _checked(self._set_context(self._context))
 
     def _load(self, driver: Any, name: str) -> Any:
         kernel = _checked(driver.cuModuleGetFunction(self._module, name.encode()))
-        # The driver loads a kernel when it is first needed, which must not be during a capture.
+        # The driver loads a kernel when it is first needed, which must not happen during a capture.
         _checked(driver.cuFuncGetAttribute(_binary_version(driver), kernel))
         if hasattr(driver, "cuFuncLoad"):
             _checked(driver.cuFuncLoad(kernel))
@@ -92,7 +93,7 @@ def load_module(source: Path, kernels: tuple[str, ...], device: int) -> Module:
 
 @cache
 def compile_cuda(source: Path, architecture: str) -> bytes:
-    """Compile CUDA C to machine code; needs no GPU.
+    """Compile CUDA C to machine code, which needs no GPU.
 
     Args:
         source: a file that includes nothing but files beside it.
@@ -127,7 +128,11 @@ def _binary_version(driver: Any) -> Any:
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """Return what a function of `cuda.bindings` returns besides its error."""
+    """Return the results of a function of `cuda.bindings` without its error code.
+
+    Raises:
+        RuntimeError: there was an error.
+    """
     error, *values = result
     if error:
         raise RuntimeError(f"CUDA reports {error!r}")

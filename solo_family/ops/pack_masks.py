@@ -1,6 +1,6 @@
-"""Packing masks: thresholded, measured, and one bit per pixel.
+"""Pack masks: threshold and measure them, and store one bit per pixel.
 
-Shape letters: N masks; h w the masks' size.
+N masks; h w the masks' size.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def pack_masks(
     Args:
         masks: [N, h, w]: bool, or floating-point probabilities or logits with a `mask_threshold`;
             float64 is compared as such.
-        mask_threshold: a pixel is inside where its value is above this, which NaN is not.
+        mask_threshold: a pixel is inside where its value is above this, which NaN never is.
         logits: whether the values are logits, whose maskness is that of their sigmoid.
 
     Returns:
         N masks; the maskness of bool masks is 1, or 0 without pixels.
 
     Raises:
-        ValueError: for masks that are neither bool nor floating-point with a `mask_threshold`, or
-            not [N, h, w].
+        ValueError: masks are neither bool nor floating-point with a `mask_threshold`, or not [N, h,
+            w].
     """
     return PackedMasks(*_pack_masks(masks, mask_threshold, logits))
 

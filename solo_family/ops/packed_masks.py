@@ -1,6 +1,6 @@
-"""Binary masks of one bit per pixel, with what was measured on the way.
+"""Hold binary masks with one bit per pixel, their areas and their maskness.
 
-Shape letters: N masks; n of them; h w the masks' size; W words of a mask, h w / 32 rounded up.
+N masks; n of them; h w the masks' size; W words of a mask, h w / 32 rounded up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .checks import is_packed
 from .masks import binary_masks, mask_areas
 
 WORD_BITS = 32
-# Soft masks that are thresholded at a time.
+# Number of soft masks that are thresholded at a time.
 _CHUNK_MASKS = 16
 
 
@@ -28,7 +28,7 @@ class PackedMasks(NamedTuple):
         words: int32 [N, W]: pixel p of the flattened mask is bit p % 32 of word p // 32, the least
             significant first; the bits after the last pixel are 0.
         areas: int64 [N], in pixels.
-        maskness: float32 [N], the mean probability inside the mask; 0 for one without pixels.
+        maskness: float32 [N], the mean probability inside the mask; 0 for a mask without pixels.
     """
 
     words: Tensor
@@ -46,7 +46,7 @@ def empty_packed(like: Tensor, count: int, pixels: int) -> PackedMasks:
 
 
 def measure(masks: Tensor, mask_threshold: float | None, logits: bool = False) -> PackedMasks:
-    """Do what `pack_masks` does, whose arguments these are, in torch and all masks at once."""
+    """Compute `pack_masks`, with the same arguments, in torch and for all masks at once."""
     inside = binary_masks(masks, mask_threshold)
     areas = mask_areas(inside)
     if masks.dtype == torch.bool:
@@ -59,7 +59,7 @@ def measure(masks: Tensor, mask_threshold: float | None, logits: bool = False) -
 def measure_inside(
     masks: Tensor, inside: Tensor, mask_threshold: float, logits: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return areas and maskness, see `PackedMasks`, in torch, all masks at once.
+    """Return areas and maskness, see `PackedMasks`, in torch, for all masks at once.
 
     Args:
         masks: floating-point [N, h, w], probabilities or logits.
@@ -80,7 +80,7 @@ def _total_inside(masks: Tensor, mask_threshold: float, logits: bool) -> Tensor:
     """Return the sum of the probabilities inside each mask, float32 [N]."""
     # In the precision in which masks are thresholded.
     values = masks.to(torch.promote_types(masks.dtype, torch.float32))
-    # On a CPU many times as fast as a choice by bools, which says the same, but for NaN.
+    # On a CPU many times as fast as selecting by bools, with the same result except for NaN.
     values = F.threshold(values, mask_threshold, -math.inf if logits else 0.0)
     probabilities = values.sigmoid_() if logits else values
     return probabilities.flatten(1).nansum(dim=1).float()
@@ -110,7 +110,7 @@ def unpack_masks(words: Tensor, size: tuple[int, int]) -> Tensor:
         bool [N, h, w].
 
     Raises:
-        ValueError: words are no such masks of this size.
+        ValueError: words are not packed masks of this size.
     """
     pixels = size[0] * size[1]
     if not is_packed(words) or words.shape[1] != -(-pixels // WORD_BITS):
@@ -122,24 +122,24 @@ def unpack_masks(words: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def unpacked_rows(masks: Tensor, rows: Tensor, mask_threshold: float | None) -> Tensor:
-    """Return some masks as bool, [n, h, w] or, of packed ones, [n, 32 W].
+    """Return some masks as bool, [n, h, w] or, from packed ones, [n, 32 W].
 
     Args:
         masks: [N, h, w], or int32 [N, W], see `matrix_nms`.
-        rows: int64 [n], which of them.
+        rows: int64 [n], their indices.
         mask_threshold: see `matrix_nms`.
     """
     if masks.dtype == torch.bool:
         return masks[rows]
     if not masks.is_floating_point():
         return _unpack(masks[rows])
-    # A few at a time: the chosen rows of soft masks are a copy of four bytes for each pixel.
+    # A few at a time, because selecting rows of soft masks copies four bytes for each pixel.
     parts = [binary_masks(masks[some], mask_threshold) for some in rows.split(_CHUNK_MASKS)]
     return torch.cat(parts)
 
 
 def _unpack(words: Tensor) -> Tensor:
-    """Return every bit of int32 [N, W]: bool [N, 32 W], those after the last pixel among them."""
+    """Return every bit of int32 [N, W], also those after the last pixel: bool [N, 32 W]."""
     octets = words.contiguous().view(torch.uint8)
     if _has_numpy(words):
         bits = np.unpackbits(octets.numpy(), axis=1, bitorder="little")
@@ -149,5 +149,5 @@ def _unpack(words: Tensor) -> Tensor:
 
 
 def _has_numpy(tensor: Tensor) -> bool:
-    """Return whether numpy, which packs bits many times as fast as torch, can see the tensor."""
+    """Return whether numpy, which packs bits many times as fast as torch, can read the tensor."""
     return tensor.device.type == "cpu"

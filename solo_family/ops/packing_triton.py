@@ -1,6 +1,6 @@
-"""Thresholding, measuring and packing masks in one pass, as a Triton kernel.
+"""Threshold, measure and pack masks in one pass, in a Triton kernel.
 
-Shape letters: N masks; n of them; h w the masks' size; W words of a mask; T parts of a mask.
+N masks; n of them; h w the masks' size; W words of a mask; T parts of a mask.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .packed_masks import WORD_BITS, PackedMasks, empty_packed
 
 # Words of one program: 8,192 pixels, of which each thread loads neighbouring ones.
 _BLOCK_WORDS = 256
-# Pixels, and bytes, whose multiples let a thread read 16 bytes at a time.
+# Numbers of pixels, and of bytes, whose multiples let a thread read 16 bytes at a time.
 _ALIGNMENT = 16
 
 
@@ -25,12 +25,13 @@ def pack_masks_triton(
     logits: bool = False,
     rows: Tensor | None = None,
 ) -> PackedMasks:
-    """Do what `pack_masks` does, of some rows.
+    """Compute `pack_masks` for some rows.
 
     Args:
         masks: [N, h, w], bool, float16, bfloat16 or float32.
-        mask_threshold, logits: see `pack_masks`.
-        rows: int64 [n], which masks, in that order; all where left out.
+        mask_threshold: see `pack_masks`.
+        logits: see `pack_masks`.
+        rows: int64 [n], indices of the masks, in that order; None for all.
 
     Returns:
         n masks.
@@ -44,10 +45,10 @@ def pack_masks_triton(
     totals = masks.new_empty((len(rows), parts), dtype=torch.float32)
     is_bool = masks.dtype == torch.bool
     masks = masks.contiguous()
-    # As a constant, so that there are two variants of the kernel rather than one for each size.
+    # A constant, so that there are two variants of the kernel rather than one for each size.
     aligned = pixels % _ALIGNMENT == 0 and masks.data_ptr() % _ALIGNMENT == 0
     if areas.numel():
-        # Triton launches on the current GPU, which may be another one.
+        # Triton launches on the current GPU, which may be a different one.
         with torch.cuda.device_of(masks):
             _pack_kernel[(len(rows), parts)](
                 masks.view(torch.uint8) if is_bool else masks,
@@ -95,7 +96,7 @@ def _pack_kernel(
     start = masks + tl.load(rows + place) * pixels
     if ALIGNED:
         start = tl.multiple_of(start, ALIGNMENT)
-        # The same number, of which the compiler now knows what divides it.
+        # The same number, but in a form that shows the compiler its divisors.
         pixels = pixels // ALIGNMENT * ALIGNMENT
     word = part * BLOCK + tl.arange(0, BLOCK)
     pixel = word[:, None] * BITS + tl.arange(0, BITS)[None, :]

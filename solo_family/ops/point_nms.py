@@ -1,6 +1,6 @@
-"""Suppression of neighbouring grid cells (SOLO and SOLOv2's published inference).
+"""Suppress neighbouring grid cells, as in the published inference of SOLO and SOLOv2.
 
-Shape letters: B images, K classes, S grid side.
+B images, K classes, S grid side.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def point_nms(scores: Tensor) -> Tensor:
-    """Keep the scores that are the largest of their 2x2 neighbourhood; make the others 0.
+    """Keep the scores that are the largest of their 2x2 neighbourhood; set the others to 0.
 
     A cell is compared with itself and its upper, left and upper-left neighbours, class by class.
     That is asymmetric by design, as in the published models' inference: a cell survives beside a
@@ -20,7 +20,7 @@ def point_nms(scores: Tensor) -> Tensor:
         scores: floating-point [B, K, S, S].
 
     Returns:
-        [B, K, S, S], of the scores' dtype.
+        [B, K, S, S], in the scores' dtype.
 
     Raises:
         ValueError: scores are not floating-point with four dimensions.
@@ -30,6 +30,6 @@ def point_nms(scores: Tensor) -> Tensor:
             f"scores must be floating-point [B, K, S, S], but are {scores.dtype} of the shape "
             f"{tuple(scores.shape)}"
         )
-    # The padding that makes the first row and column whole adds one of each at the other end.
+    # The padding that completes the first row and column adds one of each at the other end.
     largest = F.max_pool2d(scores, kernel_size=2, stride=1, padding=1)[..., :-1, :-1]
     return scores.masked_fill(scores != largest, 0)

@@ -1,7 +1,6 @@
-"""Bilinear resizing between pixel centres, of features, and of masks to the original image.
+"""Resize features, and masks to the original image, bilinearly between pixel centres.
 
-Shape letters: B images; C channels; N masks; n of them; h w of the network's masks; H W of the
-image that was asked for.
+B images; C channels; N masks; n of them; h w of the network's masks; H W of the requested output.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from torch import Tensor
 from . import gpu_kernels
 from .masks import mask_boxes
 
-# Bytes of the float maps that are in memory at a time.
+# Bytes of float maps in memory at a time.
 _CHUNK_BYTES = 64 * 2**20
-# On a GPU every chunk is some launches more, whatever its size.
+# On a GPU every chunk adds a few launches, whatever its size.
 _GPU_CHUNKS = 4
 
 Size = tuple[int, int]
@@ -26,7 +25,7 @@ Size = tuple[int, int]
 
 def resize_bilinear(features: Tensor, size: Size) -> Tensor:
     """Resize [B, C, H, W] to [B, C, *size]; features of that size are returned as they are."""
-    # Of a symbolic size the answer would hold for every image that an exported program gets.
+    # For a symbolic size the answer would be fixed for every image that an exported program gets.
     symbolic = any(isinstance(side, torch.SymInt) for side in features.shape)
     if not symbolic and features.shape[-2:] == size:
         return features
@@ -36,7 +35,7 @@ def resize_bilinear(features: Tensor, size: Size) -> Tensor:
 def resize_soft_masks(
     masks: Tensor, padded_size: Size, image_size: Size, output_size: Size
 ) -> Tensor:
-    """Resize soft masks in two steps: to the network's padded input, of which the image is kept.
+    """Resize soft masks in two steps: to the network's padded input, then from the image in it.
 
     Args:
         masks: [N, h, w], probabilities or logits.
@@ -53,11 +52,11 @@ def resize_soft_masks(
 
 @dataclass(frozen=True)
 class ResizedMasks:
-    """Soft masks of one image in two bilinear steps, as published, a few at a time.
+    """Soft masks of one image, resized in two bilinear steps, as published, a few at a time.
 
-    First to the network's padded input, from which the image is cut out, then to the output. One
-    step, or steps on thresholded masks, would give other masks; so would steps on logits where
-    probabilities are published.
+    They are resized to the network's padded input, from which the image is cropped, and then to the
+    output. A single step, or steps on thresholded masks, would give other masks; so would steps on
+    logits where probabilities are published.
 
     Attributes:
         masks: [N, h, w], probabilities or logits.
@@ -72,7 +71,7 @@ class ResizedMasks:
     output_size: Size
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield which masks they are, and these, float32 [n, H, W], free to be overwritten."""
+        """Yield a slice of the masks, and these, float32 [n, H, W], which may be overwritten."""
         pixels = sum(side[0] * side[1] for side in (self.padded_size, self.output_size))
         at_once = _CHUNK_BYTES * (_GPU_CHUNKS if self.masks.device.type == "cuda" else 1)
         chunk = max(1, at_once // (4 * pixels))
@@ -82,7 +81,7 @@ class ResizedMasks:
             yield part, resize_soft_masks(self.masks[part], *sizes)
 
     def __getitem__(self, chosen: Tensor) -> ResizedMasks:
-        """Return some of the masks: those of indices int64 [n], or where bool [N] is set."""
+        """Return some masks: those with indices int64 [n], or those where bool [N] is set."""
         return replace(self, masks=self.masks[chosen])
 
 
@@ -102,7 +101,8 @@ def resize_masks(
         bool [N, H, W].
 
     Raises:
-        ValueError: masks are others, a size is smaller than 1, or the image larger than the input.
+        ValueError: masks are not such, a size is smaller than 1, or the image larger than the
+            input.
     """
     _check(masks, padded_size, image_size, output_size)
     sizes = padded_size, image_size, output_size
@@ -114,10 +114,14 @@ def resize_masks(
 def resize_masks_with_boxes(
     masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Resize and threshold masks, and find their boxes; on a GPU in one kernel.
+    """Resize and threshold masks, and compute their boxes; on a GPU in one kernel.
 
     Args:
-        masks, padded_size, image_size, output_size, threshold: see `resize_masks`.
+        masks: see `resize_masks`.
+        padded_size: see `resize_masks`.
+        image_size: see `resize_masks`.
+        output_size: see `resize_masks`.
+        threshold: see `resize_masks`.
 
     Returns:
         masks: bool [N, H, W].
@@ -164,5 +168,5 @@ def _check(masks: Tensor, padded_size: Size, image_size: Size, output_size: Size
         )
     if image_size[0] > padded_size[0] or image_size[1] > padded_size[1]:
         raise ValueError(
-            f"an image of {image_size} is no part of the network's input of {padded_size}"
+            f"an image of {image_size} is not part of a network input of {padded_size}"
         )

@@ -1,9 +1,9 @@
-"""Two bilinear steps, threshold and boxes in one Triton kernel: no resized soft mask in memory.
+"""Resize, threshold and box masks in one Triton kernel: no resized soft mask is in memory.
 
-Most of an image is well outside a mask, or well inside: a region isn't interpolated where the
-greatest and the least of the values that it would be interpolated from tell what comes of it.
+Most of an image is well outside a mask, or well inside: a region isn't interpolated if the greatest
+and the smallest of its source values already decide the result.
 
-Shape letters: N masks; h w of the soft masks; H W of the output; R regions of a mask.
+N masks; h w of the soft masks; H W of the output; R regions of a mask.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 from .bilinear_triton import resized, span
 
 # Pixels of one program, a region, and how many of its rows are interpolated at a time. Values of a
-# soft mask that are looked at at a time.
+# soft mask that are read at a time.
 _REGION_HEIGHT, _REGION_WIDTH = 32, 64
 _ROWS = 4
 _LOOK_HEIGHT, _LOOK_WIDTH = 8, 32
-# Regions whose boxes are joined at a time.
+# Number of regions whose boxes are joined at a time.
 _JOINED = 256
 
 Size = tuple[int, int]
@@ -29,9 +29,9 @@ Size = tuple[int, int]
 def resize_masks_triton(
     masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Do what `resize_masks_with_boxes` does, whose arguments and results these are.
+    """Compute `resize_masks_with_boxes`, with the same arguments and results.
 
-    Masks are copied only where the values of a row don't lie beside each other.
+    Masks are copied only if the values of a row are not contiguous.
     """
     count, (height, width), mask_size = len(masks), output_size, tuple(masks.shape[1:])
     result = torch.empty((count, height, width), dtype=torch.bool, device=masks.device)
@@ -42,7 +42,7 @@ def resize_masks_triton(
     across = triton.cdiv(width, _REGION_WIDTH)
     regions = triton.cdiv(height, _REGION_HEIGHT) * across
     corners = torch.empty((count, regions, 4), dtype=torch.int32, device=masks.device)
-    # Triton launches on the current GPU, which may be another one.
+    # Triton launches on the current GPU, which may be a different one.
     with torch.cuda.device_of(masks):
         _resize_kernel[(count * regions,)](
             masks,
@@ -166,14 +166,14 @@ def _extremes(
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Return the greatest and the least value of a window, both ends included.
+    """Return the greatest and the smallest value of a window, both ends included.
 
-    NaN is passed over for the greatest, as it is never inside, and is the least.
+    NaN is ignored for the greatest, as it is never inside, and counts as the smallest.
     """
     greatest = tl.full((HEIGHT, WIDTH), float("-inf"), dtype=tl.float32)
     least = tl.full((HEIGHT, WIDTH), float("inf"), dtype=tl.float32)
     for top in range(first_y, last_y + 1, HEIGHT):
-        # What is too much is the last value once more.
+        # Reads beyond the window repeat its last value.
         y = tl.minimum(top + tl.arange(0, HEIGHT), last_y)
         rows = soft + y.to(tl.int64)[:, None] * row_stride
         for left in range(first_x, last_x + 1, WIDTH):
@@ -184,8 +184,8 @@ def _extremes(
     return tl.max(tl.max(greatest, axis=1), axis=0), tl.min(tl.min(least, axis=1), axis=0)
 
 
-# Interpolating four times over takes 12 roundings of 2**-24 at most, relative to the value, and so
-# gives nothing beyond these bounds.
+# Interpolating four times causes 12 roundings of 2**-24 at most, relative to the value, so that no
+# result is beyond these bounds.
 _MARGIN = tl.constexpr(1e-6)
 
 
@@ -202,7 +202,7 @@ def _stays_inside(least, greatest, threshold):
 
 @triton.jit(do_not_specialize=["regions"])
 def _join_kernel(corners, boxes, regions: tl.int32, BLOCK: tl.constexpr):
-    """Return the box around a mask's regions' boxes; zeros where none has pixels."""
+    """Compute the box around the boxes of a mask's regions; zeros if none has pixels."""
     mask = tl.program_id(0).to(tl.int64)
     x0, y0 = tl.full((BLOCK,), 2**31 - 1, tl.int32), tl.full((BLOCK,), 2**31 - 1, tl.int32)
     x1, y1 = tl.zeros((BLOCK,), dtype=tl.int32), tl.zeros((BLOCK,), dtype=tl.int32)

@@ -1,6 +1,6 @@
-"""Runs of equal pixels in binary masks, down the columns as COCO counts them.
+"""Encode binary masks as runs of equal pixels, down the columns as COCO counts them.
 
-Shape letters: N masks; H W the masks' size; C changes of all masks; R runs of all masks, C + N.
+N masks; H W the masks' size; C changes of all masks; R runs of all masks, C + N.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Bytes beside the masks that are in memory at a time, of about three for a pixel.
+# Bytes in memory at a time, beside the masks; a pixel needs about three.
 _CHUNK_BYTES = 48 * 2**20
-# Rows that are searched for pixels at a time.
+# Number of rows that are searched for pixels at a time.
 _SEARCHED_ROWS = 32
 
 
 def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return the lengths of each mask's runs of 0, 1, 0, 1, ..., down one column after another.
 
-    Where runs begin is found on the masks' device, so that from a GPU nothing else travels.
+    The beginnings of runs are computed on the masks' device, so that only they are copied from a
+    GPU.
 
     Args:
         masks: bool [N, H, W].
 
     Returns:
         lengths: int64 [R] on the CPU, of the first mask, then of the second, ...; the first one of
-            a mask is 0 where its first pixel is set.
+        a mask is 0 where its first pixel is set.
         counts: int64 [N] on the CPU, how many of them each mask has; at least 1.
     """
     count, pixels = len(masks), masks.shape[1] * masks.shape[2]
@@ -35,7 +36,8 @@ def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
     find = _changes_in_rows if masks.is_cpu else _changes
     found = [find(chunk) + number * step * (pixels + 1) for number, chunk in enumerate(chunks)]
     changes = torch.cat([torch.empty(0, dtype=torch.int64, device=masks.device), *found]).cpu()
-    # Each mask's pixels are followed by one place for its end; before the first one is 0's end.
+    # Each mask's pixels are followed by one place for its end, and the first mask's are preceded by
+    # 0.
     ends = torch.arange(count + 1) * (pixels + 1) - 1
     ends[0] = 0
     every = torch.cat([changes, ends[1:]]).sort().values
@@ -46,13 +48,13 @@ def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _changes(masks: Tensor) -> Tensor:
-    """Return where a pixel differs from the one before, and the first from 0.
+    """Return where a pixel differs from the one before it, and the first pixel from 0.
 
     Returns:
         int64 [C], in any order: pixel p of mask n is n * (H * W + 1) + p.
     """
     height, width = masks.shape[1:]
-    # Before a column's first pixel comes the last one of the column to the left.
+    # A column's first pixel follows the last one of the column to the left.
     before_first = F.pad(masks[:, -1:, :-1], (1, 0))
     changed = masks ^ torch.cat([before_first, masks[:, :-1]], dim=1)
     mask, row, column = changed.nonzero().unbind(1)
@@ -60,7 +62,7 @@ def _changes(masks: Tensor) -> Tensor:
 
 
 def _changes_in_rows(masks: Tensor) -> Tensor:
-    """Do what `_changes` does, of masks on a CPU, where only rows with pixels are looked at."""
+    """Compute `_changes` for masks on a CPU, reading only rows that have pixels."""
     size = masks.shape[1] * masks.shape[2] + 1
     return torch.cat([_changes_of_one(mask) + n * size for n, mask in enumerate(masks)])
 
@@ -71,7 +73,7 @@ def _changes_of_one(mask: Tensor) -> Tensor:
     if first == stop:
         return mask.new_empty(0, dtype=torch.int64)
     columns = mask[first:stop].view(torch.uint8).amax(dim=0).numpy().nonzero()[0]
-    # One column more, in which the last one's run may end.
+    # One extra column, in which a run of the last column may end.
     left, right = int(columns[0]), min(int(columns[-1]) + 2, width)
     window = mask[first:stop, left:right]
     above, below = window.new_zeros(1, right - left), window.new_zeros(1, right - left)
@@ -82,7 +84,7 @@ def _changes_of_one(mask: Tensor) -> Tensor:
     places = torch.from_numpy((rows[1:] != rows[:-1]).reshape(-1).nonzero()[0])
     row, column = places // (right - left) + first, places % (right - left) + left
     places = column * height + row
-    # The last column may be followed by nothing.
+    # Nothing may follow the last column.
     return places[places < height * width]
 
 
@@ -92,7 +94,7 @@ def _occupied_rows(mask: Tensor) -> tuple[int, int]:
     first = int(rows.reshape(-1).argmax()) // rows.shape[1]
     for stop in range(len(rows), first, -_SEARCHED_ROWS):
         occupied = rows[max(first, stop - _SEARCHED_ROWS) : stop]
-        # Whether there is any is found many times as fast as where.
+        # Whether there is any pixel is computed many times as fast as where.
         if occupied.any():
             after = int(np.flip(occupied.any(axis=1)).argmax())
             return first, stop - after

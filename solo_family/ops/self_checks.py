@@ -1,8 +1,8 @@
-"""Each kernel once on a small input, beside torch: what decides whether it is used on a device.
+"""Run each kernel once on a small input, beside torch, to decide whether a device uses it.
 
-The kernels are called directly, as are torch's ways, on the CPU, where nothing that is set for GPUs
-(TensorFloat-32, determinism) matters. Triton's are imported by their checks: where it is missing,
-that is what a check says. Values are few multiples of powers of two, so that products
+The kernels are called directly, as are torch's implementations, on the CPU, where no setting for
+GPUs (TensorFloat-32, determinism) matters. Triton's kernels are imported by their checks, so that a
+check reports it if Triton is missing. Values are small multiples of powers of two, so that products
 and their sums are exact in any order and precision, and none is near its threshold: integers are
 compared bit by bit.
 """
@@ -23,7 +23,7 @@ from .matrix_nms_torch import decay_by_class, matrix_nms_plain
 from .packed_masks import measure
 from .resize import resize_soft_masks
 
-# Of means and factors: a GPU's quotients are less exact, which 1 - IoU magnifies in NMS.
+# Tolerance of means and factors: a GPU's quotients are less exact, which 1 - IoU magnifies in NMS.
 _TOLERANCE = 1e-4
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -31,7 +31,7 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 def _check_pack(device: torch.device) -> None:
     from .packing_triton import pack_masks_triton
 
-    # More words than one program packs; a mask without pixels.
+    # More words than one program packs; one mask without pixels.
     values = _waves(4, 91, 97)
     values[2] = -1
     for dtype, logits in product(_DTYPES, (False, True)):
@@ -103,14 +103,14 @@ def _check_bits(device: torch.device) -> None:
 
 
 def _by_mask(order: Tensor, decayed: Tensor) -> Tensor:
-    """Return decayed scores in the order of the masks: near ties may come in either order."""
+    """Return decayed scores in the order of the masks, as near ties may come in any order."""
     result = torch.zeros_like(decayed)
     result[order] = decayed
     return result
 
 
 def _waves(*shape: int) -> Tensor:
-    """Return eighths from -2 to 2, neighbours alike, float32: without torch's random numbers."""
+    """Return smooth multiples of 1/8 from -2 to 2, float32, without torch's random numbers."""
     phase = torch.zeros(shape, device="cpu", dtype=torch.float32)
     for axis, side in enumerate(reversed(shape)):
         places = torch.arange(side, device="cpu", dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Pictures with a model's predictions drawn on them."""
+"""Draw a model's predictions on pictures."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ def draw_predictions(
     """Draw the most complete prediction: panoptic, else semantic, else instances.
 
     Args:
-        visualizer: one per picture or video; it follows objects from frame to frame.
+        visualizer: one per picture or video; it gives an object the same colour in every frame.
         image: (H, W, 3) uint8, BGR.
-        predictions: of `keep_confident`.
+        predictions: result of `keep_confident`.
 
     Returns:
         (H, W, 3) uint8, BGR.
     """
     if image.shape[1] <= 2:
-        return image.copy()  # detectron2 takes a mask of this width for something else
+        return image.copy()  # detectron2 mistakes a mask of this width for something else
     rgb = image[:, :, ::-1]
     if "panoptic_seg" in predictions:
         drawn = visualizer.draw_panoptic_seg_predictions(rgb, *predictions["panoptic_seg"])
@@ -41,15 +41,17 @@ def write_picture(path: Path, image: np.ndarray) -> None:
     """Write an (H, W, 3) uint8 BGR image in the format that the suffix names.
 
     Raises:
-        DataError: the file can't be written, or its suffix names no format of pictures.
+        DataError: the file can't be written, or its suffix names no image format.
     """
     with replacing(path) as temporary:
         try:
             written = cv2.imwrite(str(temporary), image)
         except cv2.error as error:
             raise DataError(
-                f"{path}: {path.suffix or 'a name without suffix'} names no format of pictures; "
-                "use .png or .jpg."
+                f"{path}: {path.suffix or 'a name without suffix'} names no image format; use "
+                ".png or .jpg."
             ) from error
         if not written:
-            raise DataError(f"{path}: can't be written; check the folder's rights and free space")
+            raise DataError(
+                f"{path}: can't be written; check the folder's permissions and the free space"
+            )

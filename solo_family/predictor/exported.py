@@ -1,4 +1,4 @@
-"""An exported model in the place of a detectron2 predictor."""
+"""Use an exported model in place of a detectron2 predictor."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def open_exported(folder: Path) -> "ExportedModel":
-    """Returns the model of an exported folder.
+    """Return the model of an exported folder.
 
     Raises:
-        DataError: it is none, or can't be run here.
+        DataError: the folder is not an exported model, or can't be run here.
         SoloFamilyError: ONNX Runtime is not installed.
     """
     try:
@@ -34,7 +34,7 @@ def open_exported(folder: Path) -> "ExportedModel":
 
 
 def load_exported(folder: Path) -> tuple[Callable[[np.ndarray], Predictions], Metadata]:
-    """Returns what predicts in detectron2's form, as `DefaultPredictor` does, and the metadata.
+    """Return a function that predicts as detectron2's `DefaultPredictor` does, and the metadata.
 
     Raises:
         SoloFamilyError: see `open_exported`.
@@ -44,7 +44,7 @@ def load_exported(folder: Path) -> tuple[Callable[[np.ndarray], Predictions], Me
 
 
 def exported_metadata(description: dict[str, Any]) -> Metadata:
-    """Returns the names, colours and category ids that were exported with a model."""
+    """Return the names, colours and category ids that were exported with a model."""
     ids = description["category_ids"]
     return Metadata(
         **{"thing_classes": description["classes"], "stuff_classes": description["classes"]}
@@ -54,7 +54,7 @@ def exported_metadata(description: dict[str, Any]) -> Metadata:
 
 
 def as_detectron2(prediction: "Prediction") -> Predictions:
-    """Returns a prediction as detectron2's models give it."""
+    """Return a prediction in the form of detectron2's models."""
     result: Predictions = {}
     if prediction.instances is not None:
         result["instances"] = as_instances(prediction.instances)
@@ -67,7 +67,7 @@ def as_detectron2(prediction: "Prediction") -> Predictions:
 
 
 def as_instances(found: "Found") -> Instances:
-    """Returns instances with detectron2's four fields."""
+    """Return instances with detectron2's four fields."""
     height, width = found.masks.shape[1:]
     return Instances(
         (height, width),

@@ -1,4 +1,4 @@
-"""What people hold a picture in, as the array that models are given.
+"""Convert pictures, in any form that people hold them, to the array that models take.
 
 H W of the picture.
 """
@@ -21,14 +21,14 @@ def to_bgr(picture: Any, channels: str | None) -> np.ndarray:
     """Return a picture as uint8 [H, W, 3], blue first.
 
     Args:
-        picture: the path of a file; a Pillow image; a numpy array, uint8 [H, W], [H, W, 1],
-            [H, W, 3] or, with transparency, which is dropped, [H, W, 4]; or a tensor, uint8
-            [1 or 3, H, W].
-        channels: "RGB" or "BGR", of arrays and tensors in colour. Files and Pillow images know
-            theirs.
+        picture: the path of a file; a Pillow image; a numpy array, uint8 [H, W], [H, W, 1], [H, W,
+            3] or, with transparency, which is dropped, [H, W, 4]; or a tensor, uint8 [1 or 3, H,
+            W].
+        channels: "RGB" or "BGR", for arrays and tensors in colour. Files and Pillow images have a
+            known order.
 
     Raises:
-        DataError: it is none of these, or the order of its colours is not said.
+        DataError: it is none of these, or the order of its colours is not given.
     """
     if channels is not None and channels not in CHANNELS:
         raise DataError(f"channels is {channels!r}; allowed: {', '.join(map(repr, CHANNELS))}.")
@@ -39,14 +39,14 @@ def to_bgr(picture: Any, channels: str | None) -> np.ndarray:
     if isinstance(picture, torch.Tensor):
         if picture.ndim != 3 or picture.shape[0] not in (1, 3):
             raise DataError(
-                f"A tensor is taken for a picture if it is uint8 [3, H, W]; this one is "
+                "A tensor of a picture must be uint8 [3, H, W]; this one is "
                 f"{list(picture.shape)}. Permute it, or give several pictures as a list."
             )
         picture = picture.permute(1, 2, 0).cpu().numpy()
     if not isinstance(picture, np.ndarray):
         raise DataError(
-            "A picture is the path of a file, a Pillow image, a numpy array or a tensor; this one "
-            f"is a {type(picture).__name__}."
+            "A picture is the path of a file, a Pillow image, a numpy array or a tensor; this "
+            f"one is a {type(picture).__name__}."
         )
     return _array_to_bgr(picture, channels)
 
@@ -70,9 +70,9 @@ def _array_to_bgr(array: np.ndarray, channels: str | None) -> np.ndarray:
         return np.repeat(array, 3, axis=2)
     if channels is None:
         raise DataError(
-            "An array does not say whether red or blue comes first: give channels='RGB' (Pillow, "
-            "matplotlib, scikit-image) or channels='BGR' (OpenCV)."
+            "An array does not tell whether red or blue comes first: give channels='RGB' "
+            "(Pillow, matplotlib, scikit-image) or channels='BGR' (OpenCV)."
         )
     colours = array[:, :, :3]
-    # A copy: torch takes no reversed views.
+    # Copied, because torch accepts no reversed views.
     return np.ascontiguousarray(colours[:, :, ::-1] if channels == "RGB" else colours)

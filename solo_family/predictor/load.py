@@ -1,4 +1,4 @@
-"""A trained model and the names of its classes, for the tools that look at what it does."""
+"""Load a trained model and the names of its classes, for the tools that examine its predictions."""
 
 import logging
 from typing import Any
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredictor:
-    """Returns detectron2's predictor, which would go on where weights do not fit the model.
+    """Return detectron2's predictor, but refuse weights that do not fit the model.
 
     Args:
-        cfg: the configuration; its model is what `MODEL.INFERENCE` asks for.
-        as_trained: the model has the weights as they were trained, whatever that asks for.
+        cfg: the configuration, whose `MODEL.INFERENCE` is applied.
+        as_trained: keep the weights as they were trained, whatever `MODEL.INFERENCE` asks for.
 
     Raises:
-        DataError: `MODEL.WEIGHTS` is missing, can't be read, or is of another model.
+        DataError: `MODEL.WEIGHTS` is missing, can't be read, or belongs to another model.
     """
     check_weights_file(cfg.MODEL.WEIGHTS)
     if not cfg.MODEL.WEIGHTS:
@@ -40,7 +40,7 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:
-    """Returns names and ids of the model's classes, and their colours where a dataset has them."""
+    """Return names and ids of the model's classes, and their colours where a dataset has them."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
     names, ids = class_names(cfg), class_ids(cfg)
     named = metadata.get("thing_classes") or metadata.get("stuff_classes")

@@ -1,4 +1,4 @@
-"""What a tool makes of detectron2's output dict for one image, other than a picture."""
+"""Filter, describe and convert detectron2's output dict for one image."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Predictions = dict[str, Any]
 
 
 def keep_confident(predictions: Predictions, threshold: float) -> Predictions:
-    """Copy the predictions to the CPU, without instances and segments that score less."""
+    """Copy predictions to the CPU, without instances and segments of lower scores."""
     confident = dict(predictions)
     if "instances" in predictions:
         instances = predictions["instances"].to("cpu")
@@ -21,21 +21,21 @@ def keep_confident(predictions: Predictions, threshold: float) -> Predictions:
         confident["sem_seg"] = predictions["sem_seg"].to("cpu")
     if "panoptic_seg" in predictions:
         segments, infos = predictions["panoptic_seg"]
-        # Some models give no infos, and stuff has no score: nothing to judge them by.
+        # Some models return no infos, and stuff has no score: nothing can be judged then.
         infos = infos and [s for s in infos if s.get("score", 1.0) >= threshold]
         confident["panoptic_seg"] = segments.to("cpu"), infos
     return confident
 
 
 def _with_boxes(instances: Instances) -> Instances:
-    # COCO's results need them, and so does drawing an object in one colour throughout a video.
+    # Needed for COCO's results, and to draw an object in one colour throughout a video.
     if not instances.has("pred_boxes"):
         instances.pred_boxes = BitMasks(instances.pred_masks).get_bounding_boxes()
     return instances
 
 
 def describe(predictions: Predictions) -> str:
-    """Say in a few words what was found."""
+    """Describe in a few words what was predicted."""
     if "instances" not in predictions:
         return "segmented"
     count = len(predictions["instances"])
@@ -48,9 +48,9 @@ def coco_results(
     """Convert instances to COCO results: boxes as x, y, w, h; masks as compressed RLE.
 
     Args:
-        predictions: of `keep_confident`.
-        image_id: what the results say.
-        metadata: may map its data set's category ids to the model's contiguous ones.
+        predictions: result of `keep_confident`.
+        image_id: written into each result.
+        metadata: may map its dataset's category ids to the model's contiguous ones.
     """
     if "instances" not in predictions:
         return []

@@ -1,4 +1,4 @@
-"""A trained model as a function of pictures."""
+"""Apply a trained model to pictures."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,14 +19,14 @@ Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
 
 
 class Predictor:
-    """Segment pictures with a trained model.
+    """A trained model as a function that segments pictures.
 
     Args:
         source: the folder of a training run, a folder that `export` wrote, a config file, or a
             configuration.
-        weights: of a checkpoint, in the place of the source's: for a run its `model_final.pth`, or
-            its last checkpoint where it has not ended.
-        device: for instance "cpu" or "cuda:1"; by default the configuration's, and a CPU where
+        weights: a checkpoint to use instead of the source's, which for a run is `model_final.pth`,
+            or its last checkpoint while it has not ended.
+        device: for instance "cpu" or "cuda:1"; by default the configuration's, and the CPU where
             there is no GPU.
         confidence_threshold: instances and segments that score less are left out, 0 to 1.
         classes: names or labels of the classes to keep; None for all.
@@ -38,7 +38,7 @@ class Predictor:
 
     Raises:
         ConfigError: an argument or a key of the config can't work.
-        DataError: a file is missing, or the weights are not of the model.
+        DataError: a file is missing, or the weights don't fit the model.
     """
 
     def __init__(
@@ -73,8 +73,11 @@ class Predictor:
 
         Args:
             name: one of `model_zoo.list()`, for instance "SOLOv2/solov2_R50_3x.yaml".
-            trained: with the published weights, instead of random ones.
-            device, confidence_threshold, classes, precision: see `Predictor`.
+            trained: load the published weights instead of random ones.
+            device: see `Predictor`.
+            confidence_threshold: see `Predictor`.
+            classes: see `Predictor`.
+            precision: see `Predictor`.
 
         Raises:
             ConfigError, DataError: see `model_zoo.get`.
@@ -126,11 +129,14 @@ class Predictor:
         Args:
             pictures: the path of a file; a Pillow image; a numpy array, uint8 [H, W, 3]; a tensor,
                 uint8 [3, H, W]; or a list of them.
-            channels: "RGB" or "BGR", of arrays and tensors.
-            batch_size: so many pictures of a list are in the model at a time.
+            channels: "RGB" or "BGR", for arrays and tensors.
+            batch_size: number of pictures of a list that the model segments at once.
+
+        Returns:
+            The result of the picture, or a list with the result of each.
 
         Raises:
-            DataError: a picture can't be read, or an array's order of colours is not said.
+            DataError: a picture can't be read, or an array's order of colours is not given.
             OutOfMemoryError: a picture, or a batch, is too large for the machine.
         """
         if not isinstance(pictures, list | tuple):

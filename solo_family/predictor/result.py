@@ -1,4 +1,4 @@
-"""What a model predicted of one picture.
+"""Hold what a model predicted for one picture.
 
 N instances, H W of the picture.
 """
@@ -36,7 +36,7 @@ class Result:
         """detectron2's `Instances`: pred_masks, pred_boxes, scores, pred_classes.
 
         Raises:
-            AttributeError: the model predicts none.
+            AttributeError: the model predicts no instances.
         """
         return self._of("instances", "instances")
 
@@ -73,7 +73,7 @@ class Result:
 
     @property
     def panoptic(self) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Segment ids, int [H, W], 0 where there is none; and for each its id and category_id.
+        """Segment ids, int [H, W], 0 for none; and for each segment its id and category_id.
 
         Raises:
             AttributeError: the model predicts no panoptic segmentation.
@@ -106,7 +106,7 @@ class Result:
         """Draw the prediction on the picture: panoptic, else semantic, else instances.
 
         Args:
-            path: of a file to write as well, .png or .jpg.
+            path: a file to write the picture to, .png or .jpg; None writes none.
 
         Returns:
             uint8 [H, W, 3], RGB.
@@ -123,7 +123,7 @@ class Result:
         """Return the instances as COCO results: boxes as x, y, w, h; masks as compressed RLE.
 
         Args:
-            image_id: what the results say.
+            image_id: written into each result.
         """
         return coco_results({"instances": self.instances}, image_id, self.metadata)
 

@@ -1,4 +1,4 @@
-"""Where a model comes from: a run's folder, a config, an exported folder, the zoo."""
+"""Open a model from a run's folder, a config, an exported folder, or the zoo."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ from .exported import load_exported
 from .load import class_metadata, load_predictor
 from .predictions import Predictions
 
-# The file that makes a folder an exported model, and the one that makes it a run.
+# The file that marks a folder as an exported model, and the file that marks it as a run.
 _EXPORTED, _RUN = "model.json", "config.yaml"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model that is ready.
+    """A model that is ready to use.
 
     Attributes:
-        predict: from pictures, uint8 [H, W, 3] in BGR, to detectron2's dict of each.
+        predict: maps pictures, uint8 [H, W, 3] in BGR, to a list of detectron2's dicts.
         metadata: names and colours of the classes.
     """
 
@@ -44,12 +44,12 @@ def open_source(
 
     Args:
         source: see `Predictor`.
-        weights: takes the place of the source's.
+        weights: replaces the source's.
         keys: `KEY VALUE ...` that override the configuration.
 
     Raises:
         ConfigError: a key or its value can't work, or an exported model is to be changed.
-        DataError: a file is missing, or the weights are not of the model.
+        DataError: a file is missing, or the weights don't fit the model.
     """
     if isinstance(source, CfgNode):
         cfg = source.clone()
@@ -64,7 +64,8 @@ def open_source(
         if weights is not None or keys:
             raise ConfigError(
                 f"{path} is an exported model, whose weights, device and precision are fixed: "
-                "leave weights, device and precision out, or give the run that it was made of."
+                "leave weights, device and precision out, or give the run that it was exported "
+                "from."
             )
         return _from_exported(path)
     if path.is_dir():
@@ -73,22 +74,22 @@ def open_source(
     if not path.is_file():
         raise DataError(
             f"{source}: there is no such file, or no {_RUN} or {_EXPORTED} in it. Give the "
-            "OUTPUT_DIR of a training, a folder that `export` wrote, or a config file."
+            "OUTPUT_DIR of a training run, a folder that `export` wrote, or a config file."
         )
     words = [*keys] if weights is None else [*keys, "MODEL.WEIGHTS", str(weights)]
     return from_config(setup_cfg(str(path), words))
 
 
 def _weights_of_run(folder: Path) -> Path:
-    """Return the weights that a training ended with, or its last checkpoint."""
+    """Return the weights that training ended with, or else its last checkpoint."""
     final, tag = folder / "model_final.pth", folder / "last_checkpoint"
     if final.is_file():
         return final
     if tag.is_file():
         return folder / tag.read_text(encoding="utf-8").strip()
     raise DataError(
-        f"{folder} has neither model_final.pth nor last_checkpoint: give weights=, or wait for the "
-        "training's first checkpoint."
+        f"{folder} has neither model_final.pth nor last_checkpoint: give weights=, or wait for "
+        "the first checkpoint of the training run."
     )
 
 
@@ -122,7 +123,7 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:
-    """Return what detectron2's models take of one picture, as its `DefaultPredictor` does."""
+    """Return a picture as the input of detectron2's models, prepared as by `DefaultPredictor`."""
     height, width = image.shape[:2]
     if predictor.input_format == "RGB":
         image = image[:, :, ::-1]

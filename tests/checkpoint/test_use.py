@@ -160,7 +160,7 @@ def test_a_missing_weight_is_an_error_unless_allowed(
     assert "--allow-missing" in message
     with caplog.at_level("INFO"):
         assert main([*words, "--allow-missing"]) == 0
-    assert "missing, left as it is initialised" in caplog.text
+    assert "missing, left at its initial value" in caplog.text
 
 
 def test_what_is_dropped_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -245,7 +245,7 @@ def test_an_unknown_file_names_the_sources(
     path = tmp_path / "a.pth"
     torch.save(nn.Linear(2, 2).state_dict(), path)
     assert main(["convert", str(path), str(tmp_path / "b.pth")]) == 2
-    assert "of no known source" in capsys.readouterr().err
+    assert "belong to no known source" in capsys.readouterr().err
     assert main(["convert", str(path), str(tmp_path / "b.pth"), "--source", "caffe"]) == 2
     assert "adelaidet" in capsys.readouterr().err
 

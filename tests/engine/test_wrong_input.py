@@ -233,12 +233,12 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "an unknown feature of the head": (
         lambda p: p.config(f"{SOLOV2}.INSTANCE_IN_FEATURES", ["p2", "p3", "p4", "p5", "p9"]),
-        r"MODEL\.SOLOV2\.INSTANCE_IN_FEATURES has p9, which the backbone does not give\. "
-        r"It gives p2, p3, p4, p5, p6\.",
+        r"MODEL\.SOLOV2\.INSTANCE_IN_FEATURES has p9, which the backbone does not provide\. "
+        r"It provides p2, p3, p4, p5, p6\.",
     ),
     "an unknown feature of the mask branch": (
         lambda p: p.config(f"{SOLOV2}.MASK_IN_FEATURES", ["p2", "q3"]),
-        r"MODEL\.SOLOV2\.MASK_IN_FEATURES has q3, which the backbone does not give\. .*",
+        r"MODEL\.SOLOV2\.MASK_IN_FEATURES has q3, which the backbone does not provide\. .*",
     ),
     "an unknown feature of the FPN": (
         lambda p: p.config("MODEL.FPN.IN_FEATURES", ["res2", "res9"]),
@@ -278,7 +278,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     # Device and output folder.
     "a GPU that isn't there": (
         lambda p: [*p.config(), "MODEL.DEVICE", "cuda:99"],
-        r"MODEL\.DEVICE cuda:99: there is no (CUDA device here\. Use MODEL\.DEVICE cpu, or .*|"
+        r"MODEL\.DEVICE cuda:99: there is no (CUDA device here\. Set MODEL\.DEVICE cpu, or .*|"
         r"such device here\. Allowed: cpu.*)",
     ),
     "a device that isn't one": (
@@ -399,13 +399,13 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "weights of another model": (
         other_weights,
-        r"MODEL\.WEIGHTS ROOT/other\.pth holds none of the model's \d+ weights: it is of another "
-        r"model than the config's\.",
+        r"MODEL\.WEIGHTS ROOT/other\.pth holds none of the model's \d+ weights: it belongs to a "
+        r"model other than the config's\.",
     ),
     "weights of a backbone, to evaluate": (
         partial_weights,
-        r"MODEL\.WEIGHTS ROOT/backbone\.pth lacks \d+ of the model's \d+ weights, \S+ first: it is "
-        r"of another model, or of a backbone alone\.",
+        r"MODEL\.WEIGHTS ROOT/backbone\.pth lacks \d+ of the model's \d+ weights, \S+ first: it "
+        r"belongs to another model, or holds a backbone alone\.",
     ),
     "weights of other shapes, to evaluate": (
         misshapen_weights,

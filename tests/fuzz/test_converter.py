@@ -55,7 +55,7 @@ FOUND = [("per_pixel_baseline_plus_r50", [(0, "flatten"), (819794, "flatten")])]
 @pytest.mark.parametrize(("name", "changes"), FOUND)
 def test_what_was_found_is_refused(tmp_path: Path, name: str, changes: list[Any]) -> None:
     torch.save({"state_dict": changed(empty_weights(name), changes)}, tmp_path / "theirs.pth")
-    with pytest.raises(DataError, match="shapes of no known model"):
+    with pytest.raises(DataError, match="shapes of its weights fit no known model"):
         convert(tmp_path / "theirs.pth")
 
 

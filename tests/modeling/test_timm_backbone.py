@@ -61,7 +61,7 @@ def test_an_unknown_model_is_an_error_that_names_others() -> None:
 
 
 def test_an_unknown_feature_is_an_error_that_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"OUT_FEATURES has res7; resnet18 gives res1, res2"):
+    with pytest.raises(ConfigError, match=r"OUT_FEATURES has res7; resnet18 provides res1, res2"):
         make_backbone(out_features=["res2", "res7"])
 
 
@@ -84,7 +84,7 @@ def test_a_checkpoint_of_another_model_is_an_error(
 ) -> None:
     path = tmp_path / "other.pth"
     torch.save(timm.create_model(written).state_dict(), path)
-    with pytest.raises(ConfigError, match=r"MODEL\.TIMM\.WEIGHTS .*another model"):
+    with pytest.raises(ConfigError, match=r"MODEL\.TIMM\.WEIGHTS .*a model other than"):
         make_backbone(built, weights=str(path))
 
 

@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "an image larger than the input": (
         lambda: resize_masks_with_boxes(ones(1, 2, 2), (8, 8), (8, 9), (4, 4), 0.5),
-        r"\(8, 9\) is no part.*\(8, 8\)",
+        r"\(8, 9\) is not part.*\(8, 8\)",
     ),
 }
 

@@ -165,7 +165,7 @@ def test_a_result_draws_itself_and_becomes_coco_and_polygons(
         assert all(outline.ndim == 2 and outline.shape[1] == 2 for outline in outlines)
         assert bool(outlines) == bool(mask.any()) or mask.sum() < 3
     assert repr(result) == f"Result(70x50, {len(result)} instances)"
-    with pytest.raises(DataError, match=r"\.xyz names no format of pictures; use .png or .jpg"):
+    with pytest.raises(DataError, match=r"\.xyz names no image format; use .png or .jpg"):
         result.plot(tmp_path / "drawn.xyz")
 
 

@@ -1,4 +1,4 @@
-"""`python -m solo_family benchmark`."""
+"""Time models and operators: `python -m solo_family benchmark`."""
 
 from .benchmark import add_arguments, run
 

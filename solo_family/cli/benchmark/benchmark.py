@@ -1,6 +1,6 @@
-"""Time a model part by part, on pictures or on noise of its test size; or operators.
+"""Time a model part by part, on pictures or on noise of its test size; or time operators.
 
-Operators are in `benchmark_operators`, post-processing by candidates in `candidates`.
+`benchmark_operators` times operators, `candidates` post-processing by the number of candidates.
 """
 
 import argparse
@@ -32,14 +32,15 @@ _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-file", metavar="FILE", help="the config of the model to time")
+    """Add the flags of `benchmark`."""
+    parser.add_argument("--config-file", metavar="FILE", help="config of the model to time")
     add_operator_arguments(parser)
     parser.add_argument(
         "--input",
         nargs="+",
         metavar="PATH",
-        help="pictures, folders or quoted globs, which the runs go through in turn "
-        "(default: noise, of 4:3, at the test size)",
+        help="pictures, folders or quoted globs, which the runs go through in turn (default: "
+        "noise, of 4:3, at the test size)",
     )
     parser.add_argument(
         "--candidates",
@@ -47,33 +48,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=[],
         metavar="N",
-        help="time post-processing of so many candidates instead (SOLO, DecoupledSOLO, SOLOv2)",
+        help="time post-processing of these numbers of candidates instead (SOLO, DecoupledSOLO, "
+        "SOLOv2)",
     )
     parser.add_argument("--repeats", type=int, default=20, help="timed runs (default: 20)")
-    parser.add_argument("--warm-up", type=int, default=3, help="runs before them (default: 3)")
+    parser.add_argument(
+        "--warm-up", type=int, default=3, help="untimed runs before them (default: 3)"
+    )
     parser.add_argument(
         "--precision",
         nargs="+",
         choices=("float32", *_PRECISIONS),
         default=["float32"],
-        help="of autocast (default: float32, without); several are timed one after another",
+        help="precision of autocast (default: float32, which means none); several are timed one "
+        "after another",
     )
     parser.add_argument(
         "--batch-sizes", nargs="+", type=int, default=[1], metavar="B", help="(default: 1)"
     )
     parser.add_argument(
-        "--channels-last", action="store_true", help="weights in memory with channels last"
+        "--channels-last", action="store_true", help="store weights with channels last"
     )
     parser.add_argument(
-        "--compile", action="store_true", help="torch.compile of every part of the network"
+        "--compile", action="store_true", help="apply torch.compile to every part of the network"
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the parts' times")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="also draw the times of the parts to this file"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the numbers to this file"
+    )
     add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what was measured, and returns the exit status.
+    """Print the measurements, and return the exit status.
 
     Raises:
         SoloFamilyError: a flag, a config key or a file can't work.
@@ -150,19 +159,19 @@ def time_parts(
     warm_up: int,
     batch_size: int = 1,
 ) -> dict[str, list[float]]:
-    """Times the model's own modules (backbone, encoder, decoder, head, ...) by forward hooks.
+    """Time the model's own modules (backbone, encoder, decoder, head, ...) with forward hooks.
 
     Args:
         model: in evaluation mode; its first module to run is the backbone.
-        images: [C, H, W] each, 0 to 255; every batch takes the next ones, and after the last
-            comes the first.
+        images: [C, H, W] each, 0 to 255; every batch takes the next ones, and starts over after the
+            last.
         repeats: timed runs.
-        warm_up: runs before them.
+        warm_up: untimed runs before them.
         batch_size: images in a batch.
 
     Returns:
-        Seconds of each run, by part: what comes before the first module, the modules in the order
-        they run in, what is outside all modules after that, and "total", their sum.
+        Seconds of each run, by part: all before the first module, the modules in the order in which
+        they run, all outside the modules after that, and "total", their sum.
     """
     clock = _Clock(model)
     inputs = cycle({"image": image} for image in images)
@@ -225,7 +234,7 @@ class _Clock:
 def describe_run(
     model: nn.Module, images: Sequence[Tensor], precision: str = "float32", batch_size: int = 1
 ) -> str:
-    """Says what was timed, and on what."""
+    """Describe what was timed, and on what."""
     device = next(model.parameters()).device
     name = (
         torch.cuda.get_device_name(device)
@@ -240,7 +249,7 @@ def describe_run(
 
 
 def _images(cfg: CfgNode, patterns: Sequence[str] | None) -> list[Tensor]:
-    """Returns pictures of the size that the test loader gives them, or noise of that size."""
+    """Return pictures at the size of the test loader, or noise of that size."""
     if patterns is None:
         short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         generator = torch.Generator().manual_seed(0)

@@ -39,14 +39,17 @@ _MEGABYTE = 1e6
 
 
 def add_operator_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of operators."""
     parser.add_argument("--op", choices=sorted(CASES), help="time an operator instead of a model")
-    group = parser.add_argument_group("with --op, each combination of")
+    group = parser.add_argument_group("with --op, time each combination of")
     group.add_argument("--counts", nargs="+", type=int, default=[100, 500], metavar="N")
     group.add_argument("--sizes", nargs="+", type=_size, default=[(200, 336)], metavar="HxW")
     group.add_argument("--dtypes", nargs="+", choices=list(_DTYPES), default=["float32"])
     group.add_argument("--classes", nargs="+", type=int, default=[80], metavar="K")
     group.add_argument(
-        "--no-compile", action="store_true", help="leave out torch.compile of the plain way"
+        "--no-compile",
+        action="store_true",
+        help="leave out torch.compile of the plain implementation",
     )
 
 
@@ -58,10 +61,10 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def run_operators(args: argparse.Namespace) -> dict[str, Any]:
-    """Prints a table, and returns it with where it was measured.
+    """Print a table, and return it together with where it was measured.
 
     Raises:
-        SoloFamilyError: an operator has no such dtype.
+        SoloFamilyError: an operator does not support a dtype.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.op != "matrix-nms" and "bool" in args.dtypes:
@@ -85,7 +88,7 @@ def run_operators(args: argparse.Namespace) -> dict[str, Any]:
 
 @torch.no_grad()
 def measure_case(case: Case, device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
-    """Returns one row: times, ratios, bytes and peaks."""
+    """Return one row: times, ratios, bytes and peaks."""
     moved = case.inputs + case.outputs
     source = torch.empty(case.inputs, dtype=torch.uint8, device=device).fill_(1)
     target = torch.empty_like(source)
@@ -107,7 +110,7 @@ def measure_case(case: Case, device: torch.device, args: argparse.Namespace) -> 
         "plain_ratio": seconds["plain"] / ours,
         "compiled_ratio": seconds["compiled"] / ours if "compiled" in seconds else None,
         "megabytes": moved / _MEGABYTE,
-        # How many copies of the input fit into the time.
+        # How many copies of the input would fit into the same time.
         "copies": seconds.get("graph", ours) / seconds["copy"],
         "bandwidth_share": moved / ours / (2 * case.inputs / seconds["copy"]),
     }
@@ -118,7 +121,7 @@ def measure_case(case: Case, device: torch.device, args: argparse.Namespace) -> 
 
 
 def operator_table(rows: list[dict[str, Any]]) -> str:
-    """Returns rows in print; columns without a value are left out."""
+    """Return the rows as text; columns without any value are left out."""
     present = [key for key in _COLUMNS if any(row[key] is not None for row in rows)]
     cells = [[_cell(key, row[key]) for key in present] for row in rows]
     return tabulate(cells, [_COLUMNS[key] for key in present], disable_numparse=True)

@@ -1,4 +1,4 @@
-"""The times of a model's parts, as a table, as numbers and as a picture."""
+"""Report the times of a model's parts, as a table, as numbers and as a picture."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ Timings = Mapping[str, Sequence[float]]
 
 
 def summary(timings: Timings, batch_size: int = 1) -> dict[str, dict[str, float]]:
-    """Returns p50 and p95 in seconds, and images per second at p50, of every part.
+    """Return p50 and p95 in seconds, and images per second at p50, of every part.
 
-    The network is the sum of its parts in the same run: all but pre- and post-processing.
+    The network's time is the sum of its parts in the same run: all but pre- and post-processing.
     """
     outside = (BEFORE, AFTER, TOTAL)
     network = [values for part, values in timings.items() if part not in outside]
@@ -38,7 +38,7 @@ def summary(timings: Timings, batch_size: int = 1) -> dict[str, dict[str, float]
 
 
 def table(timings: Timings, batch_size: int = 1) -> str:
-    """Returns the parts' times in milliseconds, their shares and speeds."""
+    """Return a table of the parts' times in milliseconds, their shares and speeds."""
     figures = summary(timings, batch_size)
     parts = [part for part in figures if part not in (NETWORK, TOTAL)]
     whole = sum(figures[part]["p50"] for part in parts)
@@ -57,11 +57,11 @@ def table(timings: Timings, batch_size: int = 1) -> str:
 
 
 def model_plot(runs: Mapping[str, Timings], path: Path) -> None:
-    """Draws one bar per run, of its parts' median times.
+    """Draw one bar per run, made of the median times of its parts.
 
     Args:
         runs: by description.
-        path: of the picture; its ending says of what format.
+        path: of the picture; its suffix names the format.
     """
     figure = Figure(figsize=(10, 1.5 + 0.6 * len(runs)), layout="constrained")
     axes = figure.subplots()

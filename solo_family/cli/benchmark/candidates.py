@@ -1,7 +1,7 @@
 """Time the network, and its post-processing of a given number of candidates.
 
-SOLO, DecoupledSOLO and SOLOv2: the network's time does not depend on what is in the image; that of
-post-processing depends on how many cells claim an object.
+This is for SOLO, DecoupledSOLO and SOLOv2: the network's time does not depend on what is in the
+image; that of post-processing depends on how many cells predict an object.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from .timing import median_seconds
 def candidates_table(
     model: nn.Module, image: Tensor, counts: Sequence[int], *, repeats: int
 ) -> str:
-    """Returns a table: candidates, instances found, milliseconds of network and post-processing.
+    """Return a table: candidates, instances, milliseconds of network and post-processing.
 
     Candidates are cells and classes drawn at random, with random scores above the threshold; their
     masks are the model's own.
@@ -34,7 +34,7 @@ def candidates_table(
         repeats: timed runs of each.
 
     Raises:
-        ConfigError: the model has no grid, or fewer cells and classes than candidates.
+        ConfigError: the model has no grid, or fewer pairs of cell and class than candidates.
     """
     if not isinstance(model, GridSegmentor):
         raise ConfigError(
@@ -75,7 +75,7 @@ def candidates_table(
 
 
 def candidate_scores(cells: int, classes: int, count: int, threshold: float) -> Tensor:
-    """Returns scores, float32 [cells, classes], of which exactly `count` are above a threshold."""
+    """Return scores, float32 [cells, classes], exactly `count` of which are above a threshold."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.zeros(cells * classes)
     chosen = torch.randperm(cells * classes, generator=generator)[:count]

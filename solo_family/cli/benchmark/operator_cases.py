@@ -1,4 +1,4 @@
-"""What the benchmark of operators runs: random inputs, our way, and the plain way.
+"""Define what the benchmark of operators runs: random inputs, our code, and plain torch.
 
 N masks, E mask features, K classes, k relative positions per axis, m side of a window.
 """
@@ -22,7 +22,8 @@ from .candidates import candidate_scores
 from .plain import plain_assemble, plain_decode, plain_post_process, plain_resize
 
 Size = tuple[int, int]
-# As published: SOLOv2's features, its masks' stride, and its largest input; InstanceFCN's windows.
+# As published: SOLOv2's features, the stride of its masks, and its largest input; InstanceFCN's
+# windows.
 _FEATURES, _STRIDE = 256, 4
 _POSITIONS, _WINDOW = 5, 21
 
@@ -31,10 +32,10 @@ class Case(NamedTuple):
     """One operator on one input.
 
     Attributes:
-        ours, plain: what is timed.
-        inputs, outputs: bytes that have to be read and written once, whatever the way.
-        capturable: whether a CUDA graph can hold ours: not where the host waits for a result,
-            after which a capture that was begun can't be brought to an end.
+        ours, plain: the functions to time.
+        inputs, outputs: bytes that any implementation must read and write once.
+        capturable: whether a CUDA graph can hold ours. It can't if the host waits for a result,
+            which leaves a capture that can't be ended.
     """
 
     ours: Callable[[], Any]
@@ -47,7 +48,7 @@ class Case(NamedTuple):
 def matrix_nms_case(
     count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
 ) -> Case:
-    """Masks are random rectangles, as probabilities or bool."""
+    """Return matrix NMS of random rectangles, as probabilities or bool."""
     masks = _rectangles(count, size, device)
     masks = masks > 0.5 if dtype == torch.bool else masks.to(dtype)
     threshold = None if dtype == torch.bool else 0.5
@@ -65,7 +66,7 @@ def matrix_nms_case(
 def decode_case(
     count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
 ) -> Case:
-    """Kernels and features of 256 channels."""
+    """Return mask decoding with random kernels and features of 256 channels."""
     kernels = torch.randn(count, _FEATURES, generator=_generator()).to(device, dtype)
     features = torch.randn(_FEATURES, *size, generator=_generator()).to(device, dtype)
     return Case(
@@ -79,7 +80,7 @@ def decode_case(
 def resize_case(
     count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
 ) -> Case:
-    """From masks to the network's input of four times their size, and back to three quarters."""
+    """Return resizing of masks to the network's input, four times as large, and to 3/4 of it."""
     masks = _rectangles(count, size, device).to(dtype)
     padded = size[0] * _STRIDE, size[1] * _STRIDE
     output = padded[0] * 3 // 4, padded[1] * 3 // 4
@@ -95,7 +96,10 @@ def resize_case(
 def assemble_case(
     count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
 ) -> Case:
-    """Every cell's window, of 5 x 5 positions and 21 x 21 cells; `count` has no meaning here."""
+    """Return the assembly of every cell's window, of 5 x 5 positions and 21 x 21 cells.
+
+    `count` has no effect here.
+    """
     maps = torch.randn(_POSITIONS**2, *size, generator=_generator()).to(device, dtype)
     return Case(
         lambda: soft_masks_of_rows(maps, _WINDOW),
@@ -108,7 +112,7 @@ def assemble_case(
 def post_process_case(
     count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
 ) -> Case:
-    """SOLOv2's whole post-processing of so many candidates, whose masks are discs.
+    """Return SOLOv2's whole post-processing of `count` candidates, whose masks are discs.
 
     Candidates are cells and classes drawn at random from the published grids, with random scores.
     """
@@ -128,6 +132,7 @@ def post_process_case(
         return next(select_images(selection, outputs, scores[None], size, *batch))
 
     def plain() -> Any:
+        """Run the published order of operations in plain torch."""
         chosen, labels = (scores > 0.1).nonzero(as_tuple=True)
         candidates, strides = scores[chosen, labels], grid.strides[chosen]
         return plain_post_process(
@@ -135,12 +140,15 @@ def post_process_case(
         )
 
     moved = _bytes(kernels, features), 100 * padded[0] * padded[1]
-    # How many masks are left is what the host waits for.
+    # The host waits to learn how many masks are left.
     return Case(ours, plain, *moved, capturable=False)
 
 
 def _discs(count: int, size: Size) -> tuple[Tensor, Tensor]:
-    """Kernels [N, E] and features [E, *size] whose products are squared radii less distances."""
+    """Return kernels [N, E] and features [E, *size] whose products draw discs.
+
+    A product is the disc's squared radius less the squared distance from its centre.
+    """
     y, x = torch.meshgrid(*(torch.arange(side) / max(size) for side in size), indexing="ij")
     features = torch.randn(_FEATURES, *size, generator=_generator())
     features[:4] = torch.stack([torch.ones_like(x), x, y, x**2 + y**2])
@@ -162,7 +170,7 @@ CASES: dict[str, Callable[[int, Size, torch.dtype, int, torch.device], Case]] = 
 
 
 def _rectangles(count: int, size: Size, device: torch.device) -> Tensor:
-    """Probabilities, float32 [N, *size], high in a random rectangle of an object's size."""
+    """Return probabilities, float32 [N, *size], high in a random rectangle of an object's size."""
     sides = torch.tensor(size)
     start = torch.rand(count, 2, generator=_generator()) * sides
     stop = start + (0.05 + 0.4 * torch.rand(count, 2, generator=_generator())) * sides

@@ -1,9 +1,9 @@
-"""Post-processing in plain torch: what every ratio of the benchmark is a ratio to.
+"""Post-process in plain torch: the reference of every ratio in the benchmark.
 
-The published order of operations, all candidates at once, without chunks or kernels of our own.
-Matrix NMS is `matrix_nms_plain`.
+The operations have the published order, on all candidates at once, without chunks or kernels of our
+own. Matrix NMS is `matrix_nms_plain`.
 
-N candidates, E mask features, h w of the masks, H W of the image that was asked for.
+N candidates, E mask features, h w of the masks, H W of the requested output.
 """
 
 import math
@@ -20,12 +20,12 @@ Size = tuple[int, int]
 def plain_decode(
     kernels: Tensor, features: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns soft masks [N, h, w], their areas and their maskness.
+    """Return soft masks [N, h, w], their areas and their maskness.
 
     Args:
         kernels: [N, E].
         features: [E, h, w].
-        threshold: of the masks.
+        threshold: probability above which a pixel is in a mask.
     """
     soft = F.conv2d(features[None], kernels[:, :, None, None])[0].sigmoid()
     inside = soft > threshold
@@ -36,7 +36,7 @@ def plain_decode(
 def plain_resize(
     soft: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Returns masks, bool [N, H, W], and their boxes [N, 4]."""
+    """Return masks, bool [N, H, W], and their boxes [N, 4]."""
     full = F.interpolate(soft[None], size=padded_size, mode="bilinear", align_corners=False)
     full = full[:, :, : image_size[0], : image_size[1]]
     masks = F.interpolate(full, size=output_size, mode="bilinear", align_corners=False)[0]
@@ -57,7 +57,7 @@ def plain_post_process(
     strides: Tensor,
     sizes: tuple[Size, Size, Size],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """SOLOv2's, with the published thresholds and limits.
+    """Run SOLOv2's post-processing, with the published thresholds and limits.
 
     Args:
         kernels: [N, E], of the candidates.
@@ -85,7 +85,7 @@ def plain_post_process(
 
 
 def plain_assemble(score_maps: Tensor, window_size: int) -> Tensor:
-    """Assembles every cell's window, one bin after another, as probabilities: [H, W, m, m].
+    """Assemble every cell's window, one bin after another, as probabilities: [H, W, m, m].
 
     Args:
         score_maps: [k^2, H, W].

@@ -1,4 +1,4 @@
-"""Times and peak memory of functions, taken in turns so that a busy machine disturbs all alike."""
+"""Measure times and peak memory of functions in turns, so that a busy machine affects all alike."""
 
 import statistics
 import time
@@ -15,13 +15,13 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def median_seconds(
     functions: Mapping[str, Function], device: torch.device, *, repeats: int, warm_up: int
 ) -> dict[str, float]:
-    """Returns each function's median time; they take turns.
+    """Return each function's median time in seconds; they run in turns.
 
     Args:
         functions: by name.
         device: that they run on; its queue is empty before and after each run.
         repeats: timed runs of each.
-        warm_up: runs of each before them.
+        warm_up: untimed runs of each before them.
     """
     for function in functions.values():
         for _ in range(warm_up):
@@ -48,9 +48,9 @@ def _seconds(function: Function, device: torch.device) -> float:
 
 
 def peak_bytes(function: Function, device: torch.device) -> int | None:
-    """Returns the memory that a run needs beyond what was in use before it; None if unknown.
+    """Return the memory in bytes that a run needs beyond what was in use; None if unknown.
 
-    On a CPU it is that of the process, which may reuse small blocks that it has not given back.
+    On a CPU it is the memory of the process, which may reuse small blocks that it has not returned.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -60,7 +60,7 @@ def peak_bytes(function: Function, device: torch.device) -> int | None:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     try:
-        # Linux takes a 5 for "forget the peak so far".
+        # Writing a 5 makes Linux reset the peak.
         _CLEAR.write_text("5")
         before = _resident("VmRSS")
         function()
@@ -75,7 +75,7 @@ def _resident(key: str) -> int:
 
 
 def cuda_graph(function: Function) -> Function:
-    """Returns a function that replays what the function has done on the GPU, without the host."""
+    """Return a function that replays the given function's work on the GPU, without the host."""
     for _ in range(3):
         function()
     torch.cuda.synchronize()

@@ -50,7 +50,7 @@ class GridAssigner:
 
     @classmethod
     def from_config(cls, method: CfgNode, num_classes: int) -> "GridAssigner":
-        """Reads a method's keys, for instance `cfg.MODEL.SOLOV2`."""
+        """Read a method's keys, for instance `cfg.MODEL.SOLOV2`."""
         return cls(
             num_grids=method.NUM_GRIDS,
             scale_ranges=method.FPN_SCALE_RANGES,
@@ -60,7 +60,7 @@ class GridAssigner:
         )
 
     def in_scale_range(self, boxes: Tensor) -> Tensor:
-        """Returns which boxes, float32 [G, 4] as below, are in each level's range: bool [L, G]."""
+        """Return which boxes, float32 [G, 4] as below, are in each level's range: bool [L, G]."""
         widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
         scales = (widths * heights).sqrt()
         low, high = self._grids_on(boxes.device).ranges[..., None]
@@ -69,7 +69,7 @@ class GridAssigner:
     def __call__(
         self, boxes: Tensor, classes: Tensor, masks: Tensor, padded_size: tuple[int, int]
     ) -> list[GridTargets]:
-        """Assigns the objects of one image; for looking at them, training takes `assign`.
+        """Assign the objects of one image; for looking at them, training takes `assign`.
 
         Args:
             boxes, classes, masks, padded_size: of the image, see `assign`.
@@ -92,7 +92,7 @@ class GridAssigner:
         masks: Sequence[Tensor],
         padded_size: tuple[int, int],
     ) -> BatchGridTargets:
-        """Assigns the objects of a batch. No step waits for a GPU.
+        """Assign the objects of a batch. No step waits for a GPU.
 
         Args:
             boxes: of each image float32 [g, 4], x0 y0 x1 y1 in pixels of the network's input.
@@ -130,7 +130,7 @@ class GridAssigner:
         padded_size: tuple[int, int],
         here: Tensor,
     ) -> Tensor:
-        """Returns which rows and which columns centre regions touch: bool [2, G, R].
+        """Return which rows and which columns centre regions touch: bool [2, G, R].
 
         Args:
             grids: of all levels.

@@ -58,7 +58,7 @@ class CategoryBranch(nn.Module):
         nn.init.constant_(self.logits.bias, -math.log((1 - prior_prob) / prior_prob))
 
     def forward(self, levels: list[Tensor], sides: list[int]) -> list[Tensor]:
-        """Maps features, L x [B, C, H_l, W_l], to category logits, L x [B, K, S_l, S_l].
+        """Map features, L x [B, C, H_l, W_l], to category logits, L x [B, K, S_l, S_l].
 
         Args:
             levels: of the head.
@@ -69,7 +69,7 @@ class CategoryBranch(nn.Module):
 
 
 def cell_scores_of(category_logits: list[Tensor]) -> Tensor:
-    """Returns the probabilities of all levels' cells after point NMS.
+    """Return the probabilities of all levels' cells after point NMS.
 
     Args:
         category_logits: L x [B, K, S_l, S_l].
@@ -82,12 +82,12 @@ def cell_scores_of(category_logits: list[Tensor]) -> Tensor:
 
 
 def adaptive_pool(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Takes the maximum of every cell."""
+    """Take the maximum of every cell."""
     return F.adaptive_max_pool2d(features, size)
 
 
 def region_grid(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Averages bilinear samples spread over every cell.
+    """Average bilinear samples spread over every cell.
 
     RoIAlign (arXiv 1703.06870) of one region, the whole map.
     """
@@ -104,7 +104,7 @@ def region_grid(features: Tensor, size: tuple[int, int]) -> Tensor:
 
 @remembered
 def _region(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
-    """Returns the whole map as x0, y0, x1, y1, [1, 4]."""
+    """Return the whole map as x0, y0, x1, y1, [1, 4]."""
     return torch.tensor([[0, 0, width, height]], dtype=dtype, device=device)
 
 

@@ -8,7 +8,7 @@ from ...registry import METHODS
 
 
 def add_grid_keys(method: CN) -> None:
-    """Adds the shared keys to `MODEL.SOLO` or `MODEL.SOLOV2`, in place.
+    """Add the shared keys to `MODEL.SOLO` or `MODEL.SOLOV2`, in place.
 
     AdelaiDet's names and defaults first, then ours.
     """
@@ -75,7 +75,7 @@ def _add_our_keys(method: CN) -> None:
 
 
 def grid_keys(cfg: CN, name: str) -> CN | None:
-    """Returns the keys of a method's grid, for instance `cfg.MODEL.SOLOV2`; None if it has none.
+    """Return the keys of a method's grid, for instance `cfg.MODEL.SOLOV2`; None if it has none.
 
     Args:
         cfg: the configuration.
@@ -89,7 +89,7 @@ def grid_keys(cfg: CN, name: str) -> CN | None:
 
 
 def check_grid_keys(cfg: CN, prefix: str) -> None:
-    """Checks one method's keys.
+    """Check one method's keys.
 
     Args:
         cfg: the configuration.

@@ -46,7 +46,7 @@ class GridCriterion:
     def from_config(
         cls, method: CfgNode, *, num_classes: int, mask_weight: float, globally: bool
     ) -> "GridCriterion":
-        """Reads a method's keys, for instance `cfg.MODEL.SOLOV2`."""
+        """Read a method's keys, for instance `cfg.MODEL.SOLOV2`."""
         return cls(
             num_classes=num_classes,
             focal_alpha=method.LOSS.FOCAL_ALPHA,
@@ -60,7 +60,7 @@ class GridCriterion:
     def __call__(
         self, category_logits: list[Tensor], labels: Tensor, mask_losses: Tensor
     ) -> dict[str, Tensor]:
-        """Computes both losses of a batch.
+        """Compute both losses of a batch.
 
         Args:
             category_logits: per level [B, K, S, S].

@@ -28,7 +28,7 @@ def suits_at_once(selection: Selection, cell_scores: Tensor) -> bool:
 def rank_images(
     selection: Selection, outputs: GridOutputs, cell_scores: Tensor, mask_size: Size
 ) -> list[Ranked] | None:
-    """Returns the candidates of images after NMS; None where that is not done without a wait.
+    """Return the candidates of images after NMS; None where that is not done without a wait.
 
     Args:
         selection, outputs, cell_scores, mask_size: see `select_images`.
@@ -49,7 +49,7 @@ def select_images(
     output_sizes: list[Size],
     ranked: list[Ranked] | None = None,
 ) -> Iterator[Instances]:
-    """Yields the instances of images of one padded size.
+    """Yield the instances of images of one padded size.
 
     Args:
         selection: says how.

@@ -31,7 +31,7 @@ class GridOutputs:
     category_logits: list[Tensor]
 
     def images(self: _Self) -> list[_Self]:
-        """Returns what belongs to each image."""
+        """Return what belongs to each image."""
         names = [field.name for field in fields(self)]
         # Unbound at once: the gradient of an index is zeros of the whole batch's size.
         unbound = [_unbind(getattr(self, name)) for name in names]
@@ -57,7 +57,7 @@ class Grid:
     level_ends: Tensor
 
     def count_by_level(self, cells: Tensor, counted: Tensor) -> Tensor:
-        """Returns how many of some cells are of the levels up to each.
+        """Return how many of some cells are of the levels up to each.
 
         Args:
             cells: int64 [..., N].
@@ -100,7 +100,7 @@ class MaskDecoder(ABC, Generic[Outputs]):
         cells: Tensor,
         counts: Sequence[int] | None = None,
     ) -> Tensor:
-        """Returns probabilities, float32 [n, h, w], free to be overwritten."""
+        """Return probabilities, float32 [n, h, w], free to be overwritten."""
 
     def packed(
         self,
@@ -110,9 +110,9 @@ class MaskDecoder(ABC, Generic[Outputs]):
         threshold: float,
         counts: Any = None,
     ) -> PackedMasks:
-        """Returns masks of one bit per pixel, set where the probability is above the threshold."""
+        """Return masks of one bit per pixel, set where the probability is above the threshold."""
         return pack_masks(self.soft(outputs, size, cells, counts), threshold)
 
     def traceable(self, outputs: Outputs, size: tuple[int, int], cells: Tensor) -> Tensor:
-        """Returns what `soft` does by steps that no cell's value changes, as exporting needs."""
+        """Return what `soft` does by steps that no cell's value changes, as exporting needs."""
         return self.soft(outputs, size, cells)

@@ -24,7 +24,7 @@ _AT_ONCE = 128
 
 
 def make_mask_loss(loss: CfgNode) -> tuple[MaskLoss, float]:
-    """Returns the mask loss that `MODEL.SOLO.LOSS` names, and its weight."""
+    """Return the mask loss that `MODEL.SOLO.LOSS` names, and its weight."""
     if loss.MASK_LOSS == "bce":
         return partial(bce_loss, positive_weight=loss.BCE_POSITIVE_WEIGHT), loss.BCE_WEIGHT
     if loss.MASK_LOSS == "focal":
@@ -34,7 +34,7 @@ def make_mask_loss(loss: CfgNode) -> tuple[MaskLoss, float]:
 
 
 def bce_loss(logits: Tensor, targets: Tensor, *, positive_weight: float) -> Tensor:
-    """Returns binary cross entropy, averaged over each mask's pixels.
+    """Return binary cross entropy, averaged over each mask's pixels.
 
     Args:
         logits: any floating dtype [N, h, w]; computed in float32.
@@ -50,7 +50,7 @@ def bce_loss(logits: Tensor, targets: Tensor, *, positive_weight: float) -> Tens
 
 
 def mean_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """Returns focal loss, averaged over each mask's pixels; see `focal_loss`."""
+    """Return focal loss, averaged over each mask's pixels; see `focal_loss`."""
     return _mean(focal_loss(logits, targets, alpha=alpha, gamma=gamma))
 
 
@@ -60,7 +60,7 @@ def _mean(loss: Tensor) -> Tensor:
 
 
 def in_parts(losses: Callable[..., Tensor], *items: Tensor) -> Tensor:
-    """Returns `losses(*items)`, float32 [N], in bounded memory.
+    """Return `losses(*items)`, float32 [N], in bounded memory.
 
     Args:
         losses: maps tensors of n items each to losses [n]; it may close over other tensors.

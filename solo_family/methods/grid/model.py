@@ -91,7 +91,7 @@ class GridSegmentor(MaskSegmentor):
 
     @classmethod
     def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
-        """Returns this class's own arguments, but for decoder, mask stride and criterion.
+        """Return this class's own arguments, but for decoder, mask stride and criterion.
 
         Args:
             cfg: the configuration.
@@ -119,7 +119,7 @@ class GridSegmentor(MaskSegmentor):
 
     @abstractmethod
     def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> GridOutputs:
-        """Returns what the head predicts.
+        """Return what the head predicts.
 
         Args:
             levels: L x [B, C, H_l, W_l], the head's, at its strides.
@@ -127,7 +127,7 @@ class GridSegmentor(MaskSegmentor):
         """
 
     def shrink_masks(self, gt_masks: list[Tensor], padded_size: tuple[int, int]) -> Any:
-        """Returns the true masks as `mask_losses` needs them: here all, at `mask_stride`.
+        """Return the true masks as `mask_losses` needs them: here all, at `mask_stride`.
 
         Args:
             gt_masks: bool [g, h, w] of each image before padding.
@@ -137,7 +137,7 @@ class GridSegmentor(MaskSegmentor):
 
     @abstractmethod
     def mask_losses(self, outputs: Any, pairs: ImagePairs, small_masks: Any) -> Tensor:
-        """Returns the mask loss of every pair of one image, float32 [P].
+        """Return the mask loss of every pair of one image, float32 [P].
 
         Args:
             outputs: what the head predicts of the image.
@@ -146,7 +146,7 @@ class GridSegmentor(MaskSegmentor):
         """
 
     def run_head(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> GridOutputs:
-        """Resizes the levels to the head's strides, bilinearly, and returns what it predicts.
+        """Resize the levels to the head's strides, bilinearly, and return what it predicts.
 
         Of P2 to P6 the first is halved and the last brought to P5's size (SOLO, 3.3.3).
         """
@@ -168,13 +168,13 @@ class GridSegmentor(MaskSegmentor):
         return Selection(self.selector, self.decoder, self.grid)
 
     def mask_size(self, padded_size: tuple[int, int]) -> tuple[int, int]:
-        """Returns (h, w) of the masks in inference."""
+        """Return (h, w) of the masks in inference."""
         return padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride
 
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> tuple[BatchGridTargets, Any]:
-        """Returns what the batch asks of the grids, and what `shrink_masks` does."""
+        """Return what the batch asks of the grids, and what `shrink_masks` does."""
         gt_masks = [gt.gt_masks.tensor for gt in gt_instances]
         boxes = [gt.gt_boxes.tensor for gt in gt_instances]
         classes = [gt.gt_classes for gt in gt_instances]
@@ -224,7 +224,7 @@ class GridSegmentor(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
+        """Return `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
         outputs = self.run_head(features, padded_size)
         images = zip(outputs.images(), cell_scores_of(outputs.category_logits))
         size = self.mask_size(padded_size)

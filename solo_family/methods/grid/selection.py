@@ -62,7 +62,7 @@ class Selector:
 
     @classmethod
     def from_config(cls, method: CfgNode) -> "Selector":
-        """Reads a method's keys, for instance `cfg.MODEL.SOLOV2`."""
+        """Read a method's keys, for instance `cfg.MODEL.SOLOV2`."""
         return cls(
             score_threshold=method.SCORE_THR,
             mask_threshold=method.MASK_THR,
@@ -78,15 +78,15 @@ class Selector:
         )
 
     def are_candidates(self, scores: Tensor, threshold: float | Tensor | None = None) -> Tensor:
-        """Returns which cells and classes score enough; `threshold` replaces the configured one."""
+        """Return which cells and classes score enough; `threshold` replaces the configured one."""
         return scores > (self.score_threshold if threshold is None else threshold)
 
     def are_large(self, areas: Tensor, strides: Tensor) -> Tensor:
-        """Returns which masks have pixels enough, of areas and their levels' strides, [n] each."""
+        """Return which masks have pixels enough, of areas and their levels' strides, [n] each."""
         return areas > (strides if self.area_filter else 0)
 
     def best_first(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the scores, [<= pre_nms], that go into NMS, and where they were in `scores`.
+        """Return the scores, [<= pre_nms], that go into NMS, and where they were in `scores`.
 
         Equal scores keep their order, which is that of cells, and then of classes.
         """
@@ -96,7 +96,7 @@ class Selector:
     def matrix_nms(
         self, masks: Tensor, classes: Tensor, scores: Tensor, decay: Any = matrix_nms_decay
     ) -> tuple[Tensor, Tensor]:
-        """Returns which candidates come out of matrix NMS, [<= post_nms], and their scores.
+        """Return which candidates come out of matrix NMS, [<= post_nms], and their scores.
 
         Args:
             masks, classes, scores: of the candidates, the best first.
@@ -107,13 +107,13 @@ class Selector:
         return order[: self.post_nms], decayed[: self.post_nms]
 
     def are_kept(self, decayed: Tensor) -> Tensor:
-        """Returns which scores are still high enough after NMS."""
+        """Return which scores are still high enough after NMS."""
         return decayed >= self.update_threshold
 
     def nms(
         self, words: Tensor, size: Size, classes: Tensor, scores: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns which candidates NMS of any type keeps, and their scores.
+        """Return which candidates NMS of any type keeps, and their scores.
 
         Args:
             words: int32 [N, W], packed masks of `size`.
@@ -163,7 +163,7 @@ class Selected(NamedTuple):
 def select_in_chunks(
     selection: Selection, outputs: GridOutputs, cell_scores: Tensor, size: Size
 ) -> Selected:
-    """Selects one image's instances, in as many steps as its candidates need.
+    """Select one image's instances, in as many steps as its candidates need.
 
     Masks are decoded in chunks, a candidate's at most twice: to measure it and pack its bits for
     NMS, and for the result if it is kept. So the soft masks of all candidates are never in memory
@@ -201,7 +201,7 @@ def _measure_best(
     scores: Tensor,
     mask_index: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Packs masks by descending score, until no other one can be among the best for NMS.
+    """Pack masks by descending score, until no other one can be among the best for NMS.
 
     As maskness is at most 1, no candidate's score rises.
 
@@ -235,11 +235,11 @@ def _measure_best(
 
 
 def chunks(count: int, step: int) -> list[slice]:
-    """Returns slices of at most `step` that make up `count`."""
+    """Return slices of at most `step` that make up `count`."""
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def chunk_length(size: Size, device: torch.device) -> int:
-    """Returns how many probability maps are to be in memory at a time."""
+    """Return how many probability maps are to be in memory at a time."""
     chunk_bytes = _CHUNK_BYTES if device.type == "cpu" else _CHUNK_BYTES_GPU
     return max(1, chunk_bytes // (4 * size[0] * size[1]))

@@ -50,7 +50,7 @@ def select_at_once(
     size: Size,
     ranked: list[Ranked] | None = None,
 ) -> Iterator[Selected]:
-    """Selects the instances of images of one size; all are queued before the host waits once.
+    """Select the instances of images of one size; all are queued before the host waits once.
 
     Args:
         selection: says how; its NMS is matrix NMS.
@@ -78,7 +78,7 @@ def select_at_once(
 def rank(
     selection: Selection, outputs: GridOutputs, cell_scores: Tensor, size: Size
 ) -> list[Ranked]:
-    """Returns what comes out of NMS, image by image; the arguments are those of `select_at_once`.
+    """Return what comes out of NMS, image by image; the arguments are those of `select_at_once`.
 
     Its sizes depend on nothing that an image shows: if the decoder packs directly, nothing waits.
     """
@@ -93,7 +93,7 @@ def rank(
 
 
 def find_claims(cell_scores: Tensor, selector: Selector, grid: Grid) -> Claims:
-    """Returns which cells have candidates.
+    """Return which cells have candidates.
 
     Args:
         cell_scores: float32 [B, C, K].
@@ -109,7 +109,7 @@ def find_claims(cell_scores: Tensor, selector: Selector, grid: Grid) -> Claims:
 def _measure(
     selection: Selection, outputs: GridOutputs, claims: Claims, size: Size
 ) -> Iterator[PackedMasks]:
-    """Yields every image's masks of the first cells, all that are claimed at least."""
+    """Yield every image's masks of the first cells, all that are claimed at least."""
     decoder, threshold = selection.decoder, selection.selector.mask_threshold
     if decoder.packs_directly:
         for image, cells, on_device in zip(outputs.images(), *claims):
@@ -124,7 +124,7 @@ def _measure(
 def _pack_in_chunks(
     selection: Selection, outputs: GridOutputs, cells: Tensor, counts: Sequence[int], size: Size
 ) -> PackedMasks:
-    """Packs the masks of one image's claimed cells, in ascending order, a part at a time."""
+    """Pack the masks of one image's claimed cells, in ascending order, a part at a time."""
     parts = []
     for chunk in chunks(len(cells), chunk_length(size, cells.device)):
         within = [min(max(end, chunk.start), chunk.stop) - chunk.start for end in counts]
@@ -138,7 +138,7 @@ def _pack_in_chunks(
 def _rank_image(
     selector: Selector, cell_scores: Tensor, cells: Tensor, masks: PackedMasks, grid: Grid
 ) -> Ranked:
-    """Returns one image's candidates after NMS.
+    """Return one image's candidates after NMS.
 
     Args:
         selector: says what stays.

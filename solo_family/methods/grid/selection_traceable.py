@@ -20,7 +20,7 @@ def select_traceable(
     size: Size,
     score_threshold: float | Tensor | None = None,
 ) -> FixedInstances:
-    """Selects one image's instances as `select_in_chunks` does, of a fixed number of candidates.
+    """Select one image's instances as `select_in_chunks` does, of a fixed number of candidates.
 
     They are the N = `pre_nms` best by score, where the other ways measure all before they leave any
     out. With at most N above the threshold all give the same, but for the order of equal scores,

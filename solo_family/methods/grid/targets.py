@@ -67,7 +67,7 @@ class Grids(NamedTuple):
     def make(
         cls, sides: list[int], ranges: list[tuple[float, float]], device: torch.device
     ) -> "Grids":
-        """Makes the tables on the host, and sends them."""
+        """Make the tables on the host, and sends them."""
         levels = torch.arange(len(sides))
         lengths = torch.tensor(sides)
         starts = lengths.cumsum(0) - lengths
@@ -116,7 +116,7 @@ class BatchGridTargets:
 
     @torch.no_grad()
     def pairs(self) -> list[ImagePairs]:
-        """Returns the pairs of every image."""
+        """Return the pairs of every image."""
         by_object = self._pair_counts.wait()
         by_image = [part.sum(0).tolist() for part in by_object.split(self.counts)]
         objects, cells = self._all_pairs(sum(map(sum, by_image)))
@@ -128,7 +128,7 @@ class BatchGridTargets:
         return [ImagePairs(*part) for part in parts]
 
     def _all_pairs(self, total: int) -> tuple[Tensor, Tensor]:
-        """Returns what `nonzero` of `positive` does, whose size is known: without a wait."""
+        """Return what `nonzero` of `positive` does, whose size is known: without a wait."""
         flat = self.positive.flatten()
         ranks = flat.cumsum(0) - 1
         # What is not set goes to one more place, after the others.

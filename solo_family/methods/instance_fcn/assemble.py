@@ -1,7 +1,7 @@
-"""The assembling module of InstanceFCN (arXiv 1603.08678, section 3.1): masks from score maps.
+"""Assemble masks from score maps: InstanceFCN's assembling module (arXiv 1603.08678, section 3.1).
 
-Shape letters: N windows; k positions along each axis; m side of a window, in cells; H W cells of
-the map; R rows of it.
+N windows; k positions along each axis; m side of a window, in cells; H W cells of the map; R rows
+of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Height and width of a map, in cells; tensors in a graph that is exported.
+# Height and width of a map, in cells; tensors while a graph is exported.
 MapSize = tuple[int, int] | tuple[Tensor, Tensor]
 
 
@@ -22,10 +22,11 @@ class AssembledMasks(NamedTuple):
     """The masks of windows.
 
     Attributes:
-        logits: [N, m, m] of the maps' dtype. A cell outside the map has that of the nearest cell
-            inside, of its own bin's map: masks can so be enlarged up to the border.
-        inside: bool [N, m, m], whether the cell is on the map. Cells that are not are no part of
-            the mask, nor of a loss.
+        logits: [N, m, m] in the maps' dtype. A cell outside the map has the logit of the nearest
+            cell inside, from the map of its own bin, so that masks can be enlarged up to the
+            border.
+        inside: bool [N, m, m], whether the cell is on the map. Cells outside the map belong neither
+            to the mask nor to a loss.
     """
 
     logits: Tensor
@@ -37,18 +38,18 @@ def assemble(
 ) -> AssembledMasks:
     """Copy each window's mask from the k^2 score maps: bin (i, j) of the window from map i k + j.
 
-    The bins divide the window into k x k parts; where k does not divide m, their edges are
-    rounded. It has no parameters, and is differentiable in `score_maps`.
+    The bins divide the window into k x k parts; where k does not divide m, their edges are rounded.
+    The operation has no parameters, and is differentiable in `score_maps`.
 
     Args:
         score_maps: floating-point [k^2, H, W].
         centers: int64 [N, 2], row and column of each window's central cell: cell m // 2 of the
-            window, counted from 0. Windows may reach over the border of the map.
+            window, counted from 0. Windows may reach beyond the border of the map.
         window_size: m.
         map_size: the height and width, from the top left, that count as the map; None for all.
 
     Raises:
-        ValueError: the number of maps is no square, or there are more bins than cells.
+        ValueError: the number of maps is not a square, or there are more bins than cells.
     """
     height, width = score_maps.shape[-2:]
     k = _positions(score_maps, window_size)
@@ -64,16 +65,16 @@ def assemble(
 def soft_masks(
     score_maps: Tensor, centers: Tensor, window_size: int, map_size: MapSize | None = None
 ) -> Tensor:
-    """Assembled masks as probabilities: float32 [N, m, m], 0 outside the map; see `assemble`."""
+    """Assemble masks as probabilities, float32 [N, m, m], 0 outside the map; see `assemble`."""
     masks = assemble(score_maps, centers, window_size, map_size)
     return masks.logits.float().sigmoid() * masks.inside
 
 
 def soft_masks_of_rows(score_maps: Tensor, window_size: int, rows: range | None = None) -> Tensor:
-    """`soft_masks` of every cell's window in some rows of the map: the dense sliding evaluation.
+    """Return `soft_masks` of every cell's window in some rows of the map: dense sliding.
 
-    Each bin of all windows is one copy of its shifted map, of which the probability is taken before
-    and so only once.
+    Each bin of all windows is one copy of its shifted map, whose probabilities are computed before
+    copying, and so only once.
 
     Args:
         score_maps: floating-point [k^2, H, W].
@@ -81,7 +82,7 @@ def soft_masks_of_rows(score_maps: Tensor, window_size: int, rows: range | None 
         rows: R consecutive rows; None for all.
 
     Returns:
-        float32 [R, W, m, m]: of windows in the order of `every_center`. In memory a cell of all
+        float32 [R, W, m, m], the windows in the order of `every_center`. In memory a cell of all
         windows is followed by the next cell of all windows.
 
     Raises:
@@ -95,14 +96,14 @@ def soft_masks_of_rows(score_maps: Tensor, window_size: int, rows: range | None 
     top, bottom = rows.start - before, rows.stop + after
     probabilities = score_maps[:, max(top, 0) : min(bottom, height)].float().sigmoid()
     border = (before, after, max(-top, 0), max(bottom - height, 0))
-    # [k^2, m, m, R, W]: of which a bin needs one map and some of the cells.
+    # [k^2, m, m, R, W], of which a bin needs one map and some of the cells.
     shifted = F.pad(probabilities, border).unfold(1, len(rows), 1).unfold(2, width, 1)
     gather = _gather_bins if shifted.device.type == "cuda" else _copy_bins
     return gather(shifted, k).permute(2, 3, 0, 1)
 
 
 def _copy_bins(shifted: Tensor, k: int) -> Tensor:
-    """Returns each cell from the map of its bin, [m, m, R, W] of [k^2, m, m, R, W]: k^2 copies."""
+    """Return each cell from its bin's map, [m, m, R, W] of [k^2, m, m, R, W], in k^2 copies."""
     window_size = shifted.shape[1]
     masks = shifted.new_empty(shifted.shape[1:])
     edges = [(2 * window_size * i + k) // (2 * k) for i in range(k + 1)]
@@ -113,7 +114,7 @@ def _copy_bins(shifted: Tensor, k: int) -> Tensor:
 
 
 def _gather_bins(shifted: Tensor, k: int) -> Tensor:
-    """Does what `_copy_bins` does in one launch, of which there are few on a GPU."""
+    """Return the result of `_copy_bins` in one launch; a GPU should have few launches."""
     m = shifted.shape[1]
     bins = bins_of_cells(k, m, shifted.device)
     cells = torch.arange(m, device=shifted.device)
@@ -131,7 +132,7 @@ def _positions(score_maps: Tensor, window_size: int) -> int:
 
 
 def bins_of_cells(k: int, window_size: int, device: torch.device | None = None) -> Tensor:
-    """The bin, 0 to k - 1, of each of m cells along one axis: int64 [m].
+    """Return the bin, 0 to k - 1, of each of m cells along one axis: int64 [m].
 
     Bin i reaches from round(i m / k) to round((i + 1) m / k), halves rounded up.
     """
@@ -146,7 +147,7 @@ def _bin_starts(k: int, window_size: int, device: torch.device | None = None) ->
 def window_cells(
     centers: Tensor, window_size: int, map_size: MapSize, row_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Which cells of a map each window covers.
+    """Return which cells of a map each window covers.
 
     Args:
         centers: int64 [N, 2], as for `assemble`.
@@ -170,6 +171,6 @@ def window_cells(
 
 
 def every_center(map_size: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """The centres of the dense sliding evaluation, one window for each cell: int64 [H W, 2]."""
+    """Return the centres of dense sliding windows, one for each cell: int64 [H W, 2]."""
     rows, columns = (torch.arange(side, device=device) for side in map_size)
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=2).flatten(0, 1)

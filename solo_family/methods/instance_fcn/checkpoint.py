@@ -1,4 +1,4 @@
-"""Checkpoints of InstanceFCN's backbone; no code of the method itself is published."""
+"""Read checkpoints of InstanceFCN's backbone; no code of the method itself is published."""
 
 from ...checkpoint.resnet import CLASSIFIER
 from ...checkpoint.rules import Rule

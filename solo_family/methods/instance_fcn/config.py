@@ -1,4 +1,4 @@
-"""Keys of InstanceFCN (arXiv 1603.08678), which has no published code: all names are ours."""
+"""Define InstanceFCN's keys (arXiv 1603.08678); it has no published code, so all names are ours."""
 
 from detectron2.config import CfgNode as CN
 
@@ -7,12 +7,12 @@ from ...errors import ConfigError
 
 
 def add_instance_fcn_config(cfg: CN) -> None:
-    """Adds `MODEL.INSTANCE_FCN` to `cfg`, in place."""
+    """Add `MODEL.INSTANCE_FCN` to `cfg`, in place."""
     cfg.MODEL.INSTANCE_FCN = CN()
     instance_fcn = cfg.MODEL.INSTANCE_FCN
 
     # The backbone's feature that the head works on: conv5 of build_vgg_atrous_backbone; or any
-    # other, as p3 of an FPN.
+    # other, such as p3 of an FPN.
     instance_fcn.IN_FEATURE = "conv5"
     # k: an object has k x k relative positions, and as many score maps.
     instance_fcn.NUM_POSITIONS = 5
@@ -20,14 +20,15 @@ def add_instance_fcn_config(cfg: CN) -> None:
     instance_fcn.WINDOW_SIZE = 21
     instance_fcn.CHANNELS = 512
 
-    # The windows that are trained on. An object is large or small for a window by the longer side
-    # of its box, and off its centre by the greater of two distances.
+    # The windows that are trained on. Whether an object is too large or too small for a window is
+    # judged by the longer side of its box; how far it is off the centre, by the greater of the
+    # distances along x and y.
     instance_fcn.WINDOWS_PER_IMAGE = 256
     instance_fcn.POSITIVE_FRACTION = 0.5
-    # Where there are fewer positives than asked for, but some: take more negatives (Faster R-CNN's
-    # way), repeat positives, or take fewer windows, as many negatives as positives.
+    # What to do if there are some positives, but fewer than requested: take more negatives (as
+    # Faster R-CNN does), repeat positives, or take fewer windows, as many negatives as positives.
     instance_fcn.SHORT_OF_POSITIVES = "negatives"  # or repeat, fewer
-    # DeepMask's rule (arXiv 1506.06204, section 3.3), in pixels of its window of 224: they are
+    # DeepMask's rule (arXiv 1506.06204, section 3.3), in pixels of its window of 224, which are
     # scaled to WINDOW_SIZE cells. Octaves: 0.25 is a factor of 2^0.25.
     instance_fcn.OBJECT_SIZE = 128
     instance_fcn.POSITIVE_SHIFT = 16
@@ -37,40 +38,40 @@ def add_instance_fcn_config(cfg: CN) -> None:
 
     instance_fcn.LOSS = CN()
     instance_fcn.LOSS.OBJECTNESS_WEIGHT = 1.0
-    # Of the mean over the pixels of a window; WINDOW_SIZE squared makes it their sum.
+    # Weight of loss_mask, a mean over a window's pixels; WINDOW_SIZE squared makes it their sum.
     instance_fcn.LOSS.MASK_WEIGHT = 1.0
     # Negative windows learn empty masks, too.
     instance_fcn.LOSS.NEGATIVE_MASKS = False
     instance_fcn.LOSS.CLASS_WEIGHT = 1.0
 
-    # Inference: the short edges that an image is resized to, 600 x 1.5^{-4..1}. () keeps it as it
-    # is loaded (INPUT.MIN_SIZE_TEST). INPUT.MAX_SIZE_TEST limits the long edge.
+    # Inference: the short edges that an image is resized to, 600 x 1.5^{-4..1}. () keeps the image
+    # as it is loaded (INPUT.MIN_SIZE_TEST). INPUT.MAX_SIZE_TEST limits the long edge.
     instance_fcn.TEST_SCALES = (119, 178, 267, 400, 600, 900)
-    # What proposals are ranked by: objectness, or its product with the mean probability inside
-    # the mask.
+    # What proposals are ranked by: objectness, or its product with the mean probability inside the
+    # mask.
     instance_fcn.SCORE = "objectness"  # or product
     instance_fcn.MASK_THR = 0.5
-    # The best so many windows go into NMS; 0: all.
+    # The number of best windows that go into NMS; 0 for all.
     instance_fcn.NMS_PRE = 0
     instance_fcn.NMS_TYPE = "box"  # by the masks' tight boxes; or matrix, by masks
     # IoU above which NMS_TYPE box drops the lower-scored proposal.
     instance_fcn.NMS_THR = 0.8
-    instance_fcn.NMS_KERNEL = "gaussian"  # or linear: of NMS_TYPE matrix
+    instance_fcn.NMS_KERNEL = "gaussian"  # or linear, for NMS_TYPE matrix
     instance_fcn.NMS_SIGMA = 2.0
     instance_fcn.MAX_PER_IMG = 1000
 
     # Ours, not the paper's: classify proposals by the mean of the features inside their masks.
-    # Without it all proposals are of one class, and NUM_CLASSES is not read. 0 takes the count
+    # Without it all proposals have one class, and NUM_CLASSES is not read. 0 takes the class count
     # from the dataset.
     instance_fcn.CLASSIFY = False
     instance_fcn.NUM_CLASSES = 80
 
 
 def check_instance_fcn_config(cfg: CN) -> None:
-    """Checks `MODEL.INSTANCE_FCN`.
+    """Check `MODEL.INSTANCE_FCN`.
 
     Raises:
-        ConfigError: names the key, its value, what is allowed.
+        ConfigError: names the key, its value, and what is allowed.
     """
     prefix = "MODEL.INSTANCE_FCN"
     instance_fcn = cfg.MODEL.INSTANCE_FCN
@@ -86,7 +87,7 @@ def check_instance_fcn_config(cfg: CN) -> None:
     if instance_fcn.NMS_TYPE == "matrix" and instance_fcn.NMS_PRE < 1:
         raise ConfigError(
             f"{prefix}.NMS_PRE is {instance_fcn.NMS_PRE}: with NMS_TYPE 'matrix', which compares "
-            "each mask with each other, a limit is needed, for instance 2000."
+            "each mask with all others, a limit is needed, for instance 2000."
         )
     for key in ("SHIFT", "OCTAVES"):
         positive, negative = (instance_fcn[f"{label}_{key}"] for label in ("POSITIVE", "NEGATIVE"))

@@ -1,4 +1,4 @@
-"""InstanceFCN's head (arXiv 1603.08678, section 4), and a classifier of its masks.
+"""Define InstanceFCN's head (arXiv 1603.08678, section 4), and a classifier of its masks.
 
 B images, C channels, K classes, N windows, k relative positions per axis, m side of a window.
 """
@@ -12,17 +12,17 @@ from ...modeling.layers import ConvNormReLU
 from .assemble import soft_masks, window_cells
 from .windows import DenseMaps, Windows, by_scale
 
-# Windows whose masks are on a whole map at a time.
+# The number of windows whose masks are placed on a whole map at a time.
 _WINDOWS_AT_ONCE = 128
 
 
 class WindowPredictions(NamedTuple):
-    """What the head predicts of the windows that are centred at the cells of a map.
+    """The head's predictions for the windows that are centred at the cells of a map.
 
     Attributes:
-        score_maps: logits [B, k^2, H, W]; map i k + j is of the position in row i, column j.
+        score_maps: logits [B, k^2, H, W]; map i k + j is that of the position in row i, column j.
         objectness_logits: [B, H, W], of the window with its centre at each cell.
-        features: [B, C, H, W], what both were predicted from, for a classifier.
+        features: [B, C, H, W], from which both were predicted, for a classifier.
     """
 
     score_maps: Tensor
@@ -30,7 +30,7 @@ class WindowPredictions(NamedTuple):
     features: Tensor
 
     def of_image(self, index: int, size: tuple[int, int]) -> "WindowPredictions":
-        """Returns those of one image, without B, cut to the height and width of its map."""
+        """Return the predictions of one image, without B, cropped to the size of its map."""
         height, width = size
         return WindowPredictions(
             self.score_maps[index, :, :height, :width],
@@ -39,13 +39,13 @@ class WindowPredictions(NamedTuple):
         )
 
     def dense_maps(self, cell_size: tuple[float, float]) -> DenseMaps:
-        """Returns them, of one image, for dense sliding; see `DenseMaps`."""
+        """Return the predictions of one image for dense sliding; see `DenseMaps`."""
         score_maps, objectness_logits = self.score_maps.float(), self.objectness_logits.float()
         return DenseMaps(score_maps, objectness_logits, self.features, cell_size)
 
 
 class InstanceFCNHead(nn.Module):
-    """Predicts the k^2 instance-sensitive score maps, and the objectness of every window.
+    """Predict the k^2 instance-sensitive score maps, and the objectness of every window.
 
     Args:
         in_channels: C.
@@ -65,18 +65,18 @@ class InstanceFCNHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> WindowPredictions:
-        """Runs both branches on features [B, C, H, W]."""
+        """Run both branches on features [B, C, H, W]."""
         score_maps = self.score_maps(self.instance_branch(features))
         objectness_logits = self.objectness(self.objectness_branch(features))[:, 0]
         return WindowPredictions(score_maps, objectness_logits, features)
 
 
 class MaskPooledClassifier(nn.Module):
-    """Classifies windows by the mean of the features inside their masks; ours, not the paper's.
+    """Classify windows by the mean of the features inside their masks; ours, not the paper's.
 
     Args:
         in_channels: C.
-        num_classes: K, without background, which objectness tells.
+        num_classes: K, without background, which objectness covers.
     """
 
     def __init__(self, *, in_channels: int, num_classes: int) -> None:
@@ -86,7 +86,7 @@ class MaskPooledClassifier(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor, centers: Tensor, masks: Tensor) -> Tensor:
-        """Returns class logits, float32 [N, K].
+        """Return class logits, float32 [N, K].
 
         Args:
             features: of one image, [C, H, W].
@@ -103,7 +103,7 @@ class MaskPooledClassifier(nn.Module):
     def best(
         self, maps: list[DenseMaps], windows: Windows, window_size: int
     ) -> tuple[Tensor, Tensor]:
-        """Returns the probability of each window's likeliest class, and that class, [N] each.
+        """Return the probability of each window's most probable class, and that class, [N] each.
 
         Args:
             maps: of every scale.
@@ -121,10 +121,12 @@ class MaskPooledClassifier(nn.Module):
         return probabilities, classes
 
     def best_fixed(self, features: Tensor, centers: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Does what `best` does for one scale, all windows together, so that it can be traced.
+        """Return the same as `best`, traceably: for one scale and all windows at once.
 
         Args:
-            features, centers, masks: see `forward`.
+            features: see `forward`.
+            centers: see `forward`.
+            masks: see `forward`.
         """
         logits = self._classify(mask_average_pool(features.float(), centers, masks))
         probabilities, classes = logits.softmax(dim=1).max(dim=1)
@@ -135,7 +137,7 @@ class MaskPooledClassifier(nn.Module):
 
 
 def mask_average_pool(features: Tensor, centers: Tensor, masks: Tensor) -> Tensor:
-    """Returns the mean of the features, weighted by each mask: float32 [N, C].
+    """Return the mean of the features, weighted by each mask: float32 [N, C].
 
     Args:
         features: float32 [C, H, W].

@@ -1,4 +1,4 @@
-"""The loss of InstanceFCN (arXiv 1603.08678, section 4): logistic, of objectness and of masks.
+"""Compute InstanceFCN's logistic losses, of objectness and masks (arXiv 1603.08678, section 4).
 
 W windows, P windows whose mask is learnt, G objects, k relative positions per axis, m side of a
 window, K classes, H W cells of the map.
@@ -15,7 +15,7 @@ from .targets import SampledWindows, window_masks
 
 
 def window_mask_loss(logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
-    """Returns the mean logistic loss over the cells of each window that are on the map.
+    """Return the mean logistic loss over the cells of each window that are on the map.
 
     Args:
         logits: [P, m, m], any floating dtype; computed in float32.
@@ -33,15 +33,17 @@ def window_mask_loss(logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
 
 
 class WindowCriterion:
-    """Weights and normalises the losses.
+    """Weight and normalise the losses.
 
-    The paper's sum over windows is divided by their number, that over the cells of a window by
-    theirs.
+    The paper's sum over windows is divided by the number of windows, and its sum over the cells of
+    a window by the number of cells.
 
     Args:
-        objectness_weight, mask_weight, class_weight: of the losses.
+        objectness_weight: of `loss_objectness`.
+        mask_weight: of `loss_mask`.
+        class_weight: of `loss_class`.
         window_size: m.
-        negative_masks: negative windows learn empty masks.
+        negative_masks: whether negative windows learn empty masks.
         globally: `SOLVER.NORMALIZE_LOSS_GLOBALLY`.
     """
 
@@ -64,7 +66,7 @@ class WindowCriterion:
 
     @classmethod
     def from_config(cls, method: CfgNode, *, globally: bool) -> "WindowCriterion":
-        """Reads `cfg.MODEL.INSTANCE_FCN`."""
+        """Read `cfg.MODEL.INSTANCE_FCN`."""
         return cls(
             window_size=method.WINDOW_SIZE,
             objectness_weight=method.LOSS.OBJECTNESS_WEIGHT,
@@ -75,7 +77,7 @@ class WindowCriterion:
         )
 
     def mask_losses(self, score_maps: Tensor, windows: SampledWindows, masks: Tensor) -> Tensor:
-        """Returns the loss of every window of one image whose mask is learnt, float32 [P].
+        """Return the loss of every window of one image whose mask is learnt, float32 [P].
 
         Args:
             score_maps: logits [k^2, H, W].
@@ -93,12 +95,12 @@ class WindowCriterion:
     def __call__(
         self, objectness_logits: Tensor, positive: Tensor, mask_losses: Tensor
     ) -> dict[str, Tensor]:
-        """Computes the two losses of the paper, of a batch.
+        """Compute the two losses of the paper for a batch.
 
         Args:
             objectness_logits: [W], of the windows of all images.
             positive: bool [W].
-            mask_losses: float32 [P], of `mask_losses`.
+            mask_losses: float32 [P], from `mask_losses`.
 
         Returns:
             loss_objectness, loss_mask: weighted scalars.
@@ -113,7 +115,7 @@ class WindowCriterion:
         }
 
     def classification(self, class_logits: Tensor, classes: Tensor) -> dict[str, Tensor]:
-        """Computes the loss of the classifier: cross-entropy of the positive windows.
+        """Compute the loss of the classifier: the cross-entropy of the positive windows.
 
         Args:
             class_logits: float32 [P, K].
@@ -126,6 +128,6 @@ class WindowCriterion:
         return {"loss_class": self.class_weight * self._mean(losses)}
 
     def _mean(self, losses: Tensor) -> Tensor:
-        # Filled on the device: a number from the host would wait for what is queued there.
+        # Filled on the device: copying a number from the host would wait for all queued work.
         count = torch.full((), len(losses), device=losses.device)
         return losses.sum() / normalizer(count, globally=self.globally)

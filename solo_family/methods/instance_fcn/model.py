@@ -30,17 +30,18 @@ from .windows import DenseMaps, FixedWindows
 
 
 class InstanceFCN(MaskSegmentor):
-    """Proposes object masks: assembles one for each window from k^2 instance-sensitive score maps.
+    """Propose object masks: assemble one for each window from k^2 instance-sensitive score maps.
 
-    Proposals are of no class (class 0), unless there is a classifier.
+    Proposals have no class (class 0), unless there is a classifier.
 
     Args:
-        head: score maps and objectness.
+        head: predicts score maps and objectness.
         in_feature: name of the feature that the head works on; its stride must be even.
-        sampler, criterion: training.
-        selector: inference.
+        sampler: selects the windows to train on.
+        criterion: computes the losses in training.
+        selector: selects the proposals at inference.
         test_scales: short edges that an image is resized to; none keeps it as it is.
-        max_size: limit of the long edge, then.
+        max_size: limit of the long edge for `test_scales`.
         classifier: None for class-agnostic proposals.
         base: arguments of `MaskSegmentor`.
     """
@@ -74,6 +75,7 @@ class InstanceFCN(MaskSegmentor):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Read the arguments from `cfg.MODEL.INSTANCE_FCN`."""
         method = cfg.MODEL.INSTANCE_FCN
         base = cls.base_config(cfg)
         shapes = base["backbone"].output_shape()
@@ -107,6 +109,7 @@ class InstanceFCN(MaskSegmentor):
         gt_instances: list[Instances],
         padded_size: tuple[int, int],
     ) -> dict[str, Tensor]:
+        """Return the weighted losses; see `MaskSegmentor.losses`."""
         predictions = self.head(features[self.in_feature])
         objectness, positive, mask_losses, class_logits, classes = [], [], [], [], []
         for index, gt in enumerate(gt_instances):
@@ -129,7 +132,7 @@ class InstanceFCN(MaskSegmentor):
         losses = self.criterion(torch.cat(objectness), torch.cat(positive), torch.cat(mask_losses))
         if self.classifier is not None:
             losses |= self.criterion.classification(torch.cat(class_logits), torch.cat(classes))
-        # DDP waits for gradients of the levels of a pyramid that are not looked at, too: 0.
+        # DDP also waits for gradients of a pyramid's levels that are not used; they get 0.
         for feature in features.values():
             losses["loss_mask"] = losses["loss_mask"] + 0 * feature.flatten()[0]
         return losses
@@ -137,6 +140,7 @@ class InstanceFCN(MaskSegmentor):
     def fixed_part(
         self, features: dict[str, Tensor], padded_size: tuple[int, int]
     ) -> WindowPredictions:
+        """Run the network; see `MaskSegmentor.fixed_part`."""
         return self.head(features[self.in_feature])
 
     def results(
@@ -146,11 +150,12 @@ class InstanceFCN(MaskSegmentor):
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
+        """Return results in detectron2's form; see `MaskSegmentor.results`."""
         maps = self.dense_maps(fixed, image_sizes, output_sizes)
         return self._propose([[one] for one in maps], output_sizes)
 
     def _inference_group(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Runs each image at every scale, one after the other; they share the NMS."""
+        """Run each image at every scale, one after the other, with one NMS over all scales."""
         if not self.test_scales:
             return super()._inference_group(batched_inputs)
         results = []
@@ -164,14 +169,14 @@ class InstanceFCN(MaskSegmentor):
         return results
 
     def multi_scale_maps(self, image: Tensor, output_size: tuple[int, int]) -> list[DenseMaps]:
-        """Runs the network on one image at every scale; or as it is, if there are none.
+        """Run the network on one image at every scale; or as it is, if there are none.
 
-        The scales are of one image, normalised, and are resized here, because the data loader
-        gives one size only: bilinearly, smoothed where the image shrinks, as the loader does.
+        All scales are resized here from one normalised image, because the data loader returns one
+        size only: bilinearly, smoothed where the image shrinks, as the loader does.
 
         Args:
-            image: [C, h, w] of 0 to 255.
-            output_size: (height, width) that the result is asked for.
+            image: [C, h, w], 0 to 255.
+            output_size: (height, width) of the requested output.
         """
         there = to_device([image], self.device)
         normalised = normalise(there, self.pixel_mean, self.pixel_std, size_divisibility=1)
@@ -191,7 +196,7 @@ class InstanceFCN(MaskSegmentor):
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[DenseMaps]:
-        """Returns what dense sliding needs, per image of a batch; sizes as of `results`."""
+        """Return the maps for dense sliding, per image of a batch; sizes as for `results`."""
         maps = []
         for index, (image_size, output_size) in enumerate(zip(image_sizes, output_sizes)):
             cell_height, cell_width = (
@@ -214,7 +219,7 @@ class InstanceFCN(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Returns each image's best windows: see `FixedWindows`, with B images in front."""
+        """Return each image's best windows, with a leading B; see `FixedWindows`."""
         predictions = self.head(features[self.in_feature])
         if image_sizes is None:
             count = len(predictions.features)
@@ -231,6 +236,7 @@ class InstanceFCN(MaskSegmentor):
         return stack_fixed(windows, FixedWindows._fields)
 
     def export_settings(self) -> dict[str, Any]:
+        """Return the settings for exported models; see `MaskSegmentor.export_settings`."""
         thresholds = {"score": 0.0, "mask": self.selector.mask_threshold}
         return {
             "task": "windows",
@@ -243,6 +249,6 @@ class InstanceFCN(MaskSegmentor):
         }
 
     def _map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Returns how many cells the image has, without padding."""
+        """Return the height and width, in cells, that an image covers without its padding."""
         height, width = (-(-side // self.stride) for side in image_size)
         return height, width

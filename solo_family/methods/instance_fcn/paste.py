@@ -1,4 +1,4 @@
-"""Masks of windows enlarged into the image: detectron2's `paste_masks_in_image`, for a GPU.
+"""Enlarge masks of windows into the image: detectron2's `paste_masks_in_image`, for a GPU.
 
 N masks, m their side, H W of the image, h w of the part of it that a mask reaches.
 """
@@ -14,8 +14,8 @@ from ...modeling import order
 from .assemble import assemble
 from .windows import DenseMaps, Windows, in_pixels
 
-# Bytes that are in memory at a time, beside the result; and of one pixel: where it samples, what it
-# finds, whether that is inside.
+# Bytes in memory at a time, beside the result; and bytes per pixel: its sampling position, the
+# sampled value, and whether that is inside.
 _CHUNK_BYTES = 256 * 2**20
 _PIXEL_BYTES = 16
 
@@ -28,7 +28,7 @@ def paste_windows(
     threshold: float,
     zoom: float = 1.0,
 ) -> Tensor:
-    """Enlarges the windows' masks, bilinearly as probabilities, and thresholds the result.
+    """Enlarge the windows' masks, bilinearly as probabilities, and threshold the result.
 
     Args:
         windows: of one image.
@@ -36,7 +36,7 @@ def paste_windows(
         window_size: m.
         output_size: (H, W) of the masks.
         threshold: see `paste_masks`.
-        zoom: the masks' pixels per pixel of the output that `cell_size` is about.
+        zoom: the masks' pixels per pixel of the output that `cell_size` refers to.
 
     Returns:
         bool [N, H, W].
@@ -50,7 +50,8 @@ def paste_windows(
         its_soft = assemble(scale.score_maps, centers, m).logits.sigmoid()
         its_boxes = in_pixels(corners, scale.cell_size) * zoom
         if index:
-            # Of all windows, as sizes that depend on their number would have to be waited for.
+            # For all windows at once, because the host would have to wait for sizes that depend on
+            # their number.
             here = windows.scales == index
             its_soft = torch.where(here[:, None, None], its_soft, soft)
             its_boxes = torch.where(here[:, None], its_boxes, boxes)
@@ -62,7 +63,7 @@ def paste_windows(
 def paste_masks(
     masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float, longest: float
 ) -> Tensor:
-    """Pastes each mask into its box, bilinearly, and thresholds the result.
+    """Paste each mask into its box, bilinearly, and threshold the result.
 
     Args:
         masks: float32 [N, m, m], probabilities.
@@ -76,7 +77,7 @@ def paste_masks(
     """
     if not len(masks):
         return masks.new_zeros((0, *size), dtype=torch.bool)
-    # Where no mask reaches, the value is 0. On a CPU detectron2 leaves out as much.
+    # Where no mask reaches, the value is 0. On a CPU detectron2 skips these pixels, too.
     if not order.waits(masks) or threshold <= 0:
         return paste_masks_in_image(masks, boxes, size, threshold)
     return paste_parts(masks, boxes, size, threshold, longest)
@@ -85,12 +86,23 @@ def paste_masks(
 def paste_parts(
     masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float, longest: float
 ) -> Tensor:
-    """Does what `paste_masks` does, looking only at the part of the image that a mask reaches.
+    """Return the result of `paste_masks`, computing only the part of the image that a mask reaches.
 
-    Parts are of one size, which the host knows: it waits for nothing. Every pixel is computed as
-    detectron2 does it on a GPU, where it looks at the whole image for every mask.
+    All parts have one size, which the host knows, so that it does not wait. Every pixel is computed
+    as detectron2 does on a GPU, where it samples the whole image for every mask.
+
+    Args:
+        masks: see `paste_masks`.
+        boxes: see `paste_masks`.
+        size: see `paste_masks`.
+        threshold: see `paste_masks`.
+        longest: see `paste_masks`.
+
+    Returns:
+        bool [N, H, W].
     """
-    # Bilinear values reach half a cell beyond the box; one pixel more, and one to round.
+    # Bilinear values reach half a cell beyond the box; one pixel is added for that, and one for
+    # rounding.
     reach = longest / masks.shape[-1] / 2 + 1
     part = [min(side, math.ceil(longest + 2 * reach) + 1) for side in size]
     result = masks.new_zeros((len(masks), *size), dtype=torch.bool)
@@ -111,16 +123,17 @@ def paste_parts(
 def _samples(
     start: Tensor, stop: Tensor, reach: float, length: int, side: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns the pixels along one axis that a mask may reach, and where they sample it.
+    """Return the pixels along one axis that a mask may reach, and where they sample the mask.
 
     Args:
-        start, stop: float32 [N, 1], of the boxes.
+        start: float32 [N, 1], where the boxes begin.
+        stop: float32 [N, 1], where the boxes end.
         reach: beyond the boxes.
-        length: how many pixels.
+        length: number of pixels.
         side: of the image.
 
     Returns:
-        pixels: int64 [N, length], all of the image.
+        pixels: int64 [N, length], all inside the image.
         places: float32 [N, length], -1 to 1 within the box.
     """
     first = (start - reach).floor().clamp(0, side - length)

@@ -1,4 +1,4 @@
-"""From score maps to proposals: dense sliding windows, NMS, the best N (arXiv 1603.08678, 4).
+"""Select proposals from score maps: dense sliding windows, NMS, the best N (arXiv 1603.08678, 4).
 
 N windows, k relative positions per axis, m side of a window, C channels, h w cells of a map, H W of
 the output.
@@ -25,31 +25,31 @@ from .head import MaskPooledClassifier, WindowPredictions
 from .paste import paste_windows
 from .windows import DenseMaps, FixedWindows, Windows, in_pixels
 
-# Bytes of the assembled windows that are in memory at a time, whatever the size of the map; and of
-# one of their cells: its probability and whether it is inside.
+# Bytes of assembled windows in memory at a time, whatever the size of the map; and bytes of one of
+# their cells: its probability and whether it is inside.
 _CHUNK_BYTES = 16 * 2**20
 _GPU_CHUNK_BYTES = 256 * 2**20
 _CELL_BYTES = 5
-# Matrix NMS compares masks at a fourth of the output's resolution.
+# Matrix NMS compares masks at a quarter of the output's resolution.
 NMS_STRIDE = 4
-# How many windows a graph that is exported keeps where the selector keeps all, whose number depends
-# on the size of the image.
+# The number of windows that an exported graph keeps where the selector keeps all, whose number
+# depends on the size of the image.
 FIXED_WINDOWS = 500
 
 
 @dataclass(frozen=True)
 class ProposalSelector:
-    """Slides windows densely over the maps of every scale, and keeps the best masks.
+    """Slide windows densely over the maps of every scale, and keep the best masks.
 
     Attributes:
         window_size: m.
-        mask_threshold: a mask's cells are those whose probability is greater.
+        mask_threshold: the probability of a mask's cells, exclusive.
         score: "objectness", or "product": times the mean probability inside the mask.
-        pre_nms: the best so many go into NMS; 0 for all.
+        pre_nms: the number of best windows that go into NMS; 0 for all.
         nms_type: "box", on the masks' tight boxes, or "matrix", on the masks.
         nms_threshold: the IoU of boxes above which the lower-scored one is dropped.
         nms_kernel, nms_sigma: see `matrix_nms`.
-        max_proposals: how many are kept at most.
+        max_proposals: the greatest number of windows to keep.
     """
 
     window_size: int = 21
@@ -64,7 +64,7 @@ class ProposalSelector:
 
     @classmethod
     def from_config(cls, method: CfgNode) -> "ProposalSelector":
-        """Reads `cfg.MODEL.INSTANCE_FCN`."""
+        """Read `cfg.MODEL.INSTANCE_FCN`."""
         return cls(
             window_size=method.WINDOW_SIZE,
             mask_threshold=method.MASK_THR,
@@ -78,7 +78,7 @@ class ProposalSelector:
         )
 
     def __call__(self, maps: list[DenseMaps], output_size: tuple[int, int]) -> Windows:
-        """Selects one image's windows, the best first.
+        """Select one image's windows, the best first.
 
         Args:
             maps: of every scale.
@@ -88,7 +88,7 @@ class ProposalSelector:
         return self.suppress(windows[0][: counts.wait().tolist()[0]], maps, output_size)
 
     def rank(self, images: Sequence[list[DenseMaps]]) -> tuple[list[Windows], HostCopy]:
-        """Scores and orders the windows of several images; the host waits for nothing.
+        """Score and sort the windows of several images, without making the host wait.
 
         Args:
             images: the maps of every scale of each.
@@ -107,7 +107,7 @@ class ProposalSelector:
     def suppress(
         self, windows: Windows, maps: list[DenseMaps], output_size: tuple[int, int]
     ) -> Windows:
-        """Leaves out windows that are much like better ones of the same image.
+        """Drop windows that resemble better ones of the same image.
 
         Args:
             windows: with a mask, the best first.
@@ -115,15 +115,16 @@ class ProposalSelector:
             output_size: (H, W).
         """
         if self.nms_type == "box":
-            # Boxes are multiples of cells, so that an IoU often equals the threshold. It is
-            # float32, where 0.8 is more than in float64, with which torchvision compares on a CPU.
+            # Boxes are multiples of cells, so that an IoU often equals the threshold. The threshold
+            # is rounded to float32, because 0.8 is more in float32 than in float64, with which
+            # torchvision compares on a CPU.
             threshold = float(np.float32(self.nms_threshold))
             keep = nms(windows.boxes, windows.scores, threshold)
             return windows[keep[: self.max_proposals]]
         height, width = (-(-side // NMS_STRIDE) for side in output_size)
         masks = self.paste(windows, maps, (height, width), 1 / NMS_STRIDE)
         labels = torch.zeros_like(windows.scales)
-        # No score falls below 0, so that there is no threshold whose outcome to wait for.
+        # No score falls below 0, so that the host need not wait for the outcome of a threshold.
         keep, scores = matrix_nms_decay(
             masks, labels, windows.scores, self.nms_kernel, self.nms_sigma, class_agnostic=False
         )
@@ -132,7 +133,7 @@ class ProposalSelector:
         return windows
 
     def slide(self, maps: DenseMaps, index: int) -> Windows:
-        """Scores every window of one scale, and boxes its mask.
+        """Score every window of one scale, and compute the box of its mask.
 
         Args:
             maps: of one scale.
@@ -169,7 +170,7 @@ class ProposalSelector:
         output_size: tuple[int, int],
         zoom: float = 1.0,
     ) -> Tensor:
-        """Returns the windows' masks, bool [N, H, W]; see `paste_windows`."""
+        """Return the windows' masks, bool [N, H, W]; see `paste_windows`."""
         return paste_windows(
             windows, maps, self.window_size, output_size, self.mask_threshold, zoom
         )
@@ -181,15 +182,15 @@ class ProposalSelector:
         classifier: MaskPooledClassifier | None,
         score_threshold: float | Tensor | None = None,
     ) -> FixedWindows:
-        """Scores every window as `slide` does, and returns a fixed number of the best.
+        """Score every window as `slide` does, and return a fixed number of the best.
 
-        What a graph can be traced of: no size depends on what the image shows.
+        It is traceable, because no size depends on what the image shows.
 
         Args:
             image: of one image, without B, with its padding.
             map_size: int64 [2], rows and columns of the map that are not padding.
             classifier: None for class-agnostic proposals.
-            score_threshold: windows score more; None for 0.
+            score_threshold: the lowest score of windows, exclusive; None for 0.
         """
         m, size = self.window_size, (map_size[0], map_size[1])
         score_maps = image.score_maps.float()
@@ -205,7 +206,7 @@ class ProposalSelector:
         threshold = 0.0 if score_threshold is None else score_threshold
         above = on_map & (area > 0) & (scores > threshold)
         count = self.pre_nms or FIXED_WINDOWS
-        # Small maps have fewer windows: there are always as many that score 0.
+        # Small maps have fewer windows; enough windows that score 0 are added.
         scores = torch.cat([torch.where(above, scores, 0), scores.new_zeros(count)])
         scores, best = scores.topk(count)
         best = best.clamp(max=height * width - 1)
@@ -225,7 +226,7 @@ def propose(
     images: Sequence[list[DenseMaps]],
     output_sizes: Sequence[tuple[int, int]],
 ) -> list[dict[str, Any]]:
-    """Returns the results of images, in detectron2's form.
+    """Return the results of images, in detectron2's form.
 
     The host waits for the number of windows of all images; and for NMS, image by image.
 

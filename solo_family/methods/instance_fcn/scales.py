@@ -1,4 +1,4 @@
-"""The scales that InstanceFCN looks at one image at (arXiv 1603.08678, section 4).
+"""Resize an image to the scales of InstanceFCN (arXiv 1603.08678, section 4).
 
 C channels, H W of an image.
 """
@@ -13,10 +13,11 @@ from torch import Tensor
 def scaled_sizes(
     height: int, width: int, short_edges: Sequence[int], max_size: int
 ) -> list[tuple[int, int]]:
-    """Returns the height and width of an image at every scale, at least a pixel each.
+    """Return the height and width of an image at every scale, at least a pixel each.
 
     Args:
-        height, width: of the image.
+        height: of the image.
+        width: of the image.
         short_edges: of the scales.
         max_size: limit of the long edge.
     """
@@ -27,12 +28,12 @@ def scaled_sizes(
 
 
 def resize_to_scale(image: Tensor, size: tuple[int, int], divisibility: int) -> Tensor:
-    """Resizes a normalised image bilinearly, smoothed where it shrinks, as the data loader does.
+    """Resize a normalised image bilinearly, smoothed where it shrinks, as the data loader does.
 
     Args:
         image: [1, C, H, W].
         size: height and width of the scale.
-        divisibility: the result is padded with 0, right and below, to multiples of it.
+        divisibility: the result is padded with 0, right and below, to multiples of this.
     """
     resized = F.interpolate(image, size, mode="bilinear", antialias=True)
     bottom, right = (-side % divisibility for side in size)

@@ -1,4 +1,4 @@
-"""Which windows InstanceFCN is trained on, and what their masks should be (arXiv 1603.08678, 4).
+"""Sample the windows that InstanceFCN is trained on, and their masks (arXiv 1603.08678, 4).
 
 G ground-truth objects, W windows, P positive windows, m side of a window, H W cells of the map.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .assemble import window_cells
 
-# Side of DeepMask's window, in whose pixels its rule is given (arXiv 1506.06204, section 3.3).
+# Side of DeepMask's window, in whose pixels its rule is stated (arXiv 1506.06204, section 3.3).
 _DEEPMASK_WINDOW = 224
 
 
@@ -30,23 +30,27 @@ class SampledWindows:
 
 
 class WindowSampler:
-    """Samples positive and negative windows by DeepMask's rule, scaled to this window.
+    """Sample positive and negative windows by DeepMask's rule, scaled to this window.
 
-    A window is positive for an object whose box has its centre within `positive_shift` of the
-    window's on both axes, and a longer side within a factor 2^`positive_octaves` of `object_size`.
-    It is negative if every object is off by at least `negative_shift` on an axis, or by a factor of
-    at least 2^`negative_octaves`. Other windows are not sampled. One that is positive for several
-    objects belongs to the nearest, of equally near ones to the first.
+    A window is positive for an object if the centre of the object's box is within `positive_shift`
+    of the window's on both axes, and its longer side within a factor 2^`positive_octaves` of
+    `object_size`. A window is negative if every object is off by at least `negative_shift` on an
+    axis, or by a factor of at least 2^`negative_octaves`. Other windows are not sampled. A window
+    that is positive for several objects belongs to the nearest one, and to the first of equally
+    near ones.
 
     Args:
         window_size: m.
         num_windows: windows of one image.
-        positive_fraction: at most this share of them is positive.
-        short_of_positives: what to do where there are fewer positives than asked for, but some:
-            take more "negatives", "repeat" positives, or take "fewer" windows, as many negatives as
+        positive_fraction: the greatest share of them that is positive.
+        short_of_positives: what to do if there are some positives, but fewer than requested: take
+            more "negatives", "repeat" positives, or take "fewer" windows, as many negatives as
             positives. Without positives all windows are negative.
-        object_size, positive_shift, negative_shift: in pixels of a window of 224 x 224.
-        positive_octaves, negative_octaves: base-2 logarithms.
+        object_size: in pixels of a window of 224 x 224.
+        positive_shift: in the same pixels.
+        positive_octaves: base-2 logarithm of a factor.
+        negative_shift: in the same pixels.
+        negative_octaves: base-2 logarithm of a factor.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class WindowSampler:
 
     @classmethod
     def from_config(cls, method: CfgNode) -> "WindowSampler":
-        """Reads `cfg.MODEL.INSTANCE_FCN`."""
+        """Read `cfg.MODEL.INSTANCE_FCN`."""
         return cls(
             window_size=method.WINDOW_SIZE,
             num_windows=method.WINDOWS_PER_IMAGE,
@@ -89,7 +93,7 @@ class WindowSampler:
 
     @torch.no_grad()
     def __call__(self, boxes: Tensor, map_size: tuple[int, int], stride: int) -> SampledWindows:
-        """Samples windows of one image.
+        """Sample windows of one image.
 
         Args:
             boxes: float32 [G, 4], x0 y0 x1 y1 in pixels of the network's input; those of objects
@@ -110,7 +114,12 @@ class WindowSampler:
     def assign(
         self, boxes: Tensor, map_size: tuple[int, int], stride: int
     ) -> tuple[Tensor, Tensor]:
-        """Labels every window.
+        """Label every window.
+
+        Args:
+            boxes: see `__call__`.
+            map_size: see `__call__`.
+            stride: see `__call__`.
 
         Returns:
             owner: int64 [H, W], the object that a window is positive for, or -1.
@@ -119,19 +128,23 @@ class WindowSampler:
         scale = self.window_size * stride / _DEEPMASK_WINDOW
         shift = _shifts(boxes, map_size, stride, self.window_size)
         sizes = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)[:, None, None]
-        # An object without pixels is infinitely small: no window is positive for it, all negative.
+        # An object without pixels is infinitely small: all windows are negative for it, none is
+        # positive.
         octaves = (sizes / (self.object_size * scale)).log2().abs()
 
         near = (shift <= self.positive_shift * scale) & (octaves <= self.positive_octaves)
         far = (shift >= self.negative_shift * scale) | (octaves >= self.negative_octaves)
-        # One more, infinitely far, because there may be no object.
+        # One more object, infinitely far away, because there may be none.
         distances = shift.masked_fill(~near, torch.inf)
         nearest, owner = F.pad(distances, (0, 0, 0, 0, 0, 1), value=torch.inf).min(dim=0)
         return owner.masked_fill(nearest.isinf(), -1), far.all(dim=0)
 
 
 def _draw(candidates: Tensor, count: int, *, repeat: bool = False) -> Tensor:
-    """Returns up to `count` random cells [n, 2] of bool [H, W]; each once, unless it can't be."""
+    """Return up to `count` random cells [n, 2] of bool [H, W].
+
+    Each is drawn once, unless `repeat` is set and there are too few.
+    """
     cells = candidates.nonzero()
     if repeat and 0 < len(cells) < count:
         return cells[torch.randint(len(cells), (count,), device=cells.device)]
@@ -139,12 +152,12 @@ def _draw(candidates: Tensor, count: int, *, repeat: bool = False) -> Tensor:
 
 
 def _shifts(boxes: Tensor, map_size: tuple[int, int], stride: int, window_size: int) -> Tensor:
-    """Returns the distances of windows' centres from boxes', the greater of x and y: [G, H, W].
+    """Return the distances of windows' centres from boxes', the greater of x and y: [G, H, W].
 
-    In pixels: a cell is `stride` x `stride` of them.
+    They are in pixels, of which a cell has `stride` x `stride`.
     """
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    # That of the middle cell's middle, or where m is even, of its upper left corner.
+    # The centre of the middle cell or, where m is even, its upper left corner.
     middle = window_size / 2 - window_size // 2
     rows, columns = (
         (torch.arange(side, device=boxes.device) + middle) * stride for side in map_size
@@ -155,7 +168,7 @@ def _shifts(boxes: Tensor, map_size: tuple[int, int], stride: int, window_size: 
 
 
 def window_masks(masks: Tensor, objects: Tensor, centers: Tensor, window_size: int) -> Tensor:
-    """Cuts windows out of objects' masks: what `assemble` should give for them.
+    """Cut windows out of objects' masks: the masks that `assemble` should return for them.
 
     Args:
         masks: bool [G, H, W], at the resolution of the map.
@@ -167,6 +180,6 @@ def window_masks(masks: Tensor, objects: Tensor, centers: Tensor, window_size: i
         bool [W, m, m]; False outside the map.
     """
     cells, inside = window_cells(centers, window_size, (masks.shape[1], masks.shape[2]))
-    # An empty mask at the end, which -1 picks.
+    # An empty mask at the end, which -1 selects.
     flat = F.pad(masks.flatten(1), (0, 0, 0, 1))
     return flat[objects[:, None, None], cells] & inside

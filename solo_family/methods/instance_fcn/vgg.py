@@ -1,7 +1,7 @@
-"""VGG-16 with the à trous trick: stride 8 instead of 16 (InstanceFCN, arXiv 1603.08678, section 4).
+"""Build VGG-16 with the à trous trick: stride 8 instead of 16 (InstanceFCN, arXiv 1603.08678, 4).
 
-Pool4 has stride 1, and the convolutions after it are dilated by 2, so that each sees what it saw
-before: every second row and column of the result is the plain VGG-16's conv5_3.
+Pool4 has stride 1, and the convolutions after it are dilated by 2, so that each has the same inputs
+as before: every second row and column of the result equals the plain VGG-16's conv5_3.
 """
 
 import logging
@@ -29,12 +29,12 @@ class AtrousVGG16(Backbone):
 
     Args:
         in_channels: channels of the input.
-        freeze_at: the first so many of its five stages are not trained.
+        freeze_at: the number of its five stages, from the first on, that are not trained.
         weights: a checkpoint of torchvision's vgg16, "pretrained" for torchvision's own download,
             or "".
 
     Raises:
-        ConfigError: the checkpoint is missing or of another model.
+        ConfigError: the checkpoint is missing or belongs to another model.
         DataError: it can't be read.
     """
 
@@ -58,7 +58,7 @@ class AtrousVGG16(Backbone):
             self._load(weights)
 
     def _initialise(self) -> None:
-        """Random weights as torchvision's."""
+        """Initialise the weights at random, as torchvision does."""
         for module in self.features:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -87,12 +87,12 @@ class AtrousVGG16(Backbone):
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps images [B, C, H, W], H and W multiples of 8, to `conv5`: [B, 512, H / 8, W / 8]."""
+        """Map images [B, C, H, W], H and W multiples of 8, to `conv5`: [B, 512, H / 8, W / 8]."""
         return {"conv5": self.features(x)}
 
 
 def build_vgg_atrous_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AtrousVGG16:
-    """Builds it from `MODEL.VGG.WEIGHTS`, unless `MODEL.WEIGHTS` will be loaded."""
+    """Build the backbone, with `MODEL.VGG.WEIGHTS` unless `MODEL.WEIGHTS` will be loaded."""
     return AtrousVGG16(
         in_channels=input_shape.channels or 3,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,

@@ -27,9 +27,9 @@ _YELLOW = (0, 255, 255)
 def draw_best_window(
     predictor: DefaultPredictor, pictures: Iterable[Picture], options: DrawingOptions
 ) -> Iterator[Drawing]:
-    """Draws of every picture the score maps and the mask of one window; see `Draw`.
+    """Draw for every picture the score maps and the mask of one window; see `Draw`.
 
-    The window is the best proposal's, or the likeliest that is centred at `options.window`.
+    The window is the best proposal's, or the most probable one that is centred at `options.window`.
     """
     model = predictor.model
     for name, image in pictures:
@@ -58,7 +58,7 @@ def _choose(
     size: tuple[int, int],
     point: tuple[float, float] | None,
 ) -> tuple[DenseMaps, tuple[int, int]]:
-    """Returns a window's scale and centre: the best proposal's, or the likeliest at a point."""
+    """Return the scale and centre of the best proposal, or of the best window at a point."""
     if point is None:
         windows = model.selector(maps, size)
         if not len(windows.scores):
@@ -80,10 +80,10 @@ def draw_score_maps(
     window_size: int,
     threshold: float = 0.5,
 ) -> np.ndarray:
-    """Draws the picture with a window, the k^2 score maps, and the window's assembled mask.
+    """Draw the picture with a window, the k^2 score maps, and the window's assembled mask.
 
-    In each map the part that the mask takes from it is framed. The mask's cells above the threshold
-    are framed, too.
+    In each map the part that the mask copies from it is framed. The mask's cells above the
+    threshold are framed, too.
 
     Args:
         image: uint8 [H, W, 3], BGR.
@@ -108,7 +108,7 @@ def draw_score_maps(
 def _draw_grid(
     maps: DenseMaps, center: tuple[int, int], window_size: int, panel: tuple[int, int]
 ) -> np.ndarray:
-    """Draws map i k + j in row i and column j, each with its sub-window framed."""
+    """Draw map i k + j in row i and column j, each with its sub-window framed."""
     k = math.isqrt(len(maps.score_maps))
     counts = bins_of_cells(k, window_size).bincount(minlength=k)
     edges = [0, *counts.cumsum(0).tolist()]
@@ -141,7 +141,7 @@ def _draw_mask(
 def _place(
     maps: DenseMaps, center: tuple[int, int], window_size: int, rows: slice, columns: slice
 ) -> np.ndarray:
-    """Returns where cells of a window are: x0 y0 x1 y1 as shares of the map's width and height."""
+    """Return the place of a window's cells: x0 y0 x1 y1 as shares of the map's width and height."""
     height, width = maps.objectness_logits.shape
     top, left = (at - window_size // 2 for at in center)
     corners = (left + columns.start, top + rows.start, left + columns.stop, top + rows.stop)
@@ -155,7 +155,7 @@ def _frame(picture: np.ndarray, place: np.ndarray) -> None:
 
 
 def _heat(probabilities: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Returns a map of probabilities [h, w] in false colours, enlarged to (width, height)."""
+    """Return a map of probabilities [h, w] in false colours, enlarged to (width, height)."""
     levels = (255 * probabilities).round().byte().cpu().numpy()
     enlarged = cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST)
     return cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS)

@@ -1,4 +1,4 @@
-"""Windows over maps of several scales: what is known of them (InstanceFCN, arXiv 1603.08678, 4).
+"""Hold windows over maps of several scales (InstanceFCN, arXiv 1603.08678, section 4).
 
 N windows, k relative positions per axis, m side of a window, C channels, h w cells of a map.
 """
@@ -14,7 +14,7 @@ from ...ops.host_copy import HostCopy
 
 @dataclass
 class DenseMaps:
-    """What the network gives for one image at one scale.
+    """The network's outputs for one image at one scale.
 
     Attributes:
         score_maps: logits [k^2, h, w], without padding.
@@ -34,7 +34,7 @@ class Windows:
     """Windows of one image.
 
     Attributes:
-        scores: float32 [N]; -inf of a window without a mask.
+        scores: float32 [N]; -inf for a window without a mask.
         boxes: float32 [N, 4], tight around the masks, x0 y0 x1 y1 in pixels of the output.
         centers: int64 [N, 2], row and column in their map.
         scales: int64 [N], the index of their map.
@@ -50,12 +50,13 @@ class Windows:
 
     @staticmethod
     def cat(parts: list["Windows"]) -> "Windows":
+        """Return the windows of several groups as one group."""
         names = [field.name for field in fields(Windows)]
         return Windows(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 class FixedWindows(NamedTuple):
-    """The best N windows of one image before NMS; where there are fewer, the last ones score 0.
+    """The best N windows of one image before NMS; if there are fewer, the last ones score 0.
 
     Attributes:
         scores: float32 [N], descending.
@@ -64,8 +65,8 @@ class FixedWindows(NamedTuple):
         centers: int64 [N, 2], row and column on the map.
         boxes: float32 [N, 4], tight around the masks, x0 y0 x1 y1 in cells of the map.
         masks: float32 [N, m, m], probabilities, which outside the map repeat its border.
-        candidates: int64 [], how many windows there are. If they are more than N, those that
-            scored less are missing.
+        candidates: int64 [], how many windows there are. If they are more than N, those that scored
+            less are missing.
     """
 
     scores: Tensor
@@ -78,19 +79,20 @@ class FixedWindows(NamedTuple):
 
 
 def in_pixels(boxes: Tensor, cell_size: tuple[float, float]) -> Tensor:
-    """Returns boxes in cells, [N, 4], in pixels of the output, float32 [N, 4].
+    """Return boxes given in cells, [N, 4], in pixels of the output, float32 [N, 4].
 
     Args:
         boxes: x0, y0, x1, y1.
         cell_size: (height, width) of a cell.
     """
-    # By numbers, which travel with the launch: a tensor of them would have to be waited for.
+    # Scaled by Python numbers, which are passed with the launch: a tensor of them would make the
+    # host wait.
     xs, ys = boxes[:, 0::2].float() * cell_size[1], boxes[:, 1::2].float() * cell_size[0]
     return torch.stack([xs, ys], dim=2).flatten(1)
 
 
 def by_scale(scales: Tensor, count: int) -> tuple[Tensor, list[int]]:
-    """Sorts windows by their scale.
+    """Sort windows by their scale.
 
     Args:
         scales: int64 [N].
@@ -98,7 +100,8 @@ def by_scale(scales: Tensor, count: int) -> tuple[Tensor, list[int]]:
 
     Returns:
         order: int64 [N], the windows of the first scale first.
-        counts: how many windows each scale has; the host waits for them if there are several.
+        counts: the number of windows of each scale; the host waits for it if there are several
+        scales.
     """
     if count == 1:
         return torch.arange(len(scales), device=scales.device), [len(scales)]

@@ -1,4 +1,7 @@
-"""The official MaskFormer (github.com/facebookresearch/MaskFormer) and its per-pixel baselines."""
+"""Read checkpoints of the official MaskFormer and its per-pixel baselines.
+
+The code is that of github.com/facebookresearch/MaskFormer.
+"""
 
 from ...checkpoint.rules import Rule
 from ...checkpoint.source import IMAGENET_RGB, Source
@@ -13,7 +16,7 @@ SOURCES = (
             r"^sem_seg_head\.predictor\.",
         ),
         rules=(
-            # The heads have our names; the first version had no `pixel_decoder.` in them.
+            # The heads have our names; those of the first version lack `pixel_decoder.`.
             Rule(r"(sem_seg_head\.(?:pixel_decoder|predictor)\..+)", r"\1"),
             Rule(
                 r"sem_seg_head\.((?:adapter_\d|layer_\d|mask_features|input_proj|transformer)\..+)",

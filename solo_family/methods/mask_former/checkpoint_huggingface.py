@@ -1,4 +1,4 @@
-"""MaskFormer of HuggingFace's transformers, with a Swin or a ResNet."""
+"""Read checkpoints of MaskFormer in HuggingFace's transformers, with a Swin or a ResNet."""
 
 import re
 
@@ -12,7 +12,7 @@ _TRANSFORMER = r"model\.transformer_module\."
 _LAYER = _TRANSFORMER + r"decoder\.layers\.(\d+)\."
 _OUR_LAYER = r"sem_seg_head.predictor.transformer.decoder.layers.\1."
 
-# A block's three convolutions, or two; their names in detectron2 count from 1.
+# The two or three convolutions of a block; detectron2 counts them from 1.
 _BLOCK = _ENCODER + r"(?:model\.)?encoder\.stages\.(\d)\.layers\.(\d+)\."
 
 
@@ -42,7 +42,7 @@ _RESNET_RULES = (
 
 
 def _level(match: re.Match[str], ours: str) -> str:
-    """Our name of a level of the pixel decoder: the first of its layers is that of stride 16."""
+    """Return our name of a level of the pixel decoder, whose first layer is that of stride 16."""
     part = {"0": "", "1": "norm."}[match[2]]
     return f"sem_seg_head.pixel_decoder.{ours}_{3 - int(match[1])}.{part}{match[3]}"
 
@@ -76,7 +76,7 @@ _HEAD_RULES = (
     Rule(_LAYER + r"self_attn_layer_norm\.(.+)", _OUR_LAYER + r"norm1.\2"),
     Rule(_LAYER + r"encoder_attn_layer_norm\.(.+)", _OUR_LAYER + r"norm2.\2"),
     Rule(_LAYER + r"final_layer_norm\.(.+)", _OUR_LAYER + r"norm3.\2"),
-    # `mlp.` since transformers 5.
+    # `mlp.` was added in transformers 5.
     Rule(_LAYER + r"(?:mlp\.)?fc([12])\.(.+)", _OUR_LAYER + r"linear\2.\3"),
     Rule(
         _TRANSFORMER + r"decoder\.layernorm\.(.+)",
@@ -89,7 +89,7 @@ _HEAD_RULES = (
 
 
 def _norm(match: re.Match[str]) -> str:
-    """Our name of a stage's norm: `stage1` of one version is 0 of the other and of ours."""
+    """Return our name of a stage's norm: `stage1` in one version is 0 in the other and in ours."""
     number = int(match[2]) - 1 if match[1] else int(match[2])
     return f"backbone.norm{number}.{match[3]}"
 

@@ -1,4 +1,4 @@
-"""Checkpoints of MaskFormer in mmdetection 3.x."""
+"""Read checkpoints of MaskFormer in mmdetection 3.x."""
 
 import re
 
@@ -11,7 +11,7 @@ _LAYER = r"panoptic_head\.(pixel_decoder\.encoder|transformer_decoder)\.layers\.
 
 
 def _layer(match: re.Match[str]) -> str:
-    """Returns our name of a transformer's layer."""
+    """Return our name of a transformer's layer."""
     if match[1] == "transformer_decoder":
         return f"sem_seg_head.predictor.transformer.decoder.layers.{match[2]}."
     return f"sem_seg_head.pixel_decoder.transformer.encoder.layers.{match[2]}."
@@ -41,7 +41,7 @@ _MASK_FORMER_RULES = (
         _DECODER + "output_convs" + _CONV,
         lambda match: _pixel_decoder("layer", f"{_next(match[1])}", match[2]),
     ),
-    # Of four levels, as all of its models have.
+    # There are four levels, as in all of its models.
     Rule(
         _DECODER + r"(?:encoder_out_proj|last_feat_conv)\.(.+)",
         lambda match: _pixel_decoder("layer", "4", match[1]),

@@ -1,7 +1,7 @@
-"""Swin Transformers: the names of the official code, of mmdetection and of HuggingFace in ours.
+"""Rename the weights of Swin Transformers from the official code, mmdetection and HuggingFace.
 
-Ours are timm's, which has the merging of patches at the beginning of a stage, and not at the end of
-the one before.
+Our names are timm's, which merges patches at the beginning of a stage, and not at the end of the
+one before.
 """
 
 import re
@@ -17,11 +17,11 @@ _RECOMPUTED = "computed from the window's size"
 
 
 def official_swin(source: str, target: str) -> tuple[Rule, ...]:
-    """Rules of the official names, which MaskFormer has too.
+    r"""Return the rules for the official names, which MaskFormer shares.
 
     Args:
-        source: a regular expression before its names, for instance `backbone\\.`.
-        target: what stands before ours: "backbone." or "".
+        source: a regular expression of the prefix in the source, for instance `backbone\.`.
+        target: our prefix: "backbone." or "".
     """
     return (
         Rule(source + r"(patch_embed\..+)", target + r"model.\1"),
@@ -33,7 +33,7 @@ def official_swin(source: str, target: str) -> tuple[Rule, ...]:
 
 
 def mmdet_swin(source: str, target: str) -> tuple[Rule, ...]:
-    """Rules of mmdetection's names; arguments as of `official_swin`."""
+    """Return the rules for mmdetection's names; the arguments are those of `official_swin`."""
     block = source + r"stages\.(\d)\.blocks\.(\d+)\."
     ours = target + r"model.layers.\1.blocks.\2."
     return (
@@ -54,7 +54,7 @@ def mmdet_swin(source: str, target: str) -> tuple[Rule, ...]:
 
 
 def huggingface_swin(source: str, target: str) -> tuple[Rule, ...]:
-    """Rules of HuggingFace's names; arguments as of `official_swin`."""
+    """Return the rules for HuggingFace's names; the arguments are those of `official_swin`."""
     block = source + r"encoder\.layers\.(\d)\.blocks\.(\d+)\."
     ours = target + r"model.layers.\1.blocks.\2."
     joined = tuple(
@@ -89,16 +89,16 @@ def _merging(target: str) -> Callable[[re.Match[str]], str]:
 
 
 def _pixels_first(weight: Tensor) -> Tensor:
-    """Reorders the input of a merging of 2x2 patches.
+    """Reorder the input channels of a layer that merges 2x2 patches.
 
-    mmdetection lists it channel by channel, and within a channel row by row; the official code
-    pixel by pixel, and these column by column.
+    mmdetection lists them channel by channel, and within a channel row by row; the official code
+    lists them pixel by pixel, and these column by column.
     """
     by_channel = weight.unflatten(-1, (-1, 4))
     return by_channel[..., [0, 2, 1, 3]].transpose(-1, -2).flatten(-2)
 
 
-# Of the features that a dense task takes; ImageNet's classifier has none.
+# Norms of the features for dense tasks; ImageNet's classifier has none.
 _OUTPUT_NORMS = r"norm\d\.(?:weight|bias)"
 
 SOURCES = (

@@ -1,4 +1,4 @@
-"""Keys of MaskFormer (arXiv 2107.06278): the official names and defaults first, then ours."""
+"""Define MaskFormer's keys (arXiv 2107.06278): official names and defaults, then our own."""
 
 from detectron2.config import CfgNode as CN
 from detectron2.projects.deeplab import add_deeplab_config
@@ -10,21 +10,22 @@ MAPPERS = ("mask_former_semantic", "mask_former_panoptic", "detr_panoptic")
 
 
 def add_mask_former_config(cfg: CN) -> None:
-    """Adds `MODEL.MASK_FORMER`, `MODEL.SWIN` and their companions to `cfg`, in place."""
+    """Add `MODEL.MASK_FORMER`, `MODEL.SWIN` and their companions to `cfg`, in place."""
     # Crops with a limit on one category's area, the DeepLab stem, and the DeepLabV3+ head.
     add_deeplab_config(cfg)
 
-    # "" is what the dataset is for; or mask_former_semantic, mask_former_panoptic, detr_panoptic.
+    # "" selects the mapper for the dataset's task; or mask_former_semantic, mask_former_panoptic,
+    # detr_panoptic.
     cfg.INPUT.DATASET_MAPPER_NAME = ""
     # The colour augmentation of SSD (arXiv 1512.02325).
     cfg.INPUT.COLOR_AUG_SSD = False
-    # The mappers pad images, on the right and below, to multiples of it; -1 is not.
+    # The mappers pad images, on the right and below, to multiples of this; -1 turns it off.
     cfg.INPUT.SIZE_DIVISIBILITY = -1
 
     cfg.MODEL.MASK_FORMER = CN()
     method = cfg.MODEL.MASK_FORMER
 
-    # Losses: cross-entropy has weight 1, the focal loss MASK_WEIGHT.
+    # Losses: loss_ce has weight 1, loss_mask (focal) MASK_WEIGHT, loss_dice DICE_WEIGHT.
     method.DEEP_SUPERVISION = True
     method.NO_OBJECT_WEIGHT = 0.1
     method.DICE_WEIGHT = 1.0
@@ -39,12 +40,12 @@ def add_mask_former_config(cfg: CN) -> None:
     method.PRE_NORM = False
     method.HIDDEN_DIM = 256
     method.NUM_OBJECT_QUERIES = 100
-    # A feature of the backbone, or transformer_encoder: the pixel decoder's.
+    # Either a feature of the backbone, or transformer_encoder, that of the pixel decoder.
     method.TRANSFORMER_IN_FEATURE = "res5"
-    # A projection of that feature although it has HIDDEN_DIM channels.
+    # Project that feature even if it has HIDDEN_DIM channels.
     method.ENFORCE_INPUT_PROJ = False
 
-    # Inputs are padded to multiples of it; 0 is no padding, -1 the backbone's own.
+    # Inputs are padded to multiples of this; 0 means no padding, -1 the backbone's own value.
     method.SIZE_DIVISIBILITY = 32
 
     method.TEST = CN()
@@ -58,7 +59,7 @@ def add_mask_former_config(cfg: CN) -> None:
     head.MASK_DIM = 256
     head.TRANSFORMER_ENC_LAYERS = 0
     # One of the SEM_SEG_HEADS registry: BasePixelDecoder, TransformerEncoderPixelDecoder, or a
-    # per-pixel classifier, of which the features are used: SemSegFPNHead, DeepLabV3PlusHead.
+    # per-pixel classifier whose features are used: SemSegFPNHead, DeepLabV3PlusHead.
     head.PIXEL_DECODER_NAME = "BasePixelDecoder"
 
     _add_swin(cfg)
@@ -86,22 +87,23 @@ def _add_swin(cfg: CN) -> None:
 
 
 def _add_our_keys(method: CN) -> None:
-    """Keys that the official code does not have. The defaults are what it does."""
-    # Which results are made. Names of Mask2Former's code, where instances come from, too.
+    """Add the keys that the official code does not have, with defaults that keep its behaviour."""
+    # The results to compute. Names of Mask2Former's code, which instances follow, too.
     method.TEST.SEMANTIC_ON = True
     method.TEST.INSTANCE_ON = False
-    # Instances score more than this: the class's probability times the mask's quality. The number
-    # of instances is at most TEST.DETECTIONS_PER_IMAGE.
+    # The lowest score of instances, exclusive: the class's probability times the mask's quality.
+    # Their number is at most TEST.DETECTIONS_PER_IMAGE.
     method.TEST.INSTANCE_SCORE_THRESHOLD = 0.0
 
-    # Ablations of the paper (section 4.3): which query learns which object: bipartite, or fixed:
-    # the k-th query learns class k, for semantic segmentation.
+    # Ablations of the paper (section 4.3), by which query learns which object: bipartite matching;
+    # or fixed, for semantic segmentation: the k-th query learns class k.
     method.MATCHING = "bipartite"
-    # mask_classification, or per_pixel_likelihood: of the classes, marginalised over the masks.
+    # mask_classification; or per_pixel_likelihood, of the classes, marginalised over the masks.
     method.LOSS_TYPE = "mask_classification"
 
-    # Mask losses at points instead of all pixels, chosen as PointRend does (arXiv 1912.08193).
-    # Names and numbers of Mask2Former's code (arXiv 2112.01527, section 3.3).
+    # Compute mask losses at points instead of at all pixels, chosen as in PointRend (arXiv
+    # 1912.08193). Names and numbers are those of Mask2Former's code (arXiv 2112.01527, section
+    # 3.3).
     method.POINT_SAMPLING = False
     method.TRAIN_NUM_POINTS = 12544
     method.OVERSAMPLE_RATIO = 3.0
@@ -109,10 +111,10 @@ def _add_our_keys(method: CN) -> None:
 
 
 def check_mask_former_config(cfg: CN) -> None:
-    """Checks `MODEL.MASK_FORMER`.
+    """Check `MODEL.MASK_FORMER`.
 
     Raises:
-        ConfigError: names the key, its value, what is allowed.
+        ConfigError: names the key, its value, and what is allowed.
     """
     prefix = "MODEL.MASK_FORMER"
     method = cfg.MODEL.MASK_FORMER
@@ -131,6 +133,6 @@ def check_mask_former_config(cfg: CN) -> None:
             raise ConfigError(f"{prefix}.{key} is {method[key]}; at least 1 is needed.")
     if not (method.TEST.SEMANTIC_ON or method.TEST.PANOPTIC_ON or method.TEST.INSTANCE_ON):
         raise ConfigError(
-            f"{prefix}.TEST.SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON are all False: "
-            "the model would predict nothing. Set one of them True."
+            f"{prefix}.TEST.SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON are all False: the model "
+            "would predict nothing. Set one of them to True."
         )

@@ -1,6 +1,6 @@
-"""MaskFormer's results from its predictions (arXiv 2107.06278, 3.4): semantic, panoptic, instances.
+"""Turn MaskFormer's predictions into results of all three tasks (arXiv 2107.06278, 3.4).
 
-B images, N queries, K classes, h w of the predicted masks, H W of the image that was asked for.
+B images, N queries, K classes, h w of the predicted masks, H W of the requested output.
 """
 
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ from .instances import InstanceRanking, rank_instances, select_instances
 
 
 class QueryScores(NamedTuple):
-    """What the queries of a batch say of classes, on their device.
+    """The class predictions of a batch's queries, on their device.
 
     Attributes:
         probabilities: float32 [B, N, K + 1], "no object" last.
-        order: with panoptic results, the masks of objects first, int64 [B, N].
-        num_objects: with panoptic results, how many these are, int64 [B].
+        order: with panoptic results, indices of the masks, those of objects first, int64 [B, N].
+        num_objects: with panoptic results, the number of masks of objects, int64 [B].
     """
 
     probabilities: Tensor
@@ -43,18 +43,18 @@ class QueryScores(NamedTuple):
 
 @dataclass(frozen=True)
 class Inference:
-    """What is predicted, and with which thresholds: `MODEL.MASK_FORMER.TEST`.
+    """The results to compute, and their thresholds: `MODEL.MASK_FORMER.TEST`.
 
     Attributes:
-        semantic, panoptic, instance: which results are made.
+        semantic, panoptic, instance: which results to compute.
         hard_assignment: semantic: every pixel belongs to one mask, instead of to all.
-        resize_first: semantic: masks are resized to the output and then summed, not the reverse,
-            which needs less memory. With panoptic results it is always so, as published.
+        resize_first: semantic: resize masks to the output before summing them, not after, which
+            needs less memory. With panoptic results this is always so, as published.
         stuff_classes: classes without instances.
-        object_threshold: panoptic: the least probability of a mask's class, exclusive.
+        object_threshold: panoptic: the lowest probability of a mask's class, exclusive.
         overlap_threshold: panoptic: see `assign_segments`.
-        max_instances: instance: at most so many.
-        instance_threshold: instance: the least score, exclusive.
+        max_instances: instance: the greatest number of instances.
+        instance_threshold: instance: the lowest score, exclusive.
     """
 
     semantic: bool
@@ -70,6 +70,7 @@ class Inference:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_classes: int) -> "Inference":
+        """Read `cfg.MODEL.MASK_FORMER.TEST`, and the stuff classes of the dataset."""
         test = cfg.MODEL.MASK_FORMER.TEST
         return cls(
             semantic=test.SEMANTIC_ON,
@@ -85,7 +86,7 @@ class Inference:
         )
 
     def score(self, class_logits: Tensor) -> QueryScores:
-        """Does of a batch what needs no masks and no wait.
+        """Compute for a batch everything that needs neither masks nor a wait of the host.
 
         Args:
             class_logits: [B, N, K + 1], "no object" last.
@@ -99,21 +100,22 @@ class Inference:
         return QueryScores(probabilities, set_first(chosen), chosen.sum(1))
 
     def of_scores(self, scores: QueryScores, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
-        """Makes the results of a batch.
+        """Compute the results of a batch.
 
-        The host waits for the number of masks that take part in segments while a GPU does the rest,
-        and for the segments and the number of instances; for semantic results not at all.
+        While a GPU does the rest, the host waits for the number of masks that take part in
+        segments; then for the segments, and for the number of instances. For semantic results it
+        does not wait.
 
         Args:
-            scores: of `score`.
+            scores: result of `score`.
             masks: N mask logits per image.
 
         Returns:
-            Of `sem_seg`, `panoptic_seg`, `instances` those that are asked for, in detectron2's
+            The requested results among `sem_seg`, `panoptic_seg` and `instances`, in detectron2's
             form.
         """
         probabilities = scores.probabilities
-        # Queued now, so that it is there when everything else is queued too.
+        # Queued now, so that it is there when everything else is queued, too.
         counts = None if scores.num_objects is None else HostCopy(scores.num_objects)
         results: list[dict[str, Any]] = [{} for _ in masks]
         if self.semantic:
@@ -158,7 +160,7 @@ class Inference:
 
 
 def _marginalise(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns sum_i p_i(c) m_i of every class and pixel ("semantic inference").
+    """Return the sum over masks i of p_i(c) m_i for every class and pixel ("semantic inference").
 
     Args:
         masks: N masks in chunks, in order; see `SoftMasks`.
@@ -170,19 +172,21 @@ def _marginalise(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int])
     """
     result = probabilities.new_zeros((probabilities.shape[1] - 1, *size))
     for part, mask in masks:
-        # In place: a second map of all classes would be as large as the result.
+        # In place, because a second map of all classes would be as large as the result.
         result.flatten(1).addmm_(probabilities[part, :-1].T, mask.flatten(1))
     return result
 
 
 def _assign_hard(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int]) -> Tensor:
-    """Gives every pixel to one mask, and its class to the pixel ("general inference").
+    """Assign each pixel to one mask, whose class the pixel gets ("general inference").
 
-    A mask has its most probable class and does not take part if that is "no object"; a pixel
+    A mask has its most probable class, and does not take part if that is "no object"; a pixel
     belongs to the mask with the greatest p_i(c_i) m_i.
 
     Args:
-        masks, probabilities, size: as of `_marginalise`.
+        masks: see `_marginalise`.
+        probabilities: see `_marginalise`.
+        size: (H, W).
 
     Returns:
         float32 [K, H, W]: p_i(c_i) m_i at the pixel's class, 0 at the others.
@@ -191,14 +195,14 @@ def _assign_hard(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int])
     scores, classes = probabilities.max(1)
     scores = torch.where(classes < num_classes, scores, 0)
     pixels = assign_pixels(masks, scores, size)
-    # "No object" can only win where no mask takes part: with 0, which it may give to any class.
+    # "No object" wins only where no mask takes part: with 0, which any class may get.
     label = classes.clamp(max=num_classes - 1)[pixels.mask]
     result = probabilities.new_zeros((num_classes, *size))
     return result.scatter_(0, label[None], pixels.value[None])
 
 
 def _sigmoid(masks: ResizedMasks) -> SoftMasks:
-    """Yields probabilities: logits are resized, and the sigmoid is taken after."""
+    """Yield probability maps: the logits are resized before the sigmoid is applied."""
     return ((part, logits.sigmoid()) for part, logits in masks)
 
 
@@ -208,7 +212,7 @@ def _finish(
     rankings: list[InstanceRanking],
     stuff_classes: Sequence[int],
 ) -> None:
-    """Adds to each image's results what the host has to know: segments, and how many instances."""
+    """Add to each image's results what the host must know: segments, and how many instances."""
     tables = [image.table for image in assignments]
     values = to_host([*tables, *(image.count for image in rankings)])
     if assignments:
@@ -216,5 +220,5 @@ def _finish(
         for result, panoptic_seg in zip(results, segments):
             result["panoptic_seg"] = panoptic_seg
     for result, (count,) in zip(results, values[len(tables) :]):
-        # Removed one by one: its masks of all instances make room for those of the best.
+        # Removed one by one: the masks of all instances make room for those of the best.
         result["instances"] = rankings.pop(0).best(int(count))

@@ -1,6 +1,6 @@
-"""Instances of a model that classifies masks (Mask2Former, arXiv 2112.01527, section 4.1).
+"""Select instances from classified masks (Mask2Former, arXiv 2112.01527, section 4.1).
 
-N masks, K classes, I instances, H W of the image that was asked for.
+N masks, K classes, I instances, H W of the requested output.
 """
 
 import math
@@ -19,7 +19,7 @@ from ...ops.resize import ResizedMasks
 
 
 class ClassifiedMasks(NamedTuple):
-    """The best pairs of a mask and a class; a mask may be in several.
+    """The best pairs of a mask and a class; a mask may be in several pairs.
 
     Attributes:
         scores: float32 [I], descending.
@@ -34,7 +34,7 @@ class ClassifiedMasks(NamedTuple):
 def select_instances(
     probabilities: Tensor, stuff_classes: Sequence[int], limit: int
 ) -> ClassifiedMasks:
-    """Returns the best pairs of a mask and a class.
+    """Return the best pairs of a mask and a class.
 
     Args:
         probabilities: float32 [N, K + 1] of the classes, "no object" last.
@@ -51,14 +51,14 @@ def select_instances(
 
 @dataclass
 class InstanceRanking:
-    """Instances of one image, of which the host does not know yet how many are kept.
+    """The sorted instances of one image; only the device knows yet how many of them are kept.
 
     Attributes:
         masks: bool [I, H, W].
         scores: float32 [I], descending.
         classes: int64 [I].
-        order: int64 [I], where the masks and classes of the scores are.
-        count: int64 []; the first so many are kept.
+        order: int64 [I], indices of the masks and classes, in the order of the scores.
+        count: int64 [], how many are kept: the first ones.
     """
 
     masks: Tensor
@@ -68,7 +68,7 @@ class InstanceRanking:
     count: Tensor
 
     def best(self, count: int) -> Instances:
-        """Returns the first so many; see `make_instances`."""
+        """Return the first `count` instances; see `make_instances`."""
         order = self.order[:count]
         return make_instances(self.masks[order], self.scores[:count], self.classes[order])
 
@@ -76,13 +76,13 @@ class InstanceRanking:
 def rank_instances(
     logits: ResizedMasks, scores: Tensor, classes: Tensor, *, threshold: float
 ) -> InstanceRanking:
-    """Orders instances by their scores times the mean probability inside their masks.
+    """Sort instances by their scores times the mean probability inside their masks.
 
     Args:
         logits: of the instances' masks, [I, h, w] and resized.
         scores: float32 [I].
         classes: int64 [I].
-        threshold: what scores no more than this is dropped; a mask without pixels scores 0.
+        threshold: the lowest score, exclusive; a mask without pixels scores 0.
     """
     masks = torch.empty((len(scores), *logits.output_size), dtype=torch.bool, device=scores.device)
     quality = torch.zeros_like(scores)

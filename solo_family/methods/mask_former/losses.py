@@ -1,4 +1,4 @@
-"""The losses of MaskFormer (arXiv 2107.06278): of mask classification, and per pixel.
+"""Compute MaskFormer's losses (arXiv 2107.06278): of mask classification, and per pixel.
 
 L decoder layers, B images, N predictions, K classes, G objects of an image, P matched pairs of all
 images in one layer, h w of the predicted masks, H W of the network's padded input.
@@ -15,9 +15,9 @@ from ...modeling.set_predictions import LayeredPredictions, SetTargets
 from .point_mask_losses import PointSampler, point_mask_losses
 from .upsampled_mask_losses import upsampled_mask_losses
 
-# Matched masks are upsampled so many pixels at a time: on a CPU what fits its cache, and what the
-# allocator hands out again without the kernel; elsewhere enough that the GPU, not the host, is what
-# takes the time.
+# Matched masks are upsampled in parts of so many pixels: on a CPU as many as fit its cache, and as
+# the allocator reuses without asking the kernel; elsewhere enough to make the GPU, not the host,
+# the bottleneck.
 _PIXELS_AT_ONCE = {"cpu": 2**19}
 _PIXELS_AT_ONCE_ELSEWHERE = 2**24
 # The label of pixels that the per-pixel likelihood does not learn.
@@ -25,12 +25,12 @@ _IGNORED = -1
 
 
 class MaskClassificationLosses:
-    """Cross-entropy of all predictions; focal and dice loss of those matched (Eq. 1, 2, 4.2).
+    """Cross-entropy of all predictions; focal and dice loss of the matched ones (Eq. 1, 2, 4.2).
 
     Args:
         num_classes: K.
-        no_object_weight: weight of predictions that are to be "no object".
-        points: where masks are compared; None for all pixels of the network's input.
+        no_object_weight: weight of predictions whose target is "no object".
+        points: selects where masks are compared; None for all pixels of the network's input.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class MaskClassificationLosses:
         matches: Matches,
         num_objects: Tensor,
     ) -> dict[str, Tensor]:
-        """Returns loss_ce, loss_mask, loss_dice, [L] each; see `SetCriterion`."""
+        """Return loss_ce, loss_mask, loss_dice, [L] each; see `SetCriterion`."""
         num_predictions = predictions.class_logits.shape[2]
         labels = target_classes(targets, matches, num_predictions, background=self.num_classes)
         logits = predictions.masks.of_pairs(matches)
@@ -63,19 +63,19 @@ class MaskClassificationLosses:
         loss = F.cross_entropy(
             class_logits.flatten(0, 1), labels.flatten(), weights, reduction="none"
         )
-        # torch's weighted mean, but 0 where all weights are.
+        # torch's weighted mean, but 0 if all weights are 0.
         return loss.view_as(labels).sum(1) / weights[labels].sum(1).clamp(min=1e-6)
 
     def _mask_losses(self, logits: Tensor, masks: Tensor, objects: Tensor) -> Tensor:
-        """Returns focal and dice loss of every pair, [2, L * P].
+        """Return focal and dice loss of every pair, [2, L * P].
 
         Args:
             logits: [L * P, h, w].
             masks: bool, of all objects.
-            objects: int64 [L * P], each pair's.
+            objects: int64 [L * P], the object of each pair.
         """
         if not len(objects):
-            # Nothing to upsample; the sum is 0 and still depends on the predictions.
+            # Nothing to upsample; the sum is 0, but still depends on the predictions.
             return logits.float().flatten(1).sum(1).expand(2, 0)
         pixels = _PIXELS_AT_ONCE.get(masks.device.type, _PIXELS_AT_ONCE_ELSEWHERE)
         size = max(1, pixels // masks[0].numel())
@@ -85,19 +85,20 @@ class MaskClassificationLosses:
 
 
 class MarginalLikelihood:
-    """The likelihood of pixels' classes, marginalised over predictions, without any matching.
+    """The likelihood of the pixels' classes, marginalised over predictions, without any matching.
 
-    The paper finds it poor (section 3.4, last paragraph); it is here as its ablation. The
-    probability of class c at a pixel is sum_i p_i(c) m_i, divided by its sum over the classes.
+    It is the paper's ablation, which performs poorly (section 3.4, last paragraph). The probability
+    of class c at a pixel is the sum over predictions i of p_i(c) m_i, divided by its sum over the
+    classes.
     """
 
     def __call__(self, predictions: LayeredPredictions, targets: SetTargets) -> dict[str, Tensor]:
-        """Computes the loss of a batch, at the size of the predictions.
+        """Compute the loss of a batch, at the size of the predictions.
 
         Args:
             predictions: of every supervised layer.
-            targets: masks at any size. Pixels of no mask are not learnt; of several masks at a
-                pixel the last counts.
+            targets: masks at any size. Pixels of no mask are not learnt; where masks overlap, the
+                last one counts.
 
         Returns:
             `loss_likelihood` of the last layer, `loss_likelihood_<index>` of those before it.
@@ -116,7 +117,7 @@ class MarginalLikelihood:
 
 
 def _label_map(masks: Tensor, classes: Tensor) -> Tensor:
-    """Returns int64 [h, w] from masks bool [G, h, w]."""
+    """Return a label map, int64 [h, w], from masks bool [G, h, w]."""
     labels = classes.new_full(masks.shape[-2:], _IGNORED)
     for mask, label in zip(masks, classes):
         labels = torch.where(mask, label, labels)

@@ -30,7 +30,7 @@ _Criterion = Callable[[LayeredPredictions, SetTargets], dict[str, Tensor]]
 
 
 class QueryOutputs(NamedTuple):
-    """What is known of images before the host waits.
+    """The part of a batch's results that is computed before the host waits for the device.
 
     Attributes:
         scores: of the queries.
@@ -42,12 +42,12 @@ class QueryOutputs(NamedTuple):
 
 
 class MaskFormer(MaskSegmentor):
-    """Predicts a set of masks, each with a class; one model for all three tasks.
+    """Predict a set of masks, each with a class; one model for all three tasks.
 
     Args:
-        sem_seg_head: class logits, mask embeddings, pixel embeddings.
-        criterion: training.
-        inference: the rest.
+        sem_seg_head: predicts class logits, mask embeddings, pixel embeddings.
+        criterion: computes the losses in training.
+        inference: computes the results at inference.
         base: arguments of `MaskSegmentor`.
     """
 
@@ -69,6 +69,7 @@ class MaskFormer(MaskSegmentor):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Read the arguments from `cfg.MODEL.MASK_FORMER` and `cfg.MODEL.SEM_SEG_HEAD`."""
         base = cls.base_config(cfg)
         divisibility = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY
         if divisibility < 0:
@@ -85,7 +86,7 @@ class MaskFormer(MaskSegmentor):
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> SetTargets:
-        """Returns the objects, their masks at the size of the padded input."""
+        """Return the objects, with masks at the size of the padded input."""
         counts = [len(gt) for gt in gt_instances]
         masks = torch.zeros((sum(counts), *padded_size), dtype=torch.bool, device=self.device)
         for padded, gt in zip(masks.split(counts), gt_instances):
@@ -96,11 +97,13 @@ class MaskFormer(MaskSegmentor):
     def losses(
         self, features: dict[str, Tensor], targets: SetTargets, padded_size: tuple[int, int]
     ) -> dict[str, Tensor]:
+        """Return the weighted losses; see `MaskSegmentor.losses`."""
         predictions = self.sem_seg_head(features)
         masks = EmbeddedMasks(predictions.mask_embeddings, predictions.mask_features)
         return self.criterion(LayeredPredictions(predictions.class_logits, masks), targets)
 
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> QueryOutputs:
+        """Run the network and score its queries; see `MaskSegmentor.fixed_part`."""
         last = self.sem_seg_head(features).last_layer()
         with torch.autocast(self.device.type, enabled=False):
             images = zip(last.mask_embeddings.float(), last.mask_features.float())
@@ -109,6 +112,7 @@ class MaskFormer(MaskSegmentor):
 
     @property
     def fixed_settings(self) -> Hashable:
+        """Return the settings of `fixed_part`; see `MaskSegmentor.fixed_settings`."""
         return self.make_results
 
     def results(
@@ -118,6 +122,7 @@ class MaskFormer(MaskSegmentor):
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
+        """Return results in detectron2's form; see `MaskSegmentor.results`."""
         with torch.autocast(self.device.type, enabled=False):
             masks = [
                 ResizedMasks(logits, padded_size, *sizes)
@@ -132,7 +137,7 @@ class MaskFormer(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Returns all N predictions; there are no candidates, and no threshold.
+        """Return all N predictions; there are no candidates, and no threshold.
 
         Returns:
             `class_probabilities`, float32 [B, N, K + 1], and `mask_logits`, float32 [B, N, h, w].
@@ -147,6 +152,7 @@ class MaskFormer(MaskSegmentor):
             }
 
     def export_settings(self) -> dict[str, Any]:
+        """Return the settings for exported models; see `MaskSegmentor.export_settings`."""
         inference = asdict(self.make_results)
         thresholds = {
             "object": inference.pop("object_threshold"),

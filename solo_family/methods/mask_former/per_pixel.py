@@ -1,6 +1,7 @@
-"""The two baselines of MaskFormer's paper (arXiv 2107.06278, section 4.1): per-pixel classifiers.
+"""Define the per-pixel classifiers that MaskFormer is compared with (arXiv 2107.06278, 4.1).
 
-Heads of detectron2's `SemanticSegmentor`. B images, K classes, E channels of the embedding.
+They are heads of detectron2's `SemanticSegmentor`. B images, K classes, E channels of the
+embedding.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ from .predictor import (
     transformer_input,
 )
 
-# What detectron2's SemanticSegmentor takes: (None, losses) in training, else (logits, {}).
+# What detectron2's SemanticSegmentor expects: (None, losses) in training, else (logits, {}).
 _Output = tuple[Tensor | None, dict[str, Tensor]]
 
 
@@ -53,6 +54,7 @@ class PerPixelBaselineHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Read the arguments from `cfg.MODEL.SEM_SEG_HEAD`."""
         return {
             "pixel_decoder": build_pixel_decoder(cfg, input_shape),
             "num_classes": num_classes(cfg, "MODEL.SEM_SEG_HEAD.NUM_CLASSES"),
@@ -61,17 +63,22 @@ class PerPixelBaselineHead(nn.Module):
         }
 
     def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> _Output:
-        """Args: features of the backbone; in training targets, int64 [B, H, W]."""
+        """Return losses in training, and logits otherwise.
+
+        Args:
+            features: of the backbone.
+            targets: int64 [B, H, W]; required in training.
+        """
         mask_features = decode_pixels(self.pixel_decoder, features).mask_features
         return self.losses_or_logits(self.predictor(mask_features)[None], targets)
 
     def losses_or_logits(self, layer_logits: Tensor, targets: Tensor | None) -> _Output:
-        """Upsamples logits and compares them with the targets.
+        """Upsample logits, and in training compare them with the targets.
 
         Args:
-            layer_logits: [L, B, K, h, w], of which the last is the prediction; the others are
-                supervised too.
-            targets: int64 [B, H, W]; needed in training.
+            layer_logits: [L, B, K, h, w]; the last layer is the prediction, the others are
+                supervised, too.
+            targets: int64 [B, H, W]; required in training.
         """
         if not self.training:
             return self._upsample(layer_logits[-1]), {}
@@ -84,7 +91,7 @@ class PerPixelBaselineHead(nn.Module):
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
-            # Features of a side that the stride does not divide reach beyond the image.
+            # Features reach beyond an image with a side that the stride does not divide.
             height, width = targets.shape[-2:]
             upsampled = self._upsample(logits.float())[..., :height, :width]
             loss = F.cross_entropy(
@@ -101,7 +108,7 @@ class PerPixelBaselineHead(nn.Module):
 class PerPixelBaselinePlusHead(PerPixelBaselineHead):
     """PerPixelBaseline with MaskFormer's transformer: one query for each class, no mask classes.
 
-    The k-th query's embedding times the pixels' embeddings are the logits of class k.
+    The products of the k-th query's embedding and the pixels' embeddings are the logits of class k.
 
     Args:
         transformer_predictor: without classes, with K queries.
@@ -123,6 +130,7 @@ class PerPixelBaselinePlusHead(PerPixelBaselineHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Read the arguments from `cfg.MODEL.SEM_SEG_HEAD` and `cfg.MODEL.MASK_FORMER`."""
         base = super().from_config(cfg, input_shape)
         channels = transformer_in_channels(cfg, input_shape)
         return {
@@ -134,6 +142,7 @@ class PerPixelBaselinePlusHead(PerPixelBaselineHead):
         }
 
     def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> _Output:
+        """Return losses in training, and logits otherwise; see `PerPixelBaselineHead.forward`."""
         pixels = decode_pixels(self.pixel_decoder, features)
         queries = self.predictor(transformer_input(self.transformer_in_feature, features, pixels))
         logits = torch.einsum("lbke,behw->lbkhw", queries.mask_embeddings, pixels.mask_features)

@@ -1,8 +1,8 @@
-"""From the backbone's features to one map of high resolution, with an embedding for every pixel.
+"""Decode the backbone's features into one high-resolution map with an embedding for every pixel.
 
-Importing this registers the decoders in detectron2's SEM_SEG_HEADS registry. B images, C channels
-of a feature, D those of the transformer, E those of the embedding, H W of the map, h w of a coarser
-one.
+Importing this module registers the decoders in detectron2's SEM_SEG_HEADS registry. B images, C
+channels of a feature, D those of the transformer, E those of the embedding, H W of the map, h w of
+a coarser one.
 """
 
 from abc import ABC, abstractmethod
@@ -22,11 +22,11 @@ from .transformer import TransformerEncoder, as_sequence, initialise, sine_posit
 
 
 class PixelFeatures(NamedTuple):
-    """What a pixel decoder gives.
+    """The output of a pixel decoder.
 
     Attributes:
         mask_features: an embedding for every pixel, [B, E, H, W].
-        transformer_features: what the transformer decoder sees, [B, D, h, w]; None where that is a
+        transformer_features: input of the transformer decoder, [B, D, h, w]; None if that is a
             feature of the backbone.
     """
 
@@ -35,7 +35,7 @@ class PixelFeatures(NamedTuple):
 
 
 class PixelDecoder(nn.Module, ABC):
-    """From the backbone's features to one map with an embedding for every pixel.
+    """Interface of modules that turn the backbone's features into one map of pixel embeddings.
 
     Attributes:
         mask_dim: channels of the embedding, E.
@@ -47,19 +47,20 @@ class PixelDecoder(nn.Module, ABC):
 
     @abstractmethod
     def forward_features(self, features: dict[str, Tensor]) -> PixelFeatures:
-        """Decodes the backbone's features, [B, C, h, w] each."""
+        """Decode the backbone's features, [B, C, h, w] each."""
 
 
 class BasePixelDecoder(PixelDecoder):
-    """MaskFormer's own, a light FPN (arXiv 2107.06278, section 4.1).
+    """MaskFormer's own pixel decoder, a light FPN (arXiv 2107.06278, section 4.1).
 
-    Lateral 1x1 convolutions, upsampling by the nearest pixel, sums, 3x3 convolutions.
+    It consists of lateral 1x1 convolutions, nearest-neighbour upsampling, sums, and 3x3
+    convolutions.
 
     Parameters are named as in the official code, by level, the finest first: `adapter_1` is the
     finest lateral convolution and `layer_1` the one after its sum.
 
     Args:
-        input_shape: channels and stride of the features; used from the smallest stride on.
+        input_shape: channels and stride of the features; used in order of increasing stride.
         channels: of all levels.
         mask_dim: E.
         norm: see `make_norm`.
@@ -90,6 +91,7 @@ class BasePixelDecoder(PixelDecoder):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Read the arguments from `cfg.MODEL.SEM_SEG_HEAD`."""
         head = cfg.MODEL.SEM_SEG_HEAD
         return {
             "input_shape": {name: input_shape[name] for name in head.IN_FEATURES},
@@ -99,14 +101,15 @@ class BasePixelDecoder(PixelDecoder):
         }
 
     def coarsest_channels(self, shape: ShapeSpec) -> int:
-        """Returns the channels of what `coarsest` gives."""
+        """Return the number of channels of the coarsest level as it enters the decoder."""
         return shape.channels
 
     def coarsest(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns the coarsest level as it enters the decoder, and what the transformer sees."""
+        """Return the coarsest level as it enters the decoder, and the transformer's input."""
         return x, None
 
     def forward_features(self, features: dict[str, Tensor]) -> PixelFeatures:
+        """Decode the backbone's features, [B, C, h, w] each."""
         levels = len(self.in_features)
         x, transformer_features = self.coarsest(features[self.in_features[-1]])
         y = self.get_submodule(f"layer_{levels}")(x)
@@ -137,7 +140,7 @@ class TransformerEncoderPixelDecoder(BasePixelDecoder):
     """`BasePixelDecoder` after a transformer encoder over the coarsest level (4.1, panoptic).
 
     Args:
-        encoder: over that level; its channels are the decoder's.
+        encoder: runs on that level; its channels are the decoder's.
         base: arguments of `BasePixelDecoder`.
     """
 
@@ -153,6 +156,7 @@ class TransformerEncoderPixelDecoder(BasePixelDecoder):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Read the arguments from `cfg.MODEL.SEM_SEG_HEAD` and `cfg.MODEL.MASK_FORMER`."""
         transformer = cfg.MODEL.MASK_FORMER
         return {
             **super().from_config(cfg, input_shape),
@@ -167,9 +171,11 @@ class TransformerEncoderPixelDecoder(BasePixelDecoder):
         }
 
     def coarsest_channels(self, shape: ShapeSpec) -> int:
+        """Return the channels of the encoder."""
         return self.channels
 
     def coarsest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the encoded coarsest level, which is the transformer's input, too."""
         x = self.input_proj(x)
         position = sine_position_encoding(x, self.channels)
         encoded = self.transformer.encoder(as_sequence(x), as_sequence(position))
@@ -178,7 +184,7 @@ class TransformerEncoderPixelDecoder(BasePixelDecoder):
 
 
 class _EncoderOnly(nn.Module):
-    """Gives the encoder the name that official checkpoints have: `transformer.encoder`."""
+    """Give the encoder its name in official checkpoints: `transformer.encoder`."""
 
     def __init__(self, encoder: TransformerEncoder) -> None:
         super().__init__()
@@ -191,8 +197,8 @@ class PerPixelFeatures(PixelDecoder):
 
     Args:
         head: a module of detectron2's SEM_SEG_HEADS registry, whose `layers` maps the backbone's
-            features to the logits that its `predictor`, a convolution, gives last. SemSegFPNHead
-            and DeepLabV3PlusHead are such.
+            features to logits, the last step being a convolution named `predictor`, as in
+            SemSegFPNHead and DeepLabV3PlusHead.
         mask_dim: channels of the embedding.
     """
 
@@ -206,21 +212,22 @@ class PerPixelFeatures(PixelDecoder):
         self.head = head
 
     def forward_features(self, features: dict[str, Tensor]) -> PixelFeatures:
+        """Decode the backbone's features, [B, C, h, w] each."""
         return PixelFeatures(self.mask_features(self.head.layers(features)), None)
 
 
 def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> PixelDecoder:
-    """Builds `MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME`.
+    """Build `MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME`.
 
-    That is one of detectron2's SEM_SEG_HEADS registry: a pixel decoder, with `forward_features`,
-    or a per-pixel classifier, of which the features are used.
+    It names an entry of detectron2's SEM_SEG_HEADS registry: a pixel decoder, with
+    `forward_features`, or a per-pixel classifier, whose features are used.
 
     Returns:
         The decoder; a per-pixel classifier is wrapped in `PerPixelFeatures`.
 
     Raises:
-        ConfigError: there is no such head, it wants features that the backbone does not give, or it
-            is neither of the two.
+        ConfigError: there is no such head, it needs features that the backbone does not provide, or
+            it is neither of the two.
     """
     key = "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME"
     name = cfg.MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME
@@ -237,5 +244,5 @@ def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Pixe
         return PerPixelFeatures(decoder, cfg.MODEL.SEM_SEG_HEAD.MASK_DIM)
     raise ConfigError(
         f"{key} is {name!r}, which has neither `forward_features` nor `layers` before a "
-        "convolution named `predictor`: its features can't be told from its classifier."
+        "convolution named `predictor`: its features can't be separated from its classifier."
     )

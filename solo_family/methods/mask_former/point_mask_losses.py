@@ -1,4 +1,4 @@
-"""Focal and dice loss of masks at points (Mask2Former, arXiv 2112.01527, section 3.3).
+"""Compute focal and dice loss of masks at points (Mask2Former, arXiv 2112.01527, section 3.3).
 
 L losses, P pairs of a predicted mask and an object, G objects, n pairs of a part, h w of the
 predicted masks, H W of the true ones.
@@ -27,11 +27,11 @@ MaskLosses = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class PointSampler:
-    """Points that stand for all pixels of a mask (PointRend, arXiv 1912.08193, section 3.1).
+    """Points that represent all pixels of a mask (PointRend, arXiv 1912.08193, section 3.1).
 
     Attributes:
         num_points: of every mask.
-        oversample_ratio: times as many random points are drawn.
+        oversample_ratio: this many times as many random points are drawn.
         importance_ratio: the share of the points that are the most uncertain ones of those; the
             others are random.
     """
@@ -41,7 +41,7 @@ class PointSampler:
     importance_ratio: float
 
     def __call__(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns logits and targets at the points, float32 [P, points] each.
+        """Return logits and targets at the points, float32 [P, points] each.
 
         Args:
             logits: [P, h, w].
@@ -63,13 +63,13 @@ class PointSampler:
 def point_mask_losses(
     points: PointSampler, logits: Tensor, masks: Tensor, objects: Tensor, size: int
 ) -> Tensor:
-    """Returns the focal loss (mean over points) and the dice loss of every pair.
+    """Return the focal loss (mean over points) and the dice loss of every pair.
 
     Args:
         points: of every pair.
         logits: [P, h, w], any floating dtype.
         masks: bool [G, H, W].
-        objects: int64 [P], each pair's.
+        objects: int64 [P], the object of each pair.
         size: of a part, in pairs: only its true masks are in memory at a time.
 
     Returns:
@@ -79,7 +79,7 @@ def point_mask_losses(
 
 
 def _losses_at(points: PointSampler, masks: Tensor, logits: Tensor, objects: Tensor) -> Tensor:
-    """Returns focal and dice loss at points of every mask, [2, n]."""
+    """Return focal and dice loss at points of every mask, [2, n]."""
     sampled, targets = points(logits, masks[objects])
     focal = focal_loss(sampled, targets, alpha=0.25, gamma=2.0).flatten(1).mean(1)
     dice = dice_loss(sampled, targets, eps=0.0, smooth=1.0, squared=False)
@@ -87,9 +87,9 @@ def _losses_at(points: PointSampler, masks: Tensor, logits: Tensor, objects: Ten
 
 
 def in_small_parts(losses: MaskLosses, logits: Tensor, targets: Tensor, size: int) -> Tensor:
-    """Returns `losses(logits, targets)`, whose gradient is computed along with it, part by part.
+    """Return `losses(logits, targets)`, computing its gradient at the same time, part by part.
 
-    What a part needs, for instance its masks at full resolution, is freed before the next one
+    What a part needs, for instance its masks at full resolution, is freed before the next part
     begins; the gradient, at the resolution of the logits, is kept.
 
     Args:
@@ -109,12 +109,13 @@ class _InSmallParts(torch.autograd.Function):
     def forward(ctx: Any, losses: MaskLosses, logits: Tensor, targets: Tensor, size: int) -> Tensor:
         values, gradients = [], []
         for part, true in zip(logits.split(size), targets.split(size)):
-            # In half precision a gradient that is not scaled yet would vanish.
+            # In half precision an unscaled gradient would vanish.
             part = part.detach().float().requires_grad_()
             with torch.enable_grad():
                 value = losses(part, true)
                 rows = value.sum(1)
-                # Each loss by itself: how they are weighted is known in the backward pass only.
+                # Each loss has its own gradient, because only the backward pass knows their
+                # weights.
                 parts = [torch.autograd.grad(row, part, retain_graph=True)[0] for row in rows]
             values.append(value.detach())
             gradients.append(torch.stack(parts))

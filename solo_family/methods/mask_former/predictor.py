@@ -1,4 +1,4 @@
-"""MaskFormer's head (arXiv 2107.06278, section 3.3): what classes and masks N queries predict.
+"""Predict classes and masks of N queries: MaskFormer's head (arXiv 2107.06278, section 3.3).
 
 B images, N queries, K classes, C channels of a feature, E those of the embeddings, L decoder
 layers, h w of the predicted masks.
@@ -21,7 +21,7 @@ from .transformer import Transformer, sine_position_encoding
 
 
 class MaskPredictions(NamedTuple):
-    """What the head predicts: masks are still embeddings, so that only those needed are computed.
+    """The head's predictions, with masks as embeddings, so that only some need be computed.
 
     Attributes:
         class_logits: [L, B, N, K + 1], "no object" last.
@@ -34,18 +34,18 @@ class MaskPredictions(NamedTuple):
     mask_features: Tensor
 
     def last_layer(self) -> "MaskPredictions":
-        """Returns what results are made of: the same of the last layer, without L."""
+        """Return the predictions of the last layer, without L; results are made of these."""
         return MaskPredictions(self.class_logits[-1], self.mask_embeddings[-1], self.mask_features)
 
 
 class MaskFormerHead(nn.Module):
-    """Classifies masks.
+    """Classify masks.
 
     Args:
         pixel_decoder: see `build_pixel_decoder`.
-        predictor: from features to classes and mask embeddings.
-        transformer_in_feature: what the predictor sees: a feature of the backbone, or
-            "transformer_encoder", the pixel decoder's.
+        predictor: maps features to classes and mask embeddings.
+        transformer_in_feature: input of the predictor: a feature of the backbone, or
+            "transformer_encoder", that of the pixel decoder.
         num_classes: K.
     """
 
@@ -66,6 +66,7 @@ class MaskFormerHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Read the arguments from `cfg.MODEL.SEM_SEG_HEAD` and `cfg.MODEL.MASK_FORMER`."""
         classes = num_classes(cfg, "MODEL.SEM_SEG_HEAD.NUM_CLASSES")
         feature = cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE
         return {
@@ -78,6 +79,7 @@ class MaskFormerHead(nn.Module):
         }
 
     def forward(self, features: dict[str, Tensor]) -> MaskPredictions:
+        """Predict from the backbone's features, [B, C, h, w] each."""
         pixels = decode_pixels(self.pixel_decoder, features)
         seen = transformer_input(self.transformer_in_feature, features, pixels)
         queries = self.predictor(seen)
@@ -86,10 +88,10 @@ class MaskFormerHead(nn.Module):
 
 
 def transformer_in_channels(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> int:
-    """Returns the channels of `MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE`.
+    """Return the channels of `MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE`.
 
     Raises:
-        ConfigError: neither the backbone nor the pixel decoder gives it.
+        ConfigError: neither the backbone nor the pixel decoder provides it.
     """
     key = "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE"
     feature = cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE
@@ -107,13 +109,13 @@ def transformer_in_channels(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> 
 
 
 def decode_pixels(decoder: PixelDecoder, features: dict[str, Tensor]) -> PixelFeatures:
-    """Runs a pixel decoder on the backbone's features."""
-    # Those that others register give a plain tuple.
+    """Run a pixel decoder on the backbone's features."""
+    # Decoders that others register return a plain tuple.
     return PixelFeatures(*decoder.forward_features(features))
 
 
 def transformer_input(name: str, features: dict[str, Tensor], pixels: PixelFeatures) -> Tensor:
-    """Returns the pixel decoder's features for the transformer, or those of the backbone."""
+    """Return the pixel decoder's features for the transformer, or those of the backbone."""
     if name != "transformer_encoder":
         return features[name]
     assert pixels.transformer_features is not None
@@ -121,7 +123,7 @@ def transformer_input(name: str, features: dict[str, Tensor], pixels: PixelFeatu
 
 
 class QueryPredictions(NamedTuple):
-    """What the queries predict; the last layer comes last, and L is 1 without deep supervision.
+    """The predictions of the queries, the last layer's last; L is 1 without deep supervision.
 
     Attributes:
         class_logits: [L, B, N, K + 1], "no object" last; None without classes.
@@ -133,7 +135,7 @@ class QueryPredictions(NamedTuple):
 
 
 class TransformerPredictor(nn.Module):
-    """From features to N pairs of class logits and a mask embedding.
+    """Map features to N pairs of class logits and a mask embedding.
 
     Parameters are named as in the official code.
 
@@ -144,7 +146,7 @@ class TransformerPredictor(nn.Module):
         hidden_dim: channels of the transformer.
         mask_dim: E.
         transformer: its channels are `hidden_dim`.
-        enforce_input_proj: project the features although they have `hidden_dim` channels.
+        enforce_input_proj: project the features even if they have `hidden_dim` channels.
         deep_supervision: return every layer's output, and not only the last one's.
     """
 
@@ -179,7 +181,7 @@ class TransformerPredictor(nn.Module):
     def from_config(
         cls, cfg: CfgNode, in_channels: int, num_classes: int | None, *, num_queries: int = 0
     ) -> dict[str, Any]:
-        """Reads `MODEL.MASK_FORMER`; `num_queries` other than 0 takes the place of its own."""
+        """Read `MODEL.MASK_FORMER`; `num_queries`, unless it is 0, replaces its own number."""
         method = cfg.MODEL.MASK_FORMER
         return {
             "in_channels": in_channels,
@@ -201,7 +203,7 @@ class TransformerPredictor(nn.Module):
         }
 
     def forward(self, features: Tensor) -> QueryPredictions:
-        """Predicts from features [B, C, h, w]."""
+        """Predict from features [B, C, h, w]."""
         position = sine_position_encoding(features, self.hidden_dim)
         outputs = self.transformer(self.input_proj(features), position, self.query_embed.weight)
         hidden = torch.stack(outputs if self.deep_supervision else outputs[-1:])
@@ -221,6 +223,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers to the last dimension of `x`."""
         for layer in self.layers[:-1]:
             x = layer(x).relu()
         return self.layers[-1](x)

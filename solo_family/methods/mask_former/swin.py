@@ -1,4 +1,4 @@
-"""Swin Transformer (Liu et al., arXiv 2103.14030) of timm as a detectron2 backbone."""
+"""Use timm's Swin Transformer (Liu et al., arXiv 2103.14030) as a detectron2 backbone."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _STAGES = ("res2", "res3", "res4", "res5")
 
 
 class D2SwinTransformer(Backbone):
-    """timm's Swin for inputs of any size, each output with a layer norm of its own.
+    """timm's Swin for inputs of any size, with a layer norm for each output.
 
     Windows are shifted in every second block whatever the size of the map, as in the official code
     for dense tasks; maps are padded to whole windows.
@@ -23,7 +23,7 @@ class D2SwinTransformer(Backbone):
     Args:
         model: of timm.
         channels: of the stages' outputs.
-        out_features: names of the stages that are given: res2 (stride 4) to res5 (stride 32).
+        out_features: names of the returned stages: res2 (stride 4) to res5 (stride 32).
     """
 
     @configurable
@@ -35,7 +35,7 @@ class D2SwinTransformer(Backbone):
         for module in model.modules():
             if isinstance(module, SwinTransformerBlock):
                 module.__class__ = _PaddedFirst
-        # timm's own last norm and classifier have no use here.
+        # timm's own last norm and classifier are not used.
         self.model.norm = nn.Identity()
         self.model.head = nn.Identity()
         patch = model.patch_embed.patch_size[0]
@@ -49,6 +49,7 @@ class D2SwinTransformer(Backbone):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Read the arguments from `cfg.MODEL.SWIN`."""
         swin = cfg.MODEL.SWIN
         _check(cfg)
         model = SwinTransformer(
@@ -76,9 +77,11 @@ class D2SwinTransformer(Backbone):
 
     @property
     def size_divisibility(self) -> int:
+        """The number that the sides of an input should be multiples of."""
         return 32
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the stages' outputs, by name, for images [B, C, H, W]."""
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self._patch, 0, -height % self._patch))
         x = self.model.patch_embed(x)
@@ -94,7 +97,7 @@ class D2SwinTransformer(Backbone):
 class _PaddedFirst(SwinTransformerBlock):
     """timm's block on a map that is padded to whole windows before it is shifted, as published.
 
-    timm shifts first: the padding then stands within the map, where the shift brought its end.
+    timm shifts first, which leaves the padding within the map, where the shift moves the map's end.
     """
 
     def _attn(self, x: Tensor) -> Tensor:
@@ -109,8 +112,8 @@ def _check(cfg: CfgNode) -> None:
     for key, allowed in (("APE", False), ("PATCH_NORM", True), ("QK_SCALE", None)):
         if swin[key] != allowed:
             raise ConfigError(
-                f"MODEL.SWIN.{key} is {swin[key]}; only {allowed} can be built, as all published "
-                "models are."
+                f"MODEL.SWIN.{key} is {swin[key]}; only {allowed} can be built, as in all "
+                "published models."
             )
     if len(swin.DEPTHS) != len(_STAGES) or len(swin.NUM_HEADS) != len(_STAGES):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The transformer of DETR, and its position encoding (arXiv 2005.12872, 3.2, A.3, A.4).
+"""Implement DETR's transformer and its position encoding (arXiv 2005.12872, 3.2, A.3, A.4).
 
 Its layers differ from `torch.nn.TransformerDecoderLayer` in that positions are added to queries and
 keys in every layer, and never to values. Parameters are named as in DETR and in MaskFormer.
@@ -19,14 +19,14 @@ _TEMPERATURE = 10000.0
 
 
 class _Layer(nn.Module):
-    """Self-attention's and the feed-forward network's part that encoder and decoder share.
+    """The self-attention and the feed-forward network, which encoder and decoder share.
 
     Args:
         channels: D.
         num_heads: of the attention, a divisor of D.
         feedforward_channels: of the network's hidden layer.
-        dropout: probability, of attention weights and of what is added to the residual stream.
-        pre_norm: normalise the input of each part, and not, as published, the sum after it.
+        dropout: probability, for attention weights and for what is added to the residual stream.
+        pre_norm: normalise the input of each part instead of, as published, the sum after it.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def residual(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
-        """Returns `x` with what `part` makes of it added."""
+        """Return `x` plus the output of `part` for it."""
         if self.pre_norm:
             return x + self.dropout(part(norm(x)))
         return norm(x + self.dropout(part(x)))
@@ -64,7 +64,15 @@ class TransformerEncoderLayer(_Layer):
     """Self-attention over pixels, then the feed-forward network."""
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """Args: x [B, P, D], position [1, P, D]. Returns [B, P, D]."""
+        """Encode pixels.
+
+        Args:
+            x: [B, P, D].
+            position: [1, P, D].
+
+        Returns:
+            [B, P, D].
+        """
         x = self.residual(x, self.norm1, lambda x: self.attend_to_itself(x, position))
         return self.residual(x, self.norm2, self.feedforward)
 
@@ -79,9 +87,20 @@ class TransformerDecoderLayer(_Layer):
         self.norm3 = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, query_position: Tensor, memory: Tensor, key: Tensor) -> Tensor:
-        """Args: x [B, N, D], memory and with positions key, [B, P, D]. Returns [B, N, D]."""
+        """Decode queries.
+
+        Args:
+            x: [B, N, D].
+            query_position: positions of the queries, broadcast to `x`.
+            memory: the encoded pixels, [B, P, D].
+            key: `memory` with positions added.
+
+        Returns:
+            [B, N, D].
+        """
 
         def attend_to_memory(x: Tensor) -> Tensor:
+            """Return the attention of the queries to the pixels."""
             return self.multihead_attn(x + query_position, key, memory, need_weights=False)[0]
 
         x = self.residual(x, self.norm1, lambda x: self.attend_to_itself(x, query_position))
@@ -90,11 +109,15 @@ class TransformerDecoderLayer(_Layer):
 
 
 class TransformerEncoder(nn.Module):
-    """Encoder layers over the pixels of a feature map; without layers it changes nothing.
+    """Encoder layers over the pixels of a feature map; without layers it is the identity.
 
     Args:
-        num_layers: how many.
-        channels, num_heads, feedforward_channels, dropout, pre_norm: see `_Layer`.
+        num_layers: the number of layers.
+        channels: see `_Layer`.
+        num_heads: see `_Layer`.
+        feedforward_channels: see `_Layer`.
+        dropout: see `_Layer`.
+        pre_norm: see `_Layer`.
     """
 
     def __init__(
@@ -113,14 +136,22 @@ class TransformerEncoder(nn.Module):
         self.norm = nn.LayerNorm(channels) if pre_norm else nn.Identity()
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """Args: x [B, P, D], position [1, P, D]. Returns [B, P, D]."""
+        """Encode pixels.
+
+        Args:
+            x: [B, P, D].
+            position: [1, P, D].
+
+        Returns:
+            [B, P, D].
+        """
         for layer in self.layers:
             x = layer(x, position)
         return self.norm(x)
 
 
 class TransformerDecoder(nn.Module):
-    """Decoder layers over the queries. Arguments as of `TransformerEncoder`."""
+    """Decoder layers over the queries; the arguments are those of `TransformerEncoder`."""
 
     def __init__(
         self,
@@ -140,7 +171,7 @@ class TransformerDecoder(nn.Module):
     def forward(
         self, query_position: Tensor, memory: Tensor, memory_position: Tensor
     ) -> list[Tensor]:
-        """Starts from zeros, so that a query is nothing but its learnt position.
+        """Decode queries that start from zeros and differ only by their learnt positions.
 
         Args:
             query_position: [N, D].
@@ -160,10 +191,11 @@ class TransformerDecoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder; all matrices start Xavier-uniform, as published.
+    """Encoder and decoder; all matrices are initialised Xavier-uniform, as published.
 
     Args:
-        encoder_layers, decoder_layers: how many; MaskFormer's encoder has none.
+        encoder_layers: number of layers; MaskFormer's encoder has none.
+        decoder_layers: number of layers.
         options: of `TransformerEncoder`.
     """
 
@@ -174,7 +206,7 @@ class Transformer(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor, position: Tensor, query_position: Tensor) -> list[Tensor]:
-        """Returns every decoder layer's output for a feature map.
+        """Return every decoder layer's output for a feature map.
 
         Args:
             x: [B, D, H, W].
@@ -182,7 +214,7 @@ class Transformer(nn.Module):
             query_position: [N, D].
 
         Returns:
-            Per layer [B, N, D].
+            [B, N, D] per layer.
         """
         pixels, pixel_position = as_sequence(x), as_sequence(position)
         memory = self.encoder(pixels, pixel_position)
@@ -190,20 +222,20 @@ class Transformer(nn.Module):
 
 
 def as_sequence(x: Tensor) -> Tensor:
-    """Returns the pixels of a feature map [B, D, H, W] as [B, H * W, D]."""
+    """Return the pixels of a feature map [B, D, H, W] as [B, H * W, D]."""
     return x.flatten(2).transpose(1, 2)
 
 
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
-    """Xavier-uniform for all matrices, as published."""
+    """Initialise all matrices Xavier-uniform, as published."""
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
 
 
 def sine_position_encoding(x: Tensor, channels: int) -> Tensor:
-    """Returns the normalised sine encoding of the pixels of a feature map (appendix A.4).
+    """Return the normalised sine encoding of the pixels of a feature map (appendix A.4).
 
     Rows and columns are counted from 1 and scaled so that the last one is 2 pi; each is the
     argument of sines and cosines of `channels` / 4 wavelengths.
@@ -213,8 +245,8 @@ def sine_position_encoding(x: Tensor, channels: int) -> Tensor:
         channels: of the encoding, a multiple of 4.
 
     Returns:
-        [1, channels, H, W] in the dtype of `x`: the encoding of y, then that of x, and in each sine
-        and cosine take turns.
+        [1, channels, H, W] in the dtype of `x`: the encoding of y, then that of x, in each of which
+        sine and cosine alternate.
     """
     height, width = x.shape[-2:]
     return _encoding(x, height, width, channels, x.dtype)

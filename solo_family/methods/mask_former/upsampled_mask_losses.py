@@ -1,4 +1,4 @@
-"""Focal and dice loss of masks at the targets' resolution (MaskFormer, arXiv 2107.06278, 4.2).
+"""Compute focal and dice loss at the targets' resolution (MaskFormer, arXiv 2107.06278, 4.2).
 
 P pairs of a predicted mask and an object, G objects, n pairs of a part, h w of the predicted masks,
 H W of the true ones.
@@ -14,20 +14,20 @@ from torch.autograd.function import once_differentiable
 
 # Of the focal loss (arXiv 1708.02002), whose gamma is 2.
 _ALPHA = 0.25
-# log(1 + exp(x)) is x beyond this, to less than any dtype's precision.
+# Beyond this, log(1 + exp(x)) equals x within the precision of any dtype.
 _LINEAR = 40
 
 
 def upsampled_mask_losses(logits: Tensor, masks: Tensor, objects: Tensor, size: int) -> Tensor:
-    """Returns the focal loss (mean over pixels) and the dice loss of every pair.
+    """Return the focal loss (mean over pixels) and the dice loss of every pair.
 
-    Logits are upsampled bilinearly. The gradient is computed along with the losses, a part of the
-    pairs at a time, so that what is kept has the resolution of the logits.
+    Logits are upsampled bilinearly. The gradient is computed along with the losses, for a part of
+    the pairs at a time, so that what is kept has the resolution of the logits.
 
     Args:
         logits: [P, h, w], any floating dtype; computed in float32 at least.
         masks: bool [G, H, W].
-        objects: int64 [P], each pair's.
+        objects: int64 [P], the object of each pair.
         size: of a part, in pairs.
 
     Returns:
@@ -39,7 +39,7 @@ def upsampled_mask_losses(logits: Tensor, masks: Tensor, objects: Tensor, size: 
 class _UpsampledMaskLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, masks: Tensor, objects: Tensor, size: int) -> Tensor:
-        # In half precision a gradient that is not scaled yet would vanish.
+        # In half precision an unscaled gradient would vanish.
         dtype = torch.promote_types(logits.dtype, torch.float32)
         learning = ctx.needs_input_grad[0]
         losses = logits.new_empty((2, len(logits)), dtype=dtype)
@@ -67,16 +67,16 @@ class _UpsampledMaskLosses(torch.autograd.Function):
 
 
 def _part(logits: Tensor, masks: Tensor, learning: bool) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yields of focal loss and dice loss the values, [n], and gradients at the upsampled pixels.
+    """Yield the values, [n], of focal and of dice loss, and their gradients at upsampled pixels.
 
     Args:
         logits: [n, h, w].
         masks: bool [n, H, W].
-        learning: whether gradients are needed, [n, H, W]; else None takes their place.
+        learning: whether to compute the gradients, [n, H, W]; otherwise they are None.
     """
     size = masks.shape[-2:]
     upsampled = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)
-    # A pixel's logit of being on the wrong side.
+    # The logit of a pixel's being on the wrong side.
     wrong = torch.where(masks, -upsampled[:, 0], upsampled[:, 0])
     del upsampled
     cross_entropy = F.softplus(wrong, threshold=_LINEAR)
@@ -89,7 +89,7 @@ def _part(logits: Tensor, masks: Tensor, learning: bool) -> Iterator[tuple[Tenso
 def _focal(
     cross_entropy: Tensor, wrong: Tensor, masks: Tensor, learning: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Returns mean alpha_t (1 - p_t)^2 cross entropy; overwrites `cross_entropy`."""
+    """Return mean alpha_t (1 - p_t)^2 cross entropy, and gradient; overwrite `cross_entropy`."""
     # alpha_t, with the sign of d wrong / d logit.
     weights = torch.where(masks, -_ALPHA, 1 - _ALPHA) * wrong
     weights *= wrong
@@ -105,7 +105,7 @@ def _focal(
 
 
 def _dice(wrong: Tensor, masks: Tensor, learning: bool) -> tuple[Tensor, Tensor | None]:
-    """Returns 1 - (2 sum(pq) + 1) / (sum(p) + sum(q) + 1); overwrites `wrong`."""
+    """Return 1 - (2 sum(pq) + 1) / (sum(p) + sum(q) + 1), and its gradient; overwrite `wrong`."""
     p = torch.where(masks, 1 - wrong, wrong)
     numerator = 2 * (p * masks).sum((1, 2)) + 1
     size = p.sum((1, 2)) + masks.sum((1, 2), dtype=p.dtype) + 1
@@ -115,12 +115,12 @@ def _dice(wrong: Tensor, masks: Tensor, learning: bool) -> tuple[Tensor, Tensor 
     outside = numerator / size**2
     inside = outside - 2 / size
     slope = torch.where(masks, inside[:, None, None], outside[:, None, None])
-    # The slope of p is p (1 - p), on either side.
+    # The derivative of p is p (1 - p), on either side.
     return values, slope.mul_(wrong.addcmul_(wrong, wrong, value=-1))
 
 
 def _downsampled(gradient: Tensor, size: torch.Size) -> Tensor:
-    """Returns the gradient of what was upsampled, [n, h, w], from that of the result."""
+    """Return the gradient before upsampling, [n, h, w], from the gradient after it."""
     shape = [len(gradient), 1, *size]
     upsample = torch.ops.aten.upsample_bilinear2d_backward
     return upsample(gradient[:, None], list(gradient.shape[1:]), shape, False, None, None)[:, 0]

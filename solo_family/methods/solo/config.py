@@ -13,7 +13,7 @@ HEADS = {
 
 
 def add_solo_config(cfg: CN) -> None:
-    """Adds `MODEL.SOLO` to `cfg`, in place."""
+    """Add `MODEL.SOLO` to `cfg`, in place."""
     cfg.MODEL.SOLO = CN()
     solo = cfg.MODEL.SOLO
     add_grid_keys(solo)
@@ -34,7 +34,7 @@ def add_solo_config(cfg: CN) -> None:
 
 
 def check_solo_config(cfg: CN) -> None:
-    """Checks `MODEL.SOLO`.
+    """Check `MODEL.SOLO`.
 
     Raises:
         ConfigError: names the key, its value, what is allowed.

@@ -83,7 +83,7 @@ class DecoupledSOLOHead(nn.Module):
         )
 
     def forward(self, levels: list[Tensor]) -> DecoupledSOLOOutputs:
-        """Runs both branches on every level.
+        """Run both branches on every level.
 
         Args:
             levels: L x [B, C, H_l, W_l], at the head's strides.
@@ -107,7 +107,7 @@ class DecoupledSOLOHead(nn.Module):
         return outputs[0], outputs[-1]
 
     def mask_logits(self, level: int, outputs: DecoupledSOLOOutputs, cells: Tensor) -> Tensor:
-        """Returns the logits of the product of column and row probabilities.
+        """Return the logits of the product of column and row probabilities.
 
         The odds of p = sigmoid(x) sigmoid(y) are 1 / (e^-x + e^-y + e^-(x + y)).
 
@@ -127,7 +127,7 @@ class DecoupledSOLOHead(nn.Module):
     def mask_probabilities(
         self, level: int, outputs: DecoupledSOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Returns probabilities [n, *size]: columns and rows are resized, then multiplied."""
+        """Return probabilities [n, *size]: columns and rows are resized, then multiplied."""
         side, axis_logits = self.num_grids[level], outputs.axis_logits[level].float()
         columns, rows = cells % side, side + cells // side
         if order.waits(cells):
@@ -139,7 +139,7 @@ class DecoupledSOLOHead(nn.Module):
     def traceable_probabilities(
         self, outputs: DecoupledSOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Does the same for cells of any level, [n, *size], by steps that do not depend on which.
+        """Do the same for cells of any level, [n, *size], by steps that do not depend on which.
 
         All columns and rows of all levels are resized. For exported graphs.
 
@@ -160,6 +160,6 @@ class DecoupledSOLOHead(nn.Module):
 
 
 def _resize_some(axis_logits: Tensor, which: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns probabilities [n, *size] of some columns or rows, int64 [n], each resized once."""
+    """Return probabilities [n, *size] of some columns or rows, int64 [n], each resized once."""
     needed, places = which.unique(return_inverse=True)
     return resize(axis_logits[needed].sigmoid(), size)[places]

@@ -74,7 +74,7 @@ class SOLOHead(nn.Module):
         )
 
     def forward(self, levels: list[Tensor]) -> SOLOOutputs:
-        """Runs both branches on every level, but for the masks themselves.
+        """Run both branches on every level, but for the masks themselves.
 
         Args:
             levels: L x [B, C, H_l, W_l], at the head's strides.
@@ -87,7 +87,7 @@ class SOLOHead(nn.Module):
         )
 
     def mask_logits(self, level: int, outputs: SOLOOutputs, cells: Tensor) -> Tensor:
-        """Returns the masks of some cells of one image's level, at twice the head's resolution.
+        """Return the masks of some cells of one image's level, at twice the head's resolution.
 
         Args:
             level: index of the level.
@@ -110,7 +110,7 @@ class SOLOHead(nn.Module):
     def mask_probabilities(
         self, level: int, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Returns the same as probabilities [n, *size], resized after the sigmoid, as published."""
+        """Return the same as probabilities [n, *size], resized after the sigmoid, as published."""
         logits = self._predict(level, outputs.mask_features[level].float(), cells)
         # In place: the logits are not needed again.
         return resize(logits.sigmoid_(), size)
@@ -118,7 +118,7 @@ class SOLOHead(nn.Module):
     def traceable_probabilities(
         self, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Does the same for cells of any level, [n, *size], by steps that do not depend on which.
+        """Do the same for cells of any level, [n, *size], by steps that do not depend on which.
 
         Every level gives n masks, of which those of its own cells are taken. For exported graphs.
 
@@ -138,7 +138,7 @@ class SOLOHead(nn.Module):
 
 
 def mask_predictor(channels: int, outputs: int, kernel_size: int, prior_prob: float) -> nn.Conv2d:
-    """Returns a level's last convolution, whose masks all start at one probability."""
+    """Return a level's last convolution, whose masks all start at one probability."""
     conv = nn.Conv2d(channels, outputs, kernel_size, padding=kernel_size // 2)
     nn.init.normal_(conv.weight, std=0.01)
     assert conv.bias is not None
@@ -147,10 +147,10 @@ def mask_predictor(channels: int, outputs: int, kernel_size: int, prior_prob: fl
 
 
 def double(features: Tensor) -> Tensor:
-    """Resizes [B, C, H, W] to [B, C, 2 H, 2 W], bilinearly."""
+    """Resize [B, C, H, W] to [B, C, 2 H, 2 W], bilinearly."""
     return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes [n, h, w] to [n, *size], bilinearly."""
+    """Resize [n, h, w] to [n, *size], bilinearly."""
     return resize_bilinear(maps[None], size)[0]

@@ -67,7 +67,7 @@ class LevelMaskDecoder(MaskDecoder[Any]):
     def _by_level(
         self, cells: Tensor, counts: Sequence[int] | None
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yields every level that has some of the cells.
+        """Yield every level that has some of the cells.
 
         Yields:
             level: its index.

@@ -121,5 +121,5 @@ class DecoupledSOLO(SOLO):
 
 
 def _output_stride(stride: int) -> int:
-    """Returns the stride of a level's masks: the tower's output is doubled."""
+    """Return the stride of a level's masks: the tower's output is doubled."""
     return stride // 2

@@ -8,7 +8,7 @@ from ..grid.config import add_grid_keys, check_grid_keys
 
 
 def add_solov2_config(cfg: CN) -> None:
-    """Adds `MODEL.SOLOV2` to `cfg`, in place."""
+    """Add `MODEL.SOLOV2` to `cfg`, in place."""
     cfg.MODEL.SOLOV2 = CN()
     solov2 = cfg.MODEL.SOLOV2
     add_grid_keys(solov2)
@@ -28,7 +28,7 @@ def add_solov2_config(cfg: CN) -> None:
 
 
 def check_solov2_config(cfg: CN) -> None:
-    """Checks `MODEL.SOLOV2`.
+    """Check `MODEL.SOLOV2`.
 
     Raises:
         ConfigError: names the key, its value, what is allowed.

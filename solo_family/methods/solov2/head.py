@@ -85,7 +85,7 @@ class SOLOv2Head(nn.Module):
         nn.init.zeros_(self.kernel_predictor.bias)
 
     def forward(self, levels: list[Tensor]) -> CategoriesAndKernels:
-        """Runs both branches on every level.
+        """Run both branches on every level.
 
         Args:
             levels: L x [B, C, H_l, W_l], at the head's strides.

@@ -42,7 +42,7 @@ class MaskFeatureBranch(nn.Module):
         self.projection = ConvNormReLU(channels, out_channels, 1, norm=norm, dcn=dcn)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps features [B, C, H / 2^l, W / 2^l] of levels l = 0, 1, ... to [B, E, H, W]."""
+        """Map features [B, C, H / 2^l, W / 2^l] of levels l = 0, 1, ... to [B, E, H, W]."""
         features = [
             append_coords(feature) if level == self.coord_level else feature
             for level, feature in enumerate(features)

@@ -27,7 +27,7 @@ register(
             ),
             "--activation-statistics": Visualization(
                 draw=f"{__name__}.visualize:draw_activation_statistics",
-                help="the mean response of --maps over DATASETS.TEST, or --input's pictures",
+                help="the mean response of --maps over DATASETS.TEST, or over --input's pictures",
                 of_all=True,
             ),
         },

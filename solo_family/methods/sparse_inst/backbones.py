@@ -1,6 +1,7 @@
-"""SparseInst's backbones under their official names: ResNet-vd, CSPNet, PVTv2, all of them timm's.
+"""Build SparseInst's backbones under their official names: ResNet-vd, CSPNet, PVTv2, all from timm.
 
-Weights are those of `MODEL.TIMM.WEIGHTS`, "pretrained" for what the official configs begin with.
+Weights come from `MODEL.TIMM.WEIGHTS`; "pretrained" selects those that the official configs start
+from.
 """
 
 from dataclasses import replace
@@ -22,11 +23,11 @@ _NORMS = ("", "BN", "FrozenBN", "SyncBN")
 
 
 def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Builds ResNet-D (arXiv 1812.01187, section 4), called vd, from `MODEL.RESNETS`.
+    """Build ResNet-D (arXiv 1812.01187, section 4), called vd, from `MODEL.RESNETS`.
 
-    It has DEPTH, NORM, OUT_FEATURES (res2 to res5), and deformable convolutions where
-    DEFORM_ON_PER_STAGE says so. STEM_OUT_CHANNELS and WIDTH_PER_GROUP, the channels of the stem and
-    of the 3x3 convolutions of res2, scale all others. `MODEL.BACKBONE.FREEZE_AT` is as for
+    The keys read are DEPTH, NORM, OUT_FEATURES (res2 to res5), and DEFORM_ON_PER_STAGE for
+    deformable convolutions. STEM_OUT_CHANNELS and WIDTH_PER_GROUP, the channels of the stem and of
+    the 3x3 convolutions of res2, scale all others. `MODEL.BACKBONE.FREEZE_AT` acts as for
     detectron2's ResNet.
     """
     resnets = cfg.MODEL.RESNETS
@@ -42,7 +43,7 @@ def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbo
         freeze=parts[: freeze_at + 1] if freeze_at else (),
         strides={"res2": 4, "res3": 8, "res4": 16, "res5": 32},
         key="MODEL.RESNETS",
-        # timm's width is of the first two of the stem's three convolutions.
+        # timm's width is that of the first two of the stem's three convolutions.
         stem_width=resnets.STEM_OUT_CHANNELS // 2,
         channels=[resnets.WIDTH_PER_GROUP << stage for stage in range(4)],
     )
@@ -53,10 +54,10 @@ def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbo
 
 
 def build_cspnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Builds a DarkNet or CSPNet (arXiv 1911.11929) from `MODEL.CSPNET`.
+    """Build a DarkNet or CSPNet (arXiv 1911.11929) from `MODEL.CSPNET`.
 
     NAME is timm's; OUT_FEATURES are csp0, csp1, ... after its stages, the last of stride 32.
-    CHANNELS are those of the stem and of each stage, if they are not NAME's own.
+    CHANNELS are those of the stem and of each stage; without them NAME's own are used.
     """
     cspnet = cfg.MODEL.CSPNET
     first = 4 if cspnet.NAME.startswith(("cspresne", "resnet")) else 2
@@ -74,10 +75,10 @@ def build_cspnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
 
 
 def build_pyramid_vision_transformer(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Builds PVTv2 (arXiv 2106.13797) from `MODEL.PVT`.
+    """Build PVTv2 (arXiv 2106.13797) from `MODEL.PVT`.
 
-    NAME is b0 to b5, LINEAR the linear attention of b2; OUT_FEATURES are p1 (stride 4) to p4.
-    EMBED_DIMS are the channels of the four stages, if they are not NAME's own.
+    NAME is b0 to b5; LINEAR selects the linear attention of b2; OUT_FEATURES are p1 (stride 4) to
+    p4. EMBED_DIMS are the channels of the four stages; without them NAME's own are used.
     """
     pvt = cfg.MODEL.PVT
     if pvt.NAME not in _PVT_NAMES or (pvt.LINEAR and pvt.NAME != "b2"):
@@ -104,7 +105,7 @@ def build_pyramid_vision_transformer(cfg: CfgNode, input_shape: ShapeSpec) -> Ti
 
 
 def _cspnet_channels(cspnet: CfgNode) -> dict[str, Any]:
-    """Returns timm's options for `MODEL.CSPNET.CHANNELS`."""
+    """Return timm's options for `MODEL.CSPNET.CHANNELS`."""
     if not cspnet.CHANNELS:
         return {}
     published = model_cfgs.get(cspnet.NAME)
@@ -127,7 +128,7 @@ def _weights(cfg: CfgNode) -> str:
 
 
 def _make_deformable(stage: nn.Module, modulated: bool) -> None:
-    """Replaces the 3x3 convolutions of a stage's blocks; their weights are kept."""
+    """Make the 3x3 convolutions of a stage's blocks deformable, keeping their weights."""
     for block in stage.children():
         plain = block.conv2
         assert isinstance(plain, nn.Conv2d)

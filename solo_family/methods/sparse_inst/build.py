@@ -1,4 +1,4 @@
-"""SparseInst's parts as a configuration names them."""
+"""Build SparseInst's parts from a configuration."""
 
 from functools import partial
 from itertools import pairwise
@@ -22,22 +22,23 @@ _COUNT_KEY = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
 
 
 def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> InstanceContextEncoder:
-    """Builds the encoder over the features of `MODEL.SPARSE_INST.ENCODER.IN_FEATURES`.
+    """Build the encoder over the features of `MODEL.SPARSE_INST.ENCODER.IN_FEATURES`.
 
     Args:
         sparse_inst: `cfg.MODEL.SPARSE_INST`.
-        shapes: what the backbone gives.
+        shapes: of the backbone's features.
 
     Raises:
-        ConfigError: the backbone does not give these features, or their strides do not double.
+        ConfigError: the backbone does not provide these features, or a stride is not twice the one
+            before it.
     """
     names = sparse_inst.ENCODER.IN_FEATURES
     check_features("MODEL.SPARSE_INST.ENCODER.IN_FEATURES", names, shapes)
     strides = [shapes[name].stride for name in names]
     if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
         raise ConfigError(
-            f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: "
-            "name the finest first, each of twice the stride of the one before."
+            f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: name the "
+            "finest first, each with twice the stride of the one before."
         )
     return InstanceContextEncoder(
         in_channels=[shapes[name].channels for name in names],
@@ -46,7 +47,7 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
 
 
 def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
-    """Builds `MODEL.SPARSE_INST.DECODER`."""
+    """Build `MODEL.SPARSE_INST.DECODER`."""
     decoder = cfg.MODEL.SPARSE_INST.DECODER
     in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + 2
     options = {
@@ -86,14 +87,14 @@ def _build_instance_branch(decoder: CfgNode, options: dict[str, Any]) -> nn.Modu
 
 
 def mask_stride(feature_stride: int, scale_factor: float) -> int:
-    """Returns the stride of the predicted masks.
+    """Return the stride of the predicted masks.
 
     Args:
         feature_stride: of the encoder's finest feature.
         scale_factor: `MODEL.SPARSE_INST.DECODER.SCALE_FACTOR`.
 
     Raises:
-        ConfigError: it is none that true masks are shrunk to.
+        ConfigError: true masks can't be reduced to that stride.
     """
     stride = feature_stride / scale_factor
     if stride not in (2, 4, 8, 16):
@@ -105,7 +106,7 @@ def mask_stride(feature_stride: int, scale_factor: float) -> int:
 
 
 def build_criterion(sparse_inst: CfgNode) -> SetCriterion:
-    """Builds `cfg.MODEL.SPARSE_INST`'s matching and losses."""
+    """Build the matching and the losses of `cfg.MODEL.SPARSE_INST`."""
     loss, matcher = sparse_inst.LOSS, sparse_inst.MATCHER
     return SetCriterion(
         cost=partial(sparse_inst_cost, alpha=matcher.ALPHA, beta=matcher.BETA),

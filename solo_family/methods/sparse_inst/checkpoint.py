@@ -1,4 +1,8 @@
-"""The official SparseInst (github.com/hustvl/SparseInst), with all of its backbones."""
+"""Read checkpoints of the official SparseInst, with all of its backbones.
+
+The code is that of github.com/hustvl/SparseInst.
+
+"""
 
 import re
 
@@ -10,15 +14,15 @@ _MASKS = r"decoder\.mask_branch\."
 
 
 def _stage(match: re.Match[str]) -> str:
-    """Our name of a part of the official PVTv2: its stages count from 1, timm's from 0."""
+    """Return our name of a part of the official PVTv2, whose stages count from 1, timm's from 0."""
     return f"backbone.model.stages_{int(match[1]) - 1}."
 
 
 _BACKBONE_RULES = (
-    # ResNet-vd of timm, with the offsets of deformable convolutions beside them.
+    # timm's ResNet-vd, with the offsets of deformable convolutions beside its names.
     Rule(r"backbone\.(layer\d\.\d+)\.conv2_offset\.(.+)", r"backbone.model.\1.conv2.offset.\2"),
     Rule(r"backbone\.((?:conv1|bn1|layer\d)\..+)", r"backbone.model.\1"),
-    # CSPNet and DarkNet of timm, of which it is a copy.
+    # timm's CSPNet and DarkNet, which the official code copies.
     Rule(r"backbone\.stem\.(conv\d\.(?:conv|bn)\..+)", r"backbone.model.stem_\1"),
     Rule(r"backbone\.stages\.(\d)\.(.+)", r"backbone.model.stages_\1.\2"),
     # detectron2's ResNet.

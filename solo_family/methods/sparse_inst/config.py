@@ -1,4 +1,4 @@
-"""Keys of SparseInst (arXiv 2203.12827): the official names and defaults first, then ours."""
+"""Define SparseInst's keys (arXiv 2203.12827): official names and defaults, then our own."""
 
 from detectron2.config import CfgNode as CN
 
@@ -9,12 +9,12 @@ DECODERS = ("BaseIAMDecoder", "GroupIAMDecoder", "GroupIAMSoftDecoder", "CrossAt
 
 
 def add_sparse_inst_config(cfg: CN) -> None:
-    """Adds `MODEL.SPARSE_INST`, `MODEL.PVT` and `MODEL.CSPNET` to `cfg`, in place."""
+    """Add `MODEL.SPARSE_INST`, `MODEL.PVT` and `MODEL.CSPNET` to `cfg`, in place."""
     cfg.MODEL.SPARSE_INST = CN()
     sparse_inst = cfg.MODEL.SPARSE_INST
 
-    # Inference: the least score, the probability above which a pixel is of the mask, the most
-    # instances per image.
+    # Inference: the lowest score, the probability above which a pixel is in the mask, and the
+    # greatest number of instances per image.
     sparse_inst.CLS_THRESHOLD = 0.005
     sparse_inst.MASK_THRESHOLD = 0.45
     sparse_inst.MAX_DETECTIONS = 100
@@ -22,8 +22,8 @@ def add_sparse_inst_config(cfg: CN) -> None:
     sparse_inst.ENCODER = CN()
     # FPNPPMEncoder is the official default, and an older name of InstanceContextEncoder.
     sparse_inst.ENCODER.NAME = "FPNPPMEncoder"
-    sparse_inst.ENCODER.NORM = ""  # there is none
-    # The finest first.
+    sparse_inst.ENCODER.NORM = ""  # the encoder has no normalisation
+    # From the finest to the coarsest.
     sparse_inst.ENCODER.IN_FEATURES = ["res3", "res4", "res5"]
     sparse_inst.ENCODER.NUM_CHANNELS = 256
 
@@ -31,7 +31,7 @@ def add_sparse_inst_config(cfg: CN) -> None:
 
     sparse_inst.LOSS = CN()
     sparse_inst.LOSS.NAME = "SparseInstCriterion"
-    # labels: the class loss; masks: dice, pixels and objectness.
+    # labels: loss_class; masks: loss_dice, loss_mask (of pixels) and loss_objectness.
     sparse_inst.LOSS.ITEMS = ("labels", "masks")
     sparse_inst.LOSS.CLASS_WEIGHT = 2.0
     sparse_inst.LOSS.MASK_PIXEL_WEIGHT = 5.0
@@ -45,7 +45,7 @@ def add_sparse_inst_config(cfg: CN) -> None:
     sparse_inst.MATCHER.ALPHA = 0.8
     sparse_inst.MATCHER.BETA = 0.2
 
-    # The only one: with INPUT.CROP it crops as DETR does (see INPUT.CROP.SHORT_EDGES).
+    # The only mapper: with INPUT.CROP it crops as DETR does (see INPUT.CROP.SHORT_EDGES).
     sparse_inst.DATASET_MAPPER = "SparseInstDatasetMapper"
 
     _add_backbones(cfg)
@@ -55,20 +55,20 @@ def add_sparse_inst_config(cfg: CN) -> None:
 def _add_decoder(sparse_inst: CN) -> None:
     sparse_inst.DECODER = CN()
     decoder = sparse_inst.DECODER
-    # One of DECODERS above; the last is ours, the paper's comparison with object queries.
+    # One of DECODERS above; the last is ours, for the paper's comparison with object queries.
     decoder.NAME = "BaseIAMDecoder"
-    # The most objects that an image can have.
+    # The number of predictions, and so the greatest number of objects per image.
     decoder.NUM_MASKS = 100
-    # 0 takes the count from the dataset.
+    # 0 takes the class count from the dataset.
     decoder.NUM_CLASSES = 80
     decoder.KERNEL_DIM = 128
-    # Masks are predicted at the stride of the finest feature, and enlarged by this.
+    # Masks are predicted at the stride of the finest feature, and enlarged by this factor.
     decoder.SCALE_FACTOR = 2.0
-    # Results carry the activation maps of their instances.
+    # Add the activation maps of their instances to the results.
     decoder.OUTPUT_IAM = False
-    # Of the Group decoders; the heads of CrossAttentionDecoder.
+    # Number of groups in Group decoders, and of heads in CrossAttentionDecoder.
     decoder.GROUPS = 4
-    # The branches' towers.
+    # The towers of the two branches.
     decoder.INST = CN()
     decoder.INST.DIM = 256
     decoder.INST.CONVS = 4
@@ -78,46 +78,47 @@ def _add_decoder(sparse_inst: CN) -> None:
 
 
 def _add_backbones(cfg: CN) -> None:
-    # build_pyramid_vision_transformer: b0 to b5, and LINEAR for b2 with linear attention.
+    # build_pyramid_vision_transformer: b0 to b5; LINEAR selects b2 with linear attention.
     cfg.MODEL.PVT = CN()
     cfg.MODEL.PVT.NAME = "b1"
     cfg.MODEL.PVT.OUT_FEATURES = ["p2", "p3", "p4"]
     cfg.MODEL.PVT.LINEAR = False
-    cfg.MODEL.PVT.EMBED_DIMS = []  # channels of the four stages; [] is those of NAME
+    cfg.MODEL.PVT.EMBED_DIMS = []  # channels of the four stages; [] selects NAME's own
 
     # build_cspnet_backbone: timm's name of a DarkNet or CSPNet.
     cfg.MODEL.CSPNET = CN()
     cfg.MODEL.CSPNET.NAME = "darknet53"
     cfg.MODEL.CSPNET.NORM = ""  # batch norm; or FrozenBN, SyncBN
-    cfg.MODEL.CSPNET.CHANNELS = []  # of the stem and of each stage; [] is those of NAME
+    cfg.MODEL.CSPNET.CHANNELS = []  # of the stem and of each stage; [] selects NAME's own
     cfg.MODEL.CSPNET.OUT_FEATURES = ["csp1", "csp2", "csp3", "csp4"]
 
 
 def _add_our_keys(sparse_inst: CN) -> None:
-    """Keys that the official code does not have. The defaults are what it does."""
-    # Of the convolution that predicts the activation maps: 3, or 1.
+    """Add the keys that the official code does not have, with defaults that keep its behaviour."""
+    # Kernel size of the convolution that predicts the activation maps: 3, or 1.
     sparse_inst.DECODER.IAM_KERNEL_SIZE = 3
-    # "" is the decoder's own (softmax for GroupIAMSoftDecoder, else sigmoid); sigmoid, softmax.
+    # "" selects the decoder's own activation (softmax for GroupIAMSoftDecoder, else sigmoid); or
+    # sigmoid, softmax.
     sparse_inst.DECODER.IAM_ACTIVATION = ""
-    # Matrix NMS after all, for crowded scenes: "" or matrix. The other keys are as SOLOV2's.
+    # Matrix NMS on top, for crowded scenes: "" or matrix. The other keys are as in SOLOV2.
     sparse_inst.NMS_TYPE = ""
     sparse_inst.NMS_KERNEL = "gaussian"
     sparse_inst.NMS_SIGMA = 2
     sparse_inst.UPDATE_THR = 0.005
     sparse_inst.CLASS_AGNOSTIC_NMS = False
-    # Panoptic segments, too, of a model that is trained on a panoptic dataset; instances are then
-    # those of things. Masks take part that score more than the first threshold; segments are kept
-    # that have at least this share of their mask. Names of MaskFormer's keys.
+    # Predict panoptic segments, too, with a model trained on a panoptic dataset; only things are
+    # instances then. Masks that score above the first threshold take part; segments are kept that
+    # have at least this share of their mask. The names are those of MaskFormer's keys.
     sparse_inst.PANOPTIC_ON = False
     sparse_inst.OBJECT_MASK_THRESHOLD = 0.4
     sparse_inst.OVERLAP_THRESHOLD = 0.5
 
 
 def check_sparse_inst_config(cfg: CN) -> None:
-    """Checks `MODEL.SPARSE_INST`.
+    """Check `MODEL.SPARSE_INST`.
 
     Raises:
-        ConfigError: names the key, its value, what is allowed.
+        ConfigError: names the key, its value, and what is allowed.
     """
     prefix = "MODEL.SPARSE_INST"
     encoders = ("InstanceContextEncoder", "FPNPPMEncoder")

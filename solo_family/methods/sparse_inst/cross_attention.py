@@ -1,4 +1,4 @@
-"""Object queries in the place of instance activation maps: SparseInst's comparison.
+"""Use object queries in place of instance activation maps: the comparison in SparseInst's paper.
 
 B images, C channels, N queries, H W of the encoder's map.
 """
@@ -9,17 +9,19 @@ from .decoder import InstanceOutputs, InstancePredictor, conv_relu_tower
 
 
 class CrossAttentionBranch(nn.Module):
-    """Instance features are what N learnt queries attend to (arXiv 2203.12827, section 4).
+    """Instance features gathered by the attention of N learnt queries (arXiv 2203.12827, 4).
 
-    Where the activation maps of `ActivationBranch` depend on the image alone, these depend on
-    queries that are the same for every image, as DETR's (arXiv 2005.12872).
+    The activation maps of `ActivationBranch` depend on the image alone; these also depend on
+    queries that are the same for every image, as in DETR (arXiv 2005.12872).
 
     Args:
         in_channels: of the input.
-        channels, num_convs: C and the length of the tower.
+        channels: C.
+        num_convs: the length of the tower.
         num_queries: N.
         num_heads: of the attention.
-        num_classes, kernel_channels: see `InstancePredictor`.
+        num_classes: see `InstancePredictor`.
+        kernel_channels: see `InstancePredictor`.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class CrossAttentionBranch(nn.Module):
         )
 
     def forward(self, x: Tensor) -> InstanceOutputs:
-        """Predicts from the encoder's map with coordinates, [B, 2 + C, H, W].
+        """Predict from the encoder's map with coordinates, [B, 2 + C, H, W].
 
         Returns:
             The predictions, with the attention of each head as a group of activation maps.
@@ -50,8 +52,8 @@ class CrossAttentionBranch(nn.Module):
         features = self.convs(x)
         positions = features.flatten(2).transpose(1, 2)
         queries = self.queries.weight.expand(len(x), -1, -1)
-        # Another object: where keys are the values, torch projects both in a way whose sizes
-        # tracers write down as numbers.
+        # The values are a separate tensor object: where keys are the values, torch projects both in
+        # a way whose sizes tracers record as constants.
         instances, attention = self.attention(
             queries, positions, positions[:], average_attn_weights=False
         )

@@ -1,7 +1,7 @@
-"""SparseInst's decoder: instance activation maps (arXiv 2203.12827, sections 3.1 and 3.3).
+"""Decode with instance activation maps (SparseInst, arXiv 2203.12827, sections 3.1 and 3.3).
 
-B images, C channels, G groups, N maps per group and so instances, K classes, E kernel weights, H W
-of the encoder's map.
+B images, C channels, G groups, N instances, each with one map per group, K classes, E kernel
+weights, H W of the encoder's map.
 """
 
 import math
@@ -16,17 +16,18 @@ from ...modeling.layers import prepend_coords
 from ...modeling.set_predictions import SetPredictions
 from ...ops import dynamic_conv
 
-_PRIOR_BIAS = -math.log(99)  # a probability of 0.01
+_PRIOR_BIAS = -math.log(99)  # the logit of a probability of 0.01
 
 
 class InstanceOutputs(NamedTuple):
-    """What an instance branch predicts.
+    """The predictions of an instance branch.
 
     Attributes:
         class_logits: [B, N, K].
         mask_kernels: [B, N, E].
         objectness_logits: [B, N].
-        activation_maps: what the instance features are weighted by, float32 [B, G, N, H, W].
+        activation_maps: the weights that instance features are averaged with, float32 [B, G, N, H,
+            W].
     """
 
     class_logits: Tensor
@@ -36,7 +37,7 @@ class InstanceOutputs(NamedTuple):
 
 
 class DecoderOutputs(NamedTuple):
-    """What the decoder predicts.
+    """The predictions of the decoder.
 
     Attributes:
         predictions: in float32, masks at `scale_factor` times H and W.
@@ -52,8 +53,8 @@ class SparseInstDecoder(nn.Module):
 
     Args:
         instance_branch: an `ActivationBranch` or a `CrossAttentionBranch`.
-        mask_branch: gives the mask features.
-        scale_factor: by which the masks are enlarged, bilinearly.
+        mask_branch: computes the mask features.
+        scale_factor: by which masks are enlarged, bilinearly.
     """
 
     def __init__(
@@ -65,11 +66,11 @@ class SparseInstDecoder(nn.Module):
         self.scale_factor = scale_factor
 
     def forward(self, x: Tensor) -> DecoderOutputs:
-        """Decodes the encoder's map, [B, C, H, W]."""
+        """Decode the encoder's map, [B, C, H, W]."""
         x = prepend_coords(x)
         instances: InstanceOutputs = self.instance_branch(x)
         mask_features = self.mask_branch(x)
-        # Without normalisation layers these sums can exceed float16.
+        # Without normalisation layers these sums can exceed the range of float16.
         with torch.autocast(x.device.type, enabled=False):
             mask_logits = dynamic_conv(instances.mask_kernels.float(), mask_features.float())
         mask_logits = F.interpolate(
@@ -82,20 +83,22 @@ class SparseInstDecoder(nn.Module):
 
 
 class ActivationBranch(nn.Module):
-    """Instance features are averages of the features under instance activation maps.
+    """Instance features as averages of the features, weighted by instance activation maps.
 
-    With G groups (Group-IAM), each of the N instances has G maps, and its G averages are joined by
-    a fully connected layer.
+    With G groups (Group-IAM), each of the N instances has G maps, and a fully connected layer
+    combines its G averages.
 
     Args:
         in_channels: of the input.
-        channels, num_convs: C and the length of the tower.
+        channels: C.
+        num_convs: the length of the tower.
         num_maps: N.
-        groups: G; each group's maps see their own C / G channels of the features.
-        fuse: whether the fully connected layer is there, as in Group-IAM; needed if G > 1.
+        groups: G; each group's maps average their own C / G channels of the features.
+        fuse: whether there is a fully connected layer, as in Group-IAM; required if G > 1.
         kernel_size: of the convolution that predicts the maps, 3 as published, or 1.
         activation: "sigmoid", normalised by the sum over all positions; or "softmax" over them.
-        num_classes, kernel_channels: see `InstancePredictor`.
+        num_classes: see `InstancePredictor`.
+        kernel_channels: see `InstancePredictor`.
     """
 
     def __init__(
@@ -129,7 +132,7 @@ class ActivationBranch(nn.Module):
         )
 
     def forward(self, x: Tensor) -> InstanceOutputs:
-        """Predicts from the encoder's map with coordinates, [B, 2 + C, H, W]."""
+        """Predict from the encoder's map with coordinates, [B, 2 + C, H, W]."""
         features = self.convs(x)
         # Channels are group-major: all maps of the first group come first.
         logits = self.iam_conv(features).float().unflatten(1, (self.groups, -1))
@@ -140,7 +143,7 @@ class ActivationBranch(nn.Module):
             maps = logits.sigmoid()
             total = maps.sum((-2, -1)).clamp(min=1e-6)
             instances = _weighted_sums(maps, features) / total[..., None]
-        # Averages, unlike the sums that they are made of, are in the range of half precision.
+        # Averages, unlike the sums that they are made of, stay in the range of half precision.
         instances = instances.transpose(1, 2).flatten(2).to(features.dtype)
         if self.fc is not None:
             instances = self.fc(instances).relu()
@@ -148,14 +151,14 @@ class ActivationBranch(nn.Module):
 
 
 def _weighted_sums(weights: Tensor, features: Tensor) -> Tensor:
-    """Sums features over the positions, once for every map of weights.
+    """Sum the features over all positions, weighted by each map.
 
     Args:
         weights: float32 [B, ..., H, W].
         features: [B, C, H, W].
 
     Returns:
-        float32 [B, ..., C]. In float32 because a sum over thousands of positions exceeds float16.
+        float32 [B, ..., C], because a sum over thousands of positions exceeds the range of float16.
     """
     with torch.autocast(weights.device.type, enabled=False):
         flat = weights.flatten(-2).flatten(1, -2)
@@ -164,7 +167,7 @@ def _weighted_sums(weights: Tensor, features: Tensor) -> Tensor:
 
 
 class InstancePredictor(nn.Module):
-    """Class, mask kernel and objectness of every instance (arXiv 2203.12827, section 3.3).
+    """Predict class, mask kernel and objectness of every instance (arXiv 2203.12827, section 3.3).
 
     Args:
         channels: C.
@@ -182,7 +185,7 @@ class InstancePredictor(nn.Module):
         nn.init.zeros_(self.mask_kernel.bias)
 
     def forward(self, instances: Tensor, activation_maps: Tensor) -> InstanceOutputs:
-        """Predicts from instance features, [B, N, C], and passes on the maps that gave them."""
+        """Predict from instance features, [B, N, C], and pass on their activation maps."""
         return InstanceOutputs(
             class_logits=self.class_logits(instances),
             mask_kernels=self.mask_kernel(instances),
@@ -203,11 +206,12 @@ class MaskBranch(nn.Module):
         c2_msra_fill(self.projection)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the mask features, [B, E, H, W], of the encoder's map with coordinates."""
         return self.projection(self.convs(x))
 
 
 def conv_relu_tower(in_channels: int, channels: int, num_convs: int) -> nn.Sequential:
-    """Returns `num_convs` times a 3x3 convolution with bias and ReLU, no normalisation."""
+    """Return `num_convs` 3x3 convolutions with bias and without norms, each before a ReLU."""
     layers: list[nn.Module] = []
     for index in range(num_convs):
         conv = nn.Conv2d(channels if index else in_channels, channels, 3, padding=1)
@@ -217,7 +221,7 @@ def conv_relu_tower(in_channels: int, channels: int, num_convs: int) -> nn.Seque
 
 
 def _init_rare(layer: nn.Conv2d | nn.Linear) -> None:
-    """Initialises a layer whose sigmoid is rarely to be high: N(0, 0.01), probability 0.01."""
+    """Initialise a layer of rarely high sigmoid: weights N(0, 0.01), probability 0.01."""
     nn.init.normal_(layer.weight, std=0.01)
     assert layer.bias is not None
     nn.init.constant_(layer.bias, _PRIOR_BIAS)

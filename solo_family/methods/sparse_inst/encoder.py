@@ -1,4 +1,4 @@
-"""SparseInst's encoder (arXiv 2203.12827, section 3.2): pyramid pooling, top-down fusion, one map.
+"""Encode features (SparseInst, arXiv 2203.12827, 3.2): pyramid pooling, top-down fusion, one map.
 
 B images, C channels of the encoder.
 """
@@ -14,7 +14,7 @@ from ...modeling.layers import AdaptiveAveragePool
 
 
 class PyramidPooling(nn.Module):
-    """PSPNet's pyramid pooling (arXiv 1612.01105), which lets every position see the whole image.
+    """PSPNet's pyramid pooling (arXiv 1612.01105): every position sees the whole image.
 
     Args:
         channels: of input and output.
@@ -34,13 +34,14 @@ class PyramidPooling(nn.Module):
         self.bottleneck = nn.Conv2d(channels + len(bins) * branch_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return a map of the input's shape, [B, C, H, W]."""
         pooled = [stage(x).relu() for stage in self.stages]
         spread = [_resize(bins, x.shape[-2:]) for bins in pooled]
         return self.bottleneck(torch.cat([*spread, x], dim=1)).relu()
 
 
 class InstanceContextEncoder(nn.Module):
-    """Fuses the backbone's features into one map at the stride of the finest.
+    """Fuse the backbone's features into one map at the stride of the finest.
 
     There is no normalisation, and no ReLU after the lateral convolutions.
 
@@ -51,7 +52,7 @@ class InstanceContextEncoder(nn.Module):
 
     def __init__(self, *, in_channels: Sequence[int], channels: int = 256) -> None:
         super().__init__()
-        # The coarsest first: the order in which the top-down path meets them.
+        # From coarse to fine, the order of the top-down path.
         self.fpn_laterals = nn.ModuleList(
             nn.Conv2d(given, channels, 1) for given in reversed(in_channels)
         )
@@ -65,7 +66,7 @@ class InstanceContextEncoder(nn.Module):
         c2_msra_fill(self.fusion)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Fuses the levels.
+        """Fuse the levels.
 
         Args:
             features: [B, C_l, H_l, W_l], the finest first.

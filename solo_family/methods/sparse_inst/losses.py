@@ -1,4 +1,4 @@
-"""The losses of SparseInst's matched predictions (arXiv 2203.12827, section 3.4).
+"""Compute the losses of SparseInst's matched predictions (arXiv 2203.12827, section 3.4).
 
 L supervised layers (SparseInst has one), B images, N predictions, K classes, P matched pairs of all
 images, h w of the masks.
@@ -16,7 +16,8 @@ from ...modeling.matcher import Matches
 from ...modeling.set_criterion import target_classes
 from ...modeling.set_predictions import LayeredPredictions, SetTargets
 
-# At inference masks are cut at MASK_THRESHOLD, 0.45; the IoU is measured at this, as published.
+# At inference masks are thresholded at MASK_THRESHOLD, 0.45; the IoU is measured at this, as
+# published.
 _IOU_THRESHOLD = 0.4
 
 
@@ -28,15 +29,18 @@ def sparse_inst_losses(
     *,
     items: Collection[str] = ("labels", "masks"),
 ) -> dict[str, Tensor]:
-    """Computes the losses in float32, not yet weighted, [L] each.
+    """Compute the losses in float32, not yet weighted, [L] each.
 
     Args:
         predictions: with objectness.
         targets: masks at the resolution of the predicted ones, 0 to 1.
         matches: of every image.
-        num_objects: what the sums over objects are divided by.
-        items: "labels" gives `loss_class`; "masks" gives `loss_dice`, `loss_mask` and
+        num_objects: divides the sums over objects.
+        items: "labels" adds `loss_class`; "masks" adds `loss_dice`, `loss_mask` and
             `loss_objectness`.
+
+    Returns:
+        The losses by name.
     """
     losses = {}
     if "labels" in items:
@@ -57,7 +61,7 @@ def sparse_inst_losses(
 
 
 def _class_loss(predictions: LayeredPredictions, targets: SetTargets, matches: Matches) -> Tensor:
-    """Sums the focal loss over all predictions: of those without an object every class is 0."""
+    """Sum the focal loss over all predictions; all targets of one without an object are 0."""
     num_predictions, num_classes = predictions.class_logits.shape[-2:]
     labels = target_classes(targets, matches, num_predictions, background=num_classes)
     one_hot = labels[..., None] == torch.arange(num_classes, device=labels.device)
@@ -66,7 +70,7 @@ def _class_loss(predictions: LayeredPredictions, targets: SetTargets, matches: M
 
 
 def _mean_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Returns the mean over all but the first dimension."""
+    """Return the mean over all dimensions but the first."""
     losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     # The mean of nothing is 0, not NaN.
     return losses.sum(1) / max(logits.shape[1], 1)
@@ -74,7 +78,7 @@ def _mean_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _iou(logits: Tensor, masks: Tensor) -> Tensor:
-    """Returns the IoU of every predicted mask with its object, [L * P]."""
+    """Return the IoU of every predicted mask with its object, [L * P]."""
     predicted = (logits.sigmoid() >= _IOU_THRESHOLD).flatten(1)
     true = (masks > 0.5).flatten(1)
     overlap = (predicted & true).sum(1)

@@ -27,13 +27,13 @@ from .selection import SetRanking, SetSelector
 
 
 class SetOutputs(NamedTuple):
-    """What is known of images before the host waits.
+    """The part of a batch's results that is computed before the host waits for the device.
 
     Attributes:
         instances: the predictions in order; with panoptic results those that take part in them.
         things: with panoptic results, the predictions of things in order.
-        counts: int64 [1 or 2, B], how many of each.
-        activation_maps: float32 [B, G, N, h, w], where they are asked for.
+        counts: int64 [1 or 2, B], how many there are of each.
+        activation_maps: float32 [B, G, N, h, w], if they are requested.
     """
 
     instances: SetRanking
@@ -43,18 +43,18 @@ class SetOutputs(NamedTuple):
 
 
 class SparseInst(MaskSegmentor):
-    """Segments objects by a sparse set of activation maps, matched one to one with objects.
+    """Segment objects by a sparse set of activation maps, matched one to one with objects.
 
     Args:
         encoder: fuses the backbone's features.
         decoder: predicts instances and masks.
         in_features: names of the encoder's levels, the finest first.
         mask_stride: of the predicted masks.
-        criterion: training.
-        selector: inference.
-        panoptic: makes `panoptic_seg`, and instances are those of things; None for instances of
-            all classes alone.
-        output_maps: whether results carry `activation_maps`, float32 [n, G, h, w].
+        criterion: computes the losses in training.
+        selector: selects the predictions at inference.
+        panoptic: adds `panoptic_seg`, with instances of things only; None for instances of all
+            classes.
+        output_maps: whether results include `activation_maps`, float32 [n, G, h, w].
         base: arguments of `MaskSegmentor`.
     """
 
@@ -84,6 +84,7 @@ class SparseInst(MaskSegmentor):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Read the arguments from `cfg.MODEL.SPARSE_INST`."""
         sparse_inst = cfg.MODEL.SPARSE_INST
         base = cls.base_config(cfg)
         shapes = base["backbone"].output_shape()
@@ -104,7 +105,7 @@ class SparseInst(MaskSegmentor):
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> SetTargets:
-        """Returns the objects, their masks at the stride of the predicted ones."""
+        """Return the objects, with masks at the stride of the predicted ones."""
         masks = downsample_soft_masks(
             [gt.gt_masks.tensor for gt in gt_instances], padded_size, self.mask_stride
         )
@@ -113,10 +114,12 @@ class SparseInst(MaskSegmentor):
     def losses(
         self, features: dict[str, Tensor], targets: SetTargets, padded_size: tuple[int, int]
     ) -> dict[str, Tensor]:
+        """Return the weighted losses; see `MaskSegmentor.losses`."""
         layers = [self._decode(features).predictions]
         return self.criterion(LayeredPredictions.stack(layers), targets)
 
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> SetOutputs:
+        """Run the network and order its predictions; see `MaskSegmentor.fixed_part`."""
         decoded = self._decode(features)
         maps = decoded.activation_maps if self.output_maps else None
         ranking = self.selector.rank(decoded.predictions)
@@ -129,6 +132,7 @@ class SparseInst(MaskSegmentor):
 
     @property
     def fixed_settings(self) -> Hashable:
+        """Return the settings of `fixed_part`; see `MaskSegmentor.fixed_settings`."""
         return self.selector, self.panoptic, self.output_maps
 
     def results(
@@ -138,6 +142,7 @@ class SparseInst(MaskSegmentor):
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
+        """Return results in detectron2's form; see `MaskSegmentor.results`."""
         sizes = [(padded_size, *image) for image in zip(image_sizes, output_sizes)]
         results: list[dict[str, Any]] = [{} for _ in sizes]
         counts = HostCopy(fixed.counts).wait().tolist()
@@ -162,7 +167,7 @@ class SparseInst(MaskSegmentor):
         activation_maps: Tensor | None,
         sizes: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int]]],
     ) -> None:
-        """Adds the first so many of a ranking to each image's results."""
+        """Add the first `counts[i]` predictions of a ranking to the results of image i."""
         threshold = self.selector.mask_threshold
         for index, (result, count) in enumerate(zip(results, counts)):
             found = ranking.best(index, count)
@@ -179,7 +184,7 @@ class SparseInst(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Returns `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
+        """Return `scores`, `classes` and `masks` with a leading B; see `FixedInstances`."""
         predictions = self._decode(features).predictions
         instances = [
             self.selector.select_fixed(image, score_threshold) for image in predictions.images()
@@ -187,6 +192,7 @@ class SparseInst(MaskSegmentor):
         return stack_fixed(instances, FixedInstances._fields)
 
     def export_settings(self) -> dict[str, Any]:
+        """Return the settings for exported models; see `MaskSegmentor.export_settings`."""
         thresholds = {
             "score": self.selector.class_threshold,
             "mask": self.selector.mask_threshold,

@@ -1,6 +1,6 @@
-"""From SparseInst's masks to panoptic segments.
+"""Merge SparseInst's masks to panoptic segments.
 
-N masks, H W of the image that was asked for.
+N masks, H W of the requested output.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from ...ops.resize import ResizedMasks
 
 @dataclass(frozen=True)
 class PanopticMerge:
-    """Panoptic segments of SparseInst's masks: ours, the paper names it as future work.
+    """Merge SparseInst's masks to panoptic segments, which the paper leaves to future work.
 
     Attributes:
         stuff_classes: classes without instances.
-        object_threshold: the least score of a mask, exclusive.
+        object_threshold: the lowest score of a mask, exclusive.
         overlap_threshold: see `assign_segments`.
     """
 
@@ -33,6 +33,7 @@ class PanopticMerge:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "PanopticMerge":
+        """Read `cfg.MODEL.SPARSE_INST` and the stuff classes."""
         sparse_inst = cfg.MODEL.SPARSE_INST
         count = num_classes(cfg, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES")
         return cls(
@@ -42,18 +43,18 @@ class PanopticMerge:
         )
 
     def assign(self, masks: ResizedMasks, scores: Tensor, classes: Tensor) -> SegmentAssignment:
-        """Assigns one image's pixels to N probability maps, all of which take part."""
+        """Assign one image's pixels to N probability maps, all of which take part."""
         return assign_segments(masks, scores, classes, masks.output_size, self.overlap_threshold)
 
     def number(
         self, assignments: Sequence[SegmentAssignment]
     ) -> list[tuple[Tensor, list[dict[str, Any]]]]:
-        """Returns a batch's `panoptic_seg`s; see `number_segments`."""
+        """Return a batch's `panoptic_seg`s; see `number_segments`."""
         tables = to_host([image.table for image in assignments])
         return number_segments(assignments, tables, self.stuff_classes)
 
     def things(self, classes: Tensor) -> Tensor:
-        """Returns which of some classes, int64 [..., N], are things: bool [..., N]."""
-        # Not torch.isin, which waits for a GPU where there are many classes.
+        """Return which of the given classes, int64 [..., N], are things: bool [..., N]."""
+        # Not torch.isin, which waits for a GPU if there are many classes.
         stuff = constant(classes, self.stuff_classes, classes.dtype)
         return ~(classes[..., None] == stuff).any(-1)

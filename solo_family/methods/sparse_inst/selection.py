@@ -1,6 +1,6 @@
-"""From SparseInst's predictions to the masks that are kept (arXiv 2203.12827, section 3.5).
+"""Select the masks to keep from SparseInst's predictions (arXiv 2203.12827, section 3.5).
 
-B images, N predictions, K classes, n kept ones, h w of the masks.
+B images, N predictions, K classes, n kept ones, M ranked ones, P masks, h w of the masks.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from ...ops.matrix_nms import matrix_nms_decay
 
 
 class SelectedMasks(NamedTuple):
-    """The masks of one image that are kept, the best first.
+    """The selected masks of one image, by descending score.
 
     Attributes:
         scores: float32 [n], descending.
@@ -35,14 +35,14 @@ class SelectedMasks(NamedTuple):
 
 @dataclass(frozen=True)
 class SetRanking:
-    """The predictions of a batch in order, of which the host does not know yet how many are kept.
+    """The sorted predictions of a batch; only the device knows yet how many of them are kept.
 
     Attributes:
-        scores: float32 [B, M], M at most N; of those that are kept in descending order.
+        scores: float32 [B, M], M at most N; those of kept predictions are in descending order.
         classes, indices: int64 [B, M]; the indices are those of the predictions.
-        places: int64 [B, M], where their masks are.
-        masks: float32 [B, P, h, w], probabilities, of all that may be kept, in any order.
-        count: int64 [B]; the first so many are kept.
+        places: int64 [B, M], indices of their masks.
+        masks: float32 [B, P, h, w], probabilities, of all predictions that may be kept, unordered.
+        count: int64 [B], how many are kept: the first ones.
     """
 
     scores: Tensor
@@ -53,7 +53,7 @@ class SetRanking:
     count: Tensor
 
     def only(self, flags: Tensor) -> "SetRanking":
-        """Keeps those whose flag is set as well, bool [B, M]."""
+        """Keep only predictions whose flag, bool [B, M], is set as well."""
         places = torch.arange(flags.shape[1], device=flags.device)
         flags = flags & (places < self.count[:, None])
         first = order.set_first(flags)
@@ -62,7 +62,7 @@ class SetRanking:
         return replace(self, **parts, count=flags.sum(1))
 
     def best(self, image: int, count: int) -> SelectedMasks:
-        """Returns an image's first so many."""
+        """Return the first `count` predictions of an image."""
         masks = self.masks[image].index_select(0, self.places[image, :count])
         scores, classes = self.scores[image, :count], self.classes[image, :count]
         return SelectedMasks(scores, classes, masks, self.indices[image, :count])
@@ -70,13 +70,13 @@ class SetRanking:
 
 @dataclass(frozen=True)
 class SetSelector:
-    """Scores predictions and keeps the best; there is nothing to suppress.
+    """Score predictions and keep the best; by default there is no NMS.
 
     Attributes:
-        class_threshold: predictions are kept whose score is greater.
-        mask_threshold: a mask's pixels are those whose probability is greater.
-        max_detections: the best so many are kept.
-        nms: "" or "matrix": duplicates that survive the matching are real in crowded scenes.
+        class_threshold: the lowest score of a kept prediction, exclusive.
+        mask_threshold: the probability of a mask's pixels, exclusive.
+        max_detections: the greatest number of predictions to keep.
+        nms: "" or "matrix", for crowded scenes, in which the matching leaves duplicates.
         nms_kernel, nms_sigma, update_threshold, class_agnostic: see `matrix_nms`.
     """
 
@@ -91,7 +91,7 @@ class SetSelector:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "SetSelector":
-        """Reads `cfg.MODEL.SPARSE_INST`."""
+        """Read `cfg.MODEL.SPARSE_INST`."""
         return cls(
             class_threshold=cfg.CLS_THRESHOLD,
             mask_threshold=cfg.MASK_THRESHOLD,
@@ -104,7 +104,7 @@ class SetSelector:
         )
 
     def rank(self, predictions: SetPredictions) -> SetRanking:
-        """Scores and orders the predictions of a batch; the host waits for nothing.
+        """Score and sort the predictions of a batch, without making the host wait.
 
         Args:
             predictions: in float32, with objectness.
@@ -115,7 +115,7 @@ class SetSelector:
         if order.waits(above):
             masks = predictions.mask_logits.sigmoid()
         else:
-            # Only the masks of as many as the fullest image has are looked at.
+            # Only as many masks are read as the image with the most predictions has.
             indices = order.set_first(above)[:, : int(above.sum(1).max())]
             num_images, num_predictions = scores.shape
             parts = (scores, classes, above)
@@ -123,7 +123,7 @@ class SetSelector:
             rows = indices + num_predictions * torch.arange(num_images)[:, None]
             masks = predictions.mask_logits.flatten(0, 1)[rows].sigmoid_()
         words, _, maskness = pack_masks(masks.flatten(0, 1), self.mask_threshold)
-        # Behind those that are kept with a score of 0.
+        # Sorted behind those that are kept with a score of 0.
         scores = torch.where(above, scores * maskness.view_as(scores), -1)
         places, scores, kept = self._best(scores, classes, words.unflatten(0, scores.shape), above)
         return SetRanking(
@@ -138,7 +138,7 @@ class SetSelector:
     def _best(
         self, scores: Tensor, classes: Tensor, words: Tensor, above: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the order, the scores in it, and which of them are kept: the first ones."""
+        """Return the order, the scores in it, and which of them are kept: the first ones."""
         if not self.nms:
             scores, places = scores.sort(descending=True, stable=True)
             places, scores = places[:, : self.max_detections], scores[:, : self.max_detections]
@@ -154,13 +154,13 @@ class SetSelector:
     def select_fixed(
         self, predictions: SetPredictions, score_threshold: float | Tensor | None
     ) -> FixedInstances:
-        """Selects as `rank` does, with sizes that depend on nothing that an image shows.
+        """Select as `rank` does, but traceably: no size depends on the image.
 
-        What a graph can be traced of: predictions below the threshold stay, with a score of 0.
+        Predictions below the threshold stay, with a score of 0.
 
         Args:
             predictions: of one image, without B, in float32, with objectness.
-            score_threshold: None for `class_threshold`.
+            score_threshold: replaces `class_threshold`, unless it is None.
         """
         threshold = self.class_threshold if score_threshold is None else score_threshold
         scores, classes = self._score(predictions)
@@ -177,8 +177,8 @@ class SetSelector:
 
     @staticmethod
     def _score(predictions: SetPredictions) -> tuple[Tensor, Tensor]:
-        """Returns the scores before maskness, and the classes, of predictions [..., N]."""
+        """Return the scores before maskness, and the classes, of predictions [..., N]."""
         assert predictions.objectness_logits is not None
-        # The square root of a product is monotone: the best class is that of the best logit.
+        # The square root of a product is monotonic: the best class is that of the best logit.
         best, classes = predictions.class_logits.max(-1)
         return (best.sigmoid() * predictions.objectness_logits.sigmoid()).sqrt(), classes

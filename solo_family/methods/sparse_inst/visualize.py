@@ -1,4 +1,4 @@
-"""Draw what SparseInst's predictions come from: its activation maps (arXiv 2203.12827).
+"""Draw the activation maps of SparseInst's predictions (arXiv 2203.12827).
 
 N instances, G groups, H W of a picture.
 """
@@ -24,7 +24,7 @@ from .decoder import DecoderOutputs
 def draw_activation_maps(
     predictor: DefaultPredictor, pictures: Iterable[Picture], options: DrawingOptions
 ) -> Iterator[Drawing]:
-    """Draws of every picture the instances that score enough, each with its map; see `Draw`."""
+    """Draw the confident instances of every picture, each with its activation map; see `Draw`."""
     reader = MapReader(predictor)
     for picture in pictures:
         found = reader.instances(picture.image, options.confidence_threshold)
@@ -34,7 +34,7 @@ def draw_activation_maps(
 def draw_activation_statistics(
     predictor: DefaultPredictor, pictures: Iterable[Picture], options: DrawingOptions
 ) -> Iterator[Drawing]:
-    """Draws the mean over all pictures of the maps that the options name; see `Draw`."""
+    """Draw the mean over all pictures of the maps that the options name; see `Draw`."""
     reader = MapReader(predictor)
     wrong = [index for index in options.maps if not 0 <= index < reader.count]
     if wrong:
@@ -44,13 +44,13 @@ def draw_activation_statistics(
 
 
 class MapReader:
-    """Runs a SparseInst model, and keeps its activation maps besides its instances.
+    """Run a SparseInst model, and keep its activation maps beside its instances.
 
     Args:
-        predictor: of such a model, whose results carry their maps from then on.
+        predictor: of such a model, whose results include their maps from then on.
 
     Attributes:
-        count: how many maps there are.
+        count: the number of maps.
     """
 
     def __init__(self, predictor: DefaultPredictor) -> None:
@@ -65,11 +65,11 @@ class MapReader:
         self._maps = outputs.activation_maps[0]
 
     def instances(self, image: np.ndarray, threshold: float) -> tuple[Instances, np.ndarray]:
-        """Finds instances and their maps, the mean of the groups.
+        """Predict instances and their maps, averaged over the groups.
 
         Args:
             image: uint8 [H, W, 3], BGR.
-            threshold: the least score.
+            threshold: the lowest score.
 
         Returns:
             The instances, and float32 [N, H, W].
@@ -82,12 +82,12 @@ class MapReader:
     def responses(
         self, image: np.ndarray, indices: Sequence[int], size: tuple[int, int]
     ) -> np.ndarray:
-        """Returns the maps of some predictions, found or not: float32 [len(indices), *size]."""
+        """Return the maps of some predictions, confident or not: float32 [len(indices), *size]."""
         self._predictor(image)
         return self._resize(self._maps.mean(0)[list(indices)].cpu(), image, size)
 
     def _resize(self, maps: Tensor, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Brings maps of the network's padded input to the picture, scaled to `size`."""
+        """Crop maps of the network's padded input to the picture, and scale them to `size`."""
         if not len(maps):
             return np.zeros((0, *size), np.float32)
         step = self._model.size_divisibility
@@ -99,7 +99,7 @@ class MapReader:
 def draw_maps(
     image: np.ndarray, instances: Instances, maps: np.ndarray, metadata: Metadata
 ) -> np.ndarray:
-    """Draws every instance's mask, and to the right of it its activation map (Fig. 6).
+    """Draw every instance's mask, and to the right of it its activation map (Fig. 6).
 
     Args:
         image: uint8 [H, W, 3], BGR.
@@ -108,7 +108,7 @@ def draw_maps(
         metadata: names the classes.
 
     Returns:
-        uint8 [max(N, 1) x H, 2 x W, 3], BGR; the picture itself, twice, where N is 0.
+        uint8 [max(N, 1) x H, 2 x W, 3], BGR; without instances, the picture itself, twice.
     """
     rows = [
         np.concatenate([_mask(image, instances[index : index + 1], metadata), _heat(image, one)], 1)
@@ -120,7 +120,12 @@ def draw_maps(
 def mean_responses(
     reader: MapReader, images: Iterable[np.ndarray], indices: Sequence[int]
 ) -> Tensor:
-    """Averages maps over pictures, each scaled to one size (Fig. 5).
+    """Average maps over pictures, each scaled to one size (Fig. 5).
+
+    Args:
+        reader: of the model.
+        images: uint8 [H, W, 3] each, BGR.
+        indices: of the maps.
 
     Returns:
         float64 [len(indices), 64, 64].
@@ -133,7 +138,7 @@ def mean_responses(
 
 
 def draw_responses(responses: Tensor, indices: Sequence[int], columns: int = 8) -> np.ndarray:
-    """Draws mean responses as a grid of heat maps, each scaled to its own range and numbered."""
+    """Draw mean responses as a grid of heat maps, each scaled to its own range and numbered."""
     side = 192
     rows = -(-len(indices) // columns)
     grid = np.full((rows * (side + 20), min(columns, len(indices)) * side, 3), 255, np.uint8)
@@ -149,7 +154,7 @@ def draw_responses(responses: Tensor, indices: Sequence[int], columns: int = 8) 
 def _mask(image: np.ndarray, instance: Instances, metadata: Metadata) -> np.ndarray:
     visualizer = Visualizer(image[:, :, ::-1], metadata)
     drawn = visualizer.draw_instance_predictions(instance).get_image()
-    # matplotlib may be a pixel off.
+    # matplotlib's picture may be one pixel larger or smaller.
     return cv2.resize(drawn[:, :, ::-1], (image.shape[1], image.shape[0]))
 
 

@@ -1,4 +1,4 @@
-"""The towers of the heads: 3x3 convolutions, each with normalisation and ReLU."""
+"""Build the towers of the heads: 3x3 convolutions, each with normalisation and ReLU."""
 
 import math
 from functools import partial
@@ -11,12 +11,15 @@ from .deform_conv import DeformConv2d
 
 
 def make_norm(norm: str, channels: int) -> nn.Module | None:
-    """Returns a normalisation layer.
+    """Return a normalisation layer.
 
     Args:
         norm: "GN" (gcd(32, channels) groups: 32 as published where 32 divides the channels), "" for
             none, or any name that detectron2's `get_norm` knows.
         channels: number of channels.
+
+    Returns:
+        The layer; None for no normalisation.
     """
     if norm == "GN":
         return GroupNorm(math.gcd(32, channels), channels)
@@ -24,19 +27,24 @@ def make_norm(norm: str, channels: int) -> nn.Module | None:
 
 
 class GroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm` that also takes groups of a single value, which it normalises to 0.
+    """`nn.GroupNorm` that also accepts groups of a single value, which it normalises to 0.
 
     Narrow heads have groups of one channel, and the coarsest level of a tiny image has one pixel.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise `x`, [B, C, ...]."""
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class ConvNormReLU(nn.Module):
-    """Convolution, normalisation, ReLU. The convolution has a bias where there is no normalisation.
+    """Convolution, normalisation, ReLU; without normalisation the convolution has a bias.
 
     Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: side of the kernel, odd.
+        norm: see `make_norm`.
         dcn: "" for a plain convolution, "DCN" or "DCNv2" for a deformable one.
     """
 
@@ -54,26 +62,27 @@ class ConvNormReLU(nn.Module):
         bias, padding = self.norm is None, kernel_size // 2
         make_conv = partial(DeformConv2d, modulated=dcn == "DCNv2") if dcn else nn.Conv2d
         self.conv = make_conv(in_channels, out_channels, kernel_size, padding=padding, bias=bias)
-        # All convolutions of SOLO's heads start as N(0, 0.01).
+        # All convolutions of SOLO's heads are initialised from N(0, 0.01).
         nn.init.normal_(self.conv.weight, std=0.01)
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the three to `x`, [B, C, H, W]."""
         x = self.conv(x)
         return (x if self.norm is None else self.norm(x)).relu()
 
 
 class ConvTower(nn.Sequential):
-    """`num_convs` times `ConvNormReLU`.
+    """A sequence of `num_convs` layers of `ConvNormReLU`.
 
     Args:
         in_channels: channels of the input.
         channels: channels of every convolution.
-        num_convs: how many.
+        num_convs: number of layers.
         norm: see `make_norm`.
         dcn: "", "DCN" or "DCNv2".
-        dcn_convs: which of them `dcn` makes deformable: "all", or only the "last" (Light heads).
+        dcn_convs: which layers `dcn` makes deformable: "all", or only the "last" (Light heads).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Deformable convolution, v1 (arXiv 1703.06211) and v2 (arXiv 1811.11168), through torchvision."""
+"""Convolve deformably, v1 (arXiv 1703.06211) and v2 (arXiv 1811.11168), through torchvision."""
 
 from contextlib import AbstractContextManager
 
@@ -12,7 +12,7 @@ from ...detectron2_patches import deformable_blocks_of
 class DeformConv(nn.Module):
     """`detectron2.layers.DeformConv` without detectron2's compiled ops: same arguments and weights.
 
-    Offsets are given as in detectron2: [B, 2 x kernel area x groups, H, W], y before x.
+    Offsets are ordered as in detectron2: [B, 2 x kernel area x groups, H, W], y before x.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class DeformConv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
-        # torchvision's kernels want one dtype, and on a CPU float32 at least; so does its autocast.
+        """Convolve `x`, [B, C, H, W], at shifted positions, weighted by `mask` if given."""
+        # torchvision's kernels need one dtype, and on a CPU float32 at least; so does its autocast.
         dtype = torch.promote_types(x.dtype, torch.float32)
         x = deform_conv2d(
             x.to(dtype),
@@ -57,8 +58,8 @@ class DeformConv(nn.Module):
 class DeformConv2d(DeformConv):
     """A convolution that predicts its own offsets, and, if `modulated` (v2), its sampling weights.
 
-    The offsets start at 0, so that it begins as the plain convolution with the same weights
-    (v2: times the initial sampling weight, 0.5).
+    The offsets start at 0, so that it begins as the plain convolution with the same weights (v2:
+    times the initial sampling weight, 0.5).
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class DeformConv2d(DeformConv):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Convolve `x`, [B, C, H, W], at the positions that it predicts."""
         offset = self.offset(x)
         if not self.modulated:
             return super().forward(x, offset)

@@ -1,4 +1,4 @@
-"""Batch norm of fixed statistics inside the convolution before it, in training.
+"""Fold batch norms with fixed statistics into the convolutions before them, in training.
 
 O output channels, I input channels per group, k side of the kernel.
 """
@@ -15,24 +15,25 @@ from .remembered import Kept
 
 
 class FoldingConv2d(Conv2d):
-    """detectron2's convolution, whose batch norm becomes part of its weights while training.
+    """detectron2's convolution, whose batch norm becomes part of its weights in training.
 
-    With fixed statistics a norm is a factor and a summand of each channel. Multiplying the weights
-    by the factor gives the same sums, up to rounding, and the same gradients of all parameters,
-    but no map of features is multiplied, and what the convolution gives need not be kept for the
-    backward pass where the norm's weights are trained: of a ResNet-50 a third of all that is kept.
+    With fixed statistics a norm is a factor and a summand for each channel. Multiplying the weights
+    by the factor gives the same sums, up to rounding, and the same gradients of all parameters. But
+    no feature map is multiplied, and the convolution's output need not be kept for the backward
+    pass where the norm's weights are trained: that saves a third of what a ResNet-50 keeps.
 
-    What follows from tensors that don't change is kept, see `Kept`.
+    Results that depend only on unchanged tensors are cached, see `Kept`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve `x`, [B, C, H, W], with the folded weights in training."""
         if not (self.training and torch.is_grad_enabled() and _is_fixed(self.norm)):
             return super().forward(x)
         x = self._conv_forward(x, *self._folded())
         return x if self.activation is None else self.activation(x)
 
     def _folded(self) -> tuple[Tensor, Tensor]:
-        """Return weights [O, I, k, k] and a bias, [O], that do what the norm does, too."""
+        """Return weights [O, I, k, k] and a bias, [O], that include the norm."""
         norm, weight = self.norm, self.weight
         kept = self.__dict__.setdefault("_kept", Kept())
         statistics = (norm.running_mean, norm.running_var, norm.eps)
@@ -49,9 +50,9 @@ class FoldingConv2d(Conv2d):
 
 
 def fold_fixed_norms(module: nn.Module) -> None:
-    """Make of a module's convolutions with batch norm `FoldingConv2d`, in place.
+    """Turn a module's convolutions with batch norm into `FoldingConv2d`, in place.
 
-    Names and values of parameters stay as they are, and so does what it does when not training.
+    Names and values of parameters do not change, and neither does the module outside training.
     """
     for conv in module.modules():
         norms = (_BatchNorm, FrozenBatchNorm2d)
@@ -80,7 +81,7 @@ def _affine(
 
 
 class _Fold(torch.autograd.Function):
-    """From weights [O, I, k, k] and a norm's values, [O] each, to weights and a bias, [O]."""
+    """Map weights [O, I, k, k] and a norm's values, [O] each, to weights and a bias, [O]."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Adaptive average pooling that can be exported for any size of the input.
+"""Pool adaptively by averages, exportably for any size of the input.
 
 B images, C channels, S bins per side.
 """
@@ -10,7 +10,7 @@ from .remembered import remembered
 
 
 def adaptive_average_pool(x: Tensor, bins: int) -> Tensor:
-    """Equals `adaptive_avg_pool2d`, which ONNX does not have, as two matrix products.
+    """Compute `adaptive_avg_pool2d`, which ONNX does not have, as two matrix products.
 
     Args:
         x: [B, C, H, W].
@@ -23,7 +23,7 @@ def adaptive_average_pool(x: Tensor, bins: int) -> Tensor:
     columns = _bin_weights(x, x.shape[-1], bins)
     maps = x.float().flatten(0, 1)
     with torch.autocast(x.device.type, enabled=False):
-        # Not `@`: it treats a side of 1 apart, to which torch.export would tie the program.
+        # Not `@`, which treats a side of 1 as a special case, so that torch.export would fix it.
         pooled = torch.bmm(rows.expand(len(maps), -1, -1), maps)
         pooled = torch.bmm(pooled, columns.T.expand(len(maps), -1, -1))
     return pooled.unflatten(0, x.shape[:2]).to(x.dtype)
@@ -37,14 +37,15 @@ class AdaptiveAveragePool(nn.Module):
         self.bins = bins
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pool `x`, [B, C, H, W], to [B, C, S, S]."""
         return adaptive_average_pool(x, self.bins)
 
 
 @remembered
 def _bin_weights(size: int, bins: int, *, device: torch.device) -> Tensor:
-    """Returns [S, size]: row i averages the positions from floor(i size / S) to its successor's.
+    """Return [S, size]: row i averages positions floor(i size / S) to ceil((i + 1) size / S).
 
-    Made of tensors throughout: an exported graph then follows the size of its input.
+    It is computed with tensors throughout, so that an exported graph follows the size of its input.
     """
     index = torch.arange(bins, device=device)[:, None]
     starts = index * size // bins

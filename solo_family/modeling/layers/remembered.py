@@ -1,4 +1,4 @@
-"""What is computed once: from a few numbers, as a map's coordinates, or from tensors at rest."""
+"""Cache results: of a few numbers, such as a map's coordinates, or of unchanged tensors."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ _NUMBERS = (int, float, bool, str, tuple, torch.dtype)
 
 
 class _OfGraph(threading.local):
-    """What this thread keeps for a CUDA graph, by function and arguments; None for no graph."""
+    """The results that a thread keeps for a CUDA graph, by function and arguments, or None."""
 
     tensors: dict[Any, Tensor] | None = None
 
@@ -28,10 +28,11 @@ _of_graph = _OfGraph()
 def constants_of_a_graph() -> Iterator[dict[Any, Tensor]]:
     """Surround the rehearsal and the capture of a function as a CUDA graph, on one stream.
 
-    What the rehearsal asks for is there for the capture, in which a copy from the host would fail.
+    Constants that the rehearsal computes are available to the capture, in which a copy from the
+    host would fail.
 
     Yields:
-        What the graph reads, and so must be kept as long as the graph.
+        The tensors that the graph reads, which must be kept as long as the graph.
     """
     before, _of_graph.tensors = _of_graph.tensors, {}
     try:
@@ -41,9 +42,9 @@ def constants_of_a_graph() -> Iterator[dict[Any, Tensor]]:
 
 
 def remembered(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Make a function keep its latest results, which must not be written to.
+    """Make a function cache its latest results, which must not be written to.
 
-    On a GPU each is a handful of launches, or a copy that the host waits for.
+    On a GPU computing one takes a handful of launches, or a copy that the host waits for.
 
     Args:
         make: takes numbers (or tuples of them, strings, dtypes) and `device`.
@@ -52,14 +53,16 @@ def remembered(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         A function of a tensor, on whose device the result is, and of the same numbers.
     """
 
-    # A stream may not see what another one has not finished.
+    # A stream must not read what another one has not finished.
     @lru_cache(maxsize=_KEPT)
     def keep(stream: int, device: torch.device, *numbers: Any) -> Tensor:
+        """Compute the result once for each stream."""
         with torch.inference_mode(False), torch.no_grad():
             return make(*numbers, device=device)
 
     @wraps(make)
     def remembering(like: Tensor, *numbers: Any) -> Tensor:
+        """Return the cached result if it can be cached."""
         if not _may_remember(like, numbers):
             return make(*numbers, device=like.device)
         kept, key = _of_graph.tensors, (make, like.device, numbers)
@@ -78,7 +81,7 @@ def remembered(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _may_remember(like: Tensor, numbers: tuple[Any, ...]) -> bool:
-    """Return whether numbers are numbers, and tensors stay: graphs must make their constants."""
+    """Return whether a result may be cached; graphs make their own constants."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     return type(like) is Tensor and all(type(number) in _NUMBERS for number in numbers)
@@ -91,26 +94,26 @@ def _is_captured(like: Tensor) -> bool:
 
 @remembered
 def constant(values: tuple[Any, ...], dtype: torch.dtype, *, device: torch.device) -> Tensor:
-    """Return a tensor of some values: `constant(like, values, dtype)`."""
+    """Return a tensor with the given values: `constant(like, values, dtype)`."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
 class Kept:
-    """The latest result of some functions, without gradient; each by the tensors it was given.
+    """The latest results of some functions, without gradient, each by its input tensors.
 
-    A change in place is seen by the tensor's version, and another tensor by where it lies. What is
-    written through `tensor.data` moves no version: such a change is not seen.
+    A change in place is recognised by the tensor's version, and another tensor by its address.
+    Writing through `tensor.data` changes no version: such a change is not noticed.
     """
 
     def __init__(self) -> None:
-        # The tensors stay alive along with their result, so that no other comes to lie there.
+        # The tensors are kept alive with their result, so that no other tensor gets their address.
         self._results: dict[Callable[..., Any], tuple[list[Any], list[Any], Any]] = {}
 
     def get(self, make: Callable[..., _T], *inputs: Any) -> _T:
-        """Return `make(*inputs)`; must not be written to.
+        """Return `make(*inputs)`, which must not be written to.
 
         Args:
-            make: a function of tensors and of what can be compared.
+            make: a function of tensors and of values that can be compared.
             inputs: its arguments.
         """
         if torch.compiler.is_compiling():

@@ -119,5 +119,5 @@ def test_matrix_nms_needs_a_limit() -> None:
 
 def test_a_feature_that_the_backbone_does_not_give() -> None:
     cfg = tiny_cfg("InstanceFCN", opts=[f"{PREFIX}.IN_FEATURE", "conv5"])
-    with pytest.raises(ConfigError, match=r"IN_FEATURE has conv5.*It gives p2, p3"):
+    with pytest.raises(ConfigError, match=r"IN_FEATURE has conv5.*It provides p2, p3"):
         build_model(cfg)

@@ -92,7 +92,7 @@ def test_the_predictor_sees_what_is_named() -> None:
 
 def test_a_feature_that_nobody_gives_is_refused() -> None:
     key = "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE"
-    with pytest.raises(ConfigError, match=rf"{key} has res9.*gives p2, p3"):
+    with pytest.raises(ConfigError, match=rf"{key} has res9.*provides p2, p3"):
         tiny_model("MaskFormer", opts=[key, "res9"])
     with pytest.raises(ConfigError, match="'transformer_encoder', which BasePixelDecoder"):
         tiny_model("MaskFormer", opts=[key, "transformer_encoder"])
