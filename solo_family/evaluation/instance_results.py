@@ -1,7 +1,7 @@
 """Convert predicted instances to COCO results, encoding masks on the device that holds them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from detectron2.structures import BitMasks, Instances
 from ..data.formats.coco_json import dataset_truth
 from ..data.formats.rle import encode_masks
 from ..files import whole_files_of
+
+# The most detections of an image, the best first, that COCO's metrics look at.
+COCO_LIMIT = 100
 
 
 def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]]:
@@ -37,6 +40,11 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
     ]
 
 
+def most_per_image(counts: Iterable[int]) -> int:
+    """Return the limit of detections for images with these counts of instances; COCO's at least."""
+    return max(COCO_LIMIT, *counts, 0)
+
+
 class InstanceEvaluator(COCOEvaluator):
     """detectron2's evaluator of instances, on the truth that all of this package reads.
 
@@ -56,7 +64,7 @@ class InstanceEvaluator(COCOEvaluator):
         self._distributed = True
         self._output_dir = output_dir
         self._use_fast_impl = coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval
-        self._max_dets_per_image = [1, 10, 100]
+        self._max_dets_per_image = [1, 10, COCO_LIMIT]
         self._tasks = tasks
         self._cpu_device = torch.device("cpu")
         self._metadata = MetadataCatalog.get(name)
@@ -68,6 +76,14 @@ class InstanceEvaluator(COCOEvaluator):
         """Return the metrics, and writes the results to files that are whole."""
         with whole_files_of(coco_evaluation):
             return super().evaluate(img_ids)
+
+    def _eval_predictions(
+        self, predictions: list[dict[str, Any]], img_ids: list[Any] | None = None
+    ) -> None:
+        """Count all instances of an image: COCO's limit of 100 would cap the AP of dense images."""
+        most = most_per_image(len(image["instances"]) for image in predictions)
+        self._max_dets_per_image = [1, 10, most]
+        super()._eval_predictions(predictions, img_ids)
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Keep the results of some images, as COCOEvaluator does."""

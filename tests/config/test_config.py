@@ -89,7 +89,7 @@ ADELAIDET_DEFAULTS = {
     "SCORE_THR": 0.1,
     "UPDATE_THR": 0.05,
     "MASK_THR": 0.5,
-    "MAX_PER_IMG": 100,
+    "MAX_PER_IMG": 0,  # of 100, by way of TEST.DETECTIONS_PER_IMAGE
     "NMS_TYPE": "matrix",
     "NMS_KERNEL": "gaussian",
     "NMS_SIGMA": 2,

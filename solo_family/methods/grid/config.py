@@ -39,7 +39,8 @@ def add_grid_keys(method: CN) -> None:
     method.SCORE_THR = 0.1
     method.UPDATE_THR = 0.05
     method.MASK_THR = 0.5
-    method.MAX_PER_IMG = 100
+    # The most instances of an image; 0 follows TEST.DETECTIONS_PER_IMAGE, which is 100.
+    method.MAX_PER_IMG = 0
     method.NMS_TYPE = "matrix"  # or, by mask IoU: mask (greedy, hard NMS), soft, fast
     method.NMS_KERNEL = "gaussian"  # or linear; of matrix and soft NMS
     method.NMS_SIGMA = 2

@@ -114,7 +114,7 @@ class GridSegmentor(MaskSegmentor):
             "level_features": method.INSTANCE_IN_FEATURES,
             "level_strides": method.FPN_INSTANCE_STRIDES,
             "assigner": GridAssigner.from_config(method, classes),
-            "selector": Selector.from_config(method),
+            "selector": Selector.from_config(cfg, key),
         }
 
     @abstractmethod

@@ -17,6 +17,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from ...config.caps import instances_per_image
+from ...config.rules import get_key
 from ...ops import fast_nms, mask_nms, soft_nms
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import WORD_BITS, unpack_masks
@@ -61,14 +63,15 @@ class Selector:
     class_agnostic: bool = False
 
     @classmethod
-    def from_config(cls, method: CfgNode) -> "Selector":
-        """Read a method's keys, for instance `cfg.MODEL.SOLOV2`."""
+    def from_config(cls, cfg: CfgNode, key: str) -> "Selector":
+        """Read a method's keys, for instance of "MODEL.SOLOV2"."""
+        method = get_key(cfg, key)
         return cls(
             score_threshold=method.SCORE_THR,
             mask_threshold=method.MASK_THR,
             area_filter=method.AREA_FILTER,
             pre_nms=method.NMS_PRE,
-            post_nms=method.MAX_PER_IMG,
+            post_nms=instances_per_image(cfg, f"{key}.MAX_PER_IMG"),
             update_threshold=method.UPDATE_THR,
             nms_type=method.NMS_TYPE,
             nms_kernel=method.NMS_KERNEL,

@@ -15,7 +15,7 @@ _SOLO = register(
         add_config=f"{__name__}.config:add_solo_config",
         check_config=f"{__name__}.config:check_solo_config",
         checkpoint_sources=("solo_family.methods.grid.checkpoint:SOURCES",),
-        memory_keys=("MODEL.SOLO.NMS_PRE", "MODEL.SOLO.MAX_PER_IMG"),
+        memory_keys=("MODEL.SOLO.NMS_PRE", "TEST.DETECTIONS_PER_IMAGE"),
     )
 )
 # Only the head differs: see `head.py` and `decoupled_head.py`.

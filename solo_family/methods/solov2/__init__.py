@@ -16,7 +16,7 @@ register(
             "solo_family.methods.grid.checkpoint:SOURCES",
             f"{__name__}.checkpoint:SOURCES",
         ),
-        memory_keys=("MODEL.SOLOV2.NMS_PRE", "MODEL.SOLOV2.MAX_PER_IMG"),
+        memory_keys=("MODEL.SOLOV2.NMS_PRE", "TEST.DETECTIONS_PER_IMAGE"),
         quantizes=True,
     )
 )

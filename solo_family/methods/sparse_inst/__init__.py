@@ -34,7 +34,7 @@ register(
         tasks=("instance", "panoptic"),
         optimizer="AdamW",
         crop_short_edges=(400, 500, 600),
-        memory_keys=("MODEL.SPARSE_INST.MAX_DETECTIONS",),
+        memory_keys=("TEST.DETECTIONS_PER_IMAGE",),
         quantizes=True,
     )
 )

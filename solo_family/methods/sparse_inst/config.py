@@ -17,7 +17,7 @@ def add_sparse_inst_config(cfg: CN) -> None:
     # greatest number of instances per image.
     sparse_inst.CLS_THRESHOLD = 0.005
     sparse_inst.MASK_THRESHOLD = 0.45
-    sparse_inst.MAX_DETECTIONS = 100
+    sparse_inst.MAX_DETECTIONS = 0  # follows TEST.DETECTIONS_PER_IMAGE, which is 100
 
     sparse_inst.ENCODER = CN()
     # FPNPPMEncoder is the official default, and an older name of InstanceContextEncoder.

@@ -97,7 +97,7 @@ class SparseInst(MaskSegmentor):
             "in_features": names,
             "mask_stride": mask_stride(shapes[names[0]].stride, sparse_inst.DECODER.SCALE_FACTOR),
             "criterion": build_criterion(sparse_inst),
-            "selector": SetSelector.from_config(sparse_inst),
+            "selector": SetSelector.from_config(cfg),
             "panoptic": PanopticMerge.from_config(cfg) if sparse_inst.PANOPTIC_ON else None,
             "output_maps": sparse_inst.DECODER.OUTPUT_IAM,
         }

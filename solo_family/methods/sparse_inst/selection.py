@@ -10,6 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from ...config.caps import instances_per_image
 from ...modeling import order
 from ...modeling.fixed_instances import FixedInstances, decay_fixed, measure_fixed
 from ...modeling.set_predictions import SetPredictions
@@ -91,16 +92,17 @@ class SetSelector:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "SetSelector":
-        """Read `cfg.MODEL.SPARSE_INST`."""
+        """Read `MODEL.SPARSE_INST`."""
+        method = cfg.MODEL.SPARSE_INST
         return cls(
-            class_threshold=cfg.CLS_THRESHOLD,
-            mask_threshold=cfg.MASK_THRESHOLD,
-            max_detections=cfg.MAX_DETECTIONS,
-            nms=cfg.NMS_TYPE,
-            nms_kernel=cfg.NMS_KERNEL,
-            nms_sigma=cfg.NMS_SIGMA,
-            update_threshold=cfg.UPDATE_THR,
-            class_agnostic=cfg.CLASS_AGNOSTIC_NMS,
+            class_threshold=method.CLS_THRESHOLD,
+            mask_threshold=method.MASK_THRESHOLD,
+            max_detections=instances_per_image(cfg, "MODEL.SPARSE_INST.MAX_DETECTIONS"),
+            nms=method.NMS_TYPE,
+            nms_kernel=method.NMS_KERNEL,
+            nms_sigma=method.NMS_SIGMA,
+            update_threshold=method.UPDATE_THR,
+            class_agnostic=method.CLASS_AGNOSTIC_NMS,
         )
 
     def rank(self, predictions: SetPredictions) -> SetRanking:

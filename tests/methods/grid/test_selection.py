@@ -305,8 +305,8 @@ def test_masks_that_cannot_be_among_the_best_are_not_asked_for(
 
 
 def test_from_config_reads_every_key() -> None:
-    solov2 = get_cfg().MODEL.SOLOV2
-    assert Selector.from_config(solov2) == Selector()
+    cfg = get_cfg()
+    assert Selector.from_config(cfg, "MODEL.SOLOV2") == Selector()
     values = {
         "SCORE_THR": ("score_threshold", 0.3),
         "MASK_THR": ("mask_threshold", 0.4),
@@ -321,5 +321,6 @@ def test_from_config_reads_every_key() -> None:
         "CLASS_AGNOSTIC_NMS": ("class_agnostic", True),
     }
     for key, (_, value) in values.items():
-        setattr(solov2, key, value)
-    assert Selector.from_config(solov2) == Selector(**dict(values.values()))  # type: ignore[arg-type]
+        setattr(cfg.MODEL.SOLOV2, key, value)
+    expected = Selector(**dict(values.values()))  # type: ignore[arg-type]
+    assert Selector.from_config(cfg, "MODEL.SOLOV2") == expected

@@ -1,0 +1,97 @@
+"""AP of an image with more objects than COCO's 100 detections, by every way of evaluating."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.evaluation import coco_evaluation
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+
+from solo_family.config import get_cfg
+from solo_family.config.caps import instances_per_image
+from solo_family.data.formats.register import register_in_place
+from solo_family.evaluation.build import coco_evaluator
+
+from ..coco_folder import CocoFolder
+from ..conftest import tiny_model
+
+SIDE, COUNT = 20, 300  # squares in rows of 20
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> CocoFolder:
+    folder = CocoFolder(tmp_path_factory.mktemp("dense") / "data", {1: "square"})
+    annotations = []
+    for index in range(COUNT):
+        x, y = index % 20 * SIDE, index // 20 * SIDE
+        ring = [x, y, x + 15, y, x + 15, y + 15, x, y + 15]
+        annotations.append(
+            {
+                "category_id": 1,
+                "segmentation": [ring],
+                "bbox": [x, y, 15, 15],
+                "area": 225,
+                "iscrowd": 0,
+            }
+        )
+    folder.add("dense.png", Image.new("RGB", (400, 300)), annotations)
+    folder.write()
+    return folder
+
+
+def perfect() -> Instances:
+    """Return all squares, as a model returns them."""
+    masks = torch.zeros(COUNT, 300, 400, dtype=torch.bool)
+    for index in range(COUNT):
+        x, y = index % 20 * SIDE, index // 20 * SIDE
+        masks[index, y : y + 15, x : x + 15] = True
+    ys, xs = torch.arange(COUNT) // 20 * SIDE, torch.arange(COUNT) % 20 * SIDE
+    boxes = torch.stack([xs, ys, xs + 15, ys + 15], 1).float()
+    return Instances(
+        (300, 400),
+        pred_masks=masks,
+        pred_boxes=Boxes(boxes),
+        scores=torch.linspace(1, 0.5, COUNT),
+        pred_classes=torch.zeros(COUNT, dtype=torch.long),
+    )
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_evaluators_do_not_cap_it(
+    squares: CocoFolder, tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("COCOeval_opt", "COCOevalMaxDets"):
+        own = (
+            coco_evaluation.COCOeval if name == "COCOeval_opt" else coco_evaluation.COCOevalMaxDets
+        )
+        monkeypatch.setattr(coco_evaluation, name, own)
+    if fast:
+        pytest.importorskip("faster_coco_eval")
+    else:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    register_in_place([squares.name])
+    evaluator = coco_evaluator(squares.name, str(tmp_path))
+    evaluator.reset()
+    evaluator.process([{"image_id": 1}], [{"instances": perfect()}])
+    results = evaluator.evaluate()["segm"]
+    assert results["AP"] == pytest.approx(100, abs=0.1)
+    assert coco_evaluation.COCOevalMaxDets.__mro__[1].__name__ == (
+        "COCOeval_faster" if fast else "COCOeval"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "attribute"),
+    [
+        ("SOLO", "MODEL.SOLO.MAX_PER_IMG", "post_nms"),
+        ("SOLOv2", "MODEL.SOLOV2.MAX_PER_IMG", "post_nms"),
+        ("SparseInst", "MODEL.SPARSE_INST.MAX_DETECTIONS", "max_detections"),
+    ],
+)
+def test_one_key_rules_what_a_model_returns(method: str, key: str, attribute: str) -> None:
+    assert instances_per_image(get_cfg(), key) == 100
+    model = tiny_model(method, opts=["TEST.DETECTIONS_PER_IMAGE", 700])
+    assert getattr(model.selector, attribute) == 700
+    model = tiny_model(method, opts=["TEST.DETECTIONS_PER_IMAGE", 700, key, 30])
+    assert getattr(model.selector, attribute) == 30
