@@ -19,16 +19,17 @@ from ..data.checks.dataset_check import (
 )
 from ..data.checks.findings import Findings, Kind
 from ..data.checks.fixes import fix_dataset, write_fixed
-from ..data.checks.label_check import check_labels
 from ..data.checks.relations import check_splits
 from ..data.formats.coco_file import read_coco_file
 from ..data.formats.coco_json import records_as_file
+from ..data.formats.label_sample import check_labels
 from ..data.formats.register import check_datasets, register_in_place, split_crowd
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
 from .opts import add_opts_argument
 
+_LABELS = 200  # of a dataset, as many label images are opened
 _NAMED = 5  # of each kind, as many are named
 
 
@@ -134,7 +135,7 @@ def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | Da
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             check_datasets([name])
-            check_labels(name)
+            check_labels(name, _LABELS)
             return f"{name}: it can be read. Only datasets of instances are looked into further.\n"
         options: dict[str, Any] = {"decode_images": decode, "training_sizes": _sizes(cfg)}
         if not metadata.get("json_file"):
