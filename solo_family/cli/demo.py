@@ -16,12 +16,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
-from ..data.loading.images import read_image
+from ..data.loading.images import Reading, read_image
 from ..errors import DataError, OutOfMemoryError, SoloFamilyError
 from ..faults import explained
 from ..predictor import class_metadata, load_predictor
 from .drawing import draw_predictions, show_picture
-from .exported import load_exported
+from .exported import exported_reading, load_exported
 from .inputs import WEBCAM, Source, Video, find_sources
 from .opts import add_opts_argument
 from .predictions import Predictions, coco_results, describe, keep_confident
@@ -46,6 +46,7 @@ class Demo:
         threshold: what scores less is neither drawn nor among the results.
         collects_results: whether `results` is filled.
         shows: whether a window shows each picture as well.
+        reading: how picture files are read.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Demo:
         threshold: float,
         collects_results: bool = False,
         shows: bool = False,
+        reading: Reading | None = None,
     ) -> None:
         self._predict = predict
+        self._reading = reading or Reading()
         self._metadata = metadata
         self._threshold = threshold
         self._collects_results = collects_results
@@ -89,7 +92,7 @@ class Demo:
     def _run_picture(self, source: Source, output: Path | None) -> None:
         assert source.path is not None
         self._image_id += 1  # Before reading, so that it's the picture's position in the input.
-        image = read_image(str(source.path), "BGR")
+        image = read_image(str(source.path), "BGR", self._reading)
         start = time.perf_counter()
         predictions = keep_confident(self._predict(image), self._threshold)
         seconds = time.perf_counter() - start
@@ -178,13 +181,14 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for pattern in unmatched:
         logger.error("skipped %s: no such file", pattern)
-    predict, metadata = _load_predictor(args)
+    predict, metadata, reading = _load_predictor(args)
     demo = Demo(
         predict=predict,
         metadata=metadata,
         threshold=args.confidence_threshold,
         collects_results=args.json is not None,
         shows=args.show,
+        reading=reading,
     )
     try:
         with logging_redirect_tqdm():
@@ -219,14 +223,14 @@ def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
     return find_sources(args.input)
 
 
-def _load_predictor(args: argparse.Namespace) -> tuple[Predict, Metadata]:
+def _load_predictor(args: argparse.Namespace) -> tuple[Predict, Metadata, Reading]:
     if args.exported is not None:
         if args.opts:
             raise SoloFamilyError("--opts changes a config; an exported model has none")
         predict, metadata = load_exported(args.exported)
-        return explained()(predict), metadata
+        return explained()(predict), metadata, exported_reading(args.exported)
     cfg = setup_cfg(args.config_file, args.opts)
-    return explained(cfg)(load_predictor(cfg)), class_metadata(cfg)
+    return explained(cfg)(load_predictor(cfg)), class_metadata(cfg), Reading.from_config(cfg)
 
 
 def _print_summary(jobs: list[Job], failed: int, skipped: int) -> None:

@@ -16,7 +16,7 @@ from ...cli.inputs import find_sources
 from ...cli.writers import plan_outputs, write_picture
 from ...config import setup_cfg
 from ...data.loading.dataset_mapper import MaskDatasetMapper
-from ...data.loading.images import read_image
+from ...data.loading.images import Reading, read_image
 from ...errors import SoloFamilyError
 from ...predictor import load_predictor
 from .. import InstanceFCN
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if len(args.input) != 1:
         raise SoloFamilyError(f"--score-maps draws one picture; --input has {len(args.input)}.")
     (path,) = args.input
-    image = read_image(path, "BGR")
+    image = read_image(path, "BGR", Reading.from_config(cfg))
     height, width = image.shape[:2]
     if args.window and not (0 <= args.window[0] < width and 0 <= args.window[1] < height):
         raise SoloFamilyError(

@@ -13,7 +13,7 @@ from ...cli.inputs import Source, find_sources
 from ...cli.writers import make_folder, plan_outputs, write_picture
 from ...config import setup_cfg
 from ...data.formats.register import check_datasets
-from ...data.loading.images import read_image
+from ...data.loading.images import Reading, read_image
 from ...errors import ConfigError, DataError, SoloFamilyError
 from ...predictor import class_metadata
 from .activation_maps import MapReader, draw_maps, draw_responses, mean_responses
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         sources, unmatched = find_sources(args.input)
     else:
         sources, unmatched = _dataset_sources(cfg.DATASETS.TEST), []
-    pictures = _Pictures(sources)
+    pictures = _Pictures(sources, Reading.from_config(cfg))
     reader = MapReader(cfg)
     wrong = [index for index in args.maps if not 0 <= index < reader.count]
     if wrong and args.activation_statistics:
@@ -63,14 +63,15 @@ def run(args: argparse.Namespace) -> int:
 class _Pictures:
     """Reads pictures one by one, and counts those that it skips because they can't be read."""
 
-    def __init__(self, sources: list[Source]) -> None:
+    def __init__(self, sources: list[Source], reading: Reading) -> None:
         self._sources = sources
+        self._reading = reading
         self.skipped = 0
 
     def __iter__(self) -> Iterator[tuple[Source, np.ndarray]]:
         for source in tqdm(self._sources, unit="picture"):
             try:
-                yield source, read_image(str(source.path), "BGR")
+                yield source, read_image(str(source.path), "BGR", self._reading)
             except DataError as error:
                 logger.error("skipped %s", error)
                 self.skipped += 1
