@@ -24,6 +24,7 @@ from ..data.formats.coco_file import read_coco_file
 from ..data.formats.coco_json import records_as_file
 from ..data.formats.label_sample import check_labels
 from ..data.formats.register import check_datasets, register_in_place, split_crowd
+from ..data.loading.images import Reading
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
@@ -96,6 +97,7 @@ def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
         crowd=crowd,
         decode_images=args.decode,
         training_sizes=_sizes(cfg),
+        reading=None if cfg is None else Reading.from_config(cfg),
     )
     status = _report(args.annotations, check, cfg)
     if args.write_fixed is not None:
@@ -137,7 +139,11 @@ def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | Da
             check_datasets([name])
             check_labels(name, _LABELS)
             return f"{name}: it can be read. Only datasets of instances are looked into further.\n"
-        options: dict[str, Any] = {"decode_images": decode, "training_sizes": _sizes(cfg)}
+        options: dict[str, Any] = {
+            "decode_images": decode,
+            "training_sizes": _sizes(cfg),
+            "reading": Reading.from_config(cfg),
+        }
         if not metadata.get("json_file"):
             return check_dataset(records_as_file(name), "", **options)
         return check_coco_dataset(

@@ -1,6 +1,7 @@
 """The reader of COCO jsons on files that are broken in any way: our own errors, or it works."""
 
 import contextlib
+import copy
 import json
 import math
 from pathlib import Path
@@ -108,7 +109,7 @@ def mutate(content: dict[str, Any], changes: list[tuple[int, Any]]) -> dict[str,
             if isinstance(container, list):
                 container.append(container[key])
         else:
-            container[key] = change[0]
+            container[key] = copy.deepcopy(change[0])  # later changes are made within it
     return content
 
 

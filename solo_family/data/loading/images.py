@@ -28,6 +28,19 @@ _RANGES = (255, 1023, 4095, 16383, 65535)
 _DEEP_MODES = ("I", "F")
 
 
+class UntoldRange(DataError):
+    """A file's values may be of any range.
+
+    Args:
+        values: from which to which they are.
+        message: complete.
+    """
+
+    def __init__(self, values: str, message: str) -> None:
+        super().__init__(message)
+        self.values = values
+
+
 @dataclass(frozen=True)
 class Reading:
     """How files are read.
@@ -81,6 +94,15 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+        raise _unreadable(path, error) from error
+
+
+def is_deep(path: str) -> bool:
+    """Tells from a file's header whether it has more than 8 bits or fractions."""
+    try:
+        with _opened(path) as image:
+            return image.mode[:1] in _DEEP_MODES
+    except Exception as error:
         raise _unreadable(path, error) from error
 
 
@@ -146,10 +168,11 @@ def _range_of(path: str, values: np.ndarray) -> tuple[float, float]:
         return 0, _RANGES[-1]
     likely = next((top for top in _RANGES if least >= 0 and most <= top), None)
     suggested = f"(0, {likely})" if likely else f"({least:g}, {most:g})"
-    raise DataError(
+    raise UntoldRange(
+        f"{least:g} to {most:g}",
         f"{path} has values from {least:g} to {most:g}, in {values.dtype.itemsize * 8} bits: they "
         "may be of any range, and a wrong one makes pictures black or white. Say which of the "
-        f'values of all files are black and white, for instance INPUT.RANGE "{suggested}"'
+        f'values of all files are black and white, for instance INPUT.RANGE "{suggested}"',
     )
 
 
