@@ -19,16 +19,18 @@ from ..data.checks.dataset_check import (
 )
 from ..data.checks.findings import Findings, Kind
 from ..data.checks.fixes import fix_dataset, write_fixed
-from ..data.checks.label_check import check_labels
 from ..data.checks.relations import check_splits
 from ..data.formats.coco_file import read_coco_file
 from ..data.formats.coco_json import records_as_file
+from ..data.formats.label_sample import check_labels
 from ..data.formats.register import check_datasets, register_in_place, split_crowd
+from ..data.loading.images import Reading
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
 from .opts import add_opts_argument
 
+_LABELS = 200  # so many label images of a dataset are opened
 _NAMED = 5  # so many examples are named for each type of problem
 
 
@@ -97,6 +99,7 @@ def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
         crowd=crowd,
         decode_images=args.decode,
         training_sizes=_sizes(cfg),
+        reading=None if cfg is None else Reading.from_config(cfg),
     )
     status = _report(args.annotations, check, cfg)
     if args.write_fixed is not None:
@@ -136,9 +139,13 @@ def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | Da
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             check_datasets([name])
-            check_labels(name)
+            check_labels(name, _LABELS)
             return f"{name}: it can be read. Only datasets of instances are looked into further.\n"
-        options: dict[str, Any] = {"decode_images": decode, "training_sizes": _sizes(cfg)}
+        options: dict[str, Any] = {
+            "decode_images": decode,
+            "training_sizes": _sizes(cfg),
+            "reading": Reading.from_config(cfg),
+        }
         if not metadata.get("json_file"):
             return check_dataset(records_as_file(name), "", **options)
         return check_coco_dataset(

@@ -16,11 +16,11 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
-from ..data.loading.images import read_image
+from ..data.loading.images import Reading, read_image
 from ..errors import DataError, OutOfMemoryError, SoloFamilyError
 from ..faults import explained
 from ..predictor.drawing import draw_predictions, write_picture
-from ..predictor.exported import load_exported
+from ..predictor.exported import exported_reading, load_exported
 from ..predictor.load import class_metadata, load_predictor
 from ..predictor.predictions import Predictions, coco_results, describe, keep_confident
 from .inputs import WEBCAM, Source, Video, find_sources
@@ -47,6 +47,7 @@ class Demo:
         threshold: what scores less is neither drawn nor among the results.
         collects_results: whether to fill `results`.
         shows: whether to show each picture in a window as well.
+        reading: how picture files are read.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Demo:
         threshold: float,
         collects_results: bool = False,
         shows: bool = False,
+        reading: Reading | None = None,
     ) -> None:
         self._predict = predict
+        self._reading = reading or Reading()
         self._metadata = metadata
         self._threshold = threshold
         self._collects_results = collects_results
@@ -91,7 +94,7 @@ class Demo:
         assert source.path is not None
         # Counted before reading, so that it is the picture's position in the input.
         self._image_id += 1
-        image = read_image(str(source.path), "BGR")
+        image = read_image(str(source.path), "BGR", self._reading)
         start = time.perf_counter()
         predictions = keep_confident(self._predict(image), self._threshold)
         seconds = time.perf_counter() - start
@@ -186,13 +189,14 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for pattern in unmatched:
         logger.error("skipped %s: no such file", pattern)
-    predict, metadata = _load_predictor(args)
+    predict, metadata, reading = _load_predictor(args)
     demo = Demo(
         predict=predict,
         metadata=metadata,
         threshold=args.confidence_threshold,
         collects_results=args.json is not None,
         shows=args.show,
+        reading=reading,
     )
     try:
         with logging_redirect_tqdm():
@@ -227,14 +231,14 @@ def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
     return find_sources(args.input)
 
 
-def _load_predictor(args: argparse.Namespace) -> tuple[Predict, Metadata]:
+def _load_predictor(args: argparse.Namespace) -> tuple[Predict, Metadata, Reading]:
     if args.exported is not None:
         if args.opts:
             raise SoloFamilyError("--opts changes a config; an exported model has none")
         predict, metadata = load_exported(args.exported)
-        return explained()(predict), metadata
+        return explained()(predict), metadata, exported_reading(args.exported)
     cfg = setup_cfg(args.config_file, args.opts)
-    return explained(cfg)(load_predictor(cfg)), class_metadata(cfg)
+    return explained(cfg)(load_predictor(cfg)), class_metadata(cfg), Reading.from_config(cfg)
 
 
 def _print_summary(jobs: list[Job], failed: int, skipped: int) -> None:

@@ -5,14 +5,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from pycocotools.coco import COCO
 from tabulate import tabulate
 
 from ..config import setup_cfg
+from ..data.formats.dataset_classes import dataset_classes
 from ..data.formats.register import register_in_place, split_crowd
 from ..errors import ConfigError, DataError, SoloFamilyError
-from ..evaluation.coco_results import read_results, read_truth
+from ..evaluation.coco_results import read_dataset_truth, read_results, read_truth
 from ..evaluation.error_analysis import METRICS, analyse_errors
 from ..evaluation.error_fixes import ERRORS
 from ..evaluation.error_types import SIZES, PredictionType, TruthType
@@ -83,13 +84,12 @@ def _read_truth(args: argparse.Namespace) -> tuple[str, COCO]:
     if args.annotations:
         annotations, crowd = split_crowd(args.annotations)
         return annotations, read_truth(annotations, crowd=crowd)
-    metadata = _dataset_of(args.config_file, args.opts)
-    folder, crowd = metadata.get("image_root"), metadata.get("crowd", "")
-    return metadata.json_file, read_truth(metadata.json_file, folder, crowd)
+    name = _dataset_of(args.config_file, args.opts)
+    return MetadataCatalog.get(name).get("json_file") or name, read_dataset_truth(name)
 
 
-def _dataset_of(config_file: str, opts: list[str]) -> Metadata:
-    """Return the metadata of a config's dataset, with `json_file`."""
+def _dataset_of(config_file: str, opts: list[str]) -> str:
+    """Return the name of a config's dataset of instances."""
     # No model is built, so a missing GPU is nothing to warn of.
     cfg = setup_cfg(config_file, [*opts, "MODEL.DEVICE", "cpu"])
     names = cfg.DATASETS.TEST
@@ -100,13 +100,13 @@ def _dataset_of(config_file: str, opts: list[str]) -> Metadata:
             "--annotations FILE instead of --config-file."
         )
     register_in_place(names)
-    metadata = MetadataCatalog.get(names[0])
-    if metadata.get("json_file") is None:
+    evaluated = MetadataCatalog.get(names[0]).get("json_file") or names[0] in DatasetCatalog.list()
+    if not evaluated or not dataset_classes(names[0]):
         raise DataError(
             f"Dataset {names[0]!r} is not registered with a COCO-format annotation file. "
             "Give --annotations FILE instead of --config-file."
         )
-    return metadata
+    return names[0]
 
 
 def describe(analysis: dict[str, Any]) -> str:

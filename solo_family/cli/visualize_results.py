@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..config import setup_cfg
 from ..data.formats.register import check_datasets
-from ..data.loading.images import read_image
+from ..data.loading.images import Reading, read_image
 from ..errors import ConfigError, DataError, SoloFamilyError
 from ..modeling.drawing import DrawingOptions, Picture
 from ..predictor.drawing import write_picture
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         outputs = {}
     else:
         outputs = dict(zip(map(str, sources), plan_outputs(sources, args.output)))
-    pictures = _Pictures(sources, skips=not kind.of_one)
+    pictures = _Pictures(sources, Reading.from_config(cfg), skips=not kind.of_one)
     options = DrawingOptions(
         confidence_threshold=args.confidence_threshold,
         maps=tuple(args.maps),
@@ -155,15 +155,16 @@ class _Pictures:
         skips: leave out and count those that can't be read; otherwise they are an error.
     """
 
-    def __init__(self, sources: list[Source], *, skips: bool) -> None:
+    def __init__(self, sources: list[Source], reading: Reading, *, skips: bool) -> None:
         self._sources = sources
+        self._reading = reading
         self._skips = skips
         self.skipped = 0
 
     def __iter__(self) -> Iterator[Picture]:
         for source in tqdm(self._sources, unit="picture", disable=not self._skips):
             try:
-                yield Picture(str(source), read_image(str(source.path), "BGR"))
+                yield Picture(str(source), read_image(str(source.path), "BGR", self._reading))
             except DataError as error:
                 if not self._skips:
                     raise

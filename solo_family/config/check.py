@@ -31,6 +31,7 @@ def check_config(cfg: CfgNode) -> None:
     check_one_of(cfg, "MODEL.META_ARCHITECTURE", [name for name, _ in META_ARCH_REGISTRY])
     check_one_of(cfg, "MODEL.BACKBONE.NAME", [name for name, _ in BACKBONE_REGISTRY])
     _check_backbone_features(cfg)
+    _check_images(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ConfigError(
             "MODEL.LOAD_PROPOSALS is True, but no model of this family takes proposals, and "
@@ -44,6 +45,23 @@ def check_config(cfg: CfgNode) -> None:
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     if method is not None and method.check_config is not None:
         resolve(method.check_config)(cfg)
+
+
+def _check_images(cfg: CfgNode) -> None:
+    """Check how image files are read."""
+    given = cfg.INPUT.RANGE
+    if given not in (None, "auto"):
+        numbers = isinstance(given, list | tuple) and all(isinstance(v, int | float) for v in given)
+        if not numbers or len(given) != 2 or not given[0] < given[1]:
+            raise ConfigError(
+                f"INPUT.RANGE is {given!r}; allowed: 'auto', or the values that become black and "
+                "white, (0, 4095) for 12 bits."
+            )
+    if cfg.INPUT.MAX_PIXELS < 0:
+        raise ConfigError(
+            f"INPUT.MAX_PIXELS is {cfg.INPUT.MAX_PIXELS}; it must be positive, or 0 for Pillow's "
+            "limit."
+        )
 
 
 def _check_backbone_features(cfg: CfgNode) -> None:

@@ -102,6 +102,13 @@ def add_common_config(cfg: CN) -> None:
     cfg.INPUT.LSJ.MIN_SCALE = 0.1
     cfg.INPUT.LSJ.MAX_SCALE = 2.0
 
+    # Of files deeper than 8 bits (12 bits in 16, floats, counts): the values that become 0 and 255,
+    # (0, 4095) for 12 bits. None, or "auto", takes files that fill their 16 bits and fractions of 0
+    # to 1, and refuses what it can't tell.
+    cfg.INPUT.RANGE = None
+    # Files of more pixels than this are not opened; 0 is Pillow's limit, 178,956,970.
+    cfg.INPUT.MAX_PIXELS = 0
+
     # With INPUT.CROP: crop only half of the images, after a resize to one of these short edges, and
     # resize again afterwards (DETR). () selects the method's own order; SOLO crops every image
     # before resizing.

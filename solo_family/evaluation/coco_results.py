@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
-from ..data.formats.coco_json import read_coco_truth
+from ..data.formats.coco_json import dataset_truth, read_coco_truth
 from ..data.formats.rle import fills_image
 from ..errors import DataError
 
@@ -28,10 +28,18 @@ def read_truth(annotations: str, image_dir: str | None = None, crowd: str = "") 
     Raises:
         DataError: the file doesn't exist or can't be evaluated against.
     """
-    truth = read_coco_truth(annotations, image_dir, crowd)
+    return _annotated(read_coco_truth(annotations, image_dir, crowd), annotations)
+
+
+def read_dataset_truth(name: str) -> COCO:
+    """Read the ground truth of a registered dataset; see `read_truth`."""
+    return _annotated(dataset_truth(name), name)
+
+
+def _annotated(truth: COCO, source: str) -> COCO:
     if "annotations" not in truth.dataset:
         raise DataError(
-            f"{annotations} has no 'annotations': there is no ground truth to compare with. "
+            f"{source} has no 'annotations': there is no ground truth to compare with. "
             "Name the file of a split that has it."
         )
     return truth

@@ -132,6 +132,9 @@ def describe(
         "precision": options.precision,
         "input": {
             "color": cfg.INPUT.FORMAT,
+            # Of files deeper than 8 bits, for what reads them; see `INPUT.RANGE`.
+            "range": None if cfg.INPUT.RANGE in (None, "auto") else list(cfg.INPUT.RANGE),
+            "max_pixels": cfg.INPUT.MAX_PIXELS,
             "min_size": cfg.INPUT.MIN_SIZE_TEST,
             "max_size": cfg.INPUT.MAX_SIZE_TEST,
             "size": None if options.size is None else list(options.size),

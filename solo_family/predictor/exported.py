@@ -9,6 +9,7 @@ import torch
 from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 
+from ..data.loading.images import MOST_PIXELS, Reading
 from ..errors import SoloFamilyError
 from .predictions import Predictions
 
@@ -41,6 +42,18 @@ def load_exported(folder: Path) -> tuple[Callable[[np.ndarray], Predictions], Me
     """
     model = open_exported(folder)
     return lambda image: as_detectron2(model(image)), exported_metadata(model.description)
+
+
+def exported_reading(folder: Path) -> Reading:
+    """Return how the model read its pictures, as far as an earlier version has written it."""
+    from ..export.folder import read_description
+
+    given = read_description(folder)["input"]
+    value_range = given.get("range")
+    return Reading(
+        None if value_range is None else (value_range[0], value_range[1]),
+        given.get("max_pixels") or MOST_PIXELS,
+    )
 
 
 def exported_metadata(description: dict[str, Any]) -> Metadata:

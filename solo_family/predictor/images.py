@@ -11,13 +11,13 @@ import torch
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image, ImageOps
 
-from ..data.loading.images import read_image
+from ..data.loading.images import Reading, read_image
 from ..errors import DataError
 
 CHANNELS = ("RGB", "BGR")
 
 
-def to_bgr(picture: Any, channels: str | None) -> np.ndarray:
+def to_bgr(picture: Any, channels: str | None, reading: Reading) -> np.ndarray:
     """Return a picture as uint8 [H, W, 3], blue first.
 
     Args:
@@ -26,6 +26,7 @@ def to_bgr(picture: Any, channels: str | None) -> np.ndarray:
             W].
         channels: "RGB" or "BGR", for arrays and tensors in colour. Files and Pillow images have a
             known order.
+        reading: how files are read.
 
     Raises:
         DataError: it is none of these, or the order of its colours is not given.
@@ -33,7 +34,7 @@ def to_bgr(picture: Any, channels: str | None) -> np.ndarray:
     if channels is not None and channels not in CHANNELS:
         raise DataError(f"channels is {channels!r}; allowed: {', '.join(map(repr, CHANNELS))}.")
     if isinstance(picture, str | Path):
-        return read_image(str(picture), "BGR")
+        return read_image(str(picture), "BGR", reading)
     if isinstance(picture, Image.Image):
         return convert_PIL_to_numpy(ImageOps.exif_transpose(picture), "BGR").copy()
     if isinstance(picture, torch.Tensor):

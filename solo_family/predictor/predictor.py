@@ -99,6 +99,7 @@ class Predictor:
             )
         self._predict = source.predict
         self._metadata = source.metadata
+        self._reading = source.reading
         self._threshold = confidence_threshold
         self.class_names = Result({}, source.metadata, np.zeros((0, 0, 3), np.uint8)).class_names
         self._labels = None if classes is None else _labels(classes, self.class_names)
@@ -140,14 +141,17 @@ class Predictor:
             OutOfMemoryError: a picture, or a batch, is too large for the machine.
         """
         if not isinstance(pictures, list | tuple):
-            return self._segment([to_bgr(pictures, channels)])[0]
+            return self._segment([self._read(pictures, channels)])[0]
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}; at least 1 is needed.")
         results: list[Result] = []
         for first in range(0, len(pictures), batch_size):
             batch = pictures[first : first + batch_size]
-            results += self._segment([to_bgr(picture, channels) for picture in batch])
+            results += self._segment([self._read(picture, channels) for picture in batch])
         return results
+
+    def _read(self, picture: Picture, channels: str | None) -> np.ndarray:
+        return to_bgr(picture, channels, self._reading)
 
     def _segment(self, images: list[np.ndarray]) -> list[Result]:
         return [

@@ -12,11 +12,12 @@ from detectron2.data import Metadata
 from detectron2.engine import DefaultPredictor
 
 from ..config import check_config, setup_cfg
+from ..data.loading.images import Reading
 from ..errors import ConfigError, DataError
 from ..faults import explained
 from ..model_zoo import models
 from ..modeling.inference import inference_model
-from .exported import load_exported
+from .exported import exported_reading, load_exported
 from .load import class_metadata, load_predictor
 from .predictions import Predictions
 
@@ -31,10 +32,12 @@ class Source:
     Attributes:
         predict: maps pictures, uint8 [H, W, 3] in BGR, to a list of detectron2's dicts.
         metadata: names and colours of the classes.
+        reading: how picture files are read.
     """
 
     predict: Callable[[list[np.ndarray]], list[Predictions]]
     metadata: Metadata
+    reading: Reading
 
 
 def open_source(
@@ -119,7 +122,7 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     def predict(images: list[np.ndarray]) -> list[Predictions]:
         return predictor.model([_model_input(predictor, image) for image in images])
 
-    return Source(predict, class_metadata(cfg))
+    return Source(predict, class_metadata(cfg), Reading.from_config(cfg))
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:
@@ -135,4 +138,6 @@ def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, An
 def _from_exported(folder: Path) -> Source:
     predict, metadata = load_exported(folder)
     one = explained()(predict)
-    return Source(lambda images: [one(image) for image in images], metadata)
+    return Source(
+        lambda images: [one(image) for image in images], metadata, exported_reading(folder)
+    )

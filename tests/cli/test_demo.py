@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from solo_family.cli import demo
+from solo_family.data.loading.images import Reading
 from solo_family.errors import SoloFamilyError
 from solo_family.predictor.predictions import Predictions
 
@@ -73,7 +74,9 @@ def _run(*arguments: str | Path) -> int:
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(demo, "_load_predictor", lambda *_: (_find_bright_regions, METADATA))
+    monkeypatch.setattr(
+        demo, "_load_predictor", lambda *_: (_find_bright_regions, METADATA, Reading())
+    )
 
 
 def test_a_found_object_is_drawn_and_the_picture_keeps_its_size(

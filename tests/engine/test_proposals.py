@@ -60,7 +60,7 @@ def test_a_dataset_of_several_classes_is_no_error(shapes: Path, tmp_path: Path) 
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
     words = ["--config-file", config, "--input", "none.jpg", "--opts", *weights]
-    _, metadata = demo._load_predictor(parser.parse_args(words))
+    _, metadata, _ = demo._load_predictor(parser.parse_args(words))
     assert metadata.thing_classes == ["object"]
 
 

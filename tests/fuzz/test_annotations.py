@@ -1,6 +1,7 @@
 """The reader of COCO jsons on files that are broken in any way: our own errors, or it works."""
 
 import contextlib
+import copy
 import json
 import math
 from pathlib import Path
@@ -31,7 +32,22 @@ GARBAGE = [
     *(ENDLESS, {"size": [48, 64], "counts": [3]}, {"size": [48, 64], "counts": [-1, 3073]}),
     *({"size": [48, 64]}, {"size": [48.0, 64.0], "counts": [3072]}, {"counts": "x", "size": None}),
     *({"size": [48, 64], "counts": "\ud800"}, {"size": [0, 0], "counts": []}, {"size": "ab"}),
+    # As tools write them otherwise.
+    *("1", "1.0", 1.0, "-7", "00012", "9b1d-1", "true", "images\\0.png", "http://[x/0.png"),
+    *([[5, 5], [9, 5], [9, 9]], [[[5, 5], [9, 5], [9, 9]]], [["5"] * 6], [[{"x": 5, "y": 9}] * 3]),
+    *([{"size": ["48", 64.0], "counts": [3072.0]}], [[]] * 3, [{"counts": 7}], [{}], [[True] * 6]),
 ]
+# Forms of a polygon's points.
+forms = st.sampled_from(
+    [
+        lambda p: p,
+        lambda p: [p],
+        lambda p: [[p[i : i + 2] for i in range(0, len(p), 2)]],
+        lambda p: [p[i : i + 2] for i in range(0, len(p), 2)],
+        lambda p: [[str(value) for value in p]],
+        lambda p: [[{"x": x, "y": y} for x, y in zip(p[::2], p[1::2])]],
+    ]
+)
 REMOVE, DOUBLE = "remove", "double"
 values = st.one_of(
     st.sampled_from(GARBAGE),
@@ -93,7 +109,7 @@ def mutate(content: dict[str, Any], changes: list[tuple[int, Any]]) -> dict[str,
             if isinstance(container, list):
                 container.append(container[key])
         else:
-            container[key] = change[0]
+            container[key] = copy.deepcopy(change[0])  # later changes are made within it
     return content
 
 
@@ -146,7 +162,8 @@ def test_segmentations_of_any_kind(tmp_path: Path, examples: int) -> None:
     runs = st.lists(st.integers(-2, 4000), max_size=9) | st.text(st.characters(), max_size=12)
     text = st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=12)
     rle = st.fixed_dictionaries({"size": st.just([48, 64]), "counts": runs | text})
-    fuzz(check, polygons | rle | values, 2 * examples, tmp_path)
+    written = st.builds(lambda form, points: form(points), forms, st.lists(number, max_size=12))
+    fuzz(check, polygons | rle | values | written, 2 * examples, tmp_path)
 
 
 @counts

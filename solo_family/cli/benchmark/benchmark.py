@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ...config import setup_cfg
 from ...data.loading.augmentation import detectron2_augmentation
-from ...data.loading.images import read_image
+from ...data.loading.images import Reading, read_image
 from ...errors import DataError, SoloFamilyError
 from ...predictor.load import load_predictor
 from ..inputs import find_sources
@@ -261,7 +261,7 @@ def _images(cfg: CfgNode, patterns: Sequence[str] | None) -> list[Tensor]:
     (resize,) = detectron2_augmentation(cfg, is_train=False)
     images = []
     for source in sources:
-        picture = read_image(str(source), cfg.INPUT.FORMAT)
+        picture = read_image(str(source), cfg.INPUT.FORMAT, Reading.from_config(cfg))
         resized = resize.get_transform(picture).apply_image(picture)
         images.append(torch.from_numpy(resized.transpose(2, 0, 1).copy()))
     return images

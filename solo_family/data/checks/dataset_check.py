@@ -14,7 +14,7 @@ from ...errors import DataError
 from ..formats.coco_file import CocoFile, read_coco_file
 from ..formats.crowds import OBJECTS, are_of_a_tool
 from ..formats.image_files import ImageFiles
-from ..loading.images import read_image, read_image_size
+from ..loading.images import Reading, UntoldRange, is_deep, read_image, read_image_size
 from . import findings
 from .annotation_check import MeasuredObject, check_annotation, name_of
 from .findings import Findings, Kind
@@ -24,6 +24,7 @@ from .relations import check_relations, vanishes
 TrainingSizes = Callable[[tuple[int, int]], list[tuple[int, int]]]
 
 _SECONDS_WITHOUT_PROGRESS = 1
+_DEEP_FILES = 20  # whose values tell no range, are named
 _IDS = {
     "images": findings.IMAGE_ID,
     "annotations": findings.ANNOTATION_ID,
@@ -61,6 +62,7 @@ def check_coco_dataset(
     crowd: str = "",
     decode_images: bool = False,
     training_sizes: TrainingSizes | None = None,
+    reading: Reading | None = None,
 ) -> DatasetCheck:
     """Looks at every image and annotation.
 
@@ -72,6 +74,7 @@ def check_coco_dataset(
             cut short, and takes as long as reading them in training does.
         training_sizes: from (height, width) of an image to those that training resizes it to;
             objects that are lost so are found.
+        reading: how image files are read.
 
     Raises:
         DataError: the json can't be read, or isn't in COCO's format (see `parse`).
@@ -83,6 +86,7 @@ def check_coco_dataset(
         crowd=crowd,
         decode_images=decode_images,
         training_sizes=training_sizes,
+        reading=reading,
     )
 
 
@@ -93,6 +97,7 @@ def check_dataset(
     crowd: str = "",
     decode_images: bool = False,
     training_sizes: TrainingSizes | None = None,
+    reading: Reading | None = None,
 ) -> DatasetCheck:
     """Looks at every image and annotation; see `check_coco_dataset`."""
     annotated = file.annotations
@@ -108,7 +113,7 @@ def check_dataset(
         _check_ids(check, part, kind, [item["id"] for item in file.content.get(part, [])])
     files = ImageFiles(image_dir, "the json")
     for image in _progress(file.images, "images"):
-        _check_file(check, image, files, decode_images)
+        _check_file(check, image, files, decode_images, reading or Reading())
     check.add(findings.NAMED_OTHERWISE, *files.otherwise)
     images = {_hashable(image["id"]): image for image in file.images}
     categories = {_hashable(category["id"]): category["name"] for category in file.categories}
@@ -171,7 +176,7 @@ def _check_ids(check: DatasetCheck, part: str, kind: Kind, ids: list[Any]) -> No
 
 
 def _check_file(
-    check: DatasetCheck, image: dict[str, Any], files: ImageFiles, decode: bool
+    check: DatasetCheck, image: dict[str, Any], files: ImageFiles, decode: bool, reading: Reading
 ) -> None:
     name = str(image["file_name"])
     try:
@@ -183,7 +188,14 @@ def _check_file(
         check.add(findings.MISSING_FILE, name)
         return
     try:
-        height, width = read_image(path, "RGB").shape[:2] if decode else read_image_size(path)
+        height, width = read_image_size(path)
+        is_large = height * width > reading.max_pixels
+        if is_large:
+            check.add(findings.TOO_LARGE, f"{name}: {height * width} pixels")
+        elif is_deep(path):
+            _check_values(check, name, path, reading)
+        elif decode:
+            read_image(path, "RGB", reading)
     except DataError:
         check.add(findings.UNREADABLE_FILE, name)
         return
@@ -193,6 +205,16 @@ def _check_file(
         said = f"{image['height']} x {image['width']}"
         kind = findings.TURNED_SIZE if turned else findings.OTHER_SIZE
         check.add(kind, f"{name}: {said}, is {height} x {width}")
+
+
+def _check_values(check: DatasetCheck, name: str, path: str, reading: Reading) -> None:
+    """Reads a file whose values may be of an unknown range; of those that are, the first ones."""
+    if len(check.found.get(findings.UNTOLD_RANGE, [])) >= _DEEP_FILES:
+        return
+    try:
+        read_image(path, "RGB", reading)
+    except UntoldRange as error:
+        check.add(findings.UNTOLD_RANGE, f"{name}: {error.values}")
 
 
 def _add_measures(

@@ -65,6 +65,17 @@ OTHER_SIZE = Kind(
     "Correct 'height' and 'width' to the file's, turned upright by its EXIF tag; if the image was "
     "resized or turned, so must its masks be.",
 )
+TOO_LARGE = Kind(
+    "images of more pixels than INPUT.MAX_PIXELS",
+    _UNREADABLE,
+    "Set INPUT.MAX_PIXELS to the largest of these numbers, if the memory suffices, or cut the "
+    "images into tiles.",
+)
+UNTOLD_RANGE = Kind(
+    "images of more than 8 bits whose values may be of any range",
+    _UNREADABLE,
+    "Say with INPUT.RANGE which values are black and white, for instance (0, 4095) for 12 bits.",
+)
 TURNED_SIZE = Kind(
     "images whose height and width the json has exchanged",
     _UNREADABLE,

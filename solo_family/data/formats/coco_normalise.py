@@ -2,40 +2,16 @@
 
 import re
 from array import array
-from collections import Counter
 from reprlib import repr as shortened
 from typing import Any
 
+from .coco_categories import classes_of
+from .notices import Item, Notices
 from .segmentation import as_rle, box_of, usable_at_any_size
-
-Item = dict[str, Any]
 
 # As many digits as a 64-bit number has at the most.
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 _FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
-
-
-class Notices:
-    """What was read in another form than it has: how often, and the first example."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
-
-    def add(self, what: str, example: str = "") -> None:
-        """Counts one of a kind."""
-        self._counts[what] += 1
-        self._examples.setdefault(what, example)
-
-    def __bool__(self) -> bool:
-        return bool(self._counts)
-
-    def listed(self) -> list[str]:
-        """Returns a phrase for each kind."""
-        return [
-            f"{count} x {what}" + (f" ({example})" if (example := self._examples[what]) else "")
-            for what, count in self._counts.items()
-        ]
 
 
 def whole_number(value: Any) -> int | None:
@@ -89,7 +65,7 @@ def normalise(content: dict[str, Any]) -> Notices:
         box = annotation.get("bbox")
         if not box or type(box) is not list or type(box[0]) is not float:
             _normalise_box(annotation, notices)
-    content["categories"] = _classes(content["categories"], annotations, notices)
+    content["categories"] = classes_of(content["categories"], annotations, notices)
     return notices
 
 
@@ -223,54 +199,3 @@ def _normalise_box(annotation: Item, notices: Notices) -> None:
         annotation["bbox"] = [0.0, 0.0, 0.0, 0.0] if mask is None else box_of(mask)
         if mask is not None:
             notices.add("no 'bbox', taken from the mask")
-
-
-def _classes(categories: list[Item], annotations: list[Item], notices: Notices) -> list[Item]:
-    """Returns the categories that are classes, in the order of their ids.
-
-    Those of one name are one class. Roboflow's first category is a name for the group of the
-    others, and not a class.
-    """
-    for category in categories:
-        name = category.get("name")
-        if name is None or (isinstance(name, int | float) and not isinstance(name, bool)):
-            category["name"] = str(category["id"] if name is None else name)
-            notices.add("'name' of categories", f"{name} as {category['name']!r}")
-    ids = [category["id"] for category in categories]
-    if set(map(type, ids)) != {int} or len(set(ids)) < len(ids):
-        return categories
-    categories = sorted(categories, key=lambda category: category["id"])
-    used = {a["category_id"] for a in annotations if type(a.get("category_id")) is int}
-    group = categories[0]
-    if len(categories) > 1 and group["id"] not in used and _is_group(group, categories[1:]):
-        notices.add("category 0, Roboflow's name for all others, as no class", group["name"])
-        categories = categories[1:]
-    return _joined(categories, annotations, used, notices)
-
-
-def _is_group(first: Item, others: list[Item]) -> bool:
-    return (
-        first["id"] == 0
-        and first.get("supercategory") == "none"
-        and all(other.get("supercategory") == first["name"] for other in others)
-    )
-
-
-def _joined(
-    categories: list[Item], annotations: list[Item], used: set[int], notices: Notices
-) -> list[Item]:
-    names = [str(category["name"]) for category in categories]
-    if len(set(names)) == len(names):
-        return categories
-    by_name: dict[str, Item] = {}
-    for category in sorted(categories, key=lambda category: category["id"] not in used):
-        by_name.setdefault(str(category["name"]), category)
-    to_id = {c["id"]: by_name[str(c["name"])]["id"] for c in categories}
-    for category in categories:
-        if to_id[category["id"]] != category["id"]:
-            notices.add("categories of one name, as one class", repr(category["name"]))
-    for annotation in annotations:
-        identity = annotation.get("category_id")
-        if type(identity) is int and identity in to_id:
-            annotation["category_id"] = to_id[identity]
-    return sorted(by_name.values(), key=lambda category: category["id"])

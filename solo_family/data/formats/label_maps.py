@@ -37,10 +37,15 @@ def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndar
     void = np.isin(labels, ignored)
     wrong = labels[~void & (labels >= num_classes)]
     if wrong.size:
+        remedy = "Name all classes, or give the label that is to be ignored."
+        if wrong.max() == num_classes:
+            remedy = (
+                "If the labels count from 1, put a name before the others, for label 0, and ignore "
+                "that: semantic:IMAGE_DIR:LABEL_DIR:unlabelled,CLASSES:0."
+            )
         raise DataError(
-            f"{path} has label {wrong[0]}, but there are {num_classes} classes, 0 to "
-            f"{num_classes - 1}, and label {ignore_label} is ignored. Name all classes, or give "
-            "the label that is to be ignored."
+            f"{path} has label {wrong.max()}, but there are {num_classes} classes, 0 to "
+            f"{num_classes - 1}, and label {ignore_label} is ignored. {remedy}"
         )
     return np.where(void, num_classes, labels)
 

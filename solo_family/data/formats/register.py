@@ -17,6 +17,7 @@ from ...errors import DataError
 from ...files import expand_path
 from .coco_json import check_coco, coco_classes, load_coco
 from .crowds import OBJECTS
+from .label_sample import check_labels
 from .mask_pictures import PREFIX as MASKS_PREFIX
 from .mask_pictures import register_masks
 from .panoptic_dataset import register_panoptic
@@ -33,6 +34,9 @@ PANOPTIC_PREFIX = "panoptic:"
 
 # Datasets whose records `load_coco` makes, without masks that can't be used.
 READ_HERE: set[str] = set()
+
+# Before a run as many label images are opened.
+_LABELS = 20
 
 # What detectron2's metadata call the folders of a dataset.
 _FOLDERS = ("image_root", "image_dir", "sem_seg_root", "gt_dir", "panoptic_root")
@@ -77,6 +81,8 @@ def check_datasets(names: Sequence[str]) -> None:
             _check_folders(name)
         if name.startswith(tuple(_IN_PLACE)) and not name.startswith(PREFIX):
             DatasetCatalog.get(name)  # images and labels that don't belong together
+        if name.startswith(SEMANTIC_PREFIX):
+            check_labels(name, _LABELS)
         json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
         if metadata.get("evaluator_type") == "coco" and json_file and image_root:
             check_coco(json_file, image_root)

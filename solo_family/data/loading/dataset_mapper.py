@@ -18,7 +18,7 @@ from detectron2.data.detection_utils import (
 from ...errors import DataError
 from .augmentation import build_train_augmentation, detectron2_augmentation
 from .bad_images import BadImages
-from .images import read_image
+from .images import Reading, read_image
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,21 @@ class MaskDatasetMapper(DatasetMapper):
     Args:
         skip_bad_images: in training, go on without images that can't be read, and count them.
         num_images: of the dataset; when as many can't be read, there is nothing to go on with.
+        reading: how image files are read.
         options: detectron2's.
     """
 
     @configurable
     def __init__(
-        self, *, skip_bad_images: bool = False, num_images: int = 0, **options: Any
+        self,
+        *,
+        skip_bad_images: bool = False,
+        num_images: int = 0,
+        reading: Reading | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
+        self._reading = reading or Reading()
         self._bad_images = BadImages(skip_bad_images, num_images)
         self._has_told = False
 
@@ -47,6 +54,7 @@ class MaskDatasetMapper(DatasetMapper):
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         options = super().from_config(cfg, is_train)
         options["use_instance_mask"] = True
+        options["reading"] = Reading.from_config(cfg)
         options["instance_mask_format"] = "bitmask"
         if is_train:
             options["augmentations"] = build_train_augmentation(cfg)
@@ -72,7 +80,7 @@ class MaskDatasetMapper(DatasetMapper):
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
-            image = read_image(dataset_dict["file_name"], self.image_format)
+            image = read_image(dataset_dict["file_name"], self.image_format, self._reading)
             check_image_size(dataset_dict, image)
         except (DataError, SizeMismatchError) as error:
             self._bad_images.add(dataset_dict["file_name"], error)

@@ -1,39 +1,108 @@
-"""Reads images of every kind that people have."""
+"""Reads images of every kind that people have.
+
+H W of an image.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.utils.file_io import PathManager
 from PIL import ExifTags, Image, ImageOps
 
 from ...errors import DataError
 
+logger = logging.getLogger(__name__)
+
 _TURNED = (5, 6, 7, 8)  # EXIF orientations of pictures that lie on their side
+# Pillow's own limit, above which it takes a file for an attack.
+MOST_PIXELS = 178_956_970
+# The ranges that files deeper than 8 bits mostly have.
+_RANGES = (255, 1023, 4095, 16383, 65535)
+_DEEP_MODES = ("I", "F")
 
 
-def read_image(path: str, image_format: str) -> np.ndarray:
+class UntoldRange(DataError):
+    """A file's values may be of any range.
+
+    Args:
+        values: from which to which they are.
+        message: complete.
+    """
+
+    def __init__(self, values: str, message: str) -> None:
+        super().__init__(message)
+        self.values = values
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    Attributes:
+        value_range: of files deeper than 8 bits, what becomes 0 and 255; None takes 0 to 65535 of
+            files that fill 16 bits and 0 to 1 of fractions, and refuses others.
+        max_pixels: H times W of the largest file that is opened.
+    """
+
+    value_range: tuple[float, float] | None = None
+    max_pixels: int = MOST_PIXELS
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "Reading":
+        """Returns what `INPUT.RANGE` and `INPUT.MAX_PIXELS` say."""
+        given = cfg.INPUT.RANGE
+        value_range = None if given in (None, "auto") else (float(given[0]), float(given[1]))
+        return cls(value_range, cfg.INPUT.MAX_PIXELS or MOST_PIXELS)
+
+
+def read_image(path: str, image_format: str, reading: Reading | None = None) -> np.ndarray:
     """Reads an image as detectron2 does: turned upright by its EXIF tag, in the colours asked for.
 
-    Grayscale becomes colour, transparency is dropped, CMYK is converted; 16-bit images are scaled
-    to 8 bits (detectron2 would clip them at 255).
+    Grayscale becomes colour, transparency is dropped, CMYK is converted; deeper images are scaled
+    to 8 bits (detectron2 would clip them at 255). Of several pages the first is read, and the log
+    says so.
 
     Args:
         path: of a file that Pillow can read.
         image_format: "RGB", "BGR" or another mode of Pillow's.
+        reading: how.
 
     Returns:
         uint8 [H, W, C].
 
     Raises:
-        DataError: the file is missing or can't be decoded; names it and the reason.
+        DataError: the file is missing, can't be decoded, is too large, or deeper than 8 bits with
+            values of which `INPUT.RANGE` must say what they are; names it and the reason.
     """
+    reading = reading or Reading()
     try:
-        with PathManager.open(path, "rb") as file:
-            image = ImageOps.exif_transpose(Image.open(file))
-            if image.mode.startswith("I"):
-                image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+        with _opened(path) as image:
+            _check_pixels(path, image, reading)
+            _name_pages(path, getattr(image, "n_frames", 1))
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode[:1] in _DEEP_MODES:
+                upright = Image.fromarray(_to_8_bits(path, np.asarray(upright), reading))
             # A copy: OpenCV and torch want neither read-only nor reversed views.
-            return convert_PIL_to_numpy(image, image_format).copy()
+            return convert_PIL_to_numpy(upright, image_format).copy()
+    except DataError:
+        raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+        raise _unreadable(path, error) from error
+
+
+def is_deep(path: str) -> bool:
+    """Tells from a file's header whether it has more than 8 bits or fractions."""
+    try:
+        with _opened(path) as image:
+            return image.mode[:1] in _DEEP_MODES
+    except Exception as error:
         raise _unreadable(path, error) from error
 
 
@@ -44,13 +113,67 @@ def read_image_size(path: str) -> tuple[int, int]:
         DataError: the file is missing, or begins like no image; names it and the reason.
     """
     try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+        with _opened(path) as image:
             # Pillow would decode the whole PNG to look for a tag behind the pixels.
             tags = {} if image.format == "PNG" and "exif" not in image.info else image.getexif()
             turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
             return image.size if turned else (image.height, image.width)
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Opens a file of any size."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_pixels(path: str, image: Any, reading: Reading) -> None:
+    pixels = image.width * image.height
+    if pixels > reading.max_pixels:
+        raise DataError(
+            f"{path} has {image.height} x {image.width} pixels, and files of more than "
+            f"{reading.max_pixels} are not opened. If it is what it should be and the memory "
+            f"suffices, set INPUT.MAX_PIXELS {pixels}"
+        )
+
+
+@cache
+def _name_pages(path: str, pages: int) -> None:
+    if pages > 1:
+        logger.warning("%s has %d pages: the first is read, the others are not.", path, pages)
+
+
+def _to_8_bits(path: str, values: np.ndarray, reading: Reading) -> np.ndarray:
+    """Returns uint8 [H, W] of values of more than 8 bits, or of fractions."""
+    low, high = reading.value_range or _range_of(path, values)
+    if (low, high) == (0, 65535):
+        return (values // 257).clip(0, 255).astype(np.uint8)
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    return np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8)
+
+
+def _range_of(path: str, values: np.ndarray) -> tuple[float, float]:
+    """Returns the range of values that can't be of another."""
+    least, most = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if values.dtype.kind == "f":
+        if least >= 0 and most <= 1:
+            return 0, 1
+    elif least >= 0 and (most == 0 or _RANGES[-2] < most <= _RANGES[-1]):
+        return 0, _RANGES[-1]
+    likely = next((top for top in _RANGES if least >= 0 and most <= top), None)
+    suggested = f"(0, {likely})" if likely else f"({least:g}, {most:g})"
+    raise UntoldRange(
+        f"{least:g} to {most:g}",
+        f"{path} has values from {least:g} to {most:g}, in {values.dtype.itemsize * 8} bits: they "
+        "may be of any range, and a wrong one makes pictures black or white. Say which of the "
+        f'values of all files are black and white, for instance INPUT.RANGE "{suggested}"',
+    )
 
 
 def _unreadable(path: str, error: Exception) -> DataError:

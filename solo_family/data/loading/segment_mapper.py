@@ -26,7 +26,7 @@ from ..formats.label_maps import (
 )
 from .augmentation import build_detr_augmentation, build_segment_augmentation
 from .bad_images import BadImages
-from .images import read_image
+from .images import Reading, read_image
 
 # The value of padded pixels, in the middle of 0 to 255, as the official code has it.
 _PAD_VALUE = 128
@@ -46,6 +46,7 @@ class SegmentDatasetMapper:
         ignore_value: the label without a class that the model wants.
         size_divisibility: inputs are padded to multiples of it; not below 1.
         bad_images: what to do with those that can't be read.
+        reading: how image files are read.
     """
 
     @configurable
@@ -60,7 +61,9 @@ class SegmentDatasetMapper:
         ignore_value: int = 255,
         size_divisibility: int = -1,
         bad_images: BadImages,
+        reading: Reading | None = None,
     ) -> None:
+        self._reading = reading or Reading()
         self.augmentations = augmentations
         self.image_format = image_format
         self.num_classes = num_classes
@@ -99,6 +102,7 @@ class SegmentDatasetMapper:
             "label_ignored": label_ignored,
             "ignore_value": get_key(cfg, key),
             "size_divisibility": cfg.INPUT.SIZE_DIVISIBILITY,
+            "reading": Reading.from_config(cfg),
             "bad_images": BadImages(cfg.DATALOADER.SKIP_BAD_IMAGES, num_images),
         }
 
@@ -115,7 +119,7 @@ class SegmentDatasetMapper:
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
-            image = read_image(dataset_dict["file_name"], self.image_format)
+            image = read_image(dataset_dict["file_name"], self.image_format, self._reading)
             segments, classes = self._read_segments(dataset_dict, image)
         except DataError as error:
             self.bad_images.add(dataset_dict["file_name"], error)

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as mask_util
 
 from solo_family.data.checks import findings
 from solo_family.data.checks.dataset_check import check_coco_dataset
 from solo_family.data.checks.findings import Kind
+from solo_family.data.loading.images import Reading
 from solo_family.errors import DataError
 
 from ...coco_folder import CocoFolder, noise, rectangle
@@ -267,6 +269,17 @@ def test_a_set_without_ground_truth_is_no_mistake(tmp_path: Path) -> None:
     folder = good(tmp_path / "data")
     del folder.content["annotations"]
     assert found(folder) == {}
+
+
+def test_pictures_that_need_a_key_are_found(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    deep = np.random.default_rng(0).integers(0, 4096, (HEIGHT, WIDTH)).astype(np.uint16)
+    Image.fromarray(deep).save(folder.root / "images" / "1.png")
+    assert found(folder) == {findings.UNTOLD_RANGE: [f"1.png: {deep.min()} to {deep.max()}"]}
+    few = Reading(max_pixels=HEIGHT * WIDTH - 1)
+    assert found(folder, reading=few)[findings.TOO_LARGE][0] == f"0.png: {HEIGHT * WIDTH} pixels"
+    # As the remedies say.
+    assert found(folder, reading=Reading((0, 4095), HEIGHT * WIDTH)) == {}
 
 
 def test_a_file_that_is_cut_short_is_found_when_it_is_read_to_its_end(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Every one is the same two pictures: three objects in the first, none in the seco
 """
 
 import re
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from solo_family.__main__ import main
+from solo_family.cli import errors
 from solo_family.data.formats.coco_json import dataset_truth
 from solo_family.data.formats.register import check_datasets
 from solo_family.data.loading.loader import load_train_dicts
@@ -209,6 +211,10 @@ def test_a_form_has_the_objects(
     # Training, evaluation and check-data take it.
     assert len(load_train_dicts(run_cfg(name, tmp_path))) == 1
     assert sorted(a["area"] for a in dataset_truth(name).anns.values()) == [384, 440, 540]
+    config = tmp_path / "test.yaml"
+    config.write_text(f'DATASETS:\n  TRAIN: []\n  TEST: ["{name}"]\n')
+    args = Namespace(annotations=None, config_file=str(config), opts=[])
+    assert len(errors._read_truth(args)[1].anns) == 3
     (tmp_path / "config.yaml").write_text(f'DATASETS:\n  TRAIN: ["{name}"]\n  TEST: []\n')
     status = main(["check-data", "--config-file", str(tmp_path / "config.yaml")])
     assert (status, "3 objects to learn" in capsys.readouterr().out) == (0, True)

@@ -18,8 +18,10 @@ from solo_family.data.formats.classes import (
     with_classes,
 )
 from solo_family.data.formats.joining import load_joined
+from solo_family.engine.main import store_classes
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError, DataError
+from solo_family.evaluation.build import coco_evaluator, mapped
 from solo_family.evaluation.mapped_classes import MappedClasses
 from solo_family.predictor.load import class_metadata
 
@@ -107,6 +109,19 @@ def test_the_same_names_in_another_order_are_mapped(
     cfg = with_classes(cfg_of(tmp_path, (fruit,)))
     assert score(cfg, fruit) == score(cfg, turned) == pytest.approx(100)
     check_classes(cfg, (fruit,), 2)
+
+
+def test_exported_models_are_matched_by_name(turned: str, tmp_path: Path) -> None:
+    evaluator = mapped(coco_evaluator(turned, str(tmp_path)), ["apple", "banana"], turned)
+    evaluator.reset()
+    evaluator.process(DatasetCatalog.get(turned), [found([0, 1])])
+    assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
+
+
+def test_training_stores_names_and_ids(fruit: str, tmp_path: Path) -> None:
+    cfg = cfg_of(tmp_path, (fruit,), "MODEL.CLASS_NAMES", ["old"], "MODEL.CLASS_IDS", [1])
+    store_classes(cfg, KEY)
+    assert (cfg.MODEL.CLASS_NAMES, cfg.MODEL.CLASS_IDS) == (["apple", "banana"], [3, 7])
 
 
 def test_other_names_are_refused_with_both_lists_and_a_way(turned: str, tmp_path: Path) -> None:

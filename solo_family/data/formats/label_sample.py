@@ -1,0 +1,40 @@
+"""Opens a sample of a dataset's label images, before a training does."""
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from tqdm import tqdm
+
+from ...errors import DataError
+from .label_maps import read_labels, read_panoptic_ids
+
+_WHITE = 255
+
+
+def check_labels(name: str, sample: int) -> None:
+    """Reads some label images, spread evenly over a semantic or panoptic dataset.
+
+    Args:
+        name: of a registered dataset; one without label images is left alone.
+        sample: how many, at most.
+
+    Raises:
+        DataError: one can't be read, or has a value that is no class; or of two classes the second
+            is in none, and 255, which is ignored, in all its places.
+    """
+    records = DatasetCatalog.get(name)
+    metadata = MetadataCatalog.get(name)
+    classes = list(metadata.get("stuff_classes") or [])
+    ignored = metadata.get("ignore_label", _WHITE)
+    values: set[int] = set()
+    step = max(1, -(-len(records) // sample))
+    for record in tqdm(records[::step], "labels", unit=" images", delay=1, leave=False):
+        if "sem_seg_file_name" in record:
+            labels = read_labels(record["sem_seg_file_name"], len(classes), ignored)
+            values |= set(map(int, set(labels.ravel().tolist())))
+        elif "pan_seg_file_name" in record:
+            read_panoptic_ids(record["pan_seg_file_name"])
+    if len(classes) == 2 and values == {0, 2} and ignored == _WHITE:
+        raise DataError(
+            f"Dataset {name!r}: its label images have the values 0 and 255 alone, and 255 is "
+            f"ignored: no pixel is {classes[1]}. Write 1 for 255; or, if each is the mask of one "
+            "object, name the dataset masks:IMAGE_DIR:MASK_DIR."
+        )
