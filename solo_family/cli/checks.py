@@ -21,6 +21,7 @@ from ..model_zoo import get_config_file
 from ..ops import gpu_kernels
 from ..registry import METHODS
 from ..version import __version__
+from .machine import machine_findings
 
 GOOD, LACKING, BROKEN = "ok", "lacking", "BROKEN"
 
@@ -85,6 +86,8 @@ def all_checks(folder: Path) -> Iterator[Check]:
     for name, (module, lack, extra) in _OPTIONAL.items():
         yield _library(name, module, LACKING, f"{lack}: pip install 'solo-family[{extra}]'")
     yield _write_access(folder)
+    for name, found, lack in machine_findings(_existing(folder)):
+        yield Check(name, LACKING if lack else GOOD, found, lack)
     for method in METHODS:
         yield _forward(method)
 
@@ -209,11 +212,15 @@ def _torchvision_operators() -> Check:
     return Check(name, GOOD, f"NMS and deformable convolution work on {device}")
 
 
+def _existing(folder: Path) -> Path:
+    """Returns the folder, or the nearest one above it that is there."""
+    return next(place for place in (folder, *folder.resolve().parents) if place.exists())
+
+
 def _write_access(folder: Path) -> Check:
     name = f"writing to {folder}"
     try:
-        existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
-        with tempfile.NamedTemporaryFile(dir=existing) as file:
+        with tempfile.NamedTemporaryFile(dir=_existing(folder)) as file:
             file.write(b"0")
             file.flush()
     except OSError as error:

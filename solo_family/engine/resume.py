@@ -100,14 +100,15 @@ def _by_iteration(folder: Path) -> list[Path]:
     By what they say of themselves: clocks jump, and copies have new times.
     """
     paths = [path for path in folder.glob("model_*.pth") if not _is_average(path)]
-    return sorted(paths, key=_iteration, reverse=True)
+    return sorted(paths, key=iteration_of, reverse=True)
 
 
 def _is_average(path: Path) -> bool:
     return path.stem.endswith("_ema")
 
 
-def _iteration(path: Path) -> int:
+def iteration_of(path: Path) -> int:
+    """Returns the last iteration that is in a checkpoint, by its name or content; -1 if unknown."""
     number = _NUMBERED.fullmatch(path.name)
     if number:
         return int(number[1])

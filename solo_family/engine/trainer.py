@@ -4,6 +4,7 @@ import logging
 import os
 import weakref
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,8 +33,8 @@ from .ending import ENDING
 from .hooks import BestCheckpoint, EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
 from .optimizer import build_optimizer
 from .printer import MetricPrinter
+from .resume import iteration_of, set_aside
 from .resume import resume as resume_newest
-from .resume import set_aside
 from .schedule import build_lr_scheduler
 from .step import TrainingStep
 
@@ -106,11 +107,18 @@ class Trainer(DefaultTrainer):
         """
         if resume and resume_newest(self.checkpointer):
             self.start_iter = self.iter + 1
+            self._write_missing_final()
             return
         load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
         comm.synchronize()  # all have read: MODEL.WEIGHTS may be one of the files
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
+
+    def _write_missing_final(self) -> None:
+        """Writes the final checkpoint of a run that was killed just before it did so itself."""
+        final = Path(self.cfg.OUTPUT_DIR) / "model_final.pth"
+        if self.start_iter >= self.max_iter and iteration_of(final) != self.iter:
+            self.checkpointer.save(final.stem, iteration=self.iter)
 
     def build_hooks(self) -> list[HookBase | None]:
         """detectron2's hooks, with ours before those that save and evaluate."""

@@ -19,6 +19,7 @@ from solo_family.errors import DataError, TrainingError
 from solo_family.weight_files import read_weights
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
+from .test_resume import assert_equal
 
 
 class Trainer:
@@ -176,3 +177,19 @@ def test_a_run_without_resume_moves_them_also_where_it_starts_from_one(tmp_path:
     assert train_net([*words, "MODEL.WEIGHTS", str(output / "model_final.pth")]) == 0
     assert (output / "previous-1" / "model_final.pth").read_bytes() == first
     assert (output / "model_final.pth").read_bytes() != first
+
+
+def test_the_final_checkpoint_is_written_though_the_run_was_killed_before_it(
+    tmp_path: Path,
+) -> None:
+    dataset = small_dataset(tmp_path / "data").name
+    cfg = run_cfg(dataset, tmp_path / "run", *("SOLVER.MAX_ITER", 2, "SOLVER.CHECKPOINT_PERIOD", 1))
+    words = ["--config-file", str(write_cfg(tmp_path / "config.yaml", cfg))]
+    assert train_net(words) == 0
+    final = tmp_path / "run" / "model_final.pth"
+    expected = torch.load(final, weights_only=True)
+    final.unlink()
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+    assert train_net([*words, "--resume"]) == 0
+    assert_equal(torch.load(final, weights_only=True), expected)
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"

@@ -11,7 +11,7 @@ import numpy as np
 
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # mmap.MAP_NORESERVE of Python 3.13
 # A slot that has held more is given back to the system before it is used again.
-_KEPT = 64 * 2**20
+_KEPT = 512 * 2**20
 
 
 class SharedSlots:
@@ -38,7 +38,7 @@ class SharedSlots:
         """Returns a slot that nothing lies in, for a batch; None where there is none."""
         if not self._free:
             return None
-        slot = self._free.popleft()
+        slot = self._free.pop()  # the one used last: its pages are there
         if self._used[slot] > _KEPT and hasattr(mmap, "MADV_REMOVE"):
             self._slots[slot].madvise(mmap.MADV_REMOVE)
         self._used[slot] = 0

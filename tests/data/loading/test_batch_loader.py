@@ -15,7 +15,7 @@ import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from solo_family.data.loading import batch_loader
+from solo_family.data.loading import batch_loader, shared_slots
 from solo_family.data.loading.batch_loader import BatchLoader
 from solo_family.data.loading.shared_slots import SharedSlots
 from solo_family.errors import ConfigError, DataError, TrainingError
@@ -277,7 +277,8 @@ def test_signals_to_the_whole_group_do_not_end_workers() -> None:
     assert len(list(batches)) == 14
 
 
-def test_memory_of_large_batches_is_given_back() -> None:
+def test_memory_of_large_batches_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_slots, "_KEPT", 2**26)
     slots = SharedSlots(1, 2**28)
     (slot,) = [slots.take()]
     assert slot is not None

@@ -1,0 +1,136 @@
+"""What a run needs of the machine beside libraries: processes, memory, files, letters."""
+
+import locale
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from filelock import FileLock
+
+from ..data.loading.batch_loader import BatchLoader
+from ..data.loading.shared_slots import SharedSlots
+from ..errors import first_line
+
+_FILES_PER_WORKER = 4
+_ENOUGH_FILES = 128
+_NCCL_BYTES = 256 * 2**20
+_SECONDS = 60.0
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        name: of it.
+        found: what is there.
+        lack: what does not work, and how to mend it; "" where it is good.
+    """
+
+    name: str
+    found: str
+    lack: str = ""
+
+
+def machine_findings(folder: Path) -> Iterator[Finding]:
+    """Looks at the machine.
+
+    Args:
+        folder: that is there, and that runs would write below.
+    """
+    yield _workers()
+    yield _shared_memory()
+    yield _open_files()
+    yield _locks(folder)
+    yield _temporary_folder()
+    yield _letters()
+    if torch.cuda.device_count() > 1:
+        yield _shared_memory_of_several_gpus()
+
+
+class _Squares:
+    def __getitem__(self, key: int) -> torch.Tensor:
+        return torch.tensor(key**2)
+
+
+def _workers() -> Finding:
+    name = "worker processes"
+    lack = "images are loaded in the training process: see ulimit -u, and DATALOADER.NUM_WORKERS"
+    try:
+        loader = BatchLoader(_Squares(), [[3], [4]], num_workers=1, timeout=_SECONDS)
+        numbers = [int(batch[0]) for batch in loader]
+    except Exception as error:
+        return Finding(name, first_line(error), lack)
+    return Finding(
+        name, "one was started, and gave its batches", "" if numbers == [9, 16] else lack
+    )
+
+
+def _shared_memory() -> Finding:
+    name = "memory that is shared"
+    try:
+        slots = SharedSlots(1, 2**20)
+        slots.write(0, [memoryview(b"0")], [0])
+    except (OSError, ValueError) as error:
+        return Finding(
+            name, first_line(error), "workers send batches as bytes, which takes longer: ulimit -v"
+        )
+    return Finding(name, "processes can share memory; /dev/shm is not used")
+
+
+def _open_files() -> Finding:
+    name = "open files"
+    try:
+        import resource  # Windows has none
+    except ImportError:
+        return Finding(name, "the system does not say how many are allowed")
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    lack = ""
+    if 0 <= limit < _ENOUGH_FILES:
+        lack = f"each worker needs {_FILES_PER_WORKER}: allow more with ulimit -n"
+    return Finding(name, "no limit" if limit < 0 else f"{limit} are allowed", lack)
+
+
+def _locks(folder: Path) -> Finding:
+    name = f"locks in {folder}"
+    path = folder / ".solo_family_doctor"
+    try:
+        with FileLock(path, timeout=1):
+            pass
+    except Exception as error:
+        return Finding(name, first_line(error), "two runs in one folder are not noticed there")
+    finally:
+        with suppress(OSError):
+            path.unlink()
+    return Finding(name, "a file can be locked")
+
+
+def _temporary_folder() -> Finding:
+    name = "temporary folder"
+    try:
+        return Finding(name, tempfile.gettempdir())
+    except OSError as error:
+        lack = "several processes can't be started: set TMPDIR to a folder that can be written to"
+        return Finding(name, first_line(error), lack)
+
+
+def _letters() -> Finding:
+    encoding = locale.getpreferredencoding(False)
+    lack = ""
+    if encoding.lower().replace("-", "") != "utf8" or sys.getfilesystemencoding() != "utf-8":
+        lack = "files with other letters in their names may not be found: set LC_ALL=C.UTF-8"
+    return Finding("letters", encoding, lack)
+
+
+def _shared_memory_of_several_gpus() -> Finding:
+    name = "/dev/shm"
+    lack = "NCCL needs it between GPUs: docker run --shm-size 1g, or NCCL_SHM_DISABLE=1"
+    try:
+        size = shutil.disk_usage("/dev/shm").total
+    except OSError as error:
+        return Finding(name, first_line(error), lack)
+    return Finding(name, f"{size / 2**20:.0f} MB", lack if size < _NCCL_BYTES else "")
