@@ -224,7 +224,7 @@ def _check_fit(
     ]
     if wrong:
         raise DataError(
-            f"{path}: {len(wrong)} weights have another shape than in the model that the rest "
+            f"{path}: {len(wrong)} weights differ in shape from the model that the rest "
             f"implies: {_listed(wrong)}. If the model has keys that its weights don't show, give "
             "its config with --source-config."
         )
@@ -242,7 +242,7 @@ def _check_fit(
     if lacking and not allow_missing:
         raise DataError(
             f"{path} lacks {len(lacking)} weights of the model (under our names): "
-            f"{_listed(lacking)}. --allow-missing leaves them as they are initialised."
+            f"{_listed(lacking)}. --allow-missing leaves them at their initial values."
         )
 
 

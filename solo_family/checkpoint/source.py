@@ -69,7 +69,7 @@ def choose(sources: dict[str, Source], names: Iterable[str], asked: str, path: A
     """
     if asked:
         if asked not in sources:
-            raise DataError(f"--source {asked}: allowed are {', '.join(sources)}.")
+            raise DataError(f"--source is {asked}; allowed: {', '.join(sources)}.")
         return sources[asked]
     source = recognise(sources.values(), names)
     if source is None:

@@ -196,7 +196,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     exported = (folder / DESCRIPTION).is_file()
     if folder.exists() and not exported and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is there and is no exported model: name another folder.")
+        raise DataError(f"{folder} exists and is not an exported model: name another folder.")
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

@@ -95,7 +95,7 @@ class Predictor:
     ) -> None:
         if not 0 <= confidence_threshold <= 1:
             raise ConfigError(
-                f"confidence_threshold is {confidence_threshold}; it must be from 0 to 1."
+                f"confidence_threshold is {confidence_threshold}; it must be between 0 and 1."
             )
         self._predict = source.predict
         self._metadata = source.metadata

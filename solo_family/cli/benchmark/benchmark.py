@@ -115,7 +115,7 @@ def _check_flags(args: argparse.Namespace) -> None:
         )
     if (args.config_file is None) == (args.op is None):
         raise SoloFamilyError(
-            "Either --config-file FILE or --op is needed: what to time, a model or an operator."
+            "Give --config-file FILE to time a model, or --op NAME to time an operator."
         )
 
 

@@ -233,7 +233,7 @@ def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Pixe
     name = cfg.MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME
     registered = [registered for registered, _ in SEM_SEG_HEADS_REGISTRY]
     if name not in registered:
-        raise ConfigError(f"{key} is {name!r}; registered are {', '.join(registered)}.")
+        raise ConfigError(f"{key} is {name!r}; allowed: {', '.join(registered)}.")
     check_features(
         "MODEL.SEM_SEG_HEAD.IN_FEATURES", cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES, input_shape
     )

@@ -38,7 +38,9 @@ def draw_activation_statistics(
     reader = MapReader(predictor)
     wrong = [index for index in options.maps if not 0 <= index < reader.count]
     if wrong:
-        raise SoloFamilyError(f"--maps has {wrong[0]}; the model's are 0 to {reader.count - 1}.")
+        raise SoloFamilyError(
+            f"--maps has {wrong[0]}; the model's maps are 0 to {reader.count - 1}."
+        )
     responses = mean_responses(reader, (picture.image for picture in pictures), options.maps)
     yield Drawing("activation_statistics", draw_responses(responses, options.maps))
 
