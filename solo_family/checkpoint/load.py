@@ -37,7 +37,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     """Load the weights of `path`, but not its optimizer or schedule.
 
     Args:
-        checkpointer: of the model.
+        checkpointer: fvcore's checkpointer of the model.
         path: a file, or an address that detectron2 resolves; "" loads nothing.
         complete: the file must hold every weight of the model, as inference requires. If False,
             some of them suffice, as when training starts from a pretrained backbone.

@@ -56,7 +56,7 @@ def read_chain(
     """Yield the content of a file and of all files that it inherits from.
 
     Args:
-        path: of the yaml file.
+        path: the path of the yaml file.
         inheriting: the files that inherit from it, directly or not.
         load: reads yaml from an open file without running code.
 

@@ -62,9 +62,9 @@ def export_model(
     """Write `folder`, and compare its content with the model.
 
     Args:
-        model: on any device; it is not changed.
-        cfg: that it was built from.
-        metadata: of its classes' names.
+        model: the model, on any device; it is not changed.
+        cfg: the configuration that it was built from.
+        metadata: holds the names of its classes.
         folder: is created; an exported model in it is replaced.
         options: what to write.
 

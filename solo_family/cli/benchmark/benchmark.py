@@ -162,7 +162,7 @@ def time_parts(
     """Time the model's own modules (backbone, encoder, decoder, head, ...) with forward hooks.
 
     Args:
-        model: in evaluation mode; its first module to run is the backbone.
+        model: the model, in evaluation mode; its first module to run is the backbone.
         images: [C, H, W] each, 0 to 255; every batch takes the next ones, and starts over after the
             last.
         repeats: timed runs.

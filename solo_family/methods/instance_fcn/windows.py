@@ -96,7 +96,7 @@ def by_scale(scales: Tensor, count: int) -> tuple[Tensor, list[int]]:
 
     Args:
         scales: int64 [N].
-        count: of the scales.
+        count: number of scales.
 
     Returns:
         order: int64 [N], the windows of the first scale first.

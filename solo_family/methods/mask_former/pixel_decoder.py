@@ -39,7 +39,7 @@ class PixelDecoder(nn.Module, ABC):
 
     Attributes:
         mask_dim: channels of the embedding, E.
-        stride: of the map.
+        stride: the stride of the map.
     """
 
     mask_dim: int
@@ -61,7 +61,7 @@ class BasePixelDecoder(PixelDecoder):
 
     Args:
         input_shape: channels and stride of the features; used in order of increasing stride.
-        channels: of all levels.
+        channels: number of channels of all levels.
         mask_dim: E.
         norm: see `make_norm`.
     """

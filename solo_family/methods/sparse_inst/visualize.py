@@ -49,7 +49,7 @@ class MapReader:
     """Run a SparseInst model, and keep its activation maps beside its instances.
 
     Args:
-        predictor: of such a model, whose results include their maps from then on.
+        predictor: a predictor with such a model, whose results include their maps from then on.
 
     Attributes:
         count: the number of maps.
@@ -125,9 +125,9 @@ def mean_responses(
     """Average maps over pictures, each scaled to one size (Fig. 5).
 
     Args:
-        reader: of the model.
+        reader: a reader of the model.
         images: uint8 [H, W, 3] each, BGR.
-        indices: of the maps.
+        indices: which maps to average.
 
     Returns:
         float64 [len(indices), 64, 64].
