@@ -101,7 +101,7 @@ def by_scale(scales: Tensor, count: int) -> tuple[Tensor, list[int]]:
     Returns:
         order: int64 [N], the windows of the first scale first.
         counts: the number of windows of each scale; the host waits for it if there are several
-        scales.
+            scales.
     """
     if count == 1:
         return torch.arange(len(scales), device=scales.device), [len(scales)]
