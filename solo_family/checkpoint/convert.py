@@ -48,7 +48,7 @@ class Converted:
 
     Attributes:
         source: title of the code base that it comes from.
-        weights: by our names.
+        weights: tensors by our names.
         keys: config keys of its model.
         dropped: the reason by the name of each weight of the source that has no use here.
         ignored: unknown weights of the source, or unknown keys of its config, that a flag allowed.
@@ -78,7 +78,7 @@ def convert(
     compared with it, so that whatever is returned loads.
 
     Args:
-        path: of the source's checkpoint.
+        path: the path of the source's checkpoint.
         source: a name of `SOURCES`; "" recognises it by the names of its weights.
         source_config: the source's own config, a yaml file in detectron2's format.
         allow_unknown: continue without weights whose names no rule knows.
@@ -224,7 +224,7 @@ def _check_fit(
     ]
     if wrong:
         raise DataError(
-            f"{path}: {len(wrong)} weights have another shape than in the model that the rest "
+            f"{path}: {len(wrong)} weights differ in shape from the model that the rest "
             f"implies: {_listed(wrong)}. If the model has keys that its weights don't show, give "
             "its config with --source-config."
         )
@@ -242,7 +242,7 @@ def _check_fit(
     if lacking and not allow_missing:
         raise DataError(
             f"{path} lacks {len(lacking)} weights of the model (under our names): "
-            f"{_listed(lacking)}. --allow-missing leaves them as they are initialised."
+            f"{_listed(lacking)}. --allow-missing leaves them at their initial values."
         )
 
 

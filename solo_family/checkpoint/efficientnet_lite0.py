@@ -44,7 +44,7 @@ def write_timm_weights(path: str | Path) -> Path:
     """Write the weights under timm's names (`tf_efficientnet_lite0`), unless the file exists.
 
     Args:
-        path: of the checkpoint.
+        path: the path of the checkpoint.
 
     Returns:
         `path`.

@@ -17,7 +17,7 @@ def advice_on_names(
     """Return advice for a checkpoint that has another code base's names, or "" if it has not.
 
     Args:
-        path: of the checkpoint.
+        path: the path of the checkpoint.
         absent: our names of weights that the checkpoint lacks.
         unexpected: names in the checkpoint that are not ours.
         present: all names in the checkpoint.

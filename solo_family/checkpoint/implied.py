@@ -23,7 +23,7 @@ def implied_keys(weights: Weights, *, backbone_only: bool = False) -> dict[str, 
     """Return the config keys of the model that these weights belong to.
 
     Args:
-        weights: by our names.
+        weights: tensors by our names.
         backbone_only: the weights are those of a backbone, without a prefix.
     """
     if backbone_only:

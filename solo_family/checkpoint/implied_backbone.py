@@ -33,8 +33,8 @@ def backbone_keys(weights: Weights, prefix: str) -> dict[str, Any]:
     """Return the config keys of the backbone.
 
     Args:
-        weights: by our names.
-        prefix: of the backbone's names: "backbone.", or "" for a backbone alone.
+        weights: tensors by our names.
+        prefix: the prefix of the backbone's names: "backbone.", or "" for a backbone alone.
     """
     with_fpn = f"{prefix}fpn_lateral2.weight" in weights
     body = f"{prefix}bottom_up." if with_fpn else prefix

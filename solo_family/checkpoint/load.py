@@ -37,7 +37,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     """Load the weights of `path`, but not its optimizer or schedule.
 
     Args:
-        checkpointer: of the model.
+        checkpointer: fvcore's checkpointer of the model.
         path: a file, or an address that detectron2 resolves; "" loads nothing.
         complete: the file must hold every weight of the model, as inference requires. If False,
             some of them suffice, as when training starts from a pretrained backbone.
@@ -65,7 +65,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
             ) from error
         raise DataError(
             f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {reason(error)}. "
-            "Is it complete, and a .pth or .pkl of weights?"
+            "Is it complete, and does it hold weights (.pth, .pkl)?"
         ) from error
     finally:
         recorder.stop()
@@ -149,7 +149,7 @@ def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -
     if complete and incompatible.incorrect_shapes:
         key, theirs, ours = incompatible.incorrect_shapes[0]
         raise DataError(
-            f"MODEL.WEIGHTS {path}: {len(misshapen)} weights have another shape than the config's "
+            f"MODEL.WEIGHTS {path}: {len(misshapen)} weights differ in shape from the config's "
             f"model, {key} first: {tuple(theirs)} in the file, {tuple(ours)} in the model. Use "
             "the config.yaml that was saved beside the weights."
         )

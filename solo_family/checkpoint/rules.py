@@ -37,7 +37,7 @@ class Renamed:
     """The result of applying rules to a checkpoint.
 
     Attributes:
-        weights: by our names.
+        weights: tensors by our names.
         origins: the source's names of each weight.
         dropped: reasons by the source's names.
         unknown: the source's names that match no rule.

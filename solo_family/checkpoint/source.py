@@ -24,7 +24,7 @@ class Source:
         name: the value of `--source`.
         title: its name in messages.
         recognised_by: patterns, each of which must match the name of some weight.
-        rules: from its names to ours.
+        rules: renaming rules from its names to ours.
         not_by: patterns of which at least one must match nothing, for a source whose names another
             source has as well.
         keys: config keys and values that follow from the source, beside those that the shapes
@@ -69,7 +69,7 @@ def choose(sources: dict[str, Source], names: Iterable[str], asked: str, path: A
     """
     if asked:
         if asked not in sources:
-            raise DataError(f"--source {asked}: allowed are {', '.join(sources)}.")
+            raise DataError(f"--source is {asked}; allowed: {', '.join(sources)}.")
         return sources[asked]
     source = recognise(sources.values(), names)
     if source is None:

@@ -26,7 +26,7 @@ def read_source_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:
     """Read a yaml config of AdelaiDet, SparseInst or MaskFormer, and those that it inherits from.
 
     Args:
-        path: of the yaml file.
+        path: the path of the yaml file.
 
     Returns:
         The values of the known keys of a model, by dotted key; and the names of all other keys.

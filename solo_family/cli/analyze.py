@@ -46,7 +46,8 @@ class Count:
     Attributes:
         parameters: numbers that are trained or frozen, without buffers.
         trained: those that are trained.
-        flops: of convolutions and matrix products; a multiplication and an addition count as two.
+        flops: operations of convolutions and matrix products; a multiplication and an addition
+            count as two.
         activations: outputs of convolutions and linear layers.
     """
 
@@ -102,7 +103,7 @@ def count_parts(model: nn.Module, image: Tensor) -> dict[str, Count]:
     """Count each direct part of a model, "other" for what is outside them, and "total".
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
         image: [C, H, W], 0 to 255.
     """
     activations: dict[str, int] = {}

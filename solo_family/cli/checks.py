@@ -67,7 +67,7 @@ def all_checks(folder: Path) -> Iterator[Check]:
     """Run every check, one after the other.
 
     Args:
-        folder: that runs would write to.
+        folder: the folder that runs would write to.
 
     Yields:
         The outcome of each check.

@@ -43,7 +43,7 @@ class Demo:
     Args:
         predict: maps an (H, W, 3) uint8 BGR image to detectron2's output dict, with any of
             "instances", "sem_seg" and "panoptic_seg".
-        metadata: of the dataset that names the categories.
+        metadata: the metadata of the dataset that names the categories.
         threshold: what scores less is neither drawn nor among the results.
         collects_results: whether to fill `results`.
         shows: whether to show each picture in a window as well.

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
             "first."
         )
         return 1
-    print(f"\nAll that is needed works; of what is optional, {counts[LACKING]} lacking.")
+    print(f"\nAll that is needed works; {counts[LACKING]} of the optional parts are lacking.")
     return 0
 
 

@@ -51,7 +51,7 @@ def write_and_report(
     """Write the splits of a dataset, but never over its source.
 
     Args:
-        content: of the whole dataset's json.
+        content: the content of the whole dataset's json.
         args: the split flags.
         source: the file that must not be overwritten.
 

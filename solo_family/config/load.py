@@ -56,7 +56,7 @@ def read_chain(
     """Yield the content of a file and of all files that it inherits from.
 
     Args:
-        path: of the yaml file.
+        path: the path of the yaml file.
         inheriting: the files that inherit from it, directly or not.
         load: reads yaml from an open file without running code.
 
@@ -96,7 +96,9 @@ def _read(path: str, load: Callable[[Any], Any]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"{path} is not yaml: {' '.join(str(error).split())}") from error
     if content is not None and not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no keys but {type(content).__name__}.")
+        raise ConfigError(
+            f"{path} must hold keys and values, but holds a {type(content).__name__}."
+        )
     return content or {}
 
 

@@ -27,7 +27,7 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     Args:
         cfg: the configuration; `MODEL.MASK_FORMER.TEST` and `MODEL.SPARSE_INST.PANOPTIC_ON`
             determine what these methods predict.
-        name: of a registered dataset.
+        name: the name of a registered dataset.
         folder: where predictions are written.
 
     Raises:

@@ -68,10 +68,11 @@ def find_error_types(
     """Sort predictions and ground truth into types; each has exactly one.
 
     Args:
-        evaluation: of these results, at the one threshold that decides what is correct.
+        evaluation: the evaluation of these results, at the one threshold that decides what is
+            correct.
         truth: result of `read_truth`.
         results: the N predictions.
-        overlaps: of the predictions with the ground truth.
+        overlaps: the overlaps of the predictions with the ground truth.
     """
     annotations = truth.dataset["annotations"]
     matches = _matches(evaluation, len(results))

@@ -24,7 +24,8 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
     From a GPU only the run lengths of the masks are copied, not their pixels.
 
     Args:
-        instances: with `pred_boxes`, `scores`, `pred_classes`, and `pred_masks`, bool [N, H, W].
+        instances: detectron2's, with `pred_boxes`, `scores`, `pred_classes`, and `pred_masks`, bool
+            [N, H, W].
         image_id: written into each result.
     """
     fields = dict(instances.get_fields())

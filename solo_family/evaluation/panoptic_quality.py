@@ -130,7 +130,7 @@ class PanopticEvaluator(DatasetEvaluator):
     Names of the metrics are those of detectron2's `COCOPanopticEvaluator`.
 
     Args:
-        name: of a dataset whose dicts have `pan_seg_file_name` and `segments_info`.
+        name: the name of a dataset whose dicts have `pan_seg_file_name` and `segments_info`.
         output_dir: for `panoptic_quality.json`, metrics by category; None writes nothing.
     """
 

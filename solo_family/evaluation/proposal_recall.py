@@ -48,7 +48,7 @@ class ProposalRecallEvaluator(DatasetEvaluator):
 
     Args:
         dataset_name: registered with a COCO-format json, or as detectron2's dicts.
-        output_dir: of these files.
+        output_dir: the folder of these files.
     """
 
     def __init__(self, dataset_name: str, output_dir: str) -> None:

@@ -25,9 +25,9 @@ class SemanticEvaluator(SemSegEvaluator):
     segment (MaskFormer, arXiv 2107.06278, section 4.1).
 
     Args:
-        dataset_name: of a dataset whose dicts have `sem_seg_file_name`. Labels are read with
-            `read_labels`, so that 16-bit labels and invalid values are treated as in training.
-        output_dir: for the predictions; None writes nothing.
+        dataset_name: the name of a dataset whose dicts have `sem_seg_file_name`. Labels are read
+            with `read_labels`, so that 16-bit labels and invalid values are treated as in training.
+        output_dir: the folder for the predictions; None writes nothing.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:

@@ -74,7 +74,7 @@ def open_session(
     options.log_severity_level = 3
     path = folder / description["file"]
     if not path.is_file():
-        raise DataError(f"{path} is missing, which {DESCRIPTION} names: export again.")
+        raise DataError(f"{path}, which {DESCRIPTION} names, is missing: export again.")
     try:
         return onnxruntime.InferenceSession(path, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors have no common class

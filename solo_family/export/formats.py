@@ -25,7 +25,7 @@ class ExportGraph(nn.Module):
     """`export_forward` as a module that takes tensors and returns tensors.
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
     """
 
     def __init__(self, model: MaskSegmentor) -> None:
@@ -58,10 +58,10 @@ def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Pa
     heights and widths, all but those that follow from its rules.
 
     Args:
-        graph: of the model.
+        graph: the graph of the model.
         given: its input.
-        names: of the outputs.
-        path: of the file.
+        names: the names of the outputs.
+        path: the path of the file.
     """
     axes = {"images": {2: "height", 3: "width"}} | {
         name: {2: "mask_height", 3: "mask_width"} for name in names if name.startswith("mask")

@@ -22,7 +22,7 @@ def instance_results(
     Args:
         outputs: `scores` float32 [B, N], `classes` int64 [B, N], `masks` float32 [B, N, h, w],
             probabilities.
-        sizes: of the image.
+        sizes: the sizes of the image.
         thresholds: `keep`, the lowest score of a result; `mask`, the probability above which a
             pixel is in a mask; and for panoptic results `object` and `overlap`, see
             `methods.sparse_inst.panoptic`.

@@ -30,7 +30,7 @@ def cases(
     candidates. The last two exist only where the graph takes a threshold.
 
     Args:
-        names: of the arguments of `export_forward` that the method uses.
+        names: the names of the arguments of `export_forward` that the method uses.
         sizes: heights and widths.
         batch_size: B.
         threshold: the model's own.
@@ -125,7 +125,7 @@ def _matched_error(
     Args:
         expected: scores [n], classes [n] and masks [n, h, w].
         actual: likewise.
-        difference: of two masks, at most 1.
+        difference: function that returns the difference of two masks, at most 1.
         summary: reduces the differences to one number.
     """
     scores, classes, masks = actual
@@ -156,7 +156,7 @@ def prediction_error(
     """Return the greatest difference between the results of one image.
 
     Args:
-        expected: in detectron2's form.
+        expected: the model's results, in detectron2's form.
         prediction: the exported model's.
         summary: see `output_error`.
     """

@@ -54,8 +54,8 @@ def quantize(folder: Path, pictures: Sequence[Path]) -> float:
     Selection, NMS and mask decoding stay in float32, because they compare with thresholds.
 
     Args:
-        folder: that `export_model` is writing.
-        pictures: whose activations determine the ranges.
+        folder: the folder that `export_model` is writing.
+        pictures: paths of the pictures whose activations determine the ranges.
 
     Returns:
         See `found_again`; NaN if the float32 model predicts no instances.
@@ -96,7 +96,7 @@ def found_again(reference: ExportedModel, model: ExportedModel, pictures: Sequen
     Args:
         reference: predicts the instances to look for.
         model: is to predict them again.
-        pictures: to predict instances in.
+        pictures: paths of the pictures to predict instances in.
     """
     again: list[bool] = []
     for path in tqdm(pictures, "comparison", leave=False):

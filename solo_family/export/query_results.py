@@ -25,8 +25,8 @@ def query_results(
 
     Args:
         probabilities: float32 [N, K + 1] of the classes, "no object" last.
-        logits: of the masks, float32 [N, h, w].
-        sizes: of the image.
+        logits: the logits of the masks, float32 [N, h, w].
+        sizes: the sizes of the image.
         thresholds: `object` and `overlap`, for panoptic results the lowest probability of a mask's
             class and the lowest share of its pixels that must remain; `keep`, for instances the
             lowest score.

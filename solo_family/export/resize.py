@@ -52,8 +52,8 @@ def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int) 
     """Return the size that detectron2's `ResizeShortestEdge` resizes an image to.
 
     Args:
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: the height of the image, in pixels.
+        width: the width of the image, in pixels.
         short_edge: length of the shorter side afterwards; 0 keeps the size.
         max_size: the greatest length of the longer side.
     """

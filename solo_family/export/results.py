@@ -96,7 +96,7 @@ def resized(masks: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:
 
     Args:
         masks: float32 [N, h, w], probabilities or logits.
-        sizes: of the image.
+        sizes: the sizes of the image.
     """
     for mask in masks:
         padded = _resize(mask, sizes.padded)

@@ -28,7 +28,7 @@ def checked_sizes(size: tuple[int, int] | None, step: int, cfg: CfgNode) -> list
     Args:
         size: the one that it accepts; None for any.
         step: number that all sides must be multiples of, in pixels.
-        cfg: of the model.
+        cfg: the configuration of the model.
     """
     if size is not None:
         return [size]

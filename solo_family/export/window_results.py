@@ -50,7 +50,7 @@ def windows_of(outputs: dict[str, np.ndarray], cell_size: tuple[float, float]) -
     """Return the windows of one scale, from the first image's outputs.
 
     Args:
-        outputs: of the graph.
+        outputs: the outputs of the graph.
         cell_size: height and width of a cell of its map, in pixels of the picture.
     """
     found = outputs["scores"][0] > 0

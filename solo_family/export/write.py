@@ -62,9 +62,9 @@ def export_model(
     """Write `folder`, and compare its content with the model.
 
     Args:
-        model: on any device; it is not changed.
-        cfg: that it was built from.
-        metadata: of its classes' names.
+        model: the model, on any device; it is not changed.
+        cfg: the configuration that it was built from.
+        metadata: holds the names of its classes.
         folder: is created; an exported model in it is replaced.
         options: what to write.
 
@@ -199,7 +199,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     exported = (folder / DESCRIPTION).is_file()
     if folder.exists() and not exported and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is there and is no exported model: name another folder.")
+        raise DataError(f"{folder} exists and is not an exported model: name another folder.")
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

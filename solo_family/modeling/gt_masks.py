@@ -68,7 +68,7 @@ def mask_centers(images: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         area: int64 [G], in pixels, those of all images one after another.
         center_y, center_x: float32 [G], in pixels, 0 being the centre of the first pixel. 0 for a
-        mask without pixels.
+            mask without pixels.
     """
     rows, columns = (_sums(images, axis) for axis in (1, 2))
     area = rows.sum(1)

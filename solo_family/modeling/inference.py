@@ -46,8 +46,8 @@ def prepare_for_inference(
 
     Args:
         model: trained.
-        precision: of the weights, a name of `PRECISIONS`. There is no autocast: every layer takes
-            the dtype that the layer before it returns.
+        precision: the precision of the weights, a name of `PRECISIONS`. There is no autocast: every
+            layer takes the dtype that the layer before it returns.
         cuda_graph: see `CudaGraphs`.
         channels_last: store the channels of a pixel together, as tensor cores prefer.
         fold_norms: multiply weights by the factors of the batch norms after them, in float32 before
@@ -95,7 +95,7 @@ def fold_batch_norms(module: nn.Module) -> None:
     This concerns detectron2's and this package's convolutions; others, for instance timm's, stay.
 
     Args:
-        module: in evaluation mode, in float32.
+        module: the module, in evaluation mode and float32.
     """
     for part in module.modules():
         if isinstance(part, Conv2d | DeformConv) and _is_fixed(part.norm):

@@ -30,8 +30,8 @@ def layer_costs(cost: Cost, predictions: LayeredPredictions, targets: SetTargets
     bounded memory allows.
 
     Args:
-        cost: of a batch of images.
-        predictions: of all layers.
+        cost: function that returns the cost of a batch of images.
+        predictions: the predictions of all layers.
         targets: shared by the layers.
 
     Returns:

@@ -37,7 +37,8 @@ def hungarian_matching(costs: HostCopy, counts: Sequence[int]) -> Matches:
     Args:
         costs: float32 [L, B, N, M]. A cost that is not finite is chosen only if no other pair is
             left.
-        counts: of each image's objects, whose costs come first; those after them are ignored.
+        counts: the number of each image's objects, whose costs come first; those after them are
+            ignored.
 
     Returns:
         The pairs, on the device that the costs came from.

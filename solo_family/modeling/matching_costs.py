@@ -59,8 +59,8 @@ def mask_former_cost(
         mask_logits: [N, h, w].
         classes: int64 [G].
         masks: bool [G, H, W], or 0 and 1 at the size of the predictions.
-        mask_weight: of the focal loss.
-        dice_weight: of the dice loss.
+        mask_weight: the weight of the focal loss.
+        dice_weight: the weight of the dice loss.
 
     Returns:
         float32 [N, G].

@@ -28,10 +28,10 @@ class SetCriterion:
     The host waits once, for the costs of all layers and images.
 
     Args:
-        cost: of the matching.
-        losses: of matched predictions; they divide by the number of objects that they are given,
-            the mean over all processes, at least 1.
-        weights: of every loss by its name.
+        cost: function that returns the cost of the matching.
+        losses: computes the losses of matched predictions; it divides by the number of objects that
+            it is given, the mean over all processes, at least 1.
+        weights: the weights of every loss by its name.
         count_key: the config key of N, which the warning about a crowded image names.
     """
 
@@ -48,7 +48,7 @@ class SetCriterion:
         """Compute the losses of a batch.
 
         Args:
-            predictions: of every supervised layer.
+            predictions: the predictions of every supervised layer.
             targets: shared by the layers.
 
         Returns:
@@ -86,10 +86,10 @@ def target_classes(
     """Return the target class of every prediction: its object's, or `background`.
 
     Args:
-        targets: of the batch.
-        matches: of the predictions with the targets.
+        targets: the targets of the batch.
+        matches: the matches of the predictions with the targets.
         num_predictions: N.
-        background: for predictions without an object.
+        background: the class for predictions without an object.
 
     Returns:
         int64 [L, B * N].

@@ -82,7 +82,7 @@ def tile_for(layout: str, kernels: Tensor, precision: str) -> Tile:
 
     Args:
         layout: the axis along which features are read in vectors, "pixels" or "channels", or "any".
-        kernels: of the dtype that is multiplied, on the device in question.
+        kernels: the kernels in the dtype that is multiplied, on the device in question.
         precision: how float32 is multiplied.
     """
     if layout == "any":

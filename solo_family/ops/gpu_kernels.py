@@ -46,7 +46,7 @@ def runs(kernel: str, tensor: Tensor) -> bool:
 
     Args:
         kernel: one of `TRITON` or `CUDA`.
-        tensor: on the device in question.
+        tensor: a tensor on the device in question.
 
     Raises:
         ValueError: the variable has another value.

@@ -47,7 +47,7 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     The host's tensors may be overwritten afterwards, also those in page-locked memory.
 
     Args:
-        tensors: of any dtypes and sizes, on any devices.
+        tensors: tensors of any dtypes and sizes, on any devices.
         device: the destination.
 
     Returns:
@@ -73,7 +73,7 @@ def pack(tensors: Sequence[Tensor], pin: bool = False) -> Tensor:
     """Write tensors of the host into one buffer of bytes, one after the other.
 
     Args:
-        tensors: of any dtypes, sizes and strides.
+        tensors: tensors of any dtypes, sizes and strides.
         pin: whether the buffer is in page-locked memory. PyTorch keeps such buffers, and reuses one
             only when all copies from it have finished.
 

@@ -123,7 +123,7 @@ def soft_nms(
         kernel: "gaussian", f(x) = exp(-sigma x^2) (the paper writes 1 / sigma), or "linear", f(x) =
             1 - x where x is at least `iou_threshold`, else 1.
         sigma: strength of the Gaussian kernel.
-        iou_threshold: of the linear kernel.
+        iou_threshold: the IoU threshold of the linear kernel.
         pre_nms: number of best-scored masks that take part; None for all.
         post_nms: greatest number of masks to return; None for all.
         threshold: the lowest lowered score to return.

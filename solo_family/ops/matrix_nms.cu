@@ -3,7 +3,7 @@
 // Three kernels, one after another on a stream: `prepare_*` packs the masks and ranks them,
 // `intersect_*` compares them, `decay_*` lowers their scores and sorts them. Sums are of integers,
 // and a maximum or minimum is the same in any order, so that a result never depends on the order in
-// which blocks run. No header of CUDA's is included, so that nvrtc needs no toolkit.
+// which blocks run. No CUDA header is included, so that nvrtc needs no toolkit.
 
 #include "matrix_nms_prepare.cuh"
 #include "matrix_nms_intersect.cuh"

@@ -59,7 +59,7 @@ def matrix_nms(
 
     Returns:
         keep: int64 [<= post_nms], indices into the inputs, the best decayed score first; equal ones
-        in the order of their original scores.
+            in the order of their original scores.
         scores: float32 [<= post_nms], the decayed scores of `keep`.
 
     Raises:
@@ -111,7 +111,7 @@ def matrix_nms_decay(
 
     Returns:
         order: int64 [n], n = min(N, pre_nms), indices into the inputs, the best decayed score
-        first; equal ones in the order of their original scores.
+            first; equal ones in the order of their original scores.
         decayed: float32 [n], the decayed scores of `order`.
 
     Raises:

@@ -1,4 +1,4 @@
-// The least ratio over better masks, times the score, sorted: one block for 32 columns.
+// Multiply scores by the smallest ratio over better masks, and sort them: a block for 32 columns.
 
 #pragma once
 #include "matrix_nms_problem.cuh"
@@ -10,7 +10,7 @@ __device__ __forceinline__ float decay_ratio(float iou, float held, float sigma)
   return held < 1 ? (1 - iou) / (1 - held) : 1;
 }
 
-// Ascends by descending score, NaN first, and by place where scores are equal, as both zeros are.
+// A key that ascends by descending score, NaN first, and by place for equal scores (0 equals -0).
 __device__ __forceinline__ unsigned long long sort_key(float score, int place) {
   const unsigned bits = __float_as_uint(score + 0.0f);
   const unsigned ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -18,7 +18,7 @@ __device__ __forceinline__ unsigned long long sort_key(float score, int place) {
   return (unsigned long long)high << 32 | (unsigned)place;
 }
 
-// Bitonic sort; all threads of the block take part.
+// Sort bitonically; all threads of the block take part.
 __device__ void sort(unsigned long long* keys, int size) {
   for (int run = 2; run <= size; run *= 2)
     for (int distance = run / 2; distance; distance /= 2) {
@@ -37,7 +37,7 @@ __device__ void sort(unsigned long long* keys, int size) {
 
 __device__ void sort_decayed(const Problem& p) {
   __shared__ unsigned long long keys[MAX_SORTED];
-  // Other blocks wrote them: they mustn't come from this one's cache.
+  // Other blocks wrote them, so they must not be read from this block's cache.
   const volatile float* unsorted = p.unsorted;
   int size = 2;
   while (size < p.count) size *= 2;
@@ -75,7 +75,7 @@ __device__ __forceinline__ void decay(const Problem& p) {
   if (warp == 0 && exists)
     p.unsorted[p.places[column]] = p.ranked_scores[column] * __int_as_float(least[lane]);
   if (!p.order) return;
-  // The block that finishes last sees what all have written.
+  // The block that finishes last sees the results of all blocks.
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) last = atomicAdd(p.finished, 1u) == gridDim.x - 1;

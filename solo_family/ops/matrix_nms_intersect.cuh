@@ -1,10 +1,10 @@
-// IoU of the pairs of one class: one block for each square of pairs.
+// Compute the IoU of the pairs of one class: one block for each square of pairs.
 
 #pragma once
 #include "matrix_nms_problem.cuh"
 
 #ifndef EMULATED
-// Adds the numbers of bits that 16 rows and 8 columns of 256 bits have in common.
+// Add the numbers of bits that 16 rows and 8 columns of 256 bits have in common.
 __device__ __forceinline__ void multiply_bits(
     int (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
   asm volatile(
@@ -15,7 +15,7 @@ __device__ __forceinline__ void multiply_bits(
 }
 #endif
 
-// Four words from place `at`; 0 after the last word, which only a checked load may reach.
+// Return four words from index `at`; 0 after the last word, which only a checked load may reach.
 template <int VECTOR, bool CHECKED>
 __device__ __forceinline__ uint4 load(const unsigned* row, int at, int width) {
   uint4 words = {0, 0, 0, 0};
@@ -35,7 +35,7 @@ __device__ __forceinline__ uint4 load(const unsigned* row, int at, int width) {
   return words;
 }
 
-// Adds 16 words of 32 rows and 32 columns. Which of the words an instruction takes at a time doesn't
+// Add 16 words of 32 rows and 32 columns. Which of the words an instruction takes at a time doesn't
 // matter, as long as it is the same for rows and columns: each lane reads four neighbouring ones.
 template <int VECTOR, bool CHECKED>
 __device__ __forceinline__ void step(int (&sums)[2][4][4], const unsigned* const (&rows)[4],
@@ -55,7 +55,7 @@ __device__ __forceinline__ void step(int (&sums)[2][4][4], const unsigned* const
     }
 }
 
-// What 32 rows and 32 columns have in common in every `slices`-th step from `slice` on, to `part`.
+// Write to `part` what 32 rows and columns share in every `slices`-th step from `slice` on.
 template <int VECTOR>
 __device__ __forceinline__ void add_slice(
     const Problem& p, int top, int left, int slice, int slices, int (&part)[32][PITCH]) {
@@ -64,7 +64,7 @@ __device__ __forceinline__ void add_slice(
   const unsigned *rows[4], *columns[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    // Those after the last candidate are read as if they were the last, and never looked at.
+    // Those after the last candidate read its words again, and their results are never used.
     const int row = min(top + i * 8 + group, p.count - 1);
     const int column = min(left + i * 8 + group, p.count - 1);
     rows[i] = p.words + (long long)p.rows[row] * p.width;
@@ -92,7 +92,7 @@ __device__ __forceinline__ void intersect(const Problem& p) {
   constexpr int TILE = 32 * GROUP, SLICES = WARPS / (GROUP * GROUP);
   __shared__ __align__(16) int parts[WARPS][32][PITCH];
   const int top = blockIdx.y * TILE, left = blockIdx.x * TILE;
-  // The first column's class is the first of them, and starts after the last row: none is shared.
+  // The first column has the first class of all, which starts after the last row: none is shared.
   if (left < top || p.starts[left] >= top + TILE) return;
   const int warp = threadIdx.x / 32, square = warp / SLICES;
   const int square_top = top + square / GROUP * 32, square_left = left + square % GROUP * 32;
@@ -114,7 +114,7 @@ __device__ __forceinline__ void intersect(const Problem& p) {
     p.iou[(long long)row * p.count + column] = iou;
     greatest = fmaxf(greatest, iou);
   }
-  // Floats that are not negative are ordered as their bits are.
+  // Floats that are not negative have the order of their bits as integers.
   if (greatest > 0) atomicMax(&p.compensation[column], __float_as_int(greatest));
 }
 

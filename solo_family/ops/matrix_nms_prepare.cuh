@@ -1,4 +1,4 @@
-// Packs, measures and ranks the masks: one block for each candidate.
+// Pack, measure and rank the masks: one block for each candidate.
 
 #pragma once
 #include "matrix_nms_problem.cuh"
@@ -24,7 +24,7 @@ __device__ __forceinline__ bool inside(BFloat16 pixel, float threshold) {
   return __uint_as_float((unsigned)pixel.bits << 16) > threshold;
 }
 
-// This thread's part of the area of packed masks.
+// Return this thread's part of the area of packed masks.
 __device__ int measure(const Problem& p, const Words*, long long row, int) {
   const unsigned* words = p.words + row * p.width;
   int area = 0;
@@ -33,7 +33,7 @@ __device__ int measure(const Problem& p, const Words*, long long row, int) {
   return area;
 }
 
-// Packs a mask as row `self` of the words, a warp 32 words at a time.
+// Pack a mask as row `self` of the words, 32 words at a time in each warp.
 template <typename Pixel>
 __device__ int measure(const Problem& p, const Pixel* masks, long long row, int self) {
   const Pixel* mask = masks + row * p.pixels;
@@ -55,7 +55,7 @@ __device__ int measure(const Problem& p, const Pixel* masks, long long row, int 
   return area;
 }
 
-// Four bools, of a byte each, as the lowest four bits.
+// Return four bools, of a byte each, as the lowest four bits.
 __device__ __forceinline__ unsigned four_bits(unsigned bools) {
   return (bools & 0x01010101u) * 0x10204080u >> 28;
 }
@@ -64,7 +64,7 @@ __device__ __forceinline__ unsigned sixteen_bits(uint4 bools) {
          four_bits(bools.w) << 12;
 }
 
-// The same for bool masks that can be read 16 at a time, a thread a word at a time.
+// Pack bool masks that can be read 16 at a time, one word at a time in each thread.
 __device__ int measure_aligned(const Problem& p, const unsigned char* mask, int self) {
   unsigned* words = p.words + (long long)self * p.width;
   int area = 0;
@@ -89,7 +89,7 @@ __device__ int measure(const Problem& p, const bool* masks, long long row, int s
   return measure(p, (const unsigned char*)masks, row, self);
 }
 
-// Whether a score comes before another one: NaN first, and earlier candidates of equal scores.
+// Return whether a score comes before another: NaN first, and equal scores by candidate.
 __device__ __forceinline__ bool precedes(float a, int a_index, float b, int b_index) {
   const bool a_nan = a != a, b_nan = b != b;
   if (a > b || (a_nan && !b_nan)) return true;

@@ -1,4 +1,4 @@
-// What the kernels of matrix NMS are told.
+// The arguments of the kernels of matrix NMS.
 //
 // Shape letters: N masks; n the best of them that take part; W words of a mask. "Place" is a
 // candidate's place by score alone, "rank" that by class first and score second, so that the
@@ -10,9 +10,9 @@
 #define THREADS 256
 #define WARPS (THREADS / 32)
 #define DECAY_THREADS 1024
-// Candidates that the last block of `decay_*` can sort; as many as `_MAX_SORTED` says.
+// Number of candidates that the last block of `decay_*` can sort; equals `_MAX_SORTED`.
 #define MAX_SORTED 4096
-// Words between rows of a warp's sums in shared memory: without conflicts for the stores of pairs.
+// Words between rows of a warp's sums in shared memory, so that stores of pairs don't conflict.
 #define PITCH 40
 #define EVERY_LANE 0xffffffffu
 

@@ -97,7 +97,7 @@ def compile_cuda(source: Path, architecture: str) -> bytes:
 
     Args:
         source: a file that includes nothing but files beside it.
-        architecture: of the machine code, such as "sm_90".
+        architecture: the GPU architecture of the machine code, such as "sm_90".
 
     Raises:
         RuntimeError: with the compiler's log.

@@ -27,7 +27,7 @@ def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         lengths: int64 [R] on the CPU, of the first mask, then of the second, ...; the first one of
-        a mask is 0 where its first pixel is set.
+            a mask is 0 where its first pixel is set.
         counts: int64 [N] on the CPU, how many of them each mask has; at least 1.
     """
     count, pixels = len(masks), masks.shape[1] * masks.shape[2]

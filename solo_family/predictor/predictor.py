@@ -30,11 +30,12 @@ class Predictor:
             there is no GPU.
         confidence_threshold: instances and segments that score less are left out, 0 to 1.
         classes: names or labels of the classes to keep; None for all.
-        precision: of the weights: "float32", "float16" or "bfloat16"; by default the
+        precision: the precision of the weights: "float32", "float16" or "bfloat16"; by default the
             configuration's `MODEL.INFERENCE.PRECISION`.
 
     Attributes:
-        class_names: of all classes, in the order of the model's outputs; empty if it has none.
+        class_names: names of all classes, in the order of the model's outputs; empty if it has
+            none.
 
     Raises:
         ConfigError: an argument or a key of the config can't work.
@@ -95,7 +96,7 @@ class Predictor:
     ) -> None:
         if not 0 <= confidence_threshold <= 1:
             raise ConfigError(
-                f"confidence_threshold is {confidence_threshold}; it must be from 0 to 1."
+                f"confidence_threshold is {confidence_threshold}; it must be between 0 and 1."
             )
         self._predict = source.predict
         self._metadata = source.metadata

@@ -184,7 +184,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         r"ROOT/a\.yaml\. Let one of these files inherit from another, or from none\.",
     ),
     "not yaml": (lambda p: p.text("MODEL: [1,\n"), r"ROOT/text\.yaml is not yaml: .+"),
-    "a list": (lambda p: p.text("- 1\n"), r"ROOT/text\.yaml holds no keys but list\."),
+    "a list": (lambda p: p.text("- 1\n"), r"ROOT/text\.yaml must hold keys and .*list\."),
     "code": (
         lambda p: p.text("MODEL: {WEIGHTS: !!python/object/apply:os.system ['touch x']}\n"),
         r"ROOT/text\.yaml has .*python/object/apply:os\.system.*: code in a config is not run\. "
@@ -409,7 +409,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "weights of other shapes, to evaluate": (
         misshapen_weights,
-        r"MODEL\.WEIGHTS .*weights\.pth: \d+ weights have another shape than the config's model, "
+        r"MODEL\.WEIGHTS .*weights\.pth: \d+ weights differ in shape from the config's model, "
         r"\S+ first: \(.*\) in the file, \(.*\) in the model\. Use the config\.yaml that .*",
     ),
     # Images.

@@ -115,7 +115,7 @@ def _check_flags(args: argparse.Namespace) -> None:
         )
     if (args.config_file is None) == (args.op is None):
         raise SoloFamilyError(
-            "Either --config-file FILE or --op is needed: what to time, a model or an operator."
+            "Give --config-file FILE to time a model, or --op NAME to time an operator."
         )
 
 
@@ -162,7 +162,7 @@ def time_parts(
     """Time the model's own modules (backbone, encoder, decoder, head, ...) with forward hooks.
 
     Args:
-        model: in evaluation mode; its first module to run is the backbone.
+        model: the model, in evaluation mode; its first module to run is the backbone.
         images: [C, H, W] each, 0 to 255; every batch takes the next ones, and starts over after the
             last.
         repeats: timed runs.

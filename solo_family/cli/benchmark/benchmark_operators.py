@@ -56,7 +56,7 @@ def add_operator_arguments(parser: argparse.ArgumentParser) -> None:
 def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 200x336")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 200x336")
     return int(match[1]), int(match[2])
 
 
@@ -68,7 +68,7 @@ def run_operators(args: argparse.Namespace) -> dict[str, Any]:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.op != "matrix-nms" and "bool" in args.dtypes:
-        raise SoloFamilyError(f"--dtypes bool: {args.op} has none; only matrix-nms takes it.")
+        raise SoloFamilyError(f"--dtypes bool is for matrix-nms only; --op is {args.op}.")
     where = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"

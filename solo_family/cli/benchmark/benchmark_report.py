@@ -60,8 +60,8 @@ def model_plot(runs: Mapping[str, Timings], path: Path) -> None:
     """Draw one bar per run, made of the median times of its parts.
 
     Args:
-        runs: by description.
-        path: of the picture; its suffix names the format.
+        runs: times of the parts, by a description of the run.
+        path: the path of the picture; its suffix names the format.
     """
     figure = Figure(figsize=(10, 1.5 + 0.6 * len(runs)), layout="constrained")
     axes = figure.subplots()

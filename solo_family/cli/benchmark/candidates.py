@@ -28,7 +28,7 @@ def candidates_table(
     masks are the model's own.
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
         image: [C, H, W], 0 to 255.
         counts: numbers of candidates.
         repeats: timed runs of each.

@@ -65,7 +65,7 @@ def plain_post_process(
         labels: int64 [N].
         scores: [N].
         strides: int64 [N], of the candidates' levels.
-        sizes: of the network's input, of the image in it and of the output.
+        sizes: the sizes of the network's input, of the image in it and of the output.
 
     Returns:
         masks: bool [n, H, W].

@@ -18,8 +18,8 @@ def median_seconds(
     """Return each function's median time in seconds; they run in turns.
 
     Args:
-        functions: by name.
-        device: that they run on; its queue is empty before and after each run.
+        functions: the functions to time, by name.
+        device: the device that they run on; its queue is empty before and after each run.
         repeats: timed runs of each.
         warm_up: untimed runs of each before them.
     """

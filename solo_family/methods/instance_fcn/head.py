@@ -50,7 +50,7 @@ class InstanceFCNHead(nn.Module):
     Args:
         in_channels: C.
         num_positions: k.
-        channels: of the hidden layer of each of the two branches.
+        channels: number of channels of the hidden layer of each of the two branches.
     """
 
     def __init__(self, *, in_channels: int, num_positions: int, channels: int = 512) -> None:
@@ -89,7 +89,7 @@ class MaskPooledClassifier(nn.Module):
         """Return class logits, float32 [N, K].
 
         Args:
-            features: of one image, [C, H, W].
+            features: the features of one image, [C, H, W].
             centers: int64 [N, 2], see `assemble`.
             masks: probabilities [N, m, m], 0 outside the map.
         """
@@ -106,8 +106,8 @@ class MaskPooledClassifier(nn.Module):
         """Return the probability of each window's most probable class, and that class, [N] each.
 
         Args:
-            maps: of every scale.
-            windows: of one image.
+            maps: the network's outputs at every scale.
+            windows: the windows of one image.
             window_size: m.
         """
         order, counts = by_scale(windows.scales, len(maps))

@@ -39,9 +39,9 @@ class WindowCriterion:
     a window by the number of cells.
 
     Args:
-        objectness_weight: of `loss_objectness`.
-        mask_weight: of `loss_mask`.
-        class_weight: of `loss_class`.
+        objectness_weight: the weight of `loss_objectness`.
+        mask_weight: the weight of `loss_mask`.
+        class_weight: weight of `loss_class`.
         window_size: m.
         negative_masks: whether negative windows learn empty masks.
         globally: `SOLVER.NORMALIZE_LOSS_GLOBALLY`.
@@ -81,7 +81,7 @@ class WindowCriterion:
 
         Args:
             score_maps: logits [k^2, H, W].
-            windows: of the image.
+            windows: the windows of the image.
             masks: bool [G, H, W], of its objects.
         """
         centers, objects = windows.centers, windows.objects

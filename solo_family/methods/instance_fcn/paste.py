@@ -31,8 +31,8 @@ def paste_windows(
     """Enlarge the windows' masks, bilinearly as probabilities, and threshold the result.
 
     Args:
-        windows: of one image.
-        maps: of every scale.
+        windows: the windows of one image.
+        maps: the network's outputs at every scale.
         window_size: m.
         output_size: (H, W) of the masks.
         threshold: see `paste_masks`.
@@ -130,7 +130,7 @@ def _samples(
         stop: float32 [N, 1], where the boxes end.
         reach: beyond the boxes.
         length: number of pixels.
-        side: of the image.
+        side: the side of the image.
 
     Returns:
         pixels: int64 [N, length], all inside the image.

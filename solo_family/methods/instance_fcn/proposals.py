@@ -81,7 +81,7 @@ class ProposalSelector:
         """Select one image's windows, the best first.
 
         Args:
-            maps: of every scale.
+            maps: the network's outputs at every scale.
             output_size: (H, W).
         """
         windows, counts = self.rank([maps])
@@ -110,8 +110,8 @@ class ProposalSelector:
         """Drop windows that resemble better ones of the same image.
 
         Args:
-            windows: with a mask, the best first.
-            maps: of every scale.
+            windows: the windows that have a mask, the best first.
+            maps: the network's outputs at every scale.
             output_size: (H, W).
         """
         if self.nms_type == "box":
@@ -136,8 +136,8 @@ class ProposalSelector:
         """Score every window of one scale, and compute the box of its mask.
 
         Args:
-            maps: of one scale.
-            index: of the scale.
+            maps: the network's outputs at one scale.
+            index: the index of the scale.
         """
         height, width = maps.objectness_logits.shape
         device = maps.score_maps.device
@@ -187,7 +187,7 @@ class ProposalSelector:
         It is traceable, because no size depends on what the image shows.
 
         Args:
-            image: of one image, without B, with its padding.
+            image: the predictions for one image, without B, with its padding.
             map_size: int64 [2], rows and columns of the map that are not padding.
             classifier: None for class-agnostic proposals.
             score_threshold: the lowest score of windows, exclusive; None for 0.
@@ -231,7 +231,7 @@ def propose(
     The host waits for the number of windows of all images; and for NMS, image by image.
 
     Args:
-        selector: of windows.
+        selector: selects the windows.
         classifier: None for class-agnostic proposals.
         images: the maps of every scale of each.
         output_sizes: (H, W) of each.

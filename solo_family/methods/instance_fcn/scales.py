@@ -16,9 +16,9 @@ def scaled_sizes(
     """Return the height and width of an image at every scale, at least a pixel each.
 
     Args:
-        height: of the image.
-        width: of the image.
-        short_edges: of the scales.
+        height: the height of the image.
+        width: the width of the image.
+        short_edges: the short edges of the scales.
         max_size: limit of the long edge.
     """
     shapes = (

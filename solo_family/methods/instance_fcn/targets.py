@@ -46,10 +46,10 @@ class WindowSampler:
         short_of_positives: what to do if there are some positives, but fewer than requested: take
             more "negatives", "repeat" positives, or take "fewer" windows, as many negatives as
             positives. Without positives all windows are negative.
-        object_size: in pixels of a window of 224 x 224.
-        positive_shift: in the same pixels.
+        object_size: length of the longer side, in pixels of a window of 224 x 224.
+        positive_shift: a distance in the same pixels.
         positive_octaves: base-2 logarithm of a factor.
-        negative_shift: in the same pixels.
+        negative_shift: a distance in the same pixels.
         negative_octaves: base-2 logarithm of a factor.
     """
 
@@ -99,7 +99,7 @@ class WindowSampler:
             boxes: float32 [G, 4], x0 y0 x1 y1 in pixels of the network's input; those of objects
                 without pixels have no size.
             map_size: (H, W), without padding.
-            stride: of the map.
+            stride: the stride of the map.
         """
         owner, negative = self.assign(boxes, map_size, stride)
         wanted = int(self.num_windows * self.positive_fraction)

@@ -87,10 +87,10 @@ def draw_score_maps(
 
     Args:
         image: uint8 [H, W, 3], BGR.
-        maps: of one scale; `cell_size` in pixels of the image.
+        maps: the maps of one scale; `cell_size` in pixels of the image.
         center: row and column of the window's central cell.
         window_size: m.
-        threshold: of the mask's probabilities.
+        threshold: the threshold of the mask's probabilities.
 
     Returns:
         uint8 [h, w, 3], BGR.

@@ -96,12 +96,12 @@ def by_scale(scales: Tensor, count: int) -> tuple[Tensor, list[int]]:
 
     Args:
         scales: int64 [N].
-        count: of the scales.
+        count: number of scales.
 
     Returns:
         order: int64 [N], the windows of the first scale first.
         counts: the number of windows of each scale; the host waits for it if there are several
-        scales.
+            scales.
     """
     if count == 1:
         return torch.arange(len(scales), device=scales.device), [len(scales)]

@@ -79,7 +79,7 @@ def rank_instances(
     """Sort instances by their scores times the mean probability inside their masks.
 
     Args:
-        logits: of the instances' masks, [I, h, w] and resized.
+        logits: the logits of the instances' masks, [I, h, w] and resized.
         scores: float32 [I].
         classes: int64 [I].
         threshold: the lowest score, exclusive; a mask without pixels scores 0.

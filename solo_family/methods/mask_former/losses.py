@@ -96,7 +96,7 @@ class MarginalLikelihood:
         """Compute the loss of a batch, at the size of the predictions.
 
         Args:
-            predictions: of every supervised layer.
+            predictions: the predictions of every supervised layer.
             targets: masks at any size. Pixels of no mask are not learnt; where masks overlap, the
                 last one counts.
 

@@ -33,7 +33,7 @@ class QueryOutputs(NamedTuple):
     """The part of a batch's results that is computed before the host waits for the device.
 
     Attributes:
-        scores: of the queries.
+        scores: the scores of the queries.
         mask_logits: per image, float32 [N, h, w].
     """
 

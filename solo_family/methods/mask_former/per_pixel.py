@@ -66,7 +66,7 @@ class PerPixelBaselineHead(nn.Module):
         """Return losses in training, and logits otherwise.
 
         Args:
-            features: of the backbone.
+            features: the backbone's features by name.
             targets: int64 [B, H, W]; required in training.
         """
         mask_features = decode_pixels(self.pixel_decoder, features).mask_features

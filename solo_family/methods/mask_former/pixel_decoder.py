@@ -39,7 +39,7 @@ class PixelDecoder(nn.Module, ABC):
 
     Attributes:
         mask_dim: channels of the embedding, E.
-        stride: of the map.
+        stride: the stride of the map.
     """
 
     mask_dim: int
@@ -61,7 +61,7 @@ class BasePixelDecoder(PixelDecoder):
 
     Args:
         input_shape: channels and stride of the features; used in order of increasing stride.
-        channels: of all levels.
+        channels: number of channels of all levels.
         mask_dim: E.
         norm: see `make_norm`.
     """
@@ -233,7 +233,7 @@ def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Pixe
     name = cfg.MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME
     registered = [registered for registered, _ in SEM_SEG_HEADS_REGISTRY]
     if name not in registered:
-        raise ConfigError(f"{key} is {name!r}; registered are {', '.join(registered)}.")
+        raise ConfigError(f"{key} is {name!r}; allowed: {', '.join(registered)}.")
     check_features(
         "MODEL.SEM_SEG_HEAD.IN_FEATURES", cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES, input_shape
     )

@@ -30,7 +30,7 @@ class PointSampler:
     """Points that represent all pixels of a mask (PointRend, arXiv 1912.08193, section 3.1).
 
     Attributes:
-        num_points: of every mask.
+        num_points: number of points of every mask.
         oversample_ratio: this many times as many random points are drawn.
         importance_ratio: the share of the points that are the most uncertain ones of those; the
             others are random.
@@ -66,11 +66,11 @@ def point_mask_losses(
     """Return the focal loss (mean over points) and the dice loss of every pair.
 
     Args:
-        points: of every pair.
+        points: samples the points of every pair.
         logits: [P, h, w], any floating dtype.
         masks: bool [G, H, W].
         objects: int64 [P], the object of each pair.
-        size: of a part, in pairs: only its true masks are in memory at a time.
+        size: the size of a part, in pairs: only its true masks are in memory at a time.
 
     Returns:
         float32 [2, P].
@@ -96,7 +96,7 @@ def in_small_parts(losses: MaskLosses, logits: Tensor, targets: Tensor, size: in
         losses: see `MaskLosses`; differentiable with respect to the logits.
         logits: [P, h, w], any floating dtype; `losses` is given float32.
         targets: [P, ...].
-        size: of a part, in masks.
+        size: the size of a part, in masks.
 
     Returns:
         [L, P].

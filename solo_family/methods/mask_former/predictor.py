@@ -140,7 +140,7 @@ class TransformerPredictor(nn.Module):
     Parameters are named as in the official code.
 
     Args:
-        in_channels: of the features.
+        in_channels: number of channels of the features.
         num_classes: K; None for mask embeddings only (PerPixelBaseline+).
         num_queries: N.
         hidden_dim: channels of the transformer.
@@ -215,7 +215,7 @@ class MLP(nn.Module):
     """Linear layers with ReLU between them.
 
     Args:
-        channels: of the input, of every hidden layer, of the output.
+        channels: numbers of channels of the input, of every hidden layer, and of the output.
     """
 
     def __init__(self, *channels: int) -> None:

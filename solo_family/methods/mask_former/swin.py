@@ -21,8 +21,8 @@ class D2SwinTransformer(Backbone):
     for dense tasks; maps are padded to whole windows.
 
     Args:
-        model: of timm.
-        channels: of the stages' outputs.
+        model: timm's model.
+        channels: numbers of channels of the stages' outputs.
         out_features: names of the returned stages: res2 (stride 4) to res5 (stride 32).
     """
 

@@ -23,8 +23,8 @@ class _Layer(nn.Module):
 
     Args:
         channels: D.
-        num_heads: of the attention, a divisor of D.
-        feedforward_channels: of the network's hidden layer.
+        num_heads: number of heads of the attention, a divisor of D.
+        feedforward_channels: number of channels of the network's hidden layer.
         dropout: probability, for attention weights and for what is added to the residual stream.
         pre_norm: normalise the input of each part instead of, as published, the sum after it.
     """
@@ -196,7 +196,7 @@ class Transformer(nn.Module):
     Args:
         encoder_layers: number of layers; MaskFormer's encoder has none.
         decoder_layers: number of layers.
-        options: of `TransformerEncoder`.
+        options: further arguments of `TransformerEncoder`.
     """
 
     def __init__(self, encoder_layers: int, decoder_layers: int, **options: Any) -> None:
@@ -242,7 +242,7 @@ def sine_position_encoding(x: Tensor, channels: int) -> Tensor:
 
     Args:
         x: features [B, C, H, W], of which only size, dtype and device matter.
-        channels: of the encoding, a multiple of 4.
+        channels: number of channels of the encoding, a multiple of 4.
 
     Returns:
         [1, channels, H, W] in the dtype of `x`: the encoding of y, then that of x, in each of which

@@ -28,7 +28,7 @@ def upsampled_mask_losses(logits: Tensor, masks: Tensor, objects: Tensor, size: 
         logits: [P, h, w], any floating dtype; computed in float32 at least.
         masks: bool [G, H, W].
         objects: int64 [P], the object of each pair.
-        size: of a part, in pairs.
+        size: the size of a part, in pairs.
 
     Returns:
         float32 [2, P].

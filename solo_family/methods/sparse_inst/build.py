@@ -26,7 +26,7 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
 
     Args:
         sparse_inst: `cfg.MODEL.SPARSE_INST`.
-        shapes: of the backbone's features.
+        shapes: the shapes of the backbone's features.
 
     Raises:
         ConfigError: the backbone does not provide these features, or a stride is not twice the one
@@ -90,7 +90,7 @@ def mask_stride(feature_stride: int, scale_factor: float) -> int:
     """Return the stride of the predicted masks.
 
     Args:
-        feature_stride: of the encoder's finest feature.
+        feature_stride: the stride of the encoder's finest feature.
         scale_factor: `MODEL.SPARSE_INST.DECODER.SCALE_FACTOR`.
 
     Raises:

@@ -15,11 +15,11 @@ class CrossAttentionBranch(nn.Module):
     queries that are the same for every image, as in DETR (arXiv 2005.12872).
 
     Args:
-        in_channels: of the input.
+        in_channels: number of channels of the input.
         channels: C.
         num_convs: the length of the tower.
         num_queries: N.
-        num_heads: of the attention.
+        num_heads: number of heads of the attention.
         num_classes: see `InstancePredictor`.
         kernel_channels: see `InstancePredictor`.
     """

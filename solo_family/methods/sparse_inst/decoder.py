@@ -40,7 +40,7 @@ class DecoderOutputs(NamedTuple):
     """The predictions of the decoder.
 
     Attributes:
-        predictions: in float32, masks at `scale_factor` times H and W.
+        predictions: the predictions in float32, masks at `scale_factor` times H and W.
         activation_maps: float32 [B, G, N, H, W].
     """
 
@@ -54,7 +54,7 @@ class SparseInstDecoder(nn.Module):
     Args:
         instance_branch: an `ActivationBranch` or a `CrossAttentionBranch`.
         mask_branch: computes the mask features.
-        scale_factor: by which masks are enlarged, bilinearly.
+        scale_factor: the factor by which masks are enlarged, bilinearly.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class ActivationBranch(nn.Module):
     combines its G averages.
 
     Args:
-        in_channels: of the input.
+        in_channels: number of channels of the input.
         channels: C.
         num_convs: the length of the tower.
         num_maps: N.
         groups: G; each group's maps average their own C / G channels of the features.
         fuse: whether there is a fully connected layer, as in Group-IAM; required if G > 1.
-        kernel_size: of the convolution that predicts the maps, 3 as published, or 1.
+        kernel_size: the side of the convolution that predicts the maps, 3 as published, or 1.
         activation: "sigmoid", normalised by the sum over all positions; or "softmax" over them.
         num_classes: see `InstancePredictor`.
         kernel_channels: see `InstancePredictor`.

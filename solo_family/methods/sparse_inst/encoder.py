@@ -17,8 +17,8 @@ class PyramidPooling(nn.Module):
     """PSPNet's pyramid pooling (arXiv 1612.01105): every position sees the whole image.
 
     Args:
-        channels: of input and output.
-        branch_channels: of each pooled branch.
+        channels: number of channels of input and output.
+        branch_channels: number of channels of each pooled branch.
         bins: sides of the pooled maps.
     """
 
@@ -46,7 +46,8 @@ class InstanceContextEncoder(nn.Module):
     There is no normalisation, and no ReLU after the lateral convolutions.
 
     Args:
-        in_channels: of the features, the finest first; each has half the side of the one before.
+        in_channels: numbers of channels of the features, the finest first; each has half the side
+            of the one before.
         channels: C.
     """
 

@@ -32,9 +32,9 @@ def sparse_inst_losses(
     """Compute the losses in float32, not yet weighted, [L] each.
 
     Args:
-        predictions: with objectness.
+        predictions: the predictions of all layers, with objectness.
         targets: masks at the resolution of the predicted ones, 0 to 1.
-        matches: of every image.
+        matches: the matches of every image.
         num_objects: divides the sums over objects.
         items: "labels" adds `loss_class`; "masks" adds `loss_dice`, `loss_mask` and
             `loss_objectness`.

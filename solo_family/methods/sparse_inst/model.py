@@ -49,7 +49,7 @@ class SparseInst(MaskSegmentor):
         encoder: fuses the backbone's features.
         decoder: predicts instances and masks.
         in_features: names of the encoder's levels, the finest first.
-        mask_stride: of the predicted masks.
+        mask_stride: the stride of the predicted masks.
         criterion: computes the losses in training.
         selector: selects the predictions at inference.
         panoptic: adds `panoptic_seg`, with instances of things only; None for instances of all

@@ -109,7 +109,7 @@ class SetSelector:
         """Score and sort the predictions of a batch, without making the host wait.
 
         Args:
-            predictions: in float32, with objectness.
+            predictions: the batch's predictions in float32, with objectness.
         """
         scores, classes = self._score(predictions)
         above = scores > self.class_threshold
@@ -161,7 +161,7 @@ class SetSelector:
         Predictions below the threshold stay, with a score of 0.
 
         Args:
-            predictions: of one image, without B, in float32, with objectness.
+            predictions: the predictions of one image, without B, in float32, with objectness.
             score_threshold: replaces `class_threshold`, unless it is None.
         """
         threshold = self.class_threshold if score_threshold is None else score_threshold

@@ -38,7 +38,9 @@ def draw_activation_statistics(
     reader = MapReader(predictor)
     wrong = [index for index in options.maps if not 0 <= index < reader.count]
     if wrong:
-        raise SoloFamilyError(f"--maps has {wrong[0]}; the model's are 0 to {reader.count - 1}.")
+        raise SoloFamilyError(
+            f"--maps has {wrong[0]}; the model's maps are 0 to {reader.count - 1}."
+        )
     responses = mean_responses(reader, (picture.image for picture in pictures), options.maps)
     yield Drawing("activation_statistics", draw_responses(responses, options.maps))
 
@@ -47,7 +49,7 @@ class MapReader:
     """Run a SparseInst model, and keep its activation maps beside its instances.
 
     Args:
-        predictor: of such a model, whose results include their maps from then on.
+        predictor: a predictor with such a model, whose results include their maps from then on.
 
     Attributes:
         count: the number of maps.
@@ -123,9 +125,9 @@ def mean_responses(
     """Average maps over pictures, each scaled to one size (Fig. 5).
 
     Args:
-        reader: of the model.
+        reader: a reader of the model.
         images: uint8 [H, W, 3] each, BGR.
-        indices: of the maps.
+        indices: which maps to average.
 
     Returns:
         float64 [len(indices), 64, 64].

@@ -164,7 +164,10 @@ def test_every_operator_has_a_row(op: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--op", "decode", "--dtypes", "bool"], "--dtypes bool"), ([], "--config-file FILE or --op")],
+    [
+        (["--op", "decode", "--dtypes", "bool"], "--dtypes bool"),
+        ([], "--config-file FILE to time a model, or --op"),
+    ],
 )
 def test_mistakes_are_one_line(
     flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
