@@ -213,7 +213,7 @@ def _torchvision_operators() -> Check:
 
 
 def _existing(folder: Path) -> Path:
-    """Returns the folder, or the nearest one above it that is there."""
+    """Return the folder, or the nearest one above it that is there."""
     return next(place for place in (folder, *folder.resolve().parents) if place.exists())
 
 

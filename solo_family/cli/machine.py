@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 def machine_findings(folder: Path) -> Iterator[Finding]:
-    """Looks at the machine.
+    """Look at the machine.
 
     Args:
         folder: that is there, and that runs would write below.
