@@ -12,10 +12,9 @@ import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 from detectron2.utils.logger import setup_logger
-from detectron2.utils.video_visualizer import VideoVisualizer
 
+from solo_family import Predictor
 from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights
 from solo_family.config import setup_cfg
 from solo_family.data.formats.synthetic import make_shapes
@@ -23,10 +22,8 @@ from solo_family.engine.trainer import Trainer
 from solo_family.export.runtime import ExportedModel, read_image
 from solo_family.export.write import Options, export_model
 from solo_family.model_zoo import get_config_file
-from solo_family.predictor.drawing import draw_predictions, write_picture
-from solo_family.predictor.exported import as_detectron2
+from solo_family.predictor import Result
 from solo_family.predictor.load import class_metadata, load_predictor
-from solo_family.predictor.predictions import Predictions, keep_confident
 
 # `make demo` takes 880 for a better model.
 ITERATIONS = int(os.environ.get("ITERATIONS", "400"))
@@ -45,7 +42,7 @@ shapes = make_shapes(OUTPUT / "shapes", num_train=300, num_val=40)
 train, val = (
     f"coco_json:{shapes}/annotations/{split}.json:{shapes}/{split}" for split in ("train", "val")
 )
-image = read_image(shapes / "val" / "000001.jpg")  # uint8 [H, W, 3], BGR
+picture = shapes / "val" / "000001.jpg"
 
 # %% [markdown]
 # ## A configuration
@@ -81,44 +78,41 @@ print({name: round(metrics[name], 1) for name in ("AP", "AP50", "AP75", "APs", "
 # more.
 
 # %%
-cfg.MODEL.WEIGHTS = str(OUTPUT / "model_final.pth")
-metadata = class_metadata(cfg)
-predictor = load_predictor(cfg)
-predictions = predictor(image)
-print(predictions["instances"].get_fields().keys(), len(predictions["instances"]))
+predict = Predictor(cfg, OUTPUT / "model_final.pth", confidence_threshold=0.4)
+result = predict(picture)
+print(result, result.names[:5], result.scores[:5])
 
 
-def draw(name: str, predictions: Predictions) -> None:
-    """Writes a picture; a notebook shows it."""
-    confident = keep_confident(predictions, 0.4)
-    picture = draw_predictions(VideoVisualizer(metadata), image, confident)
-    write_picture(OUTPUT / f"{name}.png", picture)
+def draw(name: str, result: Result) -> None:
+    """Write a picture; a notebook shows it."""
     plt.figure(name)
-    plt.imshow(np.ascontiguousarray(picture[:, :, ::-1]))
+    plt.imshow(result.plot(OUTPUT / f"{name}.png"))
     plt.axis("off")
 
 
-draw("predicted", predictions)
+draw("predicted", result)
 
 # %% [markdown]
 # ## Export
 # A folder with ONNX and a description. It is compared with the model before it is left there.
 
 # %%
-description = export_model(predictor.model, cfg, metadata, OUTPUT / "exported", Options())
+cfg.MODEL.WEIGHTS = str(OUTPUT / "model_final.pth")
+model = load_predictor(cfg, as_trained=True).model
+description = export_model(model, cfg, class_metadata(cfg), OUTPUT / "exported", Options())
 print(description["max_error"])
 
 # %% [markdown]
 # ## The exported model
-# Runs where torch and detectron2 are not installed: with numpy, OpenCV and ONNX Runtime.
+# Runs where torch and detectron2 are not installed: with numpy, OpenCV and ONNX Runtime. Where they
+# are, `Predictor` takes its folder as it takes a training's.
 
 # %%
 exported = ExportedModel(OUTPUT / "exported")
-prediction = exported(image)
-found = prediction.instances
+found = exported(read_image(picture)).instances
 for score, index in zip(found.scores[:5], found.classes):
     print(f"{exported.classes[index]}: {score:.2f}")
-draw("exported", as_detectron2(prediction))
+draw("exported", Predictor(OUTPUT / "exported", confidence_threshold=0.4)(picture))
 
 # %%
 print(f"pictures and model: {OUTPUT}")
