@@ -106,7 +106,7 @@ def test_a_folder_that_is_none_or_of_something_else(exported: Path, tmp_path: Pa
         (broken(exported, tmp_path / "torch", format="torchscript"), "of format torchscript"),
         (
             broken(exported, tmp_path / "lost", file="lost.onnx"),
-            "lost.onnx, which model.json names",
+            "lost.onnx, which model.json names, is missing: export again",
         ),
     ]:
         with pytest.raises(DataError, match=message) as error:
