@@ -184,7 +184,10 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         r"ROOT/a\.yaml\. Let one of these files inherit from another, or from none\.",
     ),
     "not yaml": (lambda p: p.text("MODEL: [1,\n"), r"ROOT/text\.yaml is not yaml: .+"),
-    "a list": (lambda p: p.text("- 1\n"), r"ROOT/text\.yaml must hold keys and .*list\."),
+    "a list": (
+        lambda p: p.text("- 1\n"),
+        r"ROOT/text\.yaml must hold keys and values, but holds a list\.",
+    ),
     "code": (
         lambda p: p.text("MODEL: {WEIGHTS: !!python/object/apply:os.system ['touch x']}\n"),
         r"ROOT/text\.yaml has .*python/object/apply:os\.system.*: code in a config is not run\. "

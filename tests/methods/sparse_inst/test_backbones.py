@@ -160,7 +160,7 @@ def test_frozen_stages_of_vd(freeze_at: int) -> None:
     ("words", "message"),
     [
         ((*VD[:1], "MODEL.RESNETS.DEPTH", 51), r"MODEL\.RESNETS\.DEPTH is 51.*50, 101"),
-        ((*VD[:2], ["res6"]), r"MODEL\.RESNETS\.OUT_FEATURES has res6; .*gives res2, res3"),
+        ((*VD[:2], ["res6"]), r"MODEL\.RESNETS\.OUT_FEATURES has res6; .*provides res2, res3"),
         ((*CSP[:1], "MODEL.CSPNET.NAME", "darknet"), r"CSPNET\.NAME is 'darknet'.*darknet53"),
         ((*CSP[:2], ["res3"]), r"MODEL\.CSPNET\.OUT_FEATURES has res3; .*csp0, csp1"),
         ((*PVT, "MODEL.PVT.NAME", "b6"), r"MODEL\.PVT\.NAME is 'b6'.*b0, b1"),
