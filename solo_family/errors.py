@@ -1,4 +1,4 @@
-"""Errors that a user can cause, and mend: one line that names the key or file and what to do."""
+"""Errors that a user can cause, and fix: one line that names the key or file and what to do."""
 
 
 class SoloFamilyError(Exception):

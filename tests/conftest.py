@@ -119,7 +119,7 @@ def assert_learns(model: torch.nn.Module, batch: list[dict], steps: int = 25) ->
 def assert_finite_gradients(model: torch.nn.Module, losses: dict[str, torch.Tensor]) -> None:
     """The losses are finite, and every parameter gets a finite gradient of their sum."""
     assert all(loss.isfinite() for loss in losses.values())
-    sum(losses.values()).backward()
+    torch.stack(list(losses.values())).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
