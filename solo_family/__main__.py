@@ -10,20 +10,20 @@ from .console import outlive_readers
 
 # The module of solo_family.cli that holds each verb, and what it does.
 VERBS = {
-    "quickstart": "make a small dataset, train on it, evaluate, draw the results",
-    "labelme": "turn labelme's files into a dataset in COCO's format, in two splits",
-    "split-data": "share a dataset in COCO's format out for training and validation",
-    "check-data": "tell what is wrong with a dataset, and how large its objects are",
+    "quickstart": "generate a small dataset, train on it, evaluate, and draw the results",
+    "labelme": "convert labelme files to a dataset in COCO's format, in two splits",
+    "split-data": "split a dataset in COCO's format for training and validation",
+    "check-data": "report what is wrong with a dataset, and how large its objects are",
     "visualize-data": "draw training images, and the grid cells of their objects",
-    "demo": "segment images, a video or a webcam's pictures",
-    "export": "write a model as a folder that runs without detectron2",
+    "demo": "segment images, videos or the frames of a webcam",
+    "export": "write a model to a folder that runs without detectron2",
     "evaluate": "measure exported models on a dataset: AP, size, time",
-    "errors": "tell what AP is lost to, from predictions and ground truth",
+    "errors": "report which types of errors cost AP, from predictions and ground truth",
     "benchmark": "time a model, part by part",
-    "convert": "give a checkpoint of another code base our names and config",
-    "analyze": "count a model's parameters, operations and activations, part by part",
-    "doctor": "look at what is installed, and try every method once",
-    "visualize-results": "draw what a model makes of a picture on the way to its masks",
+    "convert": "convert a checkpoint of another code base, and write its config",
+    "analyze": "count the parameters, operations and activations of a model, part by part",
+    "doctor": "check what is installed, and run every method once",
+    "visualize-results": "draw the intermediate maps from which a model makes its masks",
 }
 
 _INTERRUPTED = 130
