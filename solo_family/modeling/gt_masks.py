@@ -95,7 +95,11 @@ def _sums(images: Sequence[Tensor], axis: int) -> Tensor:
 
 
 def with_bitmasks(instances: Instances) -> Instances:
-    """Return instances whose `gt_masks` are BitMasks: from polygons, or empty without objects."""
+    """Return instances whose `gt_masks` are BitMasks.
+
+    They are made from polygons, or a tensor [G, h, w] as the official MaskFormer's mappers give, or
+    empty without objects.
+    """
     masks = getattr(instances, "gt_masks", None)
     if isinstance(masks, BitMasks):
         return instances
@@ -106,6 +110,8 @@ def with_bitmasks(instances: Instances) -> Instances:
                 "A training image has objects without masks: every object needs a 'segmentation'."
             )
         masks = BitMasks(torch.zeros((0, height, width), dtype=torch.bool))
+    elif isinstance(masks, Tensor):
+        masks = BitMasks(masks.bool())
     else:
         masks = BitMasks.from_polygon_masks(masks, height, width)
     result = Instances((height, width), **instances.get_fields())

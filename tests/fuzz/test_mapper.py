@@ -33,7 +33,9 @@ modes = st.sampled_from(["RGB", "L", "RGBA", "P", "CMYK", "1", "I;16", "F"])
 @pytest.mark.parametrize("kind", AUGMENTATIONS)
 @counts
 def test_any_picture_with_any_polygons(tmp_path: Path, kind: str, examples: int) -> None:
-    mapper = MaskDatasetMapper(run_cfg("", tmp_path, *AUGMENTATIONS[kind]), is_train=True)
+    # The pictures of more than 8 bits have values of no more.
+    opts = [*AUGMENTATIONS[kind], "INPUT.RANGE", (0, 255)]
+    mapper = MaskDatasetMapper(run_cfg("", tmp_path, *opts), is_train=True)
     path = tmp_path / "picture.tiff"
 
     def check(values: tuple[int, int, str, list[tuple[list[float], int]], int]) -> None:

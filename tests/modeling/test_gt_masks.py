@@ -160,6 +160,17 @@ def test_polygons_are_rasterised() -> None:
     assert isinstance(given_.gt_masks, PolygonMasks)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32])
+def test_a_tensor_is_taken(dtype: torch.dtype) -> None:
+    """As MaskFormer's official panoptic mapper gives masks."""
+    given_ = instances(2)
+    given_.gt_masks = torch.zeros(2, 12, 10, dtype=dtype)
+    given_.gt_masks[1, 3:9, 2:8] = 1
+    result = with_bitmasks(given_)
+    assert isinstance(result.gt_masks, BitMasks)
+    assert torch.equal(result.gt_masks.tensor, given_.gt_masks.bool())
+
+
 def test_objects_without_masks_are_an_error() -> None:
     with pytest.raises(DataError, match="segmentation"):
         with_bitmasks(instances(1))

@@ -95,7 +95,7 @@ def check_annotation(
 
 def name_of(annotation: dict[str, Any]) -> str:
     """Returns what messages call an annotation."""
-    return f"annotation {annotation['id']}"
+    return f"annotation {annotation.get('id')}"
 
 
 def are_shares(annotation: dict[str, Any]) -> bool:

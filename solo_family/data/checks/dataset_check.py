@@ -110,7 +110,7 @@ def check_dataset(
     )
     check.add(findings.OTHERWISE, *file.notices)
     for part, kind in _IDS.items():
-        _check_ids(check, part, kind, [item["id"] for item in file.content.get(part, [])])
+        _check_ids(check, part, kind, [item.get("id") for item in file.content.get(part, [])])
     files = ImageFiles(image_dir, "the json")
     for image in _progress(file.images, "images"):
         _check_file(check, image, files, decode_images, reading or Reading())

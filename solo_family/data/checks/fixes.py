@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import DataError
 from ...files import replacing
 from ..formats.coco_file import CocoFile
+from ..formats.coco_values import is_box
 from ..formats.crowds import OBJECTS
 from ..formats.image_files import ImageFiles
 from . import findings
@@ -82,7 +83,7 @@ def _rename(image: dict[str, Any], files: ImageFiles, image_dir: str, done: Coun
 def _fix_annotation(
     annotation: dict[str, Any], image: dict[str, Any] | None, done: Counter
 ) -> MeasuredObject | None:
-    if image is not None and are_shares(annotation):
+    if image is not None and is_box(annotation.get("bbox")) and are_shares(annotation):
         sides = np.array([image["width"], image["height"]], dtype=np.float64)
         annotation["segmentation"] = [
             (np.asarray(polygon).reshape(-1, 2) * sides).ravel().tolist()

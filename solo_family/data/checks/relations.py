@@ -13,7 +13,7 @@ import numpy as np
 from pycocotools import mask as mask_util
 
 from . import findings
-from .annotation_check import MeasuredObject
+from .annotation_check import MeasuredObject, name_of
 from .findings import Findings
 
 _SAME_IOU = 0.95
@@ -37,7 +37,7 @@ def check_relations(
         check.add(findings.SAME_PICTURE, " = ".join(str(images[i]["file_name"]) for i in group))
     for found in objects.values():
         for one, other in same_objects(found):
-            check.add(findings.SAME_OBJECT, f"{other.name}, as annotation {one.annotation['id']}")
+            check.add(findings.SAME_OBJECT, f"{other.name}, as {name_of(one.annotation)}")
     everything = [found for items in objects.values() for found in items]
     if _are_percent(everything):
         check.add(findings.PERCENT, *(found.name for found in everything))

@@ -193,6 +193,13 @@ def test_what_is_read_as_it_is_meant_is_a_remark(
     assert set(found(folder)) == {findings.OTHERWISE}
 
 
+def test_an_id_that_is_none_beside_an_odd_one(tmp_path: Path) -> None:
+    folder = good(tmp_path / "data")
+    folder.content["annotations"][0]["id"] = [1]
+    del folder.content["annotations"][1]["id"]
+    assert "[1] in annotations" in found(folder)[findings.ODD_ID]
+
+
 @pytest.mark.parametrize("key", ["area", "iscrowd"])
 def test_what_evaluation_does_without_is_nothing(key: str, tmp_path: Path) -> None:
     folder = good(tmp_path / "data")
