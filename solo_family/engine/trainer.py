@@ -107,6 +107,7 @@ class Trainer(DefaultTrainer):
         """
         if resume and resume_newest(self.checkpointer):
             self.start_iter = self.iter + 1
+            self._end.finished = self.checkpointer.saved_iteration = self.iter
             self._write_missing_final()
             return
         load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)

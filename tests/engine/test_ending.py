@@ -90,6 +90,22 @@ def test_it_goes_on_as_if_it_had_not_been_asked(tmp_path: Path) -> None:
     assert_equal(*finals)
 
 
+def ask_before_the_first() -> None:
+    Trainer.before_train = lambda self: os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_resumed_run_that_is_asked_at_once_says_where_it_was(tmp_path: Path) -> None:
+    words = config(tmp_path, "SOLVER.MAX_ITER", 2, "SOLVER.CHECKPOINT_PERIOD", 2)
+    with Forked(train_net, words, tmp_path) as run:
+        assert run.status() == 0, run.printed
+    words += ["--resume", "SOLVER.MAX_ITER", 4]
+    with Forked(train_net, words, tmp_path, ask_before_the_first) as run:
+        assert run.status() == 128 + signal.SIGTERM, run.printed
+    path = tmp_path / "run" / "model_0000001.pth"
+    assert f"iteration 2 of 4 is in {path};" in stopped_line(run.printed)
+    assert path.is_file()
+
+
 def hang_in_a_step() -> None:
     def run_step(self: Trainer) -> None:
         Path(self.cfg.OUTPUT_DIR, "hangs").touch()

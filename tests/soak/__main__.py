@@ -22,13 +22,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=_MINUTES, help="scales the counts")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--only", default="", help="the faults whose names have this in them")
     args = parser.parse_args()
     print(f"seed {args.seed}: python -m tests.soak --minutes {args.minutes:g} --seed {args.seed}")
     root = Path(tempfile.mkdtemp(prefix="soak_"))
     root.chmod(0o777)
     soak = Soak(root, random.Random(args.seed))
     rows, failed = [], 0
-    for fault in FAULTS:
+    for fault in (fault for fault in FAULTS if args.only in fault.name):
         count = max(1, round(fault.count * args.minutes / _MINUTES))
         start, bad = time.monotonic(), 0
         for number in range(count):

@@ -113,7 +113,8 @@ def kill_a_worker(soak: Soak, folder: Path, number: int) -> None:
     """Kills one of the loader's processes at a random moment."""
     words = soak.small(folder, *_ENDLESS, "DATALOADER.NUM_WORKERS", soak.rng.randint(1, 4))
     with Forked(train_net, words, folder) as run:
-        run.wait_for(lambda: children(run.pid))
+        # Before it trains, it starts other programs, to tell of the machine.
+        run.wait_for(lambda: "Starting training" in run.printed and children(run.pid))
         time.sleep(soak.rng.uniform(0, 1.0))
         how = soak.rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
         os.kill(soak.rng.choice(children(run.pid)), how)
