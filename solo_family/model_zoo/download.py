@@ -21,13 +21,13 @@ CACHE_VARIABLE = "SOLO_FAMILY_CACHE"
 
 
 def cache_folder() -> Path:
-    """Returns `$SOLO_FAMILY_CACHE`, or `solo_family` in the user's cache."""
+    """Return `$SOLO_FAMILY_CACHE`, or `solo_family` in the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "solo_family"
     return Path(os.environ.get(CACHE_VARIABLE) or default).expanduser()
 
 
 def download(address: str, path: Path, checksum: str = "") -> Path:
-    """Fetches a file unless it is there.
+    """Fetch a file unless it is there.
 
     A connection that breaks is taken up again where it stopped. What there is of a file then is
     `path` with `.part` at its end; the next call goes on from it.
@@ -92,7 +92,7 @@ def _fetch(address: str, part: Path) -> None:
 
 
 def _receive(address: str, part: Path) -> bool:
-    """Appends to `part` what is missing, and returns whether the file is then complete."""
+    """Append to `part` what is missing, and return whether the file is then complete."""
     done = part.stat().st_size
     headers = {"User-Agent": "solo_family", "Range": f"bytes={done}-"} if done else {}
     request = urllib.request.Request(address, headers=headers)

@@ -57,7 +57,7 @@ class MeasuredObject:
 def check_annotation(
     check: Findings, annotation: dict[str, Any], image: dict[str, Any] | None
 ) -> MeasuredObject | None:
-    """Takes note of what is wrong with an annotation.
+    """Take note of what is wrong with an annotation.
 
     Args:
         check: where it is noted.
@@ -94,12 +94,12 @@ def check_annotation(
 
 
 def name_of(annotation: dict[str, Any]) -> str:
-    """Returns what messages call an annotation."""
+    """Return what messages call an annotation."""
     return f"annotation {annotation.get('id')}"
 
 
 def are_shares(annotation: dict[str, Any]) -> bool:
-    """Tells whether all coordinates are from 0 to 1: an object within one pixel, or shares."""
+    """Tell whether all coordinates are from 0 to 1: an object within one pixel, or shares."""
     polygons = annotation.get("segmentation")
     if not isinstance(polygons, list) or not polygons:
         return False
@@ -129,7 +129,7 @@ def _check_agreement(check: Findings, found: MeasuredObject) -> None:
 
 
 def _corners(box: Any) -> list[float] | None:
-    """Returns x0 y0 x1 y1 of COCO's left, top, width, height; None where they are no numbers."""
+    """Return x0 y0 x1 y1 of COCO's left, top, width, height; None where they are no numbers."""
     if not is_box(box):
         return None
     left, top, width, height = box
@@ -139,7 +139,7 @@ def _corners(box: Any) -> list[float] | None:
 def _check_box(
     check: Findings, name: str, given: Any, box: list[float], size: tuple[int, int]
 ) -> list[float] | None:
-    """Returns the part of a box in the image, or None if there is none."""
+    """Return the part of a box in the image, or None if there is none."""
     inside = _cut(box, size)
     if inside[2] <= inside[0] or inside[3] <= inside[1]:
         check.add(findings.EMPTY_BOX, f"{name}: {_shown(given)}")
@@ -152,7 +152,7 @@ def _check_box(
 def _check_mask(
     check: Findings, name: str, given: Any, size: tuple[int, int]
 ) -> tuple[Any, dict[str, Any], int, list[float]] | None:
-    """Returns what of a mask can be used, its RLE, pixels, and the corners of the box around it."""
+    """Return what of a mask can be used, its RLE, pixels, and the corners of the box around it."""
     try:
         usable, reasons = usable_segmentation(given, size)
         if usable is None:

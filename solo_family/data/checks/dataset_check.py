@@ -64,7 +64,7 @@ def check_coco_dataset(
     training_sizes: TrainingSizes | None = None,
     reading: Reading | None = None,
 ) -> DatasetCheck:
-    """Looks at every image and annotation.
+    """Look at every image and annotation.
 
     Args:
         annotations: the json file.
@@ -99,7 +99,7 @@ def check_dataset(
     training_sizes: TrainingSizes | None = None,
     reading: Reading | None = None,
 ) -> DatasetCheck:
-    """Looks at every image and annotation; see `check_coco_dataset`."""
+    """Look at every image and annotation; see `check_coco_dataset`."""
     annotated = file.annotations
     if crowd == OBJECTS:
         annotated = [annotation | {"iscrowd": 0} for annotation in annotated]
@@ -208,7 +208,7 @@ def _check_file(
 
 
 def _check_values(check: DatasetCheck, name: str, path: str, reading: Reading) -> None:
-    """Reads a file whose values may be of an unknown range; of those that are, the first ones."""
+    """Read a file whose values may be of an unknown range; of those that are, the first ones."""
     if len(check.found.get(findings.UNTOLD_RANGE, [])) >= _DEEP_FILES:
         return
     try:

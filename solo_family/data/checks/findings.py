@@ -29,7 +29,7 @@ class Findings:
     found: dict[Kind, list[str]] = field(default_factory=dict)
 
     def add(self, kind: Kind, *what: str) -> None:
-        """Takes note of what is of a kind."""
+        """Take note of what is of a kind."""
         if what:
             self.found.setdefault(kind, []).extend(what)
 

@@ -107,7 +107,7 @@ def _fix_annotation(
 
 
 def write_fixed(content: dict[str, Any], path: Path) -> None:
-    """Writes a json, whole or not at all.
+    """Write a json, whole or not at all.
 
     Raises:
         DataError: it can't be written.

@@ -26,7 +26,7 @@ _SURELY_KEPT = 2
 def check_relations(
     check: Any, images: Mapping[Any, dict[str, Any]], objects: Mapping[Any, list[MeasuredObject]]
 ) -> None:
-    """Takes note of pictures and objects that stand twice, and of coordinates in percent.
+    """Take note of pictures and objects that stand twice, and of coordinates in percent.
 
     Args:
         check: a `DatasetCheck`, whose `paths` are the images' by their ids.
@@ -44,7 +44,7 @@ def check_relations(
 
 
 def same_pictures(paths: Mapping[Any, str]) -> list[list[Any]]:
-    """Returns the keys of files that have the same content, in groups.
+    """Return the keys of files that have the same content, in groups.
 
     Only files of one length are read.
     """
@@ -65,7 +65,7 @@ def _digest(path: str) -> bytes:
 
 
 def same_objects(found: Sequence[MeasuredObject]) -> list[tuple[MeasuredObject, MeasuredObject]]:
-    """Returns the pairs of one class whose masks are the same: each with the first like it."""
+    """Return the pairs of one class whose masks are the same: each with the first like it."""
     boxes = np.array([item.mask_box for item in found])
     if len(boxes) < 2:
         return []
@@ -95,7 +95,7 @@ def _are_percent(found: Sequence[MeasuredObject]) -> bool:
 
 
 def vanishes(found: MeasuredObject, size: tuple[int, int]) -> bool:
-    """Tells whether no pixel is left of an object where its image is resized.
+    """Tell whether no pixel is left of an object where its image is resized.
 
     Args:
         found: the object.
@@ -119,7 +119,7 @@ def vanishes(found: MeasuredObject, size: tuple[int, int]) -> bool:
 
 
 def check_splits(train: Mapping[str, Any], test: Mapping[str, Any]) -> Findings:
-    """Compares training with validation.
+    """Compare training with validation.
 
     Args:
         train, test: a `DatasetCheck` for each dataset, by name; those that are in both are not

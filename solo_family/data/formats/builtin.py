@@ -125,7 +125,7 @@ def _text_classes(path: Path) -> list[str]:
 
 
 def _vistas_classes(root: Path) -> list[str]:
-    """Returns the evaluated classes of Mapillary's own config, in the order of their labels."""
+    """Return the evaluated classes of Mapillary's own config, in the order of their labels."""
     for name in ("config.json", "config_v1.2.json"):
         path = root / name
         if path.is_file():

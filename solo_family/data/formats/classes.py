@@ -25,13 +25,13 @@ _OBJECT = "object"
 
 
 def is_class_agnostic(cfg: CfgNode) -> bool:
-    """Returns whether the model does not tell classes apart, whatever classes its datasets have."""
+    """Return whether the model does not tell classes apart, whatever classes its datasets have."""
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     return bool(method and method.classify_key and not get_key(cfg, method.classify_key))
 
 
 def num_classes(cfg: CfgNode, key: str) -> int:
-    """Returns the class count of a model: 1 if it is class-agnostic.
+    """Return the class count of a model: 1 if it is class-agnostic.
 
     Args:
         cfg: the configuration.
@@ -71,7 +71,7 @@ def num_classes(cfg: CfgNode, key: str) -> int:
 
 
 def check_classes(cfg: CfgNode, train: Sequence[str], count: int) -> None:
-    """Refuses datasets whose classes are not those of the model.
+    """Refuse datasets whose classes are not those of the model.
 
     Args:
         cfg: the configuration; each of its `DATASETS.TEST` has the model's names, in any order.
@@ -102,7 +102,7 @@ def check_classes(cfg: CfgNode, train: Sequence[str], count: int) -> None:
 
 
 def stuff_ids(cfg: CfgNode, count: int) -> tuple[int, ...]:
-    """Returns which of a model's classes are stuff: the dataset's, or those that training stored.
+    """Return which of a model's classes are stuff: the dataset's, or those that training stored.
 
     Args:
         cfg: the configuration.
@@ -119,7 +119,7 @@ def stuff_ids(cfg: CfgNode, count: int) -> tuple[int, ...]:
 
 
 def class_names(cfg: CfgNode) -> list[str]:
-    """Returns the names of the model's classes: the dataset's, or those that training stored."""
+    """Return the names of the model's classes: the dataset's, or those that training stored."""
     if is_class_agnostic(cfg):
         return [_OBJECT]
     if cfg.MODEL.CLASS_NAMES:
@@ -128,7 +128,7 @@ def class_names(cfg: CfgNode) -> list[str]:
 
 
 def with_classes(cfg: CfgNode) -> CfgNode:
-    """Returns a configuration whose model has the names and ids of the training set's classes."""
+    """Return a configuration whose model has the names and ids of the training set's classes."""
     if is_class_agnostic(cfg) or cfg.MODEL.CLASS_NAMES or not cfg.DATASETS.TRAIN:
         return cfg
     stored = cfg.clone()
@@ -141,7 +141,7 @@ def with_classes(cfg: CfgNode) -> CfgNode:
 
 
 def class_ids(cfg: CfgNode) -> list[int]:
-    """Returns the ids that the dataset has for the model's classes, or [] where none are known."""
+    """Return the ids that the dataset has for the model's classes, or [] where none are known."""
     if is_class_agnostic(cfg):
         return []
     if cfg.MODEL.CLASS_IDS:
@@ -158,7 +158,7 @@ def class_ids(cfg: CfgNode) -> list[int]:
 
 
 def _present(datasets: Sequence[str]) -> list[str]:
-    """Returns those that are on this machine."""
+    """Return those that are on this machine."""
     found = []
     for name in datasets:
         with contextlib.suppress(DataError):
@@ -168,7 +168,7 @@ def _present(datasets: Sequence[str]) -> list[str]:
 
 
 def _dataset_classes(cfg: CfgNode) -> list[str] | None:
-    """Returns the classes of the training datasets, or without any those of the first to test."""
+    """Return the classes of the training datasets, or without any those of the first to test."""
     if cfg.DATASETS.TRAIN:
         joined = join_classes(cfg.DATASETS.TRAIN, cfg.DATASETS.CLASS_UNION)
         return joined.names if joined else None

@@ -4,7 +4,7 @@ from .notices import Item, Notices
 
 
 def classes_of(categories: list[Item], annotations: list[Item], notices: Notices) -> list[Item]:
-    """Returns the categories that are classes, in the order of their ids.
+    """Return the categories that are classes, in the order of their ids.
 
     Those of one name are one class. Roboflow's first category is a name for the group of the
     others, and not a class.

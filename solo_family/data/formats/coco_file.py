@@ -71,7 +71,7 @@ class CocoFile:
         self._paths: dict[str, list[str]] = {}
 
     def measure_images(self, image_dir: str) -> None:
-        """Reads the sizes that the json lacks from the headers of the images."""
+        """Read the sizes that the json lacks from the headers of the images."""
         if self.has_sizes:
             return
         files = ImageFiles(image_dir, self.source)
@@ -87,7 +87,7 @@ class CocoFile:
         self.notices.append(f"{len(lacking)} x no 'height' and 'width', taken from the images")
 
     def check(self) -> None:
-        """Checks that values are possible, and that the parts fit together, once.
+        """Check that values are possible, and that the parts fit together, once.
 
         Raises:
             DataError: an id stands twice, something refers to what isn't there, or a value is
@@ -114,7 +114,7 @@ class CocoFile:
         return self._usable
 
     def image_paths(self, image_dir: str) -> list[str]:
-        """Returns the path of each image.
+        """Return the path of each image.
 
         Raises:
             DataError: some are not there; see `ImageFiles`.
@@ -126,7 +126,7 @@ class CocoFile:
         return self._paths[image_dir]
 
     def _check_unique(self, part: str) -> set[Any]:
-        """Returns the ids of a part."""
+        """Return the ids of a part."""
         counts = Counter(item["id"] for item in self.content.get(part, []))
         twice = [str(identity) for identity, count in counts.items() if count > 1]
         if twice:
@@ -147,7 +147,7 @@ _files: dict[str, tuple[tuple[int, int], CocoFile]] = {}
 
 
 def read_coco_file(path: str, image_dir: str | None = None) -> CocoFile:
-    """Returns the content of a json, whose values are not checked yet.
+    """Return the content of a json, whose values are not checked yet.
 
     It is parsed once in a process, until the file changes.
 
@@ -179,7 +179,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 def parse(path: str) -> dict[str, Any]:
-    """Returns the content of a file that has COCO's parts, polygons as arrays.
+    """Return the content of a file that has COCO's parts, polygons as arrays.
 
     Raises:
         DataError: it is missing, not JSON, lacks a part, or has no images or categories.
@@ -207,7 +207,7 @@ def parse(path: str) -> dict[str, Any]:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Keeps the garbage collector from going again and again through what is being made."""
+    """Keep the garbage collector from going again and again through what is being made."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -218,7 +218,7 @@ def without_collection() -> Iterator[None]:
 
 
 def check_parts(source: str, content: Any) -> None:
-    """Checks that content has COCO's parts, and that there is something in them.
+    """Check that content has COCO's parts, and that there is something in them.
 
     Raises:
         DataError: names the part.

@@ -18,7 +18,7 @@ from .segmentation import to_rle
 
 
 def load_coco(annotations: str, image_dir: str, crowd: str = "") -> list[dict[str, Any]]:
-    """Returns detectron2's dicts of a dataset, without annotations that have no usable mask.
+    """Return detectron2's dicts of a dataset, without annotations that have no usable mask.
 
     As detectron2's `load_coco_json`; classes are in the order of the categories' ids, and polygons
     are arrays of float64.
@@ -62,7 +62,7 @@ def load_coco(annotations: str, image_dir: str, crowd: str = "") -> list[dict[st
 
 
 def check_coco(annotations: str, image_dir: str) -> None:
-    """Checks a file, and that its images are there.
+    """Check a file, and that its images are there.
 
     Raises:
         DataError: see `load_coco`.
@@ -73,7 +73,7 @@ def check_coco(annotations: str, image_dir: str) -> None:
 
 
 def coco_classes(annotations: str, image_dir: str | None = None) -> dict[int, str]:
-    """Returns the names of a file's classes by their ids, in the order of the model's outputs.
+    """Return the names of a file's classes by their ids, in the order of the model's outputs.
 
     Raises:
         DataError: the file can't be used.
@@ -84,7 +84,7 @@ def coco_classes(annotations: str, image_dir: str | None = None) -> dict[int, st
 
 
 def read_coco_truth(annotations: str, image_dir: str | None = None, crowd: str = "") -> COCO:
-    """Returns what predictions are compared with; see `truth_of`.
+    """Return what predictions are compared with; see `truth_of`.
 
     Args:
         annotations, image_dir, crowd: see `load_coco`; the folder may be unknown.
@@ -96,7 +96,7 @@ def read_coco_truth(annotations: str, image_dir: str | None = None, crowd: str =
 
 
 def dataset_truth(name: str) -> COCO:
-    """Returns what predictions on a registered dataset are compared with; see `truth_of`.
+    """Return what predictions on a registered dataset are compared with; see `truth_of`.
 
     Raises:
         DataError: its annotations can't be used.
@@ -109,7 +109,7 @@ def dataset_truth(name: str) -> COCO:
 
 
 def truth_of(file: CocoFile, crowd: str = "") -> COCO:
-    """Returns ground truth for pycocotools, without that of which no mask can be made.
+    """Return ground truth for pycocotools, without that of which no mask can be made.
 
     Its annotations count from 1, because COCOeval takes a match with the id 0 for none. Masks are
     RLE, and areas that the file lacks are the masks'. A file without ground truth has no
@@ -150,7 +150,7 @@ def _evaluable(
 
 
 def records_as_file(name: str) -> CocoFile:
-    """Returns a dataset that is registered as detectron2's dicts, as if a json had them."""
+    """Return a dataset that is registered as detectron2's dicts, as if a json had them."""
     metadata = MetadataCatalog.get(name)
     records = DatasetCatalog.get(name)
     to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id") or {}

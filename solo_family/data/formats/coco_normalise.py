@@ -15,7 +15,7 @@ _FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
 
 
 def whole_number(value: Any) -> int | None:
-    """Returns the whole number that a value is or says: 7 of 7, 7.0 and "7"; None for others."""
+    """Return the whole number that a value is or say: 7 of 7, 7.0 and "7"; None for others."""
     if isinstance(value, int):
         return None if isinstance(value, bool) else value
     if isinstance(value, float):
@@ -26,7 +26,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def compact(item: Item) -> Item:
-    """Makes arrays of an annotation's polygons, a fourth of the memory, while json is parsed.
+    """Make arrays of an annotation's polygons, a fourth of the memory, while json is parsed.
 
     Args:
         item: any object of the json; what is no list of lists of numbers stays as it is.
@@ -41,7 +41,7 @@ def compact(item: Item) -> Item:
 
 
 def normalise(content: dict[str, Any]) -> Notices:
-    """Normalises values, in place; what can't be read as anything stays as it is.
+    """Normalise values, in place; what can't be read as anything stays as it is.
 
     Args:
         content: of COCO's parts, lists of objects. Images have `height` and `width` afterwards,
@@ -83,7 +83,7 @@ def _whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> 
 
 
 def _normalise_image_ids(images: list[Item], annotations: list[Item], notices: Notices) -> None:
-    """Gives ids of images one type: whole numbers where all of them are, else text."""
+    """Give ids of images one type: whole numbers where all of them are, else text."""
     ids = [image["id"] for image in images]
     named = [annotation.get("image_id") for annotation in annotations]
     kinds = set(map(type, ids)) | set(map(type, named))
@@ -155,7 +155,7 @@ def _normalise_mask(annotation: Item, notices: Notices) -> None:
 
 
 def _polygons(given: list[Any]) -> tuple[list[Any], str]:
-    """Returns polygons as arrays, and in which other form they were, if in any."""
+    """Return polygons as arrays, and in which other form they were, if in any."""
     whole = _polygon(given)
     if whole is not None and len(whole[0]) >= 6:
         return [whole[0]], whole[1] or "a polygon that is not in a list of its own"
@@ -168,7 +168,7 @@ def _polygons(given: list[Any]) -> tuple[list[Any], str]:
 
 
 def _polygon(given: Any) -> tuple[array, str] | None:
-    """Reads numbers, or points as pairs or as objects of x and y; None for others."""
+    """Read numbers, or points as pairs or as objects of x and y; None for others."""
     if not isinstance(given, list):
         return None
     form = ""

@@ -21,7 +21,7 @@ NEAR = _FARTHEST_IN_SIZES * _LEAST_SIZE
 
 
 def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
-    """Checks the ids and names of categories; see `check_images`."""
+    """Check the ids and names of categories; see `check_images`."""
     for index, category in enumerate(categories):
         place = f"{source}: category {index} (counted from 0)"
         _check_id(place, "id", category["id"], int)
@@ -30,7 +30,7 @@ def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
 
 
 def check_images(source: str, images: list[dict[str, Any]]) -> None:
-    """Checks ids, file names and sizes of images.
+    """Check ids, file names and sizes of images.
 
     Args:
         source: the annotation file, for messages.
@@ -67,7 +67,7 @@ def check_annotations(
     image_ids: Set[Any],
     category_ids: Set[Any],
 ) -> None:
-    """Checks the values of annotations, and that what they refer to is there.
+    """Check the values of annotations, and that what they refer to is there.
 
     Raises:
         DataError: names the first wrong entry, the key, its value, and what is allowed.
@@ -96,7 +96,7 @@ def check_annotations(
 def _are_plain(
     annotations: list[dict[str, Any]], image_ids: Set[Any], category_ids: Set[Any]
 ) -> bool:
-    """Tells in one go whether all is as it is in nearly every file."""
+    """Tell in one go whether all is as it is in nearly every file."""
     try:
         columns = (
             {type(a["id"]) for a in annotations} <= {int}
@@ -129,7 +129,7 @@ def _check_annotation(place: str, annotation: dict[str, Any]) -> None:
 
 
 def _is_segmentation(given: Any) -> bool:
-    """Tells whether it is polygons, RLE, or none; numbers and points are looked at later."""
+    """Tell whether it is polygons, RLE, or none; numbers and points are looked at later."""
     if isinstance(given, list):
         return all(isinstance(polygon, array | list) for polygon in given)
     if isinstance(given, dict):
@@ -138,7 +138,7 @@ def _is_segmentation(given: Any) -> bool:
 
 
 def is_rle(size: Any, counts: Any) -> bool:
-    """Tells whether the values of an RLE have the right types; see `adds_up`."""
+    """Tell whether the values of an RLE have the right types; see `adds_up`."""
     if not isinstance(size, list) or len(size) != 2:
         return False
     if not all(_is_int(side) and 0 <= side < _MOST_PIXELS for side in size):
@@ -149,22 +149,22 @@ def is_rle(size: Any, counts: Any) -> bool:
 
 
 def is_box(values: Any) -> bool:
-    """Tells whether it is a list of four finite numbers."""
+    """Tell whether it is a list of four finite numbers."""
     return isinstance(values, list) and len(values) == 4 and _all_within(values, _FARTHEST_BOX)
 
 
 def is_area(value: Any) -> bool:
-    """Tells whether it is a finite number of pixels."""
+    """Tell whether it is a finite number of pixels."""
     return isinstance(value, int | float) and 0 <= value <= _FARTHEST_BOX**2
 
 
 def is_drawable(polygon: Sequence[float], height: float, width: float) -> bool:
-    """Tells whether a polygon consists of numbers that are not absurdly far from its image."""
+    """Tell whether a polygon consists of numbers that are not absurdly far from its image."""
     return _all_within(polygon, _FARTHEST_IN_SIZES * max(height, width, _LEAST_SIZE))
 
 
 def adds_up(rle: dict[str, Any]) -> bool:
-    """Tells whether the runs of an RLE, compressed or not, fill its image."""
+    """Tell whether the runs of an RLE, compressed or not, fill its image."""
     if isinstance(rle["counts"], list):
         height, width = rle["size"]
         return sum(rle["counts"]) == height * width

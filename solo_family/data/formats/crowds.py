@@ -9,7 +9,7 @@ _MANY = 0.05
 
 
 def are_of_a_tool(annotations: Sequence[dict[str, Any]]) -> bool:
-    """Tells whether crowds are probably objects: all masks are, or most of those that are RLE.
+    """Tell whether crowds are probably objects: all masks are, or most of those that are RLE.
 
     COCO's own crowds are all of its RLE, but no more than a hundredth of its annotations.
 

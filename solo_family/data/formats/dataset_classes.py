@@ -16,7 +16,7 @@ _NAMED = 30  # of many classes, as many are named
 
 
 def dataset_classes(name: str) -> list[str] | None:
-    """Returns the names of a dataset's classes, or None where it has none or isn't there."""
+    """Return the names of a dataset's classes, or None where it has none or isn't there."""
     register_in_place([name])
     metadata = MetadataCatalog.get(name)
     if _named_classes(metadata) is None and name in DatasetCatalog.list():
@@ -36,7 +36,7 @@ def _named_classes(metadata: Metadata) -> list[str] | None:
 
 
 def dataset_class_ids(name: str) -> dict[str, int]:
-    """Returns a dataset's ids of its classes by their names; nothing where it has no such ids."""
+    """Return a dataset's ids of its classes by their names; nothing where it has no such ids."""
     names = dataset_classes(name)
     metadata = MetadataCatalog.get(name)
     if names is None or metadata.get("evaluator_type") in _SEMANTIC:
@@ -48,12 +48,12 @@ def dataset_class_ids(name: str) -> dict[str, int]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Returns names for a message."""
+    """Return names for a message."""
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def places(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
-    """Returns where each of the names stands among the others; None where one doesn't."""
+    """Return where each of the names stands among the others; None where one doesn't."""
     index = {name: place for place, name in enumerate(among)}
     return [index[name] for name in names] if set(names) <= index.keys() else None
 
@@ -75,7 +75,7 @@ class JoinedClasses:
 
 
 def join_classes(datasets: Sequence[str], union: bool) -> JoinedClasses | None:
-    """Joins the classes of datasets by their names, in the order of the first.
+    """Join the classes of datasets by their names, in the order of the first.
 
     Args:
         datasets: names of `DATASETS.TRAIN`.
@@ -137,7 +137,7 @@ def _check_joinable(
 
 
 def match_classes(model: Sequence[str], dataset: str) -> list[int] | None:
-    """Finds a model's classes in a dataset by their names.
+    """Find a model's classes in a dataset by their names.
 
     Args:
         model: names, K; none are matched by their ids, that is their order.

@@ -37,7 +37,7 @@ class ImageFiles:
         self.otherwise: dict[str, str] = {}
 
     def find(self, name: str) -> str | None:
-        """Returns the path of a picture; None where there is none.
+        """Return the path of a picture; None where there is none.
 
         Raises:
             DataError: the name leads out of the folder, where it must not lead, and no picture in
@@ -97,7 +97,7 @@ def _leads_out(name: str) -> bool:
 
 
 def path_inside(folder: str, name: str, source: str) -> str:
-    """Joins a path that a file gives to the folder that it is relative to.
+    """Join a path that a file gives to the folder that it is relative to.
 
     Raises:
         DataError: it leads out of the folder, and `SOLO_FAMILY_ALLOW_OUTSIDE` is not 1.
@@ -111,7 +111,7 @@ def path_inside(folder: str, name: str, source: str) -> str:
 
 
 def find_all(folder: str, names: Iterable[str], source: str) -> tuple[list[str], list[str]]:
-    """Finds all pictures of a file.
+    """Find all pictures of a file.
 
     Returns:
         A path for each name, where it should be if it isn't there; and a notice, in a list, if

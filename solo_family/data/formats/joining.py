@@ -25,7 +25,7 @@ _LABELS = {
 
 
 def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
-    """Returns detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
+    """Return detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
 
     Raises:
         ConfigError: the datasets have labels of several kinds, or other classes; see
@@ -59,7 +59,7 @@ def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
 def _mapped(
     records: list[dict[str, Any]], name: str, joined: JoinedClasses | None
 ) -> list[dict[str, Any]]:
-    """Returns records whose classes are the joined ones."""
+    """Return records whose classes are the joined ones."""
     places = joined.places.get(name) if joined else None
     if places is None or places == list(range(len(places))):
         return records
@@ -76,7 +76,7 @@ def _mapped(
 
 
 def _check_objects(records: list[dict[str, Any]], names: Sequence[str]) -> None:
-    """Refuses to train on nothing.
+    """Refuse to train on nothing.
 
     Raises:
         DataError: no image has an object that is no crowd.

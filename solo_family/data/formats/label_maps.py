@@ -12,7 +12,7 @@ VOID_ID = 2**24 - 1
 
 
 def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndarray:
-    """Reads a label image of one channel, of 8 or 16 bits or with a palette.
+    """Read a label image of one channel, of 8 or 16 bits or with a palette.
 
     Args:
         path: of a file that Pillow can read.
@@ -51,7 +51,7 @@ def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndar
 
 
 def read_panoptic_ids(path: str) -> np.ndarray:
-    """Reads a panoptic PNG of COCO's format.
+    """Read a panoptic PNG of COCO's format.
 
     Returns:
         int32 [H, W]: R + 256 G + 256^2 B.
@@ -68,12 +68,12 @@ def read_panoptic_ids(path: str) -> np.ndarray:
 
 
 def encode_ids(ids: np.ndarray) -> np.ndarray:
-    """Returns ids [H, W], 0 to 2^24 - 1, as colours, uint8 [H, W, 3]."""
+    """Return ids [H, W], 0 to 2^24 - 1, as colours, uint8 [H, W, 3]."""
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=2).astype(np.uint8)
 
 
 def decode_ids(colours: np.ndarray) -> np.ndarray:
-    """Returns the ids, int32 [H, W], of colours, uint8 [H, W, 3 or more]."""
+    """Return the ids, int32 [H, W], of colours, uint8 [H, W, 3 or more]."""
     red, green, blue = (colours[:, :, channel].astype(np.int32) for channel in range(3))
     return red + (green << 8) + (blue << 16)
 
@@ -81,7 +81,7 @@ def decode_ids(colours: np.ndarray) -> np.ndarray:
 def check_label_size(
     labels: np.ndarray, image: np.ndarray, label_path: str, image_path: str
 ) -> None:
-    """Refuses labels of another size than their image.
+    """Refuse labels of another size than their image.
 
     Raises:
         DataError: names both files and sizes.

@@ -10,7 +10,7 @@ _WHITE = 255
 
 
 def check_labels(name: str, sample: int) -> None:
-    """Reads some label images, spread evenly over a semantic or panoptic dataset.
+    """Read some label images, spread evenly over a semantic or panoptic dataset.
 
     Args:
         name: of a registered dataset; one without label images is left alone.

@@ -36,7 +36,7 @@ class _Object:
             self.polygons.append(part)
 
     def rle(self, height: int, width: int) -> dict[str, Any]:
-        """Returns all parts as one compressed RLE."""
+        """Return all parts as one compressed RLE."""
         parts = mask_util.frPyObjects(self.polygons, height, width) if self.polygons else []
         masks = [mask_util.encode(np.asfortranarray(mask, np.uint8)) for mask in self.masks]
         return mask_util.merge([*parts, *masks])
@@ -51,7 +51,7 @@ class _Picture:
 
 
 def read_labelme(folder: Path, ignored: Collection[Path] = ()) -> tuple[dict[str, Any], list[str]]:
-    """Reads a folder, and those in it.
+    """Read a folder, and those in it.
 
     Polygons, rectangles, circles and masks become masks. Shapes of one label and `group_id` are
     parts of one object. Categories are the labels in alphabetic order. A picture that a json has in
@@ -142,7 +142,7 @@ def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
 
 
 def _find_image(file: Path, content: dict[str, Any]) -> Path:
-    """Returns the image of a json: where it says, also if it was moved together with the image.
+    """Return the image of a json: where it says, also if it was moved together with the image.
 
     One that only the json holds is written beside it.
     """

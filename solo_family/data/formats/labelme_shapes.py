@@ -21,7 +21,7 @@ _LEAST = {"polygon": 3, "rectangle": 2, "oriented_rectangle": 4, "circle": 2}
 def read_shape(
     name: str, shape: dict[str, Any], size: tuple[int, int]
 ) -> list[float] | np.ndarray | str:
-    """Reads a shape.
+    """Read a shape.
 
     Args:
         name: of it, for messages.
@@ -68,7 +68,7 @@ def _points(name: str, shape: dict[str, Any]) -> np.ndarray:
 def _mask(
     name: str, shape: dict[str, Any], points: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray | str:
-    """Returns labelme's mask: a picture of the box between two points, both of them inside."""
+    """Return labelme's mask: a picture of the box between two points, both of them inside."""
     if len(points) != 2:
         return f"is a mask of {len(points)} points, and 2 are needed"
     try:

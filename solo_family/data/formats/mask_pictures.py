@@ -29,7 +29,7 @@ _CLASS = "object"
 
 
 def register_masks(name: str) -> None:
-    """Registers a dataset that is named in place; see `load_masks`.
+    """Register a dataset that is named in place; see `load_masks`.
 
     Raises:
         DataError: a folder is not there.
@@ -50,7 +50,7 @@ def register_masks(name: str) -> None:
 
 
 def load_masks(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Returns detectron2's dicts, masks as RLE.
+    """Return detectron2's dicts, masks as RLE.
 
     The masks of `IMAGE_DIR/a/b.jpg` are one picture `MASK_DIR/a/b.png`, whose values are 0 for no
     object and 1, 2, ... for each; or one picture for each object, all but 0 the object: any in the
@@ -100,7 +100,7 @@ def _is_image(path: Path) -> bool:
 def _find_masks(
     image: Path, place: Path, by_folder: dict[Path, list[Path]]
 ) -> tuple[list[Path], bool]:
-    """Returns the mask files of an image, and whether it is one for all objects."""
+    """Return the mask files of an image, and whether it is one for all objects."""
     siblings = by_folder.get(place.parent, [])
     whole = [path for path in siblings if path.stem == place.name and path != image]
     if whole:
@@ -125,7 +125,7 @@ def _is_alone(image: Path) -> bool:
 
 
 def _read_values(file: Path, size: tuple[int, int], image: Path) -> np.ndarray:
-    """Returns a picture's values, [H, W] or [H, W, channels] without transparency."""
+    """Return a picture's values, [H, W] or [H, W, channels] without transparency."""
     try:
         with Image.open(file) as picture:
             without = {"LA": "L", "RGBA": "RGB", "PA": "P"}.get(picture.mode)

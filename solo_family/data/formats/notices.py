@@ -15,7 +15,7 @@ class Notices:
         self._examples: dict[str, str] = {}
 
     def add(self, what: str, example: str = "") -> None:
-        """Counts one of a kind."""
+        """Count one of a kind."""
         self._counts[what] += 1
         self._examples.setdefault(what, example)
 
@@ -23,7 +23,7 @@ class Notices:
         return bool(self._counts)
 
     def listed(self) -> list[str]:
-        """Returns a phrase for each kind."""
+        """Return a phrase for each kind."""
         return [
             f"{count} x {what}" + (f" ({example})" if (example := self._examples[what]) else "")
             for what, count in self._counts.items()

@@ -19,7 +19,7 @@ _PARTS = {
 
 
 def register_panoptic(name: str, image_dir: str, panoptic_dir: str, panoptic_json: str) -> None:
-    """Registers a dataset for panoptic segmentation in detectron2's catalogs.
+    """Register a dataset for panoptic segmentation in detectron2's catalogs.
 
     The model's classes are the categories in the order of their ids, things and stuff together.
 
@@ -45,7 +45,7 @@ def register_panoptic(name: str, image_dir: str, panoptic_dir: str, panoptic_jso
 
 
 def panoptic_metadata(panoptic_json: str) -> dict[str, Any]:
-    """Returns what detectron2 knows of the categories: all names, and which are things."""
+    """Return what detectron2 knows of the categories: all names, and which are things."""
     categories = read_panoptic_json(panoptic_json)["categories"]
     names = [category["name"] for category in categories]
     contiguous = {category["id"]: index for index, category in enumerate(categories)}
@@ -61,7 +61,7 @@ def panoptic_metadata(panoptic_json: str) -> dict[str, Any]:
 
 
 def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list[dict[str, Any]]:
-    """Returns detectron2's dicts, with `pan_seg_file_name` and `segments_info`.
+    """Return detectron2's dicts, with `pan_seg_file_name` and `segments_info`.
 
     Raises:
         DataError: a folder or file is missing, a path leads out of its folder, or the json can't be
@@ -114,7 +114,7 @@ def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list
 
 @cache
 def read_panoptic_json(path: str) -> dict[str, Any]:
-    """Returns the content of a panoptic json, its categories in the order of their ids.
+    """Return the content of a panoptic json, its categories in the order of their ids.
 
     Raises:
         DataError: it is missing, not JSON, or lacks a part.

@@ -43,7 +43,7 @@ _FOLDERS = ("image_root", "image_dir", "sem_seg_root", "gt_dir", "panoptic_root"
 
 
 def register_in_place(names: Iterable[str]) -> None:
-    """Registers the names that describe a dataset, and leaves all others alone.
+    """Register the names that describe a dataset, and leaves all others alone.
 
     Args:
         names: of `DATASETS.TRAIN` or `DATASETS.TEST`.
@@ -61,7 +61,7 @@ def register_in_place(names: Iterable[str]) -> None:
 
 
 def check_datasets(names: Sequence[str]) -> None:
-    """Checks the files of datasets in COCO's format and of VOC, before anything is built.
+    """Check the files of datasets in COCO's format and of VOC, before anything is built.
 
     Args:
         names: of `DATASETS.TRAIN` or `DATASETS.TEST`, registered or in place.
@@ -142,7 +142,7 @@ def _register_coco(name: str) -> None:
 
 
 def _read_registered(name: str) -> None:
-    """Lets our reader read a dataset of detectron2's `register_coco_instances`, as evaluation does.
+    """Let our reader read a dataset of detectron2's `register_coco_instances`, as evaluation does.
 
     A function of the user's own is left alone.
     """
@@ -172,7 +172,7 @@ def _read_registered(name: str) -> None:
 
 
 def _parse(name: str) -> tuple[str, str, str]:
-    """Returns the annotation file, the image folder and how crowds are read."""
+    """Return the annotation file, the image folder and how crowds are read."""
     parts = name.removeprefix(PREFIX).split(":")
     if len(parts) != 2 or not all(parts):
         raise DataError(
@@ -188,7 +188,7 @@ def _parse(name: str) -> tuple[str, str, str]:
 
 
 def split_crowd(path: str) -> tuple[str, str]:
-    """Returns a path without `?crowd=objects`, and "objects" where it had that.
+    """Return a path without `?crowd=objects`, and "objects" where it had that.
 
     Raises:
         DataError: something else stands after the question mark.
@@ -215,7 +215,7 @@ _IN_PLACE: dict[str, Callable[[str], None]] = {
 
 
 def _load_unregistered(catalog: Any, name: str) -> Any:
-    """Lets a name in place be used wherever detectron2 looks a dataset up, unregistered or not."""
+    """Let a name in place be used wherever detectron2 looks a dataset up, unregistered or not."""
     if not isinstance(name, str) or not name.startswith(tuple(_IN_PLACE)):
         raise KeyError(name)
     register_in_place([name])

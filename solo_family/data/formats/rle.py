@@ -17,7 +17,7 @@ _OFFSET, _DIGIT, _MORE, _SIGN, _BITS = 48, 0x1F, 0x20, 0x10, 5
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
-    """Encodes masks, whose pixels stay on their device, byte for byte as pycocotools does.
+    """Encode masks, whose pixels stay on their device, byte for byte as pycocotools does.
 
     Args:
         masks: bool [N, H, W].
@@ -49,7 +49,7 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
 
 
 def fills_image(rle: dict[str, Any]) -> bool:
-    """Tells whether the runs of a compressed RLE add up to its image.
+    """Tell whether the runs of a compressed RLE add up to its image.
 
     pycocotools doesn't return from comparing masks whose runs don't, so look before.
 

@@ -16,7 +16,7 @@ SHORT, FAR, WITHOUT, MISFIT, UNFILLED = "short", "far", "without", "misfit", "un
 
 
 def usable_segmentation(segmentation: Any, size: tuple[float, float]) -> tuple[Any, Counter[str]]:
-    """Looks for what a mask can be made of.
+    """Look for what a mask can be made of.
 
     Args:
         segmentation: polygons [x, y, x, y, ...], or RLE with `size` and `counts`.
@@ -46,7 +46,7 @@ def _is_long(polygon: Any) -> bool:
 
 
 def usable_at_any_size(segmentation: Any) -> Any:
-    """Returns what `usable_segmentation` does where the image's size is not known, or None."""
+    """Return what `usable_segmentation` does where the image's size is not known, or None."""
     if isinstance(segmentation, dict):
         size = segmentation.get("size")
         good = is_rle(size, segmentation.get("counts")) and adds_up(segmentation)
@@ -55,7 +55,7 @@ def usable_at_any_size(segmentation: Any) -> Any:
 
 
 def as_rle(segmentation: dict[str, Any]) -> dict[str, Any]:
-    """Makes the numbers of an RLE whole, in place, where they are fractions or text of such."""
+    """Make the numbers of an RLE whole, in place, where they are fractions or text of such."""
     for key in ("size", "counts"):
         values = segmentation.get(key)
         if isinstance(values, list) and not set(map(type, values)) <= {int}:
@@ -69,27 +69,27 @@ def as_rle(segmentation: dict[str, Any]) -> dict[str, Any]:
 
 
 def compressed(segmentation: Any) -> Any:
-    """Returns polygons as they are, and RLE as pycocotools takes it."""
+    """Return polygons as they are, and RLE as pycocotools takes it."""
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
         return mask_util.frPyObjects(segmentation, *segmentation["size"])
     return segmentation
 
 
 def to_rle(usable: Any, size: Sequence[int]) -> dict[str, Any]:
-    """Returns the compressed RLE of what `usable_segmentation` returns."""
+    """Return the compressed RLE of what `usable_segmentation` returns."""
     if isinstance(usable, dict):
         return compressed(usable)
     return mask_util.merge(mask_util.frPyObjects(usable, *size))
 
 
 def box_of(usable: Any) -> list[float]:
-    """Returns left, top, width, height of what `corners_of` returns."""
+    """Return left, top, width, height of what `corners_of` returns."""
     left, top, right, bottom = corners_of(usable)
     return [left, top, right - left, bottom - top]
 
 
 def corners_of(usable: Any) -> list[float]:
-    """Returns the corners x0 y0 x1 y1 around polygons' points, or the pixels of RLE.
+    """Return the corners x0 y0 x1 y1 around polygons' points, or the pixels of RLE.
 
     Points may be outside of the image.
     """

@@ -25,7 +25,7 @@ def register_semantic(
     image_suffix: str = "",
     label_suffix: str = "",
 ) -> None:
-    """Registers a dataset for semantic segmentation in detectron2's catalogs.
+    """Register a dataset for semantic segmentation in detectron2's catalogs.
 
     Args:
         name: for `DATASETS.TRAIN` and `DATASETS.TEST`.
@@ -52,7 +52,7 @@ def register_semantic(
 def _scan(
     image_dir: str, label_dir: str, image_suffix: str, label_suffix: str
 ) -> list[tuple[str, str, int, int]]:
-    """Returns image, label, height and width, sorted by name; see `load_semantic`."""
+    """Return image, label, height and width, sorted by name; see `load_semantic`."""
     for folder in (image_dir, label_dir):
         if not os.path.isdir(folder):
             raise DataError(f"There is no folder {folder}.")
@@ -78,7 +78,7 @@ def _scan(
 def load_semantic(
     image_dir: str, label_dir: str, image_suffix: str = "", label_suffix: str = ""
 ) -> list[dict[str, Any]]:
-    """Returns detectron2's dicts: `file_name`, `sem_seg_file_name`, `height`, `width`, `image_id`.
+    """Return detectron2's dicts: `file_name`, `sem_seg_file_name`, `height`, `width`, `image_id`.
 
     Raises:
         DataError: a folder is missing or empty, or an image or label has no counterpart.
@@ -98,7 +98,7 @@ def load_semantic(
 
 
 def read_class_names(classes: str) -> list[str]:
-    """Returns the names that are listed with commas, or stand line by line in a text file.
+    """Return the names that are listed with commas, or stand line by line in a text file.
 
     Raises:
         DataError: there are none.
@@ -125,7 +125,7 @@ def _files(folder: str, suffix: str, extensions: Sequence[str]) -> dict[str, str
 
 
 def _size(path: str) -> tuple[int, int]:
-    """Returns width and height of an image, turned upright by its EXIF tag as it will be."""
+    """Return width and height of an image, turned upright by its EXIF tag as it will be."""
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)

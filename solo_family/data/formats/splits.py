@@ -12,7 +12,7 @@ DEFAULT_VAL_EVERY = 5
 
 
 def split_coco(content: dict[str, Any], val_every: int) -> dict[str, dict[str, Any]]:
-    """Returns the content of two files; all else than images and annotations is in both.
+    """Return the content of two files; all else than images and annotations is in both.
 
     Args:
         content: of a COCO-format json whose parts fit together.
@@ -41,7 +41,7 @@ def split_coco(content: dict[str, Any], val_every: int) -> dict[str, dict[str, A
 
 
 def write_splits(splits: dict[str, dict[str, Any]], folder: Path) -> dict[str, Path]:
-    """Writes `train.json` and `val.json`, and returns their paths.
+    """Write `train.json` and `val.json`, and return their paths.
 
     Raises:
         DataError: they can't be written.

@@ -25,7 +25,7 @@ STUFF = ("plain", "stripes", "checks")
 
 
 def draw_regions(rng: Generator, image_size: tuple[int, int]) -> Regions:
-    """Divides a picture by one or two wavy lines into regions of different stuff."""
+    """Divide a picture by one or two wavy lines into regions of different stuff."""
     height, width = image_size
     order = rng.permutation(len(STUFF))[: rng.integers(2, len(STUFF) + 1)]
     levels = np.sort(rng.uniform(0.2, 0.8, len(order) - 1)) * height
@@ -88,7 +88,7 @@ class SegmentWriter:
         category_ids: list[int],
         stuff: NDArray[np.int64],
     ) -> None:
-        """Writes one image's labels.
+        """Write one image's labels.
 
         Args:
             image: `id`, `file_name`, `height`, `width`.
@@ -119,7 +119,7 @@ class SegmentWriter:
         )
 
     def close(self) -> None:
-        """Writes the json."""
+        """Write the json."""
         path = self._root / "annotations" / f"panoptic_{self._split}.json"
         path.write_text(json.dumps(self._content))
 

@@ -44,7 +44,7 @@ class LeftOut:
     def usable(
         self, annotation: Annotation, size: tuple[float, float], file: str
     ) -> Annotation | None:
-        """Returns an annotation with what of its segmentation can be used, or None.
+        """Return an annotation with what of its segmentation can be used, or None.
 
         Args:
             annotation: with `segmentation`; is not changed.
@@ -59,7 +59,7 @@ class LeftOut:
         return None if kept is None else {**annotation, "segmentation": compressed(kept)}
 
     def report(self) -> None:
-        """Warns of what was left out, each once in a process."""
+        """Warn of what was left out, each once in a process."""
         counts, source = self._counts, self._source
         if counts[SHORT]:
             _warn_once(f"{source}: left out {counts[SHORT]} polygons of fewer than 3 points.")
@@ -90,7 +90,7 @@ def _warn_once(message: str) -> None:
 
 
 def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
-    """Leaves out, in place, what no mask can be made of; says once what, and how much.
+    """Leave out, in place, what no mask can be made of; says once what, and how much.
 
     That is polygons of fewer than 3 points or with impossible coordinates, annotations without
     (another) segmentation, and RLE of another size than its image or whose runs don't fill it. What
@@ -113,7 +113,7 @@ def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
 def usable_annotations(
     annotations: list[Annotation], images: dict[Any, dict[str, Any]], source: str
 ) -> list[Annotation]:
-    """Returns the annotations of which masks can be made; see `leave_out_unusable`.
+    """Return the annotations of which masks can be made; see `leave_out_unusable`.
 
     Args:
         annotations: of COCO's parts, normalised.
@@ -143,7 +143,7 @@ def _has_polygons(annotation: Annotation) -> bool:
 
 
 def _are_plain(annotations: list[Annotation]) -> bool:
-    """Tells in one go whether all are polygons that can be drawn in an image of any size."""
+    """Tell in one go whether all are polygons that can be drawn in an image of any size."""
     polygons: list[array] = []
     for annotation in annotations:
         if not annotation["segmentation"]:

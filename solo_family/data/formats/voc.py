@@ -30,7 +30,7 @@ _VOID_COLOUR = (224, 224, 192)
 
 
 def register_voc_instances(name: str, root: str, split: str) -> None:
-    """Registers a split of VOC 2012's instance segmentation.
+    """Register a split of VOC 2012's instance segmentation.
 
     Args:
         name: for `DATASETS.TRAIN` or `DATASETS.TEST`.
@@ -45,7 +45,7 @@ def register_voc_instances(name: str, root: str, split: str) -> None:
 
 
 def load_voc_instances(root: str, split: str) -> list[dict[str, Any]]:
-    """Returns detectron2's dicts, with masks as RLE; `image_id` is the name, as 2007_000033.
+    """Return detectron2's dicts, with masks as RLE; `image_id` is the name, as 2007_000033.
 
     Raises:
         DataError: see `check_voc`.
@@ -56,7 +56,7 @@ def load_voc_instances(root: str, split: str) -> list[dict[str, Any]]:
 
 
 def check_voc(root: str, split: str) -> None:
-    """Checks that the folders and the list of images are there.
+    """Check that the folders and the list of images are there.
 
     Raises:
         DataError: names the first that is missing.
@@ -82,7 +82,7 @@ def _split_file(root: str, split: str) -> Path:
 def load_image(
     root: Path, name: str, class_names: Sequence[str], read_classes: Callable[[Path], np.ndarray]
 ) -> dict[str, Any]:
-    """Returns detectron2's dict of an image, a mask for each value in SegmentationObject.
+    """Return detectron2's dict of an image, a mask for each value in SegmentationObject.
 
     Args:
         root: of JPEGImages, SegmentationClass and SegmentationObject.
@@ -132,7 +132,7 @@ def load_image(
 
 
 def image_file(root: Path, name: str) -> str:
-    """Returns JPEGImages/NAME.jpg, or the picture of that name of another kind."""
+    """Return JPEGImages/NAME.jpg, or the picture of that name of another kind."""
     path = root / "JPEGImages" / f"{name}.jpg"
     if not path.exists():
         others = (path.with_suffix(suffix) for suffix in (".jpeg", ".png", ".bmp", ".JPG", ".webp"))
@@ -141,7 +141,7 @@ def image_file(root: Path, name: str) -> str:
 
 
 def read_values(path: Path) -> np.ndarray:
-    """Returns the values of a picture of one channel or with a palette, int [H, W].
+    """Return the values of a picture of one channel or with a palette, int [H, W].
 
     Of a picture in colours each colour is a value: black is 0, and VOC's colour of void is 255.
     """
@@ -157,7 +157,7 @@ def read_values(path: Path) -> np.ndarray:
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """Opens a label picture.
+    """Open a label picture.
 
     Raises:
         DataError: it can't be read.

@@ -28,7 +28,7 @@ Colour = tuple[int, int, int]
 
 
 def register_voc_folder(name: str) -> None:
-    """Registers a dataset that is named in place.
+    """Register a dataset that is named in place.
 
     Raises:
         DataError: a folder or a split is not there.
@@ -52,7 +52,7 @@ def register_voc_folder(name: str) -> None:
 
 
 def read_classes(root: Path) -> tuple[list[str], list[Colour]]:
-    """Returns the names of the classes, and their colours where a file gives them.
+    """Return the names of the classes, and their colours where a file gives them.
 
     `labelmap.txt` has lines `name:red,green,blue:parts:actions`, `class_names.txt` a name on each;
     without either they are VOC's own.
@@ -91,7 +91,7 @@ def read_classes(root: Path) -> tuple[list[str], list[Colour]]:
 
 
 def voc_colour(index: int) -> Colour:
-    """Returns the colour of a class in VOC's palette: its bits, from the lowest, are shared out."""
+    """Return the colour of a class in VOC's palette: its bits, from the lowest, are shared out."""
     red = green = blue = 0
     for place in range(7, -1, -1):
         red |= (index & 1) << place
@@ -104,7 +104,7 @@ def voc_colour(index: int) -> Colour:
 def load_voc_folder(
     root: Path, split: str, classes: tuple[str, ...], colours: tuple[Colour, ...]
 ) -> list[dict[str, Any]]:
-    """Returns detectron2's dicts; see `voc.load_image`.
+    """Return detectron2's dicts; see `voc.load_image`.
 
     Raises:
         DataError: files are missing, or don't fit together.
@@ -137,7 +137,7 @@ def _load(
 
 
 def image_without_objects(root: Path, name: str) -> dict[str, Any]:
-    """Returns the dict of an image without a file in SegmentationObject, which datumaro omits."""
+    """Return the dict of an image without a file in SegmentationObject, which datumaro omits."""
     path = image_file(root, name)
     height, width = read_image_size(path) if Path(path).is_file() else (0, 0)
     size = {"height": height, "width": width}
@@ -145,7 +145,7 @@ def image_without_objects(root: Path, name: str) -> dict[str, Any]:
 
 
 def _names(root: Path, split: str) -> list[str]:
-    """Returns the names of a split's images; without lists those of SegmentationObject."""
+    """Return the names of a split's images; without lists those of SegmentationObject."""
     lists = {path.stem: path for path in sorted((root / "ImageSets/Segmentation").glob("*.txt"))}
     key = split or ("train" if "train" in lists else next(iter(lists), ""))
     if key in lists:
@@ -161,7 +161,7 @@ def _names(root: Path, split: str) -> list[str]:
 
 
 def _read_colours(path: Path, *, colours: tuple[Colour, ...]) -> np.ndarray:
-    """Returns classes from 1, int [H, W], of a picture in the colours of the label map; 0: none."""
+    """Return classes from 1, int [H, W], of a picture in the colours of the label map; 0: none."""
     with open_picture(path) as image:
         plain = image.mode in ("L", "I", "I;16")
         given = np.asarray(image if plain else image.convert("RGB"))

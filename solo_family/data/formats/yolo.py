@@ -31,7 +31,7 @@ _MOST = 1.01
 
 
 def register_yolo(name: str) -> None:
-    """Registers a dataset that is named in place.
+    """Register a dataset that is named in place.
 
     Raises:
         DataError: the folder, or what names its classes, is not there.
@@ -48,7 +48,7 @@ def register_yolo(name: str) -> None:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Returns what `data.yaml` says, `names` as a list; or the names of Label Studio's classes.txt.
+    """Return what `data.yaml` says, `names` as a list; or the names of Label Studio's classes.txt.
 
     Raises:
         DataError: neither is there, or it has no names.
@@ -76,7 +76,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def find_images(folder: Path, description: dict[str, Any], split: str) -> list[str]:
-    """Returns the folders, or lists of images, of a split.
+    """Return the folders, or lists of images, of a split.
 
     Args:
         folder: of the description.
@@ -135,7 +135,7 @@ def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
 
 
 def load_yolo(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
-    """Returns detectron2's dicts; a picture without a text file has no objects.
+    """Return detectron2's dicts; a picture without a text file has no objects.
 
     Raises:
         DataError: there are no images, or a line is none of an outline; names file and line.
@@ -151,7 +151,7 @@ def _images(place: Path) -> list[str]:
 
 
 def _label_file(image: str) -> Path:
-    """Returns the text file of an image: the last folder `images` is `labels` there."""
+    """Return the text file of an image: the last folder `images` is `labels` there."""
     parts = list(Path(image).with_suffix(".txt").parts)
     for index in reversed(range(len(parts) - 1)):
         if parts[index] == "images":
@@ -166,7 +166,7 @@ def _label_file(image: str) -> Path:
 
 
 def _check_used(places: tuple[str, ...], used: set[Path]) -> None:
-    """Refuses labels that belong to none of the images, and says so of some.
+    """Refuse labels that belong to none of the images, and say so of some.
 
     Raises:
         DataError: none belongs to an image.
@@ -186,7 +186,7 @@ def _check_used(places: tuple[str, ...], used: set[Path]) -> None:
 def _read_labels(
     file: Path, num_classes: int, size: tuple[int, int]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Returns annotations, and how many lines are boxes."""
+    """Return annotations, and how many lines are boxes."""
     if not file.is_file():
         return [], 0
     annotations, boxes = [], 0

@@ -29,13 +29,13 @@ class AtLeastOnePixel(T.Augmentation):
 
 
 def detectron2_augmentation(cfg: CfgNode, is_train: bool) -> _Augmentations:
-    """Returns detectron2's resizing, and in training its flip."""
+    """Return detectron2's resizing, and in training its flip."""
     resize, *flip = build_augmentation(cfg, is_train)
     return [AtLeastOnePixel(resize), *flip]
 
 
 def build_train_augmentation(cfg: CfgNode) -> _Augmentations:
-    """Returns colours, then large-scale jitter where it is on, else detectron2's augmentations."""
+    """Return colours, then large-scale jitter where it is on, else detectron2's augmentations."""
     colours = _all_colours(cfg)
     if cfg.INPUT.LSJ.ENABLED:
         return [*colours, *_large_scale_jitter(cfg)]
@@ -44,7 +44,7 @@ def build_train_augmentation(cfg: CfgNode) -> _Augmentations:
 
 
 def _crop(cfg: CfgNode) -> T.Augmentation:
-    """Returns a crop of every image, or, with short edges, DETR's (arXiv 2005.12872, section 4)."""
+    """Return a crop of every image, or, with short edges, DETR's (arXiv 2005.12872, section 4)."""
     crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     edges = cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
@@ -55,7 +55,7 @@ def _crop(cfg: CfgNode) -> T.Augmentation:
 
 
 def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationList]:
-    """Returns the augmentation of images with semantic or panoptic labels.
+    """Return the augmentation of images with semantic or panoptic labels.
 
     Resizing, a crop in which no class has too large a share, colours, flipping (MaskFormer, arXiv
     2107.06278, section 4.1); or large-scale jitter where it is on.
@@ -81,7 +81,7 @@ def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.Augmentatio
 
 
 def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationList]:
-    """Returns two lists to draw from: a resize, or a resize, a crop and a resize.
+    """Return two lists to draw from: a resize, or a resize, a crop and a resize.
 
     As DETR's (arXiv 2005.12872, section 4); `INPUT.CROP` is that crop, and without it there is
     only the first list. Arguments as of `build_segment_augmentation`.

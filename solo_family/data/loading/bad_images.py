@@ -22,7 +22,7 @@ class BadImages:
         self._num_skipped = 0  # since the last image that could be read
 
     def add(self, path: str, error: Exception) -> None:
-        """Takes note of one.
+        """Take note of one.
 
         Raises:
             DataError: images may not be skipped, or none of them can be read.
@@ -43,6 +43,6 @@ class BadImages:
         logger.warning(f"skipped: {message}")
 
     def take_count(self) -> int:
-        """Returns how many there were since it was last asked."""
+        """Return how many there were since it was last asked."""
         count, self._num_skipped = self._num_skipped, 0
         return count

@@ -56,7 +56,7 @@ class BatchLoader:
         return len(cast(Sized, self.batches))
 
     def __iter__(self) -> Iterator[list[Any]]:
-        """Yields batches: lists of items.
+        """Yield batches: lists of items.
 
         Raises:
             SoloFamilyError: a worker has died or its batch does not come; one of ours, as the
@@ -100,7 +100,7 @@ class _Workers:
             raise
 
     def close(self) -> None:
-        """Ends the workers."""
+        """End the workers."""
         self._finalizer()
 
     def load(self, batches: Iterable[list[Any]]) -> Iterator[list[Any]]:
@@ -145,7 +145,7 @@ class _Workers:
         return value
 
     def _check_alive(self, certainly: Worker | None = None) -> None:
-        """Raises TrainingError where a worker is gone, `certainly` among them."""
+        """Raise TrainingError where a worker is gone, `certainly` among them."""
         if certainly is not None:
             certainly.process.join(_LOOK)
         dead = [worker.process for worker in self._workers if not worker.process.is_alive()]
@@ -229,7 +229,7 @@ def _slots(num_workers: int) -> SharedSlots | None:
 
 
 def _innermost(stack: str) -> str:
-    """Returns the place of a faulthandler's traceback that a thread is at, the main one's last."""
+    """Return the place of a faulthandler's traceback that a thread is at, the main one's last."""
     threads = [part for part in stack.split("\n\n") if "File " in part]
     lines = [line.strip() for line in (threads[-1] if threads else "").splitlines()]
     frames = [line for line in lines if line.startswith("File ")]

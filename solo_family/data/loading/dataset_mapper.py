@@ -66,7 +66,7 @@ class MaskDatasetMapper(DatasetMapper):
         return options
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
-        """Maps one image.
+        """Map one image.
 
         Returns:
             `image`, uint8 [3, h, w], and in training `instances`; None for a skipped image, which
@@ -113,7 +113,7 @@ class MaskDatasetMapper(DatasetMapper):
             dataset_dict["instances"] = annotations_to_instances([], image_shape, "bitmask")
 
     def _tell_lost(self, lost: int, objects: int, file: str, shape: tuple[int, int]) -> None:
-        """Warns once, in each process that maps, of objects of which no pixel is left."""
+        """Warn once, in each process that maps, of objects of which no pixel is left."""
         if lost and not self._has_told:
             self._has_told = True
             logger.warning(

@@ -56,14 +56,14 @@ class Reading:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Reading":
-        """Returns what `INPUT.RANGE` and `INPUT.MAX_PIXELS` say."""
+        """Return what `INPUT.RANGE` and `INPUT.MAX_PIXELS` say."""
         given = cfg.INPUT.RANGE
         value_range = None if given in (None, "auto") else (float(given[0]), float(given[1]))
         return cls(value_range, cfg.INPUT.MAX_PIXELS or MOST_PIXELS)
 
 
 def read_image(path: str, image_format: str, reading: Reading | None = None) -> np.ndarray:
-    """Reads an image as detectron2 does: turned upright by its EXIF tag, in the colours asked for.
+    """Read an image as detectron2 does: turned upright by its EXIF tag, in the colours asked for.
 
     Grayscale becomes colour, transparency is dropped, CMYK is converted; deeper images are scaled
     to 8 bits (detectron2 would clip them at 255). Of several pages the first is read, and the log
@@ -98,7 +98,7 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
 
 
 def is_deep(path: str) -> bool:
-    """Tells from a file's header whether it has more than 8 bits or fractions."""
+    """Tell from a file's header whether it has more than 8 bits or fractions."""
     try:
         with _opened(path) as image:
             return image.mode[:1] in _DEEP_MODES
@@ -107,7 +107,7 @@ def is_deep(path: str) -> bool:
 
 
 def read_image_size(path: str) -> tuple[int, int]:
-    """Returns the height and width that `read_image` would give, from the file's header.
+    """Return the height and width that `read_image` would give, from the file's header.
 
     Raises:
         DataError: the file is missing, or begins like no image; names it and the reason.
@@ -124,7 +124,7 @@ def read_image_size(path: str) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
-    """Opens a file of any size."""
+    """Open a file of any size."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with PathManager.open(path, "rb") as file, Image.open(file) as image:
@@ -150,7 +150,7 @@ def _name_pages(path: str, pages: int) -> None:
 
 
 def _to_8_bits(path: str, values: np.ndarray, reading: Reading) -> np.ndarray:
-    """Returns uint8 [H, W] of values of more than 8 bits, or of fractions."""
+    """Return uint8 [H, W] of values of more than 8 bits, or of fractions."""
     low, high = reading.value_range or _range_of(path, values)
     if (low, high) == (0, 65535):
         return (values // 257).clip(0, 255).astype(np.uint8)
@@ -159,7 +159,7 @@ def _to_8_bits(path: str, values: np.ndarray, reading: Reading) -> np.ndarray:
 
 
 def _range_of(path: str, values: np.ndarray) -> tuple[float, float]:
-    """Returns the range of values that can't be of another."""
+    """Return the range of values that can't be of another."""
     least, most = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if values.dtype.kind == "f":
         if least >= 0 and most <= 1:

@@ -75,7 +75,7 @@ def build_train_loader(
 
 
 def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
-    """Builds the loader of one dataset for evaluation: batches of one, shared by all processes."""
+    """Build the loader of one dataset for evaluation: batches of one, shared by all processes."""
     check_datasets([name])
     records = get_detection_dataset_dicts(name, filter_empty=False)
     mapper = MaskDatasetMapper(cfg, is_train=False)
@@ -88,7 +88,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
 
 
 def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
-    """Returns what maps the dataset's dicts: `INPUT.DATASET_MAPPER_NAME`, or what they are for.
+    """Return what maps the dataset's dicts: `INPUT.DATASET_MAPPER_NAME`, or what they are for.
 
     Raises:
         ConfigError: the mapper needs labels that the dataset does not have.
@@ -114,7 +114,7 @@ def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
 
 
 def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
-    """Returns detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
+    """Return detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
 
     Raises:
         ConfigError: no dataset is named, or they don't go together (see `load_joined`).

@@ -67,7 +67,7 @@ class GroupedSampler(Sampler[list[Draw]]):
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Takes another stream, before iteration begins."""
+        """Take another stream, before iteration begins."""
         self.seed = seed
 
     def __iter__(self) -> Iterator[list[Draw]]:

@@ -30,7 +30,7 @@ def seeded(*entropy: int) -> Iterator[None]:
 
 
 def seed_all(*entropy: int) -> None:
-    """Seeds `random`, numpy, and torch on all devices; see `seeded`."""
+    """Seed `random`, numpy, and torch on all devices; see `seeded`."""
     words = np.random.SeedSequence(entropy).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(words[1])

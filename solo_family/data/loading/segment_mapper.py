@@ -77,7 +77,7 @@ class SegmentDatasetMapper:
     def from_config(
         cls, cfg: CfgNode, *, panoptic: bool, detr: bool = False, num_images: int = 0
     ) -> dict[str, Any]:
-        """Reads the configuration.
+        """Read the configuration.
 
         Args:
             panoptic: see above.
@@ -107,7 +107,7 @@ class SegmentDatasetMapper:
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
-        """Maps one image.
+        """Map one image.
 
         Returns:
             `image`, uint8 [3, H, W]; `sem_seg`, int64 [H, W]; `instances` with `gt_classes`, int64
@@ -145,7 +145,7 @@ class SegmentDatasetMapper:
     def _read_segments(
         self, record: dict[str, Any], image: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns each pixel's segment, int32 [H, W], and each segment's class, int64."""
+        """Return each pixel's segment, int32 [H, W], and each segment's class, int64."""
         if not self.panoptic:
             path = record["sem_seg_file_name"]
             labels = read_labels(path, self.num_classes, self.label_ignored)

@@ -35,7 +35,7 @@ class SharedSlots:
         self._used = [0] * count
 
     def take(self) -> int | None:
-        """Returns a slot that nothing lies in, for a batch; None where there is none."""
+        """Return a slot that nothing lies in, for a batch; None where there is none."""
         if not self._free:
             return None
         slot = self._free.pop()  # the one used last: its pages are there
@@ -45,17 +45,17 @@ class SharedSlots:
         return slot
 
     def give_back(self, slot: int) -> None:
-        """Lets another batch have the slot."""
+        """Let another batch have the slot."""
         self._free.append(slot)
 
     def write(self, slot: int, buffers: Sequence[memoryview], starts: Sequence[int]) -> None:
-        """Copies buffers into a slot, in the process that was given it."""
+        """Copy buffers into a slot, in the process that was given it."""
         with memoryview(self._slots[slot]) as memory:
             for buffer, start in zip(buffers, starts, strict=True):
                 memory[start : start + buffer.nbytes] = buffer
 
     def read(self, slot: int, sizes: Sequence[int], starts: Sequence[int]) -> list[memoryview]:
-        """Returns views of a slot, which is given back when the last of them is gone."""
+        """Return views of a slot, which is given back when the last of them is gone."""
         end = starts[-1] + sizes[-1] if sizes else 0
         self._used[slot] = end
         if not end:

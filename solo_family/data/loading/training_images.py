@@ -38,7 +38,7 @@ class TrainingImages(Dataset[dict[str, Any]]):
         return len(self._records)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """Returns the input of a draw.
+        """Return the input of a draw.
 
         Raises:
             DataError: the mapper refuses all images.
@@ -51,7 +51,7 @@ class TrainingImages(Dataset[dict[str, Any]]):
         raise DataError(f"None of the {len(self)} training images can be used.")
 
     def _candidates(self, draw: Draw) -> Iterator[int]:
-        """Yields the draw's image, and then the others in an order of the draw's own."""
+        """Yield the draw's image, and then the others in an order of the draw's own."""
         yield draw.index
         words = np.random.SeedSequence((draw.seed, draw.place)).generate_state(4)
         others = [index for index in range(len(self)) if index != draw.index]

@@ -29,7 +29,7 @@ class Packed(NamedTuple):
 
 
 def pack(value: Any) -> Packed:
-    """Returns an object as bytes; its tensors on the CPU are not copied, unless they are strided.
+    """Return an object as bytes; its tensors on the CPU are not copied, unless they are strided.
 
     Raises:
         Exception: pickle's, on what can't be pickled.
@@ -41,7 +41,7 @@ def pack(value: Any) -> Packed:
 
 
 def unpack(structure: bytes | bytearray, buffers: Sequence[Any] = ()) -> Any:
-    """Returns the object. Its tensors are views of `buffers`, which must be writable.
+    """Return the object. Its tensors are views of `buffers`, which must be writable.
 
     A pickle can run any code: this one must come from a process of the same run.
     """
@@ -49,7 +49,7 @@ def unpack(structure: bytes | bytearray, buffers: Sequence[Any] = ()) -> Any:
 
 
 def places(sizes: Sequence[int]) -> tuple[list[int], int]:
-    """Returns where buffers of these sizes begin when they lie one after the other, and their end.
+    """Return where buffers of these sizes begin when they lie one after the other, and their end.
 
     Each begins at a multiple of 64 bytes.
     """

@@ -85,7 +85,7 @@ class Worker:
             os.close(stack)
 
     def request(self, keys: list[Any], slot: int | None) -> None:
-        """Asks for a batch, which it may write to a slot.
+        """Ask for a batch, which it may write to a slot.
 
         Raises:
             OSError: the process is gone.
@@ -94,7 +94,7 @@ class Worker:
         self.channel.sendall(_SIZE.pack(len(body)) + body)
 
     def stack(self, wait: Callable[[], None]) -> str:
-        """Returns what the process is doing, as a traceback; "" where it can't be told.
+        """Return what the process is doing, as a traceback; "" where it can't be told.
 
         Args:
             wait: gives it the time to write.
@@ -110,7 +110,7 @@ class Worker:
             return ""
 
     def close(self) -> None:
-        """Ends the process at once; it holds nothing that could be lost."""
+        """End the process at once; it holds nothing that could be lost."""
         self.channel.close()
         if self.process.is_alive():
             self.process.kill()
@@ -119,7 +119,7 @@ class Worker:
 
 
 def read_head(receive: Callable[[int], bytearray]) -> tuple[bytes, list[int], int | None]:
-    """Receives the first part of an answer.
+    """Receive the first part of an answer.
 
     Returns:
         The structure, the sizes of the buffers, and the slot that they lie in, or None.
@@ -183,7 +183,7 @@ def _without_signals() -> Iterator[None]:
 
 
 def _owner() -> int | None:
-    """Returns this process, or None where its end can't be waited for by those it starts.
+    """Return this process, or None where its end can't be waited for by those it starts.
 
     Linux takes the end of the thread that started a process for that of its parent.
     """
