@@ -28,7 +28,7 @@ class Finding(NamedTuple):
     Attributes:
         name: of it.
         found: what is there.
-        lack: what does not work, and how to mend it; "" where it is good.
+        lack: what does not work, and how to fix it; "" where it is good.
     """
 
     name: str

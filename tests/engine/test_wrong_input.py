@@ -418,12 +418,12 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     # Images.
     "an unreadable image": (
         cut_image,
-        r"ROOT/data/images/cut\.png can't be read as an image: .+ Mend or remove the file; "
+        r"ROOT/data/images/cut\.png can't be read as an image: .+ Fix or remove the file; "
         r"training goes on without such images with --skip-bad-images\.",
     ),
     "an unreadable image in the middle of an epoch": (
         cut_image_of_many,
-        r"ROOT/data/images/3\.png can't be read as an image: .+ Mend or remove the file; .*",
+        r"ROOT/data/images/3\.png can't be read as an image: .+ Fix or remove the file; .*",
     ),
     "only unreadable images, skipped": (
         lambda p: [*cut_image(p), "--skip-bad-images"],
@@ -431,7 +431,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "an image of another size": (
         wrong_size,
-        r".*ROOT/data/images/0\.png.*\(64, 48\).*Mend or remove the file; .*",
+        r".*ROOT/data/images/0\.png.*\(64, 48\).*Fix or remove the file; .*",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Counts that add up, and what mending adds to AP, against lists of scores kept by hand."""
+"""Counts that add up, and what fixing adds to AP, against lists of scores kept by hand."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -42,7 +42,7 @@ def average_precision(entries: list[tuple[float, bool]], num_truths: int) -> flo
 def ledger(
     annotations: list[dict], results: list[dict], types: Any, mended: str | None
 ) -> dict[int, float]:
-    """AP of each category, with the errors of one type mended as TIDE does: on paper."""
+    """AP of each category, with the errors of one type fixed as TIDE does: on paper."""
     entries: dict[int, list[tuple[float, bool]]] = defaultdict(list)
     num_truths: dict[int, int] = defaultdict(int)
     for annotation, kind in zip(annotations, types.truths):

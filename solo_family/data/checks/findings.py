@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset: what each kind of mistake does to a run, and how to mend it."""
+"""What can be wrong with a dataset: what each kind of mistake does to a run, and how to fix it."""
 
 from dataclasses import dataclass, field
 
@@ -35,7 +35,7 @@ class Findings:
 
     @property
     def problems(self) -> list[Kind]:
-        """The kinds that need mending, of those that were found."""
+        """The kinds that need fixing, of those that were found."""
         return [kind for kind in KINDS if kind.remedy and kind in self.found]
 
     @property
@@ -58,7 +58,7 @@ OUTSIDE_FILE = Kind(
     "Name the folder that all images are in, or, if you trust the json, set the environment "
     "variable SOLO_FAMILY_ALLOW_OUTSIDE=1.",
 )
-UNREADABLE_FILE = Kind("files that can't be read as an image", _UNREADABLE, "Mend or remove them.")
+UNREADABLE_FILE = Kind("files that can't be read as an image", _UNREADABLE, "Fix or remove them.")
 OTHER_SIZE = Kind(
     "images of another size than the json says",
     _UNREADABLE,

@@ -1,4 +1,4 @@
-"""The remedies that are safe, applied: what a check finds and the file itself says how to mend."""
+"""The remedies that are safe, applied: what a check finds and the file itself says how to fix."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _BOXES = (findings.BOX_ELSEWHERE, findings.BOX_OF_CORNERS)
 
 
 def fix_dataset(file: CocoFile, image_dir: str, crowd: str = "") -> tuple[dict[str, Any], Counter]:
-    """Mends what can be mended without a guess; the file itself is left as it is.
+    """Fix what can be fixed without a guess; the file itself is left as it is.
 
     Annotation ids that stand twice are numbered anew; shares of the image become pixels; of objects
     that stand twice the first stays; boxes and areas that are not their mask's are made from it;

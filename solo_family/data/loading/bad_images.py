@@ -30,14 +30,14 @@ class BadImages:
         message = " ".join(str(error).split())
         if not self.skip:
             raise DataError(
-                f"{message}. Mend or remove the file; training goes on without such images "
+                f"{message}. Fix or remove the file; training goes on without such images "
                 "with --skip-bad-images."
             ) from error
         self._files.add(path)
         if len(self._files) == self._num_images:
             raise DataError(
                 f"None of the {self._num_images} training images can be read, the last because "
-                f"{message}. Mend the files."
+                f"{message}. Fix the files."
             )
         self._num_skipped += 1
         logger.warning(f"skipped: {message}")

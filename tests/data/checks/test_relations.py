@@ -1,4 +1,4 @@
-"""What is wrong between objects, images and datasets; what training loses; what can be mended."""
+"""What is wrong between objects, images and datasets; what training loses; what can be fixed."""
 
 import json
 import logging
@@ -71,7 +71,7 @@ def whole(content: Content) -> None:
     )
 
 
-# What is done, the kind that is found, how many of them, and whether --write-fixed mends it.
+# What is done, the kind that is found, how many of them, and whether --write-fixed fixes it.
 RELATIONS: list[tuple[Callable[[Content], Any], Kind, int, bool]] = [
     (shares, findings.SHARES, 12, True),
     (percent, findings.PERCENT, 12, False),
@@ -119,7 +119,7 @@ def test_a_good_dataset_is_written_as_it_is(
     folder.write()
     words = ["check-data", "--annotations", str(folder.json), "--images", f"{folder.root}/images"]
     assert main([*words, "--write-fixed", str(tmp_path / "new.json")]) == 0
-    assert "nothing was to be mended so" in capsys.readouterr().out
+    assert "nothing could be fixed so" in capsys.readouterr().out
     assert json.loads((tmp_path / "new.json").read_text()) == folder.content
     assert main([*words, "--write-fixed", str(folder.json)]) == 2
     assert "would be overwritten" in capsys.readouterr().err
