@@ -49,6 +49,7 @@ class Method:
         checkpoint_sources: tuples of `checkpoint.source.Source`: other code's checkpoints of it.
         visualizations: what `visualize-results` draws of it, by flag.
         tasks: what it can be evaluated on: "semantic", "panoptic", "instance", "proposals".
+        score_key: the config key of the least score of a result, where there is one.
         classify_key: the config key that lets a class-agnostic method tell classes apart.
         optimizer: what `SOLVER.OPTIMIZER ''` means.
         backbone_multiplier: what `SOLVER.BACKBONE_MULTIPLIER 0` means.
@@ -70,6 +71,7 @@ class Method:
     checkpoint_sources: tuple[str, ...] = ()
     visualizations: Mapping[str, Visualization] = field(default_factory=dict)
     tasks: tuple[str, ...] = ("instance",)
+    score_key: str = ""
     classify_key: str = ""
     optimizer: str = "SGD"
     backbone_multiplier: float = 1.0

@@ -8,6 +8,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from ..errors import ConfigError
 from ..registry import METHODS, resolve
 from .rules import check_one_of, get_key
+from .unread import refuse_unread_keys
 
 LR_SCHEDULES = (
     "WarmupMultiStepLR",
@@ -32,6 +33,7 @@ def check_config(cfg: CfgNode) -> None:
     check_one_of(cfg, "MODEL.BACKBONE.NAME", [name for name, _ in BACKBONE_REGISTRY])
     _check_backbone_features(cfg)
     _check_images(cfg)
+    _check_crop(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ConfigError(
             "MODEL.LOAD_PROPOSALS is True, but no model of this family takes proposals, and "
@@ -43,8 +45,10 @@ def check_config(cfg: CfgNode) -> None:
             "positive, or 0 for the method's own value."
         )
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    if method is not None and method.check_config is not None:
-        resolve(method.check_config)(cfg)
+    if method is not None:
+        refuse_unread_keys(cfg, method)
+        if method.check_config is not None:
+            resolve(method.check_config)(cfg)
 
 
 def _check_images(cfg: CfgNode) -> None:
@@ -61,6 +65,32 @@ def _check_images(cfg: CfgNode) -> None:
         raise ConfigError(
             f"INPUT.MAX_PIXELS is {cfg.INPUT.MAX_PIXELS}; it must be positive, or 0 for Pillow's "
             "limit."
+        )
+
+
+def _check_crop(cfg: CfgNode) -> None:
+    """Check that a crop's size is of the unit that its type takes."""
+    crop = cfg.INPUT.CROP
+    if not crop.ENABLED:
+        return
+    check_one_of(
+        cfg, "INPUT.CROP.TYPE", ("relative_range", "relative", "absolute", "absolute_range")
+    )
+    relative = crop.TYPE.startswith("relative")
+    if any(side <= 0 for side in crop.SIZE) or len(crop.SIZE) != 2:
+        raise ConfigError(
+            f"INPUT.CROP.SIZE is {list(crop.SIZE)}; it must be two positive numbers, height and "
+            "width."
+        )
+    if relative and max(crop.SIZE) > 1:
+        raise ConfigError(
+            f"INPUT.CROP.SIZE is {list(crop.SIZE)} with INPUT.CROP.TYPE {crop.TYPE!r}, which takes "
+            "shares of the image, from 0 to 1. For pixels set INPUT.CROP.TYPE absolute."
+        )
+    if not relative and any(side != int(side) for side in crop.SIZE):
+        raise ConfigError(
+            f"INPUT.CROP.SIZE is {list(crop.SIZE)} with INPUT.CROP.TYPE {crop.TYPE!r}, which takes "
+            "whole pixels. For shares of the image set INPUT.CROP.TYPE relative."
         )
 
 

@@ -18,6 +18,7 @@ register(
         base_config="MaskFormer/Base-MaskFormer.yaml",
         quickstart_config="quickstart/mask_former_instance.yaml",
         num_classes_key="MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+        score_key="MODEL.MASK_FORMER.TEST.INSTANCE_SCORE_THRESHOLD",
         add_config=f"{__name__}.config:add_mask_former_config",
         check_config=f"{__name__}.config:check_mask_former_config",
         backbones={"D2SwinTransformer": f"{__name__}.swin:D2SwinTransformer"},

@@ -12,6 +12,7 @@ _SOLO = register(
         base_config="SOLO/Base-SOLO.yaml",
         quickstart_config="quickstart/solo.yaml",
         num_classes_key="MODEL.SOLO.NUM_CLASSES",
+        score_key="MODEL.SOLO.SCORE_THR",
         add_config=f"{__name__}.config:add_solo_config",
         check_config=f"{__name__}.config:check_solo_config",
         checkpoint_sources=("solo_family.methods.grid.checkpoint:SOURCES",),

@@ -10,6 +10,7 @@ register(
         base_config="SOLOv2/Base-SOLOv2.yaml",
         quickstart_config="quickstart/solov2.yaml",
         num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
+        score_key="MODEL.SOLOV2.SCORE_THR",
         add_config=f"{__name__}.config:add_solov2_config",
         check_config=f"{__name__}.config:check_solov2_config",
         checkpoint_sources=(

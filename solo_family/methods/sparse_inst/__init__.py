@@ -16,6 +16,7 @@ register(
         base_config="SparseInst/Base-SparseInst.yaml",
         quickstart_config="quickstart/sparse_inst.yaml",
         num_classes_key="MODEL.SPARSE_INST.DECODER.NUM_CLASSES",
+        score_key="MODEL.SPARSE_INST.CLS_THRESHOLD",
         add_config=f"{__name__}.config:add_sparse_inst_config",
         check_config=f"{__name__}.config:check_sparse_inst_config",
         backbones={name: f"{__name__}.backbones:{name}" for name in _BACKBONES},

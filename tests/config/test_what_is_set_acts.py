@@ -1,0 +1,72 @@
+"""A key that would do nothing is refused with the key that acts; so are values of another unit."""
+
+from typing import Any
+
+import pytest
+
+from solo_family import model_zoo
+from solo_family.config import check_config, setup_cfg
+from solo_family.errors import ConfigError
+
+from ..conftest import tiny_cfg, tiny_model
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "value", "instead"),
+    [
+        ("SOLOv2", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.9, "MODEL.SOLOV2.SCORE_THR"),
+        ("SOLO", "MODEL.RETINANET.SCORE_THRESH_TEST", 0.9, "MODEL.SOLO.SCORE_THR"),
+        ("SparseInst", "MODEL.ROI_HEADS.NUM_CLASSES", 3, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES"),
+        ("MaskFormer", "MODEL.ROI_HEADS.NUM_CLASSES", 3, "MODEL.SEM_SEG_HEAD.NUM_CLASSES"),
+    ],
+)
+def test_the_key_that_acts_is_named(method: str, key: str, value: Any, instead: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check_config(tiny_cfg(method, opts=[key, value]))
+    assert str(raised.value).startswith(f"{key} is {value}, but ")
+    assert f": set {instead}. Leave it at" in str(raised.value)
+    check_config(tiny_cfg(method, opts=[instead, value]))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("MODEL.KEYPOINT_ON", True),
+        ("MODEL.RPN.NMS_THRESH", 0.5),
+        ("MODEL.PANOPTIC_FPN.COMBINE", {}),
+    ],
+)
+def test_keys_of_other_models_are_refused(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{key} is {value}, but SOLOv2 does not read it. Leave"):
+        check_config(tiny_cfg(opts=[key, value]))
+
+
+def test_one_key_limits_the_instances() -> None:
+    assert tiny_model(opts=["TEST.DETECTIONS_PER_IMAGE", 2]).selector.post_nms == 2
+
+
+def test_published_configs_and_lists_for_tuples_pass() -> None:
+    for name in model_zoo.list()[::10]:
+        setup_cfg(model_zoo.get_config_file(name), ["MODEL.DEVICE", "cpu"])
+    cfg = tiny_cfg()
+    cfg.MODEL.RPN.BBOX_REG_WEIGHTS = list(cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
+    check_config(cfg)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "advice"),
+    [
+        ("relative_range", [64, 64], ("INPUT.CROP.TYPE", "absolute")),
+        ("relative", [0.5, 2.0], ("INPUT.CROP.TYPE", "absolute_range")),
+        ("absolute", [0.5, 0.5], ("INPUT.CROP.TYPE", "relative")),
+        ("absolute_range", [0.5, 64], ("INPUT.CROP.SIZE", [32, 64])),
+        ("relative", [0.0, 0.5], ("INPUT.CROP.SIZE", [0.5, 0.5])),
+    ],
+)
+def test_a_crop_of_another_unit(kind: str, size: list[float], advice: tuple[str, Any]) -> None:
+    opts = ["INPUT.CROP.ENABLED", True, "INPUT.CROP.TYPE", kind, "INPUT.CROP.SIZE", size]
+    with pytest.raises(ConfigError, match=r"INPUT\.CROP\.SIZE is"):
+        check_config(tiny_cfg(opts=opts))
+    if advice != ("INPUT.CROP.TYPE", "absolute_range"):
+        check_config(tiny_cfg(opts=[*opts, *advice]))
+    check_config(tiny_cfg(opts=[*opts, "INPUT.CROP.ENABLED", False]))
