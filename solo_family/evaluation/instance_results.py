@@ -86,6 +86,22 @@ class InstanceEvaluator(COCOEvaluator):
         self._max_dets_per_image = [1, 10, most]
         super()._eval_predictions(predictions, img_ids)
 
+    def _derive_coco_results(
+        self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        """Return 0 where nothing was predicted, with a reason; detectron2 returns NaN."""
+        if coco_eval is not None:
+            return super()._derive_coco_results(coco_eval, iou_type, class_names)
+        self._logger.warning(
+            "No instance was predicted on any image, so that the %s AP is 0: no score was above the "
+            "model's thresholds. It may have trained for too short a time.",
+            iou_type,
+        )
+        metrics = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+        if class_names is not None and len(class_names) > 1:
+            metrics += [f"AP-{name}" for name in class_names]
+        return dict.fromkeys(metrics, 0.0)
+
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Keep the results of some images, as COCOEvaluator does."""
         for given, output in zip(inputs, outputs):

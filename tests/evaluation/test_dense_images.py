@@ -81,6 +81,17 @@ def test_evaluators_do_not_cap_it(
     )
 
 
+def test_nothing_predicted_is_an_ap_of_0_with_a_reason(
+    squares: CocoFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    register_in_place([squares.name])
+    evaluator = coco_evaluator(squares.name, str(tmp_path))
+    evaluator.reset()
+    evaluator.process([{"image_id": 1}], [{"instances": perfect()[:0]}])
+    assert evaluator.evaluate()["segm"]["AP"] == 0
+    assert "No instance was predicted on any image, so that the segm AP is 0" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("method", "key", "attribute"),
     [
