@@ -93,7 +93,7 @@ class InstanceEvaluator(COCOEvaluator):
         if coco_eval is not None:
             return super()._derive_coco_results(coco_eval, iou_type, class_names)
         self._logger.warning(
-            "No instance was predicted on any image, so that the %s AP is 0: no score was above the "
+            "No instance was predicted on any image, so that the %s AP is 0: no score exceeded the "
             "model's thresholds. It may have trained for too short a time.",
             iou_type,
         )
