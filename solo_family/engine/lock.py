@@ -43,7 +43,7 @@ class OutputLock:
             ) from error
         # Who holds it is a help for people; Windows lets nobody write to a locked file.
         with suppress(OSError):
-            path.write_text(str(os.getpid()), encoding="ascii")
+            path.write_text(str(os.getpid()), encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +58,6 @@ class OutputLock:
 
 def _owner(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii").strip() or "unknown"
+        return path.read_text(encoding="utf-8").strip() or "unknown"
     except (OSError, UnicodeDecodeError):
         return "unknown"
