@@ -1,12 +1,19 @@
 """Files that are complete or not there: written under a temporary name, then renamed."""
 
+import glob
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+_LOCK = ".lock"
 
 
 @contextmanager
@@ -63,6 +70,30 @@ def whole_files_of(module: Any) -> Iterator[None]:
         yield
     finally:
         module.PathManager = path_manager
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, renamed to `folder` at the end unless there was an error.
+
+    Until then it lies beside `folder`. What killed processes have left there is removed.
+
+    Args:
+        folder: of which the folder above exists; it is not there, or empty.
+    """
+    prefix = f".{folder.name}.partial-"
+    for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
+        # A process that is alive holds the lock.
+        with suppress(OSError, Timeout), FileLock(left / _LOCK, timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
+    with (
+        TemporaryDirectory(prefix=prefix, dir=folder.parent) as partial,
+        FileLock(Path(partial, _LOCK)),
+    ):
+        build = Path(partial, folder.name)
+        build.mkdir()
+        yield build
+        build.rename(folder)
 
 
 def remove_unfinished(folder: str | os.PathLike[str]) -> None:

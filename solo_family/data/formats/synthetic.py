@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -20,8 +19,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 from tqdm import tqdm
 
-from solo_family.errors import DataError
-
+from ...errors import DataError
+from ...files import making
 from .synthetic_stuff import Regions, SegmentWriter, draw_regions
 
 Outline = NDArray[np.complex128]  # Points x + iy, so that turning is a product; pixel 0 is 0 to 1.
@@ -89,13 +88,11 @@ def make_shapes(
     if _already_made(root, arguments):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{root.name}.partial-", dir=root.parent) as partial:
-        build = Path(partial, root.name)
+    with making(root) as build:
         (build / MADE_WITH).parent.mkdir(parents=True)
         for split, num in zip(SPLITS, (num_train, num_val)):
             _write_split(build, split, num, image_size, seed, stuff)
         (build / MADE_WITH).write_text(json.dumps(arguments))
-        build.rename(root)
     return root
 
 

@@ -20,6 +20,7 @@ from pycocotools.coco import COCO
 
 from solo_family.data.formats.synthetic import make_shapes
 from solo_family.errors import DataError
+from solo_family.files import making
 
 SMALL: dict[str, Any] = {"num_train": 6, "num_val": 3, "image_size": (96, 128)}
 REPOSITORY = Path(__file__).parents[3]
@@ -246,3 +247,19 @@ def test_progress_shows_the_time_left(tmp_path: Path, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().err
     for split in ("train", "val"):
         assert re.search(rf"shapes {split}: 100%.*<\d\d:\d\d, ", shown)
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
+    """And what one that is alive is filling stays."""
+    with making(tmp_path / "shapes") as filled:
+        (filled / "half.txt").write_text("half")
+        left = tmp_path / ".shapes.partial-killed"
+        (left / "shapes").mkdir(parents=True)
+        (tmp_path / ".other.partial-killed").mkdir()
+        make_shapes(tmp_path / "elsewhere" / "shapes", num_train=1, num_val=1)
+        with making(tmp_path / "shapes"):
+            assert (filled / "half.txt").is_file()
+            assert not left.exists()
+        (tmp_path / "shapes").rmdir()
+    assert [path.name for path in (tmp_path / "shapes").iterdir()] == ["half.txt"]
+    assert (tmp_path / ".other.partial-killed").is_dir()
