@@ -14,7 +14,7 @@ from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver import LRScheduler
 from detectron2.utils import comm
-from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+from detectron2.utils.events import EventWriter, TensorboardXWriter
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,6 +31,7 @@ from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .ending import ENDING
 from .hooks import BestCheckpoint, EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
+from .metrics_file import MetricsFile
 from .optimizer import build_optimizer
 from .printer import MetricPrinter
 from .resume import iteration_of, set_aside
@@ -161,7 +162,7 @@ class Trainer(DefaultTrainer):
         folder = self.cfg.OUTPUT_DIR
         return [
             MetricPrinter(self.max_iter),
-            JSONWriter(os.path.join(folder, "metrics.json")),
+            MetricsFile(os.path.join(folder, "metrics.json")),
             TensorboardXWriter(folder),
         ]
 
