@@ -33,7 +33,7 @@ def test_the_key_that_acts_is_named(method: str, key: str, value: Any, instead: 
     [
         ("MODEL.KEYPOINT_ON", True),
         ("MODEL.RPN.NMS_THRESH", 0.5),
-        ("MODEL.PANOPTIC_FPN.COMBINE", {}),
+        ("MODEL.PANOPTIC_FPN.COMBINE.ENABLED", False),
     ],
 )
 def test_keys_of_other_models_are_refused(key: str, value: Any) -> None:
