@@ -16,7 +16,7 @@ from ..data.loading.augmentation import AtLeastOnePixel
 
 
 class SemanticWithTTA(nn.Module):
-    """Average a model's semantic scores over `TEST.AUG` (MaskFormer, arXiv 2107.06278, 4.1).
+    """Average a model's semantic scores over `TEST.AUG` (MaskFormer, arXiv 2107.06278, 4.2).
 
     Sizes are predicted one after the other, and only their sum is kept in memory.
 

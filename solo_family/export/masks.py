@@ -42,7 +42,7 @@ def mask_iou(masks: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def decay_factors(iou: np.ndarray, kernel: str, sigma: float) -> np.ndarray:
-    """Return the factors of matrix NMS within one class (SOLOv2, arXiv 2003.10152, section 3.3).
+    """Return the factors of matrix NMS within one class (SOLOv2, arXiv 2003.10152, section 2.2).
 
     Args:
         iou: float32 [N, N], symmetric, rows by descending score.

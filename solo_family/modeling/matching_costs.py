@@ -49,7 +49,7 @@ def mask_former_cost(
     mask_weight: float = 20.0,
     dice_weight: float = 1.0,
 ) -> Tensor:
-    """Return -p(class) + L_mask of one image (MaskFormer, arXiv 2107.06278, section 3.3).
+    """Return -p(class) + L_mask of one image (MaskFormer, arXiv 2107.06278, section 3.2).
 
     Masks are compared at the size of the predictions; the true ones are resized to it by
     nearest-neighbour sampling, as in the official code.
@@ -77,7 +77,7 @@ def mask_former_cost(
 def fixed_cost(class_logits: Tensor, mask_logits: Tensor, classes: Tensor, masks: Tensor) -> Tensor:
     """Return a cost that is lowest where the k-th prediction is matched with class k.
 
-    That is the fixed matching of MaskFormer's ablation (arXiv 2107.06278, section 4.3), for
+    That is the fixed matching of MaskFormer's ablation (arXiv 2107.06278, section 4.4), for
     semantic targets, in which every class occurs at most once.
 
     Args:

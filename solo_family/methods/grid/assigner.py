@@ -1,4 +1,4 @@
-"""Which cells of which grid are responsible for which object (SOLO, arXiv 1912.04488, 3.3.1).
+"""Which cells of which grid are responsible for which object (SOLO, arXiv 1912.04488, 2.3).
 
 B images, g objects of an image, G those of all images one after another, L levels, S grid side, C
 cells of all levels, R rows of all levels, K classes.

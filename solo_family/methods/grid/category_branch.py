@@ -1,4 +1,4 @@
-"""The category branch of SOLO and SOLOv2 (arXiv 1912.04488, section 3.2.1).
+"""The category branch of SOLO and SOLOv2 (arXiv 1912.04488, section 2.1).
 
 B images, C channels, L levels, S grid side (one per level), K classes.
 """
@@ -108,7 +108,7 @@ def _region(height: int, width: int, dtype: torch.dtype, *, device: torch.device
     return torch.tensor([[0, 0, width, height]], dtype=dtype, device=device)
 
 
-# How features come to the size of a grid ("align", section 3.3.1): functions of [B, C, H, W] and
+# How features come to the size of a grid ("align", section 3.3): functions of [B, C, H, W] and
 # (S, S). The first, bilinear, is published.
 GRID_ALIGN: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "interpolate": resize_bilinear,

@@ -1,4 +1,4 @@
-"""The losses of SOLO and SOLOv2 (arXiv 1912.04488, section 3.3.2): of categories and of masks.
+"""The losses of SOLO and SOLOv2 (arXiv 1912.04488, section 2.3): of categories and of masks.
 
 B images, K classes, S grid side, C cells of all levels, P pairs of a positive cell and an object.
 """

@@ -1,4 +1,4 @@
-"""The mask losses that SOLO compares (arXiv 1912.04488, section 4.2): one value per mask.
+"""The mask losses that SOLO compares (arXiv 1912.04488, section 3.3): one value per mask.
 
 N masks, h w their size.
 """

@@ -1,4 +1,4 @@
-"""From scored cells to the masks that are kept (SOLOv2, arXiv 2003.10152, section 3.3).
+"""From scored cells to the masks that are kept (SOLOv2, arXiv 2003.10152, section 2.1.4).
 
 The published order of operations is score, area, maskness, NMS, score. This way of it decodes as
 few masks as it can. On a GPU, where to ask which are needed would be a wait, selection_at_once.py

@@ -1,4 +1,4 @@
-"""What is asked of the cells of SOLO's grids (arXiv 1912.04488, section 3.3.1).
+"""What is asked of the cells of SOLO's grids (arXiv 1912.04488, section 2.3).
 
 B images, L levels, S grid side, C cells of all levels, R rows of all levels, G objects of all
 images one after another, P pairs of a positive cell and an object.

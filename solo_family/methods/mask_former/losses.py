@@ -25,7 +25,7 @@ _IGNORED = -1
 
 
 class MaskClassificationLosses:
-    """Cross-entropy of all predictions; focal and dice loss of the matched ones (Eq. 1, 2, 4.2).
+    """Cross-entropy of all predictions; focal and dice loss of the matched ones (Eq. 1, 4.1).
 
     Args:
         num_classes: K.

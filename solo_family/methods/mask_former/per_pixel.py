@@ -1,4 +1,4 @@
-"""Define the per-pixel classifiers that MaskFormer is compared with (arXiv 2107.06278, 4.1).
+"""Define the per-pixel classifiers that MaskFormer is compared with (arXiv 2107.06278, 4).
 
 They are heads of detectron2's `SemanticSegmentor`. B images, K classes, E channels of the
 embedding.

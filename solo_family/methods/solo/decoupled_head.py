@@ -1,4 +1,4 @@
-"""Decoupled SOLO's head (arXiv 1912.04488, section 3.4).
+"""Decoupled SOLO's head (arXiv 1912.04488, section 4).
 
 B images, C channels, L levels, S grid side (one per level), K classes, n cells.
 """

@@ -1,4 +1,4 @@
-"""SOLO's head over the feature pyramid (arXiv 1912.04488, section 3.2).
+"""SOLO's head over the feature pyramid (arXiv 1912.04488, section 2.2).
 
 B images, C channels, L levels, S grid side (one per level), K classes, n cells.
 """

@@ -1,4 +1,4 @@
-"""SOLOv2's head over the feature pyramid (arXiv 2003.10152, section 3.2).
+"""SOLOv2's head over the feature pyramid (arXiv 2003.10152, section 2.1).
 
 B images, C channels or cells of all levels, L levels, S grid side (one per level), K classes, E
 kernel weights.

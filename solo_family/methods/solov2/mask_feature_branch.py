@@ -1,4 +1,4 @@
-"""SOLOv2's unified mask features (arXiv 2003.10152, section 3.2.2)."""
+"""SOLOv2's unified mask features (arXiv 2003.10152, section 2.1.2)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -37,7 +37,7 @@ class SOLOv2Outputs(GridOutputs):
 
 
 class DynamicMaskDecoder(MaskDecoder[SOLOv2Outputs]):
-    """A cell's mask is the mask features convolved with its kernel (section 3.2.3)."""
+    """A cell's mask is the mask features convolved with its kernel (section 2.1.3)."""
 
     packs_directly = True
 

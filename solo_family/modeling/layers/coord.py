@@ -1,4 +1,4 @@
-"""Add coordinates to features: CoordConv (arXiv 1807.03247, as in 1912.04488, 3.3.2)."""
+"""Add coordinates to features: CoordConv (arXiv 1807.03247, as in 1912.04488, 2.1)."""
 
 import torch
 from torch import Tensor
