@@ -148,7 +148,7 @@ class GridSegmentor(MaskSegmentor):
     def run_head(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> GridOutputs:
         """Resize the levels to the head's strides, bilinearly, and return what it predicts.
 
-        Of P2 to P6 the first is halved and the last brought to P5's size (SOLO, 3.3.3).
+        Of P2 to P6 the first is halved and the last brought to P5's size (SOLO, 2.2).
         """
         height, width = padded_size
         levels = [

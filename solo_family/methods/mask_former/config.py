@@ -95,7 +95,7 @@ def _add_our_keys(method: CN) -> None:
     # Their number is at most TEST.DETECTIONS_PER_IMAGE.
     method.TEST.INSTANCE_SCORE_THRESHOLD = 0.0
 
-    # Ablations of the paper (sections 3.2 and 4.4), by which query learns which object: bipartite matching;
+    # Ablations of the paper (3.2 and 4.4), by which query learns which object: bipartite matching;
     # or fixed, for semantic segmentation: the k-th query learns class k.
     method.MATCHING = "bipartite"
     # mask_classification; or per_pixel_likelihood, of the classes, marginalised over the masks.
