@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from solo_family.__main__ import main
+from solo_family.data.formats.synthetic import SHAPES
 from solo_family.export.quantize import calibration_pictures
 from solo_family.export.runtime import ExportedModel
 
@@ -17,8 +18,8 @@ def test_models_are_measured_on_a_dataset(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = tuple(calibration_pictures(shapes / "train")[:3])
-    export("SparseInst", tmp_path / "float32")
-    export("SparseInst", tmp_path / "int8", calibration=pictures)
+    export("SparseInst", tmp_path / "float32", names=list(SHAPES))
+    export("SparseInst", tmp_path / "int8", names=list(SHAPES), calibration=pictures)
     share = json.loads((tmp_path / "int8" / "model.json").read_text())["found_again"]
     assert 0.7 <= share <= 1
     assert ExportedModel(tmp_path / "int8")(picture_of((64, 96))).instances is not None

@@ -1,5 +1,6 @@
 """Tiny exported models, with what predicts with the models that they were made from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from solo_family.export.write import Options, export_model
 
 from ..conftest import eager_to_find, tiny_cfg, tiny_model
 
-METADATA = Metadata(thing_classes=["a", "b", "c"])
+NAMES = ("a", "b", "c")
+METADATA = Metadata(thing_classes=list(NAMES))
 # All candidates of so small a grid, all windows of so small a map are looked at.
 ALL_CANDIDATES = {
     "SOLO": ["MODEL.SOLO.NMS_PRE", 2000],
@@ -23,14 +25,20 @@ SMALL = ["INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128]
 
 
 def export(
-    method: str, folder: Path, opts: list | None = None, found: bool = True, **options
+    method: str,
+    folder: Path,
+    opts: list | None = None,
+    found: bool = True,
+    names: Sequence[str] = NAMES,
+    **options,
 ) -> DefaultPredictor:
     """Exports a tiny model, and returns what predicts with the model itself."""
     opts = [*SMALL, *(opts or ALL_CANDIDATES.get(method, []))]
-    cfg = tiny_cfg(method, opts=opts)
+    cfg = tiny_cfg(method, len(names), opts)
     predictor = DefaultPredictor(cfg)
-    predictor.model = eager_to_find(tiny_model(method, opts=opts), found)
-    export_model(predictor.model, cfg, METADATA, folder, Options(**options))
+    predictor.model = eager_to_find(tiny_model(method, len(names), opts), found)
+    metadata = Metadata(thing_classes=list(names))
+    export_model(predictor.model, cfg, metadata, folder, Options(**options))
     return predictor
 
 
