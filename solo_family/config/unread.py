@@ -1,6 +1,5 @@
 """Keys of detectron2's other models: set on a model of this family they would do nothing."""
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -8,6 +7,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from ..errors import ConfigError
 from ..registry import Method
+from .load import dotted_values
 
 # Nodes of MODEL that only detectron2's own meta-architectures read.
 _UNREAD = (
@@ -26,16 +26,19 @@ def refuse_unread_keys(cfg: CfgNode, method: Method) -> None:
     Raises:
         ConfigError: names the key, its value, the key to use, and the value to leave.
     """
-    for name in _UNREAD:
-        for key, default in _leaves(f"MODEL.{name}", _defaults()[name]):
-            value: Any = cfg
-            for part in key.split("."):
-                value = value.get(part, default) if isinstance(value, CfgNode) else default
-            if _plain(value) != _plain(default):
-                raise ConfigError(
-                    f"{key} is {value!r}, but {method.title or method.meta_arch} does not read it"
-                    f"{_instead(key, method)}. Leave it at {default!r}."
-                )
+    defaults = _unread_values(_defaults())
+    for key, value in _unread_values(cfg.MODEL).items():
+        if key in defaults and _plain(value) != _plain(defaults[key]):
+            raise ConfigError(
+                f"{key} is {value!r}, but {method.title or method.meta_arch} does not read it"
+                f"{_instead(key, method)}. Leave it at {defaults[key]!r}."
+            )
+
+
+def _unread_values(model: CfgNode) -> dict[str, Any]:
+    """Return the values of these nodes of a `MODEL` by their dotted keys."""
+    nodes = {name: model[name] for name in _UNREAD if name in model}
+    return dotted_values(nodes, "MODEL.")
 
 
 def _instead(key: str, method: Method) -> str:
@@ -49,14 +52,6 @@ def _instead(key: str, method: Method) -> str:
 @cache
 def _defaults() -> CfgNode:
     return get_cfg().MODEL
-
-
-def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, CfgNode):
-        yield prefix, value
-        return
-    for name, child in value.items():
-        yield from _leaves(f"{prefix}.{name}", child)
 
 
 def _plain(value: Any) -> Any:

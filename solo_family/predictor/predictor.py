@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import ConfigError
 from .images import to_bgr
 from .predictions import Predictions, keep_confident
-from .result import Result
+from .result import Result, metadata_names
 from .sources import Source, from_zoo, open_source
 
 Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
@@ -102,7 +102,7 @@ class Predictor:
         self._metadata = source.metadata
         self._reading = source.reading
         self._threshold = confidence_threshold
-        self.class_names = Result({}, source.metadata, np.zeros((0, 0, 3), np.uint8)).class_names
+        self.class_names = metadata_names(source.metadata)
         self._labels = None if classes is None else _labels(classes, self.class_names)
 
     @overload

@@ -16,6 +16,11 @@ from .drawing import draw_predictions, write_picture
 from .predictions import Predictions, coco_results
 
 
+def metadata_names(metadata: Metadata) -> list[str]:
+    """Return the names of all classes, in the order of the model's outputs."""
+    return list(metadata.get("thing_classes") or metadata.get("stuff_classes") or [])
+
+
 class Result:
     """The prediction of one picture, in numpy and in detectron2's form.
 
@@ -69,7 +74,7 @@ class Result:
     @property
     def class_names(self) -> list[str]:
         """The names of all classes, in the order of the model's outputs."""
-        return list(self.metadata.get("thing_classes") or self.metadata.get("stuff_classes") or [])
+        return metadata_names(self.metadata)
 
     @property
     def panoptic(self) -> tuple[np.ndarray, list[dict[str, Any]]]:
