@@ -34,13 +34,14 @@ from ..files import remove_unfinished
 from ..modeling.inference import inference_model
 from ..registry import METHODS
 from ..stopping import Stopped
+from ..tiling.model import TiledModel, refuse_unread
 from .checkpointer import AtomicCheckpointer
 from .ending import ENDING
 from .launcher import is_led
 from .lock import OutputLock
 from .processes import start
 from .resume import newest_checkpoint
-from .trainer import Trainer
+from .trainer import Trainer, as_tested
 
 # The last line of a traceback that one of our errors ends.
 _MESSAGE = re.compile(r"^solo_family\.errors\.\w+: (.+)", re.M)
@@ -147,15 +148,19 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
     """Evaluates `MODEL.WEIGHTS`, or with `--resume` the newest checkpoint; returns the metrics.
 
     Raises:
-        DataError: these are not weights of the whole model.
+        DataError: these are not weights of the whole model; or, after the metrics are printed, a
+            part of an image could not be read.
     """
     model = args.trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
     load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)
-    results = args.trainer.test(cfg, inference_model(model.eval(), cfg))
+    model = as_tested(cfg, inference_model(model.eval(), cfg))
+    results = args.trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
+    if isinstance(model, TiledModel):
+        refuse_unread(model.unread)
     return results
 
 

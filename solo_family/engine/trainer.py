@@ -27,6 +27,7 @@ from ..errors import ConfigError
 from ..evaluation.build import build_evaluator, predicted_tasks
 from ..evaluation.semantic_tta import SemanticWithTTA
 from ..stopping import Stopped
+from ..tiling.model import TiledModel
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .ending import ENDING
@@ -236,9 +237,7 @@ class Trainer(DefaultTrainer):
                 "DATASETS.TEST is empty: name a dataset to evaluate on, "
                 "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
             )
-        if cfg.TEST.AUG.ENABLED:
-            model = augmented(cfg, model)
-        return super().test(cfg, model, evaluators)
+        return super().test(cfg, as_tested(cfg, model), evaluators)
 
 
 def resumable_sampler(loader: Any) -> GroupedSampler | None:
@@ -252,6 +251,19 @@ def resumable_sampler(loader: Any) -> GroupedSampler | None:
         type(loader).__name__,
     )
     return None
+
+
+def as_tested(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """Wrap a model in what `TEST.AUG` and `TEST.TILE` ask for, unless it is wrapped already.
+
+    Raises:
+        ConfigError: see `augmented`.
+    """
+    if isinstance(model, SemanticWithTTA | TiledModel):
+        return model
+    if cfg.TEST.AUG.ENABLED:
+        model = augmented(cfg, model)
+    return TiledModel(model, cfg) if cfg.TEST.TILE.SIZE else model
 
 
 def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:

@@ -78,7 +78,8 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
     """Build the loader of one dataset for evaluation: batches of one, shared by all processes."""
     check_datasets([name])
     records = get_detection_dataset_dicts(name, filter_empty=False)
-    mapper = MaskDatasetMapper(cfg, is_train=False)
+    # With tiles the model reads the files itself, in parts.
+    mapper = dict if cfg.TEST.TILE.SIZE else MaskDatasetMapper(cfg, is_train=False)
     return BatchLoader(
         MapDataset(DatasetFromList(records, copy=False), mapper),
         [[index] for index in InferenceSampler(len(records))],

@@ -4,6 +4,7 @@ H W of the image, h w of a window.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -16,8 +17,8 @@ from ...errors import DataError, first_line
 from .images import Reading, read_image, to_8_bits, value_range
 from .large_files import open_npy, open_rasterio, open_tiff
 
-# Rows that are looked at together for the range of an image's values.
-_ROWS = 256
+# Rows and columns of a large image that are looked at together.
+_ROWS, _COLUMNS = 256, 4096
 
 
 class Window(NamedTuple):
@@ -76,12 +77,26 @@ class ArrayWindows:
     """
 
     def __init__(self, image: np.ndarray) -> None:
-        self._image = image
+        self.image = image
         self.size = (image.shape[0], image.shape[1])
 
     def read(self, window: Window) -> np.ndarray:
         """Return a window; see `WindowReader`."""
-        return self._image[window.top : window.bottom, window.left : window.right].copy()
+        return self.image[window.top : window.bottom, window.left : window.right].copy()
+
+
+def read_whole(windows: WindowReader) -> np.ndarray:
+    """Return all of an image, uint8 [H, W, 3]; what can't be read is black."""
+    if isinstance(windows, ArrayWindows):
+        return windows.image
+    height, width = windows.size
+    image = np.zeros((height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS):
+        for left in range(0, width, _COLUMNS):
+            part = Window(top, left, min(top + _ROWS, height), min(left + _COLUMNS, width))
+            with suppress(DataError):
+                image[part.top : part.bottom, part.left : part.right] = windows.read(part)
+    return image
 
 
 class _FileWindows:
