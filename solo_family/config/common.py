@@ -121,9 +121,9 @@ def add_common_config(cfg: CN) -> None:
     # Files of more pixels than this are not opened; 0 is Pillow's limit, 178,956,970.
     cfg.INPUT.MAX_PIXELS = 0
 
-    # In training, before everything else, crop images to windows of this height and width, in pixels
-    # of the files, each around an object drawn at random; () crops none. Of large images only the
-    # window is read where the format allows it. INPUT.CROP.ENABLED is another crop.
+    # In training, before everything else, crop images to windows of this height and width, in the
+    # pixels of the files, each around an object drawn at random; () crops none. Of large images
+    # only the window is read where the format allows it. INPUT.CROP.ENABLED is another crop.
     cfg.INPUT.CROP.AROUND_OBJECTS = ()
 
     # With INPUT.CROP: crop only half of the images, after a resize to one of these short edges, and

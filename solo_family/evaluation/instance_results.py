@@ -37,9 +37,7 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
     if isinstance(masks, BitMasks):
         masks = masks.tensor
     rles = masks.rles() if isinstance(masks, RunMasks) else encode_masks(masks.bool())
-    return [
-        result | {"segmentation": rle} for result, rle in zip(results, rles, strict=True)
-    ]
+    return [result | {"segmentation": rle} for result, rle in zip(results, rles, strict=True)]
 
 
 def most_per_image(counts: Iterable[int]) -> int:

@@ -126,9 +126,7 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     def predict(images: list[np.ndarray]) -> list[Predictions]:
         return predictor.model([_model_input(predictor, image) for image in images])
 
-    return Source(
-        predict, class_metadata(cfg), Reading.from_config(cfg), Tiling.from_config(cfg)
-    )
+    return Source(predict, class_metadata(cfg), Reading.from_config(cfg), Tiling.from_config(cfg))
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 K classes, H W of the image, h w of a tile.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -84,8 +85,10 @@ class SemanticMerger:
         else:
             # In the order of the tiles: sums of rounded numbers depend on theirs.
             parts.sort(key=lambda part: part[0])
-            total = sum(weights for _, _, weights in parts)
-            scores = sum(scores * weights for _, scores, weights in parts) / total
+            weights = torch.stack([weights for _, _, weights in parts])
+            scores = torch.zeros_like(parts[0][1])
+            for share, (_, given, _) in zip(weights / weights.sum(dim=0), parts):
+                scores += given * share
         place = slice(cell.top, cell.bottom), slice(cell.left, cell.right)
         if self._is_dense:
             self._result[:, *place] = scores
@@ -97,8 +100,8 @@ class SemanticMerger:
         columns = [edge for edge in self._columns if tile.window.left <= edge <= tile.window.right]
         return [
             Window(top, left, bottom, right)
-            for top, bottom in zip(rows, rows[1:])
-            for left, right in zip(columns, columns[1:])
+            for top, bottom in pairwise(rows)
+            for left, right in pairwise(columns)
         ]
 
     def _weights(self, tile: Tile) -> Tensor:
@@ -159,5 +162,3 @@ class LabelMap:
     def __getitem__(self, order: Tensor) -> "LabelMap":
         """Return the map of classes in another order, int64 [K], of which all are there once."""
         return LabelMap(order.argsort().short()[self.labels.long()], len(order))
-
-

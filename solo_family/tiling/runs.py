@@ -153,8 +153,8 @@ def fill(runs: Runs, window: Window, height: int) -> np.ndarray:
 class RunMasks:
     """The masks of the instances of a large image, in memory as their runs.
 
-    It stands where detectron2's `Instances` have a bool tensor [N, H, W] as `pred_masks`, and can be
-    indexed likewise; `tensor` and `numpy()` make one.
+    It stands where detectron2's `Instances` have a bool tensor [N, H, W] as `pred_masks`, and can
+    be indexed likewise; `tensor` and `numpy()` make one.
 
     Args:
         masks: N of them.

@@ -18,6 +18,7 @@ from solo_family.cli import demo
 from solo_family.data.loading.images import Reading
 from solo_family.errors import SoloFamilyError
 from solo_family.predictor.predictions import Predictions
+from solo_family.predictor.sources import Source
 
 METADATA = Metadata(thing_classes=["blob"], thing_dataset_id_to_contiguous_id={42: 0})
 SQUARE = (slice(10, 34), slice(20, 52))
@@ -36,6 +37,10 @@ def _find_bright_regions(image: np.ndarray) -> Predictions:
         pred_classes=torch.zeros(len(scores), dtype=torch.int64),
     )
     return {"instances": instances}
+
+
+def _find_in_all(images: list[np.ndarray]) -> list[Predictions]:
+    return [_find_bright_regions(image) for image in images]
 
 
 def _scene(brightness: int = 255) -> np.ndarray:
@@ -75,7 +80,9 @@ def _run(*arguments: str | Path) -> int:
 def model(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(
-        demo, "_load_predictor", lambda *_: (_find_bright_regions, METADATA, Reading())
+        demo,
+        "_open_model",
+        lambda *_: (Source(_find_in_all, METADATA, Reading()), "key"),
     )
 
 

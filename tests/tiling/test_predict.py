@@ -16,7 +16,7 @@ from solo_family.tiling.predict import predict_by_tiles
 from solo_family.tiling.runs import RunMasks
 from solo_family.tiling.tiles import Tiling, place_tiles
 
-from .scenes import Scene, crowd
+from .scenes import Scene, crowd, seen_in
 
 STUFF = 3  # the class of everything that is no object
 
@@ -36,8 +36,6 @@ class Known:
         return [self._answer(tile) for tile in tiles]
 
     def _answer(self, tile: np.ndarray) -> dict:
-        from .scenes import seen_in
-
         red, green, blue = (int(value) for value in tile[0, 0])
         top, left = divmod((red << 16) + (green << 8) + blue, self.truth.size[1])
         answer = seen_in(self.truth, top, left, *tile.shape[:2])
@@ -84,9 +82,7 @@ def test_instances_and_segments_are_the_truth_whatever_the_batch(truth: Scene, b
     assert np.array_equal(panoptic_map(segments, infos), expected.round(4))
 
 
-def test_masks_of_a_large_image_are_runs(
-    truth: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_masks_of_a_large_image_are_runs(truth: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merge_instances, "DENSE_BYTES", 1000)
     model = Known(truth)
     found = predict_by_tiles(model, ArrayWindows(model.image), Tiling(100, 30))
@@ -116,7 +112,9 @@ def test_the_rest_goes_on_where_a_window_can_t_be_read(
     windows = Broken(model.image, Window(110, 180, 112, 182))
     with caplog.at_level(logging.ERROR):
         found = predict_by_tiles(model, windows, Tiling(100, 30))
-    assert found.unread == ["map.tif, rows 70 to 170, columns 140 to 240: can't be read: it is torn"]
+    assert found.unread == [
+        "map.tif, rows 70 to 170, columns 140 to 240: can't be read: it is torn"
+    ]
     assert found.unread[0] in caplog.text
     whole = predict_by_tiles(model, ArrayWindows(model.image), Tiling(100, 30))
     assert 0 < len(found.predictions["instances"]) <= len(whole.predictions["instances"])

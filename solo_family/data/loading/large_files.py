@@ -3,18 +3,21 @@
 H W of the image, h w of a window.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import DataError, first_line
+from .images import is_turned
 
 # Rows top to bottom and columns left to right of an image: [h, w] or, red first, [h, w, 3].
 Read = Callable[[int, int, int, int], np.ndarray]
 Opened = tuple[tuple[int, int], Read]
 
+# Values of TIFF's tags.
+_CONTIGUOUS, _MIN_IS_BLACK, _RGB = 1, 1, 2
 _DEPTHS = ("uint8", "uint16", "int16", "int32", "float32")
 
 
@@ -51,6 +54,8 @@ def open_tiff(path: str) -> Opened | None:
         None where tifffile is not installed, or the page is of a kind that only Pillow reads:
         palettes, planes, turned by a tag, a compression that tifffile lacks a decoder for.
     """
+    if is_turned(path):
+        return None
     try:
         import tifffile
     except ModuleNotFoundError:
@@ -82,14 +87,13 @@ def open_tiff(path: str) -> Opened | None:
 
 def _is_plain(page: Any) -> bool:
     """Tell whether the values of a TIFF's page are what Pillow would give."""
-    orientation = page.tags.get("Orientation")
-    if page.imagedepth != 1 or (orientation is not None and orientation.value != 1):
+    if page.imagedepth != 1 or int(page.planarconfig) != _CONTIGUOUS:
         return False
-    if page.planarconfig.name != "CONTIG" or str(page.dtype) not in _DEPTHS:
+    if str(page.dtype) not in _DEPTHS:
         return False
     if page.samplesperpixel == 1:
-        return page.photometric.name == "MINISBLACK" and page.bitspersample >= 8
-    is_colour = page.photometric.name == "RGB" and page.samplesperpixel in (3, 4)
+        return int(page.photometric) == _MIN_IS_BLACK and page.bitspersample >= 8
+    is_colour = int(page.photometric) == _RGB and page.samplesperpixel in (3, 4)
     return is_colour and str(page.dtype) == "uint8"
 
 
@@ -139,14 +143,16 @@ def open_rasterio(path: str) -> Opened | None:
     Returns:
         None where rasterio is not installed, or the image is of a kind that only Pillow reads.
     """
-    if not Path(path).is_file():
-        return None  # Pillow says so
+    if is_turned(path):
+        return None
     try:
         import rasterio
     except ModuleNotFoundError:
         return None
     try:
-        image = rasterio.open(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pictures that are no maps lie nowhere
+            image = rasterio.open(path)
     except rasterio.errors.RasterioError:
         return None
     kinds = [interpretation.name for interpretation in image.colorinterp]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ...errors import DataError, first_line
 from .images import Reading, read_image, to_8_bits, value_range
-from .large_files import open_npy, open_rasterio, open_tiff
+from .large_files import Opened, open_npy, open_rasterio, open_tiff
 
 # Rows and columns of a large image that are looked at together.
 _ROWS, _COLUMNS = 256, 4096
@@ -170,12 +170,11 @@ def open_windows(path: str, image_format: str, reading: Reading | None = None) -
     """
     reading = reading or Reading()
     suffix = Path(path).suffix.lower()
+    opened: Opened | None = None
     if suffix == ".npy":
         opened = open_npy(path)
     elif suffix in (".tif", ".tiff"):
         opened = open_tiff(path) or open_rasterio(path)
-    else:
-        opened = None
     if opened is None:
         return ArrayWindows(read_image(path, image_format, reading))
     size, read = opened
