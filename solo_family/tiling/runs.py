@@ -99,11 +99,15 @@ def clip(runs: Runs, window: Window, height: int) -> Runs:
     return Runs(starts[kept], stops[kept])
 
 
-def intersection(a: Runs, b: Runs) -> int:
-    """Return the number of pixels that two masks share."""
-    if len(a.starts) > len(b.starts):
-        a, b = b, a
-    return int((_pixels_before(b, a.stops) - _pixels_before(b, a.starts)).sum())
+def intersections(mask: Runs, others: Sequence[Runs]) -> np.ndarray:
+    """Return the number of pixels that a mask shares with each of others, int64."""
+    counts = np.array([len(other.starts) for other in others])
+    starts = np.concatenate([other.starts for other in others])
+    stops = np.concatenate([other.stops for other in others])
+    shared = _pixels_before(mask, stops) - _pixels_before(mask, starts)
+    before = np.concatenate([[0], shared.cumsum()])
+    ends = counts.cumsum()
+    return before[ends] - before[ends - counts]
 
 
 def _pixels_before(runs: Runs, pixels: np.ndarray) -> np.ndarray:
