@@ -110,11 +110,10 @@ def test_predictor_by_tiles(tmp_path: Path) -> None:
 def evaluation(root: Path, shapes: Path) -> list[str]:
     """Return the words of an evaluation by tiles."""
     weights = root / "model.pth"
-    torch.save(
-        {"model": eager_to_find(tiny_model(num_classes=5, opts=SMALL), True).state_dict()}, weights
-    )
+    model = eager_to_find(tiny_model(num_classes=5, opts=SMALL), True)
+    torch.save({"model": model.state_dict()}, weights)
     name = f"coco_json:{shapes}/annotations/val.json:{shapes}/val"
-    keys = ["DATASETS.TEST", (name,), "DATALOADER.NUM_WORKERS", 0, "TEST.TILE.SIZE", 64, *SMALL]
+    keys = ["DATASETS.TEST", (name,), "DATALOADER.NUM_WORKERS", 0, "TEST.TILE.SIZE", 96, *SMALL]
     cfg = tiny_cfg(
         num_classes=5, opts=[*keys, "MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(root / "run")]
     )

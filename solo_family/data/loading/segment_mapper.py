@@ -27,6 +27,8 @@ from ..formats.label_maps import (
 from .augmentation import build_detr_augmentation, build_segment_augmentation
 from .bad_images import BadImages
 from .images import Reading, read_image
+from .object_crop import pixels_of, window_around_segment
+from .windows import open_windows
 
 # The value of padded pixels, in the middle of 0 to 255, as the official code has it.
 _PAD_VALUE = 128
@@ -47,6 +49,8 @@ class SegmentDatasetMapper:
         size_divisibility: inputs are padded to multiples of it; not below 1.
         bad_images: what to do with those that can't be read.
         reading: how image files are read.
+        crop_around: height and width of windows around segments that images are cropped to before
+            everything else; None for whole images.
     """
 
     @configurable
@@ -62,7 +66,9 @@ class SegmentDatasetMapper:
         size_divisibility: int = -1,
         bad_images: BadImages,
         reading: Reading | None = None,
+        crop_around: tuple[int, int] | None = None,
     ) -> None:
+        self._crop_around = crop_around
         self._reading = reading or Reading()
         self.augmentations = augmentations
         self.image_format = image_format
@@ -103,6 +109,7 @@ class SegmentDatasetMapper:
             "ignore_value": get_key(cfg, key),
             "size_divisibility": cfg.INPUT.SIZE_DIVISIBILITY,
             "reading": Reading.from_config(cfg),
+            "crop_around": tuple(cfg.INPUT.CROP.AROUND_OBJECTS) or None,
             "bad_images": BadImages(cfg.DATALOADER.SKIP_BAD_IMAGES, num_images),
         }
 
@@ -119,8 +126,7 @@ class SegmentDatasetMapper:
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
-            image = read_image(dataset_dict["file_name"], self.image_format, self._reading)
-            segments, classes = self._read_segments(dataset_dict, image)
+            image, segments, classes = self._read(dataset_dict)
         except DataError as error:
             self.bad_images.add(dataset_dict["file_name"], error)
             return None
@@ -141,6 +147,18 @@ class SegmentDatasetMapper:
         if self.bad_images.skip:
             dataset_dict["num_skipped"] = self.bad_images.take_count()
         return dataset_dict
+
+    def _read(self, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return an image, or a window of it, and what `_read_segments` gives of the same."""
+        path = record["file_name"]
+        if self._crop_around is None:
+            image = read_image(path, self.image_format, self._reading)
+            return image, *self._read_segments(record, image)
+        windows = open_windows(path, self.image_format, self._reading)
+        segments, classes = self._read_segments(record, pixels_of(windows.size))
+        window = window_around_segment(segments, self._crop_around)
+        part = segments[window.top : window.bottom, window.left : window.right]
+        return windows.read(window), part, classes
 
     def _read_segments(
         self, record: dict[str, Any], image: np.ndarray
