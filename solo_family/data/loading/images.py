@@ -152,7 +152,7 @@ def _check_pixels(path: str, image: Any, reading: Reading) -> None:
         raise DataError(
             f"{path} has {image.height} x {image.width} pixels, and files of more than "
             f"{reading.max_pixels} are not opened. If it is what it should be and the memory "
-            f"suffices, set INPUT.MAX_PIXELS {pixels}"
+            f"suffices, set INPUT.MAX_PIXELS {pixels}, and TEST.TILE.SIZE 1024 to predict it by tiles"
         )
 
 
