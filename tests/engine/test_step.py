@@ -106,7 +106,8 @@ def test_losses_are_looked_at_when_the_backward_pass_is_queued(
 ) -> None:
     """One wait for all losses, and none before the gradients are there."""
     run = OneStep([1.0] * 4, None)
-    graded, waits = [], []
+    graded: list[Tensor] = []
+    waits: list[int] = []
     original = HostCopy.wait
     run.model.layer.weight.register_hook(graded.append)
 

@@ -253,7 +253,7 @@ OFFICIAL: dict[str, dict[str, Any]] = {
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result = {}
+    result: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict):
             result |= flat(value, f"{prefix}{key}.")
