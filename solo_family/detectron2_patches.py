@@ -82,9 +82,7 @@ class _Unoptimized:
 class _WholeSource(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         # Not through the cache of compiled files, which are those of -O.
-        return compile(
-            self.get_data(self.path), self.path, "exec", dont_inherit=True, optimize=0
-        )
+        return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True, optimize=0)
 
 
 def register_method(method: Method, modeling: Any) -> None:
