@@ -16,7 +16,7 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.utils.file_io import PathManager
 from PIL import ExifTags, Image, ImageOps
 
-from ...errors import DataError
+from ...errors import DataError, SoloFamilyError
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
                 upright = Image.fromarray(_to_8_bits(path, np.asarray(upright), reading))
             # A copy: OpenCV and torch want neither read-only nor reversed views.
             return convert_PIL_to_numpy(upright, image_format).copy()
-    except DataError:
+    except SoloFamilyError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
         raise _unreadable(path, error) from error
@@ -102,6 +102,8 @@ def is_deep(path: str) -> bool:
     try:
         with _opened(path) as image:
             return image.mode[:1] in _DEEP_MODES
+    except SoloFamilyError:
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -118,6 +120,8 @@ def read_image_size(path: str) -> tuple[int, int]:
             tags = {} if image.format == "PNG" and "exif" not in image.info else image.getexif()
             turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
             return image.size if turned else (image.height, image.width)
+    except SoloFamilyError:
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
