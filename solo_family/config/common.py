@@ -131,8 +131,8 @@ def add_common_config(cfg: CN) -> None:
     # before resizing.
     cfg.INPUT.CROP.SHORT_EDGES = ()
 
-    # Panoptic segments of which a crop leaves no pixel: "keep" them as objects with an empty mask, as
-    # MaskFormer's official mappers do, or "drop" them. "" is the method's own way.
+    # Panoptic segments of which a crop leaves no pixel: "keep" them as objects with an empty mask,
+    # as MaskFormer's official mappers do, or "drop" them. "" is the method's own way.
     cfg.INPUT.EMPTY_SEGMENTS = ""
     # Semantic labels are resized by the nearest pixel: that under the "center" of each new pixel
     # (Pillow), or that under its upper left "corner" (torch), which MaskFormer's official mapper

@@ -113,6 +113,7 @@ def test_weights_are_published_or_made_by_a_command_that_the_config_gives(path: 
         if weights in PUBLISHED:
             continue
         source = re.search(r"made once, from (\S+):$", text, re.MULTILINE)
-        assert source and source.group(1) in PUBLISHED, weights
+        assert source, weights
+        assert source.group(1) in PUBLISHED
         downloaded = source.group(1).rsplit("/", 1)[1]
         assert f"#   python -m solo_family convert {downloaded} {weights}\n" in text

@@ -58,7 +58,7 @@ def test_anything_else_is_refused_and_not_run(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r".+"):
         evaluate(code)
     assert not list(tmp_path.iterdir())
 

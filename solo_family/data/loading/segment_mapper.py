@@ -33,9 +33,7 @@ from .images import Reading, read_image
 _PAD_VALUE = 128
 _FLOAT_VOID = 255
 # Of models of detectron2's.
-_DEFAULTS = Method(
-    meta_arch="", model="", base_config="", quickstart_config="", num_classes_key=""
-)
+_DEFAULTS = Method(meta_arch="", model="", base_config="", quickstart_config="", num_classes_key="")
 
 
 class SegmentDatasetMapper:
@@ -128,8 +126,8 @@ class SegmentDatasetMapper:
 
         Returns:
             `image`, uint8 [3, H, W]; `sem_seg`, int64 [H, W]; `instances` with `gt_classes`, int64
-            [G], and `gt_masks`, BitMasks, of which some are empty with `keep_empty`. None for a skipped image; see
-            `MaskDatasetMapper`.
+            [G], and `gt_masks`, BitMasks, of which some are empty with `keep_empty`. None for a
+            skipped image; see `MaskDatasetMapper`.
 
         Raises:
             DataError: image or labels can't be read, or don't fit together.
