@@ -64,6 +64,8 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
     # Weight decay of nn.Embedding, as WEIGHT_DECAY_NORM is that of normalisation layers.
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    # Parameters whose names contain one of these texts don't decay, for instance ("patch_embed",).
+    cfg.SOLVER.NO_DECAY_NAMES = ()
     # For LR_SCHEDULER_NAME "WarmupPolyLR": the power in (1 - iteration / MAX_ITER) ^ power, and the
     # smallest value of that factor. Names and defaults are those of detectron2's DeepLab project.
     cfg.SOLVER.POLY_LR_POWER = 0.9
