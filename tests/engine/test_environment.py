@@ -127,7 +127,7 @@ def test_an_output_folder_that_is_gone_is_made_again(tmp_path: Path) -> None:
     words = words_in(tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 3)
     with Forked(train_net, words, tmp_path, partial(remove, tmp_path / "run")) as run:
         assert run.status() == 0, run.printed
-    assert f"{tmp_path}/run was gone, and is made again." in run.printed
+    assert f"{tmp_path}/run was deleted during the run; it is created again." in run.printed
     assert (tmp_path / "run" / "model_0000002.pth").is_file()
 
 

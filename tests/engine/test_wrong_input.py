@@ -168,7 +168,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     # Configs.
     "no config": (
         lambda p: [],
-        r"--config-file is needed: a yaml file, for instance of configs/\.",
+        r"--config-file is needed: name a yaml file, for instance from configs/\.",
     ),
     "config missing": (
         lambda p: ["--config-file", str(p.root / "none.yaml")],
@@ -291,7 +291,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "an output folder below a file": (
         nowhere,
         r"OUTPUT_DIR ROOT/file/below can't be written to \(.+\)\. "
-        r"Set OUTPUT_DIR to a folder that can\.",
+        r"Set OUTPUT_DIR to a folder that you may write to\.",
     ),
     # Datasets.
     "no dataset": (
