@@ -148,7 +148,7 @@ def test_results_that_find_no_room_are_one_line_and_not_torn(tmp_path: Path) -> 
         atexit.register(shutil.copytree, inference, tmp_path / "copy")
 
     with Forked(partial(run_and_exit, train_net), again, tmp_path, look) as run:
-        assert "No space left on device. Make room on that disk" in run.error()
+        assert "No space left on device. Free space on that disk" in run.error()
     for path in (tmp_path / "copy").iterdir():
         assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes(), path
 

@@ -84,7 +84,7 @@ def test_metrics_that_find_no_room_are_one_line_too(tmp_path: Path) -> None:
     with Forked(train_net, words, tmp_path) as run:
         message = run.error()
     assert message == (
-        f"Can't write {tmp_path}/run: No space left on device. Make room on that disk, or write "
+        f"Can't write {tmp_path}/run: No space left on device. Free space on that disk, or write "
         "to another."
     )
 

@@ -121,10 +121,10 @@ def test_damaged_weights_are_refused_wherever_they_are_read(run: Path) -> None:
     flip_bytes(path)
     loader, _ = checkpointer(run)
     with pytest.raises(
-        DataError, match=r"MODEL.WEIGHTS .* its part .*data/\d does not have its checksum"
+        DataError, match=r"MODEL.WEIGHTS .* the checksum of its part .*data/\d is wrong"
     ):
         load_weights(loader, str(path), complete=True)
-    with pytest.raises(DataError, match=r"its part .*data/\d does not have its checksum"):
+    with pytest.raises(DataError, match=r"the checksum of its part .*data/\d is wrong"):
         read_weights(path)
 
 
