@@ -154,7 +154,7 @@ def test_a_signal_before_training_says_that_there_is_nothing(tmp_path: Path) -> 
         run.wait_for((tmp_path / "run" / "hangs").is_file)
         os.kill(run.pid, signal.SIGINT)
         assert run.status(10) == 128 + signal.SIGINT, run.printed
-    assert "SIGINT: nothing was finished that a run could go on from." in stopped_line(run.printed)
+    assert "SIGINT: there is no finished iteration to resume from." in stopped_line(run.printed)
 
 
 def start_two(root: Path, *opts: Any) -> subprocess.Popen[str]:

@@ -60,9 +60,9 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_old_checkpoint_stays(tmp_p
     written = checkpoints(output)
     refused = output / f"model_{len(written):07d}.pth"
     assert message == (
-        f"Can't write the checkpoint {refused}: File too large. The checkpoints before it are "
-        "whole. Make room on the disk, or raise SOLVER.CHECKPOINT_PERIOD and delete old ones; "
-        "then --resume goes on from the last."
+        f"Can't write the checkpoint {refused}: File too large. Earlier checkpoints are "
+        "intact. Free some disk space, or delete old checkpoints and raise "
+        "SOLVER.CHECKPOINT_PERIOD; then --resume goes on from the last."
     )
     assert f"Training stopped: {message}" in (output / "log.txt").read_text()
     assert last_of(output) == written[-1]
@@ -84,7 +84,7 @@ def test_metrics_that_find_no_room_are_one_line_too(tmp_path: Path) -> None:
     with Forked(train_net, words, tmp_path) as run:
         message = run.error()
     assert message == (
-        f"Can't write {tmp_path}/run: No space left on device. Make room on that disk, or write "
+        f"Can't write {tmp_path}/run: No space left on device. Free space on that disk, or write "
         "to another."
     )
 

@@ -142,7 +142,7 @@ def test_a_model_without_names_is_matched_by_id_and_says_so(
     cfg = cfg_of(tmp_path, (), test=turned)
     with caplog.at_level(logging.INFO, logger="solo_family"):
         check_classes(cfg, (), 2)
-    assert "no names: they are matched" in caplog.text
+    assert "no names, so they are matched" in caplog.text
     assert score(cfg, turned, labels=(1, 0)) == pytest.approx(100)
     with pytest.raises(ConfigError, match=r"3 classes, without names.*has 2: banana, apple"):
         check_classes(cfg, (), 3)
@@ -195,7 +195,7 @@ def test_training_on_crowds_alone_stops_and_the_advice_works(tmp_path: Path) -> 
     cfg = run_cfg("", tmp_path / "run", key, value.strip('"'))
     assert labels_of(load_joined(cfg)) == [[0, 0]] * 4
     assert {a["iscrowd"] for r in load_joined(cfg) for a in r["annotations"]} == {0}
-    with pytest.raises(DataError, match=r"\?crowds=all is not known"):
+    with pytest.raises(DataError, match=r"\?crowds=all is unknown"):
         load_joined(cfg_of(tmp_path, (f"{name}?crowds=all",)))
 
 
