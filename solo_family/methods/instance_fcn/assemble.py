@@ -1,4 +1,6 @@
-"""Assemble masks from score maps: InstanceFCN's assembling module (arXiv 1603.08678, section 3.1).
+"""Assemble masks from score maps, as InstanceFCN's instance assembling module does.
+
+InstanceFCN, arXiv 1603.08678, "From FCN to InstanceFCN".
 
 N windows; k positions along each axis; m side of a window, in cells; H W cells of the map; R rows
 of it.
