@@ -141,7 +141,7 @@ class CudaGraphs:
     def _record(
         self, key: Hashable, first: Callable[[Tensor], Any], batch: Tensor
     ) -> _Recording | None:
-        """Return the graph of a kind of batch; None, and no more graphs, if recording fails."""
+        """Return the graph for this kind of batch; None, and no more graphs, if recording fails."""
         if len(self._recordings) >= MAX_GRAPHS:
             self._recordings.popitem(last=False)
         try:
