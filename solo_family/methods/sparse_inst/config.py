@@ -62,7 +62,7 @@ def _add_decoder(sparse_inst: CN) -> None:
     # 0 takes the class count from the dataset.
     decoder.NUM_CLASSES = 80
     decoder.KERNEL_DIM = 128
-    # Masks are predicted at the stride of the finest feature, and enlarged by this factor.
+    # Masks are predicted at the stride of the finest feature, and upsampled by this factor.
     decoder.SCALE_FACTOR = 2.0
     # Add the activation maps of their instances to the results.
     decoder.OUTPUT_IAM = False

@@ -11,7 +11,7 @@ from .decoder import InstanceOutputs, InstancePredictor, conv_relu_tower
 
 
 class CrossAttentionBranch(nn.Module):
-    """Instance features gathered by the attention of N learnt queries (arXiv 2203.12827, 4).
+    """Gather instance features by the attention of N learnt queries (SparseInst's ablation).
 
     The activation maps of `ActivationBranch` depend on the image alone; these also depend on
     queries that are the same for every image, as in DETR (arXiv 2005.12872).

@@ -1,4 +1,6 @@
-"""Decode with instance activation maps (SparseInst, arXiv 2203.12827, sections 3.1 and 3.3).
+"""Decode instances with instance activation maps.
+
+SparseInst, arXiv 2203.12827, "Instance Activation Maps" and "IAM-based Decoder".
 
 B images, C channels, G groups, N instances, each with one map per group, K classes, E kernel
 weights, H W of the encoder's map.
@@ -50,12 +52,12 @@ class DecoderOutputs(NamedTuple):
 
 
 class SparseInstDecoder(nn.Module):
-    """Two branches over the encoder's map with coordinates: instances, and mask features.
+    """Run two branches on the encoder's map with coordinates: one for instances, one for masks.
 
     Args:
         instance_branch: an `ActivationBranch` or a `CrossAttentionBranch`.
         mask_branch: computes the mask features.
-        scale_factor: the factor by which masks are enlarged, bilinearly.
+        scale_factor: the factor by which masks are upsampled bilinearly.
         use_coords: whether the branches see coordinates as well.
     """
 
@@ -95,7 +97,7 @@ class SparseInstDecoder(nn.Module):
 
 
 class ActivationBranch(nn.Module):
-    """Instance features as averages of the features, weighted by instance activation maps.
+    """Compute the features of instances as means, weighted by instance activation maps.
 
     With G groups (Group-IAM), each of the N instances has G maps, and a fully connected layer
     combines its G averages.
@@ -106,7 +108,7 @@ class ActivationBranch(nn.Module):
         num_convs: the length of the tower.
         num_maps: N.
         groups: G; each group's maps average their own C / G channels of the features.
-        fuse: whether there is a fully connected layer, as in Group-IAM; required if G > 1.
+        fuse: combine the groups with a fully connected layer, as Group-IAM does; required if G > 1.
         kernel_size: the side of the convolution that predicts the maps, 3 as published, or 1.
         activation: "sigmoid", normalised by the sum over all positions; or "softmax" over them.
         predictor: makes the `InstancePredictor` for a number of channels.
@@ -175,7 +177,7 @@ def _weighted_sums(weights: Tensor, features: Tensor) -> Tensor:
 
 
 class InstancePredictor(nn.Module):
-    """Predict class, mask kernel and objectness of every instance (arXiv 2203.12827, section 3.3).
+    """Predict the class, the mask kernel and the objectness of every instance.
 
     Args:
         channels: C.

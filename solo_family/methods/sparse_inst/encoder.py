@@ -1,4 +1,6 @@
-"""Encode features (SparseInst, arXiv 2203.12827, 3.2): pyramid pooling, top-down fusion, one map.
+"""Encode features with pyramid pooling and top-down fusion into one map.
+
+SparseInst, arXiv 2203.12827, "Instance Context Encoder".
 
 B images, C channels of the encoder.
 """

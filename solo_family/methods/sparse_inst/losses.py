@@ -1,4 +1,4 @@
-"""Compute the losses of SparseInst's matched predictions (arXiv 2203.12827, section 3.4).
+"""Compute the losses of SparseInst's matched predictions (arXiv 2203.12827).
 
 L supervised layers (SparseInst has one), B images, N predictions, K classes, P matched pairs of all
 images, h w of the masks.

@@ -1,4 +1,4 @@
-"""Select the masks to keep from SparseInst's predictions (arXiv 2203.12827, section 3.5).
+"""Select the masks to keep from SparseInst's predictions (arXiv 2203.12827, "Inference").
 
 B images, N predictions, K classes, n kept ones, M ranked ones, P masks, h w of the masks.
 """
