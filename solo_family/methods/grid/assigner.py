@@ -4,7 +4,7 @@ B images, g objects of an image, G those of all images one after another, L leve
 cells of all levels, R rows of all levels, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from detectron2.config import CfgNode
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...modeling.gt_masks import mask_centers
 from ...ops.host_copy import to_device
-from .targets import BatchGridTargets, Grids, GridTargets
+from .layout import GridLayout, Size
+from .targets import BatchGridTargets, Grids, GridTargets, scale_ranges_on
 
 
 class GridAssigner:
@@ -30,6 +31,7 @@ class GridAssigner:
         sigma: the centre region's size, as a share of the box's.
         num_classes: K.
         shared_cell: "both" objects of a shared cell make a pair with it, or only the "last".
+        reference: the size that S x S cells divide, see `GridLayout`.
     """
 
     def __init__(
@@ -40,13 +42,13 @@ class GridAssigner:
         sigma: float,
         num_classes: int,
         shared_cell: str = "both",
+        reference: Size | None = None,
     ) -> None:
-        self.num_grids = num_grids
+        self.layout = GridLayout.of(num_grids, reference)
         self.scale_ranges = scale_ranges
         self.sigma = sigma
         self.num_classes = num_classes
         self.shared_cell = shared_cell
-        self._grids: dict[torch.device, Grids] = {}
 
     @classmethod
     def from_config(cls, method: CfgNode, num_classes: int) -> "GridAssigner":
@@ -57,13 +59,14 @@ class GridAssigner:
             sigma=method.SIGMA,
             num_classes=num_classes,
             shared_cell=method.SHARED_CELL,
+            reference=method.GRID_REFERENCE_SIZE or None,
         )
 
     def in_scale_range(self, boxes: Tensor) -> Tensor:
         """Return which boxes, float32 [G, 4] as below, are in each level's range: bool [L, G]."""
         widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
         scales = (widths * heights).sqrt()
-        low, high = self._grids_on(boxes.device).ranges[..., None]
+        low, high = scale_ranges_on(boxes.device, _pairs(self.scale_ranges))[..., None]
         return (scales >= low) & (scales <= high)
 
     def __call__(
@@ -98,10 +101,11 @@ class GridAssigner:
             boxes: of each image float32 [g, 4], x0 y0 x1 y1 in pixels of the network's input.
             classes: of each image int64 [g], 0 to K - 1.
             masks: of each image bool [g, h, w], before padding.
-            padded_size: (height, width) of the network's input: the grids divide it, not the image.
+            padded_size: (height, width) of the network's input: the grids divide it, not the image,
+                where they don't divide a reference size.
         """
         all_boxes, all_classes = torch.cat(list(boxes)), torch.cat(list(classes))
-        grids = self._grids_on(all_boxes.device)
+        grids = Grids.make(self.layout.sides, self.layout.shapes(padded_size), all_boxes.device)
         counts = [len(part) for part in classes]
         image_of = [image for image, count in enumerate(counts) for _ in range(count)]
         (images,) = to_device([torch.tensor(image_of, dtype=torch.int64)], all_boxes.device)
@@ -127,7 +131,7 @@ class GridAssigner:
         grids: Grids,
         boxes: Tensor,
         centers: Tensor,
-        padded_size: tuple[int, int],
+        padded_size: Size,
         here: Tensor,
     ) -> Tensor:
         """Return which rows and which columns centre regions touch: bool [2, G, R].
@@ -141,13 +145,14 @@ class GridAssigner:
         """
         sizes = (boxes[:, 2:] - boxes[:, :2]).T.flip(0)
         half = 0.5 * sizes * self.sigma
-        (padded,) = to_device([torch.tensor(padded_size, dtype=torch.float32)], boxes.device)
+        extent = torch.tensor(self.layout.extent(padded_size), dtype=torch.float32)
+        (extent,) = to_device([extent], boxes.device)
 
         def cell(positions: Tensor) -> Tensor:
             # The published arithmetic, in float32. Truncation of the rounded quotient, floor
             # division and floor(position / padded * side) differ from one another on cell borders;
             # so does, on a GPU, division by a Python number, which torch turns into a product.
-            quotients = (positions / padded[:, None])[..., None]
+            quotients = (positions / extent[:, None])[..., None]
             return torch.div(quotients, grids.shares, rounding_mode="trunc").long()
 
         middle = cell(centers)
@@ -157,7 +162,6 @@ class GridAssigner:
         first, last = (ends.index_select(2, grids.row_levels) for ends in (first, last))
         return (grids.row_indices >= first) & (grids.row_indices <= last)
 
-    def _grids_on(self, device: torch.device) -> Grids:
-        if device not in self._grids:
-            self._grids[device] = Grids.make(self.num_grids, self.scale_ranges, device)
-        return self._grids[device]
+
+def _pairs(ranges: Iterable[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((low, high) for low, high in ranges)

@@ -4,7 +4,7 @@ B images, C channels, L levels, S grid side (one per level), K classes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -57,14 +57,14 @@ class CategoryBranch(nn.Module):
         assert self.logits.bias is not None
         nn.init.constant_(self.logits.bias, -math.log((1 - prior_prob) / prior_prob))
 
-    def forward(self, levels: list[Tensor], sides: list[int]) -> list[Tensor]:
+    def forward(self, levels: list[Tensor], shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Map features, L x [B, C, H_l, W_l], to category logits, L x [B, K, S_l, S_l].
 
         Args:
             levels: of the head.
-            sides: S of each level.
+            shapes: rows and columns of each level's grid, S and S if it does not follow the image.
         """
-        grids = [self.align(features, (side, side)) for features, side in zip(levels, sides)]
+        grids = [self.align(features, shape) for features, shape in zip(levels, shapes)]
         return [self.logits(self.tower(grid)) for grid in grids]
 
 

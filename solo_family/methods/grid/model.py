@@ -5,8 +5,7 @@ object.
 """
 
 from abc import abstractmethod
-from collections.abc import Hashable
-from itertools import accumulate
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from .assigner import GridAssigner
 from .category_branch import cell_scores_of
 from .criterion import GridCriterion
 from .instances import rank_images, select_images
+from .layout import GridLayout, make_grid
 from .mask_decoder import Grid, GridOutputs, MaskDecoder
 from .selection import Selection, Selector
 from .selection_at_once import Ranked
@@ -52,7 +52,7 @@ class GridSegmentor(MaskSegmentor):
 
     Args:
         decoder: makes masks of what the head predicts.
-        num_grids: S of each level.
+        layout: how many cells each level has.
         level_features, level_strides: names of the head's levels, and the strides it works at.
         mask_stride: stride of the masks in inference.
         assigner, criterion: training.
@@ -64,7 +64,7 @@ class GridSegmentor(MaskSegmentor):
         self,
         *,
         decoder: MaskDecoder[Any],
-        num_grids: list[int],
+        layout: GridLayout,
         level_features: list[str],
         level_strides: list[int],
         mask_stride: int,
@@ -75,19 +75,13 @@ class GridSegmentor(MaskSegmentor):
     ) -> None:
         super().__init__(**base)
         self.decoder = decoder
-        self.num_grids = num_grids
+        self.layout = layout
         self.level_features = level_features
         self.level_strides = level_strides
         self.mask_stride = mask_stride
         self.assigner = assigner
         self.criterion = criterion
         self.selector = selector
-        self.cell_strides: Tensor
-        self.level_ends: Tensor
-        cells = [side * side for side in num_grids]
-        strides = [stride for stride, count in zip(level_strides, cells) for _ in range(count)]
-        self.register_buffer("cell_strides", torch.tensor(strides), False)
-        self.register_buffer("level_ends", torch.tensor(list(accumulate(cells))), False)
 
     @classmethod
     def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
@@ -110,7 +104,7 @@ class GridSegmentor(MaskSegmentor):
         )
         return {
             **base,
-            "num_grids": method.NUM_GRIDS,
+            "layout": GridLayout.of(method.NUM_GRIDS, method.GRID_REFERENCE_SIZE),
             "level_features": method.INSTANCE_IN_FEATURES,
             "level_strides": method.FPN_INSTANCE_STRIDES,
             "assigner": GridAssigner.from_config(method, classes),
@@ -118,12 +112,15 @@ class GridSegmentor(MaskSegmentor):
         }
 
     @abstractmethod
-    def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> GridOutputs:
+    def predict_cells(
+        self, levels: list[Tensor], features: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
+    ) -> GridOutputs:
         """Return what the head predicts.
 
         Args:
             levels: L x [B, C, H_l, W_l], the head's, at its strides.
             features: the backbone's.
+            shapes: rows and columns of each level's grid.
         """
 
     def shrink_masks(self, gt_masks: list[Tensor], padded_size: tuple[int, int]) -> Any:
@@ -155,17 +152,16 @@ class GridSegmentor(MaskSegmentor):
             resize_bilinear(features[name], (height // stride, width // stride))
             for name, stride in zip(self.level_features, self.level_strides)
         ]
-        return self.predict_cells(levels, features)
+        return self.predict_cells(levels, features, self.layout.shapes(padded_size))
 
-    @property
-    def grid(self) -> Grid:
-        """The cells of all levels."""
-        return Grid(self.cell_strides, self.level_ends)
+    def grid(self, padded_size: tuple[int, int]) -> Grid:
+        """Return the cells of all levels."""
+        shapes = self.layout.shapes(padded_size)
+        return make_grid(self.pixel_mean, shapes, tuple(self.level_strides))
 
-    @property
-    def selection(self) -> Selection:
-        """What every way of selecting instances is given."""
-        return Selection(self.selector, self.decoder, self.grid)
+    def selection(self, padded_size: tuple[int, int]) -> Selection:
+        """Return what every way of selecting instances is given."""
+        return Selection(self.selector, self.decoder, self.grid(padded_size))
 
     def mask_size(self, padded_size: tuple[int, int]) -> tuple[int, int]:
         """Return (h, w) of the masks in inference."""
@@ -198,7 +194,8 @@ class GridSegmentor(MaskSegmentor):
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> ScoredCells:
         outputs = self.run_head(features, padded_size)
         scores = cell_scores_of(outputs.category_logits)
-        ranked = rank_images(self.selection, outputs, scores, self.mask_size(padded_size))
+        selection = self.selection(padded_size)
+        ranked = rank_images(selection, outputs, scores, self.mask_size(padded_size))
         return ScoredCells(outputs, scores, ranked)
 
     @property
@@ -214,7 +211,8 @@ class GridSegmentor(MaskSegmentor):
     ) -> list[dict[str, Any]]:
         sizes = (self.mask_size(padded_size), padded_size, image_sizes, output_sizes)
         outputs, scores, ranked = fixed
-        found = select_images(self.selection, outputs, scores, *sizes, ranked=ranked)
+        selection = self.selection(padded_size)
+        found = select_images(selection, outputs, scores, *sizes, ranked=ranked)
         return [{"instances": instances} for instances in found]
 
     def predict_fixed(
@@ -227,10 +225,10 @@ class GridSegmentor(MaskSegmentor):
         """Return `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
         outputs = self.run_head(features, padded_size)
         images = zip(outputs.images(), cell_scores_of(outputs.category_logits))
-        size = self.mask_size(padded_size)
+        size, selection = self.mask_size(padded_size), self.selection(padded_size)
         with torch.autocast(self.device.type, enabled=False):
             instances = [
-                select_traceable(self.selection, image, scores, size, score_threshold)
+                select_traceable(selection, image, scores, size, score_threshold)
                 for image, scores in images
             ]
         return stack_fixed(instances, FixedInstances._fields)

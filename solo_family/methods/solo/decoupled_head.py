@@ -88,7 +88,7 @@ class DecoupledSOLOHead(nn.Module):
         Args:
             levels: L x [B, C, H_l, W_l], at the head's strides.
         """
-        category_logits = self.category_branch(levels, self.num_grids)
+        category_logits = self.category_branch(levels, [(side, side) for side in self.num_grids])
         axis_logits = []
         for level, features in enumerate(levels):
             x_features, y_features = self._tower_features(features)

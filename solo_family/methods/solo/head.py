@@ -79,7 +79,7 @@ class SOLOHead(nn.Module):
         Args:
             levels: L x [B, C, H_l, W_l], at the head's strides.
         """
-        category_logits = self.category_branch(levels, self.num_grids)
+        category_logits = self.category_branch(levels, [(side, side) for side in self.num_grids])
         if self.coord_conv:
             levels = append_coords_to_levels(levels)
         return SOLOOutputs(

@@ -3,7 +3,7 @@
 B images, L levels, S grid side, P pairs of a positive cell and an object.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -85,8 +85,9 @@ class SOLO(GridSegmentor):
         }
 
     def predict_cells(
-        self, levels: list[Tensor], features: dict[str, Tensor]
+        self, levels: list[Tensor], features: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
     ) -> SOLOOutputs | DecoupledSOLOOutputs:
+        # Its weights have the shapes.
         return self.head(levels)
 
     def shrink_masks(
@@ -107,7 +108,7 @@ class SOLO(GridSegmentor):
             true_masks = small_masks[self.level_strides[level]]
             level_losses = partial(self._level_losses, level, outputs, true_masks)
             losses.append(in_parts(level_losses, cells - first, objects))
-            first += self.num_grids[level] ** 2
+            first += self.layout.sides[level] ** 2
         return torch.cat(losses)
 
     def _level_losses(

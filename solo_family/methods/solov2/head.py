@@ -4,13 +4,15 @@ B images, C channels or cells of all levels, L levels, S grid side (one per leve
 kernel weights.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvTower, append_coords_to_levels
-from ...ops.resize import resize_bilinear
+from ...modeling.layers.coord import Span
+from ...ops.resize import resize_bilinear, sample_cells
 from ..grid.category_branch import CategoryBranch
 
 
@@ -40,6 +42,8 @@ class SOLOv2Head(nn.Module):
         num_kernels: E.
         coord_conv: whether the kernel branch sees coordinates.
         prior_prob: see `CategoryBranch`.
+        spans: height and width, in pixels of each level, that S x S cells and coordinates from -1
+            to 1 span; None for the level's own.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class SOLOv2Head(nn.Module):
         prior_prob: float = 0.01,
         dcn: str = "",
         dcn_convs: str = "all",
+        spans: list[Span] | None = None,
     ) -> None:
         super().__init__()
         self.num_grids = num_grids
+        self.spans = spans
         self.in_channels = in_channels
         self.coord_conv = coord_conv
         self.category_branch = CategoryBranch(
@@ -84,22 +90,30 @@ class SOLOv2Head(nn.Module):
         assert self.kernel_predictor.bias is not None
         nn.init.zeros_(self.kernel_predictor.bias)
 
-    def forward(self, levels: list[Tensor]) -> CategoriesAndKernels:
+    def forward(
+        self, levels: list[Tensor], shapes: Sequence[tuple[int, int]] | None = None
+    ) -> CategoriesAndKernels:
         """Run both branches on every level.
 
         Args:
             levels: L x [B, C, H_l, W_l], at the head's strides.
+            shapes: rows and columns of each level's grid; None for S and S.
         """
+        shapes = shapes or [(side, side) for side in self.num_grids]
         if self.coord_conv:
-            levels = append_coords_to_levels(levels)
+            levels = append_coords_to_levels(levels, self.spans)
         # Coordinates are resized with the features, as published.
-        grids = [
-            resize_bilinear(features, (side, side))
-            for features, side in zip(levels, self.num_grids)
-        ]
+        grids = self._to_cells(levels, shapes)
         without_coords = [grid[:, : self.in_channels] for grid in grids]
         kernels = [self.kernel_predictor(self.kernel_tower(grid)).flatten(2) for grid in grids]
         return CategoriesAndKernels(
-            self.category_branch(without_coords, self.num_grids),
+            self.category_branch(without_coords, shapes),
             torch.cat(kernels, dim=2).transpose(1, 2),
         )
+
+    def _to_cells(self, levels: list[Tensor], shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Resize levels to their grids: over the whole map, or in cells of one size."""
+        if self.spans is None:
+            return [resize_bilinear(features, shape) for features, shape in zip(levels, shapes)]
+        cells = [(h / side, w / side) for (h, w), side in zip(self.spans, self.num_grids)]
+        return [sample_cells(*level) for level in zip(levels, shapes, cells)]

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvNormReLU, ConvTower, append_coords
+from ...modeling.layers.coord import Span
 
 
 class MaskFeatureBranch(nn.Module):
@@ -20,6 +21,8 @@ class MaskFeatureBranch(nn.Module):
         norm: see `make_norm`.
         coord_level: index of the level that is given coordinates; none if there is no such level.
         dcn: "", "DCN" or "DCNv2": in all convolutions, the projection included.
+        coord_span: height and width, in pixels of that level, that coordinates from -1 to 1 span;
+            None for the level's own.
     """
 
     def __init__(
@@ -32,8 +35,10 @@ class MaskFeatureBranch(nn.Module):
         norm: str = "GN",
         coord_level: int | None = 3,
         dcn: str = "",
+        coord_span: Span | None = None,
     ) -> None:
         super().__init__()
+        self.coord_span = coord_span
         self.coord_level = coord_level
         self.levels = nn.ModuleList()
         for level in range(num_levels):
@@ -44,7 +49,7 @@ class MaskFeatureBranch(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Map features [B, C, H / 2^l, W / 2^l] of levels l = 0, 1, ... to [B, E, H, W]."""
         features = [
-            append_coords(feature) if level == self.coord_level else feature
+            append_coords(feature, self.coord_span) if level == self.coord_level else feature
             for level, feature in enumerate(features)
         ]
         total: Tensor | None = None

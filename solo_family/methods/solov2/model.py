@@ -15,6 +15,7 @@ from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
 from ...ops import PackedMasks, decode_masks, dynamic_conv
 from ..grid.criterion import GridCriterion
+from ..grid.layout import GridLayout
 from ..grid.mask_decoder import GridOutputs, MaskDecoder
 from ..grid.mask_losses import in_parts
 from ..grid.model import GridSegmentor
@@ -101,6 +102,9 @@ class SOLOv2(GridSegmentor):
             "MODEL.SOLOV2.MASK_IN_CHANNELS", solov2.MASK_IN_CHANNELS, 256, finest.channels
         )
         levels = len(solov2.MASK_IN_FEATURES)
+        coord_level = 3 if solov2.MASK_COORD_LEVEL == "fourth" else levels - 1
+        layout: GridLayout = grid["layout"]
+        coord_spans = layout.spans([finest.stride * 2**coord_level])
         return {
             **grid,
             "mask_stride": finest.stride,
@@ -116,6 +120,7 @@ class SOLOv2(GridSegmentor):
                 prior_prob=solov2.PRIOR_PROB,
                 dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_INSTANCE else "",
                 dcn_convs=solov2.DCN_CONVS,
+                spans=layout.spans(solov2.FPN_INSTANCE_STRIDES),
             ),
             "mask_branch": MaskFeatureBranch(
                 in_channels=finest.channels,
@@ -123,8 +128,9 @@ class SOLOv2(GridSegmentor):
                 channels=solov2.MASK_CHANNELS,
                 out_channels=solov2.NUM_MASKS,
                 norm=solov2.NORM,
-                coord_level=3 if solov2.MASK_COORD_LEVEL == "fourth" else levels - 1,
+                coord_level=coord_level,
                 dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_MASK else "",
+                coord_span=coord_spans[0] if coord_spans else None,
             ),
             "mask_features": solov2.MASK_IN_FEATURES,
             "criterion": GridCriterion.from_config(
@@ -135,8 +141,10 @@ class SOLOv2(GridSegmentor):
             ),
         }
 
-    def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> SOLOv2Outputs:
-        category_logits, kernels = self.head(levels)
+    def predict_cells(
+        self, levels: list[Tensor], features: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
+    ) -> SOLOv2Outputs:
+        category_logits, kernels = self.head(levels, shapes)
         mask_features = self.mask_branch([features[name] for name in self.mask_features])
         return SOLOv2Outputs(category_logits, kernels, mask_features)
 
