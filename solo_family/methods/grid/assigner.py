@@ -44,7 +44,7 @@ class GridAssigner:
         shared_cell: str = "both",
         reference: Size | None = None,
     ) -> None:
-        self.layout = GridLayout.of(num_grids, reference)
+        self.layout = GridLayout(tuple(num_grids), reference)
         self.scale_ranges = scale_ranges
         self.sigma = sigma
         self.num_classes = num_classes
@@ -59,7 +59,7 @@ class GridAssigner:
             sigma=method.SIGMA,
             num_classes=num_classes,
             shared_cell=method.SHARED_CELL,
-            reference=method.GRID_REFERENCE_SIZE or None,
+            reference=GridLayout.from_config(method).reference,
         )
 
     def in_scale_range(self, boxes: Tensor) -> Tensor:

@@ -1,15 +1,10 @@
 """Keys that SOLO and SOLOv2 share: levels, grids, the category branch, selection, losses."""
 
-from typing import Any
-
 from detectron2.config import CfgNode as CN
 
 from ...config.rules import check_one_of, check_same_length, get_key
 from ...errors import ConfigError
 from ...registry import METHODS
-
-# Inputs are padded to multiples of it at least.
-_MULTIPLE = 32
 
 
 def add_grid_keys(method: CN) -> None:
@@ -23,10 +18,6 @@ def add_grid_keys(method: CN) -> None:
     method.FPN_INSTANCE_STRIDES = [8, 8, 16, 32, 32]
     method.FPN_SCALE_RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
     method.NUM_GRIDS = [40, 36, 24, 16, 12]
-    # Ours: height and width, in pixels of the network's input, that NUM_GRIDS cells and coordinates
-    # from -1 to 1 span, so that larger images have more cells of the same size; () is published:
-    # both span every image. Of SOLOv2 alone.
-    method.GRID_REFERENCE_SIZE = ()
     # Side of the region of positive cells around the centre of mass, as a share of the box's.
     method.SIGMA = 0.2
 
@@ -121,7 +112,6 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
     for key in ("FPN_INSTANCE_STRIDES", "NUM_GRIDS"):
         if any(not isinstance(value, int) or value < 1 for value in method[key]):
             raise ConfigError(f"{prefix}.{key} is {method[key]}; whole numbers from 1 are needed.")
-    _check_reference_size(prefix, method.GRID_REFERENCE_SIZE)
     for pair in method.FPN_SCALE_RANGES:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ConfigError(
@@ -132,18 +122,3 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
             raise ConfigError(
                 f"{prefix}.FPN_SCALE_RANGES has ({low}, {high}): the lower end comes first."
             )
-
-
-def _check_reference_size(prefix: str, size: Any) -> None:
-    if isinstance(size, tuple | list) and not size:
-        return
-    sides = size if isinstance(size, tuple | list) else ()
-    whole = [isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides]
-    if len(sides) == 2 and all(whole) and not any(side % _MULTIPLE for side in sides):
-        return
-    usable = len(sides) == 2 and all(whole)
-    near = tuple(-(-side // _MULTIPLE) * _MULTIPLE for side in sides) if usable else (512, 512)
-    raise ConfigError(
-        f"{prefix}.GRID_REFERENCE_SIZE is {size!r}; allowed: () for the published grids, or height "
-        f"and width in multiples of {_MULTIPLE}, to which inputs are padded: {near}."
-    )

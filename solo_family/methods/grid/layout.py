@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from torch import Tensor
 
 from ...modeling.layers.remembered import remembered
@@ -34,10 +35,10 @@ class GridLayout:
     reference: Size | None = None
 
     @classmethod
-    def of(cls, sides: list[int], reference: list[int] | Size | None = None) -> "GridLayout":
-        """Make one of a method's keys NUM_GRIDS and GRID_REFERENCE_SIZE, whose () is None."""
-        height, width = reference or (0, 0)
-        return cls(tuple(sides), (height, width) if reference else None)
+    def from_config(cls, method: CfgNode) -> "GridLayout":
+        """Read a method's NUM_GRIDS and, where it has that key, GRID_REFERENCE_SIZE."""
+        reference = tuple(method.get("GRID_REFERENCE_SIZE", ())) or None
+        return cls(tuple(method.NUM_GRIDS), reference)
 
     def shapes(self, padded_size: Size) -> tuple[Size, ...]:
         """Return the rows and columns of each level's grid; the last ones may end in the padding.
@@ -58,22 +59,25 @@ class GridLayout:
         """Return (height, width), in pixels of the network's input, that S x S cells span."""
         return self.reference or padded_size
 
-    def spans(self, strides: list[int]) -> list[tuple[float, float]] | None:
-        """Return what the reference size is in maps of these strides; None if there is none."""
+    def span(self, stride: int) -> tuple[float, float] | None:
+        """Return what the reference size is in a map of some stride; None if there is none."""
         if self.reference is None:
             return None
-        return [(self.reference[0] / stride, self.reference[1] / stride) for stride in strides]
+        return self.reference[0] / stride, self.reference[1] / stride
 
 
-def make_grid(like: Tensor, shapes: tuple[Size, ...], level_strides: tuple[int, ...]) -> Grid:
+def make_grid(
+    like: Tensor, shapes: tuple[Size, ...], level_strides: tuple[int, ...], grows: bool = False
+) -> Grid:
     """Return what is known of the cells, on the device of `like`.
 
     Args:
         like: any tensor.
         shapes: rows and columns of each level.
         level_strides: of each level.
+        grows: see `Grid`.
     """
-    return Grid(_cell_strides(like, shapes, level_strides), _level_ends(like, shapes))
+    return Grid(_cell_strides(like, shapes, level_strides), _level_ends(like, shapes), grows)
 
 
 @remembered

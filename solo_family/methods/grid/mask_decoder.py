@@ -51,10 +51,12 @@ class Grid:
     Attributes:
         strides: int64 [C], the stride of every cell's level.
         level_ends: int64 [L], the number of cells of the levels up to each.
+        grows: whether a larger image has more cells.
     """
 
     strides: Tensor
     level_ends: Tensor
+    grows: bool = False
 
     def count_by_level(self, cells: Tensor, counted: Tensor) -> Tensor:
         """Return how many of some cells are of the levels up to each.

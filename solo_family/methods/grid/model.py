@@ -5,7 +5,7 @@ object.
 """
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import torch
@@ -76,6 +76,7 @@ class GridSegmentor(MaskSegmentor):
         super().__init__(**base)
         self.decoder = decoder
         self.layout = layout
+        self.num_grids = list(layout.sides)
         self.level_features = level_features
         self.level_strides = level_strides
         self.mask_stride = mask_stride
@@ -104,7 +105,7 @@ class GridSegmentor(MaskSegmentor):
         )
         return {
             **base,
-            "layout": GridLayout.of(method.NUM_GRIDS, method.GRID_REFERENCE_SIZE),
+            "layout": GridLayout.from_config(method),
             "level_features": method.INSTANCE_IN_FEATURES,
             "level_strides": method.FPN_INSTANCE_STRIDES,
             "assigner": GridAssigner.from_config(method, classes),
@@ -112,15 +113,12 @@ class GridSegmentor(MaskSegmentor):
         }
 
     @abstractmethod
-    def predict_cells(
-        self, levels: list[Tensor], features: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
-    ) -> GridOutputs:
+    def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> GridOutputs:
         """Return what the head predicts.
 
         Args:
             levels: L x [B, C, H_l, W_l], the head's, at its strides.
             features: the backbone's.
-            shapes: rows and columns of each level's grid.
         """
 
     def shrink_masks(self, gt_masks: list[Tensor], padded_size: tuple[int, int]) -> Any:
@@ -152,12 +150,13 @@ class GridSegmentor(MaskSegmentor):
             resize_bilinear(features[name], (height // stride, width // stride))
             for name, stride in zip(self.level_features, self.level_strides)
         ]
-        return self.predict_cells(levels, features, self.layout.shapes(padded_size))
+        return self.predict_cells(levels, features)
 
     def grid(self, padded_size: tuple[int, int]) -> Grid:
         """Return the cells of all levels."""
         shapes = self.layout.shapes(padded_size)
-        return make_grid(self.pixel_mean, shapes, tuple(self.level_strides))
+        grows = self.layout.reference is not None
+        return make_grid(self.pixel_mean, shapes, tuple(self.level_strides), grows)
 
     def selection(self, padded_size: tuple[int, int]) -> Selection:
         """Return what every way of selecting instances is given."""

@@ -22,6 +22,8 @@ def add_solo_config(cfg: CN) -> None:
     solo.INSTANCE_CHANNELS = 256
     solo.NUM_INSTANCE_CONVS = 7
     solo.SHARED_CELL = "last"
+    # SOLOv2's key: any other value is refused, as the grids are in these methods' weights.
+    solo.GRID_REFERENCE_SIZE = ()
     # "" is the meta-architecture's own: SOLOHead, or DecoupledSOLOHead; or DecoupledSOLOLightHead.
     solo.HEAD_NAME = ""
     # How features come to the grid's size in the category branch: interpolate (bilinear),

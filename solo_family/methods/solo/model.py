@@ -3,7 +3,7 @@
 B images, L levels, S grid side, P pairs of a positive cell and an object.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -85,9 +85,8 @@ class SOLO(GridSegmentor):
         }
 
     def predict_cells(
-        self, levels: list[Tensor], features: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
+        self, levels: list[Tensor], features: dict[str, Tensor]
     ) -> SOLOOutputs | DecoupledSOLOOutputs:
-        # Its weights have the shapes.
         return self.head(levels)
 
     def shrink_masks(
@@ -108,7 +107,7 @@ class SOLO(GridSegmentor):
             true_masks = small_masks[self.level_strides[level]]
             level_losses = partial(self._level_losses, level, outputs, true_masks)
             losses.append(in_parts(level_losses, cells - first, objects))
-            first += self.layout.sides[level] ** 2
+            first += self.num_grids[level] ** 2
         return torch.cat(losses)
 
     def _level_losses(

@@ -4,16 +4,15 @@ B images, C channels or cells of all levels, L levels, S grid side (one per leve
 kernel weights.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvTower, append_coords_to_levels
-from ...modeling.layers.coord import Span
 from ...ops.resize import resize_bilinear, sample_cells
 from ..grid.category_branch import CategoryBranch
+from ..grid.layout import GridLayout
 
 
 class CategoriesAndKernels(NamedTuple):
@@ -36,21 +35,21 @@ class SOLOv2Head(nn.Module):
 
     Args:
         in_channels: channels of the features.
-        num_grids: S of each level.
+        layout: how many cells each level has.
+        strides: of each level.
         channels, num_convs, norm, dcn, dcn_convs: the towers, see `ConvTower`.
         num_classes: K.
         num_kernels: E.
         coord_conv: whether the kernel branch sees coordinates.
         prior_prob: see `CategoryBranch`.
-        spans: height and width, in pixels of each level, that S x S cells and coordinates from -1
-            to 1 span; None for the level's own.
     """
 
     def __init__(
         self,
         *,
         in_channels: int,
-        num_grids: list[int],
+        layout: GridLayout,
+        strides: list[int],
         channels: int,
         num_convs: int,
         num_classes: int,
@@ -60,11 +59,10 @@ class SOLOv2Head(nn.Module):
         prior_prob: float = 0.01,
         dcn: str = "",
         dcn_convs: str = "all",
-        spans: list[Span] | None = None,
     ) -> None:
         super().__init__()
-        self.num_grids = num_grids
-        self.spans = spans
+        self.layout = layout
+        self.strides = strides
         self.in_channels = in_channels
         self.coord_conv = coord_conv
         self.category_branch = CategoryBranch(
@@ -90,30 +88,31 @@ class SOLOv2Head(nn.Module):
         assert self.kernel_predictor.bias is not None
         nn.init.zeros_(self.kernel_predictor.bias)
 
-    def forward(
-        self, levels: list[Tensor], shapes: Sequence[tuple[int, int]] | None = None
-    ) -> CategoriesAndKernels:
+    def forward(self, levels: list[Tensor]) -> CategoriesAndKernels:
         """Run both branches on every level.
 
         Args:
             levels: L x [B, C, H_l, W_l], at the head's strides.
-            shapes: rows and columns of each level's grid; None for S and S.
         """
-        shapes = shapes or [(side, side) for side in self.num_grids]
         if self.coord_conv:
-            levels = append_coords_to_levels(levels, self.spans)
+            spans = [self.layout.span(stride) for stride in self.strides]
+            levels = append_coords_to_levels(levels, spans)
         # Coordinates are resized with the features, as published.
-        grids = self._to_cells(levels, shapes)
+        grids = [self._to_cells(number, features) for number, features in enumerate(levels)]
         without_coords = [grid[:, : self.in_channels] for grid in grids]
         kernels = [self.kernel_predictor(self.kernel_tower(grid)).flatten(2) for grid in grids]
         return CategoriesAndKernels(
-            self.category_branch(without_coords, shapes),
+            self.category_branch(without_coords, [grid.shape[-2:] for grid in grids]),
             torch.cat(kernels, dim=2).transpose(1, 2),
         )
 
-    def _to_cells(self, levels: list[Tensor], shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """Resize levels to their grids: over the whole map, or in cells of one size."""
-        if self.spans is None:
-            return [resize_bilinear(features, shape) for features, shape in zip(levels, shapes)]
-        cells = [(h / side, w / side) for (h, w), side in zip(self.spans, self.num_grids)]
-        return [sample_cells(*level) for level in zip(levels, shapes, cells)]
+    def _to_cells(self, number: int, features: Tensor) -> Tensor:
+        """Resize a level to its grid: over the whole map, or in cells of one size."""
+        side, stride = self.layout.sides[number], self.strides[number]
+        span = self.layout.span(stride)
+        if span is None:
+            return resize_bilinear(features, (side, side))
+        # A stride divides what inputs are padded to.
+        size = (features.shape[-2] * stride, features.shape[-1] * stride)
+        shape = self.layout.shapes(size)[number]
+        return sample_cells(features, shape, (span[0] / side, span[1] / side))

@@ -104,13 +104,13 @@ class SOLOv2(GridSegmentor):
         levels = len(solov2.MASK_IN_FEATURES)
         coord_level = 3 if solov2.MASK_COORD_LEVEL == "fourth" else levels - 1
         layout: GridLayout = grid["layout"]
-        coord_spans = layout.spans([finest.stride * 2**coord_level])
         return {
             **grid,
             "mask_stride": finest.stride,
             "head": SOLOv2Head(
                 in_channels=shapes[solov2.INSTANCE_IN_FEATURES[0]].channels,
-                num_grids=solov2.NUM_GRIDS,
+                layout=layout,
+                strides=solov2.FPN_INSTANCE_STRIDES,
                 channels=solov2.INSTANCE_CHANNELS,
                 num_convs=solov2.NUM_INSTANCE_CONVS,
                 num_classes=classes,
@@ -120,7 +120,6 @@ class SOLOv2(GridSegmentor):
                 prior_prob=solov2.PRIOR_PROB,
                 dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_INSTANCE else "",
                 dcn_convs=solov2.DCN_CONVS,
-                spans=layout.spans(solov2.FPN_INSTANCE_STRIDES),
             ),
             "mask_branch": MaskFeatureBranch(
                 in_channels=finest.channels,
@@ -130,7 +129,7 @@ class SOLOv2(GridSegmentor):
                 norm=solov2.NORM,
                 coord_level=coord_level,
                 dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_MASK else "",
-                coord_span=coord_spans[0] if coord_spans else None,
+                coord_span=layout.span(finest.stride * 2**coord_level),
             ),
             "mask_features": solov2.MASK_IN_FEATURES,
             "criterion": GridCriterion.from_config(
@@ -141,10 +140,8 @@ class SOLOv2(GridSegmentor):
             ),
         }
 
-    def predict_cells(
-        self, levels: list[Tensor], features: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
-    ) -> SOLOv2Outputs:
-        category_logits, kernels = self.head(levels, shapes)
+    def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> SOLOv2Outputs:
+        category_logits, kernels = self.head(levels)
         mask_features = self.mask_branch([features[name] for name in self.mask_features])
         return SOLOv2Outputs(category_logits, kernels, mask_features)
 

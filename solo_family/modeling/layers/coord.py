@@ -48,10 +48,11 @@ def append_coords(x: Tensor, span: Span | None = None) -> Tensor:
     return torch.cat([x, coordinate_maps(x, span)], dim=1)
 
 
-def append_coords_to_levels(levels: list[Tensor], spans: list[Span] | None = None) -> list[Tensor]:
+def append_coords_to_levels(
+    levels: list[Tensor], spans: Iterable[Span | None] = repeat(None)
+) -> list[Tensor]:
     """Append coordinates to every level of a pyramid; see `coordinate_maps` for each one's span."""
-    each: Iterable[Span | None] = spans or repeat(None)
-    maps = [_maps_like(x, span) for x, span in zip(levels, each)]
+    maps = [_maps_like(x, span) for x, span in zip(levels, spans)]
     return [torch.cat([x, of.expand(len(x), -1, -1, -1)], 1) for x, of in zip(levels, maps)]
 
 
