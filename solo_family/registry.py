@@ -54,6 +54,8 @@ class Method:
         optimizer: what `SOLVER.OPTIMIZER ''` means.
         backbone_multiplier: what `SOLVER.BACKBONE_MULTIPLIER 0` means.
         crop_short_edges: what `INPUT.CROP.SHORT_EDGES ()` means.
+        empty_segments: what `INPUT.EMPTY_SEGMENTS ""` means.
+        label_sampling: what `INPUT.LABEL_SAMPLING ""` means.
         memory_keys: the config keys that lower the memory of inference, beside the image's size.
         quantizes: whether its exported model keeps its results in 8 bits.
     """
@@ -76,6 +78,8 @@ class Method:
     optimizer: str = "SGD"
     backbone_multiplier: float = 1.0
     crop_short_edges: tuple[int, ...] = ()
+    empty_segments: str = "drop"
+    label_sampling: str = "center"
     memory_keys: tuple[str, ...] = ()
     quantizes: bool = False
 

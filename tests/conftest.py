@@ -14,6 +14,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 
 from solo_family import METHODS
 from solo_family.config import get_cfg
+from solo_family.modeling.base import MaskSegmentor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,12 +57,12 @@ def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = N
 
 def tiny_model(
     method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None
-) -> torch.nn.Module:
+) -> MaskSegmentor:
     torch.manual_seed(0)
     return build_model(tiny_cfg(method, num_classes, opts))
 
 
-def eager_to_find(model: torch.nn.Module, found: bool = True) -> torch.nn.Module:
+def eager_to_find(model: MaskSegmentor, found: bool = True) -> MaskSegmentor:
     """Moves an untrained model's scores above or below its thresholds, and fixes its statistics."""
     method = type(model).__name__
     model.train()

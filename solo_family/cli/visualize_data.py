@@ -18,6 +18,7 @@ from ..data.formats.classes import class_names, num_classes
 from ..data.formats.register import check_datasets
 from ..data.loading.dataset_mapper import MaskDatasetMapper
 from ..data.loading.loader import load_train_dicts
+from ..data.loading.watchdog import watched
 from ..errors import ConfigError
 from ..methods.grid.assigner import GridAssigner
 from ..methods.grid.config import grid_keys
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     make_folder(args.output)
     torch.manual_seed(max(cfg.SEED, 0))
     np.random.seed(max(cfg.SEED, 0))  # detectron2's augmentations draw from numpy's generator
-    for record in tqdm(records, unit="image"):
+    for record in watched(tqdm(records, unit="image"), "An image", cfg.DATALOADER.TIMEOUT):
         example = mapper(record)
         if example is None:
             continue

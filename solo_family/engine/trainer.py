@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 class Trainer(DefaultTrainer):
     """Trains and evaluates; loaders, schedules and most hooks are detectron2's."""
 
+    _trainer: TrainingStep
+
     def __init__(self, cfg: CfgNode) -> None:
         # DefaultTrainer's own order, but for the wrapping: its DDP can't run on a CPU.
         TrainerBase.__init__(self)
@@ -70,7 +72,8 @@ class Trainer(DefaultTrainer):
         self._end = EndOnSignal()
         self.register_hooks(self.build_hooks())
 
-    def train(self) -> Any:
+    # As DefaultTrainer's: it knows its iterations.
+    def train(self) -> Any:  # type: ignore[override]
         """Trains, and evaluates at the end.
 
         Raises:

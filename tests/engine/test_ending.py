@@ -112,7 +112,7 @@ def hang_in_a_step() -> None:
         while True:
             time.sleep(0.01)
 
-    Trainer.run_step = run_step
+    pytest.MonkeyPatch().setattr(Trainer, "run_step", run_step)
 
 
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def hang_in_evaluation() -> None:
         while True:
             time.sleep(0.01)
 
-    Trainer.test = classmethod(test)
+    pytest.MonkeyPatch().setattr(Trainer, "test", classmethod(test))
 
 
 def test_a_signal_during_an_evaluation_ends_it_and_keeps_what_is_trained(tmp_path: Path) -> None:

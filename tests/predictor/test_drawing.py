@@ -48,7 +48,8 @@ def test_instances_are_drawn_where_they_are() -> None:
 
 
 def test_no_instances_leave_the_picture_as_it_was() -> None:
-    drawn = draw_predictions(VideoVisualizer(METADATA), IMAGE, {"instances": _instance(LEFT)[[]]})
+    nothing = {"instances": _instance(LEFT)[:0]}
+    drawn = draw_predictions(VideoVisualizer(METADATA), IMAGE, nothing)
     np.testing.assert_array_equal(drawn, IMAGE)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_util
 
+from ..loading.watchdog import TIMEOUT, watched
 from . import findings
 from .annotation_check import MeasuredObject, name_of
 from .findings import Findings
@@ -24,7 +25,10 @@ _SURELY_KEPT = 2
 
 
 def check_relations(
-    check: Any, images: Mapping[Any, dict[str, Any]], objects: Mapping[Any, list[MeasuredObject]]
+    check: Any,
+    images: Mapping[Any, dict[str, Any]],
+    objects: Mapping[Any, list[MeasuredObject]],
+    timeout: float = TIMEOUT,
 ) -> None:
     """Take note of pictures and objects that stand twice, and of coordinates in percent.
 
@@ -32,8 +36,9 @@ def check_relations(
         check: a `DatasetCheck`, whose `paths` are the images' by their ids.
         images: by their ids.
         objects: of each.
+        timeout: seconds that reading a file may take.
     """
-    for group in same_pictures(check.paths):
+    for group in same_pictures(check.paths, timeout):
         check.add(findings.SAME_PICTURE, " = ".join(str(images[i]["file_name"]) for i in group))
     for found in objects.values():
         for one, other in same_objects(found):
@@ -43,7 +48,7 @@ def check_relations(
         check.add(findings.PERCENT, *(found.name for found in everything))
 
 
-def same_pictures(paths: Mapping[Any, str]) -> list[list[Any]]:
+def same_pictures(paths: Mapping[Any, str], timeout: float = TIMEOUT) -> list[list[Any]]:
     """Return the keys of files that have the same content, in groups.
 
     Only files of one length are read.
@@ -52,10 +57,9 @@ def same_pictures(paths: Mapping[Any, str]) -> list[list[Any]]:
     for key, path in paths.items():
         by_length[os.path.getsize(path)].append(key)
     groups: dict[Hashable, list[Any]] = defaultdict(list)
-    for length, keys in by_length.items():
-        if len(keys) > 1:
-            for key in keys:
-                groups[length, _digest(paths[key])].append(key)
+    alike = [(length, key) for length, keys in by_length.items() if len(keys) > 1 for key in keys]
+    for length, key in watched(alike, "A file", timeout):
+        groups[length, _digest(paths[key])].append(key)
     return [keys for keys in groups.values() if len(keys) > 1]
 
 

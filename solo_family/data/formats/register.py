@@ -223,4 +223,4 @@ def _load_unregistered(catalog: Any, name: str) -> Any:
 
 
 # DatasetCatalog is a UserDict, which asks its class for what it lacks.
-type(DatasetCatalog).__missing__ = _load_unregistered
+type(DatasetCatalog).__missing__ = _load_unregistered  # type: ignore[attr-defined]

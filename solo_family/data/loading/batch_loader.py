@@ -18,6 +18,7 @@ from typing import Any, cast
 from ...errors import TrainingError
 from ...faults import NO_MEMORY, dead_worker, no_more_processes
 from .shared_slots import SharedSlots
+from .watchdog import LOOK, Waited, Watchdog
 from .wire import places, unpack
 from .worker import Failure, Worker, read_head
 
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 _AHEAD = 2  # batches that each worker is asked for before they are needed
 _IN_USE = 3  # batches that the trainer may keep: this one, the one before, one that is being read
-_LOOK = 1.0  # seconds between looks at the workers while a batch is waited for
 _STACK_TIME = 1.0  # seconds that a worker has to tell what it is doing
 
 
@@ -75,7 +75,9 @@ class BatchLoader:
                     workers.close()
                 return
         for keys in self.batches:
-            yield [self.dataset[key] for key in keys]
+            with Watchdog(self.timeout, "Loading a batch, in this process,"):
+                batch = [self.dataset[key] for key in keys]
+            yield batch
 
 
 class _Workers:
@@ -147,17 +149,21 @@ class _Workers:
     def _check_alive(self, certainly: Worker | None = None) -> None:
         """Raise TrainingError where a worker is gone, `certainly` among them."""
         if certainly is not None:
-            certainly.process.join(_LOOK)
+            certainly.process.join(LOOK)
         dead = [worker.process for worker in self._workers if not worker.process.is_alive()]
         if dead:
             raise dead_worker([p.pid or 0 for p in dead], dead[0].exitcode)
         if certainly is not None:
             raise dead_worker([certainly.process.pid or 0], None)
 
-    def wait(self, worker: Worker, since: float) -> None:
-        """Is called every second that a batch has not come in."""
+    def wait(self, worker: Worker, waited: float) -> None:
+        """Is called every second that a batch has not come in.
+
+        Args:
+            worker: that is asked for it.
+            waited: seconds so far.
+        """
         self._check_alive()
-        waited = time.monotonic() - since
         if self._timeout and waited > self._timeout:
             stack = worker.stack(lambda: time.sleep(_STACK_TIME))
             raise TrainingError(
@@ -174,8 +180,8 @@ class _Reader:
     def __init__(self, workers: _Workers, worker: Worker, timeout: float) -> None:
         self._workers = workers
         self._worker = worker
-        self._since = time.monotonic()
-        self._worker.channel.settimeout(min(_LOOK, timeout) if timeout else _LOOK)
+        self._waited = Waited()
+        self._worker.channel.settimeout(min(LOOK, timeout) if timeout else LOOK)
 
     def read(self, size: int) -> bytearray:
         data = bytearray(size)
@@ -184,7 +190,7 @@ class _Reader:
             try:
                 count = self._worker.channel.recv_into(view)
             except TimeoutError:
-                self._workers.wait(self._worker, self._since)
+                self._workers.wait(self._worker, self._waited.seconds())
                 continue
             except OSError:
                 count = 0

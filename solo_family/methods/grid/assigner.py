@@ -1,7 +1,9 @@
-"""Which cells of which grid are responsible for which object (SOLO, arXiv 1912.04488, 2.3).
+"""Assign every object to the grid cells that learn it.
 
-B images, g objects of an image, G those of all images one after another, L levels, S grid side, C
-cells of all levels, R rows of all levels, K classes.
+SOLO, arXiv 1912.04488, section 2.3 of the ECCV version ("Label Assignment").
+
+B images, g objects of one image, G objects of all images (concatenated), L levels, S side of a
+level's grid, C cells of all levels, R rows of all levels, K classes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,20 +19,23 @@ from .targets import BatchGridTargets, Grids, GridTargets, scale_ranges_on
 
 
 class GridAssigner:
-    """Assigns objects to grid cells.
+    """Assign objects to grid cells.
 
-    An object belongs to every level whose scale range holds sqrt(width x height) of its box, both
-    ends inclusive: to none, one or two. There, the cells that the centre region touches are
-    positive: a window of `sigma` times the box's size around the mask's centre of mass, cut to the
-    centre cell and its eight neighbours, and to the grid. Masks without pixels are left out. Where
-    two objects share a cell, the later one gives the category.
+    An object belongs to every level whose scale range contains sqrt(width x height) of its box;
+    both ends of a range are inclusive. With the published ranges an object belongs to no level, to
+    one or to two. On each of them, the cells that the object's centre region touches are positive.
+    The centre region is a window around the mask's centre of mass, `sigma` times as large as the
+    box. It is clipped to the centre cell and its eight neighbours, and to the grid. Objects whose
+    mask has no pixels are ignored. If two objects share a cell, the cell learns the category of the
+    later one.
 
     Args:
         num_grids: S of each level.
         scale_ranges: (low, high) of each level, in pixels of the network's input.
-        sigma: the centre region's size, as a share of the box's.
+        sigma: size of the centre region, as a fraction of the box's size.
         num_classes: K.
-        shared_cell: "both" objects of a shared cell make a pair with it, or only the "last".
+        shared_cell: which objects of a shared cell give the cell a mask to learn: "both", or only
+            the "last".
         reference: the size that S x S cells divide, see `GridLayout`.
     """
 
@@ -52,7 +57,7 @@ class GridAssigner:
 
     @classmethod
     def from_config(cls, method: CfgNode, num_classes: int) -> "GridAssigner":
-        """Read a method's keys, for instance `cfg.MODEL.SOLOV2`."""
+        """Build the assigner from a method's keys, for instance `cfg.MODEL.SOLOV2`."""
         return cls(
             num_grids=method.NUM_GRIDS,
             scale_ranges=method.FPN_SCALE_RANGES,
@@ -63,7 +68,14 @@ class GridAssigner:
         )
 
     def in_scale_range(self, boxes: Tensor) -> Tensor:
-        """Return which boxes, float32 [G, 4] as below, are in each level's range: bool [L, G]."""
+        """Return which boxes are within each level's scale range.
+
+        Args:
+            boxes: float32 [G, 4], see `assign`.
+
+        Returns:
+            bool [L, G].
+        """
         widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
         scales = (widths * heights).sqrt()
         low, high = scale_ranges_on(boxes.device, _pairs(self.scale_ranges))[..., None]
@@ -72,10 +84,13 @@ class GridAssigner:
     def __call__(
         self, boxes: Tensor, classes: Tensor, masks: Tensor, padded_size: tuple[int, int]
     ) -> list[GridTargets]:
-        """Assign the objects of one image; for looking at them, training takes `assign`.
+        """Assign the objects of one image. For inspection: training calls `assign`.
 
         Args:
-            boxes, classes, masks, padded_size: of the image, see `assign`.
+            boxes: float32 [g, 4], see `assign`.
+            classes: int64 [g].
+            masks: bool [g, h, w].
+            padded_size: (height, width) of the network's input.
 
         Returns:
             One `GridTargets` per level.
@@ -95,14 +110,14 @@ class GridAssigner:
         masks: Sequence[Tensor],
         padded_size: tuple[int, int],
     ) -> BatchGridTargets:
-        """Assign the objects of a batch. No step waits for a GPU.
+        """Assign the objects of a batch. No step makes the host wait for a GPU.
 
         Args:
-            boxes: of each image float32 [g, 4], x0 y0 x1 y1 in pixels of the network's input.
-            classes: of each image int64 [g], 0 to K - 1.
-            masks: of each image bool [g, h, w], before padding.
-            padded_size: (height, width) of the network's input: the grids divide it, not the image,
-                where they don't divide a reference size.
+            boxes: per image, float32 [g, 4]: x0, y0, x1, y1 in pixels of the network's input.
+            classes: per image, int64 [g], from 0 to K - 1.
+            masks: per image, bool [g, h, w], before padding.
+            padded_size: (height, width) of the network's input, which the grids divide unless they
+                divide a reference size. The image itself may be smaller.
         """
         all_boxes, all_classes = torch.cat(list(boxes)), torch.cat(list(classes))
         grids = Grids.make(self.layout.sides, self.layout.shapes(padded_size), all_boxes.device)
@@ -116,7 +131,7 @@ class GridAssigner:
         positive = in_rows & inside[1].index_select(1, grids.cell_columns)
 
         order = torch.arange(1, len(images) + 1, device=images.device)[:, None]
-        # The number, from 1, of the last object that has the cell; 0 is nobody.
+        # The number, from 1, of the last object that the cell is assigned to; 0 means no object.
         owner = order.new_zeros((len(counts), positive.shape[1]))
         to = images[:, None].expand_as(positive)
         owner.scatter_reduce_(0, to, positive * order, "amax")
@@ -134,14 +149,18 @@ class GridAssigner:
         padded_size: Size,
         here: Tensor,
     ) -> Tensor:
-        """Return which rows and which columns centre regions touch: bool [2, G, R].
+        """Return which rows and which columns of the grids the centre regions touch.
 
         Args:
-            grids: of all levels.
+            grids: the grids of all levels.
             boxes: float32 [G, 4].
             centers: float32 [2, G], y and x.
             padded_size: see `assign`.
-            here: bool [L, G], which objects belong to which levels; others touch nothing there.
+            here: bool [L, G], which objects belong to which levels. An object touches no row or
+                column of the other levels.
+
+        Returns:
+            bool [2, G, R].
         """
         sizes = (boxes[:, 2:] - boxes[:, :2]).T.flip(0)
         half = 0.5 * sizes * self.sigma
@@ -149,16 +168,16 @@ class GridAssigner:
         (extent,) = to_device([extent], boxes.device)
 
         def cell(positions: Tensor) -> Tensor:
-            # The published arithmetic, in float32. Truncation of the rounded quotient, floor
-            # division and floor(position / padded * side) differ from one another on cell borders;
-            # so does, on a GPU, division by a Python number, which torch turns into a product.
+            # This is the official code's arithmetic, in float32. Truncating the rounded quotient,
+            # floor division and floor(position / padded * side) disagree on the borders of cells.
+            # On a GPU, division by a Python number disagrees too: torch makes it a multiplication.
             quotients = (positions / extent[:, None])[..., None]
             return torch.div(quotients, grids.shares, rounding_mode="trunc").long()
 
         middle = cell(centers)
         first = torch.maximum(cell(centers - half), middle - 1)
         last = torch.minimum(cell(centers + half), middle + 1).where(here.T, -1)
-        # Beyond the grid are no rows, so that nothing needs to be cut to it.
+        # Indices beyond the grid match no row, so nothing has to be clipped to the grid.
         first, last = (ends.index_select(2, grids.row_levels) for ends in (first, last))
         return (grids.row_indices >= first) & (grids.row_indices <= last)
 

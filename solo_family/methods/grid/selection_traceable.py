@@ -1,6 +1,6 @@
-"""Selection whose sizes depend on nothing that an image shows, for graphs that are exported.
+"""Select instances in an exported graph, where no size may depend on the content of the image.
 
-C cells of all levels, K classes, N candidates, n instances, h w of the masks.
+C cells of all levels, K classes, N candidates, h w size of the masks.
 """
 
 import torch
@@ -21,19 +21,20 @@ def select_traceable(
     size: Size,
     score_threshold: float | Tensor | None = None,
 ) -> FixedInstances:
-    """Select one image's instances as `select_in_chunks` does, of a fixed number of candidates.
+    """Select one image's instances as `select_in_chunks` does, from a fixed number of candidates.
 
-    They are the N = `pre_nms` best by score, where the other ways measure all before they leave any
-    out. With at most N above the threshold all give the same, but for the order of equal scores,
-    which ONNX does not promise, and for what scores less than `update_threshold` after NMS: that is
-    for the runtime to drop.
+    The candidates are the N = `pre_nms` with the best scores before maskness, while the other ways
+    of selecting apply maskness to all candidates first. If at most N candidates exceed the
+    threshold, the results are the same except for two things: ONNX does not define the order of
+    equal scores, and the runtime, not the graph, drops the instances that score less than
+    `update_threshold` after NMS.
 
     Args:
-        selection: says how.
-        outputs: what the head predicts of the image.
+        selection: the rules, the decoder and the grid.
+        outputs: the head's predictions for the image.
         cell_scores: float32 [C, K], probabilities after point NMS.
         size: (h, w).
-        score_threshold: None for the selector's.
+        score_threshold: replaces the selector's threshold, unless it is None.
 
     Raises:
         ConfigError: the NMS is not matrix NMS, the only one that is not sequential.

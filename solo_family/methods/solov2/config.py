@@ -1,4 +1,4 @@
-"""Keys of SOLOv2 (arXiv 2003.10152): AdelaiDet's names and defaults first, then ours."""
+"""Define the keys of SOLOv2 (arXiv 2003.10152), with AdelaiDet's names and defaults."""
 
 from detectron2.config import CfgNode as CN
 
@@ -22,11 +22,11 @@ def add_solov2_config(cfg: CN) -> None:
     solov2.MASK_IN_CHANNELS = 256
     solov2.MASK_CHANNELS = 128
     solov2.NUM_MASKS = 256
-    # Ours: deformable convolutions of TYPE_DCN in the mask feature branch, its 1x1 projection
-    # included.
+    # Not in AdelaiDet: make all convolutions of the mask feature branch deformable (TYPE_DCN),
+    # including the 1x1 projection.
     solov2.USE_DCN_IN_MASK = False
-    # Ours: the mask feature level that is given coordinates: fourth (the official code and
-    # AdelaiDet: P5, none where there are fewer levels), or last (mmdetection).
+    # Not in AdelaiDet: the mask feature level to which coordinates are appended. fourth is P5, and
+    # none if there are fewer levels (the official code and AdelaiDet); last is mmdetection's.
     solov2.MASK_COORD_LEVEL = "fourth"
     # Ours: height and width, in pixels of the network's input, that NUM_GRIDS cells and coordinates
     # from -1 to 1 span, so that a larger image has more cells of the same size, and a smaller one
@@ -38,7 +38,7 @@ def check_solov2_config(cfg: CN) -> None:
     """Check `MODEL.SOLOV2`.
 
     Raises:
-        ConfigError: names the key, its value, what is allowed.
+        ConfigError: a value is not allowed; the message names the key, the value and what is.
     """
     check_grid_keys(cfg, "MODEL.SOLOV2")
     check_one_of(cfg, "MODEL.SOLOV2.MASK_COORD_LEVEL", ("fourth", "last"))

@@ -1,26 +1,28 @@
-"""SOLOv2's head over the feature pyramid (arXiv 2003.10152, section 2.1).
+"""Predict categories and mask kernels with SOLOv2's head, on every level of the feature pyramid.
 
-B images, C channels or cells of all levels, L levels, S grid side (one per level), K classes, E
-kernel weights.
+SOLOv2, arXiv 2003.10152, section 2.1.1 of the NeurIPS version ("Mask Kernel G").
+
+B images, C channels (of features) or cells of all levels (of kernels), L levels, S grid side (one
+per level), K classes, E kernel weights.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from ...modeling.layers import ConvTower, append_coords_to_levels
+from ...modeling.layers import ConvTower, TowerOptions, append_coords_to_levels
 from ...ops.resize import resize_bilinear, sample_cells
 from ..grid.category_branch import CategoryBranch
 from ..grid.layout import GridLayout
 
 
 class CategoriesAndKernels(NamedTuple):
-    """What the head predicts.
+    """Hold the head's predictions.
 
     Attributes:
         category_logits: L x [B, K, S_l, S_l].
-        kernels: [B, C, E], of the cells of all levels, each level's row by row.
+        kernels: [B, C, E], the mask kernels of the cells of all levels; within a level, row by row.
     """
 
     category_logits: list[Tensor]
@@ -28,20 +30,21 @@ class CategoriesAndKernels(NamedTuple):
 
 
 class SOLOv2Head(nn.Module):
-    """Predicts, for every cell of every level's grid, a category and a mask kernel.
+    """Predict, for every cell of every level's grid, a category and a mask kernel.
 
-    Both branches are shared over the levels. The kernel branch sees coordinates, the category
-    branch does not.
+    All levels share the weights of both branches. Coordinates are appended to the features of the
+    kernel branch only.
 
     Args:
         in_channels: channels of the features.
         layout: how many cells each level has.
         strides: of each level.
-        channels, num_convs, norm, dcn, dcn_convs: the towers, see `ConvTower`.
+        channels: channels of the towers.
         num_classes: K.
         num_kernels: E.
-        coord_conv: whether the kernel branch sees coordinates.
+        coord_conv: append coordinates to the input of the kernel branch.
         prior_prob: see `CategoryBranch`.
+        tower: the other arguments of both towers, see `ConvTower`.
     """
 
     def __init__(
@@ -51,14 +54,11 @@ class SOLOv2Head(nn.Module):
         layout: GridLayout,
         strides: list[int],
         channels: int,
-        num_convs: int,
         num_classes: int,
         num_kernels: int,
-        norm: str = "GN",
         coord_conv: bool = True,
         prior_prob: float = 0.01,
-        dcn: str = "",
-        dcn_convs: str = "all",
+        **tower: Unpack[TowerOptions],
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -68,21 +68,11 @@ class SOLOv2Head(nn.Module):
         self.category_branch = CategoryBranch(
             in_channels=in_channels,
             channels=channels,
-            num_convs=num_convs,
             num_classes=num_classes,
-            norm=norm,
             prior_prob=prior_prob,
-            dcn=dcn,
-            dcn_convs=dcn_convs,
+            **tower,
         )
-        self.kernel_tower = ConvTower(
-            in_channels + 2 * coord_conv,
-            channels,
-            num_convs,
-            norm=norm,
-            dcn=dcn,
-            dcn_convs=dcn_convs,
-        )
+        self.kernel_tower = ConvTower(in_channels + 2 * coord_conv, channels, **tower)
         self.kernel_predictor = nn.Conv2d(channels, num_kernels, 3, padding=1)
         nn.init.normal_(self.kernel_predictor.weight, std=0.01)
         assert self.kernel_predictor.bias is not None
@@ -97,12 +87,12 @@ class SOLOv2Head(nn.Module):
         if self.coord_conv:
             spans = [self.layout.span(stride) for stride in self.strides]
             levels = append_coords_to_levels(levels, spans)
-        # Coordinates are resized with the features, as published.
+        # The coordinates are resized together with the features, as in the official code.
         grids = [self._to_cells(number, features) for number, features in enumerate(levels)]
         without_coords = [grid[:, : self.in_channels] for grid in grids]
         kernels = [self.kernel_predictor(self.kernel_tower(grid)).flatten(2) for grid in grids]
         return CategoriesAndKernels(
-            self.category_branch(without_coords, [grid.shape[-2:] for grid in grids]),
+            self.category_branch.classify(without_coords),
             torch.cat(kernels, dim=2).transpose(1, 2),
         )
 

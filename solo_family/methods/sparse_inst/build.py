@@ -13,6 +13,7 @@ from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.matching_costs import sparse_inst_cost
 from ...modeling.set_criterion import SetCriterion
+from ...modeling.shapes import channels_of, stride_of
 from .cross_attention import CrossAttentionBranch
 from .decoder import ActivationBranch, MaskBranch, SparseInstDecoder
 from .encoder import InstanceContextEncoder
@@ -34,14 +35,14 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
     """
     names = sparse_inst.ENCODER.IN_FEATURES
     check_features("MODEL.SPARSE_INST.ENCODER.IN_FEATURES", names, shapes)
-    strides = [shapes[name].stride for name in names]
+    strides = [stride_of(shapes[name]) for name in names]
     if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
         raise ConfigError(
             f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: name the "
             "finest first, each with twice the stride of the one before."
         )
     return InstanceContextEncoder(
-        in_channels=[shapes[name].channels for name in names],
+        in_channels=[channels_of(shapes[name]) for name in names],
         channels=sparse_inst.ENCODER.NUM_CHANNELS,
     )
 
