@@ -12,11 +12,11 @@ from detectron2.data import Metadata
 from detectron2.utils.video_visualizer import VideoVisualizer
 from tqdm import tqdm
 
-from ..data.loading.images import Reading, read_image
+from ..data.loading.images import Reading
 from ..errors import DataError, OutOfMemoryError
 from ..predictor.drawing import draw_predictions, write_picture
 from ..predictor.predictions import Predictions, coco_results, describe, keep_confident
-from .inputs import WEBCAM, Source, Video
+from .inputs import WEBCAM, Source, Video, read_picture
 from .tiled_pictures import TiledPictures
 from .window import show_picture
 from .writers import video_writer
@@ -98,15 +98,14 @@ class Demo:
         return skipped
 
     def _run_picture(self, source: Source, output: Path | None) -> None:
-        assert source.path is not None
         # Counted before reading, so that it is the picture's position in the input.
         self._image_id += 1
         start = time.perf_counter()
-        if self._tiled is not None:
+        if self._tiled is not None and source.path is not None:
             image, found, unread = self._tiled(source.path, output)
             self.incomplete += bool(unread)
         else:
-            image = read_image(str(source.path), "BGR", self._reading)
+            image = read_picture(source, self._reading)
             start = time.perf_counter()
             found = self._predict(image)
         predictions = keep_confident(found, self._threshold)

@@ -14,6 +14,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ..data.formats.register import check_datasets, register_in_place
+from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..data.loading.windows import open_windows
 from ..errors import ConfigError, SoloFamilyError
 from ..evaluation.build import coco_evaluator, mapped
@@ -175,8 +176,11 @@ def _predict(
         return as_detectron2(found)
 
     if tiling is None:
-        return TiledPrediction(one(read_image(path)), [])
-    windows = open_windows(path, "BGR", exported_reading(model.folder))
+        with Watchdog(TIMEOUT, f"Reading {path}"):
+            picture = read_image(path)
+        return TiledPrediction(one(picture), [])
+    with Watchdog(TIMEOUT, f"Reading {path}"):
+        windows = open_windows(path, "BGR", exported_reading(model.folder))
     return predict_by_tiles(lambda tiles: [one(tile) for tile in tiles], windows, tiling)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from detectron2.config import CfgNode
 
 from ..data.loading.images import Reading
+from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..data.loading.windows import open_windows, read_whole
 from ..predictor.predictions import Predictions
 from ..tiling.partial import PartialFile
@@ -69,7 +70,8 @@ class TiledPictures:
         Raises:
             DataError: nothing of the picture can be read.
         """
-        windows = open_windows(str(path), "BGR", self._reading)
+        with Watchdog(TIMEOUT, f"Reading {path}"):
+            windows = open_windows(str(path), "BGR", self._reading)
         partial = None
         if output is not None and len(place_tiles(windows.size, self._tiling)) > self._tiling.batch:
             partial = self._partial_file(path, output, windows.size[0])

@@ -64,6 +64,8 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
     # Weight decay of nn.Embedding, as WEIGHT_DECAY_NORM is that of normalisation layers.
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    # Parameters whose names contain one of these texts don't decay, for instance ("patch_embed",).
+    cfg.SOLVER.NO_DECAY_NAMES = ()
     # For LR_SCHEDULER_NAME "WarmupPolyLR": the power in (1 - iteration / MAX_ITER) ^ power, and the
     # smallest value of that factor. Names and defaults are those of detectron2's DeepLab project.
     cfg.SOLVER.POLY_LR_POWER = 0.9
@@ -130,6 +132,14 @@ def add_common_config(cfg: CN) -> None:
     # resize again afterwards (DETR). () selects the method's own order; SOLO crops every image
     # before resizing.
     cfg.INPUT.CROP.SHORT_EDGES = ()
+
+    # Panoptic segments of which a crop leaves no pixel: "keep" them as objects with an empty mask,
+    # as MaskFormer's official mappers do, or "drop" them. "" is the method's own way.
+    cfg.INPUT.EMPTY_SEGMENTS = ""
+    # Semantic labels are resized by the nearest pixel: that under the "center" of each new pixel
+    # (Pillow), or that under its upper left "corner" (torch), which MaskFormer's official mapper
+    # takes. "" is the method's own way.
+    cfg.INPUT.LABEL_SAMPLING = ""
 
     # Colour jitter: brightness, contrast and saturation are each scaled by a random factor between
     # 1 - value and 1 + value; 0 turns it off.

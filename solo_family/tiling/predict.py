@@ -12,6 +12,7 @@ import numpy as np
 from detectron2.structures import BitMasks
 from tqdm import tqdm
 
+from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..data.loading.windows import WindowReader
 from ..errors import ConfigError, DataError
 from .matching import TileObject
@@ -123,7 +124,9 @@ def _read_ahead(windows: WindowReader, tiles: Sequence[Tile], size: int) -> Iter
                 current = coming.pop()
                 if batch is not None:
                     coming.append(reader.submit(read, batch))
-                yield current.result()
+                with Watchdog(TIMEOUT, "Reading a tile"):
+                    read_batch = current.result()
+                yield read_batch
 
 
 def _tile_result(tile: Tile, output: dict[str, Any], height: int) -> TileResult:

@@ -71,14 +71,16 @@ def _write_video(path: Path, frames: int) -> Path:
     return path
 
 
-def _run(*arguments: str | Path) -> int:
+def _run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
     return demo.run(parser.parse_args(["--config-file", "none.yaml", *map(str, arguments)]))
 
 
 @pytest.fixture(autouse=True)
-def model(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def model(
+    drawn_in_red: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(
         demo,

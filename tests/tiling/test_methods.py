@@ -11,7 +11,7 @@ from PIL import Image
 
 from solo_family import METHODS
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
-from solo_family.data.loading.windows import ArrayWindows, Window
+from solo_family.data.loading.windows import Window
 from solo_family.engine.main import main
 from solo_family.errors import DataError
 from solo_family.predictor import Predictor
@@ -137,9 +137,10 @@ def test_evaluation_by_tiles(
     real = model_module.open_windows
 
     def torn(path: str, *args: Any) -> Any:
-        windows = real(path, *args)
+        windows: Any = real(path, *args)
         if path.endswith("000001.jpg"):
-            windows.read = lambda window: ArrayWindows.read(windows, _whole(window))
+            read = windows.read
+            windows.read = lambda window: read(_whole(window))
         return windows
 
     def _whole(window: Window) -> Window:

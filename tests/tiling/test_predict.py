@@ -41,7 +41,7 @@ class Known:
         answer = seen_in(self.truth, top, left, *tile.shape[:2])
         found = answer["instances"]
         segments = torch.ones(tile.shape[:2], dtype=torch.int32)
-        infos = [{"id": 1, "category_id": STUFF, "isthing": False}]
+        infos: list[dict] = [{"id": 1, "category_id": STUFF, "isthing": False}]
         for index in range(len(found)):
             segments[found.pred_masks[index]] = index + 2
             label, score = int(found.pred_classes[index]), float(found.scores[index])

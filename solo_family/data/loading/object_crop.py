@@ -6,8 +6,8 @@ H W of the image, h w of the window.
 from typing import Any
 
 import numpy as np
-from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
+from fvcore.transforms.transform import CropTransform
 from pycocotools import mask as mask_util
 
 from ..formats.label_maps import VOID_ID
@@ -88,7 +88,7 @@ def crop_annotations(
         size: (H, W).
     """
     height, width = window.size
-    transform = T.CropTransform(window.left, window.top, width, height, size[1], size[0])
+    transform = CropTransform(window.left, window.top, width, height, size[1], size[0])
     kept = []
     for one in annotations:
         x0, y0, x1, y1 = _box(one)
@@ -104,7 +104,7 @@ def crop_annotations(
     return kept
 
 
-def _cropped(segmentation: Any, transform: T.CropTransform, window: Window) -> Any:
+def _cropped(segmentation: Any, transform: CropTransform, window: Window) -> Any:
     if isinstance(segmentation, dict):
         mask = mask_util.decode(segmentation)
         part = mask[window.top : window.bottom, window.left : window.right]
@@ -126,4 +126,5 @@ def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float]:
 
 
 def _given_box(annotation: dict[str, Any]) -> list[float]:
-    return BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    return [float(value) for value in box]

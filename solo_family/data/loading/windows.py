@@ -13,7 +13,7 @@ import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
-from ...errors import DataError, first_line
+from ...errors import DataError, SoloFamilyError, first_line
 from .images import Reading, read_image, to_8_bits, value_range
 from .large_files import Opened, open_npy, open_rasterio, open_tiff
 
@@ -134,6 +134,8 @@ class _FileWindows:
     def _values(self, window: Window) -> np.ndarray:
         try:
             return np.ascontiguousarray(self._read(window))
+        except SoloFamilyError:
+            raise
         except Exception as error:  # decoders raise whatever a broken file provokes
             raise DataError(
                 f"{self._path}, {window}: can't be read: {first_line(error)}"
