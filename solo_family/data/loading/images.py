@@ -163,7 +163,7 @@ def _check_pixels(path: str, image: Any, reading: Reading) -> None:
         raise DataError(
             f"{path} has {image.height} x {image.width} pixels, and files of more than "
             f"{reading.max_pixels} pixels are not opened. If the size is right and the memory "
-            f"suffices, set INPUT.MAX_PIXELS {pixels}. TEST.TILE.SIZE 1024 predicts by tiles."
+            f"suffices, set INPUT.MAX_PIXELS {pixels}"
         )
 
 
