@@ -41,7 +41,8 @@ from .launcher import is_led
 from .lock import OutputLock
 from .processes import start
 from .resume import newest_checkpoint
-from .trainer import Trainer, as_tested
+from .tested import as_tested
+from .trainer import Trainer
 
 # The last line of a traceback, if the exception is one of this package's errors.
 _MESSAGE = re.compile(r"^solo_family\.errors\.\w+: (.+)", re.M)

@@ -24,10 +24,8 @@ from ..data.formats.register import check_datasets
 from ..data.loading.loader import Mapper, build_test_loader, build_train_loader
 from ..data.loading.sampler import GroupedSampler
 from ..errors import ConfigError
-from ..evaluation.build import build_evaluator, predicted_tasks
-from ..evaluation.semantic_tta import SemanticWithTTA
+from ..evaluation.build import build_evaluator
 from ..stopping import Stopped
-from ..tiling.model import TiledModel
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
 from .ending import ENDING
@@ -39,6 +37,7 @@ from .resume import iteration_of, set_aside
 from .resume import resume as resume_newest
 from .schedule import build_lr_scheduler
 from .step import TrainingStep
+from .tested import as_tested
 
 logger = logging.getLogger(__name__)
 
@@ -297,34 +296,6 @@ def resumable_sampler(loader: Any) -> GroupedSampler | None:
         type(loader).__name__,
     )
     return None
-
-
-def as_tested(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """Wrap a model in what `TEST.AUG` and `TEST.TILE` ask for, unless it is wrapped already.
-
-    Raises:
-        ConfigError: see `augmented`.
-    """
-    if isinstance(model, SemanticWithTTA | TiledModel):
-        return model
-    if cfg.TEST.AUG.ENABLED:
-        model = augmented(cfg, model)
-    return TiledModel(model, cfg) if cfg.TEST.TILE.SIZE else model
-
-
-def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """Wrap a model in test-time augmentation (`TEST.AUG`).
-
-    Raises:
-        ConfigError: the model has other tasks than semantic segmentation.
-    """
-    if predicted_tasks(cfg) != ["semantic"]:
-        raise ConfigError(
-            "TEST.AUG.ENABLED is True, but test-time augmentation supports semantic segmentation "
-            f"only; the model predicts {', '.join(predicted_tasks(cfg))}. Set TEST.AUG.ENABLED "
-            "False, or let the model predict semantic segmentation only."
-        )
-    return SemanticWithTTA.from_config(cfg, model)
 
 
 def distributed(model: nn.Module) -> nn.Module:
