@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as mask_util
 
+from solo_family.data.loading.windows import Window
+from solo_family.tiling.predict import PredictTiles, predict_by_tiles
+from solo_family.tiling.tiles import Tiling
+
 from ..conftest import ROOT, eager_to_find, tiny_cfg, tiny_model
 
-MIB = 2**20
 # Prints the process's peak of resident memory in MiB before a picture, and after it.
 SCRIPT = """
 import resource, sys
@@ -71,3 +75,46 @@ def test_ten_thousand_pixels_a_side_take_less_than_four_gigabytes(tmp_path: Path
     assert mask_util.area(results[0]["segmentation"]) > 0
     with Image.open(tmp_path / "out" / "large.png") as drawn:
         assert drawn.size == (10_000, 10_000)
+
+
+class Pattern:
+    """An image without pixels, of any size."""
+
+    def __init__(self, side: int) -> None:
+        self.size = (side, side)
+
+    def read(self, window: Window) -> np.ndarray:
+        return np.zeros((*window.size, 3), np.uint8)
+
+
+def finder(size: int) -> PredictTiles:
+    """Return a model that finds a disc in the middle of each tile of this size."""
+    rows, columns = np.mgrid[:size, :size] - size // 2
+    disc = torch.from_numpy(rows**2 + columns**2 < (size // 4) ** 2)[None]
+    scores, classes = torch.ones(1), torch.zeros(1, dtype=torch.int64)
+
+    def predict(tiles: list[np.ndarray]) -> list[dict]:
+        found = Instances((size, size), pred_masks=disc, scores=scores, pred_classes=classes)
+        return [{"instances": found} for _ in tiles]
+
+    return predict
+
+
+def memory_mib(what: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
+def test_no_mask_of_the_whole_image_is_made() -> None:
+    """One of them would take 34 MiB, and there are 121."""
+    predict, tiling = finder(600), Tiling(600, 20)
+    predict_by_tiles(predict, Pattern(1_200), tiling)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before = memory_mib("VmRSS")
+    found = predict_by_tiles(predict, Pattern(6_000), tiling).predictions["instances"]
+    rles = found.pred_masks.rles()
+    assert memory_mib("VmHWM") - before < 34
+    assert len(found) == len(rles) == 121
+    area = int(predict([np.zeros(0)])[0]["instances"].pred_masks.sum())
+    assert mask_util.area(rles).tolist() == [area] * 121
