@@ -29,7 +29,7 @@ def add_solov2_config(cfg: CN) -> None:
     # none if there are fewer levels (the official code and AdelaiDet); last is mmdetection's; none
     # leaves them out, as the paper's row without coordinates in the mask features does.
     solov2.MASK_COORD_LEVEL = "fourth"
-    # The side of the dynamic convolutions, 1 as published, or 3 (the paper's ablation): a kernel has
+    # The side of the dynamic convolutions: 1 as published, or 3 (the paper's ablation). A kernel has
     # NUM_KERNELS = KERNEL_SIZE x KERNEL_SIZE x NUM_MASKS weights.
     solov2.KERNEL_SIZE = 1
     # Ours: height and width, in pixels of the network's input, that NUM_GRIDS cells and coordinates
@@ -50,11 +50,12 @@ def check_solov2_config(cfg: CN) -> None:
     solov2 = cfg.MODEL.SOLOV2
     _check_reference_size(solov2)
     size = solov2.KERNEL_SIZE
-    if solov2.NUM_KERNELS != size * size * solov2.NUM_MASKS:
+    needed = size * size * solov2.NUM_MASKS
+    if needed != solov2.NUM_KERNELS:
         raise ConfigError(
             f"MODEL.SOLOV2.NUM_KERNELS is {solov2.NUM_KERNELS} and MODEL.SOLOV2.NUM_MASKS is "
             f"{solov2.NUM_MASKS}; kernels are applied to the mask features: NUM_KERNELS must be "
-            f"{size * size * solov2.NUM_MASKS}, {size} x {size} weights for each of them."
+            f"{needed}, {size} x {size} weights for each of them."
         )
 
 
