@@ -127,8 +127,8 @@ def by_default(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
 @pytest.mark.slow
 def test_by_default_every_process_divides_by_its_own_counts(by_default: list[Outcome]) -> None:
     alone = [in_one_process(image(0, 3)), in_one_process(image(1, 1))]
-    for outcome, expected in zip(by_default, alone):
-        assert_close(outcome.losses, expected.losses)
+    for outcome, own in zip(by_default, alone):
+        assert_close(outcome.losses, own.losses)
     expected = mean([outcome.gradients for outcome in alone])
     for outcome in by_default:
         assert_close(outcome.gradients, expected)

@@ -6,7 +6,7 @@ B images, g objects of one image, G objects of all images (concatenated), L leve
 level's grid, C cells of all levels, R rows of all levels, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from detectron2.config import CfgNode
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...modeling.gt_masks import mask_centers
 from ...ops.host_copy import to_device
-from .targets import BatchGridTargets, Grids, GridTargets
+from .layout import GridLayout, Size
+from .targets import BatchGridTargets, Grids, GridTargets, scale_ranges_on
 
 
 class GridAssigner:
@@ -35,6 +36,7 @@ class GridAssigner:
         num_classes: K.
         shared_cell: which objects of a shared cell give the cell a mask to learn: "both", or only
             the "last".
+        reference: the size that S x S cells divide, see `GridLayout`.
     """
 
     def __init__(
@@ -45,13 +47,13 @@ class GridAssigner:
         sigma: float,
         num_classes: int,
         shared_cell: str = "both",
+        reference: Size | None = None,
     ) -> None:
-        self.num_grids = num_grids
+        self.layout = GridLayout(tuple(num_grids), reference)
         self.scale_ranges = scale_ranges
         self.sigma = sigma
         self.num_classes = num_classes
         self.shared_cell = shared_cell
-        self._grids: dict[torch.device, Grids] = {}
 
     @classmethod
     def from_config(cls, method: CfgNode, num_classes: int) -> "GridAssigner":
@@ -62,6 +64,7 @@ class GridAssigner:
             sigma=method.SIGMA,
             num_classes=num_classes,
             shared_cell=method.SHARED_CELL,
+            reference=GridLayout.from_config(method).reference,
         )
 
     def in_scale_range(self, boxes: Tensor) -> Tensor:
@@ -75,7 +78,7 @@ class GridAssigner:
         """
         widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
         scales = (widths * heights).sqrt()
-        low, high = self._grids_on(boxes.device).ranges[..., None]
+        low, high = scale_ranges_on(boxes.device, _pairs(self.scale_ranges))[..., None]
         return (scales >= low) & (scales <= high)
 
     def __call__(
@@ -113,11 +116,11 @@ class GridAssigner:
             boxes: per image, float32 [g, 4]: x0, y0, x1, y1 in pixels of the network's input.
             classes: per image, int64 [g], from 0 to K - 1.
             masks: per image, bool [g, h, w], before padding.
-            padded_size: (height, width) of the network's input, which the grids divide. The image
-                itself may be smaller.
+            padded_size: (height, width) of the network's input, which the grids divide unless they
+                divide a reference size. The image itself may be smaller.
         """
         all_boxes, all_classes = torch.cat(list(boxes)), torch.cat(list(classes))
-        grids = self._grids_on(all_boxes.device)
+        grids = Grids.make(self.layout.sides, self.layout.shapes(padded_size), all_boxes.device)
         counts = [len(part) for part in classes]
         image_of = [image for image, count in enumerate(counts) for _ in range(count)]
         (images,) = to_device([torch.tensor(image_of, dtype=torch.int64)], all_boxes.device)
@@ -143,7 +146,7 @@ class GridAssigner:
         grids: Grids,
         boxes: Tensor,
         centers: Tensor,
-        padded_size: tuple[int, int],
+        padded_size: Size,
         here: Tensor,
     ) -> Tensor:
         """Return which rows and which columns of the grids the centre regions touch.
@@ -161,13 +164,14 @@ class GridAssigner:
         """
         sizes = (boxes[:, 2:] - boxes[:, :2]).T.flip(0)
         half = 0.5 * sizes * self.sigma
-        (padded,) = to_device([torch.tensor(padded_size, dtype=torch.float32)], boxes.device)
+        extent = torch.tensor(self.layout.extent(padded_size), dtype=torch.float32)
+        (extent,) = to_device([extent], boxes.device)
 
         def cell(positions: Tensor) -> Tensor:
             # This is the official code's arithmetic, in float32. Truncating the rounded quotient,
             # floor division and floor(position / padded * side) disagree on the borders of cells.
             # On a GPU, division by a Python number disagrees too: torch makes it a multiplication.
-            quotients = (positions / padded[:, None])[..., None]
+            quotients = (positions / extent[:, None])[..., None]
             return torch.div(quotients, grids.shares, rounding_mode="trunc").long()
 
         middle = cell(centers)
@@ -177,7 +181,6 @@ class GridAssigner:
         first, last = (ends.index_select(2, grids.row_levels) for ends in (first, last))
         return (grids.row_indices >= first) & (grids.row_indices <= last)
 
-    def _grids_on(self, device: torch.device) -> Grids:
-        if device not in self._grids:
-            self._grids[device] = Grids.make(self.num_grids, self.scale_ranges, device)
-        return self._grids[device]
+
+def _pairs(ranges: Iterable[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((low, high) for low, high in ranges)

@@ -66,7 +66,10 @@ class CategoryBranch(nn.Module):
         Returns:
             L x [B, K, S_l, S_l].
         """
-        grids = [self.align(features, (side, side)) for features, side in zip(levels, sides)]
+        return self.classify([self.align(x, (side, side)) for x, side in zip(levels, sides)])
+
+    def classify(self, grids: list[Tensor]) -> list[Tensor]:
+        """Return category logits, L x [B, K, h_l, w_l], of features [B, C, h_l, w_l] of cells."""
         return [self.logits(self.tower(grid)) for grid in grids]
 
 

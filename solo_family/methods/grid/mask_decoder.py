@@ -52,10 +52,12 @@ class Grid:
     Attributes:
         strides: int64 [C], the stride of every cell's level.
         level_ends: int64 [L], the cumulative number of cells: of a level and all levels before it.
+        grows: whether a larger image has more cells.
     """
 
     strides: Tensor
     level_ends: Tensor
+    grows: bool = False
 
     def count_by_level(self, cells: Tensor, counted: Tensor) -> Tensor:
         """Return the cumulative number of given cells per level.

@@ -6,7 +6,6 @@ of a positive cell and an object, h w size of the masks.
 
 from abc import abstractmethod
 from collections.abc import Hashable
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from .assigner import GridAssigner
 from .category_branch import cell_scores_of
 from .criterion import GridCriterion
 from .instances import rank_images, select_images
+from .layout import GridLayout, make_grid
 from .mask_decoder import Grid, GridOutputs, MaskDecoder
 from .selection import Selection, Selector
 from .selection_at_once import Ranked
@@ -52,7 +52,7 @@ class GridSegmentor(MaskSegmentor):
 
     Args:
         decoder: computes masks from the head's predictions.
-        num_grids: S of each level.
+        layout: how many cells each level has.
         level_features: names of the feature levels that the head uses.
         level_strides: the strides to which these levels are resized.
         mask_stride: stride of the masks at inference.
@@ -66,7 +66,7 @@ class GridSegmentor(MaskSegmentor):
         self,
         *,
         decoder: MaskDecoder[Any],
-        num_grids: list[int],
+        layout: GridLayout,
         level_features: list[str],
         level_strides: list[int],
         mask_stride: int,
@@ -77,19 +77,14 @@ class GridSegmentor(MaskSegmentor):
     ) -> None:
         super().__init__(**base)
         self.decoder = decoder
-        self.num_grids = num_grids
+        self.layout = layout
+        self.num_grids = list(layout.sides)
         self.level_features = level_features
         self.level_strides = level_strides
         self.mask_stride = mask_stride
         self.assigner = assigner
         self.criterion = criterion
         self.selector = selector
-        self.cell_strides: Tensor
-        self.level_ends: Tensor
-        cells = [side * side for side in num_grids]
-        strides = [stride for stride, count in zip(level_strides, cells) for _ in range(count)]
-        self.register_buffer("cell_strides", torch.tensor(strides), False)
-        self.register_buffer("level_ends", torch.tensor(list(accumulate(cells))), False)
 
     @classmethod
     def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
@@ -112,7 +107,7 @@ class GridSegmentor(MaskSegmentor):
         )
         return {
             **base,
-            "num_grids": method.NUM_GRIDS,
+            "layout": GridLayout.from_config(method),
             "level_features": method.INSTANCE_IN_FEATURES,
             "level_strides": method.FPN_INSTANCE_STRIDES,
             "assigner": GridAssigner.from_config(method, classes),
@@ -159,15 +154,15 @@ class GridSegmentor(MaskSegmentor):
         ]
         return self.predict_cells(levels, features)
 
-    @property
-    def grid(self) -> Grid:
-        """The cells of all levels."""
-        return Grid(self.cell_strides, self.level_ends)
+    def grid(self, padded_size: tuple[int, int]) -> Grid:
+        """Return the cells of all levels."""
+        shapes = self.layout.shapes(padded_size)
+        grows = self.layout.reference is not None
+        return make_grid(self.pixel_mean, shapes, tuple(self.level_strides), grows)
 
-    @property
-    def selection(self) -> Selection:
-        """The rules, the decoder and the grid, from which every way of selecting starts."""
-        return Selection(self.selector, self.decoder, self.grid)
+    def selection(self, padded_size: tuple[int, int]) -> Selection:
+        """Return the rules, the decoder and the grid, from which every way of selecting starts."""
+        return Selection(self.selector, self.decoder, self.grid(padded_size))
 
     def mask_size(self, padded_size: tuple[int, int]) -> tuple[int, int]:
         """Return (h, w) of the masks at inference."""
@@ -202,7 +197,8 @@ class GridSegmentor(MaskSegmentor):
         """Score the cells, and rank them where that needs no wait; see `MaskSegmentor`."""
         outputs = self.run_head(features, padded_size)
         scores = cell_scores_of(outputs.category_logits)
-        ranked = rank_images(self.selection, outputs, scores, self.mask_size(padded_size))
+        selection = self.selection(padded_size)
+        ranked = rank_images(selection, outputs, scores, self.mask_size(padded_size))
         return ScoredCells(outputs, scores, ranked)
 
     @property
@@ -220,7 +216,8 @@ class GridSegmentor(MaskSegmentor):
         """Return the instances of every image; see `MaskSegmentor.results`."""
         sizes = (self.mask_size(padded_size), padded_size, image_sizes, output_sizes)
         outputs, scores, ranked = fixed
-        selected = select_images(self.selection, outputs, scores, *sizes, ranked=ranked)
+        selection = self.selection(padded_size)
+        selected = select_images(selection, outputs, scores, *sizes, ranked=ranked)
         return [{"instances": instances} for instances in selected]
 
     def predict_fixed(
@@ -233,10 +230,10 @@ class GridSegmentor(MaskSegmentor):
         """Return the fields of `FixedInstances`, each with a first dimension of B images."""
         outputs = self.run_head(features, padded_size)
         images = zip(outputs.images(), cell_scores_of(outputs.category_logits))
-        size = self.mask_size(padded_size)
+        size, selection = self.mask_size(padded_size), self.selection(padded_size)
         with torch.autocast(self.device.type, enabled=False):
             instances = [
-                select_traceable(self.selection, image, scores, size, score_threshold)
+                select_traceable(selection, image, scores, size, score_threshold)
                 for image, scores in images
             ]
         return stack_fixed(instances, FixedInstances._fields)

@@ -4,6 +4,7 @@ C cells of all levels, K classes, N candidates, h w size of the masks.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import ConfigError
@@ -46,8 +47,12 @@ def select_traceable(
     num_classes = cell_scores.shape[1]
     candidates = selector.are_candidates(cell_scores, score_threshold)
     above = torch.where(candidates, cell_scores, 0).flatten()
-    scores, best = above.topk(min(selector.pre_nms, len(above)))
+    # Of a grid that grows, some image may have fewer cells than the one that is traced with.
+    padded = F.pad(above, (0, selector.pre_nms)) if selection.grid.grows else above
+    scores, best = padded.topk(min(selector.pre_nms, len(padded)))
     cells, classes = best // num_classes, best % num_classes
+    if selection.grid.grows:
+        cells = torch.where(scores > 0, cells, 0)
     masks = selection.decoder.traceable(outputs, size, cells)
     areas, maskness = measure_fixed(masks, selector.mask_threshold)
     large = selector.are_large(areas, selection.grid.strides[cells])

@@ -7,12 +7,15 @@ images (concatenated), K classes, P pairs of a positive cell and an object.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...ops.host_copy import HostCopy, to_device
+
+_KEPT = 64  # tables of so many sizes, for each device
 
 
 @dataclass
@@ -47,12 +50,11 @@ class ImagePairs(NamedTuple):
 class Grids(NamedTuple):
     """Describe the cells of all levels, level after level, row by row; tensors on one device.
 
-    A grid is square, so that the R rows stand for the columns as well.
+    The R rows stand for the columns as well: a level has as many here as of whichever it has more.
 
     Attributes:
-        sides: S of each level.
+        shapes: rows and columns of each level.
         shares: float32 [L], 1 / S.
-        ranges: float32 [2, L], the lowest and the highest scale of each level.
         row_levels: int64 [R], the level of every row.
         row_indices: int64 [R], the number of every row within its level.
         cell_levels: int64 [C], the level of every cell.
@@ -60,9 +62,8 @@ class Grids(NamedTuple):
         cell_columns: int64 [C], the index of the cell's column among the R columns.
     """
 
-    sides: list[int]
+    shapes: tuple[tuple[int, int], ...]
     shares: Tensor
-    ranges: Tensor
     row_levels: Tensor
     row_indices: Tensor
     cell_levels: Tensor
@@ -70,29 +71,42 @@ class Grids(NamedTuple):
     cell_columns: Tensor
 
     @classmethod
+    @lru_cache(maxsize=_KEPT)
     def make(
-        cls, sides: list[int], ranges: list[tuple[float, float]], device: torch.device
+        cls, sides: tuple[int, ...], shapes: tuple[tuple[int, int], ...], device: torch.device
     ) -> "Grids":
-        """Build the tables on the host and copy them to `device`."""
-        levels = torch.arange(len(sides))
-        lengths = torch.tensor(sides)
-        starts = lengths.cumsum(0) - lengths
-        rows = [start + torch.arange(side) for start, side in zip(starts.tolist(), sides)]
+        """Make the tables on the host, and send them.
+
+        Args:
+            sides: S of each level.
+            shapes: rows and columns of each level.
+            device: of the tables.
+        """
+        levels = torch.arange(len(shapes))
+        lengths = torch.tensor([max(shape) for shape in shapes])
+        starts = (lengths.cumsum(0) - lengths).tolist()
+        cells = torch.tensor([rows * columns for rows, columns in shapes])
+        spread = list(zip(starts, shapes))
         tables = (
             torch.tensor([1 / side for side in sides], dtype=torch.float32),
-            torch.tensor(ranges, dtype=torch.float32).T.contiguous(),
             levels.repeat_interleave(lengths),
-            torch.cat([torch.arange(side) for side in sides]),
-            levels.repeat_interleave(lengths**2),
-            torch.cat([level.repeat_interleave(side) for level, side in zip(rows, sides)]),
-            torch.cat([level.repeat(side) for level, side in zip(rows, sides)]),
+            torch.cat([torch.arange(length) for length in lengths.tolist()]),
+            levels.repeat_interleave(cells),
+            torch.cat([s + torch.arange(r).repeat_interleave(c) for s, (r, c) in spread]),
+            torch.cat([s + torch.arange(c).repeat(r) for s, (r, c) in spread]),
         )
-        return cls(sides, *to_device(tables, device))
+        return cls(shapes, *to_device(tables, device))
 
     @property
     def level_cells(self) -> list[int]:
-        """The number of cells of each level."""
-        return [side * side for side in self.sides]
+        """How many cells each level has."""
+        return [rows * columns for rows, columns in self.shapes]
+
+
+@lru_cache(maxsize=_KEPT)
+def scale_ranges_on(device: torch.device, ranges: tuple[tuple[float, float], ...]) -> Tensor:
+    """Return the lowest and the highest scale of each level, float32 [2, L]."""
+    return to_device([torch.tensor(ranges, dtype=torch.float32).T.contiguous()], device)[0]
 
 
 class BatchGridTargets:
@@ -126,7 +140,7 @@ class BatchGridTargets:
         by_object = self._pair_counts.wait()
         by_image = [part.sum(0).tolist() for part in by_object.split(self.counts)]
         objects, cells = self._all_pairs(sum(map(sum, by_image)))
-        num_levels = len(self.grids.sides)
+        num_levels = len(self.grids.shapes)
         keys = self.images[objects] * num_levels + self.grids.cell_levels[cells]
         order = keys.argsort(stable=True)
         totals = [sum(levels) for levels in by_image]

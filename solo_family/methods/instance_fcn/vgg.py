@@ -86,7 +86,8 @@ class AtrousVGG16(Backbone):
             "needed."
         )
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    # detectron2 declares it without its argument.
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Map images [B, C, H, W], H and W multiples of 8, to `conv5`: [B, 512, H / 8, W / 8]."""
         return {"conv5": self.features(x)}
 

@@ -3,6 +3,8 @@
 from detectron2.config import CfgNode as CN
 
 from ...config.rules import check_one_of
+from ...errors import ConfigError
+from ...registry import METHODS
 from ..grid.config import add_grid_keys, check_grid_keys
 
 # The heads that each meta-architecture accepts; the first is the default.
@@ -20,6 +22,8 @@ def add_solo_config(cfg: CN) -> None:
     solo.INSTANCE_CHANNELS = 256
     solo.NUM_INSTANCE_CONVS = 7
     solo.SHARED_CELL = "last"
+    # SOLOv2's key: any other value is refused, as the grids are in these methods' weights.
+    solo.GRID_REFERENCE_SIZE = ()
     # The head: "" for the meta-architecture's default (SOLOHead or DecoupledSOLOHead), or
     # DecoupledSOLOLightHead.
     solo.HEAD_NAME = ""
@@ -41,6 +45,14 @@ def check_solo_config(cfg: CN) -> None:
         ConfigError: a value is not allowed; the message names the key, the value and what is.
     """
     check_grid_keys(cfg, "MODEL.SOLO")
+    if cfg.MODEL.SOLO.GRID_REFERENCE_SIZE:
+        given = cfg.MODEL.SOLO.GRID_REFERENCE_SIZE
+        raise ConfigError(
+            f"MODEL.SOLO.GRID_REFERENCE_SIZE is {given}, but the masks of "
+            f"{METHODS[cfg.MODEL.META_ARCHITECTURE].title} are channels of its last convolution, "
+            "one for each cell, or row and column: its weights fix how many there are. Leave it at "
+            "(), or take SOLOv2, whose grids can follow the image."
+        )
     check_one_of(cfg, "MODEL.SOLO.HEAD_NAME", ("", *HEADS[cfg.MODEL.META_ARCHITECTURE]))
     check_one_of(cfg, "MODEL.SOLO.CATEGORY_ALIGN", ("interpolate", "adaptive_pool", "region_grid"))
     check_one_of(cfg, "MODEL.SOLO.LOSS.MASK_LOSS", ("dice", "bce", "focal"))

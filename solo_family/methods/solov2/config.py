@@ -6,6 +6,9 @@ from ...config.rules import check_one_of
 from ...errors import ConfigError
 from ..grid.config import add_grid_keys, check_grid_keys
 
+# Inputs are padded to multiples of it at least.
+_MULTIPLE = 32
+
 
 def add_solov2_config(cfg: CN) -> None:
     """Add `MODEL.SOLOV2` to `cfg`, in place."""
@@ -25,6 +28,10 @@ def add_solov2_config(cfg: CN) -> None:
     # Not in AdelaiDet: the mask feature level to which coordinates are appended. fourth is P5, and
     # none if there are fewer levels (the official code and AdelaiDet); last is mmdetection's.
     solov2.MASK_COORD_LEVEL = "fourth"
+    # Ours: height and width, in pixels of the network's input, that NUM_GRIDS cells and coordinates
+    # from -1 to 1 span, so that a larger image has more cells of the same size, and a smaller one
+    # fewer. () is published: they span every image, whatever its size.
+    solov2.GRID_REFERENCE_SIZE = ()
 
 
 def check_solov2_config(cfg: CN) -> None:
@@ -36,8 +43,30 @@ def check_solov2_config(cfg: CN) -> None:
     check_grid_keys(cfg, "MODEL.SOLOV2")
     check_one_of(cfg, "MODEL.SOLOV2.MASK_COORD_LEVEL", ("fourth", "last"))
     solov2 = cfg.MODEL.SOLOV2
+    _check_reference_size(solov2)
     if solov2.NUM_KERNELS != solov2.NUM_MASKS:
         raise ConfigError(
             f"MODEL.SOLOV2.NUM_KERNELS is {solov2.NUM_KERNELS} and MODEL.SOLOV2.NUM_MASKS is "
             f"{solov2.NUM_MASKS}; kernels are applied to the mask features: the two must be equal."
+        )
+
+
+def _check_reference_size(solov2: CN) -> None:
+    size = solov2.GRID_REFERENCE_SIZE
+    if size in ((), []):
+        return
+    pair = isinstance(size, tuple | list) and len(size) == 2
+    if not pair or any(type(side) is not int or side < 1 or side % _MULTIPLE for side in size):
+        whole = pair and all(type(side) is int and side > 0 for side in size)
+        near = tuple(-(-side // _MULTIPLE) * _MULTIPLE for side in size) if whole else (512, 512)
+        raise ConfigError(
+            f"MODEL.SOLOV2.GRID_REFERENCE_SIZE is {size!r}; allowed: () for the published grids, "
+            f"or height and width in multiples of {_MULTIPLE}, which inputs are padded to, for "
+            f"instance {near}."
+        )
+    odd = [stride for stride in solov2.FPN_INSTANCE_STRIDES if _MULTIPLE % stride]
+    if odd:
+        raise ConfigError(
+            f"MODEL.SOLOV2.GRID_REFERENCE_SIZE is {size!r}, but FPN_INSTANCE_STRIDES has {odd[0]}: "
+            f"with cells of one size in pixels every stride must divide {_MULTIPLE}."
         )

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvTower, TowerOptions, append_coords_to_levels
-from ...ops.resize import resize_bilinear
+from ...ops.resize import resize_bilinear, sample_cells
 from ..grid.category_branch import CategoryBranch
+from ..grid.layout import GridLayout
 
 
 class CategoriesAndKernels(NamedTuple):
@@ -36,7 +37,8 @@ class SOLOv2Head(nn.Module):
 
     Args:
         in_channels: channels of the features.
-        num_grids: S of each level.
+        layout: how many cells each level has.
+        strides: of each level.
         channels: channels of the towers.
         num_classes: K.
         num_kernels: E.
@@ -49,7 +51,8 @@ class SOLOv2Head(nn.Module):
         self,
         *,
         in_channels: int,
-        num_grids: list[int],
+        layout: GridLayout,
+        strides: list[int],
         channels: int,
         num_classes: int,
         num_kernels: int,
@@ -58,7 +61,8 @@ class SOLOv2Head(nn.Module):
         **tower: Unpack[TowerOptions],
     ) -> None:
         super().__init__()
-        self.num_grids = num_grids
+        self.layout = layout
+        self.strides = strides
         self.in_channels = in_channels
         self.coord_conv = coord_conv
         self.category_branch = CategoryBranch(
@@ -81,15 +85,24 @@ class SOLOv2Head(nn.Module):
             levels: L x [B, C, H_l, W_l], at the head's strides.
         """
         if self.coord_conv:
-            levels = append_coords_to_levels(levels)
+            spans = [self.layout.span(stride) for stride in self.strides]
+            levels = append_coords_to_levels(levels, spans)
         # The coordinates are resized together with the features, as in the official code.
-        grids = [
-            resize_bilinear(features, (side, side))
-            for features, side in zip(levels, self.num_grids)
-        ]
+        grids = [self._to_cells(number, features) for number, features in enumerate(levels)]
         without_coords = [grid[:, : self.in_channels] for grid in grids]
         kernels = [self.kernel_predictor(self.kernel_tower(grid)).flatten(2) for grid in grids]
         return CategoriesAndKernels(
-            self.category_branch(without_coords, self.num_grids),
+            self.category_branch.classify(without_coords),
             torch.cat(kernels, dim=2).transpose(1, 2),
         )
+
+    def _to_cells(self, number: int, features: Tensor) -> Tensor:
+        """Resize a level to its grid: over the whole map, or in cells of one size."""
+        side, stride = self.layout.sides[number], self.strides[number]
+        span = self.layout.span(stride)
+        if span is None:
+            return resize_bilinear(features, (side, side))
+        # A stride divides what inputs are padded to.
+        size = (features.shape[-2] * stride, features.shape[-1] * stride)
+        shape = self.layout.shapes(size)[number]
+        return sample_cells(features, shape, (span[0] / side, span[1] / side))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvNormReLU, ConvTower, append_coords
+from ...modeling.layers.coord import Span
 
 
 class MaskFeatureBranch(nn.Module):
@@ -26,6 +27,8 @@ class MaskFeatureBranch(nn.Module):
         coord_level: index of the level to which coordinates are appended; no level has them if the
             index is None or too large.
         dcn: "", or "DCN" or "DCNv2" to make all convolutions deformable, including the projection.
+        coord_span: height and width, in pixels of that level, that coordinates from -1 to 1 span;
+            None for the level's own.
     """
 
     def __init__(
@@ -38,8 +41,10 @@ class MaskFeatureBranch(nn.Module):
         norm: str = "GN",
         coord_level: int | None = 3,
         dcn: str = "",
+        coord_span: Span | None = None,
     ) -> None:
         super().__init__()
+        self.coord_span = coord_span
         self.coord_level = coord_level
         self.levels = nn.ModuleList()
         for level in range(num_levels):
@@ -54,7 +59,7 @@ class MaskFeatureBranch(nn.Module):
             features: one per level l = 0, 1, ..., [B, C, H / 2^l, W / 2^l].
         """
         features = [
-            append_coords(feature) if level == self.coord_level else feature
+            append_coords(feature, self.coord_span) if level == self.coord_level else feature
             for level, feature in enumerate(features)
         ]
         total: Tensor | None = None

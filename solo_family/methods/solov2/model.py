@@ -17,6 +17,7 @@ from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
 from ...ops import PackedMasks, decode_masks, dynamic_conv
 from ..grid.criterion import GridCriterion
+from ..grid.layout import GridLayout
 from ..grid.mask_decoder import GridOutputs, MaskDecoder
 from ..grid.mask_losses import in_parts
 from ..grid.model import GridSegmentor
@@ -106,12 +107,15 @@ class SOLOv2(GridSegmentor):
             "MODEL.SOLOV2.MASK_IN_CHANNELS", solov2.MASK_IN_CHANNELS, 256, finest.channels
         )
         levels = len(solov2.MASK_IN_FEATURES)
+        coord_level = 3 if solov2.MASK_COORD_LEVEL == "fourth" else levels - 1
+        layout: GridLayout = grid["layout"]
         return {
             **grid,
             "mask_stride": finest.stride,
             "head": SOLOv2Head(
                 in_channels=shapes[solov2.INSTANCE_IN_FEATURES[0]].channels,
-                num_grids=solov2.NUM_GRIDS,
+                layout=layout,
+                strides=solov2.FPN_INSTANCE_STRIDES,
                 channels=solov2.INSTANCE_CHANNELS,
                 num_convs=solov2.NUM_INSTANCE_CONVS,
                 num_classes=classes,
@@ -128,8 +132,9 @@ class SOLOv2(GridSegmentor):
                 channels=solov2.MASK_CHANNELS,
                 out_channels=solov2.NUM_MASKS,
                 norm=solov2.NORM,
-                coord_level=3 if solov2.MASK_COORD_LEVEL == "fourth" else levels - 1,
+                coord_level=coord_level,
                 dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_MASK else "",
+                coord_span=layout.span(finest.stride * 2**coord_level),
             ),
             "mask_features": solov2.MASK_IN_FEATURES,
             "criterion": GridCriterion.from_config(

@@ -7,6 +7,7 @@ weights, H W of the encoder's map.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,14 +29,14 @@ class InstanceOutputs(NamedTuple):
     Attributes:
         class_logits: [B, N, K].
         mask_kernels: [B, N, E].
-        objectness_logits: [B, N].
+        objectness_logits: [B, N], or None without objectness.
         activation_maps: the weights that instance features are averaged with, float32 [B, G, N, H,
             W].
     """
 
     class_logits: Tensor
     mask_kernels: Tensor
-    objectness_logits: Tensor
+    objectness_logits: Tensor | None
     activation_maps: Tensor
 
 
@@ -58,19 +59,27 @@ class SparseInstDecoder(nn.Module):
         instance_branch: an `ActivationBranch` or a `CrossAttentionBranch`.
         mask_branch: computes the mask features.
         scale_factor: the factor by which masks are upsampled bilinearly.
+        use_coords: whether the branches see coordinates as well.
     """
 
     def __init__(
-        self, *, instance_branch: nn.Module, mask_branch: "MaskBranch", scale_factor: float = 2.0
+        self,
+        *,
+        instance_branch: nn.Module,
+        mask_branch: "MaskBranch",
+        scale_factor: float = 2.0,
+        use_coords: bool = True,
     ) -> None:
         super().__init__()
         self.instance_branch = instance_branch
         self.mask_branch = mask_branch
         self.scale_factor = scale_factor
+        self.use_coords = use_coords
 
     def forward(self, x: Tensor) -> DecoderOutputs:
         """Decode the encoder's map, [B, C, H, W]."""
-        x = prepend_coords(x)
+        if self.use_coords:
+            x = prepend_coords(x)
         instances: InstanceOutputs = self.instance_branch(x)
         mask_features = self.mask_branch(x)
         # Without normalisation layers these sums can exceed the range of float16.
@@ -79,8 +88,11 @@ class SparseInstDecoder(nn.Module):
         mask_logits = F.interpolate(
             mask_logits, scale_factor=self.scale_factor, mode="bilinear", align_corners=False
         )
+        objectness = instances.objectness_logits
         predictions = SetPredictions(
-            instances.class_logits.float(), mask_logits, instances.objectness_logits.float()
+            instances.class_logits.float(),
+            mask_logits,
+            None if objectness is None else objectness.float(),
         )
         return DecoderOutputs(predictions, instances.activation_maps)
 
@@ -115,8 +127,7 @@ class ActivationBranch(nn.Module):
         channels: C.
         num_convs: the length of the tower.
         maps: describes the maps and how the features of their groups are combined.
-        num_classes: see `InstancePredictor`.
-        kernel_channels: see `InstancePredictor`.
+        predictor: makes the `InstancePredictor` for a number of channels.
     """
 
     def __init__(
@@ -126,8 +137,7 @@ class ActivationBranch(nn.Module):
         channels: int,
         num_convs: int,
         maps: ActivationMaps,
-        num_classes: int,
-        kernel_channels: int,
+        predictor: Callable[[int], "InstancePredictor"],
     ) -> None:
         super().__init__()
         groups, size = maps.groups, maps.kernel_size
@@ -142,9 +152,7 @@ class ActivationBranch(nn.Module):
         self.fc = nn.Linear(joined, joined) if maps.fuse else None
         if self.fc is not None:
             c2_xavier_fill(self.fc)
-        self.predictor = InstancePredictor(
-            channels=joined, num_classes=num_classes, kernel_channels=kernel_channels
-        )
+        self.predictor = predictor(joined)
 
     def forward(self, x: Tensor) -> InstanceOutputs:
         """Predict from the encoder's map with coordinates, [B, 2 + C, H, W]."""
@@ -188,23 +196,27 @@ class InstancePredictor(nn.Module):
         channels: C.
         num_classes: K.
         kernel_channels: E.
+        objectness: whether there is an objectness.
     """
 
-    def __init__(self, *, channels: int, num_classes: int, kernel_channels: int) -> None:
+    def __init__(
+        self, channels: int, *, num_classes: int, kernel_channels: int, objectness: bool = True
+    ) -> None:
         super().__init__()
         self.class_logits = nn.Linear(channels, num_classes)
         self.mask_kernel = nn.Linear(channels, kernel_channels)
-        self.objectness = nn.Linear(channels, 1)
+        self.objectness = nn.Linear(channels, 1) if objectness else None
         _init_rare(self.class_logits)
         nn.init.normal_(self.mask_kernel.weight, std=0.01)
         nn.init.zeros_(self.mask_kernel.bias)
 
     def forward(self, instances: Tensor, activation_maps: Tensor) -> InstanceOutputs:
         """Predict from instance features, [B, N, C], and pass on their activation maps."""
+        objectness = None if self.objectness is None else self.objectness(instances).squeeze(-1)
         return InstanceOutputs(
             class_logits=self.class_logits(instances),
             mask_kernels=self.mask_kernel(instances),
-            objectness_logits=self.objectness(instances).squeeze(-1),
+            objectness_logits=objectness,
             activation_maps=activation_maps,
         )
 

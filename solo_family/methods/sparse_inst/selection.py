@@ -180,7 +180,8 @@ class SetSelector:
     @staticmethod
     def _score(predictions: SetPredictions) -> tuple[Tensor, Tensor]:
         """Return the scores before maskness, and the classes, of predictions [..., N]."""
-        assert predictions.objectness_logits is not None
         # The square root of a product is monotonic: the best class is that of the best logit.
         best, classes = predictions.class_logits.max(-1)
+        if predictions.objectness_logits is None:
+            return best.sigmoid(), classes
         return (best.sigmoid() * predictions.objectness_logits.sigmoid()).sqrt(), classes
