@@ -16,7 +16,7 @@ def make_norm(norm: str, channels: int) -> nn.Module | None:
     """Return a normalisation layer.
 
     Args:
-        norm: "GN" (gcd(32, channels) groups: 32 as published where 32 divides the channels), "" for
+        norm: "GN" (gcd(32, channels) groups: the published 32 if 32 divides the channels), "" for
             none, or any name that detectron2's `get_norm` knows.
         channels: number of channels.
 
@@ -40,7 +40,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 class ConvNormReLU(nn.Module):
-    """Convolution, normalisation, ReLU; without normalisation the convolution has a bias.
+    """Apply convolution, normalisation and ReLU; without norm the convolution has a bias.
 
     Args:
         in_channels: channels of the input.
