@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the checks as they are done, and return the exit status: 1 if something is broken."""
+    """Run and print the checks, and return the exit status: 1 if something is broken."""
     counts = {GOOD: 0, LACKING: 0, BROKEN: 0}
     for check in all_checks(args.output):
         counts[check.status] += 1

@@ -1,4 +1,4 @@
-"""What a run needs of the machine beside libraries: processes, memory, files, letters."""
+"""Checks of what a run needs besides libraries: processes, memory, files and the encoding."""
 
 import locale
 import shutil
@@ -23,12 +23,12 @@ _SECONDS = 60.0
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: of it.
-        found: what is there.
-        lack: what does not work, and how to fix it; "" where it is good.
+        name: what was checked.
+        found: the state of the machine.
+        lack: what does not work, and how to fix it; "" if everything works.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Finding(NamedTuple):
 
 
 def machine_findings(folder: Path) -> Iterator[Finding]:
-    """Look at the machine.
+    """Check the machine.
 
     Args:
-        folder: that is there, and that runs would write below.
+        folder: an existing folder, in which runs would write.
     """
     yield _workers()
     yield _shared_memory()
@@ -87,7 +87,7 @@ def _open_files() -> Finding:
     try:
         import resource  # Windows has none
     except ImportError:
-        return Finding(name, "the system does not say how many are allowed")
+        return Finding(name, "the system does not tell the limit")
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     lack = ""
     if 0 <= limit < _ENOUGH_FILES:

@@ -180,13 +180,13 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "base circular": (
         circle,
-        r"_BASE_ goes round in a circle: ROOT/a\.yaml -> ROOT/b\.yaml -> ROOT/c\.yaml -> "
-        r"ROOT/a\.yaml\. Let one of these files inherit from another, or from none\.",
+        r"_BASE_ forms a cycle: ROOT/a\.yaml -> ROOT/b\.yaml -> ROOT/c\.yaml -> "
+        r"ROOT/a\.yaml\. Remove _BASE_ from one of these files, or let it inherit from .*",
     ),
     "not yaml": (lambda p: p.text("MODEL: [1,\n"), r"ROOT/text\.yaml is not yaml: .+"),
     "a list": (
         lambda p: p.text("- 1\n"),
-        r"ROOT/text\.yaml must hold keys and values, but holds a list\.",
+        r"ROOT/text\.yaml must have keys and values, but is a list\. Write KEY: value pairs\.",
     ),
     "code": (
         lambda p: p.text("MODEL: {WEIGHTS: !!python/object/apply:os.system ['touch x']}\n"),
@@ -195,11 +195,11 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "unknown key in the file": (
         lambda p: p.text("MODEL: {SOLOV2: {NUM_CLASES: 3}}\n"),
-        r"There is no key MODEL\.SOLOV2\.NUM_CLASES\. The nearest is MODEL\.SOLOV2\.NUM_CLASSES\.",
+        r"There is no key MODEL\.SOLOV2\.NUM_CLASES\. The most similar key is .*\.NUM_CLASSES\. .*",
     ),
     "unknown key": (
         lambda p: [*p.config(), "SOLVER.BASELR", "0.1"],
-        r"There is no key SOLVER\.BASELR\. The nearest is SOLVER\.BASE_LR\.",
+        r"There is no key SOLVER\.BASELR\. The most similar key is SOLVER\.BASE_LR\. .*",
     ),
     "another type in the file": (
         lambda p: p.text("SOLVER: {BASE_LR: fast}\n"),
@@ -394,26 +394,26 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "weights truncated": (
         cut_weights,
-        r"MODEL\.WEIGHTS ROOT/cut\.pth can't be read as a checkpoint: .+ Is it complete, and .*",
+        r"MODEL\.WEIGHTS ROOT/cut\.pth can't be read as a checkpoint: .+ Check that .*",
     ),
     "weights that are text": (
         not_weights,
-        r"MODEL\.WEIGHTS ROOT/text\.pth can't be read as a checkpoint: .+ Is it complete, and .*",
+        r"MODEL\.WEIGHTS ROOT/text\.pth can't be read as a checkpoint: .+ Check that .*",
     ),
     "weights of another model": (
         other_weights,
-        r"MODEL\.WEIGHTS ROOT/other\.pth holds none of the model's \d+ weights: it belongs to a "
-        r"model other than the config's\.",
+        r"MODEL\.WEIGHTS ROOT/other\.pth has none of the model's \d+ weights: it belongs to "
+        r"another model\. Use the config\.yaml .*",
     ),
     "weights of a backbone, to evaluate": (
         partial_weights,
-        r"MODEL\.WEIGHTS ROOT/backbone\.pth lacks \d+ of the model's \d+ weights, \S+ first: it "
-        r"belongs to another model, or holds a backbone alone\.",
+        r"MODEL\.WEIGHTS ROOT/backbone\.pth lacks \d+ of the model's \d+ weights, "
+        r"the first is \S+: it belongs to another model, or has only a backbone\. Use .*",
     ),
     "weights of other shapes, to evaluate": (
         misshapen_weights,
         r"MODEL\.WEIGHTS .*weights\.pth: \d+ weights differ in shape from the config's model, "
-        r"\S+ first: \(.*\) in the file, \(.*\) in the model\. Use the config\.yaml that .*",
+        r"the first is \S+: \(.*\) in the file, \(.*\) in the model\. Use the config\.yaml that .*",
     ),
     # Images.
     "an unreadable image": (
