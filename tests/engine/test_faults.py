@@ -212,7 +212,8 @@ def test_weights_that_are_not_finite_are_refused_by_name(
     size = torch.load(weights)["model"]["head.kernel_predictor.weight"].numel()
     assert (
         f"error: MODEL.WEIGHTS {weights}: 1 weights are not finite, the first is "
-        f"head.kernel_predictor.weight (3 of its {size} values are NaN or infinite). Use an earlier checkpoint.\n"
+        f"head.kernel_predictor.weight (3 of its {size} values are NaN or infinite). Use an "
+        "earlier checkpoint.\n"
     ) in printed
     assert not list((tmp_path / "run").glob("*.pth"))
 

@@ -172,11 +172,11 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "config missing": (
         lambda p: ["--config-file", str(p.root / "none.yaml")],
-        r"--config-file ROOT/none\.yaml: there is no such file\.",
+        r"--config-file ROOT/none\.yaml: there is no such file\. Correct the path\.",
     ),
     "base missing": (
         lambda p: p.text("_BASE_: none.yaml\n"),
-        r"_BASE_ of ROOT/text\.yaml names ROOT/none\.yaml: there is no such file\.",
+        r"_BASE_ of ROOT/text\.yaml names ROOT/none\.yaml: there is no such file\. Correct the .*",
     ),
     "base circular": (
         circle,
@@ -211,7 +211,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "no pairs": (
         lambda p: [*p.config(), "SOLVER.BASE_LR"],
-        r"The overrides must be KEY VALUE pairs, but 1 words were given: SOLVER\.BASE_LR",
+        r"The overrides must be KEY VALUE pairs, but 1 words were given: SOLVER\.BASE_LR\. .*",
     ),
     # Levels.
     **{
@@ -237,7 +237,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "an unknown feature of the head": (
         lambda p: p.config(f"{SOLOV2}.INSTANCE_IN_FEATURES", ["p2", "p3", "p4", "p5", "p9"]),
         r"MODEL\.SOLOV2\.INSTANCE_IN_FEATURES has p9, which the backbone does not provide\. "
-        r"It provides p2, p3, p4, p5, p6\.",
+        r"It provides p2, p3, p4, p5, p6\. Name some of these\.",
     ),
     "an unknown feature of the mask branch": (
         lambda p: p.config(f"{SOLOV2}.MASK_IN_FEATURES", ["p2", "q3"]),
@@ -308,11 +308,11 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "json missing": (
         lambda p: p.config("DATASETS.TRAIN", (f"coco_json:{p.root}/none.json:{p.root}",)),
-        r"Dataset 'coco_json:.*': there is no annotation file ROOT/none\.json\.",
+        r"Dataset 'coco_json:.*': there is no annotation file ROOT/none\.json\. Correct .*",
     ),
     "image folder missing": (
         lambda p: p.config("DATASETS.TRAIN", (f"coco_json:{p.good.json}:{p.root}/none",)),
-        r"Dataset 'coco_json:.*': there is no image folder ROOT/none\.",
+        r"Dataset 'coco_json:.*': there is no image folder ROOT/none\. Correct the path\.",
     ),
     "not JSON": (
         not_json,
@@ -321,7 +321,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "not COCO": (
         list_json,
         r"ROOT/list\.json is not in COCO's format for instances: 'images' must be a list of "
-        r"objects with 'id', 'file_name'\.",
+        r"objects with 'id', 'file_name'\. Export it as COCO instances\.",
     ),
     "a box of two numbers": (
         lambda p: p.dataset(lambda c: c["annotations"][0].update(bbox=[1, 2])),
@@ -329,7 +329,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "no images": (
         lambda p: p.dataset(lambda c: c["images"].clear()),
-        r"ROOT/data/instances\.json has no images\. Name the file of a split that has some; .*",
+        r"ROOT/data/instances\.json has no images\. Name a file that has some; .*",
     ),
     "no categories": (
         lambda p: p.dataset(lambda c: c["categories"].clear()),

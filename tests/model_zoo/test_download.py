@@ -63,7 +63,7 @@ def test_a_wrong_checksum_leaves_nothing(tmp_path: Path) -> None:
         Files({"/file.pth": DATA}) as server,
         pytest.raises(
             DataError,
-            match=r"not the published file: its sha256 is [0-9a-f]{64}, and does not begin with 00000000",
+            match=r"not the published .* sha256 is [0-9a-f]{64}, and does not begin with 0{8}",
         ),
     ):
         download(f"{server.address}/file.pth", tmp_path / "file.pth", "sha256:00000000")
