@@ -12,14 +12,18 @@ or at once if it has been. So the order of the two imports does not matter.
 | `CfgNode.merge_from_file` | import of `detectron2.config` | the keys of our config files |
 | `coco_evaluation.COCOeval_opt` | an evaluator is built | AP in C++ without detectron2's `_C` |
 | `resnet.DeformConv` | while a backbone is built | deformable blocks without its `_C` |
+| its source, under `python -O` | it is imported | its asserts and docstrings stay |
 """
 
 import contextlib
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import IO, Any
 
 from .registry import METHODS, Method, Reference, follow, resolve
@@ -38,6 +42,8 @@ def follow_detectron2() -> None:
     """
     if importlib.util.find_spec("detectron2") is None:
         return
+    if sys.flags.optimize:
+        sys.meta_path.insert(0, _Unoptimized())
     from wrapt import register_post_import_hook
 
     for change, package in (
@@ -52,6 +58,31 @@ def follow_detectron2() -> None:
             functools.partial(register_method, method), "detectron2.modeling"
         )
     )
+
+
+class _Unoptimized:
+    """Finds detectron2's modules, and fvcore's, as they are without `python -O`.
+
+    They refuse wrong input by asserts, without which it would pass; and at its import detectron2
+    appends to a docstring, which `-OO` takes away.
+    """
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: Any = None
+    ) -> ModuleSpec | None:
+        """Return where a module is, with a loader that keeps all of it; None for others' code."""
+        if name.split(".")[0] not in ("detectron2", "fvcore"):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _WholeSource(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _WholeSource(SourceFileLoader):
+    def get_code(self, fullname: str) -> CodeType:
+        # Not through the cache of compiled files, which are those of -O.
+        return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True, optimize=0)
 
 
 def register_method(method: Method, modeling: Any) -> None:

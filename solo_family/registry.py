@@ -58,6 +58,8 @@ class Method:
         optimizer: the optimizer that `SOLVER.OPTIMIZER ''` stands for.
         backbone_multiplier: the value that `SOLVER.BACKBONE_MULTIPLIER 0` stands for.
         crop_short_edges: the value that `INPUT.CROP.SHORT_EDGES ()` stands for, in pixels.
+        empty_segments: the value that `INPUT.EMPTY_SEGMENTS ""` stands for.
+        label_sampling: the value that `INPUT.LABEL_SAMPLING ""` stands for.
         memory_keys: the config keys that, besides the image size, lower the memory of inference.
         quantizes: whether its exported model keeps its accuracy when it is quantized to 8 bits.
     """
@@ -80,6 +82,8 @@ class Method:
     optimizer: str = "SGD"
     backbone_multiplier: float = 1.0
     crop_short_edges: tuple[int, ...] = ()
+    empty_segments: str = "drop"
+    label_sampling: str = "center"
     memory_keys: tuple[str, ...] = ()
     quantizes: bool = False
 

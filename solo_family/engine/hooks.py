@@ -54,6 +54,8 @@ class SkippedImages(HookBase):
     The count is part of checkpoints. Each of several processes counts its own images.
     """
 
+    trainer: Any  # `Trainer`, whose module imports this one
+
     def __init__(self) -> None:
         self._count = 0
 
@@ -137,6 +139,8 @@ class TrainingPictures(HookBase):
         class_names: in the order of the model's outputs.
         bgr: whether the batch's images are BGR (`INPUT.FORMAT`).
     """
+
+    trainer: Any  # `Trainer`, as above
 
     def __init__(self, model: nn.Module, period: int, class_names: list[str], *, bgr: bool) -> None:
         self._model = model

@@ -57,6 +57,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             {"params": embeddings, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_EMBED},
             {"params": other_norms, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_NORM},
             {"params": _position_tables(model), "weight_decay": 0.0},
+            {"params": _named(model, cfg.SOLVER.NO_DECAY_NAMES), "weight_decay": 0.0},
         ]
     )
     fused = True if _can_fuse(model) else None
@@ -120,6 +121,22 @@ def _position_tables(model: nn.Module) -> list[nn.Parameter]:
     """Return Swin's position biases and embeddings, which have no weight decay in Swin's code."""
     ends = ("relative_position_bias_table", "absolute_pos_embed")
     return [p for name, p in model.named_parameters() if name.endswith(ends) and p.requires_grad]
+
+
+def _named(model: nn.Module, parts: Iterable[str]) -> list[nn.Parameter]:
+    """Return the parameters that are trained and whose names contain one of `parts`.
+
+    Raises:
+        ConfigError: no parameter's name has one of them.
+    """
+    named = dict(model.named_parameters())
+    for part in parts:
+        if not any(part in name for name in named):
+            raise ConfigError(
+                f"SOLVER.NO_DECAY_NAMES has {part!r}, but no parameter's name contains it. Names "
+                f"are such as {min(named)}."
+            )
+    return [p for name, p in named.items() if p.requires_grad and any(t in name for t in parts)]
 
 
 def _parameters(groups: Iterable[dict[str, Any]]) -> list[nn.Parameter]:

@@ -54,6 +54,8 @@ class Trainer(DefaultTrainer):
         ema: the averaged weights; None unless `SOLVER.EMA.ENABLED`.
     """
 
+    _trainer: TrainingStep
+
     def __init__(self, cfg: CfgNode) -> None:
         # In DefaultTrainer's order, but with a DDP wrapper that also works on a CPU.
         TrainerBase.__init__(self)
@@ -79,7 +81,8 @@ class Trainer(DefaultTrainer):
         self._end = EndOnSignal()
         self.register_hooks(self.build_hooks())
 
-    def train(self) -> Any:
+    # As DefaultTrainer's: it knows its iterations.
+    def train(self) -> Any:  # type: ignore[override]
         """Train, and evaluate at the end.
 
         Raises:

@@ -2,6 +2,7 @@
 
 import atexit
 import importlib
+import io
 import os
 import resource
 import shutil
@@ -41,7 +42,8 @@ def nobody() -> None:
 
 def no_temporary_folder() -> None:
     tempfile.tempdir = None
-    tempfile._candidate_tempdir_list = lambda: ["/nonexistent", "/proc"]
+    folders = ["/nonexistent", "/proc"]
+    pytest.MonkeyPatch().setattr(tempfile, "_candidate_tempdir_list", lambda: folders)
 
 
 def few_files(count: int) -> None:
@@ -58,8 +60,9 @@ def few_processes() -> None:
 
 def ascii_only() -> None:
     os.environ["LC_ALL"] = "C"
-    sys.stdout.reconfigure(encoding="ascii")
-    sys.stderr.reconfigure(encoding="ascii")
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding="ascii")
 
 
 def little_memory_to_share() -> None:
@@ -68,7 +71,7 @@ def little_memory_to_share() -> None:
     def refuse(count: int, size: int) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    batch_loader.SharedSlots = refuse
+    pytest.MonkeyPatch().setattr(batch_loader, "SharedSlots", refuse)
 
 
 MACHINES: dict[str, Callable[[], None]] = {

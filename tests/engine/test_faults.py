@@ -95,7 +95,7 @@ def test_a_dead_worker_of_the_loader_ends_the_run_in_one_line(tmp_path: Path) ->
         run.wait_for((tmp_path / "run" / "last_checkpoint").is_file)
         worker = children(run.pid)[0]
         os.kill(worker, signal.SIGKILL)
-        message = run.error(limit=60)
+        message = run.error()
     # Torch says the one or the other, as it happens to notice, and may do so twice.
     how = r"(is killed by signal: Killed|exited unexpectedly)"
     line = rf"A worker process of the data loader, {worker}, died \({how}\)\. "

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,6 +90,14 @@ def list_json(place: Place) -> list[str]:
 
 def twice(part: str) -> Callable[[dict[str, Any]], Any]:
     return lambda content: [item.update(id=7) for item in content[part]]
+
+
+def with_key(key: str, value: object, place: Place) -> list[str]:
+    return place.config(key, value)
+
+
+def with_change(change: Callable[[dict[str, Any]], Any], place: Place) -> list[str]:
+    return place.dataset(change)
 
 
 def missing_images(content: dict[str, Any]) -> None:
@@ -216,7 +225,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     # Levels.
     **{
         f"{key}: another length": (
-            lambda p, key=key, value=value: p.config(f"{SOLOV2}.{key}", value),
+            partial(with_key, f"{SOLOV2}.{key}", value),
             rf"{LEVELS}.*{SOLOV2}\.{key} has 1.*",
         )
         for key, value in {
@@ -347,7 +356,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     **{
         f"duplicate ids of {part}": (
-            lambda p, part=part: p.dataset(twice(part)),
+            partial(with_change, twice(part)),
             rf"ROOT/data/instances\.json: 1 ids in '{part}' are duplicate: 7\. "
             r"Ids must be unique: renumber the .*\.",
         )

@@ -15,6 +15,7 @@ from ..formats.coco_file import CocoFile, read_coco_file
 from ..formats.crowds import OBJECTS, are_of_a_tool
 from ..formats.image_files import ImageFiles
 from ..loading.images import Reading, UntoldRange, is_deep, read_image, read_image_size
+from ..loading.watchdog import TIMEOUT, watched
 from . import findings
 from .annotation_check import MeasuredObject, check_annotation, name_of
 from .findings import Findings, Kind
@@ -65,6 +66,7 @@ def check_coco_dataset(
     decode_images: bool = False,
     training_sizes: TrainingSizes | None = None,
     reading: Reading | None = None,
+    timeout: float = TIMEOUT,
 ) -> DatasetCheck:
     """Check every image and annotation of a dataset.
 
@@ -77,9 +79,11 @@ def check_coco_dataset(
         training_sizes: maps the (height, width) of an image to the sizes that training resizes it
             to, to detect objects that vanish; None skips that.
         reading: how image files are read; by default `Reading()`.
+        timeout: seconds that reading one image may take; 0 sets no limit.
 
     Raises:
         DataError: the json can't be read, or isn't in COCO's format (see `parse`).
+        TrainingError: an image or annotation takes longer.
     """
     file = read_coco_file(annotations, image_dir)
     return check_dataset(
@@ -89,6 +93,7 @@ def check_coco_dataset(
         decode_images=decode_images,
         training_sizes=training_sizes,
         reading=reading,
+        timeout=timeout,
     )
 
 
@@ -100,6 +105,7 @@ def check_dataset(
     decode_images: bool = False,
     training_sizes: TrainingSizes | None = None,
     reading: Reading | None = None,
+    timeout: float = TIMEOUT,
 ) -> DatasetCheck:
     """Check every image and annotation of a dataset that was read; see `check_coco_dataset`."""
     annotated = file.annotations
@@ -114,13 +120,13 @@ def check_dataset(
     for part, kind in _IDS.items():
         _check_ids(check, part, kind, [item.get("id") for item in file.content.get(part, [])])
     files = ImageFiles(image_dir, "the json")
-    for image in _progress(file.images, "images"):
+    for image in watched(_progress(file.images, "images"), "An image", timeout):
         _check_file(check, image, files, decode_images, reading or Reading())
     check.add(findings.NAMED_OTHERWISE, *files.otherwise)
     images = {_hashable(image["id"]): image for image in file.images}
     categories = {_hashable(category["id"]): category["name"] for category in file.categories}
     objects: dict[Any, list[MeasuredObject]] = {}
-    for annotation in _progress(annotated, "annotations"):
+    for annotation in watched(_progress(annotated, "annotations"), "An annotation", timeout):
         image_id = _hashable(annotation.get("image_id"))
         category_id = _hashable(annotation.get("category_id"))
         if image_id not in images:
@@ -131,7 +137,7 @@ def check_dataset(
         if found is not None:
             objects.setdefault(image_id, []).append(found)
     _add_measures(check, objects, training_sizes)
-    check_relations(check, images, objects)
+    check_relations(check, images, objects, timeout)
     _check_empty(check, annotated, images, categories)
     if are_of_a_tool(annotated):
         crowds = check.found.pop(findings.CROWD)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_util
 
+from ..loading.watchdog import TIMEOUT, watched
 from . import findings
 from .annotation_check import MeasuredObject, name_of
 from .findings import Findings
@@ -22,7 +23,10 @@ _SURELY_KEPT = 2
 
 
 def check_relations(
-    check: Any, images: Mapping[Any, dict[str, Any]], objects: Mapping[Any, list[MeasuredObject]]
+    check: Any,
+    images: Mapping[Any, dict[str, Any]],
+    objects: Mapping[Any, list[MeasuredObject]],
+    timeout: float = TIMEOUT,
 ) -> None:
     """Record duplicate images, duplicate objects, and coordinates in percent.
 
@@ -30,8 +34,9 @@ def check_relations(
         check: a `DatasetCheck`, whose `paths` have the files of the images; receives the findings.
         images: the json's images, by their ids.
         objects: the objects of each image, by its id.
+        timeout: seconds that reading a file may take.
     """
-    for group in same_pictures(check.paths):
+    for group in same_pictures(check.paths, timeout):
         check.add(findings.SAME_PICTURE, " = ".join(str(images[i]["file_name"]) for i in group))
     for found in objects.values():
         for one, other in same_objects(found):
@@ -41,7 +46,7 @@ def check_relations(
         check.add(findings.PERCENT, *(found.name for found in everything))
 
 
-def same_pictures(paths: Mapping[Any, str]) -> list[list[Any]]:
+def same_pictures(paths: Mapping[Any, str], timeout: float = TIMEOUT) -> list[list[Any]]:
     """Return groups of keys whose files have the same content.
 
     Only files that have the same length as another are read.
@@ -50,10 +55,9 @@ def same_pictures(paths: Mapping[Any, str]) -> list[list[Any]]:
     for key, path in paths.items():
         by_length[os.path.getsize(path)].append(key)
     groups: dict[Hashable, list[Any]] = defaultdict(list)
-    for length, keys in by_length.items():
-        if len(keys) > 1:
-            for key in keys:
-                groups[length, _digest(paths[key])].append(key)
+    alike = [(length, key) for length, keys in by_length.items() if len(keys) > 1 for key in keys]
+    for length, key in watched(alike, "A file", timeout):
+        groups[length, _digest(paths[key])].append(key)
     return [keys for keys in groups.values() if len(keys) > 1]
 
 

@@ -236,4 +236,4 @@ def _load_unregistered(catalog: Any, name: str) -> Any:
 
 
 # DatasetCatalog is a UserDict, which calls its class's `__missing__` for unknown names.
-type(DatasetCatalog).__missing__ = _load_unregistered
+type(DatasetCatalog).__missing__ = _load_unregistered  # type: ignore[attr-defined]

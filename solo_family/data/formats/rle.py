@@ -10,6 +10,7 @@ before is written instead of the length.
 Shape letters: N masks, H W their height and width.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +34,26 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
         For each mask a dict of "size", [H, W], and "counts", str.
     """
     lengths, counts = (tensor.numpy() for tensor in run_lengths(masks))
+    return _encode(lengths, counts, list(masks.shape[1:]))
+
+
+def encode_runs(masks: Sequence[np.ndarray], size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Encode masks of which only the runs are known, byte for byte as pycocotools does.
+
+    Args:
+        masks: for each the lengths of its runs of 0, 1, 0, 1, ..., int64, down the columns.
+        size: (H, W).
+
+    Returns:
+        See `encode_masks`.
+    """
+    if not masks:
+        return []
+    counts = np.array([len(lengths) for lengths in masks])
+    return _encode(np.concatenate(masks), counts, list(size))
+
+
+def _encode(lengths: np.ndarray, counts: np.ndarray, size: list[int]) -> list[dict[str, Any]]:
     stops = counts.cumsum()
     values = lengths.copy()
     index = np.arange(len(values)) - np.repeat(stops - counts, counts)
@@ -51,7 +72,6 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
     text += _OFFSET + _MORE * (place < np.repeat(digits, digits) - 1)
     written = text.astype(np.uint8).tobytes().decode()
     edges = [0, *ends[stops - 1].tolist()]
-    size = list(masks.shape[1:])
     return [{"size": list(size), "counts": written[start:stop]} for start, stop in pairwise(edges)]
 
 

@@ -141,7 +141,8 @@ def _large_scale_jitter(cfg: CfgNode) -> _Augmentations:
     size = (lsj.IMAGE_SIZE, lsj.IMAGE_SIZE)
     jitter: _Augmentations = [
         AtLeastOnePixel(T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *size)),
-        T.FixedSizeCrop(crop_size=size),
+        # Declared as a tuple of one there.
+        T.FixedSizeCrop(crop_size=size),  # type: ignore[arg-type]
     ]
     if cfg.INPUT.RANDOM_FLIP != "none":
         jitter.append(

@@ -19,6 +19,7 @@ from typing import Any, cast
 from ...errors import TrainingError
 from ...faults import NO_MEMORY, dead_worker, no_more_processes
 from .shared_slots import SharedSlots
+from .watchdog import LOOK, Waited, Watchdog
 from .wire import places, unpack
 from .worker import Failure, Worker, read_head
 
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 _AHEAD = 2  # batches requested from each worker before they are needed
 _IN_USE = 3  # batches that the trainer may hold: the current, the previous, one being read
-_LOOK = 1.0  # seconds between checks of the workers while the loader waits for a batch
 _STACK_TIME = 1.0  # seconds that a worker has to write its traceback
 
 
@@ -77,7 +77,9 @@ class BatchLoader:
                     workers.close()
                 return
         for keys in self.batches:
-            yield [self.dataset[key] for key in keys]
+            with Watchdog(self.timeout, "Loading a batch, in this process,"):
+                batch = [self.dataset[key] for key in keys]
+            yield batch
 
 
 class _Workers:
@@ -149,21 +151,24 @@ class _Workers:
     def _check_alive(self, certainly: Worker | None = None) -> None:
         """Raise TrainingError if a worker has ended; `certainly` is known to have ended."""
         if certainly is not None:
-            certainly.process.join(_LOOK)
+            certainly.process.join(LOOK)
         dead = [worker.process for worker in self._workers if not worker.process.is_alive()]
         if dead:
             raise dead_worker([p.pid or 0 for p in dead], dead[0].exitcode)
         if certainly is not None:
             raise dead_worker([certainly.process.pid or 0], None)
 
-    def wait(self, worker: Worker, since: float) -> None:
+    def wait(self, worker: Worker, waited: float) -> None:
         """Check the workers and the deadline; called every second while a batch is missing.
+
+        Args:
+            worker: the one that the batch was requested from.
+            waited: seconds so far.
 
         Raises:
             TrainingError: a worker has died, or the batch is late.
         """
         self._check_alive()
-        waited = time.monotonic() - since
         if self._timeout and waited > self._timeout:
             stack = worker.stack(lambda: time.sleep(_STACK_TIME))
             raise TrainingError(
@@ -181,8 +186,8 @@ class _Reader:
     def __init__(self, workers: _Workers, worker: Worker, timeout: float) -> None:
         self._workers = workers
         self._worker = worker
-        self._since = time.monotonic()
-        self._worker.channel.settimeout(min(_LOOK, timeout) if timeout else _LOOK)
+        self._waited = Waited()
+        self._worker.channel.settimeout(min(LOOK, timeout) if timeout else LOOK)
 
     def read(self, size: int) -> bytearray:
         data = bytearray(size)
@@ -191,7 +196,7 @@ class _Reader:
             try:
                 count = self._worker.channel.recv_into(view)
             except TimeoutError:
-                self._workers.wait(self._worker, self._since)
+                self._workers.wait(self._worker, self._waited.seconds())
                 continue
             except OSError:
                 count = 0

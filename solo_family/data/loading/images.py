@@ -16,7 +16,7 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.utils.file_io import PathManager
 from PIL import ExifTags, Image, ImageOps
 
-from ...errors import DataError
+from ...errors import DataError, SoloFamilyError
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +89,11 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
             _name_pages(path, getattr(image, "n_frames", 1))
             upright = ImageOps.exif_transpose(image)
             if upright.mode[:1] in _DEEP_MODES:
-                upright = Image.fromarray(_to_8_bits(path, np.asarray(upright), reading))
+                values = np.asarray(upright)
+                upright = Image.fromarray(to_8_bits(values, value_range(path, values, reading)))
             # A copy, because OpenCV and torch accept neither read-only nor reversed views.
             return convert_PIL_to_numpy(upright, image_format).copy()
-    except DataError:
+    except SoloFamilyError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
         raise _unreadable(path, error) from error
@@ -107,6 +108,8 @@ def is_deep(path: str) -> bool:
     try:
         with _opened(path) as image:
             return image.mode[:1] in _DEEP_MODES
+    except SoloFamilyError:
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -123,6 +126,8 @@ def read_image_size(path: str) -> tuple[int, int]:
             tags = {} if image.format == "PNG" and "exif" not in image.info else image.getexif()
             turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
             return image.size if turned else (image.height, image.width)
+    except SoloFamilyError:
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -154,9 +159,23 @@ def _name_pages(path: str, pages: int) -> None:
         logger.warning("%s has %d pages: only the first one is read.", path, pages)
 
 
-def _to_8_bits(path: str, values: np.ndarray, reading: Reading) -> np.ndarray:
-    """Scale integers of more than 8 bits, or floats, to uint8 [H, W]."""
-    low, high = reading.value_range or _range_of(path, values)
+def value_range(path: str, values: np.ndarray, reading: Reading) -> tuple[float, float]:
+    """Return which values are black and white in a file of more than 8 bits, or of fractions.
+
+    Args:
+        path: its name.
+        values: all of the file's, or its least and greatest.
+        reading: may say it.
+
+    Raises:
+        UntoldRange: neither says it.
+    """
+    return reading.value_range or _range_of(path, values)
+
+
+def to_8_bits(values: np.ndarray, black_and_white: tuple[float, float]) -> np.ndarray:
+    """Return values [H, W] as uint8, of which 0 and 255 are what is black and white in them."""
+    low, high = black_and_white
     if (low, high) == (0, 65535):
         return (values // 257).clip(0, 255).astype(np.uint8)
     scaled = (values.astype(np.float64) - low) * (255 / (high - low))

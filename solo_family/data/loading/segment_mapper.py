@@ -15,6 +15,7 @@ from detectron2.structures import BitMasks, Instances
 
 from ...config.rules import get_key
 from ...errors import ConfigError, DataError
+from ...registry import METHODS, Method
 from ..formats.classes import dataset_classes
 from ..formats.label_maps import (
     VOID_ID,
@@ -30,6 +31,9 @@ from .images import Reading, read_image
 
 # The value of padded pixels: the middle of 0 to 255, as in MaskFormer's official code.
 _PAD_VALUE = 128
+_FLOAT_VOID = 255
+# Of models of detectron2's.
+_DEFAULTS = Method(meta_arch="", model="", base_config="", quickstart_config="", num_classes_key="")
 
 
 class SegmentDatasetMapper:
@@ -44,6 +48,8 @@ class SegmentDatasetMapper:
         panoptic: whether to make a mask per panoptic segment, rather than per semantic class.
         label_ignored: the label that pixels without a class have in the files.
         ignore_value: the label that pixels without a class have in the model's input.
+        keep_empty: whether a segment of which the crop leaves no pixel stays, with an empty mask.
+        label_sampling: "center" or "corner"; see `INPUT.LABEL_SAMPLING`.
         size_divisibility: pad inputs to multiples of it; no padding if it is below 1.
         bad_images: counts or refuses images that can't be read.
         reading: how image files are read.
@@ -59,6 +65,8 @@ class SegmentDatasetMapper:
         panoptic: bool,
         label_ignored: int = 255,
         ignore_value: int = 255,
+        keep_empty: bool = False,
+        label_sampling: str = "center",
         size_divisibility: int = -1,
         bad_images: BadImages,
         reading: Reading | None = None,
@@ -70,6 +78,8 @@ class SegmentDatasetMapper:
         self.panoptic = panoptic
         self.label_ignored = label_ignored
         self.ignore_value = ignore_value
+        self.keep_empty = keep_empty
+        self.label_sampling = label_sampling
         self.size_divisibility = size_divisibility
         self.bad_images = bad_images
 
@@ -97,6 +107,8 @@ class SegmentDatasetMapper:
                 f"classes, 0 to {num_classes - 1}. Set {key} 65535."
             )
         label_ignored = MetadataCatalog.get(name).get("ignore_label", 255)
+        method = METHODS.get(cfg.MODEL.META_ARCHITECTURE, _DEFAULTS)
+        empty = cfg.INPUT.EMPTY_SEGMENTS or method.empty_segments
         build = build_detr_augmentation if detr else build_segment_augmentation
         return {
             "augmentations": build(cfg, ignored=num_classes),
@@ -105,6 +117,9 @@ class SegmentDatasetMapper:
             "panoptic": panoptic,
             "label_ignored": label_ignored,
             "ignore_value": get_key(cfg, key),
+            # Semantic labels have no list of segments: what is cut off is not known to have been.
+            "keep_empty": panoptic and empty == "keep",
+            "label_sampling": cfg.INPUT.LABEL_SAMPLING or method.label_sampling,
             "size_divisibility": cfg.INPUT.SIZE_DIVISIBILITY,
             "reading": Reading.from_config(cfg),
             "bad_images": BadImages(cfg.DATALOADER.SKIP_BAD_IMAGES, num_images),
@@ -115,8 +130,8 @@ class SegmentDatasetMapper:
 
         Returns:
             The dict with `image`, uint8 [3, H, W]; `sem_seg`, int64 [H, W]; and `instances`, with
-            `gt_classes`, int64 [G], and `gt_masks`, BitMasks of which none is empty. None for a
-            skipped image; see `MaskDatasetMapper`.
+            `gt_classes`, int64 [G], and `gt_masks`, BitMasks, some of them empty with
+            `keep_empty`. None for a skipped image; see `MaskDatasetMapper`.
 
         Raises:
             DataError: the image or its labels can't be read, or differ in size, and the image may
@@ -132,7 +147,7 @@ class SegmentDatasetMapper:
         image, segments = self._augment(image, segments, classes)
         height, width = segments.shape
         dataset_dict["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        ids = np.unique(segments)
+        ids = np.arange(len(classes)) if self.keep_empty else np.unique(segments)
         ids = ids[ids != VOID_ID]
         instances = Instances((height, width))
         instances.gt_classes = torch.from_numpy(classes[ids])
@@ -177,10 +192,18 @@ class SegmentDatasetMapper:
         chosen = self.augmentations[np.random.randint(len(self.augmentations))]
         augmented = T.AugInput(image, sem_seg=labels)
         transforms = chosen(augmented)
-        segments = decode_ids(transforms.apply_segmentation(encode_ids(segments)))
+        segments = self._transform_labels(transforms, segments)
         image = augmented.image
         if self.size_divisibility > 0:
             missing = [(0, -side % self.size_divisibility) for side in segments.shape]
             image = np.pad(image, [*missing, (0, 0)], constant_values=_PAD_VALUE)
             segments = np.pad(segments, missing, constant_values=VOID_ID)
         return image, segments
+
+    def _transform_labels(self, transforms: T.TransformList, segments: np.ndarray) -> np.ndarray:
+        if self.panoptic or self.label_sampling == "center":
+            return decode_ids(transforms.apply_segmentation(encode_ids(segments)))
+        # detectron2 resizes floats by torch. It pads with 255, which is no shifted label.
+        shifted = np.where(segments == VOID_ID, _FLOAT_VOID, segments + _FLOAT_VOID + 1)
+        shifted = transforms.apply_segmentation(shifted.astype(np.float32)).astype(np.int32)
+        return np.where(shifted <= _FLOAT_VOID, VOID_ID, shifted - _FLOAT_VOID - 1)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Boxes, Instances
 
 from solo_family.data.formats.classes import (
@@ -160,7 +161,7 @@ def test_written_ids_are_the_same_with_the_dataset_and_without(
         assert metadata.thing_dataset_id_to_contiguous_id == {3: 0, 7: 1}
 
 
-class Kept:
+class Kept(DatasetEvaluator):
     """Keeps what an evaluator is given."""
 
     def process(self, inputs: list[Any], outputs: list[dict[str, Any]]) -> None:
@@ -172,7 +173,7 @@ def test_semantic_and_panoptic_classes_are_mapped_too() -> None:
     scores = torch.eye(3)[:, None]  # [K, 1, 3]: pixel i is of class i
     infos = [{"id": 1, "category_id": 0}, {"id": 2, "category_id": 2}]
     given = {"sem_seg": scores, "panoptic_seg": (torch.zeros(1, 3), infos)}
-    MappedClasses(kept, [2, 0, 1]).process([{}], [given])  # type: ignore[arg-type]
+    MappedClasses(kept, [2, 0, 1]).process([{}], [given])
     assert kept.output["sem_seg"].argmax(0).tolist() == [[2, 0, 1]]
     assert [info["category_id"] for info in kept.output["panoptic_seg"][1]] == [2, 1]
     assert infos[0]["category_id"] == 0
