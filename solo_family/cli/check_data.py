@@ -110,7 +110,7 @@ def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
         content, done = fix_dataset(read_coco_file(args.annotations, folder), folder, crowd)
         write_fixed(content, args.write_fixed)
         what = "; ".join(f"{count} {words}" for words, count in done.items())
-        print(f"written to {args.write_fixed}: {what or 'nothing could be fixed so'}")
+        print(f"written to {args.write_fixed}: {what or 'nothing could be fixed automatically'}")
     return status
 
 

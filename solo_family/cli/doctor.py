@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
         print(_line(check), flush=True)
     if counts[BROKEN]:
         print(
-            f"\n{counts[BROKEN]} broken: fix them from the top, since others may follow from the "
-            "first."
+            f"\n{counts[BROKEN]} broken: fix them from the top, because the first may cause the "
+            "others."
         )
         return 1
     print(f"\nAll that is needed works; {counts[LACKING]} of the optional parts are lacking.")
