@@ -151,7 +151,7 @@ class CudaGraphs:
             self.forget()
             what = " ".join(str(error).split())[:300]
             warnings.warn(
-                f"Inference goes on without CUDA graphs, more slowly: recording one for a batch of "
+                "Inference continues without CUDA graphs, more slowly: recording one for a batch of "
                 f"{tuple(batch.shape)} failed with {type(error).__name__}: {what}. "
                 "MODEL.INFERENCE.CUDA_GRAPH False goes without them from the start.",
                 RuntimeWarning,

@@ -28,9 +28,9 @@ def add_solov2_config(cfg: CN) -> None:
     # Not in AdelaiDet: the mask feature level to which coordinates are appended. fourth is P5, and
     # none if there are fewer levels (the official code and AdelaiDet); last is mmdetection's.
     solov2.MASK_COORD_LEVEL = "fourth"
-    # Ours: height and width, in pixels of the network's input, that NUM_GRIDS cells and coordinates
-    # from -1 to 1 span, so that a larger image has more cells of the same size, and a smaller one
-    # fewer. () is published: they span every image, whatever its size.
+    # Not in AdelaiDet: the height and width, in pixels of the network's input, that NUM_GRIDS cells
+    # and coordinates from -1 to 1 span. A larger image then has more cells of the same size, a
+    # smaller image fewer. () is published: grid and coordinates span every image.
     solov2.GRID_REFERENCE_SIZE = ()
 
 
