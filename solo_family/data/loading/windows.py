@@ -155,12 +155,9 @@ def open_windows(path: str, image_format: str, reading: Reading | None = None) -
     """
     reading = reading or Reading()
     suffix = Path(path).suffix.lower()
-    if suffix == ".npy":
-        opened = open_npy(path)
-    elif suffix in (".tif", ".tiff"):
+    opened = open_npy(path) if suffix == ".npy" else None
+    if suffix in (".tif", ".tiff"):
         opened = open_tiff(path) or open_rasterio(path)
-    else:
-        opened = None
     if opened is None:
         return ArrayWindows(read_image(path, image_format, reading))
     size, read = opened
