@@ -1,6 +1,7 @@
 """COCO-Stuff-10k (version 1.1): label PNGs of 171 classes, from MATLAB files of 182 ids."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def prepare(root: Path) -> list[Prepared]:
                     need(folder / "annotations" / f"{image}.mat", "the archive is not complete.")
                     for image in images
                 ],
-                lambda p, to=target: to / f"{p.stem}.png",
+                partial(_label_file, target),
                 _convert,
                 expected,
             )
@@ -74,6 +75,10 @@ def _class_names(path: Path) -> list[str]:
     if len(named) != len(_IDS) + len(WITHOUT_PIXELS):
         raise DataError(f"{path} has {len(listed)} class names, and not 182. Take version 1.1.")
     return [named[i - 1] for i in _IDS]
+
+
+def _label_file(folder: Path, source: Path) -> Path:
+    return folder / f"{source.stem}.png"
 
 
 def _convert(source: Path, target: Path) -> None:
