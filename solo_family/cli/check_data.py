@@ -31,8 +31,8 @@ from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
 from .opts import add_opts_argument
 
-_LABELS = 200  # so many label images of a dataset are opened
-_NAMED = 5  # so many examples are named for each type of problem
+_LABELS = 200  # label images of a dataset that are opened, at most
+_NAMED = 5  # examples that are named for each type of problem, at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from .opts import add_opts_argument
 from .writers import make_folder, write_json
 
 DEFAULT_OUTPUT = Path("output/errors")
-_CATEGORIES = 10  # so many categories, those with most errors, are printed
+_CATEGORIES = 10  # categories that are printed, those with the most errors, at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

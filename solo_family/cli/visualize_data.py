@@ -134,7 +134,7 @@ def _draw_targets(cfg: CfgNode, example: dict[str, Any], pad: int) -> np.ndarray
 
 
 def _cell_borders(layout: GridLayout, padded: tuple[int, int]) -> list[list[np.ndarray]]:
-    """Return of each level where its rows, and where its columns, begin and end, in pixels."""
+    """Return the borders of each level's rows and of its columns, in pixels."""
     spans = layout.extent(padded)
     return [
         [

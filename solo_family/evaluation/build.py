@@ -22,7 +22,7 @@ _PANOPTIC = ("coco_panoptic_seg", "ade20k_panoptic_seg", "cityscapes_panoptic_se
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    """Return the evaluator of a dataset: detectron2's, or this package's where it has none.
+    """Return the evaluator of a dataset: detectron2's, or else this package's.
 
     Args:
         cfg: the configuration; `MODEL.MASK_FORMER.TEST` and `MODEL.SPARSE_INST.PANOPTIC_ON`

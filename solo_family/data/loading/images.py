@@ -95,7 +95,7 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
             return convert_PIL_to_numpy(upright, image_format).copy()
     except SoloFamilyError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+    except Exception as error:  # Pillow's decoders can raise any error for a broken file
         raise _unreadable(path, error) from error
 
 
