@@ -25,24 +25,34 @@ class SamplerPlace(HookBase):
 
     Args:
         sampler: of the training loader.
-        total_batch_size: images of all processes per iteration.
+        total_batch_size: images of all processes per iteration; a resumed run may have another.
     """
 
     def __init__(self, sampler: GroupedSampler, total_batch_size: int) -> None:
         self._sampler = sampler
         self._total_batch_size = total_batch_size
-        self._saved_batch_size = total_batch_size
+        # Before the first iteration of this process, and that iteration.
+        self._seen, self._start = 0, 0
 
     def before_train(self) -> None:
-        seen = self.trainer.start_iter * self._saved_batch_size
-        self._sampler.start_batch = seen // self._total_batch_size
+        if self._start != self.trainer.start_iter:  # the checkpoint is of a loader of other code
+            self._start = self.trainer.start_iter
+            self._seen = self._start * self._total_batch_size
+        self._sampler.start_batch = self._seen // self._total_batch_size
 
     def state_dict(self) -> dict[str, int]:
-        return {"seed": self._sampler.seed, "total_batch_size": self._total_batch_size}
+        finished = self.trainer.iter + 1
+        return {
+            "seed": self._sampler.seed,
+            "total_batch_size": self._total_batch_size,
+            "seen": self._seen + (finished - self._start) * self._total_batch_size,
+        }
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._sampler.reseed(state_dict["seed"])
-        self._saved_batch_size = state_dict["total_batch_size"]
+        self._start = self.trainer.iter + 1
+        # Checkpoints of an earlier version lack it, and are of one batch size.
+        self._seen = state_dict.get("seen", self._start * state_dict["total_batch_size"])
 
 
 class SkippedImages(HookBase):

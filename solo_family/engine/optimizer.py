@@ -33,7 +33,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         ConfigError: an unknown optimizer or clip type.
     """
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    name = cfg.SOLVER.OPTIMIZER or (method.optimizer if method else "SGD")
+    name = optimizer_name(cfg)
     multiplier = cfg.SOLVER.BACKBONE_MULTIPLIER or (method.backbone_multiplier if method else 1.0)
     base_lr = cfg.SOLVER.BASE_LR
     if cfg.SOLVER.REFERENCE_BATCH_SIZE:
@@ -69,7 +69,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
             fused=fused,
         )
-    elif name in ("AdamW", "ADAMW"):
+    elif name == "AdamW":
         optimizer = torch.optim.AdamW(
             params,
             lr=base_lr,
@@ -85,6 +85,13 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         # A hook runs after an AMP scaler has unscaled the gradients, and only on steps it takes.
         optimizer.register_step_pre_hook(lambda opt, *_: clip(_parameters(opt.param_groups)))
     return optimizer
+
+
+def optimizer_name(cfg: CfgNode) -> str:
+    """Return the optimizer's name: `SOLVER.OPTIMIZER`, or where that is '' the method's own."""
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    name = cfg.SOLVER.OPTIMIZER or (method.optimizer if method else "SGD")
+    return "AdamW" if name == "ADAMW" else name
 
 
 def _can_fuse(model: nn.Module) -> bool:

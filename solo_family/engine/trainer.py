@@ -36,7 +36,8 @@ from .optimizer import build_optimizer
 from .printer import MetricPrinter
 from .resume import iteration_of, set_aside
 from .resume import resume as resume_newest
-from .schedule import build_lr_scheduler
+from .resumed import check_resumed, settings_of
+from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .step import TrainingStep
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,27 @@ class Trainer(DefaultTrainer):
         comm.synchronize()  # all have read: MODEL.WEIGHTS may be one of the files
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run goes on with, and the settings that it was written with."""
+        return {**super().state_dict(), "settings": settings_of(self.cfg)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint as the config says; see `resumed`.
+
+        Raises:
+            ConfigError: the config has a setting that can't be changed in a run.
+        """
+        finished = state_dict["iteration"] + 1
+        check_resumed(state_dict.get("settings"), finished, self.cfg)
+        by_config = state_by_config(self.scheduler)
+        super().load_state_dict(state_dict)
+        if by_config is not None:
+            follow_config(self.scheduler, by_config)
+        else:
+            saved = state_dict["_trainer"]["optimizer"]["param_groups"]
+            for group, before in zip(self.optimizer.param_groups, saved):
+                group["lr"] = before["lr"]
 
     def _write_missing_final(self) -> None:
         """Writes the final checkpoint of a run that was killed just before it did so itself."""
