@@ -8,6 +8,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from ..errors import ConfigError
 from ..registry import METHODS, resolve
 from .rules import check_one_of, get_key
+from .sampling import check_sampling
 from .unread import refuse_unread_keys
 
 LR_SCHEDULES = (
@@ -34,6 +35,7 @@ def check_config(cfg: CfgNode) -> None:
     _check_backbone_features(cfg)
     _check_images(cfg)
     _check_crop(cfg)
+    check_sampling(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ConfigError(
             "MODEL.LOAD_PROPOSALS is True, but no model of this family takes proposals, and "
