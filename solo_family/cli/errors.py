@@ -100,6 +100,12 @@ def _dataset_of(config_file: str, opts: list[str]) -> str:
             "--annotations FILE instead of --config-file."
         )
     register_in_place(names)
+    if MetadataCatalog.get(names[0]).get("evaluator_type") == "lvis":
+        raise DataError(
+            f"Dataset {names[0]!r} is LVIS's, which names the classes of an image that are "
+            "annotated; this analysis takes an object without an annotation for a mistake. Name a "
+            "dataset all of whose objects are annotated."
+        )
     evaluated = MetadataCatalog.get(names[0]).get("json_file") or names[0] in DatasetCatalog.list()
     if not evaluated or not dataset_classes(names[0]):
         raise DataError(

@@ -1,6 +1,7 @@
 """Hooks of the trainer beyond detectron2's: sampler, skipped images, best checkpoint, pictures."""
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -111,14 +112,41 @@ class EndOnSignal(HookBase):
 
 
 class BestCheckpoint(BestCheckpointer):
-    """detectron2's BestCheckpointer, which also remembers the best value over a resume."""
+    """detectron2's BestCheckpointer, which also remembers the best value over a resume.
+
+    After an evaluation that can't choose a checkpoint one line says why.
+    """
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metric": self.best_metric, "iteration": self.best_iter}
+        return {"name": self._val_metric, "metric": self.best_metric, "iteration": self.best_iter}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best value over, unless it is that of another metric."""
+        if state_dict.get("name", self._val_metric) != self._val_metric:
+            self._logger.warning(
+                f"TEST.BEST_METRIC was {state_dict['name']} and is {self._val_metric}: the best "
+                "checkpoint is chosen anew."
+            )
+            return
         self.best_metric = state_dict["metric"]
         self.best_iter = state_dict["iteration"]
+
+    def _best_checking(self) -> None:
+        latest = self.trainer.storage.latest()
+        if self._val_metric not in latest:
+            there = sorted(name for name in latest if "/" in name)
+            self._logger.warning(
+                f"TEST.BEST_METRIC {self._val_metric} is not among the metrics of this evaluation "
+                f"({', '.join(there) or 'none'}): no best checkpoint is kept."
+            )
+            return
+        if not math.isfinite(latest[self._val_metric][0]):
+            self._logger.warning(
+                f"TEST.BEST_METRIC {self._val_metric} is no number here, mostly since the dataset "
+                "has no objects of that kind: this evaluation chooses no best checkpoint."
+            )
+            return
+        super()._best_checking()
 
 
 class TrainingPictures(HookBase):

@@ -160,6 +160,7 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
     Raises:
         DataError: these are not weights of the whole model.
     """
+    args.trainer.check_evaluation(cfg)
     model = args.trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None

@@ -24,7 +24,9 @@ from ..data.formats.register import check_datasets
 from ..data.loading.loader import Mapper, build_test_loader, build_train_loader
 from ..data.loading.sampler import GroupedSampler
 from ..errors import ConfigError
+from ..evaluation.best_metric import best_metric
 from ..evaluation.build import build_evaluator, predicted_tasks
+from ..evaluation.preconditions import check_evaluation
 from ..evaluation.semantic_tta import SemanticWithTTA
 from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
@@ -50,6 +52,7 @@ class Trainer(DefaultTrainer):
         # DefaultTrainer's own order, but for the wrapping: its DDP can't run on a CPU.
         TrainerBase.__init__(self)
         cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
+        self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
         if cfg.SOLVER.CHANNELS_LAST:
             self.raw_model.to(memory_format=torch.channels_last)
@@ -171,14 +174,32 @@ class Trainer(DefaultTrainer):
                 hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
                 if cfg.TEST.BEST_METRIC and comm.is_main_process():
                     hooks.append(
-                        BestCheckpoint(
-                            cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.TEST.BEST_METRIC
-                        )
+                        BestCheckpoint(cfg.TEST.EVAL_PERIOD, self.checkpointer, self._best_metric())
                     )
             else:
                 hooks.append(hook)
         # Before the hooks that save and evaluate, which need the average of this very step.
         return [*hooks[:2], *ours, *hooks[2:]]
+
+    def _best_metric(self) -> str:
+        # What an evaluator of other code gives is not known before.
+        ours = self._has_our_evaluators()
+        return best_metric(self.cfg) if ours else self.cfg.TEST.BEST_METRIC
+
+    @classmethod
+    def check_evaluation(cls, cfg: CfgNode) -> None:
+        """Check what evaluations will need, before the first iteration; see `preconditions`.
+
+        Evaluators of other code are left alone.
+        """
+        if cls._has_our_evaluators():
+            check_evaluation(cfg)
+
+    @classmethod
+    def _has_our_evaluators(cls) -> bool:
+        build: Any = cls.build_evaluator
+        ours: Any = Trainer.build_evaluator
+        return build.__func__ is ours.__func__
 
     def build_writers(self) -> list[EventWriter]:
         folder = self.cfg.OUTPUT_DIR

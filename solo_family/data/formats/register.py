@@ -20,6 +20,7 @@ from .crowds import OBJECTS
 from .label_sample import check_labels
 from .mask_pictures import PREFIX as MASKS_PREFIX
 from .mask_pictures import register_masks
+from .packages import check_package
 from .panoptic_dataset import register_panoptic
 from .semantic_dataset import read_class_names, register_semantic
 from .voc import EVALUATOR_TYPE, check_voc
@@ -67,7 +68,8 @@ def check_datasets(names: Sequence[str]) -> None:
         names: of `DATASETS.TRAIN` or `DATASETS.TEST`, registered or in place.
 
     Raises:
-        DataError: nothing of such a name is registered, or see `check_coco`, `check_voc`.
+        DataError: nothing of such a name is registered; a package, folder or file is missing; or
+            see `check_coco`, `check_voc`.
     """
     register_in_place(names)
     for name in names:
@@ -76,9 +78,11 @@ def check_datasets(names: Sequence[str]) -> None:
                 f"Dataset {name!r} is not registered. Write "
                 "coco_json:ANNOTATIONS.json:IMAGE_DIR, or register it before training."
             )
+        check_package(name)
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             _check_folders(name)
+            _check_files(name)
         if name.startswith(tuple(_IN_PLACE)) and not name.startswith(PREFIX):
             DatasetCatalog.get(name)  # images and labels that don't belong together
         if name.startswith(SEMANTIC_PREFIX):
@@ -98,6 +102,18 @@ def _check_folders(name: str) -> None:
             raise DataError(
                 f"Dataset {name!r} needs the folder {folder}, which does not exist. "
                 "docs/datasets.md says what each dataset's folders are and how they are made; "
+                "DETECTRON2_DATASETS is the folder that holds the datasets, by default ./datasets."
+            )
+
+
+def _check_files(name: str) -> None:
+    metadata = MetadataCatalog.get(name)
+    for key in ("json_file", "panoptic_json"):
+        file = metadata.get(key)
+        if file and not os.path.isfile(file):
+            raise DataError(
+                f"Dataset {name!r} needs the file {file}, which does not exist. "
+                "docs/datasets.md says what each dataset's files are and how they are made; "
                 "DETECTRON2_DATASETS is the folder that holds the datasets, by default ./datasets."
             )
 

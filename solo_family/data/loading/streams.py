@@ -3,7 +3,7 @@
 What these samplers give when they are iterated is one process's share of such a stream.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ Records = Sequence[dict[str, Any]]
 Stream = Callable[[int], Iterable[int]]
 
 
-def stream_maker(cfg: CfgNode, datasets: dict[str, Records]) -> Stream:
+def stream_maker(cfg: CfgNode, datasets: Mapping[str, Records]) -> Stream:
     """Return what makes the stream of a seed: `DATALOADER.SAMPLER_TRAIN` with its keys.
 
     Args:
@@ -60,7 +60,7 @@ def stream_maker(cfg: CfgNode, datasets: dict[str, Records]) -> Stream:
     return partial(_repeated, factors)
 
 
-def _by_dataset(cfg: CfgNode, datasets: dict[str, Records]) -> Tensor:
+def _by_dataset(cfg: CfgNode, datasets: Mapping[str, Records]) -> Tensor:
     """Return how often each image is seen, float32, by `DATASETS.TRAIN_REPEAT_FACTOR`."""
     weights = {name: float(weight) for name, weight in cfg.DATASETS.TRAIN_REPEAT_FACTOR}
     return torch.tensor([weights.get(name, 1.0) for name, rs in datasets.items() for _ in rs])
