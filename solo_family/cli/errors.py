@@ -154,7 +154,7 @@ def _describe_rest(analysis: dict[str, Any]) -> str:
         {kind: sizes["all"] for kind, sizes in analysis[part].items()}
         for part in ("predictions", "ground_truth")
     )
-    ignored = predictions[PredictionType.CROWD] + predictions[PredictionType.UNRANKED]
+    ignored = predictions[PredictionType.CROWD]
     return (
         f"{sum(predictions.values())} predictions: {predictions[PredictionType.CORRECT]} correct, "
         f"{ignored} that COCO doesn't count, the others as above\n"

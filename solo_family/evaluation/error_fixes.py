@@ -34,7 +34,7 @@ def mend(
         annotations = [a for a, keep in zip(truth.dataset["annotations"], kept) if keep]
         truth = with_annotations(truth.dataset, annotations)
     mended = _mendable(error, results, types)
-    removed = (types.predictions == PredictionType.UNRANKED) | (types.predictions == error)
+    removed = types.predictions == error
     changed = []
     for index, result in enumerate(results):
         if index in mended:
