@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from ..registry import METHODS, resolve
 from .rules import check_one_of, get_key
 from .sampling import check_sampling
+from .solver import check_solver
 from .unread import refuse_unread_keys
 
 LR_SCHEDULES = (
@@ -36,6 +37,7 @@ def check_config(cfg: CfgNode) -> None:
     _check_images(cfg)
     _check_crop(cfg)
     check_sampling(cfg)
+    check_solver(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ConfigError(
             "MODEL.LOAD_PROPOSALS is True, but no model of this family takes proposals, and "

@@ -5,16 +5,17 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..errors import ConfigError
-from .rules import check_one_of, get_key
+from .rules import get_key
 
 _REPEAT = ("DATALOADER.REPEAT_THRESHOLD", "DATALOADER.REPEAT_SQRT")
 _SUBSET = ("DATALOADER.RANDOM_SUBSET_RATIO",)
 _WEIGHTS = ("DATASETS.TRAIN_REPEAT_FACTOR",)
+_REPEATING = "RepeatFactorTrainingSampler"
 # What each reads beside the images.
 SAMPLERS: dict[str, tuple[str, ...]] = {
     "TrainingSampler": (),
     "RandomSubsetTrainingSampler": _SUBSET,
-    "RepeatFactorTrainingSampler": _REPEAT,
+    _REPEATING: _REPEAT,
     "WeightedTrainingSampler": _WEIGHTS,
     "WeightedCategoryTrainingSampler": (*_WEIGHTS, *_REPEAT),
 }
@@ -41,21 +42,25 @@ def check_sampling(cfg: CfgNode) -> None:
         ConfigError: the sampler is unknown, a key has a value that can't work, or that this sampler
             does not read.
     """
-    check_one_of(cfg, "DATALOADER.SAMPLER_TRAIN", tuple(SAMPLERS))
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    if sampler not in SAMPLERS:
+        others = ", ".join(name for name in SAMPLERS if name != _REPEATING)
+        raise ConfigError(
+            f"DATALOADER.SAMPLER_TRAIN is {sampler!r}; allowed: {others}, and {_REPEATING} with "
+            "DATALOADER.REPEAT_THRESHOLD above 0."
+        )
     for key, neutral in NEUTRAL.items():
         value = get_key(cfg, key)
         if key not in SAMPLERS[sampler] and _plain(value) != neutral:
-            readers = ", ".join(name for name, keys in SAMPLERS.items() if key in keys)
+            readers = [name for name, keys in SAMPLERS.items() if key in keys]
             raise ConfigError(
                 f"{key} is {value!r}, but the sampler {sampler} does not read it. Set "
-                f"DATALOADER.SAMPLER_TRAIN to one that does ({readers}), or leave {key} at "
-                f"{neutral!r}."
+                f"DATALOADER.SAMPLER_TRAIN {' or '.join(readers)}, or leave {key} at {neutral!r}."
             )
-    if sampler == "RepeatFactorTrainingSampler" and cfg.DATALOADER.REPEAT_THRESHOLD <= 0:
+    if sampler == _REPEATING and cfg.DATALOADER.REPEAT_THRESHOLD <= 0:
         raise ConfigError(
             f"DATALOADER.REPEAT_THRESHOLD is {cfg.DATALOADER.REPEAT_THRESHOLD}, with which "
-            "RepeatFactorTrainingSampler repeats no image. Set the share of images below which a "
+            f"{_REPEATING} repeats no image. Set the share of images below which a "
             "class is rare, for instance 0.001, or DATALOADER.SAMPLER_TRAIN TrainingSampler."
         )
     if not 0 < cfg.DATALOADER.RANDOM_SUBSET_RATIO <= 1:

@@ -10,6 +10,7 @@ from detectron2.solver.build import get_default_optimizer_params, reduce_param_g
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from ..config.solver import optimizer_name
 from ..errors import ConfigError
 from ..registry import METHODS
 
@@ -85,13 +86,6 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         # A hook runs after an AMP scaler has unscaled the gradients, and only on steps it takes.
         optimizer.register_step_pre_hook(lambda opt, *_: clip(_parameters(opt.param_groups)))
     return optimizer
-
-
-def optimizer_name(cfg: CfgNode) -> str:
-    """Return the optimizer's name: `SOLVER.OPTIMIZER`, or where that is '' the method's own."""
-    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    name = cfg.SOLVER.OPTIMIZER or (method.optimizer if method else "SGD")
-    return "AdamW" if name == "ADAMW" else name
 
 
 def _can_fuse(model: nn.Module) -> bool:

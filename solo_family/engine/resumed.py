@@ -10,8 +10,8 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..config.load import dotted_values
+from ..config.solver import optimizer_name
 from ..errors import ConfigError
-from .optimizer import optimizer_name
 
 logger = logging.getLogger(__name__)
 

@@ -72,7 +72,7 @@ def _by_rarity(cfg: CfgNode, records: Records) -> Tensor:
         raise ConfigError(
             f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}, which counts the classes "
             "of instances, but these labels are pictures. Set DATALOADER.SAMPLER_TRAIN "
-            "TrainingSampler."
+            "TrainingSampler, and DATALOADER.REPEAT_THRESHOLD 0.0."
         )
     return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         records, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
