@@ -285,3 +285,54 @@ def test_a_checkpoint_of_an_earlier_version(tmp_path: Path) -> None:
         value: Any = "AdamW" if "OPTIMIZER" in other else 0.2
         with pytest.raises(DataError, match=f"--resume can't go on from .*{said}"):
             trained(small_cfg(tmp_path, other, value), resume=True)
+
+
+class WiderTrainer(SmallTrainer):
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model = Small()
+        model.head = nn.Linear(3, 2)
+        return model
+
+
+def wider(cfg: CfgNode, *, resume: bool) -> None:
+    Path(cfg.OUTPUT_DIR).mkdir(exist_ok=True)
+    trainer = WiderTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+
+
+def test_remedies_of_a_checkpoint_that_does_not_fit(tmp_path: Path) -> None:
+    trained(small_cfg(tmp_path / "run"), until=HALF)
+    with pytest.raises(DataError) as raised:
+        wider(small_cfg(tmp_path / "run"), resume=True)
+    said = str(raised.value)
+    assert "use the config of the stopped run" in said
+    trained(small_cfg(tmp_path / "run"), resume=True)
+    assert "or start afresh in another OUTPUT_DIR" in said
+    wider(small_cfg(tmp_path / "other"), resume=True)
+    assert f"Write the name of an earlier checkpoint into {tmp_path}/run/last_checkpoint" in said
+    (tmp_path / "run" / "last_checkpoint").write_text(f"model_{HALF - 1:07d}.pth")
+    trained(small_cfg(tmp_path / "run"), resume=True)
+
+
+def test_remedies_where_no_checkpoint_is_whole(tmp_path: Path) -> None:
+    cfg = small_cfg(tmp_path / "run")
+    trained(cfg, until=HALF)
+    path = tmp_path / "run" / f"model_{HALF - 1:07d}.pth"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    (tmp_path / "run" / "model_final.pth").unlink()
+    with pytest.raises(DataError) as raised:
+        trained(cfg, resume=True)
+    said = str(raised.value)
+    assert "Put one that is there and write its name into last_checkpoint" in said
+    (tmp_path / "run" / "model_mine.pth").write_bytes(whole)
+    (tmp_path / "run" / "last_checkpoint").write_text("model_mine.pth")
+    trained(cfg, until=HALF, resume=True)
+    assert "or start anew without --resume (the files are then moved aside)" in said
+    trained(cfg, resume=False)
+    assert path.read_bytes() != whole[:100]
+    assert (tmp_path / "run" / "previous-1" / path.name).is_file()
+    assert "in another OUTPUT_DIR" in said
+    trained(small_cfg(tmp_path / "other"), resume=True)
