@@ -16,14 +16,14 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
-from ..data.loading.images import Reading, read_image
+from ..data.loading.images import Reading
 from ..errors import DataError, OutOfMemoryError, SoloFamilyError
 from ..faults import explained
 from ..predictor.drawing import draw_predictions, write_picture
 from ..predictor.exported import exported_reading, load_exported
 from ..predictor.load import class_metadata, load_predictor
 from ..predictor.predictions import Predictions, coco_results, describe, keep_confident
-from .inputs import WEBCAM, Source, Video, find_sources
+from .inputs import WEBCAM, Source, Video, find_sources, read_picture
 from .opts import add_opts_argument
 from .window import show_picture
 from .writers import make_folder, plan_outputs, video_writer, write_json
@@ -44,7 +44,7 @@ class Demo:
         predict: maps an (H, W, 3) uint8 BGR image to detectron2's output dict, with any of
             "instances", "sem_seg" and "panoptic_seg".
         metadata: the metadata of the dataset that names the categories.
-        threshold: what scores less is neither drawn nor among the results.
+        threshold: predictions with lower scores are neither drawn nor among the results.
         collects_results: whether to fill `results`.
         shows: whether to show each picture in a window as well.
         reading: how picture files are read.
@@ -76,7 +76,7 @@ class Demo:
             jobs: each source with the file to write, or None to write none.
 
         Returns:
-            How many were skipped.
+            The number of skipped inputs.
         """
         skipped = 0
         for source, output in jobs:
@@ -91,10 +91,9 @@ class Demo:
         return skipped
 
     def _run_picture(self, source: Source, output: Path | None) -> None:
-        assert source.path is not None
         # Counted before reading, so that it is the picture's position in the input.
         self._image_id += 1
-        image = read_image(str(source.path), "BGR", self._reading)
+        image = read_picture(source, self._reading)
         start = time.perf_counter()
         predictions = keep_confident(self._predict(image), self._threshold)
         seconds = time.perf_counter() - start

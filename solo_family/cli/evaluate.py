@@ -13,6 +13,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ..data.formats.register import check_datasets, register_in_place
+from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..errors import ConfigError, SoloFamilyError
 from ..evaluation.build import mapped
 from ..evaluation.preconditions import instance_kind
@@ -69,7 +70,10 @@ def run(args: argparse.Namespace) -> int:
         make_folder(args.json.parent)
     register_in_place([args.dataset])
     if args.dataset not in DatasetCatalog.list():
-        raise ConfigError(f"--dataset {args.dataset} is not registered; name it in place.")
+        raise ConfigError(
+            f"--dataset {args.dataset} is not registered. Describe it in place, for instance as "
+            "coco_json:ANNOTATIONS.json:IMAGE_DIR."
+        )
     check_datasets([args.dataset])
     instance_kind(args.dataset)
     measured = [measure(model, args.dataset, args.limit) for model in models]
@@ -111,7 +115,8 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
         if evaluator is not None:
             evaluator.reset()
         for item in tqdm(images, str(model.folder), leave=False):
-            picture = read_image(item["file_name"])
+            with Watchdog(TIMEOUT, f"Reading {item['file_name']}"):
+                picture = read_image(item["file_name"])
             given, sizes = timed(_STAGES[0], lambda: model.preprocess(picture))  # noqa: B023
             outputs = timed(_STAGES[1], lambda: model.forward(given))  # noqa: B023
             found = timed(_STAGES[2], lambda: model.postprocess(outputs, sizes))  # noqa: B023

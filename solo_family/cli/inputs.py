@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..data.loading.images import Reading, read_image
+from ..data.loading.watchdog import TIMEOUT, Watchdog, watched
 from ..errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -49,12 +51,24 @@ def find_sources(patterns: Sequence[str]) -> tuple[list[Source], list[str]]:
     Raises:
         DataError: no pattern matches anything.
     """
-    found = {pattern: _expand(pattern) for pattern in patterns}
+    with Watchdog(TIMEOUT, "Looking for the input"):
+        found = {pattern: _expand(pattern) for pattern in patterns}
     unmatched = [pattern for pattern, paths in found.items() if not paths]
     if len(unmatched) == len(found):
         raise DataError(f"no file matches {', '.join(unmatched)}: give files, folders or globs")
     paths = dict.fromkeys(path for matches in found.values() for path in matches)
-    return [Source(path, _is_video(path)) for path in paths], unmatched
+    return [Source(path, _is_video(path)) for path in watched(paths, "A file", TIMEOUT)], unmatched
+
+
+def read_picture(source: Source, reading: Reading) -> np.ndarray:
+    """Read a picture, uint8 [H, W, 3] in BGR.
+
+    Raises:
+        DataError: see `read_image`.
+        TrainingError: reading it does not end.
+    """
+    with Watchdog(TIMEOUT, f"Reading {source}"):
+        return read_image(str(source.path), "BGR", reading)
 
 
 def _expand(pattern: str) -> list[Path]:
@@ -88,7 +102,7 @@ class Video:
         source: what to open.
 
     Raises:
-        DataError: it can't be opened, or holds no frame.
+        DataError: it can't be opened, or has no frames.
     """
 
     # Nearly always the rate of webcams that don't report theirs.
@@ -98,7 +112,10 @@ class Video:
         self._capture = cv2.VideoCapture(0 if source.path is None else str(source.path))
         is_read, self._first = self._capture.read()
         if not is_read:
-            raise DataError(f"{source}: no frame can be read; is it a video, or a camera in use?")
+            raise DataError(
+                f"{source}: no frame can be read. Check that it is a video, or that no other "
+                "program uses the camera."
+            )
         height, width = self._first.shape[:2]
         self.size = (width, height)
         self.fps: float = self._capture.get(cv2.CAP_PROP_FPS) or self.DEFAULT_FPS

@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode, get_cfg
 
 from ..errors import ConfigError
-from ..registry import Method
+from ..registry import METHODS, Method
 from .load import dotted_values
 
 # Read by every model, the loaders, the engine or the evaluation, or checked by `check_config`.
@@ -34,17 +34,19 @@ UNREAD = (
     *("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST"),
     *("TEST.KEYPOINT_OKS_SIGMAS", "GLOBAL"),
 )
+_GRID_KEY = "GRID_REFERENCE_SIZE"
 
 
 def refuse_unread_keys(cfg: CfgNode, method: Method) -> None:
-    """Refuse a value that is not the default where no model of this family would read it.
+    """Refuse a changed value of a key that the model does not read.
 
     Args:
         cfg: the configuration.
-        method: the method of its model, whose keys are named instead.
+        method: the method of its model, for the keys to use instead.
 
     Raises:
-        ConfigError: names the key, its value, the key to use, and the value to leave.
+        ConfigError: a value differs from its default; the message names the key, the value, the key
+            to use instead if there is one, and the default.
     """
     values = dotted_values(cfg)
     for key, default in _unread_defaults().items():
@@ -54,6 +56,22 @@ def refuse_unread_keys(cfg: CfgNode, method: Method) -> None:
             raise ConfigError(
                 f"{key} is {values[key]!r}, but {method.title or method.meta_arch} does not read "
                 f"it{_instead(key, method)}. Leave it at {default!r}."
+            )
+
+    _refuse_grids_of_others(cfg, method)
+
+
+def _refuse_grids_of_others(cfg: CfgNode, method: Method) -> None:
+    """Refuse `GRID_REFERENCE_SIZE` of another method."""
+    own = method.num_classes_key.rpartition(".")[0]
+    for other in METHODS.values():
+        prefix = other.num_classes_key.rpartition(".")[0]
+        node = cfg.MODEL.get(prefix.rpartition(".")[2], {})
+        size = node.get(_GRID_KEY, ())
+        if prefix != own and size:
+            raise ConfigError(
+                f"{prefix}.{_GRID_KEY} is {size!r}, but {method.title or method.meta_arch} does "
+                "not read it: only SOLOv2's grids can follow the image. Leave it at ()."
             )
 
 
@@ -77,5 +95,5 @@ def _unread_defaults() -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return lists and tuples alike, which yaml does not tell apart."""
+    """Convert tuples to lists, because yaml does not distinguish them."""
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

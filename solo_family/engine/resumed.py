@@ -35,7 +35,7 @@ APPLIED = {
     **dict.fromkeys(
         (
             *("MOMENTUM", "NESTEROV", "WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS"),
-            "WEIGHT_DECAY_EMBED",
+            *("WEIGHT_DECAY_EMBED", "NO_DECAY_NAMES"),
         ),
         GROUPS,
     ),

@@ -1,4 +1,4 @@
-"""detectron2's learning-rate schedules, the DeepLab project's poly schedule among them."""
+"""detectron2's learning-rate schedules, including the poly schedule of its DeepLab project."""
 
 from typing import Any
 
@@ -17,14 +17,15 @@ _PLACE = ("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step",
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    """Builds `SOLVER.LR_SCHEDULER_NAME`, with detectron2's warm-up.
+    """Build the schedule `SOLVER.LR_SCHEDULER_NAME`, with detectron2's warm-up.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: the name is unknown.
     """
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", LR_SCHEDULES)
     scheduler = build_with_poly(cfg, optimizer)
     if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
+        assert isinstance(scheduler, LRMultiplier)
         scheduler._multiplier = _ToTheEnd(scheduler._multiplier, cfg.SOLVER.MAX_ITER)
     return scheduler
 

@@ -42,7 +42,8 @@ def little_memory() -> None:
 
 def no_temporary_folder() -> None:
     tempfile.tempdir = None
-    tempfile._candidate_tempdir_list = lambda: ["/nonexistent"]
+    folders = ["/nonexistent"]
+    pytest.MonkeyPatch().setattr(tempfile, "_candidate_tempdir_list", lambda: folders)
 
 
 def several_gpus() -> None:
@@ -54,7 +55,7 @@ def several_gpus() -> None:
     ("before", "name"),
     [
         (few_files, "open files: each worker needs 4"),
-        (little_memory, "memory that is shared: workers send batches as bytes"),
+        (little_memory, "shared memory: workers send batches as bytes"),
         (no_temporary_folder, "temporary folder: several processes can't be started"),
         (several_gpus, "/dev/shm: NCCL needs it"),
     ],

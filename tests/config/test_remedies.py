@@ -150,7 +150,7 @@ def test_mappers_samplers_and_batches(tmp_path: Path) -> None:
     opts = ["SOLVER.IMS_PER_BATCH", 2, "DATALOADER.NUM_WORKERS", 0]
     mapper = ["INPUT.DATASET_MAPPER_NAME", "mask_former_panoptic"]
     cfg = tiny_cfg("MaskFormer", 0, [*opts, *mapper, "DATASETS.TRAIN", (coco,)])
-    assert "Leave the key ''" in refused(cfg, build_train_loader)
+    assert "Set the key to ''," in refused(cfg, build_train_loader)
     cfg.merge_from_list([mapper[0], ""])
     build_train_loader(cfg)
     rare = [SAMPLER, "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", 0.1]

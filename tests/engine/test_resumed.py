@@ -146,6 +146,7 @@ CHANGED: dict[str, tuple[Any, list[Any]]] = {
     "WEIGHT_DECAY_NORM": (0.0001, []),
     "WEIGHT_DECAY_BIAS": (0.2, []),
     "WEIGHT_DECAY_EMBED": (0.0001, []),
+    "NO_DECAY_NAMES": (["head"], []),
 }
 
 
@@ -309,7 +310,7 @@ def test_remedies_of_a_checkpoint_that_does_not_fit(tmp_path: Path) -> None:
     said = str(raised.value)
     assert "use the config of the stopped run" in said
     trained(small_cfg(tmp_path / "run"), resume=True)
-    assert "or start afresh in another OUTPUT_DIR" in said
+    assert "or start a new run in another OUTPUT_DIR" in said
     wider(small_cfg(tmp_path / "other"), resume=True)
     assert f"Write the name of an earlier checkpoint into {tmp_path}/run/last_checkpoint" in said
     (tmp_path / "run" / "last_checkpoint").write_text(f"model_{HALF - 1:07d}.pth")
@@ -326,13 +327,13 @@ def test_remedies_where_no_checkpoint_is_whole(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         trained(cfg, resume=True)
     said = str(raised.value)
-    assert "Put one that is there and write its name into last_checkpoint" in said
+    assert "Copy an intact one there and write its name into last_checkpoint" in said
     (tmp_path / "run" / "model_mine.pth").write_bytes(whole)
     (tmp_path / "run" / "last_checkpoint").write_text("model_mine.pth")
     trained(cfg, until=HALF, resume=True)
-    assert "or start anew without --resume (the files are then moved aside)" in said
+    assert "start a new run: without --resume, which moves the old files to a subfolder" in said
     trained(cfg, resume=False)
     assert path.read_bytes() != whole[:100]
     assert (tmp_path / "run" / "previous-1" / path.name).is_file()
-    assert "in another OUTPUT_DIR" in said
+    assert "or in another OUTPUT_DIR" in said
     trained(small_cfg(tmp_path / "other"), resume=True)

@@ -1,4 +1,4 @@
-"""MaskFormer (Cheng et al., NeurIPS 2021, arXiv 2107.06278)."""
+"""Register MaskFormer (Cheng et al., NeurIPS 2021, arXiv 2107.06278)."""
 
 from ...registry import Method, register
 
@@ -32,5 +32,7 @@ register(
         tasks=("semantic", "panoptic", "instance"),
         optimizer="AdamW",
         backbone_multiplier=0.1,
+        empty_segments="keep",
+        label_sampling="corner",
     )
 )
