@@ -35,6 +35,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def as_before_on_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Within it, an error puts a small file back as it was, or removes one that was not there."""
+    path = Path(path)
+    content = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    except BaseException:
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
+        raise
+
+
 class WholeFiles:
     """A wrapper of detectron2's PathManager that writes files atomically.
 
