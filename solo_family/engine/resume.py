@@ -60,9 +60,7 @@ def newest_checkpoint(folder: str) -> Path | None:
 
 def _newest(folder: Path) -> Path | None:
     named = _named(folder)
-    paths = _by_iteration(folder)
-    if named is not None and named.is_file() and not _is_average(named):
-        paths = [named, *(path for path in paths if path != named)]
+    paths = checkpoints(folder)
     refused: list[str] = []
     for path in paths:
         try:
@@ -83,6 +81,16 @@ def _newest(folder: Path) -> Path | None:
         "one that is there and write its name into last_checkpoint, or start anew without "
         "--resume (the files are then moved aside) or in another OUTPUT_DIR."
     )
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Returns the files of checkpoints, whole or not: the one that `last_checkpoint` names first,
+    then the newest first. Averages are none.
+    """
+    named, paths = _named(folder), _by_iteration(folder)
+    if named is not None and named.is_file() and not _is_average(named):
+        return [named, *(path for path in paths if path != named)]
+    return paths
 
 
 def _named(folder: Path) -> Path | None:
