@@ -1,12 +1,12 @@
 """`python -m solo_family VERB`, also installed as `solo-family`."""
 
 import argparse
-import importlib
 import logging
 import sys
 from collections.abc import Sequence
 
 from .console import outlive_readers
+from .starting import load, use_utf8
 
 # The module of solo_family.cli that holds each verb, and what it does.
 VERBS = {
@@ -32,6 +32,8 @@ _INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit status: 2 where the user's input can't work, 128 and its
     number where a signal has ended it."""
+    if argv is None:
+        use_utf8()
     outlive_readers()
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb = verbs.add_parser(name, help=summary, description=summary)
         if words[:1] == [name]:
             # Only the verb that runs is imported: the others' imports take seconds.
-            module = importlib.import_module(f"solo_family.cli.{name.replace('-', '_')}")
+            module = load(f"solo_family.cli.{name.replace('-', '_')}")
             module.add_arguments(verb)
     args = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

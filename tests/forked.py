@@ -122,3 +122,12 @@ def children(pid: int) -> list[int]:
         if int(parent) == pid and state != "Z":
             found.append(int(path.parent.name))
     return sorted(found)
+
+
+def fail(module: Any, name: str, number: int) -> None:
+    """Has a function of the system's fail in this process, with an error number."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    setattr(module, name, refuse)

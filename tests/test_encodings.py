@@ -2,7 +2,6 @@
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -83,7 +82,3 @@ def test_no_text_is_in_the_encoding_of_the_locale() -> None:
 )
 def test_what_counts(source: str, is_text: bool) -> None:
     assert bool(list(calls(source))) == is_text
-
-
-def test_a_c_locale_reads_and_writes_other_letters(tmp_path: Path) -> None:
-    """Without UTF-8 mode and coercion: yaml, class names, results."""

@@ -83,8 +83,12 @@ class _Checkpoints(WholeFiles):
             cause = full_disk(error) or error  # torch.save raises another after the system's
             if not isinstance(cause, OSError):
                 raise
+            remedy = "See to the disk or network drive of OUTPUT_DIR"
+            if full_disk(cause):
+                remedy = (
+                    "Make room on the disk, or raise SOLVER.CHECKPOINT_PERIOD and delete old ones"
+                )
             raise TrainingError(
                 f"Can't write the checkpoint {path}: {cause.strerror}. The checkpoints before it "
-                "are whole. Make room on the disk, or raise SOLVER.CHECKPOINT_PERIOD and delete "
-                "old ones; then --resume goes on from the last."
+                f"are whole. {remedy}; then --resume goes on from the last."
             ) from error

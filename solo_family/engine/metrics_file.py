@@ -6,6 +6,8 @@ from typing import Any
 
 from detectron2.utils.events import JSONWriter
 
+from ..files import NOT_SYNCED
+
 
 class MetricsFile(JSONWriter):
     """detectron2's writer, with null for what is not finite: the AP of sizes that are absent.
@@ -17,6 +19,13 @@ class MetricsFile(JSONWriter):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self._file_handle: Any = _StrictLines(self._file_handle)
+
+    def write(self) -> None:
+        try:
+            super().write()
+        except OSError as error:  # the last step tells the drive to write at once
+            if error.errno not in NOT_SYNCED:
+                raise
 
 
 class _StrictLines:

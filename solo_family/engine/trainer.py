@@ -160,11 +160,16 @@ class Trainer(DefaultTrainer):
 
     def build_writers(self) -> list[EventWriter]:
         folder = self.cfg.OUTPUT_DIR
-        return [
+        writers = [
             MetricPrinter(self.max_iter),
             MetricsFile(os.path.join(folder, "metrics.json")),
-            TensorboardXWriter(folder),
         ]
+        try:
+            folder.encode()
+        except UnicodeEncodeError:
+            logger.warning(f"OUTPUT_DIR {folder!a} is not UTF-8: no file of TensorBoard's there.")
+            return writers
+        return [*writers, TensorboardXWriter(folder)]
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Evaluates the weights and, where there is one, their average (as "<task>_ema").

@@ -18,6 +18,7 @@ from solo_family.engine.resume import check_checkpoint, newest_checkpoint
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT
+from ..engine.test_bare_environment import ENVIRONMENTS, run_in
 from ..engine.test_environment import MACHINES, words_in
 from ..engine.test_exact_resume import BFLOAT16, COLOURS, CROP, EMA, LSJ
 from ..engine.test_resume import assert_equal
@@ -183,6 +184,15 @@ def run_on_a_machine(soak: Soak, folder: Path, number: int) -> None:
     assert "Traceback" not in run.printed
 
 
+def run_in_an_environment(soak: Soak, folder: Path, number: int) -> None:
+    """Trains with the real command: few environment variables, odd ones, closed streams."""
+    environment = list(ENVIRONMENTS)[number % len(ENVIRONMENTS)]
+    process = run_in(environment, "train_net.py", *words_in(folder))
+    assert process.returncode == 0, f"{environment}: {process.stdout}{process.stderr}"
+    assert "Traceback" not in process.stdout + process.stderr
+    assert_whole(folder / "run")
+
+
 def run_with_little_shared_memory(soak: Soak, folder: Path, number: int) -> None:
     """Trains where /dev/shm is of a random size, or read-only."""
     pages = soak.rng.choice([1, 16, 256, 2**14])
@@ -235,6 +245,12 @@ FAULTS = (
         fill_the_disk,
     ),
     Fault("machines as they are", "it trains to the end", 3 * len(MACHINES), run_on_a_machine),
+    Fault(
+        "commands with few or odd environment variables",
+        "they train to the end, without a traceback",
+        len(ENVIRONMENTS),
+        run_in_an_environment,
+    ),
     Fault(
         "/dev/shm of 4 KB to 64 MB, or read-only",
         "it trains to the end",

@@ -104,7 +104,8 @@ def read_class_names(classes: str) -> list[str]:
         DataError: there are none.
     """
     if os.path.isfile(classes):
-        names = [line.strip() for line in Path(classes).read_text().splitlines()]
+        text = Path(classes).read_text(encoding="utf-8")
+        names = [line.strip() for line in text.splitlines()]
     elif classes.endswith(".txt"):
         raise DataError(f"There is no file of class names {classes}.")
     else:
