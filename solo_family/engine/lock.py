@@ -1,4 +1,4 @@
-"""One run per output folder, and what its file system must be able to do."""
+"""The lock that allows one run per output folder, and what its file system must support."""
 
 import errno
 import logging
@@ -21,17 +21,17 @@ _HELD = (errno.EACCES, errno.EAGAIN)
 
 
 class OutputLock:
-    """Holds an output folder for this process; the system lets go of it however the process ends.
+    """Lock an output folder for this process, until the end of the `with` block.
 
-    It is released at the end of a `with` block. The data loader's workers, which may live a little
-    longer than a process that was killed, do not hold it: filelock closes its file in them.
+    The system releases the lock however the process ends. Workers of the data loader, which may
+    outlive a killed process for a moment, do not hold it, because filelock closes its file in them.
 
     Args:
-        folder: `OUTPUT_DIR`; it is made if it is missing.
+        folder: `OUTPUT_DIR`; it is created if it does not exist.
 
     Raises:
-        TrainingError: another run is alive in it, it can't be written to, or files can't be
-            renamed in it.
+        TrainingError: another run uses the folder, it can't be written to, or its file system does
+            not rename files.
     """
 
     def __init__(self, folder: str) -> None:
@@ -54,16 +54,16 @@ class OutputLock:
         except OSError as error:
             raise TrainingError(
                 f"OUTPUT_DIR {folder} can't be written to ({error.strerror}). "
-                "Set OUTPUT_DIR to a folder that can."
+                "Set OUTPUT_DIR to a folder that you may write to."
             ) from error
         if reason:
             self.release()
             raise TrainingError(
                 f"OUTPUT_DIR {folder}: files can't be renamed there ({reason}), without which no "
-                "checkpoint is surely whole. Set OUTPUT_DIR to a folder on a disk of this machine, "
+                "checkpoint is certain to be intact. Set OUTPUT_DIR to a folder on a disk of this machine, "
                 "or on another network drive."
             )
-        # Who holds it is a help for people; Windows lets nobody write to a locked file.
+        # For the message of another run; Windows lets nobody write to a locked file.
         if has_locks:
             with suppress(OSError):
                 path.write_text(str(os.getpid()), encoding="utf-8")
@@ -75,12 +75,12 @@ class OutputLock:
         self.release()
 
     def release(self) -> None:
-        """Lets another run have the folder."""
+        """Release the folder for another run."""
         self._lock.release()
 
 
 def can_lock(folder: Path) -> bool:
-    """Returns whether the system locks files in a folder; some network drives don't.
+    """Return whether the system locks files in a folder; some network drives don't.
 
     Raises:
         OSError: none can be written there.
@@ -102,7 +102,7 @@ def can_lock(folder: Path) -> bool:
 
 
 def why_not_renamed(folder: Path) -> str:
-    """Returns why a file can't be renamed within a folder, over another; "" where it can.
+    """Return why a file can't be renamed within a folder, over another; "" where it can.
 
     Raises:
         OSError: none can be written there.

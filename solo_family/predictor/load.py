@@ -32,7 +32,7 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
     bare = cfg.clone()
     bare.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""])
     predictor = DefaultPredictor(bare)
-    predictor.aug = AtLeastOnePixel(predictor.aug)
+    predictor.aug = AtLeastOnePixel(predictor.aug)  # type: ignore[assignment]
     load_weights(DetectionCheckpointer(predictor.model), cfg.MODEL.WEIGHTS, complete=True)
     if not as_trained:
         predictor.model = inference_model(predictor.model, cfg)

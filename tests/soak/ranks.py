@@ -22,6 +22,7 @@ from ..forked import Forked, alive, children
 from .faults import ENDLESS, LIMIT, Fault, Soak, assert_whole
 
 _TOGETHER = 5.0  # seconds that a process may live longer than its parent or its fellows
+_SLOW = 600.0  # seconds: each process imports torch anew, on machines that do other work
 _ITERATIONS = 8
 _SHORT: list[Any] = [
     *("SOLVER.MAX_ITER", _ITERATIONS, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.IMS_PER_BATCH", 4),
@@ -64,7 +65,10 @@ def start(words: list[Any], folder: Path, processes: int = 2, *flags: str) -> Fo
 def until_both_train(run: Forked, output: Path) -> list[int]:
     """Returns the two processes, when both train."""
     logs = [output / name for name in ("log.txt", "log.txt.rank1")]
-    run.wait_for(lambda: all(log.is_file() and "Starting tr" in log.read_text() for log in logs))
+    run.wait_for(
+        lambda: all(log.is_file() and "Starting tr" in log.read_text() for log in logs),
+        limit=_SLOW,
+    )
     ranks = [
         pid
         for pid in children(run.pid)
@@ -131,12 +135,12 @@ def kill_two_and_resume(soak: Soak, folder: Path, number: int) -> None:
     expected, given = soak.kept("two processes", partial(_undisturbed, soak))
     words, output = soak.small(folder, *_SHORT), folder / "run"
     with start(words, folder) as run:
-        run.wait_for((output / "last_checkpoint").is_file)
+        run.wait_for((output / "last_checkpoint").is_file, limit=_SLOW)
         time.sleep(soak.rng.uniform(0, 0.3))
         run.kill()
     for processes in (2, 1):
         with start(words, folder, processes, "--resume") as run:
-            assert run.status() == 0, run.printed
+            assert run.status(_SLOW) == 0, run.printed
         for iteration, digests in inputs(output).items():
             assert digests == given[iteration], f"{processes} processes, iteration {iteration}"
         if processes == 2:
@@ -151,7 +155,7 @@ def kill_two_and_resume(soak: Soak, folder: Path, number: int) -> None:
 
 def _undisturbed(soak: Soak, folder: Path) -> tuple[dict[str, Any], dict[int, list[str]]]:
     with start(soak.small(folder, *_SHORT), folder) as run:
-        assert run.status() == 0, run.printed
+        assert run.status(_SLOW) == 0, run.printed
     final = torch.load(folder / "run" / "model_final.pth", weights_only=True)
     return final, inputs(folder / "run")
 
