@@ -60,8 +60,8 @@ class OutputLock:
             self.release()
             raise TrainingError(
                 f"OUTPUT_DIR {folder}: files can't be renamed there ({reason}), without which no "
-                "checkpoint is certain to be intact. Set OUTPUT_DIR to a folder on a disk of this machine, "
-                "or on another network drive."
+                "checkpoint is certain to be intact. Set OUTPUT_DIR to a folder on a disk of this "
+                "machine, or on another network drive."
             )
         # For the message of another run; Windows lets nobody write to a locked file.
         if has_locks:
