@@ -72,8 +72,7 @@ def open_source(
         if weights is not None or keys:
             raise ConfigError(
                 f"{path} is an exported model, whose weights, device and precision are fixed: "
-                "leave weights, device and precision out, or give the run that it was exported "
-                "from."
+                "remove these arguments, or name the run that it was exported from."
             )
         return _from_exported(path)
     if path.is_dir():
@@ -89,10 +88,10 @@ def open_source(
 
 
 def _weights_of_run(folder: Path) -> Path:
-    """Return the weights that training ended with, or else its newest whole checkpoint.
+    """Return the weights that training ended with, or else its newest intact checkpoint.
 
     Raises:
-        DataError: there is none, or none is whole.
+        DataError: there is none, or none is intact.
     """
     final = folder / "model_final.pth"
     paths = [path for path in checkpoints(folder) if path != final]
@@ -106,11 +105,11 @@ def _weights_of_run(folder: Path) -> Path:
         refused.append(reason)
     if refused:
         raise DataError(
-            f"{folder} has no checkpoint that is whole ({' '.join(refused)}): give weights=, or "
-            "train anew."
+            f"{folder} has no intact checkpoint ({' '.join(refused)}). Give weights=, or "
+            "train again."
         )
     raise DataError(
-        f"{folder} has neither model_final.pth nor another checkpoint: give weights=, or wait for "
+        f"{folder} has neither model_final.pth nor another checkpoint. Give weights=, or wait for "
         "the first checkpoint of the training run."
     )
 
