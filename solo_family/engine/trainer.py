@@ -221,11 +221,16 @@ class Trainer(DefaultTrainer):
     def build_writers(self) -> list[EventWriter]:
         """Return the writers of metrics: to the log, to metrics.json, and for TensorBoard."""
         folder = self.cfg.OUTPUT_DIR
-        return [
+        writers = [
             MetricPrinter(self.max_iter),
             MetricsFile(os.path.join(folder, "metrics.json")),
-            TensorboardXWriter(folder),
         ]
+        try:
+            folder.encode()
+        except UnicodeEncodeError:
+            logger.warning(f"OUTPUT_DIR {folder!a} is not UTF-8: no file of TensorBoard's there.")
+            return writers
+        return [*writers, TensorboardXWriter(folder)]
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Evaluate the weights and, with EMA, their average.
