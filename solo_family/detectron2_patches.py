@@ -12,6 +12,7 @@ or at once if it has been. So the order of the two imports does not matter.
 | `CfgNode.merge_from_file` | import of `detectron2.config` | the keys of our config files |
 | `coco_evaluation.COCOeval_opt` | an evaluator is built | AP in C++ without detectron2's `_C` |
 | `resnet.DeformConv` | while a backbone is built | deformable blocks without its `_C` |
+| `PathManager.open` | `detectron2.utils` is imported | text is UTF-8 in every locale |
 | its source, under `python -O` | it is imported | its asserts and docstrings stay |
 """
 
@@ -51,6 +52,7 @@ def follow_detectron2() -> None:
         (register_datasets, "detectron2.data"),
         (read_checkpoints_safely, "detectron2.checkpoint"),
         (merge_our_keys, "detectron2.config"),
+        (open_text_as_utf8, "detectron2.utils.file_io"),
     ):
         register_post_import_hook(change, package)
     follow(
@@ -150,6 +152,26 @@ def merge_our_keys(config: Any) -> None:
         original(self, cfg_filename, allow_unsafe=allow_unsafe)
 
     config.CfgNode.merge_from_file = merge_from_file
+
+
+def open_text_as_utf8(file_io: Any) -> None:
+    """Let detectron2 read and write text files, as configs, in UTF-8 whatever the locale is.
+
+    Args:
+        file_io: the module `detectron2.utils.file_io`.
+    """
+    original = file_io.PathManager.open
+
+    @functools.wraps(original)
+    def open_text(path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        # What handles addresses knows no encodings, and says so.
+        if "b" not in mode and "://" not in path:
+            options.setdefault("encoding", "utf-8")
+            if mode[:1] in "wax":  # a path of letters that the locale does not know
+                options.setdefault("errors", "backslashreplace")
+        return original(path, mode, buffering, **options)
+
+    file_io.PathManager.open = open_text
 
 
 def read_checkpoints_safely(checkpoint: Any) -> None:

@@ -3,13 +3,14 @@
 import os
 import pickle
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from fvcore.common.checkpoint import Checkpointer
 from torch import Tensor, nn
 
 from ..errors import DataError, first_line
-from ..weight_files import reason, refused
+from ..weight_files import read_weights, reason, refused
 from .foreign import advice_on_names
 
 _REMOTE = "://"
@@ -52,10 +53,23 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     check_weights_file(path)
     if not path:
         return {}
-    model = checkpointer.model
-    recorder = _Recorder(checkpointer)
+    rest, incompatible = _load(checkpointer, path)
+    _check_fit(path, checkpointer.model, incompatible, complete)
+    _check_finite(path, checkpointer.model)
+    return rest
+
+
+def _load(
+    checkpointer: Checkpointer, path: str, *, quiet: bool = False
+) -> tuple[dict[str, Any], Any]:
+    """Load the weights that fit, and log those that don't unless it is to be quiet.
+
+    Returns:
+        What the checkpoint holds beside them; and fvcore's record of those that don't fit, or None.
+    """
+    recorder = _Recorder(checkpointer, quiet)
     try:
-        rest = checkpointer.load(path, checkpointables=[])
+        return checkpointer.load(path, checkpointables=[]), recorder.incompatible
     except _LOADING_ERRORS as error:
         if refused(error):
             raise DataError(
@@ -69,9 +83,6 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
         ) from error
     finally:
         recorder.stop()
-    _check_fit(path, model, recorder.incompatible, complete)
-    _check_finite(path, model)
-    return rest
 
 
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
@@ -81,6 +92,15 @@ def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
         for name, tensor in weights
         if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
+
+
+def what_is_wrong(path: Path) -> str:
+    """Return why the weights of a file can't be used, in a sentence; "" where they can."""
+    try:
+        bad = not_finite(read_weights(path).items())
+    except DataError as error:
+        return first_line(error)
+    return f"{path}: {len(bad)} weights are not finite, {bad[0]} first." if bad else ""
 
 
 def _check_finite(path: str, model: nn.Module) -> None:
@@ -105,8 +125,17 @@ def load_last(checkpointer: Checkpointer, path: str) -> None:
     Raises:
         DataError: it is missing, can't be read, or belongs to another model or optimizer.
     """
+    rest, incompatible = _load(checkpointer, path, quiet=True)
+    mismatch = _first_mismatch(checkpointer.model, incompatible)
+    if mismatch:
+        raise DataError(
+            f"--resume can't go on from {path}, which is of another model than the config's: "
+            f"{mismatch}. Go on with the config of the stopped run (its number of classes, too), "
+            "or begin anew: without --resume, which moves these checkpoints aside, or in another "
+            "OUTPUT_DIR."
+        )
+    _check_finite(path, checkpointer.model)
     try:
-        rest = load_weights(checkpointer, path, complete=True)
         for key, part in checkpointer.checkpointables.items():
             if key in rest:
                 part.load_state_dict(rest[key])
@@ -121,18 +150,34 @@ def load_last(checkpointer: Checkpointer, path: str) -> None:
 class _Recorder:
     """Record of the weights that did not fit, which fvcore's checkpointer only logs."""
 
-    def __init__(self, checkpointer: Checkpointer) -> None:
+    def __init__(self, checkpointer: Checkpointer, quiet: bool) -> None:
         self.incompatible: Any = None
+        self._quiet = quiet
         self._checkpointer = checkpointer
         self._original = checkpointer._log_incompatible_keys
         checkpointer._log_incompatible_keys = self._record
 
     def _record(self, incompatible: Any) -> None:
         self.incompatible = incompatible
-        self._original(incompatible)
+        if not self._quiet:
+            self._original(incompatible)
 
     def stop(self) -> None:
         del self._checkpointer._log_incompatible_keys
+
+
+def _first_mismatch(model: nn.Module, incompatible: Any) -> str:
+    """Return the first weight in which a checkpoint and the model differ, or "" if none does."""
+    if incompatible is None:
+        return ""
+    for key, theirs, ours in incompatible.incorrect_shapes:
+        return f"{key} is {tuple(theirs)} in the file, and {tuple(ours)} in the model"
+    parameters = dict(model.named_parameters())
+    for key in (key for key in incompatible.missing_keys if key in parameters):
+        return f"it lacks {key}"
+    for key in incompatible.unexpected_keys:
+        return f"it holds {key}, which the model has not"
+    return ""
 
 
 def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -> None:

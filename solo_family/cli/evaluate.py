@@ -15,7 +15,8 @@ from tqdm import tqdm
 from ..data.formats.register import check_datasets, register_in_place
 from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..errors import ConfigError, SoloFamilyError
-from ..evaluation.build import coco_evaluator, mapped
+from ..evaluation.build import mapped
+from ..evaluation.preconditions import instance_kind
 from ..predictor.exported import as_instances, open_exported
 from .writers import make_folder, write_json
 
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
             "coco_json:ANNOTATIONS.json:IMAGE_DIR."
         )
     check_datasets([args.dataset])
+    instance_kind(args.dataset)
     measured = [measure(model, args.dataset, args.limit) for model in models]
     print(table(measured))
     if args.json is not None:
@@ -108,7 +110,8 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
     scores: dict[str, float | None] = {"AP": None, "AP50": None}
     with tempfile.TemporaryDirectory() as folder:
         classes = model.description["classes"]
-        evaluator = None if limit else mapped(coco_evaluator(dataset, folder), classes, dataset)
+        kind = instance_kind(dataset)
+        evaluator = None if limit else mapped(kind.build(dataset, folder), classes, dataset)
         if evaluator is not None:
             evaluator.reset()
         for item in tqdm(images, str(model.folder), leave=False):

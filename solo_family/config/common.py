@@ -2,6 +2,8 @@
 
 from detectron2.config import CfgNode as CN
 
+from .sampling import add_sampling_config
+
 
 def add_common_config(cfg: CN) -> None:
     """Add the shared keys to `cfg`, in place."""
@@ -103,6 +105,10 @@ def add_common_config(cfg: CN) -> None:
     # spread over processes; MaskFormer and SparseInst always do so.
     cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY = False
 
+    # What detectron2's samplers read, and it has no defaults for: the share of images that
+    # RandomSubsetTrainingSampler takes, and pairs of a name of DATASETS.TRAIN and how often
+    # WeightedTrainingSampler and WeightedCategoryTrainingSampler take its images.
+    add_sampling_config(cfg)
     # Skip unreadable images in training, and count them (--skip-bad-images).
     cfg.DATALOADER.SKIP_BAD_IMAGES = False
     # Seconds to wait for a batch of a worker process before the run ends; 0 waits forever.

@@ -108,7 +108,8 @@ class ProposalRecallEvaluator(DatasetEvaluator):
         thresholds = IOU_THRESHOLDS.round(2).tolist()
         curves = {limit: of_all[:, 0].tolist() for limit, of_all in recall.items()}
         with replacing(self._output_dir / "proposal_recall.json") as path:
-            path.write_text(json.dumps({"iou_thresholds": thresholds, "recall": curves}))
+            text = json.dumps({"iou_thresholds": thresholds, "recall": curves})
+            path.write_text(text, encoding="utf-8")
         if min(map(min, curves.values())) >= 0:  # there are objects
             draw_recall(self._output_dir / "proposal_recall.png", thresholds, curves)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from solo_family.config import get_cfg
 from solo_family.config.caps import instances_per_image
 from solo_family.data.formats.register import register_in_place
-from solo_family.evaluation.build import coco_evaluator
+from solo_family.evaluation.kinds import coco_evaluator
 
 from ..coco_folder import CocoFolder
 from ..conftest import tiny_model

@@ -29,12 +29,12 @@ def add_solov2_config(cfg: CN) -> None:
     # none if there are fewer levels (the official code and AdelaiDet); last is mmdetection's; none
     # leaves them out, as the paper's row without coordinates in the mask features does.
     solov2.MASK_COORD_LEVEL = "fourth"
-    # The side of the dynamic convolutions: 1 as published, or 3 (the paper's ablation). A kernel has
-    # NUM_KERNELS = KERNEL_SIZE x KERNEL_SIZE x NUM_MASKS weights.
+    # Not in AdelaiDet: the side of the dynamic convolutions: 1 as published, or 3 (the paper's
+    # ablation). A kernel has NUM_KERNELS = KERNEL_SIZE x KERNEL_SIZE x NUM_MASKS weights.
     solov2.KERNEL_SIZE = 1
-    # Ours: height and width, in pixels of the network's input, that NUM_GRIDS cells and coordinates
-    # from -1 to 1 span, so that a larger image has more cells of the same size, and a smaller one
-    # fewer. () is published: they span every image, whatever its size.
+    # Not in AdelaiDet: the height and width, in pixels of the network's input, that NUM_GRIDS cells
+    # and coordinates from -1 to 1 span. A larger image then has more cells of the same size, a
+    # smaller image fewer. () is published: grid and coordinates span every image.
     solov2.GRID_REFERENCE_SIZE = ()
 
 
