@@ -40,7 +40,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def as_before_on_error(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Within it, an error puts a small file back as it was, or removes one that was not there."""
+    """Restore a small file, or remove a new one, if the `with` block ends with an error."""
     path = Path(path)
     content = path.read_bytes() if path.is_file() else None
     try:

@@ -311,13 +311,7 @@ class Trainer(DefaultTrainer):
     ) -> dict[str, dict[str, float]]:
         """Evaluate a model on `DATASETS.TEST`, with test-time augmentation if `TEST.AUG.ENABLED`.
 
-        Args:
-            cfg: the configuration.
-            model: the model.
-            evaluators: one per dataset; by default those of `build_evaluator`.
-
-        Returns:
-            The metrics, by task.
+        Arguments and results are DefaultTrainer's; evaluators default to `build_evaluator`'s.
 
         Raises:
             ConfigError: `DATASETS.TEST` is empty, or the model can't be augmented.

@@ -31,7 +31,7 @@ class CityscapesEvaluator(CityscapesInstanceEvaluator):
 
 @contextmanager
 def _numbers_of_numpy() -> Iterator[None]:
-    """Within it, cityscapesScripts 2.3.0 writes numbers of numpy, which `json` refuses.
+    """Let cityscapesScripts 2.3.0 write numbers of numpy, which `json` refuses, in the block.
 
     Its matches, which nothing reads, are not left in the current folder.
     """
