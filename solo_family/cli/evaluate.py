@@ -17,7 +17,8 @@ from ..data.formats.register import check_datasets, register_in_place
 from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..data.loading.windows import open_windows
 from ..errors import ConfigError, SoloFamilyError
-from ..evaluation.build import coco_evaluator, mapped
+from ..evaluation.build import mapped
+from ..evaluation.preconditions import instance_kind
 from ..predictor.exported import as_detectron2, exported_reading, open_exported
 from ..predictor.predictions import Predictions
 from ..tiling.model import refuse_unread
@@ -78,8 +79,12 @@ def run(args: argparse.Namespace) -> int:
         make_folder(args.json.parent)
     register_in_place([args.dataset])
     if args.dataset not in DatasetCatalog.list():
-        raise ConfigError(f"--dataset {args.dataset} is not registered; name it in place.")
+        raise ConfigError(
+            f"--dataset {args.dataset} is not registered. Describe it in place, for instance as "
+            "coco_json:ANNOTATIONS.json:IMAGE_DIR."
+        )
     check_datasets([args.dataset])
+    instance_kind(args.dataset)
     tiling = with_tile(None, args.tile)
     measured = [measure(model, args.dataset, args.limit, tiling) for model in models]
     print(table(measured))
@@ -113,7 +118,8 @@ def measure(
     unread: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         classes = model.description["classes"]
-        evaluator = None if limit else mapped(coco_evaluator(dataset, folder), classes, dataset)
+        kind = instance_kind(dataset)
+        evaluator = None if limit else mapped(kind.build(dataset, folder), classes, dataset)
         if evaluator is not None:
             evaluator.reset()
         for item in tqdm(images, str(model.folder), leave=False):

@@ -24,7 +24,9 @@ from ..data.formats.register import check_datasets
 from ..data.loading.loader import Mapper, build_test_loader, build_train_loader
 from ..data.loading.sampler import GroupedSampler
 from ..errors import ConfigError
+from ..evaluation.best_metric import best_metric
 from ..evaluation.build import build_evaluator
+from ..evaluation.preconditions import check_evaluation
 from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
@@ -35,7 +37,8 @@ from .optimizer import build_optimizer
 from .printer import MetricPrinter
 from .resume import iteration_of, set_aside
 from .resume import resume as resume_newest
-from .schedule import build_lr_scheduler
+from .resumed import check_resumed, settings_of
+from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .step import TrainingStep
 from .tested import as_tested
 
@@ -60,6 +63,7 @@ class Trainer(DefaultTrainer):
         # In DefaultTrainer's order, but with a DDP wrapper that also works on a CPU.
         TrainerBase.__init__(self)
         cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
+        self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
         if cfg.SOLVER.CHANNELS_LAST:
             self.raw_model.to(memory_format=torch.channels_last)
@@ -81,7 +85,7 @@ class Trainer(DefaultTrainer):
         self._end = EndOnSignal()
         self.register_hooks(self.build_hooks())
 
-    # As DefaultTrainer's: it knows its iterations.
+    # DefaultTrainer's own `train` takes no arguments, either.
     def train(self) -> Any:  # type: ignore[override]
         """Train, and evaluate at the end.
 
@@ -133,6 +137,27 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run goes on with, and the settings that it was written with."""
+        return {**super().state_dict(), "settings": settings_of(self.cfg)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint as the config says; see `resumed`.
+
+        Raises:
+            ConfigError: the config has a setting that can't be changed in a run.
+        """
+        finished = state_dict["iteration"] + 1
+        check_resumed(state_dict.get("settings"), finished, self.cfg)
+        by_config = state_by_config(self.scheduler)
+        super().load_state_dict(state_dict)
+        if by_config is not None:
+            follow_config(self.scheduler, by_config)
+        else:
+            saved = state_dict["_trainer"]["optimizer"]["param_groups"]
+            for group, before in zip(self._trainer.optimizer.param_groups, saved):
+                group["lr"] = before["lr"]
+
     def _write_missing_final(self) -> None:
         """Write the final checkpoint of a run that was killed just before writing it."""
         final = Path(self.cfg.OUTPUT_DIR) / "model_final.pth"
@@ -166,23 +191,46 @@ class Trainer(DefaultTrainer):
                 hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
                 if cfg.TEST.BEST_METRIC and comm.is_main_process():
                     hooks.append(
-                        BestCheckpoint(
-                            cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.TEST.BEST_METRIC
-                        )
+                        BestCheckpoint(cfg.TEST.EVAL_PERIOD, self.checkpointer, self._best_metric())
                     )
             else:
                 hooks.append(hook)
         # The hooks that save and evaluate need this step's average, so they come later.
         return [*hooks[:2], *ours, *hooks[2:]]
 
+    def _best_metric(self) -> str:
+        # What an evaluator of other code gives is not known before.
+        ours = self._has_our_evaluators()
+        return best_metric(self.cfg) if ours else self.cfg.TEST.BEST_METRIC
+
+    @classmethod
+    def check_evaluation(cls, cfg: CfgNode) -> None:
+        """Check what evaluations will need, before the first iteration; see `preconditions`.
+
+        Evaluators of other code are left alone.
+        """
+        if cls._has_our_evaluators():
+            check_evaluation(cfg)
+
+    @classmethod
+    def _has_our_evaluators(cls) -> bool:
+        build: Any = cls.build_evaluator
+        ours: Any = Trainer.build_evaluator
+        return build.__func__ is ours.__func__
+
     def build_writers(self) -> list[EventWriter]:
         """Return the writers of metrics: to the log, to metrics.json, and for TensorBoard."""
         folder = self.cfg.OUTPUT_DIR
-        return [
+        writers = [
             MetricPrinter(self.max_iter),
             MetricsFile(os.path.join(folder, "metrics.json")),
-            TensorboardXWriter(folder),
         ]
+        try:
+            folder.encode()
+        except UnicodeEncodeError:
+            logger.warning(f"OUTPUT_DIR {folder!a} is not UTF-8: no file of TensorBoard's there.")
+            return writers
+        return [*writers, TensorboardXWriter(folder)]
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Evaluate the weights and, with EMA, their average.
@@ -263,13 +311,7 @@ class Trainer(DefaultTrainer):
     ) -> dict[str, dict[str, float]]:
         """Evaluate a model on `DATASETS.TEST`, with test-time augmentation if `TEST.AUG.ENABLED`.
 
-        Args:
-            cfg: the configuration.
-            model: the model.
-            evaluators: one per dataset; by default those of `build_evaluator`.
-
-        Returns:
-            The metrics, by task.
+        Arguments and results are DefaultTrainer's; evaluators default to `build_evaluator`'s.
 
         Raises:
             ConfigError: `DATASETS.TEST` is empty, or the model can't be augmented.

@@ -28,7 +28,7 @@ def draw_predictions(
         (H, W, 3) uint8, BGR.
     """
     if image.shape[1] <= 2:
-        return image.copy()  # detectron2 mistakes a mask of this width for something else
+        return image.copy()  # detectron2 mistakes a mask of this width for another type
     if is_large(image, predictions):
         painted = image.copy()
         paint(painted, predictions, visualizer.metadata)
@@ -55,7 +55,7 @@ def write_picture(path: Path, image: np.ndarray) -> None:
             written = cv2.imwrite(str(temporary), image)
         except cv2.error as error:
             raise DataError(
-                f"{path}: {path.suffix or 'a name without suffix'} names no image format; use "
+                f"{path}: {path.suffix or 'a name without suffix'} is not an image format; use "
                 ".png or .jpg."
             ) from error
         if not written:

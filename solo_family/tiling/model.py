@@ -83,6 +83,5 @@ def refuse_unread(unread: list[str]) -> None:
     """
     if unread:
         raise DataError(
-            f"{len(unread)} windows could not be read, and nothing is predicted there: "
-            f"{unread[0]}. Mend or replace the file."
+            f"{len(unread)} windows could not be read, and nothing is predicted there: {unread[0]}"
         )

@@ -66,7 +66,7 @@ def test_other_arrays_are_refused(tmp_path: Path) -> None:
     for number, array in enumerate((np.zeros((4, 4, 2)), np.zeros(3), np.array([{}]))):
         path = tmp_path / f"{number}.npy"
         np.save(path, array)
-        with pytest.raises(DataError, match=f"{number}.npy (holds an array of|can't be read)"):
+        with pytest.raises(DataError, match=f"{number}.npy (has an array of|can't be read)"):
             open_windows(str(path), "RGB")
 
 
