@@ -85,6 +85,6 @@ def _check_gpus(args: argparse.Namespace) -> None:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if 0 < count < args.num_gpus:
         raise ConfigError(
-            f"--num-gpus is {args.num_gpus}, but this machine has {count}. Give at most {count}, or "
-            "allow more devices in CUDA_VISIBLE_DEVICES."
+            f"--num-gpus is {args.num_gpus}, but this machine has {count}. Give at most {count}, "
+            "or allow more devices in CUDA_VISIBLE_DEVICES."
         )
