@@ -7,7 +7,6 @@ on; the strip below is for validation, as one image and as 12 separate tiles.
     python -m benchmarks.dense --output output/dense
 """
 
-import argparse
 import io
 import json
 import subprocess

@@ -56,6 +56,9 @@ class Method:
         crop_short_edges: what `INPUT.CROP.SHORT_EDGES ()` means.
         empty_segments: what `INPUT.EMPTY_SEGMENTS ""` means.
         label_sampling: what `INPUT.LABEL_SAMPLING ""` means.
+        limits: takes a `CfgNode` and returns how many instances of an image the model can return at
+            most, by the config keys that say so, see `config.caps`; None for
+            `TEST.DETECTIONS_PER_IMAGE` alone.
         memory_keys: the config keys that lower the memory of inference, beside the image's size.
         quantizes: whether its exported model keeps its results in 8 bits.
     """
@@ -80,6 +83,7 @@ class Method:
     crop_short_edges: tuple[int, ...] = ()
     empty_segments: str = "drop"
     label_sampling: str = "center"
+    limits: Reference | None = None
     memory_keys: tuple[str, ...] = ()
     quantizes: bool = False
 

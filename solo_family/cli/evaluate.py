@@ -16,6 +16,7 @@ from ..data.formats.register import check_datasets, register_in_place
 from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..errors import ConfigError, SoloFamilyError
 from ..evaluation.build import coco_evaluator, mapped
+from ..evaluation.instance_results import most_per_image
 from ..predictor.exported import as_instances, open_exported
 from .writers import make_folder, write_json
 
@@ -88,7 +89,7 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
 
     Returns:
         `folder`, `precision`, `megabytes`, `milliseconds` by stage (medians), and `AP` and `AP50`
-        of masks in percent, which are None with a limit.
+        of masks in percent, of the best `max_detections` of an image, which are None with a limit.
     """
     images = DatasetCatalog.get(dataset)[:limit]
     seconds: dict[str, list[float]] = {stage: [] for stage in _STAGES}
@@ -103,6 +104,7 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
     from ..export.runtime import read_image
 
     scores: dict[str, float | None] = {"AP": None, "AP50": None}
+    counts: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         classes = model.description["classes"]
         evaluator = None if limit else mapped(coco_evaluator(dataset, folder), classes, dataset)
@@ -116,6 +118,7 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
             found = timed(_STAGES[2], lambda: model.postprocess(outputs, sizes))  # noqa: B023
             if evaluator is not None:
                 assert found.instances is not None
+                counts.append(len(found.instances))
                 evaluator.process([item], [{"instances": as_instances(found.instances)}])
         if evaluator is not None:
             results = evaluator.evaluate()["segm"]
@@ -128,6 +131,7 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
         "milliseconds": {
             stage: 1000 * statistics.median(times) for stage, times in seconds.items()
         },
+        "max_detections": most_per_image(counts) if counts else None,
         **scores,
     }
 
@@ -139,13 +143,14 @@ def table(measured: list[dict[str, Any]]) -> str:
             result["folder"],
             result["precision"],
             *("-" if result[name] is None else f"{result[name]:.1f}" for name in ("AP", "AP50")),
+            result["max_detections"] or "-",
             f"{result['megabytes']:.1f}",
             *(f"{result['milliseconds'][stage]:.1f}" for stage in _STAGES),
             f"{_network(result) / _network(measured[0]):.2f}",
         )
         for result in measured
     ]
-    heads = ("model", "precision", "mask AP", "AP50", "MB")
+    heads = ("model", "precision", "mask AP", "AP50", "max dets", "MB")
     times = [f"{stage} ms" for stage in _STAGES]
     return tabulate(rows, (*heads, *times, "network ratio"), disable_numparse=True)
 

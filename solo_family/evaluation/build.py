@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 
+from ..config.caps import most_instances
 from ..data.formats.classes import is_class_agnostic
 from ..data.formats.dataset_classes import match_classes
 from ..detectron2_patches import use_faster_coco_eval
@@ -39,7 +40,7 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     predicted = predicted_tasks(cfg)
     evaluators: list[DatasetEvaluator] = []
     if cfg.TEST.PROPOSAL_RECALL or "proposals" in predicted:
-        evaluators.append(ProposalRecallEvaluator(name, folder))
+        evaluators.append(ProposalRecallEvaluator(name, folder, most_instances(cfg)))
     if kind in _SEMANTIC and "semantic" in predicted and metadata.get("stuff_classes"):
         evaluators.append(SemanticEvaluator(name, output_dir=folder))
     if kind in _PANOPTIC and "panoptic" in predicted:

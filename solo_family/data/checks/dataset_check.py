@@ -41,6 +41,7 @@ class DatasetCheck(Findings):
         num_images, num_annotations, num_categories: of the json.
         boxes: [G, 4], x0 y0 x1 y1 in pixels of the image, cut off at its border.
         image_sizes: [G, 2], height and width of each object's image, in pixels.
+        images: [G], the file name of each object's image.
         areas: [G], of the masks, in pixels.
         paths: of the images that are there, by their ids.
         classes: names of those that have objects.
@@ -51,6 +52,7 @@ class DatasetCheck(Findings):
     num_categories: int = 0
     boxes: list[list[float]] = field(default_factory=list)
     image_sizes: list[tuple[int, int]] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     areas: list[int] = field(default_factory=list)
     paths: dict[Any, str] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)
@@ -134,6 +136,7 @@ def check_dataset(
         found = check_annotation(check, annotation, images.get(image_id))
         if found is not None:
             objects.setdefault(image_id, []).append(found)
+    check.images = [str(images[key]["file_name"]) for key, found in objects.items() for _ in found]
     _add_measures(check, objects, training_sizes)
     check_relations(check, images, objects, timeout)
     _check_empty(check, annotated, images, categories)

@@ -1,5 +1,6 @@
 """The loaders of training, in an order that a resumed run can go on in, and of evaluation."""
 
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from detectron2.data.samplers import (
 )
 from detectron2.utils import comm
 
+from ...config.caps import too_many_objects
 from ...errors import ConfigError
 from ..formats.joining import load_joined
 from ..formats.register import check_datasets
@@ -23,6 +25,8 @@ from .dataset_mapper import MaskDatasetMapper
 from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
 from .training_images import TrainingImages
+
+logger = logging.getLogger(__name__)
 
 # From detectron2's dict of an image to what a model is given; None takes another image instead.
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -55,6 +59,7 @@ def build_train_loader(
             f"number of processes, {comm.get_world_size()}."
         )
     dataset = load_train_dicts(cfg)
+    _warn_of_crowds(cfg, dataset)
     sampler = GroupedSampler(
         _stream_maker(cfg, dataset),
         dataset,
@@ -131,6 +136,21 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in records[0]:
         records = filter_images_with_only_crowd_annotations(records)
     return records
+
+
+def _warn_of_crowds(cfg: CfgNode, dataset: list[dict[str, Any]]) -> None:
+    """Name the image with most objects if the model can't return as many."""
+    if not comm.is_main_process():
+        return
+    counts = (
+        (item["file_name"], sum(not object_.get("iscrowd") for object_ in item[key]))
+        for item in dataset
+        for key in ("annotations", "segments_info")
+        if key in item
+    )
+    warning = too_many_objects(cfg, counts)
+    if warning:
+        logger.warning(warning)
 
 
 def _stream_maker(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Callable[[int], Iterable[int]]:

@@ -30,6 +30,7 @@ register(
             f"{__name__}.checkpoint_swin:SOURCES",
         ),
         tasks=("semantic", "panoptic", "instance"),
+        limits=f"{__name__}.config:limit_instances",
         optimizer="AdamW",
         backbone_multiplier=0.1,
         empty_segments="keep",

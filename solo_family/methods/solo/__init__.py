@@ -16,6 +16,7 @@ _SOLO = register(
         add_config=f"{__name__}.config:add_solo_config",
         check_config=f"{__name__}.config:check_solo_config",
         checkpoint_sources=("solo_family.methods.grid.checkpoint:SOURCES",),
+        limits=f"{__name__}.config:limit_instances",
         memory_keys=("MODEL.SOLO.NMS_PRE", "TEST.DETECTIONS_PER_IMAGE"),
     )
 )

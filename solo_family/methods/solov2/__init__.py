@@ -17,6 +17,7 @@ register(
             "solo_family.methods.grid.checkpoint:SOURCES",
             f"{__name__}.checkpoint:SOURCES",
         ),
+        limits=f"{__name__}.config:limit_instances",
         memory_keys=("MODEL.SOLOV2.NMS_PRE", "TEST.DETECTIONS_PER_IMAGE"),
         quantizes=True,
     )

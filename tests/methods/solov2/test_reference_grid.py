@@ -2,10 +2,10 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from solo_family.config import check_config
 from solo_family.errors import ConfigError
@@ -24,7 +24,7 @@ REFERENCE = (64, 96)
 SIDES = (12, 10, 8, 6, 4)
 
 
-def model_of(reference: tuple[int, int] | tuple = REFERENCE, candidates: int = 500) -> nn.Module:
+def model_of(reference: tuple[int, ...] = REFERENCE, candidates: int = 500) -> Any:
     opts = [KEY, reference, "MODEL.SOLOV2.NMS_PRE", candidates]
     opts += ["TEST.DETECTIONS_PER_IMAGE", candidates]
     return eager_to_find(tiny_model("SOLOv2", opts=opts))
