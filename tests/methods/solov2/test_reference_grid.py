@@ -9,7 +9,13 @@ import torch
 
 from solo_family.config import check_config
 from solo_family.errors import ConfigError
-from solo_family.export.formats import ExportGraph, GraphInput, write_onnx, write_torchscript
+from solo_family.export.formats import (
+    ExportGraph,
+    GraphInput,
+    write_onnx,
+    write_torch_export,
+    write_torchscript,
+)
 from solo_family.methods.grid.assigner import GridAssigner
 from solo_family.methods.grid.category_branch import cell_scores_of
 from solo_family.methods.grid.layout import GridLayout
@@ -198,7 +204,12 @@ def test_cells_are_told_the_strides_of_their_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    "write", [write_torchscript, pytest.param(write_onnx, marks=pytest.mark.slow)]
+    "write",
+    [
+        write_torchscript,
+        pytest.param(write_onnx, marks=pytest.mark.slow),
+        pytest.param(write_torch_export, marks=pytest.mark.slow),
+    ],
 )
 def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> None:
     model = model_of(candidates=700)
@@ -206,7 +217,7 @@ def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> 
     names = ["scores", "classes", "masks", "candidates"]
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
     given = GraphInput({"images": images, "score_threshold": torch.tensor(0.1)}, dynamic=True)
-    path = tmp_path / "model"
+    path = tmp_path / "model.pt2"
     write(graph, given, names, path)
     for size in ((64, 96), (160, 128), (32, 32)):
         other = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1)) * 255
@@ -214,6 +225,8 @@ def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> 
             scores = graph(other, torch.tensor(0.1))[0]
         if write is write_torchscript:
             found = torch.jit.load(str(path))(other, torch.tensor(0.1))[0]
+        elif write is write_torch_export:
+            found = torch.export.load(str(path)).module()(other, torch.tensor(0.1))[0]
         else:
             import onnxruntime
 
