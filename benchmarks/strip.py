@@ -29,7 +29,7 @@ from torch import Tensor
 
 from solo_family.config import setup_cfg
 from solo_family.data.formats.register import register_in_place
-from solo_family.evaluation.build import coco_evaluator
+from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.methods.grid import model as grid_model
 from solo_family.methods.solov2 import head
 from solo_family.methods.solov2.model import SOLOv2

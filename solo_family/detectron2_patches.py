@@ -1,17 +1,18 @@
-"""Every place where detectron2 is changed, and why.
+"""All changes that this package makes to detectron2, and their reasons.
 
-Nothing here imports torch, detectron2 or a method before detectron2 itself is imported: importing
-`solo_family` asks to be told when that happens, and these changes follow by themselves, in
-whichever order the two are imported.
+This module imports neither torch nor detectron2 nor a method. Importing `solo_family` installs
+import hooks, and each change is made when the package of detectron2 that it concerns is imported,
+or at once if it has been. So the order of the two imports does not matter.
 
 | what is changed | when | why |
 |---|---|---|
-| the registries of models, backbones, heads | `detectron2.modeling` is imported | ours are built |
-| `DatasetCatalog` | `detectron2.data` is imported | public datasets that it lacks |
-| `DetectionCheckpointer` | `detectron2.checkpoint` is imported | .safetensors; no code is run |
-| `CfgNode.merge_from_file` | `detectron2.config` is imported | the keys of our config files |
+| registries of models, backbones, heads | import of `detectron2.modeling` | build our classes |
+| `DatasetCatalog` | import of `detectron2.data` | further public datasets |
+| `DetectionCheckpointer` | import of `detectron2.checkpoint` | .safetensors; no code is run |
+| `CfgNode.merge_from_file` | import of `detectron2.config` | the keys of our config files |
 | `coco_evaluation.COCOeval_opt` | an evaluator is built | AP in C++ without detectron2's `_C` |
 | `resnet.DeformConv` | while a backbone is built | deformable blocks without its `_C` |
+| `PathManager.open` | `detectron2.utils` is imported | text is UTF-8 in every locale |
 | its source, under `python -O` | it is imported | its asserts and docstrings stay |
 """
 
@@ -28,7 +29,7 @@ from typing import IO, Any
 
 from .registry import METHODS, Method, Reference, follow, resolve
 
-# Backbones that no method has for itself alone.
+# Backbones that belong to no single method.
 _BACKBONES: dict[str, Reference] = {
     name: f"solo_family.modeling.timm_backbone:{name}"
     for name in ("build_timm_backbone", "build_timm_fpn_backbone")
@@ -36,9 +37,9 @@ _BACKBONES: dict[str, Reference] = {
 
 
 def follow_detectron2() -> None:
-    """Make the changes of detectron2's packages as soon as each is imported, or now if it is.
+    """Change each package of detectron2 when it is imported, or now if it has been.
 
-    Where detectron2 is not installed nothing is done: exported models run without it.
+    If detectron2 is not installed, nothing is done: exported models run without it.
     """
     if importlib.util.find_spec("detectron2") is None:
         return
@@ -51,6 +52,7 @@ def follow_detectron2() -> None:
         (register_datasets, "detectron2.data"),
         (read_checkpoints_safely, "detectron2.checkpoint"),
         (merge_our_keys, "detectron2.config"),
+        (open_text_as_utf8, "detectron2.utils.file_io"),
     ):
         register_post_import_hook(change, package)
     follow(
@@ -61,16 +63,16 @@ def follow_detectron2() -> None:
 
 
 class _Unoptimized:
-    """Finds detectron2's modules, and fvcore's, as they are without `python -O`.
+    """An import finder that compiles detectron2 and fvcore without the optimisation of `python -O`.
 
-    They refuse wrong input by asserts, without which it would pass; and at its import detectron2
-    appends to a docstring, which `-OO` takes away.
+    Both check their input with asserts, which `-O` removes. On import detectron2 also appends to a
+    docstring, which `-OO` removes.
     """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: Any = None
     ) -> ModuleSpec | None:
-        """Return where a module is, with a loader that keeps all of it; None for others' code."""
+        """Return the spec of a module, with an unoptimised loader; None for other packages."""
         if name.split(".")[0] not in ("detectron2", "fvcore"):
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -81,15 +83,15 @@ class _Unoptimized:
 
 class _WholeSource(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
-        # Not through the cache of compiled files, which are those of -O.
+        # The cache of compiled files is not used, because it has the optimised ones.
         return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True, optimize=0)
 
 
 def register_method(method: Method, modeling: Any) -> None:
-    """Register a method, its backbones and heads, each of which is imported when it is built.
+    """Register a method, its backbones and its heads; each is imported when it is built.
 
-    No class can be imported here: the import of detectron2 that this follows may stand at the top
-    of that class's own module.
+    No class can be imported here, because the import of detectron2 that calls this function may be
+    at the top of the class's own module.
 
     Args:
         method: the method.
@@ -101,7 +103,7 @@ def register_method(method: Method, modeling: Any) -> None:
 
 
 def register_shared_backbones(modeling: Any) -> None:
-    """Register the backbones that belong to no method; see `register_method`."""
+    """Register the backbones that belong to no single method; see `register_method`."""
     _register(modeling.BACKBONE_REGISTRY, _BACKBONES)
 
 
@@ -111,7 +113,7 @@ def _register(registry: Any, entries: Mapping[str, Reference]) -> None:
 
 
 def _builder(name: str, reference: Reference) -> Callable[..., Any]:
-    """Return a function of the class's name that builds the class, as detectron2 calls both."""
+    """Return a function with the class's name that builds an instance; detectron2 calls either."""
 
     def build(*args: Any, **options: Any) -> Any:
         return resolve(reference)(*args, **options)
@@ -122,7 +124,7 @@ def _builder(name: str, reference: Reference) -> Callable[..., Any]:
 
 
 def register_datasets(data: Any) -> None:
-    """Register the public datasets that detectron2 does not, under `$DETECTRON2_DATASETS`.
+    """Register public datasets in `$DETECTRON2_DATASETS` that detectron2 does not register.
 
     Args:
         data: the module `detectron2.data`.
@@ -131,10 +133,10 @@ def register_datasets(data: Any) -> None:
 
 
 def merge_our_keys(config: Any) -> None:
-    """Let a plain configuration of detectron2 read the config files of this family.
+    """Let a plain configuration of detectron2 read the config files of this package.
 
-    Whoever has only `detectron2.config.get_cfg`, as tools that wrap detectron2 do, then needs no
-    `add_solo_family_config`. Configurations that read no file of ours stay as they are.
+    Code that only calls `detectron2.config.get_cfg`, such as a tool that wraps detectron2, then
+    needs no `add_solo_family_config`. A configuration that reads none of our files is unchanged.
 
     Args:
         config: the module `detectron2.config`.
@@ -152,10 +154,30 @@ def merge_our_keys(config: Any) -> None:
     config.CfgNode.merge_from_file = merge_from_file
 
 
-def read_checkpoints_safely(checkpoint: Any) -> None:
-    """Let detectron2's checkpointer read .safetensors too, and run no code that a file names.
+def open_text_as_utf8(file_io: Any) -> None:
+    """Let detectron2 read and write text files, as configs, in UTF-8 whatever the locale is.
 
-    It is done on the class, because `DefaultPredictor` makes one of its own.
+    Args:
+        file_io: the module `detectron2.utils.file_io`.
+    """
+    original = file_io.PathManager.open
+
+    @functools.wraps(original)
+    def open_text(path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        # What handles addresses knows no encodings, and says so.
+        if "b" not in mode and "://" not in path:
+            options.setdefault("encoding", "utf-8")
+            if mode[:1] in "wax":  # a path of letters that the locale does not know
+                options.setdefault("errors", "backslashreplace")
+        return original(path, mode, buffering, **options)
+
+    file_io.PathManager.open = open_text
+
+
+def read_checkpoints_safely(checkpoint: Any) -> None:
+    """Let detectron2's checkpointer also read .safetensors, and never run code from a file.
+
+    The class is changed rather than an instance, because `DefaultPredictor` creates its own one.
 
     Args:
         checkpoint: the module `detectron2.checkpoint`.
@@ -164,18 +186,18 @@ def read_checkpoints_safely(checkpoint: Any) -> None:
     original = checkpointer._load_file
 
     def load_any(self: Any, path: str) -> Any:
-        if path.endswith(".pyth"):  # pycls' are read by torch, of which old versions run code
+        if path.endswith(".pyth"):  # detectron2 uses torch.load, which runs code in old versions
             resolve("solo_family.weight_files:read_file")(Path(path))
         return original(self, path)
 
     checkpointer._load_file = load_any
     checkpointer._torch_load = _torch_load
-    # The name that its module uses to read .pkl, and for nothing else.
+    # The module uses the name `pickle` only to read .pkl files.
     checkpoint.detection_checkpoint.pickle = _ArrayPickle
 
 
 class _ArrayPickle:
-    """In the place of the module `pickle`."""
+    """A replacement of the module `pickle` that loads arrays only."""
 
     @staticmethod
     def load(file: IO[bytes], encoding: str) -> Any:
@@ -187,11 +209,17 @@ def _torch_load(self: Any, path: str) -> Any:
 
 
 def use_faster_coco_eval(evaluator: Any) -> bool:
-    """Let detectron2's `COCOEvaluator` compute AP in C++, and return whether it does.
+    """Let detectron2's `COCOEvaluator` compute AP in C++, if that is possible.
 
-    detectron2 has a place for a fast implementation: its own, which its compiled ops bring. Where
-    that is missing, this puts faster-coco-eval (the extra `[eval]`) there, whose numbers are
-    pycocotools' own. It knows images by numbers only; names are left to pycocotools.
+    detectron2's own fast implementation needs its compiled operators. If these are missing,
+    faster-coco-eval (the extra `[eval]`) takes its place, which gives the same numbers as
+    pycocotools. It requires numeric image ids; for other ids pycocotools is used.
+
+    Args:
+        evaluator: a `COCOEvaluator`, which is changed in place.
+
+    Returns:
+        Whether AP is computed in C++.
     """
     coco_evaluation: Any = importlib.import_module("detectron2.evaluation.coco_evaluation")
     if coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval:
@@ -202,7 +230,8 @@ def use_faster_coco_eval(evaluator: Any) -> bool:
         from faster_coco_eval import COCOeval_faster
 
         coco_evaluation.COCOeval_opt = COCOeval_faster
-        # What it takes where more detections count than COCO's 100; only its summary is its own.
+        # detectron2 uses this class if more than COCO's 100 detections per image count. Only its
+        # `summarize` differs from COCOeval's.
         summary = {"summarize": coco_evaluation.COCOevalMaxDets.summarize}
         coco_evaluation.COCOevalMaxDets = type("COCOevalMaxDets", (COCOeval_faster,), summary)
         own = False
@@ -213,10 +242,13 @@ def use_faster_coco_eval(evaluator: Any) -> bool:
 
 @contextlib.contextmanager
 def deformable_blocks_of(convolution: type) -> Iterator[None]:
-    """Within it, detectron2's ResNet builds the blocks of `DEFORM_ON_PER_STAGE` with `convolution`.
+    """Let detectron2's ResNet build its deformable blocks with `convolution`, in the `with` block.
 
-    detectron2's own need its compiled `_C`. The names are put back afterwards, so that other models
-    of the process are as detectron2 builds them.
+    detectron2's own deformable convolutions need its compiled `_C`. They are restored afterwards,
+    so that other models of the process are built as detectron2 builds them.
+
+    Args:
+        convolution: the class of the deformable convolution.
     """
     resnet: Any = importlib.import_module("detectron2.modeling.backbone.resnet")
     names = ("DeformConv", "ModulatedDeformConv")

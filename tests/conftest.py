@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils import video_visualizer, visualizer
 
 from solo_family import METHODS
 from solo_family.config import get_cfg
@@ -135,6 +137,13 @@ def loggers_as_they_were() -> Iterator[None]:
     for logger, (handlers, propagate, level) in zip(loggers, before):
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+@pytest.fixture
+def drawn_in_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws in red: detectron2 picks colours at random, and white and greys are among them."""
+    for module in (visualizer, video_visualizer):
+        monkeypatch.setattr(module, "random_color", lambda **_: np.array([1.0, 0.0, 0.0]))
 
 
 @pytest.fixture(scope="session")

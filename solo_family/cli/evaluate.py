@@ -15,8 +15,9 @@ from tqdm import tqdm
 from ..data.formats.register import check_datasets, register_in_place
 from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..errors import ConfigError, SoloFamilyError
-from ..evaluation.build import coco_evaluator, mapped
+from ..evaluation.build import mapped
 from ..evaluation.instance_results import most_per_image
+from ..evaluation.preconditions import instance_kind
 from ..predictor.exported import as_instances, open_exported
 from .writers import make_folder, write_json
 
@@ -70,8 +71,12 @@ def run(args: argparse.Namespace) -> int:
         make_folder(args.json.parent)
     register_in_place([args.dataset])
     if args.dataset not in DatasetCatalog.list():
-        raise ConfigError(f"--dataset {args.dataset} is not registered; name it in place.")
+        raise ConfigError(
+            f"--dataset {args.dataset} is not registered. Describe it in place, for instance as "
+            "coco_json:ANNOTATIONS.json:IMAGE_DIR."
+        )
     check_datasets([args.dataset])
+    instance_kind(args.dataset)
     measured = [measure(model, args.dataset, args.limit) for model in models]
     print(table(measured))
     if args.json is not None:
@@ -107,7 +112,8 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
     counts: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         classes = model.description["classes"]
-        evaluator = None if limit else mapped(coco_evaluator(dataset, folder), classes, dataset)
+        kind = instance_kind(dataset)
+        evaluator = None if limit else mapped(kind.build(dataset, folder), classes, dataset)
         if evaluator is not None:
             evaluator.reset()
         for item in tqdm(images, str(model.folder), leave=False):

@@ -1,6 +1,7 @@
-"""Hooks of the trainer beyond detectron2's: sampler, skipped images, best checkpoint, pictures."""
+"""Trainer hooks beyond detectron2's: sampler, skipped images, signals, best checkpoint, images."""
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -21,34 +22,48 @@ _PICTURES_AT_ONCE = 4
 
 
 class SamplerPlace(HookBase):
-    """Keeps the sampler's seed in checkpoints, and resumes where the stopped run was in its order.
+    """Store the sampler's seed in checkpoints, and let a resumed run continue its order of images.
 
     Args:
-        sampler: of the training loader.
-        total_batch_size: images of all processes per iteration.
+        sampler: the sampler of the training loader.
+        total_batch_size: images per iteration, of all processes together; a resumed run may have
+            another.
     """
 
     def __init__(self, sampler: GroupedSampler, total_batch_size: int) -> None:
         self._sampler = sampler
         self._total_batch_size = total_batch_size
-        self._saved_batch_size = total_batch_size
+        # Before the first iteration of this process, and that iteration.
+        self._seen, self._start = 0, 0
 
     def before_train(self) -> None:
-        seen = self.trainer.start_iter * self._saved_batch_size
-        self._sampler.start_batch = seen // self._total_batch_size
+        """Skip the batches that were trained on before; the batch size may have changed."""
+        if self._start != self.trainer.start_iter:  # the checkpoint is of a loader of other code
+            self._start = self.trainer.start_iter
+            self._seen = self._start * self._total_batch_size
+        self._sampler.start_batch = self._seen // self._total_batch_size
 
     def state_dict(self) -> dict[str, int]:
-        return {"seed": self._sampler.seed, "total_batch_size": self._total_batch_size}
+        """Return the seed, the batch size and the number of images seen, for a checkpoint."""
+        finished = self.trainer.iter + 1
+        return {
+            "seed": self._sampler.seed,
+            "total_batch_size": self._total_batch_size,
+            "seen": self._seen + (finished - self._start) * self._total_batch_size,
+        }
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restore the seed, and the batch size of the earlier run, from a checkpoint."""
         self._sampler.reseed(state_dict["seed"])
-        self._saved_batch_size = state_dict["total_batch_size"]
+        self._start = self.trainer.iter + 1
+        # Checkpoints of an earlier version lack it, and are of one batch size.
+        self._seen = state_dict.get("seen", self._start * state_dict["total_batch_size"])
 
 
 class SkippedImages(HookBase):
-    """Counts how often an unreadable image was left out of training, and says so at the end.
+    """Count the unreadable images that training skipped, and log the count at the end.
 
-    The count is part of checkpoints; each of several processes counts its own.
+    The count is part of checkpoints. Each of several processes counts its own images.
     """
 
     trainer: Any  # `Trainer`, whose module imports this one
@@ -57,67 +72,107 @@ class SkippedImages(HookBase):
         self._count = 0
 
     def after_step(self) -> None:
+        """Add the images that were skipped while this step's batch was loaded."""
         batch = self.trainer._trainer.last_batch
         self._count += sum(item.get("num_skipped", 0) for item in batch)
 
     def after_train(self) -> None:
+        """Log the count."""
         logging.getLogger(__name__).info(
             f"Unreadable training images were skipped {self._count} times."
         )
 
     def state_dict(self) -> dict[str, int]:
+        """Return the count, for a checkpoint."""
         return {"count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restore the count from a checkpoint."""
         self._count = state_dict["count"]
 
 
 class EndOnSignal(HookBase):
-    """Ends training after the iteration in which a signal came, with a checkpoint.
+    """End training, with a checkpoint, after the iteration in which a signal arrived.
 
-    It comes after what saves and before what evaluates. While that goes on, a signal ends it at
-    once; see `Trainer.train`.
+    This hook runs after the hook that saves and before the hook that evaluates. An evaluation is
+    interrupted at once; see `Trainer.train`.
 
     Attributes:
-        finished: the last iteration that is in the weights, or None.
+        finished: the last iteration whose step is in the weights; None before the first.
     """
 
     def __init__(self) -> None:
         self.finished: int | None = None
 
     def before_step(self) -> None:
+        """Make signals wait for the end of the step."""
         ENDING.deferred = True
 
     def after_step(self) -> None:
+        """End training if a signal has arrived at any process.
+
+        Raises:
+            Stopped: a signal has arrived.
+        """
         self.finished = self.trainer.iter
         number = ENDING.agreed()
         if comm.get_world_size() == 1:
-            # One process may end anywhere between two steps. Several must do so at the same place.
+            # A single process may end anywhere between two steps; several must end at the same
+            # place.
             ENDING.deferred = False
-            number = ENDING.asked  # it may have come just now
+            number = ENDING.asked  # a signal may have arrived since `agreed`
         if number:
             raise Stopped(number, agreed=True)
 
     def after_train(self) -> None:
+        """Let signals end the process at once again."""
         ENDING.deferred = False
 
 
 class BestCheckpoint(BestCheckpointer):
-    """detectron2's BestCheckpointer, which also remembers the best value over a resume."""
+    """Save the best checkpoint with detectron2's BestCheckpointer, whose best value is resumed.
+
+    After an evaluation that can't choose a checkpoint one line says why.
+    """
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metric": self.best_metric, "iteration": self.best_iter}
+        """Return the metric, its best value and the iteration of that, for a checkpoint."""
+        return {"name": self._val_metric, "metric": self.best_metric, "iteration": self.best_iter}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best value and its iteration from a checkpoint, unless of another metric."""
+        if state_dict.get("name", self._val_metric) != self._val_metric:
+            self._logger.warning(
+                f"TEST.BEST_METRIC was {state_dict['name']} and is {self._val_metric}: the best "
+                "checkpoint is chosen again."
+            )
+            return
         self.best_metric = state_dict["metric"]
         self.best_iter = state_dict["iteration"]
 
+    def _best_checking(self) -> None:
+        latest = self.trainer.storage.latest()
+        if self._val_metric not in latest:
+            there = sorted(name for name in latest if "/" in name)
+            self._logger.warning(
+                f"TEST.BEST_METRIC {self._val_metric} is not among the metrics of this evaluation "
+                f"({', '.join(there) or 'none'}): no best checkpoint is kept."
+            )
+            return
+        if not math.isfinite(latest[self._val_metric][0]):
+            self._logger.warning(
+                f"TEST.BEST_METRIC {self._val_metric} is no number here, mostly since the dataset "
+                "has no objects of that kind: this evaluation chooses no best checkpoint."
+            )
+            return
+        super()._best_checking()
+
 
 class TrainingPictures(HookBase):
-    """Every so many iterations, draws the batch's predictions beside its ground truth.
+    """Draw the predictions of a batch beside its ground truth, every `VIS_PERIOD` iterations.
 
     Args:
-        model: the model that is trained, not wrapped.
+        model: the trained model, without a DDP wrapper.
         period: `VIS_PERIOD`, in iterations.
         class_names: in the order of the model's outputs.
         bgr: whether the batch's images are BGR (`INPUT.FORMAT`).
@@ -132,6 +187,7 @@ class TrainingPictures(HookBase):
         self._bgr = bgr
 
     def after_step(self) -> None:
+        """Put images of the ground truth and the predictions, side by side, into the storage."""
         if (self.trainer.iter + 1) % self._period:
             return
         batch = self.trainer._trainer.last_batch[:_PICTURES_AT_ONCE]
@@ -152,7 +208,7 @@ class TrainingPictures(HookBase):
             self.trainer.storage.put_image(f"truth_and_prediction/{index}", picture)
 
     def _drawn_other(self, image: np.ndarray, result: dict[str, Any]) -> np.ndarray:
-        """Returns the RGB image with predicted segments, or with the class of every pixel."""
+        """Return the RGB image with panoptic segments, or with the class of every pixel, drawn."""
         visualizer = Visualizer(np.ascontiguousarray(image), self._metadata)
         if "panoptic_seg" in result:
             segmentation, segments = result["panoptic_seg"]
@@ -160,7 +216,7 @@ class TrainingPictures(HookBase):
         return visualizer.draw_sem_seg(result["sem_seg"].argmax(0).cpu()).get_image()
 
     def _drawn(self, image: np.ndarray, instances: Instances) -> np.ndarray:
-        """Returns the RGB image with ground truth, or with predictions of a score above 0.3."""
+        """Return the RGB image with ground truth, or predictions with scores above 0.3, drawn."""
         visualizer = Visualizer(np.ascontiguousarray(image), self._metadata)
         if instances.has("scores"):
             confident = instances[instances.scores > 0.3]

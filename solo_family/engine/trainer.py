@@ -1,4 +1,4 @@
-"""detectron2's DefaultTrainer with this family's mapper, optimizer, evaluators and hooks."""
+"""detectron2's DefaultTrainer with this package's loaders, optimizer, evaluators and hooks."""
 
 import logging
 import os
@@ -24,7 +24,9 @@ from ..data.formats.register import check_datasets
 from ..data.loading.loader import Mapper, build_test_loader, build_train_loader
 from ..data.loading.sampler import GroupedSampler
 from ..errors import ConfigError
+from ..evaluation.best_metric import best_metric
 from ..evaluation.build import build_evaluator, predicted_tasks
+from ..evaluation.preconditions import check_evaluation
 from ..evaluation.semantic_tta import SemanticWithTTA
 from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
@@ -36,21 +38,32 @@ from .optimizer import build_optimizer
 from .printer import MetricPrinter
 from .resume import iteration_of, set_aside
 from .resume import resume as resume_newest
-from .schedule import build_lr_scheduler
+from .resumed import check_resumed, settings_of
+from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """Trains and evaluates; loaders, schedules and most hooks are detectron2's."""
+    """Train and evaluate a model, with detectron2's extension points (docs/extending.md).
+
+    Args:
+        cfg: the configuration.
+
+    Attributes:
+        raw_model: the model without a DDP wrapper.
+        sampler: the sampler whose position checkpoints keep; None for a loader of other code.
+        ema: the averaged weights; None unless `SOLVER.EMA.ENABLED`.
+    """
 
     _trainer: TrainingStep
 
     def __init__(self, cfg: CfgNode) -> None:
-        # DefaultTrainer's own order, but for the wrapping: its DDP can't run on a CPU.
+        # In DefaultTrainer's order, but with a DDP wrapper that also works on a CPU.
         TrainerBase.__init__(self)
         cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
+        self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
         if cfg.SOLVER.CHANNELS_LAST:
             self.raw_model.to(memory_format=torch.channels_last)
@@ -72,12 +85,12 @@ class Trainer(DefaultTrainer):
         self._end = EndOnSignal()
         self.register_hooks(self.build_hooks())
 
-    # As DefaultTrainer's: it knows its iterations.
+    # DefaultTrainer's own `train` takes no arguments, either.
     def train(self) -> Any:  # type: ignore[override]
-        """Trains, and evaluates at the end.
+        """Train, and evaluate at the end.
 
         Raises:
-            Stopped: a signal asked for it; all that is finished is in a checkpoint.
+            Stopped: a signal has ended the run; all finished iterations are in a checkpoint.
         """
         try:
             return super().train()
@@ -88,7 +101,7 @@ class Trainer(DefaultTrainer):
             ENDING.deferred = True
             name = self._save_finished(finished)
             if stopped.agreed:
-                comm.synchronize()  # none ends while the main one still writes
+                comm.synchronize()  # all processes wait until the main one has written
             raise Stopped(
                 stopped.number,
                 f"iteration {finished + 1} of {self.max_iter} is in {name}; the same command with "
@@ -96,7 +109,7 @@ class Trainer(DefaultTrainer):
             ) from None
 
     def _save_finished(self, iteration: int) -> str:
-        """Writes a checkpoint of what is trained, unless there is one; returns its file."""
+        """Save a checkpoint after an iteration, unless it was saved already; return its path."""
         last = iteration + 1 >= self.max_iter
         name = "model_final" if last else f"model_{iteration:07d}"
         if self.checkpointer.saved_iteration != iteration:
@@ -105,9 +118,14 @@ class Trainer(DefaultTrainer):
         return os.path.join(self.cfg.OUTPUT_DIR, f"{name}.pth")
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Goes on from the newest checkpoint, or starts from `MODEL.WEIGHTS`.
+        """Resume from the newest checkpoint, or start from `MODEL.WEIGHTS`.
 
-        Without `resume` the checkpoints of an earlier run are moved aside.
+        Args:
+            resume: whether to resume; if False, the checkpoints of an earlier run are moved to a
+                subfolder.
+
+        Raises:
+            DataError: a checkpoint can't be read, or doesn't fit the model.
         """
         if resume and resume_newest(self.checkpointer):
             self.start_iter = self.iter + 1
@@ -115,18 +133,39 @@ class Trainer(DefaultTrainer):
             self._write_missing_final()
             return
         load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
-        comm.synchronize()  # all have read: MODEL.WEIGHTS may be one of the files
+        comm.synchronize()  # MODEL.WEIGHTS may be among the files to move, so all must have read it
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run goes on with, and the settings that it was written with."""
+        return {**super().state_dict(), "settings": settings_of(self.cfg)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint as the config says; see `resumed`.
+
+        Raises:
+            ConfigError: the config has a setting that can't be changed in a run.
+        """
+        finished = state_dict["iteration"] + 1
+        check_resumed(state_dict.get("settings"), finished, self.cfg)
+        by_config = state_by_config(self.scheduler)
+        super().load_state_dict(state_dict)
+        if by_config is not None:
+            follow_config(self.scheduler, by_config)
+        else:
+            saved = state_dict["_trainer"]["optimizer"]["param_groups"]
+            for group, before in zip(self._trainer.optimizer.param_groups, saved):
+                group["lr"] = before["lr"]
+
     def _write_missing_final(self) -> None:
-        """Writes the final checkpoint of a run that was killed just before it did so itself."""
+        """Write the final checkpoint of a run that was killed just before writing it."""
         final = Path(self.cfg.OUTPUT_DIR) / "model_final.pth"
         if self.start_iter >= self.max_iter and iteration_of(final) != self.iter:
             self.checkpointer.save(final.stem, iteration=self.iter)
 
     def build_hooks(self) -> list[HookBase | None]:
-        """detectron2's hooks, with ours before those that save and evaluate."""
+        """Return detectron2's hooks, with this package's before those that save and evaluate."""
         cfg = self.cfg
         ours: list[HookBase] = []
         if self.sampler is not None:
@@ -140,7 +179,7 @@ class Trainer(DefaultTrainer):
                 TrainingPictures(
                     self.raw_model,
                     cfg.VIS_PERIOD,
-                    # The truth has the dataset's classes, which are then not the model's.
+                    # Ground truth has the dataset's classes, which a class-agnostic model lacks.
                     [] if is_class_agnostic(cfg) else class_names(cfg),
                     bgr=cfg.INPUT.FORMAT == "BGR",
                 )
@@ -152,27 +191,53 @@ class Trainer(DefaultTrainer):
                 hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
                 if cfg.TEST.BEST_METRIC and comm.is_main_process():
                     hooks.append(
-                        BestCheckpoint(
-                            cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.TEST.BEST_METRIC
-                        )
+                        BestCheckpoint(cfg.TEST.EVAL_PERIOD, self.checkpointer, self._best_metric())
                     )
             else:
                 hooks.append(hook)
-        # Before the hooks that save and evaluate, which need the average of this very step.
+        # The hooks that save and evaluate need this step's average, so they come later.
         return [*hooks[:2], *ours, *hooks[2:]]
 
+    def _best_metric(self) -> str:
+        # What an evaluator of other code gives is not known before.
+        ours = self._has_our_evaluators()
+        return best_metric(self.cfg) if ours else self.cfg.TEST.BEST_METRIC
+
+    @classmethod
+    def check_evaluation(cls, cfg: CfgNode) -> None:
+        """Check what evaluations will need, before the first iteration; see `preconditions`.
+
+        Evaluators of other code are left alone.
+        """
+        if cls._has_our_evaluators():
+            check_evaluation(cfg)
+
+    @classmethod
+    def _has_our_evaluators(cls) -> bool:
+        build: Any = cls.build_evaluator
+        ours: Any = Trainer.build_evaluator
+        return build.__func__ is ours.__func__
+
     def build_writers(self) -> list[EventWriter]:
+        """Return the writers of metrics: to the log, to metrics.json, and for TensorBoard."""
         folder = self.cfg.OUTPUT_DIR
-        return [
+        writers = [
             MetricPrinter(self.max_iter),
             MetricsFile(os.path.join(folder, "metrics.json")),
-            TensorboardXWriter(folder),
         ]
+        try:
+            folder.encode()
+        except UnicodeEncodeError:
+            logger.warning(f"OUTPUT_DIR {folder!a} is not UTF-8: no file of TensorBoard's there.")
+            return writers
+        return [*writers, TensorboardXWriter(folder)]
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Evaluates the weights and, where there is one, their average (as "<task>_ema").
+        """Evaluate the weights and, with EMA, their average.
 
-        Without `DATASETS.TEST` there is nothing to evaluate on, and the result is empty.
+        Returns:
+            The metrics by task; those of the average as "<task>_ema". Empty without
+            `DATASETS.TEST`, or if a signal has asked the run to end.
         """
         if not self.cfg.DATASETS.TEST or ENDING.asked:
             return {}
@@ -201,10 +266,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """Build the optimizer; see `engine.optimizer.build_optimizer`."""
         return build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        """Build the learning-rate schedule; see `engine.schedule.build_lr_scheduler`."""
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
@@ -213,19 +280,27 @@ class Trainer(DefaultTrainer):
 
         Args:
             cfg: the configuration.
-            mapper: from detectron2's dict of an image to what the model is given, or None to take
-                another image; by default that of `INPUT.DATASET_MAPPER_NAME`.
+            mapper: maps detectron2's dict of an image to the model's input, or to None if another
+                image is to take its place; by default that of `INPUT.DATASET_MAPPER_NAME`.
         """
         return build_train_loader(cfg, mapper)[0]
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """Build the loader of a dataset for evaluation; override it to load in another way."""
         return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
+        """Build the evaluator of a dataset; override it to evaluate in another way.
+
+        Args:
+            cfg: the configuration.
+            dataset_name: one of `DATASETS.TEST`.
+            output_folder: for the predictions; by default `OUTPUT_DIR/inference`.
+        """
         check_datasets([dataset_name])
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
         return build_evaluator(cfg, dataset_name, folder)
@@ -234,6 +309,13 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None
     ) -> dict[str, dict[str, float]]:
+        """Evaluate a model on `DATASETS.TEST`, with test-time augmentation if `TEST.AUG.ENABLED`.
+
+        Arguments and results are DefaultTrainer's; evaluators default to `build_evaluator`'s.
+
+        Raises:
+            ConfigError: `DATASETS.TEST` is empty, or the model can't be augmented.
+        """
         if not cfg.DATASETS.TEST:
             raise ConfigError(
                 "DATASETS.TEST is empty: name a dataset to evaluate on, "
@@ -245,35 +327,38 @@ class Trainer(DefaultTrainer):
 
 
 def resumable_sampler(loader: Any) -> GroupedSampler | None:
-    """Return the sampler whose place a checkpoint keeps; None for a loader of other code."""
+    """Return the sampler of a loader whose position a checkpoint can keep.
+
+    A loader of other code has none: then a warning is logged, and None is returned.
+    """
     sampler = getattr(loader, "batches", None)
     if isinstance(sampler, GroupedSampler):
         return sampler
     logger.warning(
-        "The training loader is not this package's (%s): a resumed run begins its order of images "
-        "anew, and augmentations are not seeded by place.",
+        "The training loader is not this package's (%s): a resumed run starts its order of images "
+        "from the beginning, and augmentations are not seeded.",
         type(loader).__name__,
     )
     return None
 
 
 def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """Wraps a model in test-time augmentation (`TEST.AUG`).
+    """Wrap a model in test-time augmentation (`TEST.AUG`).
 
     Raises:
-        ConfigError: the model predicts something else than semantic segmentation.
+        ConfigError: the model has other tasks than semantic segmentation.
     """
     if predicted_tasks(cfg) != ["semantic"]:
         raise ConfigError(
-            "TEST.AUG.ENABLED is True, but test-time augmentation is of semantic segmentation "
+            "TEST.AUG.ENABLED is True, but test-time augmentation supports semantic segmentation "
             f"only; the model predicts {', '.join(predicted_tasks(cfg))}. Set TEST.AUG.ENABLED "
-            "False, or predict semantic segmentation alone."
+            "False, or let the model predict semantic segmentation only."
         )
     return SemanticWithTTA.from_config(cfg, model)
 
 
 def distributed(model: nn.Module) -> nn.Module:
-    """Wraps a model in DDP where there are several processes, on GPUs or (gloo) on CPUs."""
+    """Wrap a model in DistributedDataParallel if there are several processes, on GPUs or CPUs."""
     if comm.get_world_size() == 1:
         return model
     device_ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None

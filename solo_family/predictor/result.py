@@ -67,7 +67,7 @@ class Result:
 
     @property
     def names(self) -> list[str]:
-        """The name of each instance's class; its index where the model has no names."""
+        """The name of each instance's class; the index of the class if the model has no names."""
         names = self.class_names
         return [names[label] if label < len(names) else str(label) for label in self.labels]
 

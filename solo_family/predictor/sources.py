@@ -1,5 +1,6 @@
 """Open a model from a run's folder, a config, an exported folder, or the zoo."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from detectron2.engine import DefaultPredictor
 
+from ..checkpoint.load import what_is_wrong
 from ..config import check_config, setup_cfg
 from ..data.loading.images import Reading
+from ..engine.resume import checkpoints
 from ..errors import ConfigError, DataError
 from ..faults import explained
 from ..model_zoo import models
@@ -20,6 +23,8 @@ from ..modeling.inference import inference_model
 from .exported import exported_reading, load_exported
 from .load import class_metadata, load_predictor
 from .predictions import Predictions
+
+logger = logging.getLogger(__name__)
 
 # The file that marks a folder as an exported model, and the file that marks it as a run.
 _EXPORTED, _RUN = "model.json", "config.yaml"
@@ -67,8 +72,7 @@ def open_source(
         if weights is not None or keys:
             raise ConfigError(
                 f"{path} is an exported model, whose weights, device and precision are fixed: "
-                "leave weights, device and precision out, or give the run that it was exported "
-                "from."
+                "remove these arguments, or name the run that it was exported from."
             )
         return _from_exported(path)
     if path.is_dir():
@@ -84,14 +88,28 @@ def open_source(
 
 
 def _weights_of_run(folder: Path) -> Path:
-    """Return the weights that training ended with, or else its last checkpoint."""
-    final, tag = folder / "model_final.pth", folder / "last_checkpoint"
-    if final.is_file():
-        return final
-    if tag.is_file():
-        return folder / tag.read_text(encoding="utf-8").strip()
+    """Return the weights that training ended with, or else its newest intact checkpoint.
+
+    Raises:
+        DataError: there is none, or none is intact.
+    """
+    final = folder / "model_final.pth"
+    paths = [path for path in checkpoints(folder) if path != final]
+    refused: list[str] = []
+    for path in [final, *paths] if final.is_file() else paths:
+        reason = what_is_wrong(path)
+        if not reason:
+            if refused:
+                logger.warning("%s Taken instead: %s.", " ".join(refused), path)
+            return path
+        refused.append(reason)
+    if refused:
+        raise DataError(
+            f"{folder} has no intact checkpoint ({' '.join(refused)}). Give weights=, or "
+            "train again."
+        )
     raise DataError(
-        f"{folder} has neither model_final.pth nor last_checkpoint: give weights=, or wait for "
+        f"{folder} has neither model_final.pth nor another checkpoint. Give weights=, or wait for "
         "the first checkpoint of the training run."
     )
 

@@ -1,8 +1,6 @@
 """Our configs have the values of the official ones, key by key."""
 
-import csv
 import re
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,15 @@ from solo_family.checkpoint.convert import nested
 from solo_family.config import get_cfg, setup_cfg
 from solo_family.config.rules import get_key
 from solo_family.model_zoo import get_config_file
-from solo_family.model_zoo.differences import TABLE
+from solo_family.model_zoo.differences import read_differences, read_missing
+from solo_family.model_zoo.published import document
+from solo_family.model_zoo.table import read_table
 
 from ..conftest import ROOT
 from .golden_configs import GOLDEN, official_configs, read_golden
 
 OFFICIAL = dict(official_configs())
-with TABLE.open(encoding="utf-8", newline="") as file:
-    DIFFERENCES = list(csv.DictReader(file))
+DIFFERENCES = read_differences()
 
 
 def values_of(name: str) -> CfgNode:
@@ -42,10 +41,10 @@ def plain(value: Any) -> Any:
 def listed(name: str, key: str, official: Any, ours: Any) -> bool:
     """Return whether the list has a difference; `*` in it stands for any value."""
     return any(
-        row["key"] == key
-        and any(fnmatch(name, pattern) for pattern in row["configs"].split())
-        and row["official"] in ("*", str(official))
-        and row["ours"] in ("*", str(ours))
+        row.key == key
+        and row.is_of(name)
+        and row.official in ("*", str(official))
+        and row.ours in ("*", str(ours))
         for row in DIFFERENCES
     )
 
@@ -63,13 +62,26 @@ def test_the_values_are_the_official_ones_but_for_the_list_of_differences(name: 
 
 def test_every_listed_difference_is_one_and_has_a_reason() -> None:
     for row in DIFFERENCES:
-        names = [n for n in OFFICIAL if any(fnmatch(n, p) for p in row["configs"].split())]
-        assert len(row["reason"]) > 20, row
+        assert len(row.reason) > 20, row
         assert any(
-            plain(get_key(values_of(name), row["key"])) != plain(OFFICIAL[name].get(row["key"]))
-            for name in names
-            if row["key"] in OFFICIAL[name]
+            plain(get_key(values_of(name), row.key)) != plain(OFFICIAL[name][row.key])
+            for name in OFFICIAL
+            if row.is_of(name) and row.key in OFFICIAL[name]
         ), f"no config differs in this: {row}"
+
+
+def test_the_page_is_current_and_has_every_published_number() -> None:
+    page = (ROOT / "docs" / "published.md").read_text(encoding="utf-8")
+    assert page == document(), "python -m solo_family.model_zoo.published docs/published.md"
+    for entry in read_table().values():
+        assert (f"| `{entry.config}` |" in page) == bool(entry.published)
+    assert all(len(row.reason) > 20 for row in read_missing())
+
+
+def test_whoever_downloads_weights_learns_their_licence() -> None:
+    for entry in read_table().values():
+        if entry.weights:
+            assert entry.licence not in ("", "unknown"), entry.config
 
 
 OF_DETECTRON2 = [

@@ -109,7 +109,7 @@ def test_a_damaged_one_is_left_out_by_name(
     with caplog.at_level(logging.INFO):
         assert resumed_at(run) == 3
     for path in newest:
-        (line,) = [line for line in caplog.messages if f"out: {path}" in line]
+        (line,) = [line for line in caplog.messages if f"skips a checkpoint: {path}" in line]
         assert "\n" not in line
     assert any(
         f"goes on from {run}/model_0000003.pth, after iteration 3" in m for m in caplog.messages
@@ -121,21 +121,23 @@ def test_damaged_weights_are_refused_wherever_they_are_read(run: Path) -> None:
     flip_bytes(path)
     loader, _ = checkpointer(run)
     with pytest.raises(
-        DataError, match=r"MODEL.WEIGHTS .* its part .*data/\d does not have its checksum"
+        DataError, match=r"MODEL.WEIGHTS .* the checksum of its part .*data/\d is wrong"
     ):
         load_weights(loader, str(path), complete=True)
-    with pytest.raises(DataError, match=r"its part .*data/\d does not have its checksum"):
+    with pytest.raises(DataError, match=r"the checksum of its part .*data/\d is wrong"):
         read_weights(path)
 
 
 def test_where_none_is_whole_it_stops(run: Path) -> None:
     for path in run.glob("*.pth"):
         path.write_bytes(b"torn")
-    with pytest.raises(DataError, match=r"none of its checkpoints is whole .* without --resume"):
+    with pytest.raises(DataError, match=r"none of its checkpoints is intact .* without --resume"):
         newest_checkpoint(str(run))
     for path in run.glob("*.pth"):
         path.unlink()
-    with pytest.raises(DataError, match=r"last_checkpoint names .*/model_final.pth, which is not"):
+    with pytest.raises(
+        DataError, match=r"last_checkpoint names .*/model_final.pth, which does not exist"
+    ):
         newest_checkpoint(str(run))
     (run / "last_checkpoint").unlink()
     assert newest_checkpoint(str(run)) is None
@@ -149,7 +151,7 @@ def test_weights_that_are_not_finite_are_not_written(run: Path) -> None:
         weights = saver.ema.average if spoil_average else saver.model.state_dict()
         weights["weight"][2, 2] = float("inf")
         kind = "averaged weights" if spoil_average else "weights"
-        with pytest.raises(TrainingError, match=rf"1 {kind} are not finite, weight first"):
+        with pytest.raises(TrainingError, match=rf"1 {kind} are not finite, the first is weight"):
             saver.save("model_0000007", iteration=7)
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 

@@ -152,7 +152,8 @@ def test_a_weight_that_is_not_finite_is_named_instead_of_the_files() -> None:
     run = OneStep([0.0] * 4, None)
     with torch.no_grad():
         run.model.layer.weight[0, 2] = float("nan")
-    with pytest.raises(TrainingError, match=r"1 weights are not finite, layer\.weight first") as e:
+    said = r"1 weights are not finite, the first is layer\.weight"
+    with pytest.raises(TrainingError, match=said) as e:
         run.train(5, 6)
     assert str(e.value).startswith("Iteration 5: loss is nan.")
     assert "x.png" not in str(e.value)

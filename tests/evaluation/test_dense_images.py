@@ -11,7 +11,8 @@ from PIL import Image
 from solo_family.config import get_cfg
 from solo_family.config.caps import instances_per_image
 from solo_family.data.formats.register import register_in_place
-from solo_family.evaluation.build import build_evaluator, coco_evaluator
+from solo_family.evaluation.build import build_evaluator
+from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.evaluation.proposal_recall import ProposalRecallEvaluator
 
 from ..coco_folder import CocoFolder
@@ -96,7 +97,7 @@ def test_nothing_predicted_is_an_ap_of_0_with_a_reason(
     evaluator.reset()
     evaluator.process([{"image_id": 1}], [{"instances": perfect()[:0]}])
     assert evaluator.evaluate()["segm"]["AP"] == 0
-    assert "No instance was predicted on any image, so that the segm AP is 0" in caplog.text
+    assert "No instance was predicted on any image, so the segm AP is 0" in caplog.text
 
 
 def test_recall_counts_as_many_as_the_model_returns(squares: CocoFolder, tmp_path: Path) -> None:

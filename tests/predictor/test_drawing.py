@@ -14,6 +14,8 @@ from solo_family.predictor import drawing
 from solo_family.predictor.drawing import draw_predictions
 from solo_family.predictor.predictions import Predictions
 
+pytestmark = pytest.mark.usefixtures("drawn_in_red")
+
 METADATA = Metadata(thing_classes=["cell"], stuff_classes=["void", "ground"])
 # Large enough that a label at one region doesn't reach the other.
 H, W = 120, 320

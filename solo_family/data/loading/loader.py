@@ -1,37 +1,33 @@
-"""The loaders of training, in an order that a resumed run can go on in, and of evaluation."""
+"""Data loaders: for training, in an order that a resumed run continues, and for evaluation."""
 
 import logging
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, MapDataset, get_detection_dataset_dicts
 from detectron2.data.build import filter_images_with_only_crowd_annotations
-from detectron2.data.samplers import (
-    InferenceSampler,
-    RepeatFactorTrainingSampler,
-    TrainingSampler,
-)
+from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
 from ...config.caps import too_many_objects
 from ...errors import ConfigError
-from ..formats.joining import load_joined
+from ..formats.joining import load_each
 from ..formats.register import check_datasets
 from .batch_loader import BatchLoader
 from .dataset_mapper import MaskDatasetMapper
 from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
+from .streams import stream_maker
 from .training_images import TrainingImages
 
 logger = logging.getLogger(__name__)
 
-# From detectron2's dict of an image to what a model is given; None takes another image instead.
+# Maps detectron2's dict of an image to the model's input; None asks for another image instead.
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 
-# What each mapper needs of an image; panoptic segments come before semantic labels.
+# The labels that each mapper needs, as a key of detectron2's dict. An image that has both panoptic
+# and semantic labels is mapped as panoptic.
 _LABEL_KEYS = {
     "mask_former_panoptic": "pan_seg_file_name",
     "detr_panoptic": "pan_seg_file_name",
@@ -42,14 +38,18 @@ _LABEL_KEYS = {
 def build_train_loader(
     cfg: CfgNode, mapper: Mapper | None = None
 ) -> tuple[BatchLoader, GroupedSampler]:
-    """Build the loader of `DATASETS.TRAIN` and the sampler in it, whose place can be set.
+    """Build the loader of `DATASETS.TRAIN`, and its sampler.
 
     Args:
         cfg: the configuration.
-        mapper: of an image's dict; by default see `build_train_mapper`.
+        mapper: maps an image's dict to the model's input; by default `build_train_mapper`'s.
+
+    Returns:
+        The loader, and the sampler in it, whose position a resumed run sets.
 
     Raises:
-        ConfigError: `IMS_PER_BATCH` can't be shared out, or `SAMPLER_TRAIN` is unknown.
+        ConfigError: `SOLVER.IMS_PER_BATCH` is not a multiple of the number of processes, or
+            `DATALOADER.SAMPLER_TRAIN` can't be used.
         DataError: see `load_train_dicts`.
     """
     share, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
@@ -58,16 +58,17 @@ def build_train_loader(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be a multiple of the "
             f"number of processes, {comm.get_world_size()}."
         )
-    dataset = load_train_dicts(cfg)
+    datasets = _load_by_name(cfg)
+    dataset = [record for records in datasets.values() for record in records]
     _warn_of_crowds(cfg, dataset)
     sampler = GroupedSampler(
-        _stream_maker(cfg, dataset),
+        stream_maker(cfg, datasets),
         dataset,
         cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
-        # Semantic datasets of detectron2's own don't say how large their images are.
+        # Dicts of detectron2's built-in semantic datasets lack the size of their images.
         grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
     )
     loader = BatchLoader(
@@ -80,7 +81,7 @@ def build_train_loader(
 
 
 def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
-    """Build the loader of one dataset for evaluation: batches of one, shared by all processes."""
+    """Build the evaluation loader of a dataset: batches of one image, divided among processes."""
     check_datasets([name])
     records = get_detection_dataset_dicts(name, filter_empty=False)
     mapper = MaskDatasetMapper(cfg, is_train=False)
@@ -93,7 +94,9 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
 
 
 def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
-    """Return what maps the dataset's dicts: `INPUT.DATASET_MAPPER_NAME`, or what they are for.
+    """Return the training mapper that `INPUT.DATASET_MAPPER_NAME` names.
+
+    If it is '', the labels of the dataset decide: panoptic, semantic, or instances.
 
     Raises:
         ConfigError: the mapper needs labels that the dataset does not have.
@@ -107,8 +110,8 @@ def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
     if _LABEL_KEYS[name] not in dataset[0]:
         raise ConfigError(
             f"INPUT.DATASET_MAPPER_NAME {name} needs '{_LABEL_KEYS[name]}', which the images of "
-            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Leave the key '', or name "
-            "a dataset with such labels."
+            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Set the key to '', or "
+            "name a dataset with such labels."
         )
     return SegmentDatasetMapper(
         cfg,
@@ -122,9 +125,15 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     """Return detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
 
     Raises:
-        ConfigError: no dataset is named, or they don't go together (see `load_joined`).
-        DataError: a dataset can't be used (see `check_datasets`), or there is nothing to learn.
+        ConfigError: `DATASETS.TRAIN` is empty, or its datasets can't be combined (see
+            `load_each`).
+        DataError: a dataset can't be used (see `check_datasets`), or has nothing to learn.
     """
+    return [record for records in _load_by_name(cfg).values() for record in records]
+
+
+def _load_by_name(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
+    """Return these dicts by the name of their dataset; see `load_train_dicts`."""
     names = cfg.DATASETS.TRAIN
     if not names:
         raise ConfigError(
@@ -132,10 +141,15 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
             "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
         )
     check_datasets(names)
-    records = load_joined(cfg)
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in records[0]:
-        records = filter_images_with_only_crowd_annotations(records)
-    return records
+    datasets = load_each(cfg)
+    if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        return datasets
+    return {
+        name: filter_images_with_only_crowd_annotations(records)
+        if "annotations" in records[0]
+        else records
+        for name, records in datasets.items()
+    }
 
 
 def _warn_of_crowds(cfg: CfgNode, dataset: list[dict[str, Any]]) -> None:
@@ -151,29 +165,3 @@ def _warn_of_crowds(cfg: CfgNode, dataset: list[dict[str, Any]]) -> None:
     warning = too_many_objects(cfg, counts)
     if warning:
         logger.warning(warning)
-
-
-def _stream_maker(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Callable[[int], Iterable[int]]:
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name == "TrainingSampler":
-        return partial(_shuffled, len(dataset))
-    if name == "RepeatFactorTrainingSampler":
-        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-            dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
-        )
-        return partial(_repeated, factors)
-    raise ConfigError(
-        f"DATALOADER.SAMPLER_TRAIN is {name!r}; allowed: TrainingSampler, "
-        "RepeatFactorTrainingSampler."
-    )
-
-
-# What these samplers give when they are iterated is one process's share of these streams.
-
-
-def _shuffled(size: int, seed: int) -> Iterable[int]:
-    return TrainingSampler(size, seed=seed)._infinite_indices()
-
-
-def _repeated(factors: torch.Tensor, seed: int) -> Iterable[int]:
-    return RepeatFactorTrainingSampler(factors, seed=seed)._infinite_indices()

@@ -89,7 +89,7 @@ class MaskDecoder(ABC, Generic[Outputs]):
     - size: (h, w) of the masks.
     - cells: int64 [n], indices among the cells of all levels, in any order.
     - counts: L numbers, as of `Grid.count_by_level`: the cumulative number of `cells` per level. A
-      caller passes them if it knows them; otherwise a method that decodes each level by itself
+      caller passes them if it knows them; otherwise a method that decodes level by level
       makes the host wait for a GPU.
     """
 

@@ -1,4 +1,4 @@
-"""Build VGG-16 with the à trous trick: stride 8 instead of 16 (InstanceFCN, arXiv 1603.08678, 4).
+"""Build VGG-16 with the à trous trick: stride 8 instead of 16 (InstanceFCN, arXiv 1603.08678).
 
 Pool4 has stride 1, and the convolutions after it are dilated by 2, so that each has the same inputs
 as before: every second row and column of the result equals the plain VGG-16's conv5_3.

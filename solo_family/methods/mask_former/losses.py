@@ -25,7 +25,7 @@ _IGNORED = -1
 
 
 class MaskClassificationLosses:
-    """Cross-entropy of all predictions; focal and dice loss of the matched ones (Eq. 1, 4.1).
+    """Compute cross-entropy for all predictions, focal and dice loss for the matched (Eq. 1, 4.1).
 
     Args:
         num_classes: K.
@@ -85,7 +85,7 @@ class MaskClassificationLosses:
 
 
 class MarginalLikelihood:
-    """The likelihood of the pixels' classes, marginalised over predictions, without any matching.
+    """Compute the likelihood of the pixels' classes, marginalised over predictions, unmatched.
 
     It is the paper's ablation, which performs poorly (section 3.4, last paragraph). The probability
     of class c at a pixel is the sum over predictions i of p_i(c) m_i, divided by its sum over the

@@ -1,4 +1,4 @@
-"""Implement DETR's transformer and its position encoding (arXiv 2005.12872, 3.2, A.3, A.4).
+"""Implement DETR's transformer and its position encoding (arXiv 2005.12872, section 3.2).
 
 Its layers differ from `torch.nn.TransformerDecoderLayer` in that positions are added to queries and
 keys in every layer, and never to values. Parameters are named as in DETR and in MaskFormer.
@@ -235,7 +235,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def sine_position_encoding(x: Tensor, channels: int) -> Tensor:
-    """Return the normalised sine encoding of the pixels of a feature map (appendix A.4).
+    """Return the normalised sine encoding of the pixels of a feature map (DETR's appendix).
 
     Rows and columns are counted from 1 and scaled so that the last one is 2 pi; each is the
     argument of sines and cosines of `channels` / 4 wavelengths.

@@ -15,7 +15,13 @@ from ...modeling.matching_costs import sparse_inst_cost
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.shapes import channels_of, stride_of
 from .cross_attention import CrossAttentionBranch
-from .decoder import ActivationBranch, MaskBranch, SparseInstDecoder
+from .decoder import (
+    ActivationBranch,
+    ActivationMaps,
+    InstancePredictor,
+    MaskBranch,
+    SparseInstDecoder,
+)
 from .encoder import InstanceContextEncoder
 from .losses import sparse_inst_losses
 
@@ -44,19 +50,25 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
     return InstanceContextEncoder(
         in_channels=[channels_of(shapes[name]) for name in names],
         channels=sparse_inst.ENCODER.NUM_CHANNELS,
+        pyramid_pooling=sparse_inst.ENCODER.PYRAMID_POOLING,
+        fusion=sparse_inst.ENCODER.FUSION,
     )
 
 
 def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
     """Build `MODEL.SPARSE_INST.DECODER`."""
     decoder = cfg.MODEL.SPARSE_INST.DECODER
-    in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + 2
+    in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + (2 if decoder.USE_COORDS else 0)
     options = {
         "in_channels": in_channels,
         "channels": decoder.INST.DIM,
         "num_convs": decoder.INST.CONVS,
-        "num_classes": num_classes(cfg, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES"),
-        "kernel_channels": decoder.KERNEL_DIM,
+        "predictor": partial(
+            InstancePredictor,
+            num_classes=num_classes(cfg, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES"),
+            kernel_channels=decoder.KERNEL_DIM,
+            objectness=decoder.OBJECTNESS,
+        ),
     }
     return SparseInstDecoder(
         instance_branch=_build_instance_branch(decoder, options),
@@ -67,6 +79,7 @@ def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
             out_channels=decoder.KERNEL_DIM,
         ),
         scale_factor=decoder.SCALE_FACTOR,
+        use_coords=decoder.USE_COORDS,
     )
 
 
@@ -77,14 +90,14 @@ def _build_instance_branch(decoder: CfgNode, options: dict[str, Any]) -> nn.Modu
         )
     grouped = decoder.NAME != "BaseIAMDecoder"
     soft = decoder.NAME == "GroupIAMSoftDecoder"
-    return ActivationBranch(
+    maps = ActivationMaps(
         num_maps=decoder.NUM_MASKS,
         groups=decoder.GROUPS if grouped else 1,
         fuse=grouped,
         kernel_size=decoder.IAM_KERNEL_SIZE,
         activation=decoder.IAM_ACTIVATION or ("softmax" if soft else "sigmoid"),
-        **options,
     )
+    return ActivationBranch(maps=maps, **options)
 
 
 def mask_stride(feature_stride: int, scale_factor: float) -> int:

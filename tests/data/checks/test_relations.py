@@ -119,7 +119,7 @@ def test_a_good_dataset_is_written_as_it_is(
     folder.write()
     words = ["check-data", "--annotations", str(folder.json), "--images", f"{folder.root}/images"]
     assert main([*words, "--write-fixed", str(tmp_path / "new.json")]) == 0
-    assert "nothing could be fixed so" in capsys.readouterr().out
+    assert "nothing could be fixed automatically" in capsys.readouterr().out
     assert json.loads((tmp_path / "new.json").read_text()) == folder.content
     assert main([*words, "--write-fixed", str(folder.json)]) == 2
     assert "would be overwritten" in capsys.readouterr().err
@@ -138,7 +138,7 @@ def test_training_and_validation_are_compared(
     config = str(write_cfg(tmp_path / "config.yaml", cfg))
     assert main(["check-data", "--config-file", config]) == 1
     printed = capsys.readouterr().out
-    assert "problem: 1 pictures that are both in training and in validation" in printed
+    assert "problem: 1 images that are both in training and in validation" in printed
     assert f"{train.root}/images/4.png = {picture}" in printed
     assert "classes that have objects in validation and none in training\n  ring\n" in printed
     # The same dataset for both is meant so.

@@ -22,7 +22,8 @@ from solo_family.data.formats.joining import load_joined
 from solo_family.engine.main import store_classes
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError, DataError
-from solo_family.evaluation.build import coco_evaluator, mapped
+from solo_family.evaluation.build import mapped
+from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.evaluation.mapped_classes import MappedClasses
 from solo_family.predictor.load import class_metadata
 
@@ -142,7 +143,7 @@ def test_a_model_without_names_is_matched_by_id_and_says_so(
     cfg = cfg_of(tmp_path, (), test=turned)
     with caplog.at_level(logging.INFO, logger="solo_family"):
         check_classes(cfg, (), 2)
-    assert "no names: they are matched" in caplog.text
+    assert "no names, so they are matched" in caplog.text
     assert score(cfg, turned, labels=(1, 0)) == pytest.approx(100)
     with pytest.raises(ConfigError, match=r"3 classes, without names.*has 2: banana, apple"):
         check_classes(cfg, (), 3)
@@ -195,7 +196,7 @@ def test_training_on_crowds_alone_stops_and_the_advice_works(tmp_path: Path) -> 
     cfg = run_cfg("", tmp_path / "run", key, value.strip('"'))
     assert labels_of(load_joined(cfg)) == [[0, 0]] * 4
     assert {a["iscrowd"] for r in load_joined(cfg) for a in r["annotations"]} == {0}
-    with pytest.raises(DataError, match=r"\?crowds=all is not known"):
+    with pytest.raises(DataError, match=r"\?crowds=all is unknown"):
         load_joined(cfg_of(tmp_path, (f"{name}?crowds=all",)))
 
 

@@ -107,7 +107,7 @@ def test_a_mask_is_cut_off_at_the_border(left: int, tmp_path: Path) -> None:
     (found,) = read_labelme(tmp_path)[0]["annotations"]
     assert found["area"] == (17 if left < 0 else 10) * 5
     write(tmp_path, "a", [shape("cup", points, "mask") | {"mask": "broken"}])
-    with pytest.raises(DataError, match=r"shape 0 \(cup\) is a mask whose picture can't be read"):
+    with pytest.raises(DataError, match=r"shape 0 \(cup\) is a mask whose image can't be decoded"):
         read_labelme(tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_a_picture_of_which_nothing_is_left_is_no_negative(tmp_path: Path) -> No
     write(tmp_path, "c", [])
     content, left_out = read_labelme(tmp_path)
     assert [image["file_name"] for image in content["images"]] == ["a.png", "c.png"]
-    assert left_out[1] == f"{file}, the whole picture: none of its shapes can be used"
+    assert left_out[1] == f"{file}, the whole image: none of its shapes can be used"
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_a_size_that_the_json_lacks_is_the_upright_images(tmp_path: Path) -> Non
     ("content", "said"),
     [
         ("{", r"a\.json can't be read as labelme's json"),
-        ("[]", r"a\.json is not labelme's: it has no list of 'shapes'"),
-        ('{"shapes": [3]}', r"a\.json is not labelme's"),
+        ("[]", r"a\.json is not a file of labelme's: it has no list of 'shapes'"),
+        ('{"shapes": [3]}', r"a\.json is not a file of labelme's"),
         ('{"shapes": [], "imagePath": "none.png"}', r"a\.json: there is no image .*none\.png"),
         ('{"shapes": []}', r"a\.json: there is no image"),
     ],
@@ -183,16 +183,16 @@ def test_a_file_that_is_none_is_refused(content: str, said: str, tmp_path: Path)
 def test_an_image_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "a", [shape("cup", TRIANGLE)])
     write(tmp_path / "inner", "b", [], imagePath="../a.png")
-    with pytest.raises(DataError, match=r"b\.json: its image .* is outside of .*inner"):
+    with pytest.raises(DataError, match=r"b\.json: its image .* is outside .*inner"):
         read_labelme(tmp_path / "inner")
 
 
 def test_there_must_be_something_to_learn(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="There is no json in"):
+    with pytest.raises(DataError, match="There is no json file in"):
         read_labelme(tmp_path)
     first = write(tmp_path, "a", [])
-    with pytest.raises(DataError, match="No file of labelme's has a polygon"):
+    with pytest.raises(DataError, match="None of labelme's files has a polygon"):
         read_labelme(tmp_path)
     (tmp_path / "copy.json").write_text(first.read_text())
-    with pytest.raises(DataError, match=r"copy\.json is the second json of the image a\.png"):
+    with pytest.raises(DataError, match=r"copy\.json is the second json file of the image a\.png"):
         read_labelme(tmp_path)

@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,6 +21,7 @@ from solo_family.methods.grid.layout import GridLayout
 from solo_family.methods.grid.local_masks import decode_locally
 from solo_family.methods.grid.mask_decoder import MaskDecoder
 from solo_family.modeling import order
+from solo_family.modeling.base import MaskSegmentor
 from solo_family.modeling.layers import append_coords
 from solo_family.ops.resize import resize_bilinear, sample_cells
 
@@ -32,7 +32,9 @@ REFERENCE = (64, 96)
 SIDES = (12, 10, 8, 6, 4)
 
 
-def model_of(reference: tuple[int, ...] = REFERENCE, candidates: int = 500) -> Any:
+def model_of(
+    reference: tuple[int, int] | tuple = REFERENCE, candidates: int = 500
+) -> MaskSegmentor:
     opts = [KEY, reference, "MODEL.SOLOV2.NMS_PRE", candidates]
     opts += ["TEST.DETECTIONS_PER_IMAGE", candidates]
     return eager_to_find(tiny_model("SOLOv2", opts=opts))
