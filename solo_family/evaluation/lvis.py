@@ -56,7 +56,7 @@ class _OldNumpy:
 
 @contextmanager
 def _numpy_that_lvis_knows() -> Iterator[None]:
-    """Within it, the package lvis runs with current numpy."""
+    """Let the package lvis run with current numpy."""
     from lvis import eval as lvis_eval
 
     before = lvis_eval.np
