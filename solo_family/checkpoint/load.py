@@ -3,13 +3,14 @@
 import os
 import pickle
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from fvcore.common.checkpoint import Checkpointer
 from torch import Tensor, nn
 
 from ..errors import DataError, first_line
-from ..weight_files import reason, refused
+from ..weight_files import read_weights, reason, refused
 from .foreign import advice_on_names
 
 _REMOTE = "://"
@@ -43,7 +44,7 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
             some of them suffice, as when training starts from a pretrained backbone.
 
     Returns:
-        What the checkpoint holds beside the weights.
+        The content of the checkpoint besides the weights.
 
     Raises:
         DataError: the file is missing, can't be read, belongs to another model, or has weights that
@@ -52,26 +53,36 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     check_weights_file(path)
     if not path:
         return {}
-    model = checkpointer.model
-    recorder = _Recorder(checkpointer)
+    rest, incompatible = _load(checkpointer, path)
+    _check_fit(path, checkpointer.model, incompatible, complete)
+    _check_finite(path, checkpointer.model)
+    return rest
+
+
+def _load(
+    checkpointer: Checkpointer, path: str, *, quiet: bool = False
+) -> tuple[dict[str, Any], Any]:
+    """Load the weights that fit, and log those that don't unless it is to be quiet.
+
+    Returns:
+        What the checkpoint holds beside them; and fvcore's record of those that don't fit, or None.
+    """
+    recorder = _Recorder(checkpointer, quiet)
     try:
-        rest = checkpointer.load(path, checkpointables=[])
+        return checkpointer.load(path, checkpointables=[]), recorder.incompatible
     except _LOADING_ERRORS as error:
         if refused(error):
             raise DataError(
-                f"MODEL.WEIGHTS {path} can't be read safely: beside weights it needs "
-                f"{refused(error)}, and to create that, code that the file names would have to be "
-                "run. Give a file that holds weights alone."
+                f"MODEL.WEIGHTS {path} can't be read safely: besides weights it has "
+                f"{refused(error)}, and reading that would run code that the file names. Give a "
+                "file that has only weights."
             ) from error
         raise DataError(
             f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {reason(error)}. "
-            "Is it complete, and does it hold weights (.pth, .pkl)?"
+            "Check that it is complete, and that it is a .pth or .pkl file of weights."
         ) from error
     finally:
         recorder.stop()
-    _check_fit(path, model, recorder.incompatible, complete)
-    _check_finite(path, model)
-    return rest
 
 
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
@@ -83,25 +94,48 @@ def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
     ]
 
 
+def what_is_wrong(path: Path) -> str:
+    """Return why the weights of a file can't be used, in a sentence; "" where they can."""
+    try:
+        bad = not_finite(read_weights(path).items())
+    except DataError as error:
+        return first_line(error)
+    return f"{path}: {len(bad)} weights are not finite, {bad[0]} first." if bad else ""
+
+
 def _check_finite(path: str, model: nn.Module) -> None:
     bad = not_finite(model.state_dict().items())
     if bad:
         values = model.state_dict()[bad[0]]
         count = int((~values.isfinite()).sum())
         raise DataError(
-            f"MODEL.WEIGHTS {path}: {len(bad)} weights are not finite, {bad[0]} first ({count} of "
-            f"its {values.numel()} values are NaN or infinite). Use an earlier checkpoint."
+            f"MODEL.WEIGHTS {path}: {len(bad)} weights are not finite, the first is {bad[0]} "
+            f"({count} of its {values.numel()} values are NaN or infinite). Use an earlier "
+            "checkpoint."
         )
 
 
 def load_last(checkpointer: Checkpointer, path: str) -> None:
-    """Load a checkpoint of the output folder: weights, and all that a run goes on with.
+    """Load a checkpoint of the output folder, with all state that a run resumes from.
+
+    Args:
+        checkpointer: fvcore's checkpointer of the run.
+        path: of the checkpoint.
 
     Raises:
         DataError: it is missing, can't be read, or belongs to another model or optimizer.
     """
+    rest, incompatible = _load(checkpointer, path, quiet=True)
+    mismatch = _first_mismatch(checkpointer.model, incompatible)
+    if mismatch:
+        raise DataError(
+            f"--resume can't go on from {path}, which is of another model than the config's: "
+            f"{mismatch}. Go on with the config of the stopped run (its number of classes, too), "
+            "or start over: without --resume, which moves these checkpoints aside, or in another "
+            "OUTPUT_DIR."
+        )
+    _check_finite(path, checkpointer.model)
     try:
-        rest = load_weights(checkpointer, path, complete=True)
         for key, part in checkpointer.checkpointables.items():
             if key in rest:
                 part.load_state_dict(rest[key])
@@ -109,25 +143,41 @@ def load_last(checkpointer: Checkpointer, path: str) -> None:
         raise DataError(
             f"--resume can't go on from {path}: {first_line(error)} Write the name of an earlier "
             f"checkpoint into {os.path.join(checkpointer.save_dir, 'last_checkpoint')}, use the "
-            "config of the stopped run, or start afresh in another OUTPUT_DIR."
+            "config of the stopped run, or start a new run in another OUTPUT_DIR."
         ) from error
 
 
 class _Recorder:
     """Record of the weights that did not fit, which fvcore's checkpointer only logs."""
 
-    def __init__(self, checkpointer: Checkpointer) -> None:
+    def __init__(self, checkpointer: Checkpointer, quiet: bool) -> None:
         self.incompatible: Any = None
+        self._quiet = quiet
         self._checkpointer = checkpointer
         self._original = checkpointer._log_incompatible_keys
         checkpointer._log_incompatible_keys = self._record
 
     def _record(self, incompatible: Any) -> None:
         self.incompatible = incompatible
-        self._original(incompatible)
+        if not self._quiet:
+            self._original(incompatible)
 
     def stop(self) -> None:
         del self._checkpointer._log_incompatible_keys
+
+
+def _first_mismatch(model: nn.Module, incompatible: Any) -> str:
+    """Return the first weight in which a checkpoint and the model differ, or "" if none does."""
+    if incompatible is None:
+        return ""
+    for key, theirs, ours in incompatible.incorrect_shapes:
+        return f"{key} is {tuple(theirs)} in the file, and {tuple(ours)} in the model"
+    parameters = dict(model.named_parameters())
+    for key in (key for key in incompatible.missing_keys if key in parameters):
+        return f"it lacks {key}"
+    for key in incompatible.unexpected_keys:
+        return f"it holds {key}, which the model has not"
+    return ""
 
 
 def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -> None:
@@ -143,18 +193,19 @@ def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -
         raise DataError(advice)
     if len(absent) == len(parameters):
         raise DataError(
-            f"MODEL.WEIGHTS {path} holds none of the model's {len(parameters)} weights: it "
-            "belongs to a model other than the config's."
+            f"MODEL.WEIGHTS {path} has none of the model's {len(parameters)} weights: it "
+            "belongs to another model. Use the config.yaml that was saved beside the weights."
         )
     if complete and incompatible.incorrect_shapes:
         key, theirs, ours = incompatible.incorrect_shapes[0]
         raise DataError(
             f"MODEL.WEIGHTS {path}: {len(misshapen)} weights differ in shape from the config's "
-            f"model, {key} first: {tuple(theirs)} in the file, {tuple(ours)} in the model. Use "
-            "the config.yaml that was saved beside the weights."
+            f"model, the first is {key}: {tuple(theirs)} in the file, {tuple(ours)} in the model. "
+            "Use the config.yaml that was saved beside the weights."
         )
     if complete and missing:
         raise DataError(
             f"MODEL.WEIGHTS {path} lacks {len(missing)} of the model's {len(parameters)} weights, "
-            f"{missing[0]} first: it belongs to another model, or holds a backbone alone."
+            f"the first is {missing[0]}: it belongs to another model, or has only a backbone. Use "
+            "the config.yaml that was saved beside the weights."
         )

@@ -28,11 +28,12 @@ from ..data.loading.images import Reading
 from ..data.loading.watchdog import TIMEOUT
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
+from .crowding import describe_crowding
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
 from .opts import add_opts_argument
 
-_LABELS = 200  # so many label images of a dataset are opened
-_NAMED = 5  # so many examples are named for each type of problem
+_LABELS = 200  # label images of a dataset that are opened, at most
+_NAMED = 5  # examples that are named for each type of problem, at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write-fixed",
         type=Path,
         metavar="OUT.json",
-        help="with --annotations: write it again, with the remedies that need no guess applied",
+        help="with --annotations: write a copy in which all unambiguous problems are fixed",
     )
     add_opts_argument(parser)
 
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
-    """Check one json, and write it anew if that is asked for."""
+    """Check one json, and write a fixed copy if `--write-fixed` is given."""
     folder, crowd = split_crowd(args.images)
     check = check_coco_dataset(
         args.annotations,
@@ -110,12 +111,15 @@ def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
         content, done = fix_dataset(read_coco_file(args.annotations, folder), folder, crowd)
         write_fixed(content, args.write_fixed)
         what = "; ".join(f"{count} {words}" for words, count in done.items())
-        print(f"written to {args.write_fixed}: {what or 'nothing could be fixed so'}")
+        print(f"written to {args.write_fixed}: {what or 'nothing could be fixed automatically'}")
     return status
 
 
 def _sizes(cfg: CfgNode | None) -> TrainingSizes | None:
-    """Return what training resizes an image to, without crops; with jitter the largest alone."""
+    """Return a function that gives the sizes to which training resizes an image, without crops.
+
+    With large-scale jitter it gives the largest size only.
+    """
     if cfg is None:
         return None
 
@@ -131,10 +135,11 @@ def _names(cfg: CfgNode) -> Iterator[str]:
 
 
 def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | DataError:
-    """Check a dataset of a config; one that can't be read doesn't keep the others from it.
+    """Check a dataset of a config; an unreadable one does not prevent the check of the others.
 
     Returns:
-        What was found; or what to say of a dataset that is not looked into; or why it can't be.
+        The findings; or a message, if the dataset has no instances to check; or the error, if it
+        can't be read.
     """
     try:
         register_in_place([name])
@@ -159,7 +164,7 @@ def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | Da
 
 
 def _report(name: str, check: DatasetCheck | str | DataError, cfg: CfgNode | None) -> int:
-    """Print what was found, and return the exit status."""
+    """Print the findings, and return the exit status."""
     if isinstance(check, DataError):
         print(f"error: {check}\n", file=sys.stderr)
         return 2
@@ -197,7 +202,8 @@ def _print_sizes(check: DatasetCheck, cfg: CfgNode | None) -> None:
     print(f"{len(check.boxes)} objects to learn")
     if cfg is None or not has_grid:
         header, rows = table_of_areas(check)
-        print(tabulate(rows, header, disable_numparse=True), end="\n\n")
+        print(tabulate(rows, header, disable_numparse=True))
+        print(describe_crowding(check, cfg), end="\n\n")
         return
     header, rows = table_of_levels(cfg, check)
     print(tabulate(rows, header, disable_numparse=True))
@@ -205,4 +211,4 @@ def _print_sizes(check: DatasetCheck, cfg: CfgNode | None) -> None:
         print(
             "Objects on no level are not learnt: change FPN_SCALE_RANGES or INPUT.MIN_SIZE_TRAIN."
         )
-    print()
+    print(describe_crowding(check, cfg), end="\n\n")

@@ -25,7 +25,7 @@ from .machine import machine_findings
 
 GOOD, LACKING, BROKEN = "ok", "lacking", "BROKEN"
 
-# Distributions, the module to import, and the remedy where one is broken or missing.
+# Distributions, the modules to import, and the remedy if one is damaged or missing.
 _NEEDED = {
     "torchvision": (
         "torchvision",
@@ -213,7 +213,7 @@ def _torchvision_operators() -> Check:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there."""
+    """Return the folder, or its nearest parent that exists."""
     return next(place for place in (folder, *folder.resolve().parents) if place.exists())
 
 

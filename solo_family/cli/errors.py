@@ -23,7 +23,7 @@ from .opts import add_opts_argument
 from .writers import make_folder, write_json
 
 DEFAULT_OUTPUT = Path("output/errors")
-_CATEGORIES = 10  # so many categories, those with most errors, are printed
+_CATEGORIES = 10  # categories that are printed, those with the most errors, at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--iou-threshold",
         type=float,
         default=0.5,
-        help="the lowest IoU at which a mask counts as found (default: 0.5)",
+        help="the lowest IoU at which a mask is correct (default: 0.5)",
     )
     add_opts_argument(parser)
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read_truth(args: argparse.Namespace) -> tuple[str, COCO]:
-    """Return the path of the annotation file, and what it says."""
+    """Return the path of the annotation file, and its ground truth."""
     if args.annotations:
         annotations, crowd = split_crowd(args.annotations)
         return annotations, read_truth(annotations, crowd=crowd)
@@ -90,7 +90,7 @@ def _read_truth(args: argparse.Namespace) -> tuple[str, COCO]:
 
 def _dataset_of(config_file: str, opts: list[str]) -> str:
     """Return the name of a config's dataset of instances."""
-    # No model is built, so a missing GPU is nothing to warn of.
+    # No model is built, so a missing GPU needs no warning.
     cfg = setup_cfg(config_file, [*opts, "MODEL.DEVICE", "cpu"])
     names = cfg.DATASETS.TEST
     if len(names) != 1:
@@ -100,6 +100,12 @@ def _dataset_of(config_file: str, opts: list[str]) -> str:
             "--annotations FILE instead of --config-file."
         )
     register_in_place(names)
+    if MetadataCatalog.get(names[0]).get("evaluator_type") == "lvis":
+        raise DataError(
+            f"Dataset {names[0]!r} is LVIS's, which names the classes of an image that are "
+            "annotated; this analysis takes an object without an annotation for a mistake. Name a "
+            "dataset all of whose objects are annotated."
+        )
     evaluated = MetadataCatalog.get(names[0]).get("json_file") or names[0] in DatasetCatalog.list()
     if not evaluated or not dataset_classes(names[0]):
         raise DataError(
@@ -148,7 +154,7 @@ def _describe_rest(analysis: dict[str, Any]) -> str:
         {kind: sizes["all"] for kind, sizes in analysis[part].items()}
         for part in ("predictions", "ground_truth")
     )
-    ignored = predictions[PredictionType.CROWD] + predictions[PredictionType.UNRANKED]
+    ignored = predictions[PredictionType.CROWD]
     return (
         f"{sum(predictions.values())} predictions: {predictions[PredictionType.CORRECT]} correct, "
         f"{ignored} that COCO doesn't count, the others as above\n"

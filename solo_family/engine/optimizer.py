@@ -10,6 +10,7 @@ from detectron2.solver.build import get_default_optimizer_params, reduce_param_g
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from ..config.solver import optimizer_name
 from ..errors import ConfigError
 from ..registry import METHODS
 
@@ -34,7 +35,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         ConfigError: the optimizer or the clip type is unknown.
     """
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    name = cfg.SOLVER.OPTIMIZER or (method.optimizer if method else "SGD")
+    name = optimizer_name(cfg)
     multiplier = cfg.SOLVER.BACKBONE_MULTIPLIER or (method.backbone_multiplier if method else 1.0)
     base_lr = cfg.SOLVER.BASE_LR
     if cfg.SOLVER.REFERENCE_BATCH_SIZE:
@@ -71,7 +72,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
             fused=fused,
         )
-    elif name in ("AdamW", "ADAMW"):
+    elif name == "AdamW":
         optimizer = torch.optim.AdamW(
             params,
             lr=base_lr,
@@ -124,17 +125,17 @@ def _position_tables(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _named(model: nn.Module, parts: Iterable[str]) -> list[nn.Parameter]:
-    """Return the parameters that are trained and whose names contain one of `parts`.
+    """Return the trained parameters whose names contain one of `parts`.
 
     Raises:
-        ConfigError: no parameter's name has one of them.
+        ConfigError: one of `parts` is in no parameter's name.
     """
     named = dict(model.named_parameters())
     for part in parts:
         if not any(part in name for name in named):
             raise ConfigError(
-                f"SOLVER.NO_DECAY_NAMES has {part!r}, but no parameter's name contains it. Names "
-                f"are such as {min(named)}."
+                f"SOLVER.NO_DECAY_NAMES has {part!r}, but no parameter's name contains it. Write "
+                f"parts of names such as {min(named)}."
             )
     return [p for name, p in named.items() if p.requires_grad and any(t in name for t in parts)]
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from ..data.formats.coco_json import dataset_truth, read_coco_truth
 from ..data.formats.rle import fills_image
 from ..errors import DataError
+from .instance_results import most_per_image
 
 # One prediction: image_id, category_id, score, and segmentation, a compressed RLE.
 Result = dict[str, Any]
@@ -23,10 +25,15 @@ KEYS = ("image_id", "category_id", "score", "segmentation")
 
 
 def read_truth(annotations: str, image_dir: str | None = None, crowd: str = "") -> COCO:
-    """Read ground truth, as every evaluation does: see `read_coco_truth`.
+    """Read ground truth, as all evaluations do; see `read_coco_truth`.
+
+    Args:
+        annotations: path of the json file.
+        image_dir: the folder of its images; None if it is unknown.
+        crowd: "objects" to read crowds as objects, or "".
 
     Raises:
-        DataError: the file doesn't exist or can't be evaluated against.
+        DataError: the file doesn't exist, can't be used, or has no annotations.
     """
     return _annotated(read_coco_truth(annotations, image_dir, crowd), annotations)
 
@@ -39,8 +46,8 @@ def read_dataset_truth(name: str) -> COCO:
 def _annotated(truth: COCO, source: str) -> COCO:
     if "annotations" not in truth.dataset:
         raise DataError(
-            f"{source} has no 'annotations': there is no ground truth to compare with. "
-            "Name the file of a split that has it."
+            f"{source} has no 'annotations', so there is no ground truth to compare with. "
+            "Name the file of a split that has annotations."
         )
     return truth
 
@@ -66,7 +73,7 @@ def read_results(predictions: str, truth: COCO) -> list[Result]:
     if not isinstance(content, list):
         raise DataError(
             f"{predictions} is not a list of predictions. COCO results are "
-            f"[{{{', '.join(KEYS)}}}, ...]; is it the annotation file?"
+            f"[{{{', '.join(KEYS)}}}, ...]. Give such a file, and not the annotation file."
         )
     with tqdm(content, "predictions", unit="mask") as progress:
         for index, result in enumerate(progress):
@@ -91,7 +98,7 @@ def _problem(result: Any, truth: COCO) -> str | None:
     if not _is_known(category, truth.cats):
         return (
             f"has category_id {category!r}, which is not among the categories of the ground truth. "
-            "Write the dataset's own ids, not the position of the class."
+            "Write the dataset's own ids, not the index of the class."
         )
     if not isinstance(score, int | float) or not math.isfinite(score):
         return f"has score {score!r}; it must be a finite number."
@@ -134,26 +141,26 @@ def evaluate(
     results: list[Result],
     *,
     iou_threshold: float | None = None,
-    max_detections: int | None = None,
 ) -> COCOeval:
     """Run pycocotools' evaluation of masks, unmodified, and without its printing.
+
+    All detections of an image count, as in `InstanceEvaluator`.
 
     Args:
         truth: result of `read_truth`.
         results: the prediction at index i gets id i + 1.
         iou_threshold: the only threshold, instead of COCO's ten.
-        max_detections: limit per image and category, instead of COCO's 100.
     """
     with redirect_stdout(StringIO()):
         if results:
             predicted = truth.loadRes([dict(result) for result in results])
-        else:  # `loadRes` looks at the first
+        else:  # `loadRes` fails for an empty list
             predicted = with_annotations(truth.dataset, [])
         evaluation = COCOeval(truth, predicted, "segm")
         if iou_threshold is not None:
             evaluation.params.iouThrs = np.array([iou_threshold])
-        if max_detections is not None:
-            evaluation.params.maxDets = [max_detections]
+        counts = Counter(result["image_id"] for result in results)
+        evaluation.params.maxDets = [most_per_image(counts.values())]
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation
@@ -175,7 +182,7 @@ def average_precision(
         category: an id; None for all.
 
     Returns:
-        The average precision; None where there is no ground truth.
+        The average precision; None if there is no ground truth.
     """
     params = evaluation.params
     # Axes [T, R, K, A, M]: thresholds, recalls, categories, sizes, limits on detections.

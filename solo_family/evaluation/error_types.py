@@ -1,7 +1,9 @@
-"""Sort every prediction and every ground-truth mask into types of errors.
+"""Classification of predictions and ground-truth masks into types of errors.
 
-The types are TIDE's (arXiv 2008.08115, section 2); docs/error_analysis.md describes where the order
-in which they are tested differs. N predictions, G ground-truth masks.
+The types are TIDE's (arXiv 2008.08115, section 2). docs/error_analysis.md describes how the order
+in which they are tested differs.
+
+Shape letters: N predictions, G ground-truth masks.
 """
 
 from dataclasses import dataclass
@@ -21,9 +23,8 @@ SIZES = ("small", "medium", "large")
 
 
 class PredictionType(StrEnum):
-    """The type of a prediction: the first of these that fits."""
+    """The type of a prediction: the first in this order that applies."""
 
-    UNRANKED = "unranked"
     CROWD = "crowd"
     CORRECT = "correct"
     DUPLICATE = "duplicate"
@@ -34,7 +35,7 @@ class PredictionType(StrEnum):
 
 
 class TruthType(StrEnum):
-    """The outcome for a ground-truth mask: the first of these that fits."""
+    """The outcome for a ground-truth mask: the first in this order that applies."""
 
     CROWD = "crowd"
     FOUND = "found"
@@ -65,7 +66,7 @@ class ErrorTypes:
 def find_error_types(
     evaluation: COCOeval, truth: COCO, results: list[Result], overlaps: Overlaps
 ) -> ErrorTypes:
-    """Sort predictions and ground truth into types; each has exactly one.
+    """Determine the type of each prediction and the outcome for each ground-truth mask.
 
     Args:
         evaluation: the evaluation of these results, at the one threshold that decides what is
@@ -80,10 +81,8 @@ def find_error_types(
     is_crowd = np.array([False, *(bool(a["iscrowd"]) for a in annotations)])
     threshold = evaluation.params.iouThrs[0]
     same, other = overlaps.same_class, overlaps.other_class
-    none = np.zeros_like(matches)
     rules = [
-        (PredictionType.UNRANKED, matches < 0, none),
-        (PredictionType.CROWD, is_crowd[matches], none),
+        (PredictionType.CROWD, is_crowd[matches], np.zeros_like(matches)),
         (PredictionType.CORRECT, matches > 0, matches),
         (PredictionType.DUPLICATE, same.ious >= threshold, same.truth_ids),
         (PredictionType.WRONG_CLASS, other.ious >= threshold, other.truth_ids),
@@ -108,11 +107,8 @@ def find_error_types(
 
 
 def _matches(evaluation: COCOeval, num_results: int) -> np.ndarray:
-    """Return int64 [N]: the id of the annotation that COCO matched, 0 for none.
-
-    -1 stands for predictions that COCO ignores, beyond the best 100 of an image and category.
-    """
-    matches = np.full(num_results, -1)
+    """Return int64 [N]: the id of the annotation that COCO matched, 0 for none."""
+    matches = np.zeros(num_results, np.int64)
     everything = evaluation.params.areaRng[evaluation.params.areaRngLbl.index("all")]
     for image in evaluation.evalImgs:
         if image is not None and image["aRng"] == everything:

@@ -1,6 +1,6 @@
-"""Convert pictures, in any form that people hold them, to the array that models take.
+"""Conversion of images of all supported types to the array that models expect.
 
-H W of the picture.
+Shape letters: H W height and width of the image.
 """
 
 from pathlib import Path
@@ -71,8 +71,8 @@ def _array_to_bgr(array: np.ndarray, channels: str | None) -> np.ndarray:
         return np.repeat(array, 3, axis=2)
     if channels is None:
         raise DataError(
-            "An array does not tell whether red or blue comes first: give channels='RGB' "
-            "(Pillow, matplotlib, scikit-image) or channels='BGR' (OpenCV)."
+            "The order of an array's colours can't be inferred: give channels='RGB' (Pillow, "
+            "matplotlib, scikit-image) or channels='BGR' (OpenCV)."
         )
     colours = array[:, :, :3]
     # Copied, because torch accepts no reversed views.

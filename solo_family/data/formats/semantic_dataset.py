@@ -114,7 +114,8 @@ def read_class_names(classes: str) -> list[str]:
         DataError: the file does not exist, or there are no names.
     """
     if os.path.isfile(classes):
-        names = [line.strip() for line in Path(classes).read_text().splitlines()]
+        text = Path(classes).read_text(encoding="utf-8")
+        names = [line.strip() for line in text.splitlines()]
     elif classes.endswith(".txt"):
         raise DataError(f"There is no file of class names {classes}. Correct the path.")
     else:

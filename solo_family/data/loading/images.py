@@ -95,7 +95,7 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
             return convert_PIL_to_numpy(upright, image_format).copy()
     except SoloFamilyError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+    except Exception as error:  # Pillow's decoders can raise any error for a broken file
         raise _unreadable(path, error) from error
 
 
@@ -132,6 +132,20 @@ def read_image_size(path: str) -> tuple[int, int]:
         raise _unreadable(path, error) from error
 
 
+def is_turned(path: str) -> bool:
+    """Tell from a file's header whether its pixels have to be turned or mirrored.
+
+    Of a file that Pillow can't open, other readers may know more.
+    """
+    try:
+        with _opened(path) as image:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except SoloFamilyError:
+        raise
+    except Exception:
+        return False
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
     """Open an image of any size; Pillow's own limit is lifted for the time."""
@@ -160,21 +174,26 @@ def _name_pages(path: str, pages: int) -> None:
 
 
 def value_range(path: str, values: np.ndarray, reading: Reading) -> tuple[float, float]:
-    """Return which values are black and white in a file of more than 8 bits, or of fractions.
+    """Return the values that become 0 and 255, for a file of more than 8 bits or of floats.
 
     Args:
-        path: its name.
-        values: all of the file's, or its least and greatest.
-        reading: may say it.
+        path: of the file, for the message.
+        values: all values of the file, or its smallest and largest.
+        reading: may set the range.
 
     Raises:
-        UntoldRange: neither says it.
+        UntoldRange: `reading` does not set the range, and it can't be inferred from the values.
     """
     return reading.value_range or _range_of(path, values)
 
 
 def to_8_bits(values: np.ndarray, black_and_white: tuple[float, float]) -> np.ndarray:
-    """Return values [H, W] as uint8, of which 0 and 255 are what is black and white in them."""
+    """Scale integers of more than 8 bits, or floats, [H, W], to uint8.
+
+    Args:
+        values: the image.
+        black_and_white: the values that become 0 and 255.
+    """
     low, high = black_and_white
     if (low, high) == (0, 65535):
         return (values // 257).clip(0, 255).astype(np.uint8)

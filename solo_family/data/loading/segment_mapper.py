@@ -28,11 +28,13 @@ from ..formats.label_maps import (
 from .augmentation import build_detr_augmentation, build_segment_augmentation
 from .bad_images import BadImages
 from .images import Reading, read_image
+from .object_crop import pixels_of, window_around_segment
+from .windows import open_windows
 
 # The value of padded pixels: the middle of 0 to 255, as in MaskFormer's official code.
 _PAD_VALUE = 128
 _FLOAT_VOID = 255
-# Of models of detectron2's.
+# Stands for detectron2's own models, which have no entry in METHODS.
 _DEFAULTS = Method(meta_arch="", model="", base_config="", quickstart_config="", num_classes_key="")
 
 
@@ -48,11 +50,13 @@ class SegmentDatasetMapper:
         panoptic: whether to make a mask per panoptic segment, rather than per semantic class.
         label_ignored: the label that pixels without a class have in the files.
         ignore_value: the label that pixels without a class have in the model's input.
-        keep_empty: whether a segment of which the crop leaves no pixel stays, with an empty mask.
+        keep_empty: whether to keep segments that the crop removes completely, with empty masks.
         label_sampling: "center" or "corner"; see `INPUT.LABEL_SAMPLING`.
         size_divisibility: pad inputs to multiples of it; no padding if it is below 1.
         bad_images: counts or refuses images that can't be read.
         reading: how image files are read.
+        crop_around: height and width of windows around segments that images are cropped to before
+            everything else; None for whole images.
     """
 
     @configurable
@@ -70,7 +74,9 @@ class SegmentDatasetMapper:
         size_divisibility: int = -1,
         bad_images: BadImages,
         reading: Reading | None = None,
+        crop_around: tuple[int, int] | None = None,
     ) -> None:
+        self._crop_around = crop_around
         self._reading = reading or Reading()
         self.augmentations = augmentations
         self.image_format = image_format
@@ -117,11 +123,12 @@ class SegmentDatasetMapper:
             "panoptic": panoptic,
             "label_ignored": label_ignored,
             "ignore_value": get_key(cfg, key),
-            # Semantic labels have no list of segments: what is cut off is not known to have been.
+            # Semantic labels have no list of segments, so it is unknown which ones were cut off.
             "keep_empty": panoptic and empty == "keep",
             "label_sampling": cfg.INPUT.LABEL_SAMPLING or method.label_sampling,
             "size_divisibility": cfg.INPUT.SIZE_DIVISIBILITY,
             "reading": Reading.from_config(cfg),
+            "crop_around": tuple(cfg.INPUT.CROP.AROUND_OBJECTS) or None,
             "bad_images": BadImages(cfg.DATALOADER.SKIP_BAD_IMAGES, num_images),
         }
 
@@ -139,8 +146,7 @@ class SegmentDatasetMapper:
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
-            image = read_image(dataset_dict["file_name"], self.image_format, self._reading)
-            segments, classes = self._read_segments(dataset_dict, image)
+            image, segments, classes = self._read(dataset_dict)
         except DataError as error:
             self.bad_images.add(dataset_dict["file_name"], error)
             return None
@@ -161,6 +167,18 @@ class SegmentDatasetMapper:
         if self.bad_images.skip:
             dataset_dict["num_skipped"] = self.bad_images.take_count()
         return dataset_dict
+
+    def _read(self, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return an image, or a window of it, and what `_read_segments` gives of the same."""
+        path = record["file_name"]
+        if self._crop_around is None:
+            image = read_image(path, self.image_format, self._reading)
+            return image, *self._read_segments(record, image)
+        windows = open_windows(path, self.image_format, self._reading)
+        segments, classes = self._read_segments(record, pixels_of(windows.size))
+        window = window_around_segment(segments, self._crop_around)
+        part = segments[window.top : window.bottom, window.left : window.right]
+        return windows.read(window), part, classes
 
     def _read_segments(
         self, record: dict[str, Any], image: np.ndarray
@@ -203,7 +221,8 @@ class SegmentDatasetMapper:
     def _transform_labels(self, transforms: T.TransformList, segments: np.ndarray) -> np.ndarray:
         if self.panoptic or self.label_sampling == "center":
             return decode_ids(transforms.apply_segmentation(encode_ids(segments)))
-        # detectron2 resizes floats by torch. It pads with 255, which is no shifted label.
+        # detectron2 resizes float labels with torch, and pads with 255. All labels are shifted
+        # above 255, so that none equals the padding.
         shifted = np.where(segments == VOID_ID, _FLOAT_VOID, segments + _FLOAT_VOID + 1)
         shifted = transforms.apply_segmentation(shifted.astype(np.float32)).astype(np.int32)
         return np.where(shifted <= _FLOAT_VOID, VOID_ID, shifted - _FLOAT_VOID - 1)

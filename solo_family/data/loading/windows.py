@@ -1,9 +1,10 @@
-"""Read an image window by window, without decoding the rest of it where its format allows that.
+"""Reading of an image window by window, without decoding the rest if its format allows that.
 
-H W of the image, h w of a window.
+Shape letters: H W height and width of the image, h w height and width of a window.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,12 +13,12 @@ import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
-from ...errors import DataError, first_line
+from ...errors import DataError, SoloFamilyError, first_line
 from .images import Reading, read_image, to_8_bits, value_range
-from .large_files import open_npy, open_rasterio, open_tiff
+from .large_files import Opened, open_npy, open_rasterio, open_tiff
 
-# Rows that are looked at together for the range of an image's values.
-_ROWS = 256
+# Rows and columns of a large image that are read at a time.
+_ROWS, _COLUMNS = 256, 4096
 
 
 class Window(NamedTuple):
@@ -34,7 +35,7 @@ class Window(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
     def intersection(self, other: "Window") -> "Window":
-        """Return what both have; its size is not positive where they have nothing in common."""
+        """Return the intersection of two windows, which is empty if they do not overlap."""
         return Window(
             max(self.top, other.top),
             max(self.left, other.left),
@@ -44,7 +45,7 @@ class Window(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no pixel."""
+        """Whether the window has no pixels."""
         return self.bottom <= self.top or self.right <= self.left
 
     def __str__(self) -> str:
@@ -60,10 +61,10 @@ class WindowReader(Protocol):
         ...
 
     def read(self, window: Window) -> np.ndarray:
-        """Return a window as uint8 [h, w, 3], in a memory of its own.
+        """Return a copy of a window, uint8 [h, w, 3].
 
         Raises:
-            DataError: it can't be read; names the file and the window.
+            DataError: the window can't be read; the message names the file and the window.
         """
         ...
 
@@ -76,22 +77,36 @@ class ArrayWindows:
     """
 
     def __init__(self, image: np.ndarray) -> None:
-        self._image = image
+        self.image = image
         self.size = (image.shape[0], image.shape[1])
 
     def read(self, window: Window) -> np.ndarray:
         """Return a window; see `WindowReader`."""
-        return self._image[window.top : window.bottom, window.left : window.right].copy()
+        return self.image[window.top : window.bottom, window.left : window.right].copy()
+
+
+def read_whole(windows: WindowReader) -> np.ndarray:
+    """Return all of an image, uint8 [H, W, 3]; what can't be read is black."""
+    if isinstance(windows, ArrayWindows):
+        return windows.image
+    height, width = windows.size
+    image = np.zeros((height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS):
+        for left in range(0, width, _COLUMNS):
+            part = Window(top, left, min(top + _ROWS, height), min(left + _COLUMNS, width))
+            with suppress(DataError):
+                image[part.top : part.bottom, part.left : part.right] = windows.read(part)
+    return image
 
 
 class _FileWindows:
-    """The windows of a file that is read by windows.
+    """The windows of a file whose format can be read by windows.
 
     Args:
-        path: its name.
-        size: its height and width.
-        read: returns a window's values, [h, w] or [h, w, 3], red first.
-        image_format: "RGB" or "BGR".
+        path: of the file, for messages.
+        size: (H, W), in pixels.
+        read: returns the values of a window, [h, w] or RGB [h, w, 3].
+        image_format: the channel order to return, "RGB" or "BGR".
         reading: how values of more than 8 bits are read.
     """
 
@@ -119,14 +134,17 @@ class _FileWindows:
     def _values(self, window: Window) -> np.ndarray:
         try:
             return np.ascontiguousarray(self._read(window))
-        except Exception as error:  # decoders raise whatever a broken file provokes
+        except SoloFamilyError:
+            raise
+        except Exception as error:  # decoders can raise any error for a broken file
             raise DataError(
-                f"{self._path}, {window}: can't be read: {first_line(error)}"
+                f"{self._path}, {window}: can't be read: {first_line(error)}. Export or copy the "
+                "file again."
             ) from error
 
     @cached_property
     def _value_range(self) -> tuple[float, float]:
-        """The values of black and white, which are those of the whole image, not of one window."""
+        """The values that become 0 and 255, determined from the whole image, not from a window."""
         if self._reading.value_range is not None:
             return self._reading.value_range
         height, width = self.size
@@ -138,24 +156,24 @@ class _FileWindows:
 
 
 def open_windows(path: str, image_format: str, reading: Reading | None = None) -> WindowReader:
-    """Open an image for reading it by windows, with the pixels that `read_image` gives.
+    """Open an image for reading by windows; pixels have the same values as `read_image`'s.
 
-    A .npy file is mapped into memory. TIFF is read by windows where tifffile is installed, and
-    what else GDAL reads where rasterio is (both are in the extra "large"), but for images of kinds
-    that only Pillow knows (palettes, CMYK, turned by a tag). Every other image is decoded as a
-    whole, which `INPUT.MAX_PIXELS` must allow, and its windows are parts of it.
+    A .npy file is mapped into memory. A TIFF is read by windows with tifffile or rasterio, if one
+    of them is installed (both are in the extra "large"), unless it is of a kind that only Pillow
+    supports (palettes, CMYK, turned by a tag). All other images are decoded completely, which
+    `INPUT.MAX_PIXELS` must allow.
 
     Args:
         path: of the file.
-        image_format: "RGB" or "BGR".
-        reading: how files are read.
+        image_format: the channel order to return, "RGB" or "BGR".
+        reading: how files are read; by default `Reading()`.
 
     Raises:
-        DataError: the file is missing, is no image, or has too many pixels for Pillow.
+        DataError: the file is missing, is not an image, or has too many pixels to be decoded.
     """
     reading = reading or Reading()
     suffix = Path(path).suffix.lower()
-    opened = open_npy(path) if suffix == ".npy" else None
+    opened: Opened | None = open_npy(path) if suffix == ".npy" else None
     if suffix in (".tif", ".tiff"):
         opened = open_tiff(path) or open_rasterio(path)
     if opened is None:

@@ -1,4 +1,4 @@
-"""SparseInst (Cheng et al., CVPR 2022, arXiv 2203.12827)."""
+"""Register SparseInst (Cheng et al., CVPR 2022, arXiv 2203.12827)."""
 
 from ...registry import Method, Visualization, register
 
@@ -35,6 +35,7 @@ register(
         tasks=("instance", "panoptic"),
         optimizer="AdamW",
         crop_short_edges=(400, 500, 600),
+        limits=f"{__name__}.config:limit_instances",
         memory_keys=("TEST.DETECTIONS_PER_IMAGE",),
         quantizes=True,
     )
