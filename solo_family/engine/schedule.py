@@ -58,7 +58,7 @@ def state_by_config(scheduler: LRScheduler) -> dict[str, Any] | None:
 
 
 def follow_config(
-    scheduler: LRScheduler, by_config: dict[str, Any] | None, saved: list[float]
+    scheduler: LRScheduler, by_config: dict[str, Any] | None, saved: list[Any]
 ) -> None:
     """Let a scheduler that has loaded a checkpoint continue as the config says.
 
