@@ -63,16 +63,16 @@ def follow_detectron2() -> None:
 
 
 class _Unoptimized:
-    """Finds detectron2's modules, and fvcore's, as they are without `python -O`.
+    """An import finder that compiles detectron2 and fvcore without the optimisation of `python -O`.
 
-    They refuse wrong input by asserts, without which it would pass; and at its import detectron2
-    appends to a docstring, which `-OO` takes away.
+    Both check their input with asserts, which `-O` removes. On import detectron2 also appends to a
+    docstring, which `-OO` removes.
     """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: Any = None
     ) -> ModuleSpec | None:
-        """Return where a module is, with a loader that keeps all of it; None for others' code."""
+        """Return the spec of a module, with an unoptimised loader; None for other packages."""
         if name.split(".")[0] not in ("detectron2", "fvcore"):
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -83,7 +83,7 @@ class _Unoptimized:
 
 class _WholeSource(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
-        # Not through the cache of compiled files, which are those of -O.
+        # The cache of compiled files is not used, because it has the optimised ones.
         return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True, optimize=0)
 
 

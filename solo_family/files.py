@@ -38,6 +38,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def as_before_on_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """On an error restore a small file as it was, or remove it if it did not exist."""
+    path = Path(path)
+    content = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    except BaseException:
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
+        raise
+
+
 class WholeFiles:
     """A wrapper of detectron2's PathManager that writes files atomically.
 

@@ -19,7 +19,7 @@ _ADDRESSES = 8 * 2**30  # bytes; torch with CUDA's libraries takes half of it
 
 
 def use_utf8() -> None:
-    """Begin this program anew in Python's UTF-8 mode, where its locale knows ASCII letters alone.
+    """Restart this program in Python's UTF-8 mode if its locale supports ASCII letters only.
 
     Files of other names, which configs and datasets may have, could not be opened. A C locale does
     not come to that unless PYTHONUTF8 is 0. To be called before anything has begun.

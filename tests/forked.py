@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import torch
 
-LIMIT = 120  # seconds; a hang ends here, and nothing is said of how fast a command is
+LIMIT = 300  # seconds; a hang ends here, and nothing is said of how fast a command is
 
 
 class Forked:

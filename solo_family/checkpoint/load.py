@@ -131,7 +131,7 @@ def load_last(checkpointer: Checkpointer, path: str) -> None:
         raise DataError(
             f"--resume can't go on from {path}, which is of another model than the config's: "
             f"{mismatch}. Go on with the config of the stopped run (its number of classes, too), "
-            "or begin anew: without --resume, which moves these checkpoints aside, or in another "
+            "or start over: without --resume, which moves these checkpoints aside, or in another "
             "OUTPUT_DIR."
         )
     _check_finite(path, checkpointer.model)

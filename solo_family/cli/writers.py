@@ -12,7 +12,7 @@ from ..errors import DataError
 from ..files import replacing
 from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source
 
-# Can be read but not written: a GIF's 256 colours would spoil the masks.
+# Can be read but not written: a GIF has only 256 colours, too few for the masks.
 PICTURE_SUFFIXES = IMAGE_SUFFIXES - {".gif"}
 
 

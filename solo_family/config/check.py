@@ -8,6 +8,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from ..errors import ConfigError
 from ..registry import METHODS, resolve
 from .rules import check_one_of, get_key
+from .sampling import check_sampling
+from .solver import check_solver
 from .tiles import check_tile
 from .unread import refuse_unread_keys
 
@@ -37,6 +39,8 @@ def check_config(cfg: CfgNode) -> None:
     _check_backbone_features(cfg)
     _check_images(cfg)
     _check_crop(cfg)
+    check_sampling(cfg)
+    check_solver(cfg)
     tile = cfg.TEST.TILE
     check_tile(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)
     if cfg.MODEL.LOAD_PROPOSALS:

@@ -205,8 +205,8 @@ def test_a_resume_from_a_foreign_checkpoint_says_what_to_do(tmp_path: Path) -> N
     whole = (tmp_path / "run" / "model_final.pth").read_bytes()
     words = ["--resume can't go on from", "model_0000001.pth", "OUTPUT_DIR"]
     other = run_cfg(dataset, tmp_path / "run", "MODEL.FPN.OUT_CHANNELS", 8)
-    other_optimizer = run_cfg(dataset, tmp_path / "run", "SOLVER.WEIGHT_DECAY_BIAS", 0.1)
-    for config in (other, other_optimizer):
+    other_parameters = run_cfg(dataset, tmp_path / "run", "MODEL.BACKBONE.FREEZE_AT", 2)
+    for config in (other, other_parameters):
         write_checkpoint(config, whole)
         with pytest.raises(DataError) as error:
             Trainer(config).resume_or_load(resume=True)

@@ -95,7 +95,7 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
             return convert_PIL_to_numpy(upright, image_format).copy()
     except SoloFamilyError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+    except Exception as error:  # Pillow's decoders can raise any error for a broken file
         raise _unreadable(path, error) from error
 
 
@@ -130,6 +130,20 @@ def read_image_size(path: str) -> tuple[int, int]:
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def is_turned(path: str) -> bool:
+    """Tell from a file's header whether its pixels have to be turned or mirrored.
+
+    Of a file that Pillow can't open, other readers may know more.
+    """
+    try:
+        with _opened(path) as image:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except SoloFamilyError:
+        raise
+    except Exception:
+        return False
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def _convert(source: Path, target: Path) -> None:
         labels = np.asarray(image)
     if labels.ndim != 2 or labels.max() > _CLASSES:
         raise DataError(
-            f"{source} is no label image of 0 to {_CLASSES}. Unpack ADEChallengeData2016.zip anew."
+            f"{source} is no label image of 0 to {_CLASSES}. Unpack ADEChallengeData2016.zip again."
         )
     # In 8 bits 0 becomes 255.
     Image.fromarray((labels - 1).astype(np.uint8)).save(target)

@@ -87,5 +87,5 @@ def _convert(source: Path, target: Path) -> None:
     classes[0] = _VOID
     classes[_IDS] = range(len(_IDS))
     if labels.min() < 0 or labels.max() > 255 or (classes[labels] < 0).any():
-        raise DataError(f"{source} has a label that is none of COCO-Stuff's. Unpack it anew.")
+        raise DataError(f"{source} has a label that is none of COCO-Stuff's. Unpack it again.")
     Image.fromarray(classes[labels].astype(np.uint8)).save(target)
