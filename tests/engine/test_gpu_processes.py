@@ -9,7 +9,7 @@ import torch.distributed as dist
 from detectron2.utils import comm
 from torch import nn
 
-from solo_family.engine import launcher, processes, trainer
+from solo_family.engine import launcher, processes, wrappers
 from solo_family.errors import ConfigError
 
 
@@ -63,8 +63,8 @@ def test_a_model_is_wrapped_for_the_device_that_it_is_on(
     monkeypatch.setattr(model, "parameters", lambda: iter([parameter]))
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm, "get_local_rank", lambda: 1)
-    monkeypatch.setattr(trainer, "DistributedDataParallel", lambda model, **options: options)
-    assert trainer.distributed(model)["device_ids"] == device_ids
+    monkeypatch.setattr(wrappers, "DistributedDataParallel", lambda model, **options: options)
+    assert wrappers.distributed(model)["device_ids"] == device_ids
 
 
 def test_more_processes_than_gpus_are_refused(calls: list[Any]) -> None:
