@@ -144,7 +144,7 @@ class BestCheckpoint(BestCheckpointer):
         if state_dict.get("name", self._val_metric) != self._val_metric:
             self._logger.warning(
                 f"TEST.BEST_METRIC was {state_dict['name']} and is {self._val_metric}: the best "
-                "checkpoint is chosen again."
+                "checkpoint is chosen again from here on."
             )
             return
         self.best_metric = state_dict["metric"]

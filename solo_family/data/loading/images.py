@@ -132,6 +132,20 @@ def read_image_size(path: str) -> tuple[int, int]:
         raise _unreadable(path, error) from error
 
 
+def is_turned(path: str) -> bool:
+    """Tell from a file's header whether its pixels have to be turned or mirrored.
+
+    Of a file that Pillow can't open, other readers may know more.
+    """
+    try:
+        with _opened(path) as image:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except SoloFamilyError:
+        raise
+    except Exception:
+        return False
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
     """Open an image of any size; Pillow's own limit is lifted for the time."""

@@ -84,7 +84,8 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
     """Build the evaluation loader of a dataset: batches of one image, divided among processes."""
     check_datasets([name])
     records = get_detection_dataset_dicts(name, filter_empty=False)
-    mapper = MaskDatasetMapper(cfg, is_train=False)
+    # With tiles the model reads the files itself, in parts.
+    mapper = dict if cfg.TEST.TILE.SIZE else MaskDatasetMapper(cfg, is_train=False)
     return BatchLoader(
         MapDataset(DatasetFromList(records, copy=False), mapper),
         [[index] for index in InferenceSampler(len(records))],
