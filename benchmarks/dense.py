@@ -16,7 +16,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
@@ -30,7 +29,7 @@ from solo_family.config import setup_cfg
 from solo_family.engine import main as engine
 from solo_family.files import making, replacing
 
-from .strip import HEADS, Box, found_by, measure, measure_strip
+from .strip import HEADS, Box, found_by, measure, measure_strip, read
 
 WHEEL = "histolytics==0.3.0"
 SHA256 = "de2ad5cf6a24f95637b19030c202c4969dc966e851f510418746a5b86b653137"
@@ -148,8 +147,8 @@ def measure_section(root: Path, cfg: CfgNode) -> list[tuple[Any, ...]]:
     predictor = DefaultPredictor(cfg)
     find = found_by(predictor)
     folder = root / "nuclei"
-    tiles = [cv2.imread(str(folder / f"tiles/{x0:04}_{y0:04}.png")) for x0, y0, _, _ in boxes]
-    strip = cv2.imread(str(folder / f"strip/0000_{SPLIT:04}.png"))
+    tiles = [read(folder / f"tiles/{x0:04}_{y0:04}.png") for x0, y0, _, _ in boxes]
+    strip = read(folder / f"strip/0000_{SPLIT:04}.png")
     named = dataset(root, "tiles")
     rows = [measure("12 separate tiles", named, ids, lambda: list(map(find, tiles)))]
     # The strip is enlarged as its tiles are.

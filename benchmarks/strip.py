@@ -87,6 +87,13 @@ def cut(instances: Instances, boxes: Sequence[Box]) -> list[Instances]:
     return parts
 
 
+def read(path: Path) -> np.ndarray:
+    """Return a picture, BGR [H, W, 3]."""
+    picture = cv2.imread(str(path))
+    assert picture is not None, path
+    return picture
+
+
 def found_by(predictor: DefaultPredictor) -> Callable[[np.ndarray], Instances]:
     """Return a function that finds the instances of a picture, BGR [H, W, 3]."""
     return lambda picture: predictor(picture)["instances"].to("cpu")
@@ -145,7 +152,7 @@ def main() -> None:
     images = content["images"][: ROWS * COLUMNS]
     ids = [image["id"] for image in images]
     kept = [item for item in content["annotations"] if item["image_id"] in ids]
-    pictures = [cv2.imread(str(args.data / "val" / image["file_name"])) for image in images]
+    pictures = [read(args.data / "val" / image["file_name"]) for image in images]
     height, width = pictures[0].shape[:2]
     lines = [pictures[row * COLUMNS : (row + 1) * COLUMNS] for row in range(ROWS)]
     strip = np.vstack([np.hstack(line) for line in lines])

@@ -19,8 +19,8 @@ from .mask_decoder import GridOutputs, MaskDecoder
 class LocalMaskDecoder(MaskDecoder[GridOutputs]):
     """Gives another decoder's masks within a window around each cell.
 
-    The window has its cell in the middle, or is shifted to lie in the map. So it is all of a map
-    that is no larger.
+    The window has its cell in the middle. Along an axis of the map that is no longer than the
+    window it is all of the map, as in the images of the training.
 
     Args:
         decoder: gives masks of the whole map.
@@ -60,8 +60,8 @@ class LocalMaskDecoder(MaskDecoder[GridOutputs]):
             # The first pixel's centre is at 0.5.
             places = torch.arange(length, device=cells.device, dtype=torch.float32) + 0.5
             # A tensor, so that a traced graph follows the size of its input.
-            latest = (places[-1:] + 0.5 - side).clamp(min=0)
-            first = torch.minimum((centres - side / 2).clamp(min=0), latest)[:, None]
+            is_longer = places[-1:] + 0.5 > side
+            first = torch.where(is_longer, centres - side / 2, 0)[:, None]
             near.append(((places >= first) & (places <= first + side)).float())
         return near[0][:, :, None], near[1][:, None]
 
