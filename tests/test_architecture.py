@@ -17,7 +17,7 @@ PACKAGE = ROOT / "solo_family"
 # From the bottom: a part imports only parts of its own floor and of those before it.
 FLOORS = (
     ("console", "errors", "files", "lifetime", "requirements", "segments", "stopping", "version"),
-    ("ops", "registry"),
+    ("ops", "pictures", "registry"),
     ("detectron2_patches", "weight_files"),
     ("modeling",),
     ("config", "faults"),

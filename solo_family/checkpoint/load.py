@@ -2,13 +2,14 @@
 
 import os
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fvcore.common.checkpoint import Checkpointer
 from torch import Tensor, nn
 
 from ..errors import DataError, first_line
+from ..modeling.stem import adapt_stem, first_convolution, tell_adapted
 from ..weight_files import reason, refused
 from .foreign import advice_on_names
 
@@ -33,14 +34,22 @@ def check_weights_file(path: str) -> None:
         )
 
 
-def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> dict[str, Any]:
+def load_weights(
+    checkpointer: Checkpointer,
+    path: str,
+    *,
+    complete: bool,
+    colours: Sequence[int] | None = None,
+) -> dict[str, Any]:
     """Load the weights of `path`, but not its optimizer or schedule.
 
     Args:
         checkpointer: fvcore's checkpointer of the model.
         path: a file, or an address that detectron2 resolves; "" loads nothing.
         complete: the file must hold every weight of the model, as inference requires. If False,
-            some of them suffice, as when training starts from a pretrained backbone.
+            some of them suffice, as when training starts from a pretrained backbone; a first
+            convolution of three colours is then adapted to the model's channels.
+        colours: the places of these colours among the channels; see `adapt_stem`.
 
     Returns:
         What the checkpoint holds beside the weights.
@@ -56,6 +65,8 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     recorder = _Recorder(checkpointer)
     try:
         rest = checkpointer.load(path, checkpointables=[])
+        if not complete:
+            _load_stem(checkpointer, path, recorder, colours)
     except _LOADING_ERRORS as error:
         if refused(error):
             raise DataError(
@@ -72,6 +83,36 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     _check_fit(path, model, recorder.incompatible, complete)
     _check_finite(path, model)
     return rest
+
+
+def _load_stem(
+    checkpointer: Checkpointer, path: str, recorder: "_Recorder", colours: Sequence[int] | None
+) -> None:
+    """Load a first convolution of three colours into a model of other channels.
+
+    A second time, into a convolution of three, because the file may have other names.
+    """
+    pixel_mean = getattr(checkpointer.model, "pixel_mean", None)
+    channels = 3 if pixel_mean is None else len(pixel_mean)
+    found = None if channels == 3 else first_convolution(checkpointer.model, channels)
+    if found is None:
+        return
+    key, weight = f"{found[0]}.weight", found[1].weight
+    before = recorder.incompatible
+    if key not in {*before.missing_keys, *(name for name, *_ in before.incorrect_shapes)}:
+        return
+    own = weight.data
+    weight.data = own.new_zeros((len(own), 3, *own.shape[2:]))
+    try:
+        checkpointer.load(path, checkpointables=[])
+        again = recorder.incompatible
+        recorder.incompatible = before
+        if key not in {*again.missing_keys, *(name for name, *_ in again.incorrect_shapes)}:
+            own = adapt_stem(weight.data, channels, colours)
+            recorder.incompatible = again
+            tell_adapted(key, channels)
+    finally:
+        weight.data = own
 
 
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:

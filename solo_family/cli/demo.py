@@ -19,6 +19,7 @@ from ..config import setup_cfg
 from ..data.loading.images import Reading, read_image
 from ..errors import DataError, OutOfMemoryError, SoloFamilyError
 from ..faults import explained
+from ..pictures.formats import frame_in_format
 from ..predictor.drawing import draw_predictions, write_picture
 from ..predictor.exported import exported_reading, load_exported
 from ..predictor.load import class_metadata, load_predictor
@@ -41,8 +42,8 @@ class Demo:
     """Predict on sources one by one, and write the predictions as pictures and COCO results.
 
     Args:
-        predict: maps an (H, W, 3) uint8 BGR image to detectron2's output dict, with any of
-            "instances", "sem_seg" and "panoptic_seg".
+        predict: maps an (H, W, C) uint8 image of the reading's format to detectron2's output
+            dict, with any of "instances", "sem_seg" and "panoptic_seg".
         metadata: the metadata of the dataset that names the categories.
         threshold: what scores less is neither drawn nor among the results.
         collects_results: whether to fill `results`.
@@ -94,13 +95,14 @@ class Demo:
         assert source.path is not None
         # Counted before reading, so that it is the picture's position in the input.
         self._image_id += 1
-        image = read_image(str(source.path), "BGR", self._reading)
+        image = read_image(str(source.path), self._reading.image_format, self._reading)
         start = time.perf_counter()
         predictions = keep_confident(self._predict(image), self._threshold)
         seconds = time.perf_counter() - start
         logger.info("%s: %s in %.2f s", source, describe(predictions), seconds)
         self._collect(predictions, file_name=str(source))
-        drawn = draw_predictions(VideoVisualizer(self._metadata), image, predictions)
+        picture = self._reading.picture(image)
+        drawn = draw_predictions(VideoVisualizer(self._metadata), picture, predictions)
         if output is not None:
             write_picture(output, drawn)
         if self._shows:
@@ -131,7 +133,8 @@ class Demo:
         frames = tqdm(video, source.name, video.expected_frames, leave=False, unit="frame")
         for index, frame in enumerate(frames):
             self._image_id += 1
-            predictions = keep_confident(self._predict(frame), self._threshold)
+            given = frame_in_format(frame, self._reading.format)
+            predictions = keep_confident(self._predict(given), self._threshold)
             self._collect(predictions, file_name=str(source), frame=index)
             yield draw_predictions(visualizer, frame, predictions)
 
@@ -167,6 +170,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
     )
     parser.add_argument(
+        "--bands",
+        nargs=3,
+        type=int,
+        metavar=("R", "G", "B"),
+        help="of models of other channels, those that pictures show, counted from 1",
+    )
+    parser.add_argument(
         "--show", action="store_true", help="show each picture in a window; Escape stops"
     )
     add_opts_argument(parser)
@@ -190,6 +200,8 @@ def run(args: argparse.Namespace) -> int:
     for pattern in unmatched:
         logger.error("skipped %s: no such file", pattern)
     predict, metadata, reading = _load_predictor(args)
+    if args.bands is not None:
+        reading = replace(reading, bands=_bands(args.bands, reading))
     demo = Demo(
         predict=predict,
         metadata=metadata,
@@ -239,6 +251,17 @@ def _load_predictor(args: argparse.Namespace) -> tuple[Predict, Metadata, Readin
         return explained()(predict), metadata, exported_reading(args.exported)
     cfg = setup_cfg(args.config_file, args.opts)
     return explained(cfg)(load_predictor(cfg)), class_metadata(cfg), Reading.from_config(cfg)
+
+
+def _bands(given: list[int], reading: Reading) -> tuple[int, ...]:
+    """Return the channels of `--bands`, counted in the order of the model's working format."""
+    count = reading.format.count
+    if not all(1 <= band <= count for band in given):
+        raise SoloFamilyError(
+            f"--bands is {' '.join(map(str, given))}; the model has {count} channels. Give three "
+            f"from 1 to {count}."
+        )
+    return tuple(given)
 
 
 def _print_summary(jobs: list[Job], failed: int, skipped: int) -> None:

@@ -99,8 +99,6 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
         seconds[stage].append(time.perf_counter() - start)
         return result
 
-    from ..export.runtime import read_image
-
     scores: dict[str, float | None] = {"AP": None, "AP50": None}
     with tempfile.TemporaryDirectory() as folder:
         classes = model.description["classes"]
@@ -108,7 +106,7 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
         if evaluator is not None:
             evaluator.reset()
         for item in tqdm(images, str(model.folder), leave=False):
-            picture = read_image(item["file_name"])
+            picture = model.read(item["file_name"])
             given, sizes = timed(_STAGES[0], lambda: model.preprocess(picture))  # noqa: B023
             outputs = timed(_STAGES[1], lambda: model.forward(given))  # noqa: B023
             found = timed(_STAGES[2], lambda: model.postprocess(outputs, sizes))  # noqa: B023

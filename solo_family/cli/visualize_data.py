@@ -23,6 +23,7 @@ from ..methods.grid.assigner import GridAssigner
 from ..methods.grid.config import grid_keys
 from ..methods.grid.targets import GridTargets
 from ..modeling.base import MaskSegmentor
+from ..pictures.formats import parse_format, to_picture
 from ..predictor.drawing import write_picture
 from ..registry import METHODS
 from .opts import add_opts_argument
@@ -73,22 +74,22 @@ def run(args: argparse.Namespace) -> int:
         if example is None:
             continue
         drawn = (
-            _draw_targets(cfg, example, pad) if args.targets else _draw_instances(example, names)
+            _draw_targets(cfg, example, pad)
+            if args.targets
+            else _draw_instances(cfg, example, names)
         )
-        if cfg.INPUT.FORMAT == "BGR":
-            drawn = drawn[:, :, ::-1]
         file = args.output / f"{Path(record['file_name']).stem}.png"
         write_picture(file, np.ascontiguousarray(drawn[:, :, ::-1]))
     print(f"pictures: {args.output}")
     return 0
 
 
-def _draw_instances(example: dict[str, Any], names: list[str]) -> np.ndarray:
-    """Return the augmented image and its masks, in the order of `INPUT.FORMAT`."""
+def _draw_instances(cfg: CfgNode, example: dict[str, Any], names: list[str]) -> np.ndarray:
+    """Return the augmented image and its masks: uint8 [h, w, 3], RGB."""
     instances = example["instances"]
     labels = [names[c] if names else str(c) for c in instances.gt_classes.tolist()]
     masks = instances.gt_masks.tensor.numpy() if len(instances) else None
-    visualizer = Visualizer(_picture(example["image"]))
+    visualizer = Visualizer(_picture(cfg, example["image"]))
     return visualizer.overlay_instances(masks=masks, labels=labels).get_image()
 
 
@@ -117,7 +118,7 @@ def _draw_targets(cfg: CfgNode, example: dict[str, Any], pad: int) -> np.ndarray
         masks = instances.gt_masks.tensor
     targets = assigner(instances.gt_boxes.tensor, instances.gt_classes, masks, padded)
     canvas = np.zeros((*padded, 3), np.uint8)
-    canvas[:height, :width] = _picture(image)
+    canvas[:height, :width] = _picture(cfg, image)
     panels = [
         _draw_level(canvas, masks, level, side, f"{name}: S = {side}, {low:g} to {high:g} px")
         for level, side, (low, high), name in zip(
@@ -164,5 +165,8 @@ def _colour(index: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _picture(image: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+def _picture(cfg: CfgNode, image: Tensor) -> np.ndarray:
+    """Return the model's input [C, h, w] as a picture, uint8 [h, w, 3], RGB."""
+    given = parse_format(cfg.INPUT.FORMAT)
+    picture = to_picture(image.permute(1, 2, 0).numpy(), given, cfg.INPUT.BANDS)
+    return np.ascontiguousarray(picture[:, :, ::-1])

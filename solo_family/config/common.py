@@ -106,6 +106,9 @@ def add_common_config(cfg: CN) -> None:
     # (0, 4095) for 12 bits. None, or "auto", takes files that fill their 16 bits and fractions of 0
     # to 1, and refuses what it can't tell.
     cfg.INPUT.RANGE = None
+    # Channels that pictures of results show as red, green and blue, counted from 1: (4, 3, 2), or
+    # one of them for grey. () are those that INPUT.FORMAT calls R, G and B, or the first three.
+    cfg.INPUT.BANDS = ()
     # Files of more pixels than this are not opened; 0 is Pillow's limit, 178,956,970.
     cfg.INPUT.MAX_PIXELS = 0
 

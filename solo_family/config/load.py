@@ -43,7 +43,7 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
     for key, value in zip(pairs[::2], pairs[1::2]):
         _check_known(cfg, key)
         try:
-            cfg.merge_from_list([key, value])
+            cfg.merge_from_list([key, _as_text(cfg, key, value)])
         except ValueError as error:
             raise ConfigError(f"{key} {value}: {first_line(error)}") from error
 
@@ -112,6 +112,15 @@ def dotted_values(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any
         else:
             values[name] = value
     return values
+
+
+def _as_text(cfg: CfgNode, key: str, value: Any) -> Any:
+    """Return a number that stands for a text, INPUT.FORMAT 5, in quotes, or the value itself."""
+    node: Any = cfg
+    for part in key.split("."):
+        node = node[part]
+    is_number = type(value) is int or (isinstance(value, str) and value.isdecimal())
+    return repr(str(value)) if isinstance(node, str) and is_number else value
 
 
 def _check_known(cfg: CfgNode, key: str) -> None:

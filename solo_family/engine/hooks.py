@@ -14,6 +14,7 @@ from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
 from ..data.loading.sampler import GroupedSampler
+from ..pictures.formats import parse_format, to_picture
 from ..stopping import Stopped
 from .ending import ENDING
 
@@ -118,14 +119,23 @@ class TrainingPictures(HookBase):
         model: the model that is trained, not wrapped.
         period: `VIS_PERIOD`, in iterations.
         class_names: in the order of the model's outputs.
-        bgr: whether the batch's images are BGR (`INPUT.FORMAT`).
+        image_format: of the batch's images (`INPUT.FORMAT`).
+        bands: the channels that are drawn; see `Format.shown`.
     """
 
-    def __init__(self, model: nn.Module, period: int, class_names: list[str], *, bgr: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        period: int,
+        class_names: list[str],
+        *,
+        image_format: str,
+        bands: tuple[int, ...] = (),
+    ) -> None:
         self._model = model
         self._period = period
         self._metadata = Metadata(thing_classes=class_names, stuff_classes=class_names)
-        self._bgr = bgr
+        self._format, self._bands = parse_format(image_format), bands
 
     def after_step(self) -> None:
         if (self.trainer.iter + 1) % self._period:
@@ -137,7 +147,7 @@ class TrainingPictures(HookBase):
         self._model.train()
         for index, (item, result) in enumerate(zip(batch, results)):
             image = item["image"].permute(1, 2, 0).numpy()
-            image = image[:, :, ::-1] if self._bgr else image
+            image = to_picture(image, self._format, self._bands)[:, :, ::-1]
             truth = self._drawn(image, item["instances"])
             if "instances" in result:
                 predicted = self._drawn(image, result["instances"].to("cpu"))

@@ -26,6 +26,7 @@ from ..data.loading.sampler import GroupedSampler
 from ..errors import ConfigError
 from ..evaluation.build import build_evaluator, predicted_tasks
 from ..evaluation.semantic_tta import SemanticWithTTA
+from ..modeling.stem import colour_places
 from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
@@ -111,7 +112,12 @@ class Trainer(DefaultTrainer):
             self._end.finished = self.checkpointer.saved_iteration = self.iter
             self._write_missing_final()
             return
-        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
+        load_weights(
+            self.checkpointer,
+            self.cfg.MODEL.WEIGHTS,
+            complete=False,
+            colours=colour_places(self.cfg),
+        )
         comm.synchronize()  # all have read: MODEL.WEIGHTS may be one of the files
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
@@ -139,7 +145,8 @@ class Trainer(DefaultTrainer):
                     cfg.VIS_PERIOD,
                     # The truth has the dataset's classes, which are then not the model's.
                     [] if is_class_agnostic(cfg) else class_names(cfg),
-                    bgr=cfg.INPUT.FORMAT == "BGR",
+                    image_format=cfg.INPUT.FORMAT,
+                    bands=tuple(cfg.INPUT.BANDS),
                 )
             )
         hooks: list[HookBase | None] = []

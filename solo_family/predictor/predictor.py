@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 from ..errors import ConfigError
-from .images import to_bgr
+from .images import to_working
 from .predictions import Predictions, keep_confident
 from .result import Result, metadata_names
 from .sources import Source, from_zoo, open_source
@@ -130,7 +130,8 @@ class Predictor:
 
         Args:
             pictures: the path of a file; a Pillow image; a numpy array, uint8 [H, W, 3]; a tensor,
-                uint8 [3, H, W]; or a list of them.
+                uint8 [3, H, W]; or a list of them. For a model of other channels (`INPUT.FORMAT`)
+                arrays and tensors have these.
             channels: "RGB" or "BGR", for arrays and tensors.
             batch_size: number of pictures of a list that the model segments at once.
 
@@ -152,11 +153,11 @@ class Predictor:
         return results
 
     def _read(self, picture: Picture, channels: str | None) -> np.ndarray:
-        return to_bgr(picture, channels, self._reading)
+        return to_working(picture, channels, self._reading)
 
     def _segment(self, images: list[np.ndarray]) -> list[Result]:
         return [
-            Result(self._kept(predictions), self._metadata, image)
+            Result(self._kept(predictions), self._metadata, self._reading.picture(image))
             for image, predictions in zip(images, self._predict(images), strict=True)
         ]
 

@@ -17,6 +17,7 @@ from ...errors import DataError
 from ...files import replacing
 from ..loading.images import read_image_size
 from .labelme_shapes import read_shape
+from .text_files import is_file
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def _to_coco(pictures: list[_Picture]) -> dict[str, Any]:
 def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} can't be read as labelme's json: {error}.") from error
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
@@ -148,7 +149,7 @@ def _find_image(file: Path, content: dict[str, Any]) -> Path:
     """
     said = Path(str(content.get("imagePath") or "").replace("\\", "/"))  # labelme on Windows
     for path in (file.parent / said, file.parent / said.name):
-        if path.is_file():
+        if is_file(path):
             return path
     if not content.get("imageData"):
         raise DataError(

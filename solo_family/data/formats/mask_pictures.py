@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import expand_path
+from ...pictures.formats import SUFFIXES
 from ..loading.images import read_image_size
 from .semantic_dataset import read_class_names
 
 PREFIX = "masks:"
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _MASKS = (".png", ".tif", ".tiff", ".bmp")
 _CLASS = "object"
 
@@ -94,7 +94,7 @@ def _load(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _IMAGES
+    return path.suffix.lower() in SUFFIXES
 
 
 def _find_masks(

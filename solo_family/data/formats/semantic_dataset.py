@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from PIL import Image
 
 from ...errors import DataError
+from ...pictures.formats import SUFFIXES
+from ..loading.images import read_image_size
+from .text_files import read_lines
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _LABELS = (".png", ".tif", ".tiff", ".bmp")
 
 
@@ -56,7 +57,7 @@ def _scan(
     for folder in (image_dir, label_dir):
         if not os.path.isdir(folder):
             raise DataError(f"There is no folder {folder}.")
-    images = _files(image_dir, image_suffix, _IMAGES)
+    images = _files(image_dir, image_suffix, SUFFIXES)
     labels = _files(label_dir, label_suffix, _LABELS)
     if not labels:
         raise DataError(f"{label_dir} has no label images ({', '.join(_LABELS)}).")
@@ -70,7 +71,7 @@ def _scan(
         )
     found = []
     for key in sorted(images):
-        width, height = _size(images[key])
+        height, width = read_image_size(images[key])
         found.append((images[key], labels[key], height, width))
     return found
 
@@ -104,7 +105,7 @@ def read_class_names(classes: str) -> list[str]:
         DataError: there are none.
     """
     if os.path.isfile(classes):
-        names = [line.strip() for line in Path(classes).read_text().splitlines()]
+        names = read_lines(Path(classes))
     elif classes.endswith(".txt"):
         raise DataError(f"There is no file of class names {classes}.")
     else:
@@ -122,13 +123,3 @@ def _files(folder: str, suffix: str, extensions: Sequence[str]) -> dict[str, str
             key = path.relative_to(folder).with_suffix("").as_posix()
             found[key.removesuffix(suffix)] = str(path)
     return found
-
-
-def _size(path: str) -> tuple[int, int]:
-    """Return width and height of an image, turned upright by its EXIF tag as it will be."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
-    except OSError as error:
-        raise DataError(f"{path} can't be read as an image: {error}") from error

@@ -15,6 +15,7 @@ from pycocotools import mask as mask_util
 from tqdm import tqdm
 
 from ...errors import DataError
+from .text_files import is_file
 
 # In the order of the pixel values of SegmentationClass, from 1.
 VOC_CLASSES = (
@@ -134,9 +135,9 @@ def load_image(
 def image_file(root: Path, name: str) -> str:
     """Return JPEGImages/NAME.jpg, or the picture of that name of another kind."""
     path = root / "JPEGImages" / f"{name}.jpg"
-    if not path.exists():
+    if not is_file(path):
         others = (path.with_suffix(suffix) for suffix in (".jpeg", ".png", ".bmp", ".JPG", ".webp"))
-        path = next((other for other in others if other.exists()), path)
+        path = next((other for other in others if is_file(other)), path)
     return str(path)
 
 
@@ -163,11 +164,12 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         DataError: it can't be read.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            yield image
-    except OSError as error:
+        image = Image.open(path)
+        image.load()
+    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
         raise DataError(f"VOC: {path} can't be read as an image: {error}") from error
+    with image:
+        yield image
 
 
 def _register_all() -> None:

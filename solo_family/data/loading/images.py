@@ -1,6 +1,6 @@
 """Reads images of every kind that people have.
 
-H W of an image.
+H W of an image, C of its channels.
 """
 
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -17,28 +17,16 @@ from detectron2.utils.file_io import PathManager
 from PIL import ExifTags, Image, ImageOps
 
 from ...errors import DataError
+from ...pictures.depth import to_8_bits
+from ...pictures.formats import Format, in_format, parse_format, to_picture
+from ...pictures.stored import open_stored, unreadable, values_in_8_bits
 
 logger = logging.getLogger(__name__)
 
 _TURNED = (5, 6, 7, 8)  # EXIF orientations of pictures that lie on their side
 # Pillow's own limit, above which it takes a file for an attack.
 MOST_PIXELS = 178_956_970
-# The ranges that files deeper than 8 bits mostly have.
-_RANGES = (255, 1023, 4095, 16383, 65535)
 _DEEP_MODES = ("I", "F")
-
-
-class UntoldRange(DataError):
-    """A file's values may be of any range.
-
-    Args:
-        values: from which to which they are.
-        message: complete.
-    """
-
-    def __init__(self, values: str, message: str) -> None:
-        super().__init__(message)
-        self.values = values
 
 
 @dataclass(frozen=True)
@@ -49,17 +37,35 @@ class Reading:
         value_range: of files deeper than 8 bits, what becomes 0 and 255; None takes 0 to 65535 of
             files that fill 16 bits and 0 to 1 of fractions, and refuses others.
         max_pixels: H times W of the largest file that is opened.
+        image_format: the working format of `INPUT.FORMAT`: colours are BGR, whatever the model's
+            order.
+        bands: the channels that are drawn; see `Format.shown`.
     """
 
     value_range: tuple[float, float] | None = None
     max_pixels: int = MOST_PIXELS
+    image_format: str = "BGR"
+    bands: tuple[int, ...] = ()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Reading":
-        """Return what `INPUT.RANGE` and `INPUT.MAX_PIXELS` say."""
+        """Return what the keys of `INPUT` say."""
         given = cfg.INPUT.RANGE
-        value_range = None if given in (None, "auto") else (float(given[0]), float(given[1]))
-        return cls(value_range, cfg.INPUT.MAX_PIXELS or MOST_PIXELS)
+        return cls(
+            None if given in (None, "auto") else (float(given[0]), float(given[1])),
+            cfg.INPUT.MAX_PIXELS or MOST_PIXELS,
+            parse_format(cfg.INPUT.FORMAT).working.name,
+            tuple(cfg.INPUT.BANDS),
+        )
+
+    @property
+    def format(self) -> Format:
+        """The working format."""
+        return parse_format(self.image_format)
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """Return an image of the working format as a picture to draw on: [H, W, 3], BGR."""
+        return to_picture(image, self.format, self.bands)
 
 
 def read_image(path: str, image_format: str, reading: Reading | None = None) -> np.ndarray:
@@ -70,40 +76,94 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
     says so.
 
     Args:
-        path: of a file that Pillow can read.
-        image_format: "RGB", "BGR" or another mode of Pillow's.
+        path: of a file that Pillow can read, a TIFF of any number of bands, or an array (.npy,
+            .npz).
+        image_format: see `parse_format`.
         reading: how.
 
     Returns:
         uint8 [H, W, C].
 
     Raises:
+        OtherChannels: the file has other channels than the format, which are not converted.
         DataError: the file is missing, can't be decoded, is too large, or deeper than 8 bits with
             values of which `INPUT.RANGE` must say what they are; names it and the reason.
     """
-    reading = reading or Reading()
+    reading, wanted = reading or Reading(), parse_format(image_format)
     try:
-        with _opened(path) as image:
-            _check_pixels(path, image, reading)
-            _name_pages(path, getattr(image, "n_frames", 1))
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode[:1] in _DEEP_MODES:
-                upright = Image.fromarray(_to_8_bits(path, np.asarray(upright), reading))
-            # A copy: OpenCV and torch want neither read-only nor reversed views.
-            return convert_PIL_to_numpy(upright, image_format).copy()
+        with PathManager.open(path, "rb") as file:
+            stored = open_stored(path, file, wanted)
+            if stored is not None:
+                _check_pixels(path, stored.height, stored.width, reading)
+                _name_pages(path, stored.pages)
+                values = values_in_8_bits(path, stored, wanted, reading.value_range)
+                return in_format(path, values, wanted)
+            with _opened(file) as image:
+                _check_pixels(path, image.height, image.width, reading)
+                _name_pages(path, getattr(image, "n_frames", 1))
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode[:1] in _DEEP_MODES:
+                    values = np.asarray(upright)
+                    upright = Image.fromarray(to_8_bits(path, values, reading.value_range))
+                return converted(path, upright, wanted)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def is_deep(path: str) -> bool:
-    """Tell from a file's header whether it has more than 8 bits or fractions."""
+def converted(path: str, image: Image.Image, wanted: Format) -> np.ndarray:
+    """Return a Pillow picture of 8 bits in a format, uint8 [H, W, C]; `path` is for errors."""
+    if wanted.is_converted:
+        # A copy: OpenCV and torch want neither read-only nor reversed views.
+        return convert_PIL_to_numpy(image, wanted.name).copy()
+    if image.mode in ("P", "PA", "1"):
+        image = image.convert("RGBA" if image.mode == "PA" else "RGB" if image.mode == "P" else "L")
+    values = np.asarray(image)
+    return in_format(path, values.reshape(*values.shape[:2], -1), wanted)
+
+
+class Header(NamedTuple):
+    """What a file's header says.
+
+    Attributes:
+        height, width: in pixels, upright.
+        channels: without transparency where colours are read.
+        is_deep: it has more than 8 bits, or fractions.
+    """
+
+    height: int
+    width: int
+    channels: int
+    is_deep: bool
+
+
+def read_header(path: str, wanted: Format) -> Header:
+    """Return what a file's header says of the image that is read in a format.
+
+    Raises:
+        DataError: the file is missing, or begins like no image; names it and the reason.
+    """
     try:
-        with _opened(path) as image:
-            return image.mode[:1] in _DEEP_MODES
+        with PathManager.open(path, "rb") as file:
+            stored = open_stored(path, file, wanted)
+            if stored is not None:
+                dropped = stored.has_alpha and wanted.drops_alpha
+                size, channels = (stored.height, stored.width), stored.channels - dropped
+                return Header(*size, channels, stored.dtype not in (np.uint8, bool))
+            with _opened(file) as image:
+                # Pillow would decode the whole PNG to look for a tag behind the pixels.
+                has_tags = image.format != "PNG" or "exif" in image.info
+                tags = image.getexif() if has_tags else {}
+                turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
+                size = image.size if turned else (image.height, image.width)
+                bands = {"P": 3, "PA": 4}.get(image.mode, len(image.getbands()))
+                channels = 3 if wanted.is_converted else bands  # what there is becomes colours
+                return Header(*size, channels, image.mode[:1] in _DEEP_MODES)
+    except DataError:
+        raise
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def read_image_size(path: str) -> tuple[int, int]:
@@ -112,32 +172,25 @@ def read_image_size(path: str) -> tuple[int, int]:
     Raises:
         DataError: the file is missing, or begins like no image; names it and the reason.
     """
-    try:
-        with _opened(path) as image:
-            # Pillow would decode the whole PNG to look for a tag behind the pixels.
-            tags = {} if image.format == "PNG" and "exif" not in image.info else image.getexif()
-            turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
-            return image.size if turned else (image.height, image.width)
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    return read_header(path, parse_format("BGR"))[:2]
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Any]:
-    """Open a file of any size."""
+def _opened(file: BinaryIO) -> Iterator[Any]:
+    """Open a picture of any size."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+        with Image.open(file) as image:
             yield image
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_pixels(path: str, image: Any, reading: Reading) -> None:
-    pixels = image.width * image.height
+def _check_pixels(path: str, height: int, width: int, reading: Reading) -> None:
+    pixels = width * height
     if pixels > reading.max_pixels:
         raise DataError(
-            f"{path} has {image.height} x {image.width} pixels, and files of more than "
+            f"{path} has {height} x {width} pixels, and files of more than "
             f"{reading.max_pixels} are not opened. If it is what it should be and the memory "
             f"suffices, set INPUT.MAX_PIXELS {pixels}"
         )
@@ -147,35 +200,3 @@ def _check_pixels(path: str, image: Any, reading: Reading) -> None:
 def _name_pages(path: str, pages: int) -> None:
     if pages > 1:
         logger.warning("%s has %d pages: the first is read, the others are not.", path, pages)
-
-
-def _to_8_bits(path: str, values: np.ndarray, reading: Reading) -> np.ndarray:
-    """Return uint8 [H, W] of values of more than 8 bits, or of fractions."""
-    low, high = reading.value_range or _range_of(path, values)
-    if (low, high) == (0, 65535):
-        return (values // 257).clip(0, 255).astype(np.uint8)
-    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
-    return np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8)
-
-
-def _range_of(path: str, values: np.ndarray) -> tuple[float, float]:
-    """Return the range of values that can't be of another."""
-    least, most = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if values.dtype.kind == "f":
-        if least >= 0 and most <= 1:
-            return 0, 1
-    elif least >= 0 and (most == 0 or _RANGES[-2] < most <= _RANGES[-1]):
-        return 0, _RANGES[-1]
-    likely = next((top for top in _RANGES if least >= 0 and most <= top), None)
-    suggested = f"(0, {likely})" if likely else f"({least:g}, {most:g})"
-    raise UntoldRange(
-        f"{least:g} to {most:g}",
-        f"{path} has values from {least:g} to {most:g}, in {values.dtype.itemsize * 8} bits: they "
-        "may be of any range, and a wrong one makes pictures black or white. Say which of the "
-        f'values of all files are black and white, for instance INPUT.RANGE "{suggested}"',
-    )
-
-
-def _unreadable(path: str, error: Exception) -> DataError:
-    reason = str(error) or type(error).__name__
-    return DataError(f"{path} can't be read as an image: {reason}")
