@@ -26,7 +26,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     try:
         cfg.merge_from_file(path, allow_unsafe=False)
     except ValueError as error:  # raised by yacs for a value of the wrong type
-        raise ConfigError(f"{path}: {first_line(error)}") from error
+        raise _wrong_type(path, error) from error
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
@@ -43,9 +43,9 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
     for key, value in zip(pairs[::2], pairs[1::2]):
         _check_known(cfg, key)
         try:
-            cfg.merge_from_list([key, _as_text(cfg, key, value)])
+            cfg.merge_from_list([key, value])
         except ValueError as error:
-            raise ConfigError(f"{key} {value}: {first_line(error)}") from error
+            raise _wrong_type(f"{key} {value}", error) from error
 
 
 def read_chain(
@@ -114,13 +114,11 @@ def dotted_values(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any
     return values
 
 
-def _as_text(cfg: CfgNode, key: str, value: Any) -> Any:
-    """Return a number that stands for a text, INPUT.FORMAT 5, in quotes, or the value itself."""
-    node: Any = cfg
-    for part in key.split("."):
-        node = node[part]
-    is_number = type(value) is int or (isinstance(value, str) and value.isdecimal())
-    return repr(str(value)) if isinstance(node, str) and is_number else value
+def _wrong_type(where: str, error: ValueError) -> ConfigError:
+    hint = ""
+    if str(error).endswith("INPUT.FORMAT"):  # of all texts the one that people give a number
+        hint = ". Write a number of channels with ch, for instance INPUT.FORMAT 5ch."
+    return ConfigError(f"{where}: {first_line(error)}{hint}")
 
 
 def _check_known(cfg: CfgNode, key: str) -> None:

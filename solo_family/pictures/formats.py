@@ -20,8 +20,9 @@ CONVERTED = (*COLOURS, "L", "RGBA")
 # The weights of ITU-R 601 in 16 bits, with which Pillow makes grey of red, green and blue.
 _GREY = (19595, 38470, 7471)
 _ALLOWED = (
-    "allowed: RGB, BGR, L (grey), RGBA, a number of channels, for instance 5, or a letter for each "
-    "of four or more channels in the files' order, with RGB or BGR among them, for instance RGBN"
+    "allowed: RGB, BGR, L (grey), RGBA, a number of channels, for instance 5ch, or a letter for "
+    "each of four or more channels in the files' order, with RGB or BGR among them, for instance "
+    "RGBN"
 )
 
 
@@ -76,8 +77,8 @@ def parse_format(name: str) -> Format:
     Raises:
         ConfigError: it is none; says what is allowed.
     """
-    if re.fullmatch("[1-9][0-9]{0,2}", name):
-        return Format(name, int(name), None)
+    if re.fullmatch("[1-9][0-9]{0,2}ch", name):
+        return Format(name, int(name.removesuffix("ch")), None)
     if name == "L":
         return Format(name, 1, None)
     colours = next((place for order in COLOURS if (place := name.find(order)) >= 0), -1)
@@ -121,7 +122,7 @@ def check_channels(path: str, there: int, wanted: Format) -> None:
     """
     taken = {"RGBA": (1, 3, 4)}.get(wanted.name, (1, 3) if wanted.is_converted else (wanted.count,))
     if there not in taken:
-        fitting = {1: "L", 3: "RGB"}.get(there, str(there))
+        fitting = {1: "L", 3: "RGB"}.get(there, f"{there}ch")
         channels = "1 channel" if there == 1 else f"{there} channels"
         raise OtherChannels(
             f"{path} has {channels}, but INPUT.FORMAT {wanted.name} is of {wanted.count}. Set "

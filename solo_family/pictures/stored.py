@@ -21,14 +21,14 @@ import numpy as np
 from ..errors import DataError
 from . import tiff
 from .depth import fills_16_bits, to_8_bits
-from .formats import Format
+from .formats import Format, check_channels
 
 logger = logging.getLogger(__name__)
 
 # In an .npz with several arrays, the one that is the image.
 _NAMES = ("image", "arr_0")
 _PNG = b"\x89PNG\r\n\x1a\n"
-_NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
+_NPY, _ZIP = b"\x93NUMPY", (b"PK\x03\x04", b"PK\x05\x06")
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ def values_in_8_bits(
         value_range: see `to_8_bits`.
 
     Raises:
-        UntoldRange: see `to_8_bits`.
+        OtherChannels, UntoldRange: see `check_channels`, `to_8_bits`.
     """
-    values = stored.read()
-    if stored.has_alpha and wanted.drops_alpha:
-        values = values[:, :, :-1]
+    channels = stored.channels - (stored.has_alpha and wanted.drops_alpha)
+    check_channels(path, channels, wanted)
+    values = stored.read()[:, :, :channels]
     is_colour = stored.channels > 1 and not stored.is_array and values.dtype == np.uint16
     if value_range is None and is_colour and wanted.is_converted and fills_16_bits(values):
         return (values >> 8).astype(np.uint8)  # as Pillow, and so detectron2, reads them

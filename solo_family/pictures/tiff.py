@@ -101,7 +101,8 @@ def read_pages(data: Any) -> list[Page]:
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     place = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-    pages, seen = [], set()
+    pages: list[Page] = []
+    seen: set[int] = set()
     while place and place not in seen and len(pages) < _MOST_PAGES:
         seen.add(place)
         tags, place = _read_tags(data, place, order, big)
@@ -149,7 +150,7 @@ def decode(page: Page, data: Any) -> np.ndarray:
     """Return the values of a page, [H, W, C] in the machine's order of bytes, as stored.
 
     Raises:
-        ValueError, struct.error, zlib.error, cv2.error: the file is broken.
+        ValueError, struct.error, cv2.error: the file is broken.
     """
     if not page.is_plain:
         raise ValueError(f"its compression or kind of values is not read ({page.described})")
@@ -215,7 +216,10 @@ def _decompress(compression: int, part: bytes, rows: int, row_bytes: int) -> byt
     if compression == _NONE:
         return part
     if compression in _DEFLATE:
-        return zlib.decompressobj().decompress(part, rows * row_bytes)
+        try:
+            return zlib.decompressobj().decompress(part, rows * row_bytes)
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
     # To libtiff, which OpenCV has: a grey picture with a pixel for every byte.
     entries = [
         (_WIDTH, row_bytes), (_HEIGHT, rows), (_BITS, 8), (_COMPRESSION, compression),

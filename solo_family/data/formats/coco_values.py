@@ -12,12 +12,12 @@ from ...errors import DataError
 from .rle import fills_image
 
 # pycocotools counts the pixels of a mask with 32 bits.
-_MOST_PIXELS = 2**31
+MOST_PIXELS = 2**31
 _FARTHEST_BOX = 1e9
 # Polygons may leave their image; pycocotools walks along their edges pixel by pixel.
-_FARTHEST_IN_SIZES, _LEAST_SIZE = 20, 100
+FARTHEST_IN_SIZES, LEAST_SIZE = 20, 100
 # So far they may be from the corner of any image.
-NEAR = _FARTHEST_IN_SIZES * _LEAST_SIZE
+NEAR = FARTHEST_IN_SIZES * LEAST_SIZE
 
 
 def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
@@ -54,10 +54,10 @@ def check_images(source: str, images: list[dict[str, Any]]) -> None:
                 "read for them. Write them, or name the dataset with the folder of its images, "
                 "coco_json:ANNOTATIONS.json:IMAGE_DIR, in a config."
             )
-        if not all(_is_int(side) and side > 0 for side in sides) or math.prod(sides) > _MOST_PIXELS:
+        if not all(_is_int(side) and side > 0 for side in sides) or math.prod(sides) > MOST_PIXELS:
             raise DataError(
                 f"{place} has height {shortened(sides[0])} and width {shortened(sides[1])}; whole "
-                f"numbers from 1 are needed, of at most {_MOST_PIXELS} pixels together."
+                f"numbers from 1 are needed, of at most {MOST_PIXELS} pixels together."
             )
 
 
@@ -141,7 +141,7 @@ def is_rle(size: Any, counts: Any) -> bool:
     """Tell whether the values of an RLE have the right types; see `adds_up`."""
     if not isinstance(size, list) or len(size) != 2:
         return False
-    if not all(_is_int(side) and 0 <= side < _MOST_PIXELS for side in size):
+    if not all(_is_int(side) and 0 <= side < MOST_PIXELS for side in size):
         return False
     if isinstance(counts, list):
         return all(_is_int(run) and 0 <= run < 2**32 for run in counts)
@@ -160,7 +160,7 @@ def is_area(value: Any) -> bool:
 
 def is_drawable(polygon: Sequence[float], height: float, width: float) -> bool:
     """Tell whether a polygon consists of numbers that are not absurdly far from its image."""
-    return _all_within(polygon, _FARTHEST_IN_SIZES * max(height, width, _LEAST_SIZE))
+    return _all_within(polygon, FARTHEST_IN_SIZES * max(height, width, LEAST_SIZE))
 
 
 def adds_up(rle: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
+from .coco_values import FARTHEST_IN_SIZES, LEAST_SIZE
 
 _CIRCLE_POINTS = 64
 # How many points each kind has at the least.
@@ -34,8 +35,8 @@ def read_shape(
     Raises:
         DataError: its points are no points, or its mask is no picture.
     """
-    kind = shape.get("shape_type") or "polygon"  # old versions don't say it
-    points = _points(name, shape)
+    kind = str(shape.get("shape_type") or "polygon")  # old versions don't say it
+    points = _points(name, shape, size)
     if kind == "mask":
         return _mask(name, shape, points, size)
     least = _LEAST.get(kind)
@@ -55,13 +56,15 @@ def read_shape(
     return points.ravel().tolist()
 
 
-def _points(name: str, shape: dict[str, Any]) -> np.ndarray:
+def _points(name: str, shape: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     try:
         points = np.array(shape["points"], dtype=np.float64).reshape(-1, 2)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise DataError(f"{name} has no 'points' [[x, y], ...]. Draw it anew.") from error
     if not np.isfinite(points).all():
         raise DataError(f"{name} has points that are no numbers. Draw it anew.")
+    if points.size and np.abs(points).max() > FARTHEST_IN_SIZES * max(*size, LEAST_SIZE):
+        raise DataError(f"{name} has points far outside of its image. Draw it anew.")
     return points
 
 

@@ -149,17 +149,17 @@ def read_header(path: str, wanted: Format) -> Header:
             stored = open_stored(path, file, wanted)
             if stored is not None:
                 dropped = stored.has_alpha and wanted.drops_alpha
-                size, channels = (stored.height, stored.width), stored.channels - dropped
-                return Header(*size, channels, stored.dtype not in (np.uint8, bool))
+                is_deep = stored.dtype not in (np.uint8, bool)
+                return Header(stored.height, stored.width, stored.channels - dropped, is_deep)
             with _opened(file) as image:
                 # Pillow would decode the whole PNG to look for a tag behind the pixels.
                 has_tags = image.format != "PNG" or "exif" in image.info
                 tags = image.getexif() if has_tags else {}
                 turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
-                size = image.size if turned else (image.height, image.width)
+                height, width = image.size if turned else (image.height, image.width)
                 bands = {"P": 3, "PA": 4}.get(image.mode, len(image.getbands()))
                 channels = 3 if wanted.is_converted else bands  # what there is becomes colours
-                return Header(*size, channels, image.mode[:1] in _DEEP_MODES)
+                return Header(height, width, channels, image.mode[:1] in _DEEP_MODES)
     except DataError:
         raise
     except Exception as error:
