@@ -104,14 +104,14 @@ def in_format(path: str, stored: np.ndarray, wanted: Format) -> np.ndarray:
     there = stored.shape[2]
     check_channels(path, there, wanted)
     if not wanted.is_converted:
-        return np.ascontiguousarray(stored)
+        return np.array(stored, order="C")  # a copy, which torch may write to
     if wanted.name == "L":
         return stored.copy() if there == 1 else grey(stored)
     alpha = stored[:, :, 3:] if there == 4 else np.full_like(stored[:, :, :1], 255)
     colours = np.repeat(stored, 3, axis=2) if there == 1 else stored[:, :, :3]
     if wanted.name == "RGBA":
         return np.concatenate([colours, alpha], axis=2)
-    return np.ascontiguousarray(colours if wanted.name == "RGB" else colours[:, :, ::-1])
+    return np.array(colours if wanted.name == "RGB" else colours[:, :, ::-1], order="C")
 
 
 def check_channels(path: str, there: int, wanted: Format) -> None:

@@ -1,4 +1,4 @@
-"""Keys about pictures: each refusal names the keys to set, and with them the configuration works."""
+"""Keys about pictures: each refusal names what to set, and with that the configuration works."""
 
 import re
 import shlex
