@@ -5,10 +5,10 @@
     predict = Predictor("output/my_run")
     result = predict("photo.jpg")
 
-Importing this is light: torch and detectron2 are imported when something is used that needs them.
-The meta-architectures, backbones and datasets are registered with detectron2 all the same, in
-whichever order the two are imported, and its checkpointer reads .safetensors and runs no code of a
-file: see `solo_family.detectron2_patches`.
+Importing this package is fast: torch and detectron2 are imported when something that needs them is
+used. Nevertheless all meta-architectures, backbones and datasets are registered with detectron2, in
+whichever order the two packages are imported, and detectron2's checkpointer reads .safetensors and
+runs no code from a file: see `solo_family.detectron2_patches`.
 """
 
 import importlib
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .config import add_solo_family_config, get_cfg
     from .predictor import Predictor
 
-# Where each name of this package is that needs more than Python. A module stands for itself.
+# The submodule that defines each name whose import needs torch; "" if the name is a submodule.
 _LAZY = {
     "Predictor": "predictor",
     "add_solo_family_config": "config",

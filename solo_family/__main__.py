@@ -1,4 +1,4 @@
-"""`python -m solo_family VERB`, also installed as `solo-family`."""
+"""The command line `python -m solo_family VERB`, also installed as `solo-family`."""
 
 import argparse
 import importlib
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .console import outlive_readers
 
-# The module of solo_family.cli that holds each verb, and what it does.
+# The verbs, each of which is a module of solo_family.cli, and what they do.
 VERBS = {
     "quickstart": "generate a small dataset, train on it, evaluate, and draw the results",
     "labelme": "convert labelme files to a dataset in COCO's format, in two splits",
@@ -30,8 +30,15 @@ _INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb and return the exit status: 2 where the user's input can't work, 128 and its
-    number where a signal has ended it."""
+    """Run a verb.
+
+    Args:
+        argv: the words of the command line after the program's name; by default `sys.argv`.
+
+    Returns:
+        The exit status: the verb's own, 2 after an error whose message was printed, or 128 plus the
+        number of the signal that ended it.
+    """
     outlive_readers()
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)
@@ -39,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, summary in VERBS.items():
         verb = verbs.add_parser(name, help=summary, description=summary)
         if words[:1] == [name]:
-            # Only the verb that runs is imported: the others' imports take seconds.
+            # Only this verb's module is imported, because each import takes seconds.
             module = importlib.import_module(f"solo_family.cli.{name.replace('-', '_')}")
             module.add_arguments(verb)
     args = parser.parse_args(words)
@@ -52,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with explained(), Signals() as signals:
             status = module.run(args)
-        # A verb that has ended itself well says so as if it had been Ctrl-C.
+        # A verb that was interrupted and has finished its work returns the status of Ctrl-C.
         return 128 + signals.asked if status == _INTERRUPTED and signals.asked else status
     except Stopped as stopped:
         if not stopped.is_told:

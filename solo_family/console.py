@@ -1,4 +1,4 @@
-"""Standard output that a program outlives: its reader may go, and its encoding may know less."""
+"""Standard output that never ends a program: if the reader is gone or a letter can't be encoded."""
 
 import io
 import os
@@ -8,10 +8,10 @@ from typing import Any, TextIO, cast
 
 
 class Console:
-    """A text stream that drops what can't be written.
+    """A text stream that drops text which can't be written.
 
-    When `head` has read enough, a terminal is closed or a disk is full, printing must not end a
-    run; and a name that the locale has no letters for is written in escapes.
+    Printing must not end a run when `head` has read enough, a terminal is closed or a disk is full.
+    Characters that the locale can't encode are written as escapes.
 
     Args:
         stream: `sys.stdout` or `sys.stderr`.
@@ -26,7 +26,7 @@ class Console:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write text, or drops it."""
+        """Write text, or drop it if that fails."""
         try:
             self._stream.write(text)
             if "\n" in text:
@@ -36,14 +36,14 @@ class Console:
         return len(text)
 
     def flush(self) -> None:
-        """Flushes the stream, if it can be."""
+        """Flush the stream, if possible."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
             self._drop()
 
     def _drop(self) -> None:
-        # Else Python tells at its end of what it could not write then.
+        # Otherwise Python prints an error at exit, when it flushes the stream once more.
         with suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
@@ -51,10 +51,10 @@ class Console:
 
 
 def outlive_readers() -> None:
-    """Have this process go on when nobody reads what it prints."""
+    """Let this process continue when its output can't be written; see `Console`."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # it was closed before the start
+        if stream is None:  # the stream was closed before Python started
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         if not isinstance(stream, Console):
             setattr(sys, name, cast(TextIO, Console(stream)))

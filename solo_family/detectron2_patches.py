@@ -1,30 +1,34 @@
-"""Every place where detectron2 is changed, and why.
+"""All changes that this package makes to detectron2, and their reasons.
 
-Nothing here imports torch, detectron2 or a method before detectron2 itself is imported: importing
-`solo_family` asks to be told when that happens, and these changes follow by themselves, in
-whichever order the two are imported.
+This module imports neither torch nor detectron2 nor a method. Importing `solo_family` installs
+import hooks, and each change is made when the package of detectron2 that it concerns is imported,
+or at once if it has been. So the order of the two imports does not matter.
 
 | what is changed | when | why |
 |---|---|---|
-| the registries of models, backbones, heads | `detectron2.modeling` is imported | ours are built |
-| `DatasetCatalog` | `detectron2.data` is imported | public datasets that it lacks |
-| `DetectionCheckpointer` | `detectron2.checkpoint` is imported | .safetensors; no code is run |
-| `CfgNode.merge_from_file` | `detectron2.config` is imported | the keys of our config files |
+| registries of models, backbones, heads | import of `detectron2.modeling` | build our classes |
+| `DatasetCatalog` | import of `detectron2.data` | further public datasets |
+| `DetectionCheckpointer` | import of `detectron2.checkpoint` | .safetensors; no code is run |
+| `CfgNode.merge_from_file` | import of `detectron2.config` | the keys of our config files |
 | `coco_evaluation.COCOeval_opt` | an evaluator is built | AP in C++ without detectron2's `_C` |
 | `resnet.DeformConv` | while a backbone is built | deformable blocks without its `_C` |
+| its source, under `python -O` | it is imported | its asserts and docstrings stay |
 """
 
 import contextlib
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import IO, Any
 
 from .registry import METHODS, Method, Reference, follow, resolve
 
-# Backbones that no method has for itself alone.
+# Backbones that belong to no single method.
 _BACKBONES: dict[str, Reference] = {
     name: f"solo_family.modeling.timm_backbone:{name}"
     for name in ("build_timm_backbone", "build_timm_fpn_backbone")
@@ -32,12 +36,14 @@ _BACKBONES: dict[str, Reference] = {
 
 
 def follow_detectron2() -> None:
-    """Make the changes of detectron2's packages as soon as each is imported, or now if it is.
+    """Change each package of detectron2 when it is imported, or now if it has been.
 
-    Where detectron2 is not installed nothing is done: exported models run without it.
+    If detectron2 is not installed, nothing is done: exported models run without it.
     """
     if importlib.util.find_spec("detectron2") is None:
         return
+    if sys.flags.optimize:
+        sys.meta_path.insert(0, _Unoptimized())
     from wrapt import register_post_import_hook
 
     for change, package in (
@@ -54,11 +60,36 @@ def follow_detectron2() -> None:
     )
 
 
-def register_method(method: Method, modeling: Any) -> None:
-    """Register a method, its backbones and heads, each of which is imported when it is built.
+class _Unoptimized:
+    """Finds detectron2's modules, and fvcore's, as they are without `python -O`.
 
-    No class can be imported here: the import of detectron2 that this follows may stand at the top
-    of that class's own module.
+    They refuse wrong input by asserts, without which it would pass; and at its import detectron2
+    appends to a docstring, which `-OO` takes away.
+    """
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: Any = None
+    ) -> ModuleSpec | None:
+        """Return where a module is, with a loader that keeps all of it; None for others' code."""
+        if name.split(".")[0] not in ("detectron2", "fvcore"):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _WholeSource(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _WholeSource(SourceFileLoader):
+    def get_code(self, fullname: str) -> CodeType:
+        # Not through the cache of compiled files, which are those of -O.
+        return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True, optimize=0)
+
+
+def register_method(method: Method, modeling: Any) -> None:
+    """Register a method, its backbones and its heads; each is imported when it is built.
+
+    No class can be imported here, because the import of detectron2 that calls this function may be
+    at the top of the class's own module.
 
     Args:
         method: the method.
@@ -70,7 +101,7 @@ def register_method(method: Method, modeling: Any) -> None:
 
 
 def register_shared_backbones(modeling: Any) -> None:
-    """Register the backbones that belong to no method; see `register_method`."""
+    """Register the backbones that belong to no single method; see `register_method`."""
     _register(modeling.BACKBONE_REGISTRY, _BACKBONES)
 
 
@@ -80,7 +111,7 @@ def _register(registry: Any, entries: Mapping[str, Reference]) -> None:
 
 
 def _builder(name: str, reference: Reference) -> Callable[..., Any]:
-    """Return a function of the class's name that builds the class, as detectron2 calls both."""
+    """Return a function with the class's name that builds an instance; detectron2 calls either."""
 
     def build(*args: Any, **options: Any) -> Any:
         return resolve(reference)(*args, **options)
@@ -91,7 +122,7 @@ def _builder(name: str, reference: Reference) -> Callable[..., Any]:
 
 
 def register_datasets(data: Any) -> None:
-    """Register the public datasets that detectron2 does not, under `$DETECTRON2_DATASETS`.
+    """Register public datasets in `$DETECTRON2_DATASETS` that detectron2 does not register.
 
     Args:
         data: the module `detectron2.data`.
@@ -100,10 +131,10 @@ def register_datasets(data: Any) -> None:
 
 
 def merge_our_keys(config: Any) -> None:
-    """Let a plain configuration of detectron2 read the config files of this family.
+    """Let a plain configuration of detectron2 read the config files of this package.
 
-    Whoever has only `detectron2.config.get_cfg`, as tools that wrap detectron2 do, then needs no
-    `add_solo_family_config`. Configurations that read no file of ours stay as they are.
+    Code that only calls `detectron2.config.get_cfg`, such as a tool that wraps detectron2, then
+    needs no `add_solo_family_config`. A configuration that reads none of our files is unchanged.
 
     Args:
         config: the module `detectron2.config`.
@@ -122,9 +153,9 @@ def merge_our_keys(config: Any) -> None:
 
 
 def read_checkpoints_safely(checkpoint: Any) -> None:
-    """Let detectron2's checkpointer read .safetensors too, and run no code that a file names.
+    """Let detectron2's checkpointer also read .safetensors, and never run code from a file.
 
-    It is done on the class, because `DefaultPredictor` makes one of its own.
+    The class is changed rather than an instance, because `DefaultPredictor` creates its own one.
 
     Args:
         checkpoint: the module `detectron2.checkpoint`.
@@ -133,18 +164,18 @@ def read_checkpoints_safely(checkpoint: Any) -> None:
     original = checkpointer._load_file
 
     def load_any(self: Any, path: str) -> Any:
-        if path.endswith(".pyth"):  # pycls' are read by torch, of which old versions run code
+        if path.endswith(".pyth"):  # detectron2 uses torch.load, which runs code in old versions
             resolve("solo_family.weight_files:read_file")(Path(path))
         return original(self, path)
 
     checkpointer._load_file = load_any
     checkpointer._torch_load = _torch_load
-    # The name that its module uses to read .pkl, and for nothing else.
+    # The module uses the name `pickle` only to read .pkl files.
     checkpoint.detection_checkpoint.pickle = _ArrayPickle
 
 
 class _ArrayPickle:
-    """In the place of the module `pickle`."""
+    """A replacement of the module `pickle` that loads arrays only."""
 
     @staticmethod
     def load(file: IO[bytes], encoding: str) -> Any:
@@ -156,11 +187,17 @@ def _torch_load(self: Any, path: str) -> Any:
 
 
 def use_faster_coco_eval(evaluator: Any) -> bool:
-    """Let detectron2's `COCOEvaluator` compute AP in C++, and return whether it does.
+    """Let detectron2's `COCOEvaluator` compute AP in C++, if that is possible.
 
-    detectron2 has a place for a fast implementation: its own, which its compiled ops bring. Where
-    that is missing, this puts faster-coco-eval (the extra `[eval]`) there, whose numbers are
-    pycocotools' own. It knows images by numbers only; names are left to pycocotools.
+    detectron2's own fast implementation needs its compiled operators. If these are missing,
+    faster-coco-eval (the extra `[eval]`) takes its place, which gives the same numbers as
+    pycocotools. It requires numeric image ids; for other ids pycocotools is used.
+
+    Args:
+        evaluator: a `COCOEvaluator`, which is changed in place.
+
+    Returns:
+        Whether AP is computed in C++.
     """
     coco_evaluation: Any = importlib.import_module("detectron2.evaluation.coco_evaluation")
     if coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval:
@@ -171,7 +208,8 @@ def use_faster_coco_eval(evaluator: Any) -> bool:
         from faster_coco_eval import COCOeval_faster
 
         coco_evaluation.COCOeval_opt = COCOeval_faster
-        # What it takes where more detections count than COCO's 100; only its summary is its own.
+        # detectron2 uses this class if more than COCO's 100 detections per image count. Only its
+        # `summarize` differs from COCOeval's.
         summary = {"summarize": coco_evaluation.COCOevalMaxDets.summarize}
         coco_evaluation.COCOevalMaxDets = type("COCOevalMaxDets", (COCOeval_faster,), summary)
         own = False
@@ -182,10 +220,13 @@ def use_faster_coco_eval(evaluator: Any) -> bool:
 
 @contextlib.contextmanager
 def deformable_blocks_of(convolution: type) -> Iterator[None]:
-    """Within it, detectron2's ResNet builds the blocks of `DEFORM_ON_PER_STAGE` with `convolution`.
+    """Let detectron2's ResNet build its deformable blocks with `convolution`, in the `with` block.
 
-    detectron2's own need its compiled `_C`. The names are put back afterwards, so that other models
-    of the process are as detectron2 builds them.
+    detectron2's own deformable convolutions need its compiled `_C`. They are restored afterwards,
+    so that other models of the process are built as detectron2 builds them.
+
+    Args:
+        convolution: the class of the deformable convolution.
     """
     resnet: Any = importlib.import_module("detectron2.modeling.backbone.resnet")
     names = ("DeformConv", "ModulatedDeformConv")

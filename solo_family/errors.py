@@ -1,8 +1,8 @@
-"""Errors that a user can cause, and fix: one line that names the key or file and what to do."""
+"""Errors that a user can cause and fix; each message names the key or file, and what to do."""
 
 
 class SoloFamilyError(Exception):
-    """Something that the user gave is wrong. The message is complete; a traceback adds nothing."""
+    """An error in the user's input; its message is complete, and is shown without a traceback."""
 
 
 class ConfigError(SoloFamilyError):
@@ -10,17 +10,17 @@ class ConfigError(SoloFamilyError):
 
 
 class DataError(SoloFamilyError):
-    """A file that the user named is missing, unreadable, or not what it should be."""
+    """A file that the user named is missing, unreadable, or has wrong content."""
 
 
 class TrainingError(SoloFamilyError):
-    """A training run can't go on."""
+    """A training run can't continue."""
 
 
 class OutOfMemoryError(SoloFamilyError):
-    """The machine's memory does not suffice for what was asked for."""
+    """The machine has too little memory for the task."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error of a library says, or its type, for use within one of ours."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error) or type(error).__name__).splitlines()[0]

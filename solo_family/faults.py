@@ -1,4 +1,4 @@
-"""What the machine does to a run, as one line each: no memory, a full disk, a dead process."""
+"""Faults of the machine, each explained in one line: no memory, a full disk, a dead process."""
 
 import errno
 import re
@@ -14,33 +14,33 @@ from .registry import METHODS
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_MORE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
-# torch on a CPU and on a GPU, C++ in general, OpenCV, ONNX Runtime.
+# Messages of torch on a CPU and on a GPU, of C++ in general, of OpenCV and of ONNX Runtime.
 NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|bad_alloc|bad allocation|Insufficient memory|"
     r"Failed to allocate memory|could not create a (primitive|memory object)$",
     re.I,
 )
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid\D*([\d, ]+)\) (.+)")
-# gloo and NCCL in the processes that are left.
+# Messages of gloo and NCCL in the processes that remain when one has died.
 _DEAD_PROCESS = re.compile(
     r"Connection closed by peer|Connection reset by peer|Broken pipe|remote process exited|"
     r"NCCL communicator was aborted"
 )
 _SMALLER = (
-    "Give smaller pictures, or let the model work at a smaller size: INPUT.MIN_SIZE_TEST of its "
+    "Use smaller images, or let the model work at a smaller size: lower INPUT.MIN_SIZE_TEST of its "
     "config, or --size of export."
 )
 
 
 @contextmanager
 def explained(cfg: CfgNode | None = None, *, training: bool = False) -> Iterator[None]:
-    """Raises one of our errors in the place of those that the machine causes.
+    """Replace errors that the machine causes by this package's errors.
 
-    It is a context manager, and a decorator of functions.
+    The function is a context manager, and can also decorate functions.
 
     Args:
-        cfg: names the keys that lower the use of memory, where there is one.
-        training: whether the body trains, and can be resumed.
+        cfg: the configuration, for the message about memory; None if there is none.
+        training: whether the body trains, so that the run can be resumed.
 
     Raises:
         SoloFamilyError: see `explain`.
@@ -56,17 +56,25 @@ def explained(cfg: CfgNode | None = None, *, training: bool = False) -> Iterator
         try:
             raise ours from error
         finally:
-            del ours  # its traceback has this frame: a circle, which would keep all tensors
+            del ours  # its traceback refers to this frame; the cycle would keep all tensors alive
 
 
 def explain(
     error: BaseException, cfg: CfgNode | None = None, *, training: bool = False
 ) -> SoloFamilyError | None:
-    """Returns our error for one of a library's, or None where the machine did not cause it.
+    """Return this package's error for a library's error, if the machine has caused it.
 
-    A full disk or a dead process is followed by other errors while a run ends. So those that were
-    being handled when `error` was raised are looked at, too, and one of ours among them is
+    A full disk or a dead process leads to further errors while a run ends. So the causes and the
+    contexts of `error` are examined, too, and if one of this package's errors is among them, it is
     returned.
+
+    Args:
+        error: any exception.
+        cfg: the configuration, for the message about memory; None if there is none.
+        training: whether the error occurred in a training.
+
+    Returns:
+        The error, or None if the machine is not the cause.
     """
     causes = _causes(error)
     for cause in reversed(causes):
@@ -80,7 +88,7 @@ def explain(
 
 
 def full_disk(error: BaseException) -> OSError | None:
-    """Returns the system's error "no space", "over quota" or "file too large" behind `error`."""
+    """Return the OSError for no space, exceeded quota or too large file that has caused `error`."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in _FULL:
             return cause
@@ -88,7 +96,7 @@ def full_disk(error: BaseException) -> OSError | None:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Returns the error, and those that were being handled when it was raised, the last first."""
+    """Return the error, its cause or context, the cause's own cause or context, and so on."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in causes:
@@ -104,13 +112,13 @@ def _explain_one(
     if isinstance(error, OSError) and error.errno in _FULL:
         place = error.filename or (cfg.OUTPUT_DIR if cfg is not None else "the output")
         return TrainingError(
-            f"Can't write {place}: {error.strerror}. Make room on that disk, or write to another."
+            f"Can't write {place}: {error.strerror}. Free space on that disk, or write to another."
         )
     if isinstance(error, OSError) and error.errno in _NO_MORE:
         return TrainingError(
-            f"The system allows no more files or processes ({error.strerror}). Allow more with "
-            "ulimit -n and ulimit -u (in Docker --ulimit nofile=... and --pids-limit), or lower "
-            "DATALOADER.NUM_WORKERS."
+            f"The system allows no more files or processes ({error.strerror}). Raise the limits "
+            "with ulimit -n and ulimit -u (in Docker --ulimit nofile=... and --pids-limit), or "
+            "lower DATALOADER.NUM_WORKERS."
         )
     if isinstance(error, MemoryError) or NO_MEMORY.search(text):
         return OutOfMemoryError(f"Out of memory ({first_line(error)}). {_less(cfg, training)}")
@@ -119,18 +127,19 @@ def _explain_one(
         return _worker_died(worker[1].strip(), worker[2].strip(" ."))
     if isinstance(error, RuntimeError | OSError) and _DEAD_PROCESS.search(text):
         return TrainingError(
-            f"Another process of this run died ({first_line(error)}); its own log, log.txt.rank*, "
-            "or that of its machine says why. --resume goes on from the last checkpoint."
+            f"Another process of this run died ({first_line(error)}). The reason is in its own "
+            "log, log.txt.rank*, or in the log of its machine. --resume goes on from the last "
+            "checkpoint."
         )
     return None
 
 
 def dead_worker(pids: Sequence[int], status: int | None) -> TrainingError:
-    """Returns the error of worker processes that are gone.
+    """Return the error for worker processes that have died.
 
     Args:
-        pids: theirs.
-        status: how the first ended: its exit status, or a signal below 0; None if nobody knows.
+        pids: their process ids.
+        status: the exit status of the first, negative for a signal; None if it is unknown.
     """
     how = "exited unexpectedly"
     if status is not None and status < 0:
@@ -142,14 +151,14 @@ def dead_worker(pids: Sequence[int], status: int | None) -> TrainingError:
 
 def _worker_died(pids: str, how: str) -> TrainingError:
     return TrainingError(
-        f"A worker process of the data loader, {pids}, died ({how}). Killed is mostly for want of "
-        "memory: lower DATALOADER.NUM_WORKERS (0 loads in the training process), or give more "
-        "memory. --resume goes on from the last checkpoint."
+        f"A worker process of the data loader, {pids}, died ({how}). If it was killed, the machine "
+        "has probably run out of memory: lower DATALOADER.NUM_WORKERS (0 loads in the training "
+        "process), or add memory. --resume goes on from the last checkpoint."
     )
 
 
 def signal_name(number: int) -> str:
-    """Returns what a signal is called, as the system says it: Killed, Terminated."""
+    """Return the system's name of a signal, for instance Killed or Terminated."""
     try:
         return signal.strsignal(number) or str(number)
     except ValueError:
@@ -157,16 +166,16 @@ def signal_name(number: int) -> str:
 
 
 def no_more_processes(error: OSError) -> str:
-    """Returns the line of a run that loads its images itself, because it can start no process."""
+    """Return the warning of a run that loads its images itself, because it can't start workers."""
     return (
         f"No worker process of the data loader can be started ({error.strerror or error}), so "
-        "images are loaded in the training process, which takes longer. More files or processes "
-        "are allowed with ulimit -n and ulimit -u; DATALOADER.NUM_WORKERS 0 starts none."
+        "images are loaded in the training process, which is slower. Raise the limits with "
+        "ulimit -n and ulimit -u, or set DATALOADER.NUM_WORKERS 0 to start no workers."
     )
 
 
 def _less(cfg: CfgNode | None, training: bool) -> str:
-    """Returns which settings lower the use of memory, with their values."""
+    """Return the advice on which settings lower the use of memory, with their values."""
     if cfg is None:
         return _SMALLER
     keys = ["INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"]

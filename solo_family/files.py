@@ -1,4 +1,4 @@
-"""Files that are complete or not there: written under a temporary name, then renamed."""
+"""Atomic writing of files: they are written under a temporary name, and then renamed."""
 
 import glob
 import os
@@ -18,12 +18,15 @@ _LOCK = ".lock"
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary name beside `path`, renamed to it at the end unless there was an error.
+    """Yield a temporary path, which is renamed to `path` at the end unless there was an error.
 
-    Whatever stops the writing, a file of the name `path` is the old one or the new one, whole.
+    Whatever interrupts the writing, `path` is either the complete old file or the complete new one.
+
+    Args:
+        path: of the file to write; the temporary file is in the same folder.
     """
     path = Path(path)
-    # The suffix stays last, because OpenCV takes the format from it.
+    # The suffix stays at the end, because OpenCV infers the format from it.
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
         yield temporary
@@ -33,10 +36,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 class WholeFiles:
-    """detectron2's PathManager, but files that it opens to write appear when they are complete.
+    """A wrapper of detectron2's PathManager that writes files atomically.
 
     Args:
-        path_manager: detectron2's.
+        path_manager: detectron2's PathManager.
     """
 
     def __init__(self, path_manager: Any) -> None:
@@ -46,24 +49,28 @@ class WholeFiles:
         return getattr(self._path_manager, name)
 
     def open(self, path: str, mode: str = "r", **options: Any) -> AbstractContextManager[IO[Any]]:
-        """Opens a file; see `open`."""
+        """Open a file, like the builtin `open`; modes "w" and "wb" write atomically."""
         if mode not in ("w", "wb"):
             return self._path_manager.open(path, mode, **options)
         return self.written(self._path_manager.get_local_path(path), mode)
 
     @contextmanager
     def written(self, path: str, mode: str) -> Iterator[IO[Any]]:
-        """Gives a file to write that is renamed to `path` at the end."""
+        """Yield a file open for writing, which is renamed to `path` at the end."""
         with replacing(path) as temporary, open(temporary, mode) as file:
             yield file
             file.flush()
-            # Before the rename: after a power failure the name must not point at unwritten data.
+            # Sync before the rename, or after a power failure the file could be empty.
             os.fsync(file.fileno())
 
 
 @contextmanager
 def whole_files_of(module: Any) -> Iterator[None]:
-    """Within it, what a module of detectron2's writes appears when it is complete."""
+    """Let a module of detectron2's write its files atomically in the `with` block.
+
+    Args:
+        module: a module that has the name `PathManager`.
+    """
     path_manager = module.PathManager
     module.PathManager = WholeFiles(path_manager)
     try:
@@ -74,16 +81,16 @@ def whole_files_of(module: Any) -> Iterator[None]:
 
 @contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill, renamed to `folder` at the end unless there was an error.
+    """Yield a temporary folder, which is renamed to `folder` at the end unless there was an error.
 
-    Until then it lies beside `folder`. What killed processes have left there is removed.
+    The temporary folder is beside `folder`. Those that killed processes have left are removed.
 
     Args:
-        folder: of which the folder above exists; it is not there, or empty.
+        folder: the folder to make; its parent exists, and it does not exist or is empty.
     """
     prefix = f".{folder.name}.partial-"
     for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
-        # A process that is alive holds the lock.
+        # A living process holds the lock of its folder.
         with suppress(OSError, Timeout), FileLock(left / _LOCK, timeout=0):
             shutil.rmtree(left, ignore_errors=True)
     with (
@@ -97,21 +104,26 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: str | os.PathLike[str]) -> None:
-    """Removes what a killed process has left of files in `folder`, which none may be writing to."""
+    """Remove temporary files that a killed process has left in a folder.
+
+    Args:
+        folder: no process may be writing to it.
+    """
     for path in Path(folder).glob(".*.tmp*"):
         path.unlink(missing_ok=True)
 
 
 def expand_path(path: str) -> str:
-    """Returns `path` with `~` and environment variables replaced, so that configs can say $DATA."""
+    """Return `path` with `~` and environment variables expanded, so that a config can use $DATA."""
     return os.path.expandvars(os.path.expanduser(path))
 
 
 def damaged_entry(path: str | os.PathLike[str]) -> str:
-    """Returns the first entry of a zip file, as torch writes, that does not have its checksum.
+    """Return the first damaged entry of a zip file, which is the format that torch writes.
 
     Returns:
-        "" where all have it, and for other files. Entries that were written without one pass.
+        The name of the first entry whose checksum is wrong; "" if there is none, or if the file is
+        not a zip file. Entries without a checksum are not checked.
 
     Raises:
         OSError: the file can't be read.

@@ -1,4 +1,4 @@
-"""A process that is started by another ends with it, however that ends."""
+"""Child processes that end together with their parent, however the parent ends."""
 
 import ctypes
 import os
@@ -12,15 +12,16 @@ _SECONDS = 1.0
 
 
 def end_with_parent(parent: int) -> None:
-    """Have this process killed when its parent ends.
+    """Let the system kill this process when its parent ends.
 
     Args:
-        parent: its process id, as the parent gave it: it may have ended already.
+        parent: the parent's process id, as the parent has passed it. If the parent has ended
+            already, this process exits now.
     """
     if sys.platform == "linux":
         try:
             ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, int(signal.SIGKILL))
-        except (OSError, AttributeError):  # another C library, or a sandbox
+        except (OSError, AttributeError):  # another C library, or a sandbox that forbids it
             _watch(parent)
     else:
         _watch(parent)

@@ -1,7 +1,7 @@
-"""The family: what each method tells the rest of the package, in one entry.
+"""The registry of methods: one entry has all that the rest of the package knows of a method.
 
-The entry stands in the `__init__` of the method's folder. What it names is imported when it is
-used, so that listing the methods imports neither torch nor detectron2.
+The entry is in the `__init__` of the method's folder. Classes and functions that it names are
+imported when they are used, so that listing the methods imports neither torch nor detectron2.
 """
 
 import importlib
@@ -9,19 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# "package.module:name", which is imported when it is used; or the object itself.
+# "package.module:name", which `resolve` imports, or the object itself.
 Reference = str | Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Visualization:
-    """A drawing of what a method makes of a picture on the way to its masks.
+    """A drawing of the intermediate maps from which a method makes its masks.
 
     Attributes:
         draw: a `solo_family.modeling.drawing.Draw`.
-        help: what it draws, for the flag of `visualize-results` that asks for it.
-        of_one: it is of one picture, which must be readable; others skip what is not.
-        of_all: it is one drawing of all pictures, by default of those of DATASETS.TEST.
+        help: the help text of its flag of `visualize-results`.
+        of_one: whether it draws exactly one image, which must be readable. Otherwise unreadable
+            images are skipped.
+        of_all: whether it makes one drawing of all images, by default those of DATASETS.TEST.
     """
 
     draw: Reference
@@ -32,30 +33,35 @@ class Visualization:
 
 @dataclass(frozen=True)
 class Method:
-    """What a method is called, what it is made of, and how its authors train it.
+    """The description of a method: its names, parts, config keys and its authors' defaults.
 
     Attributes:
         meta_arch: its name in detectron2's META_ARCH registry (`MODEL.META_ARCHITECTURE`).
-        title: its name in prose.
-        model: the `MaskSegmentor` that is built from a configuration.
+        model: the class, a `MaskSegmentor`, that is built from a configuration.
         base_config: the config file that its others inherit from, relative to `configs/`.
         quickstart_config: the CPU-sized config on the shapes dataset, relative to `configs/`.
         num_classes_key: the config key of its class count.
+        title: its name in prose.
         add_config: takes a `CfgNode` and adds the method's keys, in place. Methods that share their
-            keys name one function.
+            keys name the same function.
         check_config: takes a `CfgNode` and raises ConfigError for values that can't work.
-        backbones: what it adds to detectron2's BACKBONE registry, by name.
-        sem_seg_heads: what it adds to detectron2's SEM_SEG_HEADS registry, by name.
-        checkpoint_sources: tuples of `checkpoint.source.Source`: other code's checkpoints of it.
-        visualizations: what `visualize-results` draws of it, by flag.
-        tasks: what it can be evaluated on: "semantic", "panoptic", "instance", "proposals".
-        score_key: the config key of the least score of a result, where there is one.
-        classify_key: the config key that lets a class-agnostic method tell classes apart.
-        optimizer: what `SOLVER.OPTIMIZER ''` means.
-        backbone_multiplier: what `SOLVER.BACKBONE_MULTIPLIER 0` means.
-        crop_short_edges: what `INPUT.CROP.SHORT_EDGES ()` means.
-        memory_keys: the config keys that lower the memory of inference, beside the image's size.
-        quantizes: whether its exported model keeps its results in 8 bits.
+        backbones: its entries in detectron2's BACKBONE registry, by name.
+        sem_seg_heads: its entries in detectron2's SEM_SEG_HEADS registry, by name.
+        checkpoint_sources: references to tuples of `checkpoint.source.Source`, which convert
+            checkpoints of other code bases.
+        visualizations: the drawings that `visualize-results` can make, by flag.
+        tasks: the tasks that it can be evaluated on: "semantic", "panoptic", "instance",
+            "proposals".
+        score_key: the config key of the score threshold of results; "" if there is none.
+        classify_key: the config key that makes a class-agnostic method predict classes; "" if the
+            method always predicts classes.
+        optimizer: the optimizer that `SOLVER.OPTIMIZER ''` stands for.
+        backbone_multiplier: the value that `SOLVER.BACKBONE_MULTIPLIER 0` stands for.
+        crop_short_edges: the value that `INPUT.CROP.SHORT_EDGES ()` stands for, in pixels.
+        empty_segments: the value that `INPUT.EMPTY_SEGMENTS ""` stands for.
+        label_sampling: the value that `INPUT.LABEL_SAMPLING ""` stands for.
+        memory_keys: the config keys that, besides the image size, lower the memory of inference.
+        quantizes: whether its exported model keeps its accuracy when it is quantized to 8 bits.
     """
 
     meta_arch: str
@@ -76,11 +82,13 @@ class Method:
     optimizer: str = "SGD"
     backbone_multiplier: float = 1.0
     crop_short_edges: tuple[int, ...] = ()
+    empty_segments: str = "drop"
+    label_sampling: str = "center"
     memory_keys: tuple[str, ...] = ()
     quantizes: bool = False
 
 
-# By `meta_arch`. `solo_family.methods` fills it in, and whoever has a method of their own.
+# The methods by `meta_arch`. `solo_family.methods` registers its own; other code may add more.
 METHODS: dict[str, Method] = {}
 _followers: list[Callable[[Method], None]] = []
 
@@ -89,11 +97,13 @@ def register(method: Method) -> Method:
     """Add a method to `METHODS` and to detectron2's registries, and return it.
 
     Raises:
-        ValueError: there is another of that name.
+        ValueError: another method has the same `meta_arch`.
     """
     present = METHODS.get(method.meta_arch)
     if present is not None and present != method:
-        raise ValueError(f"There is a method {method.meta_arch!r} already: {present.model}.")
+        raise ValueError(
+            f"There is already a method {method.meta_arch!r}: {present.model}. Choose another name."
+        )
     if present is None:
         METHODS[method.meta_arch] = method
         for follower in _followers:
@@ -102,14 +112,14 @@ def register(method: Method) -> Method:
 
 
 def follow(follower: Callable[[Method], None]) -> None:
-    """Call `follower` with every method: those that there are now, and each that is added."""
+    """Call `follower` with every method: now with those registered, later with each new one."""
     _followers.append(follower)
     for method in METHODS.values():
         follower(method)
 
 
 def resolve(reference: Any) -> Any:
-    """Return the object that "package.module:name" names; any other object is returned as it is."""
+    """Import and return the object that "package.module:name" names; return other objects as is."""
     if not isinstance(reference, str):
         return reference
     module, _, name = reference.partition(":")

@@ -1,4 +1,4 @@
-"""What pip could not be told that a package of ours needs, and what to type for it."""
+"""The check for required packages that pip can't install as dependencies."""
 
 import importlib.util
 
@@ -13,10 +13,10 @@ _INSTALL = {
 
 
 def check_requirements() -> None:
-    """Refuse to go on without torch, detectron2 or OpenCV.
+    """Check that torch, detectron2 and OpenCV are installed.
 
     Raises:
-        ImportError: names the one that is missing, and what to type.
+        ImportError: one is missing; the message names it and the command that installs it.
     """
     for module, remedy in _INSTALL.items():
         if importlib.util.find_spec(module) is None:

@@ -1,4 +1,4 @@
-"""Which masks make which segment of a panoptic result; plain Python, for torch and for numpy."""
+"""Assignment of masks to the segments of a panoptic result, in plain Python for torch and numpy."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,16 +7,16 @@ from typing import Any
 def join_segments(
     masks: Iterable[tuple[float, float, float]], stuff_classes: Sequence[int]
 ) -> tuple[list[int], list[dict[str, Any]]]:
-    """Give every mask that is kept a segment; masks of one stuff class share theirs.
+    """Assign a segment to every mask that is kept; masks of the same stuff class share one.
 
     Args:
-        masks: of each in order, whether it is kept, its class and its score.
-        stuff_classes: the classes that are stuff; the others are things.
+        masks: for each mask, in order, whether it is kept, its class and its score.
+        stuff_classes: the classes that are stuff; all others are things.
 
     Returns:
-        ids: of each mask's segment, from 1; 0 for none.
-        segments: of each its `id`, `category_id` (the class), `isthing`, and `score`, for stuff
-            the greatest of its masks'.
+        ids: the id of each mask's segment, counted from 1; 0 for masks that are not kept.
+        segments: a dict for each segment, with `id`, `category_id` (the class), `isthing`, and
+            `score`, which for stuff is the maximum over its masks.
     """
     ids: list[int] = []
     segments: list[dict[str, Any]] = []

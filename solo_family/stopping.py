@@ -1,4 +1,4 @@
-"""Signals that ask a program to end: once, by way of an exception; twice, at once."""
+"""Signals that end a program: the first raises an exception, the second ends it at once."""
 
 import os
 import signal
@@ -7,24 +7,24 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-# Ctrl-C; kill, and what SLURM and Docker send; sbatch --signal=USR1@120.
+# Ctrl-C; `kill`, SLURM and Docker; `sbatch --signal=USR1@120`.
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 ]
 
 
 class Stopped(SystemExit, KeyboardInterrupt):
-    """A signal has ended the program; the exit status is 128 + its number, as a shell has it.
+    """A signal has ended the program; the exit status is 128 plus its number, as in a shell.
 
-    Whoever ends something well at Ctrl-C does so for the other signals, too.
+    It is a KeyboardInterrupt, so that code which handles Ctrl-C handles the other signals, too.
 
     Args:
         number: of the signal.
-        state: what there is, as the rest of a sentence.
-        agreed: whether all processes of a run end here.
+        state: the state of the results, as the second half of the message.
+        agreed: whether all processes of a run end at this point.
 
     Attributes:
-        is_told: whether it was printed.
+        is_told: whether the message was printed.
     """
 
     def __init__(
@@ -42,9 +42,13 @@ class Stopped(SystemExit, KeyboardInterrupt):
 
 @contextmanager
 def handling(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within it, `handle` is called for the signals that ask to end.
+    """Call `handle` for the signals that end a program, in the `with` block.
 
-    In another thread than the main one, which is sent none, nothing changes.
+    In a thread other than the main one nothing changes, because Python handles signals in the main
+    thread only.
+
+    Args:
+        handle: called with the signal's number and the current frame.
     """
     try:
         before = [(number, signal.signal(number, handle)) for number in SIGNALS]
@@ -58,10 +62,10 @@ def handling(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 
 
 class Signals:
-    """Within `with`, the first signal raises `Stopped`, and the second ends the process.
+    """Raise `Stopped` at the first signal in the `with` block, and end the process at the second.
 
     Attributes:
-        asked: the number of the first, or 0.
+        asked: the number of the first signal, or 0.
     """
 
     def __init__(self) -> None:
@@ -83,7 +87,12 @@ class Signals:
 
 
 def end_at_once(number: int, state: str = "files that are written are whole.") -> NoReturn:
-    """End this process in one line, without anything that could wait."""
+    """Print one line and end this process, without cleaning up, which might block.
+
+    Args:
+        number: of the signal, which determines the exit status.
+        state: the state of the results, as the second half of the line.
+    """
     name = signal.Signals(number).name
     os.write(2, f"Stopped at once by {name}: {state}\n".encode())
     os._exit(128 + number)

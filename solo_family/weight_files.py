@@ -1,7 +1,7 @@
-"""Reads weights of any source without running what a file says.
+"""Safe reading of weight files of any origin.
 
-A pickle can name any function of Python, which is called while it is read. Here only the few that
-make arrays and tensors are allowed.
+A pickle can name any Python function, which is called while the file is read. Here only the few
+functions that create arrays and tensors are allowed.
 """
 
 import pickle
@@ -18,9 +18,9 @@ from torch import Tensor
 from .errors import DataError, first_line
 from .files import damaged_entry
 
-# Where the weights stand, in the order in which they are looked for.
+# The keys under which checkpoints have their weights, in the order in which they are tried.
 _WEIGHTS_KEYS = ("model", "state_dict", "model_state", "blobs")
-# What arrays of numbers are pickled with, by numpy before 2.0 and since.
+# The functions and classes in pickles of numeric arrays, of numpy before 2.0 and since.
 _NUMPY = {
     *(("numpy", name) for name in ("ndarray", "dtype")),
     *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
@@ -28,26 +28,26 @@ _NUMPY = {
     ("_codecs", "encode"),
     ("collections", "OrderedDict"),
 }
-# How our unpickler and torch's name what they refuse.
+# The messages in which our unpickler and torch's name what they refuse.
 _REFUSED = re.compile(r"(\S+) is not allowed|GLOBAL `?([\w.]+)")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a .safetensors, a .pkl of numpy arrays (detectron2's model zoo), or a
-    file of `torch.save`.
+    """Read the weights of a file.
 
     Args:
-        path: of the file.
+        path: of a .safetensors, a .pkl of numpy arrays (detectron2's model zoo), or a file of
+            `torch.save`.
 
     Returns:
-        Tensors by their names in the file, on the CPU, without the `module.` of a DDP model.
+        Tensors by their names in the file, on the CPU, without the prefix `module.` of a DDP model.
 
     Raises:
-        DataError: there is no such file, it is broken, or it can't be read safely.
+        DataError: the file does not exist, is damaged, or can't be read safely.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+        raise DataError(f"{path}: there is no such file. Correct the path.")
     state = find_weights(read_file(path), path)
     if all(name.startswith("module.") for name in state):
         return {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -55,7 +55,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_file(path: Path) -> Any:
-    """Read all that a file holds; see `read_weights`."""
+    """Read the complete content of a file.
+
+    Args:
+        path: as of `read_weights`.
+
+    Raises:
+        DataError: the file is damaged, or can't be read safely.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -64,41 +71,41 @@ def read_file(path: Path) -> Any:
                 return ArrayUnpickler(file).load()
         return load_torch(path)
     except Exception as error:
-        # Whatever is broken in a file comes up as any of a dozen errors of four libraries.
+        # A damaged file can raise any of a dozen errors of four libraries.
         needed = refused(error)
         if not needed:
             raise DataError(
-                f"{path} can't be read as a checkpoint: {reason(error)} Is it complete, and a "
-                ".pth, .pkl or .safetensors of weights?"
+                f"{path} can't be read as a checkpoint: {reason(error)} Check that it is complete, "
+                "and that it is a .pth, .pkl or .safetensors file of weights."
             ) from error
         raise DataError(
-            f"{path} can't be read safely: beside weights it needs {needed}, and to make "
-            "that, code that the file names would have to be run. Where its own code base is "
-            "installed and the file is trusted, torch.save its weights alone, and convert those."
+            f"{path} can't be read safely: besides weights it has {needed}, and reading that would "
+            "run code that the file names. If you trust the file, load it where its own code base "
+            "is installed, torch.save only its weights, and use that file."
         ) from error
 
 
 def load_torch(path: str | Path) -> Any:
-    """Read a file of `torch.save`, and only what makes tensors; its checksums are verified.
+    """Read a file of `torch.save` after verifying its checksums; only tensors are created.
 
     Raises:
-        ValueError: what the file holds is not what was written.
-        Exception: see `torch.load`.
+        ValueError: a checksum is wrong.
+        Exception: any error of `torch.load`.
     """
     damaged = damaged_entry(path)
     if damaged:
-        raise ValueError(f"its part {damaged} does not have its checksum, so it is damaged")
+        raise ValueError(f"the checksum of its part {damaged} is wrong, so the file is damaged")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def refused(error: Exception) -> str:
-    """Return the function that a file would have had called, or "" if it is broken otherwise."""
+    """Return the function that an unpickler has refused to call; "" for any other error."""
     named = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
     return (named[1] or named[2]).rstrip(".") if named else ""
 
 
 def reason(error: Exception) -> str:
-    """Return what is wrong with a file, without torch's advice to trust it."""
+    """Return the reason why a file can't be read, without torch's advice to trust the file."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Weights only load failed"):
         return lines[1]
@@ -106,17 +113,27 @@ def reason(error: Exception) -> str:
 
 
 def find_weights(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the tensors of what a checkpoint holds, wherever they stand in it.
+    """Return the weights in the content of a checkpoint, under whichever key they are.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+
+    Returns:
+        Tensors by name.
 
     Raises:
-        DataError: there are none, or something else stands among them.
+        DataError: there are no weights, or one of them is not a tensor.
     """
     for key in _WEIGHTS_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
     if not isinstance(content, dict) or not content:
-        raise DataError(f"{path} holds no weights but {type(content).__name__}.")
+        raise DataError(
+            f"{path} has no weights: it has a {type(content).__name__} where a dict of tensors is "
+            "needed. Name a file of weights."
+        )
     weights = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
         for name, value in content.items()
@@ -124,34 +141,48 @@ def find_weights(content: Any, path: Path) -> dict[str, Tensor]:
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             raise DataError(
-                f"{path} holds no weights: {name!r} is {type(value).__name__}, not a tensor. "
-                f"Weights are looked for at the top, and under {', '.join(_WEIGHTS_KEYS)}."
+                f"{path} has no weights: {name!r} is a {type(value).__name__}, not a tensor. "
+                f"Weights must be at the top level, or under {', '.join(_WEIGHTS_KEYS)}."
             )
     return weights
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Makes arrays, numbers, strings and containers, and nothing else."""
+    """An unpickler that creates arrays, numbers, strings and containers, and nothing else.
+
+    Args:
+        file: the open pickle.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
-        # Files of Python 2 are among the published ones.
+        # Some published files were written by Python 2.
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return a class or function that a pickle names.
+
+        Raises:
+            pickle.UnpicklingError: it is not one of the few that are allowed.
+        """
         if (module, name) not in _NUMPY:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
         return super().find_class(module, name)
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:
-    """Return what a checkpoint file of torch's holds; of a .safetensors what its .pth would hold.
+    """Return the content of a checkpoint for detectron2's checkpointer.
 
-    That is `model`, and what is noted beside it.
+    Args:
+        path: of a file of `torch.save`, or a .safetensors, whose weights become `model`, and whose
+            metadata tells whether names are matched heuristically.
+
+    Raises:
+        Exception: any error of `load_torch` or safetensors.
     """
     if not path.endswith(".safetensors"):
         return load_torch(path)
     with safe_open(path, framework="pt") as file:
         notes = file.metadata() or {}
-    # Of a backbone alone, whose names are matched by their ends.
+    # Set for files of a backbone only, whose names detectron2 matches by their ends.
     heuristics = notes.get("matching_heuristics") == "True"
     return {"model": load_file(path), "matching_heuristics": heuristics}

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils import video_visualizer, visualizer
 
 from solo_family import METHODS
 from solo_family.config import get_cfg
+from solo_family.modeling.base import MaskSegmentor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,12 +59,12 @@ def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = N
 
 def tiny_model(
     method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None
-) -> torch.nn.Module:
+) -> MaskSegmentor:
     torch.manual_seed(0)
     return build_model(tiny_cfg(method, num_classes, opts))
 
 
-def eager_to_find(model: torch.nn.Module, found: bool = True) -> torch.nn.Module:
+def eager_to_find(model: MaskSegmentor, found: bool = True) -> MaskSegmentor:
     """Moves an untrained model's scores above or below its thresholds, and fixes its statistics."""
     method = type(model).__name__
     model.train()
@@ -134,6 +137,13 @@ def loggers_as_they_were() -> Iterator[None]:
     for logger, (handlers, propagate, level) in zip(loggers, before):
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+@pytest.fixture
+def drawn_in_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws in red: detectron2 picks colours at random, and white and greys are among them."""
+    for module in (visualizer, video_visualizer):
+        monkeypatch.setattr(module, "random_color", lambda **_: np.array([1.0, 0.0, 0.0]))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ FLOORS = (
     ("modeling",),
     ("config", "faults"),
     ("checkpoint", "data"),
-    ("methods",),
+    ("methods", "tiling"),
     ("evaluation", "export", "model_zoo"),
     ("engine",),
     ("predictor",),

@@ -5,6 +5,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,7 +53,7 @@ def test_results_are_compared() -> None:
     assert agreement([found(0.5, 0.9)], [found(0.9, 0.5)]) == "found 2/2; scores 0.0e+00"
     assert agreement([found(0.9)], [found(0.8, 0.5)]).startswith("found 1/2; scores 1.0e-01")
     assert agreement([found()], [found()]) == "found 0/0; scores 0.0e+00"
-    maps = [
+    maps: list[dict[str, Any]] = [
         {"panoptic_seg": (torch.tensor([[1, 2]]), [])},
         {"panoptic_seg": (torch.ones(1, 2), [])},
     ]

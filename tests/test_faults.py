@@ -36,7 +36,7 @@ def test_every_librarys_want_of_memory_names_the_keys(error: Exception) -> None:
 def test_no_room_over_quota_and_too_large_are_a_full_disk(number: int) -> None:
     error = OSError(number, "No room", "file.txt")
     assert full_disk(error) is error
-    assert str(explain(error)).startswith("Can't write file.txt: No room. Make room")
+    assert str(explain(error)).startswith("Can't write file.txt: No room. Free space")
     assert full_disk(OSError(errno.EACCES, "Permission denied")) is None
 
 

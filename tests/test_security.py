@@ -128,7 +128,7 @@ def test_a_checkpoint_that_names_code_is_refused_in_one_line(
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "last_checkpoint").write_text(f"../weights{suffix}")
     main = solo_family if how in ("demo", "convert") else train_net
-    words = {
+    command = {
         "train": [*words, "MODEL.WEIGHTS", weights],
         "evaluate": [*words, "--eval-only", "MODEL.WEIGHTS", weights],
         "resume": [*words, "--resume"],
@@ -147,7 +147,7 @@ def test_a_checkpoint_that_names_code_is_refused_in_one_line(
             *("MODEL.VGG.WEIGHTS", weights),
         ],
     }[how]
-    line = error_of(capsys, main, words)
+    line = error_of(capsys, main, command)
     assert "can't be read safely" in line
     assert "mkdir" in line
     assert not (tmp_path / "sprung").exists()

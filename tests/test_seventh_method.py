@@ -28,18 +28,18 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     for folder in ("solo_family", "configs"):
         shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
-    for path in (*(ROOT / "tests" / name for name in TESTS), ROOT / "tests/methods/__init__.py"):
-        (root / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, root / path.relative_to(ROOT))
+    for name in (*(f"tests/{name}" for name in TESTS), "tests/methods/__init__.py"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
     for tiny in (ROOT / "tests" / "methods").glob("*/tiny.py"):
-        folder = root / tiny.parent.relative_to(ROOT)
-        folder.mkdir()
+        method = root / tiny.parent.relative_to(ROOT)
+        method.mkdir()
         for name in ("__init__.py", "tiny.py"):
-            shutil.copy(tiny.with_name(name), folder)
-    for path, content in files_of_the_page().items():
-        assert not (root / path).exists(), f"{path} is not new"
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(content)
+            shutil.copy(tiny.with_name(name), method)
+    for name, content in files_of_the_page().items():
+        assert not (root / name).exists(), f"{name} is not new"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
     return root
 
 

@@ -67,7 +67,7 @@ def config() -> str:
     return re.sub(r"STEPS: \(.+?\)", "STEPS: ()", block)
 
 
-def write_images(folder: Path) -> list[list[tuple[str, list[list[float]]]]]:
+def write_images(folder: Path) -> list[list[tuple[str, list[list[int]]]]]:
     """Writes pictures of bright rectangles, and returns their labels and corners."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """The counting of waits: all that waits is seen, and nothing that doesn't."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_nothing_is_left_behind() -> None:
 
 def test_explicit_waits_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those for a GPU that isn't there, for which a stub stands."""
-    owners = (torch.cuda, torch.cuda.Event, torch.cuda.Stream)
+    owners: tuple[Any, ...] = (torch.cuda, torch.cuda.Event, torch.cuda.Stream)
     for owner in owners:
         monkeypatch.setattr(owner, "synchronize", lambda *_: None)
     boxes, waits = torch.tensor([[0.0, 0, 1, 1]]), Waits()

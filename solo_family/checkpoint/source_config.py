@@ -8,6 +8,7 @@ import yaml
 
 from ..config import get_cfg
 from ..config.load import dotted_values, read_chain
+from ..config.written_lists import TAG, construct
 from ..errors import ConfigError
 
 # Keys of the model; the others concern its training.
@@ -16,10 +17,18 @@ _CODE = "code, which is not run"
 
 
 class _CodeAsText(yaml.SafeLoader):
-    """A yaml loader that replaces Python code (MaskFormer's image sizes) by a note of it."""
+    """A yaml loader that replaces Python code by a note of it, but for lists of sizes."""
+
+
+def _list_or_note(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    try:
+        return construct(loader, node)
+    except yaml.constructor.ConstructorError:
+        return _CODE
 
 
 _CodeAsText.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: _CODE)
+_CodeAsText.add_constructor(TAG, _list_or_note)
 
 
 def read_source_config(path: str | Path) -> tuple[dict[str, Any], list[str]]:

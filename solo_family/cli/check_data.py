@@ -25,6 +25,7 @@ from ..data.formats.coco_json import records_as_file
 from ..data.formats.label_sample import check_labels
 from ..data.formats.register import check_datasets, register_in_place, split_crowd
 from ..data.loading.images import Reading
+from ..data.loading.watchdog import TIMEOUT
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
@@ -100,6 +101,7 @@ def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
         decode_images=args.decode,
         training_sizes=_sizes(cfg),
         reading=None if cfg is None else Reading.from_config(cfg),
+        timeout=TIMEOUT if cfg is None else cfg.DATALOADER.TIMEOUT,
     )
     status = _report(args.annotations, check, cfg)
     if args.write_fixed is not None:
@@ -145,6 +147,7 @@ def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | Da
             "decode_images": decode,
             "training_sizes": _sizes(cfg),
             "reading": Reading.from_config(cfg),
+            "timeout": cfg.DATALOADER.TIMEOUT,
         }
         if not metadata.get("json_file"):
             return check_dataset(records_as_file(name), "", **options)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
-from ..data.loading.images import Reading, read_image
+from ..data.loading.images import Reading
 from ..errors import DataError, OutOfMemoryError, SoloFamilyError
 from ..faults import explained
 from ..pictures.formats import frame_in_format
@@ -24,7 +24,7 @@ from ..predictor.drawing import draw_predictions, write_picture
 from ..predictor.exported import exported_reading, load_exported
 from ..predictor.load import class_metadata, load_predictor
 from ..predictor.predictions import Predictions, coco_results, describe, keep_confident
-from .inputs import WEBCAM, Source, Video, find_sources
+from .inputs import WEBCAM, Source, Video, find_sources, read_picture
 from .opts import add_opts_argument
 from .window import show_picture
 from .writers import make_folder, plan_outputs, video_writer, write_json
@@ -92,10 +92,9 @@ class Demo:
         return skipped
 
     def _run_picture(self, source: Source, output: Path | None) -> None:
-        assert source.path is not None
         # Counted before reading, so that it is the picture's position in the input.
         self._image_id += 1
-        image = read_image(str(source.path), self._reading.image_format, self._reading)
+        image = read_picture(source, self._reading)
         start = time.perf_counter()
         predictions = keep_confident(self._predict(image), self._threshold)
         seconds = time.perf_counter() - start

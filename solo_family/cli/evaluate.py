@@ -13,6 +13,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ..data.formats.register import check_datasets, register_in_place
+from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..errors import ConfigError, SoloFamilyError
 from ..evaluation.build import coco_evaluator, mapped
 from ..predictor.exported import as_instances, open_exported
@@ -106,7 +107,8 @@ def measure(model: "ExportedModel", dataset: str, limit: int | None) -> dict[str
         if evaluator is not None:
             evaluator.reset()
         for item in tqdm(images, str(model.folder), leave=False):
-            picture = model.read(item["file_name"])
+            with Watchdog(TIMEOUT, f"Reading {item['file_name']}"):
+                picture = model.read(item["file_name"])
             given, sizes = timed(_STAGES[0], lambda: model.preprocess(picture))  # noqa: B023
             outputs = timed(_STAGES[1], lambda: model.forward(given))  # noqa: B023
             found = timed(_STAGES[2], lambda: model.postprocess(outputs, sizes))  # noqa: B023

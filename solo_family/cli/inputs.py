@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..data.loading.images import Reading, read_image
+from ..data.loading.watchdog import TIMEOUT, Watchdog, watched
 from ..errors import DataError
 from ..pictures.formats import SUFFIXES
 
@@ -50,12 +52,24 @@ def find_sources(patterns: Sequence[str]) -> tuple[list[Source], list[str]]:
     Raises:
         DataError: no pattern matches anything.
     """
-    found = {pattern: _expand(pattern) for pattern in patterns}
+    with Watchdog(TIMEOUT, "Looking for the input"):
+        found = {pattern: _expand(pattern) for pattern in patterns}
     unmatched = [pattern for pattern, paths in found.items() if not paths]
     if len(unmatched) == len(found):
         raise DataError(f"no file matches {', '.join(unmatched)}: give files, folders or globs")
     paths = dict.fromkeys(path for matches in found.values() for path in matches)
-    return [Source(path, _is_video(path)) for path in paths], unmatched
+    return [Source(path, _is_video(path)) for path in watched(paths, "A file", TIMEOUT)], unmatched
+
+
+def read_picture(source: Source, reading: Reading) -> np.ndarray:
+    """Read a picture, uint8 [H, W, C] of the reading's format.
+
+    Raises:
+        DataError: see `read_image`.
+        TrainingError: reading it does not end.
+    """
+    with Watchdog(TIMEOUT, f"Reading {source}"):
+        return read_image(str(source.path), reading.image_format, reading)
 
 
 def _expand(pattern: str) -> list[Path]:

@@ -18,9 +18,11 @@ from ..data.formats.classes import class_names, num_classes
 from ..data.formats.register import check_datasets
 from ..data.loading.dataset_mapper import MaskDatasetMapper
 from ..data.loading.loader import load_train_dicts
+from ..data.loading.watchdog import watched
 from ..errors import ConfigError
 from ..methods.grid.assigner import GridAssigner
 from ..methods.grid.config import grid_keys
+from ..methods.grid.layout import GridLayout
 from ..methods.grid.targets import GridTargets
 from ..modeling.base import MaskSegmentor
 from ..pictures.formats import parse_format, to_picture
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     make_folder(args.output)
     torch.manual_seed(max(cfg.SEED, 0))
     np.random.seed(max(cfg.SEED, 0))  # detectron2's augmentations draw from numpy's generator
-    for record in tqdm(records, unit="image"):
+    for record in watched(tqdm(records, unit="image"), "An image", cfg.DATALOADER.TIMEOUT):
         example = mapper(record)
         if example is None:
             continue
@@ -120,16 +122,36 @@ def _draw_targets(cfg: CfgNode, example: dict[str, Any], pad: int) -> np.ndarray
     canvas = np.zeros((*padded, 3), np.uint8)
     canvas[:height, :width] = _picture(cfg, image)
     panels = [
-        _draw_level(canvas, masks, level, side, f"{name}: S = {side}, {low:g} to {high:g} px")
-        for level, side, (low, high), name in zip(
-            targets, method.NUM_GRIDS, method.FPN_SCALE_RANGES, method.INSTANCE_IN_FEATURES
+        _draw_level(canvas, masks, level, lines, f"{name}: S = {side}, {low:g} to {high:g} px")
+        for level, lines, side, (low, high), name in zip(
+            targets,
+            _cell_borders(assigner.layout, padded),
+            method.NUM_GRIDS,
+            method.FPN_SCALE_RANGES,
+            method.INSTANCE_IN_FEATURES,
         )
     ]
     return np.concatenate(panels, axis=1)
 
 
+def _cell_borders(layout: GridLayout, padded: tuple[int, int]) -> list[list[np.ndarray]]:
+    """Return of each level where its rows, and where its columns, begin and end, in pixels."""
+    spans = layout.extent(padded)
+    return [
+        [
+            np.minimum((np.arange(count + 1) * (span / side)).round().astype(int), end)
+            for count, span, end in zip(shape, spans, padded)
+        ]
+        for shape, side in zip(layout.shapes(padded), layout.sides)
+    ]
+
+
 def _draw_level(
-    canvas: np.ndarray, masks: Tensor, targets: GridTargets, side: int, title: str
+    canvas: np.ndarray,
+    masks: Tensor,
+    targets: GridTargets,
+    borders: list[np.ndarray],
+    title: str,
 ) -> np.ndarray:
     height, width = canvas.shape[:2]
     panel = canvas.astype(np.float32) * _SHADE
@@ -138,10 +160,9 @@ def _draw_level(
         inside = np.zeros((height, width), bool)
         inside[: masks.shape[1], : masks.shape[2]] = masks[index].numpy()
         panel[inside] = 0.6 * panel[inside] + 0.4 * np.array(_colour(index))
-    rows = np.linspace(0, height, side + 1).round().astype(int)
-    columns = np.linspace(0, width, side + 1).round().astype(int)
+    rows, columns = borders
     for index, cell in zip(targets.objects.tolist(), targets.cells.tolist()):
-        row, column = divmod(cell, side)
+        row, column = divmod(cell, len(columns) - 1)
         top_left = (int(columns[column]), int(rows[row]))
         bottom_right = (int(columns[column + 1]) - 1, int(rows[row + 1]) - 1)
         cv2.rectangle(cells, top_left, bottom_right, _colour(index), cv2.FILLED)

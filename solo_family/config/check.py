@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from ..registry import METHODS, resolve
 from .pictures import check_pictures
 from .rules import check_one_of, get_key
+from .tiles import check_tile
 from .unread import refuse_unread_keys
 
 LR_SCHEDULES = (
@@ -29,12 +30,16 @@ def check_config(cfg: CfgNode) -> None:
     check_one_of(cfg, "SOLVER.AMP.PRECISION", ("float16", "bfloat16"))
     check_one_of(cfg, "MODEL.INFERENCE.PRECISION", ("float32", "float16", "bfloat16"))
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", LR_SCHEDULES)
+    check_one_of(cfg, "INPUT.EMPTY_SEGMENTS", ("", "keep", "drop"))
+    check_one_of(cfg, "INPUT.LABEL_SAMPLING", ("", "center", "corner"))
     check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
     check_one_of(cfg, "MODEL.META_ARCHITECTURE", [name for name, _ in META_ARCH_REGISTRY])
     check_one_of(cfg, "MODEL.BACKBONE.NAME", [name for name, _ in BACKBONE_REGISTRY])
     _check_backbone_features(cfg)
     check_pictures(cfg)
     _check_crop(cfg)
+    tile = cfg.TEST.TILE
+    check_tile(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ConfigError(
             "MODEL.LOAD_PROPOSALS is True, but no model of this family takes proposals, and "
@@ -55,6 +60,12 @@ def check_config(cfg: CfgNode) -> None:
 def _check_crop(cfg: CfgNode) -> None:
     """Check that a crop's size is of the unit that its type takes."""
     crop = cfg.INPUT.CROP
+    around = crop.AROUND_OBJECTS
+    if len(around) not in (0, 2) or any(type(side) is not int or side < 1 for side in around):
+        raise ConfigError(
+            f"INPUT.CROP.AROUND_OBJECTS is {list(around)}; it must be height and width in pixels "
+            "of the images as they are, (512, 512), or () for no such crop."
+        )
     if not crop.ENABLED:
         return
     check_one_of(

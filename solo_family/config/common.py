@@ -64,6 +64,8 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
     # Weight decay of nn.Embedding, as WEIGHT_DECAY_NORM is that of normalisation layers.
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    # Parameters whose names contain one of these texts don't decay, for instance ("patch_embed",).
+    cfg.SOLVER.NO_DECAY_NAMES = ()
     # For LR_SCHEDULER_NAME "WarmupPolyLR": the power in (1 - iteration / MAX_ITER) ^ power, and the
     # smallest value of that factor. Names and defaults are those of detectron2's DeepLab project.
     cfg.SOLVER.POLY_LR_POWER = 0.9
@@ -82,6 +84,18 @@ def add_common_config(cfg: CN) -> None:
     # Also measure the recall of masks as class-agnostic proposals (evaluation/proposal_recall.py),
     # for methods whose evaluation does not include it anyway.
     cfg.TEST.PROPOSAL_RECALL = False
+    # Predict images by overlapping tiles of this many pixels a side, and join what they show; 0
+    # predicts them as a whole (docs/tiles.md). Each tile is resized as INPUT.MIN_SIZE_TEST says, as
+    # if it was an image.
+    cfg.TEST.TILE = CN()
+    cfg.TEST.TILE.SIZE = 0
+    # Pixels that neighbouring tiles share: more than most objects are long.
+    cfg.TEST.TILE.OVERLAP = 64
+    # Of an object that several tiles see: "join" what they see of it, or "nms", which keeps the
+    # mask with the best score.
+    cfg.TEST.TILE.MERGE = "join"
+    # Number of tiles that the model is given at once; no result depends on it.
+    cfg.TEST.TILE.BATCH = 4
     # With SOLVER.AMP.ENABLED: float16 (with loss scaling) or bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
     # Losses are divided by counts (of objects, of cells) within this process, as published. True
@@ -112,10 +126,23 @@ def add_common_config(cfg: CN) -> None:
     # Files of more pixels than this are not opened; 0 is Pillow's limit, 178,956,970.
     cfg.INPUT.MAX_PIXELS = 0
 
+    # In training, before everything else, crop images to windows of this height and width, in pixels
+    # of the files, each around an object drawn at random; () crops none. Of large images only the
+    # window is read where the format allows it. INPUT.CROP.ENABLED is another crop.
+    cfg.INPUT.CROP.AROUND_OBJECTS = ()
+
     # With INPUT.CROP: crop only half of the images, after a resize to one of these short edges, and
     # resize again afterwards (DETR). () selects the method's own order; SOLO crops every image
     # before resizing.
     cfg.INPUT.CROP.SHORT_EDGES = ()
+
+    # Panoptic segments of which a crop leaves no pixel: "keep" them as objects with an empty mask,
+    # as MaskFormer's official mappers do, or "drop" them. "" is the method's own way.
+    cfg.INPUT.EMPTY_SEGMENTS = ""
+    # Semantic labels are resized by the nearest pixel: that under the "center" of each new pixel
+    # (Pillow), or that under its upper left "corner" (torch), which MaskFormer's official mapper
+    # takes. "" is the method's own way.
+    cfg.INPUT.LABEL_SAMPLING = ""
 
     # Colour jitter: brightness, contrast and saturation are each scaled by a random factor between
     # 1 - value and 1 + value; 0 turns it off.

@@ -9,6 +9,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from ..errors import ConfigError, first_line
+from .written_lists import written_lists
 
 _BASE = "_BASE_"
 
@@ -20,9 +21,14 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         ConfigError: a file is missing or not yaml, inherits from itself, or has an unknown key or a
             value of the wrong type.
     """
-    for content in read_chain(path):
-        for key in dotted_values(content):
-            _check_known(cfg, key)
+    with written_lists():
+        for content in read_chain(path):
+            for key in dotted_values(content):
+                _check_known(cfg, key)
+        _merge_checked(cfg, path)
+
+
+def _merge_checked(cfg: CfgNode, path: str) -> None:
     try:
         cfg.merge_from_file(path, allow_unsafe=False)
     except ValueError as error:  # raised by yacs for a value of the wrong type

@@ -6,7 +6,7 @@ from typing import Any
 from detectron2.config import CfgNode, get_cfg
 
 from ..errors import ConfigError
-from ..registry import Method
+from ..registry import METHODS, Method
 from .load import dotted_values
 
 # Nodes of MODEL that only detectron2's own meta-architectures read.
@@ -14,6 +14,7 @@ _UNREAD = (
     *("KEYPOINT_ON", "PROPOSAL_GENERATOR", "ANCHOR_GENERATOR", "RPN", "ROI_HEADS", "ROI_BOX_HEAD"),
     *("ROI_BOX_CASCADE_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD", "PANOPTIC_FPN", "RETINANET"),
 )
+_GRID_KEY = "GRID_REFERENCE_SIZE"
 
 
 def refuse_unread_keys(cfg: CfgNode, method: Method) -> None:
@@ -32,6 +33,22 @@ def refuse_unread_keys(cfg: CfgNode, method: Method) -> None:
             raise ConfigError(
                 f"{key} is {value!r}, but {method.title or method.meta_arch} does not read it"
                 f"{_instead(key, method)}. Leave it at {defaults[key]!r}."
+            )
+
+    _refuse_grids_of_others(cfg, method)
+
+
+def _refuse_grids_of_others(cfg: CfgNode, method: Method) -> None:
+    """Refuse `GRID_REFERENCE_SIZE` of another method."""
+    own = method.num_classes_key.rpartition(".")[0]
+    for other in METHODS.values():
+        prefix = other.num_classes_key.rpartition(".")[0]
+        node = cfg.MODEL.get(prefix.rpartition(".")[2], {})
+        size = node.get(_GRID_KEY, ())
+        if prefix != own and size:
+            raise ConfigError(
+                f"{prefix}.{_GRID_KEY} is {size!r}, but {method.title or method.meta_arch} does "
+                "not read it: only SOLOv2's grids can follow the image. Leave it at ()."
             )
 
 

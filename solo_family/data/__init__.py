@@ -1,4 +1,4 @@
-"""Datasets: their formats, the checks of them, and how they are loaded."""
+"""Dataset formats, dataset checks and data loading."""
 
 from ..requirements import check_requirements
 

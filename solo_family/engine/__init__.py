@@ -1,4 +1,4 @@
-"""Training: the trainer, its hooks, and the body of train_net.py."""
+"""Training: the trainer, its hooks, and the command line of train_net.py."""
 
 from ..requirements import check_requirements
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or not there."""
+"""Atomic checkpoints: a file is complete, or does not exist."""
 
 import logging
 import os
@@ -21,22 +21,36 @@ _BEST = "model_best"
 
 
 class AtomicCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer; a file, and the note of the last one, appears whole or not.
+    """Save with detectron2's checkpointer, but write each file, and `last_checkpoint`, atomically.
 
-    Saving raises TrainingError where the disk is full, or weights are not finite; what was there
-    before stays.
+    Saving raises TrainingError if the disk is full or weights are not finite. Earlier checkpoints
+    are then unchanged.
+
+    Args:
+        args: positional arguments of detectron2's checkpointer.
+        options: keyword arguments of detectron2's checkpointer.
+
+    Attributes:
+        ema: if it is not None, its averaged weights are saved beside the raw ones.
+        saved_iteration: the last iteration in the newest checkpoint; None before the first.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.path_manager: Any = _Checkpoints(PathManager)
-        # Where there is one, its weights are saved beside the raw ones.
         self.ema: EMA | None = None
-        # After which a resumed run would go on; None before the first.
         self.saved_iteration: int | None = None
 
     def save(self, name: str, **state: Any) -> None:
-        """Writes `name.pth`, which a run resumes from, and `name_ema.pth`, which holds weights."""
+        """Write `name.pth`, from which a run can resume and, with EMA, `name_ema.pth`.
+
+        Args:
+            name: of the file, without extension.
+            state: further objects for `name.pth`, for instance the iteration.
+
+        Raises:
+            TrainingError: weights are not finite, or the file can't be written.
+        """
         if self.save_dir and self.save_to_disk:
             _check_finite(name, "weights", self.model.state_dict())
             if self.ema is not None:
@@ -51,7 +65,10 @@ class AtomicCheckpointer(DetectionCheckpointer):
             self.saved_iteration = state.get("iteration")
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        # A run resumes from its last checkpoint, which the best one need not be.
+        """Write the name of a checkpoint into `last_checkpoint`, unless it is the best one.
+
+        A run resumes from its last checkpoint, which need not be the best one.
+        """
         if not last_filename_basename.startswith(_BEST):
             super().tag_last_checkpoint(last_filename_basename)
 
@@ -60,31 +77,33 @@ def _check_finite(name: str, kind: str, weights: dict[str, Tensor]) -> None:
     bad = not_finite(weights.items())
     if bad:
         raise TrainingError(
-            f"The checkpoint {name} was not written: {len(bad)} {kind} are not finite, {bad[0]} "
-            "first. Those before it are whole: go on from one with --resume, and a lower "
-            "SOLVER.BASE_LR or clipped gradients (SOLVER.CLIP_GRADIENTS)."
+            f"The checkpoint {name} was not written: {len(bad)} {kind} are not finite, the first "
+            f"is {bad[0]}. Earlier checkpoints are intact: go on from the last with --resume, and "
+            "lower SOLVER.BASE_LR or clip gradients (SOLVER.CLIP_GRADIENTS)."
         )
 
 
 class _Checkpoints(WholeFiles):
-    """A PathManager whose files are whole, and say what to do where they can't be written."""
+    """A PathManager that writes files atomically, and whose errors say what to do."""
 
     @contextmanager
     def written(self, path: str, mode: str) -> Iterator[IO[Any]]:
         folder = os.path.dirname(path)
         if not os.path.isdir(folder):
-            # Somebody has removed it; what was trained is worth more than to ask why.
-            logging.getLogger(__name__).warning(f"{folder} was gone, and is made again.")
+            # It was deleted during the run; the trained weights must not be lost with it.
+            logging.getLogger(__name__).warning(
+                f"The output folder {folder} was deleted during the run; it is created again."
+            )
             os.makedirs(folder)
         try:
             with super().written(path, mode) as file:
                 yield file
         except Exception as error:
-            cause = full_disk(error) or error  # torch.save raises another after the system's
+            cause = full_disk(error) or error  # torch.save hides the system's error in its own
             if not isinstance(cause, OSError):
                 raise
             raise TrainingError(
-                f"Can't write the checkpoint {path}: {cause.strerror}. The checkpoints before it "
-                "are whole. Make room on the disk, or raise SOLVER.CHECKPOINT_PERIOD and delete "
-                "old ones; then --resume goes on from the last."
+                f"Can't write the checkpoint {path}: {cause.strerror}. Earlier checkpoints are "
+                "intact. Free some disk space, or delete old checkpoints and raise "
+                "SOLVER.CHECKPOINT_PERIOD; then --resume goes on from the last."
             ) from error

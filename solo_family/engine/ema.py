@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights, evaluated and saved beside the raw ones."""
+"""Exponential moving average of the weights, evaluated and saved in addition to the raw weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +11,17 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class EMA(HookBase):
-    """After every step, average <- decay x average + (1 - decay) x weights.
+    """Update average <- decay x average + (1 - decay) x weights after every step.
 
-    The decay grows as (1 + t) / (10 + t) towards its value, so that the average forgets the first
-    weights quickly. Floating-point buffers, such as batch-norm statistics, are averaged too; others
-    are copied.
+    In step t the decay is (1 + t) / (10 + t), but at most the given value, so that the average
+    quickly forgets the first weights. Floating-point buffers, such as batch-norm statistics, are
+    averaged, too; other buffers are copied.
 
-    As a hook of detectron2's trainer its state is part of every checkpoint, and resumed.
+    It is a hook of detectron2's trainer, so its state is part of every checkpoint.
 
     Args:
-        model: the model that is trained, not wrapped.
-        decay: at most 1; 0.9998 is common.
+        model: the trained model, without a DDP wrapper.
+        decay: 0 to 1; 0.9998 is common.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -35,28 +35,31 @@ class EMA(HookBase):
         return self._averaged.module.state_dict()
 
     def before_train(self) -> None:
+        """Copy the weights that training starts from, unless the state was resumed."""
         if not self._averaged.n_averaged:
-            # Its first update copies the weights: pretrained ones are loaded after this was made.
+            # The first update copies. It can't be made earlier, because pretrained weights are
+            # loaded after `__init__`.
             self._averaged.update_parameters(self._model)
 
     def after_step(self) -> None:
+        """Update the average."""
         self._averaged.update_parameters(self._model)
 
     @torch.no_grad()
     def _update(self, averages: Any, values: Any, _: Tensor | int) -> None:
-        """Moves averages of one dtype towards the values, in place."""
+        """Move averages, all of one dtype, towards the values, in place."""
         if not averages[0].is_floating_point():
             for average, value in zip(averages, values, strict=True):
                 average.copy_(value)
             return
-        # The weights before training are counted as one, so that this is t: 1 after the first step.
+        # The copy before training counts as an update, so this is t, which is 1 in the first step.
         step = int(self._averaged.n_averaged)
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(averages, values, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it, the model has the averaged weights."""
+        """Give the model the averaged weights in the `with` block."""
         raw = {name: value.clone() for name, value in self._model.state_dict().items()}
         try:
             self._model.load_state_dict(self.average)
@@ -65,9 +68,11 @@ class EMA(HookBase):
             self._model.load_state_dict(raw)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the average and the number of updates, for a checkpoint."""
         return {"average": self.average, "updates": max(0, int(self._averaged.n_averaged) - 1)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the average and the number of updates from a checkpoint."""
         self._averaged.n_averaged.fill_(state_dict["updates"] + 1)
         average = self.average
         for name, value in state_dict["average"].items():

@@ -1,4 +1,4 @@
-"""What signals ask of a run: once, to end well; twice, to end at once."""
+"""How a run reacts to signals: the first ends it after the iteration, the second at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ from detectron2.utils import comm
 from ..stopping import Stopped, end_at_once, handling
 
 LAST_CHECKPOINT = "--resume goes on from the last checkpoint."
-_NOTHING = "nothing was finished that a run could go on from."
+_NOTHING = "there is no finished iteration to resume from."
 
 
 class Ending:
-    """Whether this process was asked to end.
+    """The state of the request to end this process.
 
     Attributes:
-        asked: the number of the first signal, or 0.
-        deferred: in the middle of something that is finished first.
+        asked: the number of the first signal received, or 0.
+        deferred: whether the process finishes its current work before it ends.
     """
 
     def __init__(self) -> None:
@@ -29,12 +29,14 @@ class Ending:
 
     @contextmanager
     def listening(self, *, is_led: bool = False) -> Iterator[None]:
-        """Within it, signals end this process by way of `Stopped`; not in other threads than the
-        main one, which can't be sent any.
+        """Turn signals into `Stopped` exceptions in the `with` block.
+
+        In a thread other than the main one nothing changes, because Python handles signals in the
+        main thread only.
 
         Args:
-            is_led: another process started this one. It counts the signals, passes them on, and
-                ends this one at the second.
+            is_led: whether another process started this one. That process then counts the signals,
+                forwards the first one, and kills this process at the second.
         """
         self.asked, self.deferred, self._is_led = 0, False, is_led
         with handling(self._handle):
@@ -42,7 +44,11 @@ class Ending:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within it, nothing is finished first, but the first signal ends it."""
+        """Let the first signal interrupt the `with` block immediately.
+
+        Raises:
+            Stopped: a signal was received before or in the block.
+        """
         before, self.deferred = self.deferred, False
         if self.asked:
             raise Stopped(self.asked, _NOTHING)
@@ -52,7 +58,7 @@ class Ending:
             self.deferred = before
 
     def agreed(self) -> int:
-        """Returns the signal that any of the run's processes was sent, or 0, the same in all."""
+        """Return a signal that any process of the run has received, or 0; all return the same."""
         if comm.get_world_size() == 1:
             return self.asked
         asked = torch.tensor([self.asked], dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""Hooks of the trainer beyond detectron2's: sampler, skipped images, best checkpoint, pictures."""
+"""Trainer hooks beyond detectron2's: sampler, skipped images, signals, best checkpoint, images."""
 
 import logging
 from typing import Any
@@ -22,11 +22,11 @@ _PICTURES_AT_ONCE = 4
 
 
 class SamplerPlace(HookBase):
-    """Keeps the sampler's seed in checkpoints, and resumes where the stopped run was in its order.
+    """Store the sampler's seed in checkpoints, and let a resumed run continue its order of images.
 
     Args:
-        sampler: of the training loader.
-        total_batch_size: images of all processes per iteration.
+        sampler: the sampler of the training loader.
+        total_batch_size: images per iteration, of all processes together.
     """
 
     def __init__(self, sampler: GroupedSampler, total_batch_size: int) -> None:
@@ -35,93 +35,114 @@ class SamplerPlace(HookBase):
         self._saved_batch_size = total_batch_size
 
     def before_train(self) -> None:
+        """Skip the batches that were trained on before; the batch size may have changed."""
         seen = self.trainer.start_iter * self._saved_batch_size
         self._sampler.start_batch = seen // self._total_batch_size
 
     def state_dict(self) -> dict[str, int]:
+        """Return the seed and the batch size, for a checkpoint."""
         return {"seed": self._sampler.seed, "total_batch_size": self._total_batch_size}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restore the seed, and the batch size of the earlier run, from a checkpoint."""
         self._sampler.reseed(state_dict["seed"])
         self._saved_batch_size = state_dict["total_batch_size"]
 
 
 class SkippedImages(HookBase):
-    """Counts how often an unreadable image was left out of training, and says so at the end.
+    """Count the unreadable images that training skipped, and log the count at the end.
 
-    The count is part of checkpoints; each of several processes counts its own.
+    The count is part of checkpoints. Each of several processes counts its own images.
     """
+
+    trainer: Any  # `Trainer`, whose module imports this one
 
     def __init__(self) -> None:
         self._count = 0
 
     def after_step(self) -> None:
+        """Add the images that were skipped while this step's batch was loaded."""
         batch = self.trainer._trainer.last_batch
         self._count += sum(item.get("num_skipped", 0) for item in batch)
 
     def after_train(self) -> None:
+        """Log the count."""
         logging.getLogger(__name__).info(
             f"Unreadable training images were skipped {self._count} times."
         )
 
     def state_dict(self) -> dict[str, int]:
+        """Return the count, for a checkpoint."""
         return {"count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restore the count from a checkpoint."""
         self._count = state_dict["count"]
 
 
 class EndOnSignal(HookBase):
-    """Ends training after the iteration in which a signal came, with a checkpoint.
+    """End training, with a checkpoint, after the iteration in which a signal arrived.
 
-    It comes after what saves and before what evaluates. While that goes on, a signal ends it at
-    once; see `Trainer.train`.
+    This hook runs after the hook that saves and before the hook that evaluates. An evaluation is
+    interrupted at once; see `Trainer.train`.
 
     Attributes:
-        finished: the last iteration that is in the weights, or None.
+        finished: the last iteration whose step is in the weights; None before the first.
     """
 
     def __init__(self) -> None:
         self.finished: int | None = None
 
     def before_step(self) -> None:
+        """Make signals wait for the end of the step."""
         ENDING.deferred = True
 
     def after_step(self) -> None:
+        """End training if a signal has arrived at any process.
+
+        Raises:
+            Stopped: a signal has arrived.
+        """
         self.finished = self.trainer.iter
         number = ENDING.agreed()
         if comm.get_world_size() == 1:
-            # One process may end anywhere between two steps. Several must do so at the same place.
+            # A single process may end anywhere between two steps; several must end at the same
+            # place.
             ENDING.deferred = False
-            number = ENDING.asked  # it may have come just now
+            number = ENDING.asked  # a signal may have arrived since `agreed`
         if number:
             raise Stopped(number, agreed=True)
 
     def after_train(self) -> None:
+        """Let signals end the process at once again."""
         ENDING.deferred = False
 
 
 class BestCheckpoint(BestCheckpointer):
-    """detectron2's BestCheckpointer, which also remembers the best value over a resume."""
+    """Save the best checkpoint with detectron2's BestCheckpointer, whose best value is resumed."""
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the best value and its iteration, for a checkpoint."""
         return {"metric": self.best_metric, "iteration": self.best_iter}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best value and its iteration from a checkpoint."""
         self.best_metric = state_dict["metric"]
         self.best_iter = state_dict["iteration"]
 
 
 class TrainingPictures(HookBase):
-    """Every so many iterations, draws the batch's predictions beside its ground truth.
+    """Draw the predictions of a batch beside its ground truth, every `VIS_PERIOD` iterations.
 
     Args:
-        model: the model that is trained, not wrapped.
+        model: the trained model, without a DDP wrapper.
         period: `VIS_PERIOD`, in iterations.
         class_names: in the order of the model's outputs.
         image_format: of the batch's images (`INPUT.FORMAT`).
         bands: the channels that are drawn; see `Format.shown`.
     """
+
+    trainer: Any  # `Trainer`, as above
 
     def __init__(
         self,
@@ -138,6 +159,7 @@ class TrainingPictures(HookBase):
         self._format, self._bands = parse_format(image_format), bands
 
     def after_step(self) -> None:
+        """Put images of the ground truth and the predictions, side by side, into the storage."""
         if (self.trainer.iter + 1) % self._period:
             return
         batch = self.trainer._trainer.last_batch[:_PICTURES_AT_ONCE]
@@ -158,7 +180,7 @@ class TrainingPictures(HookBase):
             self.trainer.storage.put_image(f"truth_and_prediction/{index}", picture)
 
     def _drawn_other(self, image: np.ndarray, result: dict[str, Any]) -> np.ndarray:
-        """Returns the RGB image with predicted segments, or with the class of every pixel."""
+        """Return the RGB image with panoptic segments, or with the class of every pixel, drawn."""
         visualizer = Visualizer(np.ascontiguousarray(image), self._metadata)
         if "panoptic_seg" in result:
             segmentation, segments = result["panoptic_seg"]
@@ -166,7 +188,7 @@ class TrainingPictures(HookBase):
         return visualizer.draw_sem_seg(result["sem_seg"].argmax(0).cpu()).get_image()
 
     def _drawn(self, image: np.ndarray, instances: Instances) -> np.ndarray:
-        """Returns the RGB image with ground truth, or with predictions of a score above 0.3."""
+        """Return the RGB image with ground truth, or predictions with scores above 0.3, drawn."""
         visualizer = Visualizer(np.ascontiguousarray(image), self._metadata)
         if instances.has("scores"):
             confident = instances[instances.scores > 0.3]

@@ -1,6 +1,7 @@
-"""Starts the processes of a run on this machine, passes signals on to them, and ends them together.
+"""The launcher of a run's processes on this machine: it forwards signals, and ends all together.
 
-The processes are detectron2's; its launcher waits for some of them half a minute and more.
+Each process is detectron2's. Its own launcher can take more than half a minute to notice that a
+process has failed.
 """
 
 import argparse
@@ -22,8 +23,8 @@ from ..lifetime import end_with_parent
 from ..stopping import SIGNALS, Stopped, end_at_once, handling
 from .ending import LAST_CHECKPOINT
 
-_GRACE = 2.0  # seconds that the others have when one has failed
-_WRITING = 120.0  # ... and when one has ended well, while another writes the checkpoint
+_GRACE = 2.0  # seconds that the other processes have to end after one has failed
+_WRITING = 120.0  # the same after one was stopped by a signal, while the main writes a checkpoint
 _LOOK = 0.2
 _STOPPED = {128 + number for number in SIGNALS}
 
@@ -31,16 +32,21 @@ _led = False
 
 
 def is_led() -> bool:
-    """Returns whether this is one of the processes that `lead` has started."""
+    """Return whether `lead` has started this process."""
     return _led
 
 
 def lead(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
-    """Calls `run(args)` in each process of this machine, and returns when all have ended.
+    """Call `run(args)` in each process of this machine, and return when all have ended.
+
+    Args:
+        run: the body of one process.
+        args: detectron2's flags.
 
     Raises:
         Stopped: a signal has ended the run.
-        ProcessRaisedException, ProcessExitedException: of the process that failed first.
+        ProcessRaisedException, ProcessExitedException: a process failed; this is the error of the
+            first one that did.
     """
     address = args.dist_url
     if address == "auto":
@@ -62,10 +68,13 @@ def lead(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
 
 
 class _Leader:
-    """Waits for processes, while it passes signals on.
+    """Wait for processes, and forward signals to them.
+
+    Args:
+        context: torch's context of the processes.
 
     Attributes:
-        asked: the first signal, or 0.
+        asked: the number of the first signal, or 0.
     """
 
     def __init__(self, context: ProcessContext) -> None:
@@ -73,7 +82,7 @@ class _Leader:
         self._processes = context.processes
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """Passes the first signal on; at the second, ends all at once."""
+        """Forward the first signal to all processes; kill them, and end, at the second."""
         again, self.asked = bool(self.asked), self.asked or number
         for process in self._processes:
             if process.is_alive():
@@ -82,7 +91,11 @@ class _Leader:
             end_at_once(number, LAST_CHECKPOINT)
 
     def wait(self) -> int | None:
-        """Returns the process that failed first, or None, when all have ended."""
+        """Wait until all processes have ended.
+
+        Returns:
+            The index of the process that failed first, or None if none has failed.
+        """
         first, deadline = None, float("inf")
         while alive := [process for process in self._processes if process.is_alive()]:
             codes = [process.exitcode for process in self._processes]
@@ -121,11 +134,12 @@ def _process(
             DEFAULT_TIMEOUT,
         )
     except Stopped as stopped:
-        sys.exit(128 + stopped.number)  # torch takes what is a KeyboardInterrupt for success
+        # torch would treat Stopped, which is a KeyboardInterrupt, as success.
+        sys.exit(128 + stopped.number)
 
 
 def _error(context: ProcessContext, index: int) -> Exception:
-    """Returns the error of a process, as torch tells it."""
+    """Return torch's exception for a process that has failed."""
     try:
         ProcessContext([context.processes[index]], [context.error_files[index]]).join()
     except (ProcessExitedException, ProcessRaisedException) as error:

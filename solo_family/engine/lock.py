@@ -1,4 +1,4 @@
-"""One run per output folder."""
+"""The lock that allows one run per output folder."""
 
 import os
 from contextlib import suppress
@@ -13,16 +13,16 @@ _NAME = ".running"
 
 
 class OutputLock:
-    """Holds an output folder for this process; the system lets go of it however the process ends.
+    """Lock an output folder for this process, until the end of the `with` block.
 
-    It is released at the end of a `with` block. The data loader's workers, which may live a little
-    longer than a process that was killed, do not hold it: filelock closes its file in them.
+    The system releases the lock however the process ends. Workers of the data loader, which may
+    outlive a killed process for a moment, do not hold it, because filelock closes its file in them.
 
     Args:
-        folder: `OUTPUT_DIR`; it is made if it is missing.
+        folder: `OUTPUT_DIR`; it is created if it does not exist.
 
     Raises:
-        TrainingError: another run is alive in it, or it can't be written to.
+        TrainingError: another run uses the folder, or it can't be written to.
     """
 
     def __init__(self, folder: str) -> None:
@@ -39,9 +39,9 @@ class OutputLock:
         except OSError as error:
             raise TrainingError(
                 f"OUTPUT_DIR {folder} can't be written to ({error.strerror}). "
-                "Set OUTPUT_DIR to a folder that can."
+                "Set OUTPUT_DIR to a folder that you may write to."
             ) from error
-        # Who holds it is a help for people; Windows lets nobody write to a locked file.
+        # For the message of another run; Windows lets nobody write to a locked file.
         with suppress(OSError):
             path.write_text(str(os.getpid()), encoding="utf-8")
 
@@ -52,7 +52,7 @@ class OutputLock:
         self.release()
 
     def release(self) -> None:
-        """Lets another run have the folder."""
+        """Release the folder for another run."""
         self._lock.release()
 
 

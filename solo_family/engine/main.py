@@ -1,4 +1,4 @@
-"""The body of train_net.py: detectron2's command line, and one process of a run."""
+"""The command line of train_net.py, with detectron2's flags, and the body of a run's process."""
 
 import argparse
 import logging
@@ -42,18 +42,18 @@ from .processes import start
 from .resume import newest_checkpoint
 from .trainer import Trainer
 
-# The last line of a traceback that one of our errors ends.
+# The last line of a traceback, if the exception is one of this package's errors.
 _MESSAGE = re.compile(r"^solo_family\.errors\.\w+: (.+)", re.M)
 
 
 def read_config(args: argparse.Namespace) -> CfgNode:
-    """Returns the configuration, checked together with the datasets that it names.
+    """Return the frozen configuration, checked together with the datasets that it names.
 
     Raises:
-        ConfigError, DataError: it can't work.
+        ConfigError, DataError: the configuration or a dataset can't be used.
     """
     if not args.config_file:
-        raise ConfigError("--config-file is needed: a yaml file, for instance of configs/.")
+        raise ConfigError("--config-file is needed: name a yaml file, for instance from configs/.")
     cfg = setup_cfg(args.config_file, args.opts)
     if args.skip_bad_images:
         cfg.DATALOADER.SKIP_BAD_IMAGES = True
@@ -71,28 +71,33 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 
 def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Starts the log, and writes the configuration to the output folder."""
+    """Start logging, and write the configuration to the output folder."""
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="solo_family", abbrev_name="solo")
     logging.getLogger("detectron2.engine.train_loop").addFilter(partial(_without_traceback, cfg))
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Returns detectron2's parser with our one flag."""
+    """Return detectron2's argument parser, with `--skip-bad-images` added."""
     parser = default_argument_parser()
     parser.add_argument(
         "--skip-bad-images",
         action="store_true",
-        help="go on past training images that can't be read, and count them",
+        help="skip training images that can't be read, and count them, instead of stopping",
     )
     parser.set_defaults(trainer=Trainer)
     return parser
 
 
 def store_classes(cfg: CfgNode, key: str) -> None:
-    """Writes the class count and names of the training set into `cfg`, in place.
+    """Write the number, names and ids of the training set's classes into the configuration.
 
-    The configuration that is saved beside the weights then suffices to use them.
+    With them, the configuration that is saved beside the weights is enough to use the weights
+    without the dataset.
+
+    Args:
+        cfg: the configuration; it is changed in place.
+        key: the method's key for the class count, for instance "MODEL.SOLOV2.NUM_CLASSES".
     """
     count = num_classes(cfg, key)
     cfg.merge_from_list([key, count])
@@ -104,11 +109,17 @@ def store_classes(cfg: CfgNode, key: str) -> None:
 
 
 def run(args: argparse.Namespace) -> Any:
-    """One process of a training, or an evaluation; returns the metrics of its evaluation.
+    """Run one process of a training or an evaluation.
+
+    Args:
+        args: the parsed command line.
+
+    Returns:
+        The metrics of the last evaluation, by task.
 
     Raises:
-        SoloFamilyError: a user's mistake, or what the machine does to a run.
-        Stopped: a signal has ended it, as the one line that was printed says.
+        SoloFamilyError: the user made a mistake, or the machine failed (memory, disk, processes).
+        Stopped: a signal has ended the run; a line about it was printed.
     """
     outlive_readers()  # in each of several processes
     try:
@@ -125,7 +136,7 @@ def _run(args: argparse.Namespace) -> Any:
     cfg = read_config(args)
     with (
         explained(cfg, training=not args.eval_only),
-        # One process writes; the others begin when the folder is theirs.
+        # Only the main process writes to the folder. The others wait until it has the lock.
         OutputLock(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext(),
     ):
         comm.synchronize()
@@ -134,7 +145,7 @@ def _run(args: argparse.Namespace) -> Any:
 
 
 def train(cfg: CfgNode, args: argparse.Namespace) -> Any:
-    """Trains, and returns the metrics of the last evaluation."""
+    """Train, and return the metrics of the last evaluation, by task."""
     if comm.is_main_process():
         remove_unfinished(cfg.OUTPUT_DIR)
     trainer = args.trainer(cfg)
@@ -144,10 +155,13 @@ def train(cfg: CfgNode, args: argparse.Namespace) -> Any:
 
 
 def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
-    """Evaluates `MODEL.WEIGHTS`, or with `--resume` the newest checkpoint; returns the metrics.
+    """Evaluate `MODEL.WEIGHTS` or, with `--resume`, the newest checkpoint.
+
+    Returns:
+        The metrics, by task.
 
     Raises:
-        DataError: these are not weights of the whole model.
+        DataError: the file can't be read, or lacks weights of the model.
     """
     model = args.trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
@@ -160,11 +174,15 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
 
 
 def main(argv: Sequence[str] | None = None, trainer: type[Trainer] = Trainer) -> int:
-    """Run train_net.py, and return the exit status.
+    """Run train_net.py.
 
     Args:
-        argv: detectron2's flags, by default those of the command line.
-        trainer: what trains and evaluates, see docs/extending.md.
+        argv: detectron2's flags; by default those of the command line.
+        trainer: the class that trains and evaluates; see docs/extending.md.
+
+    Returns:
+        The exit status: 0, 2 after an error whose message was printed, or 128 plus the number of
+        the signal that ended the run.
     """
     outlive_readers()
     args = argument_parser().parse_args(argv, argparse.Namespace(trainer=trainer))
@@ -187,27 +205,31 @@ def main(argv: Sequence[str] | None = None, trainer: type[Trainer] = Trainer) ->
 
 
 def _ended(error: ProcessExitedException) -> TrainingError:
-    """Returns the error of a run of which a process is gone; torch has ended the others."""
+    """Return the error for a run in which a process has died and torch has ended the others."""
     how = error.signal_name or f"exit status {error.exit_code}"
     return TrainingError(
-        f"Process {error.error_index} of this run was ended by {how}, and the others after it. "
-        "SIGKILL is mostly for want of memory: lower SOLVER.IMS_PER_BATCH or "
-        "DATALOADER.NUM_WORKERS. --resume goes on from the last checkpoint."
+        f"Process {error.error_index} of this run was ended by {how}, so the others were ended, "
+        "too. SIGKILL usually means that the machine ran out of memory: lower SOLVER.IMS_PER_BATCH "
+        "or DATALOADER.NUM_WORKERS. --resume goes on from the last checkpoint."
     )
 
 
 def one_line(error: Exception) -> str:
-    """Returns the message of a user's mistake, also out of another process's traceback.
+    """Return the message of one of this package's errors, even from another process's traceback.
 
-    That text is all that is left of an exception in one of several processes, or in a worker of
-    the data loader; the exception that ended it stands last.
+    Of an exception in another process only the text of its traceback arrives here; its last error
+    is the one that ended the process.
     """
     messages = _MESSAGE.findall(str(error))
     return messages[-1] if messages else str(error)
 
 
 def _without_traceback(cfg: CfgNode, record: logging.LogRecord) -> bool:
-    """A log filter: of a user's mistake, or what the machine does, the message is enough."""
+    """Filter the log: shorten the traceback of a known error to its message.
+
+    Returns:
+        True, so that every record is logged.
+    """
     error = record.exc_info[1] if record.exc_info else None
     ours = explain(error, cfg, training=True) if error else None
     if ours:

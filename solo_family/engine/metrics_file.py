@@ -1,4 +1,4 @@
-"""metrics.json in JSON that every reader takes: detectron2 writes NaN, which is none."""
+"""metrics.json in standard JSON; detectron2 writes NaN, which JSON does not have."""
 
 import json
 import math
@@ -8,10 +8,12 @@ from detectron2.utils.events import JSONWriter
 
 
 class MetricsFile(JSONWriter):
-    """detectron2's writer, with null for what is not finite: the AP of sizes that are absent.
+    """Write metrics with detectron2's JSONWriter, but null for values that are not finite.
+
+    Such a value is, for instance, the AP of a size of objects that the dataset does not have.
 
     Args:
-        path: of the file, to which lines are added.
+        path: of the file, to which lines are appended.
     """
 
     def __init__(self, path: str) -> None:
@@ -20,13 +22,13 @@ class MetricsFile(JSONWriter):
 
 
 class _StrictLines:
-    """An open file of JSON lines."""
+    """An open file of JSON lines, in which values that are not finite become null."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
 
     def write(self, line: str) -> None:
-        """Write one line, or several, of JSON objects."""
+        """Write one or more lines, each of which is a JSON object."""
         for part in line.splitlines():
             values = {
                 key: None if isinstance(value, float) and not math.isfinite(value) else value

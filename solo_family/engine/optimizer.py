@@ -1,4 +1,4 @@
-"""SGD and AdamW with detectron2's parameter groups, a backbone multiplier, gradient clipping."""
+"""SGD and AdamW with detectron2's parameter groups, a backbone multiplier and gradient clipping."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,23 +14,24 @@ from ..errors import ConfigError
 from ..registry import METHODS
 
 _Clipper = Callable[[list[nn.Parameter]], Any]
-# What of a parameter group says how a step is computed, not what it computes.
+# The keys of a parameter group that determine how a step is computed, and not its result.
 _IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """Builds `SOLVER.OPTIMIZER`; `''`, and a `BACKBONE_MULTIPLIER` of 0, are the method's own.
+    """Build the optimizer `SOLVER.OPTIMIZER`.
 
-    Norms decay by `WEIGHT_DECAY_NORM` and embeddings by `WEIGHT_DECAY_EMBED`, by module type. On a
-    GPU all parameters are updated in few kernels; checkpoints fit either way.
+    If `OPTIMIZER` is '' or `BACKBONE_MULTIPLIER` is 0, the method's own default is used. The weight
+    decay is `WEIGHT_DECAY_NORM` for normalisation layers and `WEIGHT_DECAY_EMBED` for embeddings.
+    On a GPU the optimizer is fused; checkpoints are the same either way.
 
     Args:
-        cfg: the configuration; `SOLVER.CLIP_GRADIENTS.CLIP_TYPE` is value, norm (of each parameter)
-            or full_model (the norm of all parameters' gradients together).
-        model: its parameters named `backbone.*` have the multiplier on their learning rate.
+        cfg: the configuration; `SOLVER.CLIP_GRADIENTS.CLIP_TYPE` is "value", "norm" (of each
+            parameter's gradient) or "full_model" (the norm of all gradients together).
+        model: the learning rate of its parameters named `backbone.*` has the multiplier.
 
     Raises:
-        ConfigError: an unknown optimizer or clip type.
+        ConfigError: the optimizer or the clip type is unknown.
     """
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     name = cfg.SOLVER.OPTIMIZER or (method.optimizer if method else "SGD")
@@ -47,7 +48,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         lr_factor_func=lambda key: multiplier if key.startswith("backbone.") else 1.0,
     )
-    # What detectron2 does not know: a later group overrides the values of earlier ones.
+    # Module types that detectron2 does not handle; a later group overrides earlier ones.
     embeddings = _parameters_of(model, (nn.Embedding,))
     other_norms = _parameters_of(model, (nn.RMSNorm, LayerNorm))
     params = reduce_param_groups(
@@ -56,6 +57,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             {"params": embeddings, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_EMBED},
             {"params": other_norms, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_NORM},
             {"params": _position_tables(model), "weight_decay": 0.0},
+            {"params": _named(model, cfg.SOLVER.NO_DECAY_NAMES), "weight_decay": 0.0},
         ]
     )
     fused = True if _can_fuse(model) else None
@@ -82,7 +84,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     optimizer.register_load_state_dict_pre_hook(_keep_implementation)
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         clip = _clipper(cfg.SOLVER.CLIP_GRADIENTS)
-        # A hook runs after an AMP scaler has unscaled the gradients, and only on steps it takes.
+        # This hook runs after an AMP scaler has unscaled the gradients, and not on skipped steps.
         optimizer.register_step_pre_hook(lambda opt, *_: clip(_parameters(opt.param_groups)))
     return optimizer
 
@@ -94,10 +96,10 @@ def _can_fuse(model: nn.Module) -> bool:
 def _keep_implementation(
     optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Keeps a checkpoint of another device from bringing its implementation along."""
+    """Keep this device's implementation (fused or not) when a checkpoint is loaded."""
     ours, saved = optimizer.param_groups, state_dict["param_groups"]
     if len(ours) != len(saved):
-        return None  # torch says so.
+        return None  # torch raises the error
     groups = [
         {**group, **{key: mine[key] for key in _IMPLEMENTATION if key in mine}}
         for group, mine in zip(saved, ours)
@@ -116,9 +118,25 @@ def _parameters_of(model: nn.Module, types: tuple[type[nn.Module], ...]) -> list
 
 
 def _position_tables(model: nn.Module) -> list[nn.Parameter]:
-    """Returns Swin's position biases and embeddings, which its authors don't let decay."""
+    """Return Swin's position biases and embeddings, which have no weight decay in Swin's code."""
     ends = ("relative_position_bias_table", "absolute_pos_embed")
     return [p for name, p in model.named_parameters() if name.endswith(ends) and p.requires_grad]
+
+
+def _named(model: nn.Module, parts: Iterable[str]) -> list[nn.Parameter]:
+    """Return the parameters that are trained and whose names contain one of `parts`.
+
+    Raises:
+        ConfigError: no parameter's name has one of them.
+    """
+    named = dict(model.named_parameters())
+    for part in parts:
+        if not any(part in name for name in named):
+            raise ConfigError(
+                f"SOLVER.NO_DECAY_NAMES has {part!r}, but no parameter's name contains it. Names "
+                f"are such as {min(named)}."
+            )
+    return [p for name, p in named.items() if p.requires_grad and any(t in name for t in parts)]
 
 
 def _parameters(groups: Iterable[dict[str, Any]]) -> list[nn.Parameter]:
@@ -132,7 +150,7 @@ def _clipper(clip: CfgNode) -> _Clipper:
     def by_norm(parameters: list[nn.Parameter]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if gradients:
-            # As `clip_grad_norm_` of each, but for all of them together.
+            # The same as `clip_grad_norm_` for each parameter, in a few kernels for all of them.
             norms = torch.stack(torch._foreach_norm(gradients, clip.NORM_TYPE))
             factors = (clip.CLIP_VALUE / (norms + 1e-6)).clamp(max=1)
             torch._foreach_mul_(gradients, list(factors.unbind()))

@@ -1,4 +1,4 @@
-"""The line that training prints."""
+"""The progress line that training prints."""
 
 import datetime
 import logging
@@ -9,12 +9,12 @@ from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 
 
 class MetricPrinter(EventWriter):
-    """Prints ETA, iteration, losses, learning rate, times and memory, smoothed over 20 iterations.
+    """Log ETA, iteration, losses, learning rate, times and memory, smoothed over 20 iterations.
 
-    detectron2's own printer knows only of GPU memory; this one names the process's, too.
+    detectron2's own printer logs GPU memory only; this one also logs the process's memory.
 
     Args:
-        max_iter: the last iteration, for the ETA.
+        max_iter: number of iterations of the run, for the ETA.
     """
 
     def __init__(self, max_iter: int) -> None:
@@ -22,6 +22,7 @@ class MetricPrinter(EventWriter):
         self._max_iter = max_iter
 
     def write(self) -> None:
+        """Log the current metrics in one line."""
         storage = get_event_storage()
         if storage.iter >= self._max_iter:
             return
@@ -45,7 +46,7 @@ class MetricPrinter(EventWriter):
 
 
 def _memory() -> str:
-    """Returns the peak memory of this process, and of the GPU where one is used."""
+    """Return the peak memory of this process and, if there is one, of the GPU, as text."""
     parts = [f"{host_memory() / 2**20:.0f} MB"] if host_memory() else []
     if torch.cuda.is_available():
         parts.append(f"GPU {torch.cuda.max_memory_allocated() / 2**20:.0f} MB")
@@ -53,7 +54,7 @@ def _memory() -> str:
 
 
 def host_memory() -> int:
-    """Returns the peak memory of this process in bytes; 0 where the system does not say."""
+    """Return the peak memory of this process in bytes; 0 if the system does not tell it."""
     try:
         import resource  # Windows has none
     except ImportError:

@@ -1,4 +1,4 @@
-"""How a run's processes come to be: our launcher starts them, or torchrun has."""
+"""Start of a run's processes, by this package's launcher or by torchrun."""
 
 import argparse
 import os
@@ -18,21 +18,21 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
-    """Calls `run(args)` in each process of the run, and returns when all have ended.
+    """Call `run(args)` in each process of the run, and return when all have ended.
 
     Args:
         run: the body of one process.
-        args: detectron2's flags. Under torchrun, which has started the processes, those that
-            count processes and machines must be left out.
+        args: detectron2's flags. Under torchrun, which has already started the processes, the flags
+            for the number of processes and machines must be omitted.
 
     Raises:
-        ConfigError: the flags can't work together.
+        ConfigError: the flags contradict each other.
     """
     if dist.is_torchelastic_launched():
         _join(run, args)
         return
     _check_address(args)
-    # gloo's processes share the cores; torch would give each of them all.
+    # Processes on a CPU share its cores, but torch would start a thread per core in each of them.
     if args.num_gpus > 1 and "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.num_gpus))
     if args.num_machines * args.num_gpus > 1:
@@ -42,11 +42,11 @@ def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
 
 
 def _join(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
-    """Is one of torchrun's processes, as its environment variables say."""
+    """Run in a process that torchrun has started and described in environment variables."""
     if args.num_gpus > 1 or args.num_machines > 1:
         raise ConfigError(
-            "torchrun has started the processes: leave out --num-gpus and --num-machines, and give "
-            "torchrun its --nproc-per-node and --nnodes instead."
+            "torchrun has started the processes already: remove --num-gpus and --num-machines, and "
+            "give torchrun --nproc-per-node and --nnodes instead."
         )
     end_with_parent(os.getppid())
     cuda = torch.cuda.is_available()
@@ -62,10 +62,14 @@ def _join(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
 
 
 def _check_address(args: argparse.Namespace) -> None:
-    """Refuses an address at which machines can't meet: they would wait half an hour for it."""
+    """Refuse an address that other machines can't reach: they would wait half an hour for it.
+
+    Raises:
+        ConfigError: there are several machines, and `--dist-url` is missing or a loopback address.
+    """
     if args.num_machines > 1 and urlsplit(args.dist_url).hostname in (None, *_LOOPBACK):
         raise ConfigError(
-            f"--dist-url is {args.dist_url}, where {args.num_machines} machines can't meet: give "
-            "all of them tcp://ADDRESS:PORT, with the address of the machine of --machine-rank 0 "
-            "and a free port there."
+            f"--dist-url is {args.dist_url}, at which {args.num_machines} machines can't connect. "
+            "Give all of them --dist-url tcp://ADDRESS:PORT, with the address of the machine that "
+            "has --machine-rank 0, and a free port of that machine."
         )

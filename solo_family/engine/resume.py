@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from; and where the older ones go when it begins anew."""
+"""The choice of the checkpoint to resume from, and the move of old ones when a new run starts."""
 
 import logging
 import re
@@ -21,17 +21,17 @@ _NUMBERED = re.compile(r"model_(\d+)\.pth")
 
 
 def resume(checkpointer: Checkpointer) -> bool:
-    """Loads the newest whole checkpoint of the output folder; all processes load the same.
+    """Load the newest intact checkpoint of the output folder, the same one in all processes.
 
-    That is the one that the file `last_checkpoint` names, as long as it is whole; else that of the
-    highest iteration. One that is whole but does not fit the config ends the run: an older one
-    would be another run.
+    It is the one that the file `last_checkpoint` names or, if that is damaged, the intact one of
+    the highest iteration. If the newest intact checkpoint does not fit the config, an error is
+    raised, because older ones would not fit, either.
 
     Returns:
-        Whether there is any; without one a run begins anew.
+        Whether there is a checkpoint.
 
     Raises:
-        DataError: none of those that are there is whole, or the newest doesn't fit the config.
+        DataError: all checkpoints are damaged, or the newest intact one doesn't fit the config.
     """
     path = newest_checkpoint(checkpointer.save_dir)
     if path is None:
@@ -41,10 +41,10 @@ def resume(checkpointer: Checkpointer) -> bool:
 
 
 def newest_checkpoint(folder: str) -> Path | None:
-    """Returns the newest whole checkpoint of a folder, as the main process sees it.
+    """Return the newest intact checkpoint of a folder, as the main process sees it, or None.
 
     Raises:
-        DataError: there are some, and none is whole.
+        DataError: the folder has checkpoints, and all of them are damaged.
     """
     found: tuple[Path | None, str] = (None, "")
     if comm.is_main_process():
@@ -69,24 +69,26 @@ def _newest(folder: Path) -> Path | None:
             iteration = check_checkpoint(path)["iteration"]
         except DataError as error:
             refused.append(first_line(error))
-            logger.warning(f"--resume leaves a checkpoint out: {refused[-1]}")
+            logger.warning(f"--resume skips a checkpoint: {refused[-1]}")
             continue
         if named is not None and path != named:
-            logger.warning(f"{folder / _LAST} names {named.name}, which is no whole checkpoint.")
+            logger.warning(
+                f"{folder / _LAST} names {named.name}, which is not an intact checkpoint."
+            )
         logger.info(f"--resume goes on from {path}, after iteration {iteration}.")
         return path
     if not paths and named is None:
         return None
-    reasons = "; ".join(refused) or f"{folder / _LAST} names {named}, which is not there"
+    reasons = "; ".join(refused) or f"{folder / _LAST} names {named}, which does not exist"
     raise DataError(
-        f"--resume can't go on from {folder}: none of its checkpoints is whole ({reasons}). Put "
-        "one that is there and write its name into last_checkpoint, or start anew without "
-        "--resume (the files are then moved aside) or in another OUTPUT_DIR."
+        f"--resume can't go on from {folder}: none of its checkpoints is intact ({reasons}). Copy "
+        "an intact one there and write its name into last_checkpoint, or start a new run: without "
+        "--resume, which moves the old files to a subfolder, or in another OUTPUT_DIR."
     )
 
 
 def _named(folder: Path) -> Path | None:
-    """Returns what `last_checkpoint` names, whether it is there or not; None without that file."""
+    """Return the path that `last_checkpoint` names, which may not exist; None without that file."""
     try:
         text = (folder / _LAST).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -95,9 +97,9 @@ def _named(folder: Path) -> Path | None:
 
 
 def _by_iteration(folder: Path) -> list[Path]:
-    """Returns the files that are named as checkpoints, the newest first.
+    """Return the checkpoints of a folder, in descending order of their iterations.
 
-    By what they say of themselves: clocks jump, and copies have new times.
+    Times of files would be unreliable: clocks jump, and copies have new times.
     """
     paths = [path for path in folder.glob("model_*.pth") if not _is_average(path)]
     return sorted(paths, key=iteration_of, reverse=True)
@@ -108,38 +110,47 @@ def _is_average(path: Path) -> bool:
 
 
 def iteration_of(path: Path) -> int:
-    """Returns the last iteration that is in a checkpoint, by its name or content; -1 if unknown."""
+    """Return the last iteration in a checkpoint, by its name or content; -1 if it is unknown."""
     number = _NUMBERED.fullmatch(path.name)
     if number:
         return int(number[1])
     try:
         return int(torch.load(path, weights_only=True, mmap=True)["iteration"])
-    except Exception:  # what is wrong with it is said when its turn comes
+    except Exception:  # `check_checkpoint` reports what is wrong
         return -1
 
 
 def check_checkpoint(path: Path) -> dict[str, Any]:
-    """Returns all that a checkpoint holds.
+    """Return the content of a checkpoint, after checking that a run can resume from it.
 
     Raises:
-        DataError: it can't be read, its checksums are wrong, it holds weights alone, or some that
-            are not finite.
+        DataError: the file can't be read, its checksums are wrong, it has weights only, or some
+            weights are not finite.
     """
     content = read_file(path)
     if not isinstance(content, dict) or not {"model", "trainer", "iteration"} <= set(content):
-        raise DataError(f"{path} holds weights alone, and nothing that a run goes on with.")
+        raise DataError(
+            f"{path} has weights only, and no state of a run to resume. Name it in MODEL.WEIGHTS "
+            "to start a new run from these weights."
+        )
     kept = content["trainer"].get("hooks", {}).get("EMA", {}).get("average", {})
     for kind, weights in (("weights", content["model"]), ("averaged weights", kept)):
         bad = not_finite((n, value) for n, value in weights.items() if isinstance(value, Tensor))
         if bad:
-            raise DataError(f"{path}: {len(bad)} {kind} are not finite, {bad[0]} first.")
+            raise DataError(
+                f"{path}: {len(bad)} {kind} are not finite, the first is {bad[0]}. Use an earlier "
+                "checkpoint."
+            )
     return content
 
 
 def set_aside(folder: str) -> None:
-    """Moves the checkpoints of an earlier run into `previous-N` below the folder, with one line.
+    """Move the checkpoints of an earlier run into the subfolder `previous-N`, and log it.
 
-    N is the smallest number that is free.
+    N is the smallest number that is not taken.
+
+    Args:
+        folder: the output folder.
     """
     root = Path(folder)
     files = sorted({*root.glob("model_*.pth"), *root.glob(_LAST)})
@@ -156,6 +167,6 @@ def set_aside(folder: str) -> None:
     for path in files:
         path.rename(target / path.name)
     logger.warning(
-        f"This run begins anew: the {len(files)} files of the earlier run's checkpoints were moved "
-        f"to {target}. --resume would have gone on from them."
+        f"This is a new run: the {len(files)} checkpoint files of an earlier run were moved to "
+        f"{target}. With --resume the earlier run would have been continued."
     )

@@ -1,4 +1,4 @@
-"""detectron2's learning-rate schedules, the DeepLab project's poly schedule among them."""
+"""detectron2's learning-rate schedules, including the poly schedule of its DeepLab project."""
 
 import torch
 from detectron2.config import CfgNode
@@ -10,10 +10,10 @@ from ..config.rules import check_one_of
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    """Builds `SOLVER.LR_SCHEDULER_NAME`, with detectron2's warm-up.
+    """Build the schedule `SOLVER.LR_SCHEDULER_NAME`, with detectron2's warm-up.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: the name is unknown.
     """
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", LR_SCHEDULES)
     return build_with_poly(cfg, optimizer)

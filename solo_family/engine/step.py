@@ -1,4 +1,4 @@
-"""One training step: under autocast where it is asked for, on any device; never past a bad loss."""
+"""A training step on any device, with optional mixed precision, that stops at a non-finite loss."""
 
 import time
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ from ..ops.host_copy import HostCopy
 
 
 class TrainingStep(SimpleTrainer):
-    """detectron2's SimpleTrainer with mixed precision on CPUs too, which its AMPTrainer refuses.
+    """Train with detectron2's SimpleTrainer, plus mixed precision on GPUs and CPUs.
 
-    The losses reach the host in one transfer, to be looked at and written, while a GPU goes on with
-    the backward pass.
+    detectron2's AMPTrainer supports GPUs only. All losses are copied to the host in one transfer,
+    to be checked and logged while the GPU runs the backward pass.
 
     Args:
-        model: returns a dict of losses.
-        data_loader: gives lists of detectron2's dicts.
-        optimizer: its step hooks see gradients that are not scaled. Where float16's overflow, a
-            fused optimizer's hooks see that, too; its weights stay as they are.
+        model: returns a dict of scalar losses.
+        data_loader: yields lists of detectron2's dicts.
+        optimizer: its step hooks see unscaled gradients. If float16 gradients overflow, the hooks
+            of a fused optimizer run although its weights are not changed.
         precision: float16 (with loss scaling) or bfloat16 for autocast; None for float32.
-        sampler: of the loader. Its seed, which checkpoints keep, the iteration and the rank say
-            what an iteration draws, in dropout or in losses that sample, so that a resumed run
-            draws the same. Without it nothing is seeded.
+        sampler: the sampler of the loader. Its seed, which checkpoints store, seeds each iteration
+            together with the iteration's number and the rank, so that dropout and losses that
+            sample draw the same numbers in a resumed run. None seeds nothing.
     """
 
     def __init__(
@@ -52,12 +52,17 @@ class TrainingStep(SimpleTrainer):
         )
 
     def run_step(self) -> None:
+        """Run one iteration: load a batch, compute losses and gradients, and update the weights.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         self.last_batch = data
         if self._sampler is not None:
-            # Not before the batch is there: what loads it may draw, too, in the first iteration.
+            # After the batch has arrived, because loading may draw numbers in the first iteration.
             seed_all(self._sampler.seed, self.iter, comm.get_rank())
         with torch.autocast(
             self.device_type,
@@ -73,15 +78,17 @@ class TrainingStep(SimpleTrainer):
         on_host = dict(zip(losses, copy.wait()))
         check_finite(on_host, data, self.iter, self.model)
         self._write_metrics(on_host, data_time)
-        # Here, not in a fused optimizer's kernel, so that its hooks see true gradients.
+        # A fused optimizer could unscale in its kernel, but its hooks need unscaled gradients.
         self.grad_scaler.unscale_(self.optimizer)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state for a checkpoint, with that of the loss scaler."""
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state from a checkpoint."""
         super().load_state_dict(state_dict)
         if state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
@@ -90,16 +97,17 @@ class TrainingStep(SimpleTrainer):
 def check_finite(
     losses: dict[str, Tensor], data: Sequence[dict[str, Any]], iteration: int, model: nn.Module
 ) -> None:
-    """Stops a run whose loss is not finite, before it spoils the weights.
+    """Raise an error if a loss is not finite, before the step changes the weights.
 
     Args:
         losses: scalars, on the host.
-        data: the batch they are of.
+        data: the batch that the losses were computed for.
         iteration: counted from 0.
-        model: what they come from.
+        model: the model that was trained.
 
     Raises:
-        TrainingError: names the iteration, the losses, and the weights or else the image files.
+        TrainingError: a loss is NaN or infinite. The message names the iteration, the loss, and the
+            weights that are not finite or, if there are none, the image files.
     """
     values = {name: float(loss) for name, loss in losses.items()}
     bad = {name: value for name, value in values.items() if not abs(value) < float("inf")}
@@ -109,13 +117,13 @@ def check_finite(
     weights = [name.removeprefix("module.") for name in not_finite(model.named_parameters())]
     if weights:
         raise TrainingError(
-            f"Iteration {iteration}: {named}. {len(weights)} weights are not finite, {weights[0]} "
-            "first: a step before this one spoilt them. Go on from an earlier checkpoint, with a "
-            "lower SOLVER.BASE_LR or clipped gradients (SOLVER.CLIP_GRADIENTS)."
+            f"Iteration {iteration}: {named}. {len(weights)} weights are not finite, the first is "
+            f"{weights[0]}: an earlier step has made them so. Resume from an earlier checkpoint, "
+            "with a lower SOLVER.BASE_LR or with clipped gradients (SOLVER.CLIP_GRADIENTS)."
         )
     files = ", ".join(str(item.get("file_name", "an image without a file")) for item in data)
     raise TrainingError(
         f"Iteration {iteration}: {named}. The images were {files}. Lower SOLVER.BASE_LR, "
-        "lengthen SOLVER.WARMUP_ITERS, clip gradients (SOLVER.CLIP_GRADIENTS), or look at "
-        "these images' annotations."
+        "raise SOLVER.WARMUP_ITERS, clip gradients (SOLVER.CLIP_GRADIENTS), or check the "
+        "annotations of these images."
     )

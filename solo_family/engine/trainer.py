@@ -1,4 +1,4 @@
-"""detectron2's DefaultTrainer with this family's mapper, optimizer, evaluators and hooks."""
+"""detectron2's DefaultTrainer with this package's loaders, optimizer, evaluators and hooks."""
 
 import logging
 import os
@@ -44,10 +44,21 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """Trains and evaluates; loaders, schedules and most hooks are detectron2's."""
+    """Train and evaluate a model, with detectron2's extension points (docs/extending.md).
+
+    Args:
+        cfg: the configuration.
+
+    Attributes:
+        raw_model: the model without a DDP wrapper.
+        sampler: the sampler whose position checkpoints keep; None for a loader of other code.
+        ema: the averaged weights; None unless `SOLVER.EMA.ENABLED`.
+    """
+
+    _trainer: TrainingStep
 
     def __init__(self, cfg: CfgNode) -> None:
-        # DefaultTrainer's own order, but for the wrapping: its DDP can't run on a CPU.
+        # In DefaultTrainer's order, but with a DDP wrapper that also works on a CPU.
         TrainerBase.__init__(self)
         cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
         self.raw_model = self.build_model(cfg)
@@ -71,11 +82,12 @@ class Trainer(DefaultTrainer):
         self._end = EndOnSignal()
         self.register_hooks(self.build_hooks())
 
-    def train(self) -> Any:
-        """Trains, and evaluates at the end.
+    # As DefaultTrainer's: it knows its iterations.
+    def train(self) -> Any:  # type: ignore[override]
+        """Train, and evaluate at the end.
 
         Raises:
-            Stopped: a signal asked for it; all that is finished is in a checkpoint.
+            Stopped: a signal has ended the run; all finished iterations are in a checkpoint.
         """
         try:
             return super().train()
@@ -86,7 +98,7 @@ class Trainer(DefaultTrainer):
             ENDING.deferred = True
             name = self._save_finished(finished)
             if stopped.agreed:
-                comm.synchronize()  # none ends while the main one still writes
+                comm.synchronize()  # all processes wait until the main one has written
             raise Stopped(
                 stopped.number,
                 f"iteration {finished + 1} of {self.max_iter} is in {name}; the same command with "
@@ -94,7 +106,7 @@ class Trainer(DefaultTrainer):
             ) from None
 
     def _save_finished(self, iteration: int) -> str:
-        """Writes a checkpoint of what is trained, unless there is one; returns its file."""
+        """Save a checkpoint after an iteration, unless it was saved already; return its path."""
         last = iteration + 1 >= self.max_iter
         name = "model_final" if last else f"model_{iteration:07d}"
         if self.checkpointer.saved_iteration != iteration:
@@ -103,9 +115,14 @@ class Trainer(DefaultTrainer):
         return os.path.join(self.cfg.OUTPUT_DIR, f"{name}.pth")
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Goes on from the newest checkpoint, or starts from `MODEL.WEIGHTS`.
+        """Resume from the newest checkpoint, or start from `MODEL.WEIGHTS`.
 
-        Without `resume` the checkpoints of an earlier run are moved aside.
+        Args:
+            resume: whether to resume; if False, the checkpoints of an earlier run are moved to a
+                subfolder.
+
+        Raises:
+            DataError: a checkpoint can't be read, or doesn't fit the model.
         """
         if resume and resume_newest(self.checkpointer):
             self.start_iter = self.iter + 1
@@ -118,18 +135,18 @@ class Trainer(DefaultTrainer):
             complete=False,
             colours=colour_places(self.cfg),
         )
-        comm.synchronize()  # all have read: MODEL.WEIGHTS may be one of the files
+        comm.synchronize()  # MODEL.WEIGHTS may be among the files to move, so all must have read it
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
 
     def _write_missing_final(self) -> None:
-        """Writes the final checkpoint of a run that was killed just before it did so itself."""
+        """Write the final checkpoint of a run that was killed just before writing it."""
         final = Path(self.cfg.OUTPUT_DIR) / "model_final.pth"
         if self.start_iter >= self.max_iter and iteration_of(final) != self.iter:
             self.checkpointer.save(final.stem, iteration=self.iter)
 
     def build_hooks(self) -> list[HookBase | None]:
-        """detectron2's hooks, with ours before those that save and evaluate."""
+        """Return detectron2's hooks, with this package's before those that save and evaluate."""
         cfg = self.cfg
         ours: list[HookBase] = []
         if self.sampler is not None:
@@ -143,7 +160,7 @@ class Trainer(DefaultTrainer):
                 TrainingPictures(
                     self.raw_model,
                     cfg.VIS_PERIOD,
-                    # The truth has the dataset's classes, which are then not the model's.
+                    # Ground truth has the dataset's classes, which a class-agnostic model lacks.
                     [] if is_class_agnostic(cfg) else class_names(cfg),
                     image_format=cfg.INPUT.FORMAT,
                     bands=tuple(cfg.INPUT.BANDS),
@@ -162,10 +179,11 @@ class Trainer(DefaultTrainer):
                     )
             else:
                 hooks.append(hook)
-        # Before the hooks that save and evaluate, which need the average of this very step.
+        # The hooks that save and evaluate need this step's average, so they come later.
         return [*hooks[:2], *ours, *hooks[2:]]
 
     def build_writers(self) -> list[EventWriter]:
+        """Return the writers of metrics: to the log, to metrics.json, and for TensorBoard."""
         folder = self.cfg.OUTPUT_DIR
         return [
             MetricPrinter(self.max_iter),
@@ -174,9 +192,11 @@ class Trainer(DefaultTrainer):
         ]
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Evaluates the weights and, where there is one, their average (as "<task>_ema").
+        """Evaluate the weights and, with EMA, their average.
 
-        Without `DATASETS.TEST` there is nothing to evaluate on, and the result is empty.
+        Returns:
+            The metrics by task; those of the average as "<task>_ema". Empty without
+            `DATASETS.TEST`, or if a signal has asked the run to end.
         """
         if not self.cfg.DATASETS.TEST or ENDING.asked:
             return {}
@@ -205,10 +225,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """Build the optimizer; see `engine.optimizer.build_optimizer`."""
         return build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        """Build the learning-rate schedule; see `engine.schedule.build_lr_scheduler`."""
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
@@ -217,19 +239,27 @@ class Trainer(DefaultTrainer):
 
         Args:
             cfg: the configuration.
-            mapper: from detectron2's dict of an image to what the model is given, or None to take
-                another image; by default that of `INPUT.DATASET_MAPPER_NAME`.
+            mapper: maps detectron2's dict of an image to the model's input, or to None if another
+                image is to take its place; by default that of `INPUT.DATASET_MAPPER_NAME`.
         """
         return build_train_loader(cfg, mapper)[0]
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """Build the loader of a dataset for evaluation; override it to load in another way."""
         return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
+        """Build the evaluator of a dataset; override it to evaluate in another way.
+
+        Args:
+            cfg: the configuration.
+            dataset_name: one of `DATASETS.TEST`.
+            output_folder: for the predictions; by default `OUTPUT_DIR/inference`.
+        """
         check_datasets([dataset_name])
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
         return build_evaluator(cfg, dataset_name, folder)
@@ -238,6 +268,19 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None
     ) -> dict[str, dict[str, float]]:
+        """Evaluate a model on `DATASETS.TEST`, with test-time augmentation if `TEST.AUG.ENABLED`.
+
+        Args:
+            cfg: the configuration.
+            model: the model.
+            evaluators: one per dataset; by default those of `build_evaluator`.
+
+        Returns:
+            The metrics, by task.
+
+        Raises:
+            ConfigError: `DATASETS.TEST` is empty, or the model can't be augmented.
+        """
         if not cfg.DATASETS.TEST:
             raise ConfigError(
                 "DATASETS.TEST is empty: name a dataset to evaluate on, "
@@ -249,35 +292,38 @@ class Trainer(DefaultTrainer):
 
 
 def resumable_sampler(loader: Any) -> GroupedSampler | None:
-    """Return the sampler whose place a checkpoint keeps; None for a loader of other code."""
+    """Return the sampler of a loader whose position a checkpoint can keep.
+
+    A loader of other code has none: then a warning is logged, and None is returned.
+    """
     sampler = getattr(loader, "batches", None)
     if isinstance(sampler, GroupedSampler):
         return sampler
     logger.warning(
-        "The training loader is not this package's (%s): a resumed run begins its order of images "
-        "anew, and augmentations are not seeded by place.",
+        "The training loader is not this package's (%s): a resumed run starts its order of images "
+        "from the beginning, and augmentations are not seeded.",
         type(loader).__name__,
     )
     return None
 
 
 def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """Wraps a model in test-time augmentation (`TEST.AUG`).
+    """Wrap a model in test-time augmentation (`TEST.AUG`).
 
     Raises:
-        ConfigError: the model predicts something else than semantic segmentation.
+        ConfigError: the model has other tasks than semantic segmentation.
     """
     if predicted_tasks(cfg) != ["semantic"]:
         raise ConfigError(
-            "TEST.AUG.ENABLED is True, but test-time augmentation is of semantic segmentation "
+            "TEST.AUG.ENABLED is True, but test-time augmentation supports semantic segmentation "
             f"only; the model predicts {', '.join(predicted_tasks(cfg))}. Set TEST.AUG.ENABLED "
-            "False, or predict semantic segmentation alone."
+            "False, or let the model predict semantic segmentation only."
         )
     return SemanticWithTTA.from_config(cfg, model)
 
 
 def distributed(model: nn.Module) -> nn.Module:
-    """Wraps a model in DDP where there are several processes, on GPUs or (gloo) on CPUs."""
+    """Wrap a model in DistributedDataParallel if there are several processes, on GPUs or CPUs."""
     if comm.get_world_size() == 1:
         return model
     device_ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None

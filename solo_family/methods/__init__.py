@@ -1,7 +1,7 @@
-"""The methods: a folder each, whose `__init__` holds its entry in the registry.
+"""The methods: each is a folder, whose `__init__` has its entry in the registry.
 
-Importing this fills `registry.METHODS`, and imports nothing of a method but its entry. A folder
-that is put here is a method, with no line elsewhere.
+Importing this package fills `registry.METHODS`, and imports only the entries. A new folder here is
+a new method; no other file needs to name it.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Find the configs that come with the package."""
+"""The configs that come with the package."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def config_root() -> Path:
-    """Return the folder of configs: inside an installed package, or beside it in a clone."""
+    """Return the folder of configs, which is in an installed package, or beside it in a clone."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 

@@ -21,11 +21,11 @@ model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")  # downloads, checks, convert
 ```
 
 *Published* is the authors' number, for their weights or their training; it was not measured
-here. Ours are in [results.md](results.md). AP is of masks on COCO val2017, with one scale; AR is of
-mask proposals. *With scales* is the authors' number with several scales and flips at inference.
+here. Ours are in [results.md](results.md); [published.md](published.md) has the data, schedule and
+test of each number. AP is of masks on COCO val2017, with one scale; AR is of mask proposals. *With scales* is the authors' number with several scales and flips at inference.
 
-Weights have the licences of their authors: those of SOLO and AdelaiDet allow no commercial use,
-MaskFormer's are CC-BY-NC 4.0. They are downloaded from where their authors put them, and from
+Weights have the licences of their authors; those of SOLO, AdelaiDet and MaskFormer allow no
+commercial use. The licence is said before a download. They are downloaded from where their authors put them, and from
 nowhere else. A checksum is the beginning of the file's hash, as the authors publish it; files
 without one are not compared. Addresses were not fetched when this was written.
 
@@ -48,8 +48,8 @@ def document() -> str:
         parts.append(f"## {_title(folder)}\n")
         if links:
             parts.append(f"{links}\n")
-        parts.append("| config | metric | published | with scales | weights |")
-        parts.append("|---|---|---|---|---|")
+        parts.append("| config | metric | published | with scales | weights | their licence |")
+        parts.append("|---|---|---|---|---|---|")
         parts += [_row(entry) for entry in rows]
         parts.append("")
     return "\n".join(parts)
@@ -79,6 +79,7 @@ def _row(entry: Entry) -> str:
         entry.published,
         entry.published_multi_scale,
         "; ".join(part for part in parts if part),
+        entry.licence if entry.weights else "",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -1,4 +1,4 @@
-"""Fetches a file once: with progress, going on where it stopped, checked, whole or not there."""
+"""Download of a file: with progress, resumption after an interruption, and a check of its hash."""
 
 import hashlib
 import logging
@@ -15,33 +15,34 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 2**20
 _ATTEMPTS = 3
-_TIMEOUT = 30  # seconds without a byte
+_TIMEOUT = 30  # seconds to wait for the next byte
 _SECONDS_PER_MESSAGE = 5.0
 CACHE_VARIABLE = "SOLO_FAMILY_CACHE"
 
 
 def cache_folder() -> Path:
-    """Return `$SOLO_FAMILY_CACHE`, or `solo_family` in the user's cache."""
+    """Return `$SOLO_FAMILY_CACHE`, or else the folder `solo_family` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "solo_family"
     return Path(os.environ.get(CACHE_VARIABLE) or default).expanduser()
 
 
 def download(address: str, path: Path, checksum: str = "") -> Path:
-    """Fetch a file unless it is there.
+    """Download a file, unless it exists.
 
-    A connection that breaks is taken up again where it stopped. What there is of a file then is
-    `path` with `.part` at its end; the next call goes on from it.
+    An interrupted download is resumed. The incomplete file is `path` with `.part` appended, from
+    which a later call continues.
 
     Args:
-        address: http or https.
-        path: of the file.
-        checksum: how its hash begins, "sha256:..." or "md5:..."; "" if it is not known.
+        address: an http or https URL.
+        path: where to write the file.
+        checksum: the beginning of the file's hash, "sha256:..." or "md5:..."; "" if it is unknown.
 
     Returns:
         `path`.
 
     Raises:
-        DataError: there is no network, no such file there, no writing here, or it is another file.
+        DataError: the address can't be reached or has no such file, the file can't be written, or
+            its hash is wrong.
     """
     if path.is_file():
         return path
@@ -51,8 +52,8 @@ def download(address: str, path: Path, checksum: str = "") -> Path:
         part.open("ab").close()
     except OSError as error:
         raise DataError(
-            f"{path.parent} can't be written ({first_line(error)}): name another folder for "
-            f"downloads in the environment variable {CACHE_VARIABLE}."
+            f"{path.parent} can't be written to ({first_line(error)}). Set the environment "
+            f"variable {CACHE_VARIABLE} to another folder for downloads."
         ) from error
     try:
         _fetch(address, part)
@@ -70,37 +71,42 @@ def _fetch(address: str, part: Path) -> None:
         try:
             if _receive(address, part):
                 return
-            reason = "the connection broke"
+            reason = "the connection was closed"
         except urllib.error.HTTPError as error:
             part.unlink(missing_ok=True)
             raise DataError(
-                f"{address} is not there any more ({error.code} {error.reason}). Look for the file "
-                "at its authors' page, see docs/model_zoo.md, and convert it."
+                f"{address} does not exist any more ({error.code} {error.reason}). Look for the "
+                "file on the page of its authors (docs/model_zoo.md), download it there, and run "
+                "`python -m solo_family convert` on it."
             ) from error
         except urllib.error.URLError as error:
             raise DataError(
-                f"{address} can't be reached ({error.reason}): is there a network? A file that was "
-                "fetched elsewhere is taken by `python -m solo_family convert`."
+                f"{address} can't be reached ({error.reason}). Check the network; or download the "
+                "file on another machine, and run `python -m solo_family convert` on it."
             ) from error
         except (HTTPException, ConnectionError, TimeoutError) as error:
             reason = first_line(error)
-        logger.warning(f"{reason}; going on from {_megabytes(part)} ({attempt + 1}/{_ATTEMPTS})")
+        logger.warning(
+            f"Download interrupted: {reason}. Resuming after {_megabytes(part)} "
+            f"({attempt + 1}/{_ATTEMPTS})"
+        )
     raise DataError(
-        f"{address}: interrupted {_ATTEMPTS} times ({reason}) after {_megabytes(part)}. "
-        "Call again to go on from there."
+        f"{address}: the download was interrupted {_ATTEMPTS} times ({reason}) after "
+        f"{_megabytes(part)}. Run the same command again to resume it."
     )
 
 
 def _receive(address: str, part: Path) -> bool:
-    """Append to `part` what is missing, and return whether the file is then complete."""
+    """Append the missing bytes to `part`, and return whether the file is complete then."""
     done = part.stat().st_size
     headers = {"User-Agent": "solo_family", "Range": f"bytes={done}-"} if done else {}
     request = urllib.request.Request(address, headers=headers)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
         if response.headers.get_content_type() == "text/html":
             raise DataError(
-                f"{address} gives a web page, not a file: it has moved. Look for it at its "
-                "authors' page, see docs/model_zoo.md, and convert it."
+                f"{address} is a web page and not a file any more. Look for the file on the page "
+                "of its authors (docs/model_zoo.md), download it there, and run "
+                "`python -m solo_family convert` on it."
             )
         resumed = response.status == 206
         length = response.headers.get("Content-Length")
@@ -125,7 +131,7 @@ def _write(response: HTTPResponse, part: Path, done: int, total: int | None) -> 
 
 def _check(address: str, part: Path, checksum: str) -> None:
     if not checksum:
-        logger.warning(f"{address}: no checksum is published, so none was compared")
+        logger.warning(f"{address}: no checksum is published, so the file was not verified")
         return
     kind, expected = checksum.split(":")
     with open(part, "rb") as file:
@@ -133,8 +139,9 @@ def _check(address: str, part: Path, checksum: str) -> None:
     if not actual.startswith(expected):
         part.unlink()
         raise DataError(
-            f"{address} is another file than the published one: its {kind} is {actual}, not "
-            f"{expected}... It was removed; call again, and if it stays so, don't use it."
+            f"{address} is not the published file: its {kind} is {actual}, and does not begin with "
+            f"{expected}. The download was deleted. Run the same command again; if the hash is "
+            "wrong again, don't use the file."
         )
 
 

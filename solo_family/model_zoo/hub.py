@@ -1,4 +1,4 @@
-"""Files of the HuggingFace Hub: its own library knows its cache, resuming and being offline."""
+"""Files of the HuggingFace Hub, downloaded by its own library, which has a cache and resumes."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _ADDRESS = re.compile(
 
 
 class HubFile(NamedTuple):
-    """A file of a repository of models."""
+    """A file in a model repository of the HuggingFace Hub."""
 
     repository: str
     revision: str
@@ -23,24 +23,27 @@ class HubFile(NamedTuple):
 
 
 def hub_file(address: str) -> HubFile | None:
-    """Return what an address of huggingface.co names, or None for other addresses."""
+    """Return the file that an address of huggingface.co names; None for other addresses."""
     match = _ADDRESS.match(address)
     return HubFile(**match.groupdict()) if match else None
 
 
 def download_from_hub(file: HubFile) -> Path:
-    """Fetch a file unless it is in the cache.
+    """Download a file, unless it is in the cache.
 
     The cache is HuggingFace's own (`HF_HOME`), which other programs share, unless
-    `$SOLO_FAMILY_CACHE` names another. `HF_HUB_OFFLINE=1` asks nobody.
+    `$SOLO_FAMILY_CACHE` names another folder. With `HF_HUB_OFFLINE=1` only the cache is used.
+
+    Args:
+        file: the file on the hub.
 
     Returns:
-        Its path in the cache.
+        The path of the file in the cache.
 
     Raises:
-        DataError: there is no network, no such file there, or no writing here.
+        DataError: the hub can't be reached or has no such file, or the cache can't be written to.
     """
-    # Here, because its import takes a while, and most runs download nothing.
+    # Imported here because the import is slow, and most runs download nothing.
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -52,22 +55,23 @@ def download_from_hub(file: HubFile) -> Path:
         )
     except LocalEntryNotFoundError as error:
         raise DataError(
-            f"{place} is not in the cache, and can't be reached: is there a network, or is "
-            "HF_HUB_OFFLINE set? A file that was fetched elsewhere is taken by "
-            "`python -m solo_family convert`."
+            f"{place} is not in the cache, and can't be reached. Check the network, and that "
+            "HF_HUB_OFFLINE is not set; or download the file on another machine, and run "
+            "`python -m solo_family convert` on it."
         ) from error
     except HfHubHTTPError as error:
         raise DataError(
-            f"{place} is not there any more ({first_line(error)}). Look for the file at its "
-            "authors' page, see docs/model_zoo.md, and convert it."
+            f"{place} does not exist any more ({first_line(error)}). Look for the file on the page "
+            "of its authors (docs/model_zoo.md), download it there, and run "
+            "`python -m solo_family convert` on it."
         ) from error
     except OSError as error:
         raise DataError(
-            f"{place} can't be written to the cache ({first_line(error)}): name another folder for "
-            f"downloads in the environment variable {CACHE_VARIABLE}."
+            f"{place} can't be written to the cache ({first_line(error)}). Set the environment "
+            f"variable {CACHE_VARIABLE} to another folder for downloads."
         ) from error
-    except Exception as error:  # of whichever HTTP library it is built on
+    except Exception as error:  # any error of the HTTP library that huggingface_hub uses
         raise DataError(
-            f"{place} can't be fetched ({first_line(error)}). Call again to go on from where it "
-            "stopped."
+            f"{place} can't be downloaded ({first_line(error)}). Run the same command again to "
+            "resume it."
         ) from error

@@ -1,5 +1,6 @@
 """Build a model of the zoo, with random or with published weights."""
 
+import logging
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
@@ -17,6 +18,8 @@ from .configs import get_config_file
 from .download import cache_folder, download
 from .hub import download_from_hub, hub_file
 from .table import Entry, find
+
+logger = logging.getLogger(__name__)
 
 
 def get(name: str, trained: bool = True, device: str | None = None) -> nn.Module:
@@ -125,6 +128,7 @@ def _load(model: nn.Module, weights: dict[str, Tensor], entry: Entry) -> None:
 
 def _fetch(entry: Entry) -> Path:
     """Return the file of published weights, downloading it unless a cache holds it."""
+    logger.info(f"The weights of {entry.config} have the licence: {entry.licence or 'unknown'}")
     file = hub_file(entry.weights)
     # We compare the checksum where the authors publish one.
     if file is not None and not entry.checksum:

@@ -8,6 +8,14 @@ from ..errors import ConfigError
 from .configs import config_names
 
 TABLE = Path(__file__).with_name("models.csv")
+# Of the published weights, by the repository that they belong to.
+LICENCES = {
+    "https://github.com/WXinlong/SOLO": "non-commercial",
+    "https://github.com/aim-uofa/AdelaiDet": "non-commercial",
+    "https://github.com/facebookresearch/MaskFormer": "CC-BY-NC 4.0 (non-commercial)",
+    "https://github.com/hustvl/SparseInst": "MIT",
+    "https://github.com/open-mmlab/mmdetection": "Apache-2.0",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,11 @@ class Entry:
     weights: str = ""
     checksum: str = ""
     note: str = ""
+
+    @property
+    def licence(self) -> str:
+        """The licence of the published weights; "" where there are none."""
+        return LICENCES.get(self.repository, "unknown") if self.published else ""
 
 
 def read_table() -> dict[str, Entry]:

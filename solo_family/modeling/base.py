@@ -1,4 +1,4 @@
-"""What every method does before and after its own part."""
+"""Do what every method does before and after its own part: preprocess, train or infer, group."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,14 +19,15 @@ from .transfer import instances_to_device, normalise
 
 
 class MaskSegmentor(nn.Module, MethodInterface):
-    """Preprocessing, the fork between training and inference, and the grouping of images by size.
+    """Preprocess images, choose between training and inference, and group images by size.
 
-    A method adds what `MethodInterface` names.
+    A method adds the parts that `MethodInterface` names.
 
     Args:
-        backbone: its `output_shape()` names the features.
-        pixel_mean, pixel_std: one value per channel of the input, in its colour order, 0 to 255.
-        size_divisibility: inputs are padded, right and below, to multiples of it.
+        backbone: the backbone; its `output_shape()` names the features.
+        pixel_mean: one value per channel of the input, in its colour order, 0 to 255.
+        pixel_std: one value per channel, likewise.
+        size_divisibility: inputs are padded, on the right and below, to multiples of this.
         norm_eval: keep the backbone's batch-norm statistics fixed in training.
         cuda_graph: see `CudaGraphs`.
     """
@@ -54,14 +55,14 @@ class MaskSegmentor(nn.Module, MethodInterface):
 
     @classmethod
     def base_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Return this class's own arguments, with which a method's `from_config` begins."""
+        """Return the arguments of `MaskSegmentor`; a method's `from_config` adds its own."""
         with torchvision_deform_conv():
             backbone = build_backbone(cfg)
         return {
             "backbone": backbone,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            # The finest grid features and the coarsest must fit together exactly.
+            # At least 32, so that the finest and the coarsest level differ by an exact factor.
             "size_divisibility": max(32, backbone.size_divisibility),
             "norm_eval": cfg.MODEL.BACKBONE.NORM_EVAL,
             "cuda_graph": cfg.MODEL.INFERENCE.CUDA_GRAPH,
@@ -77,8 +78,10 @@ class MaskSegmentor(nn.Module, MethodInterface):
         """Return one result per image, in detectron2's form.
 
         Args:
-            features: the backbone's.
-            padded_size, image_sizes, output_sizes: see `results`.
+            features: the backbone's features by name.
+            padded_size: (height, width) of the batch.
+            image_sizes: (height, width) of each image, without padding.
+            output_sizes: (height, width) of each image's result.
         """
         fixed = self.fixed_part(features, padded_size)
         return self.results(fixed, padded_size, image_sizes, output_sizes)
@@ -89,6 +92,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
         return self.pixel_mean.device
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """Load weights as `nn.Module` does, and drop CUDA graphs of the old ones."""
         self.graphs.forget()
         return super().load_state_dict(*args, **options)
 
@@ -98,12 +102,13 @@ class MaskSegmentor(nn.Module, MethodInterface):
         super()._apply(fn, recurse)
         for name, before in pixels.items():
             after = getattr(self, name)
-            # Half precision is enough for weights; pixels would be rounded.
+            # Half precision is enough for weights, but it would round the pixels.
             if after.dtype.itemsize < before.dtype.itemsize:
                 setattr(self, name, before.to(after.device))
         return self
 
     def train(self, mode: bool = True) -> "MaskSegmentor":
+        """Set the mode as `nn.Module` does; with `norm_eval`, batch norms keep their statistics."""
         super().train(mode)
         if mode:
             self.graphs.forget()
@@ -114,15 +119,15 @@ class MaskSegmentor(nn.Module, MethodInterface):
         return self
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """Follows detectron2's contract for models.
+        """Train or infer on a batch, with detectron2's arguments and results.
 
         Args:
-            batched_inputs: one dict per image: `image`, [C, H, W] of 0 to 255 in the order of
-                `INPUT.FORMAT`; in training `instances`; else optionally `height` and `width` of the
-                result, by default the image's own.
+            batched_inputs: one dict per image. `image` is [C, H, W] of 0 to 255, in the colour
+                order of `INPUT.FORMAT`. Training needs `instances`. At inference `height` and
+                `width` set the size of the result; without them it is the image's own.
 
         Returns:
-            In training a dict of losses; else a list of results, each with `instances`.
+            In training, a dict of losses; at inference, a list of results, each with `instances`.
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -130,16 +135,19 @@ class MaskSegmentor(nn.Module, MethodInterface):
         gt_instances = instances_to_device(
             [with_bitmasks(item["instances"]) for item in batched_inputs], self.device
         )
-        # Before the backbone: a GPU is busy with it while the host goes on.
+        # The targets are queued before the backbone: a GPU is busy with it while the host goes on.
         targets = self.prepare_targets(gt_instances, _padded_size(images))
         features = self.backbone(images.tensor)
         return self.losses(features, targets, _padded_size(images))
 
     def preprocess(self, images: list[Tensor]) -> ImageList:
-        """Normalise images, [C, h, w] of any dtype on any device, and pads them to one size.
+        """Normalise images and pad them to one size.
+
+        Args:
+            images: one tensor [C, h, w] per image, of any dtype and on any device.
 
         Returns:
-            [B, C, H, W] of the weights' dtype; normalised in float32, 0 in the padding.
+            [B, C, H, W] of the weights' dtype, normalised in float32; the padding is 0.
         """
         there = to_device(images, self.device)
         batch = normalise(there, self.pixel_mean, self.pixel_std, self.size_divisibility)
@@ -148,7 +156,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
 
     @property
     def weight_dtype(self) -> torch.dtype:
-        """The dtype of the backbone's weights, which may be of half precision; pixels are not."""
+        """The dtype of the backbone's weights: float32, or half precision for inference."""
         return next(self.backbone.parameters()).dtype
 
     def export_forward(
@@ -157,17 +165,18 @@ class MaskSegmentor(nn.Module, MethodInterface):
         score_threshold: float | Tensor | None = None,
         image_sizes: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Run all that can be exported: what follows needs each image's own size.
+        """Run the part of inference that can be exported; the rest needs each image's own size.
 
-        No size in it depends on what an image shows: where there is less, scores are 0.
+        The sizes of all tensors follow from the size of the input, not from its content: the number
+        of instances is fixed, and unused ones score 0.
 
         Args:
             images: [B, C, H, W] of 0 to 255, padded to multiples of `size_divisibility` with
-                `pixel_mean`, which normalisation makes 0.
-            score_threshold: a number, or a float32 tensor without dimensions, to take the place of
-                the configured one; for methods without candidates it is not used.
-            image_sizes: height and width of each image without padding, int64 [B, 2]; None where
-                there is none. Only methods that name it in `export_inputs` look at it.
+                `pixel_mean`, which normalisation turns into 0.
+            score_threshold: a number, or a float32 tensor without dimensions, that replaces the
+                configured threshold. Methods without candidates ignore it.
+            image_sizes: height and width of each image without padding, int64 [B, 2]; None if no
+                image is padded. Only methods that name it in `export_inputs` use it.
 
         Returns:
             The method's predictions by name; see its `predict_fixed`.
@@ -179,10 +188,16 @@ class MaskSegmentor(nn.Module, MethodInterface):
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Run images of one padded size together, and others apart.
+        """Run inference, with one batch for all images of the same padded size.
 
-        Grids divide the padded input, so that padding an image to the size of another one would
-        change its result.
+        Images are never padded to the size of a larger one: grids divide the padded input, so that
+        the result of an image would depend on the others in its batch.
+
+        Args:
+            batched_inputs: see `forward`.
+
+        Returns:
+            One result per image, in the order of the inputs.
         """
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(batched_inputs):

@@ -1,6 +1,7 @@
-"""Which part of a model's inference is replayed as a CUDA graph, and when it must not be.
+"""Replay the first part of inference as a CUDA graph, wherever that gives the same results.
 
-A picture is some hundred launches, which take the host longer than the GPU; a graph is one.
+An image needs some hundred kernel launches, which take the host longer than the GPU needs to
+compute them. A graph needs one launch.
 """
 
 import os
@@ -18,9 +19,10 @@ from ..ops import gpu_kernels
 from ..ops.float32_precision import tf32_allowed
 from .recording import Recorder, map_tensors
 
-# Graphs of one model: pictures of COCO come in 36 sizes, at short edges of 800 pixels.
+# The maximum number of graphs of one model. At a short edge of 800 pixels, COCO's images have 36
+# different sizes.
 MAX_GRAPHS = 40
-# Sizes that have come once are remembered, so many of the latest.
+# The number of kinds of batches, the latest ones, of which is known that they came once.
 _MAX_SEEN = 1000
 
 Result = TypeVar("Result")
@@ -31,17 +33,17 @@ class _Recording(Protocol):
 
 
 class CudaGraphs:
-    """The graphs of one model: for every kind of batch one, recorded when it comes again.
+    """Hold the graphs of one model: one per kind of batch, recorded when the kind comes again.
 
-    Kinds differ in size, dtype and all settings that a graph has frozen in. Without a graph
-    everything runs as ever: on a CPU, with gradients, in training, with hooks, within what is
-    compiled, and while another thread has the graphs.
+    Two batches are of the same kind if their size, their dtype and all settings that a graph
+    contains are equal. The model runs without graphs on a CPU, with gradients, in training, with
+    hooks, inside compiled code, and while another thread uses the graphs.
 
-    A copy, by `deepcopy` or `pickle`, begins without graphs.
+    A copy, by `deepcopy` or `pickle`, starts without graphs.
 
     Args:
-        enabled: whether there are any.
-        recorder: records them; see `Recorder`.
+        enabled: whether to use graphs at all.
+        recorder: records the graphs; see `Recorder`.
     """
 
     def __init__(self, enabled: bool = False, recorder: Any = None) -> None:
@@ -54,11 +56,11 @@ class CudaGraphs:
         return type(self), (self.enabled,)
 
     def forget(self) -> None:
-        """Drop all graphs, as when weights are elsewhere."""
+        """Drop all graphs, because the weights have moved or changed."""
         self._recorder.forget()
         self._trusted = False
         self._weights: tuple[int, ...] | None = None
-        # Memory that graphs read, which must be there even if a model no longer has it.
+        # Memory that the graphs read. It must stay allocated even if the model drops it.
         self._kept: list[Tensor] = []
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
@@ -74,21 +76,23 @@ class CudaGraphs:
         batch: Tensor,
         settings: Hashable = (),
     ) -> Result:
-        """Return `finish(first(batch))`; the first part may be a graph.
+        """Return `finish(first(batch))`; the first part may be replayed from a graph.
 
         Args:
-            model: whose weights the first part reads.
-            first: does nothing that the host would wait for, and its outputs' sizes follow from
-                those of the batch; they are in tuples, lists, dicts and dataclasses.
-            finish: the rest.
+            model: the model whose weights the first part reads.
+            first: must not make the host wait. The sizes of its outputs must follow from the size
+                of the batch; the outputs are in tuples, lists, dicts and dataclasses.
+            finish: the rest of inference.
             batch: [B, C, H, W].
-            settings: what else the first part depends on, but for the weights and values of torch.
+            settings: everything else that the first part depends on, apart from the weights and
+                torch's own settings.
         """
         if not self._may_run(batch) or not self._lock.acquire(blocking=False):
             return finish(first(batch))
         try:
             key = (*_kind_of(batch), settings)
-            # What was right the last time is asked for while the GPU is busy, and else before.
+            # The check takes the host some time. If it succeeded the last time, it is done after
+            # the replay is queued, while the GPU is busy; otherwise before.
             if self._trusted or self._check(model):
                 recording = self._recordings.get(key)
                 if recording is None and self._comes_again(key, model):
@@ -114,7 +118,7 @@ class CudaGraphs:
         )
 
     def _check(self, model: nn.Module) -> bool:
-        """Whether graphs do what the model would do now; drops them if weights are elsewhere."""
+        """Return whether graphs compute what the model would; drop them if the weights moved."""
         weights = _weights_of(model)
         if weights is not None and weights != self._weights:
             self.forget()
@@ -124,8 +128,8 @@ class CudaGraphs:
         return self._trusted
 
     def _comes_again(self, key: Hashable, model: nn.Module) -> bool:
-        """Whether a kind of batch is to be recorded now; notes that it has come."""
-        # Asked for once more after the check, which may have dropped all.
+        """Return whether to record this kind of batch now; remember that it came."""
+        # `_check` may have dropped everything, so membership is tested once more after it.
         if key in self._seen and self._check(model) and key in self._seen:
             del self._seen[key]
             return True
@@ -137,7 +141,7 @@ class CudaGraphs:
     def _record(
         self, key: Hashable, first: Callable[[Tensor], Any], batch: Tensor
     ) -> _Recording | None:
-        """Return the graph of a kind of batch; None, once and for all, where that fails."""
+        """Return the graph for this kind of batch; None, and no more graphs, if recording fails."""
         if len(self._recordings) >= MAX_GRAPHS:
             self._recordings.popitem(last=False)
         try:
@@ -158,10 +162,10 @@ class CudaGraphs:
 
 
 def _weights_of(model: nn.Module) -> tuple[int, ...] | None:
-    """Return where all parameters and buffers are, in the order of a walk over the modules.
+    """Return the addresses of all parameters and buffers, in the order of a walk over the modules.
 
-    None where a graph would leave something out: hooks, a compiled part, a part that is training.
-    Some hundred modules take some hundred microseconds, on every call.
+    Return None if a graph would leave something out: hooks, a compiled module, a module in training
+    mode. The walk takes about a microsecond per module, on every call.
     """
     if _any_global_hook():
         return None
@@ -170,13 +174,13 @@ def _weights_of(model: nn.Module) -> tuple[int, ...] | None:
     while modules:
         state = modules.pop().__dict__
         if (
-            # A scripted module, of which nothing is known here, has it elsewhere.
+            # A scripted module does not have the attribute here; nothing is known about it.
             state.get("training", True)
             or state["_forward_hooks"]
             or state["_forward_pre_hooks"]
             or "forward" in state
             or state.get("_compiled_call_impl") is not None
-            # What torch.compile makes of a module.
+            # The wrapper that torch.compile returns.
             or "_orig_mod" in state["_modules"]
         ):
             return None
@@ -192,7 +196,7 @@ def _any_global_hook() -> bool:
 
 
 def _kind_of(batch: Tensor) -> tuple[Hashable, ...]:
-    """Return what a graph has frozen in, of the batch and of torch's and our own settings."""
+    """Return everything that a graph contains of the batch, of torch's settings and of our own."""
     device = batch.device.type
     autocast = torch.is_autocast_enabled(device)
     return (
@@ -210,12 +214,12 @@ def _kind_of(batch: Tensor) -> tuple[Hashable, ...]:
 
 def _tf32_convolutions() -> Hashable:
     newer = getattr(torch.backends.cudnn, "conv", None)
-    # A version of torch that has the older setting only, or one where that can't be read any more.
+    # Older versions of torch have only `allow_tf32`; in newer ones it can no longer be read.
     return torch.backends.cudnn.allow_tf32 if newer is None else newer.fp32_precision
 
 
 def _owned(results: Any, outputs: Any) -> Any:
-    """Copy what of the results lies in a graph's memory, which the next replay overwrites."""
+    """Copy the results that lie in a graph's memory, which the next replay overwrites."""
     borrowed: set[int] = set()
 
     def note(tensor: Tensor) -> Tensor:

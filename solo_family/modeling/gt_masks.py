@@ -1,4 +1,4 @@
-"""Bring ground-truth masks to the resolution of the predictions.
+"""Downsample ground-truth masks to the resolution of the predictions.
 
 G ground-truth masks, h w of the image, H W of the network's padded input.
 """

@@ -105,11 +105,11 @@ def fold_batch_norms(module: nn.Module) -> None:
             _fold(part.conv, part.norm)
             part.norm = None
         if isinstance(part, FoldingConv2d):
-            part.__class__ = Conv2d
+            part.__class__ = Conv2d  # type: ignore[assignment]
         # detectron2's own function handles warnings on every call, which takes longer than the
         # launch.
         if type(part) is Conv2d and part.norm is None and part.activation is None:
-            part.__class__ = nn.Conv2d
+            part.__class__ = nn.Conv2d  # type: ignore[assignment]
 
 
 def _is_fixed(norm: nn.Module | None) -> bool:

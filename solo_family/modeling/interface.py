@@ -1,6 +1,6 @@
-"""What a method adds to what every method does; see `MaskSegmentor`.
+"""Define the parts that a method adds to `MaskSegmentor`.
 
-B images, H W the size of the network's input.
+B images.
 """
 
 from abc import ABC, abstractmethod
@@ -12,21 +12,21 @@ from torch import Tensor
 
 
 class MethodInterface(ABC):
-    """The parts of a method, in training, in inference, and where it is exported."""
+    """Declare the parts of a method: for training, for inference and for export."""
 
-    # What of `export_forward`'s arguments the method uses.
+    # The arguments of `export_forward` that the method uses.
     export_inputs: tuple[str, ...] = ("images", "score_threshold")
 
     def prepare_targets(self, gt_instances: list[Instances], padded_size: tuple[int, int]) -> Any:
-        """Make of the ground truth all that does not depend on the predictions.
+        """Compute the part of the targets that does not depend on predictions.
 
         Args:
-            gt_instances: per image, with gt_boxes, gt_classes and gt_masks (BitMasks) in pixels of
-                the network's input; may be empty.
+            gt_instances: the ground truth of each image, with gt_boxes, gt_classes and gt_masks
+                (BitMasks) in pixels of the network's input. An image may have no objects.
             padded_size: (height, width) of the batch.
 
         Returns:
-            What `losses` gets as `targets`: here the ground truth as it is.
+            The `targets` that `losses` receives; here, the ground truth itself.
         """
         return gt_instances
 
@@ -40,28 +40,32 @@ class MethodInterface(ABC):
         """Return the weighted losses of a batch.
 
         Args:
-            features: the backbone's.
-            targets: of `prepare_targets`.
+            features: the backbone's features by name.
+            targets: the result of `prepare_targets`.
             padded_size: (height, width) of the batch.
+
+        Returns:
+            One weighted scalar per loss, by name. The names are documented on the method's page.
         """
 
     @abstractmethod
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> Any:
-        """Do all of inference whose sizes follow from the input's: what can be a CUDA graph.
+        """Run the part of inference that can be recorded as a CUDA graph.
 
-        On a GPU the host waits for nothing in it.
+        The sizes of its tensors must follow from the size of the input, and no step may make the
+        host wait for a GPU.
 
         Args:
-            features: the backbone's.
+            features: the backbone's features by name.
             padded_size: (height, width) of the batch.
 
         Returns:
-            What `results` takes: tensors in tuples, lists, dicts and dataclasses.
+            The `fixed` that `results` receives: tensors in tuples, lists, dicts and dataclasses.
         """
 
     @property
     def fixed_settings(self) -> Hashable:
-        """What `fixed_part` depends on beside the weights, as far as users change it."""
+        """The settings that `fixed_part` depends on and that users may change after building."""
         return ()
 
     @abstractmethod
@@ -75,10 +79,10 @@ class MethodInterface(ABC):
         """Return one result per image, in detectron2's form.
 
         Args:
-            fixed: of `fixed_part`.
+            fixed: the result of `fixed_part`.
             padded_size: (height, width) of the batch.
-            image_sizes: (height, width) of each image in it, without padding.
-            output_sizes: (height, width) that each image's result is asked for.
+            image_sizes: (height, width) of each image in the batch, without padding.
+            output_sizes: (height, width) of each image's result.
         """
 
     @abstractmethod
@@ -89,19 +93,25 @@ class MethodInterface(ABC):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Return predictions by name, of sizes that follow from that of the input alone.
+        """Return the predictions for export; their sizes follow from the size of the input alone.
 
         Args:
-            features: the backbone's.
+            features: the backbone's features by name.
             padded_size: (height, width) of the batch.
-            score_threshold: candidates score more; None for the configured one.
-            image_sizes: of the images without padding, int64 [B, 2]; None where there is none.
+            score_threshold: the score that candidates must exceed; None for the configured one.
+            image_sizes: height and width of each image without padding, int64 [B, 2]; None if no
+                image is padded.
+
+        Returns:
+            Tensors by name.
         """
 
     @abstractmethod
     def export_settings(self) -> dict[str, Any]:
-        """Return what turns `export_forward`'s output into results, of JSON's types.
+        """Return the settings with which a runtime turns `export_forward`'s output into results.
 
-        That is `task`, which says how, and `thresholds`, with `score` among them where
-        `export_forward` takes it. `candidates` is N where more of them are not looked at.
+        Returns:
+            JSON values by name. `task` names the kind of results. `thresholds` are the thresholds,
+            among them `score` if `export_forward` takes one. `candidates` is the number of
+            candidates that the graph considers, for methods that limit it.
         """

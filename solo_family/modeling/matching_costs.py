@@ -21,7 +21,7 @@ def sparse_inst_cost(
     alpha: float = 0.8,
     beta: float = 0.2,
 ) -> Tensor:
-    """Return -dice^alpha p^beta of one image (SparseInst, arXiv 2203.12827, section 3.4).
+    """Return -dice^alpha p^beta of one image (SparseInst, arXiv 2203.12827, "Label Assignment").
 
     Args:
         class_logits: [N, K]; p is the sigmoid of the object's class.

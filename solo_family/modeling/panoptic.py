@@ -1,4 +1,4 @@
-"""Merge soft masks to a panoptic segmentation (MaskFormer, arXiv 2107.06278, section 3.4).
+"""Merge soft masks to a panoptic segmentation (MaskFormer, NeurIPS 2021, section 3.4).
 
 N masks, H W of the requested output.
 """

@@ -1,4 +1,4 @@
-"""One CUDA graph: a function of a batch, recorded once and replayed on others of its size."""
+"""Record a function of a batch as a CUDA graph, and replay it on other batches of the same size."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .layers.remembered import constants_of_a_graph
 
-# Of all models: PyTorch captures one graph at a time.
+# One lock for all models, because PyTorch captures one graph at a time.
 _capturing = threading.Lock()
 
 
@@ -33,13 +33,14 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 
 class Recording:
-    """A graph with the tensors that it reads and writes.
+    """Hold a graph with the tensors that it reads and writes.
 
-    Attributes:
-        given: what the function's argument is copied to.
-        outputs: what the function returned; every replay of any recording of the same recorder
+    Args:
+        graph: the recorded graph.
+        given: the tensor that the function's argument is copied to.
+        outputs: the outputs of the function. Every replay of any recording of the same recorder
             overwrites them.
-        constants: what it reads besides; see `constants_of_a_graph`.
+        constants: other tensors that the graph reads; see `constants_of_a_graph`.
     """
 
     def __init__(
@@ -51,18 +52,18 @@ class Recording:
         self.constants = constants
 
     def replay(self, batch: Tensor) -> Any:
-        """Queues the function of a batch like the recorded one, and returns `outputs`."""
+        """Queue the function on a batch like the recorded one, and return `outputs`."""
         self.given.copy_(batch)
         self.graph.replay()
         return self.outputs
 
 
 class Recorder:
-    """Records on one device at a time; all recordings share one pool of memory.
+    """Record graphs on one device at a time; all recordings share one pool of memory.
 
-    What a recording leaves behind is free for the next one: they are replayed one after the other,
-    each time from a new input, and outputs are used up before the next replay; see `in_turn`. So 40
-    graphs take little more memory than the largest.
+    Recordings reuse the same memory, so that 40 graphs take little more of it than the largest.
+    That is safe because they are replayed one after another, each from a new input, and because the
+    outputs of one replay are no longer needed when the next one begins; see `in_turn`.
     """
 
     def __init__(self) -> None:
@@ -73,20 +74,20 @@ class Recorder:
         self._graph: Any = None
 
     def forget(self) -> None:
-        """Take other memory from now on: that of graphs which are all gone can't be had again."""
+        """Use new memory from now on: the pool of graphs that are all gone can't be reused."""
         self._device = None
 
     def suits(self, batch: Tensor) -> bool:
-        """Whether a batch is on a device that has graphs, of which none is being recorded."""
+        """Return whether the batch is on a GPU that is not recording a graph at the moment."""
         return batch.device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
 
     def record(self, function: Callable[[Tensor], Any], batch: Tensor) -> Recording:
-        """Record a function, which must not wait for the device; it has run eagerly before.
+        """Record a function that must not wait for the device and has run eagerly before.
 
         Args:
-            function: of tensors like `batch`; returns tensors in tuples, lists, dicts and
+            function: takes a tensor like `batch`, and returns tensors in tuples, lists, dicts and
                 dataclasses.
-            batch: an input; of autocast, what is on now is recorded.
+            batch: an input. The recording uses the autocast settings of this call.
 
         Raises:
             RuntimeError: the function can't be recorded.
@@ -96,10 +97,10 @@ class Recorder:
         current = torch.cuda.current_stream(device)
         with torch.cuda.device(device), torch.inference_mode(False), torch.no_grad():
             self._stream.wait_stream(current)
-            # A capture that fails leaves the stream that it is on, but this one goes back.
+            # A failed capture may change the current stream; this context restores it.
             stream, constants = torch.cuda.stream(self._stream), constants_of_a_graph()
             with stream, _uncached(device), constants as kept:
-                # Libraries allocate what they need for a stream outside the graph's memory.
+                # The first run on a stream: libraries allocate their workspaces outside the graph.
                 function(batch)
                 batch.record_stream(self._stream)
                 try:
@@ -112,7 +113,7 @@ class Recorder:
         return recording
 
     def _capture(self, function: Callable[[Tensor], Any], batch: Tensor) -> Recording:
-        # Kept if the capture fails: PyTorch goes on asking such a graph about memory.
+        # If the capture fails, the graph must stay alive: PyTorch still asks it about memory.
         self._graph = graph = torch.cuda.CUDAGraph()
         mode = "thread_local"
         with _capturing, torch.cuda.graph(graph, self._pool, self._stream, mode):
@@ -122,9 +123,9 @@ class Recorder:
         return Recording(graph, _borrowed(given), map_tensors(_borrowed, outputs))
 
     def _recover(self, device: torch.device) -> None:
-        """End what a failed capture may leave begun.
+        """End the states that a failed capture may leave open.
 
-        Memory would be kept back from then on, and random numbers refused.
+        Otherwise PyTorch would go on allocating from the graph's pool and refuse random numbers.
         """
         with suppress(Exception):
             torch._C._cuda_endAllocateToPool(device.index, self._pool)
@@ -135,7 +136,7 @@ class Recorder:
 
     @contextmanager
     def in_turn(self, batch: Tensor) -> Iterator[None]:
-        """Within it, the device does not begin before the last one's work is done."""
+        """Let the device begin the work inside only after the work of the previous use is done."""
         current = torch.cuda.current_stream(batch.device)
         current.wait_event(self._done)
         try:
@@ -154,7 +155,7 @@ class Recorder:
 
 
 def _uncached(device: torch.device) -> torch.autocast:
-    """Autocast as it is, but for casts of weights, which are done in the graph, not before it."""
+    """Return the current autocast without its cache, so that the graph itself casts the weights."""
     return torch.autocast(
         device.type,
         dtype=torch.get_autocast_dtype(device.type),
@@ -164,7 +165,7 @@ def _uncached(device: torch.device) -> torch.autocast:
 
 
 class _Memory:
-    """A tensor's memory as another library's, so that nobody thinks of it as in use."""
+    """Present a tensor's memory as another library's, so that PyTorch does not count it as used."""
 
     def __init__(self, tensor: Tensor) -> None:
         reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
@@ -178,7 +179,7 @@ class _Memory:
 
 
 def _borrowed(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same memory that doesn't keep it from being given out again."""
+    """Return a tensor with the same memory that does not prevent PyTorch from reusing it."""
     if not tensor.numel():
         return tensor
     tensor = tensor.detach()

@@ -147,7 +147,8 @@ class TimmBackbone(Backbone):
             f"Backbone weights from {path}; {len(unexpected)} of the classifier were not needed."
         )
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    # detectron2 declares it without its argument.
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Return the features by name, for images [B, C, H, W]."""
         return dict(zip(self._out_features, self.model(x)))
 

@@ -1,4 +1,4 @@
-"""How pictures and ground truth get to a GPU, and results back, without waiting for it."""
+"""Copy images and ground truth to a GPU, and results back, without needless waits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,12 +13,13 @@ from ..ops.host_copy import HostCopy, to_device
 def normalise(
     images: Sequence[Tensor], mean: Tensor, std: Tensor, size_divisibility: int
 ) -> Tensor:
-    """Subtract the mean, divides by the deviation, and pads to one size with 0.
+    """Subtract the mean, divide by the standard deviation, and pad with 0 to one size.
 
     Args:
-        images: [C, h, w] of any dtype, on the device of the mean.
-        mean, std: [C, 1, 1].
-        size_divisibility: H and W are multiples of it.
+        images: one tensor [C, h, w] per image, of any dtype, on the device of the mean.
+        mean: [C, 1, 1].
+        std: [C, 1, 1].
+        size_divisibility: H and W are multiples of this.
 
     Returns:
         [B, C, H, W] of the mean's dtype.
@@ -27,7 +28,7 @@ def normalise(
         -(-max(sides) // size_divisibility) * size_divisibility
         for sides in zip(*(image.shape[-2:] for image in images))
     )
-    # What is padded with the mean becomes 0 with the rest; nothing is copied once more.
+    # Padding with the mean becomes 0 when the mean is subtracted; no further copy is needed.
     batch = mean.expand(len(images), len(mean), height, width).clone(
         memory_format=torch.contiguous_format
     )
@@ -37,11 +38,14 @@ def normalise(
 
 
 def instances_to_device(instances: Sequence[Instances], device: torch.device) -> list[Instances]:
-    """Move the ground truth of a batch with all its fields, as `Instances.to`, but together.
+    """Move the ground truth of a batch with all its fields to a device, in one transfer.
 
     Args:
-        instances: per image.
-        device: where they are wanted.
+        instances: the ground truth of each image.
+        device: the device to move to.
+
+    Returns:
+        The same as `Instances.to` for each image.
     """
     values = [value for image in instances for value in image.get_fields().values()]
     tensors = [_tensor_of(value) for value in values]
@@ -61,14 +65,14 @@ def instances_to_device(instances: Sequence[Instances], device: torch.device) ->
 
 
 def _tensor_of(field: Any) -> Tensor | None:
-    """Return the one tensor that a field of `Instances` is made of, or None."""
+    """Return the tensor that a field of `Instances` consists of, or None if it is more than one."""
     if isinstance(field, Tensor):
         return field
     return field.tensor if type(field) in (Boxes, BitMasks) else None
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[list[float]]:
-    """Read the values of several tensors of one device with one wait: flattened, as float64."""
+    """Return the values of several tensors of one device, flattened, as float64, with one wait."""
     values = HostCopy(torch.cat([tensor.flatten().double() for tensor in tensors])).wait().tolist()
     sizes = [tensor.numel() for tensor in tensors]
     starts = [sum(sizes[:index]) for index in range(len(sizes))]

@@ -1,4 +1,4 @@
-"""Decode masks from kernels and features: dynamic convolution (SOLOv2, arXiv 2003.10152, 2.1.3).
+"""Decode masks from kernels and features: dynamic convolution (SOLOv2, section 2.1.3).
 
 B images; N masks; n selected ones; E mask features; H W the features' size.
 """

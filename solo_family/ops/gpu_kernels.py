@@ -133,7 +133,7 @@ def _passes(kernel: str, device: torch.device) -> bool:
             return _failures[key] is None
         if _is_capturing(device):
             _warn(
-                f"The {kernel} kernel is asked for on {device} for the first time while a CUDA "
+                f"The {kernel} kernel is needed on {device} for the first time while a CUDA "
                 "graph is captured, where it can't be compiled: torch's kernels go into the "
                 "graph. Run once before the capture."
             )

@@ -66,7 +66,7 @@ def fast_nms(
     threshold: float = 0.05,
     class_agnostic: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Drop each mask that overlaps any better one of its class (YOLACT, arXiv 1904.02689, 3.3).
+    """Drop each mask that overlaps any better one of its class (YOLACT, arXiv 1904.02689).
 
     Unlike in greedy NMS, a mask that is dropped itself still suppresses others. That is why this
     needs no loop, and drops more.

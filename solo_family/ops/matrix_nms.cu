@@ -1,4 +1,4 @@
-// Matrix NMS (SOLOv2, arXiv 2003.10152, section 3.3) for GPUs with tensor cores for single bits.
+// Matrix NMS (SOLOv2, NeurIPS 2020, section 2.2) for GPUs with tensor cores for single bits.
 //
 // Three kernels, one after another on a stream: `prepare_*` packs the masks and ranks them,
 // `intersect_*` compares them, `decay_*` lowers their scores and sorts them. Sums are of integers,

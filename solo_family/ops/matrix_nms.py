@@ -1,4 +1,4 @@
-"""Decay scores by overlap: matrix NMS (SOLOv2, arXiv 2003.10152, section 2.2).
+"""Decay scores by overlap: matrix NMS (SOLOv2, NeurIPS 2020, arXiv 2003.10152, section 2.2).
 
 N masks; n the best of them that take part; h w the masks' size.
 """

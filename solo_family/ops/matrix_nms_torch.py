@@ -1,4 +1,4 @@
-"""Do matrix NMS in torch (SOLOv2, arXiv 2003.10152, section 2.2, Eqs. 3 and 4).
+"""Do matrix NMS in torch (SOLOv2, NeurIPS 2020, arXiv 2003.10152, section 2.2, Eqs. 3 and 4).
 
 N masks; n the best of them that take part; h w the masks' size; W words of a packed mask.
 """

@@ -32,6 +32,35 @@ def resize_bilinear(features: Tensor, size: Size) -> Tensor:
     return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
 
 
+def sample_cells(features: Tensor, counts: Size, cell: tuple[float, float]) -> Tensor:
+    """Return features at the centres of cells of one size, bilinearly; beyond the map its border's.
+
+    Where the cells fill the map exactly it is what `resize_bilinear` gives.
+
+    Args:
+        features: [B, C, H, W].
+        counts: rows and columns of cells, from the map's first pixel on.
+        cell: height and width of a cell, in pixels of the map.
+
+    Returns:
+        [B, C, *counts].
+    """
+    dtype = features.dtype
+    for axis, count, length in zip((-2, -1), counts, cell):
+        # Tensors, so that a traced graph follows the size of its input.
+        last = torch.arange(features.shape[axis], device=features.device)[-1:]
+        centres = torch.arange(count, device=features.device, dtype=torch.float32)
+        # The first pixel's centre is at 0.5.
+        places = torch.minimum(((centres + 0.5) * length - 0.5).clamp(min=0), last)
+        before = places.long()
+        after = torch.minimum(before + 1, last)
+        share = places - before
+        share = share[:, None] if axis == -2 else share
+        first = features.index_select(axis, before).float()
+        features = first + share * (features.index_select(axis, after).float() - first)
+    return features.to(dtype)
+
+
 def resize_soft_masks(
     masks: Tensor, padded_size: Size, image_size: Size, output_size: Size
 ) -> Tensor:

@@ -34,8 +34,8 @@ def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
     step = max(1, _CHUNK_BYTES // max(1, 3 * pixels))
     chunks = masks.split(step) if count and pixels else ()
     find = _changes_in_rows if masks.is_cpu else _changes
-    found = [find(chunk) + number * step * (pixels + 1) for number, chunk in enumerate(chunks)]
-    changes = torch.cat([torch.empty(0, dtype=torch.int64, device=masks.device), *found]).cpu()
+    places = [find(chunk) + number * step * (pixels + 1) for number, chunk in enumerate(chunks)]
+    changes = torch.cat([torch.empty(0, dtype=torch.int64, device=masks.device), *places]).cpu()
     # Each mask's pixels are followed by one place for its end, and the first mask's are preceded by
     # 0.
     ends = torch.arange(count + 1) * (pixels + 1) - 1

@@ -36,10 +36,10 @@ def _check_pack(device: torch.device) -> None:
     values[2] = -1
     for dtype, logits in product(_DTYPES, (False, True)):
         soft = values.to(dtype)
-        found = pack_masks_triton(soft.to(device), 0.3125, logits=logits)
-        _compare(f"packing of {dtype}, logits={logits}", found, measure(soft, 0.3125, logits))
-    found = pack_masks_triton((values > 0).to(device), None)
-    _compare("packing of bool", found, measure(values > 0, None))
+        actual = pack_masks_triton(soft.to(device), 0.3125, logits=logits)
+        _compare(f"packing of {dtype}, logits={logits}", actual, measure(soft, 0.3125, logits))
+    actual = pack_masks_triton((values > 0).to(device), None)
+    _compare("packing of bool", actual, measure(values > 0, None))
 
 
 def _check_decode(device: torch.device) -> None:
@@ -65,8 +65,8 @@ def _check_resize(device: torch.device) -> None:
     values[0, :, 12:] = values[1] = -1
     expected = resize_soft_masks(values, *sizes) > threshold
     for dtype in _DTYPES:
-        found = resize_masks_triton(values.to(device, dtype), *sizes, threshold)
-        _compare(f"resizing of {dtype}", found, (expected, mask_boxes(expected)))
+        actual = resize_masks_triton(values.to(device, dtype), *sizes, threshold)
+        _compare(f"resizing of {dtype}", actual, (expected, mask_boxes(expected)))
 
 
 def _check_nms(device: torch.device) -> None:
@@ -80,9 +80,9 @@ def _check_nms(device: torch.device) -> None:
     for masks, kernel in cases:
         threshold = 0.0 if masks.is_floating_point() else None
         inputs = masks.to(device), rows.to(device), labels.to(device)
-        found = decay_by_class_triton(*inputs, kernel, 2.0, threshold)
+        actual = decay_by_class_triton(*inputs, kernel, 2.0, threshold)
         expected = decay_by_class(masks, rows, labels, kernel, 2.0, threshold)
-        _compare(f"matrix NMS of {masks.dtype}, {kernel}", (found,), (expected,))
+        _compare(f"matrix NMS of {masks.dtype}, {kernel}", (actual,), (expected,))
 
 
 def _check_bits(device: torch.device) -> None:
@@ -96,10 +96,10 @@ def _check_bits(device: torch.device) -> None:
         for masks in (soft > 0, soft.half(), packed):
             threshold = 0.0 if masks.is_floating_point() else None
             inputs = masks.to(device), labels.to(device), scores.to(device)
-            found = matrix_nms_bits(*inputs, kernel, 2.0, threshold, None)
+            actual = matrix_nms_bits(*inputs, kernel, 2.0, threshold, None)
             expected = matrix_nms_plain(soft > 0, labels, scores, kernel, 2.0, False)
             what = f"matrix NMS by single bits, of {masks.dtype}, {kernel}"
-            _compare(what, [_by_mask(*found)], [_by_mask(*expected)])
+            _compare(what, [_by_mask(*actual)], [_by_mask(*expected)])
 
 
 def _by_mask(order: Tensor, decayed: Tensor) -> Tensor:
@@ -118,8 +118,8 @@ def _waves(*shape: int) -> Tensor:
     return (torch.sin(phase) * 16).round() / 8
 
 
-def _compare(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    for one, other in zip(found, expected):
+def _compare(what: str, actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    for one, other in zip(actual, expected):
         one = one.cpu()
         if one.is_floating_point():
             same = torch.allclose(one, other, rtol=0, atol=_TOLERANCE)

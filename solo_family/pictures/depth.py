@@ -40,7 +40,7 @@ def to_8_bits(path: str, values: np.ndarray, value_range: tuple[float, float] | 
         return values
     if values.dtype == bool:
         return values.astype(np.uint8) * 255
-    low, high = value_range or _range_of(path, values)
+    low, high = value_range or infer_range(path, values)
     if (low, high) == (0, 65535):
         return (values // 257).clip(0, 255).astype(np.uint8)
     scaled = (values.astype(np.float64) - low) * (255 / (high - low))
@@ -53,8 +53,16 @@ def fills_16_bits(values: np.ndarray) -> bool:
     return least >= 0 and (most == 0 or _RANGES[-2] < most <= _RANGES[-1])
 
 
-def _range_of(path: str, values: np.ndarray) -> tuple[float, float]:
-    """Return the range of values that can't be of another."""
+def infer_range(path: str, values: np.ndarray) -> tuple[float, float]:
+    """Return the range that values must have.
+
+    Args:
+        path: named in errors.
+        values: all of a file, or its least and greatest.
+
+    Raises:
+        UntoldRange: several ranges are possible.
+    """
     least, most = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if values.dtype.kind == "f":
         if least >= 0 and most <= 1:
@@ -65,7 +73,7 @@ def _range_of(path: str, values: np.ndarray) -> tuple[float, float]:
     suggested = f"(0, {likely})" if likely else f"({least:g}, {most:g})"
     raise UntoldRange(
         f"{least:g} to {most:g}",
-        f"{path} has values from {least:g} to {most:g}, in {values.dtype.itemsize * 8} bits: they "
-        "may be of any range, and a wrong one makes pictures black or white. Say which of the "
-        f'values of all files are black and white, for instance INPUT.RANGE "{suggested}"',
+        f"{path} has values from {least:g} to {most:g}, in {values.dtype.itemsize * 8} bits. Their "
+        "range can't be inferred, and a wrong one makes images black or white. Set INPUT.RANGE to "
+        f'the values that are black and white in all files, for instance INPUT.RANGE "{suggested}"',
     )

@@ -111,7 +111,7 @@ def values_in_8_bits(
 
 def unreadable(path: str, error: Exception) -> DataError:
     """Return the error of a file that can't be read as an image."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    reason = str(error) or type(error).__name__
     return DataError(f"{path} can't be read as an image: {reason}")
 
 

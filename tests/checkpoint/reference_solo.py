@@ -88,13 +88,13 @@ def decoupled_maps(state: State, names: Names, levels: list[Tensor]) -> list[tup
 def solov2_masks(state: State, names: Names, levels: list[Tensor]) -> list[Tensor]:
     """Logits [S^2, H / 4, W / 4] of every level: a kernel for each cell, times the features."""
     total = torch.zeros(())
-    for level, x in enumerate(levels[:4]):
-        x = torch.cat([x, coordinates(x)], 1) if level == 3 else x
-        for index in range(max(level, 1)):
-            name = names.feature_conv.format(level=level, index=index)
-            norm = names.feature_norm.format(level=level, index=index)
+    for number, x in enumerate(levels[:4]):
+        x = torch.cat([x, coordinates(x)], 1) if number == 3 else x
+        for index in range(max(number, 1)):
+            name = names.feature_conv.format(level=number, index=index)
+            norm = names.feature_norm.format(level=number, index=index)
             x = group_norm(state, norm, conv(state, name, x)).relu()
-            x = double(x) if level else x
+            x = double(x) if number else x
         total = total + x
     projected = conv(state, names.projection_conv, total)
     features = group_norm(state, names.projection_norm, projected).relu()
@@ -119,7 +119,8 @@ def stride_4_masks(maps: list, size: tuple[int, int]) -> list[Tensor]:
     soft = []
     for level in maps:
         if isinstance(level, tuple):
-            soft.append(all_masks(tuple(resize(m.sigmoid()[None], size)[0] for m in level)))
+            columns, rows = (resize(m.sigmoid()[None], size)[0] for m in level)
+            soft.append(all_masks((columns, rows)))
         else:
             soft.append(resize(level.sigmoid()[None], size)[0])
     return soft

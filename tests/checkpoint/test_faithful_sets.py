@@ -37,7 +37,7 @@ SPARSE_INST_BACKBONES: dict[str, Callable[[State, Tensor], list[Tensor]]] = {
     ),
 }
 # Version of the names, and whether the pixel decoder has a transformer encoder.
-MASK_FORMER = {
+MASK_FORMER: dict[str, dict[str, Any]] = {
     "mask_former_r50_v1": {"version": 1, "encode": False},
     "mask_former_r50_v2": {"version": 2, "encode": False},
     "mask_former_r50_panoptic": {"version": 2, "encode": True},

@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +19,11 @@ from .lists import random_weights, save, slow_but
 from .reference_backbone import State, fpn, resnet50
 
 # What the official code and mmdetection call the same things.
-_OFFICIAL = {
+_OFFICIAL: dict[str, Any] = {
     "category_conv": "bbox_head.cate_convs.{i}.conv",
     "category_norm": "bbox_head.cate_convs.{i}.gn",
 }
-_FEATURES = {
+_FEATURES: dict[str, Any] = {
     "feature_conv": "mask_feat_head.convs_all_levels.{level}.conv{index}.conv",
     "feature_norm": "mask_feat_head.convs_all_levels.{level}.conv{index}.gn",
     "projection_conv": "mask_feat_head.conv_pred.0.conv",
@@ -30,7 +31,7 @@ _FEATURES = {
 }
 
 
-def _towers(prefix: str, towers: dict[str, str], last: dict[str, str]) -> dict:
+def _towers(prefix: str, towers: dict[str, str], last: dict[str, str]) -> dict[str, Any]:
     return {
         "conv": {axis: f"{prefix}{name}.{{i}}.conv" for axis, name in towers.items()},
         "norm": {axis: f"{prefix}{name}.{{i}}.gn" for axis, name in towers.items()},
@@ -40,17 +41,17 @@ def _towers(prefix: str, towers: dict[str, str], last: dict[str, str]) -> dict:
 
 _PAIR = {axis: f"dsolo_ins_list_{axis}.{{}}" for axis in "xy"}
 _MM_PAIR = {axis: f"conv_mask_list_{axis}.{{}}" for axis in "xy"}
-_MM = {
+_MM: dict[str, Any] = {
     "category_conv": "mask_head.cls_convs.{i}.conv",
     "category_norm": "mask_head.cls_convs.{i}.gn",
     "category": "mask_head.conv_cls",
 }
-_MM_FEATURES = {
+_MM_FEATURES: dict[str, Any] = {
     key: value.replace("mask_feat_head.", "mask_head.mask_feature_head.").replace("pred.0", "pred")
     for key, value in _FEATURES.items()
 }
-_SOLO = {"category": "bbox_head.solo_cate", **_OFFICIAL}
-_DECOUPLED = {"category": "bbox_head.dsolo_cate", **_OFFICIAL}
+_SOLO: dict[str, Any] = {"category": "bbox_head.solo_cate", **_OFFICIAL}
+_DECOUPLED: dict[str, Any] = {"category": "bbox_head.dsolo_cate", **_OFFICIAL}
 NAMES = {
     "official_solo": reference.Names(
         **_SOLO, **_towers("bbox_head.", {"xy": "ins_convs"}, {"xy": "solo_ins_list.{}"})

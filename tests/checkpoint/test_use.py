@@ -218,6 +218,7 @@ def test_a_source_config_adds_what_weights_do_not_show(tmp_path: Path) -> None:
     base.write_text(
         "MODEL:\n  SOLOV2:\n    NUM_GRIDS: [10, 8, 6, 4, 3]\n    SCORE_THR: 0.2\n"
         "INPUT:\n  MIN_SIZE_TRAIN: !!python/object/apply:eval ['[1, 2]']\n"
+        "  MAX_SIZE_TRAIN: !!python/object/apply:eval ['exit()']\n"
     )
     config = tmp_path / "theirs.yaml"
     config.write_text("_BASE_: Base.yaml\nMODEL:\n  SOLOV2:\n    SCORE_THR: 0.3\n  FCOS: {A: 1}\n")
@@ -226,7 +227,8 @@ def test_a_source_config_adds_what_weights_do_not_show(tmp_path: Path) -> None:
     assert keys["MODEL"]["SOLOV2"]["NUM_GRIDS"] == [10, 8, 6, 4, 3]
     assert keys["MODEL"]["SOLOV2"]["SCORE_THR"] == 0.3
     assert "FCOS" not in json.dumps(keys)
-    assert "MIN_SIZE_TRAIN" not in json.dumps(keys)
+    assert keys["INPUT"]["MIN_SIZE_TRAIN"] == [1, 2]
+    assert "MAX_SIZE_TRAIN" not in json.dumps(keys)
 
 
 def test_a_config_in_python_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

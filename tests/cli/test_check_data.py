@@ -1,6 +1,7 @@
 """What `check-data` prints, and how objects fall on the levels of a grid."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -89,9 +90,9 @@ def test_what_is_missing_is_said(
     assert said in capsys.readouterr().err
 
 
-def objects(*boxes: list[float], size: tuple[int, int] = (100, 200)) -> DatasetCheck:
-    check = DatasetCheck(1, len(boxes), 1)
-    check.boxes += boxes
+def objects(*boxes: Sequence[float], size: tuple[int, int] = (100, 200)) -> DatasetCheck:
+    check = DatasetCheck(num_images=1, num_annotations=len(boxes), num_categories=1)
+    check.boxes += map(list, boxes)
     check.image_sizes += [size] * len(boxes)
     check.areas += [int((x1 - x0) * (y1 - y0)) for x0, y0, x1, y1 in boxes]
     return check

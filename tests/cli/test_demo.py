@@ -72,7 +72,9 @@ def _run(*arguments: str | Path) -> int:
 
 
 @pytest.fixture(autouse=True)
-def model(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def model(
+    drawn_in_red: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(
         demo, "_load_predictor", lambda *_: (_find_bright_regions, METADATA, Reading())

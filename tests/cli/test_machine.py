@@ -42,7 +42,8 @@ def little_memory() -> None:
 
 def no_temporary_folder() -> None:
     tempfile.tempdir = None
-    tempfile._candidate_tempdir_list = lambda: ["/nonexistent"]
+    folders = ["/nonexistent"]
+    pytest.MonkeyPatch().setattr(tempfile, "_candidate_tempdir_list", lambda: folders)
 
 
 def several_gpus() -> None:

@@ -103,7 +103,7 @@ ADELAIDET_DEFAULTS = {
 
 def leaves(node: CfgNode, prefix: str = "") -> dict[str, Any]:
     """Returns a configuration as {dotted key: value}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, CfgNode):
             flat |= leaves(value, f"{prefix}{key}.")

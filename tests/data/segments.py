@@ -12,7 +12,7 @@ HEIGHT, WIDTH = 48, 80
 
 def draw_labels(seed: int, void: int, dtype: type, halves: bool = False) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    labels = np.zeros((HEIGHT, WIDTH), dtype)
+    labels: np.ndarray = np.zeros((HEIGHT, WIDTH), dtype)
     if halves:
         labels[:, WIDTH // 2 :] = 1
         return labels

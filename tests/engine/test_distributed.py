@@ -127,14 +127,14 @@ def by_default(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
 @pytest.mark.slow
 def test_by_default_every_process_divides_by_its_own_counts(by_default: list[Outcome]) -> None:
     alone = [in_one_process(image(0, 3)), in_one_process(image(1, 1))]
-    for outcome, expected in zip(by_default, alone):
-        assert_close(outcome.losses, expected.losses)
+    for outcome, own in zip(by_default, alone):
+        assert_close(outcome.losses, own.losses)
     expected = mean([outcome.gradients for outcome in alone])
     for outcome in by_default:
         assert_close(outcome.gradients, expected)
     together = in_one_process(image(0, 3), image(1, 1))
     averaged = mean([outcome.losses for outcome in by_default])
-    assert abs(averaged["loss_mask"] - together.losses["loss_mask"]) > 1e-4
+    assert abs(averaged["loss_dice"] - together.losses["loss_dice"]) > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -174,4 +174,4 @@ def test_a_process_without_objects_neither_hangs_nor_leaves_gradients_out(tmp_pa
         assert all(gradient is not None for gradient in outcome.gradients.values())
         assert all(gradient.isfinite().all() for gradient in outcome.gradients.values())
     assert_close(outcomes[0].gradients, outcomes[1].gradients)
-    assert outcomes[0].losses["loss_mask"] == 0
+    assert outcomes[0].losses["loss_dice"] == 0

@@ -23,6 +23,8 @@ DECAY = 0.5
 class Weights(HookBase):
     """Keeps the raw weights as they are before training and after every step, in float64."""
 
+    trainer: Trainer
+
     def before_train(self) -> None:
         self.history = [self._copy()]
 

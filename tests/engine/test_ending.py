@@ -18,7 +18,7 @@ from solo_family.engine.trainer import Trainer
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT
-from ..forked import Forked, alive, children
+from ..forked import LIMIT, Forked, alive, children
 from .test_resume import assert_equal
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
@@ -50,7 +50,7 @@ def test_one_signal_ends_a_run_with_a_checkpoint(tmp_path: Path, number: signal.
         time.sleep(0.3)  # within an iteration, of which there are several a second
         for pid in (*children(run.pid), run.pid):  # to the whole group
             os.kill(pid, number)
-        assert run.status(60) == 128 + number, run.printed
+        assert run.status() == 128 + number, run.printed
     line = stopped_line(run.printed)
     (path,) = output.glob("model_*.pth")
     iteration = torch.load(path, weights_only=True)["iteration"]
@@ -112,7 +112,7 @@ def hang_in_a_step() -> None:
         while True:
             time.sleep(0.01)
 
-    Trainer.run_step = run_step
+    pytest.MonkeyPatch().setattr(Trainer, "run_step", run_step)
 
 
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert children(os.getpid())
         os.kill(run.pid, signal.SIGTERM)
-        assert run.status(5) == 128 + signal.SIGTERM, run.printed
+        assert run.status() == 128 + signal.SIGTERM, run.printed
     assert stopped_line(run.printed) == (
         "Stopped at once by SIGTERM: --resume goes on from the last checkpoint."
     )
@@ -135,7 +135,7 @@ def hang_in_evaluation() -> None:
         while True:
             time.sleep(0.01)
 
-    Trainer.test = classmethod(test)
+    pytest.MonkeyPatch().setattr(Trainer, "test", classmethod(test))
 
 
 def test_a_signal_during_an_evaluation_ends_it_and_keeps_what_is_trained(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_signal_during_an_evaluation_ends_it_and_keeps_what_is_trained(tmp_pat
     with Forked(train_net, words, tmp_path, hang_in_evaluation) as run:
         run.wait_for((tmp_path / "run" / "hangs").is_file)
         os.kill(run.pid, signal.SIGTERM)
-        assert run.status(10) == 128 + signal.SIGTERM, run.printed
+        assert run.status() == 128 + signal.SIGTERM, run.printed
     assert "iteration 2 of 100000 is in" in stopped_line(run.printed)
     assert (tmp_path / "run" / "model_0000001.pth").is_file()
 
@@ -153,8 +153,8 @@ def test_a_signal_before_training_says_that_there_is_nothing(tmp_path: Path) -> 
     with Forked(train_net, [*words, "--eval-only"], tmp_path, hang_in_evaluation) as run:
         run.wait_for((tmp_path / "run" / "hangs").is_file)
         os.kill(run.pid, signal.SIGINT)
-        assert run.status(10) == 128 + signal.SIGINT, run.printed
-    assert "SIGINT: nothing was finished that a run could go on from." in stopped_line(run.printed)
+        assert run.status() == 128 + signal.SIGINT, run.printed
+    assert "SIGINT: there is no finished iteration to resume from." in stopped_line(run.printed)
 
 
 def start_two(root: Path, *opts: Any) -> subprocess.Popen[str]:
@@ -169,7 +169,7 @@ def start_two(root: Path, *opts: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LIMIT
     while not all((root / "run" / f"log.txt{end}").is_file() for end in ("", ".rank1")) or not all(
         "Starting training" in (root / "run" / f"log.txt{end}").read_text()
         for end in ("", ".rank1")
@@ -191,8 +191,8 @@ def ranks_of(process: subprocess.Popen[str]) -> list[int]:
     return ranks
 
 
-def assert_gone(pids: list[int], limit: float) -> None:
-    deadline = time.monotonic() + limit
+def assert_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + LIMIT
     while any(map(alive, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -206,14 +206,14 @@ def test_all_processes_of_a_run_end_together(tmp_path: Path, to_all: bool) -> No
     try:
         for pid in (*(ranks if to_all else ()), process.pid):
             os.kill(pid, signal.SIGTERM)
-        _, printed = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=LIMIT)
     finally:
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM, printed
     line = stopped_line(printed)
     (path,) = (tmp_path / "run").glob("model_*.pth")
     assert f"is in {path}; the same command with --resume" in line
-    assert_gone(ranks, 1)
+    assert_gone(ranks)
 
 
 @pytest.mark.slow
@@ -224,11 +224,11 @@ def test_the_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
-    os.kill(process.pid, signal.SIGINT)
-    _, printed = process.communicate(timeout=5)
-    assert process.returncode == 128 + signal.SIGINT
-    assert "Stopped at once by SIGINT" in stopped_line(printed)
-    assert_gone(ranks, 5)
+    os.kill(process.pid, signal.SIGTERM)  # another SIGINT might be one with the first
+    _, printed = process.communicate(timeout=LIMIT)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Stopped at once by SIGTERM" in stopped_line(printed)
+    assert_gone(ranks)
 
 
 @pytest.mark.slow
@@ -239,5 +239,5 @@ def test_no_process_outlives_the_others(tmp_path: Path, victim: str) -> None:
     everyone = [*ranks, *(pid for rank in ranks for pid in children(rank))]
     assert len(everyone) == 4
     os.kill(process.pid if victim == "leader" else ranks[1], signal.SIGKILL)
-    assert_gone(everyone, 5)
-    process.communicate(timeout=10)
+    assert_gone(everyone)
+    process.communicate(timeout=LIMIT)

@@ -2,6 +2,7 @@
 
 import atexit
 import importlib
+import io
 import os
 import resource
 import shutil
@@ -41,7 +42,8 @@ def nobody() -> None:
 
 def no_temporary_folder() -> None:
     tempfile.tempdir = None
-    tempfile._candidate_tempdir_list = lambda: ["/nonexistent", "/proc"]
+    folders = ["/nonexistent", "/proc"]
+    pytest.MonkeyPatch().setattr(tempfile, "_candidate_tempdir_list", lambda: folders)
 
 
 def few_files(count: int) -> None:
@@ -58,8 +60,9 @@ def few_processes() -> None:
 
 def ascii_only() -> None:
     os.environ["LC_ALL"] = "C"
-    sys.stdout.reconfigure(encoding="ascii")
-    sys.stderr.reconfigure(encoding="ascii")
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding="ascii")
 
 
 def little_memory_to_share() -> None:
@@ -68,7 +71,7 @@ def little_memory_to_share() -> None:
     def refuse(count: int, size: int) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    batch_loader.SharedSlots = refuse
+    pytest.MonkeyPatch().setattr(batch_loader, "SharedSlots", refuse)
 
 
 MACHINES: dict[str, Callable[[], None]] = {
@@ -127,7 +130,7 @@ def test_an_output_folder_that_is_gone_is_made_again(tmp_path: Path) -> None:
     words = words_in(tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 3)
     with Forked(train_net, words, tmp_path, partial(remove, tmp_path / "run")) as run:
         assert run.status() == 0, run.printed
-    assert f"{tmp_path}/run was gone, and is made again." in run.printed
+    assert f"{tmp_path}/run was deleted during the run; it is created again." in run.printed
     assert (tmp_path / "run" / "model_0000002.pth").is_file()
 
 
@@ -148,7 +151,7 @@ def test_results_that_find_no_room_are_one_line_and_not_torn(tmp_path: Path) -> 
         atexit.register(shutil.copytree, inference, tmp_path / "copy")
 
     with Forked(partial(run_and_exit, train_net), again, tmp_path, look) as run:
-        assert "No space left on device. Make room on that disk" in run.error()
+        assert "No space left on device. Free space on that disk" in run.error()
     for path in (tmp_path / "copy").iterdir():
         assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes(), path
 

@@ -53,7 +53,7 @@ def test_the_page_works_as_it_stands(
         mapped.append(1)
         return original(self, item)
 
-    class Watched(my_train.MyTrainer):  # type: ignore[name-defined,misc]
+    class Watched(my_train.MyTrainer):  # type: ignore[name-defined]
         def after_step(self) -> None:
             grads = [p.grad is not None for p in self.raw_model.backbone.parameters()]
             trained.append(grads)
@@ -117,7 +117,7 @@ def test_every_overridden_part_is_used(tmp_path: Path, capsys: pytest.CaptureFix
 
         def build_hooks(self) -> Any:
             used.append("hooks")
-            assert isinstance(self.optimizer, torch.optim.RMSprop)
+            assert isinstance(self._trainer.optimizer, torch.optim.RMSprop)
             return super().build_hooks()
 
     lines = train(tmp_path, Mine)

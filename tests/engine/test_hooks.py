@@ -52,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 def test_the_log_line_has_eta_data_time_and_memory(run: Run) -> None:
     (line,) = [line for line in run.lines if "iter: 20/24" in line]
     parts = [
-        *(r"eta: 0:00:\d\d", r"loss_category: [\d.]+", r"loss_mask: [\d.]+", r"time: [\d.]+ s"),
+        *(r"eta: 0:00:\d\d", r"loss_class: [\d.]+", r"loss_dice: [\d.]+", r"time: [\d.]+ s"),
         *(r"data_time: [\d.]+ s", r"lr: [\d.e-]+", r"memory: \d+ MB"),
     ]
     for part in parts:
@@ -62,10 +62,10 @@ def test_the_log_line_has_eta_data_time_and_memory(run: Run) -> None:
 
 
 def test_tensorboard_holds_what_metrics_json_holds(run: Run) -> None:
-    names = {"loss_category", "loss_mask", "total_loss", "lr", "time", "data_time"}
+    names = {"loss_class", "loss_dice", "total_loss", "lr", "time", "data_time"}
     assert names <= set(run.events.Tags()["scalars"])
     lines = [json.loads(line) for line in (run.output / "metrics.json").read_text().splitlines()]
-    for name in ("loss_mask", "lr"):
+    for name in ("loss_dice", "lr"):
         scalars = {event.step: event.value for event in run.events.Scalars(name)}
         for line in lines:
             assert scalars[line["iteration"]] == pytest.approx(line[name], rel=1e-5)

@@ -121,17 +121,17 @@ def test_damaged_weights_are_refused_wherever_they_are_read(run: Path) -> None:
     flip_bytes(path)
     loader, _ = checkpointer(run)
     with pytest.raises(
-        DataError, match=r"MODEL.WEIGHTS .* its part .*data/\d does not have its checksum"
+        DataError, match=r"MODEL.WEIGHTS .* the checksum of its part .*data/\d is wrong"
     ):
         load_weights(loader, str(path), complete=True)
-    with pytest.raises(DataError, match=r"its part .*data/\d does not have its checksum"):
+    with pytest.raises(DataError, match=r"the checksum of its part .*data/\d is wrong"):
         read_weights(path)
 
 
 def test_where_none_is_whole_it_stops(run: Path) -> None:
     for path in run.glob("*.pth"):
         path.write_bytes(b"torn")
-    with pytest.raises(DataError, match=r"none of its checkpoints is whole .* without --resume"):
+    with pytest.raises(DataError, match=r"none of its checkpoints is intact .* without --resume"):
         newest_checkpoint(str(run))
     for path in run.glob("*.pth"):
         path.unlink()
@@ -149,7 +149,7 @@ def test_weights_that_are_not_finite_are_not_written(run: Path) -> None:
         weights = saver.ema.average if spoil_average else saver.model.state_dict()
         weights["weight"][2, 2] = float("inf")
         kind = "averaged weights" if spoil_average else "weights"
-        with pytest.raises(TrainingError, match=rf"1 {kind} are not finite, weight first"):
+        with pytest.raises(TrainingError, match=rf"1 {kind} are not finite, the first is weight"):
             saver.save("model_0000007", iteration=7)
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 

@@ -109,6 +109,18 @@ def test_decay_of_norms_and_biases_has_keys_of_its_own() -> None:
             assert (bias["weight_decay"], bias["lr"]) == (0.03, 0.2)
 
 
+def test_named_parameters_do_not_decay() -> None:
+    model, optimizer = build(
+        *("SOLVER.WEIGHT_DECAY", 0.01, "SOLVER.WEIGHT_DECAY_NORM", 0.02),
+        *("SOLVER.NO_DECAY_NAMES", ("backbone.0", "head.1.w")),
+    )
+    for name, parameter in model.named_parameters():
+        spared = "backbone.0" in name or "head.1.w" in name
+        assert (group_of(optimizer, parameter)["weight_decay"] == 0) == spared, name
+    with pytest.raises(ConfigError, match=r"NO_DECAY_NAMES has 'nothing'.*backbone\.0\.bias"):
+        build("SOLVER.NO_DECAY_NAMES", ("nothing",))
+
+
 def test_frozen_parameters_are_left_out() -> None:
     model = Model()
     model.backbone[0].requires_grad_(False)

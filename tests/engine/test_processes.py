@@ -30,7 +30,7 @@ def test_torchrun_and_num_gpus_exclude_each_other(shapes: Path, tmp_path: Path) 
     config = write_config(tmp_path / "tiny.yaml", shapes)
     process = torchrun(config, "--num-gpus", 2, "OUTPUT_DIR", tmp_path / "run")
     assert process.returncode != 0
-    assert "error: torchrun has started the processes: leave out --num-gpus" in process.stderr
+    assert "error: torchrun has started the processes already: remove --num-gpus" in process.stderr
 
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:50152", "tcp://localhost:50152", "auto"])

@@ -46,6 +46,8 @@ trainer.train()
 class Recorder(HookBase):
     """Keeps every iteration's losses, learning rate and images."""
 
+    trainer: Trainer
+
     def __init__(self) -> None:
         self.iterations: dict[int, dict[str, Any]] = {}
 

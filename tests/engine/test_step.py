@@ -106,7 +106,8 @@ def test_losses_are_looked_at_when_the_backward_pass_is_queued(
 ) -> None:
     """One wait for all losses, and none before the gradients are there."""
     run = OneStep([1.0] * 4, None)
-    graded, waits = [], []
+    graded: list[Tensor] = []
+    waits: list[int] = []
     original = HostCopy.wait
     run.model.layer.weight.register_hook(graded.append)
 
@@ -137,21 +138,22 @@ def test_a_model_trains_in_mixed_precision_on_a_cpu(tmp_path: Path, precision: s
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_is_not_finite_names_iteration_loss_and_files(bad: float) -> None:
-    losses = {"loss_category": torch.tensor(1.0), "loss_mask": torch.tensor(bad)}
+    losses = {"loss_class": torch.tensor(1.0), "loss_mask": torch.tensor(bad)}
     data = [{"file_name": "a.png"}, {"file_name": "b.png"}]
     with pytest.raises(TrainingError) as error:
         check_finite(losses, data, 17, nn.Linear(1, 1))
     assert str(error.value).startswith(
         f"Iteration 17: loss_mask is {bad}. The images were a.png, b.png. Lower SOLVER.BASE_LR"
     )
-    assert "loss_category" not in str(error.value)
+    assert "loss_class" not in str(error.value)
 
 
 def test_a_weight_that_is_not_finite_is_named_instead_of_the_files() -> None:
     run = OneStep([0.0] * 4, None)
     with torch.no_grad():
         run.model.layer.weight[0, 2] = float("nan")
-    with pytest.raises(TrainingError, match=r"1 weights are not finite, layer\.weight first") as e:
+    said = r"1 weights are not finite, the first is layer\.weight"
+    with pytest.raises(TrainingError, match=said) as e:
         run.train(5, 6)
     assert str(e.value).startswith("Iteration 5: loss is nan.")
     assert "x.png" not in str(e.value)

@@ -192,7 +192,8 @@ def test_the_demo_takes_what_training_saved(trained: Run, tmp_path: Path) -> Non
 
 
 def test_the_demo_needs_no_dataset(trained: Run, tmp_path: Path) -> None:
-    image = shutil.copy(trained.dataset / "val" / "000001.jpg", tmp_path / "image.jpg")
+    image = tmp_path / "image.jpg"
+    shutil.copy(trained.dataset / "val" / "000001.jpg", image)
     away = trained.dataset.with_name("moved")
     trained.dataset.rename(away)
     try:

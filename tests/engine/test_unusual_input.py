@@ -199,9 +199,9 @@ def test_every_picture_is_evaluated_in_the_datasets_ids(run: Run) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        "left out 3 polygons of fewer than 3 points.",
-        "left out 1 annotations without 'segmentation'.",
-        "left out 1 RLE masks whose size is not their image's: [50, 60] in ",
+        "dropped 3 polygons of fewer than 3 points.",
+        "dropped 1 annotations without 'segmentation'.",
+        "dropped 1 RLE masks whose size is not their image's: [50, 60] in ",
     ],
 )
 def test_what_is_left_out_is_counted_and_said_once(run: Run, message: str) -> None:

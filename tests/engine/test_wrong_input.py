@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +92,14 @@ def twice(part: str) -> Callable[[dict[str, Any]], Any]:
     return lambda content: [item.update(id=7) for item in content[part]]
 
 
+def with_key(key: str, value: object, place: Place) -> list[str]:
+    return place.config(key, value)
+
+
+def with_change(change: Callable[[dict[str, Any]], Any], place: Place) -> list[str]:
+    return place.dataset(change)
+
+
 def missing_images(content: dict[str, Any]) -> None:
     for image in content["images"][1:]:
         image["file_name"] = f"gone/none{image['file_name']}"
@@ -168,7 +177,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     # Configs.
     "no config": (
         lambda p: [],
-        r"--config-file is needed: a yaml file, for instance of configs/\.",
+        r"--config-file is needed: name a yaml file, for instance from configs/\.",
     ),
     "config missing": (
         lambda p: ["--config-file", str(p.root / "none.yaml")],
@@ -216,7 +225,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     # Levels.
     **{
         f"{key}: another length": (
-            lambda p, key=key, value=value: p.config(f"{SOLOV2}.{key}", value),
+            partial(with_key, f"{SOLOV2}.{key}", value),
             rf"{LEVELS}.*{SOLOV2}\.{key} has 1.*",
         )
         for key, value in {
@@ -291,7 +300,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "an output folder below a file": (
         nowhere,
         r"OUTPUT_DIR ROOT/file/below can't be written to \(.+\)\. "
-        r"Set OUTPUT_DIR to a folder that can\.",
+        r"Set OUTPUT_DIR to a folder that you may write to\.",
     ),
     # Datasets.
     "no dataset": (
@@ -304,7 +313,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "a dataset that is not registered": (
         lambda p: p.config("DATASETS.TRAIN", ("mine",)),
-        r"Dataset 'mine' is not registered\. Write coco_json:ANNOTATIONS\.json:IMAGE_DIR, or .*",
+        r"Dataset 'mine' is not registered\. Register it before training, or .*",
     ),
     "json missing": (
         lambda p: p.config("DATASETS.TRAIN", (f"coco_json:{p.root}/none.json:{p.root}",)),
@@ -343,13 +352,13 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         lambda p: p.dataset(missing_images),
         r"ROOT/data/instances\.json names 4 images of 5 that are not in ROOT/data/images: "
         r"gone/none1\.png, gone/none2\.png, gone/none3\.png and 1 more\. "
-        r"Name the folder that 'file_name' is relative to, or one in which .*",
+        r"Name the folder that 'file_name' is relative to, or a folder in which .*",
     ),
     **{
         f"duplicate ids of {part}": (
-            lambda p, part=part: p.dataset(twice(part)),
-            rf"ROOT/data/instances\.json: 1 ids in '{part}' stand more than once: 7\. "
-            r"Ids must be unique\.",
+            partial(with_change, twice(part)),
+            rf"ROOT/data/instances\.json: 1 ids in '{part}' are duplicate: 7\. "
+            r"Ids must be unique: renumber the .*\.",
         )
         for part in ("images", "categories", "annotations")
     },
@@ -418,20 +427,21 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     # Images.
     "an unreadable image": (
         cut_image,
-        r"ROOT/data/images/cut\.png can't be read as an image: .+ Fix or remove the file; "
-        r"training goes on without such images with --skip-bad-images\.",
+        r"ROOT/data/images/cut\.png can't be read as an image: .+ Fix or remove the file, "
+        r"or train without such images by adding --skip-bad-images\.",
     ),
     "an unreadable image in the middle of an epoch": (
         cut_image_of_many,
-        r"ROOT/data/images/3\.png can't be read as an image: .+ Fix or remove the file; .*",
+        r"ROOT/data/images/3\.png can't be read as an image: .+ Fix or remove the file, .*",
     ),
     "only unreadable images, skipped": (
         lambda p: [*cut_image(p), "--skip-bad-images"],
-        r"None of the 1 training images can be read, the last because ROOT/data/images/cut\.png .*",
+        r"None of the 1 training images can be read\. The error for the last one: "
+        r"ROOT/data/images/cut\.png .*",
     ),
     "an image of another size": (
         wrong_size,
-        r".*ROOT/data/images/0\.png.*\(64, 48\).*Fix or remove the file; .*",
+        r".*ROOT/data/images/0\.png.*\(64, 48\).*Fix or remove the file, .*",
     ),
 }
 
@@ -527,6 +537,6 @@ def test_bad_images_are_skipped_and_counted_where_asked(tmp_path: Path, workers:
     # 16 images were drawn, and this one is a quarter of them; it is tried once in a process.
     assert 1 <= int(count) <= 8
     if workers == 0:
-        assert log.count("skipped: ") == int(count)
+        assert log.count("Skipped an unreadable training image: ") == int(count)
         assert "images/1.png can't be read as an image" in log
     assert (tmp_path / "run" / "model_final.pth").is_file()

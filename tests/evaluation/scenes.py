@@ -8,7 +8,11 @@ import numpy as np
 from pycocotools import mask as mask_util
 
 HEIGHT, WIDTH = 160, 200
-CATEGORIES = [{"id": 3, "name": "dog"}, {"id": 7, "name": "cat"}, {"id": 9, "name": "cow"}]
+CATEGORIES: list[dict[str, Any]] = [
+    {"id": 3, "name": "dog"},
+    {"id": 7, "name": "cat"},
+    {"id": 9, "name": "cow"},
+]
 
 Box = tuple[int, int, int, int]
 
@@ -69,9 +73,9 @@ def random_scene(seed: int, images: int = 8) -> tuple[list[dict], list[dict]]:
     annotations, predictions = [], []
     for image in range(1, images + 1):
         for _ in range(rng.integers(0, 7)):
-            width, height = rng.integers(6, 130, 2)
+            width, height = map(int, rng.integers(6, 130, 2))
             left, top = rng.integers(0, WIDTH - width), rng.integers(0, HEIGHT - height)
-            box = tuple(map(int, (left, top, width, height)))
+            box = (int(left), int(top), width, height)
             category = int(rng.choice(ids))
             annotations.append(truth(box, category, image, crowd=int(rng.random() < 0.15)))
             for _ in range(rng.integers(0, 4)):

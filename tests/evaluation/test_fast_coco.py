@@ -41,7 +41,7 @@ def test_the_published_ap_by_the_fast_way_and_the_slow(
 def test_without_the_package_detectron2s_own_way_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco_evaluation, "COCOeval_opt", coco_evaluation.COCOeval)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert not use_faster_coco_eval(SimpleNamespace())  # type: ignore[arg-type]
+    assert not use_faster_coco_eval(SimpleNamespace())
     assert coco_evaluation.COCOeval_opt is coco_evaluation.COCOeval
 
 

@@ -36,7 +36,7 @@ def scores(labels: np.ndarray) -> torch.Tensor:
 def test_metrics_are_those_of_counted_pixels(tmp_path: Path, dtype: type, void: int) -> None:
     rng = np.random.default_rng(0)
     # The third class never appears in the truth, but is predicted.
-    truths = [rng.integers(0, 2, (8, 10)).astype(dtype) for _ in range(2)]
+    truths: list[np.ndarray] = [rng.integers(0, 2, (8, 10)).astype(dtype) for _ in range(2)]
     truths[0][:, :2] = void
     guesses = [np.where(rng.random((8, 10)) < 0.3, 2, truth).astype(np.int64) for truth in truths]
     guesses[0][:, :2] = 1

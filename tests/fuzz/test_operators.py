@@ -180,7 +180,7 @@ def test_targets(tmp_path: Path, examples: int) -> None:
         boxes = boxes_of(masks)
         classes = torch.randint(3, (scene.objects,), generator=generator)
         padded = (-(-scene.height // 32) * 32, -(-scene.width // 32) * 32)
-        for level, grid_side in zip(grid(boxes, classes, masks, padded), grid.num_grids):
+        for level, grid_side in zip(grid(boxes, classes, masks, padded), grid.layout.sides):
             assert level.labels.shape == (grid_side**2,)
             assert ((level.labels >= 0) & (level.labels <= 3)).all()
             assert ((level.cells >= 0) & (level.cells < grid_side**2)).all()

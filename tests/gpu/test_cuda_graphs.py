@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from solo_family import METHODS
 from solo_family.modeling import cuda_graphs
+from solo_family.modeling.base import MaskSegmentor
 from solo_family.modeling.inference import prepare_for_inference
 
 from ..conftest import eager_to_find, picture, tiny_model
@@ -32,12 +33,12 @@ def exact() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = before
 
 
-def make(method: str, *, found: bool = True, opts: tuple[Any, ...] = ()) -> nn.Module:
+def make(method: str, *, found: bool = True, opts: tuple[Any, ...] = ()) -> MaskSegmentor:
     model = tiny_model(method, opts=[*OPTS.get(method, []), *opts])
     return eager_to_find(model, found).to("cuda")
 
 
-def with_graphs(model: nn.Module) -> nn.Module:
+def with_graphs(model: MaskSegmentor) -> MaskSegmentor:
     model = copy.deepcopy(model)
     model.graphs.enabled = True
     return model

@@ -49,7 +49,7 @@ def test_a_broken_connection_is_taken_up_where_it_stopped(ranges: bool, tmp_path
 def test_an_interrupted_download_goes_on_with_the_next_call(tmp_path: Path) -> None:
     path = tmp_path / "file.pth"
     with Files({"/file.pth": DATA}, break_after=1000) as server:
-        with pytest.raises(DataError, match=r"interrupted 3 times .* Call again to go on"):
+        with pytest.raises(DataError, match=r"interrupted 3 times .* Run the same command again"):
             download(f"{server.address}/file.pth", path)
         assert not path.exists()
     with Files({"/file.pth": DATA}) as server:
@@ -70,7 +70,7 @@ def test_a_wrong_checksum_leaves_nothing(tmp_path: Path) -> None:
 def test_a_file_that_is_gone_is_said_so(tmp_path: Path) -> None:
     with (
         Files({}) as server,
-        pytest.raises(DataError, match=r"not there any more \(404 .* docs/model_zoo\.md"),
+        pytest.raises(DataError, match=r"does not exist any more \(404 .* docs/model_zoo\.md"),
     ):
         download(f"{server.address}/file.pth", tmp_path / "file.pth")
     assert names(tmp_path) == []
@@ -85,7 +85,7 @@ def test_a_redirection_is_followed(tmp_path: Path) -> None:
 def test_a_web_page_is_not_taken_for_weights(tmp_path: Path) -> None:
     with (
         Files({"/file.pth": b"<html>"}, kind="text/html; charset=utf-8") as server,
-        pytest.raises(DataError, match="gives a web page"),
+        pytest.raises(DataError, match="is a web page"),
     ):
         download(f"{server.address}/file.pth", tmp_path / "file.pth")
     assert names(tmp_path) == []
@@ -94,7 +94,7 @@ def test_a_web_page_is_not_taken_for_weights(tmp_path: Path) -> None:
 def test_no_network_is_said_so(tmp_path: Path) -> None:
     with Files({}) as server:
         address = server.address
-    with pytest.raises(DataError, match=r"can't be reached .* is there a network"):
+    with pytest.raises(DataError, match=r"can't be reached .* Check the network"):
         download(f"{address}/file.pth", tmp_path / "file.pth")
     assert names(tmp_path) == []
 

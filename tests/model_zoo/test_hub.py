@@ -58,7 +58,7 @@ def test_what_can_not_be_had_is_one_line(cache: Path, monkeypatch: pytest.Monkey
     file = HubFile("a/b", "main", "c.pth")
     with Files({}) as server:
         asked_at(server, monkeypatch)
-        with pytest.raises(DataError, match=r"^c\.pth of .*a/b is not there any more \(404"):
+        with pytest.raises(DataError, match=r"^c\.pth of .*a/b does not exist any more \(404"):
             download_from_hub(file)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"is not in the cache, .* HF_HUB_OFFLINE"):

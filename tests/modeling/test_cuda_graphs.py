@@ -390,15 +390,17 @@ def test_while_one_thread_has_the_graphs_another_does_without(
     assert recorder.replays == replays + 1
 
 
-def test_an_error_afterwards_leaves_the_graphs_free(graphs: CudaGraphs) -> None:
+def test_an_error_afterwards_leaves_the_graphs_free(
+    graphs: CudaGraphs, recorder: FakeRecorder
+) -> None:
     net = Net()
     for _ in range(2):
         call(graphs, net)
     with torch.no_grad(), pytest.raises(ZeroDivisionError):
         graphs.run(net, net.inner, lambda _: 1 / 0, torch.zeros(1, 3, 4, 4))
-    before = graphs._recorder.replays
+    before = recorder.replays
     call(graphs, net)
-    assert graphs._recorder.replays == before + 1
+    assert recorder.replays == before + 1
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
@@ -479,7 +481,7 @@ def test_no_result_lies_in_a_graphs_memory(method: str, recorder: FakeRecorder) 
     model.graphs = CudaGraphs(True, recorder)
     for _ in range(3):
         results = model([picture()])
-    (only,) = model.graphs._recordings.values()
+    (only,) = recorder.made
     places: set[int] = set()
     map_tensors(lambda t: places.add(t.untyped_storage().data_ptr()) or t, only.outputs)
     values = values_of(results)
@@ -519,7 +521,8 @@ def test_a_replay_copies_its_input_first() -> None:
         def replay(self) -> None:
             order.append(given.tolist())
 
-    assert Recording(Graph(), given, "outputs").replay(torch.ones(2)) == "outputs"
+    graph: Any = Graph()
+    assert Recording(graph, given, "outputs").replay(torch.ones(2)) == "outputs"
     assert order == [[1.0, 1.0]]
 
 

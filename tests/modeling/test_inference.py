@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from solo_family import METHODS
 from solo_family.config import get_cfg
+from solo_family.modeling.base import MaskSegmentor
 from solo_family.modeling.inference import (
     fold_batch_norms,
     inference_model,
@@ -26,7 +27,7 @@ from .test_cuda_graphs import values_of
 OPTS: dict[str, list] = {"InstanceFCN": ["MODEL.INSTANCE_FCN.TEST_SCALES", ()]}
 
 
-def make(method: str, opts: list | None = None) -> nn.Module:
+def make(method: str, opts: list | None = None) -> MaskSegmentor:
     return eager_to_find(tiny_model(method, opts=[*OPTS.get(method, []), *(opts or [])]))
 
 

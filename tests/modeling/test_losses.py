@@ -152,10 +152,10 @@ def test_criterion_weights_and_normalises(dice_normalizer: str) -> None:
                         x = level[image, k, row, column].numpy()
                         total += float(reference_focal(x, np.array(label == k)))
     assert positive == 4
-    assert set(losses) == {"loss_category", "loss_mask"}
-    assert float(losses["loss_category"]) == pytest.approx(total / (4 + 1), rel=1e-5)
+    assert set(losses) == {"loss_class", "loss_dice"}
+    assert float(losses["loss_class"]) == pytest.approx(total / (4 + 1), rel=1e-5)
     divisor = {"pairs": 6, "cells": 4}[dice_normalizer]
-    assert float(losses["loss_mask"]) == pytest.approx(3 * 2.7 / divisor, rel=1e-5)
+    assert float(losses["loss_dice"]) == pytest.approx(3 * 2.7 / divisor, rel=1e-5)
 
 
 def test_criterion_applies_both_weights() -> None:
@@ -165,8 +165,8 @@ def test_criterion_applies_both_weights() -> None:
     heavy = GridCriterion(
         num_classes=2, focal_alpha=0.25, focal_gamma=2.0, focal_weight=2.5, mask_weight=7.0
     )(logits, torch.cat(labels, dim=1), mask_losses)
-    torch.testing.assert_close(heavy["loss_category"], 2.5 * plain["loss_category"])
-    torch.testing.assert_close(heavy["loss_mask"], 7 / 3 * plain["loss_mask"])
+    torch.testing.assert_close(heavy["loss_class"], 2.5 * plain["loss_class"])
+    torch.testing.assert_close(heavy["loss_dice"], 7 / 3 * plain["loss_dice"])
 
 
 @pytest.mark.parametrize("dice_normalizer", ["pairs", "cells"])
@@ -176,11 +176,11 @@ def test_no_pairs_give_zero_with_a_gradient(dice_normalizer: str) -> None:
     none = dice_loss(masks[:0], torch.zeros(0, 5, 5, dtype=torch.bool))
     labels = [torch.full((1, 9), 2)]
     losses = criterion(dice_normalizer=dice_normalizer)(logits, torch.cat(labels, dim=1), none)
-    assert losses["loss_mask"].item() == 0
+    assert losses["loss_dice"].item() == 0
     # 18 negatives of probability 1/2, over 0 + 1.
     expected = 18 * 0.75 * 0.25 * np.log(2)
-    assert losses["loss_category"].item() == pytest.approx(expected, rel=1e-5)
-    sum(losses.values()).backward()
+    assert losses["loss_class"].item() == pytest.approx(expected, rel=1e-5)
+    torch.stack(list(losses.values())).sum().backward()
     assert masks.grad is not None
     assert (masks.grad == 0).all()
     assert logits[0].grad is not None
@@ -191,13 +191,13 @@ def test_no_pairs_give_zero_with_a_gradient(dice_normalizer: str) -> None:
 def test_criterion_takes_half_precision(dtype: torch.dtype) -> None:
     logits, labels = batch_of_cells()
     logits = [level.mul(1e4).to(dtype) for level in logits]
-    found = criterion()(logits, torch.cat(labels, dim=1), torch.tensor([0.5]))["loss_category"]
+    found = criterion()(logits, torch.cat(labels, dim=1), torch.tensor([0.5]))["loss_class"]
     wide = criterion()(
         [level.float() for level in logits], torch.cat(labels, dim=1), torch.tensor([0.5])
     )
     assert found.dtype == torch.float32
     assert found.isfinite()
-    assert torch.equal(found, wide["loss_category"])
+    assert torch.equal(found, wide["loss_class"])
 
 
 @pytest.mark.parametrize("globally", [False, True])
@@ -290,8 +290,8 @@ def test_the_losses_of_solov2(batch: list[dict], shared_cell: str) -> None:
         outputs = model.run_head(model.backbone(images.tensor), padded_size)
     predicted = (outputs.category_logits, outputs.kernels, outputs.mask_features)
     category, mask = reference_losses(*predicted, batch, padded_size, shared_cell)
-    assert losses["loss_category"].item() == pytest.approx(category, rel=1e-4)
-    assert losses["loss_mask"].item() == pytest.approx(mask, rel=1e-4)
+    assert losses["loss_class"].item() == pytest.approx(category, rel=1e-4)
+    assert losses["loss_dice"].item() == pytest.approx(mask, rel=1e-4)
     assert mask > 0
 
 
@@ -313,7 +313,7 @@ def test_crowded_images_give_the_same_in_parts(
 
     def loss_and_gradients() -> tuple[Tensor, dict[str, Tensor]]:
         model = livelier(tiny_model())
-        loss = model(batch)["loss_mask"]
+        loss = model(batch)["loss_dice"]
         loss.backward()
         return loss.detach(), {
             name: parameter.grad

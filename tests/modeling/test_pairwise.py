@@ -24,7 +24,9 @@ def scene(size: tuple[int, int], kind: str) -> tuple[Tensor, Tensor]:
     return logits, targets > 0.5 if kind == "bool" else targets
 
 
-def pairs(logits: Tensor, targets: Tensor) -> list[tuple[tuple[int, int, int], np.ndarray, ...]]:
+def pairs(
+    logits: Tensor, targets: Tensor
+) -> list[tuple[tuple[int, int, int], np.ndarray, np.ndarray]]:
     return [
         ((b, n, g), x.double().numpy(), q.double().numpy())
         for b, (predicted, true) in enumerate(zip(logits, targets))

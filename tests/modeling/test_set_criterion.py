@@ -1,5 +1,6 @@
 import itertools
 import logging
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ TARGETS = SetTargets.join(
 MATCHES = Matches(torch.tensor([[0, 2]]), torch.tensor([[1, 0]]), [2, 0])
 
 
-def criterion(cost: object = None, seen: list | None = None) -> SetCriterion:
+def criterion(cost: Callable | None = None, seen: list | None = None) -> SetCriterion:
     def losses(predictions, targets, matches, num_objects):
         if seen is not None:
             seen.append((predictions, targets, matches, num_objects))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -203,7 +204,7 @@ def test_freezing_an_unknown_part_names_the_parts() -> None:
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet50"])
 def test_a_dilated_model_gives_its_deepest_layer_at_stride_8(name: str) -> None:
-    options = {"in_channels": 3, "out_features": ["res3"], "weights": ""}
+    options: dict[str, Any] = {"in_channels": 3, "out_features": ["res3"], "weights": ""}
     plain = TimmBackbone(name=name, **(options | {"out_features": ["res5"]}))
     dilated = TimmBackbone(name=name, output_stride=8, **options).eval()
     (shape,) = dilated.output_shape().values()

@@ -4,7 +4,7 @@ Triton's kernels run compiled where there is a GPU, and else in Triton's interpr
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -90,9 +90,9 @@ def test_boxes(given: Scene) -> None:
     assert array.dtype == np.float32
     np.testing.assert_array_equal(array, expected.numpy())
     # Where no side changes the kernel that resizes is one that thresholds and finds boxes.
-    sizes = [tuple(given.masks.shape[1:])] * 3
+    size = (given.masks.shape[1], given.masks.shape[2])
     some = given.masks[:4]
-    masks, boxes = resize_masks_triton(some.float().to(DEVICE), *sizes, 0.5)
+    masks, boxes = resize_masks_triton(some.float().to(DEVICE), size, size, size, 0.5)
     assert torch.equal(masks.cpu(), some)
     assert torch.equal(boxes.cpu(), expected[:4])
 
@@ -114,12 +114,12 @@ def test_matrix_nms(given: Scene, kernel: str) -> None:
     )
     assert expected.shape == (count,)
     candidates = given.masks, rows, one_class, kernel, 2.0, None
-    on_device = (part.to(DEVICE) for part in (given.masks, rows, one_class))
+    masks, places, labels = (part.to(DEVICE) for part in (given.masks, rows, one_class))
     factors = {
         "of an IoU": decay_factors(mask_iou(given.masks), one_class, kernel=kernel),
         "all pairs": decay_all_pairs(*candidates),
         "by class": decay_by_class(*candidates),
-        "Triton": decay_by_class_triton(*on_device, kernel, 2.0, None).cpu(),
+        "Triton": decay_by_class_triton(masks, places, labels, kernel, 2.0, None).cpu(),
     }
     for name, found in factors.items():
         assert found.dtype == torch.float32, name
@@ -166,7 +166,7 @@ def test_panoptic_segments(given: Scene, overlap_threshold: float) -> None:
     size = (given.masks.shape[1], given.masks.shape[2])
     # One half is inside, and many products of scores and probabilities tie.
     soft = torch.where(given.masks, 0.5, 0.25)
-    settings = {"stuff_classes": [1], "overlap_threshold": overlap_threshold}
+    settings: dict[str, Any] = {"stuff_classes": [1], "overlap_threshold": overlap_threshold}
     chunks = [(slice(n, n + 3), soft[n : n + 3]) for n in range(0, len(soft), 3)]
     assigned = assign_segments(
         chunks, given.scores, given.classes, size, settings["overlap_threshold"]

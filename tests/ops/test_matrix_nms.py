@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -378,7 +379,7 @@ class Operators(TorchDispatchMode):
         super().__init__()
         self.names: list[str] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.names.append(str(func.overloadpacket))
         return func(*args, **(kwargs or {}))
 
@@ -395,7 +396,7 @@ def test_what_is_kept_is_waited_for_once() -> None:
 def test_the_kernels_for_single_bits_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
 
-    def bits(masks, labels, scores, *others):  # type: ignore[no-untyped-def]
+    def bits(masks, labels, scores, *others):
         taken.append((labels is None, *others))
         return torch.arange(len(scores)), scores.clone()
 
@@ -440,6 +441,7 @@ def test_the_cheapest_way_that_was_measured(
 ) -> None:
     monkeypatch.setattr(gpu_kernels, "runs", lambda kernel, _: kernel == "nms")
     chosen = _way(torch.zeros(1, 2, 2, dtype=torch.bool), count, class_agnostic)
+    assert isinstance(chosen, partial)
     assert chosen.args[0].__name__ == way
     no_cpu = torch.zeros(1, 2, 2, dtype=torch.bool, device="meta")
     elsewhere = _way(no_cpu, count, class_agnostic)

@@ -14,6 +14,8 @@ from solo_family.predictor import drawing
 from solo_family.predictor.drawing import draw_predictions
 from solo_family.predictor.predictions import Predictions
 
+pytestmark = pytest.mark.usefixtures("drawn_in_red")
+
 METADATA = Metadata(thing_classes=["cell"], stuff_classes=["void", "ground"])
 # Large enough that a label at one region doesn't reach the other.
 H, W = 120, 320
@@ -48,7 +50,8 @@ def test_instances_are_drawn_where_they_are() -> None:
 
 
 def test_no_instances_leave_the_picture_as_it_was() -> None:
-    drawn = draw_predictions(VideoVisualizer(METADATA), IMAGE, {"instances": _instance(LEFT)[[]]})
+    nothing = {"instances": _instance(LEFT)[:0]}
+    drawn = draw_predictions(VideoVisualizer(METADATA), IMAGE, nothing)
     np.testing.assert_array_equal(drawn, IMAGE)
 
 

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,18 @@ def kill_and_resume(soak: Soak, folder: Path, number: int) -> None:
         with Forked(train_net, words, folder) as run:
             if attempt < 3:
                 before = set(output.glob("model_*.pth"))
-                wait_until(run, lambda before=before: set(output.glob("model_*.pth")) != before)
+                wait_until(run, partial(other_checkpoints, output, before))
                 time.sleep(soak.rng.uniform(0, 0.3))
                 run.kill()
             else:
                 assert run.status() == 0, run.printed
         assert newest_checkpoint(str(output)) is not None
     assert_equal(torch.load(output / "model_final.pth", weights_only=True), expected)
+
+
+def other_checkpoints(output: Path, before: set[Path]) -> bool:
+    """Returns whether a folder's checkpoints are others than before."""
+    return set(output.glob("model_*.pth")) != before
 
 
 def wait_until(run: Forked, condition: Callable[[], bool]) -> None:

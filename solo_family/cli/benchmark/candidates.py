@@ -63,7 +63,7 @@ def candidates_table(
         scores = scores.to(model.device)[None]
 
         def select(scores: Tensor = scores) -> Any:
-            return next(select_images(model.selection, outputs, scores, *sizes))
+            return next(select_images(model.selection(padded), outputs, scores, *sizes))
 
         found = len(select())
         both: dict[str, Callable[[], Any]] = {"network": network, "select": select}

@@ -1,6 +1,6 @@
-"""What is wrong with an annotation by itself: its box, its mask, and what they say of each other.
+"""The check of a single annotation: its box, its mask, and whether they agree.
 
-H W of the image.
+Shape letters: H W height and width of the image.
 """
 
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from ..formats.segmentation import corners_of, to_rle, usable_segmentation
 from . import findings
 from .findings import Findings
 
-# A box is around its mask if no side is further off than so many pixels, or this share of the
-# longest side of the two.
+# A box agrees with its mask's box if no side is off by more than this many pixels, or by this
+# fraction of the longest side of the two.
 _NEAR_PIXELS, _NEAR_SHARE = 2.0, 0.1
-# The share of its image from which on a mask is all of it, and the factor between two areas that
-# are not of one mask.
+# A mask of at least this fraction of its image covers the whole image; two areas whose ratio is
+# above this factor contradict each other.
 _WHOLE, _APART = 0.95, 10
 _LEFT_OUT = {
     segmentation.WITHOUT: findings.NO_MASK,
@@ -35,12 +35,13 @@ class MeasuredObject:
     """An object that training learns.
 
     Attributes:
-        annotation: that it is from, and its `name`.
-        box: x0 y0 x1 y1 in pixels of the image, cut off at its border.
-        mask_box: the same, around its mask.
-        size: H, W.
-        usable: polygons, or RLE.
-        rle: of the mask.
+        annotation: the annotation that describes it.
+        name: what messages call the annotation.
+        box: x0 y0 x1 y1 of the annotation's box, in pixels of the image, clipped at its border.
+        mask_box: x0 y0 x1 y1 of the box around the mask, likewise.
+        size: (H, W) of the image.
+        usable: the polygons or the RLE that the mask is made of.
+        rle: the mask as compressed RLE.
         area: of the mask, in pixels.
     """
 
@@ -57,15 +58,15 @@ class MeasuredObject:
 def check_annotation(
     check: Findings, annotation: dict[str, Any], image: dict[str, Any] | None
 ) -> MeasuredObject | None:
-    """Take note of what is wrong with an annotation.
+    """Record what is wrong with an annotation.
 
     Args:
-        check: where it is noted.
-        annotation: normalised.
-        image: its image; None where that is unknown.
+        check: receives the findings.
+        annotation: of COCO's format, normalised.
+        image: the json's entry of its image; None if there is none.
 
     Returns:
-        None where training learns nothing of it.
+        The object, or None if training does not learn the annotation.
     """
     name = name_of(annotation)
     if annotation.get("iscrowd"):
@@ -78,7 +79,7 @@ def check_annotation(
     name = f"{name} in {image['file_name']}"
     size = (image["height"], image["width"])
     if not all(isinstance(side, int) and side > 0 for side in size):
-        return None  # It was found with the file.
+        return None  # The check of the image's file has recorded it.
     if are_shares(annotation):
         check.add(findings.SHARES, name)
         return None
@@ -94,12 +95,12 @@ def check_annotation(
 
 
 def name_of(annotation: dict[str, Any]) -> str:
-    """Return what messages call an annotation."""
+    """Return the name of an annotation for messages."""
     return f"annotation {annotation.get('id')}"
 
 
 def are_shares(annotation: dict[str, Any]) -> bool:
-    """Tell whether all coordinates are from 0 to 1: an object within one pixel, or shares."""
+    """Return whether all coordinates are from 0 to 1: probably fractions of the image's size."""
     polygons = annotation.get("segmentation")
     if not isinstance(polygons, list) or not polygons:
         return False
@@ -129,7 +130,7 @@ def _check_agreement(check: Findings, found: MeasuredObject) -> None:
 
 
 def _corners(box: Any) -> list[float] | None:
-    """Return x0 y0 x1 y1 of COCO's left, top, width, height; None where they are no numbers."""
+    """Return x0 y0 x1 y1 of COCO's [left, top, width, height]; None if it is not four numbers."""
     if not is_box(box):
         return None
     left, top, width, height = box
@@ -139,7 +140,7 @@ def _corners(box: Any) -> list[float] | None:
 def _check_box(
     check: Findings, name: str, given: Any, box: list[float], size: tuple[int, int]
 ) -> list[float] | None:
-    """Return the part of a box in the image, or None if there is none."""
+    """Return the part of a box inside the image, or None if there is none."""
     inside = _cut(box, size)
     if inside[2] <= inside[0] or inside[3] <= inside[1]:
         check.add(findings.EMPTY_BOX, f"{name}: {_shown(given)}")
@@ -152,7 +153,10 @@ def _check_box(
 def _check_mask(
     check: Findings, name: str, given: Any, size: tuple[int, int]
 ) -> tuple[Any, dict[str, Any], int, list[float]] | None:
-    """Return what of a mask can be used, its RLE, pixels, and the corners of the box around it."""
+    """Return a mask's usable polygons or RLE, its compressed RLE, its area, and its box's corners.
+
+    The result is None if there is no usable mask; then the reason is recorded.
+    """
     try:
         usable, reasons = usable_segmentation(given, size)
         if usable is None:
@@ -160,7 +164,7 @@ def _check_mask(
             return None
         rle = to_rle(usable, size)
         area, box = int(mask_util.area(rle)), corners_of(usable)
-    except Exception:  # values of a wrong type provoke whatever they provoke
+    except Exception:  # values of a wrong type can raise any error
         check.add(findings.BROKEN_MASK, name)
         return None
     if not area:

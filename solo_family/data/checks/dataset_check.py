@@ -1,6 +1,6 @@
-"""Finds all that is wrong with a COCO-format dataset, where loading it stops at the first mistake.
+"""The check of a COCO-format dataset for all problems at once; loading stops at the first one.
 
-G objects that training learns.
+Shape letters: G objects that training learns.
 """
 
 from collections import Counter
@@ -17,16 +17,17 @@ from ..formats.coco_file import CocoFile, read_coco_file
 from ..formats.crowds import OBJECTS, are_of_a_tool
 from ..formats.image_files import ImageFiles
 from ..loading.images import Reading, read_header, read_image
+from ..loading.watchdog import TIMEOUT, watched
 from . import findings
 from .annotation_check import MeasuredObject, check_annotation, name_of
 from .findings import Findings, Kind
 from .relations import check_relations, vanishes
 
-# From (height, width) of an image to those that training makes of it.
+# Maps the (height, width) of an image to all sizes that training may resize it to.
 TrainingSizes = Callable[[tuple[int, int]], list[tuple[int, int]]]
 
 _SECONDS_WITHOUT_PROGRESS = 1
-_DEEP_FILES = 20  # whose values tell no range, are named
+_DEEP_FILES = 20  # files with a range that can't be inferred are named, at most
 _IDS = {
     "images": findings.IMAGE_ID,
     "annotations": findings.ANNOTATION_ID,
@@ -36,15 +37,17 @@ _IDS = {
 
 @dataclass
 class DatasetCheck(Findings):
-    """What was found in a dataset.
+    """The findings of a dataset, and measurements of its objects.
 
     Attributes:
-        num_images, num_annotations, num_categories: of the json.
-        boxes: [G, 4], x0 y0 x1 y1 in pixels of the image, cut off at its border.
+        num_images: number of images in the json.
+        num_annotations: number of annotations in the json.
+        num_categories: number of categories in the json.
+        boxes: [G, 4], x0 y0 x1 y1 in pixels of the image, clipped at its border.
         image_sizes: [G, 2], height and width of each object's image, in pixels.
-        areas: [G], of the masks, in pixels.
-        paths: of the images that are there, by their ids.
-        classes: names of those that have objects.
+        areas: [G], area of each object's mask, in pixels.
+        paths: path of each readable image, by its id.
+        classes: names of the classes that have objects.
     """
 
     num_images: int = 0
@@ -65,21 +68,24 @@ def check_coco_dataset(
     decode_images: bool = False,
     training_sizes: TrainingSizes | None = None,
     reading: Reading | None = None,
+    timeout: float = TIMEOUT,
 ) -> DatasetCheck:
-    """Look at every image and annotation.
+    """Check every image and annotation of a dataset.
 
     Args:
-        annotations: the json file.
-        image_dir: what its `file_name`s are relative to.
-        crowd: "objects" reads crowds as objects.
-        decode_images: read all of every image, instead of the headers alone: finds files that are
-            cut short, and takes as long as reading them in training does.
-        training_sizes: from (height, width) of an image to those that training resizes it to;
-            objects that are lost so are found.
-        reading: how image files are read.
+        annotations: path of the json file.
+        image_dir: the folder that its `file_name`s are relative to.
+        crowd: "objects" to treat crowds as objects, or "".
+        decode_images: whether to decode each image, instead of its header only. This detects
+            truncated files, and takes as long as reading them in training.
+        training_sizes: maps the (height, width) of an image to the sizes that training resizes it
+            to, to detect objects that vanish; None skips that.
+        reading: how image files are read; by default `Reading()`.
+        timeout: seconds that reading one image may take; 0 sets no limit.
 
     Raises:
         DataError: the json can't be read, or isn't in COCO's format (see `parse`).
+        TrainingError: an image or annotation takes longer.
     """
     file = read_coco_file(annotations, image_dir)
     return check_dataset(
@@ -89,6 +95,7 @@ def check_coco_dataset(
         decode_images=decode_images,
         training_sizes=training_sizes,
         reading=reading,
+        timeout=timeout,
     )
 
 
@@ -100,8 +107,9 @@ def check_dataset(
     decode_images: bool = False,
     training_sizes: TrainingSizes | None = None,
     reading: Reading | None = None,
+    timeout: float = TIMEOUT,
 ) -> DatasetCheck:
-    """Look at every image and annotation; see `check_coco_dataset`."""
+    """Check every image and annotation of a dataset that was read; see `check_coco_dataset`."""
     annotated = file.annotations
     if crowd == OBJECTS:
         annotated = [annotation | {"iscrowd": 0} for annotation in annotated]
@@ -114,13 +122,13 @@ def check_dataset(
     for part, kind in _IDS.items():
         _check_ids(check, part, kind, [item.get("id") for item in file.content.get(part, [])])
     files = ImageFiles(image_dir, "the json")
-    for image in _progress(file.images, "images"):
+    for image in watched(_progress(file.images, "images"), "An image", timeout):
         _check_file(check, image, files, decode_images, reading or Reading())
     check.add(findings.NAMED_OTHERWISE, *files.otherwise)
     images = {_hashable(image["id"]): image for image in file.images}
     categories = {_hashable(category["id"]): category["name"] for category in file.categories}
     objects: dict[Any, list[MeasuredObject]] = {}
-    for annotation in _progress(annotated, "annotations"):
+    for annotation in watched(_progress(annotated, "annotations"), "An annotation", timeout):
         image_id = _hashable(annotation.get("image_id"))
         category_id = _hashable(annotation.get("category_id"))
         if image_id not in images:
@@ -131,7 +139,7 @@ def check_dataset(
         if found is not None:
             objects.setdefault(image_id, []).append(found)
     _add_measures(check, objects, training_sizes)
-    check_relations(check, images, objects)
+    check_relations(check, images, objects, timeout)
     _check_empty(check, annotated, images, categories)
     if are_of_a_tool(annotated):
         crowds = check.found.pop(findings.CROWD)
@@ -214,7 +222,7 @@ def _check_file(
 
 
 def _check_values(check: DatasetCheck, name: str, path: str, reading: Reading) -> None:
-    """Read a file whose values may be of an unknown range; of those that are, the first ones."""
+    """Record a deep image whose range can't be inferred, unless enough were recorded already."""
     if len(check.found.get(findings.UNTOLD_RANGE, [])) >= _DEEP_FILES:
         return
     try:

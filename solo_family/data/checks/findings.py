@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset: what each kind of mistake does to a run, and how to fix it."""
+"""The kinds of problem that a dataset can have: what each does to a run, and how to fix it."""
 
 from dataclasses import dataclass, field
 
@@ -8,9 +8,9 @@ class Kind:
     """A kind of finding.
 
     Attributes:
-        title: what it is, of which there are several.
-        effect: what a run makes of it.
-        remedy: what to do; "" where nothing is wrong.
+        title: names the items concerned, in the plural.
+        effect: what it does to training and evaluation.
+        remedy: how to fix it; "" if it may be intended.
     """
 
     title: str
@@ -20,42 +20,42 @@ class Kind:
 
 @dataclass
 class Findings:
-    """What was found.
+    """The findings of a check.
 
     Attributes:
-        found: by kind, what: ids or files, in the order of the json.
+        found: maps a kind to the items concerned (ids or files), in the order of the json.
     """
 
     found: dict[Kind, list[str]] = field(default_factory=dict)
 
     def add(self, kind: Kind, *what: str) -> None:
-        """Take note of what is of a kind."""
+        """Record items under a kind of finding."""
         if what:
             self.found.setdefault(kind, []).extend(what)
 
     @property
     def problems(self) -> list[Kind]:
-        """The kinds that need fixing, of those that were found."""
+        """The recorded kinds that need fixing."""
         return [kind for kind in KINDS if kind.remedy and kind in self.found]
 
     @property
     def remarks(self) -> list[Kind]:
-        """The kinds that may be as they are meant, of those that were found."""
+        """The recorded kinds that may be intended."""
         return [kind for kind in KINDS if not kind.remedy and kind in self.found]
 
 
 STOPS = "Training and evaluation stop before they begin."
-_UNREADABLE = "Training stops at the first; with --skip-bad-images it goes on without them."
+_UNREADABLE = "Training stops at the first one; with --skip-bad-images it skips them."
 
 MISSING_FILE = Kind(
-    "images that are not there",
+    "image files that do not exist",
     STOPS,
-    "Name the folder that 'file_name' is relative to, or take them out of 'images'.",
+    "Name the folder that 'file_name' is relative to, or remove them from 'images'.",
 )
 OUTSIDE_FILE = Kind(
-    "images outside of their folder",
+    "images outside the image folder",
     STOPS,
-    "Name the folder that all images are in, or, if you trust the json, set the environment "
+    "Name the folder that all images are in or, if you trust the json, set the environment "
     "variable SOLO_FAMILY_ALLOW_OUTSIDE=1.",
 )
 UNREADABLE_FILE = Kind("files that can't be read as an image", _UNREADABLE, "Fix or remove them.")
@@ -68,152 +68,157 @@ OTHER_CHANNELS = Kind(
 OTHER_SIZE = Kind(
     "images of another size than the json says",
     _UNREADABLE,
-    "Correct 'height' and 'width' to the file's, turned upright by its EXIF tag; if the image was "
-    "resized or turned, so must its masks be.",
+    "Set 'height' and 'width' to those of the file, turned upright by its EXIF tag. If the image "
+    "was resized or turned after its masks were drawn, change the masks in the same way.",
 )
 TOO_LARGE = Kind(
     "images of more pixels than INPUT.MAX_PIXELS",
     _UNREADABLE,
-    "Set INPUT.MAX_PIXELS to the largest of these numbers, if the memory suffices, or cut the "
-    "images into tiles.",
+    "If the memory suffices, set INPUT.MAX_PIXELS to the largest of these numbers; otherwise cut "
+    "the images into tiles.",
 )
 UNTOLD_RANGE = Kind(
-    "images of more than 8 bits whose values may be of any range",
+    "images of more than 8 bits whose range of values can't be inferred",
     _UNREADABLE,
-    "Say with INPUT.RANGE which values are black and white, for instance (0, 4095) for 12 bits.",
+    "Set INPUT.RANGE to the values that are black and white, for instance (0, 4095) for 12 bits.",
 )
 TURNED_SIZE = Kind(
-    "images whose height and width the json has exchanged",
+    "images whose height and width are exchanged in the json",
     _UNREADABLE,
-    "Exchange 'height' and 'width' if the masks fit the image as it is shown; if they were drawn "
-    "on it as it lies in the file, remove its EXIF orientation.",
+    "If the masks fit the image as viewers show it, exchange 'height' and 'width'. If the masks "
+    "were drawn on the image as it is stored, remove the file's EXIF orientation.",
 )
 SAME_PICTURE = Kind(
-    "pictures that stand more than once, under other ids or names",
-    "An object that one entry lacks is learnt as background there.",
-    "Give all objects of a picture to one of its entries, and remove the others.",
+    "duplicate images, under different ids or names",
+    "An object that only one of the entries has is learnt as background in the others.",
+    "Move all objects of an image to one of its entries, and remove the other entries.",
 )
 SAME_OBJECT = Kind(
-    "objects that stand twice: the same class, masks that overlap by more than 0.95",
-    "The model learns to find each twice; evaluation counts the second as missed.",
-    "Remove one of each; --write-fixed does it.",
+    "duplicate objects: the same class, and masks with an IoU above 0.95",
+    "The model learns to predict each object twice; evaluation counts the second one as missed.",
+    "Remove one of each pair; --write-fixed does it.",
 )
 SHARES = Kind(
     "masks whose coordinates are all from 0 to 1",
-    "Training leaves these objects out, or learns one pixel in the corner.",
+    "Training drops these objects, or learns a single pixel in the corner.",
     "Multiply x by the image's width and y by its height; --write-fixed does it.",
 )
 PERCENT = Kind(
     "masks whose coordinates are all from 0 to 100, in images that are much larger",
-    "The objects are learnt in the image's upper left corner.",
-    "If they are percent, multiply x by the image's width / 100 and y by its height / 100.",
+    "Training learns these objects in the upper left corner of the image.",
+    "If the coordinates are percentages, multiply x by the image's width / 100 and y by its "
+    "height / 100.",
 )
 BOX_OF_CORNERS = Kind(
-    "boxes that are left, top, right, bottom",
-    "A grid learns these objects in levels and cells that are not theirs.",
+    "boxes written as [left, top, right, bottom]",
+    "Grid methods (SOLO, SOLOv2) assign these objects to wrong levels and cells.",
     "Write [left, top, width, height]; --write-fixed does it.",
 )
 OTHER_AREA = Kind(
-    "areas that are more than ten times too large or too small for their mask",
-    "APs, APm and APl count these objects among others of another size.",
+    "areas that differ from their mask's by more than a factor of ten",
+    "APs, APm and APl count these objects in the wrong size range.",
     "Write the mask's number of pixels; --write-fixed does it.",
 )
 VANISHES = Kind(
-    "objects of which no pixel is left at a size that training makes of their image",
-    "Training leaves them out there, and learns them as background.",
-    "Raise INPUT.MIN_SIZE_TRAIN and MAX_SIZE_TRAIN, or cut the images into tiles.",
+    "objects that have no pixel left when training resizes their image",
+    "Training drops them at these sizes, and learns them as background.",
+    "Raise INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN, or cut the images into tiles.",
 )
-IMAGE_ID = Kind("image ids that stand more than once", STOPS, "Number the images anew.")
+IMAGE_ID = Kind("duplicate image ids", STOPS, "Renumber the images and their annotations.")
 ANNOTATION_ID = Kind(
-    "annotation ids that stand more than once",
+    "duplicate annotation ids",
     STOPS,
-    "Number the annotations anew; --write-fixed does it.",
+    "Renumber the annotations; --write-fixed does it.",
 )
-CATEGORY_ID = Kind("category ids that stand more than once", STOPS, "Give each its own.")
-ODD_ID = Kind("ids that are neither whole numbers nor text", STOPS, "Number them.")
+CATEGORY_ID = Kind("duplicate category ids", STOPS, "Give each category its own id.")
+ODD_ID = Kind("ids that are neither whole numbers nor text", STOPS, "Write whole numbers.")
 UNKNOWN_IMAGE = Kind(
-    "annotations of unknown images", STOPS, "Add the image to 'images', or remove them."
+    "annotations of unknown images", STOPS, "Add the images to 'images', or remove the annotations."
 )
 UNKNOWN_CATEGORY = Kind(
-    "annotations of unknown categories", STOPS, "Add the category to 'categories', or remove them."
+    "annotations of unknown categories",
+    STOPS,
+    "Add the categories to 'categories', or remove the annotations.",
 )
 ODD_BOX = Kind("boxes that are not four numbers", STOPS, "Write [left, top, width, height].")
 EMPTY_BOX = Kind(
-    "boxes of no area, or outside of their image",
-    "Training leaves these objects out, unless it crops; evaluation expects them to be found.",
-    "Write [left, top, width, height] in pixels of the image, not as shares of it.",
+    "boxes without area, or outside their image",
+    "Training drops these objects unless INPUT.CROP is on; evaluation counts them as missed.",
+    "Write [left, top, width, height] in pixels of the image, not as fractions of its size.",
 )
 BOX_OUTSIDE = Kind(
-    "boxes that reach out of their image",
-    "Training cuts them off at the border, and with them what a grid level is chosen by.",
-    "Write [left, top, width, height]; is it [left, top, right, bottom] here?",
+    "boxes that extend beyond their image",
+    "Training clips them at the border, and grid methods assign levels by the clipped size.",
+    "Write [left, top, width, height]; check whether they are [left, top, right, bottom].",
 )
 BOX_ELSEWHERE = Kind(
-    "boxes that are not around their mask",
-    "A grid learns these objects in levels and cells that are not theirs.",
-    "Make them anew from the masks; --write-fixed does it.",
+    "boxes that do not enclose their mask",
+    "Grid methods (SOLO, SOLOv2) assign these objects to wrong levels and cells.",
+    "Compute the boxes from the masks; --write-fixed does it.",
 )
 NO_MASK = Kind(
     "objects without a mask: no segmentation, or polygons of fewer than 3 points",
-    "Training and evaluation leave these objects out.",
-    "Draw their outline: a box is not enough.",
+    "Training and evaluation drop these objects.",
+    "Draw their outlines: a box is not enough.",
 )
 MASK_OF_OTHER_SIZE = Kind(
     "RLE masks of another size than their image",
-    "Training and evaluation leave these objects out.",
-    "Encode them anew, from masks of the image's [height, width].",
+    "Training and evaluation drop these objects.",
+    "Encode them again, from masks of the image's [height, width].",
 )
 BROKEN_MASK = Kind(
     "masks that can't be decoded",
-    "Training and evaluation leave these objects out, or stop before they begin.",
-    "Export them anew: polygons are numbers in or near the image, RLE counts all of its pixels.",
+    "Training and evaluation drop these objects, or stop before they begin.",
+    "Export them again: polygons need coordinates in or near the image, and the counts of an RLE "
+    "must add up to the image's pixels.",
 )
 EMPTY_MASK = Kind(
     "masks without pixels",
-    "Training leaves these objects out; evaluation counts them as never found.",
-    "Draw them anew, or remove them.",
+    "Training drops these objects; evaluation counts them as missed.",
+    "Draw them again, or remove them.",
 )
 CROWDS_OF_A_TOOL = Kind(
-    "masks with 'iscrowd' 1, which are all masks, or most of those that are RLE",
-    "Training leaves them out; in evaluation they are neither hit nor miss. CVAT, datumaro, "
-    "supervision and other tools write it for masks of single objects.",
+    "masks with 'iscrowd' 1, which are all masks of the file, or most of its RLE masks",
+    "Training drops them; in evaluation they count neither as hits nor as misses. CVAT, datumaro, "
+    "supervision and other tools write 'iscrowd' 1 for masks of single objects.",
     "Unless they are crowds, write ?crowd=objects after the image folder, wherever it is named: "
     "coco_json:ANNOTATIONS.json:IMAGE_DIR?crowd=objects.",
 )
-REFUSED = Kind("value that is refused, the first", STOPS, "Correct it, and check again.")
+REFUSED = Kind("invalid value, the first one", STOPS, "Correct it, and check again.")
 
 OTHERWISE = Kind(
-    "kinds of value that are not as COCO has them",
-    "All of this package reads them as they are meant.",
+    "kinds of value in another form than COCO's",
+    "This package converts them to COCO's form wherever it reads the file.",
 )
 NAMED_OTHERWISE = Kind(
-    "'file_name's that are no file in the folder",
-    "The only file in the folder whose name they end in is taken.",
+    "'file_name's that do not exist in the folder as written",
+    "The only file in the folder with the same name, without folders, is used.",
 )
 CROWD = Kind(
-    "crowds ('iscrowd' 1)", "Training leaves them out; in evaluation they are neither hit nor miss."
+    "crowds ('iscrowd' 1)",
+    "Training drops them; in evaluation they count neither as hits nor as misses.",
 )
 WHOLE_IMAGE = Kind(
-    "objects that are the whole image",
-    "Is it the background, exported as an object? It is learnt like any other.",
+    "objects that cover the whole image",
+    "They are learnt like any other object; check whether they are the background.",
 )
 EMPTY_IMAGE = Kind(
-    "images without objects, or with crowds alone",
-    "Training leaves them out, unless DATALOADER.FILTER_EMPTY_ANNOTATIONS False.",
+    "images without objects, or with crowds only",
+    "Training drops them, unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False.",
 )
 EMPTY_CATEGORY = Kind(
-    "categories without objects", "The model has them among its classes, and finds none of them."
+    "categories without objects", "The model has them among its classes, but can't learn them."
 )
 
 SHARED_PICTURE = Kind(
-    "pictures that are both in training and in validation",
-    "Validation then says how well training is remembered.",
-    "Take them out of one of the two.",
+    "images that are both in training and in validation",
+    "Validation then measures how well the model remembers its training images.",
+    "Remove them from one of the two.",
 )
 UNLEARNT_CLASS = Kind(
     "classes that have objects in validation and none in training",
-    "The model can't learn to find them: their AP is 0.",
-    "Share the images out otherwise, or take these classes out of validation.",
+    "The model can't learn them: their AP is 0.",
+    "Split the images differently, or remove these classes from validation.",
 )
 
 KINDS = tuple(value for value in list(globals().values()) if isinstance(value, Kind))

@@ -1,4 +1,4 @@
-"""The remedies that are safe, applied: what a check finds and the file itself says how to fix."""
+"""Automatic fixes: those problems of a dataset for which the file itself determines the fix."""
 
 import json
 import os
@@ -23,20 +23,20 @@ _BOXES = (findings.BOX_ELSEWHERE, findings.BOX_OF_CORNERS)
 
 
 def fix_dataset(file: CocoFile, image_dir: str, crowd: str = "") -> tuple[dict[str, Any], Counter]:
-    """Fix what can be fixed without a guess; the file itself is left as it is.
+    """Return a fixed copy of a dataset's content, with all problems whose fix is unambiguous fixed.
 
-    Annotation ids that stand twice are numbered anew; shares of the image become pixels; of objects
-    that stand twice the first stays; boxes and areas that are not their mask's are made from it;
-    images that are found under another name are named so. Crowds become objects with
-    `?crowd=objects`.
+    Annotations are renumbered if ids are duplicate. Coordinates from 0 to 1 are multiplied by the
+    image's size. Of duplicate objects the first is kept. Boxes and areas that contradict their mask
+    are computed from it. Images that were identified under another name get that name. With
+    `?crowd=objects`, crowds become objects.
 
     Args:
-        file: whose values are normalised.
-        image_dir: of its images.
-        crowd: "objects" or "".
+        file: the normalised json; it is not changed.
+        image_dir: the folder of its images.
+        crowd: "objects" to turn crowds into objects, or "".
 
     Returns:
-        The content of a COCO-format json, and what was done, how often.
+        The content of a COCO-format json, and how often each fix was applied.
     """
     done: Counter = Counter()
     images = [dict(image) for image in file.images]
@@ -47,7 +47,7 @@ def fix_dataset(file: CocoFile, image_dir: str, crowd: str = "") -> tuple[dict[s
     annotations = [dict(annotation) for annotation in file.annotations]
     ids = [annotation.get("id") for annotation in annotations]
     if len(set(map(str, ids))) < len(ids):
-        done["annotations numbered anew"] = len(ids)
+        done["annotations renumbered"] = len(ids)
         for number, annotation in enumerate(annotations, start=1):
             annotation["id"] = number
     objects: dict[Any, list[MeasuredObject]] = {}
@@ -60,7 +60,7 @@ def fix_dataset(file: CocoFile, image_dir: str, crowd: str = "") -> tuple[dict[s
         if found is not None:
             objects.setdefault(annotation["image_id"], []).append(found)
     twins = [two for items in objects.values() for _, two in same_objects(items)]
-    done["objects that stood twice removed"] += len(twins)
+    done["duplicate objects removed"] += len(twins)
     gone = {id(twin.annotation) for twin in twins}
     kept = [annotation for annotation in annotations if id(annotation) not in gone]
     content = file.content | {"images": images, "categories": file.categories}
@@ -77,7 +77,7 @@ def _rename(image: dict[str, Any], files: ImageFiles, image_dir: str, done: Coun
         return
     if path is not None and name in files.otherwise:
         image["file_name"] = Path(os.path.relpath(path, image_dir)).as_posix()
-        done["images named as they are"] += 1
+        done["file names corrected"] += 1
 
 
 def _fix_annotation(
@@ -91,7 +91,7 @@ def _fix_annotation(
         ]
         annotation["bbox"] = (np.asarray(annotation["bbox"]) * [*sides, *sides]).tolist()
         annotation.pop("area", None)
-        done["masks from shares to pixels"] += 1
+        done["masks converted from fractions to pixels"] += 1
     check = Findings()
     found = check_annotation(check, annotation, image)
     if found is None:
@@ -99,24 +99,24 @@ def _fix_annotation(
     if any(kind in check.found for kind in _BOXES):
         left, top, right, bottom = found.mask_box
         annotation["bbox"] = [left, top, right - left, bottom - top]
-        done["boxes made from the mask"] += 1
+        done["boxes computed from the mask"] += 1
     if "area" not in annotation or findings.OTHER_AREA in check.found:
         annotation["area"] = found.area
-        done["areas taken from the mask"] += 1
+        done["areas computed from the mask"] += 1
     return found
 
 
 def write_fixed(content: dict[str, Any], path: Path) -> None:
-    """Write a json, whole or not at all.
+    """Write a json file atomically.
 
     Raises:
-        DataError: it can't be written.
+        DataError: the file can't be written.
     """
     try:
         with replacing(path) as temporary:
-            # Polygons are arrays.
+            # Polygons are arrays, which `default` turns into lists.
             temporary.write_text(json.dumps(content, default=list), encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"{path} can't be written ({error.strerror}). Name another --write-fixed."
+            f"{path} can't be written ({error.strerror}). Give --write-fixed another path."
         ) from error

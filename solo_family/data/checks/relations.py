@@ -1,7 +1,4 @@
-"""What is wrong between images, and between objects; and what resizing loses.
-
-N objects of an image.
-"""
+"""Checks across images and objects: duplicates, percentages, splits, objects lost by resizing."""
 
 import hashlib
 import os
@@ -12,28 +9,34 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_util
 
+from ..loading.watchdog import TIMEOUT, watched
 from . import findings
 from .annotation_check import MeasuredObject, name_of
 from .findings import Findings
 
 _SAME_IOU = 0.95
-# Percent: at least so many objects, in images of at least this size, that reach so far.
+# Coordinates are taken for percentages if at least this many objects, all in images of at least
+# this many pixels a side, have their largest coordinate between this one and 100.
 _LEAST_OBJECTS, _LARGE, _REACH = 10, 300, 60
-# A mask that is longer than so many pixels both ways is not lost.
+# A mask whose height and width are above this many pixels after the resize can't vanish.
 _SURELY_KEPT = 2
 
 
 def check_relations(
-    check: Any, images: Mapping[Any, dict[str, Any]], objects: Mapping[Any, list[MeasuredObject]]
+    check: Any,
+    images: Mapping[Any, dict[str, Any]],
+    objects: Mapping[Any, list[MeasuredObject]],
+    timeout: float = TIMEOUT,
 ) -> None:
-    """Take note of pictures and objects that stand twice, and of coordinates in percent.
+    """Record duplicate images, duplicate objects, and coordinates in percent.
 
     Args:
-        check: a `DatasetCheck`, whose `paths` are the images' by their ids.
-        images: by their ids.
-        objects: of each.
+        check: a `DatasetCheck`, whose `paths` have the files of the images; receives the findings.
+        images: the json's images, by their ids.
+        objects: the objects of each image, by its id.
+        timeout: seconds that reading a file may take.
     """
-    for group in same_pictures(check.paths):
+    for group in same_pictures(check.paths, timeout):
         check.add(findings.SAME_PICTURE, " = ".join(str(images[i]["file_name"]) for i in group))
     for found in objects.values():
         for one, other in same_objects(found):
@@ -43,19 +46,18 @@ def check_relations(
         check.add(findings.PERCENT, *(found.name for found in everything))
 
 
-def same_pictures(paths: Mapping[Any, str]) -> list[list[Any]]:
-    """Return the keys of files that have the same content, in groups.
+def same_pictures(paths: Mapping[Any, str], timeout: float = TIMEOUT) -> list[list[Any]]:
+    """Return groups of keys whose files have the same content.
 
-    Only files of one length are read.
+    Only files that have the same length as another are read.
     """
     by_length: dict[int, list[Any]] = defaultdict(list)
     for key, path in paths.items():
         by_length[os.path.getsize(path)].append(key)
     groups: dict[Hashable, list[Any]] = defaultdict(list)
-    for length, keys in by_length.items():
-        if len(keys) > 1:
-            for key in keys:
-                groups[length, _digest(paths[key])].append(key)
+    alike = [(length, key) for length, keys in by_length.items() if len(keys) > 1 for key in keys]
+    for length, key in watched(alike, "A file", timeout):
+        groups[length, _digest(paths[key])].append(key)
     return [keys for keys in groups.values() if len(keys) > 1]
 
 
@@ -65,7 +67,10 @@ def _digest(path: str) -> bytes:
 
 
 def same_objects(found: Sequence[MeasuredObject]) -> list[tuple[MeasuredObject, MeasuredObject]]:
-    """Return the pairs of one class whose masks are the same: each with the first like it."""
+    """Return the pairs of duplicate objects: the same class, and masks with an IoU above 0.95.
+
+    Each duplicate is in one pair, with the first object that it repeats.
+    """
     boxes = np.array([item.mask_box for item in found])
     if len(boxes) < 2:
         return []
@@ -78,7 +83,7 @@ def same_objects(found: Sequence[MeasuredObject]) -> list[tuple[MeasuredObject, 
         sides = np.minimum(box[2:], rest[:, 2:]) - np.maximum(box[:2], rest[:, :2])
         inter = sides.clip(min=0).prod(1)
         union = areas[index] + areas[index + 1 :] - inter
-        # Boxes of masks that are the same to 0.95 may differ by a thin end.
+        # The boxes of two such masks may differ more than the masks, by a thin protrusion.
         for other in (np.flatnonzero(inter >= 0.5 * union) + index + 1).tolist():
             one, two = found[index], found[other]
             same_class = one.annotation.get("category_id") == two.annotation.get("category_id")
@@ -95,11 +100,11 @@ def _are_percent(found: Sequence[MeasuredObject]) -> bool:
 
 
 def vanishes(found: MeasuredObject, size: tuple[int, int]) -> bool:
-    """Tell whether no pixel is left of an object where its image is resized.
+    """Return whether an object has no pixel left after its image is resized.
 
     Args:
         found: the object.
-        size: (height, width) that the image is resized to.
+        size: (height, width) that the image is resized to, in pixels.
     """
     scale_y, scale_x = size[0] / found.size[0], size[1] / found.size[1]
     left, top, right, bottom = found.mask_box
@@ -112,18 +117,22 @@ def vanishes(found: MeasuredObject, size: tuple[int, int]) -> bool:
             scaled.append(points.ravel().tolist())
         return not mask_util.area(mask_util.merge(mask_util.frPyObjects(scaled, *size)))
     mask = mask_util.decode(found.rle)
-    # As Pillow takes the nearest pixel.
+    # Nearest-neighbour sampling as in Pillow, which resizes the masks.
     rows = ((np.arange(size[0]) + 0.5) / scale_y).astype(int).clip(max=found.size[0] - 1)
     columns = ((np.arange(size[1]) + 0.5) / scale_x).astype(int).clip(max=found.size[1] - 1)
     return not mask[np.ix_(rows, columns)].any()
 
 
 def check_splits(train: Mapping[str, Any], test: Mapping[str, Any]) -> Findings:
-    """Compare training with validation.
+    """Compare the training datasets with the validation datasets.
 
     Args:
-        train, test: a `DatasetCheck` for each dataset, by name; those that are in both are not
-            compared with themselves.
+        train: the `DatasetCheck` of each training dataset, by its name.
+        test: the `DatasetCheck` of each validation dataset, by its name. Datasets that are also in
+            `train` are not compared.
+
+    Returns:
+        Images in both splits, and classes that only validation has.
     """
     check = Findings()
     only = {name: found for name, found in test.items() if name not in train}

@@ -1,11 +1,11 @@
-"""Public datasets that detectron2 does not register: under `$DETECTRON2_DATASETS`.
+"""Public datasets in `$DETECTRON2_DATASETS` that detectron2 does not register itself.
 
-Class names come from a file of the dataset itself wherever it has one. detectron2 itself registers
-ADE20K-150 (`ade20k_sem_seg_train`), Cityscapes (`cityscapes_fine_sem_seg_train`) and COCO panoptic
-(`coco_2017_train_panoptic`). docs/datasets.md says how each folder is made.
+Class names are read from a file of the dataset. detectron2 itself registers ADE20K-150
+(`ade20k_sem_seg_train`), Cityscapes (`cityscapes_fine_sem_seg_train`) and COCO panoptic
+(`coco_2017_train_panoptic`). docs/datasets.md says how to make each folder.
 
-This runs at the end of the import of `detectron2.data`, which may stand at the top of any module
-here: so none of them is imported before a dataset is read.
+This module runs at the end of the import of `detectron2.data`, which any module here may import at
+its top. So it imports none of them before a dataset is read.
 """
 
 import importlib
@@ -22,14 +22,14 @@ _SPLITS = ("train", "val")
 
 
 class MissingFolder(DataError, FileNotFoundError):
-    """The dataset is not on this machine: its classes may be known all the same."""
+    """Say that a dataset is not on this machine; its class names may be known nevertheless."""
 
 
 def register_builtin(root: str | None = None) -> None:
-    """Register the datasets; nothing is read before one of them is used.
+    """Register the datasets; none is read before it is used.
 
     Args:
-        root: the folder that holds them, one folder for each; None for `$DETECTRON2_DATASETS`.
+        root: the folder that has a folder for each dataset; None for `$DETECTRON2_DATASETS`.
     """
     if root is None:
         root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
@@ -116,7 +116,8 @@ def _check_folders(name: str, *folders: Path) -> None:
     for folder in folders:
         if not folder.is_dir():
             raise MissingFolder(
-                f"Dataset {name!r} needs the folder {folder}, which does not exist."
+                f"Dataset {name!r} needs the folder {folder}, which does not exist. "
+                "docs/datasets.md describes the folders of each dataset."
             )
 
 
@@ -125,15 +126,18 @@ def _text_classes(path: Path) -> list[str]:
 
 
 def _vistas_classes(root: Path) -> list[str]:
-    """Return the evaluated classes of Mapillary's own config, in the order of their labels."""
+    """Return the evaluated classes in Mapillary's own config file, in the order of their labels."""
     for name in ("config.json", "config_v1.2.json"):
         path = root / name
         if path.is_file():
             labels = json.loads(path.read_text())["labels"]
             return [label["readable"] for label in labels if label["evaluate"]]
-    raise DataError(f"There is no config.json or config_v1.2.json of Mapillary Vistas in {root}.")
+    raise DataError(
+        f"{root} has neither config.json nor config_v1.2.json, which name the classes of Mapillary "
+        "Vistas. Unpack the dataset there."
+    )
 
 
 def _format(name: str) -> Any:
-    """Return the module that reads datasets of this format."""
+    """Return the module that reads datasets of a format, "semantic" or "panoptic"."""
     return importlib.import_module(f"{__package__}.{name}_dataset")

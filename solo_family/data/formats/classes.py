@@ -1,4 +1,4 @@
-"""How many classes, and which: the one place where a class count is read."""
+"""The classes of the model: their number, names and ids, from the configuration or a dataset."""
 
 import contextlib
 import logging
@@ -20,27 +20,29 @@ from .dataset_classes import (
 
 logger = logging.getLogger(__name__)
 
-# The one class of a method that does not tell classes apart.
+# The name of the single class of a class-agnostic model.
 _OBJECT = "object"
 
 
 def is_class_agnostic(cfg: CfgNode) -> bool:
-    """Return whether the model does not tell classes apart, whatever classes its datasets have."""
+    """Return whether the model predicts a single class, whatever classes its datasets have."""
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     return bool(method and method.classify_key and not get_key(cfg, method.classify_key))
 
 
 def num_classes(cfg: CfgNode, key: str) -> int:
-    """Return the class count of a model: 1 if it is class-agnostic.
+    """Return the number of classes of a model; 1 if it is class-agnostic.
 
     Args:
         cfg: the configuration.
-        key: of the method's count, for instance "MODEL.SOLOV2.NUM_CLASSES". 0 takes the count from
-            `DATASETS.TRAIN`, or, where there is none, from the first of `DATASETS.TEST`.
+        key: the method's key for the class count, for instance "MODEL.SOLOV2.NUM_CLASSES". If its
+            value is 0, the classes of `DATASETS.TRAIN` are counted or, if that is empty, those of
+            the first of `DATASETS.TEST`.
 
     Raises:
-        ConfigError: the count differs from the dataset's, or is 0 and the dataset can't be read.
-        DataError: the dataset is named in place and can't be read, and is needed for the count.
+        ConfigError: the count differs from the dataset's, or is 0 and no dataset has class names.
+        DataError: the dataset is named in place and can't be read, and the configuration does not
+            name the classes.
     """
     if is_class_agnostic(cfg):
         return 1
@@ -49,7 +51,7 @@ def num_classes(cfg: CfgNode, key: str) -> int:
     try:
         names: Sequence[str] | None = _dataset_classes(cfg)
     except DataError:
-        # A trained model names its own classes: its dataset need not be on this machine.
+        # The config of a trained model names the classes, so its dataset may be missing here.
         if not cfg.MODEL.CLASS_NAMES:
             raise
         names = cfg.MODEL.CLASS_NAMES
@@ -58,7 +60,7 @@ def num_classes(cfg: CfgNode, key: str) -> int:
             return count
         raise ConfigError(
             f"{key} is 0, which takes the class count from the dataset, but "
-            + (f"dataset {name!r} gives no class names." if name else "no dataset is named.")
+            + (f"dataset {name!r} has no class names." if name else "no dataset is named.")
             + f" Set {key} to the number of classes."
         )
     if count and count != len(names):
@@ -71,15 +73,17 @@ def num_classes(cfg: CfgNode, key: str) -> int:
 
 
 def check_classes(cfg: CfgNode, train: Sequence[str], count: int) -> None:
-    """Refuse datasets whose classes are not those of the model.
+    """Check that the datasets have the classes of the model.
 
     Args:
-        cfg: the configuration; each of its `DATASETS.TEST` has the model's names, in any order.
-        train: datasets that are trained on; their classes are joined by name.
-        count: classes of the model.
+        cfg: the configuration; each of its `DATASETS.TEST` must have the model's class names, in
+            any order.
+        train: names of the training datasets, whose classes are joined by name.
+        count: number of classes of the model.
 
     Raises:
-        ConfigError: names a dataset, its classes, and the model's.
+        ConfigError: the classes differ; the message names the dataset, its classes, and the
+            model's.
     """
     joined = join_classes(train, cfg.DATASETS.CLASS_UNION)
     model = joined.names if joined else list(cfg.MODEL.CLASS_NAMES)
@@ -88,25 +92,28 @@ def check_classes(cfg: CfgNode, train: Sequence[str], count: int) -> None:
         if given is not None and not model and len(given) != count:
             raise ConfigError(
                 f"The model has {count} classes, without names, but dataset {name!r} has "
-                f"{len(given)}: {listed(given)}. Name a dataset with as many classes, or the "
-                "weights and config of a model of these classes."
+                f"{len(given)}: {listed(given)}. Name a dataset with {count} classes, or the "
+                "config and weights of a model for the classes of this dataset."
             )
         match_classes(model, name)
         if given is not None and not model:
             logger.info(
-                "The model's classes have no names: they are matched with those of dataset %r in "
-                "the order of its ids (%s).",
+                "The model's classes have no names, so they are matched to the classes of dataset "
+                "%r in the order of their ids (%s).",
                 name,
                 listed(given),
             )
 
 
 def stuff_ids(cfg: CfgNode, count: int) -> tuple[int, ...]:
-    """Return which of a model's classes are stuff: the dataset's, or those that training stored.
+    """Return the indices of the stuff classes, as training stored them or as the dataset has them.
 
     Args:
         cfg: the configuration.
-        count: of classes. All of them are things where no dataset says otherwise.
+        count: number of classes of the model.
+
+    Returns:
+        Indices from 0 to `count` - 1; empty if the dataset does not distinguish things and stuff.
     """
     if cfg.MODEL.STUFF_IDS:
         return tuple(cfg.MODEL.STUFF_IDS)
@@ -119,7 +126,7 @@ def stuff_ids(cfg: CfgNode, count: int) -> tuple[int, ...]:
 
 
 def class_names(cfg: CfgNode) -> list[str]:
-    """Return the names of the model's classes: the dataset's, or those that training stored."""
+    """Return the model's class names, as training stored them or as the dataset has them."""
     if is_class_agnostic(cfg):
         return [_OBJECT]
     if cfg.MODEL.CLASS_NAMES:
@@ -128,7 +135,7 @@ def class_names(cfg: CfgNode) -> list[str]:
 
 
 def with_classes(cfg: CfgNode) -> CfgNode:
-    """Return a configuration whose model has the names and ids of the training set's classes."""
+    """Return the configuration with the names and ids of the training set's classes filled in."""
     if is_class_agnostic(cfg) or cfg.MODEL.CLASS_NAMES or not cfg.DATASETS.TRAIN:
         return cfg
     stored = cfg.clone()
@@ -141,7 +148,7 @@ def with_classes(cfg: CfgNode) -> CfgNode:
 
 
 def class_ids(cfg: CfgNode) -> list[int]:
-    """Return the ids that the dataset has for the model's classes, or [] where none are known."""
+    """Return the dataset's ids of the model's classes; empty if they are unknown."""
     if is_class_agnostic(cfg):
         return []
     if cfg.MODEL.CLASS_IDS:
@@ -158,7 +165,7 @@ def class_ids(cfg: CfgNode) -> list[int]:
 
 
 def _present(datasets: Sequence[str]) -> list[str]:
-    """Return those that are on this machine."""
+    """Return the names of those datasets that can be read on this machine."""
     found = []
     for name in datasets:
         with contextlib.suppress(DataError):
@@ -168,7 +175,7 @@ def _present(datasets: Sequence[str]) -> list[str]:
 
 
 def _dataset_classes(cfg: CfgNode) -> list[str] | None:
-    """Return the classes of the training datasets, or without any those of the first to test."""
+    """Return the joined classes of `DATASETS.TRAIN`; if it is empty, the first test dataset's."""
     if cfg.DATASETS.TRAIN:
         joined = join_classes(cfg.DATASETS.TRAIN, cfg.DATASETS.CLASS_UNION)
         return joined.names if joined else None

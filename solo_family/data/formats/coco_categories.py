@@ -1,4 +1,4 @@
-"""Which of a COCO json's categories are classes."""
+"""Selection of those categories of a COCO json that are classes."""
 
 from .notices import Item, Notices
 
@@ -6,8 +6,13 @@ from .notices import Item, Notices
 def classes_of(categories: list[Item], annotations: list[Item], notices: Notices) -> list[Item]:
     """Return the categories that are classes, in the order of their ids.
 
-    Those of one name are one class. Roboflow's first category is a name for the group of the
-    others, and not a class.
+    Categories of the same name are merged into one class. Roboflow's first category, which only
+    names the group of the others, is dropped.
+
+    Args:
+        categories: of the json; names that are missing or numbers become text, in place.
+        annotations: of the json; their category ids are changed in place where categories merge.
+        notices: receives the conversions.
     """
     for category in categories:
         name = category.get("name")
@@ -21,7 +26,7 @@ def classes_of(categories: list[Item], annotations: list[Item], notices: Notices
     used = {a["category_id"] for a in annotations if type(a.get("category_id")) is int}
     group = categories[0]
     if len(categories) > 1 and group["id"] not in used and _is_group(group, categories[1:]):
-        notices.add("category 0, Roboflow's name for all others, as no class", group["name"])
+        notices.add("category 0, Roboflow's name for all others, dropped", group["name"])
         categories = categories[1:]
     return _joined(categories, annotations, used, notices)
 
@@ -46,7 +51,7 @@ def _joined(
     to_id = {c["id"]: by_name[str(c["name"])]["id"] for c in categories}
     for category in categories:
         if to_id[category["id"]] != category["id"]:
-            notices.add("categories of one name, as one class", repr(category["name"]))
+            notices.add("categories of the same name, merged", repr(category["name"]))
     for annotation in annotations:
         identity = annotation.get("category_id")
         if type(identity) is int and identity in to_id:

@@ -1,7 +1,7 @@
-"""The one reader of COCO-format annotations: once in a process, in one form, for whoever asks.
+"""The reader of COCO-format annotations, which parses a file once per process.
 
-Training, every evaluation and every check take the content of a json from here; `coco_normalise`
-says what is read as it is meant, `coco_values` what is refused.
+Training, evaluation and all checks read annotations with it. `coco_normalise` converts variants of
+the format, and `coco_values` refuses invalid values.
 """
 
 import gc
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 
-_NAMED = 3  # of many offenders, as many are named
+_NAMED = 3  # examples that a message names, at most
 _PARTS = {
     "images": ("id", "file_name"),
     "categories": ("id",),
@@ -35,23 +35,25 @@ _PARTS = {
 
 
 class MissingFile(DataError, FileNotFoundError):
-    """A registered dataset is not on this machine: its classes may be known all the same."""
+    """Say that a registered dataset is missing here; its class names may be known nevertheless."""
 
 
 class CocoFile:
     """The content of a COCO-format json, normalised in place.
 
     Args:
-        source: its path, for messages.
-        content: of COCO's parts; see `check_parts`.
-        image_dir: the folder of its images, which say how large they are where the json doesn't.
+        source: the path of the json, for messages.
+        content: of the json, with COCO's parts; see `check_parts`.
+        image_dir: the folder of its images, from which missing sizes are read; None leaves sizes
+            unknown.
 
     Attributes:
-        content: all of it; see `coco_normalise.normalise`.
-        images, categories, annotations: its parts, the last one empty where there is no ground
-            truth.
-        is_annotated: whether there is ground truth, be it empty.
-        notices: what was read in another form than it has.
+        content: the normalised content; see `coco_normalise.normalise`.
+        images: its images.
+        categories: its categories that are classes, in the order of their ids.
+        annotations: its annotations; empty if there is no ground truth.
+        is_annotated: whether the file has annotations, even if there are none in the list.
+        notices: phrases for the log about the conversions that were made.
     """
 
     def __init__(self, source: str, content: dict[str, Any], image_dir: str | None = None) -> None:
@@ -71,7 +73,7 @@ class CocoFile:
         self._paths: dict[str, list[str]] = {}
 
     def measure_images(self, image_dir: str) -> None:
-        """Read the sizes that the json lacks from the headers of the images."""
+        """Read the sizes that the json lacks from the headers of the image files."""
         if self.has_sizes:
             return
         files = ImageFiles(image_dir, self.source)
@@ -87,11 +89,11 @@ class CocoFile:
         self.notices.append(f"{len(lacking)} x no 'height' and 'width', taken from the images")
 
     def check(self) -> None:
-        """Check that values are possible, and that the parts fit together, once.
+        """Check the values of all parts and their references to each other, unless it was done.
 
         Raises:
-            DataError: an id stands twice, something refers to what isn't there, or a value is
-                impossible.
+            DataError: an id is duplicate, an annotation refers to an unknown image or category, or
+                a value is invalid.
         """
         if self._is_checked:
             return
@@ -106,7 +108,7 @@ class CocoFile:
 
     @property
     def usable(self) -> list[Item]:
-        """The annotations of which a mask can be made; what is left out is said once."""
+        """The annotations that can be made into masks; the first access logs how many cannot."""
         if self._usable is None:
             self.check()
             by_id = {image["id"]: image for image in self.images}
@@ -117,7 +119,7 @@ class CocoFile:
         """Return the path of each image.
 
         Raises:
-            DataError: some are not there; see `ImageFiles`.
+            DataError: images are missing; see `ImageFiles`.
         """
         if image_dir not in self._paths:
             names = [image["file_name"] for image in self.images]
@@ -126,34 +128,34 @@ class CocoFile:
         return self._paths[image_dir]
 
     def _check_unique(self, part: str) -> set[Any]:
-        """Return the ids of a part."""
+        """Return the ids of a part, or raise DataError if some are duplicate."""
         counts = Counter(item["id"] for item in self.content.get(part, []))
         twice = [str(identity) for identity, count in counts.items() if count > 1]
         if twice:
             rest = len(twice) - _NAMED
             named = ", ".join(twice[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
             raise DataError(
-                f"{self.source}: {len(twice)} ids in '{part}' stand more than once: {named}. "
-                "Ids must be unique."
+                f"{self.source}: {len(twice)} ids in '{part}' are duplicate: {named}. "
+                f"Ids must be unique: renumber the {part}."
             )
         return set(counts)
 
     def _report(self, notices: list[str]) -> None:
         if notices:
-            logger.warning("%s: read as they are meant: %s.", self.source, "; ".join(notices))
+            logger.warning("%s: converted to COCO's form: %s.", self.source, "; ".join(notices))
 
 
 _files: dict[str, tuple[tuple[int, int], CocoFile]] = {}
 
 
 def read_coco_file(path: str, image_dir: str | None = None) -> CocoFile:
-    """Return the content of a json, whose values are not checked yet.
+    """Return the content of a json, with values that are not checked yet.
 
-    It is parsed once in a process, until the file changes.
+    The file is parsed once per process, and again when it changes.
 
     Args:
         path: of the json.
-        image_dir: see `CocoFile`.
+        image_dir: the folder of its images, from which missing sizes are read.
 
     Raises:
         DataError: see `parse`.
@@ -162,7 +164,7 @@ def read_coco_file(path: str, image_dir: str | None = None) -> CocoFile:
     stamp = _stamp(local)
     cached = _files.get(local)
     if cached is None or cached[0] != stamp:
-        _files.pop(local, None)  # before there are two of them
+        _files.pop(local, None)  # free the old content before the new one is read
         cached = (stamp, CocoFile(local, parse(local)))
         _files[local] = cached
     if image_dir is not None:
@@ -174,21 +176,22 @@ def _stamp(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return (0, 0)  # not on this machine, or not at all: `parse` says so
+        return (0, 0)  # the file is remote or missing; `parse` raises the error
     return status.st_mtime_ns, status.st_size
 
 
 def parse(path: str) -> dict[str, Any]:
-    """Return the content of a file that has COCO's parts, polygons as arrays.
+    """Return the content of a COCO-format json, with polygons as arrays.
 
     Raises:
-        DataError: it is missing, not JSON, lacks a part, or has no images or categories.
+        DataError: the file is missing, is not JSON, lacks a part of COCO's format, or has no images
+            or categories.
     """
     try:
         with PathManager.open(path, "rb") as file:
             encoded = file.read()
         text = encoded.decode(json.detect_encoding(encoded))
-        del encoded  # half of the memory
+        del encoded  # halves the memory during parsing
         with without_collection():
             content = json.loads(text.removeprefix("\ufeff"), object_hook=compact)
     except OSError as error:
@@ -197,7 +200,7 @@ def parse(path: str) -> dict[str, Any]:
             f"The annotation file {path} can't be read ({error.strerror or error}). "
             "Give the path of a COCO-format json."
         ) from error
-    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
+    except (ValueError, RecursionError) as error:  # ValueError: invalid JSON, or a huge number
         raise DataError(
             f"{path} is not JSON: {error}. Give the path of a COCO-format json."
         ) from error
@@ -207,7 +210,10 @@ def parse(path: str) -> dict[str, Any]:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Keep the garbage collector from going again and again through what is being made."""
+    """Switch the garbage collector off in the `with` block, in which many objects are created.
+
+    It would traverse all of them again and again.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -218,10 +224,14 @@ def without_collection() -> Iterator[None]:
 
 
 def check_parts(source: str, content: Any) -> None:
-    """Check that content has COCO's parts, and that there is something in them.
+    """Check that a content has COCO's parts, with at least one image and one category.
+
+    Args:
+        source: path of the json, for messages.
+        content: of the json.
 
     Raises:
-        DataError: names the part.
+        DataError: a part is missing or empty; the message names it.
     """
     if isinstance(content, dict) and "categories" not in content and "images" in content:
         raise DataError(
@@ -238,12 +248,12 @@ def check_parts(source: str, content: Any) -> None:
             needed = f" with {', '.join(map(repr, keys))}" if keys else ""
             raise DataError(
                 f"{source} is not in COCO's format for instances: '{part}' must be a list of "
-                f"objects{needed}."
+                f"objects{needed}. Export it as COCO instances."
             )
     if not content["images"]:
         raise DataError(
-            f"{source} has no images. Name the file of a split that has some; "
-            "is it that of an empty one?"
+            f"{source} has no images. Name a file that has some; this may be the file of an empty "
+            "split."
         )
     if not content["categories"]:
         raise DataError(f"{source} has no categories: there is nothing to learn. Add them.")

@@ -1,4 +1,4 @@
-"""Datasets in COCO's format: detectron2's dicts, and the truth that metrics compare with."""
+"""Datasets in COCO's format: detectron2's dicts for training, and ground truth for evaluation."""
 
 from collections import defaultdict
 from contextlib import redirect_stdout
@@ -20,16 +20,16 @@ from .segmentation import to_rle
 def load_coco(annotations: str, image_dir: str, crowd: str = "") -> list[dict[str, Any]]:
     """Return detectron2's dicts of a dataset, without annotations that have no usable mask.
 
-    As detectron2's `load_coco_json`; classes are in the order of the categories' ids, and polygons
-    are arrays of float64.
+    They are those of detectron2's `load_coco_json`, except that polygons are arrays of float64.
+    Classes are in the order of the categories' ids.
 
     Args:
-        annotations: the json file.
-        image_dir: what its `file_name`s are relative to.
-        crowd: "objects" reads crowds as objects.
+        annotations: path of the json file.
+        image_dir: the folder that its `file_name`s are relative to.
+        crowd: "objects" to read crowds as objects, or "".
 
     Raises:
-        DataError: the file can't be used, or names images that aren't there.
+        DataError: the file can't be used, or names images that don't exist.
     """
     file = read_coco_file(annotations, image_dir)
     file.check()
@@ -62,10 +62,14 @@ def load_coco(annotations: str, image_dir: str, crowd: str = "") -> list[dict[st
 
 
 def check_coco(annotations: str, image_dir: str) -> None:
-    """Check a file, and that its images are there.
+    """Check a json file, and that its images exist.
+
+    Args:
+        annotations: path of the json file.
+        image_dir: the folder that its `file_name`s are relative to.
 
     Raises:
-        DataError: see `load_coco`.
+        DataError: the file can't be used, or names images that don't exist.
     """
     file = read_coco_file(annotations, image_dir)
     file.check()
@@ -73,7 +77,11 @@ def check_coco(annotations: str, image_dir: str) -> None:
 
 
 def coco_classes(annotations: str, image_dir: str | None = None) -> dict[int, str]:
-    """Return the names of a file's classes by their ids, in the order of the model's outputs.
+    """Return the class names of a json file by their ids, in the order of the model's outputs.
+
+    Args:
+        annotations: path of the json file.
+        image_dir: the folder that its `file_name`s are relative to; None if it is unknown.
 
     Raises:
         DataError: the file can't be used.
@@ -84,10 +92,12 @@ def coco_classes(annotations: str, image_dir: str | None = None) -> dict[int, st
 
 
 def read_coco_truth(annotations: str, image_dir: str | None = None, crowd: str = "") -> COCO:
-    """Return what predictions are compared with; see `truth_of`.
+    """Return the ground truth of a json file for pycocotools; see `truth_of`.
 
     Args:
-        annotations, image_dir, crowd: see `load_coco`; the folder may be unknown.
+        annotations: path of the json file.
+        image_dir: the folder that its `file_name`s are relative to; None if it is unknown.
+        crowd: "objects" to read crowds as objects, or "".
 
     Raises:
         DataError: the file can't be used.
@@ -96,7 +106,7 @@ def read_coco_truth(annotations: str, image_dir: str | None = None, crowd: str =
 
 
 def dataset_truth(name: str) -> COCO:
-    """Return what predictions on a registered dataset are compared with; see `truth_of`.
+    """Return the ground truth of a registered dataset for pycocotools; see `truth_of`.
 
     Raises:
         DataError: its annotations can't be used.
@@ -109,11 +119,18 @@ def dataset_truth(name: str) -> COCO:
 
 
 def truth_of(file: CocoFile, crowd: str = "") -> COCO:
-    """Return ground truth for pycocotools, without that of which no mask can be made.
+    """Return the ground truth of a file for pycocotools, without unusable masks.
 
-    Its annotations count from 1, because COCOeval takes a match with the id 0 for none. Masks are
-    RLE, and areas that the file lacks are the masks'. A file without ground truth has no
-    "annotations" here either.
+    Annotation ids count from 1, because COCOeval treats a match with id 0 as no match. Masks are
+    RLE. Missing areas are computed from the masks. A file without "annotations" gives ground truth
+    without "annotations".
+
+    Args:
+        file: the content of a json.
+        crowd: "objects" to read crowds as objects, or "".
+
+    Raises:
+        DataError: a value of the file is invalid.
     """
     file.check()
     sizes = {image["id"]: (image["height"], image["width"]) for image in file.images}
@@ -128,7 +145,7 @@ def truth_of(file: CocoFile, crowd: str = "") -> COCO:
             _evaluable(annotation, number, sizes[annotation["image_id"]], crowd)
             for number, annotation in enumerate(file.usable, start=1)
         ]
-    with redirect_stdout(StringIO()):  # pycocotools says that it makes an index
+    with redirect_stdout(StringIO()):  # pycocotools prints a line about its index
         truth.createIndex()
     return truth
 
@@ -150,7 +167,7 @@ def _evaluable(
 
 
 def records_as_file(name: str) -> CocoFile:
-    """Return a dataset that is registered as detectron2's dicts, as if a json had them."""
+    """Return a dataset that is registered as detectron2's dicts, as the content of a COCO json."""
     metadata = MetadataCatalog.get(name)
     records = DatasetCatalog.get(name)
     to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id") or {}

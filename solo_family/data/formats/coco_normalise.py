@@ -1,4 +1,4 @@
-"""Brings a COCO json into one form: what tools write in other ways is read as it is meant."""
+"""Conversion of the variants of COCO's format that tools write into COCO's own form."""
 
 import re
 from array import array
@@ -9,13 +9,13 @@ from .coco_categories import classes_of
 from .notices import Item, Notices
 from .segmentation import as_rle, box_of, usable_at_any_size
 
-# As many digits as a 64-bit number has at the most.
+# A whole number of at most 18 digits, which fits into 64 bits.
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 _FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
 
 
 def whole_number(value: Any) -> int | None:
-    """Return the whole number that a value is or say: 7 of 7, 7.0 and "7"; None for others."""
+    """Return the whole number that a value stands for: 7 for 7, 7.0 and "7"; None for others."""
     if isinstance(value, int):
         return None if isinstance(value, bool) else value
     if isinstance(value, float):
@@ -26,10 +26,11 @@ def whole_number(value: Any) -> int | None:
 
 
 def compact(item: Item) -> Item:
-    """Make arrays of an annotation's polygons, a fourth of the memory, while json is parsed.
+    """Convert an annotation's polygons to arrays while json is parsed, for a quarter of the memory.
 
     Args:
-        item: any object of the json; what is no list of lists of numbers stays as it is.
+        item: any object of the json; it is changed in place. A "segmentation" that is not a list of
+            lists of numbers is left as it is.
     """
     polygons = item.get("segmentation")
     if type(polygons) is list:
@@ -41,15 +42,17 @@ def compact(item: Item) -> Item:
 
 
 def normalise(content: dict[str, Any]) -> Notices:
-    """Normalise values, in place; what can't be read as anything stays as it is.
+    """Convert the values of a COCO json to COCO's form, in place.
+
+    Values that can't be converted are left as they are.
 
     Args:
-        content: of COCO's parts, lists of objects. Images have `height` and `width` afterwards,
-            None where they are unknown; categories are in the order of their ids; polygons are
-            arrays of float64; `iscrowd` is 1 where `ignore` is.
+        content: COCO's parts, which are lists of objects. Afterwards images have `height` and
+            `width`, None if they are unknown; categories are in the order of their ids; polygons
+            are arrays of float64; `iscrowd` is 1 if `ignore` is.
 
     Returns:
-        What was taken in another form.
+        The conversions that were made.
     """
     notices = Notices()
     annotations = content.get("annotations", [])
@@ -83,7 +86,7 @@ def _whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> 
 
 
 def _normalise_image_ids(images: list[Item], annotations: list[Item], notices: Notices) -> None:
-    """Give ids of images one type: whole numbers where all of them are, else text."""
+    """Convert image ids to one type: whole numbers if all of them are such, else text."""
     ids = [image["id"] for image in images]
     named = [annotation.get("image_id") for annotation in annotations]
     kinds = set(map(type, ids)) | set(map(type, named))
@@ -108,7 +111,7 @@ def _image_id(value: Any, numbered: bool) -> int | str | None:
 
 
 def _normalise_ids(annotations: list[Item], notices: Notices) -> None:
-    """Nothing refers to annotations by their ids: names, and none at all, become numbers."""
+    """Replace ids of annotations, to which nothing refers, by numbers if any is not a number."""
     ids = [annotation.get("id") for annotation in annotations]
     if set(map(type, ids)) <= {int} or not all(
         isinstance(i, int | float | str | None) for i in ids
@@ -133,7 +136,7 @@ def _normalise_flags(annotations: list[Item], notices: Notices) -> None:
             notices.add("'iscrowd'", f"{crowd!r} as {_FLAGS[crowd]}")
         if annotation.get("ignore") in (1, "1", "true"):
             annotation["iscrowd"] = 1
-            notices.add("'ignore' 1, as 'iscrowd' 1: neither learnt, nor missed when not found")
+            notices.add("'ignore' 1, as 'iscrowd' 1: not learnt, and not counted in evaluation")
 
 
 def _normalise_mask(annotation: Item, notices: Notices) -> None:
@@ -143,7 +146,7 @@ def _normalise_mask(annotation: Item, notices: Notices) -> None:
     elif type(given) is list and given:
         first = given[0]
         if type(first) is array and len(first) != 2:
-            return  # as nearly all of them
+            return  # the usual case, which needs no conversion
         if type(first) is dict and len(given) == 1 and "counts" in first:
             annotation["segmentation"] = as_rle(first)
             notices.add("'segmentation', an RLE in a list")
@@ -155,7 +158,7 @@ def _normalise_mask(annotation: Item, notices: Notices) -> None:
 
 
 def _polygons(given: list[Any]) -> tuple[list[Any], str]:
-    """Return polygons as arrays, and in which other form they were, if in any."""
+    """Return polygons as arrays, and a description of their form; "" if it is COCO's."""
     whole = _polygon(given)
     if whole is not None and len(whole[0]) >= 6:
         return [whole[0]], whole[1] or "a polygon that is not in a list of its own"
@@ -168,7 +171,11 @@ def _polygons(given: list[Any]) -> tuple[list[Any], str]:
 
 
 def _polygon(given: Any) -> tuple[array, str] | None:
-    """Read numbers, or points as pairs or as objects of x and y; None for others."""
+    """Read numbers, or points written as pairs or as objects of x and y.
+
+    Returns:
+        The polygon, and a description of its form, as of `_polygons`. None if it has another form.
+    """
     if not isinstance(given, list):
         return None
     form = ""
@@ -188,7 +195,7 @@ def _normalise_box(annotation: Item, notices: Notices) -> None:
     box = annotation.get("bbox")
     if isinstance(box, list) and len(box) == 4:
         try:
-            # Also whole numbers: detectron2 resizes these to whole numbers, and thin boxes to none.
+            # Integers, too: detectron2 would round a resized box of integers, and lose thin ones.
             annotation["bbox"] = [float(side) for side in box]
         except (TypeError, ValueError, OverflowError):
             return
@@ -198,4 +205,4 @@ def _normalise_box(annotation: Item, notices: Notices) -> None:
         mask = usable_at_any_size(annotation.get("segmentation"))
         annotation["bbox"] = [0.0, 0.0, 0.0, 0.0] if mask is None else box_of(mask)
         if mask is not None:
-            notices.add("no 'bbox', taken from the mask")
+            notices.add("no 'bbox', computed from the mask")

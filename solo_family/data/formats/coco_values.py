@@ -1,4 +1,4 @@
-"""Whether the values of a COCO json are what they must be, before anything uses them."""
+"""Checks of the values of a COCO json, before anything uses them."""
 
 import math
 from array import array
@@ -14,19 +14,31 @@ from .rle import fills_image
 # pycocotools counts the pixels of a mask with 32 bits.
 MOST_PIXELS = 2**31
 _FARTHEST_BOX = 1e9
-# Polygons may leave their image; pycocotools walks along their edges pixel by pixel.
+# Polygons may extend beyond their image, but not by more than this many times its longest side
+# (taken as at least `LEAST_SIZE` pixels), because pycocotools walks along edges pixel by pixel.
 FARTHEST_IN_SIZES, LEAST_SIZE = 20, 100
-# So far they may be from the corner of any image.
+# Coordinates up to this value can be drawn whatever the size of the image.
 NEAR = FARTHEST_IN_SIZES * LEAST_SIZE
 
 
 def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
-    """Check the ids and names of categories; see `check_images`."""
+    """Check the ids and names of categories.
+
+    Args:
+        source: the annotation file, for messages.
+        categories: of the json.
+
+    Raises:
+        DataError: a value is invalid; the message names the entry, the key, the value and what is
+            allowed.
+    """
     for index, category in enumerate(categories):
         place = f"{source}: category {index} (counted from 0)"
         _check_id(place, "id", category["id"], int)
         if not isinstance(category["name"], str):
-            raise DataError(f"{place} has name {shortened(category['name'])}; a text is needed.")
+            raise DataError(
+                f"{place} has name {shortened(category['name'])}; it must be text. Correct it."
+            )
 
 
 def check_images(source: str, images: list[dict[str, Any]]) -> None:
@@ -34,10 +46,11 @@ def check_images(source: str, images: list[dict[str, Any]]) -> None:
 
     Args:
         source: the annotation file, for messages.
-        images: of COCO's parts, with their necessary keys.
+        images: of the json, with `id`, `file_name`, `height` and `width`.
 
     Raises:
-        DataError: names the entry, the key, its value, and what is allowed.
+        DataError: a value is invalid; the message names the entry, the key, the value and what is
+            allowed.
     """
     named = any(isinstance(image["id"], str) for image in images)
     for index, image in enumerate(images):
@@ -45,19 +58,21 @@ def check_images(source: str, images: list[dict[str, Any]]) -> None:
         _check_id(place, "id", image["id"], str if named else int)
         if not isinstance(image["file_name"], str) or not image["file_name"].strip("\0"):
             raise DataError(
-                f"{place} has file_name {shortened(image['file_name'])}; a path is needed."
+                f"{place} has file_name {shortened(image['file_name'])}; it must be a path. "
+                "Correct it."
             )
         sides = (image["height"], image["width"])
         if None in sides:
             raise DataError(
-                f"{place}, {image['file_name']}, has no height and width, and the image can't be "
-                "read for them. Write them, or name the dataset with the folder of its images, "
-                "coco_json:ANNOTATIONS.json:IMAGE_DIR, in a config."
+                f"{place}, {image['file_name']}, has no height and width, and they can't be read "
+                "from the image. Write them into the json, or name the dataset with the folder of "
+                "its images, coco_json:ANNOTATIONS.json:IMAGE_DIR, in a config."
             )
         if not all(_is_int(side) and side > 0 for side in sides) or math.prod(sides) > MOST_PIXELS:
             raise DataError(
-                f"{place} has height {shortened(sides[0])} and width {shortened(sides[1])}; whole "
-                f"numbers from 1 are needed, of at most {MOST_PIXELS} pixels together."
+                f"{place} has height {shortened(sides[0])} and width {shortened(sides[1])}; they "
+                f"must be whole numbers from 1, and their product at most {MOST_PIXELS}. Correct "
+                "them."
             )
 
 
@@ -67,10 +82,17 @@ def check_annotations(
     image_ids: Set[Any],
     category_ids: Set[Any],
 ) -> None:
-    """Check the values of annotations, and that what they refer to is there.
+    """Check the values of annotations, and that their images and categories exist.
+
+    Args:
+        source: the annotation file, for messages.
+        annotations: of the json, normalised.
+        image_ids: ids of the json's images.
+        category_ids: ids of the json's categories.
 
     Raises:
-        DataError: names the first wrong entry, the key, its value, and what is allowed.
+        DataError: a value is invalid; the message names the first such entry, the key, the value
+            and what is allowed.
     """
     if _are_plain(annotations, image_ids, category_ids):
         return
@@ -89,14 +111,14 @@ def check_annotations(
         if not is_box(annotation["bbox"]):
             raise DataError(
                 f"{place} has bbox {shortened(annotation['bbox'])}; it must be [left, top, width, "
-                "height] in pixels."
+                "height] in pixels. Correct it, or remove the annotation."
             )
 
 
 def _are_plain(
     annotations: list[dict[str, Any]], image_ids: Set[Any], category_ids: Set[Any]
 ) -> bool:
-    """Tell in one go whether all is as it is in nearly every file."""
+    """Return, in one fast pass, whether all values have the usual types and ranges."""
     try:
         columns = (
             {type(a["id"]) for a in annotations} <= {int}
@@ -119,17 +141,21 @@ def _are_plain(
 def _check_annotation(place: str, annotation: dict[str, Any]) -> None:
     _check_id(place, "id", annotation.get("id"), int)
     if annotation.get("iscrowd", 0) not in (0, 1):
-        raise DataError(f"{place} has iscrowd {shortened(annotation['iscrowd'])}; it is 0 or 1.")
+        raise DataError(
+            f"{place} has iscrowd {shortened(annotation['iscrowd'])}; it must be 0 or 1. Correct "
+            "it."
+        )
     segmentation = annotation.get("segmentation")
     if not _is_segmentation(segmentation):
         raise DataError(
             f"{place} has segmentation {shortened(segmentation)}; it must be a list of polygons "
-            "[x1, y1, x2, y2, ...], or RLE with 'size' [height, width] and 'counts'."
+            "[x1, y1, x2, y2, ...], or RLE with 'size' [height, width] and 'counts'. Export it "
+            "again, or remove the annotation."
         )
 
 
 def _is_segmentation(given: Any) -> bool:
-    """Tell whether it is polygons, RLE, or none; numbers and points are looked at later."""
+    """Return whether a value is a list of polygons, RLE, or missing; numbers are checked later."""
     if isinstance(given, list):
         return all(isinstance(polygon, array | list) for polygon in given)
     if isinstance(given, dict):
@@ -138,7 +164,10 @@ def _is_segmentation(given: Any) -> bool:
 
 
 def is_rle(size: Any, counts: Any) -> bool:
-    """Tell whether the values of an RLE have the right types; see `adds_up`."""
+    """Return whether the size and counts of an RLE have the right types and ranges.
+
+    Whether they match is for `adds_up` to check.
+    """
     if not isinstance(size, list) or len(size) != 2:
         return False
     if not all(_is_int(side) and 0 <= side < MOST_PIXELS for side in size):
@@ -149,22 +178,28 @@ def is_rle(size: Any, counts: Any) -> bool:
 
 
 def is_box(values: Any) -> bool:
-    """Tell whether it is a list of four finite numbers."""
+    """Return whether a value is a list of four finite numbers."""
     return isinstance(values, list) and len(values) == 4 and _all_within(values, _FARTHEST_BOX)
 
 
 def is_area(value: Any) -> bool:
-    """Tell whether it is a finite number of pixels."""
+    """Return whether a value is a finite number of pixels, not negative."""
     return isinstance(value, int | float) and 0 <= value <= _FARTHEST_BOX**2
 
 
 def is_drawable(polygon: Sequence[float], height: float, width: float) -> bool:
-    """Tell whether a polygon consists of numbers that are not absurdly far from its image."""
+    """Return whether a polygon consists of finite numbers that are not too far from its image.
+
+    Args:
+        polygon: [x, y, x, y, ...], in pixels.
+        height: of the image, in pixels; infinite if it is unknown.
+        width: likewise.
+    """
     return _all_within(polygon, FARTHEST_IN_SIZES * max(height, width, LEAST_SIZE))
 
 
 def adds_up(rle: dict[str, Any]) -> bool:
-    """Tell whether the runs of an RLE, compressed or not, fill its image."""
+    """Return whether the runs of an RLE, compressed or not, add up to its image's pixels."""
     if isinstance(rle["counts"], list):
         height, width = rle["size"]
         return sum(rle["counts"]) == height * width
@@ -173,8 +208,8 @@ def adds_up(rle: dict[str, Any]) -> bool:
 
 def _check_id(place: str, key: str, value: Any, kind: type) -> None:
     if not (_is_int(value) and abs(value) < 2**63 if kind is int else isinstance(value, kind)):
-        wanted = "a whole number" if kind is int else "a text, as other images have,"
-        raise DataError(f"{place} has {key} {shortened(value)}; {wanted} is needed.")
+        wanted = "a whole number" if kind is int else "text, as it is for other images"
+        raise DataError(f"{place} has {key} {shortened(value)}; it must be {wanted}. Correct it.")
 
 
 def _is_int(value: Any) -> bool:
@@ -183,7 +218,7 @@ def _is_int(value: Any) -> bool:
 
 def _all_within(values: Sequence[Any], limit: float) -> bool:
     try:
-        # The sum tells of NaN, which compares with nothing.
+        # The sum reveals NaN, for which all comparisons are False.
         return bool(-limit <= min(values) and max(values) <= limit and math.isfinite(sum(values)))
     except (TypeError, ValueError, OverflowError):
         return False

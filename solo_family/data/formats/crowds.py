@@ -1,20 +1,22 @@
-"""Masks with `iscrowd` 1: crowds, or what a tool writes for any mask."""
+"""Masks with `iscrowd` 1, which are crowds, or objects of a tool that writes it for any mask."""
 
 from collections.abc import Sequence
 from typing import Any
 
-# Read crowds as objects: `coco_json:ANNOTATIONS.json:IMAGE_DIR?crowd=objects`.
+# The option that reads crowds as objects: `coco_json:ANNOTATIONS.json:IMAGE_DIR?crowd=objects`.
 OBJECTS = "objects"
 _MANY = 0.05
 
 
 def are_of_a_tool(annotations: Sequence[dict[str, Any]]) -> bool:
-    """Tell whether crowds are probably objects: all masks are, or most of those that are RLE.
+    """Return whether crowds are probably objects that a tool has marked as crowds.
 
-    COCO's own crowds are all of its RLE, but no more than a hundredth of its annotations.
+    That is so if all masks are crowds, or if crowds are at least 5 % of the annotations and most of
+    the RLE masks. In COCO itself all RLE masks are crowds, but they are only about 1 % of the
+    annotations.
 
     Args:
-        annotations: with `iscrowd` and `segmentation`, of COCO's parts or detectron2's dicts.
+        annotations: with `iscrowd` and `segmentation`, of a COCO json or detectron2's dicts.
     """
     crowds = [a for a in annotations if a.get("iscrowd", 0)]
     if not crowds or len(crowds) == len(annotations):

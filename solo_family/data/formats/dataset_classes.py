@@ -1,6 +1,6 @@
-"""The classes of datasets, and which of one are which of another: by name, never by position.
+"""The classes of datasets, matched between datasets by their names and never by their order.
 
-K classes.
+Shape letters: K classes.
 """
 
 from collections.abc import Sequence
@@ -12,31 +12,31 @@ from ...errors import ConfigError
 from .register import register_in_place
 
 _SEMANTIC = ("sem_seg", "cityscapes_sem_seg")
-_NAMED = 30  # of many classes, as many are named
+_NAMED = 30  # class names in a message, at most
 
 
 def dataset_classes(name: str) -> list[str] | None:
-    """Return the names of a dataset's classes, or None where it has none or isn't there."""
+    """Return a dataset's class names; None if it has none, or is not on this machine."""
     register_in_place([name])
     metadata = MetadataCatalog.get(name)
     if _named_classes(metadata) is None and name in DatasetCatalog.list():
         try:
-            DatasetCatalog.get(name)  # COCO-format datasets name their classes when they are read
+            DatasetCatalog.get(name)  # reading a COCO-format dataset sets its class names
         except FileNotFoundError:
             return None
     return _named_classes(metadata)
 
 
 def _named_classes(metadata: Metadata) -> list[str] | None:
-    # Panoptic datasets name all classes in both lists, semantic ones in the second: Cityscapes has
-    # the classes of its instances in the first.
+    # Panoptic datasets have all classes in both lists, and semantic ones in the second; Cityscapes'
+    # first list has the classes of its instances.
     if metadata.get("evaluator_type") in _SEMANTIC:
         return metadata.get("stuff_classes")
     return metadata.get("thing_classes") or metadata.get("stuff_classes")
 
 
 def dataset_class_ids(name: str) -> dict[str, int]:
-    """Return a dataset's ids of its classes by their names; nothing where it has no such ids."""
+    """Return a dataset's ids of its classes, by their names; empty if it has no ids."""
     names = dataset_classes(name)
     metadata = MetadataCatalog.get(name)
     if names is None or metadata.get("evaluator_type") in _SEMANTIC:
@@ -48,12 +48,12 @@ def dataset_class_ids(name: str) -> dict[str, int]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names for a message."""
+    """Return names as text for a message, of which only the first ones are listed."""
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def places(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
-    """Return where each of the names stands among the others; None where one doesn't."""
+    """Return the index of each of the names in `among`; None if one is not in it."""
     index = {name: place for place, name in enumerate(among)}
     return [index[name] for name in names] if set(names) <= index.keys() else None
 
@@ -63,10 +63,10 @@ class JoinedClasses:
     """The classes of several datasets.
 
     Attributes:
-        names: K.
-        ids: K, of the dataset that has a class first; a number that is free where another class
-            has it. Empty where the datasets have no ids.
-        places: for each dataset, where its classes stand among these.
+        names: K names.
+        ids: K ids: each from the first dataset that has the class, or a free number if another
+            class has that id already. Empty if the datasets have no ids.
+        places: maps the name of a dataset to the index in `names` of each of its classes.
     """
 
     names: list[str]
@@ -78,15 +78,15 @@ def join_classes(datasets: Sequence[str], union: bool) -> JoinedClasses | None:
     """Join the classes of datasets by their names, in the order of the first.
 
     Args:
-        datasets: names of `DATASETS.TRAIN`.
-        union: of `DATASETS.CLASS_UNION`.
+        datasets: the names in `DATASETS.TRAIN`.
+        union: `DATASETS.CLASS_UNION`: whether datasets may have different classes.
 
     Returns:
-        None where the first names no classes.
+        The joined classes; None if the first dataset has no class names.
 
     Raises:
-        ConfigError: another one has other classes, and no union is asked for; or its labels are
-            pictures, whose values can't be mapped.
+        ConfigError: a dataset has other classes than the first, and `union` is False or the labels
+            are images, whose values can't be mapped.
     """
     classes = {name: dataset_classes(name) for name in datasets}
     first = classes[datasets[0]] if datasets else None
@@ -126,38 +126,39 @@ def _check_joinable(
     )
     if values or any("panoptic" in str(kind) for kind in kinds):
         raise ConfigError(
-            f"{stated} Labels that are pictures are not joined: give both the same classes in the "
-            "same order, or train on one of them."
+            f"{stated} Labels that are images can't be joined: give both datasets the same classes "
+            "in the same order, or train on one of them."
         )
     if not union:
         raise ConfigError(
-            f"{stated} Give both the same names, or set DATASETS.CLASS_UNION True to train on the "
-            "classes of all of them."
+            f"{stated} Give both datasets the same class names, or set DATASETS.CLASS_UNION True "
+            "to train on the classes of all datasets."
         )
 
 
 def match_classes(model: Sequence[str], dataset: str) -> list[int] | None:
-    """Find a model's classes in a dataset by their names.
+    """Match a model's classes to a dataset's, by their names.
 
     Args:
-        model: names, K; none are matched by their ids, that is their order.
-        dataset: a registered name.
+        model: the K names of the model's classes; if it is empty, classes keep their order.
+        dataset: name of a registered dataset.
 
     Returns:
-        The dataset's class of each of the model's; None where they are the same, or unnamed.
+        The dataset's index of each of the model's classes; None if both have the same order or one
+        has no names.
 
     Raises:
-        ConfigError: the names are others.
+        ConfigError: the model and the dataset have different classes.
     """
     given = dataset_classes(dataset)
     if not model or given is None or list(model) == list(given):
         return None
     if set(model) != set(given):
-        remedy = "Write the same names into the dataset"
+        remedy = "Give the dataset the same class names"
         if len(model) == len(given):
             quoted = ",".join(f"'{name}'" for name in given)
             remedy += (
-                ", or, if they are these classes under other names in the same order, evaluate "
+                ", or, if these are the same classes in the same order under other names, evaluate "
                 f'with MODEL.CLASS_NAMES "[{quoted}]"'
             )
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Finds the pictures that an annotation file names, also where a tool names them otherwise."""
+"""Locating the images that an annotation file names, even if a tool wrote other paths."""
 
 import os
 import re
@@ -10,24 +10,25 @@ from detectron2.utils.file_io import PathManager
 
 from ...errors import DataError
 
-# A trusted json may name images anywhere.
+# The environment variable that lets a trusted json name images outside the image folder.
 OUTSIDE = "SOLO_FAMILY_ALLOW_OUTSIDE"
-# Label Studio puts this before the names of files that are uploaded.
+# The prefix that Label Studio adds to the names of uploaded files.
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
 class ImageFiles:
-    r"""The pictures of a folder, by the names that a json gives them.
+    r"""The images of a folder, looked up by the names that a json gives them.
 
-    A name that is no file in the folder is tried with `/` for `\`, and then by its last part alone,
-    as it is and without Label Studio's prefix, if the folder and those in it have one such file.
+    A name that is not a file in the folder is tried with `/` in place of `\`. After that its last
+    part is looked up, with and without Label Studio's prefix: it matches if the folder and its
+    subfolders have exactly one file of that name.
 
     Args:
-        folder: that names are relative to; "" for paths that code gave, which are as they are.
-        source: the file that gives the names, for messages.
+        folder: the folder that names are relative to; "" if the names are complete paths.
+        source: the file that has the names, for messages.
 
     Attributes:
-        otherwise: the names that were found so, and what was found.
+        otherwise: maps the names that were matched in such a way to the paths of the images.
     """
 
     def __init__(self, folder: str, source: str) -> None:
@@ -37,11 +38,11 @@ class ImageFiles:
         self.otherwise: dict[str, str] = {}
 
     def find(self, name: str) -> str | None:
-        """Return the path of a picture; None where there is none.
+        """Return the path of an image; None if there is none.
 
         Raises:
-            DataError: the name leads out of the folder, where it must not lead, and no picture in
-                the folder has its last part.
+            DataError: the name leads out of the folder without permission, and its last part
+                matches no image in the folder.
         """
         if not self._folder:
             return name if _is_file(name) else None
@@ -54,7 +55,7 @@ class ImageFiles:
         if found is not None:
             self.otherwise[name] = found
         elif not inside:
-            # Raises, unless the environment allows it.
+            # Raises an error, unless the environment variable permits the path.
             path_inside(self._folder, name, self._source)
         return found
 
@@ -88,7 +89,7 @@ def _by_last_part(folder: str) -> dict[str, list[str]]:
 def _is_file(path: str) -> bool:
     try:
         return PathManager.isfile(path) if "://" in path else os.path.isfile(path)
-    except ValueError:  # a zero in the name
+    except ValueError:  # the name has a null character
         return False
 
 
@@ -97,10 +98,15 @@ def _leads_out(name: str) -> bool:
 
 
 def path_inside(folder: str, name: str, source: str) -> str:
-    """Join a path that a file gives to the folder that it is relative to.
+    """Join a folder and a relative path that a file names.
+
+    Args:
+        folder: the folder that the path must stay in.
+        name: the relative path.
+        source: the file that names it, for messages.
 
     Raises:
-        DataError: it leads out of the folder, and `SOLO_FAMILY_ALLOW_OUTSIDE` is not 1.
+        DataError: the path leads out of the folder, and `SOLO_FAMILY_ALLOW_OUTSIDE` is not 1.
     """
     if _leads_out(name) and os.environ.get(OUTSIDE) != "1":
         raise DataError(
@@ -111,14 +117,18 @@ def path_inside(folder: str, name: str, source: str) -> str:
 
 
 def find_all(folder: str, names: Iterable[str], source: str) -> tuple[list[str], list[str]]:
-    """Find all pictures of a file.
+    """Locate all images of an annotation file.
+
+    Args:
+        folder: the folder that names are relative to.
+        names: of the images.
+        source: the annotation file, for messages.
 
     Returns:
-        A path for each name, where it should be if it isn't there; and a notice, in a list, if
-        some were found otherwise than under their names.
+        The path of each image; and a list with one notice if some were matched under another name.
 
     Raises:
-        DataError: some are not there, or lead out of the folder.
+        DataError: images are missing, or their names lead out of the folder.
     """
     files = ImageFiles(folder, source)
     given = list(names)
@@ -129,8 +139,8 @@ def find_all(folder: str, names: Iterable[str], source: str) -> tuple[list[str],
         listed = ", ".join(missing[:3]) + (f" and {rest} more" if rest > 0 else "")
         raise DataError(
             f"{source} names {len(missing)} images of {len(given)} that are not in {folder}: "
-            f"{listed}. Name the folder that 'file_name' is relative to, or one in which each "
-            "image's own name, without folders, stands once."
+            f"{listed}. Name the folder that 'file_name' is relative to, or a folder in which the "
+            "file name of each image, without its folders, is unique."
         )
     notices = []
     if files.otherwise:

@@ -1,4 +1,4 @@
-"""Several training datasets as one: their classes joined by name, their records one list."""
+"""Joining of several training datasets: their classes by name, their records into one list."""
 
 import logging
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from ...errors import ConfigError, DataError
 from .crowds import OBJECTS, are_of_a_tool
 from .dataset_classes import JoinedClasses, join_classes
 from .register import PREFIX, READ_HERE
-from .unusable import leave_out_unusable
+from .unusable import drop_unusable
 
 logger = logging.getLogger(__name__)
 
-# What labels of a kind are called in detectron2's dicts; panoptic segments come first.
+# The keys of labels in detectron2's dicts, and their names in messages. Dicts with panoptic
+# segments may also have semantic labels, so panoptic segments come first.
 _LABELS = {
     "pan_seg_file_name": "panoptic segments",
     "sem_seg_file_name": "semantic labels",
@@ -25,12 +26,12 @@ _LABELS = {
 
 
 def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
-    """Return detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
+    """Return detectron2's dicts of all `DATASETS.TRAIN`, without masks that can't be used.
 
     Raises:
-        ConfigError: the datasets have labels of several kinds, or other classes; see
-            `join_classes`.
-        DataError: one has no images, or nothing in them to learn.
+        ConfigError: the datasets have labels of several kinds, or classes that can't be joined (see
+            `join_classes`).
+        DataError: a dataset has no images, or no image has an object to learn.
     """
     names = tuple(cfg.DATASETS.TRAIN)
     joined = join_classes(names, cfg.DATASETS.CLASS_UNION)
@@ -39,15 +40,18 @@ def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
     for name in dict.fromkeys(names):
         own = list(DatasetCatalog.get(name))
         if not own:
-            raise DataError(f"Dataset {name!r} of DATASETS.TRAIN has no images. Name another.")
+            raise DataError(
+                f"Dataset {name!r} of DATASETS.TRAIN has no images. Name a dataset that has some."
+            )
         if name not in READ_HERE:
-            leave_out_unusable(own, name)
+            drop_unusable(own, name)
         kinds[name] = next((kind for key, kind in _LABELS.items() if key in own[0]), "no labels")
         records += _mapped(own, name, joined) * names.count(name)
     if len(set(kinds.values())) > 1:
         stated = "; ".join(f"{name!r} has {kind}" for name, kind in kinds.items())
         raise ConfigError(
-            f"DATASETS.TRAIN has labels of several kinds: {stated}. Name datasets of one kind."
+            f"DATASETS.TRAIN has labels of several kinds: {stated}. Name datasets whose labels are "
+            "of the same kind."
         )
     if "annotations" in records[0]:
         _check_objects(records, names)
@@ -59,7 +63,7 @@ def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
 def _mapped(
     records: list[dict[str, Any]], name: str, joined: JoinedClasses | None
 ) -> list[dict[str, Any]]:
-    """Return records whose classes are the joined ones."""
+    """Return records whose class indices are those of the joined classes."""
     places = joined.places.get(name) if joined else None
     if places is None or places == list(range(len(places))):
         return records
@@ -76,18 +80,18 @@ def _mapped(
 
 
 def _check_objects(records: list[dict[str, Any]], names: Sequence[str]) -> None:
-    """Refuse to train on nothing.
+    """Check that there is an object to learn.
 
     Raises:
-        DataError: no image has an object that is no crowd.
+        DataError: no image has an object, or all objects are crowds.
     """
     annotations = [annotation for record in records for annotation in record["annotations"]]
     num_crowds = sum(bool(annotation.get("iscrowd", 0)) for annotation in annotations)
     if num_crowds < len(annotations):
         if are_of_a_tool(annotations):
             logger.warning(
-                "%s: %d of %d masks are crowds ('iscrowd' 1), most of those that are RLE, and are "
-                "not learnt. If they are objects, write ?crowd=objects after the image folder.",
+                "%s: %d of %d masks are crowds ('iscrowd' 1), among them most RLE masks. Crowds "
+                "are not learnt. If they are objects, write ?crowd=objects after the image folder.",
                 ", ".join(names),
                 num_crowds,
                 len(annotations),
@@ -96,8 +100,8 @@ def _check_objects(records: list[dict[str, Any]], names: Sequence[str]) -> None:
     stated = f"DATASETS.TRAIN {', '.join(names)}: there is nothing to learn"
     if not annotations:
         raise DataError(
-            f"{stated}, because no image has an object. Where there should be some, see what "
-            "check-data says; draw them, or name another file."
+            f"{stated}, because no image has an object. Draw some, or name another file. If the "
+            "file should have objects, run check-data on it."
         )
     spelt = [_as_objects(name) for name in names]
     remedy = (
@@ -107,7 +111,7 @@ def _check_objects(records: list[dict[str, Any]], names: Sequence[str]) -> None:
     )
     raise DataError(
         f"{stated}, because all {len(annotations)} masks are crowds ('iscrowd' 1). Some tools "
-        f"write that for every mask that is RLE. To read them as objects, write {remedy}."
+        f"write that for every RLE mask. To read them as objects, write {remedy}."
     )
 
 

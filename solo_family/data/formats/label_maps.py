@@ -1,4 +1,7 @@
-"""Images whose values are classes or segments: semantic labels and panoptic PNGs."""
+"""Label images, whose values are classes or segments: semantic labels and panoptic PNGs.
+
+Shape letters: H W height and width of the image, K classes.
+"""
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
@@ -7,41 +10,42 @@ from PIL import Image
 from ...errors import DataError
 
 VOID_16_BIT = 65535
-# What no pixel of a panoptic PNG is: the segment id that all three bytes of 255 stand for.
+# The segment id of pixels without a segment: three bytes of 255, which no panoptic PNG uses.
 VOID_ID = 2**24 - 1
 
 
 def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndarray:
-    """Read a label image of one channel, of 8 or 16 bits or with a palette.
+    """Read a label image with one channel of 8 or 16 bits, or with a palette.
 
     Args:
         path: of a file that Pillow can read.
-        num_classes: K.
-        ignore_label: the value of pixels without a class. So are 255, where it isn't a class, and
-            65535, in images of 16 bits.
+        num_classes: number of classes, K.
+        ignore_label: the value of pixels without a class. Unless they are classes, 255 and 65535
+            mean the same.
 
     Returns:
         int32 [H, W], 0 to K - 1, and K for pixels without a class.
 
     Raises:
-        DataError: the file can't be read, has several channels, or has another value.
+        DataError: the file can't be read, has several channels, or has a value that is neither a
+            class nor ignored.
     """
     labels = np.asarray(_open(path))
     if labels.ndim != 2:
         raise DataError(
-            f"{path} has {labels.shape[2]} channels: a label image has one, whose values are "
-            "class indices. Colours have to be converted to them."
+            f"{path} has {labels.shape[2]} channels, but a label image has one, whose values are "
+            "class indices. Convert the colours to class indices."
         )
     labels = labels.astype(np.int32)
     ignored = [ignore_label, VOID_16_BIT, *([255] if num_classes <= 255 else [])]
     void = np.isin(labels, ignored)
     wrong = labels[~void & (labels >= num_classes)]
     if wrong.size:
-        remedy = "Name all classes, or give the label that is to be ignored."
+        remedy = "Name all classes, or name the label to ignore."
         if wrong.max() == num_classes:
             remedy = (
-                "If the labels count from 1, put a name before the others, for label 0, and ignore "
-                "that: semantic:IMAGE_DIR:LABEL_DIR:unlabelled,CLASSES:0."
+                "If the labels count from 1, add a name for label 0 before the others, and ignore "
+                "label 0: semantic:IMAGE_DIR:LABEL_DIR:unlabelled,CLASSES:0."
             )
         raise DataError(
             f"{path} has label {wrong.max()}, but there are {num_classes} classes, 0 to "
@@ -53,27 +57,31 @@ def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndar
 def read_panoptic_ids(path: str) -> np.ndarray:
     """Read a panoptic PNG of COCO's format.
 
+    Args:
+        path: of the PNG.
+
     Returns:
-        int32 [H, W]: R + 256 G + 256^2 B.
+        Segment ids, int32 [H, W]: R + 256 G + 256^2 B.
 
     Raises:
-        DataError: the file can't be read, or is no colour image.
+        DataError: the file can't be read, or is not a colour image.
     """
     colours = np.asarray(_open(path))
     if colours.ndim != 3 or colours.shape[2] < 3:
         raise DataError(
-            f"{path} is no colour image: a panoptic PNG has segment ids as R + 256 G + 256^2 B."
+            f"{path} is not a colour image, but a panoptic PNG has segment ids as "
+            "R + 256 G + 256^2 B. Name the folder of the panoptic PNGs."
         )
     return decode_ids(colours)
 
 
 def encode_ids(ids: np.ndarray) -> np.ndarray:
-    """Return ids [H, W], 0 to 2^24 - 1, as colours, uint8 [H, W, 3]."""
+    """Convert segment ids, integers [H, W], 0 to 2^24 - 1, to RGB colours, uint8 [H, W, 3]."""
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=2).astype(np.uint8)
 
 
 def decode_ids(colours: np.ndarray) -> np.ndarray:
-    """Return the ids, int32 [H, W], of colours, uint8 [H, W, 3 or more]."""
+    """Convert RGB colours, uint8 [H, W, 3 or more], to segment ids, int32 [H, W]."""
     red, green, blue = (colours[:, :, channel].astype(np.int32) for channel in range(3))
     return red + (green << 8) + (blue << 16)
 
@@ -81,16 +89,22 @@ def decode_ids(colours: np.ndarray) -> np.ndarray:
 def check_label_size(
     labels: np.ndarray, image: np.ndarray, label_path: str, image_path: str
 ) -> None:
-    """Refuse labels of another size than their image.
+    """Check that a label image has the size of its image.
+
+    Args:
+        labels: [H, W], or with channels.
+        image: likewise.
+        label_path: of the label image, for the message.
+        image_path: of the image, for the message.
 
     Raises:
-        DataError: names both files and sizes.
+        DataError: the sizes differ; the message names both files and sizes.
     """
     if labels.shape[:2] != image.shape[:2]:
         sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (labels, image)]
         raise DataError(
-            f"{label_path} is {sizes[0]} pixels, but its image {image_path} is {sizes[1]}: "
-            "they must have the same size"
+            f"{label_path} is {sizes[0]} pixels, but its image {image_path} is {sizes[1]}. "
+            "Export the labels in the size of the image"
         )
 
 
@@ -100,6 +114,6 @@ def _open(path: str) -> Image.Image:
             image = Image.open(file)
             image.load()
             return image
-    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+    except Exception as error:  # Pillow's decoders can raise any error for a broken file
         reason = str(error) or type(error).__name__
         raise DataError(f"{path} can't be read as a label image: {reason}") from error

@@ -1,4 +1,4 @@
-"""Opens a sample of a dataset's label images, before a training does."""
+"""A check of a sample of a dataset's label images, before a run."""
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
@@ -10,15 +10,15 @@ _WHITE = 255
 
 
 def check_labels(name: str, sample: int) -> None:
-    """Read some label images, spread evenly over a semantic or panoptic dataset.
+    """Read label images that are spread evenly over a semantic or panoptic dataset.
 
     Args:
-        name: of a registered dataset; one without label images is left alone.
-        sample: how many, at most.
+        name: of a registered dataset; without label images there is nothing to check.
+        sample: number of label images to read, at most.
 
     Raises:
-        DataError: one can't be read, or has a value that is no class; or of two classes the second
-            is in none, and 255, which is ignored, in all its places.
+        DataError: a label image can't be read or has a value that is not a class; or there are two
+            classes and all label images are black-and-white masks, of 0 and the ignored 255.
     """
     records = DatasetCatalog.get(name)
     metadata = MetadataCatalog.get(name)
@@ -34,7 +34,7 @@ def check_labels(name: str, sample: int) -> None:
             read_panoptic_ids(record["pan_seg_file_name"])
     if len(classes) == 2 and values == {0, 2} and ignored == _WHITE:
         raise DataError(
-            f"Dataset {name!r}: its label images have the values 0 and 255 alone, and 255 is "
-            f"ignored: no pixel is {classes[1]}. Write 1 for 255; or, if each is the mask of one "
-            "object, name the dataset masks:IMAGE_DIR:MASK_DIR."
+            f"Dataset {name!r}: its label images have only the values 0 and 255, and 255 is "
+            f"ignored, so no pixel is {classes[1]}. Replace 255 by 1; or, if each label image is "
+            "the mask of one object, name the dataset masks:IMAGE_DIR:MASK_DIR."
         )

@@ -1,4 +1,4 @@
-"""Reads what labelme writes, a json beside each image, as a dataset in COCO's format."""
+"""Conversion of labelme's annotations, a json beside each image, to COCO's format."""
 
 import base64
 import json
@@ -25,20 +25,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Object:
-    """One object: its label, and its parts: polygons [x, y, ...] in pixels, and masks [H, W]."""
+    """An object: its label and its parts, which are polygons [x, y, ...] in pixels, and masks.
+
+    Masks are bool [H, W], of the size of the image.
+    """
 
     label: str
     polygons: list[list[float]] = field(default_factory=list)
     masks: list[np.ndarray] = field(default_factory=list)
 
     def add(self, part: list[float] | np.ndarray) -> None:
+        """Add a polygon or a mask."""
         if isinstance(part, np.ndarray):
             self.masks.append(part)
         else:
             self.polygons.append(part)
 
     def rle(self, height: int, width: int) -> dict[str, Any]:
-        """Return all parts as one compressed RLE."""
+        """Return the union of all parts as compressed RLE."""
         parts = mask_util.frPyObjects(self.polygons, height, width) if self.polygons else []
         masks = [mask_util.encode(np.asfortranarray(mask, np.uint8)) for mask in self.masks]
         return mask_util.merge([*parts, *masks])
@@ -53,28 +57,31 @@ class _Picture:
 
 
 def read_labelme(folder: Path, ignored: Collection[Path] = ()) -> tuple[dict[str, Any], list[str]]:
-    """Read a folder, and those in it.
+    """Read all json files of labelme's in a folder and its subfolders.
 
-    Polygons, rectangles, circles and masks become masks. Shapes of one label and `group_id` are
-    parts of one object. Categories are the labels in alphabetic order. A picture that a json has in
-    itself, `imageData`, is written beside it where it isn't there.
+    Polygons, rectangles, circles and masks become masks. Shapes with the same label and `group_id`
+    are parts of one object. Categories are the labels in alphabetical order. An image that is only
+    embedded in its json (`imageData`) is written beside it.
 
     Args:
-        folder: of the json files.
-        ignored: json files that are not labelme's.
+        folder: the folder to search.
+        ignored: json files to skip because they are not labelme's.
 
     Returns:
-        The content of a COCO-format json, whose `file_name`s are relative to `folder`, and what was
-        left out, by file and shape: points, lines, what covers no pixel, and pictures of which
-        nothing is left, which would be learnt as pictures without objects.
+        The content of a COCO-format json, whose `file_name`s are relative to `folder`; and a line
+        for each thing that was dropped. These are points, lines, shapes that cover no pixel, and
+        images all of whose shapes were dropped, which would be learnt as images without objects.
 
     Raises:
-        DataError: there is no json, or one that isn't labelme's; an image is missing, or has two.
+        DataError: there is no json file, one of them is not labelme's, an image is missing, or an
+            image has two json files.
     """
     passed_over = {path.resolve() for path in ignored}
     files = [file for file in sorted(folder.rglob("*.json")) if file.resolve() not in passed_over]
     if not files:
-        raise DataError(f"There is no json in {folder}. Name the folder that labelme writes to.")
+        raise DataError(
+            f"There is no json file in {folder}. Name the folder that labelme writes to."
+        )
     left_out: list[str] = []
     pictures: dict[str, _Picture] = {}
     for file in tqdm(files, unit="file", delay=1, leave=False):
@@ -82,10 +89,11 @@ def read_labelme(folder: Path, ignored: Collection[Path] = ()) -> tuple[dict[str
         picture = _read_picture(file, folder, left_out)
         if picture.file_name in pictures:
             raise DataError(
-                f"{file} is the second json of the image {picture.file_name}. Remove one of them."
+                f"{file} is the second json file of the image {picture.file_name}. Remove one of "
+                "them."
             )
         if len(left_out) > before and not picture.objects:
-            left_out.append(f"{file}, the whole picture: none of its shapes can be used")
+            left_out.append(f"{file}, the whole image: none of its shapes can be used")
             continue
         pictures[picture.file_name] = picture
     return _to_coco(list(pictures.values())), left_out
@@ -94,7 +102,9 @@ def read_labelme(folder: Path, ignored: Collection[Path] = ()) -> tuple[dict[str
 def _to_coco(pictures: list[_Picture]) -> dict[str, Any]:
     labels = sorted({thing.label for picture in pictures for thing in picture.objects})
     if not labels:
-        raise DataError("No file of labelme's has a polygon, rectangle, circle or mask. Draw some.")
+        raise DataError(
+            "None of labelme's files has a polygon, rectangle, circle or mask. Draw some objects."
+        )
     ids = {label: number for number, label in enumerate(labels, start=1)}
     content: dict[str, Any] = {
         "images": [],
@@ -125,11 +135,15 @@ def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file} can't be read as labelme's json: {error}.") from error
+        raise DataError(
+            f"{file} can't be read as labelme's json: {error}. Save it again in labelme, or move "
+            f"it out of {folder}."
+        ) from error
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
         raise DataError(
-            f"{file} is not labelme's: it has no list of 'shapes'. Move it out of {folder}."
+            f"{file} is not a file of labelme's: it has no list of 'shapes'. Move it out of "
+            f"{folder}."
         )
     image = _find_image(file, content)
     height, width = content.get("imageHeight"), content.get("imageWidth")
@@ -139,15 +153,15 @@ def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
     name = Path(os.path.relpath(image, folder)).as_posix()
     if name.startswith("../"):
         raise DataError(
-            f"{file}: its image {image} is outside of {folder}. Name the folder that holds both."
+            f"{file}: its image {image} is outside {folder}. Name the folder that has both."
         )
     return _Picture(name, height, width, _read_objects(file, shapes, (height, width), left_out))
 
 
 def _find_image(file: Path, content: dict[str, Any]) -> Path:
-    """Return the image of a json: where it says, also if it was moved together with the image.
+    """Return the path of the image of a json, even if both were moved together.
 
-    One that only the json holds is written beside it.
+    An image that is only embedded in the json is written beside it.
     """
     said = Path(str(content.get("imagePath") or "").replace("\\", "/"))  # labelme on Windows
     for path in (file.parent / said, file.parent / said.name):
@@ -155,7 +169,8 @@ def _find_image(file: Path, content: dict[str, Any]) -> Path:
             return path
     if not content.get("imageData"):
         raise DataError(
-            f"{file}: there is no image {file.parent / said}. Put it there, or correct 'imagePath'."
+            f"{file}: there is no image {file.parent / said}. Copy it there, or correct "
+            "'imagePath' in the json."
         )
     path = file.parent / (said.name or f"{file.stem}.png")
     try:
@@ -164,8 +179,8 @@ def _find_image(file: Path, content: dict[str, Any]) -> Path:
             temporary.write_bytes(encoded)
     except (OSError, TypeError, ValueError) as error:
         raise DataError(
-            f"{file}: 'imageData', the image {path}, can't be written ({error}). Put the image "
-            "there."
+            f"{file}: the image in 'imageData' can't be written to {path} ({error}). Copy the "
+            "image there."
         ) from error
     return path
 

@@ -1,6 +1,6 @@
-"""The shapes that labelme draws, as polygons or masks.
+"""Conversion of labelme's shapes to polygons or masks.
 
-H W of the image.
+Shape letters: H W height and width of the image.
 """
 
 import base64
@@ -15,27 +15,28 @@ from ...errors import DataError
 from .coco_values import FARTHEST_IN_SIZES, LEAST_SIZE
 
 _CIRCLE_POINTS = 64
-# How many points each kind has at the least.
+# The smallest number of points of each kind of shape.
 _LEAST = {"polygon": 3, "rectangle": 2, "oriented_rectangle": 4, "circle": 2}
 
 
 def read_shape(
     name: str, shape: dict[str, Any], size: tuple[int, int]
 ) -> list[float] | np.ndarray | str:
-    """Read a shape.
+    """Convert a shape to a polygon or a mask.
 
     Args:
-        name: of it, for messages.
-        shape: of labelme's json.
-        size: H, W.
+        name: of the shape, for messages.
+        shape: an element of "shapes" in labelme's json.
+        size: (H, W) of the image, in pixels.
 
     Returns:
-        A polygon [x, y, x, y, ...], or a mask, bool [H, W], or the reason why it has neither.
+        A polygon [x, y, x, y, ...] in pixels, or a mask, bool [H, W], or, as a str, the reason why
+        the shape has neither.
 
     Raises:
-        DataError: its points are no points, or its mask is no picture.
+        DataError: the shape's points are invalid, or its mask can't be decoded.
     """
-    kind = str(shape.get("shape_type") or "polygon")  # old versions don't say it
+    kind = str(shape.get("shape_type") or "polygon")  # old versions of labelme omit it
     points = _points(name, shape, size)
     if kind == "mask":
         return _mask(name, shape, points, size)
@@ -60,26 +61,29 @@ def _points(name: str, shape: dict[str, Any], size: tuple[int, int]) -> np.ndarr
     try:
         points = np.array(shape["points"], dtype=np.float64).reshape(-1, 2)
     except (KeyError, OverflowError, TypeError, ValueError) as error:
-        raise DataError(f"{name} has no 'points' [[x, y], ...]. Draw it anew.") from error
+        raise DataError(f"{name} has no 'points' [[x, y], ...]. Draw it again.") from error
     if not np.isfinite(points).all():
-        raise DataError(f"{name} has points that are no numbers. Draw it anew.")
+        raise DataError(f"{name} has points that are not finite numbers. Draw it again.")
     if points.size and np.abs(points).max() > FARTHEST_IN_SIZES * max(*size, LEAST_SIZE):
-        raise DataError(f"{name} has points far outside of its image. Draw it anew.")
+        raise DataError(f"{name} has points far outside of its image. Draw it again.")
     return points
 
 
 def _mask(
     name: str, shape: dict[str, Any], points: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray | str:
-    """Return labelme's mask: a picture of the box between two points, both of them inside."""
+    """Return the mask of a shape of labelme's kind "mask", bool [H, W], or the reason it has none.
+
+    labelme stores an image of the mask's box, whose corners are two points, both inclusive.
+    """
     if len(points) != 2:
         return f"is a mask of {len(points)} points, and 2 are needed"
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape["mask"], validate=True))) as picture:
             small = np.asarray(picture.convert("L")) > 0
-    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+    except Exception as error:  # Pillow's decoders can raise any error for a broken file
         raise DataError(
-            f"{name} is a mask whose picture can't be read: {error}. Draw it anew."
+            f"{name} is a mask whose image can't be decoded: {error}. Draw it again."
         ) from error
     left, top = points.min(0).round().astype(int).tolist()
     mask = np.zeros(size, bool)

@@ -1,6 +1,6 @@
-"""Masks that are pictures, of instances: `masks:IMAGE_DIR:MASK_DIR`, or with `:CLASSES` at the end.
+"""Instance masks stored as image files: `masks:IMAGE_DIR:MASK_DIR[:CLASSES]`.
 
-H W of an image.
+Shape letters: H W height and width of an image.
 """
 
 import os
@@ -32,7 +32,7 @@ def register_masks(name: str) -> None:
     """Register a dataset that is named in place; see `load_masks`.
 
     Raises:
-        DataError: a folder is not there.
+        DataError: the name lacks a part, or a folder does not exist.
     """
     parts = name.removeprefix(PREFIX).split(":")
     if len(parts) not in (2, 3) or not all(parts):
@@ -43,23 +43,32 @@ def register_masks(name: str) -> None:
     image_dir, mask_dir = (expand_path(part) for part in parts[:2])
     for folder in (image_dir, mask_dir):
         if not os.path.isdir(folder):
-            raise DataError(f"Dataset {name!r}: there is no folder {folder}.")
+            raise DataError(f"Dataset {name!r}: there is no folder {folder}. Correct the path.")
     classes = read_class_names(parts[2]) if len(parts) == 3 else [_CLASS]
     DatasetCatalog.register(name, partial(load_masks, image_dir, mask_dir, tuple(classes)))
     MetadataCatalog.get(name).set(thing_classes=classes, evaluator_type="coco")
 
 
 def load_masks(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return detectron2's dicts, masks as RLE.
+    """Return detectron2's dicts, with masks as RLE.
 
-    The masks of `IMAGE_DIR/a/b.jpg` are one picture `MASK_DIR/a/b.png`, whose values are 0 for no
-    object and 1, 2, ... for each; or one picture for each object, all but 0 the object: any in the
-    folder `MASK_DIR/a/b`, or beginning with `MASK_DIR/a/b_`, or any in the folder `masks` beside a
-    folder `images` with that picture alone. With several classes, the name of each of these has the
-    name of its class in it.
+    The masks of the image `IMAGE_DIR/a/b.jpg` are stored in one of two ways:
+
+    - one file for all objects, `MASK_DIR/a/b.png`, with the value 0 for background and another
+      value, or colour, for each object;
+    - one file per object, with 0 for background and any other value for the object. These files are
+      all files in the folder `MASK_DIR/a/b`, or all whose name begins with `MASK_DIR/a/b_`, or, if
+      the image is the only one in a folder `images`, all files in the folder `masks` beside it.
+      With several classes, the name of each file contains the name of its class.
+
+    Args:
+        image_dir: the folder of the images; subfolders are searched.
+        mask_dir: the folder of the masks.
+        classes: names of the classes.
 
     Raises:
-        DataError: an image has no masks, which are no pictures, of another size, or of no class.
+        DataError: an image has no masks, or a mask can't be read, has another size than its image,
+            or has no class.
     """
     return [{**record} for record in _load(image_dir, mask_dir, classes)]
 
@@ -74,7 +83,9 @@ def _load(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[
     if image_dir == mask_dir:
         images = [path for path in images if path.parent.name == "images"]
     if not images:
-        raise DataError(f"{image_dir} has no images. Name the folder that they are in.")
+        raise DataError(
+            f"{image_dir} has no images ({', '.join(SUFFIXES)}). Name the folder that they are in."
+        )
     records = []
     for number, image in enumerate(tqdm(images, unit=" images", delay=1, leave=False), start=1):
         height, width = read_image_size(str(image))
@@ -100,7 +111,7 @@ def _is_image(path: Path) -> bool:
 def _find_masks(
     image: Path, place: Path, by_folder: dict[Path, list[Path]]
 ) -> tuple[list[Path], bool]:
-    """Return the mask files of an image, and whether it is one for all objects."""
+    """Return the mask files of an image, and whether it is one file for all objects."""
     siblings = by_folder.get(place.parent, [])
     whole = [path for path in siblings if path.stem == place.name and path != image]
     if whole:
@@ -115,7 +126,7 @@ def _find_masks(
     if not parts:
         raise DataError(
             f"{image} has no masks: there is neither {place}.png nor {place}_1.png nor a folder "
-            f"{place}. For an image without objects make that folder, empty."
+            f"{place}. Add one of these; if the image has no objects, make an empty folder {place}."
         )
     return parts, False
 
@@ -125,17 +136,17 @@ def _is_alone(image: Path) -> bool:
 
 
 def _read_values(file: Path, size: tuple[int, int], image: Path) -> np.ndarray:
-    """Return a picture's values, [H, W] or [H, W, channels] without transparency."""
+    """Return the values of a mask file, [H, W] or [H, W, channels], without an alpha channel."""
     try:
         with Image.open(file) as picture:
             without = {"LA": "L", "RGBA": "RGB", "PA": "P"}.get(picture.mode)
             values = np.asarray(picture.convert(without) if without else picture)
-    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
-        raise DataError(f"{file} can't be read as a mask: {error}. Write it again.") from error
+    except Exception as error:  # Pillow's decoders can raise any error for a broken file
+        raise DataError(f"{file} can't be read as a mask: {error}. Export it again.") from error
     if values.shape[:2] != size:
         raise DataError(
             f"{file} is {values.shape[1]}x{values.shape[0]} pixels, but its image {image} is "
-            f"{size[1]}x{size[0]}: they must have the same size."
+            f"{size[1]}x{size[0]}. Export the mask in the size of the image."
         )
     return values
 
@@ -148,8 +159,9 @@ def _read_indexed(
         values = values.astype(np.int64) @ (1 << 8 * np.arange(values.shape[2]))
     if len(classes) > 1:
         raise DataError(
-            f"{file} holds the objects of an image, but not their classes, and {len(classes)} are "
-            "named. Name one class, or write a file for each object, with its class in the name."
+            f"{file} has all objects of an image and no classes, but the dataset names "
+            f"{len(classes)} classes. Name one class only, or write one file per object with its "
+            "class in the file name."
         )
     return [_annotation(values == value, 0) for value in np.unique(values) if value]
 
@@ -170,7 +182,8 @@ def _class_of(file: Path, stem: str, classes: Sequence[str]) -> int:
     if len(named) != 1:
         raise DataError(
             f"{file} has {'no' if not named else 'more than one'} class in its name; the classes "
-            f"are {', '.join(classes)}. Write for instance {stem}_{classes[0]}_1{file.suffix}."
+            f"are {', '.join(classes)}. Rename it, for instance to "
+            f"{stem}_{classes[0]}_1{file.suffix}."
         )
     return named[0]
 

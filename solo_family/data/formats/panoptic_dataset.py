@@ -1,4 +1,4 @@
-"""Datasets in COCO's panoptic format: registered in a line, or named in place."""
+"""Datasets in COCO's panoptic format."""
 
 import json
 import os
@@ -24,13 +24,13 @@ def register_panoptic(name: str, image_dir: str, panoptic_dir: str, panoptic_jso
     The model's classes are the categories in the order of their ids, things and stuff together.
 
     Args:
-        name: for `DATASETS.TRAIN` and `DATASETS.TEST`.
+        name: name of the dataset for `DATASETS.TRAIN` and `DATASETS.TEST`.
         image_dir: folder of the images.
-        panoptic_dir: folder of the PNGs, with segment ids as R + 256 G + 256^2 B.
-        panoptic_json: COCO's panoptic json.
+        panoptic_dir: folder of the PNGs, whose segment ids are R + 256 G + 256^2 B.
+        panoptic_json: path of COCO's panoptic json.
 
     Raises:
-        DataError: the json can't be used.
+        DataError: the json can't be read, or isn't in COCO's panoptic format.
     """
     metadata = panoptic_metadata(panoptic_json)
     DatasetCatalog.register(name, partial(load_panoptic, image_dir, panoptic_dir, panoptic_json))
@@ -45,7 +45,7 @@ def register_panoptic(name: str, image_dir: str, panoptic_dir: str, panoptic_jso
 
 
 def panoptic_metadata(panoptic_json: str) -> dict[str, Any]:
-    """Return what detectron2 knows of the categories: all names, and which are things."""
+    """Return detectron2's metadata of the categories: their names, and which of them are things."""
     categories = read_panoptic_json(panoptic_json)["categories"]
     names = [category["name"] for category in categories]
     contiguous = {category["id"]: index for index, category in enumerate(categories)}
@@ -65,12 +65,15 @@ def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list
 
     Raises:
         DataError: a folder or file is missing, a path leads out of its folder, or the json can't be
-            used.
+            read or contradicts itself.
     """
     content = read_panoptic_json(panoptic_json)
     for folder in (image_dir, panoptic_dir):
         if not os.path.isdir(folder):
-            raise DataError(f"There is no folder {folder}.")
+            raise DataError(
+                f"There is no folder {folder}, which the panoptic dataset {panoptic_json} needs. "
+                "Correct the path."
+            )
     contiguous = {category["id"]: i for i, category in enumerate(content["categories"])}
     things = {category["id"] for category in content["categories"] if category["isthing"]}
     images = {image["id"]: image for image in content["images"]}
@@ -88,14 +91,18 @@ def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list
         )
         for path in paths:
             if not os.path.isfile(path):
-                raise DataError(f"{panoptic_json} names {path}, which does not exist.")
+                raise DataError(
+                    f"{panoptic_json} names {path}, which does not exist. Add the file, or name "
+                    "the folder that it is in."
+                )
         segments = []
         for segment in annotation["segments_info"]:
             category = segment["category_id"]
             if category not in contiguous:
                 raise DataError(
                     f"{panoptic_json}: segment {segment['id']} of {annotation['file_name']} has "
-                    f"category_id {category}, which is not among the file's categories."
+                    f"category_id {category}, which is not among the file's categories. Add it "
+                    "there, or correct the segment."
                 )
             own = {"category_id": contiguous[category], "isthing": category in things}
             segments.append({**segment, **own})
@@ -114,10 +121,10 @@ def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list
 
 @cache
 def read_panoptic_json(path: str) -> dict[str, Any]:
-    """Return the content of a panoptic json, its categories in the order of their ids.
+    """Return the content of a panoptic json, with the categories in the order of their ids.
 
     Raises:
-        DataError: it is missing, not JSON, or lacks a part.
+        DataError: the file is missing, is not JSON, or lacks a part of COCO's panoptic format.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -128,7 +135,9 @@ def read_panoptic_json(path: str) -> dict[str, Any]:
             "Give the path of a json in COCO's panoptic format."
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}.") from error
+        raise DataError(
+            f"{path} is not JSON: {error}. Give the path of a json in COCO's panoptic format."
+        ) from error
     for part, keys in _PARTS.items():
         _check_part(path, content, part, keys)
     return {**content, "categories": sorted(content["categories"], key=lambda item: item["id"])}

@@ -1,9 +1,13 @@
-"""Datasets named in place, instead of registered: instances, semantic labels, panoptic segments.
+"""Datasets named in place, without registration: instances, semantic labels, panoptic segments.
 
-`coco_json:ANNOTATIONS.json:IMAGE_DIR[?crowd=objects]`,
-`semantic:IMAGE_DIR:LABEL_DIR:CLASSES[:IGNORED_LABEL]` with class names that are listed with commas
-or stand in a text file, `panoptic:IMAGE_DIR:PNG_DIR:PANOPTIC.json`, and instances as other tools
-write them: `yolo:DIR[:SPLIT]`, `voc:DIR[:SPLIT]`, `masks:IMAGE_DIR:MASK_DIR[:CLASSES]`.
+A name in `DATASETS.TRAIN` or `DATASETS.TEST` can describe a dataset:
+
+- `coco_json:ANNOTATIONS.json:IMAGE_DIR[?crowd=objects]`;
+- `semantic:IMAGE_DIR:LABEL_DIR:CLASSES[:IGNORED_LABEL]`, where CLASSES are names separated by
+  commas, or a text file of names;
+- `panoptic:IMAGE_DIR:PNG_DIR:PANOPTIC.json`;
+- the formats of other tools: `yolo:DIR[:SPLIT]`, `voc:DIR[:SPLIT]`,
+  `masks:IMAGE_DIR:MASK_DIR[:CLASSES]`.
 """
 
 import os
@@ -32,24 +36,24 @@ PREFIX = "coco_json:"
 SEMANTIC_PREFIX = "semantic:"
 PANOPTIC_PREFIX = "panoptic:"
 
-# Datasets whose records `load_coco` makes, without masks that can't be used.
+# Names of the datasets that `load_coco` reads, which has already dropped unusable masks.
 READ_HERE: set[str] = set()
 
-# Before a run as many label images are opened.
+# Number of label images that are read as a check before a run.
 _LABELS = 20
 
-# What detectron2's metadata call the folders of a dataset.
+# The keys of detectron2's metadata that hold folders of a dataset.
 _FOLDERS = ("image_root", "image_dir", "sem_seg_root", "gt_dir", "panoptic_root")
 
 
 def register_in_place(names: Iterable[str]) -> None:
-    """Register the names that describe a dataset, and leaves all others alone.
+    """Register the names that describe a dataset in place; other names are left alone.
 
     Args:
         names: of `DATASETS.TRAIN` or `DATASETS.TEST`.
 
     Raises:
-        DataError: such a name lacks a part, or names a file or folder that isn't there.
+        DataError: such a name lacks a part, or names a file or folder that does not exist.
     """
     for name in names:
         if name in DatasetCatalog.list():
@@ -61,26 +65,27 @@ def register_in_place(names: Iterable[str]) -> None:
 
 
 def check_datasets(names: Sequence[str]) -> None:
-    """Check the files of datasets in COCO's format and of VOC, before anything is built.
+    """Check the files of datasets before a model is built.
 
     Args:
         names: of `DATASETS.TRAIN` or `DATASETS.TEST`, registered or in place.
 
     Raises:
-        DataError: nothing of such a name is registered, or see `check_coco`, `check_voc`.
+        DataError: a name is not registered, or the files of its dataset can't be used; see
+            `check_coco`, `check_voc` and `check_labels`.
     """
     register_in_place(names)
     for name in names:
         if name not in DatasetCatalog.list():
             raise DataError(
-                f"Dataset {name!r} is not registered. Write "
-                "coco_json:ANNOTATIONS.json:IMAGE_DIR, or register it before training."
+                f"Dataset {name!r} is not registered. Register it before training, or describe it "
+                "in place as coco_json:ANNOTATIONS.json:IMAGE_DIR."
             )
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             _check_folders(name)
         if name.startswith(tuple(_IN_PLACE)) and not name.startswith(PREFIX):
-            DatasetCatalog.get(name)  # images and labels that don't belong together
+            DatasetCatalog.get(name)  # raises an error if images and labels don't match
         if name.startswith(SEMANTIC_PREFIX):
             check_labels(name, _LABELS)
         json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
@@ -97,8 +102,8 @@ def _check_folders(name: str) -> None:
         if folder and not os.path.isdir(folder):
             raise DataError(
                 f"Dataset {name!r} needs the folder {folder}, which does not exist. "
-                "docs/datasets.md says what each dataset's folders are and how they are made; "
-                "DETECTRON2_DATASETS is the folder that holds the datasets, by default ./datasets."
+                "docs/datasets.md describes the folders of each dataset. The environment variable "
+                "DETECTRON2_DATASETS names the folder of all datasets; its default is ./datasets."
             )
 
 
@@ -108,8 +113,8 @@ def _register_semantic(name: str) -> None:
     if len(parts) not in (3, 4) or not all(parts) or not ignored.isdecimal():
         raise DataError(
             f"Dataset {name!r}: write semantic:IMAGE_DIR:LABEL_DIR:CLASSES or "
-            "semantic:IMAGE_DIR:LABEL_DIR:CLASSES:IGNORED_LABEL; CLASSES are names with commas, or "
-            "a text file; no colons in paths."
+            "semantic:IMAGE_DIR:LABEL_DIR:CLASSES:IGNORED_LABEL, where CLASSES are names separated "
+            "by commas, or a text file of names; no colons in paths."
         )
     image_dir, label_dir, classes = (expand_path(part) for part in parts[:3])
     names = read_class_names(classes)
@@ -135,16 +140,16 @@ def _register_coco(name: str) -> None:
         image_root=image_dir,
         crowd=crowd,
         evaluator_type="coco",
-        # What detectron2 knows of the categories after it has read the file.
+        # detectron2 sets these when it reads the file.
         thing_classes=list(classes.values()),
         thing_dataset_id_to_contiguous_id={i: index for index, i in enumerate(classes)},
     )
 
 
 def _read_registered(name: str) -> None:
-    """Let our reader read a dataset of detectron2's `register_coco_instances`, as evaluation does.
+    """Make `load_coco` read a dataset that was registered with `register_coco_instances`.
 
-    A function of the user's own is left alone.
+    Evaluation reads the file with it, too. A loading function of the user's own is left alone.
     """
     load = DatasetCatalog.data[name]
     made_by = (getattr(load, "__module__", ""), getattr(load, "__qualname__", ""))
@@ -158,8 +163,8 @@ def _read_registered(name: str) -> None:
         if known is not None and list(known) != names:
             raise DataError(
                 f"Dataset {name!r}: {metadata.json_file} has the classes {', '.join(names)}, but "
-                f"it is registered with {', '.join(known)}. Name the file that it is registered "
-                "for, or register it under another name."
+                f"the dataset is registered with the classes {', '.join(known)}. Register it with "
+                "the file of these classes, or register this file under another name."
             )
         metadata.set(
             thing_classes=names,
@@ -172,7 +177,7 @@ def _read_registered(name: str) -> None:
 
 
 def _parse(name: str) -> tuple[str, str, str]:
-    """Return the annotation file, the image folder and how crowds are read."""
+    """Return the annotation file, the image folder, and "objects" if crowds are objects, or ""."""
     parts = name.removeprefix(PREFIX).split(":")
     if len(parts) != 2 or not all(parts):
         raise DataError(
@@ -181,25 +186,33 @@ def _parse(name: str) -> tuple[str, str, str]:
     annotations, (folder, crowd) = expand_path(parts[0]), split_crowd(parts[1])
     image_dir = expand_path(folder)
     if not os.path.isfile(annotations):
-        raise DataError(f"Dataset {name!r}: there is no annotation file {annotations}.")
+        raise DataError(
+            f"Dataset {name!r}: there is no annotation file {annotations}. Correct the path."
+        )
     if not os.path.isdir(image_dir):
-        raise DataError(f"Dataset {name!r}: there is no image folder {image_dir}.")
+        raise DataError(
+            f"Dataset {name!r}: there is no image folder {image_dir}. Correct the path."
+        )
     return annotations, image_dir, crowd
 
 
 def split_crowd(path: str) -> tuple[str, str]:
-    """Return a path without `?crowd=objects`, and "objects" where it had that.
+    """Split the option `?crowd=objects` off a path.
+
+    Returns:
+        The path without the option, and "objects" if it had the option, or "".
 
     Raises:
-        DataError: something else stands after the question mark.
+        DataError: the path ends in another option.
     """
     if "?" not in path or os.path.exists(expand_path(path)):
         return path, ""
     plain, _, option = path.rpartition("?")
     if option != f"crowd={OBJECTS}":
         raise DataError(
-            f"{path}: ?{option} is not known. After the image folder ?crowd={OBJECTS} reads masks "
-            "with 'iscrowd' 1 as objects; leave it out, or write that."
+            f"{path}: the option ?{option} is unknown. The only option after the image folder is "
+            f"?crowd={OBJECTS}, which reads masks with 'iscrowd' 1 as objects. Write that, or "
+            "remove the option."
         )
     return plain, OBJECTS
 
@@ -215,12 +228,12 @@ _IN_PLACE: dict[str, Callable[[str], None]] = {
 
 
 def _load_unregistered(catalog: Any, name: str) -> Any:
-    """Let a name in place be used wherever detectron2 looks a dataset up, unregistered or not."""
+    """Register a name in place when detectron2 looks it up; installed as `__missing__` below."""
     if not isinstance(name, str) or not name.startswith(tuple(_IN_PLACE)):
         raise KeyError(name)
     register_in_place([name])
     return catalog.data[name]
 
 
-# DatasetCatalog is a UserDict, which asks its class for what it lacks.
-type(DatasetCatalog).__missing__ = _load_unregistered
+# DatasetCatalog is a UserDict, which calls its class's `__missing__` for unknown names.
+type(DatasetCatalog).__missing__ = _load_unregistered  # type: ignore[attr-defined]

@@ -1,10 +1,16 @@
-"""COCO's compressed run-length encoding, as far as pycocotools is slow or doesn't check it.
+"""COCO's compressed run-length encoding: encoding of many masks, and a check of its length.
 
-The format (pycocotools' maskApi.c): a run is written in digits of 5 bits, the lowest first, as
-characters from "0"; a sixth bit says that another digit follows; the highest bit of the last one is
-the sign. From the fourth run on, it is the difference to the run two before.
+pycocotools is slow at the first, and does not do the second.
+
+The format (pycocotools' maskApi.c): the length of a run is written as digits of 5 bits, the lowest
+digit first, as characters from "0" on. A sixth bit of a digit says that another digit follows. The
+highest bit of the last digit is the sign. From the fourth run on, the difference to the run two
+before is written instead of the length.
+
+Shape letters: N masks, H W their height and width.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,21 +23,43 @@ _OFFSET, _DIGIT, _MORE, _SIGN, _BITS = 48, 0x1F, 0x20, 0x10, 5
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
-    """Encode masks, whose pixels stay on their device, byte for byte as pycocotools does.
+    """Encode masks as compressed RLE, byte for byte as pycocotools does.
+
+    The runs are computed on the masks' device.
 
     Args:
         masks: bool [N, H, W].
 
     Returns:
-        For each its "size", [H, W], and its "counts", str.
+        For each mask a dict of "size", [H, W], and "counts", str.
     """
     lengths, counts = (tensor.numpy() for tensor in run_lengths(masks))
+    return _encode(lengths, counts, list(masks.shape[1:]))
+
+
+def encode_runs(masks: Sequence[np.ndarray], size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Encode masks of which only the runs are known, byte for byte as pycocotools does.
+
+    Args:
+        masks: for each the lengths of its runs of 0, 1, 0, 1, ..., int64, down the columns.
+        size: (H, W).
+
+    Returns:
+        See `encode_masks`.
+    """
+    if not masks:
+        return []
+    counts = np.array([len(lengths) for lengths in masks])
+    return _encode(np.concatenate(masks), counts, list(size))
+
+
+def _encode(lengths: np.ndarray, counts: np.ndarray, size: list[int]) -> list[dict[str, Any]]:
     stops = counts.cumsum()
     values = lengths.copy()
     index = np.arange(len(values)) - np.repeat(stops - counts, counts)
     later = np.flatnonzero(index > 2)
     values[later] -= lengths[later - 2]
-    # A value needs one more digit where its bits and its sign don't fit.
+    # A value needs another digit as long as its bits and its sign don't fit.
     digits = np.ones(len(values), np.int64)
     for bits in range(_BITS, 64, _BITS):
         larger = (values < -(1 << (bits - 1))) | (values >= 1 << (bits - 1))
@@ -44,20 +72,19 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
     text += _OFFSET + _MORE * (place < np.repeat(digits, digits) - 1)
     written = text.astype(np.uint8).tobytes().decode()
     edges = [0, *ends[stops - 1].tolist()]
-    size = list(masks.shape[1:])
     return [{"size": list(size), "counts": written[start:stop]} for start, stop in pairwise(edges)]
 
 
 def fills_image(rle: dict[str, Any]) -> bool:
-    """Tell whether the runs of a compressed RLE add up to its image.
+    """Return whether the runs of a compressed RLE add up to the pixels of its image.
 
-    pycocotools doesn't return from comparing masks whose runs don't, so look before.
+    Otherwise pycocotools' comparison of masks never returns.
 
     Args:
         rle: "size" [height, width] and "counts", str or bytes.
     """
     counts = rle["counts"]
-    # Halves of surrogate pairs can stand in a json, and are no digits either.
+    # A json may contain lone surrogates, which are invalid digits like other characters.
     text = counts.encode(errors="surrogatepass") if isinstance(counts, str) else counts
     digits = np.frombuffer(text, np.uint8).astype(np.int64) - _OFFSET
     ends = np.flatnonzero((digits & _MORE) == 0)
@@ -70,7 +97,7 @@ def fills_image(rle: dict[str, Any]) -> bool:
         return False
     runs = np.add.reduceat((digits & _DIGIT) << shifts, starts)
     runs -= np.where(digits[ends] & _SIGN, 1 << (_BITS * lengths), 0)
-    # Of the runs 0, 1, 2, 3, ... the differences chain 1, 3, 5, ... and 2, 4, 6, ...
+    # Runs 1, 3, 5, ... are chained by differences, and so are runs 2, 4, 6, ...
     runs[1::2] = runs[1::2].cumsum()
     runs[2::2] = runs[2::2].cumsum()
     height, width = rle["size"]

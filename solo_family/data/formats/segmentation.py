@@ -1,4 +1,4 @@
-"""What of an annotation's segmentation a mask can be made of, and how large that is."""
+"""The usable part of an annotation's segmentation, its RLE and its box."""
 
 from array import array
 from collections import Counter
@@ -10,21 +10,22 @@ from pycocotools import mask as mask_util
 
 from .coco_values import adds_up, is_drawable, is_rle
 
-# Why something is left out: polygons with too few points, or points that can't be drawn; no
-# segmentation at all; RLE of another size than the image, or whose runs don't fill it.
+# Why a segmentation is dropped. SHORT: a polygon has too few points; FAR: they can't be drawn;
+# WITHOUT: there is no segmentation; MISFIT: the RLE has another size than the image; UNFILLED: its
+# runs don't add up to the image's pixels.
 SHORT, FAR, WITHOUT, MISFIT, UNFILLED = "short", "far", "without", "misfit", "unfilled"
 
 
 def usable_segmentation(segmentation: Any, size: tuple[float, float]) -> tuple[Any, Counter[str]]:
-    """Look for what a mask can be made of.
+    """Return the part of a segmentation that can be made into a mask.
 
     Args:
         segmentation: polygons [x, y, x, y, ...], or RLE with `size` and `counts`.
-        size: (height, width) of the image, in pixels; infinite where it is unknown.
+        size: (height, width) of the image, in pixels; infinite if it is unknown.
 
     Returns:
-        The polygons that can be drawn, or the RLE, or None; and how many polygons, or masks, are
-        left out, by the reason.
+        The polygons that can be drawn, or the RLE, or None; and how many polygons or masks are
+        dropped, by the reason.
     """
     if not segmentation or not isinstance(segmentation, list | dict):
         return None, Counter([WITHOUT])
@@ -46,7 +47,7 @@ def _is_long(polygon: Any) -> bool:
 
 
 def usable_at_any_size(segmentation: Any) -> Any:
-    """Return what `usable_segmentation` does where the image's size is not known, or None."""
+    """Return the usable part of a segmentation whose image has an unknown size, or None."""
     if isinstance(segmentation, dict):
         size = segmentation.get("size")
         good = is_rle(size, segmentation.get("counts")) and adds_up(segmentation)
@@ -55,7 +56,7 @@ def usable_at_any_size(segmentation: Any) -> Any:
 
 
 def as_rle(segmentation: dict[str, Any]) -> dict[str, Any]:
-    """Make the numbers of an RLE whole, in place, where they are fractions or text of such."""
+    """Convert the numbers of an RLE to int, in place, if they are floats or text."""
     for key in ("size", "counts"):
         values = segmentation.get(key)
         if isinstance(values, list) and not set(map(type, values)) <= {int}:
@@ -69,33 +70,38 @@ def as_rle(segmentation: dict[str, Any]) -> dict[str, Any]:
 
 
 def compressed(segmentation: Any) -> Any:
-    """Return polygons as they are, and RLE as pycocotools takes it."""
+    """Return RLE in compressed form, as pycocotools accepts it, and polygons as they are."""
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
         return mask_util.frPyObjects(segmentation, *segmentation["size"])
     return segmentation
 
 
 def to_rle(usable: Any, size: Sequence[int]) -> dict[str, Any]:
-    """Return the compressed RLE of what `usable_segmentation` returns."""
+    """Return the compressed RLE of a usable segmentation.
+
+    Args:
+        usable: polygons or RLE, from `usable_segmentation`.
+        size: (height, width) of the image, in pixels.
+    """
     if isinstance(usable, dict):
         return compressed(usable)
     return mask_util.merge(mask_util.frPyObjects(usable, *size))
 
 
 def box_of(usable: Any) -> list[float]:
-    """Return left, top, width, height of what `corners_of` returns."""
+    """Return the box of a usable segmentation as [left, top, width, height]; see `corners_of`."""
     left, top, right, bottom = corners_of(usable)
     return [left, top, right - left, bottom - top]
 
 
 def corners_of(usable: Any) -> list[float]:
-    """Return the corners x0 y0 x1 y1 around polygons' points, or the pixels of RLE.
+    """Return the corners x0 y0 x1 y1 of the box around polygons' points, or around RLE's pixels.
 
-    Points may be outside of the image.
+    Points of polygons may be outside the image.
     """
     if isinstance(usable, dict):
         left, top, width, height = mask_util.toBbox(compressed(usable)).tolist()
         return [left, top, left + width, top + height]
-    # Not the corners of the pixels: a thin end of an outline has none.
+    # Points rather than pixels, because a thin end of an outline may cover no pixel.
     points = np.concatenate([np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in usable])
     return [*points.min(0).tolist(), *points.max(0).tolist()]

@@ -1,4 +1,4 @@
-"""Datasets of images and label images: registered in a line, or named in place."""
+"""Datasets for semantic segmentation: a folder of images and a folder of label images."""
 
 import os
 from collections.abc import Sequence
@@ -29,14 +29,15 @@ def register_semantic(
     """Register a dataset for semantic segmentation in detectron2's catalogs.
 
     Args:
-        name: for `DATASETS.TRAIN` and `DATASETS.TEST`.
-        image_dir: folder of the images; they may lie in folders below it.
-        label_dir: folder of the label images, at the same places under the same names; see
+        name: name of the dataset for `DATASETS.TRAIN` and `DATASETS.TEST`.
+        image_dir: folder of the images, which may be in subfolders.
+        label_dir: folder of the label images, in the same subfolders under the same names; see
             `read_labels`.
         classes: the names of labels 0, 1, 2, ...
         ignore_label: the label of pixels without a class.
-        image_suffix, label_suffix: what the file names of image and label have after their common
-            part and before the extension, for instance "_gtFine_labelTrainIds".
+        image_suffix: the end of image names, before the extension, that label names don't have.
+        label_suffix: the end of label names, before the extension, that image names don't have,
+            for instance "_gtFine_labelTrainIds".
     """
     load = partial(load_semantic, image_dir, label_dir, image_suffix, label_suffix)
     DatasetCatalog.register(name, load)
@@ -53,21 +54,26 @@ def register_semantic(
 def _scan(
     image_dir: str, label_dir: str, image_suffix: str, label_suffix: str
 ) -> list[tuple[str, str, int, int]]:
-    """Return image, label, height and width, sorted by name; see `load_semantic`."""
+    """Return path, label path, height and width of each image, sorted by name."""
     for folder in (image_dir, label_dir):
         if not os.path.isdir(folder):
-            raise DataError(f"There is no folder {folder}.")
+            raise DataError(
+                f"There is no folder {folder}, which the semantic dataset needs. Correct the path."
+            )
     images = _files(image_dir, image_suffix, SUFFIXES)
     labels = _files(label_dir, label_suffix, _LABELS)
     if not labels:
-        raise DataError(f"{label_dir} has no label images ({', '.join(_LABELS)}).")
+        raise DataError(
+            f"{label_dir} has no label images ({', '.join(_LABELS)}). Name the folder that has "
+            "them."
+        )
     missing = sorted(set(images) ^ set(labels))
     if missing:
         have = "label" if missing[0] in images else "image"
         raise DataError(
             f"{image_dir} has {len(images)} images and {label_dir} {len(labels)} labels; "
-            f"{len(missing)} have no counterpart: there is no {have} for {missing[0]}. "
-            "Images and labels have the same names, but for their extensions."
+            f"{len(missing)} have no counterpart: there is no {have} for {missing[0]}. Give images "
+            "and labels the same names, except for the extensions."
         )
     found = []
     for key in sorted(images):
@@ -82,7 +88,8 @@ def load_semantic(
     """Return detectron2's dicts: `file_name`, `sem_seg_file_name`, `height`, `width`, `image_id`.
 
     Raises:
-        DataError: a folder is missing or empty, or an image or label has no counterpart.
+        DataError: a folder is missing or empty, an image can't be read, or an image or label has no
+            counterpart.
     """
     return [
         {
@@ -99,20 +106,26 @@ def load_semantic(
 
 
 def read_class_names(classes: str) -> list[str]:
-    """Return the names that are listed with commas, or stand line by line in a text file.
+    """Return class names.
+
+    Args:
+        classes: names separated by commas, or the path of a text file with one name per line.
 
     Raises:
-        DataError: there are none.
+        DataError: the file does not exist, or there are no names.
     """
     if os.path.isfile(classes):
         names = read_lines(Path(classes))
     elif classes.endswith(".txt"):
-        raise DataError(f"There is no file of class names {classes}.")
+        raise DataError(f"There is no file of class names {classes}. Correct the path.")
     else:
         names = [name.strip() for name in classes.split(",")]
     names = [name for name in names if name]
     if not names:
-        raise DataError(f"{classes!r} names no classes: list them with commas, or in a text file.")
+        raise DataError(
+            f"{classes!r} names no classes. List them separated by commas, or name a text file "
+            "with one class name per line."
+        )
     return names
 
 

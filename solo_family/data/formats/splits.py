@@ -1,4 +1,4 @@
-"""Shares a COCO-format dataset out for training and validation."""
+"""Splitting of a COCO-format dataset into training and validation images."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,15 @@ DEFAULT_VAL_EVERY = 5
 
 
 def split_coco(content: dict[str, Any], val_every: int) -> dict[str, dict[str, Any]]:
-    """Return the content of two files; all else than images and annotations is in both.
+    """Split the images of a dataset, and their annotations, into training and validation.
 
     Args:
-        content: of a COCO-format json whose parts fit together.
-        val_every: of the images in the order of their names, the first, and from there on every
-            so many-th, are for validation.
+        content: of a COCO-format json that was checked.
+        val_every: in the order of their names, the first image and every `val_every`-th after it
+            are for validation.
+
+    Returns:
+        The contents of two json files, "train" and "val". Both have all other parts of `content`.
 
     Raises:
         DataError: there would be no image to train on, or none to validate on.
@@ -25,8 +28,8 @@ def split_coco(content: dict[str, Any], val_every: int) -> dict[str, dict[str, A
     images = sorted(content["images"], key=lambda image: str(image["file_name"]))
     if val_every < 2 or len(images) < 2:
         raise DataError(
-            f"Every {val_every}th of {len(images)} images can't be for validation: at least 2 "
-            "images and --val-every 2 are needed."
+            f"Can't use every {val_every}th of {len(images)} images for validation. Give at least "
+            "2 images, and --val-every 2 or more."
         )
     shares = {
         TRAIN: [image for index, image in enumerate(images) if index % val_every],
@@ -44,14 +47,14 @@ def write_splits(splits: dict[str, dict[str, Any]], folder: Path) -> dict[str, P
     """Write `train.json` and `val.json`, and return their paths.
 
     Raises:
-        DataError: they can't be written.
+        DataError: a file can't be written.
     """
     paths = {split: folder / f"{split}.json" for split in splits}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for split, content in splits.items():
             with replacing(paths[split]) as temporary:
-                # Polygons are arrays.
+                # Polygons are arrays, which `default` turns into lists.
                 temporary.write_text(json.dumps(content, default=list), encoding="utf-8")
     except OSError as error:
         raise DataError(

@@ -1,9 +1,10 @@
-"""The *shapes* dataset: small drawn pictures with exact masks, in COCO's format, made from a seed.
+"""The *shapes* dataset: small drawn images with exact masks, in COCO's format, made from a seed.
 
-Hard where instance segmentation is hard: most objects occlude another or are occluded, many are
-small, one category has a hole, a few images are empty; and only an object's shape tells what it is.
+It has the difficulties of instance segmentation: most objects occlude others or are occluded, many
+are small, one category has a hole, and a few images are empty. Only the shape of an object
+determines its category.
 
-Shape letters: H W height and width of an image, h w of an object's window in it.
+Shape letters: H W height and width of an image, h w height and width of an object's window in it.
 """
 
 import json
@@ -23,11 +24,11 @@ from ...errors import DataError
 from ...files import making
 from .synthetic_stuff import Regions, SegmentWriter, draw_regions
 
-Outline = NDArray[np.complex128]  # Points x + iy, so that turning is a product; pixel 0 is 0 to 1.
+Outline = NDArray[np.complex128]  # Points x + iy, rotated by a product; pixel 0 covers 0 to 1.
 Colours = NDArray[np.float32]  # BGR, 0 to 255
 Segments = NDArray[np.int32]
 
-VERSION = 1  # Raise it when the same arguments begin to give other files.
+VERSION = 1  # Raise it whenever the files made from the same arguments change.
 MADE_WITH = Path("annotations", "made_with.json")
 SPLITS = ("train", "val")
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
@@ -39,13 +40,13 @@ SMALL_SIZES = (13.0, 22.5)  # The diameter of the circle around an object, in pi
 MIN_LARGE_SIZE = 26.0
 MAX_SIZE = 0.45  # Of the image's shorter side.
 SMALL_PROBABILITY = 0.25
-TOUCH_PROBABILITY = 0.4  # On top of the overlaps that come by chance.
+TOUCH_PROBABILITY = 0.4  # Of a deliberate overlap, in addition to those that occur by chance.
 MIN_OVERLAP = 8  # pixels
 MIN_VISIBLE = 30  # pixels
-MIN_VISIBLE_SHARE = 0.4  # Of the part in the image, which is itself most of the whole shape.
+MIN_VISIBLE_SHARE = 0.4  # Of the object's part inside the image.
 MIN_CONTRAST = 60.0  # Euclidean distance between colours, each channel 0 to 255.
 SUPERSAMPLING = 4
-MARGIN = 3  # Pixels around an object in which its contrast is looked at.
+MARGIN = 3  # Pixels around an object in which its contrast is measured.
 
 
 def make_shapes(
@@ -59,32 +60,36 @@ def make_shapes(
 ) -> Path:
     """Write the dataset, or keep it if `root` already holds the one made with these arguments.
 
-    That is `annotations/{train,val}.json`, `train/*.jpg` and `val/*.jpg`. They appear under `root`
-    all at once when they are complete, so a run that is cut short leaves nothing there.
+    It consists of `annotations/{train,val}.json`, `train/*.jpg` and `val/*.jpg`. All of them appear
+    under `root` at once when they are complete, so an interrupted run leaves nothing there.
 
     Args:
         root: folder to make; it must not exist, or be empty, or hold the same dataset.
-        num_train, num_val: number of images in each split.
-        image_size: (height, width) in pixels; the shares of small and overlapping suit the default.
-        seed: the same seed gives the same files; another gives other pictures.
-        stuff: other pictures, whose background is regions of stuff; with labels of all pixels:
+        num_train: number of training images.
+        num_val: number of validation images.
+        image_size: (height, width) in pixels; the shares of small and overlapping objects are meant
+            for the default.
+        seed: not negative; the same seed gives the same files.
+        stuff: whether to draw a background of stuff regions, and to write labels of all pixels:
             `panoptic/{train,val}/*.png` and `annotations/panoptic_{train,val}.json` in COCO's
-            panoptic format, `labels/{train,val}/*.png` of classes and `classes.txt` with their
-            names: the objects' categories, then the stuff's.
+            panoptic format, `labels/{train,val}/*.png` with semantic classes, and `classes.txt`
+            with their names, those of the objects before those of the stuff.
 
     Returns:
         The absolute path of `root`.
 
     Raises:
-        DataError: an argument is out of range, or `root` holds something else.
+        DataError: an argument is out of range, or `root` holds other files.
     """
     root = Path(root).resolve()
     arguments = dict(
         version=VERSION, num_train=num_train, num_val=num_val, image_size=[*image_size], seed=seed
     ) | ({"stuff": True} if stuff else {})
     if min(num_train, num_val) < 1 or min(image_size) < MIN_IMAGE_SIDE or seed < 0:
-        least = f"Give at least 1 image for each split, {MIN_IMAGE_SIDE} pixels a side, and seed 0."
-        raise DataError(f"make_shapes got {arguments}. {least}")
+        raise DataError(
+            f"make_shapes got {arguments}. Give at least 1 image per split, {MIN_IMAGE_SIDE} "
+            "pixels per side, and a seed of at least 0."
+        )
     if _already_made(root, arguments):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +122,7 @@ def _write_split(
     content: dict[str, list[Any]] = {"images": [], "annotations": []}
     content["categories"] = [{"id": n, "name": name} for n, name in enumerate(SHAPES, start=1)]
     for image_id in tqdm(range(1, num + 1), desc=f"shapes {split}", unit="image"):
-        # Seeded by itself, a picture doesn't depend on how many others there are.
+        # Each image has its own seed, so that it does not depend on the number of images.
         rng = np.random.default_rng([seed, SPLITS.index(split), image_id])
         empty = image_id % EMPTY_EVERY == EMPTY_EVERY // 2
         num_objects = 0 if empty else int(rng.integers(1, MAX_OBJECTS + 1))
@@ -125,7 +130,7 @@ def _write_split(
         scene = draw_scene(rng, image_size, num_objects, regions)
         path = root / split / f"{image_id:06d}.jpg"
         if not cv2.imwrite(str(path), _photograph(rng, scene.canvas), JPEG):
-            raise DataError(f"Can't write {path}; is the disk full?")
+            raise DataError(f"Can't write {path}. Check the free space and the permissions.")
         content["images"].append(dict(id=image_id, file_name=path.name, height=height, width=width))
         for annotation in _annotations(scene):
             ids = {"id": len(content["annotations"]) + 1, "image_id": image_id}
@@ -139,9 +144,13 @@ def _write_split(
 
 @dataclass
 class Scene:
-    """A picture and what is in it; each object occludes those drawn before it.
+    """An image and its objects, each of which occludes those drawn before it.
 
-    `segments` has each pixel's object, counted from 1, or 0; `areas` are in pixels, unoccluded.
+    Attributes:
+        canvas: the image, BGR float32 [H, W, 3], 0 to 255.
+        segments: the number of each pixel's object, int32 [H, W], counted from 1; 0 is background.
+        category_ids: of the objects, in the order in which they were drawn.
+        areas: of the objects in pixels, including their occluded parts.
     """
 
     canvas: Colours
@@ -156,9 +165,15 @@ def draw_scene(
     num_objects: int,
     regions: Regions | None = None,
 ) -> Scene:
-    """Draw up to `num_objects` objects; one for which no good place is found is left out.
+    """Draw a scene of up to `num_objects` objects.
 
-    They lie on `regions`, if there are any, else on a background of one texture.
+    An object that fits nowhere after `MAX_TRIES` tries is dropped.
+
+    Args:
+        rng: the source of random numbers.
+        image_size: (H, W) in pixels.
+        num_objects: number of objects to draw.
+        regions: the background; None draws one texture.
     """
     canvas = regions[0].copy() if regions is not None else _texture(rng, *image_size)
     scene = Scene(canvas, np.zeros(image_size, np.int32))
@@ -180,7 +195,11 @@ def _annotations(scene: Scene) -> Iterator[dict[str, Any]]:
 
 
 def _add_object(rng: Generator, scene: Scene) -> bool:
-    """Draw one random object, unless it would hide another too much or be hard to see itself."""
+    """Draw a random object unless it would hide another or be hardly visible.
+
+    Returns:
+        Whether it was drawn.
+    """
     large_sizes = (MIN_LARGE_SIZE, MAX_SIZE * min(scene.segments.shape))
     size = rng.uniform(*(SMALL_SIZES if rng.random() < SMALL_PROBABILITY else large_sizes))
     category_id = int(rng.integers(len(SHAPES))) + 1
@@ -209,7 +228,7 @@ def _add_object(rng: Generator, scene: Scene) -> bool:
 
 
 def _centre(rng: Generator, segments: Segments, size: float, touching: bool) -> complex:
-    """A point from which at most a fifth of an object's box is outside the image on each axis."""
+    """Draw the centre of an object, so that at most a fifth of its box is outside on each axis."""
     margin, corner = 0.3 * size, np.array(segments.shape[::-1])
     if not touching:
         return complex(*rng.uniform(margin, corner - margin))
@@ -218,27 +237,27 @@ def _centre(rng: Generator, segments: Segments, size: float, touching: bool) -> 
 
 
 def _rasterise(parts: list[Outline], segments: Segments) -> tuple[Any, NDArray[np.float32]]:
-    """The window around an outline, and the share of each pixel (h x w) that the outline covers."""
+    """Return the window around an outline, and the covered share of each of its pixels, [h, w]."""
     points = [np.stack([part.real, part.imag], axis=1) for part in parts]
     box = points[0].min(0).astype(int) - MARGIN, points[0].max(0).astype(int) + MARGIN
     (left, top), (right, bottom) = np.clip(box, 0, segments.shape[::-1])
     fine = np.zeros(((bottom - top) * SUPERSAMPLING, (right - left) * SUPERSAMPLING), np.float32)
     fine_points = [np.rint((part - (left, top)) * SUPERSAMPLING - 0.5) for part in points]
-    # One call for all parts fills between them, so a hole stays open.
+    # A single call for all parts fills the area between them, so a hole stays open.
     cv2.fillPoly(fine, [part.astype(np.int32) for part in fine_points], 1.0)
     coverage = cv2.resize(fine, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
     return np.s_[top:bottom, left:right], coverage
 
 
 def _stands_out(texture: Colours, behind: Colours, mask: NDArray[np.bool_]) -> bool:
-    """Whether nearly all of the band along the object's edge differs from what is behind it."""
+    """Return whether the object differs from what is behind it along nearly all of its edge."""
     inside, square = mask.astype(np.uint8), np.ones((5, 5), np.uint8)
     band = cv2.dilate(inside, square) > cv2.erode(inside, square)
     return bool(np.percentile(np.linalg.norm(texture - behind, axis=2)[band], 10) >= MIN_CONTRAST)
 
 
 def _texture(rng: Generator, height: int, width: int) -> Colours:
-    """h x w x 3: two related colours mixed by a gradient, stripes and clouds, each more or less."""
+    """Return a texture, [h, w, 3], that mixes two colours by a gradient, stripes and clouds."""
     x_step, y_step = rng.uniform(-1, 1, 2)
     ramp = y_step * np.arange(height)[:, None] + x_step * np.arange(width)
     gradient = (ramp - ramp.min()) / np.ptp(ramp)
@@ -256,13 +275,14 @@ def _photograph(rng: Generator, canvas: Colours) -> NDArray[np.uint8]:
 
 
 def _polygon(*radii: float) -> Outline:
-    """Points at these distances from the origin, evenly spread around it."""
+    """Return points at these distances from the origin, at evenly spaced angles."""
     return np.array(radii) * np.exp(2j * np.pi * np.arange(len(radii)) / len(radii))
 
 
 ROUND = _polygon(*[1.0] * 64)
 SQUARE = np.array([-1 - 1j, 1 - 1j, 1 + 1j, -1 + 1j]) / 2**0.5
-# In the unit circle; a hole's boundary comes second. Category ids count from 1 in this order.
+# Outlines in the unit circle; the boundary of a hole comes second. Category ids count from 1 in
+# this order.
 SHAPES: dict[str, Callable[[Generator], list[Outline]]] = {
     "circle": lambda rng: [ROUND],
     "rectangle": lambda rng: [SQUARE.real + 1j * rng.uniform(0.5, 1.0) * SQUARE.imag],

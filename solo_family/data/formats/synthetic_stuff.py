@@ -1,6 +1,6 @@
-"""Stuff for the *shapes* dataset: regions of background, and the labels of all pixels.
+"""Stuff for the *shapes* dataset: background regions, and the labels of all pixels.
 
-H W height and width of an image.
+Shape letters: H W height and width of an image.
 """
 
 import json
@@ -16,16 +16,16 @@ from solo_family.errors import DataError
 
 from .label_maps import encode_ids
 
-# A picture of regions, BGR [H, W, 3] 0 to 255, and the stuff that each pixel is, int [H, W], an
-# index into STUFF.
+# An image of regions, BGR [H, W, 3], 0 to 255, and the stuff class of each pixel, int64 [H, W], as
+# an index into STUFF.
 Regions = tuple[NDArray[np.float32], NDArray[np.int64]]
 
-# Only the pattern tells them apart: each has any colours.
+# Only the pattern distinguishes the classes; the colours of each are random.
 STUFF = ("plain", "stripes", "checks")
 
 
 def draw_regions(rng: Generator, image_size: tuple[int, int]) -> Regions:
-    """Divide a picture by one or two wavy lines into regions of different stuff."""
+    """Draw an image that one or two wavy lines divide into regions of different stuff."""
     height, width = image_size
     order = rng.permutation(len(STUFF))[: rng.integers(2, len(STUFF) + 1)]
     levels = np.sort(rng.uniform(0.2, 0.8, len(order) - 1)) * height
@@ -60,12 +60,12 @@ def _pattern(rng: Generator, kind: int, height: int, width: int) -> NDArray[np.f
 
 
 class SegmentWriter:
-    """Writes the labels of one split: panoptic in COCO's format, and semantic.
+    """Write the labels of one split: panoptic labels in COCO's format, and semantic ones.
 
     Args:
-        root: of the dataset.
+        root: the folder of the dataset.
         split: "train" or "val".
-        things: names of the objects' categories, whose ids are counted from 1; stuff comes after.
+        things: names of the objects' categories. Category ids count from 1, things before stuff.
     """
 
     def __init__(self, root: Path, split: str, things: list[str]) -> None:
@@ -91,10 +91,10 @@ class SegmentWriter:
         """Write one image's labels.
 
         Args:
-            image: `id`, `file_name`, `height`, `width`.
-            objects: [H, W], each pixel's object, counted from 1, or 0.
+            image: the image's entry in the json: `id`, `file_name`, `height` and `width`.
+            objects: the object of each pixel, int32 [H, W], counted from 1; 0 for none.
             category_ids: of the objects.
-            stuff: [H, W], the stuff that each pixel is or that is behind its object.
+            stuff: the stuff class at each pixel, also behind objects, int64 [H, W].
         """
         first_stuff = len(category_ids) + 1
         ids = np.where(objects > 0, objects, first_stuff + stuff)
@@ -119,14 +119,14 @@ class SegmentWriter:
         )
 
     def close(self) -> None:
-        """Write the json."""
+        """Write the panoptic json of the split."""
         path = self._root / "annotations" / f"panoptic_{self._split}.json"
         path.write_text(json.dumps(self._content))
 
     def _write(self, folder: str, name: str, pixels: NDArray[np.uint8]) -> None:
         path = self._root / folder / self._split / name
         if not cv2.imwrite(str(path), pixels):
-            raise DataError(f"Can't write {path}; is the disk full?")
+            raise DataError(f"Can't write {path}. Check the free space and the permissions.")
 
 
 def _box(mask: NDArray[np.bool_]) -> list[int]:

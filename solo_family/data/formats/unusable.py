@@ -1,4 +1,4 @@
-"""Leaves out what no mask can be made of, and says so once."""
+"""Dropping of annotations that can't be made into masks, with one warning per kind and dataset."""
 
 import logging
 import math
@@ -25,15 +25,15 @@ from .segmentation import (
 logger = logging.getLogger(__name__)
 
 Annotation = dict[str, Any]
-_NAMED = 3  # of many offenders, as many are named
-_CHUNK = 20_000  # annotations that are looked at together
+_NAMED = 3  # examples that a message names, at most
+_CHUNK = 20_000  # annotations that are checked together
 
 
-class LeftOut:
-    """Counts what is left out.
+class DroppedMasks:
+    """Count the segmentations that are dropped, by the reason.
 
     Args:
-        source: what the messages name: the annotation file, or the dataset.
+        source: the annotation file or the dataset, for messages.
     """
 
     def __init__(self, source: str) -> None:
@@ -44,12 +44,15 @@ class LeftOut:
     def usable(
         self, annotation: Annotation, size: tuple[float, float], file: str
     ) -> Annotation | None:
-        """Return an annotation with what of its segmentation can be used, or None.
+        """Return an annotation with the usable part of its segmentation, or None.
 
         Args:
-            annotation: with `segmentation`; is not changed.
-            size: (height, width) of its image; infinite where it is unknown.
-            file: of its image, for messages.
+            annotation: with `segmentation`; it is not changed.
+            size: (height, width) of its image, in pixels; infinite if it is unknown.
+            file: path of its image, for messages.
+
+        Returns:
+            A copy with the usable polygons, or compressed RLE. None if nothing is usable.
         """
         given = annotation.get("segmentation")
         kept, reasons = usable_segmentation(given, size)
@@ -59,27 +62,27 @@ class LeftOut:
         return None if kept is None else {**annotation, "segmentation": compressed(kept)}
 
     def report(self) -> None:
-        """Warn of what was left out, each once in a process."""
+        """Log what was dropped; each message appears once per process."""
         counts, source = self._counts, self._source
         if counts[SHORT]:
-            _warn_once(f"{source}: left out {counts[SHORT]} polygons of fewer than 3 points.")
+            _warn_once(f"{source}: dropped {counts[SHORT]} polygons of fewer than 3 points.")
         if counts[FAR]:
             _warn_once(
-                f"{source}: left out {counts[FAR]} polygons with coordinates that are not numbers, "
+                f"{source}: dropped {counts[FAR]} polygons with coordinates that are not numbers, "
                 "or are far outside their image."
             )
         if counts[WITHOUT]:
-            _warn_once(f"{source}: left out {counts[WITHOUT]} annotations without 'segmentation'.")
+            _warn_once(f"{source}: dropped {counts[WITHOUT]} annotations without 'segmentation'.")
         if counts[UNFILLED]:
             _warn_once(
-                f"{source}: left out {counts[UNFILLED]} RLE masks whose runs don't fill their "
-                "image."
+                f"{source}: dropped {counts[UNFILLED]} RLE masks whose counts don't add up to the "
+                "pixels of their image."
             )
         if self._misfits:
             rest = len(self._misfits) - _NAMED
             named = ", ".join(self._misfits[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
             _warn_once(
-                f"{source}: left out {len(self._misfits)} RLE masks whose size is not their "
+                f"{source}: dropped {len(self._misfits)} RLE masks whose size is not their "
                 f"image's: {named}."
             )
 
@@ -89,20 +92,20 @@ def _warn_once(message: str) -> None:
     logger.warning(message)
 
 
-def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
-    """Leave out, in place, what no mask can be made of; says once what, and how much.
+def drop_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
+    """Drop annotations that can't be made into masks, in place, and log how many.
 
-    That is polygons of fewer than 3 points or with impossible coordinates, annotations without
-    (another) segmentation, and RLE of another size than its image or whose runs don't fill it. What
-    is left of RLE is compressed.
+    These are polygons of fewer than 3 points or with impossible coordinates, annotations without
+    any usable segmentation, and RLE of another size than its image or whose counts don't add up to
+    the image's pixels. The remaining RLE is compressed.
 
     Args:
         records: detectron2's dicts.
-        source: see `LeftOut`.
+        source: the annotation file or the dataset, for messages.
     """
-    left_out = LeftOut(source)
+    left_out = DroppedMasks(source)
     for record in records:
-        # Records of detectron2's own datasets may lack a size; polygons can do without.
+        # Records of detectron2's own datasets may lack a size, which polygons don't need.
         size = (record.get("height", math.inf), record.get("width", math.inf))
         if "annotations" in record:
             usable = [left_out.usable(a, size, record["file_name"]) for a in record["annotations"]]
@@ -113,14 +116,14 @@ def leave_out_unusable(records: Iterable[dict[str, Any]], source: str) -> None:
 def usable_annotations(
     annotations: list[Annotation], images: dict[Any, dict[str, Any]], source: str
 ) -> list[Annotation]:
-    """Return the annotations of which masks can be made; see `leave_out_unusable`.
+    """Return the annotations that can be made into masks; see `drop_unusable`.
 
     Args:
-        annotations: of COCO's parts, normalised.
-        images: by their ids.
-        source: see `LeftOut`.
+        annotations: of a COCO json, normalised.
+        images: the images of the json, by their ids.
+        source: the annotation file, for messages.
     """
-    left_out = LeftOut(source)
+    left_out = DroppedMasks(source)
     kept: list[Annotation] = []
     for start in range(0, len(annotations), _CHUNK):
         chunk = annotations[start : start + _CHUNK]
@@ -143,7 +146,7 @@ def _has_polygons(annotation: Annotation) -> bool:
 
 
 def _are_plain(annotations: list[Annotation]) -> bool:
-    """Tell in one go whether all are polygons that can be drawn in an image of any size."""
+    """Return, in one fast pass, whether all are polygons that can be drawn at any image size."""
     polygons: list[array] = []
     for annotation in annotations:
         if not annotation["segmentation"]:

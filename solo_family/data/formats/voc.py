@@ -1,4 +1,7 @@
-"""PASCAL VOC 2012's instance segmentation: the images and masks of its segmentation task."""
+"""PASCAL VOC 2012's instance segmentation dataset.
+
+Shape letters: H W height and width of an image.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +20,7 @@ from tqdm import tqdm
 from ...errors import DataError
 from .text_files import is_file
 
-# In the order of the pixel values of SegmentationClass, from 1.
+# The pixel values of SegmentationClass, from 1, are in this order.
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
@@ -25,7 +28,7 @@ VOC_CLASSES = (
 )
 SPLITS = ("train", "val", "trainval")
 EVALUATOR_TYPE = "voc_instance"
-# Pixels at the borders of objects, and objects that are too hard: no object's.
+# The value and the colour of pixels that belong to no object: borders, and difficult objects.
 _VOID = 255
 _VOID_COLOUR = (224, 224, 192)
 
@@ -34,9 +37,9 @@ def register_voc_instances(name: str, root: str, split: str) -> None:
     """Register a split of VOC 2012's instance segmentation.
 
     Args:
-        name: for `DATASETS.TRAIN` or `DATASETS.TEST`.
-        root: the folder VOC2012, with JPEGImages, ImageSets, SegmentationClass and
-            SegmentationObject in it. Nothing is read before the dataset is used.
+        name: name of the dataset for `DATASETS.TRAIN` or `DATASETS.TEST`.
+        root: the folder VOC2012, which has JPEGImages, ImageSets, SegmentationClass and
+            SegmentationObject. It is not read before the dataset is used.
         split: train, val or trainval.
     """
     DatasetCatalog.register(name, partial(load_voc_instances, root, split))
@@ -46,10 +49,10 @@ def register_voc_instances(name: str, root: str, split: str) -> None:
 
 
 def load_voc_instances(root: str, split: str) -> list[dict[str, Any]]:
-    """Return detectron2's dicts, with masks as RLE; `image_id` is the name, as 2007_000033.
+    """Return detectron2's dicts, with masks as RLE; `image_id` is a name like 2007_000033.
 
     Raises:
-        DataError: see `check_voc`.
+        DataError: a file or folder is missing, or files contradict each other; see `check_voc`.
     """
     check_voc(root, split)
     names = tqdm(_split_file(root, split).read_text().split(), f"VOC {split}", unit="image")
@@ -57,22 +60,22 @@ def load_voc_instances(root: str, split: str) -> list[dict[str, Any]]:
 
 
 def check_voc(root: str, split: str) -> None:
-    """Check that the folders and the list of images are there.
+    """Check that the folders and the list of images exist.
 
     Raises:
-        DataError: names the first that is missing.
+        DataError: one is missing; the message names the first.
     """
     for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
         if not Path(root, folder).is_dir():
             raise DataError(
                 f"VOC 2012: there is no folder {Path(root, folder)}. Unpack "
-                "VOCtrainval_11-May-2012, and put its folder VOC2012 where DETECTRON2_DATASETS "
-                "says."
+                "VOCtrainval_11-May-2012, and move its folder VOC2012 into the folder that the "
+                "environment variable DETECTRON2_DATASETS names."
             )
     if not _split_file(root, split).is_file():
         raise DataError(
             f"VOC 2012: there is no list of images {_split_file(root, split)}. "
-            f"Splits are {', '.join(SPLITS)}."
+            f"Name one of the splits {', '.join(SPLITS)}, or unpack the dataset again."
         )
 
 
@@ -83,24 +86,25 @@ def _split_file(root: str, split: str) -> Path:
 def load_image(
     root: Path, name: str, class_names: Sequence[str], read_classes: Callable[[Path], np.ndarray]
 ) -> dict[str, Any]:
-    """Return detectron2's dict of an image, a mask for each value in SegmentationObject.
+    """Return detectron2's dict of an image, with a mask for each value in SegmentationObject.
 
     Args:
-        root: of JPEGImages, SegmentationClass and SegmentationObject.
-        name: of the image.
+        root: the folder of JPEGImages, SegmentationClass and SegmentationObject.
+        name: of the image, without extension.
         class_names: of the values of SegmentationClass, from 1.
-        read_classes: reads a file of SegmentationClass: int [H, W].
+        read_classes: reads a file of SegmentationClass as int64 [H, W].
 
     Raises:
-        DataError: files are missing, don't fit together, or an object has no class.
+        DataError: a file is missing, the two label images differ in size, or an object has no
+            class.
     """
     path = root / "SegmentationObject" / f"{name}.png"
     class_path = root / "SegmentationClass" / path.name
     objects, classes = read_values(path), read_classes(class_path)
     if objects.shape != classes.shape:
         raise DataError(
-            f"VOC: {path} has the size {objects.shape}, but SegmentationClass has "
-            f"{classes.shape} of this image."
+            f"VOC: {path} has the size {objects.shape}, but {class_path} has the size "
+            f"{classes.shape}. Export both again in the size of the image."
         )
     annotations = []
     for number in np.setdiff1d(objects, [0, _VOID]):
@@ -109,8 +113,8 @@ def load_image(
         values = values[(values > 0) & (values <= len(class_names))]
         if not len(values):
             raise DataError(
-                f"VOC: object {number} of {path} has no class in SegmentationClass, which are "
-                f"{', '.join(class_names)}. Give it one, or remove it."
+                f"VOC: object {number} of {path} has no class in SegmentationClass; the classes "
+                f"are {', '.join(class_names)}. Give the object one of them, or remove it."
             )
         rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
         annotations.append(
@@ -133,7 +137,7 @@ def load_image(
 
 
 def image_file(root: Path, name: str) -> str:
-    """Return JPEGImages/NAME.jpg, or the picture of that name of another kind."""
+    """Return the path of an image in JPEGImages: NAME.jpg, or NAME with another extension."""
     path = root / "JPEGImages" / f"{name}.jpg"
     if not is_file(path):
         others = (path.with_suffix(suffix) for suffix in (".jpeg", ".png", ".bmp", ".JPG", ".webp"))
@@ -142,32 +146,37 @@ def image_file(root: Path, name: str) -> str:
 
 
 def read_values(path: Path) -> np.ndarray:
-    """Return the values of a picture of one channel or with a palette, int [H, W].
+    """Read the values of a label image, int64 [H, W].
 
-    Of a picture in colours each colour is a value: black is 0, and VOC's colour of void is 255.
+    In a colour image each colour is a value; black is 0, and VOC's colour of void is 255.
+
+    Raises:
+        DataError: the file can't be read.
     """
     with open_picture(path) as image:
         if image.mode in ("P", "L", "I", "I;16", "1"):
             return np.asarray(image).astype(np.int64)
         colours = np.asarray(image.convert("RGB")).astype(np.int64)
     codes = colours @ np.array([1 << 16, 1 << 8, 1])
-    codes[codes == _VOID] = 1 << 24  # a blue, and not void
+    codes[codes == _VOID] = 1 << 24  # pure blue has the same code as void
     codes[(colours == _VOID_COLOUR).all(axis=2)] = _VOID
     return codes
 
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """Open a label picture.
+    """Open a label image for the `with` block.
 
     Raises:
-        DataError: it can't be read.
+        DataError: the file can't be read.
     """
     try:
         image = Image.open(path)
         image.load()
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
-        raise DataError(f"VOC: {path} can't be read as an image: {error}") from error
+        raise DataError(
+            f"VOC: {path} can't be read as an image: {error}. Unpack or export it again."
+        ) from error
     with image:
         yield image
 

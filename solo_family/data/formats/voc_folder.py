@@ -1,9 +1,9 @@
-"""Instances in a folder as PASCAL VOC's: `voc:DIR`, or `voc:DIR:SPLIT`.
+"""Instances in the folder layout of PASCAL VOC: `voc:DIR`, or `voc:DIR:SPLIT`.
 
-CVAT ("Segmentation mask"), datumaro and labelme's labelme2voc.py write such folders: JPEGImages,
-SegmentationClass, SegmentationObject, and the names of the classes in a text file.
+CVAT ("Segmentation mask"), datumaro and labelme's labelme2voc.py write this layout: the folders
+JPEGImages, SegmentationClass and SegmentationObject, and a text file of class names.
 
-H W of an image.
+Shape letters: H W height and width of an image.
 """
 
 from functools import cache, partial
@@ -21,7 +21,7 @@ from .text_files import is_file, read_lines
 from .voc import VOC_CLASSES, image_file, load_image, open_picture, read_values
 
 PREFIX = "voc:"
-# Labels that are no class, by the names that the tools give them.
+# The names that these tools give to labels that are not classes.
 _BACKGROUND = {"background", "_background_", "__background__"}
 _IGNORED = {"__ignore__", "_ignore_", "void"}
 
@@ -31,8 +31,11 @@ Colour = tuple[int, int, int]
 def register_voc_folder(name: str) -> None:
     """Register a dataset that is named in place.
 
+    Args:
+        name: `voc:DIR` or `voc:DIR:SPLIT`.
+
     Raises:
-        DataError: a folder or a split is not there.
+        DataError: the name lacks a part, or a folder or the split does not exist.
     """
     parts = name.removeprefix(PREFIX).split(":")
     if len(parts) > 2 or not all(parts):
@@ -41,9 +44,9 @@ def register_voc_folder(name: str) -> None:
     for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
         if not (root / folder).is_dir():
             raise DataError(
-                f"Dataset {name!r}: there is no folder {root / folder}. Name the folder that "
-                "JPEGImages, SegmentationClass and SegmentationObject are in; export the images, "
-                "too."
+                f"Dataset {name!r}: there is no folder {root / folder}. Name the folder that has "
+                "JPEGImages, SegmentationClass and SegmentationObject; if JPEGImages is missing, "
+                "export the dataset with its images."
             )
     classes, colours = read_classes(root)
     _names(root, split)
@@ -53,13 +56,16 @@ def register_voc_folder(name: str) -> None:
 
 
 def read_classes(root: Path) -> tuple[list[str], list[Colour]]:
-    """Return the names of the classes, and their colours where a file gives them.
+    """Read the class names of a folder, and their colours if a file has them.
 
-    `labelmap.txt` has lines `name:red,green,blue:parts:actions`, `class_names.txt` a name on each;
-    without either they are VOC's own.
+    `labelmap.txt` has lines of the form `name:red,green,blue:parts:actions`, and `class_names.txt`
+    one name per line. Without either file the classes are PASCAL VOC's.
+
+    Returns:
+        Names, and RGB colours of the same length; no colours if they are unknown.
 
     Raises:
-        DataError: a line is none of these, or there are no classes.
+        DataError: a line is invalid, or there are no classes.
     """
     file = root / "labelmap.txt"
     if not file.is_file():
@@ -75,7 +81,7 @@ def read_classes(root: Path) -> tuple[list[str], list[Colour]]:
         label, _, rest = line.partition(":")
         given = rest.partition(":")[0].strip()
         try:
-            # datumaro leaves VOC's own colours out.
+            # datumaro omits colours that are those of VOC's palette.
             values = given.split(",") if given or not rest else voc_colour(len(names) + 1)
             red, green, blue = (int(value) for value in values)
         except ValueError as error:
@@ -86,12 +92,21 @@ def read_classes(root: Path) -> tuple[list[str], list[Colour]]:
             names.append(label)
             colours.append((red, green, blue))
     if not names:
-        raise DataError(f"{file} names no classes. Write a line for each.")
+        raise DataError(
+            f"{file} names no classes. Write a line name:red,green,blue:parts:actions for each."
+        )
     return names, colours
 
 
 def voc_colour(index: int) -> Colour:
-    """Return the colour of a class in VOC's palette: its bits, from the lowest, are shared out."""
+    """Return the colour of a class in VOC's palette.
+
+    The bits of the index, from the lowest, go to red, green and blue in turn, as their bits from
+    the highest.
+
+    Args:
+        index: of the class, counted from 1.
+    """
     red = green = blue = 0
     for place in range(7, -1, -1):
         red |= (index & 1) << place
@@ -106,8 +121,14 @@ def load_voc_folder(
 ) -> list[dict[str, Any]]:
     """Return detectron2's dicts; see `voc.load_image`.
 
+    Args:
+        root: the folder of the dataset.
+        split: name of the split; "" is `train`, or all images if there are no splits.
+        classes: names of the classes.
+        colours: their colours in SegmentationClass; empty if its values are class indices.
+
     Raises:
-        DataError: files are missing, or don't fit together.
+        DataError: files are missing, or contradict each other.
     """
     return [{**record} for record in _load(root, split, classes, colours)]
 
@@ -119,7 +140,10 @@ def _load(
     names = _names(root, split)
     drawn = {name for name in names if is_file(root / "SegmentationObject" / f"{name}.png")}
     if not drawn:
-        raise DataError(f"{root / 'SegmentationObject'} has no pictures of these. Export masks.")
+        raise DataError(
+            f"{root / 'SegmentationObject'} has no masks of the {len(names)} images. Export the "
+            "dataset with masks."
+        )
     read = partial(_read_colours, colours=colours) if colours else read_values
     records = [
         load_image(root, name, classes, read)
@@ -130,14 +154,14 @@ def _load(
     missing = [r["file_name"] for r in records if not is_file(Path(r["file_name"]))]
     if missing:
         raise DataError(
-            f"{root} lacks {len(missing)} images of {len(records)}, the first is {missing[0]}. "
-            "Export the images, too, or put them there."
+            f"{root} lacks {len(missing)} images of {len(records)}; the first is {missing[0]}. "
+            "Export the dataset with its images, or copy them there."
         )
     return records
 
 
 def image_without_objects(root: Path, name: str) -> dict[str, Any]:
-    """Return the dict of an image without a file in SegmentationObject, which datumaro omits."""
+    """Return the dict of an image without objects, for which datumaro writes no mask."""
     path = image_file(root, name)
     height, width = read_image_size(path) if is_file(Path(path)) else (0, 0)
     size = {"height": height, "width": width}
@@ -145,22 +169,22 @@ def image_without_objects(root: Path, name: str) -> dict[str, Any]:
 
 
 def _names(root: Path, split: str) -> list[str]:
-    """Return the names of a split's images; without lists those of SegmentationObject."""
+    """Return the names of a split's images; without lists of splits, all of SegmentationObject."""
     lists = {path.stem: path for path in sorted((root / "ImageSets/Segmentation").glob("*.txt"))}
     key = split or ("train" if "train" in lists else next(iter(lists), ""))
     if key in lists:
-        # datumaro quotes names with blanks.
+        # datumaro puts names that have spaces into quotes.
         return [name.strip('"') for name in read_lines(lists[key]) if name]
     if split:
         raise DataError(
             f"{root} has no split {split!r}; it has {', '.join(lists) or 'none'}. Write voc:DIR"
-            + (f":{next(iter(lists))}." if lists else ", which is all of it.")
+            + (f":{next(iter(lists))}." if lists else " to read all of it.")
         )
     return sorted(path.stem for path in (root / "SegmentationObject").glob("*.png"))
 
 
 def _read_colours(path: Path, *, colours: tuple[Colour, ...]) -> np.ndarray:
-    """Return classes from 1, int [H, W], of a picture in the colours of the label map; 0: none."""
+    """Read a label image in the label map's colours: int64 [H, W], classes from 1, 0 for none."""
     with open_picture(path) as image:
         plain = image.mode in ("L", "I", "I;16")
         given = np.asarray(image if plain else image.convert("RGB"))

@@ -1,7 +1,7 @@
-"""Instances as ultralytics' YOLO writes them: `yolo:DIR`, or `yolo:DIR:SPLIT`.
+"""Instances in the segmentation format of Ultralytics YOLO: `yolo:DIR`, or `yolo:DIR:SPLIT`.
 
-A text file for each picture, under `labels` where that is under `images`; a line for each object:
-its class, counted from 0, and its outline x y x y ..., as shares of the picture's width and height.
+Each image `images/.../NAME.jpg` has a text file `labels/.../NAME.txt` with one line per object: its
+class, counted from 0, and its outline x y x y ..., as fractions of the image's width and height.
 """
 
 import glob
@@ -27,15 +27,18 @@ logger = logging.getLogger(__name__)
 PREFIX = "yolo:"
 _YAML = ("data.yaml", "dataset.yaml", "data.yml")
 _CLASSES = "classes.txt"
-# Shares that are a little above 1 are rounded.
+# Coordinates are fractions from 0 to 1. Values up to this one are accepted as rounding errors.
 _MOST = 1.01
 
 
 def register_yolo(name: str) -> None:
     """Register a dataset that is named in place.
 
+    Args:
+        name: `yolo:DIR` or `yolo:DIR:SPLIT`.
+
     Raises:
-        DataError: the folder, or what names its classes, is not there.
+        DataError: the name lacks a part, or the folder, its class names or the split are missing.
     """
     parts = name.removeprefix(PREFIX).split(":")
     if len(parts) > 2 or not all(parts):
@@ -49,10 +52,13 @@ def register_yolo(name: str) -> None:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Return what `data.yaml` says, `names` as a list; or the names of Label Studio's classes.txt.
+    """Return the description of a dataset: `data.yaml`, or the names in Label Studio's classes.txt.
+
+    Returns:
+        The content of `data.yaml`, in which `names` is a list; or only `names`.
 
     Raises:
-        DataError: neither is there, or it has no names.
+        DataError: neither file exists, or it names no classes.
     """
     for file in (folder / name for name in _YAML):
         if not file.is_file():
@@ -60,7 +66,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         try:
             content = yaml.safe_load(read_text(file))
         except (ValueError, RecursionError, yaml.YAMLError) as error:
-            raise DataError(f"{file} is not yaml: {first_line(error)}. Export it again.") from error
+            raise DataError(f"{file} is not YAML: {first_line(error)}. Export it again.") from error
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict):
             if {str(key) for key in names} != {str(index) for index in range(len(names))}:
@@ -70,26 +76,28 @@ def read_description(folder: Path) -> dict[str, Any]:
                 )
             names = [names[key] for key in sorted(names, key=int)]
         if not isinstance(names, list) or not names:
-            raise DataError(f"{file} has no 'names' of classes. Write them: names: [cat, dog].")
+            raise DataError(
+                f"{file} has no class names. Write them, for instance names: [cat, dog]."
+            )
         return {**content, "names": [str(label) for label in names]}
     if (folder / _CLASSES).is_file():
         return {"names": [line for line in read_lines(folder / _CLASSES) if line]}
     raise DataError(
         f"{folder} has neither {_YAML[0]} nor {_CLASSES}, which name the classes. Name the folder "
-        f"that they are in, or write {_CLASSES}, a class on each line."
+        f"that has one of them, or write {_CLASSES} with one class name per line."
     )
 
 
 def find_images(folder: Path, description: dict[str, Any], split: str) -> list[str]:
-    """Return the folders, or lists of images, of a split.
+    """Return the image folders, or the text files that list images, of a split.
 
     Args:
-        folder: of the description.
-        description: of `read_description`.
-        split: its key; "" is `train`, or the folder `images` where there are no splits.
+        folder: the folder of the dataset.
+        description: what `read_description` returns.
+        split: name of the split; "" is `train`, or the folder `images` if there are no splits.
 
     Raises:
-        DataError: there is no such split, or it is not there.
+        DataError: the dataset has no such split, or the split's folder does not exist.
     """
     key = split or ("train" if "train" in description else "")
     if not key:
@@ -99,18 +107,18 @@ def find_images(folder: Path, description: dict[str, Any], split: str) -> list[s
         known = [k for k in ("train", "val", "test") if description.get(k)]
         raise DataError(
             f"{folder} has no split {key!r}; it has {', '.join(known) or 'none'}. Write yolo:DIR"
-            + (f":{known[0]}." if known else ", which is all of it.")
+            + (f":{known[0]}." if known else " to read all of it.")
         )
     root = folder / str(description.get("path") or "")
     found = []
     for part in given if isinstance(given, list) else [given]:
-        # Roboflow counts from a folder within; ultralytics corrects that, too.
+        # Roboflow's paths are relative to a subfolder; Ultralytics YOLO corrects them, too.
         places = [root / str(part), folder / str(part), folder / str(part).removeprefix("../")]
         path = next((place for place in places if exists(place)), None)
         if path is None:
             raise DataError(
-                f"{folder}: its split {key!r} is in {part}, which is not there. Correct '{key}' in "
-                f"{_YAML[0]}."
+                f"{folder}: the split {key!r} is in {part}, which does not exist. Correct '{key}' "
+                f"in {_YAML[0]}."
             )
         found.append(str(path))
     return found
@@ -120,7 +128,9 @@ def find_images(folder: Path, description: dict[str, Any], split: str) -> list[s
 def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
     images = sorted({image for place in places for image in _images(Path(place))})
     if not images:
-        raise DataError(f"{', '.join(places)} has no images. Name the folder above 'images'.")
+        raise DataError(
+            f"{', '.join(places)} has no images. Name the folder that has the folder 'images'."
+        )
     boxes, used = 0, set()
     records = []
     for number, image in enumerate(tqdm(images, unit=" images", delay=1, leave=False), start=1):
@@ -134,16 +144,21 @@ def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
     _check_used(places, used)
     if boxes:
         logger.warning(
-            "%s: left out %d objects that are boxes, without an outline.", ", ".join(places), boxes
+            "%s: dropped %d objects that have a box and no outline.", ", ".join(places), boxes
         )
     return records
 
 
 def load_yolo(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
-    """Return detectron2's dicts; a picture without a text file has no objects.
+    """Return detectron2's dicts; an image without a text file has no objects.
+
+    Args:
+        places: the image folders, or text files that list images; see `find_images`.
+        num_classes: number of classes.
 
     Raises:
-        DataError: there are no images, or a line is none of an outline; names file and line.
+        DataError: there are no images, no text file belongs to any, or a line is invalid; the
+            message names the file and the line.
     """
     return [{**record} for record in _load(places, num_classes)]
 
@@ -151,12 +166,12 @@ def load_yolo(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]
 def _images(place: Path) -> list[str]:
     if place.is_dir():
         return [str(path) for path in place.rglob("*") if path.suffix.lower() in SUFFIXES]
-    lines = read_lines(place)  # a list of images
+    lines = read_lines(place)  # a text file that lists images
     return [os.path.join(place.parent, line) for line in lines if line]
 
 
 def _label_file(image: str) -> Path:
-    """Return the text file of an image: the last folder `images` is `labels` there."""
+    """Return the text file of an image, in whose path the last folder `images` becomes `labels`."""
     parts = list(Path(image).with_suffix(".txt").parts)
     for index in reversed(range(len(parts) - 1)):
         if parts[index] == "images":
@@ -164,34 +179,38 @@ def _label_file(image: str) -> Path:
             break
     file = Path(*parts)
     if not is_file(file):
-        # Label Studio puts this before the names of files that are uploaded.
+        # Label Studio adds a prefix of eight hexadecimal digits to the names of uploaded files.
         uploaded = list(file.parent.glob(f"{'[0-9a-f]' * 8}-{glob.escape(file.name)}"))
         return uploaded[0] if len(uploaded) == 1 else file
     return file
 
 
 def _check_used(places: tuple[str, ...], used: set[Path]) -> None:
-    """Refuse labels that belong to none of the images, and say so of some.
+    """Check that text files belong to images, and warn of those that don't.
+
+    Args:
+        places: the image folders, for messages.
+        used: the text files that images should have.
 
     Raises:
-        DataError: none belongs to an image.
+        DataError: no image has a text file.
     """
     there = {path for folder in {file.parent for file in used} for path in folder.glob("*.txt")}
     orphans = sorted(there - used - {folder.parent / _CLASSES for folder in there})
     if not there & used:
         raise DataError(
             f"{', '.join(places)}: no image has a text file in "
-            f"{', '.join(sorted({str(file.parent) for file in used}))}. Each has the name of its "
-            "image, and stands in the folder 'labels' beside 'images'."
+            f"{', '.join(sorted({str(file.parent) for file in used}))}. Put the text files into "
+            "the folder 'labels' beside 'images', each with the name of its image."
         )
     if orphans:
-        logger.warning("%d text files are of no image, the first is %s.", len(orphans), orphans[0])
+        logger.warning("%d text files have no image; the first is %s.", len(orphans), orphans[0])
 
 
 def _read_labels(
     file: Path, num_classes: int, size: tuple[int, int]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return annotations, and how many lines are boxes."""
+    """Return the annotations of a text file, and how many of its lines are boxes."""
     if not is_file(file):
         return [], 0
     annotations, boxes = [], 0
@@ -203,20 +222,22 @@ def _read_labels(
         try:
             label, *shares = (float(word) for word in words)
         except ValueError as error:
-            raise DataError(f"{place} has {first_line(error)}; write numbers alone.") from error
+            raise DataError(
+                f"{place} is invalid: {first_line(error)}. Write numbers only."
+            ) from error
         if label not in range(num_classes):
             raise DataError(
-                f"{place} has class {words[0]}, but {num_classes} classes are named, 0 to "
-                f"{num_classes - 1}. Name all of them."
+                f"{place} has class {words[0]}, but the dataset names {num_classes} classes, 0 to "
+                f"{num_classes - 1}. Name all classes."
             )
         if len(shares) == 4:
             boxes += 1
             continue
         if len(shares) < 6 or len(shares) % 2 or not all(-0.01 <= s <= _MOST for s in shares):
             raise DataError(
-                f"{place} is no outline: after the class it has {len(shares)} numbers, from "
-                f"{min(shares, default=0):g} to {max(shares, default=0):g}. Write x y of 3 points "
-                "or more, as shares of width and height, 0 to 1."
+                f"{place} is not an outline: after the class it has {len(shares)} numbers, from "
+                f"{min(shares, default=0):g} to {max(shares, default=0):g}. Write x y of at least "
+                "3 points, as fractions of the image's width and height, from 0 to 1."
             )
         annotations.append(_annotation(int(label), shares, size))
     return annotations, boxes

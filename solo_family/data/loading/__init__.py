@@ -1,0 +1,1 @@
+"""Loading of images and annotations: mappers, augmentations, samplers and data loaders."""

@@ -1,4 +1,4 @@
-"""The augmentations of training, as detectron2 transforms."""
+"""Training augmentations, built from detectron2's transforms."""
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -10,7 +10,7 @@ from ...registry import METHODS
 
 _Augmentations = list[T.Augmentation | T.Transform]
 
-# Short edges of images before they are cropped.
+# Short edges, in pixels, to which DETR resizes an image before the crop.
 _DETR_SIZES = (400, 500, 600)
 
 
@@ -22,6 +22,7 @@ class ChannelwiseResize(T.ResizeTransform):
     """
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
+        """Return an image [H, W, C] at the new size."""
         if img.ndim != 3 or img.shape[2] in (1, 3):
             return super().apply_image(img, interp)
         channels = [super(ChannelwiseResize, self).apply_image(one, interp) for one in _split(img)]
@@ -33,9 +34,12 @@ def _split(image: np.ndarray) -> list[np.ndarray]:
 
 
 class AtLeastOnePixel(T.Augmentation):
-    """A resizing of detectron2's for images of any number of channels and any proportions.
+    """Resize images of any number of channels, keeping every side at least one pixel long.
 
-    After it a very narrow picture is still a pixel wide.
+    Without this, the short side of a very narrow image is rounded to 0.
+
+    Args:
+        resize: the detectron2 augmentation that chooses the size.
     """
 
     def __init__(self, resize: T.Augmentation) -> None:
@@ -43,6 +47,7 @@ class AtLeastOnePixel(T.Augmentation):
         self.resize = resize
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Return the resize transform of an image, uint8 [H, W, C]."""
         transform = self.resize.get_transform(image)
         if isinstance(transform, T.ResizeTransform):
             height, width = max(1, transform.new_h), max(1, transform.new_w)
@@ -51,13 +56,17 @@ class AtLeastOnePixel(T.Augmentation):
 
 
 def detectron2_augmentation(cfg: CfgNode, is_train: bool) -> _Augmentations:
-    """Return detectron2's resizing, and in training its flip."""
+    """Return detectron2's resize and, for training, its random flip."""
     resize, *flip = build_augmentation(cfg, is_train)
     return [AtLeastOnePixel(resize), *flip]
 
 
 def build_train_augmentation(cfg: CfgNode) -> _Augmentations:
-    """Return colours, then large-scale jitter where it is on, else detectron2's augmentations."""
+    """Return the training augmentations of images with instance masks.
+
+    Colour augmentations come first. Then follows large-scale jitter if `INPUT.LSJ.ENABLED`;
+    otherwise the crop (if `INPUT.CROP.ENABLED`) and detectron2's resize and flip.
+    """
     colours = _all_colours(cfg)
     if cfg.INPUT.LSJ.ENABLED:
         return [*colours, *_large_scale_jitter(cfg)]
@@ -66,7 +75,10 @@ def build_train_augmentation(cfg: CfgNode) -> _Augmentations:
 
 
 def _crop(cfg: CfgNode) -> T.Augmentation:
-    """Return a crop of every image, or, with short edges, DETR's (arXiv 2005.12872, section 4)."""
+    """Return the random crop: of every image, or DETR's if short edges are set.
+
+    DETR (arXiv 2005.12872, section 4) resizes and then crops an image with probability 0.5.
+    """
     crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     edges = cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
@@ -77,17 +89,18 @@ def _crop(cfg: CfgNode) -> T.Augmentation:
 
 
 def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationList]:
-    """Return the augmentation of images with semantic or panoptic labels.
+    """Return the training augmentations of images with semantic or panoptic labels.
 
-    Resizing, a crop in which no class has too large a share, colours, flipping (MaskFormer, arXiv
-    2107.06278, section 4.1); or large-scale jitter where it is on.
+    They resize, crop so that no class covers more than `INPUT.CROP.SINGLE_CATEGORY_MAX_AREA` of the
+    crop, change the colours and flip (MaskFormer, arXiv 2107.06278, section 4.1). If
+    `INPUT.LSJ.ENABLED`, they change the colours and apply large-scale jitter instead.
 
     Args:
         cfg: the configuration.
-        ignored: the label whose share of a crop does not matter.
+        ignored: the label that the crop's area limit does not count.
 
     Returns:
-        One list to draw from.
+        A single sequence of augmentations, in a list because the mapper draws one per image.
     """
     if cfg.INPUT.LSJ.ENABLED:
         return [T.AugmentationList([*_all_colours(cfg), *_large_scale_jitter(cfg)])]
@@ -103,10 +116,15 @@ def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.Augmentatio
 
 
 def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationList]:
-    """Return two lists to draw from: a resize, or a resize, a crop and a resize.
+    """Return the augmentations of DETR (arXiv 2005.12872, section 4) for panoptic labels.
 
-    As DETR's (arXiv 2005.12872, section 4); `INPUT.CROP` is that crop, and without it there is
-    only the first list. Arguments as of `build_segment_augmentation`.
+    Args:
+        cfg: the configuration; `INPUT.CROP` is the crop below.
+        ignored: unused; present so that the signature is `build_segment_augmentation`'s.
+
+    Returns:
+        Two sequences, of which the mapper draws one per image: resize; or resize, crop and resize.
+        Only the first if `INPUT.CROP.ENABLED` is False.
     """
     resize, *flip = detectron2_augmentation(cfg, is_train=True)
     plain = [*_all_colours(cfg), *flip, resize]
@@ -143,7 +161,8 @@ def _large_scale_jitter(cfg: CfgNode) -> _Augmentations:
     size = (lsj.IMAGE_SIZE, lsj.IMAGE_SIZE)
     jitter: _Augmentations = [
         AtLeastOnePixel(T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *size)),
-        T.FixedSizeCrop(crop_size=size),
+        # Declared as a tuple of one there.
+        T.FixedSizeCrop(crop_size=size),  # type: ignore[arg-type]
     ]
     if cfg.INPUT.RANDOM_FLIP != "none":
         jitter.append(

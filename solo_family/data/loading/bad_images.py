@@ -1,4 +1,4 @@
-"""What a mapper does with images that can't be read: it stops, or goes on without them."""
+"""How a mapper handles images that can't be read: it stops training, or skips them."""
 
 import logging
 
@@ -8,11 +8,11 @@ logger = logging.getLogger(__name__)
 
 
 class BadImages:
-    """Counts them, if training may go on (`DATALOADER.SKIP_BAD_IMAGES`).
+    """Count unreadable images, or raise an error at the first (`DATALOADER.SKIP_BAD_IMAGES`).
 
     Args:
-        skip: go on.
-        num_images: of the dataset; when as many can't be read, there is nothing to go on with.
+        skip: count and skip unreadable images, instead of raising an error.
+        num_images: size of the dataset; an error is raised when this many files are unreadable.
     """
 
     def __init__(self, skip: bool, num_images: int) -> None:
@@ -22,27 +22,31 @@ class BadImages:
         self._num_skipped = 0  # since the last image that could be read
 
     def add(self, path: str, error: Exception) -> None:
-        """Take note of one.
+        """Record an unreadable image.
+
+        Args:
+            path: of the image.
+            error: why it can't be read.
 
         Raises:
-            DataError: images may not be skipped, or none of them can be read.
+            DataError: images may not be skipped, or no image of the dataset can be read.
         """
         message = " ".join(str(error).split())
         if not self.skip:
             raise DataError(
-                f"{message}. Fix or remove the file; training goes on without such images "
-                "with --skip-bad-images."
+                f"{message}. Fix or remove the file, or train without such images by adding "
+                "--skip-bad-images."
             ) from error
         self._files.add(path)
         if len(self._files) == self._num_images:
             raise DataError(
-                f"None of the {self._num_images} training images can be read, the last because "
-                f"{message}. Fix the files."
+                f"None of the {self._num_images} training images can be read. The error for the "
+                f"last one: {message}. Fix the files."
             )
         self._num_skipped += 1
-        logger.warning(f"skipped: {message}")
+        logger.warning(f"Skipped an unreadable training image: {message}")
 
     def take_count(self) -> int:
-        """Return how many there were since it was last asked."""
+        """Return the number of images skipped since the last call, and reset it."""
         count, self._num_skipped = self._num_skipped, 0
         return count

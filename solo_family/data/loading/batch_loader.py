@@ -1,9 +1,10 @@
-"""Loads batches ahead in other processes, and never waits for one without an end.
+"""A data loader whose worker processes load batches in advance, and which never hangs.
 
-torch's DataLoader hands tensors over in files of /dev/shm, of which a container has 64 MB, and
-through threads whose errors reach nobody: where either fails, the batch never comes. Here batches
-lie in memory that the processes share without files, or come as bytes where that is not to be had;
-each worker has a pair of sockets of its own, which is closed however it ends; and a deadline.
+torch's DataLoader passes tensors through files in /dev/shm, which is 64 MB in a container by
+default, and through threads whose errors nobody sees; if either fails, the batch never arrives.
+This loader passes batches through shared memory without files, or as bytes if the system gives no
+such memory. Each worker has its own pair of sockets, which the system closes however the worker
+ends, and each batch has a deadline.
 """
 
 import logging
@@ -18,25 +19,25 @@ from typing import Any, cast
 from ...errors import TrainingError
 from ...faults import NO_MEMORY, dead_worker, no_more_processes
 from .shared_slots import SharedSlots
+from .watchdog import LOOK, Waited, Watchdog
 from .wire import places, unpack
 from .worker import Failure, Worker, read_head
 
 logger = logging.getLogger(__name__)
 
-_AHEAD = 2  # batches that each worker is asked for before they are needed
-_IN_USE = 3  # batches that the trainer may keep: this one, the one before, one that is being read
-_LOOK = 1.0  # seconds between looks at the workers while a batch is waited for
-_STACK_TIME = 1.0  # seconds that a worker has to tell what it is doing
+_AHEAD = 2  # batches requested from each worker before they are needed
+_IN_USE = 3  # batches that the trainer may hold: the current, the previous, one being read
+_STACK_TIME = 1.0  # seconds that a worker has to write its traceback
 
 
 class BatchLoader:
-    """An iterable of batches, in the order of `batches` whatever the number of workers.
+    """Iterate over batches, in the order of `batches` whatever the number of workers.
 
     Args:
         dataset: maps a key to an item.
-        batches: lists of keys; iterated anew each time that this is.
-        num_workers: processes that load; with 0 it is done here, when a batch is asked for.
-        timeout: seconds after which a batch that does not come ends the run; 0 waits for ever.
+        batches: lists of keys; each iteration of the loader iterates over it again.
+        num_workers: number of worker processes; 0 loads in this process, on demand.
+        timeout: seconds to wait for a batch before an error is raised; 0 waits forever.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class BatchLoader:
         """Yield batches: lists of items.
 
         Raises:
-            SoloFamilyError: a worker has died or its batch does not come; one of ours, as the
-                dataset raised it.
-            TrainingError: the dataset raised another error, in a worker.
+            SoloFamilyError: the dataset raised it.
+            TrainingError: a worker has died, its batch has not arrived in time, or the dataset
+                raised an error of another type in a worker.
+            MemoryError: a worker ran out of memory.
         """
         if self.num_workers:
             try:
@@ -75,19 +77,21 @@ class BatchLoader:
                     workers.close()
                 return
         for keys in self.batches:
-            yield [self.dataset[key] for key in keys]
+            with Watchdog(self.timeout, "Loading a batch, in this process,"):
+                batch = [self.dataset[key] for key in keys]
+            yield batch
 
 
 class _Workers:
-    """The workers of one iteration; batch n is that of worker n mod their number."""
+    """The workers of one iteration; worker n modulo their number loads batch n."""
 
     def __init__(self, dataset: Any, count: int, timeout: float) -> None:
         self._timeout = timeout
         self._workers: list[Worker] = []
-        # Runs before multiprocessing waits for its processes at the end of this one.
+        # At the exit of this process, end the workers before multiprocessing waits for them.
         self._finalizer = Finalize(self, _close_all, (self._workers,), exitpriority=100)
-        # In a process that was spawned, as those of several GPUs, the default is to spawn, too:
-        # each worker would then import everything anew.
+        # The processes of several GPUs are spawned, and a spawned process spawns by default: each
+        # worker would import everything again.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
         self._slots = None
         if context.get_start_method() == "fork":
@@ -145,37 +149,45 @@ class _Workers:
         return value
 
     def _check_alive(self, certainly: Worker | None = None) -> None:
-        """Raise TrainingError where a worker is gone, `certainly` among them."""
+        """Raise TrainingError if a worker has ended; `certainly` is known to have ended."""
         if certainly is not None:
-            certainly.process.join(_LOOK)
+            certainly.process.join(LOOK)
         dead = [worker.process for worker in self._workers if not worker.process.is_alive()]
         if dead:
             raise dead_worker([p.pid or 0 for p in dead], dead[0].exitcode)
         if certainly is not None:
             raise dead_worker([certainly.process.pid or 0], None)
 
-    def wait(self, worker: Worker, since: float) -> None:
-        """Is called every second that a batch has not come in."""
+    def wait(self, worker: Worker, waited: float) -> None:
+        """Check the workers and the deadline; called every second while a batch is missing.
+
+        Args:
+            worker: the one that the batch was requested from.
+            waited: seconds so far.
+
+        Raises:
+            TrainingError: a worker has died, or the batch is late.
+        """
         self._check_alive()
-        waited = time.monotonic() - since
         if self._timeout and waited > self._timeout:
             stack = worker.stack(lambda: time.sleep(_STACK_TIME))
             raise TrainingError(
                 f"A worker process of the data loader, {worker.process.pid}, has not loaded its "
-                f"batch in {waited:.0f} s (DATALOADER.TIMEOUT {self._timeout:g}). Is a disk or a "
-                "network drive stuck? 0 waits without an end. --resume goes on from the last "
-                f"checkpoint. It is at {_innermost(stack)}"
+                f"batch in {waited:.0f} s (DATALOADER.TIMEOUT {self._timeout:g}). Check whether a "
+                "disk or a network drive hangs; a larger DATALOADER.TIMEOUT waits longer, and 0 "
+                "waits forever. --resume goes on from the last checkpoint. The worker is at "
+                f"{_innermost(stack)}"
             ) from WorkerTraceback(stack)
 
 
 class _Reader:
-    """Reads from a worker until its deadline."""
+    """Read from a worker, until the batch's deadline."""
 
     def __init__(self, workers: _Workers, worker: Worker, timeout: float) -> None:
         self._workers = workers
         self._worker = worker
-        self._since = time.monotonic()
-        self._worker.channel.settimeout(min(_LOOK, timeout) if timeout else _LOOK)
+        self._waited = Waited()
+        self._worker.channel.settimeout(min(LOOK, timeout) if timeout else LOOK)
 
     def read(self, size: int) -> bytearray:
         data = bytearray(size)
@@ -184,7 +196,7 @@ class _Reader:
             try:
                 count = self._worker.channel.recv_into(view)
             except TimeoutError:
-                self._workers.wait(self._worker, self._since)
+                self._workers.wait(self._worker, self._waited.seconds())
                 continue
             except OSError:
                 count = 0
@@ -195,7 +207,7 @@ class _Reader:
 
 
 class WorkerTraceback(Exception):
-    """What happened in a worker, as the cause of an error here."""
+    """The traceback of a worker, shown as the cause of an error in this process."""
 
     def __str__(self) -> str:
         return "\n" + super().__str__()
@@ -210,7 +222,7 @@ def _raise(failure: Failure, worker: Worker) -> None:
         raise MemoryError(text) from cause
     raise TrainingError(
         f"A worker process of the data loader, {worker.process.pid}, failed: "
-        f"{' '.join(text.split())}. DATALOADER.NUM_WORKERS 0 shows its traceback."
+        f"{' '.join(text.split())}. Run with DATALOADER.NUM_WORKERS 0 to see the traceback."
     ) from cause
 
 
@@ -222,18 +234,18 @@ def _slots(num_workers: int) -> SharedSlots | None:
         except (OSError, ValueError):
             continue
     logger.warning(
-        "There is no memory for processes to share (a limit of ulimit -v, or vm.overcommit_memory "
-        "2), so the data loader's workers send batches as bytes, which takes longer."
+        "The system gives no shared memory (ulimit -v is set, or vm.overcommit_memory is 2), so "
+        "the data loader's workers send batches as bytes, which is slower."
     )
     return None
 
 
 def _innermost(stack: str) -> str:
-    """Return the place of a faulthandler's traceback that a thread is at, the main one's last."""
+    """Return the innermost frame of the main thread, which is last in a faulthandler traceback."""
     threads = [part for part in stack.split("\n\n") if "File " in part]
     lines = [line.strip() for line in (threads[-1] if threads else "").splitlines()]
     frames = [line for line in lines if line.startswith("File ")]
-    return f"{frames[0]}." if frames else "a place that it does not tell."
+    return f"{frames[0]}." if frames else "an unknown place: it wrote no traceback."
 
 
 def _close_all(workers: list[Worker]) -> None:

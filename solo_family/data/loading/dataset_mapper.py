@@ -1,4 +1,4 @@
-"""From a dataset's dict to the model's input: detectron2's mapper, always with bit masks."""
+"""detectron2's dataset mapper, always with bit masks: dataset dict to model input."""
 
 import copy
 import logging
@@ -24,16 +24,16 @@ logger = logging.getLogger(__name__)
 
 
 class MaskDatasetMapper(DatasetMapper):
-    """detectron2's `DatasetMapper` for models that need masks and no boxes.
+    """Map images with detectron2's `DatasetMapper`, for models that need masks and no boxes.
 
-    Masks are loaded whatever `MODEL.MASK_ON` says, and as bit masks whatever `INPUT.MASK_FORMAT`:
-    they can come from polygons and from RLE. Crowds are left out, as detectron2 does.
+    Masks are always loaded, as bit masks, whatever `MODEL.MASK_ON` and `INPUT.MASK_FORMAT` say,
+    because annotations may be polygons or RLE. Crowds are dropped, as in detectron2.
 
     Args:
-        skip_bad_images: in training, go on without images that can't be read, and count them.
-        num_images: of the dataset; when as many can't be read, there is nothing to go on with.
+        skip_bad_images: skip and count training images that can't be read, instead of stopping.
+        num_images: size of the dataset; mapping stops when this many files can't be read.
         reading: how image files are read.
-        options: detectron2's.
+        options: the arguments of detectron2's `DatasetMapper`.
     """
 
     @configurable
@@ -48,17 +48,18 @@ class MaskDatasetMapper(DatasetMapper):
         super().__init__(**options)
         self._reading = reading or Reading()
         self._bad_images = BadImages(skip_bad_images, num_images)
-        self._has_told = False
+        self._has_warned = False
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """Return the arguments of `__init__` that the configuration stands for."""
         options = super().from_config(cfg, is_train)
         options["use_instance_mask"] = True
         options["reading"] = Reading.from_config(cfg)
         options["instance_mask_format"] = "bitmask"
         if is_train:
             options["augmentations"] = build_train_augmentation(cfg)
-            # Crops and jitter leave parts of masks; their boxes follow.
+            # Crops and jitter cut masks off, so boxes are recomputed from what is left.
             options["recompute_boxes"] = cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
             options["skip_bad_images"] = cfg.DATALOADER.SKIP_BAD_IMAGES
         else:
@@ -69,14 +70,14 @@ class MaskDatasetMapper(DatasetMapper):
         """Map one image.
 
         Returns:
-            `image`, uint8 [3, h, w], and in training `instances`; None for a skipped image, which
-            detectron2's loader then replaces by another. That has `num_skipped`, the number of
-            images before it that were skipped, because the loader's worker processes can tell the
-            trainer of them in no other way.
+            The dict with `image`, uint8 [3, h, w], and for training `instances`. None for a skipped
+            image; the loader then maps another image in its place. With `skip_bad_images` the dict
+            also has `num_skipped`, the number of images skipped since the last one that was mapped,
+            because a worker process can report them to the trainer in no other way.
 
         Raises:
-            DataError: the image, or none of the images that may be skipped, can be read; or it has
-                another size than the dataset says.
+            DataError: the image can't be read or has another size than the dataset says, and may
+                not be skipped; or every image of the dataset was skipped.
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
@@ -104,22 +105,24 @@ class MaskDatasetMapper(DatasetMapper):
         objects = sum(not annotation.get("iscrowd", 0) for annotation in annotations)
         if objects:
             super()._transform_annotations(dataset_dict, transforms, image_shape)
-            if not self.recompute_boxes:  # otherwise a crop has cut objects off
+            if not self.recompute_boxes:  # with a crop, losing objects is normal
                 lost = objects - len(dataset_dict["instances"])
-                self._tell_lost(lost, objects, dataset_dict["file_name"], image_shape)
+                self._warn_of_lost_objects(lost, objects, dataset_dict["file_name"], image_shape)
         else:
             # Without objects there is no mask whose box could be recomputed.
             dataset_dict.pop("annotations")
             dataset_dict["instances"] = annotations_to_instances([], image_shape, "bitmask")
 
-    def _tell_lost(self, lost: int, objects: int, file: str, shape: tuple[int, int]) -> None:
-        """Warn once, in each process that maps, of objects of which no pixel is left."""
-        if lost and not self._has_told:
-            self._has_told = True
+    def _warn_of_lost_objects(
+        self, lost: int, objects: int, file: str, shape: tuple[int, int]
+    ) -> None:
+        """Warn, once per process, that the resize has left objects without a pixel."""
+        if lost and not self._has_warned:
+            self._has_warned = True
             logger.warning(
                 "%s: %d of its %d objects have no pixel left at %d x %d, and are not learnt. "
-                "`check-data --config-file` counts all of them; INPUT.MIN_SIZE_TRAIN and "
-                "MAX_SIZE_TRAIN make images larger.",
+                "`check-data --config-file` counts such objects in all images; raise "
+                "INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN to keep them.",
                 file,
                 lost,
                 objects,

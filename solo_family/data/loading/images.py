@@ -1,6 +1,6 @@
-"""Reads images of every kind that people have.
+"""Reading of image files: 8-bit and deeper, grayscale, CMYK, turned by EXIF, or with several pages.
 
-H W of an image, C of its channels.
+Shape letters: H W height and width of an image, C channels.
 """
 
 import logging
@@ -16,27 +16,28 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.utils.file_io import PathManager
 from PIL import ExifTags, Image, ImageOps
 
-from ...errors import DataError
+from ...errors import DataError, SoloFamilyError
 from ...pictures.depth import to_8_bits
 from ...pictures.formats import Format, in_format, parse_format, to_picture
 from ...pictures.stored import open_stored, unreadable, values_in_8_bits
 
 logger = logging.getLogger(__name__)
 
-_TURNED = (5, 6, 7, 8)  # EXIF orientations of pictures that lie on their side
-# Pillow's own limit, above which it takes a file for an attack.
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+# Pillow's limit of H times W, above which it considers a file a decompression bomb.
 MOST_PIXELS = 178_956_970
 _DEEP_MODES = ("I", "F")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read.
+    """How image files are read.
 
     Attributes:
-        value_range: of files deeper than 8 bits, what becomes 0 and 255; None takes 0 to 65535 of
-            files that fill 16 bits and 0 to 1 of fractions, and refuses others.
-        max_pixels: H times W of the largest file that is opened.
+        value_range: the values of files deeper than 8 bits that become 0 and 255. None infers 0 to
+            65535 for files that use 16 bits and 0 to 1 for floating-point files, and refuses
+            others.
+        max_pixels: the largest H times W that is opened.
         image_format: the working format of `INPUT.FORMAT`: colours are BGR, whatever the model's
             order.
         bands: the channels that are drawn; see `Format.shown`.
@@ -49,7 +50,7 @@ class Reading:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Reading":
-        """Return what the keys of `INPUT` say."""
+        """Return the options that the keys of `INPUT` stand for."""
         given = cfg.INPUT.RANGE
         return cls(
             None if given in (None, "auto") else (float(given[0]), float(given[1])),
@@ -69,25 +70,25 @@ class Reading:
 
 
 def read_image(path: str, image_format: str, reading: Reading | None = None) -> np.ndarray:
-    """Read an image as detectron2 does: turned upright by its EXIF tag, in the colours asked for.
+    """Read an image as detectron2 does: turned upright by its EXIF tag, in the given format.
 
-    Grayscale becomes colour, transparency is dropped, CMYK is converted; deeper images are scaled
-    to 8 bits (detectron2 would clip them at 255). Of several pages the first is read, and the log
-    says so.
+    Grayscale and CMYK are converted and transparency is dropped. Images of more than 8 bits are
+    scaled to 8 bits, where detectron2 would clip them at 255. Of a file with several pages the
+    first is read, with a warning.
 
     Args:
         path: of a file that Pillow can read, a TIFF of any number of bands, or an array (.npy,
             .npz).
         image_format: see `parse_format`.
-        reading: how.
+        reading: how files are read; by default `Reading()`.
 
     Returns:
         uint8 [H, W, C].
 
     Raises:
         OtherChannels: the file has other channels than the format, which are not converted.
-        DataError: the file is missing, can't be decoded, is too large, or deeper than 8 bits with
-            values of which `INPUT.RANGE` must say what they are; names it and the reason.
+        DataError: the file is missing, can't be decoded, is too large, or has more than 8 bits and
+            a range of values that only `INPUT.RANGE` can tell. The message names the file.
     """
     reading, wanted = reading or Reading(), parse_format(image_format)
     try:
@@ -106,7 +107,7 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
                     values = np.asarray(upright)
                     upright = Image.fromarray(to_8_bits(path, values, reading.value_range))
                 return converted(path, upright, wanted)
-    except DataError:
+    except SoloFamilyError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
         raise unreadable(path, error) from error
@@ -160,24 +161,24 @@ def read_header(path: str, wanted: Format) -> Header:
                 bands = {"P": 3, "PA": 4}.get(image.mode, len(image.getbands()))
                 channels = 3 if wanted.is_converted else bands  # what there is becomes colours
                 return Header(height, width, channels, image.mode[:1] in _DEEP_MODES)
-    except DataError:
+    except SoloFamilyError:
         raise
     except Exception as error:
         raise unreadable(path, error) from error
 
 
 def read_image_size(path: str) -> tuple[int, int]:
-    """Return the height and width that `read_image` would give, from the file's header.
+    """Return the height and width of what `read_image` returns, from the file's header.
 
     Raises:
-        DataError: the file is missing, or begins like no image; names it and the reason.
+        DataError: the file is missing, or is not an image; the message names it and the reason.
     """
     return read_header(path, parse_format("BGR"))[:2]
 
 
 @contextmanager
 def _opened(file: BinaryIO) -> Iterator[Any]:
-    """Open a picture of any size."""
+    """Open an image of any size; Pillow's own limit is lifted for the time."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(file) as image:
@@ -191,7 +192,7 @@ def _check_pixels(path: str, height: int, width: int, reading: Reading) -> None:
     if pixels > reading.max_pixels:
         raise DataError(
             f"{path} has {height} x {width} pixels, and files of more than "
-            f"{reading.max_pixels} are not opened. If it is what it should be and the memory "
+            f"{reading.max_pixels} pixels are not opened. If the size is right and the memory "
             f"suffices, set INPUT.MAX_PIXELS {pixels}"
         )
 
@@ -199,4 +200,4 @@ def _check_pixels(path: str, height: int, width: int, reading: Reading) -> None:
 @cache
 def _name_pages(path: str, pages: int) -> None:
     if pages > 1:
-        logger.warning("%s has %d pages: the first is read, the others are not.", path, pages)
+        logger.warning("%s has %d pages: only the first one is read.", path, pages)

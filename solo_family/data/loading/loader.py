@@ -1,4 +1,4 @@
-"""The loaders of training, in an order that a resumed run can go on in, and of evaluation."""
+"""Data loaders: for training, in an order that a resumed run continues, and for evaluation."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -24,10 +24,11 @@ from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
 from .training_images import TrainingImages
 
-# From detectron2's dict of an image to what a model is given; None takes another image instead.
+# Maps detectron2's dict of an image to the model's input; None asks for another image instead.
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 
-# What each mapper needs of an image; panoptic segments come before semantic labels.
+# The labels that each mapper needs, as a key of detectron2's dict. An image that has both panoptic
+# and semantic labels is mapped as panoptic.
 _LABEL_KEYS = {
     "mask_former_panoptic": "pan_seg_file_name",
     "detr_panoptic": "pan_seg_file_name",
@@ -38,14 +39,18 @@ _LABEL_KEYS = {
 def build_train_loader(
     cfg: CfgNode, mapper: Mapper | None = None
 ) -> tuple[BatchLoader, GroupedSampler]:
-    """Build the loader of `DATASETS.TRAIN` and the sampler in it, whose place can be set.
+    """Build the loader of `DATASETS.TRAIN`, and its sampler.
 
     Args:
         cfg: the configuration.
-        mapper: of an image's dict; by default see `build_train_mapper`.
+        mapper: maps an image's dict to the model's input; by default `build_train_mapper`'s.
+
+    Returns:
+        The loader, and the sampler in it, whose position a resumed run sets.
 
     Raises:
-        ConfigError: `IMS_PER_BATCH` can't be shared out, or `SAMPLER_TRAIN` is unknown.
+        ConfigError: `SOLVER.IMS_PER_BATCH` is not a multiple of the number of processes, or
+            `DATALOADER.SAMPLER_TRAIN` is unknown.
         DataError: see `load_train_dicts`.
     """
     share, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
@@ -62,7 +67,7 @@ def build_train_loader(
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
-        # Semantic datasets of detectron2's own don't say how large their images are.
+        # Dicts of detectron2's built-in semantic datasets lack the size of their images.
         grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
     )
     loader = BatchLoader(
@@ -75,7 +80,7 @@ def build_train_loader(
 
 
 def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
-    """Build the loader of one dataset for evaluation: batches of one, shared by all processes."""
+    """Build the evaluation loader of a dataset: batches of one image, divided among processes."""
     check_datasets([name])
     records = get_detection_dataset_dicts(name, filter_empty=False)
     mapper = MaskDatasetMapper(cfg, is_train=False)
@@ -88,7 +93,9 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
 
 
 def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
-    """Return what maps the dataset's dicts: `INPUT.DATASET_MAPPER_NAME`, or what they are for.
+    """Return the training mapper that `INPUT.DATASET_MAPPER_NAME` names.
+
+    If it is '', the labels of the dataset decide: panoptic, semantic, or instances.
 
     Raises:
         ConfigError: the mapper needs labels that the dataset does not have.
@@ -102,8 +109,8 @@ def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
     if _LABEL_KEYS[name] not in dataset[0]:
         raise ConfigError(
             f"INPUT.DATASET_MAPPER_NAME {name} needs '{_LABEL_KEYS[name]}', which the images of "
-            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Leave the key '', or name "
-            "a dataset with such labels."
+            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Set the key to '', or "
+            "name a dataset with such labels."
         )
     return SegmentDatasetMapper(
         cfg,
@@ -117,8 +124,9 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
     """Return detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
 
     Raises:
-        ConfigError: no dataset is named, or they don't go together (see `load_joined`).
-        DataError: a dataset can't be used (see `check_datasets`), or there is nothing to learn.
+        ConfigError: `DATASETS.TRAIN` is empty, or its datasets can't be combined (see
+            `load_joined`).
+        DataError: a dataset can't be used (see `check_datasets`), or has nothing to learn.
     """
     names = cfg.DATASETS.TRAIN
     if not names:
@@ -148,7 +156,8 @@ def _stream_maker(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Callable[[int]
     )
 
 
-# What these samplers give when they are iterated is one process's share of these streams.
+# Iterating over detectron2's samplers gives one process's share only. `GroupedSampler` needs the
+# stream of all processes, so these functions return the samplers' whole streams.
 
 
 def _shuffled(size: int, seed: int) -> Iterable[int]:

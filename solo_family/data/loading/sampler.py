@@ -1,4 +1,4 @@
-"""The order in which training sees the images: known in advance, so that a run can go on in it."""
+"""The order in which training sees the images, which a resumed run continues."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One image of the endless stream.
+    """One element of the infinite stream of training images.
 
     Attributes:
-        index: in the dataset.
-        place: in the stream, before grouping and sharding; no two draws have the same.
-        seed: of the stream. With `place` it says which random numbers the image's augmentations
-            draw, whichever process loads it.
+        index: of the image in the dataset.
+        place: of the draw in the stream, before grouping and sharding; it is unique.
+        seed: of the stream. Together with `place` it seeds the image's augmentations, so that these
+            are the same in whichever process loads the image.
     """
 
     index: int
@@ -25,26 +25,27 @@ class Draw:
 
 
 class GroupedSampler(Sampler[list[Draw]]):
-    """Cuts a stream of indices into batches of images of one orientation, and gives a process its
-    share of each.
+    """Cut a stream of images into batches of one orientation, and yield a process's share of each.
 
-    detectron2 groups images after they are loaded, in every process by itself; grouped before, by
-    the sizes in the annotations, batches are a function of the stream alone: a resumed run skips
-    what was seen without loading it, and several processes see the batches of one. With grouping
-    off, batches are simply consecutive.
+    detectron2 groups images by orientation after loading them, in each process separately. Here
+    they are grouped before loading, by the sizes in the annotations, so that the batches depend on
+    the stream alone: a resumed run skips the batches that were trained on without loading them, and
+    several processes see the same batches as one.
 
     Args:
-        make_stream: from a seed to an endless stream of the dataset's indices; one seed, one
-            stream, the same in all processes.
-        dataset: detectron2's dicts, with `width` and `height`.
-        batch_size: images of all processes' batch.
-        seed: of the stream, at least 0.
-        rank, world_size: of this process, and how many there are. They divide a batch.
-        grouped: whether batches have one orientation.
+        make_stream: maps a seed to an infinite stream of the dataset's indices, the same in all
+            processes.
+        dataset: detectron2's dicts, with `width` and `height` if `grouped`.
+        batch_size: images per batch, of all processes together; a multiple of `world_size`.
+        seed: of the stream; not negative.
+        rank: of this process.
+        world_size: number of processes.
+        grouped: whether all images of a batch have the same orientation; otherwise batches are
+            consecutive parts of the stream.
 
     Attributes:
         seed: of the stream; see `reseed`.
-        start_batch: batches that are skipped, because they were trained on before.
+        start_batch: number of batches to skip, because they were trained on before.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class GroupedSampler(Sampler[list[Draw]]):
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Take another stream, before iteration begins."""
+        """Switch to the stream of another seed; call it before the iteration begins."""
         self.seed = seed
 
     def __iter__(self) -> Iterator[list[Draw]]:

@@ -1,4 +1,4 @@
-"""Random numbers that are a function of where a run is, not of what the process did before."""
+"""Random numbers that depend on the place in a run, and not on what the process did before."""
 
 import random
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def seeded(*entropy: int) -> Iterator[None]:
-    """Within it `random`, numpy and torch (on the CPU) draw what `entropy` says; then as before.
+    """Seed `random`, numpy and torch's CPU generator in the `with` block, and restore them after.
 
     Args:
-        entropy: integers of at least 0; other ones, other random numbers.
+        entropy: non-negative integers, which together are the seed.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = np.random.SeedSequence(entropy).generate_state(3)
@@ -30,7 +30,11 @@ def seeded(*entropy: int) -> Iterator[None]:
 
 
 def seed_all(*entropy: int) -> None:
-    """Seed `random`, numpy, and torch on all devices; see `seeded`."""
+    """Seed `random`, numpy, and torch on all devices.
+
+    Args:
+        entropy: non-negative integers, which together are the seed.
+    """
     words = np.random.SeedSequence(entropy).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(words[1])

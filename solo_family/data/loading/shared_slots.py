@@ -1,4 +1,7 @@
-"""Memory that a process and those it forks share: without a name, a file or a limit of /dev/shm."""
+"""Anonymous memory that a process shares with the processes that it forks.
+
+It has no file, so the size of /dev/shm does not limit it.
+"""
 
 import mmap
 import sys
@@ -10,21 +13,21 @@ from typing import Any, cast
 import numpy as np
 
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # mmap.MAP_NORESERVE of Python 3.13
-# A slot that has held more is given back to the system before it is used again.
+# The pages of a slot that has held more bytes are returned to the system before the next use.
 _KEPT = 512 * 2**20
 
 
 class SharedSlots:
-    """Pieces of shared memory of one size, each for one batch at a time.
+    """Slots of shared memory, all of one size, each of which holds one batch at a time.
 
-    The size is an upper bound: memory is taken where it is written to.
+    The size is an upper bound: the system allocates memory only where it is written to.
 
     Args:
-        count: of the slots.
-        size: in bytes.
+        count: number of slots.
+        size: of each slot, in bytes.
 
     Raises:
-        OSError, ValueError: the system does not give as much.
+        OSError, ValueError: the system can't provide as much memory.
     """
 
     def __init__(self, count: int, size: int) -> None:
@@ -35,27 +38,27 @@ class SharedSlots:
         self._used = [0] * count
 
     def take(self) -> int | None:
-        """Return a slot that nothing lies in, for a batch; None where there is none."""
+        """Return the number of a free slot, which is then in use; None if there is none."""
         if not self._free:
             return None
-        slot = self._free.pop()  # the one used last: its pages are there
+        slot = self._free.pop()  # the one used last, whose pages are already allocated
         if self._used[slot] > _KEPT and hasattr(mmap, "MADV_REMOVE"):
             self._slots[slot].madvise(mmap.MADV_REMOVE)
         self._used[slot] = 0
         return slot
 
     def give_back(self, slot: int) -> None:
-        """Let another batch have the slot."""
+        """Mark a slot as free."""
         self._free.append(slot)
 
     def write(self, slot: int, buffers: Sequence[memoryview], starts: Sequence[int]) -> None:
-        """Copy buffers into a slot, in the process that was given it."""
+        """Copy buffers into a slot, each to its offset in bytes; called in the worker."""
         with memoryview(self._slots[slot]) as memory:
             for buffer, start in zip(buffers, starts, strict=True):
                 memory[start : start + buffer.nbytes] = buffer
 
     def read(self, slot: int, sizes: Sequence[int], starts: Sequence[int]) -> list[memoryview]:
-        """Return views of a slot, which is given back when the last of them is gone."""
+        """Return views of a slot's buffers; the slot becomes free when the last view is deleted."""
         end = starts[-1] + sizes[-1] if sizes else 0
         self._used[slot] = end
         if not end:

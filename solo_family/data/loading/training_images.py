@@ -1,4 +1,4 @@
-"""The training set as mapped images, each of which is a function of where it was drawn."""
+"""The training set as mapped images, each of which depends only on its place in the stream."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -14,16 +14,16 @@ from .seeding import seeded
 
 
 class TrainingImages(Dataset[dict[str, Any]]):
-    """Maps draws to the model's input.
+    """Map draws to the model's input.
 
-    The mapper's random numbers follow from the draw's seed and place, and so does the image that
-    takes the place of one that the mapper refuses. So the same draw is the same input in any
-    process, whatever it has loaded before. (detectron2's MapDataset seeds nothing, and its
-    replacements depend on what the worker has seen.)
+    The draw's seed and place determine the mapper's random numbers, and which image replaces one
+    that the mapper can't use. So a draw gives the same input in any process, whatever that process
+    loaded before. (detectron2's MapDataset seeds nothing, and its replacements depend on what the
+    worker has loaded.)
 
     Args:
         records: detectron2's dicts.
-        mapper: returns the input of one, or None for one that can't be used.
+        mapper: maps a dict to the model's input, or to None if the image can't be used.
     """
 
     def __init__(
@@ -38,20 +38,23 @@ class TrainingImages(Dataset[dict[str, Any]]):
         return len(self._records)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """Return the input of a draw.
+        """Return the model's input for a draw.
 
         Raises:
-            DataError: the mapper refuses all images.
+            DataError: the mapper can't use any image.
         """
         for retry, index in enumerate(self._candidates(draw)):
             with seeded(draw.seed, draw.place, retry):
                 data = self._mapper(self._records[index])
             if data is not None:
                 return data
-        raise DataError(f"None of the {len(self)} training images can be used.")
+        raise DataError(
+            f"None of the {len(self)} training images can be used: the dataset mapper returned "
+            "None for each of them. Fix the images that the log names, or the mapper."
+        )
 
     def _candidates(self, draw: Draw) -> Iterator[int]:
-        """Yield the draw's image, and then the others in an order of the draw's own."""
+        """Yield the index of the draw's image, then all others in an order that the draw seeds."""
         yield draw.index
         words = np.random.SeedSequence((draw.seed, draw.place)).generate_state(4)
         others = [index for index in range(len(self)) if index != draw.index]

@@ -1,7 +1,7 @@
-"""Batches as bytes: what pickle says of their structure, and the contents of their tensors apart.
+"""Serialisation of batches: a pickle of their structure, and the contents of their tensors.
 
-Tensors are written as they are and read without a copy, so that a batch can lie in memory that two
-processes share; nothing of it is a file of /dev/shm, as it is where torch shares tensors.
+Tensors are read without a copy, so that a batch can lie in memory that two processes share. Unlike
+torch's own sharing of tensors it uses no files in /dev/shm.
 """
 
 import io
@@ -12,16 +12,16 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-# Where a tensor may begin, in bytes: as torch's own memory.
+# Tensors begin at multiples of this many bytes, as in torch's own memory.
 _ALIGNMENT = 64
 
 
 class Packed(NamedTuple):
-    """An object as bytes.
+    """A serialised object.
 
     Attributes:
-        structure: a pickle, without the contents of tensors and arrays.
-        buffers: those contents.
+        structure: a pickle of the object, without the contents of its tensors and arrays.
+        buffers: these contents.
     """
 
     structure: bytes
@@ -29,10 +29,10 @@ class Packed(NamedTuple):
 
 
 def pack(value: Any) -> Packed:
-    """Return an object as bytes; its tensors on the CPU are not copied, unless they are strided.
+    """Serialise an object; its contiguous CPU tensors are not copied.
 
     Raises:
-        Exception: pickle's, on what can't be pickled.
+        Exception: the error that pickle raises for an object that can't be pickled.
     """
     file = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
@@ -41,17 +41,23 @@ def pack(value: Any) -> Packed:
 
 
 def unpack(structure: bytes | bytearray, buffers: Sequence[Any] = ()) -> Any:
-    """Return the object. Its tensors are views of `buffers`, which must be writable.
+    """Return the object that `pack` has serialised.
 
-    A pickle can run any code: this one must come from a process of the same run.
+    Args:
+        structure: from a process of the same run, because a pickle can run any code.
+        buffers: writable; the object's tensors are views of them.
     """
     return pickle.loads(structure, buffers=buffers)
 
 
 def places(sizes: Sequence[int]) -> tuple[list[int], int]:
-    """Return where buffers of these sizes begin when they lie one after the other, and their end.
+    """Lay buffers out one after the other, each beginning at a multiple of 64 bytes.
 
-    Each begins at a multiple of 64 bytes.
+    Args:
+        sizes: of the buffers, in bytes.
+
+    Returns:
+        The offset at which each buffer begins, and the end of the last, in bytes.
     """
     starts, end = [], 0
     for size in sizes:

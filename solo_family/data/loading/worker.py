@@ -1,6 +1,7 @@
-"""A process that loads batches, and what passes between it and the process that trains.
+"""A worker process that loads batches, and its protocol with the training process.
 
-Both ends are a pair of sockets: it is closed, and so the other end knows, however a process ends.
+The two talk over a pair of connected sockets. The system closes a socket however its process ends,
+so each side always learns that the other is gone.
 """
 
 import faulthandler
@@ -23,7 +24,8 @@ from ...lifetime import end_with_parent
 from .shared_slots import SharedSlots
 from .wire import pack, places, unpack
 
-# How long what follows is; which slot the buffers lie in, or -1 where they follow, too.
+# Header of an answer: bytes of the pickled structure, number of buffers, and the slot that holds
+# the buffers (-1 if they follow on the socket).
 _HEAD = struct.Struct("<QQq")
 _SIZE = struct.Struct("<Q")
 _STACK_BYTES = 2**16
@@ -35,13 +37,13 @@ _SIGNALS = [
 
 
 class Failure(NamedTuple):
-    """What a batch could not be loaded for.
+    """Why a worker could not load a batch.
 
     Attributes:
-        error: one of our errors, or None.
-        kind: the type of another error, and where it was raised.
-        message: what it says.
-        trace: its traceback.
+        error: the exception if it is one of this package's errors, else None.
+        kind: the exception's type, and the file and line that raised it.
+        message: the exception's message.
+        trace: the formatted traceback.
     """
 
     error: SoloFamilyError | None
@@ -51,12 +53,15 @@ class Failure(NamedTuple):
 
 
 class Worker:
-    """Starts a process that loads batches of `dataset`, and is its other end.
+    """Start a process that loads batches of a dataset, and talk to it.
 
     Args:
-        context: how processes are started.
+        context: the multiprocessing context, which determines how the process is started.
         dataset: maps a key to an item.
-        slots: the shared memory, or None.
+        slots: shared memory for the batches; None sends all batches through the socket.
+
+    Raises:
+        OSError: the system can't start another process.
     """
 
     def __init__(self, context: BaseContext, dataset: Any, slots: SharedSlots | None) -> None:
@@ -85,19 +90,23 @@ class Worker:
             os.close(stack)
 
     def request(self, keys: list[Any], slot: int | None) -> None:
-        """Ask for a batch, which it may write to a slot.
+        """Request the batch with these keys.
+
+        Args:
+            keys: of the batch's items.
+            slot: the shared-memory slot that the process may write the batch to, or None.
 
         Raises:
-            OSError: the process is gone.
+            OSError: the process has ended.
         """
         body = pack((keys, slot)).structure
         self.channel.sendall(_SIZE.pack(len(body)) + body)
 
     def stack(self, wait: Callable[[], None]) -> str:
-        """Return what the process is doing, as a traceback; "" where it can't be told.
+        """Return the traceback of what the process is executing; "" if it is not available.
 
         Args:
-            wait: gives it the time to write.
+            wait: called after the traceback was requested, to give the process time to write it.
         """
         if not self._forked or self.process.pid is None:
             return ""
@@ -110,7 +119,7 @@ class Worker:
             return ""
 
     def close(self) -> None:
-        """End the process at once; it holds nothing that could be lost."""
+        """Kill the process; it holds no data that could be lost."""
         self.channel.close()
         if self.process.is_alive():
             self.process.kill()
@@ -119,10 +128,14 @@ class Worker:
 
 
 def read_head(receive: Callable[[int], bytearray]) -> tuple[bytes, list[int], int | None]:
-    """Receive the first part of an answer.
+    """Receive the header and the structure of an answer.
+
+    Args:
+        receive: returns as many bytes of the answer as it is asked for.
 
     Returns:
-        The structure, the sizes of the buffers, and the slot that they lie in, or None.
+        The pickled structure, the sizes of the buffers in bytes, and the slot that holds the
+        buffers; None if they follow on the socket.
     """
     length, count, slot = _HEAD.unpack(receive(_HEAD.size))
     sizes = [size for (size,) in _SIZE.iter_unpack(receive(count * _SIZE.size))] if count else []
@@ -136,10 +149,10 @@ def _serve(
     slots: SharedSlots | None,
     parent: int | None,
 ) -> None:
-    """Is the process: answers requests until the other end is closed."""
+    """Answer requests until the training process closes its socket: the worker's main function."""
     if inherited is not None:
         parents, stack = inherited
-        parents.close()  # else it would not be closed when the parent ends
+        parents.close()  # while this copy is open, the parent's end would not count as closed
         if hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR2, stack, all_threads=True)
     _prepare(parent)
@@ -171,7 +184,7 @@ def _serve(
 
 @contextmanager
 def _without_signals() -> Iterator[None]:
-    """Within it signals wait; a process that is started in it has none until it ignores them."""
+    """Block signals in the `with` block, so that a process started in it can first ignore them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -183,16 +196,18 @@ def _without_signals() -> Iterator[None]:
 
 
 def _owner() -> int | None:
-    """Return this process, or None where its end can't be waited for by those it starts.
+    """Return this process's id, or None if the worker can't be tied to the end of this process.
 
-    Linux takes the end of the thread that started a process for that of its parent.
+    Linux reports the end of the thread that started the worker as the end of the parent, so only
+    the main thread can be relied on.
     """
     is_main = threading.current_thread() is threading.main_thread()
     return os.getpid() if is_main else None
 
 
 def _prepare(parent: int | None) -> None:
-    # The run decides when it ends, whoever is sent its signals; then it ends this process.
+    # A terminal sends its signals to workers, too. Only the training process reacts to them, and
+    # ends the workers when it is done.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -202,7 +217,7 @@ def _prepare(parent: int | None) -> None:
     torch.set_num_threads(1)
     cv2 = sys.modules.get("cv2")
     if cv2 is not None:
-        cv2.setNumThreads(0)  # its threads are not there after a fork
+        cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork
 
 
 def _receive(channel: socket.socket, size: int) -> bytearray:

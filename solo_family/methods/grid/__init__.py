@@ -1,1 +1,1 @@
-"""What SOLO, Decoupled SOLO and SOLOv2 share: every cell of a grid may be an object."""
+"""Share what SOLO, Decoupled SOLO and SOLOv2 have in common: grids whose cells predict objects."""

@@ -1,10 +1,12 @@
-"""Which cells of which grid are responsible for which object (SOLO, arXiv 1912.04488, 2.3).
+"""Assign every object to the grid cells that learn it.
 
-B images, g objects of an image, G those of all images one after another, L levels, S grid side, C
-cells of all levels, R rows of all levels, K classes.
+SOLO, arXiv 1912.04488, section 2.3 of the ECCV version ("Label Assignment").
+
+B images, g objects of one image, G objects of all images (concatenated), L levels, S side of a
+level's grid, C cells of all levels, R rows of all levels, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from detectron2.config import CfgNode
@@ -12,24 +14,29 @@ from torch import Tensor
 
 from ...modeling.gt_masks import mask_centers
 from ...ops.host_copy import to_device
-from .targets import BatchGridTargets, Grids, GridTargets
+from .layout import GridLayout, Size
+from .targets import BatchGridTargets, Grids, GridTargets, scale_ranges_on
 
 
 class GridAssigner:
-    """Assigns objects to grid cells.
+    """Assign objects to grid cells.
 
-    An object belongs to every level whose scale range holds sqrt(width x height) of its box, both
-    ends inclusive: to none, one or two. There, the cells that the centre region touches are
-    positive: a window of `sigma` times the box's size around the mask's centre of mass, cut to the
-    centre cell and its eight neighbours, and to the grid. Masks without pixels are left out. Where
-    two objects share a cell, the later one gives the category.
+    An object belongs to every level whose scale range contains sqrt(width x height) of its box;
+    both ends of a range are inclusive. With the published ranges an object belongs to no level, to
+    one or to two. On each of them, the cells that the object's centre region touches are positive.
+    The centre region is a window around the mask's centre of mass, `sigma` times as large as the
+    box. It is clipped to the centre cell and its eight neighbours, and to the grid. Objects whose
+    mask has no pixels are ignored. If two objects share a cell, the cell learns the category of the
+    later one.
 
     Args:
         num_grids: S of each level.
         scale_ranges: (low, high) of each level, in pixels of the network's input.
-        sigma: the centre region's size, as a share of the box's.
+        sigma: size of the centre region, as a fraction of the box's size.
         num_classes: K.
-        shared_cell: "both" objects of a shared cell make a pair with it, or only the "last".
+        shared_cell: which objects of a shared cell give the cell a mask to learn: "both", or only
+            the "last".
+        reference: the size that S x S cells divide, see `GridLayout`.
     """
 
     def __init__(
@@ -40,39 +47,50 @@ class GridAssigner:
         sigma: float,
         num_classes: int,
         shared_cell: str = "both",
+        reference: Size | None = None,
     ) -> None:
-        self.num_grids = num_grids
+        self.layout = GridLayout(tuple(num_grids), reference)
         self.scale_ranges = scale_ranges
         self.sigma = sigma
         self.num_classes = num_classes
         self.shared_cell = shared_cell
-        self._grids: dict[torch.device, Grids] = {}
 
     @classmethod
     def from_config(cls, method: CfgNode, num_classes: int) -> "GridAssigner":
-        """Read a method's keys, for instance `cfg.MODEL.SOLOV2`."""
+        """Build the assigner from a method's keys, for instance `cfg.MODEL.SOLOV2`."""
         return cls(
             num_grids=method.NUM_GRIDS,
             scale_ranges=method.FPN_SCALE_RANGES,
             sigma=method.SIGMA,
             num_classes=num_classes,
             shared_cell=method.SHARED_CELL,
+            reference=GridLayout.from_config(method).reference,
         )
 
     def in_scale_range(self, boxes: Tensor) -> Tensor:
-        """Return which boxes, float32 [G, 4] as below, are in each level's range: bool [L, G]."""
+        """Return which boxes are within each level's scale range.
+
+        Args:
+            boxes: float32 [G, 4], see `assign`.
+
+        Returns:
+            bool [L, G].
+        """
         widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
         scales = (widths * heights).sqrt()
-        low, high = self._grids_on(boxes.device).ranges[..., None]
+        low, high = scale_ranges_on(boxes.device, _pairs(self.scale_ranges))[..., None]
         return (scales >= low) & (scales <= high)
 
     def __call__(
         self, boxes: Tensor, classes: Tensor, masks: Tensor, padded_size: tuple[int, int]
     ) -> list[GridTargets]:
-        """Assign the objects of one image; for looking at them, training takes `assign`.
+        """Assign the objects of one image. For inspection: training calls `assign`.
 
         Args:
-            boxes, classes, masks, padded_size: of the image, see `assign`.
+            boxes: float32 [g, 4], see `assign`.
+            classes: int64 [g].
+            masks: bool [g, h, w].
+            padded_size: (height, width) of the network's input.
 
         Returns:
             One `GridTargets` per level.
@@ -92,16 +110,17 @@ class GridAssigner:
         masks: Sequence[Tensor],
         padded_size: tuple[int, int],
     ) -> BatchGridTargets:
-        """Assign the objects of a batch. No step waits for a GPU.
+        """Assign the objects of a batch. No step makes the host wait for a GPU.
 
         Args:
-            boxes: of each image float32 [g, 4], x0 y0 x1 y1 in pixels of the network's input.
-            classes: of each image int64 [g], 0 to K - 1.
-            masks: of each image bool [g, h, w], before padding.
-            padded_size: (height, width) of the network's input: the grids divide it, not the image.
+            boxes: per image, float32 [g, 4]: x0, y0, x1, y1 in pixels of the network's input.
+            classes: per image, int64 [g], from 0 to K - 1.
+            masks: per image, bool [g, h, w], before padding.
+            padded_size: (height, width) of the network's input, which the grids divide unless they
+                divide a reference size. The image itself may be smaller.
         """
         all_boxes, all_classes = torch.cat(list(boxes)), torch.cat(list(classes))
-        grids = self._grids_on(all_boxes.device)
+        grids = Grids.make(self.layout.sides, self.layout.shapes(padded_size), all_boxes.device)
         counts = [len(part) for part in classes]
         image_of = [image for image, count in enumerate(counts) for _ in range(count)]
         (images,) = to_device([torch.tensor(image_of, dtype=torch.int64)], all_boxes.device)
@@ -112,7 +131,7 @@ class GridAssigner:
         positive = in_rows & inside[1].index_select(1, grids.cell_columns)
 
         order = torch.arange(1, len(images) + 1, device=images.device)[:, None]
-        # The number, from 1, of the last object that has the cell; 0 is nobody.
+        # The number, from 1, of the last object that the cell is assigned to; 0 means no object.
         owner = order.new_zeros((len(counts), positive.shape[1]))
         to = images[:, None].expand_as(positive)
         owner.scatter_reduce_(0, to, positive * order, "amax")
@@ -127,37 +146,41 @@ class GridAssigner:
         grids: Grids,
         boxes: Tensor,
         centers: Tensor,
-        padded_size: tuple[int, int],
+        padded_size: Size,
         here: Tensor,
     ) -> Tensor:
-        """Return which rows and which columns centre regions touch: bool [2, G, R].
+        """Return which rows and which columns of the grids the centre regions touch.
 
         Args:
-            grids: of all levels.
+            grids: the grids of all levels.
             boxes: float32 [G, 4].
             centers: float32 [2, G], y and x.
             padded_size: see `assign`.
-            here: bool [L, G], which objects belong to which levels; others touch nothing there.
+            here: bool [L, G], which objects belong to which levels. An object touches no row or
+                column of the other levels.
+
+        Returns:
+            bool [2, G, R].
         """
         sizes = (boxes[:, 2:] - boxes[:, :2]).T.flip(0)
         half = 0.5 * sizes * self.sigma
-        (padded,) = to_device([torch.tensor(padded_size, dtype=torch.float32)], boxes.device)
+        extent = torch.tensor(self.layout.extent(padded_size), dtype=torch.float32)
+        (extent,) = to_device([extent], boxes.device)
 
         def cell(positions: Tensor) -> Tensor:
-            # The published arithmetic, in float32. Truncation of the rounded quotient, floor
-            # division and floor(position / padded * side) differ from one another on cell borders;
-            # so does, on a GPU, division by a Python number, which torch turns into a product.
-            quotients = (positions / padded[:, None])[..., None]
+            # This is the official code's arithmetic, in float32. Truncating the rounded quotient,
+            # floor division and floor(position / padded * side) disagree on the borders of cells.
+            # On a GPU, division by a Python number disagrees too: torch makes it a multiplication.
+            quotients = (positions / extent[:, None])[..., None]
             return torch.div(quotients, grids.shares, rounding_mode="trunc").long()
 
         middle = cell(centers)
         first = torch.maximum(cell(centers - half), middle - 1)
         last = torch.minimum(cell(centers + half), middle + 1).where(here.T, -1)
-        # Beyond the grid are no rows, so that nothing needs to be cut to it.
+        # Indices beyond the grid match no row, so nothing has to be clipped to the grid.
         first, last = (ends.index_select(2, grids.row_levels) for ends in (first, last))
         return (grids.row_indices >= first) & (grids.row_indices <= last)
 
-    def _grids_on(self, device: torch.device) -> Grids:
-        if device not in self._grids:
-            self._grids[device] = Grids.make(self.num_grids, self.scale_ranges, device)
-        return self._grids[device]
+
+def _pairs(ranges: Iterable[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((low, high) for low, high in ranges)

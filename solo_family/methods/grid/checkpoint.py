@@ -1,4 +1,4 @@
-"""Checkpoints of SOLO, Decoupled SOLO and SOLOv2: the official code's, and mmdetection 3.x's."""
+"""Read checkpoints of SOLO, Decoupled SOLO and SOLOv2: the official code's, mmdetection 3.x's."""
 
 from ...checkpoint.resnet import torchvision_resnet
 from ...checkpoint.rules import Rule
@@ -6,7 +6,7 @@ from ...checkpoint.source import IMAGENET_RGB, Source
 
 
 def _fpn(source: str) -> tuple[Rule, ...]:
-    """Rules of mmdetection's FPN: the first of its convolutions is that of stride 4, fpn_*2."""
+    """Return the rules of mmdetection's FPN; its first convolution is that of stride 4, fpn_*2."""
     names = {"lateral": "lateral", "fpn": "output"}
     return (
         Rule(
@@ -17,7 +17,7 @@ def _fpn(source: str) -> tuple[Rule, ...]:
 
 
 def _tower(source: str, target: str) -> tuple[Rule, ...]:
-    """Rules of a sequence of convolutions, deformable or not, and their normalisations."""
+    """Return the rules of a tower: convolutions, deformable or not, and their normalisations."""
     return (
         Rule(source + r"\.(\d+)\.conv\.conv_offset\.(.+)", target + r".\1.conv.offset.\2"),
         Rule(source + r"\.(\d+)\.conv\.(.+)", target + r".\1.conv.\2"),
@@ -26,7 +26,7 @@ def _tower(source: str, target: str) -> tuple[Rule, ...]:
 
 
 def _mask_features(source: str, projection: str) -> tuple[Rule, ...]:
-    """Rules of the mask feature branch: conv0, conv1, ... of every level; the projection's name."""
+    """Return the rules of the mask feature branch: conv0, conv1, ... per level, a projection."""
     levels = source + r"convs_all_levels\.(\d)\.conv(\d)\."
     ours = r"mask_branch.levels.\1.\2."
     return (
@@ -43,7 +43,12 @@ _HEAD = r"bbox_head\."  # of the official code
 
 
 def _rules(ins_convs: str) -> tuple[Rule, ...]:
-    """All rules; `ins_convs` is SOLO's mask tower, and the one tower of Decoupled SOLO Light."""
+    """Return all rules of the official code.
+
+    Args:
+        ins_convs: our name of the tower `ins_convs`: SOLO's mask tower, or the only tower of
+            Decoupled SOLO Light.
+    """
     return (
         *torchvision_resnet(r"backbone\.", "backbone.bottom_up."),
         *_fpn(r"neck\."),
@@ -75,7 +80,7 @@ _MMDET_HEAD = r"mask_head\."
 
 
 def _mmdet_rules(mask_convs: str) -> tuple[Rule, ...]:
-    """All rules of the SOLO family; `mask_convs` is what the tower of that name is of ours."""
+    """Return all rules of mmdetection; `mask_convs` is our name of the tower of that name."""
     return (
         *torchvision_resnet(r"backbone\.", "backbone.bottom_up."),
         *_fpn(r"neck\."),
@@ -94,7 +99,7 @@ def _mmdet_rules(mask_convs: str) -> tuple[Rule, ...]:
     )
 
 
-# What this implementation does otherwise than the official one.
+# The keys with which a model computes what mmdetection's does, where the official code differs.
 _MMDET_KEYS = {
     **_KEYS,
     "MODEL.SOLOV2.MASK_COORD_LEVEL": "last",

@@ -1,4 +1,4 @@
-"""Keys that SOLO and SOLOv2 share: levels, grids, the category branch, selection, losses."""
+"""Define the keys that SOLO and SOLOv2 share: levels, grids, towers, inference, losses."""
 
 from detectron2.config import CfgNode as CN
 
@@ -10,19 +10,20 @@ from ...registry import METHODS
 def add_grid_keys(method: CN) -> None:
     """Add the shared keys to `MODEL.SOLO` or `MODEL.SOLOV2`, in place.
 
-    AdelaiDet's names and defaults first, then ours.
+    AdelaiDet's keys come first, with its names and defaults; our own keys follow.
     """
-    # Feature levels of the head, the strides they are resized to, and the objects each is for:
-    # sqrt(width x height) of the box in pixels of the network's input, both ends inclusive.
+    # Feature levels of the head, the strides that they are resized to, and the range of the objects
+    # that each level learns: sqrt(width x height) of the box in pixels of the network's input, both
+    # ends inclusive.
     method.INSTANCE_IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
     method.FPN_INSTANCE_STRIDES = [8, 8, 16, 32, 32]
     method.FPN_SCALE_RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
     method.NUM_GRIDS = [40, 36, 24, 16, 12]
-    # Side of the region of positive cells around the centre of mass, as a share of the box's.
+    # Size of the centre region, whose cells are positive, as a fraction of the box's size.
     method.SIGMA = 0.2
 
-    # Towers of the head. The input channels are the backbone's own; a value that is neither the
-    # default nor theirs is an error.
+    # Towers of the head. The backbone determines the number of input channels; a value that is
+    # neither the default nor the backbone's own is an error.
     method.INSTANCE_IN_CHANNELS = 256
     method.INSTANCE_CHANNELS = 512
     method.NUM_INSTANCE_CONVS = 4
@@ -39,10 +40,10 @@ def add_grid_keys(method: CN) -> None:
     method.SCORE_THR = 0.1
     method.UPDATE_THR = 0.05
     method.MASK_THR = 0.5
-    # The most instances of an image; 0 follows TEST.DETECTIONS_PER_IMAGE, which is 100.
+    # The maximum number of instances per image; 0 takes TEST.DETECTIONS_PER_IMAGE, which is 100.
     method.MAX_PER_IMG = 0
     method.NMS_TYPE = "matrix"  # or, by mask IoU: mask (greedy, hard NMS), soft, fast
-    method.NMS_KERNEL = "gaussian"  # or linear; of matrix and soft NMS
+    method.NMS_KERNEL = "gaussian"  # or linear; used by matrix and soft NMS
     method.NMS_SIGMA = 2
 
     # Losses.
@@ -57,30 +58,34 @@ def add_grid_keys(method: CN) -> None:
 
 
 def _add_our_keys(method: CN) -> None:
-    """Keys that AdelaiDet does not have. The defaults are what the official code does."""
-    # Which convolutions of the towers USE_DCN_IN_INSTANCE makes deformable: all, or last (Light).
+    """Add the keys that AdelaiDet does not have. The defaults do what the official code does."""
+    # Which convolutions of a tower USE_DCN_IN_INSTANCE makes deformable: all, or last (Light).
     method.DCN_CONVS = "all"
-    # Two objects in one cell: both give a (cell, mask) pair to the mask loss, or only the last.
+    # Which of two objects in one cell the mask loss uses: both (two pairs of a cell and a mask), or
+    # only the last.
     method.SHARED_CELL = "both"
-    # The mask loss is averaged over (cell, mask) pairs, or summed and divided by the number of
-    # distinct positive cells (mmdetection).
+    # What the sum of the mask losses is divided by: the number of (cell, mask) pairs, which makes
+    # it a mean, or the number of distinct positive cells (mmdetection).
     method.LOSS.DICE_NORMALIZER = "pairs"  # or cells
-    # Candidates whose mask has no more pixels, at stride 4, than the level's stride are dropped.
-    # The official code does it; it costs the smallest objects.
+    # Drop candidates whose mask, at stride 4, has at most as many pixels as the level's stride. The
+    # official code does so; it loses the smallest objects.
     method.AREA_FILTER = True
     # Let masks of different classes suppress one another.
     method.CLASS_AGNOSTIC_NMS = False
-    # IoU above which NMS_TYPE mask and fast drop the lower-scored mask (AdelaiDet's constant), and
-    # from which the linear kernel of soft lowers its score.
+    # The IoU above which NMS_TYPE mask and fast drop the mask with the lower score (a constant in
+    # AdelaiDet), and from which on the linear kernel of soft lowers its score.
     method.MASK_NMS_THR = 0.5
 
 
 def grid_keys(cfg: CN, name: str) -> CN | None:
-    """Return the keys of a method's grid, for instance `cfg.MODEL.SOLOV2`; None if it has none.
+    """Return the keys of a method that has grids, for instance `cfg.MODEL.SOLOV2`.
 
     Args:
         cfg: the configuration.
-        name: of the method, as `MODEL.META_ARCHITECTURE`.
+        name: the method's name in `MODEL.META_ARCHITECTURE`.
+
+    Returns:
+        The method's keys; None if the method is unknown or has no grids.
     """
     method = METHODS.get(name)
     if method is None:
@@ -90,14 +95,14 @@ def grid_keys(cfg: CN, name: str) -> CN | None:
 
 
 def check_grid_keys(cfg: CN, prefix: str) -> None:
-    """Check one method's keys.
+    """Check the keys of one method.
 
     Args:
         cfg: the configuration.
         prefix: "MODEL.SOLO" or "MODEL.SOLOV2".
 
     Raises:
-        ConfigError: names the key, its value, what is allowed.
+        ConfigError: a value is not allowed; the message names the key, the value and what is.
     """
     method = get_key(cfg, prefix)
     per_level = ("INSTANCE_IN_FEATURES", "FPN_INSTANCE_STRIDES", "FPN_SCALE_RANGES", "NUM_GRIDS")

@@ -1,4 +1,6 @@
-"""The losses of SOLO and SOLOv2 (arXiv 1912.04488, section 2.3): of categories and of masks.
+"""Compute the losses of SOLO and SOLOv2: one of the classes, one of the masks.
+
+SOLO, arXiv 1912.04488, section 2.3 of the ECCV version ("Loss Function", Eq. 1).
 
 B images, K classes, S grid side, C cells of all levels, P pairs of a positive cell and an object.
 """
@@ -12,15 +14,18 @@ from ...modeling.normalizer import normalizer
 
 
 class GridCriterion:
-    """Weights and normalises the two losses.
+    """Weight and normalise the two losses.
 
     Args:
         num_classes: K.
-        focal_alpha, focal_gamma, focal_weight: the category loss.
-        mask_weight: weight of the mask loss.
-        dice_normalizer: what the mask loss is divided by: "pairs", P (a mean, as published), or
-            "cells", the number of distinct positive cells.
-        globally: `SOLVER.NORMALIZE_LOSS_GLOBALLY`.
+        focal_alpha: see `focal_loss`, the class loss.
+        focal_gamma: see `focal_loss`.
+        focal_weight: the weight of the class loss.
+        mask_weight: the weight of the mask loss.
+        mask_name: the name of the mask loss: "loss_dice", or "loss_mask" for a loss per pixel.
+        dice_normalizer: what the sum of the mask losses is divided by: "pairs" stands for P (a
+            mean, as published), "cells" for the number of distinct positive cells.
+        globally: the value of `SOLVER.NORMALIZE_LOSS_GLOBALLY`, see `normalizer`.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class GridCriterion:
         focal_gamma: float,
         focal_weight: float,
         mask_weight: float,
+        mask_name: str = "loss_dice",
         dice_normalizer: str = "pairs",
         globally: bool = False,
     ) -> None:
@@ -39,20 +45,28 @@ class GridCriterion:
         self.focal_gamma = focal_gamma
         self.focal_weight = focal_weight
         self.mask_weight = mask_weight
+        self.mask_name = mask_name
         self.dice_normalizer = dice_normalizer
         self.globally = globally
 
     @classmethod
     def from_config(
-        cls, method: CfgNode, *, num_classes: int, mask_weight: float, globally: bool
+        cls,
+        method: CfgNode,
+        *,
+        num_classes: int,
+        mask_weight: float,
+        globally: bool,
+        mask_name: str = "loss_dice",
     ) -> "GridCriterion":
-        """Read a method's keys, for instance `cfg.MODEL.SOLOV2`."""
+        """Build the criterion from a method's keys, for instance `cfg.MODEL.SOLOV2`."""
         return cls(
             num_classes=num_classes,
             focal_alpha=method.LOSS.FOCAL_ALPHA,
             focal_gamma=method.LOSS.FOCAL_GAMMA,
             focal_weight=method.LOSS.FOCAL_WEIGHT,
             mask_weight=mask_weight,
+            mask_name=mask_name,
             dice_normalizer=method.LOSS.DICE_NORMALIZER,
             globally=globally,
         )
@@ -63,25 +77,25 @@ class GridCriterion:
         """Compute both losses of a batch.
 
         Args:
-            category_logits: per level [B, K, S, S].
-            labels: int64 [B, C], of the cells of all levels, K for background.
-            mask_losses: float32 [P], one per pair, of all images and levels.
+            category_logits: per level, [B, K, S, S].
+            labels: int64 [B, C], the class of every cell of all levels; K for background.
+            mask_losses: float32 [P], one value per pair, of all images and levels.
 
         Returns:
-            loss_category, loss_mask: weighted scalars.
+            Two weighted scalars: `loss_class` and, under `mask_name`, the mask loss.
         """
         logits = torch.cat([level.flatten(2).transpose(1, 2) for level in category_logits], dim=1)
         num_positive = (labels < self.num_classes).sum()
         one_hot = labels[..., None] == torch.arange(self.num_classes, device=labels.device)
         focal = focal_loss(logits, one_hot, alpha=self.focal_alpha, gamma=self.focal_gamma)
-        # One is added to the number of positive cells, as published: there may be none.
+        # As published, one is added to the number of positive cells, which may be zero.
         focal_normalizer = normalizer(num_positive, globally=self.globally, offset=1)
 
-        # Filled on the device: a number from the host would wait for what is queued there.
+        # A tensor filled on the device: copying a number from the host would wait for the queue.
         pairs = torch.full((), len(mask_losses), device=mask_losses.device)
         counted = pairs if self.dice_normalizer == "pairs" else num_positive
         dice_normalizer = normalizer(counted, globally=self.globally)
         return {
-            "loss_category": self.focal_weight * focal.sum() / focal_normalizer,
-            "loss_mask": self.mask_weight * mask_losses.sum() / dice_normalizer,
+            "loss_class": self.focal_weight * focal.sum() / focal_normalizer,
+            self.mask_name: self.mask_weight * mask_losses.sum() / dice_normalizer,
         }

@@ -1,6 +1,6 @@
-"""From the cells of a grid to the instances of images: all that follows the network.
+"""Turn the scored cells of a grid into the instances of images: everything after the network.
 
-B images, C cells of all levels, K classes, h w of the masks.
+B images, C cells of all levels, K classes, h w size of the masks.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from .selection_at_once import Ranked, rank, select_at_once
 
 
 def suits_at_once(selection: Selection, cell_scores: Tensor) -> bool:
-    """Whether all is queued at once: where waiting costs, and NMS has no steps that wait.
+    """Return whether `select_at_once` suits: waiting is expensive, and NMS has no step that waits.
 
-    A CPU, which has nothing to wait for, measures no more masks than it needs.
+    On a CPU nothing waits; `select_in_chunks` is better there, as it measures fewer masks.
     """
     return selection.selector.nms_type == "matrix" and order.waits(cell_scores)
 
@@ -28,10 +28,16 @@ def suits_at_once(selection: Selection, cell_scores: Tensor) -> bool:
 def rank_images(
     selection: Selection, outputs: GridOutputs, cell_scores: Tensor, mask_size: Size
 ) -> list[Ranked] | None:
-    """Return the candidates of images after NMS; None where that is not done without a wait.
+    """Return the candidates of images after NMS, if that is possible without waiting for a GPU.
 
     Args:
-        selection, outputs, cell_scores, mask_size: see `select_images`.
+        selection: see `select_images`.
+        outputs: see `select_images`.
+        cell_scores: float32 [B, C, K].
+        mask_size: (h, w).
+
+    Returns:
+        One `Ranked` per image; None if ranking would have to wait.
     """
     if not (selection.decoder.packs_directly and suits_at_once(selection, cell_scores)):
         return None
@@ -49,17 +55,17 @@ def select_images(
     output_sizes: list[Size],
     ranked: list[Ranked] | None = None,
 ) -> Iterator[Instances]:
-    """Yield the instances of images of one padded size.
+    """Yield the instances of every image of a batch.
 
     Args:
-        selection: says how.
-        outputs: what the head predicts.
+        selection: the rules of selection, the mask decoder and the grid.
+        outputs: the head's predictions.
         cell_scores: float32 [B, C, K], probabilities after point NMS.
         mask_size: (h, w).
         padded_size: (height, width) of the network's input.
-        image_sizes: (height, width) of each image in it, without padding.
-        output_sizes: (height, width) that each image's result is asked for.
-        ranked: of `rank_images`.
+        image_sizes: (height, width) of each image in the batch, without padding.
+        output_sizes: (height, width) of each image's result.
+        ranked: the result of `rank_images`, if it was called before.
     """
     if suits_at_once(selection, cell_scores):
         selected = select_at_once(selection, outputs, cell_scores, mask_size, ranked)

@@ -1,7 +1,7 @@
-"""What a head predicts, and how the masks of cells are made of it.
+"""Define the predictions of a head, and how the masks of cells are decoded from them.
 
-B images, C cells of all levels, K classes, L levels, S grid side (one per level), n cells, h w of
-the masks.
+B images, C cells of all levels, K classes, L levels, S grid side (one per level), n cells, h w size
+of the masks.
 """
 
 from abc import ABC, abstractmethod
@@ -19,10 +19,10 @@ _Self = TypeVar("_Self", bound="GridOutputs")
 
 @dataclass(frozen=True)
 class GridOutputs:
-    """What a head predicts of a batch; each method adds what its masks are made of.
+    """Hold the predictions of a head for a batch; each method adds what its masks are made of.
 
-    Every field is a tensor [B, ...], or a list of such, one per level. Of a single image it is the
-    same without the first dimension.
+    Every field is a tensor [B, ...], or a list of such tensors, one per level. For a single image
+    the fields are the same without the first dimension.
 
     Attributes:
         category_logits: L x [B, K, S, S].
@@ -31,9 +31,10 @@ class GridOutputs:
     category_logits: list[Tensor]
 
     def images(self: _Self) -> list[_Self]:
-        """Return what belongs to each image."""
+        """Return the predictions of each image."""
         names = [field.name for field in fields(self)]
-        # Unbound at once: the gradient of an index is zeros of the whole batch's size.
+        # All images are unbound at once: the gradient of indexing would allocate zeros of the whole
+        # batch's size for every image.
         unbound = [_unbind(getattr(self, name)) for name in names]
         return [replace(self, **dict(zip(names, image))) for image in zip(*unbound)]
 
@@ -46,25 +47,27 @@ def _unbind(field: Tensor | list[Tensor]) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class Grid:
-    """What is known of the cells, on their device.
+    """Describe the cells of all levels; the tensors are on the model's device.
 
     Attributes:
         strides: int64 [C], the stride of every cell's level.
-        level_ends: int64 [L], the number of cells of the levels up to each.
+        level_ends: int64 [L], the cumulative number of cells: of a level and all levels before it.
+        grows: whether a larger image has more cells.
     """
 
     strides: Tensor
     level_ends: Tensor
+    grows: bool = False
 
     def count_by_level(self, cells: Tensor, counted: Tensor) -> Tensor:
-        """Return how many of some cells are of the levels up to each.
+        """Return the cumulative number of given cells per level.
 
         Args:
-            cells: int64 [..., N].
-            counted: bool [..., N], which of them count.
+            cells: int64 [..., N], indices among the cells of all levels.
+            counted: bool [..., N], which of them to count.
 
         Returns:
-            int64 [..., L].
+            int64 [..., L]: how many counted cells belong to a level or to one before it.
         """
         cells = torch.where(counted, cells, len(self.strides))
         return (cells[..., None] < self.level_ends).sum(-2)
@@ -74,22 +77,24 @@ Outputs = TypeVar("Outputs", bound=GridOutputs)
 
 
 class MaskDecoder(ABC, Generic[Outputs]):
-    """Makes the masks of those cells of one image that are asked for.
+    """Decode the masks of requested cells of one image.
 
-    A method writes `soft`. The others do the same in the form that one of the ways of selecting
-    needs, and are there to be overridden by what is faster, or by what a graph can hold.
+    A method has to define `soft`. `packed` and `traceable` return the same masks in the form that
+    another way of selecting needs; a method overrides them if it can do so faster, or if `soft`
+    cannot be traced.
 
-    All take, beside others:
+    The methods share these arguments:
 
-    - outputs: what the head predicts of the image.
+    - outputs: the head's predictions for the image.
     - size: (h, w) of the masks.
-    - cells: int64 [n], among the cells of all levels, in any order.
-    - counts: how many of them are of the levels up to each, where the caller knows: L numbers. On a
-      GPU the host would wait for them, where a method decodes each level by itself.
+    - cells: int64 [n], indices among the cells of all levels, in any order.
+    - counts: L numbers, as of `Grid.count_by_level`: the cumulative number of `cells` per level. A
+      caller passes them if it knows them; otherwise a method that decodes level by level
+      makes the host wait for a GPU.
     """
 
-    # Whether `packed` has no soft masks in memory, and takes the counts as a tensor, int64 [L],
-    # without waiting for it. Cells beyond the last count then get area and maskness 0.
+    # Whether `packed` needs no soft masks in memory and accepts `counts` as a tensor, int64 [L],
+    # without waiting for it. The cells from the last count on then get area 0 and maskness 0.
     packs_directly = False
 
     @abstractmethod
@@ -100,7 +105,7 @@ class MaskDecoder(ABC, Generic[Outputs]):
         cells: Tensor,
         counts: Sequence[int] | None = None,
     ) -> Tensor:
-        """Return probabilities, float32 [n, h, w], free to be overwritten."""
+        """Return the masks as probabilities, float32 [n, h, w]; the caller may overwrite them."""
 
     def packed(
         self,
@@ -110,9 +115,12 @@ class MaskDecoder(ABC, Generic[Outputs]):
         threshold: float,
         counts: Any = None,
     ) -> PackedMasks:
-        """Return masks of one bit per pixel, set where the probability is above the threshold."""
+        """Return the masks with one bit per pixel: whether its probability exceeds `threshold`."""
         return pack_masks(self.soft(outputs, size, cells, counts), threshold)
 
     def traceable(self, outputs: Outputs, size: tuple[int, int], cells: Tensor) -> Tensor:
-        """Return what `soft` does by steps that no cell's value changes, as exporting needs."""
+        """Return what `soft` returns, by operations that do not depend on the values of `cells`.
+
+        A traced graph, as export needs it, is then valid for any cells.
+        """
         return self.soft(outputs, size, cells)

@@ -1,12 +1,11 @@
-"""What SOLO, Decoupled SOLO and SOLOv2 have in common: every cell of a grid may be an object.
+"""Build the model that SOLO, Decoupled SOLO and SOLOv2 share: every grid cell may be an object.
 
-B images, L levels, S grid side, K classes, C cells of all levels, P pairs of a positive cell and an
-object.
+B images, g objects of one image, L levels, S grid side, K classes, C cells of all levels, P pairs
+of a positive cell and an object, h w size of the masks.
 """
 
 from abc import abstractmethod
 from collections.abc import Hashable
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from .assigner import GridAssigner
 from .category_branch import cell_scores_of
 from .criterion import GridCriterion
 from .instances import rank_images, select_images
+from .layout import GridLayout, make_grid
 from .mask_decoder import Grid, GridOutputs, MaskDecoder
 from .selection import Selection, Selector
 from .selection_at_once import Ranked
@@ -31,12 +31,12 @@ from .targets import BatchGridTargets, ImagePairs
 
 
 class ScoredCells(NamedTuple):
-    """What is known of images before the host waits.
+    """Hold what is computed for a batch before the host waits for a GPU.
 
     Attributes:
-        outputs: of `run_head`.
+        outputs: the head's predictions.
         cell_scores: float32 [B, C, K], probabilities after point NMS.
-        ranked: the candidates of every image; None where to rank them needs a wait.
+        ranked: the candidates of every image; None if ranking them would have to wait.
     """
 
     outputs: GridOutputs
@@ -45,26 +45,28 @@ class ScoredCells(NamedTuple):
 
 
 class GridSegmentor(MaskSegmentor):
-    """Assigns cells, sums losses and selects instances.
+    """Assign objects to cells, compute the losses and select the instances.
 
-    A method adds what the head predicts (`predict_cells`), what a mask costs (`mask_losses`), and a
-    decoder, which says what the masks of cells are.
+    A method adds the head (`predict_cells`), the loss of its masks (`mask_losses`), and a decoder
+    that computes the masks of cells.
 
     Args:
-        decoder: makes masks of what the head predicts.
-        num_grids: S of each level.
-        level_features, level_strides: names of the head's levels, and the strides it works at.
-        mask_stride: stride of the masks in inference.
-        assigner, criterion: training.
-        selector: inference.
-        base: arguments of `MaskSegmentor`.
+        decoder: computes masks from the head's predictions.
+        layout: how many cells each level has.
+        level_features: names of the feature levels that the head uses.
+        level_strides: the strides to which these levels are resized.
+        mask_stride: stride of the masks at inference.
+        assigner: computes the targets of training.
+        criterion: computes the losses.
+        selector: the rules by which inference selects instances.
+        base: the arguments of `MaskSegmentor`.
     """
 
     def __init__(
         self,
         *,
         decoder: MaskDecoder[Any],
-        num_grids: list[int],
+        layout: GridLayout,
         level_features: list[str],
         level_strides: list[int],
         mask_stride: int,
@@ -75,23 +77,18 @@ class GridSegmentor(MaskSegmentor):
     ) -> None:
         super().__init__(**base)
         self.decoder = decoder
-        self.num_grids = num_grids
+        self.layout = layout
+        self.num_grids = list(layout.sides)
         self.level_features = level_features
         self.level_strides = level_strides
         self.mask_stride = mask_stride
         self.assigner = assigner
         self.criterion = criterion
         self.selector = selector
-        self.cell_strides: Tensor
-        self.level_ends: Tensor
-        cells = [side * side for side in num_grids]
-        strides = [stride for stride, count in zip(level_strides, cells) for _ in range(count)]
-        self.register_buffer("cell_strides", torch.tensor(strides), False)
-        self.register_buffer("level_ends", torch.tensor(list(accumulate(cells))), False)
 
     @classmethod
     def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
-        """Return this class's own arguments, but for decoder, mask stride and criterion.
+        """Return the arguments of `GridSegmentor`, without decoder, mask stride and criterion.
 
         Args:
             cfg: the configuration.
@@ -110,7 +107,7 @@ class GridSegmentor(MaskSegmentor):
         )
         return {
             **base,
-            "num_grids": method.NUM_GRIDS,
+            "layout": GridLayout.from_config(method),
             "level_features": method.INSTANCE_IN_FEATURES,
             "level_strides": method.FPN_INSTANCE_STRIDES,
             "assigner": GridAssigner.from_config(method, classes),
@@ -119,18 +116,18 @@ class GridSegmentor(MaskSegmentor):
 
     @abstractmethod
     def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> GridOutputs:
-        """Return what the head predicts.
+        """Return the head's predictions.
 
         Args:
-            levels: L x [B, C, H_l, W_l], the head's, at its strides.
-            features: the backbone's.
+            levels: L x [B, channels, H_l, W_l], the head's levels at its strides.
+            features: the backbone's features by name.
         """
 
     def shrink_masks(self, gt_masks: list[Tensor], padded_size: tuple[int, int]) -> Any:
-        """Return the true masks as `mask_losses` needs them: here all, at `mask_stride`.
+        """Return the true masks in the form that `mask_losses` takes: here, at `mask_stride`.
 
         Args:
-            gt_masks: bool [g, h, w] of each image before padding.
+            gt_masks: per image, bool [g, height, width] before padding.
             padded_size: (height, width) of the network's input.
         """
         return downsample_masks(gt_masks, padded_size, self.mask_stride)
@@ -140,15 +137,15 @@ class GridSegmentor(MaskSegmentor):
         """Return the mask loss of every pair of one image, float32 [P].
 
         Args:
-            outputs: what the head predicts of the image.
-            pairs: the image's, whose objects are among those of the batch.
-            small_masks: of `shrink_masks`.
+            outputs: the head's predictions for the image.
+            pairs: the pairs of the image; they number the objects of the whole batch.
+            small_masks: the result of `shrink_masks`.
         """
 
     def run_head(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> GridOutputs:
-        """Resize the levels to the head's strides, bilinearly, and return what it predicts.
+        """Resize the levels bilinearly to the head's strides and return the head's predictions.
 
-        Of P2 to P6 the first is halved and the last brought to P5's size (SOLO, 2.2).
+        With the published strides, P2 is halved and P6 is upsampled to P5's size (official code).
         """
         height, width = padded_size
         levels = [
@@ -157,24 +154,24 @@ class GridSegmentor(MaskSegmentor):
         ]
         return self.predict_cells(levels, features)
 
-    @property
-    def grid(self) -> Grid:
-        """The cells of all levels."""
-        return Grid(self.cell_strides, self.level_ends)
+    def grid(self, padded_size: tuple[int, int]) -> Grid:
+        """Return the cells of all levels."""
+        shapes = self.layout.shapes(padded_size)
+        grows = self.layout.reference is not None
+        return make_grid(self.pixel_mean, shapes, tuple(self.level_strides), grows)
 
-    @property
-    def selection(self) -> Selection:
-        """What every way of selecting instances is given."""
-        return Selection(self.selector, self.decoder, self.grid)
+    def selection(self, padded_size: tuple[int, int]) -> Selection:
+        """Return the rules, the decoder and the grid, from which every way of selecting starts."""
+        return Selection(self.selector, self.decoder, self.grid(padded_size))
 
     def mask_size(self, padded_size: tuple[int, int]) -> tuple[int, int]:
-        """Return (h, w) of the masks in inference."""
+        """Return (h, w) of the masks at inference."""
         return padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride
 
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> tuple[BatchGridTargets, Any]:
-        """Return what the batch asks of the grids, and what `shrink_masks` does."""
+        """Return the targets of the cells, and the true masks as `shrink_masks` returns them."""
         gt_masks = [gt.gt_masks.tensor for gt in gt_instances]
         boxes = [gt.gt_boxes.tensor for gt in gt_instances]
         classes = [gt.gt_classes for gt in gt_instances]
@@ -187,6 +184,7 @@ class GridSegmentor(MaskSegmentor):
         targets: tuple[BatchGridTargets, Any],
         padded_size: tuple[int, int],
     ) -> dict[str, Tensor]:
+        """Return the class loss and the mask loss; see `MaskSegmentor.losses`."""
         cells, small_masks = targets
         outputs = self.run_head(features, padded_size)
         mask_losses = [
@@ -196,13 +194,16 @@ class GridSegmentor(MaskSegmentor):
         return self.criterion(outputs.category_logits, cells.labels, torch.cat(mask_losses))
 
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> ScoredCells:
+        """Score the cells, and rank them where that needs no wait; see `MaskSegmentor`."""
         outputs = self.run_head(features, padded_size)
         scores = cell_scores_of(outputs.category_logits)
-        ranked = rank_images(self.selection, outputs, scores, self.mask_size(padded_size))
+        selection = self.selection(padded_size)
+        ranked = rank_images(selection, outputs, scores, self.mask_size(padded_size))
         return ScoredCells(outputs, scores, ranked)
 
     @property
     def fixed_settings(self) -> Hashable:
+        """The rules of selection, which `fixed_part` depends on."""
         return self.selector
 
     def results(
@@ -212,10 +213,12 @@ class GridSegmentor(MaskSegmentor):
         image_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
+        """Return the instances of every image; see `MaskSegmentor.results`."""
         sizes = (self.mask_size(padded_size), padded_size, image_sizes, output_sizes)
         outputs, scores, ranked = fixed
-        found = select_images(self.selection, outputs, scores, *sizes, ranked=ranked)
-        return [{"instances": instances} for instances in found]
+        selection = self.selection(padded_size)
+        selected = select_images(selection, outputs, scores, *sizes, ranked=ranked)
+        return [{"instances": instances} for instances in selected]
 
     def predict_fixed(
         self,
@@ -224,18 +227,19 @@ class GridSegmentor(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Return `scores`, `classes` and `masks`: see `FixedInstances`, with B images in front."""
+        """Return the fields of `FixedInstances`, each with a first dimension of B images."""
         outputs = self.run_head(features, padded_size)
         images = zip(outputs.images(), cell_scores_of(outputs.category_logits))
-        size = self.mask_size(padded_size)
+        size, selection = self.mask_size(padded_size), self.selection(padded_size)
         with torch.autocast(self.device.type, enabled=False):
             instances = [
-                select_traceable(self.selection, image, scores, size, score_threshold)
+                select_traceable(selection, image, scores, size, score_threshold)
                 for image, scores in images
             ]
         return stack_fixed(instances, FixedInstances._fields)
 
     def export_settings(self) -> dict[str, Any]:
+        """Return the task, the thresholds and the number of candidates for the export's header."""
         thresholds = {
             "score": self.selector.score_threshold,
             "mask": self.selector.mask_threshold,

@@ -1,12 +1,16 @@
-"""From scored cells to the masks that are kept (SOLOv2, arXiv 2003.10152, section 2.1.4).
+"""Select instances from scored cells.
 
-The published order of operations is score, area, maskness, NMS, score. This way of it decodes as
-few masks as it can. On a GPU, where to ask which are needed would be a wait, selection_at_once.py
-gives the same; in an exported graph, whose sizes are fixed, selection_traceable.py does. What a
-candidate needs to stay is said once for all three, in `Selector`.
+SOLOv2, arXiv 2003.10152, section 2.1.4 of the NeurIPS version ("Learning and Inference"), and
+SOLO, arXiv 1912.04488, section 2.4 of the ECCV version ("Inference").
 
-C cells of all levels, K classes, L levels, N candidates (a cell and a class), M cells with
-candidates, W words of a packed mask, h w of the masks.
+The official code filters by score and by area, multiplies the scores by the maskness, applies NMS
+and filters by score again. `select_in_chunks` does this with as few decoded masks as possible. On a
+GPU, where the host would have to wait to learn which masks are needed, selection_at_once.py selects
+the same instances; in an exported graph, whose sizes are fixed, selection_traceable.py does. The
+rules themselves are shared by all three: `Selector`.
+
+C cells of all levels, K classes, L levels, N candidates (pairs of a cell and a class), M cells with
+candidates, n instances, W words of a packed mask, h w size of the masks.
 """
 
 from dataclasses import dataclass
@@ -26,28 +30,30 @@ from .mask_decoder import Grid, GridOutputs, MaskDecoder
 
 Size = tuple[int, int]
 
-# Bytes of the probability maps that are in memory at a time, whatever the number of candidates: on
-# a CPU what its caches hold; fewer would leave a GPU waiting for the host.
+# Bytes of the probability maps that are in memory at a time, however many candidates there are. On
+# a CPU they fit into its caches; chunks as small would leave a GPU waiting for the host.
 _CHUNK_BYTES = 16 * 2**20
 _CHUNK_BYTES_GPU = 256 * 2**20
-# Cells that a GPU packs at a time where there are no probability maps.
+# Cells whose masks a GPU packs at a time, if the decoder needs no probability maps.
 _CHUNK_PACKED = 1024
 
 
 @dataclass(frozen=True)
 class Selector:
-    """What stays of the candidates, whichever way they are looked at.
+    """Define which candidates become instances, for all ways of selecting.
 
     Attributes:
-        score_threshold: candidates are the (cell, class) whose score is greater.
-        mask_threshold: a mask's pixels are those whose probability is greater.
-        area_filter: drop candidates whose mask has no more pixels than their level's stride.
-        pre_nms, post_nms: the best so many go into NMS, and come out of it.
-        update_threshold: the least score after NMS.
+        score_threshold: a cell and a class are a candidate if their score is greater.
+        mask_threshold: a pixel belongs to a mask if its probability is greater.
+        area_filter: drop candidates whose mask has at most as many pixels as their level's stride.
+        pre_nms: the maximum number of candidates that NMS receives, the best ones.
+        post_nms: the maximum number of instances that NMS returns.
+        update_threshold: the minimum score after NMS.
         nms_type: "matrix", "mask" (greedy), "soft" or "fast".
-        nms_kernel, nms_sigma: see `matrix_nms` and `soft_nms`.
+        nms_kernel: see `matrix_nms` and `soft_nms`.
+        nms_sigma: see `matrix_nms` and `soft_nms`.
         nms_iou_threshold: see `mask_nms`, `soft_nms` and `fast_nms`.
-        class_agnostic: masks of different classes suppress one another too.
+        class_agnostic: let masks of different classes suppress one another too.
     """
 
     score_threshold: float = 0.1
@@ -64,7 +70,7 @@ class Selector:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, key: str) -> "Selector":
-        """Read a method's keys, for instance of "MODEL.SOLOV2"."""
+        """Build the selector from the keys of a method, for instance "MODEL.SOLOV2"."""
         method = get_key(cfg, key)
         return cls(
             score_threshold=method.SCORE_THR,
@@ -81,17 +87,25 @@ class Selector:
         )
 
     def are_candidates(self, scores: Tensor, threshold: float | Tensor | None = None) -> Tensor:
-        """Return which cells and classes score enough; `threshold` replaces the configured one."""
+        """Return which scores make a candidate; `threshold` replaces `score_threshold`."""
         return scores > (self.score_threshold if threshold is None else threshold)
 
     def are_large(self, areas: Tensor, strides: Tensor) -> Tensor:
-        """Return which masks have pixels enough, of areas and their levels' strides, [n] each."""
+        """Return which masks are large enough.
+
+        Args:
+            areas: [n], the number of pixels of each mask.
+            strides: [n], the stride of each mask's level.
+
+        Returns:
+            bool [n].
+        """
         return areas > (strides if self.area_filter else 0)
 
     def best_first(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores, [<= pre_nms], that go into NMS, and where they were in `scores`.
+        """Return the best `pre_nms` scores in descending order, and their indices in `scores`.
 
-        Equal scores keep their order, which is that of cells, and then of classes.
+        Equal scores keep their order: by cell, then by class.
         """
         scores, order = scores.sort(descending=True, stable=True)
         return scores[: self.pre_nms], order[: self.pre_nms]
@@ -99,28 +113,35 @@ class Selector:
     def matrix_nms(
         self, masks: Tensor, classes: Tensor, scores: Tensor, decay: Any = matrix_nms_decay
     ) -> tuple[Tensor, Tensor]:
-        """Return which candidates come out of matrix NMS, [<= post_nms], and their scores.
+        """Return the indices of the candidates that matrix NMS returns, and their new scores.
 
         Args:
-            masks, classes, scores: of the candidates, the best first.
-            decay: does what `matrix_nms_decay` does.
+            masks: the masks of the candidates, the best first, in the form that `decay` takes.
+            classes: int64 [N].
+            scores: float32 [N], descending.
+            decay: a function with the arguments and the result of `matrix_nms_decay`.
+
+        Returns:
+            Indices and scores, at most `post_nms` each, by descending score.
         """
         options = (self.nms_kernel, self.nms_sigma, self.class_agnostic)
         order, decayed = decay(masks, classes, scores, *options)
         return order[: self.post_nms], decayed[: self.post_nms]
 
     def are_kept(self, decayed: Tensor) -> Tensor:
-        """Return which scores are still high enough after NMS."""
+        """Return which scores after NMS reach `update_threshold`."""
         return decayed >= self.update_threshold
 
     def nms(
         self, words: Tensor, size: Size, classes: Tensor, scores: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return which candidates NMS of any type keeps, and their scores.
+        """Return the indices of the candidates that NMS of the chosen type keeps, and their scores.
 
         Args:
-            words: int32 [N, W], packed masks of `size`.
-            classes, scores: [N], the best first.
+            words: int32 [N, W], the packed masks of the candidates, the best first.
+            size: (h, w).
+            classes: int64 [N].
+            scores: float32 [N], descending.
         """
         if self.nms_type == "matrix":
             order, decayed = self.matrix_nms(words, classes, scores)
@@ -142,7 +163,13 @@ class Selector:
 
 @dataclass(frozen=True)
 class Selection:
-    """Says what stays, what masks are, and where the cells are: all but what a head predicts."""
+    """Hold everything that selecting needs beside the head's predictions.
+
+    Attributes:
+        selector: the rules.
+        decoder: computes the masks of cells.
+        grid: the cells of all levels.
+    """
 
     selector: Selector
     decoder: MaskDecoder[Any]
@@ -150,7 +177,7 @@ class Selection:
 
 
 class Selected(NamedTuple):
-    """One image's instances.
+    """Hold the selected instances of one image.
 
     Attributes:
         scores: float32 [n], descending.
@@ -166,22 +193,23 @@ class Selected(NamedTuple):
 def select_in_chunks(
     selection: Selection, outputs: GridOutputs, cell_scores: Tensor, size: Size
 ) -> Selected:
-    """Select one image's instances, in as many steps as its candidates need.
+    """Select the instances of one image, chunk by chunk.
 
-    Masks are decoded in chunks, a candidate's at most twice: to measure it and pack its bits for
-    NMS, and for the result if it is kept. So the soft masks of all candidates are never in memory
-    together. None is decoded whose score is too low for NMS whatever its mask.
+    Masks are decoded in chunks, so that the soft masks of all candidates are never in memory
+    together. A mask is decoded at most twice: once to measure it and to pack it for NMS, and again
+    for the result if NMS keeps it. A mask is not decoded at all if its score is too low for NMS,
+    whatever its maskness.
 
     Args:
-        selection: says how.
-        outputs: what the head predicts of the image.
+        selection: the rules, the decoder and the grid.
+        outputs: the head's predictions for the image.
         cell_scores: float32 [C, K], probabilities after point NMS.
         size: (h, w).
     """
     selector, decoder = selection.selector, selection.decoder
     cells, classes = selector.are_candidates(cell_scores).nonzero(as_tuple=True)
     scores = cell_scores[cells, classes]
-    # A cell that several classes claim has one mask.
+    # The candidates of one cell, which differ in their class, share a mask.
     unique_cells, mask_index = cells.unique(return_inverse=True)
     words, maskness = _measure_best(selection, outputs, size, unique_cells, scores, mask_index)
     large = maskness[mask_index] > 0
@@ -204,19 +232,22 @@ def _measure_best(
     scores: Tensor,
     mask_index: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Pack masks by descending score, until no other one can be among the best for NMS.
+    """Pack masks by descending score, until no other mask can be among the best `pre_nms`.
 
-    As maskness is at most 1, no candidate's score rises.
+    Maskness is at most 1, so that multiplying by it never raises a score.
 
     Args:
-        selection, outputs, size: see `select_in_chunks`.
+        selection: see `select_in_chunks`.
+        outputs: see `select_in_chunks`.
+        size: (h, w).
         cells: int64 [M].
-        scores: float32 [N], of the candidates.
-        mask_index: int64 [N], which of `cells` each is of.
+        scores: float32 [N], the scores of the candidates.
+        mask_index: int64 [N], the position in `cells` of each candidate's cell.
 
     Returns:
-        words: int32 [M, W], defined where a mask was measured.
-        maskness: float32 [M], the mean probability inside; 0 for the small and the unmeasured.
+        words: int32 [M, W], packed masks; undefined for masks that were not measured.
+        maskness: float32 [M], the mean probability inside each mask; 0 for masks that are too small
+            or were not measured.
     """
     selector, decoder, strides = selection.selector, selection.decoder, selection.grid.strides
     maskness = scores.new_zeros(len(cells))
@@ -238,11 +269,11 @@ def _measure_best(
 
 
 def chunks(count: int, step: int) -> list[slice]:
-    """Return slices of at most `step` that make up `count`."""
+    """Return consecutive slices of at most `step` items that cover `count` items."""
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def chunk_length(size: Size, device: torch.device) -> int:
-    """Return how many probability maps are to be in memory at a time."""
+    """Return how many probability maps of `size` may be in memory at a time."""
     chunk_bytes = _CHUNK_BYTES if device.type == "cpu" else _CHUNK_BYTES_GPU
     return max(1, chunk_bytes // (4 * size[0] * size[1]))

@@ -1,7 +1,7 @@
-"""Selection without a host that waits, for GPUs: the same instances as of `select_in_chunks`.
+"""Select the same instances as `select_in_chunks` without making the host wait for a GPU.
 
-B images, C cells of all levels, K classes, L levels, N cells whose masks were measured, n (cell,
-class) after NMS, h w of the masks.
+B images, C cells of all levels, K classes, L levels, N cells whose masks were measured, n pairs of
+a cell and a class after NMS, h w size of the masks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from .selection import Selected, Selection, Selector, Size, chunk_length, chunks
 
 
 class Claims(NamedTuple):
-    """Which cells of each image have a class that scores above the threshold.
+    """Tell which cells of each image have candidates: classes whose score exceeds the threshold.
 
     Attributes:
-        cells: int64 [B, C], first those that have, in ascending order, then the others.
-        counts: int64 [B, L], how many have of the levels up to each.
+        cells: int64 [B, C], first the cells with candidates, in ascending order, then the others.
+        counts: int64 [B, L], the cumulative number of cells with candidates per level.
     """
 
     cells: Tensor
@@ -29,12 +29,13 @@ class Claims(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """One image's candidates after NMS, the best first, before the host knows how many to keep.
+    """Hold one image's candidates after NMS, before the host knows how many of them are kept.
 
     Attributes:
         scores: float32 [n], descending.
-        cells, classes: int64 [n].
-        counts: int64 [L], how many of them are kept of the levels up to each.
+        cells: int64 [n].
+        classes: int64 [n].
+        counts: int64 [L], the cumulative number of kept candidates per level.
     """
 
     scores: Tensor
@@ -50,23 +51,23 @@ def select_at_once(
     size: Size,
     ranked: list[Ranked] | None = None,
 ) -> Iterator[Selected]:
-    """Select the instances of images of one size; all are queued before the host waits once.
+    """Select the instances of every image; the host waits once, after everything is queued.
 
     Args:
-        selection: says how; its NMS is matrix NMS.
-        outputs: what the head predicts.
+        selection: the rules, the decoder and the grid; the NMS must be matrix NMS.
+        outputs: the head's predictions.
         cell_scores: float32 [B, C, K], probabilities after point NMS.
         size: (h, w).
-        ranked: of `rank`, if it was done before.
+        ranked: the result of `rank`, if it was called before.
 
     Yields:
-        One per image.
+        The instances of each image.
     """
-    # Autocast is as it was between two images, as a generator may never be run to its end.
+    # Autocast is restored before every `yield`, because a caller may never resume this generator.
     no_autocast = partial(torch.autocast, cell_scores.device.type, enabled=False)
     with no_autocast():
         ranked = ranked or rank(selection, outputs, cell_scores, size)
-        # The only wait, unless measuring has one of its own.
+        # The only wait, unless `_measure` has to wait as well.
         counts = torch.stack([image.counts for image in ranked]).tolist()
     for image_outputs, image, image_counts in zip(outputs.images(), ranked, counts):
         kept = slice(image_counts[-1])
@@ -78,12 +79,12 @@ def select_at_once(
 def rank(
     selection: Selection, outputs: GridOutputs, cell_scores: Tensor, size: Size
 ) -> list[Ranked]:
-    """Return what comes out of NMS, image by image; the arguments are those of `select_at_once`.
+    """Return the candidates of every image after NMS; see `select_at_once` for the arguments.
 
-    Its sizes depend on nothing that an image shows: if the decoder packs directly, nothing waits.
+    No size depends on the content of an image, so nothing waits if the decoder packs directly.
     """
     claims = find_claims(cell_scores, selection.selector, selection.grid)
-    # Image by image, so that the masks of all are never in memory together.
+    # One image after another, so that the masks of all images are never in memory together.
     return [
         _rank_image(selection.selector, scores, cells, masks, selection.grid)
         for scores, cells, masks in zip(
@@ -97,10 +98,10 @@ def find_claims(cell_scores: Tensor, selector: Selector, grid: Grid) -> Claims:
 
     Args:
         cell_scores: float32 [B, C, K].
-        selector: says what a candidate is.
-        grid: of the cells.
+        selector: defines what a candidate is.
+        grid: the cells of all levels.
     """
-    # Not of bools, which not every version can sort on a GPU.
+    # As uint8, because not every version of PyTorch sorts bools on a GPU.
     claimed = selector.are_candidates(cell_scores).any(2).to(torch.uint8)
     claimed, cells = claimed.sort(dim=1, descending=True, stable=True)
     return Claims(cells, grid.count_by_level(cells, claimed > 0))
@@ -109,14 +110,14 @@ def find_claims(cell_scores: Tensor, selector: Selector, grid: Grid) -> Claims:
 def _measure(
     selection: Selection, outputs: GridOutputs, claims: Claims, size: Size
 ) -> Iterator[PackedMasks]:
-    """Yield every image's masks of the first cells, all that are claimed at least."""
+    """Yield the packed masks of each image: at least those of all cells with candidates."""
     decoder, threshold = selection.decoder, selection.selector.mask_threshold
     if decoder.packs_directly:
         for image, cells, on_device in zip(outputs.images(), *claims):
-            # Those that are claimed come first; the others cost next to nothing.
+            # The cells with candidates come first; the decoder skips the others.
             yield decoder.packed(image, size, cells, threshold, on_device)
         return
-    # A wait: for how many claimed cells each level has.
+    # This waits for the number of cells with candidates on each level.
     for image, cells, counts in zip(outputs.images(), claims.cells, claims.counts.tolist()):
         yield _pack_in_chunks(selection, image, cells[: counts[-1]], counts, size)
 
@@ -124,7 +125,7 @@ def _measure(
 def _pack_in_chunks(
     selection: Selection, outputs: GridOutputs, cells: Tensor, counts: Sequence[int], size: Size
 ) -> PackedMasks:
-    """Pack the masks of one image's claimed cells, in ascending order, a part at a time."""
+    """Pack the masks of one image's cells with candidates, in ascending order, chunk by chunk."""
     parts = []
     for chunk in chunks(len(cells), chunk_length(size, cells.device)):
         within = [min(max(end, chunk.start), chunk.stop) - chunk.start for end in counts]
@@ -141,17 +142,17 @@ def _rank_image(
     """Return one image's candidates after NMS.
 
     Args:
-        selector: says what stays.
+        selector: the rules.
         cell_scores: float32 [C, K].
-        cells: int64 [C], those that have candidates first, in ascending order.
-        masks: of the first N.
-        grid: of the cells.
+        cells: int64 [C], the cells with candidates first, in ascending order.
+        masks: the packed masks of the first N of `cells`.
+        grid: the cells of all levels.
     """
     cells = cells[: len(masks.words)]
     cell_scores = cell_scores[cells]
     large = selector.are_large(masks.areas, grid.strides[cells])
     exist = selector.are_candidates(cell_scores) & large[:, None]
-    # What doesn't exist comes after all that does, where it suppresses nothing.
+    # Pairs that are no candidates get the score -1: they come last, where they suppress nothing.
     scores = torch.where(exist, cell_scores * masks.maskness[:, None], -1).flatten()
     scores, best = selector.best_first(scores)
     num_classes = cell_scores.shape[1]

@@ -1,9 +1,10 @@
-"""Selection whose sizes depend on nothing that an image shows, for graphs that are exported.
+"""Select instances in an exported graph, where no size may depend on the content of the image.
 
-C cells of all levels, K classes, N candidates, n instances, h w of the masks.
+C cells of all levels, K classes, N candidates, h w size of the masks.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import ConfigError
@@ -20,19 +21,20 @@ def select_traceable(
     size: Size,
     score_threshold: float | Tensor | None = None,
 ) -> FixedInstances:
-    """Select one image's instances as `select_in_chunks` does, of a fixed number of candidates.
+    """Select one image's instances as `select_in_chunks` does, from a fixed number of candidates.
 
-    They are the N = `pre_nms` best by score, where the other ways measure all before they leave any
-    out. With at most N above the threshold all give the same, but for the order of equal scores,
-    which ONNX does not promise, and for what scores less than `update_threshold` after NMS: that is
-    for the runtime to drop.
+    The candidates are the N = `pre_nms` with the best scores before maskness, while the other ways
+    of selecting apply maskness to all candidates first. If at most N candidates exceed the
+    threshold, the results are the same except for two things: ONNX does not define the order of
+    equal scores, and the runtime, not the graph, drops the instances that score less than
+    `update_threshold` after NMS.
 
     Args:
-        selection: says how.
-        outputs: what the head predicts of the image.
+        selection: the rules, the decoder and the grid.
+        outputs: the head's predictions for the image.
         cell_scores: float32 [C, K], probabilities after point NMS.
         size: (h, w).
-        score_threshold: None for the selector's.
+        score_threshold: replaces the selector's threshold, unless it is None.
 
     Raises:
         ConfigError: the NMS is not matrix NMS, the only one that is not sequential.
@@ -45,8 +47,12 @@ def select_traceable(
     num_classes = cell_scores.shape[1]
     candidates = selector.are_candidates(cell_scores, score_threshold)
     above = torch.where(candidates, cell_scores, 0).flatten()
-    scores, best = above.topk(min(selector.pre_nms, len(above)))
+    # Of a grid that grows, some image may have fewer cells than the one that is traced with.
+    padded = F.pad(above, (0, selector.pre_nms)) if selection.grid.grows else above
+    scores, best = padded.topk(min(selector.pre_nms, len(padded)))
     cells, classes = best // num_classes, best % num_classes
+    if selection.grid.grows:
+        cells = torch.where(scores > 0, cells, 0)
     masks = selection.decoder.traceable(outputs, size, cells)
     areas, maskness = measure_fixed(masks, selector.mask_threshold)
     large = selector.are_large(areas, selection.grid.strides[cells])

@@ -1,10 +1,13 @@
-"""What is asked of the cells of SOLO's grids (arXiv 1912.04488, section 2.3).
+"""Hold the training targets of the cells of SOLO's grids.
+
+SOLO, arXiv 1912.04488, section 2.3 of the ECCV version ("Label Assignment").
 
 B images, L levels, S grid side, C cells of all levels, R rows of all levels, G objects of all
-images one after another, P pairs of a positive cell and an object.
+images (concatenated), K classes, P pairs of a positive cell and an object.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -12,13 +15,15 @@ from torch import Tensor
 
 from ...ops.host_copy import HostCopy, to_device
 
+_KEPT = 64  # tables of so many sizes, for each device
+
 
 @dataclass
 class GridTargets:
-    """What one image asks of one level's grid.
+    """Hold the targets of one image for one level's grid.
 
     Attributes:
-        labels: int64 [S * S], row by row: the class of every cell, K for background.
+        labels: int64 [S * S], the class of every cell, row by row; K for background.
         objects: int64 [P], the object of every pair, ascending.
         cells: int64 [P], the cell of every pair, row * S + column, ascending within an object.
     """
@@ -29,12 +34,12 @@ class GridTargets:
 
 
 class ImagePairs(NamedTuple):
-    """The pairs of one image, level after level; within a level by object, then by cell.
+    """Hold the pairs of one image, level after level; within a level by object, then by cell.
 
     Attributes:
-        objects: int64 [P], among all G.
-        cells: int64 [P], among all C.
-        per_level: how many pairs are each level's.
+        objects: int64 [P], indices among the G objects of the batch.
+        cells: int64 [P], indices among the C cells of all levels.
+        per_level: the number of pairs of each level.
     """
 
     objects: Tensor
@@ -43,20 +48,22 @@ class ImagePairs(NamedTuple):
 
 
 class Grids(NamedTuple):
-    """The cells of all levels, level after level, row by row; tensors on one device.
+    """Describe the cells of all levels, level after level, row by row; tensors on one device.
+
+    The R rows stand for the columns as well: a level has as many here as of whichever it has more.
 
     Attributes:
-        sides: S of each level.
+        shapes: rows and columns of each level.
         shares: float32 [L], 1 / S.
-        ranges: float32 [2, L], lowest and highest scale of each level.
-        row_levels, row_indices: int64 [R], the level of every row, and its number in the level.
+        row_levels: int64 [R], the level of every row.
+        row_indices: int64 [R], the number of every row within its level.
         cell_levels: int64 [C], the level of every cell.
-        cell_rows, cell_columns: int64 [C], where among the R its row and its column are.
+        cell_rows: int64 [C], the index of the cell's row among the R rows.
+        cell_columns: int64 [C], the index of the cell's column among the R columns.
     """
 
-    sides: list[int]
+    shapes: tuple[tuple[int, int], ...]
     shares: Tensor
-    ranges: Tensor
     row_levels: Tensor
     row_indices: Tensor
     cell_levels: Tensor
@@ -64,43 +71,56 @@ class Grids(NamedTuple):
     cell_columns: Tensor
 
     @classmethod
+    @lru_cache(maxsize=_KEPT)
     def make(
-        cls, sides: list[int], ranges: list[tuple[float, float]], device: torch.device
+        cls, sides: tuple[int, ...], shapes: tuple[tuple[int, int], ...], device: torch.device
     ) -> "Grids":
-        """Make the tables on the host, and sends them."""
-        levels = torch.arange(len(sides))
-        lengths = torch.tensor(sides)
-        starts = lengths.cumsum(0) - lengths
-        rows = [start + torch.arange(side) for start, side in zip(starts.tolist(), sides)]
+        """Make the tables on the host, and send them.
+
+        Args:
+            sides: S of each level.
+            shapes: rows and columns of each level.
+            device: of the tables.
+        """
+        levels = torch.arange(len(shapes))
+        lengths = torch.tensor([max(shape) for shape in shapes])
+        starts = (lengths.cumsum(0) - lengths).tolist()
+        cells = torch.tensor([rows * columns for rows, columns in shapes])
+        spread = list(zip(starts, shapes))
         tables = (
             torch.tensor([1 / side for side in sides], dtype=torch.float32),
-            torch.tensor(ranges, dtype=torch.float32).T.contiguous(),
             levels.repeat_interleave(lengths),
-            torch.cat([torch.arange(side) for side in sides]),
-            levels.repeat_interleave(lengths**2),
-            torch.cat([level.repeat_interleave(side) for level, side in zip(rows, sides)]),
-            torch.cat([level.repeat(side) for level, side in zip(rows, sides)]),
+            torch.cat([torch.arange(length) for length in lengths.tolist()]),
+            levels.repeat_interleave(cells),
+            torch.cat([s + torch.arange(r).repeat_interleave(c) for s, (r, c) in spread]),
+            torch.cat([s + torch.arange(c).repeat(r) for s, (r, c) in spread]),
         )
-        return cls(sides, *to_device(tables, device))
+        return cls(shapes, *to_device(tables, device))
 
     @property
     def level_cells(self) -> list[int]:
         """How many cells each level has."""
-        return [side * side for side in self.sides]
+        return [rows * columns for rows, columns in self.shapes]
+
+
+@lru_cache(maxsize=_KEPT)
+def scale_ranges_on(device: torch.device, ranges: tuple[tuple[float, float], ...]) -> Tensor:
+    """Return the lowest and the highest scale of each level, float32 [2, L]."""
+    return to_device([torch.tensor(ranges, dtype=torch.float32).T.contiguous()], device)[0]
 
 
 class BatchGridTargets:
-    """What a batch asks of all grids.
+    """Hold the targets of a batch for all grids.
 
-    How many pairs there are is only looked at when they are asked for: until then a GPU has found
-    out, and the host doesn't wait.
+    The number of pairs is copied to the host in the background and read only by `pairs`. By then a
+    GPU has usually computed it, so that the host does not wait.
 
     Args:
-        grids: of all levels.
-        labels: int64 [B, C], the class of every cell, K for background.
+        grids: the cells of all levels.
+        labels: int64 [B, C], the class of every cell; K for background.
         positive: bool [G, C], which cells belong to which object.
         images: int64 [G], the image of every object.
-        counts: how many objects are each image's.
+        counts: the number of objects of each image.
     """
 
     def __init__(
@@ -120,7 +140,7 @@ class BatchGridTargets:
         by_object = self._pair_counts.wait()
         by_image = [part.sum(0).tolist() for part in by_object.split(self.counts)]
         objects, cells = self._all_pairs(sum(map(sum, by_image)))
-        num_levels = len(self.grids.sides)
+        num_levels = len(self.grids.shapes)
         keys = self.images[objects] * num_levels + self.grids.cell_levels[cells]
         order = keys.argsort(stable=True)
         totals = [sum(levels) for levels in by_image]
@@ -128,11 +148,11 @@ class BatchGridTargets:
         return [ImagePairs(*part) for part in parts]
 
     def _all_pairs(self, total: int) -> tuple[Tensor, Tensor]:
-        """Return what `nonzero` of `positive` does, whose size is known: without a wait."""
+        """Return what `positive.nonzero()` returns, without a wait: `total` pairs are known."""
         flat = self.positive.flatten()
         ranks = flat.cumsum(0) - 1
-        # What is not set goes to one more place, after the others.
-        found = ranks.new_empty(total + 1)
-        found.scatter_(0, ranks.where(flat, total), torch.arange(len(flat), device=flat.device))
+        # The indices of unset elements all go to one extra place at the end.
+        indices = ranks.new_empty(total + 1)
+        indices.scatter_(0, ranks.where(flat, total), torch.arange(len(flat), device=flat.device))
         num_cells = self.positive.shape[1]
-        return found[:total] // num_cells, found[:total] % num_cells
+        return indices[:total] // num_cells, indices[:total] % num_cells

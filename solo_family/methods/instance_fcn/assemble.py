@@ -1,4 +1,6 @@
-"""Assemble masks from score maps: InstanceFCN's assembling module (arXiv 1603.08678, section 3.1).
+"""Assemble masks from score maps, as InstanceFCN's instance assembling module does.
+
+InstanceFCN, arXiv 1603.08678, "From FCN to InstanceFCN".
 
 N windows; k positions along each axis; m side of a window, in cells; H W cells of the map; R rows
 of it.
@@ -23,7 +25,7 @@ class AssembledMasks(NamedTuple):
 
     Attributes:
         logits: [N, m, m] in the maps' dtype. A cell outside the map has the logit of the nearest
-            cell inside, from the map of its own bin, so that masks can be enlarged up to the
+            cell inside, from the map of its own bin, so that masks can be upsampled up to the
             border.
         inside: bool [N, m, m], whether the cell is on the map. Cells outside the map belong neither
             to the mask nor to a loss.

@@ -28,7 +28,7 @@ def add_instance_fcn_config(cfg: CN) -> None:
     # What to do if there are some positives, but fewer than requested: take more negatives (as
     # Faster R-CNN does), repeat positives, or take fewer windows, as many negatives as positives.
     instance_fcn.SHORT_OF_POSITIVES = "negatives"  # or repeat, fewer
-    # DeepMask's rule (arXiv 1506.06204, section 3.3), in pixels of its window of 224, which are
+    # DeepMask's rule (arXiv 1506.06204), in pixels of its window of 224, which are
     # scaled to WINDOW_SIZE cells. Octaves: 0.25 is a factor of 2^0.25.
     instance_fcn.OBJECT_SIZE = 128
     instance_fcn.POSITIVE_SHIFT = 16

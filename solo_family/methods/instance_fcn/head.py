@@ -1,4 +1,6 @@
-"""Define InstanceFCN's head (arXiv 1603.08678, section 4), and a classifier of its masks.
+"""Define InstanceFCN's head, and a classifier of its masks.
+
+InstanceFCN, arXiv 1603.08678, "Network architecture"; the classifier is not in the paper.
 
 B images, C channels, K classes, N windows, k relative positions per axis, m side of a window.
 """
@@ -111,11 +113,11 @@ class MaskPooledClassifier(nn.Module):
             window_size: m.
         """
         order, counts = by_scale(windows.scales, len(maps))
-        found = []
+        parts = []
         for scale, centers in zip(maps, windows.centers[order].split(counts)):
             soft = soft_masks(scale.score_maps, centers, window_size)
-            found.append(self(scale.features, centers, soft).softmax(dim=1).max(dim=1))
-        values, indices = (torch.cat(parts) for parts in zip(*found))
+            parts.append(self(scale.features, centers, soft).softmax(dim=1).max(dim=1))
+        values, indices = (torch.cat(values) for values in zip(*parts))
         probabilities, classes = torch.empty_like(windows.scores), torch.empty_like(windows.scales)
         probabilities[order], classes[order] = values.to(probabilities.dtype), indices
         return probabilities, classes

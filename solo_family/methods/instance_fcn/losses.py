@@ -1,4 +1,4 @@
-"""Compute InstanceFCN's logistic losses, of objectness and masks (arXiv 1603.08678, section 4).
+"""Compute InstanceFCN's logistic losses, of objectness and masks (arXiv 1603.08678, "Training").
 
 W windows, P windows whose mask is learnt, G objects, k relative positions per axis, m side of a
 window, K classes, H W cells of the map.

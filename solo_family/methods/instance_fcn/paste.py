@@ -1,4 +1,4 @@
-"""Enlarge masks of windows into the image: detectron2's `paste_masks_in_image`, for a GPU.
+"""Upsample masks of windows into the image: detectron2's `paste_masks_in_image`, for a GPU.
 
 N masks, m their side, H W of the image, h w of the part of it that a mask reaches.
 """
@@ -28,7 +28,7 @@ def paste_windows(
     threshold: float,
     zoom: float = 1.0,
 ) -> Tensor:
-    """Enlarge the windows' masks, bilinearly as probabilities, and threshold the result.
+    """Upsample the windows' masks, bilinearly as probabilities, and threshold the result.
 
     Args:
         windows: the windows of one image.

@@ -1,4 +1,6 @@
-"""Select proposals from score maps: dense sliding windows, NMS, the best N (arXiv 1603.08678, 4).
+"""Select proposals from score maps: slide windows densely, apply NMS, keep the best N.
+
+InstanceFCN, arXiv 1603.08678, "Inference".
 
 N windows, k relative positions per axis, m side of a window, C channels, h w cells of a map, H W of
 the output.

@@ -1,4 +1,4 @@
-"""Resize an image to the scales of InstanceFCN (arXiv 1603.08678, section 4).
+"""Resize an image to the scales of InstanceFCN (arXiv 1603.08678, "Inference").
 
 C channels, H W of an image.
 """

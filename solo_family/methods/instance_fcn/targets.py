@@ -1,4 +1,6 @@
-"""Sample the windows that InstanceFCN is trained on, and their masks (arXiv 1603.08678, 4).
+"""Sample the windows that InstanceFCN is trained on, and their masks.
+
+InstanceFCN, arXiv 1603.08678, "Training".
 
 G ground-truth objects, W windows, P positive windows, m side of a window, H W cells of the map.
 """
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from .assemble import window_cells
 
-# Side of DeepMask's window, in whose pixels its rule is stated (arXiv 1506.06204, section 3.3).
+# Side of DeepMask's window; its rule is stated in pixels of this window (arXiv 1506.06204).
 _DEEPMASK_WINDOW = 224
 
 

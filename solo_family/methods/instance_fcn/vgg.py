@@ -1,4 +1,4 @@
-"""Build VGG-16 with the à trous trick: stride 8 instead of 16 (InstanceFCN, arXiv 1603.08678, 4).
+"""Build VGG-16 with the à trous trick: stride 8 instead of 16 (InstanceFCN, arXiv 1603.08678).
 
 Pool4 has stride 1, and the convolutions after it are dilated by 2, so that each has the same inputs
 as before: every second row and column of the result equals the plain VGG-16's conv5_3.
@@ -98,7 +98,8 @@ class AtrousVGG16(Backbone):
             "needed."
         )
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    # detectron2 declares it without its argument.
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Map images [B, C, H, W], H and W multiples of 8, to `conv5`: [B, 512, H / 8, W / 8]."""
         return {"conv5": self.features(x)}
 

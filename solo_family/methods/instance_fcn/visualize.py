@@ -67,11 +67,11 @@ def _choose(
             raise SoloFamilyError("No window has a mask: choose one with --window X Y.")
         row, column = windows.centers[0].tolist()
         return maps[int(windows.scales[0])], (row, column)
-    found = []
+    candidates = []
     for scale in maps:
         row, column = (int(at / cell) for at, cell in zip(reversed(point), scale.cell_size))
-        found.append((float(scale.objectness_logits[row, column]), scale, (row, column)))
-    _, scale, center = max(found, key=lambda item: item[0])
+        candidates.append((float(scale.objectness_logits[row, column]), scale, (row, column)))
+    _, scale, center = max(candidates, key=lambda item: item[0])
     return scale, center
 
 
@@ -157,7 +157,7 @@ def _frame(picture: np.ndarray, place: np.ndarray) -> None:
 
 
 def _heat(probabilities: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Return a map of probabilities [h, w] in false colours, enlarged to (width, height)."""
+    """Return a map of probabilities [h, w] in false colours, upsampled to (width, height)."""
     levels = (255 * probabilities).round().byte().cpu().numpy()
-    enlarged = cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST)
-    return cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS)
+    upsampled = cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST)
+    return cv2.applyColorMap(upsampled, cv2.COLORMAP_VIRIDIS)

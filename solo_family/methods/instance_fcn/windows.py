@@ -1,4 +1,4 @@
-"""Hold windows over maps of several scales (InstanceFCN, arXiv 1603.08678, section 4).
+"""Hold windows over maps of several scales (InstanceFCN, arXiv 1603.08678).
 
 N windows, k relative positions per axis, m side of a window, C channels, h w cells of a map.
 """

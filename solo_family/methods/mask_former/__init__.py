@@ -32,5 +32,7 @@ register(
         tasks=("semantic", "panoptic", "instance"),
         optimizer="AdamW",
         backbone_multiplier=0.1,
+        empty_segments="keep",
+        label_sampling="corner",
     )
 )

@@ -1,4 +1,4 @@
-"""Turn MaskFormer's predictions into results of all three tasks (arXiv 2107.06278, 3.4).
+"""Turn MaskFormer's predictions into results of all three tasks (NeurIPS 2021, section 3.4).
 
 B images, N queries, K classes, h w of the predicted masks, H W of the requested output.
 """

@@ -25,7 +25,7 @@ _IGNORED = -1
 
 
 class MaskClassificationLosses:
-    """Cross-entropy of all predictions; focal and dice loss of the matched ones (Eq. 1, 4.1).
+    """Compute cross-entropy for all predictions, focal and dice loss for the matched (Eq. 1, 4.1).
 
     Args:
         num_classes: K.

@@ -1,4 +1,4 @@
-"""Define the per-pixel classifiers that MaskFormer is compared with (arXiv 2107.06278, 4).
+"""Define the per-pixel classifiers that MaskFormer is compared with (section 4, "Baseline models").
 
 They are heads of detectron2's `SemanticSegmentor`. B images, K classes, E channels of the
 embedding.

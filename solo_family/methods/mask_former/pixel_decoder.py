@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ...config.rules import check_features
 from ...errors import ConfigError
 from ...modeling.layers import make_norm
+from ...modeling.shapes import channels_of, stride_of
 from .transformer import TransformerEncoder, as_sequence, initialise, sine_position_encoding
 
 
@@ -76,13 +77,13 @@ class BasePixelDecoder(PixelDecoder):
         norm: str = "GN",
     ) -> None:
         super().__init__()
-        by_stride = sorted(input_shape.items(), key=lambda item: item[1].stride)
+        by_stride = sorted(input_shape.items(), key=lambda item: stride_of(item[1]))
         self.in_features = [name for name, _ in by_stride]
-        self.stride = by_stride[0][1].stride
+        self.stride = stride_of(by_stride[0][1])
         self.mask_dim = mask_dim
         self.channels = channels
         for level, (_, shape) in enumerate(by_stride[:-1], start=1):
-            self.add_module(f"adapter_{level}", _conv(shape.channels, channels, 1, norm))
+            self.add_module(f"adapter_{level}", _conv(channels_of(shape), channels, 1, norm))
             self.add_module(f"layer_{level}", _conv(channels, channels, 3, norm, F.relu))
         last = _conv(self.coarsest_channels(by_stride[-1][1]), channels, 3, norm, F.relu)
         self.add_module(f"layer_{len(by_stride)}", last)
@@ -102,7 +103,7 @@ class BasePixelDecoder(PixelDecoder):
 
     def coarsest_channels(self, shape: ShapeSpec) -> int:
         """Return the number of channels of the coarsest level as it enters the decoder."""
-        return shape.channels
+        return channels_of(shape)
 
     def coarsest(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the coarsest level as it enters the decoder, and the transformer's input."""
@@ -149,7 +150,7 @@ class TransformerEncoderPixelDecoder(BasePixelDecoder):
         self, input_shape: dict[str, ShapeSpec], *, encoder: TransformerEncoder, **base: Any
     ) -> None:
         super().__init__(input_shape, **base)
-        in_channels = max(input_shape.values(), key=lambda shape: shape.stride).channels
+        in_channels = channels_of(max(input_shape.values(), key=stride_of))
         self.input_proj = Conv2d(in_channels, self.channels, kernel_size=1)
         weight_init.c2_xavier_fill(self.input_proj)
         self.transformer = _EncoderOnly(encoder)

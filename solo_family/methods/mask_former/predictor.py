@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...config.rules import check_features
 from ...data.formats.classes import num_classes
 from ...errors import ConfigError
+from ...modeling.shapes import channels_of
 from .pixel_decoder import PixelDecoder, PixelFeatures, build_pixel_decoder
 from .transformer import Transformer, sine_position_encoding
 
@@ -98,7 +99,7 @@ def transformer_in_channels(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> 
     decoder = cfg.MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME
     if feature != "transformer_encoder":
         check_features(key, [feature], input_shape)
-        return input_shape[feature].channels
+        return channels_of(input_shape[feature])
     if decoder != "TransformerEncoderPixelDecoder":
         raise ConfigError(
             f"{key} is 'transformer_encoder', which {decoder} does not have. Set "

@@ -80,7 +80,8 @@ class D2SwinTransformer(Backbone):
         """The number that the sides of an input should be multiples of."""
         return 32
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    # detectron2 declares it without its argument.
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Return the stages' outputs, by name, for images [B, C, H, W]."""
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self._patch, 0, -height % self._patch))

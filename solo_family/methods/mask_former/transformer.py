@@ -1,4 +1,4 @@
-"""Implement DETR's transformer and its position encoding (arXiv 2005.12872, 3.2, A.3, A.4).
+"""Implement DETR's transformer and its position encoding (arXiv 2005.12872, section 3.2).
 
 Its layers differ from `torch.nn.TransformerDecoderLayer` in that positions are added to queries and
 keys in every layer, and never to values. Parameters are named as in DETR and in MaskFormer.

@@ -1,4 +1,4 @@
-"""Compute focal and dice loss at the targets' resolution (MaskFormer, arXiv 2107.06278, 4.1).
+"""Compute focal and dice loss at the targets' resolution (MaskFormer, section 4.1).
 
 P pairs of a predicted mask and an object, G objects, n pairs of a part, h w of the predicted masks,
 H W of the true ones.

@@ -1,4 +1,4 @@
-"""SOLO and Decoupled SOLO (Wang et al., ECCV 2020, arXiv 1912.04488)."""
+"""Register SOLO and Decoupled SOLO (Wang et al., ECCV 2020, arXiv 1912.04488)."""
 
 from dataclasses import replace
 

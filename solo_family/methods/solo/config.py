@@ -1,11 +1,13 @@
-"""Keys of SOLO and Decoupled SOLO (arXiv 1912.04488)."""
+"""Define the keys of SOLO and Decoupled SOLO (arXiv 1912.04488)."""
 
 from detectron2.config import CfgNode as CN
 
 from ...config.rules import check_one_of
+from ...errors import ConfigError
+from ...registry import METHODS
 from ..grid.config import add_grid_keys, check_grid_keys
 
-# The heads of each meta-architecture; "" is the first.
+# The heads that each meta-architecture accepts; the first is the default.
 HEADS = {
     "SOLO": ("SOLOHead",),
     "DecoupledSOLO": ("DecoupledSOLOHead", "DecoupledSOLOLightHead"),
@@ -20,13 +22,16 @@ def add_solo_config(cfg: CN) -> None:
     solo.INSTANCE_CHANNELS = 256
     solo.NUM_INSTANCE_CONVS = 7
     solo.SHARED_CELL = "last"
-    # "" is the meta-architecture's own: SOLOHead, or DecoupledSOLOHead; or DecoupledSOLOLightHead.
+    # SOLOv2's key: any other value is refused, as the grids are in these methods' weights.
+    solo.GRID_REFERENCE_SIZE = ()
+    # The head: "" for the meta-architecture's default (SOLOHead or DecoupledSOLOHead), or
+    # DecoupledSOLOLightHead.
     solo.HEAD_NAME = ""
-    # How features come to the grid's size in the category branch: interpolate (bilinear),
-    # adaptive_pool (maximum), region_grid (the average of bilinear samples of each cell).
+    # How the category branch resizes features to the grid: interpolate (bilinear), adaptive_pool
+    # (maximum), region_grid (mean of bilinear samples in each cell).
     solo.CATEGORY_ALIGN = "interpolate"
-    # The mask loss, dice, bce or focal, and the weights of the latter two; bce counts a pixel of
-    # the object BCE_POSITIVE_WEIGHT times.
+    # The mask loss: dice, bce or focal. The weights of the latter two follow; dice has DICE_WEIGHT.
+    # BCE_POSITIVE_WEIGHT is bce's factor on the loss of the object's own pixels.
     solo.LOSS.MASK_LOSS = "dice"
     solo.LOSS.BCE_WEIGHT = 10.0
     solo.LOSS.BCE_POSITIVE_WEIGHT = 2.0
@@ -37,9 +42,17 @@ def check_solo_config(cfg: CN) -> None:
     """Check `MODEL.SOLO`.
 
     Raises:
-        ConfigError: names the key, its value, what is allowed.
+        ConfigError: a value is not allowed; the message names the key, the value and what is.
     """
     check_grid_keys(cfg, "MODEL.SOLO")
+    if cfg.MODEL.SOLO.GRID_REFERENCE_SIZE:
+        given = cfg.MODEL.SOLO.GRID_REFERENCE_SIZE
+        raise ConfigError(
+            f"MODEL.SOLO.GRID_REFERENCE_SIZE is {given}, but the masks of "
+            f"{METHODS[cfg.MODEL.META_ARCHITECTURE].title} are channels of its last convolution, "
+            "one for each cell, or row and column: its weights fix how many there are. Leave it at "
+            "(), or take SOLOv2, whose grids can follow the image."
+        )
     check_one_of(cfg, "MODEL.SOLO.HEAD_NAME", ("", *HEADS[cfg.MODEL.META_ARCHITECTURE]))
     check_one_of(cfg, "MODEL.SOLO.CATEGORY_ALIGN", ("interpolate", "adaptive_pool", "region_grid"))
     check_one_of(cfg, "MODEL.SOLO.LOSS.MASK_LOSS", ("dice", "bce", "focal"))

@@ -1,45 +1,49 @@
-"""Decoupled SOLO's head (arXiv 1912.04488, section 4).
+"""Predict categories and masks with Decoupled SOLO's head.
+
+SOLO, arXiv 1912.04488, section 4 of the ECCV version ("Decoupled SOLO", Fig. 5).
 
 B images, C channels, L levels, S grid side (one per level), K classes, n cells.
 """
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from ...modeling import order
-from ...modeling.layers import ConvTower
+from ...modeling.layers import ConvTower, TowerOptions
 from ...modeling.layers.coord import coordinate_maps
 from ..grid.category_branch import CategoryBranch
 from ..grid.mask_decoder import GridOutputs
-from .head import double, mask_predictor, resize
+from .head import mask_predictor, resize, upsample_twofold
 
 
 @dataclass(frozen=True)
 class DecoupledSOLOOutputs(GridOutputs):
-    """What Decoupled SOLO's head predicts; see `GridOutputs`.
+    """Hold the predictions of Decoupled SOLO's head; see `GridOutputs`.
 
     Attributes:
-        axis_logits: L x [B, 2 S_l, 2 H_l, 2 W_l]: of the columns, then of the rows.
+        axis_logits: L x [B, 2 S_l, 2 H_l, 2 W_l]: one map per column, then one per row.
     """
 
     axis_logits: list[Tensor]
 
 
 class DecoupledSOLOHead(nn.Module):
-    """Predicts S maps for the columns and S for the rows of the grid, instead of S^2 masks.
+    """Predict a map for each column and each row of the grid, 2 S maps instead of S^2 masks.
 
     The mask of cell (i, j) is the product of the probabilities of column j and row i (Eq. 5).
 
     Args:
-        category_branch: shared over the levels.
+        category_branch: the category branch, which all levels share.
         in_channels: channels of the features.
         num_grids: S of each level.
-        channels, num_convs, norm, dcn, dcn_convs: the mask towers, see `ConvTower`.
-        coord_conv: whether the towers see coordinates: that of the columns x, that of the rows y.
-        prior_prob: the probability that every pixel of the maps starts with.
-        shared_tower: one tower, which sees x and y, for columns and rows (Light).
+        channels: channels of the mask towers.
+        coord_conv: append coordinates to the features: x for the columns, y for the rows.
+        prior_prob: the initial probability of every pixel of the maps.
+        shared_tower: use one tower, with both coordinates, for columns and rows (the Light head).
+        tower: the other arguments of the mask towers, see `ConvTower`.
     """
 
     def __init__(
@@ -49,13 +53,10 @@ class DecoupledSOLOHead(nn.Module):
         in_channels: int,
         num_grids: list[int],
         channels: int,
-        num_convs: int,
-        norm: str = "GN",
         coord_conv: bool = True,
         prior_prob: float = 0.01,
-        dcn: str = "",
-        dcn_convs: str = "all",
         shared_tower: bool = False,
+        **tower: Unpack[TowerOptions],
     ) -> None:
         super().__init__()
         self.num_grids = num_grids
@@ -63,15 +64,8 @@ class DecoupledSOLOHead(nn.Module):
         self.category_branch = category_branch
         self.towers = nn.ModuleDict(
             {
-                axis: ConvTower(
-                    in_channels + len(axis) * coord_conv,
-                    channels,
-                    num_convs,
-                    norm=norm,
-                    dcn=dcn,
-                    dcn_convs=dcn_convs,
-                )
-                # Named by the coordinates that it sees.
+                axis: ConvTower(in_channels + len(axis) * coord_conv, channels, **tower)
+                # A tower's name consists of the coordinates that it sees.
                 for axis in (("xy",) if shared_tower else ("x", "y"))
             }
         )
@@ -103,17 +97,18 @@ class DecoupledSOLOHead(nn.Module):
         outputs = []
         for axis, tower in self.towers.items():
             inputs = torch.cat([feature, coordinates[axis]], 1) if self.coord_conv else feature
-            outputs.append(double(tower(inputs)))
+            outputs.append(upsample_twofold(tower(inputs)))
         return outputs[0], outputs[-1]
 
     def mask_logits(self, level: int, outputs: DecoupledSOLOOutputs, cells: Tensor) -> Tensor:
-        """Return the logits of the product of column and row probabilities.
+        """Return the mask logits of given cells of one level.
 
-        The odds of p = sigmoid(x) sigmoid(y) are 1 / (e^-x + e^-y + e^-(x + y)).
+        A mask is p = sigmoid(x) sigmoid(y), the product of a column's and a row's probabilities.
+        Its odds, p / (1 - p), are 1 / (e^-x + e^-y + e^-(x + y)).
 
         Args:
             level: index of the level.
-            outputs: of one image.
+            outputs: the head's predictions for one image.
             cells: int64 [n], row * S + column.
 
         Returns:
@@ -127,11 +122,23 @@ class DecoupledSOLOHead(nn.Module):
     def mask_probabilities(
         self, level: int, outputs: DecoupledSOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Return probabilities [n, *size]: columns and rows are resized, then multiplied."""
+        """Return the masks of given cells of one level as probabilities.
+
+        Columns and rows are resized first and multiplied after, as in the official code.
+
+        Args:
+            level: index of the level.
+            outputs: the head's predictions for one image.
+            cells: int64 [n], row * S + column.
+            size: (h, w) of the masks.
+
+        Returns:
+            float32 [n, h, w].
+        """
         side, axis_logits = self.num_grids[level], outputs.axis_logits[level].float()
         columns, rows = cells % side, side + cells // side
         if order.waits(cells):
-            # All are resized, as to ask which are needed would be a wait.
+            # All maps are resized: selecting the needed ones would make the host wait.
             soft = resize(axis_logits.sigmoid(), size)
             return soft.index_select(0, columns).mul_(soft.index_select(0, rows))
         return _resize_some(axis_logits, columns, size) * _resize_some(axis_logits, rows, size)
@@ -139,14 +146,18 @@ class DecoupledSOLOHead(nn.Module):
     def traceable_probabilities(
         self, outputs: DecoupledSOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Do the same for cells of any level, [n, *size], by steps that do not depend on which.
+        """Return the masks of cells of any level as probabilities, for exported graphs.
 
-        All columns and rows of all levels are resized. For exported graphs.
+        Which operations run must not depend on the values of `cells`. So the columns and rows of
+        all levels are resized, and those of the given cells are selected afterwards.
 
         Args:
-            outputs: of one image.
-            cells: int64 [n], among the cells of all levels.
-            size: of the masks.
+            outputs: the head's predictions for one image.
+            cells: int64 [n], indices among the cells of all levels.
+            size: (h, w) of the masks.
+
+        Returns:
+            float32 [n, h, w].
         """
         levels = [logits.float().sigmoid() for logits in outputs.axis_logits]
         soft = torch.cat([resize(level, size) for level in levels])
@@ -160,6 +171,9 @@ class DecoupledSOLOHead(nn.Module):
 
 
 def _resize_some(axis_logits: Tensor, which: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return probabilities [n, *size] of some columns or rows, int64 [n], each resized once."""
+    """Return probabilities [n, *size] of the columns or rows `which`, int64 [n].
+
+    Each distinct map is resized once.
+    """
     needed, places = which.unique(return_inverse=True)
     return resize(axis_logits[needed].sigmoid(), size)[places]

@@ -1,16 +1,19 @@
-"""SOLO's head over the feature pyramid (arXiv 1912.04488, section 2.2).
+"""Predict categories and masks with SOLO's head, on every level of the feature pyramid.
+
+SOLO, arXiv 1912.04488, section 2.2 of the ECCV version ("Network Architecture", Fig. 3).
 
 B images, C channels, L levels, S grid side (one per level), K classes, n cells.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...modeling.layers import ConvTower, append_coords_to_levels
+from ...modeling.layers import ConvTower, TowerOptions, append_coords_to_levels
 from ...ops import dynamic_conv
 from ...ops.resize import resize_bilinear
 from ..grid.category_branch import CategoryBranch
@@ -19,28 +22,29 @@ from ..grid.mask_decoder import GridOutputs
 
 @dataclass(frozen=True)
 class SOLOOutputs(GridOutputs):
-    """What SOLO's head predicts; see `GridOutputs`.
+    """Hold the predictions of SOLO's head; see `GridOutputs`.
 
     Attributes:
-        mask_features: L x [B, C, 2 H_l, 2 W_l], to which a 1x1 convolution is left to do.
+        mask_features: L x [B, C, 2 H_l, 2 W_l], the input of the last convolution of the masks.
     """
 
     mask_features: list[Tensor]
 
 
 class SOLOHead(nn.Module):
-    """Predicts a category and a mask for every cell of every level's grid.
+    """Predict a category and a mask for every cell of every level's grid.
 
-    The mask of cell (i, j) is channel i S + j of a 1x1 convolution with S^2 outputs. It is never
-    run whole: `mask_logits` gives the masks of the cells that are asked for.
+    The mask of cell (i, j) is channel i S + j of a 1x1 convolution with S^2 outputs. The code never
+    computes all of them: `mask_logits` computes only the channels of the requested cells.
 
     Args:
-        category_branch: shared over the levels.
+        category_branch: the category branch, which all levels share.
         in_channels: channels of the features.
         num_grids: S of each level.
-        channels, num_convs, norm, dcn, dcn_convs: the mask tower, see `ConvTower`.
-        coord_conv: whether the mask tower sees coordinates.
-        prior_prob: the probability that every pixel starts with.
+        channels: channels of the mask tower.
+        coord_conv: append coordinates to the input of the mask tower.
+        prior_prob: the initial probability of every pixel of the masks.
+        tower: the other arguments of the mask tower, see `ConvTower`.
     """
 
     def __init__(
@@ -50,31 +54,21 @@ class SOLOHead(nn.Module):
         in_channels: int,
         num_grids: list[int],
         channels: int,
-        num_convs: int,
-        norm: str = "GN",
         coord_conv: bool = True,
         prior_prob: float = 0.01,
-        dcn: str = "",
-        dcn_convs: str = "all",
+        **tower: Unpack[TowerOptions],
     ) -> None:
         super().__init__()
         self.num_grids = num_grids
         self.coord_conv = coord_conv
         self.category_branch = category_branch
-        self.mask_tower = ConvTower(
-            in_channels + 2 * coord_conv,
-            channels,
-            num_convs,
-            norm=norm,
-            dcn=dcn,
-            dcn_convs=dcn_convs,
-        )
+        self.mask_tower = ConvTower(in_channels + 2 * coord_conv, channels, **tower)
         self.mask_predictors = nn.ModuleList(
             mask_predictor(channels, side * side, 1, prior_prob) for side in num_grids
         )
 
     def forward(self, levels: list[Tensor]) -> SOLOOutputs:
-        """Run both branches on every level, but for the masks themselves.
+        """Run both branches on every level, up to the last convolution of the masks.
 
         Args:
             levels: L x [B, C, H_l, W_l], at the head's strides.
@@ -83,15 +77,15 @@ class SOLOHead(nn.Module):
         if self.coord_conv:
             levels = append_coords_to_levels(levels)
         return SOLOOutputs(
-            category_logits, [double(self.mask_tower(features)) for features in levels]
+            category_logits, [upsample_twofold(self.mask_tower(features)) for features in levels]
         )
 
     def mask_logits(self, level: int, outputs: SOLOOutputs, cells: Tensor) -> Tensor:
-        """Return the masks of some cells of one image's level, at twice the head's resolution.
+        """Return the mask logits of given cells of one level, at twice the level's resolution.
 
         Args:
             level: index of the level.
-            outputs: of the image.
+            outputs: the head's predictions for one image.
             cells: int64 [n], row * S + column.
 
         Returns:
@@ -103,29 +97,45 @@ class SOLOHead(nn.Module):
         predictor = self.mask_predictors[level]
         assert isinstance(predictor, nn.Conv2d)
         assert predictor.bias is not None
-        # Of the features' precision: they are float32 where weights are of half.
+        # The features decide the precision: they may be float32 while the weights are half.
         kernels = predictor.weight.flatten(1)[cells].to(mask_features.dtype)
         return dynamic_conv(kernels, mask_features) + predictor.bias[cells][:, None, None]
 
     def mask_probabilities(
         self, level: int, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Return the same as probabilities [n, *size], resized after the sigmoid, as published."""
+        """Return the masks of given cells of one level as probabilities.
+
+        They are resized after the sigmoid, as in the official code.
+
+        Args:
+            level: index of the level.
+            outputs: the head's predictions for one image.
+            cells: int64 [n], row * S + column.
+            size: (h, w) of the masks.
+
+        Returns:
+            float32 [n, h, w].
+        """
         logits = self._predict(level, outputs.mask_features[level].float(), cells)
-        # In place: the logits are not needed again.
+        # In place, because the logits are not needed again.
         return resize(logits.sigmoid_(), size)
 
     def traceable_probabilities(
         self, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Do the same for cells of any level, [n, *size], by steps that do not depend on which.
+        """Return the masks of cells of any level as probabilities, for exported graphs.
 
-        Every level gives n masks, of which those of its own cells are taken. For exported graphs.
+        Which operations run must not depend on the values of `cells`. So every level computes n
+        masks, and each mask is taken from the level of its cell.
 
         Args:
-            outputs: of one image.
-            cells: int64 [n], among the cells of all levels.
-            size: of the masks.
+            outputs: the head's predictions for one image.
+            cells: int64 [n], indices among the cells of all levels.
+            size: (h, w) of the masks.
+
+        Returns:
+            float32 [n, h, w].
         """
         total, first = cells.new_zeros((), dtype=torch.float32), 0
         for level, side in enumerate(self.num_grids):
@@ -138,7 +148,7 @@ class SOLOHead(nn.Module):
 
 
 def mask_predictor(channels: int, outputs: int, kernel_size: int, prior_prob: float) -> nn.Conv2d:
-    """Return a level's last convolution, whose masks all start at one probability."""
+    """Return the last convolution of a level, whose initial output is `prior_prob` everywhere."""
     conv = nn.Conv2d(channels, outputs, kernel_size, padding=kernel_size // 2)
     nn.init.normal_(conv.weight, std=0.01)
     assert conv.bias is not None
@@ -146,11 +156,11 @@ def mask_predictor(channels: int, outputs: int, kernel_size: int, prior_prob: fl
     return conv
 
 
-def double(features: Tensor) -> Tensor:
-    """Resize [B, C, H, W] to [B, C, 2 H, 2 W], bilinearly."""
+def upsample_twofold(features: Tensor) -> Tensor:
+    """Upsample [B, C, H, W] bilinearly to [B, C, 2 H, 2 W]."""
     return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize [n, h, w] to [n, *size], bilinearly."""
+    """Resize [n, h, w] bilinearly to [n, *size]."""
     return resize_bilinear(maps[None], size)[0]

@@ -1,6 +1,6 @@
-"""The masks of SOLO's cells, which each level makes by itself, from features of its own size.
+"""Decode the masks of SOLO's cells, for which each level has features of its own size.
 
-L levels, S grid side (one per level), n cells, h w of the masks.
+L levels, S grid side (one per level), n cells, n_l those of them on level l, h w size of the masks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,10 @@ Head = SOLOHead | DecoupledSOLOHead
 
 
 class LevelMaskDecoder(MaskDecoder[Any]):
-    """Asks the head for the masks of each level's cells, resized to one size.
+    """Let the head compute the masks level by level, and resize them all to one size.
 
     Args:
-        head: whose `mask_probabilities` says what the masks of a level are.
+        head: the head, whose `mask_probabilities` computes the masks of one level's cells.
     """
 
     def __init__(self, head: Head) -> None:
@@ -37,6 +37,7 @@ class LevelMaskDecoder(MaskDecoder[Any]):
         cells: Tensor,
         counts: Sequence[int] | None = None,
     ) -> Tensor:
+        """Return the masks as probabilities, float32 [n, h, w]; see `MaskDecoder`."""
         soft = torch.empty((len(cells), *size), device=cells.device)
         for level, here, inside in self._by_level(cells, counts):
             soft[here] = self.head.mask_probabilities(level, outputs, inside, size)
@@ -50,9 +51,10 @@ class LevelMaskDecoder(MaskDecoder[Any]):
         threshold: float,
         counts: Any = None,
     ) -> PackedMasks:
+        """Return the masks with one bit per pixel; see `MaskDecoder`."""
         if counts is None:
             return super().packed(outputs, size, cells, threshold)
-        # The soft masks of no two levels are in memory together.
+        # One level after another, so that only one level's soft masks are in memory.
         masks = empty_packed(cells, len(cells), size[0] * size[1])
         for level, here, inside in self._by_level(cells, counts):
             probabilities = self.head.mask_probabilities(level, outputs, inside, size)
@@ -62,17 +64,18 @@ class LevelMaskDecoder(MaskDecoder[Any]):
         return masks
 
     def traceable(self, outputs: Any, size: tuple[int, int], cells: Tensor) -> Tensor:
+        """Return what `soft` returns, for exported graphs; see `MaskDecoder`."""
         return self.head.traceable_probabilities(outputs, cells, size)
 
     def _by_level(
         self, cells: Tensor, counts: Sequence[int] | None
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield every level that has some of the cells.
+        """Group the cells by level, and yield every level that has any.
 
         Yields:
-            level: its index.
-            here: int64 [n_l], which of `cells` are the level's.
-            inside: int64 [n_l], these, among the cells of the level.
+            level: index of the level.
+            here: int64 [n_l], the positions in `cells` of the level's cells.
+            inside: int64 [n_l], the indices of these cells within the level.
         """
         ends = tuple(accumulate(side * side for side in self.head.num_grids))
         level_ends = constant(cells, ends, torch.int64)

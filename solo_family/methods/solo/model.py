@@ -1,4 +1,4 @@
-"""SOLO and Decoupled SOLO (Wang et al., ECCV 2020, arXiv 1912.04488).
+"""Build SOLO and Decoupled SOLO (Wang et al., ECCV 2020, arXiv 1912.04488).
 
 B images, L levels, S grid side, P pairs of a positive cell and an object.
 """
@@ -31,15 +31,15 @@ _HEAD_CLASSES: dict[str, Callable[..., Head]] = {
 
 
 class SOLO(GridSegmentor):
-    """Segments objects by location: each grid cell has a category and a mask of the whole image.
+    """Segment objects by location: each grid cell has a category and a mask of the whole image.
 
-    Masks are computed at twice the head's resolution, and only those that are needed: of positive
-    cells in training, of candidates in inference.
+    Masks have twice the resolution of the head's features. Only those that are needed are computed:
+    the masks of positive cells in training, of candidates at inference.
 
     Args:
-        head: categories and masks.
-        mask_loss: of one mask.
-        grid: arguments of `GridSegmentor`.
+        head: predicts categories and masks.
+        mask_loss: computes one value per mask.
+        grid: the arguments of `GridSegmentor`.
     """
 
     @configurable
@@ -50,6 +50,7 @@ class SOLO(GridSegmentor):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Return the arguments of the constructor from `cfg`, see `MODEL.SOLO`."""
         solo = cfg.MODEL.SOLO
         classes = num_classes(cfg, "MODEL.SOLO.NUM_CLASSES")
         grid = cls.grid_config(cfg, "MODEL.SOLO", classes)
@@ -64,7 +65,7 @@ class SOLO(GridSegmentor):
             "dcn_convs": solo.DCN_CONVS,
         }
         branch = CategoryBranch(num_classes=classes, align=solo.CATEGORY_ALIGN, **tower)
-        mask_loss, mask_weight = make_mask_loss(solo.LOSS)
+        mask_loss = make_mask_loss(solo.LOSS)
         name = solo.HEAD_NAME or HEADS[cfg.MODEL.META_ARCHITECTURE][0]
         return {
             **grid,
@@ -75,11 +76,12 @@ class SOLO(GridSegmentor):
                 coord_conv=solo.USE_COORD_CONV,
                 **tower,
             ),
-            "mask_loss": mask_loss,
+            "mask_loss": mask_loss.function,
             "criterion": GridCriterion.from_config(
                 solo,
                 num_classes=classes,
-                mask_weight=mask_weight,
+                mask_weight=mask_loss.weight,
+                mask_name=mask_loss.name,
                 globally=cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY,
             ),
         }
@@ -87,12 +89,13 @@ class SOLO(GridSegmentor):
     def predict_cells(
         self, levels: list[Tensor], features: dict[str, Tensor]
     ) -> SOLOOutputs | DecoupledSOLOOutputs:
+        """Return the head's predictions; see `GridSegmentor.predict_cells`."""
         return self.head(levels)
 
     def shrink_masks(
         self, gt_masks: list[Tensor], padded_size: tuple[int, int]
     ) -> dict[int, Tensor]:
-        # Levels of one stride share their targets.
+        """Return the true masks at the stride of each level's masks, by the level's stride."""
         return {
             stride: downsample_masks(gt_masks, padded_size, _output_stride(stride))
             for stride in set(self.level_strides)
@@ -101,6 +104,7 @@ class SOLO(GridSegmentor):
     def mask_losses(
         self, outputs: Any, pairs: ImagePairs, small_masks: dict[int, Tensor]
     ) -> Tensor:
+        """Return the mask loss of every pair of one image; see `GridSegmentor.mask_losses`."""
         losses, first = [], 0
         by_level = (part.split(pairs.per_level) for part in (pairs.objects, pairs.cells))
         for level, (objects, cells) in enumerate(zip(*by_level)):
@@ -117,9 +121,12 @@ class SOLO(GridSegmentor):
 
 
 class DecoupledSOLO(SOLO):
-    """SOLO whose masks are products of a column's and a row's map; only the head differs."""
+    """Segment objects as `SOLO` does, with masks that are products of a column and a row map.
+
+    Only the head differs. The class exists because detectron2's registry needs one per name.
+    """
 
 
 def _output_stride(stride: int) -> int:
-    """Return the stride of a level's masks: the tower's output is doubled."""
+    """Return the stride of a level's masks, which have twice the resolution of its features."""
     return stride // 2

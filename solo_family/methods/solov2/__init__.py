@@ -1,4 +1,4 @@
-"""SOLOv2 (Wang et al., NeurIPS 2020, arXiv 2003.10152)."""
+"""Register SOLOv2 (Wang et al., NeurIPS 2020, arXiv 2003.10152)."""
 
 from ...registry import Method, register
 

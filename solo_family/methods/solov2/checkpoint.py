@@ -1,11 +1,11 @@
-"""AdelaiDet's SOLOv2 (github.com/aim-uofa/AdelaiDet)."""
+"""Read checkpoints of AdelaiDet's SOLOv2 (github.com/aim-uofa/AdelaiDet)."""
 
 from ...checkpoint.rules import Rule
 from ...checkpoint.source import Source
 
 
 def _tower(name: str, ours: str) -> Rule:
-    """Of a sequence of convolution, normalisation and ReLU, one after the other."""
+    """Return the rule of a tower, where AdelaiDet numbers convolution, norm and ReLU in turn."""
     layers = ("conv", "norm")
     return Rule(
         rf"ins_head\.{name}_tower\.(\d+)\.(.+)",
@@ -38,7 +38,7 @@ SOURCES = (
             ),
             Rule(r"pixel_(?:mean|std)", reason="MODEL.PIXEL_MEAN and PIXEL_STD have them"),
         ),
-        # detectron2's defaults, which MSRA's ResNets are for.
+        # detectron2's defaults, with which MSRA's ResNets were trained.
         keys={
             "INPUT.FORMAT": "BGR",
             "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],

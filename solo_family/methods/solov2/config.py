@@ -1,10 +1,13 @@
-"""Keys of SOLOv2 (arXiv 2003.10152): AdelaiDet's names and defaults first, then ours."""
+"""Define the keys of SOLOv2 (arXiv 2003.10152), with AdelaiDet's names and defaults."""
 
 from detectron2.config import CfgNode as CN
 
 from ...config.rules import check_one_of
 from ...errors import ConfigError
 from ..grid.config import add_grid_keys, check_grid_keys
+
+# Inputs are padded to multiples of it at least.
+_MULTIPLE = 32
 
 
 def add_solov2_config(cfg: CN) -> None:
@@ -19,25 +22,51 @@ def add_solov2_config(cfg: CN) -> None:
     solov2.MASK_IN_CHANNELS = 256
     solov2.MASK_CHANNELS = 128
     solov2.NUM_MASKS = 256
-    # Ours: deformable convolutions of TYPE_DCN in the mask feature branch, its 1x1 projection
-    # included.
+    # Not in AdelaiDet: make all convolutions of the mask feature branch deformable (TYPE_DCN),
+    # including the 1x1 projection.
     solov2.USE_DCN_IN_MASK = False
-    # Ours: the mask feature level that is given coordinates: fourth (the official code and
-    # AdelaiDet: P5, none where there are fewer levels), or last (mmdetection).
+    # Not in AdelaiDet: the mask feature level to which coordinates are appended. fourth is P5, and
+    # none if there are fewer levels (the official code and AdelaiDet); last is mmdetection's.
     solov2.MASK_COORD_LEVEL = "fourth"
+    # Ours: height and width, in pixels of the network's input, that NUM_GRIDS cells and coordinates
+    # from -1 to 1 span, so that a larger image has more cells of the same size, and a smaller one
+    # fewer. () is published: they span every image, whatever its size.
+    solov2.GRID_REFERENCE_SIZE = ()
 
 
 def check_solov2_config(cfg: CN) -> None:
     """Check `MODEL.SOLOV2`.
 
     Raises:
-        ConfigError: names the key, its value, what is allowed.
+        ConfigError: a value is not allowed; the message names the key, the value and what is.
     """
     check_grid_keys(cfg, "MODEL.SOLOV2")
     check_one_of(cfg, "MODEL.SOLOV2.MASK_COORD_LEVEL", ("fourth", "last"))
     solov2 = cfg.MODEL.SOLOV2
+    _check_reference_size(solov2)
     if solov2.NUM_KERNELS != solov2.NUM_MASKS:
         raise ConfigError(
             f"MODEL.SOLOV2.NUM_KERNELS is {solov2.NUM_KERNELS} and MODEL.SOLOV2.NUM_MASKS is "
             f"{solov2.NUM_MASKS}; kernels are applied to the mask features: the two must be equal."
+        )
+
+
+def _check_reference_size(solov2: CN) -> None:
+    size = solov2.GRID_REFERENCE_SIZE
+    if size in ((), []):
+        return
+    pair = isinstance(size, tuple | list) and len(size) == 2
+    if not pair or any(type(side) is not int or side < 1 or side % _MULTIPLE for side in size):
+        whole = pair and all(type(side) is int and side > 0 for side in size)
+        near = tuple(-(-side // _MULTIPLE) * _MULTIPLE for side in size) if whole else (512, 512)
+        raise ConfigError(
+            f"MODEL.SOLOV2.GRID_REFERENCE_SIZE is {size!r}; allowed: () for the published grids, "
+            f"or height and width in multiples of {_MULTIPLE}, which inputs are padded to, for "
+            f"instance {near}."
+        )
+    odd = [stride for stride in solov2.FPN_INSTANCE_STRIDES if _MULTIPLE % stride]
+    if odd:
+        raise ConfigError(
+            f"MODEL.SOLOV2.GRID_REFERENCE_SIZE is {size!r}, but FPN_INSTANCE_STRIDES has {odd[0]}: "
+            f"with cells of one size in pixels every stride must divide {_MULTIPLE}."
         )

@@ -1,25 +1,28 @@
-"""SOLOv2's head over the feature pyramid (arXiv 2003.10152, section 2.1).
+"""Predict categories and mask kernels with SOLOv2's head, on every level of the feature pyramid.
 
-B images, C channels or cells of all levels, L levels, S grid side (one per level), K classes, E
-kernel weights.
+SOLOv2, arXiv 2003.10152, section 2.1.1 of the NeurIPS version ("Mask Kernel G").
+
+B images, C channels (of features) or cells of all levels (of kernels), L levels, S grid side (one
+per level), K classes, E kernel weights.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from ...modeling.layers import ConvTower, append_coords_to_levels
-from ...ops.resize import resize_bilinear
+from ...modeling.layers import ConvTower, TowerOptions, append_coords_to_levels
+from ...ops.resize import resize_bilinear, sample_cells
 from ..grid.category_branch import CategoryBranch
+from ..grid.layout import GridLayout
 
 
 class CategoriesAndKernels(NamedTuple):
-    """What the head predicts.
+    """Hold the head's predictions.
 
     Attributes:
         category_logits: L x [B, K, S_l, S_l].
-        kernels: [B, C, E], of the cells of all levels, each level's row by row.
+        kernels: [B, C, E], the mask kernels of the cells of all levels; within a level, row by row.
     """
 
     category_logits: list[Tensor]
@@ -27,58 +30,49 @@ class CategoriesAndKernels(NamedTuple):
 
 
 class SOLOv2Head(nn.Module):
-    """Predicts, for every cell of every level's grid, a category and a mask kernel.
+    """Predict, for every cell of every level's grid, a category and a mask kernel.
 
-    Both branches are shared over the levels. The kernel branch sees coordinates, the category
-    branch does not.
+    All levels share the weights of both branches. Coordinates are appended to the features of the
+    kernel branch only.
 
     Args:
         in_channels: channels of the features.
-        num_grids: S of each level.
-        channels, num_convs, norm, dcn, dcn_convs: the towers, see `ConvTower`.
+        layout: how many cells each level has.
+        strides: of each level.
+        channels: channels of the towers.
         num_classes: K.
         num_kernels: E.
-        coord_conv: whether the kernel branch sees coordinates.
+        coord_conv: append coordinates to the input of the kernel branch.
         prior_prob: see `CategoryBranch`.
+        tower: the other arguments of both towers, see `ConvTower`.
     """
 
     def __init__(
         self,
         *,
         in_channels: int,
-        num_grids: list[int],
+        layout: GridLayout,
+        strides: list[int],
         channels: int,
-        num_convs: int,
         num_classes: int,
         num_kernels: int,
-        norm: str = "GN",
         coord_conv: bool = True,
         prior_prob: float = 0.01,
-        dcn: str = "",
-        dcn_convs: str = "all",
+        **tower: Unpack[TowerOptions],
     ) -> None:
         super().__init__()
-        self.num_grids = num_grids
+        self.layout = layout
+        self.strides = strides
         self.in_channels = in_channels
         self.coord_conv = coord_conv
         self.category_branch = CategoryBranch(
             in_channels=in_channels,
             channels=channels,
-            num_convs=num_convs,
             num_classes=num_classes,
-            norm=norm,
             prior_prob=prior_prob,
-            dcn=dcn,
-            dcn_convs=dcn_convs,
+            **tower,
         )
-        self.kernel_tower = ConvTower(
-            in_channels + 2 * coord_conv,
-            channels,
-            num_convs,
-            norm=norm,
-            dcn=dcn,
-            dcn_convs=dcn_convs,
-        )
+        self.kernel_tower = ConvTower(in_channels + 2 * coord_conv, channels, **tower)
         self.kernel_predictor = nn.Conv2d(channels, num_kernels, 3, padding=1)
         nn.init.normal_(self.kernel_predictor.weight, std=0.01)
         assert self.kernel_predictor.bias is not None
@@ -91,15 +85,24 @@ class SOLOv2Head(nn.Module):
             levels: L x [B, C, H_l, W_l], at the head's strides.
         """
         if self.coord_conv:
-            levels = append_coords_to_levels(levels)
-        # Coordinates are resized with the features, as published.
-        grids = [
-            resize_bilinear(features, (side, side))
-            for features, side in zip(levels, self.num_grids)
-        ]
+            spans = [self.layout.span(stride) for stride in self.strides]
+            levels = append_coords_to_levels(levels, spans)
+        # The coordinates are resized together with the features, as in the official code.
+        grids = [self._to_cells(number, features) for number, features in enumerate(levels)]
         without_coords = [grid[:, : self.in_channels] for grid in grids]
         kernels = [self.kernel_predictor(self.kernel_tower(grid)).flatten(2) for grid in grids]
         return CategoriesAndKernels(
-            self.category_branch(without_coords, self.num_grids),
+            self.category_branch.classify(without_coords),
             torch.cat(kernels, dim=2).transpose(1, 2),
         )
+
+    def _to_cells(self, number: int, features: Tensor) -> Tensor:
+        """Resize a level to its grid: over the whole map, or in cells of one size."""
+        side, stride = self.layout.sides[number], self.strides[number]
+        span = self.layout.span(stride)
+        if span is None:
+            return resize_bilinear(features, (side, side))
+        # A stride divides what inputs are padded to.
+        size = (features.shape[-2] * stride, features.shape[-1] * stride)
+        shape = self.layout.shapes(size)[number]
+        return sample_cells(features, shape, (span[0] / side, span[1] / side))

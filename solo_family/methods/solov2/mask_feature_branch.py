@@ -1,16 +1,22 @@
-"""SOLOv2's unified mask features (arXiv 2003.10152, section 2.1.2)."""
+"""Compute SOLOv2's mask features, one map for all levels.
+
+SOLOv2, arXiv 2003.10152, section 2.1.2 of the NeurIPS version ("Mask Feature F").
+
+B images, C channels, E channels of the mask features.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvNormReLU, ConvTower, append_coords
+from ...modeling.layers.coord import Span
 
 
 class MaskFeatureBranch(nn.Module):
-    """Sums feature levels at the finest one's size and projects them with a 1x1 convolution.
+    """Sum the feature levels at the size of the finest, and project them with a 1x1 convolution.
 
-    Level l > 0 goes through l times (3x3 convolution, normalisation, ReLU, x2 bilinear); level 0
-    through one such convolution, not enlarged.
+    Level l > 0 passes l times through a 3x3 convolution, normalisation, ReLU and twofold bilinear
+    upsampling. Level 0 passes once through the same layers without upsampling.
 
     Args:
         in_channels: channels of every level.
@@ -18,8 +24,11 @@ class MaskFeatureBranch(nn.Module):
         channels: channels of the convolutions.
         out_channels: E, channels of the mask features.
         norm: see `make_norm`.
-        coord_level: index of the level that is given coordinates; none if there is no such level.
-        dcn: "", "DCN" or "DCNv2": in all convolutions, the projection included.
+        coord_level: index of the level to which coordinates are appended; no level has them if the
+            index is None or too large.
+        dcn: "", or "DCN" or "DCNv2" to make all convolutions deformable, including the projection.
+        coord_span: height and width, in pixels of that level, that coordinates from -1 to 1 span;
+            None for the level's own.
     """
 
     def __init__(
@@ -32,8 +41,10 @@ class MaskFeatureBranch(nn.Module):
         norm: str = "GN",
         coord_level: int | None = 3,
         dcn: str = "",
+        coord_span: Span | None = None,
     ) -> None:
         super().__init__()
+        self.coord_span = coord_span
         self.coord_level = coord_level
         self.levels = nn.ModuleList()
         for level in range(num_levels):
@@ -42,9 +53,13 @@ class MaskFeatureBranch(nn.Module):
         self.projection = ConvNormReLU(channels, out_channels, 1, norm=norm, dcn=dcn)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Map features [B, C, H / 2^l, W / 2^l] of levels l = 0, 1, ... to [B, E, H, W]."""
+        """Return the mask features, [B, E, H, W].
+
+        Args:
+            features: one per level l = 0, 1, ..., [B, C, H / 2^l, W / 2^l].
+        """
         features = [
-            append_coords(feature) if level == self.coord_level else feature
+            append_coords(feature, self.coord_span) if level == self.coord_level else feature
             for level, feature in enumerate(features)
         ]
         total: Tensor | None = None

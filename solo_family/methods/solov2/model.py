@@ -1,4 +1,6 @@
-"""SOLOv2 (Wang et al., NeurIPS 2020, arXiv 2003.10152).
+"""Build SOLOv2 (Wang et al., NeurIPS 2020, arXiv 2003.10152).
+
+Sections are those of the NeurIPS version.
 
 B images, C cells of all levels, E kernel weights, P pairs of a positive cell and an object.
 """
@@ -15,6 +17,7 @@ from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
 from ...ops import PackedMasks, decode_masks, dynamic_conv
 from ..grid.criterion import GridCriterion
+from ..grid.layout import GridLayout
 from ..grid.mask_decoder import GridOutputs, MaskDecoder
 from ..grid.mask_losses import in_parts
 from ..grid.model import GridSegmentor
@@ -25,11 +28,11 @@ from .mask_feature_branch import MaskFeatureBranch
 
 @dataclass(frozen=True)
 class SOLOv2Outputs(GridOutputs):
-    """What head and mask branch predict; see `GridOutputs`.
+    """Hold the predictions of the head and the mask branch; see `GridOutputs`.
 
     Attributes:
-        kernels: [B, C, E], of the cells of all levels.
-        mask_features: [B, E, H / 4, W / 4], that the kernels are applied to.
+        kernels: [B, C, E], the mask kernels of the cells of all levels.
+        mask_features: [B, E, H / 4, W / 4], which the kernels are convolved with.
     """
 
     kernels: Tensor
@@ -37,7 +40,7 @@ class SOLOv2Outputs(GridOutputs):
 
 
 class DynamicMaskDecoder(MaskDecoder[SOLOv2Outputs]):
-    """A cell's mask is the mask features convolved with its kernel (section 2.1.3)."""
+    """Decode the mask of a cell: convolve the mask features with its kernel (section 2.1.3)."""
 
     packs_directly = True
 
@@ -48,8 +51,9 @@ class DynamicMaskDecoder(MaskDecoder[SOLOv2Outputs]):
         cells: Tensor,
         counts: Sequence[int] | None = None,
     ) -> Tensor:
+        """Return the masks as probabilities, float32 [n, h, w]; see `MaskDecoder`."""
         logits = dynamic_conv(outputs.kernels[cells].float(), outputs.mask_features.float())
-        # In place: the logits are not needed again.
+        # In place, because the logits are not needed again.
         return logits.sigmoid_()
 
     def packed(
@@ -60,19 +64,20 @@ class DynamicMaskDecoder(MaskDecoder[SOLOv2Outputs]):
         threshold: float,
         counts: Tensor | None = None,
     ) -> PackedMasks:
+        """Return the masks with one bit per pixel; see `MaskDecoder`."""
         wanted = None if counts is None else counts[-1]
         kernels, features = outputs.kernels, outputs.mask_features
         return decode_masks(kernels, features, threshold, rows=cells, valid=wanted)
 
 
 class SOLOv2(GridSegmentor):
-    """Segments objects by location: each grid cell predicts a category and a mask kernel.
+    """Segment objects by location: each grid cell predicts a category and a mask kernel.
 
     Args:
-        head: categories and kernels.
-        mask_branch: the mask features that the kernels are applied to.
+        head: predicts categories and kernels.
+        mask_branch: computes the mask features, which the kernels are convolved with.
         mask_features: names of the mask branch's levels, the finest first.
-        grid: arguments of `GridSegmentor`.
+        grid: the arguments of `GridSegmentor`.
     """
 
     @configurable
@@ -91,6 +96,7 @@ class SOLOv2(GridSegmentor):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Return the arguments of the constructor from `cfg`, see `MODEL.SOLOV2`."""
         solov2 = cfg.MODEL.SOLOV2
         classes = num_classes(cfg, "MODEL.SOLOV2.NUM_CLASSES")
         grid = cls.grid_config(cfg, "MODEL.SOLOV2", classes)
@@ -101,12 +107,15 @@ class SOLOv2(GridSegmentor):
             "MODEL.SOLOV2.MASK_IN_CHANNELS", solov2.MASK_IN_CHANNELS, 256, finest.channels
         )
         levels = len(solov2.MASK_IN_FEATURES)
+        coord_level = 3 if solov2.MASK_COORD_LEVEL == "fourth" else levels - 1
+        layout: GridLayout = grid["layout"]
         return {
             **grid,
             "mask_stride": finest.stride,
             "head": SOLOv2Head(
                 in_channels=shapes[solov2.INSTANCE_IN_FEATURES[0]].channels,
-                num_grids=solov2.NUM_GRIDS,
+                layout=layout,
+                strides=solov2.FPN_INSTANCE_STRIDES,
                 channels=solov2.INSTANCE_CHANNELS,
                 num_convs=solov2.NUM_INSTANCE_CONVS,
                 num_classes=classes,
@@ -123,8 +132,9 @@ class SOLOv2(GridSegmentor):
                 channels=solov2.MASK_CHANNELS,
                 out_channels=solov2.NUM_MASKS,
                 norm=solov2.NORM,
-                coord_level=3 if solov2.MASK_COORD_LEVEL == "fourth" else levels - 1,
+                coord_level=coord_level,
                 dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_MASK else "",
+                coord_span=layout.span(finest.stride * 2**coord_level),
             ),
             "mask_features": solov2.MASK_IN_FEATURES,
             "criterion": GridCriterion.from_config(
@@ -136,11 +146,14 @@ class SOLOv2(GridSegmentor):
         }
 
     def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> SOLOv2Outputs:
+        """Return categories, kernels and mask features; see `GridSegmentor.predict_cells`."""
         category_logits, kernels = self.head(levels)
         mask_features = self.mask_branch([features[name] for name in self.mask_features])
         return SOLOv2Outputs(category_logits, kernels, mask_features)
 
     def mask_losses(self, outputs: SOLOv2Outputs, pairs: ImagePairs, small_masks: Tensor) -> Tensor:
+        """Return the Dice loss of every pair of one image; see `GridSegmentor.mask_losses`."""
+
         def losses(kernels: Tensor, objects: Tensor) -> Tensor:
             return dice_loss(dynamic_conv(kernels, outputs.mask_features), small_masks[objects])
 

@@ -13,8 +13,9 @@ from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.matching_costs import sparse_inst_cost
 from ...modeling.set_criterion import SetCriterion
+from ...modeling.shapes import channels_of, stride_of
 from .cross_attention import CrossAttentionBranch
-from .decoder import ActivationBranch, MaskBranch, SparseInstDecoder
+from .decoder import ActivationBranch, InstancePredictor, MaskBranch, SparseInstDecoder
 from .encoder import InstanceContextEncoder
 from .losses import sparse_inst_losses
 
@@ -34,28 +35,34 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
     """
     names = sparse_inst.ENCODER.IN_FEATURES
     check_features("MODEL.SPARSE_INST.ENCODER.IN_FEATURES", names, shapes)
-    strides = [shapes[name].stride for name in names]
+    strides = [stride_of(shapes[name]) for name in names]
     if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
         raise ConfigError(
             f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: name the "
             "finest first, each with twice the stride of the one before."
         )
     return InstanceContextEncoder(
-        in_channels=[shapes[name].channels for name in names],
+        in_channels=[channels_of(shapes[name]) for name in names],
         channels=sparse_inst.ENCODER.NUM_CHANNELS,
+        pyramid_pooling=sparse_inst.ENCODER.PYRAMID_POOLING,
+        fusion=sparse_inst.ENCODER.FUSION,
     )
 
 
 def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
     """Build `MODEL.SPARSE_INST.DECODER`."""
     decoder = cfg.MODEL.SPARSE_INST.DECODER
-    in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + 2
+    in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + (2 if decoder.USE_COORDS else 0)
     options = {
         "in_channels": in_channels,
         "channels": decoder.INST.DIM,
         "num_convs": decoder.INST.CONVS,
-        "num_classes": num_classes(cfg, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES"),
-        "kernel_channels": decoder.KERNEL_DIM,
+        "predictor": partial(
+            InstancePredictor,
+            num_classes=num_classes(cfg, "MODEL.SPARSE_INST.DECODER.NUM_CLASSES"),
+            kernel_channels=decoder.KERNEL_DIM,
+            objectness=decoder.OBJECTNESS,
+        ),
     }
     return SparseInstDecoder(
         instance_branch=_build_instance_branch(decoder, options),
@@ -66,6 +73,7 @@ def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
             out_channels=decoder.KERNEL_DIM,
         ),
         scale_factor=decoder.SCALE_FACTOR,
+        use_coords=decoder.USE_COORDS,
     )
 
 

@@ -62,7 +62,7 @@ def _add_decoder(sparse_inst: CN) -> None:
     # 0 takes the class count from the dataset.
     decoder.NUM_CLASSES = 80
     decoder.KERNEL_DIM = 128
-    # Masks are predicted at the stride of the finest feature, and enlarged by this factor.
+    # Masks are predicted at the stride of the finest feature, and upsampled by this factor.
     decoder.SCALE_FACTOR = 2.0
     # Add the activation maps of their instances to the results.
     decoder.OUTPUT_IAM = False
@@ -100,6 +100,15 @@ def _add_our_keys(sparse_inst: CN) -> None:
     # "" selects the decoder's own activation (softmax for GroupIAMSoftDecoder, else sigmoid); or
     # sigmoid, softmax.
     sparse_inst.DECODER.IAM_ACTIVATION = ""
+    # The paper's ablations leave out pyramid pooling of the coarsest feature; the fusion of all
+    # levels, instead of which the finest alone goes on; the coordinates before both branches.
+    sparse_inst.ENCODER.PYRAMID_POOLING = True
+    sparse_inst.ENCODER.FUSION = True
+    sparse_inst.DECODER.USE_COORDS = True
+    # Without it scores are the class probabilities, and there is no loss_objectness. A
+    # LOSS.OBJECTNESS_WEIGHT of 0 alone leaves the scores multiplied by an untrained objectness, as
+    # in the official code.
+    sparse_inst.DECODER.OBJECTNESS = True
     # Matrix NMS on top, for crowded scenes: "" or matrix. The other keys are as in SOLOV2.
     sparse_inst.NMS_TYPE = ""
     sparse_inst.NMS_KERNEL = "gaussian"

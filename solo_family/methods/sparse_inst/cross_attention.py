@@ -3,13 +3,15 @@
 B images, C channels, N queries, H W of the encoder's map.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from .decoder import InstanceOutputs, InstancePredictor, conv_relu_tower
 
 
 class CrossAttentionBranch(nn.Module):
-    """Instance features gathered by the attention of N learnt queries (arXiv 2203.12827, 4).
+    """Gather instance features by the attention of N learnt queries (SparseInst's ablation).
 
     The activation maps of `ActivationBranch` depend on the image alone; these also depend on
     queries that are the same for every image, as in DETR (arXiv 2005.12872).
@@ -20,8 +22,7 @@ class CrossAttentionBranch(nn.Module):
         num_convs: the length of the tower.
         num_queries: N.
         num_heads: number of heads of the attention.
-        num_classes: see `InstancePredictor`.
-        kernel_channels: see `InstancePredictor`.
+        predictor: makes the `InstancePredictor` for a number of channels.
     """
 
     def __init__(
@@ -32,16 +33,13 @@ class CrossAttentionBranch(nn.Module):
         num_convs: int,
         num_queries: int,
         num_heads: int,
-        num_classes: int,
-        kernel_channels: int,
+        predictor: Callable[[int], InstancePredictor],
     ) -> None:
         super().__init__()
         self.convs = conv_relu_tower(in_channels, channels, num_convs)
         self.queries = nn.Embedding(num_queries, channels)
         self.attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)
-        self.predictor = InstancePredictor(
-            channels=channels, num_classes=num_classes, kernel_channels=kernel_channels
-        )
+        self.predictor = predictor(channels)
 
     def forward(self, x: Tensor) -> InstanceOutputs:
         """Predict from the encoder's map with coordinates, [B, 2 + C, H, W].

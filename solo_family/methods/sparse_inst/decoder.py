@@ -1,10 +1,13 @@
-"""Decode with instance activation maps (SparseInst, arXiv 2203.12827, sections 3.1 and 3.3).
+"""Decode instances with instance activation maps.
+
+SparseInst, arXiv 2203.12827, "Instance Activation Maps" and "IAM-based Decoder".
 
 B images, C channels, G groups, N instances, each with one map per group, K classes, E kernel
 weights, H W of the encoder's map.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,14 +28,14 @@ class InstanceOutputs(NamedTuple):
     Attributes:
         class_logits: [B, N, K].
         mask_kernels: [B, N, E].
-        objectness_logits: [B, N].
+        objectness_logits: [B, N], or None without objectness.
         activation_maps: the weights that instance features are averaged with, float32 [B, G, N, H,
             W].
     """
 
     class_logits: Tensor
     mask_kernels: Tensor
-    objectness_logits: Tensor
+    objectness_logits: Tensor | None
     activation_maps: Tensor
 
 
@@ -49,25 +52,33 @@ class DecoderOutputs(NamedTuple):
 
 
 class SparseInstDecoder(nn.Module):
-    """Two branches over the encoder's map with coordinates: instances, and mask features.
+    """Run two branches on the encoder's map with coordinates: one for instances, one for masks.
 
     Args:
         instance_branch: an `ActivationBranch` or a `CrossAttentionBranch`.
         mask_branch: computes the mask features.
-        scale_factor: the factor by which masks are enlarged, bilinearly.
+        scale_factor: the factor by which masks are upsampled bilinearly.
+        use_coords: whether the branches see coordinates as well.
     """
 
     def __init__(
-        self, *, instance_branch: nn.Module, mask_branch: "MaskBranch", scale_factor: float = 2.0
+        self,
+        *,
+        instance_branch: nn.Module,
+        mask_branch: "MaskBranch",
+        scale_factor: float = 2.0,
+        use_coords: bool = True,
     ) -> None:
         super().__init__()
         self.instance_branch = instance_branch
         self.mask_branch = mask_branch
         self.scale_factor = scale_factor
+        self.use_coords = use_coords
 
     def forward(self, x: Tensor) -> DecoderOutputs:
         """Decode the encoder's map, [B, C, H, W]."""
-        x = prepend_coords(x)
+        if self.use_coords:
+            x = prepend_coords(x)
         instances: InstanceOutputs = self.instance_branch(x)
         mask_features = self.mask_branch(x)
         # Without normalisation layers these sums can exceed the range of float16.
@@ -76,14 +87,17 @@ class SparseInstDecoder(nn.Module):
         mask_logits = F.interpolate(
             mask_logits, scale_factor=self.scale_factor, mode="bilinear", align_corners=False
         )
+        objectness = instances.objectness_logits
         predictions = SetPredictions(
-            instances.class_logits.float(), mask_logits, instances.objectness_logits.float()
+            instances.class_logits.float(),
+            mask_logits,
+            None if objectness is None else objectness.float(),
         )
         return DecoderOutputs(predictions, instances.activation_maps)
 
 
 class ActivationBranch(nn.Module):
-    """Instance features as averages of the features, weighted by instance activation maps.
+    """Compute the features of instances as means, weighted by instance activation maps.
 
     With G groups (Group-IAM), each of the N instances has G maps, and a fully connected layer
     combines its G averages.
@@ -94,11 +108,10 @@ class ActivationBranch(nn.Module):
         num_convs: the length of the tower.
         num_maps: N.
         groups: G; each group's maps average their own C / G channels of the features.
-        fuse: whether there is a fully connected layer, as in Group-IAM; required if G > 1.
+        fuse: combine the groups with a fully connected layer, as Group-IAM does; required if G > 1.
         kernel_size: the side of the convolution that predicts the maps, 3 as published, or 1.
         activation: "sigmoid", normalised by the sum over all positions; or "softmax" over them.
-        num_classes: see `InstancePredictor`.
-        kernel_channels: see `InstancePredictor`.
+        predictor: makes the `InstancePredictor` for a number of channels.
     """
 
     def __init__(
@@ -112,8 +125,7 @@ class ActivationBranch(nn.Module):
         fuse: bool,
         kernel_size: int,
         activation: str,
-        num_classes: int,
-        kernel_channels: int,
+        predictor: Callable[[int], "InstancePredictor"],
     ) -> None:
         super().__init__()
         self.groups = groups
@@ -127,9 +139,7 @@ class ActivationBranch(nn.Module):
         self.fc = nn.Linear(joined, joined) if fuse else None
         if self.fc is not None:
             c2_xavier_fill(self.fc)
-        self.predictor = InstancePredictor(
-            channels=joined, num_classes=num_classes, kernel_channels=kernel_channels
-        )
+        self.predictor = predictor(joined)
 
     def forward(self, x: Tensor) -> InstanceOutputs:
         """Predict from the encoder's map with coordinates, [B, 2 + C, H, W]."""
@@ -167,29 +177,33 @@ def _weighted_sums(weights: Tensor, features: Tensor) -> Tensor:
 
 
 class InstancePredictor(nn.Module):
-    """Predict class, mask kernel and objectness of every instance (arXiv 2203.12827, section 3.3).
+    """Predict the class, the mask kernel and the objectness of every instance.
 
     Args:
         channels: C.
         num_classes: K.
         kernel_channels: E.
+        objectness: whether there is an objectness.
     """
 
-    def __init__(self, *, channels: int, num_classes: int, kernel_channels: int) -> None:
+    def __init__(
+        self, channels: int, *, num_classes: int, kernel_channels: int, objectness: bool = True
+    ) -> None:
         super().__init__()
         self.class_logits = nn.Linear(channels, num_classes)
         self.mask_kernel = nn.Linear(channels, kernel_channels)
-        self.objectness = nn.Linear(channels, 1)
+        self.objectness = nn.Linear(channels, 1) if objectness else None
         _init_rare(self.class_logits)
         nn.init.normal_(self.mask_kernel.weight, std=0.01)
         nn.init.zeros_(self.mask_kernel.bias)
 
     def forward(self, instances: Tensor, activation_maps: Tensor) -> InstanceOutputs:
         """Predict from instance features, [B, N, C], and pass on their activation maps."""
+        objectness = None if self.objectness is None else self.objectness(instances).squeeze(-1)
         return InstanceOutputs(
             class_logits=self.class_logits(instances),
             mask_kernels=self.mask_kernel(instances),
-            objectness_logits=self.objectness(instances).squeeze(-1),
+            objectness_logits=objectness,
             activation_maps=activation_maps,
         )
 

@@ -1,4 +1,6 @@
-"""Encode features (SparseInst, arXiv 2203.12827, 3.2): pyramid pooling, top-down fusion, one map.
+"""Encode features with pyramid pooling and top-down fusion into one map.
+
+SparseInst, arXiv 2203.12827, "Instance Context Encoder".
 
 B images, C channels of the encoder.
 """
@@ -49,22 +51,34 @@ class InstanceContextEncoder(nn.Module):
         in_channels: numbers of channels of the features, the finest first; each has half the side
             of the one before.
         channels: C.
+        pyramid_pooling: whether the coarsest level passes through `PyramidPooling`.
+        fusion: whether all levels are joined; otherwise the finest, which has the others' sums in
+            it, is the result.
     """
 
-    def __init__(self, *, in_channels: Sequence[int], channels: int = 256) -> None:
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int],
+        channels: int = 256,
+        pyramid_pooling: bool = True,
+        fusion: bool = True,
+    ) -> None:
         super().__init__()
         # From coarse to fine, the order of the top-down path.
         self.fpn_laterals = nn.ModuleList(
             nn.Conv2d(given, channels, 1) for given in reversed(in_channels)
         )
         self.fpn_outputs = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
+            nn.Conv2d(channels, channels, 3, padding=1)
+            for _ in (in_channels if fusion else in_channels[:1])
         )
-        self.ppm = PyramidPooling(channels, channels // 4)
-        self.fusion = nn.Conv2d(len(in_channels) * channels, channels, 1)
+        self.ppm = PyramidPooling(channels, channels // 4) if pyramid_pooling else nn.Identity()
+        self.fusion = nn.Conv2d(len(in_channels) * channels, channels, 1) if fusion else None
         for conv in (*self.fpn_laterals, *self.fpn_outputs):
             c2_xavier_fill(conv)
-        c2_msra_fill(self.fusion)
+        if self.fusion is not None:
+            c2_msra_fill(self.fusion)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Fuse the levels.
@@ -76,12 +90,13 @@ class InstanceContextEncoder(nn.Module):
             [B, C, H_0, W_0].
         """
         coarsest_first = features[::-1]
-        merged = self.ppm(self.fpn_laterals[0](coarsest_first[0]))
-        outputs = [self.fpn_outputs[0](merged)]
-        for level in range(1, len(features)):
-            above = F.interpolate(merged, scale_factor=2.0, mode="nearest")
-            merged = self.fpn_laterals[level](coarsest_first[level]) + above
-            outputs.append(self.fpn_outputs[level](merged))
+        sums = [self.ppm(self.fpn_laterals[0](coarsest_first[0]))]
+        for lateral, feature in zip(self.fpn_laterals[1:], coarsest_first[1:]):
+            above = F.interpolate(sums[-1], scale_factor=2.0, mode="nearest")
+            sums.append(lateral(feature) + above)
+        if self.fusion is None:
+            return self.fpn_outputs[0](sums[-1])
+        outputs = [output(x) for output, x in zip(self.fpn_outputs, sums)]
         finest = outputs.pop()
         resized = [_resize(output, finest.shape[-2:]) for output in reversed(outputs)]
         return self.fusion(torch.cat([finest, *resized], dim=1))

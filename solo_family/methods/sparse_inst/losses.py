@@ -1,4 +1,4 @@
-"""Compute the losses of SparseInst's matched predictions (arXiv 2203.12827, section 3.4).
+"""Compute the losses of SparseInst's matched predictions (arXiv 2203.12827).
 
 L supervised layers (SparseInst has one), B images, N predictions, K classes, P matched pairs of all
 images, h w of the masks.
@@ -36,8 +36,8 @@ def sparse_inst_losses(
         targets: masks at the resolution of the predicted ones, 0 to 1.
         matches: the matches of every image.
         num_objects: divides the sums over objects.
-        items: "labels" adds `loss_class`; "masks" adds `loss_dice`, `loss_mask` and
-            `loss_objectness`.
+        items: "labels" adds `loss_class`; "masks" adds `loss_dice`, `loss_mask` and, where there
+            is an objectness, `loss_objectness`.
 
     Returns:
         The losses by name.
@@ -46,17 +46,18 @@ def sparse_inst_losses(
     if "labels" in items:
         losses["loss_class"] = _class_loss(predictions, targets, matches) / num_objects
     if "masks" in items:
-        assert predictions.objectness_logits is not None
         shape = matches.objects.shape
         logits = predictions.masks.of_pairs(matches).float()
         masks = targets.masks.index_select(0, matches.objects.flatten())
-        objectness = predictions.objectness_logits.float().flatten(1).gather(1, matches.predictions)
         dice = dice_loss(logits, masks, eps=5e-5).view(shape)
         losses["loss_dice"] = dice.sum(1) / num_objects
         pixels = (shape[0], shape[1] * masks.shape[1] * masks.shape[2])
         losses["loss_mask"] = _mean_binary_cross_entropy(logits.view(pixels), masks.view(pixels))
-        iou = _iou(logits, masks).view(shape)
-        losses["loss_objectness"] = _mean_binary_cross_entropy(objectness, iou)
+        if predictions.objectness_logits is not None:
+            of_all = predictions.objectness_logits.float().flatten(1)
+            objectness = of_all.gather(1, matches.predictions)
+            iou = _iou(logits, masks).view(shape)
+            losses["loss_objectness"] = _mean_binary_cross_entropy(objectness, iou)
     return losses
 
 

@@ -151,9 +151,9 @@ class SparseInst(MaskSegmentor):
             return results
         assignments = []
         for index, count in enumerate(counts[0]):
-            found = fixed.instances.best(index, count)
-            resized = ResizedMasks(found.masks, *sizes[index])
-            assignments.append(self.panoptic.assign(resized, found.scores, found.classes))
+            best = fixed.instances.best(index, count)
+            resized = ResizedMasks(best.masks, *sizes[index])
+            assignments.append(self.panoptic.assign(resized, best.scores, best.classes))
         self._add_instances(results, fixed.things, counts[1], fixed.activation_maps, sizes)
         for result, panoptic_seg in zip(results, self.panoptic.number(assignments)):
             result["panoptic_seg"] = panoptic_seg
@@ -170,11 +170,11 @@ class SparseInst(MaskSegmentor):
         """Add the first `counts[i]` predictions of a ranking to the results of image i."""
         threshold = self.selector.mask_threshold
         for index, (result, count) in enumerate(zip(results, counts)):
-            found = ranking.best(index, count)
-            masks, boxes = resize_masks_with_boxes(found.masks, *sizes[index], threshold)
-            instances = make_instances(masks, found.scores, found.classes, boxes)
+            best = ranking.best(index, count)
+            masks, boxes = resize_masks_with_boxes(best.masks, *sizes[index], threshold)
+            instances = make_instances(masks, best.scores, best.classes, boxes)
             if activation_maps is not None:
-                instances.activation_maps = activation_maps[index][:, found.indices].transpose(0, 1)
+                instances.activation_maps = activation_maps[index][:, best.indices].transpose(0, 1)
             result["instances"] = instances
 
     def predict_fixed(

@@ -1,4 +1,4 @@
-"""Select the masks to keep from SparseInst's predictions (arXiv 2203.12827, section 3.5).
+"""Select the masks to keep from SparseInst's predictions (arXiv 2203.12827, "Inference").
 
 B images, N predictions, K classes, n kept ones, M ranked ones, P masks, h w of the masks.
 """
@@ -180,7 +180,8 @@ class SetSelector:
     @staticmethod
     def _score(predictions: SetPredictions) -> tuple[Tensor, Tensor]:
         """Return the scores before maskness, and the classes, of predictions [..., N]."""
-        assert predictions.objectness_logits is not None
         # The square root of a product is monotonic: the best class is that of the best logit.
         best, classes = predictions.class_logits.max(-1)
+        if predictions.objectness_logits is None:
+            return best.sigmoid(), classes
         return (best.sigmoid() * predictions.objectness_logits.sigmoid()).sqrt(), classes

@@ -27,8 +27,8 @@ def draw_activation_maps(
     """Draw the confident instances of every picture, each with its activation map; see `Draw`."""
     reader = MapReader(predictor)
     for picture in pictures:
-        found = reader.instances(picture.model_input, options.confidence_threshold)
-        yield Drawing(picture.name, draw_maps(picture.image, *found, options.metadata()))
+        instances, maps = reader.instances(picture.model_input, options.confidence_threshold)
+        yield Drawing(picture.name, draw_maps(picture.image, instances, maps, options.metadata()))
 
 
 def draw_activation_statistics(
@@ -77,9 +77,9 @@ class MapReader:
             The instances, and float32 [N, H, W].
         """
         everything = self._predictor(image)["instances"].to("cpu")
-        found = everything[everything.scores >= threshold]
+        instances = everything[everything.scores >= threshold]
         height, width = image.shape[:2]
-        return found, self._resize(found.activation_maps.mean(1), image, (height, width))
+        return instances, self._resize(instances.activation_maps.mean(1), image, (height, width))
 
     def responses(
         self, image: np.ndarray, indices: Sequence[int], size: tuple[int, int]

@@ -1,6 +1,6 @@
-"""Layers that several heads share."""
+"""Provide the layers that several heads share."""
 
-from .conv_tower import ConvNormReLU, ConvTower, make_norm
+from .conv_tower import ConvNormReLU, ConvTower, TowerOptions, make_norm
 from .coord import append_coords, append_coords_to_levels, prepend_coords
 from .deform_conv import DeformConv2d, torchvision_deform_conv
 from .pooling import AdaptiveAveragePool
@@ -10,6 +10,7 @@ __all__ = [
     "ConvNormReLU",
     "ConvTower",
     "DeformConv2d",
+    "TowerOptions",
     "append_coords",
     "append_coords_to_levels",
     "make_norm",

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Required, TypedDict
 
 import torch
 from detectron2.layers import get_norm
@@ -71,6 +72,15 @@ class ConvNormReLU(nn.Module):
         """Apply the three to `x`, [B, C, H, W]."""
         x = self.conv(x)
         return (x if self.norm is None else self.norm(x)).relu()
+
+
+class TowerOptions(TypedDict, total=False):
+    """Hold the arguments of `ConvTower` that a head or a branch passes on as they are."""
+
+    num_convs: Required[int]
+    norm: str
+    dcn: str
+    dcn_convs: str
 
 
 class ConvTower(nn.Sequential):

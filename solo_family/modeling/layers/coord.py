@@ -1,43 +1,58 @@
 """Add coordinates to features: CoordConv (arXiv 1807.03247, as in 1912.04488, 2.1)."""
 
+from collections.abc import Iterable
+from itertools import repeat
+
 import torch
 from torch import Tensor
 
 from .remembered import remembered
 
+# Height and width, in pixels of a map, that coordinates from -1 to 1 span.
+Span = tuple[float, float]
 
-def coordinate_maps(x: Tensor) -> Tensor:
+
+def coordinate_maps(x: Tensor, span: Span | None = None) -> Tensor:
     """Return the normalised coordinates of the pixels of a feature map.
 
     Args:
         x: features [B, C, H, W].
+        span: what -1 to 1 span, from the map's first pixel on; None for the map itself.
 
     Returns:
         [B, 2, H, W] in the dtype of `x`: x, then y, each from -1 to 1 with both ends on the border
         pixels' centres (-1 if there is only one pixel).
     """
+    return _maps_like(x, span).expand(x.shape[0], -1, -1, -1)
+
+
+def _maps_like(x: Tensor, span: Span | None) -> Tensor:
     height, width = x.shape[-2:]
-    return _maps(x, height, width, x.dtype).expand(x.shape[0], -1, -1, -1)
+    return _maps(x, height, width, *(span or (height, width)), x.dtype)
 
 
 @remembered
-def _maps(height: int, width: int, dtype: torch.dtype, *, device: torch.device) -> Tensor:
-    """Return the coordinates, [2, H, W]."""
+def _maps(
+    height: int, width: int, high: float, wide: float, dtype: torch.dtype, *, device: torch.device
+) -> Tensor:
+    """Return the coordinates, [2, H, W], that are -1 to 1 over `high` rows, `wide` columns."""
     # arange, not linspace, so that an exported graph follows the size of its input.
-    xs = torch.arange(width, device=device, dtype=torch.float32) * (2 / max(width - 1, 1)) - 1
-    ys = torch.arange(height, device=device, dtype=torch.float32) * (2 / max(height - 1, 1)) - 1
+    xs = torch.arange(width, device=device, dtype=torch.float32) * (2 / max(wide - 1, 1)) - 1
+    ys = torch.arange(height, device=device, dtype=torch.float32) * (2 / max(high - 1, 1)) - 1
     maps = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)])
     return maps.to(dtype)
 
 
-def append_coords(x: Tensor) -> Tensor:
-    """Return features [B, C + 2, H, W]: `x` followed by its x and y coordinates."""
-    return torch.cat([x, coordinate_maps(x)], dim=1)
+def append_coords(x: Tensor, span: Span | None = None) -> Tensor:
+    """Return features [B, C + 2, H, W]: `x` followed by its x and y `coordinate_maps`."""
+    return torch.cat([x, coordinate_maps(x, span)], dim=1)
 
 
-def append_coords_to_levels(levels: list[Tensor]) -> list[Tensor]:
-    """Append coordinates to every level of a pyramid; see `append_coords`."""
-    maps = [_maps(x, x.shape[-2], x.shape[-1], x.dtype) for x in levels]
+def append_coords_to_levels(
+    levels: list[Tensor], spans: Iterable[Span | None] = repeat(None)
+) -> list[Tensor]:
+    """Append coordinates to every level of a pyramid; see `coordinate_maps` for each one's span."""
+    maps = [_maps_like(x, span) for x, span in zip(levels, spans)]
     return [torch.cat([x, of.expand(len(x), -1, -1, -1)], 1) for x, of in zip(levels, maps)]
 
 

@@ -138,7 +138,7 @@ def test_training_and_validation_are_compared(
     config = str(write_cfg(tmp_path / "config.yaml", cfg))
     assert main(["check-data", "--config-file", config]) == 1
     printed = capsys.readouterr().out
-    assert "problem: 1 pictures that are both in training and in validation" in printed
+    assert "problem: 1 images that are both in training and in validation" in printed
     assert f"{train.root}/images/4.png = {picture}" in printed
     assert "classes that have objects in validation and none in training\n  ring\n" in printed
     # The same dataset for both is meant so.

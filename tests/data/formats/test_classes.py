@@ -65,7 +65,7 @@ def test_a_dataset_without_class_names(tmp_path: Path) -> None:
     name = f"nameless_{tmp_path.name}"
     opts = ["DATASETS.TRAIN", (name,)]
     assert num_classes(tiny_cfg(num_classes=5, opts=opts), KEY) == 5
-    with pytest.raises(ConfigError, match=f"{KEY} is 0.*{name}' gives no class names"):
+    with pytest.raises(ConfigError, match=f"{KEY} is 0.*{name}' has no class names"):
         num_classes(tiny_cfg(num_classes=0, opts=opts), KEY)
 
 

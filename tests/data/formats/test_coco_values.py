@@ -78,7 +78,7 @@ def test_what_is_meant_is_read_and_said(
     assert {record["annotations"][0]["category_id"] for record in records} == {0}
     assert {(record["height"], record["width"]) for record in records} == {(60, 80)}
     assert len(coco_classes(str(folder.json))) == 1
-    said = [r.message for r in caplog.records if "read as they are meant" in r.message]
+    said = [r.message for r in caplog.records if "converted to COCO's form" in r.message]
     assert len(said) == 1
 
 
@@ -90,10 +90,10 @@ REFUSED: list[tuple[Callable[[Content], Any], str]] = [
     (every("annotations", category_id="cat"), "has category_id 'cat', which is not among"),
     (every("annotations", image_id=1.5), "has image_id 1.5, which is not among"),
     (every("annotations", bbox=["a", 1, 2, 3]), "has bbox .*it must be"),
-    (every("annotations", id=[1]), r"has id \[1\]; a whole number is needed"),
-    (every("annotations", iscrowd="maybe"), "has iscrowd 'maybe'; it is 0 or 1"),
-    (every("images", height="tall"), "has height 'tall' and width 80; whole numbers"),
-    (every("images", id=True), "has id True; a whole number is needed"),
+    (every("annotations", id=[1]), r"has id \[1\]; it must be a whole number"),
+    (every("annotations", iscrowd="maybe"), "has iscrowd 'maybe'; it must be 0 or 1"),
+    (every("images", height="tall"), "has height 'tall' and width 80; they must be whole numbers"),
+    (every("images", id=True), "has id True; it must be a whole number"),
 ]
 
 

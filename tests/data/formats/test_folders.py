@@ -227,21 +227,22 @@ def text(path: str, content: str) -> Callable[[Path], Any]:
 LABELS = "labels/train/a.txt"
 # A dataset, what is done to it, what is said, and what is done then, as it is said.
 WRONG: list[tuple[Callable[[Path], str], Callable[[Path], Any], str, Callable[[Path], Any]]] = [
-    (yolo, text(LABELS, "0 1.5 0 1 1 0 1\n"), "a.txt: line 1 is no outline", text(LABELS, lines())),
-    (yolo, text(LABELS, "2 0 0 1 1 0 1\n"), "has class 2, but 2 classes are named, 0 to 1",
+    (yolo, text(LABELS, "0 1.5 0 1 1 0 1\n"), "line 1 is not an outline",
+     text(LABELS, lines())),
+    (yolo, text(LABELS, "2 0 0 1 1 0 1\n"), "has class 2, but .* names 2 classes, 0 to 1",
      text("data.yaml", "train: images/train\nnames: [cat, dog, cow]\n")),
-    (yolo, text(LABELS, "cat 0 0 1 1 0 1\n"), "a.txt: line 1 has could not convert",
+    (yolo, text(LABELS, "cat 0 0 1 1 0 1\n"), "a.txt: line 1 is invalid: could not convert",
      text(LABELS, lines())),
     (yolo, lambda root: (root / "data.yaml").unlink(), "neither data.yaml nor classes.txt",
      lambda root: [text("classes.txt", "cat\ndog\n")(root)]),
-    (yolo, text("data.yaml", "train: none\nnames: [cat, dog]\n"), "its split 'train' is in none",
+    (yolo, text("data.yaml", "train: none\nnames: [cat, dog]\n"), "the split 'train' is in none",
      text("data.yaml", "train: images/train\nnames: [cat, dog]\n")),
-    (yolo, text("data.yaml", "train: images/train\n"), "has no 'names' of classes",
+    (yolo, text("data.yaml", "train: images/train\n"), "has no class names",
      text("data.yaml", "train: images/train\nnames: [cat, dog]\n")),
     (masks_in_folders, lambda root: (root / "masks" / "b").rmdir(), "b.png has no masks",
      lambda root: (root / "masks" / "b").mkdir()),
     (masks_in_folders, lambda root: (root / "masks/a/cat-0.png").rename(root / "masks/a/0.png"),
-     "has no class in its name.*Write for instance a_cat_1.png",
+     "has no class in its name.*Rename it, for instance to a_cat_1.png",
      lambda root: (root / "masks/a/0.png").rename(root / "masks/a/a_cat_1.png")),
     (masks_with_values, lambda root: save(np.zeros((3, 3)), root / "masks" / "a.png"),
      "a.png is 3x3 pixels, but its image .* is 64x48",
@@ -308,4 +309,4 @@ def test_boxes_of_detection_are_left_out_and_counted(
     name = yolo(tmp_path / "data")
     (tmp_path / "data" / LABELS).write_text(lines() + lines(boxes=True))
     assert len(found(name)["a"]) == 3
-    assert "left out 3 objects that are boxes" in caplog.text
+    assert "dropped 3 objects that have a box" in caplog.text

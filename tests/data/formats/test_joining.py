@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Boxes, Instances
 
 from solo_family.data.formats.classes import (
@@ -141,7 +142,7 @@ def test_a_model_without_names_is_matched_by_id_and_says_so(
     cfg = cfg_of(tmp_path, (), test=turned)
     with caplog.at_level(logging.INFO, logger="solo_family"):
         check_classes(cfg, (), 2)
-    assert "no names: they are matched" in caplog.text
+    assert "no names, so they are matched" in caplog.text
     assert score(cfg, turned, labels=(1, 0)) == pytest.approx(100)
     with pytest.raises(ConfigError, match=r"3 classes, without names.*has 2: banana, apple"):
         check_classes(cfg, (), 3)
@@ -160,7 +161,7 @@ def test_written_ids_are_the_same_with_the_dataset_and_without(
         assert metadata.thing_dataset_id_to_contiguous_id == {3: 0, 7: 1}
 
 
-class Kept:
+class Kept(DatasetEvaluator):
     """Keeps what an evaluator is given."""
 
     def process(self, inputs: list[Any], outputs: list[dict[str, Any]]) -> None:
@@ -172,7 +173,7 @@ def test_semantic_and_panoptic_classes_are_mapped_too() -> None:
     scores = torch.eye(3)[:, None]  # [K, 1, 3]: pixel i is of class i
     infos = [{"id": 1, "category_id": 0}, {"id": 2, "category_id": 2}]
     given = {"sem_seg": scores, "panoptic_seg": (torch.zeros(1, 3), infos)}
-    MappedClasses(kept, [2, 0, 1]).process([{}], [given])  # type: ignore[arg-type]
+    MappedClasses(kept, [2, 0, 1]).process([{}], [given])
     assert kept.output["sem_seg"].argmax(0).tolist() == [[2, 0, 1]]
     assert [info["category_id"] for info in kept.output["panoptic_seg"][1]] == [2, 1]
     assert infos[0]["category_id"] == 0
@@ -194,7 +195,7 @@ def test_training_on_crowds_alone_stops_and_the_advice_works(tmp_path: Path) -> 
     cfg = run_cfg("", tmp_path / "run", key, value.strip('"'))
     assert labels_of(load_joined(cfg)) == [[0, 0]] * 4
     assert {a["iscrowd"] for r in load_joined(cfg) for a in r["annotations"]} == {0}
-    with pytest.raises(DataError, match=r"\?crowds=all is not known"):
+    with pytest.raises(DataError, match=r"\?crowds=all is unknown"):
         load_joined(cfg_of(tmp_path, (f"{name}?crowds=all",)))
 
 

@@ -35,7 +35,7 @@ def test_labels_that_count_from_1_and_the_advice(tmp_path: Path, end: str) -> No
 
 def test_black_and_white_is_one_class_and_nothing(tmp_path: Path) -> None:
     name = dataset(tmp_path / "data", (0, 255))
-    with pytest.raises(DataError, match="255 alone, and 255 is ignored: no pixel is crack"):
+    with pytest.raises(DataError, match="0 and 255, and 255 is ignored, so no pixel is crack"):
         check_datasets([f"{name}:wall,crack"])
     # As the message says, both ways.
     check_datasets([name.replace("semantic:", "masks:")])

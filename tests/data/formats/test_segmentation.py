@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from solo_family.data.formats.unusable import leave_out_unusable
+from solo_family.data.formats.unusable import drop_unusable
 
 TRIANGLE = [0.0, 0.0, 9.0, 0.0, 0.0, 9.0]
 
@@ -21,11 +21,11 @@ TRIANGLE = [0.0, 0.0, 9.0, 0.0, 0.0, 9.0]
 )
 def test_records_without_a_size_have_polygons(polygons: list, left: list) -> None:
     record: dict[str, Any] = {"file_name": "x", "annotations": [{"segmentation": polygons}]}
-    leave_out_unusable([record], f"x{polygons}")
+    drop_unusable([record], f"x{polygons}")
     assert [annotation["segmentation"] for annotation in record["annotations"]] == left
 
 
 def test_records_of_label_images_have_neither_size_nor_annotations() -> None:
     record = {"file_name": "x", "sem_seg_file_name": "y"}
-    leave_out_unusable([record], "labels")
+    drop_unusable([record], "labels")
     assert record == {"file_name": "x", "sem_seg_file_name": "y"}

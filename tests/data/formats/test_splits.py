@@ -41,5 +41,5 @@ def test_files_are_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("images", "every"), [(1, 5), (9, 1), (9, 0), (9, -3)])
 def test_both_splits_must_have_images(images: int, every: int) -> None:
-    with pytest.raises(DataError, match="--val-every 2 are needed"):
+    with pytest.raises(DataError, match="--val-every 2 or more"):
         split_coco(dataset(images), every)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pycocotools import mask as mask_util
 from solo_family.data.formats.synthetic import make_shapes
 from solo_family.errors import DataError
 
-SIZES = {"num_train": 6, "num_val": 3, "image_size": (96, 128)}
+SIZES: dict[str, Any] = {"num_train": 6, "num_val": 3, "image_size": (96, 128)}
 
 
 @pytest.fixture(scope="module")

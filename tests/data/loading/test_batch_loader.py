@@ -220,7 +220,7 @@ def test_a_worker_that_is_stopped_ends_the_wait(
     next(batches)
     for worker in workers():
         os.kill(worker, signal.SIGSTOP)
-    with pytest.raises(TrainingError, match="a place that it does not tell"):
+    with pytest.raises(TrainingError, match="an unknown place: it wrote no traceback"):
         list(batches)
     assert not workers()
 
@@ -261,7 +261,7 @@ def test_workers_end_with_their_parent_whatever_they_do(tmp_path: Path) -> None:
     assert len(pids) == 2
     process.kill()
     process.join()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(map(alive, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.01)

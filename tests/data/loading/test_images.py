@@ -111,7 +111,7 @@ def test_deep_pictures_show_the_scene_or_say_which_key_does(container: str, tmp_
     Image.fromarray(values.round(0 if dtype != np.float32 else 9).astype(dtype)).save(path)
     reading = reading_of()
     if not is_told:
-        with pytest.raises(DataError, match="they may be of any range") as error:
+        with pytest.raises(DataError, match="Their range can't be inferred") as error:
             read_image(path, "RGB", reading)
         reading = reading_of(*suggested(error.value))
     image = read_image(path, "RGB", reading)
@@ -152,4 +152,4 @@ def test_pages_that_are_not_read_are_named(
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
     for _ in range(2):
         assert read_image(str(tmp_path / "x.tif"), "RGB").max() == 10
-    assert caplog.text.count("x.tif has 3 pages: the first is read") == 1
+    assert caplog.text.count("x.tif has 3 pages: only the first one is read") == 1

@@ -1,4 +1,4 @@
-"""Files of more channels and bits than pictures have: training and exported models read the same."""
+"""Files of more channels and bits than pictures have: training and exports read the same."""
 
 import re
 import shlex

@@ -178,7 +178,72 @@ def test_labels_follow_the_image(tmp_path: Path, transform: str, kind: str) -> N
             assert item["sem_seg"].shape == item["image"].shape[1:]
             assert item["instances"].image_size == tuple(item["image"].shape[1:])
             assert aligned(item) > 0.93
-            assert not item["instances"].gt_masks.tensor.flatten(1).any(1).logical_not().any()
+            if kind == "semantic":
+                assert item["instances"].gt_masks.tensor.flatten(1).any(1).all()
+
+
+def test_segments_that_a_crop_cuts_off_are_kept_or_dropped(tmp_path: Path) -> None:
+    name, _, listed = write_panoptic(tmp_path)
+    classes = [
+        [[3, 5, 9].index(s["category_id"]) for s in segments if not s["iscrowd"]]
+        for segments in listed
+    ]
+    crop = TRANSFORMS["cropped"]
+    numbers_of_empty = {"keep": 0, "drop": 0}
+    for way, opts in {"keep": (), "drop": ("INPUT.EMPTY_SEGMENTS", "drop")}.items():
+        for seed in range(5):
+            for item, all_classes in zip(load(name, (*crop, *opts), seed), classes):
+                empty = ~item["instances"].gt_masks.tensor.flatten(1).any(1)
+                numbers_of_empty[way] += int(empty.sum())
+                if way == "keep":
+                    assert item["instances"].gt_classes.tolist() == all_classes
+    assert numbers_of_empty["keep"] > 5
+    assert numbers_of_empty["drop"] == 0
+    # An official way of MaskFormer's alone: for an empty mask SparseInst would have no location.
+    register_in_place([name])
+    cfg = tiny_cfg("SparseInst", 0, [*AS_IS, "DATASETS.TRAIN", (name,), *crop])
+    records = DatasetCatalog.get(name)
+    mapper = build_train_mapper(cfg, records)
+    items = [mapper(record) for record in records * 3]
+    assert all(item["instances"].gt_masks.tensor.flatten(1).any(1).all() for item in items)
+
+
+def test_empty_masks_train(tmp_path: Path) -> None:
+    item = load(write_panoptic(tmp_path)[0])[0]
+    item["instances"].gt_masks.tensor[1:] = False
+    losses = tiny_model("MaskFormer")([item])
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("sampling", ["", "corner", "center"])
+def test_labels_are_resized_as_the_official_mapper_does(tmp_path: Path, sampling: str) -> None:
+    name = write_semantic(tmp_path)
+    height = 31
+    opts = (
+        *("INPUT.MIN_SIZE_TRAIN", (height,), "INPUT.MAX_SIZE_TRAIN", 400),
+        *("INPUT.LABEL_SAMPLING", sampling),
+    )
+    offset = 0.5 if sampling == "center" else 0.0
+    for index, item in enumerate(load(name, opts)):
+        truth = np.asarray(Image.open(tmp_path / "labels" / f"{index}.png")).astype(np.int64)
+        width = item["image"].shape[2]
+        rows = ((np.arange(height) + offset) * HEIGHT / height).astype(int)
+        columns = ((np.arange(width) + offset) * WIDTH / width).astype(int)
+        np.testing.assert_array_equal(item["sem_seg"].numpy(), truth[rows][:, columns])
+
+
+@pytest.mark.parametrize("kind", ["LSJ", "crop"])
+def test_255_is_a_class_and_padding_is_none(tmp_path: Path, kind: str) -> None:
+    names = ",".join(f"c{index}" for index in range(300))
+    name = write_semantic(tmp_path, classes=names, dtype=np.uint16, ignore=":65535")
+    for path in (tmp_path / "labels").iterdir():
+        labels = np.array(Image.open(path))
+        Image.fromarray(np.where(labels == 1, 255, labels)).save(path)
+    opts = TRANSFORMS["jittered" if kind == "LSJ" else "cropped"]
+    items = load(name, (*opts, "MODEL.SEM_SEG_HEAD.IGNORE_VALUE", 65535))
+    assert {int(label) for item in items for label in np.unique(item["sem_seg"])} == {
+        *(0, 2, 255, 65535)
+    }
 
 
 def test_padding_is_grey_and_void(tmp_path: Path) -> None:

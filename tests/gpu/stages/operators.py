@@ -6,7 +6,7 @@ Shape letters: N masks; K classes.
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 
@@ -26,7 +26,8 @@ _PEAKS = ("decode", "resize", "post-process")
 _NMS_COMPILED = {(500, "bool", 1), (2000, "bool", 1)}
 
 
-class Input(NamedTuple):
+@dataclass(frozen=True)
+class Input:
     """What an operator is run on.
 
     Attributes:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 # Names of environment variables: the file, and the stage whose rows they are.
 FILE, STAGE = "GPU_CHECK_ROWS", "GPU_CHECK_STAGE"
 
@@ -57,7 +59,11 @@ def read(file: Path) -> list[Row]:
 
 
 def add(
-    name: str, ok: Any = True, value: float | None = None, unit: str = "", note: object = ""
+    name: str,
+    ok: Any = True,
+    value: float | Tensor | None = None,
+    unit: str = "",
+    note: object = "",
 ) -> None:
     """Append a row of the stage that runs in this process, and print it.
 

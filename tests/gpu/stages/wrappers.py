@@ -32,10 +32,14 @@ def random_images(offset: int = 0) -> Tensor:
     return torch.rand(1, 3, 64, 96, generator=generator(offset), device=device) * 255
 
 
+def on_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the same tensors in the host's memory."""
+    return {key: value.cpu() for key, value in tensors.items()}
+
+
 def add(name: str, expected: dict[str, Tensor], found: dict[str, Tensor], note: str = "") -> None:
     """Add a row of the greatest difference between two outputs."""
-    both = [{key: value.cpu() for key, value in one.items()} for one in (expected, found)]
-    error = output_error(*both)
+    error = output_error(on_host(expected), on_host(found))
     rows.add(name, error < BAR, error, "largest difference", note)
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,15 @@ class Level(NamedTuple):
 def reference_cell(position: Tensor, padded: int, side: int) -> int:
     assert position.dtype == torch.float32
     return int(torch.div(position / padded, 1 / side, rounding_mode="trunc"))
+
+
+def parts_of(batch: Sequence[Objects]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Returns the boxes, the classes and the masks of every image."""
+    return (
+        [image.boxes for image in batch],
+        [image.classes for image in batch],
+        [image.masks for image in batch],
+    )
 
 
 def reference_targets(
@@ -105,7 +115,8 @@ def pictures(draw: st.DrawFn) -> Objects:
         one, other = draw(st.integers(0, length)), draw(st.integers(0, length))
         return min(one, other), max(one, other)
 
-    masks, boxes = [], []
+    masks: list[np.ndarray] = []
+    boxes: list[Sequence[float]] = []
     for _ in range(draw(st.integers(0, 8))):
         kind = draw(st.sampled_from(["rectangle", "border", "pixel", "noise", "empty", "copy"]))
         if kind == "copy" and masks:
@@ -292,8 +303,7 @@ def test_a_batch_is_assigned_image_by_image(shared_cell: str) -> None:
         shared_cell=shared_cell,
     )
     padded = (160, 320)
-    parts = ([getattr(one, name) for one in batch] for name in ("boxes", "classes", "masks"))
-    together = assigner.assign(*parts, padded)
+    together = assigner.assign(*parts_of(batch), padded)
     starts = [0, 12**2, 12**2 + 8**2]
     first_object, seen = 0, 0
     for image, pairs, labels in zip(batch, together.pairs(), together.labels):
@@ -321,8 +331,7 @@ def test_no_objects_in_a_batch_make_no_pairs() -> None:
         num_grids=[4, 2], scale_ranges=[(1, 96), (48, 384)], sigma=0.2, num_classes=NUM_CLASSES
     )
     nothing = [make_objects([])] * 2
-    parts = ([getattr(one, name) for one in nothing] for name in ("boxes", "classes", "masks"))
-    targets = assigner.assign(*parts, (320, 320))
+    targets = assigner.assign(*parts_of(nothing), (320, 320))
     assert (targets.labels == NUM_CLASSES).all()
     assert targets.labels.shape == (2, 20)
     for pairs in targets.pairs():

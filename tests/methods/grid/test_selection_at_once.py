@@ -1,5 +1,7 @@
 """Selection without waits against the published order of operations, and against chunks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -25,15 +27,13 @@ class GivenDirectly(Given):
     def __init__(self) -> None:
         self.told: list[tuple[Tensor, list[int]]] = []
 
-    def soft(
-        self, outputs: SoftMasks, size: object, cells: Tensor, counts: list[int] | None = None
-    ) -> Tensor:
+    def soft(self, outputs: SoftMasks, size: object, cells: Tensor, counts: Any = None) -> Tensor:
         if counts is not None:
             self.told.append((cells, counts))
         return outputs.probabilities[cells]
 
     def packed(
-        self, outputs: SoftMasks, size: object, cells: Tensor, threshold: float, counts: Tensor
+        self, outputs: SoftMasks, size: object, cells: Tensor, threshold: float, counts: Any = None
     ) -> PackedMasks:
         masks = pack_masks(outputs.probabilities[cells], threshold)
         wanted = torch.arange(len(cells)) < counts[-1]
@@ -48,7 +48,7 @@ class GivenByLevel(GivenDirectly):
     packs_directly = False
 
     def packed(
-        self, outputs: SoftMasks, size: object, cells: Tensor, threshold: float, counts: list[int]
+        self, outputs: SoftMasks, size: object, cells: Tensor, threshold: float, counts: Any = None
     ) -> PackedMasks:
         self.told.append((cells, counts))
         return pack_masks(outputs.probabilities[cells], threshold)
@@ -59,11 +59,11 @@ def outputs_of(*scenes: Scene) -> SoftMasks:
     return SoftMasks([logits], torch.stack([scene.probabilities for scene in scenes]))
 
 
-def at_once(*scenes: Scene, directly: bool = True, **options: object) -> list[Selected]:
+def at_once(*scenes: Scene, directly: bool = True, **options: Any) -> list[Selected]:
     """Selects from scenes of one grid; their cells may be of several strides."""
     decoder = GivenDirectly() if directly else GivenByLevel()
     ends = torch.tensor([len(scenes[0].strides) // 3, len(scenes[0].strides)])
-    selector = Selector(**options)  # type: ignore[arg-type]
+    selector = Selector(**options)
     selection = Selection(selector, decoder, Grid(scenes[0].strides, ends))
     scores = torch.stack([scene.cell_scores for scene in scenes])
     with count_waits() as waits:
@@ -74,7 +74,7 @@ def at_once(*scenes: Scene, directly: bool = True, **options: object) -> list[Se
     return found
 
 
-def assert_as_in_chunks(scene: Scene, **options: object) -> int:
+def assert_as_in_chunks(scene: Scene, **options: Any) -> int:
     """Both ways give the same; returns how many instances."""
     (found,) = at_once(scene, **options)
     for one, other in zip(found, select(scene, **options), strict=True):

@@ -97,7 +97,7 @@ def test_one_image_is_as_in_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) 
             outputs = model.run_head(alone, SIZE)
             scores = cell_scores_of(outputs.category_logits)
             sizes = (model.mask_size(SIZE), SIZE, [SIZE], [size])
-            found = select_images(model.selection, outputs, scores, *sizes)
+            found = select_images(model.selection(SIZE), outputs, scores, *sizes)
             assert_same(list(found), [expected[index]])
 
 
@@ -168,13 +168,13 @@ def test_the_cells_are_those_of_the_levels() -> None:
     model = tiny_model("SOLO")
     sides, strides = (12, 10, 8, 6, 4), (8, 8, 16, 32, 32)
     expected = [stride for side, stride in zip(sides, strides) for _ in range(side * side)]
-    assert model.grid.strides.tolist() == expected
-    assert model.grid.level_ends.tolist() == [144, 244, 308, 344, 360]
-    assert not {"cell_strides", "level_ends"} & set(model.state_dict())
+    grid = model.grid((64, 96))
+    assert grid.strides.tolist() == expected
+    assert grid.level_ends.tolist() == [144, 244, 308, 344, 360]
 
 
 def test_counting_by_level() -> None:
-    grid = tiny_model("SOLO").grid
+    grid = tiny_model("SOLO").grid((64, 96))
     cells = torch.tensor([[0, 143, 144, 307, 359], [359, 359, 0, 0, 0]])
     counted = torch.tensor([[True, True, True, True, True], [True, False, False, True, False]])
     assert grid.count_by_level(cells, counted).tolist() == [[2, 3, 4, 4, 5], [1, 1, 1, 1, 2]]

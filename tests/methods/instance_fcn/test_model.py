@@ -1,13 +1,17 @@
 """InstanceFCN as a whole: scales, padding, training targets, classes."""
 
+from typing import Any
+
 import pytest
 import torch
+from detectron2.structures import Instances
 from torch import nn
 
 from solo_family.methods.instance_fcn.head import WindowPredictions
 from solo_family.methods.instance_fcn.scales import scaled_sizes
 from solo_family.methods.instance_fcn.targets import SampledWindows, WindowSampler
 from solo_family.modeling import order
+from solo_family.modeling.base import MaskSegmentor
 
 from ...conftest import assert_finite_gradients, eager_to_find, picture, tiny_cfg, tiny_model
 from ...waits import count_waits
@@ -15,11 +19,11 @@ from ...waits import count_waits
 PREFIX = "MODEL.INSTANCE_FCN"
 
 
-def model(*opts: object) -> nn.Module:
+def model(*opts: object) -> MaskSegmentor:
     return tiny_model("InstanceFCN", opts=list(opts))
 
 
-def inferred(network: nn.Module, image: dict) -> torch.Tensor:
+def inferred(network: nn.Module, image: dict) -> Instances:
     with torch.no_grad():
         return network([image])[0]["instances"]
 
@@ -138,7 +142,7 @@ def test_padding_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     farthest = []
     draw = WindowSampler.__call__
 
-    def recorded(self: WindowSampler, *args: object) -> SampledWindows:
+    def recorded(self: WindowSampler, *args: Any) -> SampledWindows:
         windows = draw(self, *args)
         farthest.append(windows.centers.amax(0).tolist())
         return windows

@@ -1,6 +1,7 @@
 """Which windows are positive and negative, how they are drawn, and what their masks should be."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def box(center_x: float, center_y: float, width: float, height: float) -> list[f
     ]
 
 
-def sampler(**options: object) -> WindowSampler:
+def sampler(**options: Any) -> WindowSampler:
     return WindowSampler(window_size=21, **options)
 
 

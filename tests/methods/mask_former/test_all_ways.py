@@ -73,7 +73,7 @@ def panoptic(
     chosen = [i for i in range(N) if classes[i] < K and scores[i] > object_threshold]
     ids, found = np.zeros(IMAGE, int), []
     places = list(product(*map(range, IMAGE)))
-    winner = {
+    winner: dict[tuple[int, ...], int] = {
         (y, x): max(chosen, key=lambda i: scores[i] * float(soft[i][y, x])) for y, x in places
     }
     stuff: dict[int, int] = {}

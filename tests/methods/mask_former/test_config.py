@@ -253,7 +253,7 @@ OFFICIAL: dict[str, dict[str, Any]] = {
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    result = {}
+    result: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict):
             result |= flat(value, f"{prefix}{key}.")
@@ -289,16 +289,6 @@ def test_official_files_load_unchanged(tmp_path: Path, name: str) -> None:
     for key, value in flat(OFFICIAL[name]).items():
         actual = get_key(cfg, key)
         assert (list(actual) if isinstance(actual, tuple) else actual) == value, key
-
-
-def test_code_in_an_official_file_is_not_run(tmp_path: Path) -> None:
-    path = tmp_path / "official.yaml"
-    path.write_text(
-        "INPUT:\n  MIN_SIZE_TRAIN: !!python/object/apply:eval "
-        '["[int(x * 0.1 * 512) for x in range(5, 21)]"]\n'
-    )
-    with pytest.raises(ConfigError, match=r"eval.*Write the value itself, for instance a list"):
-        setup_cfg(str(path))
 
 
 MISTAKES = {

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ def one_layer() -> LayeredPredictions:
     return LayeredPredictions.stack([predictions()])
 
 
-def criterion(points: PointSampler | None = None, **cost: object) -> SetCriterion:
+def criterion(points: PointSampler | None = None, **cost: Any) -> SetCriterion:
     return SetCriterion(
         cost=cost.get("cost", mask_former_cost),
         losses=MaskClassificationLosses(num_classes=K, no_object_weight=0.1, points=points),
@@ -135,7 +136,7 @@ def test_the_cost_is_the_papers() -> None:
 
 def test_the_cost_of_no_objects_is_empty() -> None:
     layer, targets = predictions(), truth((0, 0))
-    actual = mask_former_cost(*(part[0] for part in layer[:2]), *by_image(targets)[0])
+    actual = mask_former_cost(layer.class_logits[0], layer.mask_logits[0], *by_image(targets)[0])
     assert actual.shape == (N, 0)
 
 
@@ -154,7 +155,7 @@ def test_losses_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> tuple[dict[str, Tensor], Tensor]:
         layer = predictions()
         losses = criterion()(LayeredPredictions.stack([layer]), truth())
-        sum(losses.values()).backward()
+        torch.stack(list(losses.values())).sum().backward()
         return losses, layer.mask_logits.grad
 
     losses, gradient = run()
@@ -176,10 +177,10 @@ def test_random_points_come_near_all_pixels() -> None:
         torch.testing.assert_close(
             values.mean(1), everywhere.flatten(1).mean(1), atol=0.05, rtol=0.05
         )
-    everywhere = criterion()(one_layer(), truth())
+    of_all = criterion()(one_layer(), truth())
     at_points = criterion(PointSampler(50, 3.0, 0.75))(one_layer(), truth())
-    assert at_points["loss_ce"] == everywhere["loss_ce"]
-    assert at_points["loss_mask"] != everywhere["loss_mask"]
+    assert at_points["loss_ce"] == of_all["loss_ce"]
+    assert at_points["loss_mask"] != of_all["loss_mask"]
 
 
 def test_important_points_are_uncertain_ones() -> None:

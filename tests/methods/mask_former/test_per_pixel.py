@@ -12,9 +12,9 @@ HEADS = ("PerPixelBaselineHead", "PerPixelBaselinePlusHead")
 
 def baseline(name: str, num_classes: int = 5, opts: tuple = ()) -> torch.nn.Module:
     torch.manual_seed(0)
-    options = ["MODEL.META_ARCHITECTURE", "SemanticSegmentor", "MODEL.SEM_SEG_HEAD.NAME", name]
+    options: list[object] = ["MODEL.META_ARCHITECTURE", "SemanticSegmentor"]
     # Another number of queries than classes: the head must not use it.
-    options += ["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", 7, *opts]
+    options += ["MODEL.SEM_SEG_HEAD.NAME", name, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", 7, *opts]
     return build_model(tiny_cfg("MaskFormer", num_classes, options))
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
@@ -91,7 +92,7 @@ def test_the_encoder_sees_projected_features_and_positions() -> None:
     assert not torch.allclose(other, mask_features)
 
 
-def tiny_decoder_cfg(name: str, features: list[str]) -> object:
+def tiny_decoder_cfg(name: str, features: list[str]) -> CfgNode:
     return tiny_cfg(
         "MaskFormer",
         opts=[

@@ -12,7 +12,7 @@ from . import solo_reference
 from .solo_reference import SIDES, all_masks, decoupled_maps, solo_masks
 
 LIGHT = ["MODEL.SOLO.HEAD_NAME", "DecoupledSOLOLightHead"]
-VARIANTS = {
+VARIANTS: dict[str, tuple[str, list]] = {
     "SOLO": ("SOLO", []),
     "SOLO, two convs": ("SOLO", ["MODEL.SOLO.NUM_INSTANCE_CONVS", 2]),
     "Decoupled": ("DecoupledSOLO", []),

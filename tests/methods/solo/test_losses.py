@@ -22,6 +22,7 @@ def reference_mean_focal(p: np.ndarray, q: np.ndarray) -> float:
 
 
 # Each with its weight (paper, section 4.2).
+NAMES = {"dice": "loss_dice", "bce": "loss_mask", "focal": "loss_mask"}
 MASK_LOSSES = {
     "dice": (reference_dice, 3.0),
     "bce": (reference_bce, 10.0),
@@ -87,8 +88,8 @@ def test_losses_are_those_of_the_reference(method: str, kind: str, shared_cell: 
     batch = [picture(50, 40, objects=1, seed=9), picture(60, 96, objects=0), in_one_cell()]
     losses = model(batch)
     category, mask = reference_losses(model, batch, kind, shared_cell)
-    assert losses["loss_category"].item() == pytest.approx(category, rel=1e-4)
-    assert losses["loss_mask"].item() == pytest.approx(mask, rel=1e-4)
+    assert losses["loss_class"].item() == pytest.approx(category, rel=1e-4)
+    assert losses[NAMES[kind]].item() == pytest.approx(mask, rel=1e-4)
     assert mask > 0
 
 
@@ -99,8 +100,8 @@ def test_the_later_of_two_objects_in_a_cell_has_its_mask(method: str) -> None:
     batch = [in_one_cell()]
     last = lively(method)(batch)
     both = lively(method, ["MODEL.SOLO.SHARED_CELL", "both"])(batch)
-    assert last["loss_mask"].item() != pytest.approx(both["loss_mask"].item(), rel=1e-3)
-    assert last["loss_category"].item() == pytest.approx(both["loss_category"].item())
+    assert last["loss_dice"].item() != pytest.approx(both["loss_dice"].item(), rel=1e-3)
+    assert last["loss_class"].item() == pytest.approx(both["loss_class"].item())
 
 
 def outputs(opts: list) -> dict[str, torch.Tensor]:
@@ -116,15 +117,13 @@ def outputs(opts: list) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("key", "value", "changed"),
     [
-        ("LOSS.MASK_LOSS", "bce", "loss_mask"),
-        ("LOSS.MASK_LOSS", "focal", "loss_mask"),
-        ("LOSS.DICE_WEIGHT", 1.0, "loss_mask"),
+        ("LOSS.DICE_WEIGHT", 1.0, "loss_dice"),
         ("CATEGORY_ALIGN", "adaptive_pool", "logits"),
         ("CATEGORY_ALIGN", "region_grid", "logits"),
         ("USE_COORD_CONV", False, "masks"),
         ("NUM_INSTANCE_CONVS", 2, "masks"),
-        ("SIGMA", 0.8, "loss_category"),
-        ("SHARED_CELL", "both", "loss_mask"),
+        ("SIGMA", 0.8, "loss_class"),
+        ("SHARED_CELL", "both", "loss_dice"),
     ],
 )
 def test_each_switch_changes_the_graph_or_the_loss(key: str, value: object, changed: str) -> None:
@@ -137,8 +136,8 @@ def test_losses_of_half_precision_are_finite() -> None:
         model = lively("DecoupledSOLO", ["MODEL.SOLO.LOSS.MASK_LOSS", kind])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             losses = model([picture()])
-        assert losses["loss_mask"].dtype == torch.float32
-        assert losses["loss_mask"].isfinite()
+        assert losses[NAMES[kind]].dtype == torch.float32
+        assert losses[NAMES[kind]].isfinite()
 
 
 @pytest.mark.parametrize("method", ["SOLO", "DecoupledSOLO", "SOLOv2"])

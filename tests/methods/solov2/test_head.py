@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def with_coords(x: Tensor) -> Tensor:
     return torch.cat([x, torch.stack([xs, ys]).expand(batch, -1, -1, -1)], dim=1)
 
 
-def resize(x: Tensor, **size: object) -> Tensor:
+def resize(x: Tensor, **size: Any) -> Tensor:
     return F.interpolate(x, mode="bilinear", align_corners=False, **size)
 
 
@@ -44,7 +45,8 @@ def reference_head(
         features["p5"],
         resize(features["p6"], size=features["p5"].shape[-2:]),
     ]
-    category_logits, kernels = [], []
+    category_logits: list[Tensor] = []
+    kernels: list[Tensor] = []
     for feature, side in zip(levels, SIDES):
         grid = resize(with_coords(feature), size=(side, side))
         category = grid[:, :-2]
@@ -63,7 +65,7 @@ def reference_head(
 def reference_mask_features(
     state: dict[str, Tensor], features: list[Tensor], coord_level: int | None
 ) -> Tensor:
-    total = 0
+    total = torch.zeros(())
     for level, x in enumerate(features):
         if level == coord_level:
             x = with_coords(x)

@@ -150,7 +150,7 @@ def of_runtime(model: nn.Module) -> Found:
     return list(zip(*(part.tolist() for part in parts))), segments
 
 
-VARIANTS = {
+VARIANTS: dict[str, list] = {
     "plain": [],
     "the best": [f"{PREFIX}.MAX_DETECTIONS", 3, f"{PREFIX}.MASK_THRESHOLD", 0.7],
     "gaussian": [f"{PREFIX}.NMS_TYPE", "matrix", f"{PREFIX}.UPDATE_THR", 0.2],
@@ -170,7 +170,8 @@ def test_every_way_is_the_reference(
     model = tiny_model("SparseInst", opts=[f"{PREFIX}.CLS_THRESHOLD", 0.4, *VARIANTS[variant]])
     image = predictions(seed)
     batch = SetPredictions(*(part[None] for part in image))
-    model._decode = lambda features: DecoderOutputs(batch, torch.zeros(1, 1, N, 2, 3))
+    decoded = DecoderOutputs(batch, torch.zeros(1, 1, N, 2, 3))
+    monkeypatch.setattr(model, "_decode", lambda features: decoded)
     expected, segments = reference(image, model.eval())
     assert 2 < len(expected) < N
     with_pixels = [one for one in expected if one[0] > 0]

@@ -298,3 +298,55 @@ def test_the_weights_have_the_official_shapes() -> None:
         "decoder.instance_branch.predictor.objectness.weight": (1, 1024),
         "decoder.mask_branch.projection.weight": (128, 256, 1, 1),
     }
+
+
+def test_without_parts_of_the_encoder() -> None:
+    model = random_model(["MODEL.SPARSE_INST.ENCODER.PYRAMID_POOLING", False])
+    assert not [name for name in model.state_dict() if "ppm" in name]
+    model = random_model(
+        [
+            *("MODEL.SPARSE_INST.ENCODER.PYRAMID_POOLING", False),
+            *("MODEL.SPARSE_INST.ENCODER.FUSION", False),
+        ]
+    )
+    features = backbone_features(model)
+    state = model.state_dict()
+    with torch.no_grad():
+        encoded = model.encoder([features[name] for name in ("res3", "res4", "res5")])
+        merged = None
+        for index, name in enumerate(("res5", "res4", "res3")):
+            lateral = conv(state, f"encoder.fpn_laterals.{index}", features[name])
+            if merged is not None:
+                lateral = lateral + merged.repeat_interleave(2, 2).repeat_interleave(2, 3)
+            merged = lateral
+        assert merged is not None
+        expected = conv(state, "encoder.fpn_outputs.0", merged)
+    assert (encoded - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert not [name for name in state if "fusion" in name]
+
+
+@pytest.mark.parametrize("name", ["GroupIAMDecoder", "CrossAttentionDecoder"])
+def test_without_coordinates_and_objectness(name: str) -> None:
+    opts = [
+        *("MODEL.SPARSE_INST.DECODER.USE_COORDS", False, "MODEL.SPARSE_INST.DECODER.NAME", name),
+        *("MODEL.SPARSE_INST.DECODER.OBJECTNESS", False),
+    ]
+    model = random_model(opts)
+    assert not [key for key in model.state_dict() if "objectness" in key]
+    first = model.decoder.mask_branch.convs[0]
+    assert first.weight.shape[1] == 16
+    items = [picture(64, 96)]
+    model.train()
+    losses = model(items)
+    assert set(losses) == {"loss_class", "loss_mask", "loss_dice"}
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    model.eval()
+    with torch.no_grad():
+        images = model.preprocess([items[0]["image"]])
+        predictions = model._decode(model.backbone(images.tensor)).predictions
+        scores, classes = model.selector._score(predictions)
+    expected, best = predictions.class_logits.sigmoid().max(-1)
+    assert torch.allclose(scores, expected)
+    assert torch.equal(classes, best)
+    assert len(model(items)[0]["instances"]) > 0

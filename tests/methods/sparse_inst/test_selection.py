@@ -68,8 +68,9 @@ def test_a_mask_without_pixels_scores_zero() -> None:
 
 
 def test_nothing_found() -> None:
-    class_logits, *others = random_predictions(0)
-    scores, classes, masks, indices = select(SetSelector(), (class_logits - 100, *others))
+    class_logits, mask_logits, objectness = random_predictions(0)
+    predictions = class_logits - 100, mask_logits, objectness
+    scores, classes, masks, indices = select(SetSelector(), predictions)
     assert scores.shape == classes.shape == indices.shape == (0,)
     assert masks.shape == (0, 10, 14)
     assert classes.dtype == indices.dtype == torch.int64

@@ -1,5 +1,7 @@
 """Constants are made once, unless a graph has to make its own."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from solo_family.modeling.layers.pooling import adaptive_average_pool
 from solo_family.modeling.layers.remembered import constant, constants_of_a_graph, remembered
 
 
-def counted() -> tuple[list, object]:
+def counted() -> tuple[list, Callable[..., Tensor]]:
     calls: list = []
 
     @remembered
@@ -76,7 +78,7 @@ def test_a_compiled_or_traced_graph_makes_its_own() -> None:
     ],
     ids=["coordinates", "sine", "pooling"],
 )
-def test_layers_give_the_same_again(make: object) -> None:
+def test_layers_give_the_same_again(make: Callable[[Tensor], Tensor]) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.rand(2, 3, 7, 5).to(dtype)
         first = make(x).clone()

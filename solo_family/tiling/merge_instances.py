@@ -1,0 +1,114 @@
+"""Join the instances of overlapping tiles to those of the image.
+
+N instances, H W of the image, h w of a tile.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from .links import Links
+from .matching import Link, TileObject, link
+from .runs import RunMasks, Runs, box_of, runs_of, union
+from .tiles import Tile, overlapping
+
+# Masks that take no more memory than this are returned as bools.
+DENSE_BYTES = 256 * 2**20
+
+
+def tile_objects(
+    tile: Tile, masks: Tensor, scores: Tensor, classes: Tensor, height: int
+) -> list[TileObject]:
+    """Return what a tile shows, in the image's pixels; masks without a pixel are left out.
+
+    Args:
+        tile: the tile.
+        masks: bool [N, h, w], on any device.
+        scores: [N].
+        classes: int64 [N].
+        height: H.
+    """
+    every = zip(runs_of(masks, tile.window, height), scores.tolist(), classes.tolist())
+    return [
+        TileObject(tile.index, runs, box_of(runs, height), runs.area, score, label)
+        for runs, score, label in every
+        if len(runs.starts)
+    ]
+
+
+def merge_instances(
+    objects: Iterable[TileObject], tiles: Sequence[Tile], size: tuple[int, int], merge: str
+) -> Instances:
+    """Return the instances of the image.
+
+    Whether two masks are one object's is told by the overlap of their tiles alone; see `link`.
+    Then, with "join",
+
+    - where both leave the other's tile, the object is larger than what one tile sees: its mask is
+      the union, its score the greatest;
+    - where one leaves the other's tile, that one sees more of the object, and is kept;
+    - where none does, the one with the greater score is kept.
+
+    With "nms" the one with the greater score is kept in any case, and nothing is joined.
+
+    The order of tiles and of their instances does not matter.
+
+    Args:
+        objects: of all tiles.
+        tiles: all of them, by their indices.
+        size: (H, W).
+        merge: "join" or "nms".
+
+    Returns:
+        See `instances_of`.
+    """
+    ranked = sorted(objects, key=lambda found: found.rank)
+    links = Links(len(ranked), merge)
+    for one in link_all(ranked, tiles, size[0]):
+        links.add(one)
+    groups = links.groups()
+    masks = [union([ranked[index].runs for index in group]) for group in groups]
+    # The first of a group has the greatest score.
+    scores = [ranked[group[0]].score for group in groups]
+    classes = [ranked[group[0]].label for group in groups]
+    return instances_of(masks, scores, classes, size)
+
+
+def link_all(ranked: Sequence[TileObject], tiles: Sequence[Tile], height: int) -> Iterator[Link]:
+    """Yield the links between the objects of every two tiles that overlap.
+
+    Args:
+        ranked: the objects of all tiles, in the order of their ranks.
+        tiles: all of them, by their indices.
+        height: H.
+    """
+    of_tile: dict[int, list[int]] = defaultdict(list)
+    for index, found in enumerate(ranked):
+        of_tile[found.tile].append(index)
+    for one, other in overlapping(list(tiles)):
+        if of_tile[one] and of_tile[other]:
+            shared = tiles[one].window.intersection(tiles[other].window)
+            yield from link(ranked, of_tile[one], of_tile[other], shared, height)
+
+
+def instances_of(
+    masks: Sequence[Runs], scores: Sequence[float], classes: Sequence[int], size: tuple[int, int]
+) -> Instances:
+    """Return detectron2's `Instances`, the best score first.
+
+    Their `pred_masks` are bool [N, H, W] where that takes at most `DENSE_BYTES`, and else
+    `RunMasks`.
+    """
+    packed = RunMasks(masks, size)
+    boxes = Boxes(packed.boxes)
+    dense = len(masks) * size[0] * size[1] <= DENSE_BYTES
+    return Instances(
+        size,
+        pred_masks=packed.tensor if dense else packed,
+        pred_boxes=boxes,
+        scores=torch.tensor(scores, dtype=torch.float32),
+        pred_classes=torch.tensor(classes, dtype=torch.int64),
+    )

@@ -1,0 +1,224 @@
+"""Masks of a large image as runs of pixels down its columns, as COCO's RLE has them.
+
+A pixel is a number: x (H + 1) + y. The unused number at the end of each column keeps runs apart
+that end at its bottom and begin at the next one's top. A mask is a sorted sequence of runs that do
+not touch, so that comparing two masks takes time and memory in proportion to their runs.
+
+N masks; R runs of a mask, or of all; H W of the image; h w of a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.formats.rle import encode_runs
+from ..data.loading.windows import Window
+from ..ops.run_lengths import run_lengths
+
+
+class Runs(NamedTuple):
+    """One mask.
+
+    Attributes:
+        starts: int64 [R], the first pixel of each run, ascending.
+        stops: int64 [R], the one after its last.
+    """
+
+    starts: np.ndarray
+    stops: np.ndarray
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return int((self.stops - self.starts).sum())
+
+
+def runs_of(masks: Tensor, window: Window, height: int) -> list[Runs]:
+    """Return the runs of masks of a window, in pixels of the image.
+
+    Args:
+        masks: bool [N, h, w], on any device; only their run lengths are copied from a GPU.
+        window: where they are.
+        height: H.
+    """
+    lengths, counts = (tensor.numpy() for tensor in run_lengths(masks))
+    ends = lengths.cumsum()
+    last = counts.cumsum()
+    rows, pixels = masks.shape[1], masks.shape[1] * masks.shape[2]
+    found = []
+    for number, (begin, end) in enumerate(zip(last - counts, last)):
+        edges = ends[begin:end] - number * pixels
+        # Runs of 0 and 1 take turns.
+        starts, stops = edges[0::2][: len(edges) // 2], edges[1::2]
+        found.append(_in_image(*_split(starts, stops, rows), rows, window, height))
+    return found
+
+
+def _split(starts: np.ndarray, stops: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the runs of a window, whose pixels are x h + y, where a column ends."""
+    first, last = starts // rows, (stops - 1) // rows
+    counts = last - first + 1
+    if (counts == 1).all():
+        return starts, stops
+    run = np.repeat(np.arange(len(starts)), counts)
+    column = first[run] + np.arange(len(run)) - np.repeat(counts.cumsum() - counts, counts)
+    return np.maximum(starts[run], column * rows), np.minimum(stops[run], (column + 1) * rows)
+
+
+def _in_image(
+    starts: np.ndarray, stops: np.ndarray, rows: int, window: Window, height: int
+) -> Runs:
+    column, row = np.divmod(starts, rows)
+    starts_there = (column + window.left) * (height + 1) + row + window.top
+    return Runs(starts_there, starts_there + stops - starts)
+
+
+def box_of(runs: Runs, height: int) -> Window:
+    """Return the smallest window around a mask; an empty one for no pixel."""
+    if not len(runs.starts):
+        return Window(0, 0, 0, 0)
+    columns, tops = np.divmod(runs.starts, height + 1)
+    bottoms = tops + runs.stops - runs.starts
+    return Window(int(tops.min()), int(columns[0]), int(bottoms.max()), int(columns[-1]) + 1)
+
+
+def clip(runs: Runs, window: Window, height: int) -> Runs:
+    """Return the part of a mask that lies in a window."""
+    first = np.searchsorted(runs.starts, window.left * (height + 1))
+    stop = np.searchsorted(runs.starts, window.right * (height + 1))
+    starts, stops = runs.starts[first:stop], runs.stops[first:stop]
+    begin = starts // (height + 1) * (height + 1)
+    starts = np.maximum(starts, begin + window.top)
+    stops = np.minimum(stops, begin + window.bottom)
+    kept = starts < stops
+    return Runs(starts[kept], stops[kept])
+
+
+def intersection(a: Runs, b: Runs) -> int:
+    """Return the number of pixels that two masks share."""
+    if len(a.starts) > len(b.starts):
+        a, b = b, a
+    return int((_pixels_before(b, a.stops) - _pixels_before(b, a.starts)).sum())
+
+
+def _pixels_before(runs: Runs, pixels: np.ndarray) -> np.ndarray:
+    """Return, for each of some pixels, how many of a mask's are before it."""
+    if not len(runs.starts):
+        return np.zeros(len(pixels), np.int64)
+    before = np.concatenate([[0], (runs.stops - runs.starts).cumsum()])
+    run = np.searchsorted(runs.starts, pixels, side="right")
+    # Of the last run that begins before it, what it has from there on does not count.
+    beyond = np.where(run > 0, np.maximum(runs.stops[run - 1] - pixels, 0), 0)
+    return before[run] - beyond
+
+
+def union(parts: Sequence[Runs]) -> Runs:
+    """Return the mask of all pixels that any of several masks has."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.concatenate([part.starts for part in parts])
+    stops = np.concatenate([part.stops for part in parts])
+    order = np.argsort(starts, kind="stable")
+    return _joined(starts[order], stops[order])
+
+
+def _joined(starts: np.ndarray, stops: np.ndarray) -> Runs:
+    """Join the runs, sorted by their beginnings, that overlap or touch."""
+    if not len(starts):
+        return Runs(starts, stops)
+    stops = np.maximum.accumulate(stops)
+    begins = np.concatenate([[True], starts[1:] > stops[:-1]])
+    ends = np.concatenate([begins[1:], [True]])
+    return Runs(starts[begins], stops[ends])
+
+
+def fill(runs: Runs, window: Window, height: int) -> np.ndarray:
+    """Return the pixels of a mask in a window, bool [h, w]."""
+    part = clip(runs, window, height)
+    rows, columns = window.size
+    column, row = np.divmod(part.starts, height + 1)
+    starts = (column - window.left) * rows + row - window.top
+    # +1 where a run begins, -1 after its end; the sums from the beginning are the pixels.
+    steps = np.zeros(rows * columns + 1, np.int8)
+    steps[starts] += 1
+    steps[starts + part.stops - part.starts] -= 1
+    return steps[:-1].cumsum(dtype=np.int8).view(bool).reshape(columns, rows).T
+
+
+class RunMasks:
+    """The masks of the instances of a large image, in memory as their runs.
+
+    It stands where detectron2's `Instances` have a bool tensor [N, H, W] as `pred_masks`, and can be
+    indexed likewise; `tensor` and `numpy()` make one.
+
+    Args:
+        masks: N of them.
+        size: (H, W).
+    """
+
+    def __init__(self, masks: Sequence[Runs], size: tuple[int, int]) -> None:
+        self.masks = list(masks)
+        self.size = size
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.masks)
+
+    def __getitem__(self, index: Any) -> RunMasks:
+        """Return some masks: of an int, a slice, or a tensor of bools or indices."""
+        places = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
+        return RunMasks([self.masks[i] for i in places.reshape(-1).tolist()], self.size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield each mask as bool [H, W]."""
+        window = Window(0, 0, *self.size)
+        return (fill(mask, window, self.size[0]) for mask in self.masks)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, H, W)."""
+        return (len(self), *self.size)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The masks as bool [N, H, W]."""
+        masks = torch.zeros(self.shape, dtype=torch.bool)
+        for mask, filled in zip(masks, self):
+            mask.copy_(torch.from_numpy(filled))
+        return masks
+
+    def numpy(self) -> np.ndarray:
+        """Return the masks as bool [N, H, W]."""
+        return self.tensor.numpy()
+
+    def to(self, *_: Any, **__: Any) -> RunMasks:
+        """Return itself: it is on the CPU."""
+        return self
+
+    @property
+    def boxes(self) -> Tensor:
+        """Boxes tight around the masks, float32 [N, 4]: x0 y0 x1 y1, ends exclusive."""
+        boxes = [box_of(mask, self.size[0]) for mask in self.masks]
+        corners = [(box.left, box.top, box.right, box.bottom) for box in boxes]
+        return torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
+
+    def rles(self) -> list[dict[str, Any]]:
+        """Return the masks in COCO's compressed RLE: for each "size" and "counts", str."""
+        lengths = [_run_lengths(mask, self.size) for mask in self.masks]
+        return encode_runs(lengths, self.size)
+
+
+def _run_lengths(mask: Runs, size: tuple[int, int]) -> np.ndarray:
+    """Return the lengths of the runs of 0, 1, 0, 1, ..., int64, of a mask's H x W pixels."""
+    height, width = size
+    # In COCO's count of pixels, x H + y, runs at the ends of columns may touch.
+    starts = mask.starts - mask.starts // (height + 1)
+    joined = _joined(starts, starts + mask.stops - mask.starts)
+    edges = np.stack([joined.starts, joined.stops], axis=1).reshape(-1)
+    lengths = np.diff(edges, prepend=0, append=height * width)
+    return lengths[:-1] if len(edges) and lengths[-1] == 0 else lengths

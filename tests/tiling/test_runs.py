@@ -1,0 +1,72 @@
+"""Masks as runs, beside the same masks as bools and pycocotools' own encoding."""
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as mask_util
+
+from solo_family.data.loading.windows import Window
+from solo_family.tiling.runs import RunMasks, box_of, clip, fill, intersection, runs_of, union
+
+SIZE = (37, 53)
+WHOLE = Window(0, 0, *SIZE)
+
+
+def random_masks(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Return masks from empty to full, some with whole columns."""
+    random = np.random.default_rng(seed)
+    masks = random.random((count, *size)) < np.linspace(0, 1, count)[:, None, None]
+    masks[count // 2 :, :, 3:7] = True
+    masks[1, :, 5:6] = True
+    return masks
+
+
+def test_masks_of_a_window_are_in_the_image_s_pixels() -> None:
+    window = Window(5, 11, 30, 50)
+    masks = random_masks(9, window.size)
+    for mask, runs in zip(masks, runs_of(torch.from_numpy(masks), window, SIZE[0])):
+        expected = np.zeros(SIZE, bool)
+        expected[5:30, 11:50] = mask
+        assert np.array_equal(fill(runs, WHOLE, SIZE[0]), expected)
+        assert runs.area == expected.sum()
+
+
+def test_operations_are_those_of_the_pixels() -> None:
+    masks, others = random_masks(8, SIZE, 1), random_masks(8, SIZE, 2)[::-1].copy()
+    window = Window(4, 2, 33, 9)
+    inside = np.zeros(SIZE, bool)
+    inside[4:33, 2:9] = True
+    ours = runs_of(torch.from_numpy(masks), WHOLE, SIZE[0])
+    theirs = runs_of(torch.from_numpy(others), WHOLE, SIZE[0])
+    for a, b, mask, other in zip(ours, theirs, masks, others):
+        assert intersection(a, b) == (mask & other).sum()
+        assert np.array_equal(fill(union([a, b]), WHOLE, SIZE[0]), mask | other)
+        part = clip(a, window, SIZE[0])
+        assert np.array_equal(fill(part, WHOLE, SIZE[0]), mask & inside)
+        assert np.array_equal(fill(a, window, SIZE[0]), mask[4:33, 2:9])
+        rows, columns = np.nonzero(mask)
+        if len(rows):
+            box = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+            assert box_of(a, SIZE[0]) == box
+
+
+@pytest.mark.parametrize("size", [SIZE, (1, 9), (9, 1), (1, 1)])
+def test_rle_is_pycocotools_own(size: tuple[int, int]) -> None:
+    masks = np.concatenate([random_masks(9, size), np.ones((1, *size), bool)])
+    packed = RunMasks(runs_of(torch.from_numpy(masks), Window(0, 0, *size), size[0]), size)
+    for mask, rle in zip(masks, packed.rles(), strict=True):
+        expected = mask_util.encode(np.asfortranarray(mask, np.uint8))
+        assert rle == {"size": list(size), "counts": expected["counts"].decode()}
+    assert RunMasks([], size).rles() == []
+
+
+def test_they_are_indexed_as_a_tensor() -> None:
+    masks = torch.from_numpy(random_masks(6, SIZE))
+    packed = RunMasks(runs_of(masks, WHOLE, SIZE[0]), SIZE)
+    assert packed.shape == masks.shape
+    assert torch.equal(packed.to("cpu").tensor, masks)
+    chosen = torch.tensor([True, False, True, True, False, False])
+    for index in (chosen, torch.tensor([4, 0]), slice(1, 4), torch.zeros(6, dtype=torch.bool)):
+        assert torch.equal(packed[index].tensor, masks[index])
+    assert torch.equal(packed[2].tensor, masks[2:3])
+    assert [mask.sum() for mask in packed] == [int(mask.sum()) for mask in masks]
