@@ -30,7 +30,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}.") from error
+        raise DataError(
+            f"{path} can't be read: {error.strerror}. Check its name and permissions."
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is no text in UTF-8: its byte {error.start} is {error.object[error.start]}. "
