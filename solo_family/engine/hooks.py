@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import BestCheckpointer
@@ -138,25 +139,18 @@ class TrainingPictures(HookBase):
         model: the trained model, without a DDP wrapper.
         period: `VIS_PERIOD`, in iterations.
         class_names: in the order of the model's outputs.
-        image_format: of the batch's images (`INPUT.FORMAT`).
-        bands: the channels that are drawn; see `Format.shown`.
+        given: the configuration's `INPUT`, which says what channels the images have.
     """
 
     trainer: Any  # `Trainer`, as above
 
     def __init__(
-        self,
-        model: nn.Module,
-        period: int,
-        class_names: list[str],
-        *,
-        image_format: str,
-        bands: tuple[int, ...] = (),
+        self, model: nn.Module, period: int, class_names: list[str], given: CfgNode
     ) -> None:
         self._model = model
         self._period = period
         self._metadata = Metadata(thing_classes=class_names, stuff_classes=class_names)
-        self._format, self._bands = parse_format(image_format), bands
+        self._format, self._bands = parse_format(given.FORMAT), tuple(given.BANDS)
 
     def after_step(self) -> None:
         """Put images of the ground truth and the predictions, side by side, into the storage."""

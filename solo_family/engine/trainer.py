@@ -129,12 +129,8 @@ class Trainer(DefaultTrainer):
             self._end.finished = self.checkpointer.saved_iteration = self.iter
             self._write_missing_final()
             return
-        load_weights(
-            self.checkpointer,
-            self.cfg.MODEL.WEIGHTS,
-            complete=False,
-            colours=colour_places(self.cfg),
-        )
+        colours = colour_places(self.cfg)
+        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False, colours=colours)
         comm.synchronize()  # MODEL.WEIGHTS may be among the files to move, so all must have read it
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
@@ -162,8 +158,7 @@ class Trainer(DefaultTrainer):
                     cfg.VIS_PERIOD,
                     # Ground truth has the dataset's classes, which a class-agnostic model lacks.
                     [] if is_class_agnostic(cfg) else class_names(cfg),
-                    image_format=cfg.INPUT.FORMAT,
-                    bands=tuple(cfg.INPUT.BANDS),
+                    cfg.INPUT,
                 )
             )
         hooks: list[HookBase | None] = []

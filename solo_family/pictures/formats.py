@@ -19,11 +19,6 @@ COLOURS = ("RGB", "BGR")
 CONVERTED = (*COLOURS, "L", "RGBA")
 # The weights of ITU-R 601 in 16 bits, with which Pillow makes grey of red, green and blue.
 _GREY = (19595, 38470, 7471)
-_ALLOWED = (
-    "allowed: RGB, BGR, L (grey), RGBA, a number of channels, for instance 5ch, or a letter for "
-    "each of four or more channels in the files' order, with RGB or BGR among them, for instance "
-    "RGBN"
-)
 
 
 class OtherChannels(DataError):
@@ -85,7 +80,11 @@ def parse_format(name: str) -> Format:
     distinct = len(set(name)) == len(name) and re.fullmatch("[A-Z]+", name)
     mixed = set(name) == set("RGBA") and name != "RGBA"
     if colours < 0 or not distinct or mixed:
-        raise ConfigError(f"INPUT.FORMAT is {name!r}; {_ALLOWED}.")
+        raise ConfigError(
+            f"INPUT.FORMAT is {name!r}; allowed: RGB, BGR, L (grey), RGBA, a number of channels, "
+            "for instance 5ch, or a letter for each of four or more channels in the files' order, "
+            "with RGB or BGR among them, for instance RGBN."
+        )
     red, green, blue = (name.index(letter) for letter in "RGB")
     return Format(name, len(name), (red, green, blue))
 
