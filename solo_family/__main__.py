@@ -13,6 +13,7 @@ VERBS = {
     "quickstart": "generate a small dataset, train on it, evaluate, and draw the results",
     "labelme": "convert labelme files to a dataset in COCO's format, in two splits",
     "split-data": "split a dataset in COCO's format for training and validation",
+    "prepare-data": "make the label files that published configs name from a dataset's originals",
     "check-data": "report what is wrong with a dataset, and how large its objects are",
     "visualize-data": "draw training images, and the grid cells of their objects",
     "demo": "segment images, videos or the frames of a webcam",

@@ -41,9 +41,11 @@ def table(method: str) -> dict[str, tuple[str, str]]:
 
 
 def settings(method: str) -> list[str]:
-    """Return "" for the defaults, and the settings that a page says to change the losses."""
-    named = [re.findall(r"`(MODEL\.\S+ \w+)`", when) for _, when in table(method).values()]
-    return ["", *dict.fromkeys(setting for some in named for setting in some)]
+    """Return "" for the defaults, and the settings that change the losses, on and off."""
+    conditions = " ".join(when for _, when in table(method).values())
+    named = re.findall(r"`(MODEL\.\S+ \w+)`", conditions)
+    opposites = [re.sub(r"True$", "False", setting) for setting in named]
+    return list(dict.fromkeys(["", *named, *opposites]))
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,8 @@ class Converted:
         keys: config keys of its model.
         dropped: the reason by the name of each weight of the source that has no use here.
         ignored: unknown weights of the source, or unknown keys of its config, that a flag allowed.
-        missing: weights of the model that the source lacks, allowed by a flag or because the source
-            holds a backbone alone.
+        missing: weights of the model that the source lacks, which a flag allows, or which the
+            source lacks because it has only a backbone.
     """
 
     source: Source
@@ -105,13 +105,13 @@ def convert(
         result.keys |= _method_details(chosen, weights)
     except KeyError as error:
         raise DataError(
-            f"{path}: {error.args[0]} is missing, without which its model can't be determined. Is "
-            f"it a complete checkpoint of {chosen.title}?"
+            f"{path} has no {error.args[0]}, without which its model can't be inferred. Check that "
+            f"it is a complete checkpoint of {chosen.title}, or name another --source."
         ) from error
     except _SHAPE_ERRORS as error:
         raise DataError(
-            f"{path}: the shapes of its weights fit no known model ({first_line(error)}). Is it a "
-            f"checkpoint of {chosen.title}?"
+            f"{path}: the shapes of its weights fit no known model ({first_line(error)}). Check "
+            f"that it is a checkpoint of {chosen.title}, or name another --source."
         ) from error
     if source_config is not None:
         keys, ignored = read_source_config(source_config)
@@ -205,8 +205,8 @@ def _check_unknown(path: Any, result: Converted, unknown: list[str], allowed: bo
         return
     if not allowed:
         raise DataError(
-            f"{path}: {len(unknown)} of its weights are not known in a checkpoint of "
-            f"{result.source.title}: {_listed(unknown)}. --allow-unknown goes on without them."
+            f"{path}: {len(unknown)} of its weights are unknown in a checkpoint of "
+            f"{result.source.title}: {_listed(unknown)}. --allow-unknown converts the others."
         )
     result.ignored += unknown
 

@@ -28,8 +28,8 @@ def advice_on_names(
     ours = {name.split(_TIMM, 1)[1].replace(".", "_") for name in absent if _TIMM in name}
     if ours and ours <= theirs:
         return (
-            f"MODEL.WEIGHTS {path} is timm's checkpoint of a backbone alone: give it as "
-            "MODEL.TIMM.WEIGHTS, and set MODEL.WEIGHTS ''."
+            f"MODEL.WEIGHTS {path} is timm's checkpoint of a backbone only: set MODEL.TIMM.WEIGHTS "
+            "to it, and set MODEL.WEIGHTS ''."
         )
     for source in SOURCES.values():
         if not source.recognises(present):

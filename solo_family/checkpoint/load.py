@@ -52,7 +52,7 @@ def load_weights(
         colours: the places of these colours among the channels; see `adapt_stem`.
 
     Returns:
-        What the checkpoint holds beside the weights.
+        The content of the checkpoint besides the weights.
 
     Raises:
         DataError: the file is missing, can't be read, belongs to another model, or has weights that
@@ -70,13 +70,13 @@ def load_weights(
     except _LOADING_ERRORS as error:
         if refused(error):
             raise DataError(
-                f"MODEL.WEIGHTS {path} can't be read safely: beside weights it needs "
-                f"{refused(error)}, and to create that, code that the file names would have to be "
-                "run. Give a file that holds weights alone."
+                f"MODEL.WEIGHTS {path} can't be read safely: besides weights it has "
+                f"{refused(error)}, and reading that would run code that the file names. Give a "
+                "file that has only weights."
             ) from error
         raise DataError(
             f"MODEL.WEIGHTS {path} can't be read as a checkpoint: {reason(error)}. "
-            "Is it complete, and does it hold weights (.pth, .pkl)?"
+            "Check that it is complete, and that it is a .pth or .pkl file of weights."
         ) from error
     finally:
         recorder.stop()
@@ -130,13 +130,18 @@ def _check_finite(path: str, model: nn.Module) -> None:
         values = model.state_dict()[bad[0]]
         count = int((~values.isfinite()).sum())
         raise DataError(
-            f"MODEL.WEIGHTS {path}: {len(bad)} weights are not finite, {bad[0]} first ({count} of "
-            f"its {values.numel()} values are NaN or infinite). Use an earlier checkpoint."
+            f"MODEL.WEIGHTS {path}: {len(bad)} weights are not finite, the first is {bad[0]} "
+            f"({count} of its {values.numel()} values are NaN or infinite). Use an earlier "
+            "checkpoint."
         )
 
 
 def load_last(checkpointer: Checkpointer, path: str) -> None:
-    """Load a checkpoint of the output folder: weights, and all that a run goes on with.
+    """Load a checkpoint of the output folder, with all state that a run resumes from.
+
+    Args:
+        checkpointer: fvcore's checkpointer of the run.
+        path: of the checkpoint.
 
     Raises:
         DataError: it is missing, can't be read, or belongs to another model or optimizer.
@@ -150,7 +155,7 @@ def load_last(checkpointer: Checkpointer, path: str) -> None:
         raise DataError(
             f"--resume can't go on from {path}: {first_line(error)} Write the name of an earlier "
             f"checkpoint into {os.path.join(checkpointer.save_dir, 'last_checkpoint')}, use the "
-            "config of the stopped run, or start afresh in another OUTPUT_DIR."
+            "config of the stopped run, or start a new run in another OUTPUT_DIR."
         ) from error
 
 
@@ -184,18 +189,19 @@ def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -
         raise DataError(advice)
     if len(absent) == len(parameters):
         raise DataError(
-            f"MODEL.WEIGHTS {path} holds none of the model's {len(parameters)} weights: it "
-            "belongs to a model other than the config's."
+            f"MODEL.WEIGHTS {path} has none of the model's {len(parameters)} weights: it "
+            "belongs to another model. Use the config.yaml that was saved beside the weights."
         )
     if complete and incompatible.incorrect_shapes:
         key, theirs, ours = incompatible.incorrect_shapes[0]
         raise DataError(
             f"MODEL.WEIGHTS {path}: {len(misshapen)} weights differ in shape from the config's "
-            f"model, {key} first: {tuple(theirs)} in the file, {tuple(ours)} in the model. Use "
-            "the config.yaml that was saved beside the weights."
+            f"model, the first is {key}: {tuple(theirs)} in the file, {tuple(ours)} in the model. "
+            "Use the config.yaml that was saved beside the weights."
         )
     if complete and missing:
         raise DataError(
             f"MODEL.WEIGHTS {path} lacks {len(missing)} of the model's {len(parameters)} weights, "
-            f"{missing[0]} first: it belongs to another model, or holds a backbone alone."
+            f"the first is {missing[0]}: it belongs to another model, or has only a backbone. Use "
+            "the config.yaml that was saved beside the weights."
         )

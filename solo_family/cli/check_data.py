@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write-fixed",
         type=Path,
         metavar="OUT.json",
-        help="with --annotations: write it again, with the remedies that need no guess applied",
+        help="with --annotations: write a copy in which all unambiguous problems are fixed",
     )
     add_opts_argument(parser)
 
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
-    """Check one json, and write it anew if that is asked for."""
+    """Check one json, and write a fixed copy if `--write-fixed` is given."""
     folder, crowd = split_crowd(args.images)
     check = check_coco_dataset(
         args.annotations,
@@ -110,12 +110,15 @@ def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
         content, done = fix_dataset(read_coco_file(args.annotations, folder), folder, crowd)
         write_fixed(content, args.write_fixed)
         what = "; ".join(f"{count} {words}" for words, count in done.items())
-        print(f"written to {args.write_fixed}: {what or 'nothing could be fixed so'}")
+        print(f"written to {args.write_fixed}: {what or 'nothing could be fixed automatically'}")
     return status
 
 
 def _sizes(cfg: CfgNode | None) -> TrainingSizes | None:
-    """Return what training resizes an image to, without crops; with jitter the largest alone."""
+    """Return a function that gives the sizes to which training resizes an image, without crops.
+
+    With large-scale jitter it gives the largest size only.
+    """
     if cfg is None:
         return None
 
@@ -131,10 +134,11 @@ def _names(cfg: CfgNode) -> Iterator[str]:
 
 
 def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | DataError:
-    """Check a dataset of a config; one that can't be read doesn't keep the others from it.
+    """Check a dataset of a config; an unreadable one does not prevent the check of the others.
 
     Returns:
-        What was found; or what to say of a dataset that is not looked into; or why it can't be.
+        The findings; or a message, if the dataset has no instances to check; or the error, if it
+        can't be read.
     """
     try:
         register_in_place([name])
@@ -159,7 +163,7 @@ def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | Da
 
 
 def _report(name: str, check: DatasetCheck | str | DataError, cfg: CfgNode | None) -> int:
-    """Print what was found, and return the exit status."""
+    """Print the findings, and return the exit status."""
     if isinstance(check, DataError):
         print(f"error: {check}\n", file=sys.stderr)
         return 2

@@ -213,7 +213,7 @@ def _torchvision_operators() -> Check:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there."""
+    """Return the folder, or its nearest parent that exists."""
     return next(place for place in (folder, *folder.resolve().parents) if place.exists())
 
 

@@ -62,6 +62,6 @@ def report(converted: Converted) -> None:
     for name, reason in converted.dropped.items():
         logger.info(f"not needed: {name} ({reason})")
     for name in converted.ignored:
-        logger.warning(f"not known, left out: {name}")
+        logger.warning(f"unknown, dropped: {name}")
     for name in converted.missing:
         logger.warning(f"missing, left at its initial value: {name}")

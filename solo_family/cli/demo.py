@@ -45,7 +45,7 @@ class Demo:
         predict: maps an (H, W, C) uint8 image of the reading's format to detectron2's output
             dict, with any of "instances", "sem_seg" and "panoptic_seg".
         metadata: the metadata of the dataset that names the categories.
-        threshold: what scores less is neither drawn nor among the results.
+        threshold: predictions with lower scores are neither drawn nor among the results.
         collects_results: whether to fill `results`.
         shows: whether to show each picture in a window as well.
         reading: how picture files are read.
@@ -77,7 +77,7 @@ class Demo:
             jobs: each source with the file to write, or None to write none.
 
         Returns:
-            How many were skipped.
+            The number of skipped inputs.
         """
         skipped = 0
         for source, output in jobs:

@@ -17,15 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the checks as they are done, and return the exit status: 1 if something is broken."""
+    """Run and print the checks, and return the exit status: 1 if something is broken."""
     counts = {GOOD: 0, LACKING: 0, BROKEN: 0}
     for check in all_checks(args.output):
         counts[check.status] += 1
         print(_line(check), flush=True)
     if counts[BROKEN]:
         print(
-            f"\n{counts[BROKEN]} broken: fix them from the top, since others may follow from the "
-            "first."
+            f"\n{counts[BROKEN]} broken: fix them from the top, because the first may cause the "
+            "others."
         )
         return 1
     print(f"\nAll that is needed works; {counts[LACKING]} of the optional parts are lacking.")

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--iou-threshold",
         type=float,
         default=0.5,
-        help="the lowest IoU at which a mask counts as found (default: 0.5)",
+        help="the lowest IoU at which a mask is correct (default: 0.5)",
     )
     add_opts_argument(parser)
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read_truth(args: argparse.Namespace) -> tuple[str, COCO]:
-    """Return the path of the annotation file, and what it says."""
+    """Return the path of the annotation file, and its ground truth."""
     if args.annotations:
         annotations, crowd = split_crowd(args.annotations)
         return annotations, read_truth(annotations, crowd=crowd)
@@ -90,7 +90,7 @@ def _read_truth(args: argparse.Namespace) -> tuple[str, COCO]:
 
 def _dataset_of(config_file: str, opts: list[str]) -> str:
     """Return the name of a config's dataset of instances."""
-    # No model is built, so a missing GPU is nothing to warn of.
+    # No model is built, so a missing GPU needs no warning.
     cfg = setup_cfg(config_file, [*opts, "MODEL.DEVICE", "cpu"])
     names = cfg.DATASETS.TEST
     if len(names) != 1:

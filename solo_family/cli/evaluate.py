@@ -69,7 +69,10 @@ def run(args: argparse.Namespace) -> int:
         make_folder(args.json.parent)
     register_in_place([args.dataset])
     if args.dataset not in DatasetCatalog.list():
-        raise ConfigError(f"--dataset {args.dataset} is not registered; name it in place.")
+        raise ConfigError(
+            f"--dataset {args.dataset} is not registered. Describe it in place, for instance as "
+            "coco_json:ANNOTATIONS.json:IMAGE_DIR."
+        )
     check_datasets([args.dataset])
     measured = [measure(model, args.dataset, args.limit) for model in models]
     print(table(measured))

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         type=int,
         metavar=("H", "W"),
-        help="accept one size, that of the network's padded input; images are fitted into it",
+        help="accept one size, that of the network's padded input; images are resized to fit it",
     )
     parser.add_argument(
         "--batch-size", type=int, default=1, metavar="B", help="images per run (default: 1)"
@@ -84,8 +84,9 @@ def run(args: argparse.Namespace) -> int:
     description = export_model(model, cfg, class_metadata(cfg), args.output, options)
     rows = [(name, f"{error:.2g}") for name, error in description["max_error"].items()]
     print(tabulate(rows, ("compared with the model", "greatest difference"), disable_numparse=True))
-    if "found_again" in description:
-        print(f"predicted again with 8 bits: {description['found_again']:.1%} of the instances")
+    if "instance_agreement" in description:
+        share = description["instance_agreement"]
+        print(f"agreement of the quantized model: {share:.1%} of the instances")
     size = (args.output / description["file"]).stat().st_size
     print(f"{description['file']}, {size / 2**20:.1f} MB, and model.json written to {args.output}")
     return 0

@@ -103,7 +103,7 @@ class Video:
         source: what to open.
 
     Raises:
-        DataError: it can't be opened, or holds no frame.
+        DataError: it can't be opened, or has no frames.
     """
 
     # Nearly always the rate of webcams that don't report theirs.
@@ -113,7 +113,10 @@ class Video:
         self._capture = cv2.VideoCapture(0 if source.path is None else str(source.path))
         is_read, self._first = self._capture.read()
         if not is_read:
-            raise DataError(f"{source}: no frame can be read; is it a video, or a camera in use?")
+            raise DataError(
+                f"{source}: no frame can be read. Check that it is a video, or that no other "
+                "program uses the camera."
+            )
         height, width = self._first.shape[:2]
         self.size = (width, height)
         self.fps: float = self._capture.get(cv2.CAP_PROP_FPS) or self.DEFAULT_FPS

@@ -21,16 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the dataset, and return the exit status: 1 if shapes had to be left out.
+    """Write the dataset, and return the exit status: 1 if shapes were dropped.
 
     Raises:
-        DataError: a file can't be used; names it, and the shape.
+        DataError: a file can't be used; the message names it, and the shape.
     """
     if not args.folder.is_dir():
         raise DataError(f"There is no folder {args.folder}. Name the one that labelme writes to.")
     earlier = [args.output / f"{split}.json" for split in (TRAIN, VAL)]
     content, left_out = read_labelme(args.folder, ignored=earlier)
     for what in left_out:
-        logger.warning("left out: %s", what)
+        logger.warning("dropped: %s", what)
     write_and_report(content, args)
     return 1 if left_out else 0

@@ -1,4 +1,4 @@
-"""What a run needs of the machine beside libraries: processes, memory, files, letters."""
+"""Checks of what a run needs besides libraries: processes, memory, files and the encoding."""
 
 import locale
 import shutil
@@ -23,12 +23,12 @@ _SECONDS = 60.0
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: of it.
-        found: what is there.
-        lack: what does not work, and how to fix it; "" where it is good.
+        name: what was checked.
+        found: the state of the machine.
+        lack: what does not work, and how to fix it; "" if everything works.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Finding(NamedTuple):
 
 
 def machine_findings(folder: Path) -> Iterator[Finding]:
-    """Look at the machine.
+    """Check the machine.
 
     Args:
-        folder: that is there, and that runs would write below.
+        folder: an existing folder, in which runs would write.
     """
     yield _workers()
     yield _shared_memory()
@@ -66,12 +66,12 @@ def _workers() -> Finding:
     except Exception as error:
         return Finding(name, first_line(error), lack)
     return Finding(
-        name, "one was started, and gave its batches", "" if numbers == [9, 16] else lack
+        name, "a process was started and loaded batches", "" if numbers == [9, 16] else lack
     )
 
 
 def _shared_memory() -> Finding:
-    name = "memory that is shared"
+    name = "shared memory"
     try:
         slots = SharedSlots(1, 2**20)
         slots.write(0, [memoryview(b"0")], [0])
@@ -87,7 +87,7 @@ def _open_files() -> Finding:
     try:
         import resource  # Windows has none
     except ImportError:
-        return Finding(name, "the system does not say how many are allowed")
+        return Finding(name, "the system does not tell the limit")
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     lack = ""
     if 0 <= limit < _ENOUGH_FILES:
@@ -102,7 +102,7 @@ def _locks(folder: Path) -> Finding:
         with FileLock(path, timeout=1):
             pass
     except Exception as error:
-        return Finding(name, first_line(error), "two runs in one folder are not noticed there")
+        return Finding(name, first_line(error), "two runs in the same folder can't be detected")
     finally:
         with suppress(OSError):
             path.unlink()
@@ -114,7 +114,7 @@ def _temporary_folder() -> Finding:
     try:
         return Finding(name, tempfile.gettempdir())
     except OSError as error:
-        lack = "several processes can't be started: set TMPDIR to a folder that can be written to"
+        lack = "several processes can't be started: set TMPDIR to a folder that you may write to"
         return Finding(name, first_line(error), lack)
 
 
@@ -122,8 +122,8 @@ def _letters() -> Finding:
     encoding = locale.getpreferredencoding(False)
     lack = ""
     if encoding.lower().replace("-", "") != "utf8" or sys.getfilesystemencoding() != "utf-8":
-        lack = "files with other letters in their names may not be found: set LC_ALL=C.UTF-8"
-    return Finding("letters", encoding, lack)
+        lack = "files with non-ASCII names may not be found: set LC_ALL=C.UTF-8"
+    return Finding("encoding", encoding, lack)
 
 
 def _shared_memory_of_several_gpus() -> Finding:

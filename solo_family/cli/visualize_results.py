@@ -1,4 +1,4 @@
-"""Draw a model's intermediate results on the way from a picture to its masks."""
+"""Draw the intermediate results from which a model computes the masks of an image."""
 
 import argparse
 import logging
@@ -152,7 +152,7 @@ class _Pictures:
 
     Args:
         sources: the pictures.
-        skips: leave out and count those that can't be read; otherwise they are an error.
+        skips: whether to skip and count images that can't be read; otherwise they are an error.
     """
 
     def __init__(self, sources: list[Source], reading: Reading, *, skips: bool) -> None:

@@ -1,4 +1,4 @@
-"""The configuration: detectron2's, with this family's keys added."""
+"""The configuration: detectron2's, with this package's keys added."""
 
 from ..requirements import check_requirements
 

@@ -42,8 +42,8 @@ def check_config(cfg: CfgNode) -> None:
     check_tile(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ConfigError(
-            "MODEL.LOAD_PROPOSALS is True, but no model of this family takes proposals, and "
-            "proposal files are pickles, which can run code. Set it to False."
+            "MODEL.LOAD_PROPOSALS is True, but no model of this package uses proposals, and "
+            "proposal files are pickles, which can run code. Set MODEL.LOAD_PROPOSALS False."
         )
     if cfg.SOLVER.BACKBONE_MULTIPLIER < 0:
         raise ConfigError(
@@ -58,7 +58,7 @@ def check_config(cfg: CfgNode) -> None:
 
 
 def _check_crop(cfg: CfgNode) -> None:
-    """Check that a crop's size is of the unit that its type takes."""
+    """Check that the size of the crop has the unit that the type of the crop requires."""
     crop = cfg.INPUT.CROP
     around = crop.AROUND_OBJECTS
     if len(around) not in (0, 2) or any(type(side) is not int or side < 1 for side in around):
@@ -80,12 +80,12 @@ def _check_crop(cfg: CfgNode) -> None:
     if relative and max(crop.SIZE) > 1:
         raise ConfigError(
             f"INPUT.CROP.SIZE is {list(crop.SIZE)} with INPUT.CROP.TYPE {crop.TYPE!r}, which takes "
-            "shares of the image, from 0 to 1. For pixels set INPUT.CROP.TYPE absolute."
+            "fractions of the image, from 0 to 1. For pixels set INPUT.CROP.TYPE absolute."
         )
     if not relative and any(side != int(side) for side in crop.SIZE):
         raise ConfigError(
             f"INPUT.CROP.SIZE is {list(crop.SIZE)} with INPUT.CROP.TYPE {crop.TYPE!r}, which takes "
-            "whole pixels. For shares of the image set INPUT.CROP.TYPE relative."
+            "whole pixels. For fractions of the image set INPUT.CROP.TYPE relative."
         )
 
 

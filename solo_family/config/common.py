@@ -105,7 +105,7 @@ def add_common_config(cfg: CN) -> None:
 
     # Skip unreadable images in training, and count them (--skip-bad-images).
     cfg.DATALOADER.SKIP_BAD_IMAGES = False
-    # Seconds after which a batch that a worker process has not loaded ends the run; 0 waits on.
+    # Seconds to wait for a batch of a worker process before the run ends; 0 waits forever.
     cfg.DATALOADER.TIMEOUT = 600
 
     # Large-scale jitter (Ghiasi et al., arXiv 2012.07177): resize by a random factor, then crop or
@@ -116,9 +116,9 @@ def add_common_config(cfg: CN) -> None:
     cfg.INPUT.LSJ.MIN_SCALE = 0.1
     cfg.INPUT.LSJ.MAX_SCALE = 2.0
 
-    # Of files deeper than 8 bits (12 bits in 16, floats, counts): the values that become 0 and 255,
-    # (0, 4095) for 12 bits. None, or "auto", takes files that fill their 16 bits and fractions of 0
-    # to 1, and refuses what it can't tell.
+    # The values that become 0 and 255 in files deeper than 8 bits (12 bits stored in 16, floats,
+    # counts), for instance (0, 4095) for 12 bits. None, or "auto", infers 0 to 65535 for files that
+    # use 16 bits and 0 to 1 for floats, and refuses other files.
     cfg.INPUT.RANGE = None
     # Channels that pictures of results show as red, green and blue, counted from 1: (4, 3, 2), or
     # one of them for grey. () are those that INPUT.FORMAT calls R, G and B, or the first three.

@@ -44,7 +44,7 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
     if len(pairs) % 2:
         raise ConfigError(
             f"The overrides must be KEY VALUE pairs, but {len(pairs)} words were given: "
-            f"{' '.join(map(str, pairs))}"
+            f"{' '.join(map(str, pairs))}. Put quotes around values that have spaces."
         )
     for key, value in zip(pairs[::2], pairs[1::2]):
         _check_known(cfg, key)
@@ -75,12 +75,12 @@ def read_chain(
     real = os.path.realpath(path)
     if real in inheriting:
         raise ConfigError(
-            f"{_BASE} goes round in a circle: {' -> '.join([*inheriting, real])}. "
-            "Let one of these files inherit from another, or from none."
+            f"{_BASE} forms a cycle: {' -> '.join([*inheriting, real])}. "
+            "Remove _BASE_ from one of these files, or let it inherit from another file."
         )
     if not os.path.isfile(path):
         source = f"{_BASE} of {inheriting[-1]} names" if inheriting else "--config-file"
-        raise ConfigError(f"{source} {path}: there is no such file.")
+        raise ConfigError(f"{source} {path}: there is no such file. Correct the path.")
     content = _read(path, load)
     bases = content.pop(_BASE, [])
     yield content
@@ -103,7 +103,8 @@ def _read(path: str, load: Callable[[Any], Any]) -> dict[str, Any]:
             raise ConfigError(f"{path} is not yaml: {' '.join(str(error).split())}") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(
-            f"{path} must hold keys and values, but holds a {type(content).__name__}."
+            f"{path} must have keys and values, but is a {type(content).__name__}. Write "
+            "KEY: value pairs."
         )
     return content or {}
 
@@ -133,5 +134,8 @@ def _check_known(cfg: CfgNode, key: str) -> None:
         if not isinstance(node, CfgNode) or part not in node:
             known = list(dotted_values(cfg))
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-            raise ConfigError(f"There is no key {key}. The nearest is {nearest[0]}.")
+            raise ConfigError(
+                f"There is no key {key}. The most similar key is {nearest[0]}. Correct the key, "
+                "or remove it."
+            )
         node = node[part]

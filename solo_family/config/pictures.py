@@ -18,7 +18,7 @@ def check_pictures(cfg: CfgNode) -> None:
         if not numbers or len(given) != 2 or not given[0] < given[1]:
             raise ConfigError(
                 f"INPUT.RANGE is {given!r}; allowed: 'auto', or the values that become black and "
-                "white, (0, 4095) for 12 bits."
+                "white, for instance (0, 4095) for 12 bits."
             )
     if cfg.INPUT.MAX_PIXELS < 0:
         raise ConfigError(

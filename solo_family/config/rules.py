@@ -37,7 +37,7 @@ def check_channels(key: str, value: int, default: int, actual: int) -> None:
     if value not in (default, actual):
         raise ConfigError(
             f"{key} is {value}, but the features have {actual} channels. "
-            f"Set {key} {actual} (or leave it out), or change MODEL.FPN.OUT_CHANNELS."
+            f"Set {key} {actual} (or remove it), or change MODEL.FPN.OUT_CHANNELS."
         )
 
 
@@ -51,7 +51,7 @@ def check_features(key: str, names: Sequence[str], shapes: Mapping[str, ShapeSpe
     if unknown:
         raise ConfigError(
             f"{key} has {', '.join(unknown)}, which the backbone does not provide. It provides "
-            f"{', '.join(shapes)}."
+            f"{', '.join(shapes)}. Name some of these."
         )
 
 
@@ -64,4 +64,7 @@ def check_same_length(cfg: CfgNode, keys: Sequence[str]) -> None:
     lengths = {key: len(get_key(cfg, key)) for key in keys}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        raise ConfigError(f"One entry per level is needed in each of these keys: {listed}.")
+        raise ConfigError(
+            f"One entry per level is needed in each of these keys: {listed}. Give all of them the "
+            "same number of entries."
+        )

@@ -15,7 +15,7 @@ from .load import merge_file, merge_pairs
 
 
 def add_solo_family_config(cfg: CfgNode) -> None:
-    """Add this family's keys to a detectron2 configuration, in place, without changing its own."""
+    """Add this package's keys to a detectron2 configuration, in place; its own keys stay."""
     add_common_config(cfg)
     # Two methods may share their keys.
     for add_config in dict.fromkeys(method.add_config for method in METHODS.values()):
@@ -24,7 +24,7 @@ def add_solo_family_config(cfg: CfgNode) -> None:
 
 
 def get_cfg() -> CfgNode:
-    """Return detectron2's default configuration with this family's keys."""
+    """Return detectron2's default configuration with this package's keys added."""
     cfg = get_detectron2_cfg()
     add_solo_family_config(cfg)
     return cfg

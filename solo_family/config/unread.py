@@ -1,4 +1,4 @@
-"""Keys of detectron2's other models: set on a model of this family they would do nothing."""
+"""Keys of detectron2's other models, which no model of this package reads."""
 
 from functools import cache
 from typing import Any
@@ -18,14 +18,15 @@ _GRID_KEY = "GRID_REFERENCE_SIZE"
 
 
 def refuse_unread_keys(cfg: CfgNode, method: Method) -> None:
-    """Refuse a value that is not the default where no model of this family would read it.
+    """Refuse a changed value of a key that the model does not read.
 
     Args:
         cfg: the configuration.
-        method: the method of its model, whose keys are named instead.
+        method: the method of its model, for the keys to use instead.
 
     Raises:
-        ConfigError: names the key, its value, the key to use, and the value to leave.
+        ConfigError: a value differs from its default; the message names the key, the value, the key
+            to use instead if there is one, and the default.
     """
     defaults = _unread_values(_defaults())
     for key, value in _unread_values(cfg.MODEL).items():
@@ -53,7 +54,7 @@ def _refuse_grids_of_others(cfg: CfgNode, method: Method) -> None:
 
 
 def _unread_values(model: CfgNode) -> dict[str, Any]:
-    """Return the values of these nodes of a `MODEL` by their dotted keys."""
+    """Return the values of the nodes in `_UNREAD` of a `MODEL` node, by their dotted keys."""
     nodes = {name: model[name] for name in _UNREAD if name in model}
     return dotted_values(nodes, "MODEL.")
 
@@ -72,5 +73,5 @@ def _defaults() -> CfgNode:
 
 
 def _plain(value: Any) -> Any:
-    """Return lists and tuples alike, which yaml does not tell apart."""
+    """Convert tuples to lists, because yaml does not distinguish them."""
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -124,17 +124,17 @@ def _position_tables(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _named(model: nn.Module, parts: Iterable[str]) -> list[nn.Parameter]:
-    """Return the parameters that are trained and whose names contain one of `parts`.
+    """Return the trained parameters whose names contain one of `parts`.
 
     Raises:
-        ConfigError: no parameter's name has one of them.
+        ConfigError: one of `parts` is in no parameter's name.
     """
     named = dict(model.named_parameters())
     for part in parts:
         if not any(part in name for name in named):
             raise ConfigError(
-                f"SOLVER.NO_DECAY_NAMES has {part!r}, but no parameter's name contains it. Names "
-                f"are such as {min(named)}."
+                f"SOLVER.NO_DECAY_NAMES has {part!r}, but no parameter's name contains it. Write "
+                f"parts of names such as {min(named)}."
             )
     return [p for name, p in named.items() if p.requires_grad and any(t in name for t in parts)]
 

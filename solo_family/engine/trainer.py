@@ -82,7 +82,7 @@ class Trainer(DefaultTrainer):
         self._end = EndOnSignal()
         self.register_hooks(self.build_hooks())
 
-    # As DefaultTrainer's: it knows its iterations.
+    # DefaultTrainer's own `train` takes no arguments, either.
     def train(self) -> Any:  # type: ignore[override]
         """Train, and evaluate at the end.
 

@@ -1,4 +1,4 @@
-"""Metrics: detectron2's evaluators, those that it lacks, and an analysis of what costs AP."""
+"""Metrics: detectron2's evaluators, further ones, and an analysis of the errors that cost AP."""
 
 from ..requirements import check_requirements
 

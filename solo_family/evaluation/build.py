@@ -22,7 +22,7 @@ _PANOPTIC = ("coco_panoptic_seg", "ade20k_panoptic_seg", "cityscapes_panoptic_se
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    """Return detectron2's evaluator for a dataset, or ours where it has none.
+    """Return the evaluator of a dataset: detectron2's, or this package's where it has none.
 
     Args:
         cfg: the configuration; `MODEL.MASK_FORMER.TEST` and `MODEL.SPARSE_INST.PANOPTIC_ON`
@@ -57,22 +57,22 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
 
 
 def mapped(evaluator: DatasetEvaluator, classes: Sequence[str], name: str) -> DatasetEvaluator:
-    """Return an evaluator of a dataset that is given predictions of a model's classes.
+    """Return an evaluator that accepts predictions with the model's order of classes.
 
     Args:
-        evaluator: of the dataset, which is given the dataset's.
-        classes: names of the model's; those without names are the dataset's.
-        name: of the dataset.
+        evaluator: an evaluator of the dataset, which expects the dataset's order of classes.
+        classes: names of the model's classes; if empty, they have the dataset's order.
+        name: name of the dataset.
 
     Raises:
-        ConfigError: they are others than the dataset's.
+        ConfigError: the model and the dataset have different classes.
     """
     places = match_classes(classes, name)
     return evaluator if places is None else MappedClasses(evaluator, places)
 
 
 def predicted_tasks(cfg: CfgNode) -> list[str]:
-    """Return what a model predicts: some of "semantic", "panoptic", "instance", "proposals"."""
+    """Return a model's tasks: some of "semantic", "panoptic", "instance" and "proposals"."""
     if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
         return ["semantic"]
     if cfg.MODEL.META_ARCHITECTURE == "SparseInst":

@@ -23,10 +23,15 @@ KEYS = ("image_id", "category_id", "score", "segmentation")
 
 
 def read_truth(annotations: str, image_dir: str | None = None, crowd: str = "") -> COCO:
-    """Read ground truth, as every evaluation does: see `read_coco_truth`.
+    """Read ground truth, as all evaluations do; see `read_coco_truth`.
+
+    Args:
+        annotations: path of the json file.
+        image_dir: the folder of its images; None if it is unknown.
+        crowd: "objects" to read crowds as objects, or "".
 
     Raises:
-        DataError: the file doesn't exist or can't be evaluated against.
+        DataError: the file doesn't exist, can't be used, or has no annotations.
     """
     return _annotated(read_coco_truth(annotations, image_dir, crowd), annotations)
 
@@ -39,8 +44,8 @@ def read_dataset_truth(name: str) -> COCO:
 def _annotated(truth: COCO, source: str) -> COCO:
     if "annotations" not in truth.dataset:
         raise DataError(
-            f"{source} has no 'annotations': there is no ground truth to compare with. "
-            "Name the file of a split that has it."
+            f"{source} has no 'annotations', so there is no ground truth to compare with. "
+            "Name the file of a split that has annotations."
         )
     return truth
 
@@ -66,7 +71,7 @@ def read_results(predictions: str, truth: COCO) -> list[Result]:
     if not isinstance(content, list):
         raise DataError(
             f"{predictions} is not a list of predictions. COCO results are "
-            f"[{{{', '.join(KEYS)}}}, ...]; is it the annotation file?"
+            f"[{{{', '.join(KEYS)}}}, ...]. Give such a file, and not the annotation file."
         )
     with tqdm(content, "predictions", unit="mask") as progress:
         for index, result in enumerate(progress):
@@ -91,7 +96,7 @@ def _problem(result: Any, truth: COCO) -> str | None:
     if not _is_known(category, truth.cats):
         return (
             f"has category_id {category!r}, which is not among the categories of the ground truth. "
-            "Write the dataset's own ids, not the position of the class."
+            "Write the dataset's own ids, not the index of the class."
         )
     if not isinstance(score, int | float) or not math.isfinite(score):
         return f"has score {score!r}; it must be a finite number."
@@ -147,7 +152,7 @@ def evaluate(
     with redirect_stdout(StringIO()):
         if results:
             predicted = truth.loadRes([dict(result) for result in results])
-        else:  # `loadRes` looks at the first
+        else:  # `loadRes` fails for an empty list
             predicted = with_annotations(truth.dataset, [])
         evaluation = COCOeval(truth, predicted, "segm")
         if iou_threshold is not None:
@@ -175,7 +180,7 @@ def average_precision(
         category: an id; None for all.
 
     Returns:
-        The average precision; None where there is no ground truth.
+        The average precision; None if there is no ground truth.
     """
     params = evaluation.params
     # Axes [T, R, K, A, M]: thresholds, recalls, categories, sizes, limits on detections.

@@ -1,4 +1,4 @@
-"""Analyse all errors of a model's predictions, as numbers."""
+"""Analysis of the errors in a model's predictions, as numbers."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from .coco_results import Result, average_precision, evaluate
-from .error_fixes import ERRORS, mend
+from .error_fixes import ERRORS, fix_errors
 from .error_types import SIZES, ErrorTypes, PredictionType, TruthType, find_error_types
 from .oracle import Overlaps, find_overlaps, with_true_classes, with_true_masks
 
@@ -33,16 +33,16 @@ _EVALUATIONS = len(ORACLES) + 1 + len(ERRORS)
 
 
 def analyse_errors(truth: COCO, results: list[Result], iou_threshold: float) -> dict[str, Any]:
-    """Evaluate oracles, sort errors into types, and evaluate what each type costs.
+    """Evaluate oracles, classify errors by type, and evaluate how much AP each type costs.
 
     Args:
         truth: result of `read_truth`.
         results: result of `read_results`.
-        iou_threshold: the lowest IoU at which a mask counts as found, above 0.1 and at most 1.
+        iou_threshold: the lowest IoU of a correct mask, above 0.1 and at most 1.
 
     Returns:
-        The content of errors.json in docs/error_analysis.md; AP in percent, None without ground
-        truth.
+        The content of errors.json, which docs/error_analysis.md describes. AP is in percent, and
+        None if there is no ground truth.
     """
     overlaps = find_overlaps(truth, results)
     with tqdm(total=_EVALUATIONS, desc="evaluations", unit="run") as progress:
@@ -50,9 +50,9 @@ def analyse_errors(truth: COCO, results: list[Result], iou_threshold: float) -> 
         baseline = evaluate(truth, results, iou_threshold=iou_threshold)
         progress.update()
         types = find_error_types(baseline, truth, results, overlaps)
-        mended = {}
+        fixed = {}
         for error in ERRORS:
-            mended[error] = _evaluate_mended(error, truth, results, types, iou_threshold)
+            fixed[error] = _evaluate_fixed(error, truth, results, types, iou_threshold)
             progress.update()
     counts = _Counts(truth, results, types)
     return {
@@ -63,7 +63,7 @@ def analyse_errors(truth: COCO, results: list[Result], iou_threshold: float) -> 
             for name, oracle in oracles.items()
         },
         "AP_at_threshold": _by_size(baseline),
-        "gain": {error: _gains(mended[error], baseline) for error in ERRORS},
+        "gain": {error: _gains(fixed[error], baseline) for error in ERRORS},
         "predictions": counts.predictions(),
         "ground_truth": counts.truths(),
         "categories": [
@@ -75,7 +75,7 @@ def analyse_errors(truth: COCO, results: list[Result], iou_threshold: float) -> 
                     for name, oracle in oracles.items()
                 },
                 "AP_at_threshold": _by_size(baseline, category),
-                "gain": {error: _gains(mended[error], baseline, category) for error in ERRORS},
+                "gain": {error: _gains(fixed[error], baseline, category) for error in ERRORS},
                 "predictions": counts.predictions(category),
                 "ground_truth": counts.truths(category),
             }
@@ -101,11 +101,11 @@ def _evaluate_oracles(
     return evaluations
 
 
-def _evaluate_mended(
+def _evaluate_fixed(
     error: str, truth: COCO, results: list[Result], types: ErrorTypes, iou_threshold: float
 ) -> COCOeval:
-    truth, results = mend(error, truth, results, types)
-    # Predictions beyond COCO's limit are gone already, and a new class must not displace others.
+    truth, results = fix_errors(error, truth, results, types)
+    # Predictions beyond COCO's limit are removed already; a fixed class must not displace others.
     most = max(Counter(result["image_id"] for result in results).values(), default=1)
     return evaluate(truth, results, iou_threshold=iou_threshold, max_detections=most)
 
@@ -118,10 +118,10 @@ def _by_size(evaluation: COCOeval, category: int | None = None) -> dict[str, flo
 
 
 def _gains(
-    mended: COCOeval, baseline: COCOeval, category: int | None = None
+    fixed: COCOeval, baseline: COCOeval, category: int | None = None
 ) -> dict[str, float | None]:
-    """Return how much AP rises: to 100 where no ground truth is left, as all was missed."""
-    before, after = _by_size(baseline, category), _by_size(mended, category)
+    """Return the rise of AP by size; AP rises to 100 if all ground truth was missed and removed."""
+    before, after = _by_size(baseline, category), _by_size(fixed, category)
     return {size: _difference(after[size], before[size]) for size in before}
 
 
@@ -132,7 +132,7 @@ def _difference(after: float | None, before: float | None) -> float | None:
 
 
 class _Counts:
-    """How many errors of each type there are, by category and size."""
+    """The numbers of errors by type, category and size."""
 
     def __init__(self, truth: COCO, results: list[Result], types: ErrorTypes) -> None:
         annotations = truth.dataset["annotations"]
@@ -152,9 +152,11 @@ class _Counts:
         )
 
     def predictions(self, category: int | None = None) -> dict[str, dict[str, int]]:
+        """Return the numbers of predictions by type and size, of a category or of all."""
         return _table(self._predictions, PredictionType, category)
 
     def truths(self, category: int | None = None) -> dict[str, dict[str, int]]:
+        """Return the numbers of ground-truth masks by outcome and size, of a category or of all."""
         return _table(self._truths, TruthType, category)
 
 

@@ -17,27 +17,34 @@ ERRORS = (
 )
 
 
-def mend(
+def fix_errors(
     error: str, truth: COCO, results: list[Result], types: ErrorTypes
 ) -> tuple[COCO, list[Result]]:
     """Return ground truth and predictions without the errors of one type.
 
-    A prediction of a wrong class or with a poor mask becomes correct if it has the highest score
-    among those on a mask that no prediction finds. All other erroneous predictions can't become
-    correct, and are left out. Missed masks are left out of the ground truth.
+    A prediction with a wrong class or a poor mask is fixed if its ground-truth mask has no correct
+    prediction, and no other prediction with the same error on that mask has a higher score. It gets
+    the class and the mask of the ground truth. All other predictions with the error are removed.
+    Missed masks are removed from the ground truth.
 
-    A fixed prediction gets class and mask of its target. At the one threshold of the analysis that
-    counts as much as a mask that is just good enough, and it leaves all other matches unchanged.
+    At the single IoU threshold of the analysis, the mask of the ground truth counts as much as a
+    mask that is just good enough, and all other matches stay the same.
+
+    Args:
+        error: one of `ERRORS`.
+        truth: result of `read_truth`.
+        results: the predictions.
+        types: result of `find_error_types` for these predictions.
     """
     if error == TruthType.MISSED:
         kept = types.truths != TruthType.MISSED
         annotations = [a for a, keep in zip(truth.dataset["annotations"], kept) if keep]
         truth = with_annotations(truth.dataset, annotations)
-    mended = _mendable(error, results, types)
+    fixed = _fixable(error, results, types)
     removed = (types.predictions == PredictionType.UNRANKED) | (types.predictions == error)
     changed = []
     for index, result in enumerate(results):
-        if index in mended:
+        if index in fixed:
             target = truth.anns[types.targets[index]]
             result = result | {key: target[key] for key in ("category_id", "segmentation")}
         elif removed[index]:
@@ -46,8 +53,8 @@ def mend(
     return truth, changed
 
 
-def _mendable(error: str, results: list[Result], types: ErrorTypes) -> set[int]:
-    """Return the indices of predictions that become correct: at most one for each target."""
+def _fixable(error: str, results: list[Result], types: ErrorTypes) -> set[int]:
+    """Return the indices of the predictions to fix, at most one for each ground-truth mask."""
     if error not in (PredictionType.WRONG_CLASS, PredictionType.POOR_MASK):
         return set()
     best: dict[int, int] = {}

@@ -1,7 +1,9 @@
-"""Sort every prediction and every ground-truth mask into types of errors.
+"""Classification of predictions and ground-truth masks into types of errors.
 
-The types are TIDE's (arXiv 2008.08115, section 2); docs/error_analysis.md describes where the order
-in which they are tested differs. N predictions, G ground-truth masks.
+The types are TIDE's (arXiv 2008.08115, section 2). docs/error_analysis.md describes how the order
+in which they are tested differs.
+
+Shape letters: N predictions, G ground-truth masks.
 """
 
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ SIZES = ("small", "medium", "large")
 
 
 class PredictionType(StrEnum):
-    """The type of a prediction: the first of these that fits."""
+    """The type of a prediction: the first in this order that applies."""
 
     UNRANKED = "unranked"
     CROWD = "crowd"
@@ -34,7 +36,7 @@ class PredictionType(StrEnum):
 
 
 class TruthType(StrEnum):
-    """The outcome for a ground-truth mask: the first of these that fits."""
+    """The outcome for a ground-truth mask: the first in this order that applies."""
 
     CROWD = "crowd"
     FOUND = "found"
@@ -65,7 +67,7 @@ class ErrorTypes:
 def find_error_types(
     evaluation: COCOeval, truth: COCO, results: list[Result], overlaps: Overlaps
 ) -> ErrorTypes:
-    """Sort predictions and ground truth into types; each has exactly one.
+    """Determine the type of each prediction and the outcome for each ground-truth mask.
 
     Args:
         evaluation: the evaluation of these results, at the one threshold that decides what is

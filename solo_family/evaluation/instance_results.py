@@ -1,4 +1,4 @@
-"""Convert predicted instances to COCO results, encoding masks on the device that holds them."""
+"""Conversion of predicted instances to COCO results, with masks encoded on their device."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from ..data.formats.coco_json import dataset_truth
 from ..data.formats.rle import encode_masks
 from ..files import whole_files_of
 
-# The most detections of an image, the best first, that COCO's metrics look at.
+# The number of detections per image, those with the highest scores, that COCO's metrics evaluate.
 COCO_LIMIT = 100
 
 
@@ -24,9 +24,9 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
     From a GPU only the run lengths of the masks are copied, not their pixels.
 
     Args:
-        instances: detectron2's, with `pred_boxes`, `scores`, `pred_classes`, and `pred_masks`, bool
+        instances: N instances, with `pred_boxes`, `scores`, `pred_classes`, and `pred_masks`, bool
             [N, H, W].
-        image_id: written into each result.
+        image_id: id of the image, for each result.
     """
     fields = dict(instances.get_fields())
     masks = fields.pop("pred_masks", None)
@@ -42,25 +42,29 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
 
 
 def most_per_image(counts: Iterable[int]) -> int:
-    """Return the limit of detections for images with these counts of instances; COCO's at least."""
+    """Return the limit of detections per image that counts all instances, but at least COCO's.
+
+    Args:
+        counts: number of predicted instances of each image.
+    """
     return max(COCO_LIMIT, *counts, 0)
 
 
 class InstanceEvaluator(COCOEvaluator):
-    """detectron2's evaluator of instances, on the truth that all of this package reads.
+    """Evaluate instances with detectron2's COCOEvaluator, but this package's reader of annotations.
 
     Args:
-        name: of a registered dataset.
-        tasks: "bbox", "segm".
-        output_dir: of the predictions.
+        name: name of a registered dataset.
+        tasks: some of "bbox" and "segm".
+        output_dir: the folder for the predictions.
 
     Raises:
         DataError: the dataset's annotations can't be used.
     """
 
     def __init__(self, name: str, tasks: Sequence[str], output_dir: str) -> None:
-        # As COCOEvaluator's own, which would read the json itself, and write one, or take an old
-        # one, for a dataset that is registered as dicts.
+        # The attributes of COCOEvaluator, whose own `__init__` would read the json itself. For a
+        # dataset registered as dicts it would write a json, or use one that may be outdated.
         self._logger = logging.getLogger("detectron2.evaluation.coco_evaluation")
         self._distributed = True
         self._output_dir = output_dir
@@ -74,7 +78,7 @@ class InstanceEvaluator(COCOEvaluator):
         self._kpt_oks_sigmas = ()
 
     def evaluate(self, img_ids: Any = None) -> Any:
-        """Return the metrics, and writes the results to files that are whole."""
+        """Return the metrics, and write the results to files atomically."""
         with whole_files_of(coco_evaluation):
             return super().evaluate(img_ids)
 
@@ -89,12 +93,12 @@ class InstanceEvaluator(COCOEvaluator):
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
     ) -> dict[str, float]:
-        """Return 0 where nothing was predicted, with a reason; detectron2 returns NaN."""
+        """Return metrics of 0, with a warning, if nothing was predicted; detectron2 returns NaN."""
         if coco_eval is not None:
             return super()._derive_coco_results(coco_eval, iou_type, class_names)
         self._logger.warning(
-            "No instance was predicted on any image, so that the %s AP is 0: no score exceeded the "
-            "model's thresholds. It may have trained for too short a time.",
+            "No instance was predicted on any image, so the %s AP is 0: no score exceeded the "
+            "model's thresholds. Train for more iterations, or lower the score threshold.",
             iou_type,
         )
         metrics = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
@@ -103,7 +107,7 @@ class InstanceEvaluator(COCOEvaluator):
         return dict.fromkeys(metrics, 0.0)
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Keep the results of some images, as COCOEvaluator does."""
+        """Store the results of a batch of images, as COCOEvaluator does."""
         for given, output in zip(inputs, outputs):
             prediction = {"image_id": given["image_id"]}
             if "instances" in output:

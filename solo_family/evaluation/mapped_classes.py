@@ -1,6 +1,6 @@
-"""Predictions of a model on a dataset that has the model's classes in another order.
+"""Evaluation on a dataset that has the model's classes in another order.
 
-K classes, H W of an image.
+Shape letters: K classes, H W height and width of an image.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from detectron2.structures import Instances
 
 
 class MappedClasses(DatasetEvaluator):
-    """An evaluator that is given the dataset's classes instead of the model's.
+    """Convert predictions to the dataset's order of classes, and pass them to an evaluator.
 
     Args:
-        evaluator: what evaluates.
-        places: for each of the model's K classes, which of the dataset's it is.
+        evaluator: the evaluator of the dataset.
+        places: the dataset's index of each of the model's K classes.
     """
 
     def __init__(self, evaluator: DatasetEvaluator, places: Sequence[int]) -> None:
@@ -28,7 +28,7 @@ class MappedClasses(DatasetEvaluator):
         self.evaluator.reset()
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Take the predictions of some images."""
+        """Convert and pass on the predictions of a batch of images."""
         self.evaluator.process(inputs, [self._mapped(output) for output in outputs])
 
     def evaluate(self) -> Any:
@@ -36,7 +36,7 @@ class MappedClasses(DatasetEvaluator):
         return self.evaluator.evaluate()
 
     def _mapped(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Return an image's output, of whose parts none is changed."""
+        """Return an image's output in the dataset's order; the given output is not changed."""
         mapped = dict(output)
         if "instances" in output:
             fields = dict(output["instances"].get_fields())

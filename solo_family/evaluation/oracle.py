@@ -1,6 +1,6 @@
-"""Compute AP with true masks, or true classes (SOLO, arXiv 1912.04488, "Error Analysis").
+"""AP with ground-truth masks, or ground-truth classes (SOLO, arXiv 1912.04488, "Error Analysis").
 
-N predictions, n of them in one image, with g ground-truth masks.
+Shape letters: N predictions, n of them in one image, with g ground-truth masks.
 """
 
 from collections import defaultdict
@@ -40,7 +40,7 @@ class Overlaps(NamedTuple):
 def find_overlaps(truth: COCO, results: list[Result]) -> Overlaps:
     """Compare every prediction with all ground truth of its image except crowds.
 
-    Of equal IoUs the earlier annotation is taken.
+    Among equal IoUs the earlier annotation is chosen.
     """
     indices_of: dict[int, list[int]] = defaultdict(list)
     for index, result in enumerate(results):

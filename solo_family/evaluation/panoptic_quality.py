@@ -25,12 +25,16 @@ Segment = dict[str, Any]
 
 
 class PanopticQuality:
-    """Sums over images, for each of K categories.
+    """The sums over images that panoptic quality is computed from, for each of K categories.
+
+    Args:
+        num_categories: K.
 
     Attributes:
         iou: the sum of the IoU of matched segments, float64 [K].
-        tp, fp, fn: numbers of matched segments, and of predictions and truths without a match,
-            int64 [K].
+        tp: the number of matched segments, int64 [K].
+        fp: the number of predicted segments without a match, int64 [K].
+        fn: the number of ground-truth segments without a match, int64 [K].
     """
 
     def __init__(self, num_categories: int) -> None:
@@ -43,59 +47,70 @@ class PanopticQuality:
         return self
 
     def add(
-        self, truth: np.ndarray, truths: list[Segment], guess: np.ndarray, guesses: list[Segment]
+        self,
+        truth: np.ndarray,
+        truths: list[Segment],
+        predicted: np.ndarray,
+        predictions: list[Segment],
     ) -> None:
         """Add one image.
 
-        A prediction and a truth of one category match if their IoU, not counting void pixels, is
-        above one half; so each has one match at most. Predictions of which more than one half lies
-        in void or in crowds of their category are ignored, and so are crowds.
+        A predicted and a ground-truth segment of the same category match if their IoU, without void
+        pixels, is above one half; so each has at most one match. A predicted segment is ignored if
+        more than half of it is void or in crowds of its category. Crowds are ignored, too.
 
         Args:
-            truth: int [H, W] of segment ids, 0 for none.
-            truths: for each true segment `id`, `category_id` (0 to K - 1), and optionally
+            truth: segment ids of the ground truth, int [H, W], 0 for none.
+            truths: for each ground-truth segment `id`, `category_id` (0 to K - 1), and optionally
                 `iscrowd`. Ids that are not listed are void.
-            guess: the prediction, like `truth`.
-            guesses: the predicted segments, like `truths`, without `iscrowd`.
+            predicted: predicted segment ids, like `truth`.
+            predictions: the predicted segments, like `truths`, without `iscrowd`.
         """
         truth = _listed(truth, truths)
-        guess = _listed(guess, guesses)
-        overlaps = _overlaps(truth, guess)
-        truth_area, guess_area = _areas(truth), _areas(guess)
-        matched_truths, matched_guesses = set(), set()
+        predicted = _listed(predicted, predictions)
+        overlaps = _overlaps(truth, predicted)
+        truth_area, predicted_area = _areas(truth), _areas(predicted)
+        matched_truths, matched_predictions = set(), set()
         crowds = [segment for segment in truths if segment.get("iscrowd", 0)]
         objects = [segment for segment in truths if not segment.get("iscrowd", 0)]
         by_id = {segment["id"]: segment for segment in objects}
-        categories = {segment["id"]: segment["category_id"] for segment in guesses}
-        for (truth_id, guess_id), overlap in overlaps.items():
-            if truth_id not in by_id or guess_id not in categories:
+        categories = {segment["id"]: segment["category_id"] for segment in predictions}
+        for (truth_id, predicted_id), overlap in overlaps.items():
+            if truth_id not in by_id or predicted_id not in categories:
                 continue
             category = by_id[truth_id]["category_id"]
-            if category != categories[guess_id]:
+            if category != categories[predicted_id]:
                 continue
-            void = overlaps.get((_VOID, guess_id), 0)
-            iou = overlap / (truth_area[truth_id] + guess_area[guess_id] - overlap - void)
+            void = overlaps.get((_VOID, predicted_id), 0)
+            iou = overlap / (truth_area[truth_id] + predicted_area[predicted_id] - overlap - void)
             if iou > 0.5:
                 self.tp[category] += 1
                 self.iou[category] += iou
                 matched_truths.add(truth_id)
-                matched_guesses.add(guess_id)
+                matched_predictions.add(predicted_id)
         for segment in objects:
             if segment["id"] not in matched_truths:
                 self.fn[segment["category_id"]] += 1
-        for guess_id, category in categories.items():
-            if guess_id in matched_guesses or guess_id not in guess_area:
+        for predicted_id, category in categories.items():
+            if predicted_id in matched_predictions or predicted_id not in predicted_area:
                 continue
-            excused = overlaps.get((_VOID, guess_id), 0) + sum(
-                overlaps.get((crowd["id"], guess_id), 0)
+            excused = overlaps.get((_VOID, predicted_id), 0) + sum(
+                overlaps.get((crowd["id"], predicted_id), 0)
                 for crowd in crowds
                 if crowd["category_id"] == category
             )
-            if excused / guess_area[guess_id] <= 0.5:
+            if excused / predicted_area[predicted_id] <= 0.5:
                 self.fp[category] += 1
 
     def metrics(self, categories: Sequence[int]) -> dict[str, float]:
-        """Return PQ, SQ and RQ in percent, averaged over categories that occur; 0 if none does."""
+        """Return PQ, SQ and RQ in percent, averaged over those categories that occur.
+
+        Args:
+            categories: indices of the categories to average over, 0 to K - 1.
+
+        Returns:
+            The three averages; 0 if no category occurs.
+        """
         chosen = np.asarray(categories, dtype=np.int64)
         iou, tp, fp, fn = (x[chosen] for x in (self.iou, self.tp, self.fp, self.fn))
         occurs = tp + fp + fn > 0
@@ -111,12 +126,12 @@ def _listed(ids: np.ndarray, segments: list[Segment]) -> np.ndarray:
     return np.where(np.isin(ids, [segment["id"] for segment in segments]), ids, _VOID)
 
 
-def _overlaps(truth: np.ndarray, guess: np.ndarray) -> dict[tuple[int, int], int]:
+def _overlaps(truth: np.ndarray, predicted: np.ndarray) -> dict[tuple[int, int], int]:
     """Return the number of pixels that each pair of overlapping ids shares."""
-    offset = int(guess.max(initial=0)) + 1
-    pairs, counts = np.unique(truth.astype(np.int64) * offset + guess, return_counts=True)
-    truth_ids, guess_ids = np.divmod(pairs, offset)
-    return dict(zip(zip(truth_ids.tolist(), guess_ids.tolist()), counts.tolist()))
+    offset = int(predicted.max(initial=0)) + 1
+    pairs, counts = np.unique(truth.astype(np.int64) * offset + predicted, return_counts=True)
+    truth_ids, predicted_ids = np.divmod(pairs, offset)
+    return dict(zip(zip(truth_ids.tolist(), predicted_ids.tolist()), counts.tolist()))
 
 
 def _areas(ids: np.ndarray) -> dict[int, int]:
@@ -125,13 +140,14 @@ def _areas(ids: np.ndarray) -> dict[int, int]:
 
 
 class PanopticEvaluator(DatasetEvaluator):
-    """PQ, SQ and RQ of all categories, of things and of stuff, without panopticapi.
+    """Compute PQ, SQ and RQ of all categories, of things and of stuff, without panopticapi.
 
-    Names of the metrics are those of detectron2's `COCOPanopticEvaluator`.
+    The metrics have the names of detectron2's `COCOPanopticEvaluator`.
 
     Args:
         name: the name of a dataset whose dicts have `pan_seg_file_name` and `segments_info`.
-        output_dir: for `panoptic_quality.json`, metrics by category; None writes nothing.
+        output_dir: the folder for `panoptic_quality.json`, which has the metrics by category; None
+            writes nothing.
     """
 
     def __init__(self, name: str, output_dir: str | None = None) -> None:
@@ -152,11 +168,11 @@ class PanopticEvaluator(DatasetEvaluator):
         """Add the `panoptic_seg` of some images."""
         for item, output in zip(inputs, outputs):
             record = self._truth[item["file_name"]]
-            guess, segments = output["panoptic_seg"]
+            predicted, segments = output["panoptic_seg"]
             self._quality.add(
                 read_panoptic_ids(record["pan_seg_file_name"]),
                 record["segments_info"],
-                guess.cpu().numpy(),
+                predicted.cpu().numpy(),
                 segments,
             )
 

@@ -40,15 +40,16 @@ Annotation = dict[str, Any]
 
 
 class ProposalRecallEvaluator(DatasetEvaluator):
-    """Measure how many objects the best 10, 100 and 1000 masks of each image find.
+    """Measure the recall of objects by the best 10, 100 and 1000 masks of each image.
 
-    Classes are ignored. Crowds count neither as found nor as missed. Beside the metrics it writes
-    `proposal_recall.json` and `.png`, the recall at every IoU threshold, and `proposals.pkl`, the
-    proposals in detectron2's format (`DATASETS.PROPOSAL_FILES_TEST`).
+    Classes are ignored, and so are crowds. In addition to the metrics the evaluator writes
+    `proposal_recall.json` and `.png`, which show the recall at every IoU threshold, and
+    `proposals.pkl`, the proposals in detectron2's format (`DATASETS.PROPOSAL_FILES_TEST`).
 
     Args:
-        dataset_name: registered with a COCO-format json, or as detectron2's dicts.
-        output_dir: the folder of these files.
+        dataset_name: name of a dataset that is registered with a COCO-format json, or as
+            detectron2's dicts.
+        output_dir: the folder for these files.
     """
 
     def __init__(self, dataset_name: str, output_dir: str) -> None:
@@ -113,15 +114,15 @@ class ProposalRecallEvaluator(DatasetEvaluator):
 
 
 def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.ndarray]:
-    """Measure recall.
+    """Measure the recall of class-agnostic proposals.
 
     Args:
-        truth: the objects.
-        proposals: COCO results: image_id, segmentation (RLE), score.
+        truth: the ground truth.
+        proposals: COCO results, each with image_id, segmentation (RLE) and score.
 
     Returns:
-        For each limit, [10, 4]: recall, 0 to 1, at each IoU threshold, for objects of all sizes and
-        for small, medium and large ones; -1 where there are none.
+        For each of `LIMITS` an array [10, 4]: the recall, 0 to 1, at each IoU threshold, of objects
+        of all sizes and of small, medium and large ones; -1 if there are no such objects.
     """
     by_image: dict[Any, list[Annotation]] = defaultdict(list)
     for proposal in sorted(proposals, key=lambda proposal: -proposal["score"]):
@@ -137,8 +138,8 @@ def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.nd
 def _near_an_object(objects: list[Annotation], proposals: list[Annotation]) -> list[int]:
     """Return the indices of the proposals that may match an object.
 
-    Of a thousand, only a few can: pycocotools' loops over the others, which match nothing, would
-    take most of the time.
+    Of a thousand proposals only a few can match. Dropping the others saves most of the time, which
+    pycocotools would spend on them.
     """
     if not objects or not proposals:
         return []

@@ -51,8 +51,8 @@ class SemanticEvaluator(SemSegEvaluator):
         for item, output in zip(inputs, outputs):
             super().process([item], [output])
             truth = self.sem_seg_loading_fn(self.input_file_to_gt_file[item["file_name"]])
-            guess = output["sem_seg"].argmax(dim=0).cpu().numpy()
-            self._quality.add(*self._as_segments(truth), *self._as_segments(guess))
+            predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            self._quality.add(*self._as_segments(truth), *self._as_segments(predicted))
 
     def _as_segments(self, labels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Return segment ids, which are the classes counted from 1, and their segments."""

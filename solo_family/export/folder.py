@@ -32,8 +32,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     layout = description.get("layout") if isinstance(description, dict) else None
     if layout != LAYOUT:
         raise DataError(
-            f"{path} has the layout {layout}, this runtime reads {LAYOUT}: export again, or use "
-            "the version of solo_family that exported it."
+            f"{path} has the layout {layout}, but this runtime reads {LAYOUT}. Export again, or "
+            "use the version of solo_family that exported it."
         )
     return description
 
@@ -54,8 +54,8 @@ def open_session(
     """
     if description["format"] != "onnx":
         raise DataError(
-            f"{folder} holds a model of format {description['format']}, which ONNX Runtime can't "
-            "run: export with --format onnx."
+            f"{folder} has a model in the format {description['format']}, which ONNX Runtime can't "
+            "run. Export it with --format onnx."
         )
     least, here = description["onnxruntime"], onnxruntime.__version__
     if _version(here) < _version(least):

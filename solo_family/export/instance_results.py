@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .panoptic import merge_panoptic
-from .results import Found, Prediction, Sizes, resized, threshold_masks
+from .results import PredictedInstances, Prediction, Sizes, resized, threshold_masks
 
 
 def instance_results(
@@ -47,4 +47,4 @@ def instance_results(
         things = ~np.isin(classes, stuff_classes)
         scores, classes, masks = scores[things], classes[things], masks[things]
     binary = threshold_masks(masks, sizes, thresholds["mask"])
-    return Prediction(Found(scores, classes, binary), panoptic_seg=panoptic_seg)
+    return Prediction(PredictedInstances(scores, classes, binary), panoptic_seg=panoptic_seg)

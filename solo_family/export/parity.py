@@ -10,7 +10,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from .results import Found, Prediction
+from .results import PredictedInstances, Prediction
 
 # Differences up to this one count as equal.
 _ROUNDING = 1e-6
@@ -106,7 +106,7 @@ def output_error(
     return error
 
 
-def instance_error(expected: Instances, found: Found, summary: Summary = max) -> float:
+def instance_error(expected: Instances, found: PredictedInstances, summary: Summary = max) -> float:
     """Return the greatest difference between instances: of their scores, or the share of pixels."""
     expected = expected[expected.scores > 0]
     if len(expected) != len(found) and summary is max:

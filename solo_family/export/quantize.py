@@ -20,13 +20,13 @@ from tqdm import tqdm
 from ..errors import DataError
 from ..pictures.formats import SUFFIXES
 from .masks import mask_iou
-from .results import Found
+from .results import PredictedInstances
 from .runtime import ExportedModel
 
-# More pictures hardly change the ranges, and each costs a run of the network.
+# More images hardly change the ranges, and each costs a run of the network.
 _LIMIT = 100
-# The instances that `found_again` compares with those of the float32 model.
-_SOUGHT_SCORE = 0.3
+# The instances that `instance_agreement` compares with those of the float32 model.
+_COMPARED_SCORE = 0.3
 _SAME_IOU = 0.5
 
 
@@ -41,8 +41,8 @@ def calibration_pictures(folder: Path) -> list[Path]:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise DataError(
-            f"--calibration {folder} holds no pictures; name a folder with 50 or more of those "
-            "that the model was trained on."
+            f"--calibration {folder} has no images. Name a folder with at least 50 images that the "
+            "model was trained on."
         )
     step = max(1, -(-len(paths) // _LIMIT))
     return paths[::step]
@@ -58,7 +58,7 @@ def quantize(folder: Path, pictures: Sequence[Path]) -> float:
         pictures: paths of the pictures whose activations determine the ranges.
 
     Returns:
-        See `found_again`; NaN if the float32 model predicts no instances.
+        The agreement with the float32 model; see `instance_agreement`.
     """
     model = ExportedModel(folder)
     path = folder / model.description["file"]
@@ -83,34 +83,39 @@ def quantize(folder: Path, pictures: Sequence[Path]) -> float:
         root.setLevel(level)
         for left in (prepared, quantized):
             left.unlink(missing_ok=True)
-    return found_again(model, ExportedModel(folder), pictures)
+    return instance_agreement(model, ExportedModel(folder), pictures)
 
 
-def found_again(reference: ExportedModel, model: ExportedModel, pictures: Sequence[Path]) -> float:
-    """Return the share of the reference's instances that a model predicts, too, from 0 to 1.
+def instance_agreement(
+    reference: ExportedModel, model: ExportedModel, pictures: Sequence[Path]
+) -> float:
+    """Return the fraction of a reference model's instances that another model predicts, too.
 
-    An instance is predicted again if the model has one of the same class whose mask has an IoU of
-    more than 0.5 with it. Only instances with a score of at least 0.3 count, because weaker ones
-    come and go.
+    A model predicts an instance, too, if it predicts one of the same class whose mask has an IoU
+    above 0.5 with it. Only instances with scores of at least 0.3 count, because small rounding
+    errors decide whether weaker ones are predicted.
 
     Args:
-        reference: predicts the instances to look for.
-        model: is to predict them again.
-        pictures: paths of the pictures to predict instances in.
+        reference: the model whose instances are compared.
+        model: the model to compare with it.
+        pictures: paths of the images.
+
+    Returns:
+        0 to 1; NaN if the reference predicts no instances.
     """
     again: list[bool] = []
     for path in tqdm(pictures, "comparison", leave=False):
         picture = model.read(path)
         expected, found = (_strided(one, picture) for one in (reference, model))
-        sought = expected.scores >= _SOUGHT_SCORE
-        overlaps = mask_iou(expected.masks[sought], found.masks) > _SAME_IOU
-        overlaps &= expected.classes[sought][:, None] == found.classes
+        compared = expected.scores >= _COMPARED_SCORE
+        overlaps = mask_iou(expected.masks[compared], found.masks) > _SAME_IOU
+        overlaps &= expected.classes[compared][:, None] == found.classes
         again.extend(np.asarray(overlaps.any(axis=1)).tolist())
     return float(np.mean(again)) if again else math.nan
 
 
-def _strided(model: ExportedModel, picture: np.ndarray) -> Found:
-    """Return a model's instances with masks at a quarter of the resolution, which suffices here."""
+def _strided(model: ExportedModel, picture: np.ndarray) -> PredictedInstances:
+    """Return a model's instances, with masks at a quarter of the image's resolution for speed."""
     images, sizes = model.preprocess(picture)
     small = replace(sizes, output=(-(-sizes.image[0] // 4), -(-sizes.image[1] // 4)))
     found = model.postprocess(model.forward(images), small).instances

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .panoptic import assign_pixels, merge_panoptic
-from .results import Found, Prediction, Sizes, resized
+from .results import PredictedInstances, Prediction, Sizes, resized
 
 
 def query_results(
@@ -100,7 +100,7 @@ def _instances(
     sizes: Sizes,
     threshold: float,
     settings: dict[str, Any],
-) -> Found:
+) -> PredictedInstances:
     """Return the best pairs of mask and class; a score includes the mask's mean probability."""
     scores = probabilities[:, :-1].copy()
     scores[:, settings["stuff_classes"]] = -1
@@ -117,7 +117,7 @@ def _instances(
     final = (scores.flat[order] * quality[masks_of]).astype(np.float32)
     best = np.argsort(-final, kind="stable")
     best = best[final[best] > threshold]
-    return Found(final[best], classes[best], binary[masks_of[best]])
+    return PredictedInstances(final[best], classes[best], binary[masks_of[best]])
 
 
 def _soft_masks(logits: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:

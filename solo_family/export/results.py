@@ -1,6 +1,6 @@
-"""Hold a model's predictions in numpy: masks of the original image, boxes, COCO's run lengths.
+"""Containers of a model's predictions in numpy: masks of the original image, boxes, COCO's RLE.
 
-N instances, h w of the network's masks, H W of the original image.
+Shape letters: N instances, h w height and width of the network's masks, H W of the original image.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Found:
+class PredictedInstances:
     """The instances of one image.
 
     Attributes:
@@ -73,7 +73,7 @@ class Prediction(NamedTuple):
     """The predictions for one image; None for what the model doesn't predict.
 
     Attributes:
-        instances: see `Found`.
+        instances: see `PredictedInstances`.
         sem_seg: float32 [K, H, W], a score for every class and pixel.
         panoptic_seg: int32 [H, W] of segment ids from 1, and 0 for no segment; and for each segment
             its `id`, `category_id` (the class), `isthing` and `score`.
@@ -81,7 +81,7 @@ class Prediction(NamedTuple):
             missing.
     """
 
-    instances: Found | None = None
+    instances: PredictedInstances | None = None
     sem_seg: np.ndarray | None = None
     panoptic_seg: tuple[np.ndarray, list[dict[str, Any]]] | None = None
     truncated: bool = False

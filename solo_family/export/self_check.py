@@ -18,8 +18,8 @@ from .runtime import ExportedModel
 
 # The greatest short side of the images that models for any size are tried on.
 _CHECKED_SIDE = 256
-# The lowest share of instances that a model in 8 bits must predict again.
-FOUND_AGAIN = 0.7
+# The lowest `instance_agreement` of a quantized model with the float32 model.
+MIN_AGREEMENT = 0.7
 
 
 def checked_sizes(size: tuple[int, int] | None, step: int, cfg: CfgNode) -> list[tuple[int, int]]:
@@ -130,24 +130,28 @@ def check_errors(errors: dict[str, float], tolerance: float) -> None:
         found = ", ".join(f"{name}: {error:.3g}" for name, error in wrong.items())
         raise SoloFamilyError(
             f"The exported model differs from the model by more than {tolerance:g} ({found}); "
-            "nothing was written. Try another --format, or leave --half or --quantize out."
+            "nothing was written. Try another --format, or remove --half or --quantize."
         )
 
 
-def check_found_again(share: float) -> None:
-    """Refuse a model in 8 bits that loses objects; see `FOUND_AGAIN`.
+def check_agreement(share: float) -> None:
+    """Check that a quantized model predicts nearly the same instances as the float32 model.
+
+    Args:
+        share: result of `instance_agreement`.
 
     Raises:
-        SoloFamilyError: the share is too low, or could not be measured.
+        SoloFamilyError: the share is below `MIN_AGREEMENT`, or is NaN.
     """
     if math.isnan(share):
         raise SoloFamilyError(
-            "--calibration: the model finds nothing in these pictures, so that 8 bits can't be "
-            "checked; nothing was written. Name pictures like those that it was trained on."
+            "--calibration: the model predicts no instances in these images, so the quantized "
+            "model can't be checked; nothing was written. Name images like those that it was "
+            "trained on."
         )
-    if share < FOUND_AGAIN:
+    if share < MIN_AGREEMENT:
         raise SoloFamilyError(
-            f"With 8 bits the model finds {share:.0%} of its own instances in the calibration "
-            f"pictures, {FOUND_AGAIN:.0%} are needed; nothing was written. Name more pictures, or "
-            "leave --quantize out."
+            f"The quantized model predicts {share:.0%} of the float32 model's instances in the "
+            f"calibration images, but at least {MIN_AGREEMENT:.0%} are needed; nothing was "
+            "written. Name more images, or remove --quantize."
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .masks import decay_factors, mask_iou
-from .results import Found
+from .results import PredictedInstances
 
 # Stride, in pixels of the picture, at which matrix NMS compares masks where `model.json` has none.
 _NMS_STRIDE = 4
@@ -74,7 +74,7 @@ def window_results(
     size: tuple[int, int],
     thresholds: dict[str, float],
     settings: dict[str, Any],
-) -> Found:
+) -> PredictedInstances:
     """Keep the best windows of all scales, and enlarge their masks.
 
     Args:
@@ -101,7 +101,9 @@ def window_results(
         scores = decayed[kept]
     windows = windows[kept]
     masks = _paste(windows, size, thresholds["mask"])
-    return Found((scores * windows.class_scores).astype(np.float32), windows.classes, masks)
+    return PredictedInstances(
+        (scores * windows.class_scores).astype(np.float32), windows.classes, masks
+    )
 
 
 def _box_nms(boxes: np.ndarray, threshold: float) -> np.ndarray:

@@ -21,7 +21,7 @@ from .folder import DESCRIPTION, LAYOUT
 from .formats import FORMATS, ONNX_RUNTIME, OPSET, ExportGraph, GraphInput
 from .parity import cases
 from .quantize import quantize
-from .self_check import check_errors, check_found_again, checked_sizes, measure_errors
+from .self_check import check_agreement, check_errors, checked_sizes, measure_errors
 
 # The greatest differences in scores and probabilities that rounding explains; in float16, of means
 # over the instances. 8 bits cause more than rounding: their outputs need only be finite and of the
@@ -64,17 +64,17 @@ def export_model(
     Args:
         model: the model, on any device; it is not changed.
         cfg: the configuration that it was built from.
-        metadata: holds the names of its classes.
+        metadata: has the names of its classes.
         folder: is created; an exported model in it is replaced.
         options: what to write.
 
     Returns:
-        The content of its `model.json`, with the differences under `max_error`, and with 8 bits
-        `found_again`: see `quantize.found_again`.
+        The content of its `model.json`, with the differences under `max_error` and, for a quantized
+        model, `instance_agreement`: see `quantize.instance_agreement`.
 
     Raises:
         ConfigError: the model can't be exported as it is configured.
-        DataError: the folder holds something else.
+        DataError: the folder has other files.
         SoloFamilyError: the format can't be written, the outputs differ by more than rounding, or 8
             bits lose too many objects. No folder is then written.
     """
@@ -103,8 +103,8 @@ def export_model(
             ) from error
         _write_description(temporary, description)
         if options.calibration:
-            description["found_again"] = quantize(temporary, options.calibration)
-            check_found_again(description["found_again"])
+            description["instance_agreement"] = quantize(temporary, options.calibration)
+            check_agreement(description["instance_agreement"])
         description["max_error"] = measure_errors(model, temporary, description, tried)
         check_errors(description["max_error"], TOLERANCES[options.precision])
         _write_description(temporary, description)
@@ -202,7 +202,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     exported = (folder / DESCRIPTION).is_file()
     if folder.exists() and not exported and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} exists and is not an exported model: name another folder.")
+        raise DataError(f"{folder} exists and is not an exported model. Name another folder.")
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:

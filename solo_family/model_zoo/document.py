@@ -21,13 +21,14 @@ model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")  # downloads, checks, convert
 ```
 
 *Published* is the authors' number, for their weights or their training; it was not measured
-here. Ours are in [results.md](results.md); [published.md](published.md) has the data, schedule and
-test of each number. AP is of masks on COCO val2017, with one scale; AR is of mask proposals. *With scales* is the authors' number with several scales and flips at inference.
+here. Ours are in [results.md](results.md); [published.md](published.md) has the data, schedule
+and test of each number. AP is of masks on COCO val2017, with one scale; AR is of mask proposals.
+*With scales* is the authors' number with several scales and flips at inference.
 
 Weights have the licences of their authors; those of SOLO, AdelaiDet and MaskFormer allow no
-commercial use. The licence is said before a download. They are downloaded from where their authors put them, and from
-nowhere else. A checksum is the beginning of the file's hash, as the authors publish it; files
-without one are not compared. Addresses were not fetched when this was written.
+commercial use. The licence is said before a download. They are downloaded from where their authors
+put them, and from nowhere else. A checksum is the beginning of the file's hash, as the authors
+publish it; files without one are not compared. Addresses were not fetched when this was written.
 
 Weights of mmdetection, AdelaiDet and HuggingFace can be converted with
 [`python -m solo_family convert`](convert.md).

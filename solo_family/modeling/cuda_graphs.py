@@ -151,8 +151,8 @@ class CudaGraphs:
             self.forget()
             what = " ".join(str(error).split())[:300]
             warnings.warn(
-                f"Inference goes on without CUDA graphs, more slowly: recording one for a batch of "
-                f"{tuple(batch.shape)} failed with {type(error).__name__}: {what}. "
+                "Inference continues without CUDA graphs, more slowly: recording one for a batch "
+                f"of {tuple(batch.shape)} failed with {type(error).__name__}: {what}. "
                 "MODEL.INFERENCE.CUDA_GRAPH False goes without them from the start.",
                 RuntimeWarning,
                 stacklevel=2,

@@ -125,7 +125,7 @@ class Recorder:
     def _recover(self, device: torch.device) -> None:
         """End the states that a failed capture may leave open.
 
-        Otherwise PyTorch would go on allocating from the graph's pool and refuse random numbers.
+        Otherwise PyTorch would still allocate from the graph's pool and refuse random numbers.
         """
         with suppress(Exception):
             torch._C._cuda_endAllocateToPool(device.index, self._pool)

@@ -1,4 +1,4 @@
-"""Operators on masks, with their kernels for GPUs, which need nothing but torch.
+"""Provide operators on masks, with their kernels for GPUs, which need nothing but torch.
 
 Each operator checks its arguments without waiting for a device, and raises ValueError.
 """

@@ -1,4 +1,4 @@
-"""The front door in Python: pictures in, masks out.
+"""Segmentation of images in a few lines of Python.
 
 from solo_family import Predictor
 

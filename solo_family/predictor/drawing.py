@@ -25,7 +25,7 @@ def draw_predictions(
         (H, W, 3) uint8, BGR.
     """
     if image.shape[1] <= 2:
-        return image.copy()  # detectron2 mistakes a mask of this width for something else
+        return image.copy()  # detectron2 mistakes a mask of this width for another type
     rgb = image[:, :, ::-1]
     if "panoptic_seg" in predictions:
         drawn = visualizer.draw_panoptic_seg_predictions(rgb, *predictions["panoptic_seg"])
@@ -48,7 +48,7 @@ def write_picture(path: Path, image: np.ndarray) -> None:
             written = cv2.imwrite(str(temporary), image)
         except cv2.error as error:
             raise DataError(
-                f"{path}: {path.suffix or 'a name without suffix'} names no image format; use "
+                f"{path}: {path.suffix or 'a name without suffix'} is not an image format; use "
                 ".png or .jpg."
             ) from error
         if not written:

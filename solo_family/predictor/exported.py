@@ -15,7 +15,7 @@ from ..pictures.formats import parse_format
 from .predictions import Predictions
 
 if TYPE_CHECKING:
-    from ..export.results import Found
+    from ..export.results import PredictedInstances
     from ..export.runtime import ExportedModel, Prediction
 
 
@@ -46,7 +46,7 @@ def load_exported(folder: Path) -> tuple[Callable[[np.ndarray], Predictions], Me
 
 
 def exported_reading(folder: Path) -> Reading:
-    """Return how the model read its pictures, as far as an earlier version has written it."""
+    """Return how the model's images were read in training; earlier versions wrote less of it."""
     from ..export.folder import read_description
 
     given = read_description(folder)["input"]
@@ -82,7 +82,7 @@ def as_detectron2(prediction: "Prediction") -> Predictions:
     return result
 
 
-def as_instances(found: "Found") -> Instances:
+def as_instances(found: "PredictedInstances") -> Instances:
     """Return instances with detectron2's four fields."""
     height, width = found.masks.shape[1:]
     return Instances(

@@ -1,6 +1,6 @@
-"""Convert pictures, in any form that people hold them, to the array that models take.
+"""Conversion of images of all supported types to the array that models expect.
 
-H W of the picture.
+Shape letters: H W height and width of the image.
 """
 
 from pathlib import Path
@@ -74,8 +74,8 @@ def _array_to_working(array: np.ndarray, channels: str | None, wanted: Format) -
         return in_format("The array", array, wanted)
     if channels is None:
         raise DataError(
-            "An array does not tell whether red or blue comes first: give channels='RGB' "
-            "(Pillow, matplotlib, scikit-image) or channels='BGR' (OpenCV)."
+            "The order of an array's colours can't be inferred: give channels='RGB' (Pillow, "
+            "matplotlib, scikit-image) or channels='BGR' (OpenCV)."
         )
     order = [0, 1, 2] if channels == "RGB" else [2, 1, 0]
     if array.shape[2] == 4 and wanted.name == "RGBA":

@@ -28,7 +28,7 @@ class Predictor:
             or its last checkpoint while it has not ended.
         device: for instance "cpu" or "cuda:1"; by default the configuration's, and the CPU where
             there is no GPU.
-        confidence_threshold: instances and segments that score less are left out, 0 to 1.
+        confidence_threshold: instances and segments with lower scores are dropped, 0 to 1.
         classes: names or labels of the classes to keep; None for all.
         precision: the precision of the weights: "float32", "float16" or "bfloat16"; by default the
             configuration's `MODEL.INFERENCE.PRECISION`.
@@ -181,8 +181,9 @@ def _labels(classes: Iterable[str | int], names: Sequence[str]) -> list[int]:
         label = names.index(given) if given in names else given
         if not isinstance(label, int) or (names and not 0 <= label < len(names)):
             raise ConfigError(
-                f"classes has {given!r}; the model's are {', '.join(names) or 'without names'}, "
-                f"or their labels, 0 to {len(names) - 1}."
+                f"classes has {given!r}; the model's classes are "
+                f"{', '.join(names) or 'without names'}, or their labels, 0 to {len(names) - 1}. "
+                "Name some of these."
             )
         labels.append(label)
     return labels

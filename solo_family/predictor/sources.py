@@ -68,8 +68,7 @@ def open_source(
         if weights is not None or keys:
             raise ConfigError(
                 f"{path} is an exported model, whose weights, device and precision are fixed: "
-                "leave weights, device and precision out, or give the run that it was exported "
-                "from."
+                "remove these arguments, or name the run that it was exported from."
             )
         return _from_exported(path)
     if path.is_dir():
@@ -92,7 +91,7 @@ def _weights_of_run(folder: Path) -> Path:
     if tag.is_file():
         return folder / tag.read_text(encoding="utf-8").strip()
     raise DataError(
-        f"{folder} has neither model_final.pth nor last_checkpoint: give weights=, or wait for "
+        f"{folder} has neither model_final.pth nor last_checkpoint. Give weights=, or wait for "
         "the first checkpoint of the training run."
     )
 

@@ -145,7 +145,7 @@ def test_an_unknown_weight_is_an_error_unless_allowed(
     assert not (tmp_path / "b.pth").exists()
     with caplog.at_level("INFO"):
         assert main([*words, "--allow-unknown"]) == 0
-    assert "not known, left out: bbox_head.extra.weight" in caplog.text
+    assert "unknown, dropped: bbox_head.extra.weight" in caplog.text
 
 
 def test_a_missing_weight_is_an_error_unless_allowed(

@@ -20,7 +20,7 @@ def test_models_are_measured_on_a_dataset(
     pictures = tuple(calibration_pictures(shapes / "train")[:3])
     export("SparseInst", tmp_path / "float32", names=list(SHAPES))
     export("SparseInst", tmp_path / "int8", names=list(SHAPES), calibration=pictures)
-    share = json.loads((tmp_path / "int8" / "model.json").read_text())["found_again"]
+    share = json.loads((tmp_path / "int8" / "model.json").read_text())["instance_agreement"]
     assert 0.7 <= share <= 1
     assert ExportedModel(tmp_path / "int8")(picture_of((64, 96))).instances is not None
     assert sorted(path.name for path in (tmp_path / "int8").iterdir()) == [

@@ -74,7 +74,7 @@ def test_an_export_that_differs_leaves_nothing_behind(
     ("words", "message"),
     [
         (["--size", "64", "65"], "--size is 64 65; this model takes multiples of 32, for instance"),
-        (["--output", "OUTPUT"], "exists and is not an exported model: name another folder"),
+        (["--output", "OUTPUT"], "exists and is not an exported model. Name another folder"),
         (["--batch-size", "0"], "--batch-size is 0; at least 1 is needed"),
     ],
 )

@@ -55,7 +55,7 @@ def several_gpus() -> None:
     ("before", "name"),
     [
         (few_files, "open files: each worker needs 4"),
-        (little_memory, "memory that is shared: workers send batches as bytes"),
+        (little_memory, "shared memory: workers send batches as bytes"),
         (no_temporary_folder, "temporary folder: several processes can't be started"),
         (several_gpus, "/dev/shm: NCCL needs it"),
     ],

@@ -319,7 +319,10 @@ def test_one_entry_per_level(key: str, value: Any) -> None:
 def test_kernels_and_masks_must_match() -> None:
     cfg = tiny_cfg(opts=["MODEL.SOLOV2.NUM_KERNELS", 128, "MODEL.SOLOV2.NUM_MASKS", 64])
     assert_refused(
-        cfg, "MODEL.SOLOV2.NUM_KERNELS is 128", "MODEL.SOLOV2.NUM_MASKS is 64", "must be equal"
+        cfg,
+        "MODEL.SOLOV2.NUM_KERNELS is 128",
+        "MODEL.SOLOV2.NUM_MASKS is 64",
+        "NUM_KERNELS must be 64",
     )
 
 

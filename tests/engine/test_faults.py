@@ -211,8 +211,9 @@ def test_weights_that_are_not_finite_are_refused_by_name(
     printed = capsys.readouterr().err
     size = torch.load(weights)["model"]["head.kernel_predictor.weight"].numel()
     assert (
-        f"error: MODEL.WEIGHTS {weights}: 1 weights are not finite, head.kernel_predictor.weight "
-        f"first (3 of its {size} values are NaN or infinite). Use an earlier checkpoint.\n"
+        f"error: MODEL.WEIGHTS {weights}: 1 weights are not finite, the first is "
+        f"head.kernel_predictor.weight (3 of its {size} values are NaN or infinite). Use an "
+        "earlier checkpoint.\n"
     ) in printed
     assert not list((tmp_path / "run").glob("*.pth"))
 

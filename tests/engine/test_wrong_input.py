@@ -181,21 +181,21 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "config missing": (
         lambda p: ["--config-file", str(p.root / "none.yaml")],
-        r"--config-file ROOT/none\.yaml: there is no such file\.",
+        r"--config-file ROOT/none\.yaml: there is no such file\. Correct the path\.",
     ),
     "base missing": (
         lambda p: p.text("_BASE_: none.yaml\n"),
-        r"_BASE_ of ROOT/text\.yaml names ROOT/none\.yaml: there is no such file\.",
+        r"_BASE_ of ROOT/text\.yaml names ROOT/none\.yaml: there is no such file\. Correct the .*",
     ),
     "base circular": (
         circle,
-        r"_BASE_ goes round in a circle: ROOT/a\.yaml -> ROOT/b\.yaml -> ROOT/c\.yaml -> "
-        r"ROOT/a\.yaml\. Let one of these files inherit from another, or from none\.",
+        r"_BASE_ forms a cycle: ROOT/a\.yaml -> ROOT/b\.yaml -> ROOT/c\.yaml -> "
+        r"ROOT/a\.yaml\. Remove _BASE_ from one of these files, or let it inherit from .*",
     ),
     "not yaml": (lambda p: p.text("MODEL: [1,\n"), r"ROOT/text\.yaml is not yaml: .+"),
     "a list": (
         lambda p: p.text("- 1\n"),
-        r"ROOT/text\.yaml must hold keys and values, but holds a list\.",
+        r"ROOT/text\.yaml must have keys and values, but is a list\. Write KEY: value pairs\.",
     ),
     "code": (
         lambda p: p.text("MODEL: {WEIGHTS: !!python/object/apply:os.system ['touch x']}\n"),
@@ -204,11 +204,11 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "unknown key in the file": (
         lambda p: p.text("MODEL: {SOLOV2: {NUM_CLASES: 3}}\n"),
-        r"There is no key MODEL\.SOLOV2\.NUM_CLASES\. The nearest is MODEL\.SOLOV2\.NUM_CLASSES\.",
+        r"There is no key MODEL\.SOLOV2\.NUM_CLASES\. The most similar key is .*\.NUM_CLASSES\. .*",
     ),
     "unknown key": (
         lambda p: [*p.config(), "SOLVER.BASELR", "0.1"],
-        r"There is no key SOLVER\.BASELR\. The nearest is SOLVER\.BASE_LR\.",
+        r"There is no key SOLVER\.BASELR\. The most similar key is SOLVER\.BASE_LR\. .*",
     ),
     "another type in the file": (
         lambda p: p.text("SOLVER: {BASE_LR: fast}\n"),
@@ -220,7 +220,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "no pairs": (
         lambda p: [*p.config(), "SOLVER.BASE_LR"],
-        r"The overrides must be KEY VALUE pairs, but 1 words were given: SOLVER\.BASE_LR",
+        r"The overrides must be KEY VALUE pairs, but 1 words were given: SOLVER\.BASE_LR\. .*",
     ),
     # Levels.
     **{
@@ -246,7 +246,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "an unknown feature of the head": (
         lambda p: p.config(f"{SOLOV2}.INSTANCE_IN_FEATURES", ["p2", "p3", "p4", "p5", "p9"]),
         r"MODEL\.SOLOV2\.INSTANCE_IN_FEATURES has p9, which the backbone does not provide\. "
-        r"It provides p2, p3, p4, p5, p6\.",
+        r"It provides p2, p3, p4, p5, p6\. Name some of these\.",
     ),
     "an unknown feature of the mask branch": (
         lambda p: p.config(f"{SOLOV2}.MASK_IN_FEATURES", ["p2", "q3"]),
@@ -317,11 +317,11 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "json missing": (
         lambda p: p.config("DATASETS.TRAIN", (f"coco_json:{p.root}/none.json:{p.root}",)),
-        r"Dataset 'coco_json:.*': there is no annotation file ROOT/none\.json\.",
+        r"Dataset 'coco_json:.*': there is no annotation file ROOT/none\.json\. Correct .*",
     ),
     "image folder missing": (
         lambda p: p.config("DATASETS.TRAIN", (f"coco_json:{p.good.json}:{p.root}/none",)),
-        r"Dataset 'coco_json:.*': there is no image folder ROOT/none\.",
+        r"Dataset 'coco_json:.*': there is no image folder ROOT/none\. Correct the path\.",
     ),
     "not JSON": (
         not_json,
@@ -330,7 +330,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "not COCO": (
         list_json,
         r"ROOT/list\.json is not in COCO's format for instances: 'images' must be a list of "
-        r"objects with 'id', 'file_name'\.",
+        r"objects with 'id', 'file_name'\. Export it as COCO instances\.",
     ),
     "a box of two numbers": (
         lambda p: p.dataset(lambda c: c["annotations"][0].update(bbox=[1, 2])),
@@ -338,7 +338,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "no images": (
         lambda p: p.dataset(lambda c: c["images"].clear()),
-        r"ROOT/data/instances\.json has no images\. Name the file of a split that has some; .*",
+        r"ROOT/data/instances\.json has no images\. Name a file that has some; .*",
     ),
     "no categories": (
         lambda p: p.dataset(lambda c: c["categories"].clear()),
@@ -403,26 +403,26 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "weights truncated": (
         cut_weights,
-        r"MODEL\.WEIGHTS ROOT/cut\.pth can't be read as a checkpoint: .+ Is it complete, and .*",
+        r"MODEL\.WEIGHTS ROOT/cut\.pth can't be read as a checkpoint: .+ Check that .*",
     ),
     "weights that are text": (
         not_weights,
-        r"MODEL\.WEIGHTS ROOT/text\.pth can't be read as a checkpoint: .+ Is it complete, and .*",
+        r"MODEL\.WEIGHTS ROOT/text\.pth can't be read as a checkpoint: .+ Check that .*",
     ),
     "weights of another model": (
         other_weights,
-        r"MODEL\.WEIGHTS ROOT/other\.pth holds none of the model's \d+ weights: it belongs to a "
-        r"model other than the config's\.",
+        r"MODEL\.WEIGHTS ROOT/other\.pth has none of the model's \d+ weights: it belongs to "
+        r"another model\. Use the config\.yaml .*",
     ),
     "weights of a backbone, to evaluate": (
         partial_weights,
-        r"MODEL\.WEIGHTS ROOT/backbone\.pth lacks \d+ of the model's \d+ weights, \S+ first: it "
-        r"belongs to another model, or holds a backbone alone\.",
+        r"MODEL\.WEIGHTS ROOT/backbone\.pth lacks \d+ of the model's \d+ weights, "
+        r"the first is \S+: it belongs to another model, or has only a backbone\. Use .*",
     ),
     "weights of other shapes, to evaluate": (
         misshapen_weights,
         r"MODEL\.WEIGHTS .*weights\.pth: \d+ weights differ in shape from the config's model, "
-        r"\S+ first: \(.*\) in the file, \(.*\) in the model\. Use the config\.yaml that .*",
+        r"the first is \S+: \(.*\) in the file, \(.*\) in the model\. Use the config\.yaml that .*",
     ),
     # Images.
     "an unreadable image": (

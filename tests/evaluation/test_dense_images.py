@@ -89,7 +89,7 @@ def test_nothing_predicted_is_an_ap_of_0_with_a_reason(
     evaluator.reset()
     evaluator.process([{"image_id": 1}], [{"instances": perfect()[:0]}])
     assert evaluator.evaluate()["segm"]["AP"] == 0
-    assert "No instance was predicted on any image, so that the segm AP is 0" in caplog.text
+    assert "No instance was predicted on any image, so the segm AP is 0" in caplog.text
 
 
 @pytest.mark.parametrize(

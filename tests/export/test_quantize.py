@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from solo_family.errors import SoloFamilyError
-from solo_family.export.quantize import found_again
-from solo_family.export.results import Found, Prediction, Sizes
-from solo_family.export.self_check import check_found_again
+from solo_family.export.quantize import instance_agreement
+from solo_family.export.results import PredictedInstances, Prediction, Sizes
+from solo_family.export.self_check import check_agreement
 from solo_family.export.write import Options, export_model
 
 from ..conftest import eager_to_find, tiny_cfg, tiny_model
@@ -36,7 +36,9 @@ class Finds:
         for mask, (_, _, columns) in zip(masks, self.objects):
             mask[:, columns] = True
         scores = np.array([score for score, _, _ in self.objects], np.float32)
-        return Prediction(Found(scores, np.array([c for _, c, _ in self.objects], int), masks))
+        return Prediction(
+            PredictedInstances(scores, np.array([c for _, c, _ in self.objects], int), masks)
+        )
 
 
 @pytest.fixture
@@ -64,24 +66,24 @@ def test_the_share_of_instances_that_are_found_again(
 ) -> None:
     """The last of three has too low a score to be looked for."""
     reference = Finds((0.9, 0, LEFT), (0.5, 2, slice(8, 24)), (0.2, 1, HALF))
-    assert found_again(reference, Finds(*found), [picture, picture]) == share  # type: ignore[arg-type]
+    assert instance_agreement(reference, Finds(*found), [picture, picture]) == share  # type: ignore[arg-type]
 
 
 def test_where_nothing_was_found_nothing_is_known(picture: Path) -> None:
-    assert math.isnan(found_again(Finds(), Finds(), [picture]))  # type: ignore[arg-type]
+    assert math.isnan(instance_agreement(Finds(), Finds(), [picture]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("share", "message"),
     [
-        (0.69, "With 8 bits the model finds 69% of its own instances in the calibration pictures"),
-        (math.nan, "the model finds nothing in these pictures"),
+        (0.69, "predicts 69% of the float32 model's instances in the calibration images"),
+        (math.nan, "the model predicts no instances in these images"),
     ],
 )
 def test_too_few_of_them_fail(share: float, message: str) -> None:
     with pytest.raises(SoloFamilyError, match=message):
-        check_found_again(share)
-    check_found_again(0.7)
+        check_agreement(share)
+    check_agreement(0.7)
 
 
 @pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 1e4])
@@ -99,9 +101,9 @@ def test_a_model_that_8_bits_ruin_is_not_written(
             branch.convs[0].weight[:, 2] /= scale  # after x and y
     folder, options = tmp_path / "exports" / "int8", Options(calibration=(picture,))
     if scale == 1:
-        assert export_model(model, cfg, METADATA, folder, options)["found_again"] >= 0.7
+        assert export_model(model, cfg, METADATA, folder, options)["instance_agreement"] >= 0.7
         return
-    with pytest.raises(SoloFamilyError, match="of its own instances in the calibration") as error:
+    with pytest.raises(SoloFamilyError, match="of the float32 model's instances") as error:
         export_model(model, cfg, METADATA, folder, options)
     assert len(str(error.value).splitlines()) == 1
     assert list(folder.parent.iterdir()) == []

@@ -143,7 +143,7 @@ def test_threshold_and_classes_leave_out(run: Path, photo: np.ndarray) -> None:
     for wanted in ([NAMES[label]], [label], NAMES[label]):
         predict = Predictor(run, confidence_threshold=0, classes=wanted)
         assert set(predict(photo, channels="RGB").labels.tolist()) == {label}
-    with pytest.raises(ConfigError, match="classes has 'grape'; the model's are apple, pear, plum"):
+    with pytest.raises(ConfigError, match=r"classes has 'grape'; .* are apple, pear, plum"):
         Predictor(run, classes=["grape"])
     with pytest.raises(ConfigError, match="classes has 3"):
         Predictor(run, classes=[3])
@@ -165,7 +165,7 @@ def test_a_result_draws_itself_and_becomes_coco_and_polygons(
         assert all(outline.ndim == 2 and outline.shape[1] == 2 for outline in outlines)
         assert bool(outlines) == bool(mask.any()) or mask.sum() < 3
     assert repr(result) == f"Result(70x50, {len(result)} instances)"
-    with pytest.raises(DataError, match=r"\.xyz names no image format; use .png or .jpg"):
+    with pytest.raises(DataError, match=r"\.xyz is not an image format; use .png or .jpg"):
         result.plot(tmp_path / "drawn.xyz")
 
 
@@ -212,7 +212,7 @@ def test_a_run_that_has_not_ended_gives_its_last_checkpoint(run: Path, tmp_path:
 def test_it_refuses_what_the_verbs_refuse(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pth"
     torch.save({"model": {"some.weight": torch.zeros(3)}}, other)
-    with pytest.raises(DataError, match="holds none of the model's"):
+    with pytest.raises(DataError, match="has none of the model's"):
         Predictor(run, other)
     with pytest.raises(DataError, match="no_such_run: there is no such file"):
         Predictor("no_such_run")

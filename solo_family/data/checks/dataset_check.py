@@ -81,11 +81,12 @@ def check_coco_dataset(
         training_sizes: maps the (height, width) of an image to the sizes that training resizes it
             to, to detect objects that vanish; None skips that.
         reading: how image files are read; by default `Reading()`.
-        timeout: seconds that reading one image may take; 0 sets no limit.
+        timeout: the longest time to read an image or check an annotation, in seconds; 0 sets no
+            limit.
 
     Raises:
         DataError: the json can't be read, or isn't in COCO's format (see `parse`).
-        TrainingError: an image or annotation takes longer.
+        TrainingError: an image or annotation has taken longer than `timeout`.
     """
     file = read_coco_file(annotations, image_dir)
     return check_dataset(

@@ -34,7 +34,7 @@ def check_relations(
         check: a `DatasetCheck`, whose `paths` have the files of the images; receives the findings.
         images: the json's images, by their ids.
         objects: the objects of each image, by its id.
-        timeout: seconds that reading a file may take.
+        timeout: the longest time to read a file, in seconds; 0 sets no limit.
     """
     for group in same_pictures(check.paths, timeout):
         check.add(findings.SAME_PICTURE, " = ".join(str(images[i]["file_name"]) for i in group))

@@ -40,6 +40,12 @@ def register_builtin(root: str | None = None) -> None:
     ade_dirs = {"train": "training", "val": "validation"}
     stuff_dirs = {"train": "train", "val": "test"}
     vistas_dirs = {"train": "training", "val": "validation"}
+    sbd, coco = Path(root, "SBD"), Path(root, "coco")
+    _register_instances(
+        "coco_2014_val_first_5000",
+        coco / "annotations" / "instances_val2014_first5000.json",
+        coco / "val2014",
+    )
     for split in _SPLITS:
         _register_semantic(
             f"ade20k_full_sem_seg_{split}",
@@ -61,12 +67,21 @@ def register_builtin(root: str | None = None) -> None:
             partial(_vistas_classes, vistas),
             ignore_label=65,
         )
+        _register_instances(
+            f"voc_sbd_instance_{split}", sbd / f"instances_{split}.json", sbd / "img"
+        )
         _register_panoptic(
             f"ade20k_panoptic_{split}",
             ade / "images" / ade_dirs[split],
             ade / f"ade20k_panoptic_{split}",
             ade / f"ade20k_panoptic_{split}.json",
         )
+
+
+def _register_instances(name: str, annotations: Path, image_dir: Path) -> None:
+    from detectron2.data.datasets import register_coco_instances
+
+    register_coco_instances(name, {}, str(annotations), str(image_dir))
 
 
 def _register_semantic(

@@ -38,14 +38,14 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
 
 
 def encode_runs(masks: Sequence[np.ndarray], size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Encode masks of which only the runs are known, byte for byte as pycocotools does.
+    """Encode masks that are given as run lengths, byte for byte as pycocotools does.
 
     Args:
-        masks: for each the lengths of its runs of 0, 1, 0, 1, ..., int64, down the columns.
-        size: (H, W).
+        masks: for each mask the lengths of its runs of 0, 1, 0, 1, ..., int64, down the columns.
+        size: (H, W) of all masks.
 
     Returns:
-        See `encode_masks`.
+        For each mask a dict of "size", [H, W], and "counts", str.
     """
     if not masks:
         return []

@@ -161,7 +161,7 @@ def _large_scale_jitter(cfg: CfgNode) -> _Augmentations:
     size = (lsj.IMAGE_SIZE, lsj.IMAGE_SIZE)
     jitter: _Augmentations = [
         AtLeastOnePixel(T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *size)),
-        # Declared as a tuple of one there.
+        # detectron2 declares the size as a tuple of one number.
         T.FixedSizeCrop(crop_size=size),  # type: ignore[arg-type]
     ]
     if cfg.INPUT.RANDOM_FLIP != "none":

@@ -1,6 +1,6 @@
-"""Files of which a part can be read without decoding the rest: .npy, TIFF, and what GDAL reads.
+"""Image files that can be read in parts, without decoding the rest: .npy, TIFF, GDAL's formats.
 
-H W of the image, h w of a window.
+Shape letters: H W height and width of the image, h w height and width of a window.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,10 +19,10 @@ _DEPTHS = ("uint8", "uint16", "int16", "int32", "float32")
 
 
 def open_npy(path: str) -> Opened:
-    """Map an array's file into memory.
+    """Map a .npy file into memory.
 
     Raises:
-        DataError: it can't be read, or holds no image.
+        DataError: the file can't be read, or its array is not an image.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -32,8 +32,9 @@ def open_npy(path: str) -> Opened:
     colour = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8
     if not (grey or colour) or not array.size:
         raise DataError(
-            f"{path} holds an array of {array.dtype} {list(array.shape)}. An image in a .npy file "
-            "is uint8 [H, W], [H, W, 3] or [H, W, 4], red first; grayscale may be deeper."
+            f"{path} has an array of {array.dtype} {list(array.shape)}. An image in a .npy file "
+            "must be uint8 [H, W], [H, W, 3] or [H, W, 4], red first, or grayscale of more bits. "
+            "Convert the array."
         )
     return (array.shape[0], array.shape[1]), _part_of(array)
 
@@ -48,8 +49,9 @@ def open_tiff(path: str) -> Opened | None:
     """Open the first page of a TIFF with tifffile.
 
     Returns:
-        None where tifffile is not installed, or the page is of a kind that only Pillow reads:
-        palettes, planes, turned by a tag, a compression that tifffile lacks a decoder for.
+        The size of the image and a function that reads windows. None if tifffile is not installed,
+        or the page is of a kind that only Pillow reads: with a palette, in planes, turned by a tag,
+        or with a compression that tifffile can't decode.
     """
     try:
         import tifffile
@@ -58,7 +60,7 @@ def open_tiff(path: str) -> Opened | None:
     try:
         file = tifffile.TiffFile(path)
     except (OSError, ValueError):
-        return None  # Pillow says what is wrong with it
+        return None  # Pillow's error will say what is wrong
     page = file.pages[0]
     if not _is_plain(page):
         file.close()
@@ -73,7 +75,7 @@ def open_tiff(path: str) -> Opened | None:
         return _decode(page, top, left, bottom, right)
 
     try:
-        page.decode(None, 0)  # without data it only tells whether there is a decoder
+        page.decode(None, 0)  # without data this only checks that there is a decoder
     except (ValueError, NotImplementedError, ImportError):
         file.close()
         return None
@@ -81,7 +83,7 @@ def open_tiff(path: str) -> Opened | None:
 
 
 def _is_plain(page: Any) -> bool:
-    """Tell whether the values of a TIFF's page are what Pillow would give."""
+    """Return whether the values of a TIFF's page are those that Pillow would return."""
     orientation = page.tags.get("Orientation")
     if page.imagedepth != 1 or (orientation is not None and orientation.value != 1):
         return False
@@ -94,7 +96,7 @@ def _is_plain(page: Any) -> bool:
 
 
 def _decode(page: Any, top: int, left: int, bottom: int, right: int) -> np.ndarray:
-    """Decode the strips or tiles of a page that a window touches, and put it together."""
+    """Decode the strips or tiles of a page that overlap a window, and assemble the window."""
     channels = page.samplesperpixel
     window = np.zeros((bottom - top, right - left, channels), page.dtype)
     tables = {"jpegtables": page.jpegtables} if page.jpegtables is not None else {}
@@ -103,7 +105,7 @@ def _decode(page: Any, top: int, left: int, bottom: int, right: int) -> np.ndarr
         data = _bytes(page.parent.filehandle, offset, count) if count else None
         decoded, (_, _, row, column, _), shape = page.decode(data, index, **tables)
         if decoded is None:
-            continue  # a hole in the file is black
+            continue  # a tile that the file omits is black
         first, last = max(top, row), min(bottom, row + shape[1])
         start, stop = max(left, column), min(right, column + shape[2])
         window[first - top : last - top, start - left : stop - left] = decoded[
@@ -117,12 +119,12 @@ def _bytes(file: Any, offset: int, count: int) -> bytes:
         file.seek(offset)
         data = file.read(count)
     if len(data) < count:
-        raise OSError("the file ends before this part of it")
+        raise OSError("the file is truncated before this window")
     return data
 
 
 def _touched(page: Any, top: int, left: int, bottom: int, right: int) -> Iterator[int]:
-    """Yield the indices of a page's tiles, or strips, with pixels of a window."""
+    """Yield the indices of a page's tiles, or strips, that overlap a window."""
     if page.is_tiled:
         height, width = page.tilelength, page.tilewidth
     else:
@@ -134,13 +136,14 @@ def _touched(page: Any, top: int, left: int, bottom: int, right: int) -> Iterato
 
 
 def open_rasterio(path: str) -> Opened | None:
-    """Open an image with rasterio, whose GDAL reads windows of most formats of maps.
+    """Open an image with rasterio, whose GDAL can read windows of most geospatial formats.
 
     Returns:
-        None where rasterio is not installed, or the image is of a kind that only Pillow reads.
+        The size of the image and a function that reads windows. None if rasterio is not installed,
+        or the image is of a kind that only Pillow reads.
     """
     if not Path(path).is_file():
-        return None  # Pillow says so
+        return None  # Pillow's error will say that it is missing
     try:
         import rasterio
     except ModuleNotFoundError:

@@ -32,7 +32,7 @@ from .images import Reading, read_image
 # The value of padded pixels: the middle of 0 to 255, as in MaskFormer's official code.
 _PAD_VALUE = 128
 _FLOAT_VOID = 255
-# Of models of detectron2's.
+# Stands for detectron2's own models, which have no entry in METHODS.
 _DEFAULTS = Method(meta_arch="", model="", base_config="", quickstart_config="", num_classes_key="")
 
 
@@ -48,7 +48,7 @@ class SegmentDatasetMapper:
         panoptic: whether to make a mask per panoptic segment, rather than per semantic class.
         label_ignored: the label that pixels without a class have in the files.
         ignore_value: the label that pixels without a class have in the model's input.
-        keep_empty: whether a segment of which the crop leaves no pixel stays, with an empty mask.
+        keep_empty: whether to keep segments that the crop removes completely, with empty masks.
         label_sampling: "center" or "corner"; see `INPUT.LABEL_SAMPLING`.
         size_divisibility: pad inputs to multiples of it; no padding if it is below 1.
         bad_images: counts or refuses images that can't be read.
@@ -117,7 +117,7 @@ class SegmentDatasetMapper:
             "panoptic": panoptic,
             "label_ignored": label_ignored,
             "ignore_value": get_key(cfg, key),
-            # Semantic labels have no list of segments: what is cut off is not known to have been.
+            # Semantic labels have no list of segments, so it is unknown which ones were cut off.
             "keep_empty": panoptic and empty == "keep",
             "label_sampling": cfg.INPUT.LABEL_SAMPLING or method.label_sampling,
             "size_divisibility": cfg.INPUT.SIZE_DIVISIBILITY,
@@ -203,7 +203,8 @@ class SegmentDatasetMapper:
     def _transform_labels(self, transforms: T.TransformList, segments: np.ndarray) -> np.ndarray:
         if self.panoptic or self.label_sampling == "center":
             return decode_ids(transforms.apply_segmentation(encode_ids(segments)))
-        # detectron2 resizes floats by torch. It pads with 255, which is no shifted label.
+        # detectron2 resizes float labels with torch, and pads with 255. All labels are shifted
+        # above 255, so that none equals the padding.
         shifted = np.where(segments == VOID_ID, _FLOAT_VOID, segments + _FLOAT_VOID + 1)
         shifted = transforms.apply_segmentation(shifted.astype(np.float32)).astype(np.int32)
         return np.where(shifted <= _FLOAT_VOID, VOID_ID, shifted - _FLOAT_VOID - 1)

@@ -1,4 +1,4 @@
-"""Ends a wait of this process that has no end, and names the place where it is stuck."""
+"""A time limit for operations of this process that may hang, with an error that names the place."""
 
 import os
 import signal
@@ -14,16 +14,15 @@ from ...errors import TrainingError
 
 T = TypeVar("T")
 
-TIMEOUT = 600.0  # seconds: that of DATALOADER.TIMEOUT, where there is no configuration
-_GRACE = 5.0  # seconds in which what is stuck can be interrupted
-LOOK = 1.0  # seconds between looks
+TIMEOUT = 600.0  # seconds: the default of DATALOADER.TIMEOUT, for use without a configuration
+_GRACE = 5.0  # seconds that an interrupted operation has to end before the process is killed
+LOOK = 1.0  # seconds between checks
 
 
 class Waited:
-    """How long something has taken, asked for about every second.
+    """A clock that does not count time in which the process was stopped, or the machine slept.
 
-    A longer time between two questions is one in which this process was stopped, as by Ctrl-Z, or
-    the machine slept: of it two seconds count.
+    It must be read about every second. Of a longer time between two readings, two seconds count.
     """
 
     def __init__(self) -> None:
@@ -31,7 +30,7 @@ class Waited:
         self._seconds = 0.0
 
     def seconds(self) -> float:
-        """Return the time since the beginning."""
+        """Return the seconds since the clock was made."""
         now = time.monotonic()
         self._seconds += min(now - self._last, 2 * LOOK)
         self._last = now
@@ -39,18 +38,18 @@ class Waited:
 
 
 class Watchdog:
-    """Within `with`, the process may not take longer than `timeout` for one thing.
+    """Limit the time that one operation may take in the `with` block.
 
-    After that the main thread is interrupted: TrainingError is raised where it is. What can't be
-    interrupted, as a read from a network drive, is ended with the process, in one line and with
-    status 2. Time in which the process was stopped (Ctrl-Z) does not count.
+    After `timeout` seconds the main thread is interrupted by a TrainingError. If the operation
+    can't be interrupted, as a read from a network drive, the process prints the error in one line
+    and exits with status 2. Time in which the process was stopped (Ctrl-Z) does not count.
 
-    In other threads than the main one, and within another watchdog, it does nothing. Nor can it do
-    anything about compiled code that lets no other thread of Python's run.
+    The watchdog does nothing in a thread other than the main one, or inside another watchdog. It
+    can't interrupt compiled code that does not release Python's global interpreter lock.
 
     Args:
-        timeout: seconds; with 0 it does nothing.
-        what: is waited for, as the beginning of a sentence.
+        timeout: in seconds; 0 sets no limit.
+        what: the operation, as the beginning of the error message.
     """
 
     _is_active = False
@@ -71,7 +70,7 @@ class Watchdog:
             return self
         self.reset()
         thread = threading.Thread(target=self._watch, args=(threading.get_ident(),), daemon=True)
-        with suppress(RuntimeError):  # no more threads are allowed: then nothing watches
+        with suppress(RuntimeError):  # the system allows no more threads, so there is no limit
             thread.start()
             self._thread, Watchdog._is_active = thread, True
             if hasattr(signal, "SIGALRM"):
@@ -92,19 +91,23 @@ class Watchdog:
                 signal.signal(signal.SIGALRM, self._before)
 
     def reset(self) -> None:
-        """Begin to wait anew, for the next thing."""
+        """Restart the clock, for the next operation."""
         self._waited = Waited()
 
     @property
     def _error(self) -> TrainingError:
         return TrainingError(
-            f"{self._what} has taken more than {self._timeout:g} s (DATALOADER.TIMEOUT). Is a disk "
-            "or a network drive stuck? 0 waits without an end. It is at "
-            f"{self._place or 'a place that it does not tell.'}"
+            f"{self._what} has taken more than {self._timeout:g} s (DATALOADER.TIMEOUT). Check "
+            "whether a disk or a network drive hangs; a larger DATALOADER.TIMEOUT waits longer, "
+            f"and 0 waits forever. The process is at {self._place or 'an unknown place.'}"
         )
 
     def _watch(self, watched: int) -> None:
-        """Is the thread: bites once."""
+        """Wait for the timeout, and interrupt or end the process: the watching thread's function.
+
+        Args:
+            watched: identifier of the thread that is watched.
+        """
         while self._waited.seconds() < self._timeout:
             if self._over.wait(min(LOOK, self._timeout / 4)):
                 return
@@ -125,15 +128,15 @@ class Watchdog:
 
 
 def watched(items: Iterable[T], what: str, timeout: float) -> Iterator[T]:
-    """Yield the items, and watch how long each takes until the next is asked for.
+    """Yield items, and limit the time that the caller spends on each.
 
     Args:
-        items: to go through.
-        what: each is, for instance "An image".
-        timeout: see `Watchdog`.
+        items: the items.
+        what: what an item is, for the error message, for instance "An image".
+        timeout: in seconds; see `Watchdog`.
 
     Raises:
-        TrainingError: one takes too long.
+        TrainingError: an item has taken too long.
     """
     with Watchdog(timeout, what) as watchdog:
         for item in items:

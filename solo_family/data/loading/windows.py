@@ -1,6 +1,6 @@
-"""Read an image window by window, without decoding the rest of it where its format allows that.
+"""Reading of an image window by window, without decoding the rest if its format allows that.
 
-H W of the image, h w of a window.
+Shape letters: H W height and width of the image, h w height and width of a window.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from ...pictures.formats import parse_format
 from .images import Reading, read_image
 from .large_files import open_npy, open_rasterio, open_tiff
 
-# Rows that are looked at together for the range of an image's values.
+# Rows that are read at a time to determine the range of an image's values.
 _ROWS = 256
 
 
@@ -36,7 +36,7 @@ class Window(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
     def intersection(self, other: "Window") -> "Window":
-        """Return what both have; its size is not positive where they have nothing in common."""
+        """Return the intersection of two windows, which is empty if they do not overlap."""
         return Window(
             max(self.top, other.top),
             max(self.left, other.left),
@@ -46,7 +46,7 @@ class Window(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no pixel."""
+        """Whether the window has no pixels."""
         return self.bottom <= self.top or self.right <= self.left
 
     def __str__(self) -> str:
@@ -62,10 +62,10 @@ class WindowReader(Protocol):
         ...
 
     def read(self, window: Window) -> np.ndarray:
-        """Return a window as uint8 [h, w, 3], in a memory of its own.
+        """Return a copy of a window, uint8 [h, w, 3].
 
         Raises:
-            DataError: it can't be read; names the file and the window.
+            DataError: the window can't be read; the message names the file and the window.
         """
         ...
 
@@ -87,13 +87,13 @@ class ArrayWindows:
 
 
 class _FileWindows:
-    """The windows of a file that is read by windows.
+    """The windows of a file whose format can be read by windows.
 
     Args:
-        path: its name.
-        size: its height and width.
-        read: returns a window's values, [h, w] or [h, w, 3], red first.
-        image_format: "RGB" or "BGR".
+        path: of the file, for messages.
+        size: (H, W), in pixels.
+        read: returns the values of a window, [h, w] or RGB [h, w, 3].
+        image_format: the channel order to return, "RGB" or "BGR".
         reading: how values of more than 8 bits are read.
     """
 
@@ -121,14 +121,15 @@ class _FileWindows:
     def _values(self, window: Window) -> np.ndarray:
         try:
             return np.ascontiguousarray(self._read(window))
-        except Exception as error:  # decoders raise whatever a broken file provokes
+        except Exception as error:  # decoders can raise any error for a broken file
             raise DataError(
-                f"{self._path}, {window}: can't be read: {first_line(error)}"
+                f"{self._path}, {window}: can't be read: {first_line(error)}. Export or copy the "
+                "file again."
             ) from error
 
     @cached_property
     def _value_range(self) -> tuple[float, float]:
-        """The values of black and white, which are those of the whole image, not of one window."""
+        """The values that become 0 and 255, determined from the whole image, not from a window."""
         if self._reading.value_range is not None:
             return self._reading.value_range
         height, width = self.size
@@ -140,31 +141,30 @@ class _FileWindows:
 
 
 def open_windows(path: str, image_format: str, reading: Reading | None = None) -> WindowReader:
-    """Open an image for reading it by windows, with the pixels that `read_image` gives.
+    """Open an image for reading by windows; pixels have the same values as `read_image`'s.
 
-    A .npy file is mapped into memory. TIFF is read by windows where tifffile is installed, and
-    what else GDAL reads where rasterio is (both are in the extra "large"), but for images of kinds
-    that only Pillow knows (palettes, CMYK, turned by a tag). Every other image is decoded as a
-    whole, which `INPUT.MAX_PIXELS` must allow, and its windows are parts of it.
+    A .npy file is mapped into memory. A TIFF is read by windows with tifffile or rasterio, if one
+    of them is installed (both are in the extra "large"), unless it is of a kind that only Pillow
+    supports (palettes, CMYK, turned by a tag). All other images are decoded completely, which
+    `INPUT.MAX_PIXELS` must allow.
 
     Args:
         path: of the file.
-        image_format: "RGB" or "BGR".
-        reading: how files are read.
+        image_format: the channel order to return, "RGB" or "BGR".
+        reading: how files are read; by default `Reading()`.
 
     Raises:
-        DataError: the file is missing, is no image, or has too many pixels for Pillow.
+        DataError: the file is missing, is not an image, or has too many pixels to be decoded.
     """
     reading = reading or Reading()
     suffix = Path(path).suffix.lower()
-    if not parse_format(image_format).is_converted:  # channels that the readers below don't have
-        opened = None
+    opened = None
+    if not parse_format(image_format).is_converted:
+        pass  # channels that the readers below don't have
     elif suffix == ".npy":
         opened = open_npy(path)
     elif suffix in (".tif", ".tiff"):
         opened = open_tiff(path) or open_rasterio(path)
-    else:
-        opened = None
     if opened is None:
         return ArrayWindows(read_image(path, image_format, reading))
     size, read = opened

@@ -1,4 +1,4 @@
-"""InstanceFCN (Dai et al., ECCV 2016, arXiv 1603.08678)."""
+"""Register InstanceFCN (Dai et al., ECCV 2016, arXiv 1603.08678)."""
 
 from ...registry import Method, Visualization, register
 

@@ -1,4 +1,4 @@
-"""InstanceFCN (Dai et al., ECCV 2016, arXiv 1603.08678).
+"""Build InstanceFCN (Dai et al., ECCV 2016, arXiv 1603.08678).
 
 B images, k relative positions per axis, m side of a window, H W cells of the map, W windows of one
 image, P positive ones.

@@ -31,28 +31,47 @@ class SampledWindows:
     objects: Tensor
 
 
-class WindowSampler:
-    """Sample positive and negative windows by DeepMask's rule, scaled to this window.
+@dataclass(frozen=True)
+class WindowRule:
+    """Define which windows are positive and negative: DeepMask's rule, in pixels of its window.
 
     A window is positive for an object if the centre of the object's box is within `positive_shift`
     of the window's on both axes, and its longer side within a factor 2^`positive_octaves` of
     `object_size`. A window is negative if every object is off by at least `negative_shift` on an
-    axis, or by a factor of at least 2^`negative_octaves`. Other windows are not sampled. A window
-    that is positive for several objects belongs to the nearest one, and to the first of equally
-    near ones.
+    axis, or by a factor of at least 2^`negative_octaves`. Other windows are not sampled.
 
-    Args:
-        window_size: m.
-        num_windows: windows of one image.
-        positive_fraction: the greatest share of them that is positive.
-        short_of_positives: what to do if there are some positives, but fewer than requested: take
-            more "negatives", "repeat" positives, or take "fewer" windows, as many negatives as
-            positives. Without positives all windows are negative.
+    Attributes:
         object_size: length of the longer side, in pixels of a window of 224 x 224.
         positive_shift: a distance in the same pixels.
         positive_octaves: base-2 logarithm of a factor.
         negative_shift: a distance in the same pixels.
         negative_octaves: base-2 logarithm of a factor.
+    """
+
+    object_size: float = 128
+    positive_shift: float = 16
+    negative_shift: float = 32
+    positive_octaves: float = 0.25
+    negative_octaves: float = 1.0
+
+
+_PUBLISHED_RULE = WindowRule()
+
+
+class WindowSampler:
+    """Sample positive and negative windows by a rule, which is scaled to this window.
+
+    A window that is positive for several objects belongs to the nearest one, and to the first of
+    equally near ones.
+
+    Args:
+        window_size: m.
+        num_windows: the number of windows per image.
+        positive_fraction: the maximum fraction of them that is positive.
+        short_of_positives: what to do if there are some positives, but fewer than requested: take
+            more "negatives", "repeat" positives, or take "fewer" windows, as many negatives as
+            positives. Without positives all windows are negative.
+        rule: defines positive and negative windows.
     """
 
     def __init__(
@@ -62,21 +81,13 @@ class WindowSampler:
         num_windows: int = 256,
         positive_fraction: float = 0.5,
         short_of_positives: str = "negatives",
-        object_size: float = 128,
-        positive_shift: float = 16,
-        negative_shift: float = 32,
-        positive_octaves: float = 0.25,
-        negative_octaves: float = 1.0,
+        rule: WindowRule = _PUBLISHED_RULE,
     ) -> None:
         self.window_size = window_size
         self.num_windows = num_windows
         self.positive_fraction = positive_fraction
         self.short_of_positives = short_of_positives
-        self.object_size = object_size
-        self.positive_shift = positive_shift
-        self.negative_shift = negative_shift
-        self.positive_octaves = positive_octaves
-        self.negative_octaves = negative_octaves
+        self.rule = rule
 
     @classmethod
     def from_config(cls, method: CfgNode) -> "WindowSampler":
@@ -86,11 +97,13 @@ class WindowSampler:
             num_windows=method.WINDOWS_PER_IMAGE,
             positive_fraction=method.POSITIVE_FRACTION,
             short_of_positives=method.SHORT_OF_POSITIVES,
-            object_size=method.OBJECT_SIZE,
-            positive_shift=method.POSITIVE_SHIFT,
-            negative_shift=method.NEGATIVE_SHIFT,
-            positive_octaves=method.POSITIVE_OCTAVES,
-            negative_octaves=method.NEGATIVE_OCTAVES,
+            rule=WindowRule(
+                object_size=method.OBJECT_SIZE,
+                positive_shift=method.POSITIVE_SHIFT,
+                negative_shift=method.NEGATIVE_SHIFT,
+                positive_octaves=method.POSITIVE_OCTAVES,
+                negative_octaves=method.NEGATIVE_OCTAVES,
+            ),
         )
 
     @torch.no_grad()
@@ -127,15 +140,15 @@ class WindowSampler:
             owner: int64 [H, W], the object that a window is positive for, or -1.
             negative: bool [H, W].
         """
-        scale = self.window_size * stride / _DEEPMASK_WINDOW
+        rule, scale = self.rule, self.window_size * stride / _DEEPMASK_WINDOW
         shift = _shifts(boxes, map_size, stride, self.window_size)
         sizes = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)[:, None, None]
         # An object without pixels is infinitely small: all windows are negative for it, none is
         # positive.
-        octaves = (sizes / (self.object_size * scale)).log2().abs()
+        octaves = (sizes / (rule.object_size * scale)).log2().abs()
 
-        near = (shift <= self.positive_shift * scale) & (octaves <= self.positive_octaves)
-        far = (shift >= self.negative_shift * scale) | (octaves >= self.negative_octaves)
+        near = (shift <= rule.positive_shift * scale) & (octaves <= rule.positive_octaves)
+        far = (shift >= rule.negative_shift * scale) | (octaves >= rule.negative_octaves)
         # One more object, infinitely far away, because there may be none.
         distances = shift.masked_fill(~near, torch.inf)
         nearest, owner = F.pad(distances, (0, 0, 0, 0, 0, 1), value=torch.inf).min(dim=0)

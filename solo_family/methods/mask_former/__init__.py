@@ -1,4 +1,4 @@
-"""MaskFormer (Cheng et al., NeurIPS 2021, arXiv 2107.06278)."""
+"""Register MaskFormer (Cheng et al., NeurIPS 2021, arXiv 2107.06278)."""
 
 from ...registry import Method, register
 

@@ -85,7 +85,7 @@ class MaskClassificationLosses:
 
 
 class MarginalLikelihood:
-    """The likelihood of the pixels' classes, marginalised over predictions, without any matching.
+    """Compute the likelihood of the pixels' classes, marginalised over predictions, unmatched.
 
     It is the paper's ablation, which performs poorly (section 3.4, last paragraph). The probability
     of class c at a pixel is the sum over predictions i of p_i(c) m_i, divided by its sum over the

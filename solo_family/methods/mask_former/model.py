@@ -1,4 +1,4 @@
-"""MaskFormer (Cheng et al., NeurIPS 2021, arXiv 2107.06278).
+"""Build MaskFormer (Cheng et al., NeurIPS 2021, arXiv 2107.06278).
 
 B images, N queries, K classes, L decoder layers, h w of the predicted masks.
 """

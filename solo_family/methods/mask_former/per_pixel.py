@@ -27,7 +27,7 @@ _Output = tuple[Tensor | None, dict[str, Tensor]]
 
 
 class PerPixelBaselineHead(nn.Module):
-    """MaskFormer's pixel decoder and a 1x1 classifier of its embeddings.
+    """Classify pixels by MaskFormer's pixel decoder and a 1x1 convolution of its embeddings.
 
     Args:
         pixel_decoder: see `build_pixel_decoder`.
@@ -106,7 +106,7 @@ class PerPixelBaselineHead(nn.Module):
 
 
 class PerPixelBaselinePlusHead(PerPixelBaselineHead):
-    """PerPixelBaseline with MaskFormer's transformer: one query for each class, no mask classes.
+    """Add MaskFormer's transformer to PerPixelBaseline: one query per class, no mask classes.
 
     The products of the k-th query's embedding and the pixels' embeddings are the logits of class k.
 

@@ -138,7 +138,7 @@ def _conv(
 
 
 class TransformerEncoderPixelDecoder(BasePixelDecoder):
-    """`BasePixelDecoder` after a transformer encoder over the coarsest level (4.1, panoptic).
+    """Run `BasePixelDecoder` after a transformer encoder over the coarsest level (section 4.3).
 
     Args:
         encoder: runs on that level; its channels are the decoder's.
@@ -194,7 +194,7 @@ class _EncoderOnly(nn.Module):
 
 
 class PerPixelFeatures(PixelDecoder):
-    """Any per-pixel classifier without its last layer, and a convolution to the embedding (3.4).
+    """Use a per-pixel classifier without its last layer, and a convolution to the embedding (3.3).
 
     Args:
         head: a module of detectron2's SEM_SEG_HEADS registry, whose `layers` maps the backbone's

@@ -27,11 +27,11 @@ MaskLosses = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class PointSampler:
-    """Points that represent all pixels of a mask (PointRend, arXiv 1912.08193, section 3.1).
+    """Sample points that represent all pixels of a mask (PointRend, arXiv 1912.08193, 3.1).
 
     Attributes:
         num_points: number of points of every mask.
-        oversample_ratio: this many times as many random points are drawn.
+        oversample_ratio: the number of random points drawn, as a multiple of `num_points`.
         importance_ratio: the share of the points that are the most uncertain ones of those; the
             others are random.
     """

@@ -235,7 +235,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def sine_position_encoding(x: Tensor, channels: int) -> Tensor:
-    """Return the normalised sine encoding of the pixels of a feature map (appendix A.4).
+    """Return the normalised sine encoding of the pixels of a feature map (DETR's appendix).
 
     Rows and columns are counted from 1 and scaled so that the last one is 2 pi; each is the
     argument of sines and cosines of `channels` / 4 wavelengths.

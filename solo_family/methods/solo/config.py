@@ -27,6 +27,9 @@ def add_solo_config(cfg: CN) -> None:
     # The head: "" for the meta-architecture's default (SOLOHead or DecoupledSOLOHead), or
     # DecoupledSOLOLightHead.
     solo.HEAD_NAME = ""
+    # With USE_COORD_CONV: how many convolutions of SOLOHead's mask tower, from the first, see
+    # coordinates (the paper's ablation).
+    solo.NUM_COORD_CONVS = 1
     # How the category branch resizes features to the grid: interpolate (bilinear), adaptive_pool
     # (maximum), region_grid (mean of bilinear samples in each cell).
     solo.CATEGORY_ALIGN = "interpolate"
@@ -54,5 +57,15 @@ def check_solo_config(cfg: CN) -> None:
             "(), or take SOLOv2, whose grids can follow the image."
         )
     check_one_of(cfg, "MODEL.SOLO.HEAD_NAME", ("", *HEADS[cfg.MODEL.META_ARCHITECTURE]))
+    count, convs = cfg.MODEL.SOLO.NUM_COORD_CONVS, cfg.MODEL.SOLO.NUM_INSTANCE_CONVS
+    if not 1 <= count <= convs:
+        raise ConfigError(
+            f"MODEL.SOLO.NUM_COORD_CONVS is {count}; it must be from 1 to "
+            f"MODEL.SOLO.NUM_INSTANCE_CONVS, {convs}. For none set MODEL.SOLO.USE_COORD_CONV False."
+        )
+    if count > 1 and cfg.MODEL.META_ARCHITECTURE == "DecoupledSOLO":
+        raise ConfigError(
+            f"MODEL.SOLO.NUM_COORD_CONVS is {count}, which only SOLO's own head reads. Set 1."
+        )
     check_one_of(cfg, "MODEL.SOLO.CATEGORY_ALIGN", ("interpolate", "adaptive_pool", "region_grid"))
     check_one_of(cfg, "MODEL.SOLO.LOSS.MASK_LOSS", ("dice", "bce", "focal"))

@@ -42,7 +42,8 @@ class SOLOHead(nn.Module):
         in_channels: channels of the features.
         num_grids: S of each level.
         channels: channels of the mask tower.
-        coord_conv: append coordinates to the input of the mask tower.
+        coord_convs: the number of convolutions of the mask tower, from the first, that see
+            coordinates.
         prior_prob: the initial probability of every pixel of the masks.
         tower: the other arguments of the mask tower, see `ConvTower`.
     """
@@ -54,15 +55,17 @@ class SOLOHead(nn.Module):
         in_channels: int,
         num_grids: list[int],
         channels: int,
-        coord_conv: bool = True,
+        coord_convs: int = 1,
         prior_prob: float = 0.01,
         **tower: Unpack[TowerOptions],
     ) -> None:
         super().__init__()
         self.num_grids = num_grids
-        self.coord_conv = coord_conv
+        self.coord_convs = coord_convs
         self.category_branch = category_branch
-        self.mask_tower = ConvTower(in_channels + 2 * coord_conv, channels, **tower)
+        self.mask_tower = ConvTower(
+            in_channels + 2 * (coord_convs > 0), channels, coord_convs=coord_convs, **tower
+        )
         self.mask_predictors = nn.ModuleList(
             mask_predictor(channels, side * side, 1, prior_prob) for side in num_grids
         )
@@ -74,7 +77,7 @@ class SOLOHead(nn.Module):
             levels: L x [B, C, H_l, W_l], at the head's strides.
         """
         category_logits = self.category_branch(levels, self.num_grids)
-        if self.coord_conv:
+        if self.coord_convs:
             levels = append_coords_to_levels(levels)
         return SOLOOutputs(
             category_logits, [upsample_twofold(self.mask_tower(features)) for features in levels]

@@ -67,13 +67,16 @@ class SOLO(GridSegmentor):
         branch = CategoryBranch(num_classes=classes, align=solo.CATEGORY_ALIGN, **tower)
         mask_loss = make_mask_loss(solo.LOSS)
         name = solo.HEAD_NAME or HEADS[cfg.MODEL.META_ARCHITECTURE][0]
+        coords: dict[str, Any] = {"coord_conv": solo.USE_COORD_CONV}
+        if name == "SOLOHead":
+            coords = {"coord_convs": solo.NUM_COORD_CONVS if solo.USE_COORD_CONV else 0}
         return {
             **grid,
             "mask_stride": _output_stride(solo.FPN_INSTANCE_STRIDES[0]),
             "head": _HEAD_CLASSES[name](
                 category_branch=branch,
                 num_grids=solo.NUM_GRIDS,
-                coord_conv=solo.USE_COORD_CONV,
+                **coords,
                 **tower,
             ),
             "mask_loss": mask_loss.function,

@@ -26,11 +26,15 @@ def add_solov2_config(cfg: CN) -> None:
     # including the 1x1 projection.
     solov2.USE_DCN_IN_MASK = False
     # Not in AdelaiDet: the mask feature level to which coordinates are appended. fourth is P5, and
-    # none if there are fewer levels (the official code and AdelaiDet); last is mmdetection's.
+    # none if there are fewer levels (the official code and AdelaiDet); last is mmdetection's; none
+    # leaves them out, as the paper's row without coordinates in the mask features does.
     solov2.MASK_COORD_LEVEL = "fourth"
-    # Ours: height and width, in pixels of the network's input, that NUM_GRIDS cells and coordinates
-    # from -1 to 1 span, so that a larger image has more cells of the same size, and a smaller one
-    # fewer. () is published: they span every image, whatever its size.
+    # Not in AdelaiDet: the side of the dynamic convolutions: 1 as published, or 3 (the paper's
+    # ablation). A kernel has NUM_KERNELS = KERNEL_SIZE x KERNEL_SIZE x NUM_MASKS weights.
+    solov2.KERNEL_SIZE = 1
+    # Not in AdelaiDet: the height and width, in pixels of the network's input, that NUM_GRIDS cells
+    # and coordinates from -1 to 1 span. A larger image then has more cells of the same size, a
+    # smaller image fewer. () is published: grid and coordinates span every image.
     solov2.GRID_REFERENCE_SIZE = ()
 
 
@@ -41,13 +45,17 @@ def check_solov2_config(cfg: CN) -> None:
         ConfigError: a value is not allowed; the message names the key, the value and what is.
     """
     check_grid_keys(cfg, "MODEL.SOLOV2")
-    check_one_of(cfg, "MODEL.SOLOV2.MASK_COORD_LEVEL", ("fourth", "last"))
+    check_one_of(cfg, "MODEL.SOLOV2.MASK_COORD_LEVEL", ("fourth", "last", "none"))
+    check_one_of(cfg, "MODEL.SOLOV2.KERNEL_SIZE", (1, 3))
     solov2 = cfg.MODEL.SOLOV2
     _check_reference_size(solov2)
-    if solov2.NUM_KERNELS != solov2.NUM_MASKS:
+    size = solov2.KERNEL_SIZE
+    needed = size * size * solov2.NUM_MASKS
+    if needed != solov2.NUM_KERNELS:
         raise ConfigError(
             f"MODEL.SOLOV2.NUM_KERNELS is {solov2.NUM_KERNELS} and MODEL.SOLOV2.NUM_MASKS is "
-            f"{solov2.NUM_MASKS}; kernels are applied to the mask features: the two must be equal."
+            f"{solov2.NUM_MASKS}; kernels are applied to the mask features: NUM_KERNELS must be "
+            f"{needed}, {size} x {size} weights for each of them."
         )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
@@ -32,7 +34,8 @@ class SOLOv2Outputs(GridOutputs):
 
     Attributes:
         kernels: [B, C, E], the mask kernels of the cells of all levels.
-        mask_features: [B, E, H / 4, W / 4], which the kernels are convolved with.
+        mask_features: [B, E, H / 4, W / 4], which the kernels are convolved with; of a larger
+            kernel, `unfold` has made its convolution one of 1x1.
     """
 
     kernels: Tensor
@@ -77,6 +80,7 @@ class SOLOv2(GridSegmentor):
         head: predicts categories and kernels.
         mask_branch: computes the mask features, which the kernels are convolved with.
         mask_features: names of the mask branch's levels, the finest first.
+        kernel_size: the side of the dynamic convolutions.
         grid: the arguments of `GridSegmentor`.
     """
 
@@ -87,12 +91,14 @@ class SOLOv2(GridSegmentor):
         head: SOLOv2Head,
         mask_branch: MaskFeatureBranch,
         mask_features: list[str],
+        kernel_size: int = 1,
         **grid: Any,
     ) -> None:
         super().__init__(decoder=DynamicMaskDecoder(), **grid)
         self.head = head
         self.mask_branch = mask_branch
         self.mask_features = mask_features
+        self.kernel_size = kernel_size
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -107,7 +113,7 @@ class SOLOv2(GridSegmentor):
             "MODEL.SOLOV2.MASK_IN_CHANNELS", solov2.MASK_IN_CHANNELS, 256, finest.channels
         )
         levels = len(solov2.MASK_IN_FEATURES)
-        coord_level = 3 if solov2.MASK_COORD_LEVEL == "fourth" else levels - 1
+        coord_level = {"fourth": 3, "last": levels - 1}.get(solov2.MASK_COORD_LEVEL)
         layout: GridLayout = grid["layout"]
         return {
             **grid,
@@ -134,9 +140,10 @@ class SOLOv2(GridSegmentor):
                 norm=solov2.NORM,
                 coord_level=coord_level,
                 dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_MASK else "",
-                coord_span=layout.span(finest.stride * 2**coord_level),
+                coord_span=layout.span(finest.stride * 2 ** (coord_level or 0)),
             ),
             "mask_features": solov2.MASK_IN_FEATURES,
+            "kernel_size": solov2.KERNEL_SIZE,
             "criterion": GridCriterion.from_config(
                 solov2,
                 num_classes=classes,
@@ -149,6 +156,8 @@ class SOLOv2(GridSegmentor):
         """Return categories, kernels and mask features; see `GridSegmentor.predict_cells`."""
         category_logits, kernels = self.head(levels)
         mask_features = self.mask_branch([features[name] for name in self.mask_features])
+        if self.kernel_size > 1:
+            mask_features = unfold(mask_features, self.kernel_size)
         return SOLOv2Outputs(category_logits, kernels, mask_features)
 
     def mask_losses(self, outputs: SOLOv2Outputs, pairs: ImagePairs, small_masks: Tensor) -> Tensor:
@@ -158,3 +167,23 @@ class SOLOv2(GridSegmentor):
             return dice_loss(dynamic_conv(kernels, outputs.mask_features), small_masks[objects])
 
         return in_parts(losses, outputs.kernels.index_select(0, pairs.cells), pairs.objects)
+
+
+def unfold(features: Tensor, kernel_size: int) -> Tensor:
+    """Return each pixel's neighbourhood as channels: [B, C, H, W] as [B, C k^2, H, W].
+
+    A 1x1 convolution of the result is a k x k convolution of the features, with the weights in the
+    order that torch has them in, and zeros beyond the border.
+
+    Args:
+        features: [B, C, H, W].
+        kernel_size: k, odd.
+    """
+    height, width = features.shape[-2:]
+    padded = F.pad(features, [kernel_size // 2] * 4)
+    shifted = [
+        padded[..., y : y + height, x : x + width]
+        for y in range(kernel_size)
+        for x in range(kernel_size)
+    ]
+    return torch.stack(shifted, dim=2).flatten(1, 2)

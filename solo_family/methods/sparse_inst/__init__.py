@@ -1,4 +1,4 @@
-"""SparseInst (Cheng et al., CVPR 2022, arXiv 2203.12827)."""
+"""Register SparseInst (Cheng et al., CVPR 2022, arXiv 2203.12827)."""
 
 from ...registry import Method, Visualization, register
 

@@ -15,7 +15,13 @@ from ...modeling.matching_costs import sparse_inst_cost
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.shapes import channels_of, stride_of
 from .cross_attention import CrossAttentionBranch
-from .decoder import ActivationBranch, InstancePredictor, MaskBranch, SparseInstDecoder
+from .decoder import (
+    ActivationBranch,
+    ActivationMaps,
+    InstancePredictor,
+    MaskBranch,
+    SparseInstDecoder,
+)
 from .encoder import InstanceContextEncoder
 from .losses import sparse_inst_losses
 
@@ -84,14 +90,14 @@ def _build_instance_branch(decoder: CfgNode, options: dict[str, Any]) -> nn.Modu
         )
     grouped = decoder.NAME != "BaseIAMDecoder"
     soft = decoder.NAME == "GroupIAMSoftDecoder"
-    return ActivationBranch(
+    maps = ActivationMaps(
         num_maps=decoder.NUM_MASKS,
         groups=decoder.GROUPS if grouped else 1,
         fuse=grouped,
         kernel_size=decoder.IAM_KERNEL_SIZE,
         activation=decoder.IAM_ACTIVATION or ("softmax" if soft else "sigmoid"),
-        **options,
     )
+    return ActivationBranch(maps=maps, **options)
 
 
 def mask_stride(feature_stride: int, scale_factor: float) -> int:

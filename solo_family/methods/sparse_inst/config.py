@@ -100,8 +100,8 @@ def _add_our_keys(sparse_inst: CN) -> None:
     # "" selects the decoder's own activation (softmax for GroupIAMSoftDecoder, else sigmoid); or
     # sigmoid, softmax.
     sparse_inst.DECODER.IAM_ACTIVATION = ""
-    # The paper's ablations leave out pyramid pooling of the coarsest feature; the fusion of all
-    # levels, instead of which the finest alone goes on; the coordinates before both branches.
+    # The paper's ablations leave out, one by one: pyramid pooling of the coarsest feature; the
+    # fusion of all levels, so that only the finest is used; the coordinates before both branches.
     sparse_inst.ENCODER.PYRAMID_POOLING = True
     sparse_inst.ENCODER.FUSION = True
     sparse_inst.DECODER.USE_COORDS = True

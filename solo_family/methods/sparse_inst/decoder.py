@@ -8,6 +8,7 @@ weights, H W of the encoder's map.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -96,6 +97,25 @@ class SparseInstDecoder(nn.Module):
         return DecoderOutputs(predictions, instances.activation_maps)
 
 
+@dataclass(frozen=True)
+class ActivationMaps:
+    """Describe the instance activation maps of an `ActivationBranch`.
+
+    Attributes:
+        num_maps: N.
+        groups: G; each group's maps average their own C / G channels of the features.
+        fuse: combine the groups with a fully connected layer, as Group-IAM does; required if G > 1.
+        kernel_size: the side of the convolution that predicts the maps, 3 as published, or 1.
+        activation: "sigmoid", normalised by the sum over all positions; or "softmax" over them.
+    """
+
+    num_maps: int
+    groups: int
+    fuse: bool
+    kernel_size: int
+    activation: str
+
+
 class ActivationBranch(nn.Module):
     """Compute the features of instances as means, weighted by instance activation maps.
 
@@ -106,11 +126,7 @@ class ActivationBranch(nn.Module):
         in_channels: number of channels of the input.
         channels: C.
         num_convs: the length of the tower.
-        num_maps: N.
-        groups: G; each group's maps average their own C / G channels of the features.
-        fuse: combine the groups with a fully connected layer, as Group-IAM does; required if G > 1.
-        kernel_size: the side of the convolution that predicts the maps, 3 as published, or 1.
-        activation: "sigmoid", normalised by the sum over all positions; or "softmax" over them.
+        maps: describes the maps and how the features of their groups are combined.
         predictor: makes the `InstancePredictor` for a number of channels.
     """
 
@@ -120,23 +136,20 @@ class ActivationBranch(nn.Module):
         in_channels: int,
         channels: int,
         num_convs: int,
-        num_maps: int,
-        groups: int,
-        fuse: bool,
-        kernel_size: int,
-        activation: str,
+        maps: ActivationMaps,
         predictor: Callable[[int], "InstancePredictor"],
     ) -> None:
         super().__init__()
+        groups, size = maps.groups, maps.kernel_size
         self.groups = groups
-        self.activation = activation
+        self.activation = maps.activation
         self.convs = conv_relu_tower(in_channels, channels, num_convs)
         self.iam_conv = nn.Conv2d(
-            channels, groups * num_maps, kernel_size, padding=kernel_size // 2, groups=groups
+            channels, groups * maps.num_maps, size, padding=size // 2, groups=groups
         )
         _init_rare(self.iam_conv)
         joined = groups * channels
-        self.fc = nn.Linear(joined, joined) if fuse else None
+        self.fc = nn.Linear(joined, joined) if maps.fuse else None
         if self.fc is not None:
             c2_xavier_fill(self.fc)
         self.predictor = predictor(joined)
@@ -209,7 +222,7 @@ class InstancePredictor(nn.Module):
 
 
 class MaskBranch(nn.Module):
-    """The mask features that the kernels are applied to."""
+    """Compute the mask features that the kernels are convolved with."""
 
     def __init__(
         self, *, in_channels: int, channels: int, num_convs: int, out_channels: int

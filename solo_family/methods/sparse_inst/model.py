@@ -1,4 +1,4 @@
-"""SparseInst (Cheng et al., CVPR 2022, arXiv 2203.12827).
+"""Build SparseInst (Cheng et al., CVPR 2022, arXiv 2203.12827).
 
 B images, N predictions, K classes, G groups of activation maps.
 """

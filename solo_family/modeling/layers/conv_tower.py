@@ -8,6 +8,7 @@ import torch
 from detectron2.layers import get_norm
 from torch import Tensor, nn
 
+from .coord import append_coords
 from .deform_conv import DeformConv2d
 
 
@@ -15,7 +16,7 @@ def make_norm(norm: str, channels: int) -> nn.Module | None:
     """Return a normalisation layer.
 
     Args:
-        norm: "GN" (gcd(32, channels) groups: 32 as published where 32 divides the channels), "" for
+        norm: "GN" (gcd(32, channels) groups: the published 32 if 32 divides the channels), "" for
             none, or any name that detectron2's `get_norm` knows.
         channels: number of channels.
 
@@ -39,7 +40,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 class ConvNormReLU(nn.Module):
-    """Convolution, normalisation, ReLU; without normalisation the convolution has a bias.
+    """Apply convolution, normalisation and ReLU; without norm the convolution has a bias.
 
     Args:
         in_channels: channels of the input.
@@ -93,6 +94,8 @@ class ConvTower(nn.Sequential):
         norm: see `make_norm`.
         dcn: "", "DCN" or "DCNv2".
         dcn_convs: which layers `dcn` makes deformable: "all", or only the "last" (Light heads).
+        coord_convs: how many layers see coordinates. Those of the first are part of `in_channels`;
+            the others append them themselves.
     """
 
     def __init__(
@@ -104,11 +107,12 @@ class ConvTower(nn.Sequential):
         norm: str = "GN",
         dcn: str = "",
         dcn_convs: str = "all",
+        coord_convs: int = 0,
     ) -> None:
         super().__init__(
             *(
                 ConvNormReLU(
-                    in_channels if index == 0 else channels,
+                    in_channels if index == 0 else channels + 2 * (index < coord_convs),
                     channels,
                     norm=norm,
                     dcn=dcn if dcn_convs == "all" or index == num_convs - 1 else "",
@@ -116,3 +120,10 @@ class ConvTower(nn.Sequential):
                 for index in range(num_convs)
             )
         )
+        self.coord_convs = coord_convs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers to `x`, [B, C, H, W], the first layer's coordinates included."""
+        for index, layer in enumerate(self):
+            x = layer(append_coords(x) if 0 < index < self.coord_convs else x)
+        return x

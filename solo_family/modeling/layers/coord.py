@@ -1,4 +1,4 @@
-"""Add coordinates to features: CoordConv (arXiv 1807.03247, as in 1912.04488, 2.1)."""
+"""Add coordinates to features: CoordConv (arXiv 1807.03247), as in SOLO, section 2.1."""
 
 from collections.abc import Iterable
 from itertools import repeat

@@ -119,7 +119,7 @@ def test_a_good_dataset_is_written_as_it_is(
     folder.write()
     words = ["check-data", "--annotations", str(folder.json), "--images", f"{folder.root}/images"]
     assert main([*words, "--write-fixed", str(tmp_path / "new.json")]) == 0
-    assert "nothing could be fixed so" in capsys.readouterr().out
+    assert "nothing could be fixed automatically" in capsys.readouterr().out
     assert json.loads((tmp_path / "new.json").read_text()) == folder.content
     assert main([*words, "--write-fixed", str(folder.json)]) == 2
     assert "would be overwritten" in capsys.readouterr().err

@@ -49,10 +49,8 @@ SEMANTIC = {
 @pytest.fixture
 def registered(tmp_path: Path) -> Path:
     """Registers the datasets anew, under a folder of this test."""
-    names = [
-        name for name in DatasetCatalog.list() if name.startswith(("ade20k_full", "ade20k_pan"))
-    ]
-    names += [name for name in DatasetCatalog.list() if "stuff_10k" in name or "vistas_sem" in name]
+    parts = ("ade20k_full", "ade20k_pan", "stuff_10k", "vistas_sem", "voc_sbd", "first_5000")
+    names = [name for name in DatasetCatalog.list() if any(part in name for part in parts)]
     for name in names:
         DatasetCatalog.remove(name)
         MetadataCatalog.pop(name)

@@ -76,7 +76,7 @@ def test_scales_are_600_by_powers_of_one_and_a_half() -> None:
 def test_published_constants() -> None:
     actual = leaves(setup_cfg(get_config_file("InstanceFCN/instance_fcn_VGG16_VOC_k5.yaml")))
     assert {key: actual[key] for key in PUBLISHED} == PUBLISHED
-    assert actual["DATASETS.TRAIN"] == ("voc_2012_instance_train",)
+    assert actual["DATASETS.TRAIN"] == ("voc_sbd_instance_train",)
 
 
 def test_there_is_a_config_for_every_backbone_dataset_and_k() -> None:

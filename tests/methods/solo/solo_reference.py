@@ -38,6 +38,9 @@ def coordinates(x: Tensor) -> dict[str, Tensor]:
 def tower(state: dict[str, Tensor], prefix: str, x: Tensor) -> Tensor:
     index = 0
     while f"{prefix}.{index}.conv.weight" in state:
+        # Coordinates before a further convolution, where its weights have channels for them.
+        if state[f"{prefix}.{index}.conv.weight"].shape[1] == x.shape[1] + 2:
+            x = torch.cat([x, coordinates(x)["xy"]], 1)
         x = conv_norm_relu(state, f"{prefix}.{index}", x, 1)
         index += 1
     assert index > 0

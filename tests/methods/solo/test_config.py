@@ -130,14 +130,15 @@ def test_every_published_config_is_there() -> None:
     assert names == {*PUBLISHED, *(f"SOLO/{name}" for name in LSJ)}
 
 
-# Every ablation of the paper (section 4.2): what its config changes of solo_R50_1x.
+# Every ablation of the paper (section 4.2): what its config changes of solo_R50_3x.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "solo_mask_loss_bce": {"LOSS.MASK_LOSS": "bce"},
     "solo_mask_loss_focal": {"LOSS.MASK_LOSS": "focal"},
     "solo_align_adaptive_pool": {"CATEGORY_ALIGN": "adaptive_pool"},
     "solo_align_region_grid": {"CATEGORY_ALIGN": "region_grid"},
     "solo_no_coord_conv": {"USE_COORD_CONV": False},
-    **{f"solo_head_{count}_convs": {"NUM_INSTANCE_CONVS": count} for count in (4, 5, 6)},
+    **{f"solo_head_{count}_convs": {"NUM_INSTANCE_CONVS": count} for count in (4, 5, 6, 8)},
+    **{f"solo_coord_convs_{count}": {"NUM_COORD_CONVS": count} for count in (2, 3)},
     **{
         f"solo_single_level_S{side}": {
             "NUM_GRIDS": [side],
@@ -162,7 +163,7 @@ def test_every_ablation_is_tested() -> None:
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_changes_what_it_is_about(name: str) -> None:
-    default = leaves(setup_cfg(get_config_file("SOLO/solo_R50_1x.yaml")))
+    default = leaves(setup_cfg(get_config_file("SOLO/solo_R50_3x.yaml")))
     ablation = leaves(setup_cfg(get_config_file(f"SOLO/ablations/{name}.yaml")))
     changed = {key: ablation[key] for key in ablation if ablation[key] != default[key]}
     expected = {f"MODEL.SOLO.{key}": value for key, value in ABLATIONS[name].items()}
@@ -191,6 +192,7 @@ def test_keys_of_one_meaning_have_one_name_and_default() -> None:
     assert different == {"INSTANCE_CHANNELS", "NUM_INSTANCE_CONVS", "SHARED_CELL"}
     assert set(solo) - set(solov2) == {
         "HEAD_NAME",
+        "NUM_COORD_CONVS",
         "CATEGORY_ALIGN",
         "LOSS.MASK_LOSS",
         "LOSS.BCE_WEIGHT",

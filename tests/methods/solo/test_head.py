@@ -15,6 +15,10 @@ LIGHT = ["MODEL.SOLO.HEAD_NAME", "DecoupledSOLOLightHead"]
 VARIANTS: dict[str, tuple[str, list]] = {
     "SOLO": ("SOLO", []),
     "SOLO, two convs": ("SOLO", ["MODEL.SOLO.NUM_INSTANCE_CONVS", 2]),
+    "SOLO, two CoordConvs": (
+        "SOLO",
+        ["MODEL.SOLO.NUM_INSTANCE_CONVS", 3, "MODEL.SOLO.NUM_COORD_CONVS", 2],
+    ),
     "Decoupled": ("DecoupledSOLO", []),
     "Light": ("DecoupledSOLO", LIGHT),
 }

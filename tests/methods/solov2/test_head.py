@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...conftest import TINY, picture, tiny_model
+from solo_family.config import check_config
+from solo_family.errors import ConfigError
+
+from ...conftest import TINY, picture, tiny_cfg, tiny_model
 
 SIDES = dict(zip(TINY["SOLOv2"][::2], TINY["SOLOv2"][1::2]))["MODEL.SOLOV2.NUM_GRIDS"]
 P2_TO_P5 = ["p2", "p3", "p4", "p5"]
@@ -199,3 +202,36 @@ def test_groups_of_the_towers(channels: int, groups: int) -> None:
     model = tiny_model(opts=["MODEL.SOLOV2.INSTANCE_CHANNELS", channels])
     for tower in (model.head.category_branch.tower, model.head.kernel_tower):
         assert [block.norm.num_groups for block in tower] == [groups]
+
+
+def test_coordinates_are_left_out_of_the_mask_features() -> None:
+    with_coords = tiny_model("SOLOv2").mask_branch
+    without = tiny_model("SOLOv2", opts=["MODEL.SOLOV2.MASK_COORD_LEVEL", "none"]).mask_branch
+    widths = [[level[0].conv.weight.shape[1] for level in b.levels] for b in (with_coords, without)]
+    assert widths[0][:3] == widths[1][:3]
+    assert widths[0][3] == widths[1][3] + 2
+
+
+def test_kernels_of_3x3_are_convolutions_of_3x3() -> None:
+    opts = [
+        *("MODEL.SOLOV2.KERNEL_SIZE", 3, "MODEL.SOLOV2.NUM_MASKS", 8),
+        *("MODEL.SOLOV2.NUM_KERNELS", 72),
+    ]
+    model = tiny_model("SOLOv2", opts=opts)
+    items = [picture(64, 96)]
+    losses = model(items)
+    torch.stack(list(losses.values())).sum().backward()
+    model.eval()
+    with torch.no_grad():
+        images = model.preprocess([items[0]["image"]])
+        features = model.backbone(images.tensor)
+        plain = model.mask_branch([features[name] for name in model.mask_features])
+        outputs = model.run_head(features, images.tensor.shape[-2:])
+        (image,) = outputs.images()
+        masks = model.decoder.soft(image, plain.shape[-2:], torch.arange(5))
+        kernels = outputs.kernels[0, :5].view(5, 8, 3, 3)
+        expected = F.conv2d(plain, kernels, padding=1)[0].sigmoid()
+    assert (masks - expected).abs().max() < 1e-5
+    wrong = tiny_cfg("SOLOv2", opts=[*opts[:4], "MODEL.SOLOV2.NUM_KERNELS", 8])
+    with pytest.raises(ConfigError, match="NUM_KERNELS must be 72, 3 x 3 weights"):
+        check_config(wrong)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from solo_family.config import check_config
 from solo_family.errors import ConfigError
@@ -14,6 +13,7 @@ from solo_family.methods.grid.assigner import GridAssigner
 from solo_family.methods.grid.category_branch import cell_scores_of
 from solo_family.methods.grid.layout import GridLayout
 from solo_family.modeling import order
+from solo_family.modeling.base import MaskSegmentor
 from solo_family.modeling.layers import append_coords
 from solo_family.ops.resize import resize_bilinear, sample_cells
 
@@ -24,7 +24,9 @@ REFERENCE = (64, 96)
 SIDES = (12, 10, 8, 6, 4)
 
 
-def model_of(reference: tuple[int, int] | tuple = REFERENCE, candidates: int = 500) -> nn.Module:
+def model_of(
+    reference: tuple[int, int] | tuple = REFERENCE, candidates: int = 500
+) -> MaskSegmentor:
     opts = [KEY, reference, "MODEL.SOLOV2.NMS_PRE", candidates]
     opts += ["TEST.DETECTIONS_PER_IMAGE", candidates]
     return eager_to_find(tiny_model("SOLOv2", opts=opts))
