@@ -87,7 +87,7 @@ def test_a_checkpoint_of_the_same_channels_is_loaded_as_it_is(tmp_path: Path) ->
 def test_inference_adapts_nothing(tmp_path: Path) -> None:
     torch.save({"model": build_model(cfg_of("RGB", 3)).state_dict()}, tmp_path / "three.pth")
     model = build_model(cfg_of("RGBN", 4))
-    with pytest.raises(DataError, match=r"stem.conv1.weight first: \(8, 3, 7, 7\) in the file"):
+    with pytest.raises(DataError, match=r"stem\.conv1\.weight: \(8, 3, 7, 7\) in the file"):
         load_weights(DetectionCheckpointer(model), str(tmp_path / "three.pth"), complete=True)
 
 
