@@ -3,7 +3,8 @@
 
 import sys
 
-from solo_family.engine.main import main
+from solo_family.starting import load, use_utf8
 
 if __name__ == "__main__":
-    sys.exit(main())
+    use_utf8()
+    sys.exit(load("solo_family.engine.main").main())

@@ -71,7 +71,7 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         rows.append(row)
         if args.json:
-            args.json.write_text(json.dumps(rows, indent=1))
+            args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print(_table([row for row in rows if "error" not in row]))
 
 

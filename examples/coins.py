@@ -62,7 +62,7 @@ def write_dataset(name: str, image: np.ndarray, labels: np.ndarray) -> str:
     }
     cv2.imwrite(str(OUTPUT / f"{name}.png"), image)
     with replacing(OUTPUT / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(coco))
+        temporary.write_text(json.dumps(coco), encoding="utf-8")
     print(f"{OUTPUT / name}.json: {len(annotations)} coins")
     return f"coco_json:{OUTPUT / name}.json:{OUTPUT}"
 

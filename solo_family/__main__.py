@@ -1,12 +1,12 @@
 """The command line `python -m solo_family VERB`, also installed as `solo-family`."""
 
 import argparse
-import importlib
 import logging
 import sys
 from collections.abc import Sequence
 
 from .console import outlive_readers
+from .starting import load, use_utf8
 
 # The verbs, each of which is a module of solo_family.cli, and what they do.
 VERBS = {
@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: the verb's own, 2 after an error whose message was printed, or 128 plus the
         number of the signal that ended it.
     """
+    if argv is None:
+        use_utf8()
     outlive_readers()
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb = verbs.add_parser(name, help=summary, description=summary)
         if words[:1] == [name]:
             # Only this verb's module is imported, because each import takes seconds.
-            module = importlib.import_module(f"solo_family.cli.{name.replace('-', '_')}")
+            module = load(f"solo_family.cli.{name.replace('-', '_')}")
             module.add_arguments(verb)
     args = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

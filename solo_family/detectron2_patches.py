@@ -12,6 +12,7 @@ or at once if it has been. So the order of the two imports does not matter.
 | `CfgNode.merge_from_file` | import of `detectron2.config` | the keys of our config files |
 | `coco_evaluation.COCOeval_opt` | an evaluator is built | AP in C++ without detectron2's `_C` |
 | `resnet.DeformConv` | while a backbone is built | deformable blocks without its `_C` |
+| `PathManager.open` | `detectron2.utils` is imported | text is UTF-8 in every locale |
 | its source, under `python -O` | it is imported | its asserts and docstrings stay |
 """
 
@@ -51,6 +52,7 @@ def follow_detectron2() -> None:
         (register_datasets, "detectron2.data"),
         (read_checkpoints_safely, "detectron2.checkpoint"),
         (merge_our_keys, "detectron2.config"),
+        (open_text_as_utf8, "detectron2.utils.file_io"),
     ):
         register_post_import_hook(change, package)
     follow(
@@ -61,16 +63,16 @@ def follow_detectron2() -> None:
 
 
 class _Unoptimized:
-    """Finds detectron2's modules, and fvcore's, as they are without `python -O`.
+    """An import finder that compiles detectron2 and fvcore without the optimisation of `python -O`.
 
-    They refuse wrong input by asserts, without which it would pass; and at its import detectron2
-    appends to a docstring, which `-OO` takes away.
+    Both check their input with asserts, which `-O` removes. On import detectron2 also appends to a
+    docstring, which `-OO` removes.
     """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: Any = None
     ) -> ModuleSpec | None:
-        """Return where a module is, with a loader that keeps all of it; None for others' code."""
+        """Return the spec of a module, with an unoptimised loader; None for other packages."""
         if name.split(".")[0] not in ("detectron2", "fvcore"):
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -81,7 +83,7 @@ class _Unoptimized:
 
 class _WholeSource(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
-        # Not through the cache of compiled files, which are those of -O.
+        # The cache of compiled files is not used, because it has the optimised ones.
         return compile(self.get_data(self.path), self.path, "exec", dont_inherit=True, optimize=0)
 
 
@@ -150,6 +152,26 @@ def merge_our_keys(config: Any) -> None:
         original(self, cfg_filename, allow_unsafe=allow_unsafe)
 
     config.CfgNode.merge_from_file = merge_from_file
+
+
+def open_text_as_utf8(file_io: Any) -> None:
+    """Let detectron2 read and write text files, as configs, in UTF-8 whatever the locale is.
+
+    Args:
+        file_io: the module `detectron2.utils.file_io`.
+    """
+    original = file_io.PathManager.open
+
+    @functools.wraps(original)
+    def open_text(path: str, mode: str = "r", buffering: int = -1, **options: Any) -> Any:
+        # What handles addresses knows no encodings, and says so.
+        if "b" not in mode and "://" not in path:
+            options.setdefault("encoding", "utf-8")
+            if mode[:1] in "wax":  # a path of letters that the locale does not know
+                options.setdefault("errors", "backslashreplace")
+        return original(path, mode, buffering, **options)
+
+    file_io.PathManager.open = open_text
 
 
 def read_checkpoints_safely(checkpoint: Any) -> None:

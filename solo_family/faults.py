@@ -13,6 +13,12 @@ from .errors import OutOfMemoryError, SoloFamilyError, TrainingError, first_line
 from .registry import METHODS
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Disks and network drives that fail, or come back read-only; not all systems have each.
+_BROKEN = tuple(
+    getattr(errno, name)
+    for name in ("EIO", "EREMOTEIO", "EROFS", "ESTALE", "ENXIO")
+    if hasattr(errno, name)
+)
 _NO_MORE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 # Messages of torch on a CPU and on a GPU, of C++ in general, of OpenCV and of ONNX Runtime.
 NO_MEMORY = re.compile(
@@ -113,6 +119,11 @@ def _explain_one(
         place = error.filename or (cfg.OUTPUT_DIR if cfg is not None else "the output")
         return TrainingError(
             f"Can't write {place}: {error.strerror}. Free space on that disk, or write to another."
+        )
+    if isinstance(error, OSError) and error.errno in _BROKEN:
+        return TrainingError(
+            f"A disk or network drive failed: {error.strerror}, {error.filename or 'at a file'}. "
+            "See to it (dmesg, df, mount)."
         )
     if isinstance(error, OSError) and error.errno in _NO_MORE:
         return TrainingError(

@@ -1,5 +1,6 @@
 """Atomic writing of files: they are written under a temporary name, and then renamed."""
 
+import errno
 import glob
 import os
 import shutil
@@ -14,6 +15,8 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 _LOCK = ".lock"
+# What drives say that can't be told to write at once.
+NOT_SYNCED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 @contextmanager
@@ -33,6 +36,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def as_before_on_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """On an error restore a small file as it was, or remove it if it did not exist."""
+    path = Path(path)
+    content = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    except BaseException:
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
+        raise
 
 
 class WholeFiles:
@@ -57,11 +76,16 @@ class WholeFiles:
     @contextmanager
     def written(self, path: str, mode: str) -> Iterator[IO[Any]]:
         """Yield a file open for writing, which is renamed to `path` at the end."""
-        with replacing(path) as temporary, open(temporary, mode) as file:
+        encoding = None if "b" in mode else "utf-8"
+        with replacing(path) as temporary, open(temporary, mode, encoding=encoding) as file:
             yield file
             file.flush()
             # Sync before the rename, or after a power failure the file could be empty.
-            os.fsync(file.fileno())
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                if error.errno not in NOT_SYNCED:
+                    raise
 
 
 @contextmanager

@@ -174,7 +174,7 @@ def load_checkpoint(path: str) -> dict[str, Any]:
 
     Args:
         path: of a file of `torch.save`, or a .safetensors, whose weights become `model`, and whose
-            metadata tells whether names are matched heuristically.
+            metadata says if names are matched heuristically.
 
     Raises:
         Exception: any error of `load_torch` or safetensors.

@@ -16,7 +16,17 @@ from .conftest import ROOT
 PACKAGE = ROOT / "solo_family"
 # From the bottom: a part imports only parts of its own floor and of those before it.
 FLOORS = (
-    ("console", "errors", "files", "lifetime", "requirements", "segments", "stopping", "version"),
+    (
+        "console",
+        "errors",
+        "files",
+        "lifetime",
+        "requirements",
+        "segments",
+        "starting",
+        "stopping",
+        "version",
+    ),
     ("ops", "pictures", "registry"),
     ("detectron2_patches", "weight_files"),
     ("modeling",),

@@ -16,6 +16,7 @@ ERRORS = {"ConfigError", "DataError", "OtherChannels", "TrainingError", "OutOfMe
 # What a run of train_net.py can end with. A folder's or a module's path.
 OF_A_RUN = [
     *("config", "engine", "data", "pictures", "checkpoint/load.py", "faults.py"),
+    *("evaluation/build.py", "evaluation/best_metric.py", "evaluation/preconditions.py"),
     *sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("methods/*/config.py")),
 ]
 OF_THE_QUICKSTART = "data/formats/synthetic.py"

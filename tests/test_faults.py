@@ -1,6 +1,7 @@
 """Which of a library's errors are the machine's, and what is said of them."""
 
 import errno
+import os
 
 import pytest
 
@@ -38,6 +39,13 @@ def test_no_room_over_quota_and_too_large_are_a_full_disk(number: int) -> None:
     assert full_disk(error) is error
     assert str(explain(error)).startswith("Can't write file.txt: No room. Free space")
     assert full_disk(OSError(errno.EACCES, "Permission denied")) is None
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EROFS])
+def test_a_drive_that_fails_is_named(number: int) -> None:
+    error = OSError(number, os.strerror(number), "image.png")
+    assert str(explain(error)).startswith(f"A disk or network drive failed: {os.strerror(number)}")
+    assert "image.png" in str(explain(error))
 
 
 @pytest.mark.parametrize(

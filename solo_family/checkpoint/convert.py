@@ -157,7 +157,9 @@ def write(converted: Converted, path: str | Path) -> Path:
         text = yaml.safe_dump(nested(keys), sort_keys=False)
         temporary.write_text(
             f"# The config keys that {path.name} implies, converted from "
-            f"{converted.source.title}.\n{text}"
+            f"{converted.source.title}.\n{text}",
+            encoding="utf-8",
+            errors="backslashreplace",  # letters of a path that the locale does not know
         )
     return config
 

@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fvcore.common.checkpoint import Checkpointer
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import DataError, first_line
 from ..modeling.stem import adapt_stem, first_convolution, tell_adapted
-from ..weight_files import reason, refused
+from ..weight_files import read_weights, reason, refused
 from .foreign import advice_on_names
 
 _REMOTE = "://"
@@ -61,12 +62,25 @@ def load_weights(
     check_weights_file(path)
     if not path:
         return {}
-    model = checkpointer.model
-    recorder = _Recorder(checkpointer)
+    rest, incompatible = _load(checkpointer, path)
+    if not complete:
+        incompatible = _load_stem(checkpointer, path, incompatible, colours)
+    _check_fit(path, checkpointer.model, incompatible, complete)
+    _check_finite(path, checkpointer.model)
+    return rest
+
+
+def _load(
+    checkpointer: Checkpointer, path: str, *, quiet: bool = False
+) -> tuple[dict[str, Any], Any]:
+    """Load the weights that fit, and log those that don't unless it is to be quiet.
+
+    Returns:
+        What the checkpoint holds beside them; and fvcore's record of those that don't fit, or None.
+    """
+    recorder = _Recorder(checkpointer, quiet)
     try:
-        rest = checkpointer.load(path, checkpointables=[])
-        if not complete:
-            _load_stem(checkpointer, path, recorder, colours)
+        return checkpointer.load(path, checkpointables=[]), recorder.incompatible
     except _LOADING_ERRORS as error:
         if refused(error):
             raise DataError(
@@ -80,39 +94,46 @@ def load_weights(
         ) from error
     finally:
         recorder.stop()
-    _check_fit(path, model, recorder.incompatible, complete)
-    _check_finite(path, model)
-    return rest
 
 
 def _load_stem(
-    checkpointer: Checkpointer, path: str, recorder: "_Recorder", colours: Sequence[int] | None
-) -> None:
+    checkpointer: Checkpointer, path: str, before: Any, colours: Sequence[int] | None
+) -> Any:
     """Load a first convolution of three colours into a model of other channels.
 
     A second time, into a convolution of three, because the file may have other names.
+
+    Args:
+        checkpointer: fvcore's checkpointer of the model.
+        path: of the checkpoint.
+        before: fvcore's record of what did not fit at first, or None.
+        colours: see `load_weights`.
+
+    Returns:
+        The record of what does not fit now.
     """
     pixel_mean = getattr(checkpointer.model, "pixel_mean", None)
     channels = 3 if pixel_mean is None else len(pixel_mean)
     found = None if channels == 3 else first_convolution(checkpointer.model, channels)
-    if found is None:
-        return
+    if found is None or before is None or f"{found[0]}.weight" not in _absent(before):
+        return before
     key, weight = f"{found[0]}.weight", found[1].weight
-    before = recorder.incompatible
-    if key not in {*before.missing_keys, *(name for name, *_ in before.incorrect_shapes)}:
-        return
     own = weight.data
     weight.data = own.new_zeros((len(own), 3, *own.shape[2:]))
     try:
-        checkpointer.load(path, checkpointables=[])
-        again = recorder.incompatible
-        recorder.incompatible = before
-        if key not in {*again.missing_keys, *(name for name, *_ in again.incorrect_shapes)}:
-            own = adapt_stem(weight.data, channels, colours)
-            recorder.incompatible = again
-            tell_adapted(key, channels)
+        _, again = _load(checkpointer, path, quiet=True)
+        if key in _absent(again):
+            return before
+        own = adapt_stem(weight.data, channels, colours)
     finally:
         weight.data = own
+    tell_adapted(key, channels)
+    return again
+
+
+def _absent(incompatible: Any) -> set[str]:
+    """Return the names of the weights that a file lacks, or has in another shape."""
+    return {*incompatible.missing_keys, *(name for name, *_ in incompatible.incorrect_shapes)}
 
 
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
@@ -122,6 +143,15 @@ def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
         for name, tensor in weights
         if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
+
+
+def what_is_wrong(path: Path) -> str:
+    """Return why the weights of a file can't be used, in a sentence; "" where they can."""
+    try:
+        bad = not_finite(read_weights(path).items())
+    except DataError as error:
+        return first_line(error)
+    return f"{path}: {len(bad)} weights are not finite, {bad[0]} first." if bad else ""
 
 
 def _check_finite(path: str, model: nn.Module) -> None:
@@ -146,8 +176,17 @@ def load_last(checkpointer: Checkpointer, path: str) -> None:
     Raises:
         DataError: it is missing, can't be read, or belongs to another model or optimizer.
     """
+    rest, incompatible = _load(checkpointer, path, quiet=True)
+    mismatch = _first_mismatch(checkpointer.model, incompatible)
+    if mismatch:
+        raise DataError(
+            f"--resume can't go on from {path}, which is of another model than the config's: "
+            f"{mismatch}. Go on with the config of the stopped run (its number of classes, too), "
+            "or start over: without --resume, which moves these checkpoints aside, or in another "
+            "OUTPUT_DIR."
+        )
+    _check_finite(path, checkpointer.model)
     try:
-        rest = load_weights(checkpointer, path, complete=True)
         for key, part in checkpointer.checkpointables.items():
             if key in rest:
                 part.load_state_dict(rest[key])
@@ -162,18 +201,34 @@ def load_last(checkpointer: Checkpointer, path: str) -> None:
 class _Recorder:
     """Record of the weights that did not fit, which fvcore's checkpointer only logs."""
 
-    def __init__(self, checkpointer: Checkpointer) -> None:
+    def __init__(self, checkpointer: Checkpointer, quiet: bool) -> None:
         self.incompatible: Any = None
+        self._quiet = quiet
         self._checkpointer = checkpointer
         self._original = checkpointer._log_incompatible_keys
         checkpointer._log_incompatible_keys = self._record
 
     def _record(self, incompatible: Any) -> None:
         self.incompatible = incompatible
-        self._original(incompatible)
+        if not self._quiet:
+            self._original(incompatible)
 
     def stop(self) -> None:
         del self._checkpointer._log_incompatible_keys
+
+
+def _first_mismatch(model: nn.Module, incompatible: Any) -> str:
+    """Return the first weight in which a checkpoint and the model differ, or "" if none does."""
+    if incompatible is None:
+        return ""
+    for key, theirs, ours in incompatible.incorrect_shapes:
+        return f"{key} is {tuple(theirs)} in the file, and {tuple(ours)} in the model"
+    parameters = dict(model.named_parameters())
+    for key in (key for key in incompatible.missing_keys if key in parameters):
+        return f"it lacks {key}"
+    for key in incompatible.unexpected_keys:
+        return f"it holds {key}, which the model has not"
+    return ""
 
 
 def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -> None:

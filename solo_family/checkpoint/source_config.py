@@ -17,7 +17,7 @@ _CODE = "code, which is not run"
 
 
 class _CodeAsText(yaml.SafeLoader):
-    """A yaml loader that replaces Python code by a note of it, but for lists of sizes."""
+    """A yaml loader that replaces Python code by a note, except for lists of image sizes."""
 
 
 def _list_or_note(loader: yaml.SafeLoader, node: yaml.Node) -> Any:

@@ -25,7 +25,7 @@ from .machine import machine_findings
 
 GOOD, LACKING, BROKEN = "ok", "lacking", "BROKEN"
 
-# Distributions, the module to import, and the remedy where one is broken or missing.
+# Distributions, the modules to import, and the remedy if one is damaged or missing.
 _NEEDED = {
     "torchvision": (
         "torchvision",

@@ -23,7 +23,7 @@ from .opts import add_opts_argument
 from .writers import make_folder, write_json
 
 DEFAULT_OUTPUT = Path("output/errors")
-_CATEGORIES = 10  # so many categories, those with most errors, are printed
+_CATEGORIES = 10  # categories that are printed, those with the most errors, at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +100,12 @@ def _dataset_of(config_file: str, opts: list[str]) -> str:
             "--annotations FILE instead of --config-file."
         )
     register_in_place(names)
+    if MetadataCatalog.get(names[0]).get("evaluator_type") == "lvis":
+        raise DataError(
+            f"Dataset {names[0]!r} is LVIS's, which names the classes of an image that are "
+            "annotated; this analysis takes an object without an annotation for a mistake. Name a "
+            "dataset all of whose objects are annotated."
+        )
     evaluated = MetadataCatalog.get(names[0]).get("json_file") or names[0] in DatasetCatalog.list()
     if not evaluated or not dataset_classes(names[0]):
         raise DataError(
@@ -148,7 +154,7 @@ def _describe_rest(analysis: dict[str, Any]) -> str:
         {kind: sizes["all"] for kind, sizes in analysis[part].items()}
         for part in ("predictions", "ground_truth")
     )
-    ignored = predictions[PredictionType.CROWD] + predictions[PredictionType.UNRANKED]
+    ignored = predictions[PredictionType.CROWD]
     return (
         f"{sum(predictions.values())} predictions: {predictions[PredictionType.CORRECT]} correct, "
         f"{ignored} that COCO doesn't count, the others as above\n"

@@ -66,7 +66,7 @@ def read_picture(source: Source, reading: Reading) -> np.ndarray:
 
     Raises:
         DataError: see `read_image`.
-        TrainingError: reading it does not end.
+        TrainingError: reading it has taken longer than the timeout.
     """
     with Watchdog(TIMEOUT, f"Reading {source}"):
         return read_image(str(source.path), reading.image_format, reading)

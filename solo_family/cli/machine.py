@@ -5,20 +5,21 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from filelock import FileLock
 
 from ..data.loading.batch_loader import BatchLoader
 from ..data.loading.shared_slots import SharedSlots
+from ..engine.lock import can_lock, why_not_renamed
 from ..errors import first_line
+from ..starting import few_addresses
 
 _FILES_PER_WORKER = 4
 _ENOUGH_FILES = 128
 _NCCL_BYTES = 256 * 2**20
+_CHECKPOINT_BYTES = 2**30  # of the largest models here, with momentum
 _SECONDS = 60.0
 
 
@@ -45,7 +46,9 @@ def machine_findings(folder: Path) -> Iterator[Finding]:
     yield _workers()
     yield _shared_memory()
     yield _open_files()
-    yield _locks(folder)
+    yield _addresses()
+    yield _file_size()
+    yield _files(folder)
     yield _temporary_folder()
     yield _letters()
     if torch.cuda.device_count() > 1:
@@ -84,29 +87,49 @@ def _shared_memory() -> Finding:
 
 def _open_files() -> Finding:
     name = "open files"
+    limit = _limit("RLIMIT_NOFILE")
+    if limit is None:
+        return Finding(name, "no limit")
+    few = limit < _ENOUGH_FILES
+    lack = f"each worker needs {_FILES_PER_WORKER}: allow more with ulimit -n" if few else ""
+    return Finding(name, f"{limit} are allowed", lack)
+
+
+def _addresses() -> Finding:
+    warning = few_addresses()
+    return Finding("addresses", "few" if warning else "enough are allowed", warning)
+
+
+def _file_size() -> Finding:
+    name = "size of files"
+    limit = _limit("RLIMIT_FSIZE")
+    if limit is None:
+        return Finding(name, "no limit")
+    lack = "checkpoints may not fit: ulimit -f unlimited" if limit < _CHECKPOINT_BYTES else ""
+    return Finding(name, f"{limit / 2**20:.0f} MB", lack)
+
+
+def _limit(name: str) -> int | None:
+    """Return a limit of this process; None where there is none."""
     try:
         import resource  # Windows has none
     except ImportError:
-        return Finding(name, "the system does not tell the limit")
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    lack = ""
-    if 0 <= limit < _ENOUGH_FILES:
-        lack = f"each worker needs {_FILES_PER_WORKER}: allow more with ulimit -n"
-    return Finding(name, "no limit" if limit < 0 else f"{limit} are allowed", lack)
+        return None
+    limit = resource.getrlimit(getattr(resource, name))[0]
+    return limit if limit >= 0 else None
 
 
-def _locks(folder: Path) -> Finding:
-    name = f"locks in {folder}"
-    path = folder / ".solo_family_doctor"
+def _files(folder: Path) -> Finding:
+    name = f"files in {folder}"
     try:
-        with FileLock(path, timeout=1):
-            pass
-    except Exception as error:
-        return Finding(name, first_line(error), "two runs in the same folder can't be detected")
-    finally:
-        with suppress(OSError):
-            path.unlink()
-    return Finding(name, "a file can be locked")
+        reason, has_locks = why_not_renamed(folder), can_lock(folder)
+    except OSError as error:
+        return Finding(name, first_line(error), "set OUTPUT_DIR to a folder that you own")
+    if reason:
+        lack = "runs write their checkpoints so: set OUTPUT_DIR to a folder on another disk"
+        return Finding(name, f"can't be renamed: {reason}", lack)
+    lack = "" if has_locks else "a file stands for a lock; one of another machine's run stays"
+    return Finding(name, f"renamed, and {'locked' if has_locks else 'not locked'}", lack)
 
 
 def _temporary_folder() -> Finding:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
+from detectron2.structures import BitMasks
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor
 from tqdm import tqdm
@@ -16,8 +16,8 @@ from tqdm import tqdm
 from ..config import setup_cfg
 from ..data.formats.classes import class_names, num_classes
 from ..data.formats.register import check_datasets
-from ..data.loading.dataset_mapper import MaskDatasetMapper
-from ..data.loading.loader import load_train_dicts
+from ..data.loading.loader import build_train_loader
+from ..data.loading.sampler import Draw
 from ..data.loading.watchdog import watched
 from ..errors import ConfigError
 from ..methods.grid.assigner import GridAssigner
@@ -64,35 +64,46 @@ def run(args: argparse.Namespace) -> int:
             f"It works with MODEL.META_ARCHITECTURE {', '.join(with_grid)}; leave it out."
         )
     check_datasets(cfg.DATASETS.TRAIN)
-    records = load_train_dicts(cfg)[: args.num_images]
-    mapper: DatasetMapper = MaskDatasetMapper(cfg, is_train=True)
+    cfg.SEED = max(cfg.SEED, 0)
+    loader, sampler = build_train_loader(cfg)
+    images = loader.dataset
     names = class_names(cfg)
     pad = _size_divisibility(cfg) if args.targets else 1
     make_folder(args.output)
-    torch.manual_seed(max(cfg.SEED, 0))
-    np.random.seed(max(cfg.SEED, 0))  # detectron2's augmentations draw from numpy's generator
-    for record in watched(tqdm(records, unit="image"), "An image", cfg.DATALOADER.TIMEOUT):
-        example = mapper(record)
-        if example is None:
-            continue
+    places = tqdm(range(min(args.num_images, len(images))), unit="image")
+    for index in watched(places, "An image", cfg.DATALOADER.TIMEOUT):
+        example = images[Draw(index, index, sampler.seed)]
         drawn = (
             _draw_targets(cfg, example, pad)
             if args.targets
             else _draw_instances(cfg, example, names)
         )
-        file = args.output / f"{Path(record['file_name']).stem}.png"
+        file = args.output / f"{Path(example['file_name']).stem}.png"
         write_picture(file, np.ascontiguousarray(drawn[:, :, ::-1]))
     print(f"pictures: {args.output}")
     return 0
 
 
 def _draw_instances(cfg: CfgNode, example: dict[str, Any], names: list[str]) -> np.ndarray:
-    """Return the augmented image and its masks: uint8 [h, w, 3], RGB."""
+    """Return the augmented image and its masks: uint8 [h, w, 3], RGB.
+
+    Of labels that are pictures it is every segment, or every class, which has one colour in all
+    images.
+    """
     instances = example["instances"]
-    labels = [names[c] if names else str(c) for c in instances.gt_classes.tolist()]
+    classes = instances.gt_classes.tolist()
+    labels = [names[c] if names else str(c) for c in classes]
     masks = instances.gt_masks.tensor.numpy() if len(instances) else None
     visualizer = Visualizer(_picture(cfg, example["image"]))
-    return visualizer.overlay_instances(masks=masks, labels=labels).get_image()
+    if "sem_seg" not in example:
+        return visualizer.overlay_instances(masks=masks, labels=labels).get_image()
+    is_panoptic = "pan_seg_file_name" in example
+    for index, (label, category) in enumerate(zip(labels, classes)):
+        assert masks is not None
+        # Segments have holes, where others are, which outlines would fill.
+        colour = np.array(_colour(index if is_panoptic else category)) / 255
+        visualizer.draw_binary_mask(masks[index], color=colour, text=label)
+    return visualizer.output.get_image()
 
 
 def _size_divisibility(cfg: CfgNode) -> int:
@@ -118,7 +129,11 @@ def _draw_targets(cfg: CfgNode, example: dict[str, Any], pad: int) -> np.ndarray
     masks = torch.zeros((0, height, width), dtype=torch.bool)
     if len(instances):
         masks = instances.gt_masks.tensor
-    targets = assigner(instances.gt_boxes.tensor, instances.gt_classes, masks, padded)
+    # Pictures of labels give no boxes.
+    boxes = (
+        instances.gt_boxes if instances.has("gt_boxes") else BitMasks(masks).get_bounding_boxes()
+    )
+    targets = assigner(boxes.tensor, instances.gt_classes, masks, padded)
     canvas = np.zeros((*padded, 3), np.uint8)
     canvas[:height, :width] = _picture(cfg, image)
     panels = [
@@ -135,7 +150,7 @@ def _draw_targets(cfg: CfgNode, example: dict[str, Any], pad: int) -> np.ndarray
 
 
 def _cell_borders(layout: GridLayout, padded: tuple[int, int]) -> list[list[np.ndarray]]:
-    """Return of each level where its rows, and where its columns, begin and end, in pixels."""
+    """Return the borders of each level's rows and of its columns, in pixels."""
     spans = layout.extent(padded)
     return [
         [

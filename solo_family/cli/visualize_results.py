@@ -31,8 +31,11 @@ logger = logging.getLogger(__name__)
 _KINDS: dict[str, Visualization] = {
     flag: kind for method in METHODS.values() for flag, kind in method.visualizations.items()
 }
-# The method that each flag belongs to.
-_METHODS = {flag: method.meta_arch for method in METHODS.values() for flag in method.visualizations}
+# The methods that each flag is for.
+_METHODS = {
+    flag: [method.meta_arch for method in METHODS.values() if flag in method.visualizations]
+    for flag in _KINDS
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             dest="flag",
             action="store_const",
             const=flag,
-            help=f"{_METHODS[flag]}: {kind.help}",
+            help=f"{', '.join(_METHODS[flag])}: {kind.help}",
         )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
     parser.add_argument(
@@ -113,11 +116,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_method(cfg: CfgNode, flag: str) -> None:
-    method, given = _METHODS[flag], cfg.MODEL.META_ARCHITECTURE
-    if given != method:
+    methods, given = ", ".join(_METHODS[flag]), cfg.MODEL.META_ARCHITECTURE
+    if given not in _METHODS[flag]:
         raise ConfigError(
-            f"{flag} is for {method}, but the model is {given}: MODEL.META_ARCHITECTURE is "
-            f"{given!r}. Give the config of a model of {method}."
+            f"{flag} is for {methods}, but the model is {given}: MODEL.META_ARCHITECTURE is "
+            f"{given!r}. Give the config of a model of {methods}."
         )
 
 

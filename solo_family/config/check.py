@@ -9,6 +9,8 @@ from ..errors import ConfigError
 from ..registry import METHODS, resolve
 from .pictures import check_pictures
 from .rules import check_one_of, get_key
+from .sampling import check_sampling
+from .solver import check_solver
 from .tiles import check_tile
 from .unread import refuse_unread_keys
 
@@ -38,6 +40,8 @@ def check_config(cfg: CfgNode) -> None:
     _check_backbone_features(cfg)
     check_pictures(cfg)
     _check_crop(cfg)
+    check_sampling(cfg)
+    check_solver(cfg)
     tile = cfg.TEST.TILE
     check_tile(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)
     if cfg.MODEL.LOAD_PROPOSALS:

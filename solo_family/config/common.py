@@ -2,6 +2,8 @@
 
 from detectron2.config import CfgNode as CN
 
+from .sampling import add_sampling_config
+
 
 def add_common_config(cfg: CN) -> None:
     """Add the shared keys to `cfg`, in place."""
@@ -84,17 +86,17 @@ def add_common_config(cfg: CN) -> None:
     # Also measure the recall of masks as class-agnostic proposals (evaluation/proposal_recall.py),
     # for methods whose evaluation does not include it anyway.
     cfg.TEST.PROPOSAL_RECALL = False
-    # Predict images by overlapping tiles of this many pixels a side, and join what they show; 0
-    # predicts them as a whole (docs/tiles.md). Each tile is resized as INPUT.MIN_SIZE_TEST says, as
-    # if it was an image.
+    # Cut images into overlapping tiles with sides of this many pixels, and merge the predictions of
+    # the tiles; 0 predicts images as a whole (docs/tiles.md). Each tile is resized by
+    # INPUT.MIN_SIZE_TEST, like an image.
     cfg.TEST.TILE = CN()
     cfg.TEST.TILE.SIZE = 0
-    # Pixels that neighbouring tiles share: more than most objects are long.
+    # Overlap of neighbouring tiles, in pixels; it should exceed the length of most objects.
     cfg.TEST.TILE.OVERLAP = 64
-    # Of an object that several tiles see: "join" what they see of it, or "nms", which keeps the
-    # mask with the best score.
+    # How to merge the masks of an object that is in several tiles: "join" unites them, and "nms"
+    # keeps the one with the highest score.
     cfg.TEST.TILE.MERGE = "join"
-    # Number of tiles that the model is given at once; no result depends on it.
+    # Number of tiles per batch; it does not affect the results.
     cfg.TEST.TILE.BATCH = 4
     # With SOLVER.AMP.ENABLED: float16 (with loss scaling) or bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
@@ -103,6 +105,10 @@ def add_common_config(cfg: CN) -> None:
     # spread over processes; MaskFormer and SparseInst always do so.
     cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY = False
 
+    # What detectron2's samplers read, and it has no defaults for: the share of images that
+    # RandomSubsetTrainingSampler takes, and pairs of a name of DATASETS.TRAIN and how often
+    # WeightedTrainingSampler and WeightedCategoryTrainingSampler take its images.
+    add_sampling_config(cfg)
     # Skip unreadable images in training, and count them (--skip-bad-images).
     cfg.DATALOADER.SKIP_BAD_IMAGES = False
     # Seconds to wait for a batch of a worker process before the run ends; 0 waits forever.
@@ -126,9 +132,9 @@ def add_common_config(cfg: CN) -> None:
     # Files of more pixels than this are not opened; 0 is Pillow's limit, 178,956,970.
     cfg.INPUT.MAX_PIXELS = 0
 
-    # In training, before everything else, crop images to windows of this height and width, in pixels
-    # of the files, each around an object drawn at random; () crops none. Of large images only the
-    # window is read where the format allows it. INPUT.CROP.ENABLED is another crop.
+    # In training, before all other augmentations, crop images to windows of this height and width,
+    # in pixels of the files, each around a random object; () crops none. If the format allows it,
+    # only the window of a large image is read. The crop of INPUT.CROP.ENABLED is independent of it.
     cfg.INPUT.CROP.AROUND_OBJECTS = ()
 
     # With INPUT.CROP: crop only half of the images, after a resize to one of these short edges, and
@@ -136,12 +142,12 @@ def add_common_config(cfg: CN) -> None:
     # before resizing.
     cfg.INPUT.CROP.SHORT_EDGES = ()
 
-    # Panoptic segments of which a crop leaves no pixel: "keep" them as objects with an empty mask,
-    # as MaskFormer's official mappers do, or "drop" them. "" is the method's own way.
+    # Whether to "keep" panoptic segments that a crop removes completely, as objects with an empty
+    # mask, as MaskFormer's official mappers do, or to "drop" them. "" is the method's default.
     cfg.INPUT.EMPTY_SEGMENTS = ""
-    # Semantic labels are resized by the nearest pixel: that under the "center" of each new pixel
-    # (Pillow), or that under its upper left "corner" (torch), which MaskFormer's official mapper
-    # takes. "" is the method's own way.
+    # How to sample the nearest pixel when semantic labels are resized: at the "center" of each new
+    # pixel (Pillow), or at its upper left "corner" (torch), as MaskFormer's official mapper does.
+    # "" is the method's default.
     cfg.INPUT.LABEL_SAMPLING = ""
 
     # Colour jitter: brightness, contrast and saturation are each scaled by a random factor between

@@ -1,4 +1,4 @@
-"""Check `TEST.TILE`: how large images are cut into tiles."""
+"""The check of `TEST.TILE`, which cuts large images into tiles."""
 
 from ..errors import ConfigError
 
@@ -7,16 +7,16 @@ MERGES = ("join", "nms")
 
 
 def check_tile(size: int, overlap: int, merge: str, batch: int) -> None:
-    """Refuse tiles that can't work; with `size` 0 there are none, and nothing is refused.
+    """Check the keys of `TEST.TILE`, unless tiles are off (`size` is 0).
 
     Args:
         size: height and width of a tile, in pixels of the image.
-        overlap: of neighbours.
-        merge: what becomes of an object that several tiles see.
-        batch: number of tiles that the model is given at once.
+        overlap: of neighbouring tiles, in pixels.
+        merge: how the masks of an object in several tiles are merged, one of `MERGES`.
+        batch: number of tiles per batch.
 
     Raises:
-        ConfigError: names the key, its value, and what is allowed.
+        ConfigError: a value can't work; the message names the key, the value and what is allowed.
     """
     if not size:
         return

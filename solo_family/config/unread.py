@@ -1,4 +1,7 @@
-"""Keys of detectron2's other models, which no model of this package reads."""
+"""Every key of detectron2: read here, or refused where it differs from its default.
+
+Set on a model of this family those of other models would do nothing.
+"""
 
 from functools import cache
 from typing import Any
@@ -9,10 +12,27 @@ from ..errors import ConfigError
 from ..registry import METHODS, Method
 from .load import dotted_values
 
-# Nodes of MODEL that only detectron2's own meta-architectures read.
-_UNREAD = (
-    *("KEYPOINT_ON", "PROPOSAL_GENERATOR", "ANCHOR_GENERATOR", "RPN", "ROI_HEADS", "ROI_BOX_HEAD"),
-    *("ROI_BOX_CASCADE_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD", "PANOPTIC_FPN", "RETINANET"),
+# Read by every model, the loaders, the engine or the evaluation, or checked by `check_config`.
+READ = (
+    *("MODEL.META_ARCHITECTURE", "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.PIXEL_MEAN"),
+    *("MODEL.PIXEL_STD", "MODEL.BACKBONE", "MODEL.FPN", "MODEL.RESNETS", "MODEL.LOAD_PROPOSALS"),
+    *("INPUT", "DATASETS.TRAIN", "DATASETS.TEST", "DATALOADER", "SOLVER"),
+    *("TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.DETECTIONS_PER_IMAGE", "TEST.AUG"),
+    *("TEST.PRECISE_BN", "OUTPUT_DIR", "SEED", "CUDNN_BENCHMARK", "VIS_PERIOD", "VERSION"),
+    # All models here have masks, whatever it says.
+    "MODEL.MASK_ON",
+)
+# Read by methods with such a head alone. Labels that are pictures have its value of no class.
+_HEAD = "MODEL.SEM_SEG_HEAD"
+_OF_LABELS = f"{_HEAD}.IGNORE_VALUE"
+# Read by detectron2's own meta-architectures and evaluators of boxes and keypoints.
+UNREAD = (
+    *("MODEL.KEYPOINT_ON", "MODEL.PROPOSAL_GENERATOR", "MODEL.ANCHOR_GENERATOR", "MODEL.RPN"),
+    *("MODEL.ROI_HEADS", "MODEL.ROI_BOX_HEAD", "MODEL.ROI_BOX_CASCADE_HEAD", "MODEL.ROI_MASK_HEAD"),
+    *("MODEL.ROI_KEYPOINT_HEAD", "MODEL.PANOPTIC_FPN", "MODEL.RETINANET", _HEAD),
+    *("DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"),
+    *("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST"),
+    *("TEST.KEYPOINT_OKS_SIGMAS", "GLOBAL"),
 )
 _GRID_KEY = "GRID_REFERENCE_SIZE"
 
@@ -28,12 +48,14 @@ def refuse_unread_keys(cfg: CfgNode, method: Method) -> None:
         ConfigError: a value differs from its default; the message names the key, the value, the key
             to use instead if there is one, and the default.
     """
-    defaults = _unread_values(_defaults())
-    for key, value in _unread_values(cfg.MODEL).items():
-        if key in defaults and _plain(value) != _plain(defaults[key]):
+    values = dotted_values(cfg)
+    for key, default in _unread_defaults().items():
+        if key.startswith(_HEAD) and (method.sem_seg_heads or key == _OF_LABELS):
+            continue
+        if key in values and _plain(values[key]) != _plain(default):
             raise ConfigError(
-                f"{key} is {value!r}, but {method.title or method.meta_arch} does not read it"
-                f"{_instead(key, method)}. Leave it at {defaults[key]!r}."
+                f"{key} is {values[key]!r}, but {method.title or method.meta_arch} does not read "
+                f"it{_instead(key, method)}. Leave it at {default!r}."
             )
 
     _refuse_grids_of_others(cfg, method)
@@ -53,10 +75,9 @@ def _refuse_grids_of_others(cfg: CfgNode, method: Method) -> None:
             )
 
 
-def _unread_values(model: CfgNode) -> dict[str, Any]:
-    """Return the values of the nodes in `_UNREAD` of a `MODEL` node, by their dotted keys."""
-    nodes = {name: model[name] for name in _UNREAD if name in model}
-    return dotted_values(nodes, "MODEL.")
+def is_under(key: str, nodes: tuple[str, ...]) -> bool:
+    """Return whether a dotted key is one of some nodes, or below one."""
+    return any(key == node or key.startswith(f"{node}.") for node in nodes)
 
 
 def _instead(key: str, method: Method) -> str:
@@ -68,8 +89,9 @@ def _instead(key: str, method: Method) -> str:
 
 
 @cache
-def _defaults() -> CfgNode:
-    return get_cfg().MODEL
+def _unread_defaults() -> dict[str, Any]:
+    values = dotted_values(get_cfg())
+    return {key: value for key, value in values.items() if is_under(key, UNREAD)}
 
 
 def _plain(value: Any) -> Any:

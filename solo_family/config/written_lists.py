@@ -106,7 +106,7 @@ def construct(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
 
 @contextmanager
 def written_lists() -> Iterator[None]:
-    """Let `yaml.safe_load`, with which detectron2 reads configs, construct such lists meanwhile."""
+    """Let `yaml.safe_load`, which detectron2 reads configs with, accept such lists in the block."""
     before = dict(yaml.SafeLoader.yaml_constructors)
     yaml.SafeLoader.add_constructor(TAG, construct)
     try:

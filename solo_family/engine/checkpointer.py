@@ -102,8 +102,13 @@ class _Checkpoints(WholeFiles):
             cause = full_disk(error) or error  # torch.save hides the system's error in its own
             if not isinstance(cause, OSError):
                 raise
+            remedy = "Check the disk or network drive of OUTPUT_DIR"
+            if full_disk(cause):
+                remedy = (
+                    "Free some disk space, or delete old checkpoints and raise "
+                    "SOLVER.CHECKPOINT_PERIOD"
+                )
             raise TrainingError(
                 f"Can't write the checkpoint {path}: {cause.strerror}. Earlier checkpoints are "
-                "intact. Free some disk space, or delete old checkpoints and raise "
-                "SOLVER.CHECKPOINT_PERIOD; then --resume goes on from the last."
+                f"intact. {remedy}; then --resume goes on from the last."
             ) from error

@@ -1,6 +1,7 @@
 """Trainer hooks beyond detectron2's: sampler, skipped images, signals, best checkpoint, images."""
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -27,27 +28,38 @@ class SamplerPlace(HookBase):
 
     Args:
         sampler: the sampler of the training loader.
-        total_batch_size: images per iteration, of all processes together.
+        total_batch_size: images per iteration, of all processes together; a resumed run may have
+            another.
     """
 
     def __init__(self, sampler: GroupedSampler, total_batch_size: int) -> None:
         self._sampler = sampler
         self._total_batch_size = total_batch_size
-        self._saved_batch_size = total_batch_size
+        # Before the first iteration of this process, and that iteration.
+        self._seen, self._start = 0, 0
 
     def before_train(self) -> None:
         """Skip the batches that were trained on before; the batch size may have changed."""
-        seen = self.trainer.start_iter * self._saved_batch_size
-        self._sampler.start_batch = seen // self._total_batch_size
+        if self._start != self.trainer.start_iter:  # the checkpoint is of a loader of other code
+            self._start = self.trainer.start_iter
+            self._seen = self._start * self._total_batch_size
+        self._sampler.start_batch = self._seen // self._total_batch_size
 
     def state_dict(self) -> dict[str, int]:
-        """Return the seed and the batch size, for a checkpoint."""
-        return {"seed": self._sampler.seed, "total_batch_size": self._total_batch_size}
+        """Return the seed, the batch size and the number of images seen, for a checkpoint."""
+        finished = self.trainer.iter + 1
+        return {
+            "seed": self._sampler.seed,
+            "total_batch_size": self._total_batch_size,
+            "seen": self._seen + (finished - self._start) * self._total_batch_size,
+        }
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Restore the seed, and the batch size of the earlier run, from a checkpoint."""
         self._sampler.reseed(state_dict["seed"])
-        self._saved_batch_size = state_dict["total_batch_size"]
+        self._start = self.trainer.iter + 1
+        # Checkpoints of an earlier version lack it, and are of one batch size.
+        self._seen = state_dict.get("seen", self._start * state_dict["total_batch_size"])
 
 
 class SkippedImages(HookBase):
@@ -120,16 +132,42 @@ class EndOnSignal(HookBase):
 
 
 class BestCheckpoint(BestCheckpointer):
-    """Save the best checkpoint with detectron2's BestCheckpointer, whose best value is resumed."""
+    """Save the best checkpoint with detectron2's BestCheckpointer, whose best value is resumed.
+
+    After an evaluation that can't choose a checkpoint one line says why.
+    """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value and its iteration, for a checkpoint."""
-        return {"metric": self.best_metric, "iteration": self.best_iter}
+        """Return the metric, its best value and the iteration of that, for a checkpoint."""
+        return {"name": self._val_metric, "metric": self.best_metric, "iteration": self.best_iter}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best value and its iteration from a checkpoint."""
+        """Restore the best value and its iteration from a checkpoint, unless of another metric."""
+        if state_dict.get("name", self._val_metric) != self._val_metric:
+            self._logger.warning(
+                f"TEST.BEST_METRIC was {state_dict['name']} and is {self._val_metric}: the best "
+                "checkpoint is chosen again from here on."
+            )
+            return
         self.best_metric = state_dict["metric"]
         self.best_iter = state_dict["iteration"]
+
+    def _best_checking(self) -> None:
+        latest = self.trainer.storage.latest()
+        if self._val_metric not in latest:
+            there = sorted(name for name in latest if "/" in name)
+            self._logger.warning(
+                f"TEST.BEST_METRIC {self._val_metric} is not among the metrics of this evaluation "
+                f"({', '.join(there) or 'none'}): no best checkpoint is kept."
+            )
+            return
+        if not math.isfinite(latest[self._val_metric][0]):
+            self._logger.warning(
+                f"TEST.BEST_METRIC {self._val_metric} is no number here, mostly since the dataset "
+                "has no objects of that kind: this evaluation chooses no best checkpoint."
+            )
+            return
+        super()._best_checking()
 
 
 class TrainingPictures(HookBase):

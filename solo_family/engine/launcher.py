@@ -1,7 +1,7 @@
 """The launcher of a run's processes on this machine: it forwards signals, and ends all together.
 
-Each process is detectron2's. Its own launcher can take more than half a minute to notice that a
-process has failed.
+The processes are detectron2's. Its own launcher may wait for some of them for more than half a
+minute.
 """
 
 import argparse

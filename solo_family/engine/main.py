@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -30,16 +31,18 @@ from ..data.formats.classes import (
 from ..data.formats.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError, TrainingError
 from ..faults import explain, explained
-from ..files import remove_unfinished
+from ..files import as_before_on_error, remove_unfinished
 from ..modeling.inference import inference_model
 from ..registry import METHODS
 from ..stopping import Stopped
+from ..tiling.model import TiledModel, refuse_unread
 from .checkpointer import AtomicCheckpointer
 from .ending import ENDING
 from .launcher import is_led
 from .lock import OutputLock
 from .processes import start
 from .resume import newest_checkpoint
+from .tested import as_tested
 from .trainer import Trainer
 
 # The last line of a traceback, if the exception is one of this package's errors.
@@ -140,18 +143,28 @@ def _run(args: argparse.Namespace) -> Any:
         OutputLock(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext(),
     ):
         comm.synchronize()
+        if args.eval_only:
+            start_log(cfg, args)
+            return evaluate(cfg, args)
+        trainer = prepare(cfg, args)
+        trainer.train()
+        return trainer.last_results
+
+
+def prepare(cfg: CfgNode, args: argparse.Namespace) -> Trainer:
+    """Begin the log, load the weights or a checkpoint, and return the trainer.
+
+    The configuration in the output folder stays that of the earlier run until everything that may
+    be wrong with this one has been checked.
+    """
+    path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    with as_before_on_error(path) if comm.is_main_process() else nullcontext():
         start_log(cfg, args)
-        return evaluate(cfg, args) if args.eval_only else train(cfg, args)
-
-
-def train(cfg: CfgNode, args: argparse.Namespace) -> Any:
-    """Train, and return the metrics of the last evaluation, by task."""
-    if comm.is_main_process():
-        remove_unfinished(cfg.OUTPUT_DIR)
-    trainer = args.trainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    trainer.train()
-    return trainer.last_results
+        if comm.is_main_process():
+            remove_unfinished(cfg.OUTPUT_DIR)
+        trainer: Trainer = args.trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer
 
 
 def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
@@ -161,15 +174,20 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
         The metrics, by task.
 
     Raises:
-        DataError: the file can't be read, or lacks weights of the model.
+        DataError: the file can't be read, or lacks weights of the model; or, after the metrics are
+            printed, a part of an image could not be read.
     """
+    args.trainer.check_evaluation(cfg)
     model = args.trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
     load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)
-    results = args.trainer.test(cfg, inference_model(model.eval(), cfg))
+    model = as_tested(cfg, inference_model(model.eval(), cfg))
+    results = args.trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
+    if isinstance(model, TiledModel):
+        refuse_unread(model.unread)
     return results
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from detectron2.utils.events import JSONWriter
 
+from ..files import NOT_SYNCED
+
 
 class MetricsFile(JSONWriter):
     """Write metrics with detectron2's JSONWriter, but null for values that are not finite.
@@ -19,6 +21,14 @@ class MetricsFile(JSONWriter):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self._file_handle: Any = _StrictLines(self._file_handle)
+
+    def write(self) -> None:
+        """Write the metrics, also to a drive that can't be told to write at once."""
+        try:
+            super().write()
+        except OSError as error:  # of fsync, the last step
+            if error.errno not in NOT_SYNCED:
+                raise
 
 
 class _StrictLines:

@@ -10,6 +10,7 @@ from detectron2.solver.build import get_default_optimizer_params, reduce_param_g
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from ..config.solver import optimizer_name
 from ..errors import ConfigError
 from ..registry import METHODS
 
@@ -34,7 +35,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         ConfigError: the optimizer or the clip type is unknown.
     """
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    name = cfg.SOLVER.OPTIMIZER or (method.optimizer if method else "SGD")
+    name = optimizer_name(cfg)
     multiplier = cfg.SOLVER.BACKBONE_MULTIPLIER or (method.backbone_multiplier if method else 1.0)
     base_lr = cfg.SOLVER.BASE_LR
     if cfg.SOLVER.REFERENCE_BATCH_SIZE:
@@ -71,7 +72,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
             fused=fused,
         )
-    elif name in ("AdamW", "ADAMW"):
+    elif name == "AdamW":
         optimizer = torch.optim.AdamW(
             params,
             lr=base_lr,

@@ -60,9 +60,7 @@ def newest_checkpoint(folder: str) -> Path | None:
 
 def _newest(folder: Path) -> Path | None:
     named = _named(folder)
-    paths = _by_iteration(folder)
-    if named is not None and named.is_file() and not _is_average(named):
-        paths = [named, *(path for path in paths if path != named)]
+    paths = checkpoints(folder)
     refused: list[str] = []
     for path in paths:
         try:
@@ -85,6 +83,17 @@ def _newest(folder: Path) -> Path | None:
         "an intact one there and write its name into last_checkpoint, or start a new run: without "
         "--resume, which moves the old files to a subfolder, or in another OUTPUT_DIR."
     )
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, intact or not, without averaged weights.
+
+    First the one that `last_checkpoint` names, then the others, the newest first.
+    """
+    named, paths = _named(folder), _by_iteration(folder)
+    if named is not None and named.is_file() and not _is_average(named):
+        return [named, *(path for path in paths if path != named)]
+    return paths
 
 
 def _named(folder: Path) -> Path | None:

@@ -1,12 +1,19 @@
 """detectron2's learning-rate schedules, including the poly schedule of its DeepLab project."""
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.projects.deeplab.build_solver import build_lr_scheduler as build_with_poly
-from detectron2.solver import LRScheduler
+from detectron2.projects.deeplab.lr_scheduler import WarmupPolyLR
+from detectron2.solver import LRMultiplier, LRScheduler
+from fvcore.common.param_scheduler import ParamScheduler
 
 from ..config.check import LR_SCHEDULES
 from ..config.rules import check_one_of
+
+# What of a scheduler's state says where a run is.
+_PLACE = ("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial")
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
@@ -16,4 +23,53 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
         ConfigError: the name is unknown.
     """
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", LR_SCHEDULES)
-    return build_with_poly(cfg, optimizer)
+    scheduler = build_with_poly(cfg, optimizer)
+    if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
+        assert isinstance(scheduler, LRMultiplier)
+        scheduler._multiplier = _ToTheEnd(scheduler._multiplier, cfg.SOLVER.MAX_ITER)
+    return scheduler
+
+
+class _ToTheEnd(ParamScheduler):
+    """A schedule with a value after the last iteration, too, where fvcore's step schedule fails.
+
+    Args:
+        schedule: from the share of iterations that are done to a factor.
+        max_iter: after the last of them the factor stays.
+    """
+
+    def __init__(self, schedule: ParamScheduler, max_iter: int) -> None:
+        self._schedule = schedule
+        self._last = (max_iter - 1) / max_iter
+
+    def __call__(self, where: float) -> float:
+        return self._schedule(min(where, self._last))
+
+
+def state_by_config(scheduler: LRScheduler) -> dict[str, Any] | None:
+    """Return what of a scheduler's state follows from the config, and is not the run's place.
+
+    Returns:
+        None for a scheduler of other code, all of whose state is a checkpoint's.
+    """
+    if type(scheduler) not in (LRMultiplier, WarmupPolyLR):
+        return None
+    return {key: value for key, value in scheduler.state_dict().items() if key not in _PLACE}
+
+
+def follow_config(
+    scheduler: LRScheduler, by_config: dict[str, Any] | None, saved: list[float]
+) -> None:
+    """Let a scheduler that has loaded a checkpoint continue as the config says.
+
+    Args:
+        scheduler: at the checkpoint's place; the optimizer's rates become what it gives there.
+        by_config: what `state_by_config` returned before.
+        saved: the checkpoint's rates, with which a scheduler of other code continues.
+    """
+    rates = saved
+    if by_config is not None:
+        scheduler.load_state_dict(by_config)
+        rates = scheduler._last_lr = scheduler.get_lr()
+    for group, rate in zip(scheduler.optimizer.param_groups, rates):
+        group["lr"] = rate

@@ -14,6 +14,7 @@ from ..data.loading.sampler import GroupedSampler
 from ..data.loading.seeding import seed_all
 from ..errors import TrainingError
 from ..ops.host_copy import HostCopy
+from .optimizer_state import fitted, parameter_names
 
 
 class TrainingStep(SimpleTrainer):
@@ -85,11 +86,25 @@ class TrainingStep(SimpleTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint, with that of the loss scaler."""
-        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+        return {
+            **super().state_dict(),
+            "parameters": parameter_names(self.optimizer, self.model),
+            "grad_scaler": self.grad_scaler.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state from a checkpoint."""
-        super().load_state_dict(state_dict)
+        """Restore the state from a checkpoint; the optimizer keeps its own rates and groups.
+
+        Raises:
+            ValueError: it is of other parameters, or of another optimizer.
+        """
+        optimizer = fitted(
+            state_dict["optimizer"],
+            state_dict.get("parameters"),
+            self.optimizer,
+            parameter_names(self.optimizer, self.model),
+        )
+        super().load_state_dict({**state_dict, "optimizer": optimizer})
         if state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 

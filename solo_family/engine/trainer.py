@@ -16,16 +16,14 @@ from detectron2.solver import LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, TensorboardXWriter
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.load import load_weights
 from ..data.formats.classes import class_names, is_class_agnostic, with_classes
 from ..data.formats.register import check_datasets
 from ..data.loading.loader import Mapper, build_test_loader, build_train_loader
-from ..data.loading.sampler import GroupedSampler
 from ..errors import ConfigError
-from ..evaluation.build import build_evaluator, predicted_tasks
-from ..evaluation.semantic_tta import SemanticWithTTA
+from ..evaluation.build import build_evaluator
+from ..evaluation.preconditions import check_evaluation
 from ..modeling.stem import colour_places
 from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
@@ -37,8 +35,11 @@ from .optimizer import build_optimizer
 from .printer import MetricPrinter
 from .resume import iteration_of, set_aside
 from .resume import resume as resume_newest
-from .schedule import build_lr_scheduler
+from .resumed import check_resumed, settings_of
+from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .step import TrainingStep
+from .tested import as_tested
+from .wrappers import distributed, resumable_sampler
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Trainer(DefaultTrainer):
         # In DefaultTrainer's order, but with a DDP wrapper that also works on a CPU.
         TrainerBase.__init__(self)
         cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
+        self._best_metric = self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
         if cfg.SOLVER.CHANNELS_LAST:
             self.raw_model.to(memory_format=torch.channels_last)
@@ -135,6 +137,23 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run goes on with, and the settings that it was written with."""
+        return {**super().state_dict(), "settings": settings_of(self.cfg)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint as the config says; see `resumed`.
+
+        Raises:
+            ConfigError: the config has a setting that can't be changed in a run.
+        """
+        finished = state_dict["iteration"] + 1
+        check_resumed(state_dict.get("settings"), finished, self.cfg)
+        by_config = state_by_config(self.scheduler)
+        super().load_state_dict(state_dict)
+        saved = state_dict["_trainer"]["optimizer"]["param_groups"]
+        follow_config(self.scheduler, by_config, [group["lr"] for group in saved])
+
     def _write_missing_final(self) -> None:
         """Write the final checkpoint of a run that was killed just before writing it."""
         final = Path(self.cfg.OUTPUT_DIR) / "model_final.pth"
@@ -167,24 +186,36 @@ class Trainer(DefaultTrainer):
                 hooks.append(self._end)
                 hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
                 if cfg.TEST.BEST_METRIC and comm.is_main_process():
-                    hooks.append(
-                        BestCheckpoint(
-                            cfg.TEST.EVAL_PERIOD, self.checkpointer, cfg.TEST.BEST_METRIC
-                        )
-                    )
+                    period, metric = cfg.TEST.EVAL_PERIOD, self._best_metric
+                    hooks.append(BestCheckpoint(period, self.checkpointer, metric))
             else:
                 hooks.append(hook)
         # The hooks that save and evaluate need this step's average, so they come later.
         return [*hooks[:2], *ours, *hooks[2:]]
 
+    @classmethod
+    def check_evaluation(cls, cfg: CfgNode) -> str:
+        """Check what evaluations need (see `preconditions`); return the best checkpoint's metric.
+
+        What an overridden `build_evaluator` needs and gives is not known before.
+        """
+        build: Any = cls.build_evaluator
+        ours: Any = Trainer.build_evaluator
+        return check_evaluation(cfg) if build.__func__ is ours.__func__ else cfg.TEST.BEST_METRIC
+
     def build_writers(self) -> list[EventWriter]:
         """Return the writers of metrics: to the log, to metrics.json, and for TensorBoard."""
         folder = self.cfg.OUTPUT_DIR
-        return [
+        writers = [
             MetricPrinter(self.max_iter),
             MetricsFile(os.path.join(folder, "metrics.json")),
-            TensorboardXWriter(folder),
         ]
+        try:
+            folder.encode()
+        except UnicodeEncodeError:
+            logger.warning(f"OUTPUT_DIR {folder!a} is not UTF-8: no file of TensorBoard's there.")
+            return writers
+        return [*writers, TensorboardXWriter(folder)]
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Evaluate the weights and, with EMA, their average.
@@ -265,13 +296,7 @@ class Trainer(DefaultTrainer):
     ) -> dict[str, dict[str, float]]:
         """Evaluate a model on `DATASETS.TEST`, with test-time augmentation if `TEST.AUG.ENABLED`.
 
-        Args:
-            cfg: the configuration.
-            model: the model.
-            evaluators: one per dataset; by default those of `build_evaluator`.
-
-        Returns:
-            The metrics, by task.
+        Arguments and results are DefaultTrainer's; evaluators default to `build_evaluator`'s.
 
         Raises:
             ConfigError: `DATASETS.TEST` is empty, or the model can't be augmented.
@@ -281,45 +306,4 @@ class Trainer(DefaultTrainer):
                 "DATASETS.TEST is empty: name a dataset to evaluate on, "
                 "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
             )
-        if cfg.TEST.AUG.ENABLED:
-            model = augmented(cfg, model)
-        return super().test(cfg, model, evaluators)
-
-
-def resumable_sampler(loader: Any) -> GroupedSampler | None:
-    """Return the sampler of a loader whose position a checkpoint can keep.
-
-    A loader of other code has none: then a warning is logged, and None is returned.
-    """
-    sampler = getattr(loader, "batches", None)
-    if isinstance(sampler, GroupedSampler):
-        return sampler
-    logger.warning(
-        "The training loader is not this package's (%s): a resumed run starts its order of images "
-        "from the beginning, and augmentations are not seeded.",
-        type(loader).__name__,
-    )
-    return None
-
-
-def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """Wrap a model in test-time augmentation (`TEST.AUG`).
-
-    Raises:
-        ConfigError: the model has other tasks than semantic segmentation.
-    """
-    if predicted_tasks(cfg) != ["semantic"]:
-        raise ConfigError(
-            "TEST.AUG.ENABLED is True, but test-time augmentation supports semantic segmentation "
-            f"only; the model predicts {', '.join(predicted_tasks(cfg))}. Set TEST.AUG.ENABLED "
-            "False, or let the model predict semantic segmentation only."
-        )
-    return SemanticWithTTA.from_config(cfg, model)
-
-
-def distributed(model: nn.Module) -> nn.Module:
-    """Wrap a model in DistributedDataParallel if there are several processes, on GPUs or CPUs."""
-    if comm.get_world_size() == 1:
-        return model
-    device_ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+        return super().test(cfg, as_tested(cfg, model), evaluators)

@@ -1,28 +1,23 @@
-"""Choose the evaluator of a dataset by the labels that it has, and by what the model predicts."""
+"""Choose the evaluators of a dataset by the labels that it has, and by what the model predicts."""
 
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
+from ..config.caps import most_instances
 from ..data.formats.classes import is_class_agnostic
 from ..data.formats.dataset_classes import match_classes
-from ..detectron2_patches import use_faster_coco_eval
 from ..errors import ConfigError
 from ..registry import METHODS
-from .instance_results import InstanceEvaluator
+from .kinds import KINDS, PROPOSALS, Kind
 from .mapped_classes import MappedClasses
-from .panoptic_quality import PanopticEvaluator
 from .proposal_recall import ProposalRecallEvaluator
-from .semantic import SemanticEvaluator
-
-_SEMANTIC = ("sem_seg", "cityscapes_sem_seg", "ade20k_panoptic_seg")
-_PANOPTIC = ("coco_panoptic_seg", "ade20k_panoptic_seg", "cityscapes_panoptic_seg")
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
-    """Return the evaluator of a dataset: detectron2's, or this package's where it has none.
+    """Return the evaluator of a dataset: detectron2's, or else this package's.
 
     Args:
         cfg: the configuration; `MODEL.MASK_FORMER.TEST` and `MODEL.SPARSE_INST.PANOPTIC_ON`
@@ -31,29 +26,77 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
         folder: where predictions are written.
 
     Raises:
+        ConfigError: see `kinds_of`.
+    """
+    most = most_instances(cfg)
+    evaluators = [
+        # Recall is of as many masks as the model returns.
+        ProposalRecallEvaluator(name, folder, most)
+        if kind is PROPOSALS
+        else kind.build(name, folder)
+        for kind in kinds_of(cfg, name)
+    ]
+    evaluator = evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+    return mapped(evaluator, [] if is_class_agnostic(cfg) else cfg.MODEL.CLASS_NAMES, name)
+
+
+def kinds_of(cfg: CfgNode, name: str) -> list[Kind]:
+    """Return how a dataset is evaluated with the model of a configuration.
+
+    Raises:
         ConfigError: there is nothing to evaluate: the dataset's labels are for a task that the
-            model does not perform.
+            model does not perform; or its type is unknown.
+    """
+    predicted = predicted_tasks(cfg)
+    of_dataset = kinds_of_dataset(name)
+    kinds = [kind for kind in of_dataset if kind.task in predicted]
+    has_objects = any(kind.task == "instance" for kind in of_dataset)
+    if has_objects and (cfg.TEST.PROPOSAL_RECALL or "proposals" in predicted):
+        kinds.insert(0, PROPOSALS)
+    if not kinds:
+        tasks = [kind.task for kind in of_dataset]
+        raise ConfigError(
+            f"Dataset {name!r} (evaluator {MetadataCatalog.get(name).get('evaluator_type')}) can't "
+            f"be evaluated with a model that predicts {', '.join(predicted)}. "
+            f"{_remedy(cfg, tasks)}"
+        )
+    return kinds
+
+
+def kinds_of_dataset(name: str) -> list[Kind]:
+    """Return how a registered dataset can be evaluated.
+
+    Raises:
+        ConfigError: its type is unknown.
     """
     metadata = MetadataCatalog.get(name)
     kind = metadata.get("evaluator_type")
-    predicted = predicted_tasks(cfg)
-    evaluators: list[DatasetEvaluator] = []
-    if cfg.TEST.PROPOSAL_RECALL or "proposals" in predicted:
-        evaluators.append(ProposalRecallEvaluator(name, folder))
-    if kind in _SEMANTIC and "semantic" in predicted and metadata.get("stuff_classes"):
-        evaluators.append(SemanticEvaluator(name, output_dir=folder))
-    if kind in _PANOPTIC and "panoptic" in predicted:
-        evaluators.append(PanopticEvaluator(name, output_dir=folder))
-    if kind not in (*_SEMANTIC, *_PANOPTIC) and "instance" in predicted:
-        evaluators.append(coco_evaluator(name, folder))
-    if not evaluators:
+    if kind not in KINDS:
+        known = ", ".join(str(key) for key in KINDS if key is not None)
         raise ConfigError(
-            f"Dataset {name!r} (evaluator {kind}) can't be evaluated with a model that predicts "
-            f"{', '.join(predicted)}. Set MODEL.MASK_FORMER.TEST.SEMANTIC_ON, PANOPTIC_ON or "
-            "INSTANCE_ON, or MODEL.SPARSE_INST.PANOPTIC_ON, or name another dataset."
+            f"Dataset {name!r} has the evaluator_type {kind!r}, for which there is no evaluator "
+            f"here; there are {known}. For detectron2's dicts with masks set "
+            f"MetadataCatalog.get({name!r}).evaluator_type = 'coco', or override "
+            "Trainer.build_evaluator (docs/extending.md)."
         )
-    evaluator = evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
-    return mapped(evaluator, [] if is_class_agnostic(cfg) else cfg.MODEL.CLASS_NAMES, name)
+    # Instances of Cityscapes have the classes of its pixels beside their own.
+    return [k for k in KINDS[kind] if k.task != "semantic" or metadata.get("stuff_classes")]
+
+
+def _remedy(cfg: CfgNode, tasks: Sequence[str]) -> str:
+    """Return what lets the model of a configuration predict one of some tasks."""
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    if cfg.MODEL.META_ARCHITECTURE == "MaskFormer":
+        keys = [f"MODEL.MASK_FORMER.TEST.{task.upper()}_ON True" for task in tasks]
+        return f"Set {' or '.join(keys)}, or name another dataset."
+    if cfg.MODEL.META_ARCHITECTURE == "SparseInst" and "panoptic" in tasks:
+        return "Set MODEL.SPARSE_INST.PANOPTIC_ON True, or name another dataset."
+    if method and method.classify_key and "instance" in tasks:
+        return f"Set {method.classify_key} True, or name another dataset."
+    return (
+        "Name a dataset of instances in DATASETS.TEST, for instance "
+        "coco_json:ANNOTATIONS.json:IMAGE_DIR; panoptic and semantic labels are MaskFormer's."
+    )
 
 
 def mapped(evaluator: DatasetEvaluator, classes: Sequence[str], name: str) -> DatasetEvaluator:
@@ -84,11 +127,3 @@ def predicted_tasks(cfg: CfgNode) -> list[str]:
     test = cfg.MODEL.MASK_FORMER.TEST
     tasks = ("semantic", "panoptic", "instance")
     return [task for task in tasks if test[f"{task.upper()}_ON"]]
-
-
-def coco_evaluator(name: str, folder: str) -> COCOEvaluator:
-    """Return the evaluator of instances of a dataset in COCO's format; see `build_evaluator`."""
-    # Tasks are given, because it would infer them from the predictions, which may be empty.
-    evaluator = InstanceEvaluator(name, tasks=("bbox", "segm"), output_dir=folder)
-    use_faster_coco_eval(evaluator)
-    return evaluator

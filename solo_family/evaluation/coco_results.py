@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from ..data.formats.coco_json import dataset_truth, read_coco_truth
 from ..data.formats.rle import fills_image
 from ..errors import DataError
+from .instance_results import most_per_image
 
 # One prediction: image_id, category_id, score, and segmentation, a compressed RLE.
 Result = dict[str, Any]
@@ -139,15 +141,15 @@ def evaluate(
     results: list[Result],
     *,
     iou_threshold: float | None = None,
-    max_detections: int | None = None,
 ) -> COCOeval:
     """Run pycocotools' evaluation of masks, unmodified, and without its printing.
+
+    All detections of an image count, as in `InstanceEvaluator`.
 
     Args:
         truth: result of `read_truth`.
         results: the prediction at index i gets id i + 1.
         iou_threshold: the only threshold, instead of COCO's ten.
-        max_detections: limit per image and category, instead of COCO's 100.
     """
     with redirect_stdout(StringIO()):
         if results:
@@ -157,8 +159,8 @@ def evaluate(
         evaluation = COCOeval(truth, predicted, "segm")
         if iou_threshold is not None:
             evaluation.params.iouThrs = np.array([iou_threshold])
-        if max_detections is not None:
-            evaluation.params.maxDets = [max_detections]
+        counts = Counter(result["image_id"] for result in results)
+        evaluation.params.maxDets = [most_per_image(counts.values())]
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation

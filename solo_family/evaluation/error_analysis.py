@@ -105,9 +105,7 @@ def _evaluate_fixed(
     error: str, truth: COCO, results: list[Result], types: ErrorTypes, iou_threshold: float
 ) -> COCOeval:
     truth, results = fix_errors(error, truth, results, types)
-    # Predictions beyond COCO's limit are removed already; a fixed class must not displace others.
-    most = max(Counter(result["image_id"] for result in results).values(), default=1)
-    return evaluate(truth, results, iou_threshold=iou_threshold, max_detections=most)
+    return evaluate(truth, results, iou_threshold=iou_threshold)
 
 
 def _by_size(evaluation: COCOeval, category: int | None = None) -> dict[str, float | None]:

@@ -41,7 +41,7 @@ def fix_errors(
         annotations = [a for a, keep in zip(truth.dataset["annotations"], kept) if keep]
         truth = with_annotations(truth.dataset, annotations)
     fixed = _fixable(error, results, types)
-    removed = (types.predictions == PredictionType.UNRANKED) | (types.predictions == error)
+    removed = types.predictions == error
     changed = []
     for index, result in enumerate(results):
         if index in fixed:

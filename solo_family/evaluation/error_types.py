@@ -25,7 +25,6 @@ SIZES = ("small", "medium", "large")
 class PredictionType(StrEnum):
     """The type of a prediction: the first in this order that applies."""
 
-    UNRANKED = "unranked"
     CROWD = "crowd"
     CORRECT = "correct"
     DUPLICATE = "duplicate"
@@ -82,10 +81,8 @@ def find_error_types(
     is_crowd = np.array([False, *(bool(a["iscrowd"]) for a in annotations)])
     threshold = evaluation.params.iouThrs[0]
     same, other = overlaps.same_class, overlaps.other_class
-    none = np.zeros_like(matches)
     rules = [
-        (PredictionType.UNRANKED, matches < 0, none),
-        (PredictionType.CROWD, is_crowd[matches], none),
+        (PredictionType.CROWD, is_crowd[matches], np.zeros_like(matches)),
         (PredictionType.CORRECT, matches > 0, matches),
         (PredictionType.DUPLICATE, same.ious >= threshold, same.truth_ids),
         (PredictionType.WRONG_CLASS, other.ious >= threshold, other.truth_ids),
@@ -110,11 +107,8 @@ def find_error_types(
 
 
 def _matches(evaluation: COCOeval, num_results: int) -> np.ndarray:
-    """Return int64 [N]: the id of the annotation that COCO matched, 0 for none.
-
-    -1 stands for predictions that COCO ignores, beyond the best 100 of an image and category.
-    """
-    matches = np.full(num_results, -1)
+    """Return int64 [N]: the id of the annotation that COCO matched, 0 for none."""
+    matches = np.zeros(num_results, np.int64)
     everything = evaluation.params.areaRng[evaluation.params.areaRngLbl.index("all")]
     for image in evaluation.evalImgs:
         if image is not None and image["aRng"] == everything:

@@ -200,4 +200,5 @@ class PanopticEvaluator(DatasetEvaluator):
         os.makedirs(self._output_dir, exist_ok=True)
         by_category = {name: total.metrics([i]) for i, name in enumerate(self._names)}
         with replacing(os.path.join(self._output_dir, "panoptic_quality.json")) as path:
-            path.write_text(json.dumps({**result, "categories": by_category}, indent=1))
+            text = json.dumps({**result, "categories": by_category}, indent=1)
+            path.write_text(text, encoding="utf-8")

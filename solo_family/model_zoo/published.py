@@ -12,19 +12,22 @@ from .table import Entry, read_table
 
 _HEAD = """# Every published number, and what it takes
 
-Written by `python -m solo_family.model_zoo.published docs/published.md` from the configs and the tables in
-`solo_family/model_zoo/`; change those.
+Written by `python -m solo_family.model_zoo.published docs/published.md` from the configs and the
+tables in `solo_family/model_zoo/`; change those.
 
-A published number depends on a model, its data, its schedule and its test. Each row names the config that has all four, with the
-values that it trains and tests with. `tests/config/test_published.py` compares 66 of these configs with the values of the official ones, key
-by key; *differs* numbers [what differs](#what-differs-by-intention). The published numbers are quoted; none was measured here
-([ours](results.md)). Weights, and where they are from, are in the [model zoo](model_zoo.md).
+A published number depends on a model, its data, its schedule and its test. Each row names the
+config that has all four, with the values that it trains and tests with.
+`tests/config/test_published.py` compares 66 of these configs with the values of the official ones,
+key by key; *differs* numbers [what differs](#what-differs-by-intention). The published numbers are
+quoted; none was measured here ([ours](results.md)). Weights, and where they are from, are in the
+[model zoo](model_zoo.md).
 """
 _DIFFERENCES = """## What differs by intention
 
-Of values in the configs. What differs in the code stands in the pages of the methods: [SOLO](methods/solo.md),
-[Decoupled SOLO](methods/decoupled_solo.md), [SOLOv2](methods/solov2.md), [InstanceFCN](methods/instancefcn.md),
-[MaskFormer](methods/maskformer.md), [SparseInst](methods/sparseinst.md).
+Of values in the configs. What differs in the code stands in the pages of the methods:
+[SOLO](methods/solo.md), [Decoupled SOLO](methods/decoupled_solo.md), [SOLOv2](methods/solov2.md),
+[InstanceFCN](methods/instancefcn.md), [MaskFormer](methods/maskformer.md),
+[SparseInst](methods/sparseinst.md).
 
 | | configs | key | official | ours | why |
 |---|---|---|---|---|---|"""

@@ -42,7 +42,7 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:
-    """Return names and ids of the model's classes, and their colours where a dataset has them."""
+    """Return the names and ids of the model's classes, and their colours if a dataset has them."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
     names, ids = class_names(cfg), class_ids(cfg)
     named = metadata.get("thing_classes") or metadata.get("stuff_classes")

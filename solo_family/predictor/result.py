@@ -67,7 +67,7 @@ class Result:
 
     @property
     def names(self) -> list[str]:
-        """The name of each instance's class; its index where the model has no names."""
+        """The name of each instance's class; the index of the class if the model has no names."""
         names = self.class_names
         return [names[label] if label < len(names) else str(label) for label in self.labels]
 
@@ -135,7 +135,9 @@ class Result:
     def polygons(self) -> list[list[np.ndarray]]:
         """Return the outlines of each instance's mask, float [P, 2] of x and y in pixels."""
         height, width = self.image.shape[:2]
-        masks = (GenericMask(mask.astype(np.uint8), height, width) for mask in self.masks)
+        # One at a time, since those of a large image are in memory as runs.
+        pixels = (np.asarray(mask, np.uint8) for mask in self.instances.pred_masks)
+        masks = (GenericMask(mask, height, width) for mask in pixels)
         return [[outline.reshape(-1, 2) for outline in mask.polygons] for mask in masks]
 
     def _of(self, key: str, what: str) -> Any:

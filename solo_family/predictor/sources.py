@@ -1,5 +1,6 @@
 """Open a model from a run's folder, a config, an exported folder, or the zoo."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,21 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from detectron2.engine import DefaultPredictor
 
+from ..checkpoint.load import what_is_wrong
 from ..config import check_config, setup_cfg
+from ..data.loading.augmentation import resized_input
 from ..data.loading.images import Reading
+from ..engine.resume import checkpoints
 from ..errors import ConfigError, DataError
 from ..faults import explained
 from ..model_zoo import models
 from ..modeling.inference import inference_model
+from ..tiling.tiles import Tiling
 from .exported import exported_reading, load_exported
 from .load import class_metadata, load_predictor
 from .predictions import Predictions
+
+logger = logging.getLogger(__name__)
 
 # The file that marks a folder as an exported model, and the file that marks it as a run.
 _EXPORTED, _RUN = "model.json", "config.yaml"
@@ -34,11 +41,13 @@ class Source:
             dicts.
         metadata: names and colours of the classes.
         reading: how picture files are read.
+        tiling: how pictures are cut into tiles; None for not at all.
     """
 
     predict: Callable[[list[np.ndarray]], list[Predictions]]
     metadata: Metadata
     reading: Reading
+    tiling: Tiling | None = None
 
 
 def open_source(
@@ -70,7 +79,7 @@ def open_source(
                 f"{path} is an exported model, whose weights, device and precision are fixed: "
                 "remove these arguments, or name the run that it was exported from."
             )
-        return _from_exported(path)
+        return from_exported(path)
     if path.is_dir():
         weights = weights or _weights_of_run(path)
         path = path / _RUN
@@ -84,14 +93,28 @@ def open_source(
 
 
 def _weights_of_run(folder: Path) -> Path:
-    """Return the weights that training ended with, or else its last checkpoint."""
-    final, tag = folder / "model_final.pth", folder / "last_checkpoint"
-    if final.is_file():
-        return final
-    if tag.is_file():
-        return folder / tag.read_text(encoding="utf-8").strip()
+    """Return the weights that training ended with, or else its newest intact checkpoint.
+
+    Raises:
+        DataError: there is none, or none is intact.
+    """
+    final = folder / "model_final.pth"
+    paths = [path for path in checkpoints(folder) if path != final]
+    refused: list[str] = []
+    for path in [final, *paths] if final.is_file() else paths:
+        reason = what_is_wrong(path)
+        if not reason:
+            if refused:
+                logger.warning("%s Taken instead: %s.", " ".join(refused), path)
+            return path
+        refused.append(reason)
+    if refused:
+        raise DataError(
+            f"{folder} has no intact checkpoint ({' '.join(refused)}). Give weights=, or "
+            "train again."
+        )
     raise DataError(
-        f"{folder} has neither model_final.pth nor last_checkpoint. Give weights=, or wait for "
+        f"{folder} has neither model_final.pth nor another checkpoint. Give weights=, or wait for "
         "the first checkpoint of the training run."
     )
 
@@ -122,7 +145,7 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     def predict(images: list[np.ndarray]) -> list[Predictions]:
         return predictor.model([_model_input(predictor, image) for image in images])
 
-    return Source(predict, class_metadata(cfg), Reading.from_config(cfg))
+    return Source(predict, class_metadata(cfg), Reading.from_config(cfg), Tiling.from_config(cfg))
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:
@@ -132,15 +155,12 @@ def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, An
         predictor: determines the size and the order of colours.
         image: uint8 [H, W, C] of the working format.
     """
-    height, width = image.shape[:2]
-    if predictor.input_format == "RGB":
-        image = image[:, :, ::-1]
-    image = predictor.aug.get_transform(image).apply_image(image)
-    tensor = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))
-    return {"image": tensor, "height": height, "width": width}
+    given = image[:, :, ::-1] if predictor.input_format == "RGB" else image
+    return resized_input(given, predictor.aug)
 
 
-def _from_exported(folder: Path) -> Source:
+def from_exported(folder: Path) -> Source:
+    """Open an exported model; see `load_exported`."""
     predict, metadata = load_exported(folder)
     one = explained()(predict)
     return Source(

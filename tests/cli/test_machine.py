@@ -1,5 +1,8 @@
 """What the doctor says of a machine before a run does."""
 
+import errno
+import fcntl
+import os
 import resource
 import tempfile
 from collections.abc import Callable
@@ -12,7 +15,7 @@ import torch
 from solo_family.cli import machine
 from solo_family.cli.machine import machine_findings
 
-from ..forked import Forked
+from ..forked import Forked, fail
 
 
 def lacks(folder: Path) -> dict[str, str]:
@@ -46,6 +49,14 @@ def no_temporary_folder() -> None:
     pytest.MonkeyPatch().setattr(tempfile, "_candidate_tempdir_list", lambda: folders)
 
 
+def short_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+
+
+def few_addresses() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (7 * 2**30, 7 * 2**30))
+
+
 def several_gpus() -> None:
     torch.cuda.device_count = lambda: 2
     machine._NCCL_BYTES = 2**60
@@ -57,6 +68,10 @@ def several_gpus() -> None:
         (few_files, "open files: each worker needs 4"),
         (little_memory, "shared memory: workers send batches as bytes"),
         (no_temporary_folder, "temporary folder: several processes can't be started"),
+        (short_files, "size of files: checkpoints may not fit"),
+        (few_addresses, "addresses: ulimit -v allows"),
+        (partial(fail, fcntl, "flock", errno.ENOLCK), "a file stands for a lock"),
+        (partial(fail, os, "replace", errno.EPERM), "runs write their checkpoints so"),
         (several_gpus, "/dev/shm: NCCL needs it"),
     ],
 )

@@ -5,17 +5,29 @@ import numpy as np
 import pytest
 
 from solo_family.__main__ import main
+from solo_family.cli import visualize_data
+from solo_family.config import setup_cfg
+from solo_family.data.loading.loader import build_train_loader
+from solo_family.data.loading.sampler import Draw
 from solo_family.model_zoo import get_config_file
+
+from ..data.segments import write_panoptic, write_semantic
 
 RED = np.array([255, 56, 56])  # RGB of the first object
 
 
-def draw(shapes: Path, output: Path, *words: str, config: str = "quickstart/solo.yaml") -> int:
+def draw(
+    shapes: Path,
+    output: Path,
+    *words: str,
+    config: str = "quickstart/solo.yaml",
+    opts: tuple[str, ...] = (),
+) -> int:
     train = f"('coco_json:{shapes}/annotations/train.json:{shapes}/train',)"
     return main(
         [
             *("visualize-data", "--config-file", get_config_file(config)),
-            *("--output", str(output), *words, "--opts", "DATASETS.TRAIN", train),
+            *("--output", str(output), *words, "--opts", "DATASETS.TRAIN", train, *opts),
         ]
     )
 
@@ -45,6 +57,45 @@ def test_the_cells_of_every_level_are_drawn_side_by_side(
         full = [(np.abs(panel - RED).max(2) <= 2).sum() for panel in panels]
         found += sum(pixels > 0 for pixels in full)
     assert found >= 4  # the first objects of most of these images, in one or two levels each
+
+
+def test_cells_of_a_reference_size_are_drawn_as_large_as_they_are(
+    shapes: Path, tmp_path: Path
+) -> None:
+    """A quarter of the published ones' sides: no more than a sixteenth of their pixels, twice."""
+    coloured = []
+    for reference in ("()", "(64, 64)"):
+        output = tmp_path / reference
+        words = ("--targets", "--num-images", "4")
+        opts = ("MODEL.SOLOV2.GRID_REFERENCE_SIZE", reference)
+        assert draw(shapes, output, *words, config="quickstart/solov2.yaml", opts=opts) == 0
+        pictures = [cv2.imread(str(file))[:, :, ::-1].astype(int) for file in output.iterdir()]
+        coloured.append(sum(int((np.abs(p - RED).max(2) <= 2).sum()) for p in pictures))
+    assert 0 < coloured[1] < coloured[0] / 2
+
+
+@pytest.mark.parametrize("kind", ["semantic", "panoptic"])
+def test_labels_are_drawn_on_what_the_training_loader_gives(tmp_path: Path, kind: str) -> None:
+    """Augmented by the same draws; every class of semantic labels has one colour."""
+    root = tmp_path / "data"
+    name = write_semantic(root) if kind == "semantic" else write_panoptic(root)[0]
+    config = get_config_file(f"quickstart/mask_former_{kind}.yaml")
+    size = ["INPUT.MIN_SIZE_TRAIN", "(480,)", "INPUT.MAX_SIZE_TRAIN", "800"]
+    opts = ["DATASETS.TRAIN", f"('{name}',)", "SEED", "5", "MODEL.TIMM.WEIGHTS", "", *size]
+    command = ["visualize-data", "--config-file", config, "--output", str(tmp_path / "out")]
+    assert main([*command, "--opts", *opts]) == 0
+    cfg = setup_cfg(config, opts)
+    images = build_train_loader(cfg)[0].dataset
+    given = images[Draw(0, 0, 5)]
+    file = tmp_path / "out" / f"{Path(given['file_name']).stem}.png"
+    drawn = cv2.imread(str(file))[:, :, :: 1 if cfg.INPUT.FORMAT == "BGR" else -1]
+    plain = given["image"].permute(1, 2, 0).numpy()
+    assert len(given["instances"]) > 1
+    for index, mask in enumerate(given["instances"].gt_masks.tensor.numpy()):
+        # Half the colour, half the image, but for the text of the label and the outline.
+        colour = np.median(2.0 * drawn[mask] - plain[mask], axis=0)
+        label = int(given["instances"].gt_classes[index]) if kind == "semantic" else index
+        assert np.abs(colour - visualize_data._colour(label)).max() < 12
 
 
 def test_a_method_without_a_grid_is_refused(

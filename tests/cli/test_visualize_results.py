@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from solo_family.__main__ import main
+from solo_family.methods.grid.visualize import cell_masks, draw_grid
+from solo_family.methods.mask_former.visualize import draw_bars, query_classes
 from solo_family.methods.sparse_inst.visualize import MapReader, draw_responses, mean_responses
 from solo_family.predictor.load import load_predictor
 
@@ -172,3 +174,78 @@ def test_one_picture_may_be_named_and_need_not_be_resized(place: Path, tmp_path:
     flags += ["--confidence-threshold", 0, "--opts", "INPUT.MIN_SIZE_TEST", 0]
     assert run(place, tmp_path / "maps.png", *flags) == 0
     assert len(cv2.imread(str(tmp_path / "maps.png"))) > 64
+
+
+def saved(root: Path, method: str, opts: list[Any]) -> Path:
+    """Write a model that finds objects, its config and a picture; return the folder."""
+    model = eager_to_find(tiny_model(method, opts=[*SIZES, *opts]))
+    torch.save({"model": model.state_dict()}, root / "model.pth")
+    names = ["MODEL.WEIGHTS", str(root / "model.pth"), "MODEL.CLASS_NAMES", ["a", "b", "c"]]
+    write_cfg(root / "config.yaml", tiny_cfg(method, opts=[*SIZES, *opts, *names]))
+    (root / "pictures").mkdir()
+    image = picture(50, 90)["image"].permute(1, 2, 0).numpy()
+    cv2.imwrite(str(root / "pictures" / "0.png"), image)
+    return root
+
+
+@pytest.mark.parametrize("method", ["SOLO", "DecoupledSOLO", "SOLOv2"])
+def test_the_masks_of_all_cells(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = saved(tmp_path, method, [])
+    picture_file = place / "pictures" / "0.png"
+    flags = ["--cells", "--input", picture_file, "--confidence-threshold", 0.3]
+    assert run(place, tmp_path / "out.png", *flags) == 0
+    drawn = cv2.imread(str(tmp_path / "out.png"))
+    cfg = tiny_cfg(method, opts=[*SIZES, "MODEL.WEIGHTS", str(place / "model.pth")])
+    predictor = load_predictor(cfg)
+    masks, scores = cell_masks(predictor, cv2.imread(str(picture_file)))
+    side = scores.shape[0]
+    assert masks.shape[:2] == (side, side)
+    assert f"{side} x {side} cells, {(scores >= 0.3).sum()} score 0.3" in capsys.readouterr().out
+    red = (drawn == (0, 0, 255)).all(-1).any()
+    assert red == (scores >= 0.3).any()
+    assert drawn.shape[1] == side * 66 + 2
+    # The model's own instances have masks that cells of some level predict; in a model of one
+    # level they are these.
+    model = predictor.model
+    with torch.no_grad():
+        tensor = torch.from_numpy(cv2.imread(str(picture_file)).transpose(2, 0, 1).copy())
+        shown = predictor.aug.get_transform(tensor.permute(1, 2, 0).numpy()).apply_image(
+            tensor.permute(1, 2, 0).numpy()
+        )
+        padded = model.preprocess([torch.from_numpy(shown.transpose(2, 0, 1).copy())]).tensor
+        (outputs,) = model.run_head(model.backbone(padded), padded.shape[-2:]).images()
+    expected = outputs.category_logits[-1].sigmoid().max(0).values.numpy()
+    assert np.allclose(scores, expected, atol=1e-6)
+
+
+def test_a_mask_is_at_its_cells_place() -> None:
+    masks = np.zeros((2, 3, 8, 16), np.float32)
+    masks[1, 2] = 1
+    framed = np.zeros((2, 3), bool)
+    framed[0, 1] = True
+    drawn = draw_grid(masks, framed)
+    assert drawn.shape == (2 * 34 + 2, 3 * 66 + 2, 3)
+    assert (drawn[36:68, 134:198] == 255).all()
+    assert (drawn[2:34, 2:64] == 0).all()
+    assert (drawn[1, 68:130] == (0, 0, 255)).all()
+
+
+def test_classes_per_query(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = saved(tmp_path, "MaskFormer", [])
+    flags = ["--classes-per-query", "--input", place / "pictures", "--confidence-threshold", 0]
+    assert run(place, tmp_path / "out", *flags) == 0
+    cfg = tiny_cfg("MaskFormer", opts=[*SIZES, "MODEL.WEIGHTS", str(place / "model.pth")])
+    classes, scores = query_classes(load_predictor(cfg), read(place, 0))
+    assert (scores[classes == 3] == 0).all()
+    assert f"of {len(classes)} queries" in capsys.readouterr().out
+    drawn = cv2.imread(str(tmp_path / "out" / "classes_per_query.png"))
+    assert drawn.shape == (320, 80 + 8 * len(classes), 3)
+
+
+def test_bars_are_as_high_as_their_numbers() -> None:
+    drawn = draw_bars(np.array([4, 2, 0]))
+    coloured = (drawn == (160, 90, 40)).all(-1)
+    heights = [coloured[:, 40 + 8 * index + 2].sum() for index in range(3)]
+    assert heights == [241, 121, 1]

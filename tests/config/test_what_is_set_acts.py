@@ -1,11 +1,15 @@
 """A key that would do nothing is refused with the key that acts; so are values of another unit."""
 
+import re
 from typing import Any
 
 import pytest
+from detectron2.config import get_cfg as detectron2_cfg
 
 from solo_family import model_zoo
 from solo_family.config import check_config, setup_cfg
+from solo_family.config.load import dotted_values
+from solo_family.config.unread import READ, UNREAD, is_under
 from solo_family.errors import ConfigError
 
 from ..conftest import tiny_cfg, tiny_model
@@ -34,11 +38,21 @@ def test_the_key_that_acts_is_named(method: str, key: str, value: Any, instead: 
         ("MODEL.KEYPOINT_ON", True),
         ("MODEL.RPN.NMS_THRESH", 0.5),
         ("MODEL.PANOPTIC_FPN.COMBINE.ENABLED", False),
+        ("MODEL.SEM_SEG_HEAD.CONVS_DIM", 64),
+        ("DATASETS.PROPOSAL_FILES_TRAIN", ("a.pkl",)),
+        ("TEST.KEYPOINT_OKS_SIGMAS", [0.5]),
+        ("GLOBAL.HACK", 2.0),
     ],
 )
 def test_keys_of_other_models_are_refused(key: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{key} is {value}, but SOLOv2 does not read it. Leave"):
+    said = re.escape(f"{key} is {value!r}, but SOLOv2 does not read it. Leave")
+    with pytest.raises(ConfigError, match=said):
         check_config(tiny_cfg(opts=[key, value]))
+
+
+def test_every_key_of_detectron2_has_its_place() -> None:
+    for key in dotted_values(detectron2_cfg()):
+        assert is_under(key, READ) != is_under(key, UNREAD), key
 
 
 def test_one_key_limits_the_instances() -> None:

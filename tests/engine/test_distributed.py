@@ -1,33 +1,18 @@
 """Two gloo processes against one process with both images."""
 
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..conftest import ROOT, picture, tiny_model
-
-# One process of two. The last two arguments say how many objects its image has, and the method.
-WORKER = """
-import sys
-import torch
-import torch.distributed as dist
 from solo_family.engine.trainer import distributed
-from tests.engine.test_distributed import image, losses_and_gradients, make_model
 
-folder, rank, globally, objects = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True", sys.argv[4]
-method = sys.argv[5]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-model = distributed(make_model(globally, method))
-assert type(model).__name__ == "DistributedDataParallel"
-torch.save(losses_and_gradients(model, [image(rank, int(objects))]), f"{folder}/{rank}.pth")
-dist.barrier()
-dist.destroy_process_group()
-"""
+from ..conftest import picture, tiny_model
+from ..forked import Forked
 
 
 class Outcome(NamedTuple):
@@ -84,28 +69,31 @@ def in_one_process(
     return losses_and_gradients(make_model(globally, method), list(batch))
 
 
+def one_of_two(folder: Path, globally: bool, method: str, words: list[str]) -> int:
+    """The program of one process; `words` are its rank, and how many objects its image has."""
+    rank, objects = map(int, words)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    model = distributed(make_model(globally, method))
+    assert type(model).__name__ == "DistributedDataParallel"
+    torch.save(losses_and_gradients(model, [image(rank, objects)]), folder / f"{rank}.pth")
+    dist.barrier()
+    dist.destroy_process_group()
+    return 0
+
+
 def in_two_processes(
     folder: Path, globally: bool, objects: tuple[int, int], method: str = "SOLOv2"
 ) -> list[Outcome]:
-    workers = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-c", WORKER),
-                *(str(folder), str(rank), str(globally), str(count), method),
-            ],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, count in enumerate(objects)
-    ]
-    try:
-        for worker in workers:
-            _, errors = worker.communicate(timeout=120)  # a hang ends here
-            assert worker.returncode == 0, errors
-    finally:
-        for worker in workers:
-            worker.kill()
+    folders = [folder / "first", folder / "second"]
+    for own in folders:
+        own.mkdir()
+    program = partial(one_of_two, folder, globally, method)
+    with (
+        Forked(program, [0, objects[0]], folders[0]) as first,
+        Forked(program, [1, objects[1]], folders[1]) as second,
+    ):
+        for process in (first, second):
+            assert process.status() == 0, process.printed
     return [Outcome(*torch.load(folder / f"{rank}.pth", weights_only=False)) for rank in (0, 1)]
 
 

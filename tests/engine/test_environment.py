@@ -1,13 +1,17 @@
 """Machines as they are: a run works on them, or says in one line what it needs."""
 
 import atexit
+import errno
+import fcntl
 import importlib
 import io
+import itertools
 import os
 import resource
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +23,7 @@ from detectron2.utils.collect_env import collect_env_info
 from solo_family.engine.main import main as train_net
 
 from ..coco_folder import CocoFolder, noise, rectangle, run_cfg
-from ..forked import Forked
+from ..forked import Forked, fail
 from ..namespaces import mounting
 
 
@@ -74,6 +78,12 @@ def little_memory_to_share() -> None:
     pytest.MonkeyPatch().setattr(batch_loader, "SharedSlots", refuse)
 
 
+def jumping_clock() -> None:
+    """A clock that is set by an hour, back and forth, whenever it is looked at."""
+    real, jumps = time.time, itertools.cycle([0.0, 3600.0, -3600.0])
+    time.time = lambda: real() + next(jumps)
+
+
 MACHINES: dict[str, Callable[[], None]] = {
     "a user without a name": nobody,
     "no temporary folder": no_temporary_folder,
@@ -81,7 +91,11 @@ MACHINES: dict[str, Callable[[], None]] = {
     "24 open files": partial(few_files, 24),
     "an ASCII terminal": ascii_only,
     "no memory to share": little_memory_to_share,
+    "no locks": partial(fail, fcntl, "flock", errno.ENOLCK),
+    "a drive that can't be told to write at once": partial(fail, os, "fsync", errno.EINVAL),
+    "a clock that jumps": jumping_clock,
 }
+SLOW = list(MACHINES)[-2:]
 
 
 def words_in(root: Path, *opts: Any) -> list[Any]:
@@ -96,7 +110,10 @@ def words_in(root: Path, *opts: Any) -> list[Any]:
     return ["--config-file", root / "config.yaml"]
 
 
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(
+    "machine",
+    [pytest.param(m, marks=pytest.mark.slow) if m in SLOW else m for m in MACHINES],
+)
 def test_a_run_works_on_it(machine: str) -> None:
     # Not below pytest's folder, which is its user's alone.
     root = Path(tempfile.mkdtemp(prefix="solo_family_"))

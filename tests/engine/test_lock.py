@@ -1,5 +1,7 @@
 """One run per output folder: real processes, one of them killed."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from solo_family.errors import TrainingError
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT
+from ..forked import Forked
 
 HOLDER = """
 import os, sys, time
@@ -75,3 +78,42 @@ def test_a_folder_that_cant_be_written_to(tmp_path: Path) -> None:
 def test_folders_are_made(tmp_path: Path) -> None:
     with OutputLock(str(tmp_path / "some" / "where")):
         assert (tmp_path / "some" / "where").is_dir()
+
+
+def hold_without_locks(words: list[str]) -> int:
+    lock = OutputLock(words[0])
+    Path(words[0], "held").touch()
+    time.sleep(60)
+    lock.release()
+    return 0
+
+
+def test_without_locks_a_file_stands_for_one_until_its_owner_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    folder = tmp_path / "run"
+    with Forked(hold_without_locks, [folder], tmp_path) as holder:
+        holder.wait_for((folder / "held").is_file)
+        with pytest.raises(TrainingError, match=rf"\(process {holder.pid}\).*killed on another"):
+            OutputLock(str(folder))
+    with OutputLock(str(folder)):
+        assert (folder / ".running_without_locks").is_file()
+    assert [path.name for path in folder.iterdir()] == ["held"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV])
+def test_a_folder_in_which_nothing_is_renamed_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(TrainingError, match=r"can't be renamed there \([A-Z].+\), without"):
+        OutputLock(str(tmp_path))
+    monkeypatch.undo()
+    OutputLock(str(tmp_path)).release()

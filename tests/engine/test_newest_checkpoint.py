@@ -109,7 +109,7 @@ def test_a_damaged_one_is_left_out_by_name(
     with caplog.at_level(logging.INFO):
         assert resumed_at(run) == 3
     for path in newest:
-        (line,) = [line for line in caplog.messages if f"out: {path}" in line]
+        (line,) = [line for line in caplog.messages if f"skips a checkpoint: {path}" in line]
         assert "\n" not in line
     assert any(
         f"goes on from {run}/model_0000003.pth, after iteration 3" in m for m in caplog.messages
@@ -135,7 +135,9 @@ def test_where_none_is_whole_it_stops(run: Path) -> None:
         newest_checkpoint(str(run))
     for path in run.glob("*.pth"):
         path.unlink()
-    with pytest.raises(DataError, match=r"last_checkpoint names .*/model_final.pth, which is not"):
+    with pytest.raises(
+        DataError, match=r"last_checkpoint names .*/model_final.pth, which does not exist"
+    ):
         newest_checkpoint(str(run))
     (run / "last_checkpoint").unlink()
     assert newest_checkpoint(str(run)) is None

@@ -14,13 +14,16 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
+from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
 
+from solo_family.engine.checkpointer import AtomicCheckpointer
+from solo_family.engine.resume import resume
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import DataError
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
-from ..conftest import ROOT
+from ..conftest import ROOT, tiny_cfg, tiny_model
 
 HALF, WHOLE = 4, 8
 KILLED = f"""
@@ -200,12 +203,47 @@ def test_a_resume_from_a_foreign_checkpoint_says_what_to_do(tmp_path: Path) -> N
     cfg = run_cfg(dataset, tmp_path / "run", "SOLVER.MAX_ITER", 1)
     train_here(cfg)
     whole = (tmp_path / "run" / "model_final.pth").read_bytes()
-    words = ["--resume can't go on from", "model_0000001.pth", "last_checkpoint", "OUTPUT_DIR"]
+    words = ["--resume can't go on from", "model_0000001.pth", "OUTPUT_DIR"]
     other = run_cfg(dataset, tmp_path / "run", "MODEL.FPN.OUT_CHANNELS", 8)
-    other_optimizer = run_cfg(dataset, tmp_path / "run", "SOLVER.WEIGHT_DECAY_BIAS", 0.1)
-    for config in (other, other_optimizer):
+    other_parameters = run_cfg(dataset, tmp_path / "run", "MODEL.BACKBONE.FREEZE_AT", 2)
+    for config in (other, other_parameters):
         write_checkpoint(config, whole)
         with pytest.raises(DataError) as error:
             Trainer(config).resume_or_load(resume=True)
         assert all(word in str(error.value) for word in words)
         assert "\n" not in str(error.value)
+
+
+def remember_more(state: dict[str, Any]) -> None:
+    state["head.of_another"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("method", "classes", "more", "mismatch"),
+    [
+        (
+            *("SOLOv2", 5, False),
+            r"\S+ is \(2, \d+, 3, 3\) in the file, and \(5, \d+, 3, 3\) in the model\. ",
+        ),
+        ("SparseInst", 2, False, r"it lacks backbone\.\S+\. "),
+        ("SOLOv2", 2, True, r"it holds head\.of_another, which the model has not\. "),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused_with_the_first_mismatch(
+    tmp_path: Path, method: str, classes: int, more: bool, mismatch: str
+) -> None:
+    state = tiny_model(num_classes=2).state_dict()
+    if more:
+        state["head.of_another"] = torch.zeros(3)
+    path = tmp_path / "model_0000001.pth"
+    torch.save({"model": state, "trainer": {"iteration": 1}, "iteration": 1}, path)
+    before = path.read_bytes()
+    model = build_model(tiny_cfg(method, classes))
+    checkpointer = AtomicCheckpointer(model, str(tmp_path))
+    with pytest.raises(
+        DataError, match=rf"^--resume can't go on from {path}.*: {mismatch}"
+    ) as error:
+        resume(checkpointer)
+    assert "number of classes" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == before

@@ -176,11 +176,14 @@ def test_a_new_class_displaces_no_ranked_prediction(tmp_path: Path) -> None:
     assert mended == pytest.approx(100 * (67 + 34 * 3 / 101) / 101, abs=1e-3)
 
 
-def test_what_coco_does_not_rank_takes_no_place_that_becomes_free(tmp_path: Path) -> None:
-    results = [prediction(ELSEWHERE, score=1 - i / 1000) for i in range(100)]
-    analysis = analyse(tmp_path, [truth(BOX)], [*results, prediction(BOX, score=0.1)])
-    assert analysis["predictions"]["unranked"]["all"] == 1
-    assert gains(analysis) == [0, 0, 0, 0, 0, 100]
+def test_ap_of_a_crowded_image_is_that_of_the_evaluation(tmp_path: Path) -> None:
+    """Of 150 objects, which COCO's limit of 100 would make an AP of 67."""
+    boxes = [(10 * (i % 15), 10 * (i // 15), 8, 8) for i in range(150)]
+    analysis = analyse(tmp_path, [truth(box) for box in boxes], [prediction(b) for b in boxes])
+    for metrics in analysis["oracles"].values():
+        assert metrics["AP"] == pytest.approx(100)
+    assert analysis["predictions"]["correct"]["all"] == 150
+    assert gains(analysis) == [0] * 6
 
 
 def test_oracles_of_masks_and_classes_add_up(tmp_path: Path) -> None:

@@ -99,11 +99,11 @@ def test_every_type_is_what_it_is_called(tmp_path: Path, name: str) -> None:
     assert types.truths.tolist() == true
 
 
-def test_what_coco_does_not_rank_is_no_error(tmp_path: Path) -> None:
-    """It looks at the best 100 of an image and category."""
+def test_all_of_a_crowded_image_count(tmp_path: Path) -> None:
+    """COCO itself looks at the best 100 of an image and category."""
     results = [prediction(ELSEWHERE, score=1 - i / 1000) for i in range(103)]
-    types = find(tmp_path, [truth(BOX)], [*results, prediction(BOX, 7, score=0.001)])
-    assert types.predictions.tolist() == ["background"] * 100 + ["unranked"] * 3 + ["wrong class"]
+    types = find(tmp_path, [truth(BOX)], [*results, prediction(BOX, score=0.001)])
+    assert types.predictions.tolist() == ["background"] * 103 + ["correct"]
 
 
 def test_more_than_255_predictions(tmp_path: Path) -> None:

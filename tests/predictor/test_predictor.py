@@ -202,11 +202,36 @@ def test_a_run_that_has_not_ended_gives_its_last_checkpoint(run: Path, tmp_path:
     folder = tmp_path / "running"
     folder.mkdir()
     (folder / "config.yaml").write_text((run / "config.yaml").read_text())
-    with pytest.raises(DataError, match=r"neither model_final\.pth nor last_checkpoint"):
+    with pytest.raises(DataError, match=r"neither model_final\.pth nor another checkpoint"):
         Predictor(folder)
     (folder / "model_0000009.pth").write_bytes((run / "model_final.pth").read_bytes())
     (folder / "last_checkpoint").write_text("model_0000009.pth")
     assert Predictor(folder).class_names == NAMES
+
+
+def test_a_run_whose_newest_weights_are_damaged_gives_the_newest_whole_ones(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    whole = (run / "model_final.pth").read_bytes()
+    content = torch.load(run / "model_final.pth", weights_only=True)
+    name = next(iter(content["model"]))
+    for number in (3, 5):
+        (tmp_path / f"model_{number:07d}.pth").write_bytes(whole)
+    (tmp_path / "model_0000005_ema.pth").write_bytes(whole)
+    (tmp_path / "last_checkpoint").write_text("model_0000007.pth")
+    content["model"][name] = torch.full_like(content["model"][name], float("nan"))
+    torch.save(content, tmp_path / "model_0000007.pth")
+    (tmp_path / "model_final.pth").write_bytes(whole[: len(whole) // 2])
+    assert Predictor(tmp_path).class_names == NAMES
+    (line,) = [line for line in caplog.messages if "Taken instead" in line]
+    assert line.endswith(f"Taken instead: {tmp_path}/model_0000005.pth.")
+    assert f"{tmp_path}/model_final.pth can't be read" in line
+    assert f"{tmp_path}/model_0000007.pth: 1 weights are not finite, {name} first" in line
+    for path in tmp_path.glob("model_*.pth"):
+        path.write_bytes(whole[:100])
+    with pytest.raises(DataError, match=rf"{tmp_path} has no intact checkpoint .*Give weigh"):
+        Predictor(tmp_path)
 
 
 def test_it_refuses_what_the_verbs_refuse(run: Path, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import time
 import traceback
 from pathlib import Path
 
-from .faults import FAULTS, Soak
+from . import faults, ranks
+from .faults import Soak
 
+FAULTS = (*faults.FAULTS, *ranks.FAULTS)
 _MINUTES = 30  # for the counts of FAULTS, on two cores
 
 

@@ -19,14 +19,15 @@ from solo_family.engine.resume import check_checkpoint, newest_checkpoint
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT
+from ..engine.test_bare_environment import ENVIRONMENTS, run_in
 from ..engine.test_environment import MACHINES, words_in
 from ..engine.test_exact_resume import BFLOAT16, COLOURS, CROP, EMA, LSJ
 from ..engine.test_resume import assert_equal
 from ..forked import Forked, children
 from ..namespaces import mounting
 
-_LIMIT = 30.0  # seconds until a run has ended, whatever it has met
-_ENDLESS: list[Any] = ["SOLVER.MAX_ITER", 10**6, "SOLVER.CHECKPOINT_PERIOD", 2]
+LIMIT = 30.0  # seconds until a run has ended, whatever it has met
+ENDLESS: list[Any] = ["SOLVER.MAX_ITER", 10**6, "SOLVER.CHECKPOINT_PERIOD", 2]
 _ITERATIONS = 8
 
 
@@ -42,6 +43,7 @@ class Soak:
         self.rng = rng
         self._root = root
         self._finals: dict[str, dict[str, Any]] = {}
+        self._kept: dict[str, Any] = {}
         self._data = small_dataset(root / "data", images=7).name
         shapes = make_shapes(root / "shapes", num_train=6, num_val=1, image_size=(64, 96))
         self._shapes = f"coco_json:{shapes}/annotations/train.json:{shapes}/train"
@@ -64,6 +66,14 @@ class Soak:
             *("DATASETS.TEST", "()", "INPUT.MIN_SIZE_TRAIN", "(48,64)", "SOLVER.IMS_PER_BATCH", 2),
             *("MODEL.DEVICE", "cpu", *short),
         ]
+
+    def kept(self, name: str, make: Callable[[Path], Any]) -> Any:
+        """Returns what `make` has made, in a folder, when it was first asked for."""
+        if name not in self._kept:
+            folder = self._root / name.replace(" ", "_")
+            folder.mkdir()
+            self._kept[name] = make(folder)
+        return self._kept[name]
 
     def final(self, name: str) -> dict[str, Any]:
         """Returns the last checkpoint of an undisturbed run of a config."""
@@ -117,27 +127,27 @@ def wait_until(run: Forked, condition: Callable[[], bool]) -> None:
 
 def kill_a_worker(soak: Soak, folder: Path, number: int) -> None:
     """Kills one of the loader's processes at a random moment."""
-    words = soak.small(folder, *_ENDLESS, "DATALOADER.NUM_WORKERS", soak.rng.randint(1, 4))
+    words = soak.small(folder, *ENDLESS, "DATALOADER.NUM_WORKERS", soak.rng.randint(1, 4))
     with Forked(train_net, words, folder) as run:
         # Before it trains, it starts other programs, to tell of the machine.
         run.wait_for(lambda: "Starting training" in run.printed and children(run.pid))
         time.sleep(soak.rng.uniform(0, 1.0))
         how = soak.rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
         os.kill(soak.rng.choice(children(run.pid)), how)
-        message = run.error(_LIMIT)
+        message = run.error(LIMIT)
     assert "worker process of the data loader" in message
     assert "--resume goes on" in message
 
 
 def send_a_signal(soak: Soak, folder: Path, number: int) -> None:
     """Asks a run to end, at a random moment after its start."""
-    words = soak.small(folder, *_ENDLESS, "DATALOADER.NUM_WORKERS", soak.rng.randrange(3))
+    words = soak.small(folder, *ENDLESS, "DATALOADER.NUM_WORKERS", soak.rng.randrange(3))
     asked = soak.rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
     with Forked(train_net, words, folder) as run:
         run.wait_for(lambda: "Starting training" in run.printed)
         time.sleep(soak.rng.uniform(0, 1.0))
         os.kill(run.pid, asked)
-        assert run.status(_LIMIT) == 128 + asked, run.printed
+        assert run.status(LIMIT) == 128 + asked, run.printed
     (line,) = [line for line in run.printed.splitlines() if line.startswith("Stopped by ")]
     assert "Traceback" not in run.printed
     assert_whole(folder / "run")
@@ -148,7 +158,7 @@ def send_a_signal(soak: Soak, folder: Path, number: int) -> None:
 
 def fill_the_disk(soak: Soak, folder: Path, number: int) -> None:
     """No file finds more than a random number of bytes, from a random moment on."""
-    words = soak.small(folder, *_ENDLESS, *EMA)
+    words = soak.small(folder, *ENDLESS, *EMA)
     with Forked(train_net, words, folder) as run:
         run.wait_for((folder / "run" / "last_checkpoint").is_file)
         size = max(path.stat().st_size for path in (folder / "run").glob("*.pth"))
@@ -157,7 +167,7 @@ def fill_the_disk(soak: Soak, folder: Path, number: int) -> None:
         low = (folder / "run" / "log.txt").stat().st_size + 2**17
         limit = soak.rng.randrange(low, max(low + 1, size))
         resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-        assert "File too large" in run.error(_LIMIT)
+        assert "File too large" in run.error(LIMIT)
     assert_whole(folder / "run")
 
 
@@ -178,6 +188,15 @@ def run_on_a_machine(soak: Soak, folder: Path, number: int) -> None:
     with Forked(train_net, words, folder, MACHINES[machine]) as run:
         assert run.status() == 0, f"{machine}: {run.printed}"
     assert "Traceback" not in run.printed
+
+
+def run_in_an_environment(soak: Soak, folder: Path, number: int) -> None:
+    """Trains with the real command: few environment variables, odd ones, closed streams."""
+    environment = list(ENVIRONMENTS)[number % len(ENVIRONMENTS)]
+    process = run_in(environment, "train_net.py", *words_in(folder))
+    assert process.returncode == 0, f"{environment}: {process.stdout}{process.stderr}"
+    assert "Traceback" not in process.stdout + process.stderr
+    assert_whole(folder / "run")
 
 
 def run_with_little_shared_memory(soak: Soak, folder: Path, number: int) -> None:
@@ -232,6 +251,12 @@ FAULTS = (
         fill_the_disk,
     ),
     Fault("machines as they are", "it trains to the end", 3 * len(MACHINES), run_on_a_machine),
+    Fault(
+        "commands with few or odd environment variables",
+        "they train to the end, without a traceback",
+        len(ENVIRONMENTS),
+        run_in_an_environment,
+    ),
     Fault(
         "/dev/shm of 4 KB to 64 MB, or read-only",
         "it trains to the end",

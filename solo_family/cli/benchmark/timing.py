@@ -61,7 +61,7 @@ def peak_bytes(function: Function, device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device) - before
     try:
         # Writing a 5 makes Linux reset the peak.
-        _CLEAR.write_text("5")
+        _CLEAR.write_text("5", encoding="utf-8")
         before = _resident("VmRSS")
         function()
         return max(0, _resident("VmHWM") - before)
@@ -70,7 +70,7 @@ def peak_bytes(function: Function, device: torch.device) -> int | None:
 
 
 def _resident(key: str) -> int:
-    lines = _STATUS.read_text().splitlines()
+    lines = _STATUS.read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
 
 

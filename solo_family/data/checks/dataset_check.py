@@ -45,6 +45,7 @@ class DatasetCheck(Findings):
         num_categories: number of categories in the json.
         boxes: [G, 4], x0 y0 x1 y1 in pixels of the image, clipped at its border.
         image_sizes: [G, 2], height and width of each object's image, in pixels.
+        images: [G], the file name of each object's image.
         areas: [G], area of each object's mask, in pixels.
         paths: path of each readable image, by its id.
         classes: names of the classes that have objects.
@@ -55,6 +56,7 @@ class DatasetCheck(Findings):
     num_categories: int = 0
     boxes: list[list[float]] = field(default_factory=list)
     image_sizes: list[tuple[int, int]] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     areas: list[int] = field(default_factory=list)
     paths: dict[Any, str] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)
@@ -139,6 +141,7 @@ def check_dataset(
         found = check_annotation(check, annotation, images.get(image_id))
         if found is not None:
             objects.setdefault(image_id, []).append(found)
+    check.images = [str(images[key]["file_name"]) for key, found in objects.items() for _ in found]
     _add_measures(check, objects, training_sizes)
     check_relations(check, images, objects, timeout)
     _check_empty(check, annotated, images, categories)

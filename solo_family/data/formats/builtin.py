@@ -145,7 +145,7 @@ def _vistas_classes(root: Path) -> list[str]:
     for name in ("config.json", "config_v1.2.json"):
         path = root / name
         if path.is_file():
-            labels = json.loads(path.read_text())["labels"]
+            labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
             return [label["readable"] for label in labels if label["evaluate"]]
     raise DataError(
         f"{root} has neither config.json nor config_v1.2.json, which name the classes of Mapillary "

@@ -112,7 +112,7 @@ def dataset_truth(name: str) -> COCO:
         DataError: its annotations can't be used.
     """
     metadata = MetadataCatalog.get(name)
-    if metadata.get("json_file"):
+    if metadata.get("json_file") and metadata.get("evaluator_type") != "lvis":
         folder, crowd = metadata.get("image_root"), metadata.get("crowd", "")
         return read_coco_truth(metadata.json_file, folder, crowd)
     return truth_of(records_as_file(name))

@@ -26,7 +26,14 @@ _LABELS = {
 
 
 def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
-    """Return detectron2's dicts of all `DATASETS.TRAIN`, without masks that can't be used.
+    """Return detectron2's dicts of `DATASETS.TRAIN` as one list; see `load_each`."""
+    return [record for records in load_each(cfg).values() for record in records]
+
+
+def load_each(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
+    """Return detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used, by name.
+
+    Those of a dataset that is named twice are there twice.
 
     Raises:
         ConfigError: the datasets have labels of several kinds, or classes that can't be joined (see
@@ -35,7 +42,7 @@ def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
     """
     names = tuple(cfg.DATASETS.TRAIN)
     joined = join_classes(names, cfg.DATASETS.CLASS_UNION)
-    records: list[dict[str, Any]] = []
+    datasets: dict[str, list[dict[str, Any]]] = {}
     kinds: dict[str, str] = {}
     for name in dict.fromkeys(names):
         own = list(DatasetCatalog.get(name))
@@ -46,18 +53,19 @@ def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
         if name not in READ_HERE:
             drop_unusable(own, name)
         kinds[name] = next((kind for key, kind in _LABELS.items() if key in own[0]), "no labels")
-        records += _mapped(own, name, joined) * names.count(name)
+        datasets[name] = _mapped(own, name, joined) * names.count(name)
     if len(set(kinds.values())) > 1:
         stated = "; ".join(f"{name!r} has {kind}" for name, kind in kinds.items())
         raise ConfigError(
             f"DATASETS.TRAIN has labels of several kinds: {stated}. Name datasets whose labels are "
             "of the same kind."
         )
-    if "annotations" in records[0]:
+    if "instances" in kinds.values():
+        records = [record for own in datasets.values() for record in own]
         _check_objects(records, names)
         if joined is not None:
             print_instances_class_histogram(records, joined.names)
-    return records
+    return datasets
 
 
 def _mapped(

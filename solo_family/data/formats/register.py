@@ -24,6 +24,7 @@ from .crowds import OBJECTS
 from .label_sample import check_labels
 from .mask_pictures import PREFIX as MASKS_PREFIX
 from .mask_pictures import register_masks
+from .packages import check_package
 from .panoptic_dataset import register_panoptic
 from .semantic_dataset import read_class_names, register_semantic
 from .voc import EVALUATOR_TYPE, check_voc
@@ -71,8 +72,8 @@ def check_datasets(names: Sequence[str]) -> None:
         names: of `DATASETS.TRAIN` or `DATASETS.TEST`, registered or in place.
 
     Raises:
-        DataError: a name is not registered, or the files of its dataset can't be used; see
-            `check_coco`, `check_voc` and `check_labels`.
+        DataError: a name is not registered; a package, folder or file is missing; or the files of
+            its dataset can't be used; see `check_coco`, `check_voc` and `check_labels`.
     """
     register_in_place(names)
     for name in names:
@@ -81,9 +82,11 @@ def check_datasets(names: Sequence[str]) -> None:
                 f"Dataset {name!r} is not registered. Register it before training, or describe it "
                 "in place as coco_json:ANNOTATIONS.json:IMAGE_DIR."
             )
+        check_package(name)
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             _check_folders(name)
+            _check_files(name)
         if name.startswith(tuple(_IN_PLACE)) and not name.startswith(PREFIX):
             DatasetCatalog.get(name)  # raises an error if images and labels don't match
         if name.startswith(SEMANTIC_PREFIX):
@@ -104,6 +107,18 @@ def _check_folders(name: str) -> None:
                 f"Dataset {name!r} needs the folder {folder}, which does not exist. "
                 "docs/datasets.md describes the folders of each dataset. The environment variable "
                 "DETECTRON2_DATASETS names the folder of all datasets; its default is ./datasets."
+            )
+
+
+def _check_files(name: str) -> None:
+    metadata = MetadataCatalog.get(name)
+    for key in ("json_file", "panoptic_json"):
+        file = metadata.get(key)
+        if file and not os.path.isfile(file):
+            raise DataError(
+                f"Dataset {name!r} needs the file {file}, which does not exist. "
+                "docs/datasets.md says what each dataset's files are and how they are made; "
+                "DETECTRON2_DATASETS is the folder that holds the datasets, by default ./datasets."
             )
 
 

@@ -97,7 +97,7 @@ def make_shapes(
         (build / MADE_WITH).parent.mkdir(parents=True)
         for split, num in zip(SPLITS, (num_train, num_val)):
             _write_split(build, split, num, image_size, seed, stuff)
-        (build / MADE_WITH).write_text(json.dumps(arguments))
+        (build / MADE_WITH).write_text(json.dumps(arguments), encoding="utf-8")
     return root
 
 
@@ -107,7 +107,7 @@ def _already_made(root: Path, arguments: dict[str, Any]) -> bool:
     advice = "Name another folder, or delete this one first."
     if not (root / MADE_WITH).is_file():
         raise DataError(f"{root} exists and holds no shapes dataset. {advice}")
-    held = json.loads((root / MADE_WITH).read_text())
+    held = json.loads((root / MADE_WITH).read_text(encoding="utf-8"))
     if held != arguments:
         raise DataError(f"{root} holds shapes made with {held}, not with {arguments}. {advice}")
     return True
@@ -139,7 +139,8 @@ def _write_split(
             segmentation.add(content["images"][-1], scene.segments, scene.category_ids, regions[1])
     if segmentation is not None:
         segmentation.close()
-    (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    path = root / "annotations" / f"{split}.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 @dataclass

@@ -79,7 +79,8 @@ class SegmentWriter:
         ]
         for folder in ("panoptic", "labels"):
             (root / folder / split).mkdir(parents=True)
-        (root / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+        text = "".join(f"{name}\n" for name in names)
+        (root / "classes.txt").write_text(text, encoding="utf-8")
 
     def add(
         self,
@@ -121,7 +122,7 @@ class SegmentWriter:
     def close(self) -> None:
         """Write the panoptic json of the split."""
         path = self._root / "annotations" / f"panoptic_{self._split}.json"
-        path.write_text(json.dumps(self._content))
+        path.write_text(json.dumps(self._content), encoding="utf-8")
 
     def _write(self, folder: str, name: str, pixels: NDArray[np.uint8]) -> None:
         path = self._root / folder / self._split / name

@@ -55,7 +55,8 @@ def load_voc_instances(root: str, split: str) -> list[dict[str, Any]]:
         DataError: a file or folder is missing, or files contradict each other; see `check_voc`.
     """
     check_voc(root, split)
-    names = tqdm(_split_file(root, split).read_text().split(), f"VOC {split}", unit="image")
+    text = _split_file(root, split).read_text(encoding="utf-8")
+    names = tqdm(text.split(), f"VOC {split}", unit="image")
     return [load_image(Path(root), name, VOC_CLASSES, read_values) for name in names]
 
 

@@ -1,6 +1,9 @@
 """Training augmentations, built from detectron2's transforms."""
 
+from typing import Any
+
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
@@ -59,6 +62,18 @@ def detectron2_augmentation(cfg: CfgNode, is_train: bool) -> _Augmentations:
     """Return detectron2's resize and, for training, its random flip."""
     resize, *flip = build_augmentation(cfg, is_train)
     return [AtLeastOnePixel(resize), *flip]
+
+
+def resized_input(image: np.ndarray, resize: T.Augmentation) -> dict[str, Any]:
+    """Return an image as the input of detectron2's models in inference.
+
+    Args:
+        image: uint8 [H, W, 3], in the order of `INPUT.FORMAT`.
+        resize: that of `detectron2_augmentation`.
+    """
+    resized = resize.get_transform(image).apply_image(image)
+    tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+    return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
 
 
 def build_train_augmentation(cfg: CfgNode) -> _Augmentations:

@@ -109,7 +109,7 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
                 return converted(path, upright, wanted)
     except SoloFamilyError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+    except Exception as error:  # Pillow's decoders can raise any error for a broken file
         raise unreadable(path, error) from error
 
 
@@ -174,6 +174,20 @@ def read_image_size(path: str) -> tuple[int, int]:
         DataError: the file is missing, or is not an image; the message names it and the reason.
     """
     return read_header(path, parse_format("BGR"))[:2]
+
+
+def is_turned(path: str) -> bool:
+    """Tell from a file's header whether its pixels have to be turned or mirrored.
+
+    Of a file that Pillow can't open, other readers may know more.
+    """
+    try:
+        with PathManager.open(path, "rb") as file, _opened(file) as image:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except SoloFamilyError:
+        raise
+    except Exception:
+        return False
 
 
 @contextmanager

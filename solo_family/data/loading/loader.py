@@ -1,28 +1,27 @@
 """Data loaders: for training, in an order that a resumed run continues, and for evaluation."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+import logging
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, MapDataset, get_detection_dataset_dicts
 from detectron2.data.build import filter_images_with_only_crowd_annotations
-from detectron2.data.samplers import (
-    InferenceSampler,
-    RepeatFactorTrainingSampler,
-    TrainingSampler,
-)
+from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
+from ...config.caps import too_many_objects
 from ...errors import ConfigError
-from ..formats.joining import load_joined
+from ..formats.joining import load_each
 from ..formats.register import check_datasets
 from .batch_loader import BatchLoader
 from .dataset_mapper import MaskDatasetMapper
 from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
+from .streams import stream_maker
 from .training_images import TrainingImages
+
+logger = logging.getLogger(__name__)
 
 # Maps detectron2's dict of an image to the model's input; None asks for another image instead.
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -50,7 +49,7 @@ def build_train_loader(
 
     Raises:
         ConfigError: `SOLVER.IMS_PER_BATCH` is not a multiple of the number of processes, or
-            `DATALOADER.SAMPLER_TRAIN` is unknown.
+            `DATALOADER.SAMPLER_TRAIN` can't be used.
         DataError: see `load_train_dicts`.
     """
     share, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
@@ -59,9 +58,11 @@ def build_train_loader(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be a multiple of the "
             f"number of processes, {comm.get_world_size()}."
         )
-    dataset = load_train_dicts(cfg)
+    datasets = _load_by_name(cfg)
+    dataset = [record for records in datasets.values() for record in records]
+    _warn_of_crowds(cfg, dataset)
     sampler = GroupedSampler(
-        _stream_maker(cfg, dataset),
+        stream_maker(cfg, datasets),
         dataset,
         cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
@@ -83,7 +84,8 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
     """Build the evaluation loader of a dataset: batches of one image, divided among processes."""
     check_datasets([name])
     records = get_detection_dataset_dicts(name, filter_empty=False)
-    mapper = MaskDatasetMapper(cfg, is_train=False)
+    # With tiles the model reads the files itself, in parts.
+    mapper = dict if cfg.TEST.TILE.SIZE else MaskDatasetMapper(cfg, is_train=False)
     return BatchLoader(
         MapDataset(DatasetFromList(records, copy=False), mapper),
         [[index] for index in InferenceSampler(len(records))],
@@ -125,9 +127,14 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
 
     Raises:
         ConfigError: `DATASETS.TRAIN` is empty, or its datasets can't be combined (see
-            `load_joined`).
+            `load_each`).
         DataError: a dataset can't be used (see `check_datasets`), or has nothing to learn.
     """
+    return [record for records in _load_by_name(cfg).values() for record in records]
+
+
+def _load_by_name(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
+    """Return these dicts by the name of their dataset; see `load_train_dicts`."""
     names = cfg.DATASETS.TRAIN
     if not names:
         raise ConfigError(
@@ -135,34 +142,27 @@ def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
             "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
         )
     check_datasets(names)
-    records = load_joined(cfg)
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and "annotations" in records[0]:
-        records = filter_images_with_only_crowd_annotations(records)
-    return records
+    datasets = load_each(cfg)
+    if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        return datasets
+    return {
+        name: filter_images_with_only_crowd_annotations(records)
+        if "annotations" in records[0]
+        else records
+        for name, records in datasets.items()
+    }
 
 
-def _stream_maker(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Callable[[int], Iterable[int]]:
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name == "TrainingSampler":
-        return partial(_shuffled, len(dataset))
-    if name == "RepeatFactorTrainingSampler":
-        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-            dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
-        )
-        return partial(_repeated, factors)
-    raise ConfigError(
-        f"DATALOADER.SAMPLER_TRAIN is {name!r}; allowed: TrainingSampler, "
-        "RepeatFactorTrainingSampler."
+def _warn_of_crowds(cfg: CfgNode, dataset: list[dict[str, Any]]) -> None:
+    """Name the image with most objects if the model can't return as many."""
+    if not comm.is_main_process():
+        return
+    counts = (
+        (item["file_name"], sum(not object_.get("iscrowd") for object_ in item[key]))
+        for item in dataset
+        for key in ("annotations", "segments_info")
+        if key in item
     )
-
-
-# Iterating over detectron2's samplers gives one process's share only. `GroupedSampler` needs the
-# stream of all processes, so these functions return the samplers' whole streams.
-
-
-def _shuffled(size: int, seed: int) -> Iterable[int]:
-    return TrainingSampler(size, seed=seed)._infinite_indices()
-
-
-def _repeated(factors: torch.Tensor, seed: int) -> Iterable[int]:
-    return RepeatFactorTrainingSampler(factors, seed=seed)._infinite_indices()
+    warning = too_many_objects(cfg, counts)
+    if warning:
+        logger.warning(warning)

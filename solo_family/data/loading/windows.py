@@ -4,6 +4,7 @@ Shape letters: H W height and width of the image, h w height and width of a wind
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,14 +13,14 @@ import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
-from ...errors import DataError, first_line
+from ...errors import DataError, SoloFamilyError, first_line
 from ...pictures.depth import infer_range, to_8_bits
 from ...pictures.formats import parse_format
 from .images import Reading, read_image
-from .large_files import open_npy, open_rasterio, open_tiff
+from .large_files import Opened, open_npy, open_rasterio, open_tiff
 
-# Rows that are read at a time to determine the range of an image's values.
-_ROWS = 256
+# Rows and columns of a large image that are read at a time.
+_ROWS, _COLUMNS = 256, 4096
 
 
 class Window(NamedTuple):
@@ -78,12 +79,26 @@ class ArrayWindows:
     """
 
     def __init__(self, image: np.ndarray) -> None:
-        self._image = image
+        self.image = image
         self.size = (image.shape[0], image.shape[1])
 
     def read(self, window: Window) -> np.ndarray:
         """Return a window; see `WindowReader`."""
-        return self._image[window.top : window.bottom, window.left : window.right].copy()
+        return self.image[window.top : window.bottom, window.left : window.right].copy()
+
+
+def read_whole(windows: WindowReader) -> np.ndarray:
+    """Return all of an image, uint8 [H, W, 3]; what can't be read is black."""
+    if isinstance(windows, ArrayWindows):
+        return windows.image
+    height, width = windows.size
+    image = np.zeros((height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS):
+        for left in range(0, width, _COLUMNS):
+            part = Window(top, left, min(top + _ROWS, height), min(left + _COLUMNS, width))
+            with suppress(DataError):
+                image[part.top : part.bottom, part.left : part.right] = windows.read(part)
+    return image
 
 
 class _FileWindows:
@@ -121,6 +136,8 @@ class _FileWindows:
     def _values(self, window: Window) -> np.ndarray:
         try:
             return np.ascontiguousarray(self._read(window))
+        except SoloFamilyError:
+            raise
         except Exception as error:  # decoders can raise any error for a broken file
             raise DataError(
                 f"{self._path}, {window}: can't be read: {first_line(error)}. Export or copy the "
@@ -158,7 +175,7 @@ def open_windows(path: str, image_format: str, reading: Reading | None = None) -
     """
     reading = reading or Reading()
     suffix = Path(path).suffix.lower()
-    opened = None
+    opened: Opened | None = None
     if not parse_format(image_format).is_converted:
         pass  # channels that the readers below don't have
     elif suffix == ".npy":

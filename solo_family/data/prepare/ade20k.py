@@ -3,6 +3,7 @@
 The original PNGs count from 1, and have 0 for pixels without a class, which become 255.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,14 @@ def prepare(root: Path) -> list[Prepared]:
         target = folder / "annotations_detectron2" / split
         prepared.append(
             convert_files(
-                split, source.glob("*.png"), lambda p, to=target: to / p.name, _convert, expected
+                split, source.glob("*.png"), partial(_label_file, target), _convert, expected
             )
         )
     return prepared
+
+
+def _label_file(folder: Path, source: Path) -> Path:
+    return folder / f"{source.stem}.png"
 
 
 def _convert(source: Path, target: Path) -> None:
@@ -45,7 +50,7 @@ def _convert(source: Path, target: Path) -> None:
         labels = np.asarray(image)
     if labels.ndim != 2 or labels.max() > _CLASSES:
         raise DataError(
-            f"{source} is no label image of 0 to {_CLASSES}. Unpack ADEChallengeData2016.zip anew."
+            f"{source} is no label image of 0 to {_CLASSES}. Unpack ADEChallengeData2016.zip again."
         )
     # In 8 bits 0 becomes 255.
     Image.fromarray((labels - 1).astype(np.uint8)).save(target)

@@ -1,6 +1,7 @@
 """COCO-Stuff-10k (version 1.1): label PNGs of 171 classes, from MATLAB files of 182 ids."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def prepare(root: Path) -> list[Prepared]:
                     need(folder / "annotations" / f"{image}.mat", "the archive is not complete.")
                     for image in images
                 ],
-                lambda p, to=target: to / f"{p.stem}.png",
+                partial(_label_file, target),
                 _convert,
                 expected,
             )
@@ -76,11 +77,15 @@ def _class_names(path: Path) -> list[str]:
     return [named[i - 1] for i in _IDS]
 
 
+def _label_file(folder: Path, source: Path) -> Path:
+    return folder / f"{source.stem}.png"
+
+
 def _convert(source: Path, target: Path) -> None:
     labels = loadmat(str(source))["S"].astype(np.int64)
     classes = np.full(256, -1)
     classes[0] = _VOID
     classes[_IDS] = range(len(_IDS))
     if labels.min() < 0 or labels.max() > 255 or (classes[labels] < 0).any():
-        raise DataError(f"{source} has a label that is none of COCO-Stuff's. Unpack it anew.")
+        raise DataError(f"{source} has a label that is none of COCO-Stuff's. Unpack it again.")
     Image.fromarray(classes[labels].astype(np.uint8)).save(target)

@@ -1,6 +1,6 @@
 """Register MaskFormer (Cheng et al., NeurIPS 2021, arXiv 2107.06278)."""
 
-from ...registry import Method, register
+from ...registry import Method, Visualization, register
 
 _HEADS = {
     "MaskFormerHead": "predictor",
@@ -29,7 +29,15 @@ register(
             f"{__name__}.checkpoint_mmdet:SOURCES",
             f"{__name__}.checkpoint_swin:SOURCES",
         ),
+        visualizations={
+            "--classes-per-query": Visualization(
+                draw=f"{__name__}.visualize:draw_classes_per_query",
+                help="how many classes each query predicts in all pictures",
+                of_all=True,
+            ),
+        },
         tasks=("semantic", "panoptic", "instance"),
+        limits=f"{__name__}.config:limit_instances",
         optimizer="AdamW",
         backbone_multiplier=0.1,
         empty_segments="keep",

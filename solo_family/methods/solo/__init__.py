@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ...registry import Method, register
+from ...registry import Method, Visualization, register
 
 _SOLO = register(
     Method(
@@ -16,6 +16,13 @@ _SOLO = register(
         add_config=f"{__name__}.config:add_solo_config",
         check_config=f"{__name__}.config:check_solo_config",
         checkpoint_sources=("solo_family.methods.grid.checkpoint:SOURCES",),
+        visualizations={
+            "--cells": Visualization(
+                draw="solo_family.methods.grid.visualize:draw_cells",
+                help="the mask of every cell of the coarsest grid, at the cell's place",
+            ),
+        },
+        limits=f"{__name__}.config:limit_instances",
         memory_keys=("MODEL.SOLO.NMS_PRE", "TEST.DETECTIONS_PER_IMAGE"),
     )
 )

@@ -1,6 +1,6 @@
 """Register SOLOv2 (Wang et al., NeurIPS 2020, arXiv 2003.10152)."""
 
-from ...registry import Method, register
+from ...registry import Method, Visualization, register
 
 register(
     Method(
@@ -17,6 +17,13 @@ register(
             "solo_family.methods.grid.checkpoint:SOURCES",
             f"{__name__}.checkpoint:SOURCES",
         ),
+        visualizations={
+            "--cells": Visualization(
+                draw="solo_family.methods.grid.visualize:draw_cells",
+                help="the mask of every cell of the coarsest grid, at the cell's place",
+            ),
+        },
+        limits=f"{__name__}.config:limit_instances",
         memory_keys=("MODEL.SOLOV2.NMS_PRE", "TEST.DETECTIONS_PER_IMAGE"),
         quantizes=True,
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...modeling.layers import ConvNormReLU, ConvTower, append_coords
 from ...modeling.layers.coord import Span
+from ...modeling.layers.deform_conv import DeformConv2d
 
 
 class MaskFeatureBranch(nn.Module):
@@ -51,6 +52,11 @@ class MaskFeatureBranch(nn.Module):
             first = in_channels + 2 * (level == coord_level)
             self.levels.append(ConvTower(first, channels, max(level, 1), norm=norm, dcn=dcn))
         self.projection = ConvNormReLU(channels, out_channels, 1, norm=norm, dcn=dcn)
+        for module in self.modules():
+            # The official initialisation of this branch, unlike that of the towers, is of all
+            # convolutions, and so of those that predict offsets.
+            if isinstance(module, DeformConv2d):
+                nn.init.normal_(module.offset.weight, std=0.01)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return the mask features, [B, E, H, W].

@@ -27,7 +27,7 @@ from solo_family.data.formats import coco_file
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
 from solo_family.data.loading.loader import load_train_dicts
 from solo_family.engine.trainer import Trainer
-from solo_family.evaluation.build import coco_evaluator
+from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.evaluation.proposal_recall import ProposalRecallEvaluator
 
 from ...coco_folder import CocoFolder, noise, rectangle, run_cfg

@@ -22,7 +22,8 @@ from solo_family.data.formats.joining import load_joined
 from solo_family.engine.main import store_classes
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError, DataError
-from solo_family.evaluation.build import coco_evaluator, mapped
+from solo_family.evaluation.build import mapped
+from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.evaluation.mapped_classes import MappedClasses
 from solo_family.predictor.load import class_metadata
 

@@ -235,3 +235,16 @@ def test_kernels_of_3x3_are_convolutions_of_3x3() -> None:
     wrong = tiny_cfg("SOLOv2", opts=[*opts[:4], "MODEL.SOLOV2.NUM_KERNELS", 8])
     with pytest.raises(ConfigError, match="NUM_KERNELS must be 72, 3 x 3 weights"):
         check_config(wrong)
+
+
+def test_offsets_start_at_0_in_the_towers_alone() -> None:
+    opts = [
+        *("MODEL.SOLOV2.USE_DCN_IN_INSTANCE", True, "MODEL.SOLOV2.USE_DCN_IN_MASK", True),
+        *("MODEL.SOLOV2.TYPE_DCN", "DCNv2"),
+    ]
+    state = tiny_model("SOLOv2", opts=opts).state_dict()
+    offsets = {name: weight for name, weight in state.items() if name.endswith("offset.weight")}
+    assert len({name.split(".")[0] for name in offsets}) == 2
+    for name, weight in offsets.items():
+        std = 0.01 if name.startswith("mask_branch") else 0
+        assert weight.std().item() == pytest.approx(std, rel=0.2), name
