@@ -177,8 +177,6 @@ def _predict(
     model: "ExportedModel", path: str, tiling: Tiling | None, stopwatch: _Stopwatch
 ) -> TiledPrediction:
     """Predict an image, timing each stage."""
-    from ..export.runtime import read_image
-
     def one(picture: np.ndarray) -> Predictions:
         given, sizes = stopwatch.timed(_STAGES[0], lambda: model.preprocess(picture))
         outputs = stopwatch.timed(_STAGES[1], lambda: model.forward(given))
@@ -187,10 +185,11 @@ def _predict(
 
     if tiling is None:
         with Watchdog(TIMEOUT, f"Reading {path}"):
-            picture = read_image(path)
+            picture = model.read(path)
         return TiledPrediction(one(picture), [])
     with Watchdog(TIMEOUT, f"Reading {path}"):
-        windows = open_windows(path, "BGR", exported_reading(model.folder))
+        reading = exported_reading(model.folder)
+        windows = open_windows(path, reading.image_format, reading)
     return predict_by_tiles(lambda tiles: [one(tile) for tile in tiles], windows, tiling)
 
 

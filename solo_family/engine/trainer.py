@@ -24,6 +24,7 @@ from ..data.loading.loader import Mapper, build_test_loader, build_train_loader
 from ..errors import ConfigError
 from ..evaluation.build import build_evaluator
 from ..evaluation.preconditions import check_evaluation
+from ..modeling.stem import colour_places
 from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
@@ -130,7 +131,8 @@ class Trainer(DefaultTrainer):
             self._end.finished = self.checkpointer.saved_iteration = self.iter
             self._write_missing_final()
             return
-        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
+        colours = colour_places(self.cfg)
+        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False, colours=colours)
         comm.synchronize()  # MODEL.WEIGHTS may be among the files to move, so all must have read it
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
@@ -175,7 +177,7 @@ class Trainer(DefaultTrainer):
                     cfg.VIS_PERIOD,
                     # Ground truth has the dataset's classes, which a class-agnostic model lacks.
                     [] if is_class_agnostic(cfg) else class_names(cfg),
-                    bgr=cfg.INPUT.FORMAT == "BGR",
+                    cfg.INPUT,
                 )
             )
         hooks: list[HookBase | None] = []
