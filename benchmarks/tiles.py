@@ -64,6 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tile", type=int, default=256)
     parser.add_argument("--overlap", type=int, default=64)
     parser.add_argument("--threshold", type=float, default=0.1, help="the lowest score")
+    parser.add_argument("--postprocess", default="GREEDYNMM", help="SAHI's: GREEDYNMM, NMM, NMS")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
@@ -167,8 +168,8 @@ def _sahi(args: argparse.Namespace) -> Callable[[np.ndarray], Results]:
         device=args.device,
     )
 
-    # DefaultPredictor takes BGR and turns it round itself, if the model wants RGB. SAHI 0.12.8 turns
-    # its RGB round only for models that want BGR; so others would see blue for red.
+    # DefaultPredictor takes BGR and turns it round if the model wants RGB. SAHI 0.12.8 turns its
+    # RGB round only for models that want BGR, so that others would see blue for red.
     swaps = model.model.input_format == "RGB"
 
     def predict(picture: np.ndarray) -> Results:
@@ -179,6 +180,7 @@ def _sahi(args: argparse.Namespace) -> Callable[[np.ndarray], Results]:
             slice_width=args.tile,
             overlap_height_ratio=args.overlap / args.tile,
             overlap_width_ratio=args.overlap / args.tile,
+            postprocess_type=args.postprocess,
             verbose=0,
         )
         results = []
