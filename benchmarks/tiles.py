@@ -4,7 +4,7 @@
 
 SAHI (PyPI, requirements/no_deps.txt) predicts through its own class for detectron2 models, with its
 defaults: every slice and the whole picture, merged by GREEDYNMM. Without `--dataset` the picture is
-a mosaic of 24 pictures of the shapes dataset, for models of the quick start. AP counts all
+a mosaic of pictures of the shapes dataset, for models of the quick start. AP counts all
 detections of a picture; seconds are those of predicting, without loading the model; memory is the
 peak of the process beyond what it had with the model loaded and one tile predicted.
 """
@@ -36,9 +36,6 @@ from solo_family.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = ("ours", "sahi")
-# More than any picture has.
-_MOST = 10_000
-_ROWS, _COLUMNS = 4, 6
 
 Results = list[dict[str, Any]]
 
@@ -51,7 +48,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if not args.dataset:
-            args.dataset = make_mosaic(Path(folder))
+            args.dataset = make_mosaic(Path(folder), *args.mosaic)
         rows = [_row(way, args, Path(folder)) for way in WAYS]
     print(tabulate(rows, headers="keys", floatfmt=".2f"))
     ours, theirs = rows
@@ -63,9 +60,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--dataset", default="", help="coco_json:ANNOTATIONS.json:IMAGES")
+    parser.add_argument("--mosaic", type=int, nargs=2, default=(4, 6), metavar=("ROWS", "COLUMNS"))
     parser.add_argument("--tile", type=int, default=256)
     parser.add_argument("--overlap", type=int, default=64)
     parser.add_argument("--threshold", type=float, default=0.1, help="the lowest score")
+    parser.add_argument("--postprocess", default="GREEDYNMM", help="SAHI's: GREEDYNMM, NMM, NMS")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
@@ -76,15 +75,14 @@ def _arguments() -> argparse.Namespace:
 def _row(way: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run one way in a process of its own, and return its line of the table."""
     out = folder / f"{way}.json"
-    flags = {name: value for name, value in vars(args).items() if name not in ("way", "out")}
+    own = ("way", "out", "mosaic")
+    flags = {name: value for name, value in vars(args).items() if name not in own}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.tiles", *words]
     subprocess.run([*command, f"--way={way}", f"--out={out}"], cwd=ROOT, check=True)
     measured = json.loads(out.read_text())
     register_in_place([args.dataset])
-    evaluation = evaluate(
-        dataset_truth(args.dataset), measured.pop("results"), max_detections=_MOST
-    )
+    evaluation = evaluate(dataset_truth(args.dataset), measured.pop("results"))
     ap = average_precision(evaluation)
     ap50 = average_precision(evaluation, iou_threshold=0.5)
     return {"way": way, "AP": ap, "AP50": ap50, **measured}
@@ -170,14 +168,19 @@ def _sahi(args: argparse.Namespace) -> Callable[[np.ndarray], Results]:
         device=args.device,
     )
 
+    # DefaultPredictor takes BGR and turns it round if the model wants RGB. SAHI 0.12.8 turns its
+    # RGB round only for models that want BGR, so that others would see blue for red.
+    swaps = model.model.input_format == "RGB"
+
     def predict(picture: np.ndarray) -> Results:
         found = get_sliced_prediction(
-            np.ascontiguousarray(picture[:, :, ::-1]),
+            picture if swaps else np.ascontiguousarray(picture[:, :, ::-1]),
             model,
             slice_height=args.tile,
             slice_width=args.tile,
             overlap_height_ratio=args.overlap / args.tile,
             overlap_width_ratio=args.overlap / args.tile,
+            postprocess_type=args.postprocess,
             verbose=0,
         )
         results = []
@@ -195,16 +198,16 @@ def _sahi(args: argparse.Namespace) -> Callable[[np.ndarray], Results]:
     return predict
 
 
-def make_mosaic(root: Path) -> str:
-    """Write one picture made of 24 pictures of the shapes dataset; return its name in place."""
-    shapes = make_shapes(root / "shapes", num_train=1, num_val=_ROWS * _COLUMNS)
+def make_mosaic(root: Path, rows: int, columns: int) -> str:
+    """Write one picture made of pictures of the shapes dataset; return its name in place."""
+    shapes = make_shapes(root / "shapes", num_train=1, num_val=rows * columns)
     content = json.loads((shapes / "annotations" / "val.json").read_text())
     height, width = content["images"][0]["height"], content["images"][0]["width"]
-    size = (_ROWS * height, _COLUMNS * width)
+    size = (rows * height, columns * width)
     mosaic = np.zeros((*size, 3), np.uint8)
     places = {}
     for index, image in enumerate(content["images"]):
-        top, left = (index // _COLUMNS) * height, (index % _COLUMNS) * width
+        top, left = (index // columns) * height, (index % columns) * width
         places[image["id"]] = top, left
         part = cv2.imread(str(shapes / "val" / image["file_name"]))
         mosaic[top : top + height, left : left + width] = part

@@ -178,7 +178,10 @@ class SegmentDatasetMapper:
         segments, classes = self._read_segments(record, pixels_of(windows.size))
         window = window_around_segment(segments, self._crop_around)
         part = segments[window.top : window.bottom, window.left : window.right]
-        return windows.read(window), part, classes
+        # What lies outside the window is not of this image, and so no segment that a crop empties.
+        present = np.unique(part[part != VOID_ID])
+        part = np.where(part == VOID_ID, VOID_ID, np.searchsorted(present, part))
+        return windows.read(window), part.astype(segments.dtype), classes[present]
 
     def _read_segments(
         self, record: dict[str, Any], image: np.ndarray
