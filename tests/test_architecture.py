@@ -35,7 +35,7 @@ FLOORS = (
     ("methods", "tiling"),
     ("evaluation", "export", "model_zoo"),
     ("engine",),
-    ("predictor",),
+    ("predictor", "recipe"),
     ("cli", "__main__"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
