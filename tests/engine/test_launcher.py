@@ -17,6 +17,8 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from solo_family.engine import launcher
 from solo_family.engine.launcher import _Leader, _leave
 
+from ..forked import LIMIT
+
 STOPPED = 128 + signal.SIGTERM
 
 
