@@ -7,15 +7,22 @@ import pytest
 import torch
 import yaml
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 
 from solo_family import METHODS
 from solo_family.__main__ import main
 from solo_family.config import setup_cfg
 from solo_family.engine.main import argument_parser
 from solo_family.engine.main import run as train
+from solo_family.evaluation.build import predicted_tasks
+from solo_family.model_zoo import models
+from solo_family.model_zoo.table import Entry
+from solo_family.recipe import trained
 
+from ..checkpoint.lists import random_weights, save
 from ..conftest import tiny_cfg, tiny_model
 from ..data.coco import write_dataset
+from ..model_zoo.server import Files
 
 FAST = ("--seconds-per-iteration", "1.5")
 
@@ -168,6 +175,7 @@ def test_a_class_that_the_source_has_keeps_its_weights(
     cfg = config_of(tmp_path)
     assert method == cfg.MODEL.META_ARCHITECTURE
     assert not cfg.INPUT.LSJ.ENABLED
+    assert predicted_tasks(cfg) == ["instance"]
     new = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]
     changed = {name for name, value in new.items() if value.shape != old[name].shape}
     assert changed
@@ -182,6 +190,44 @@ def test_a_class_that_the_source_has_keeps_its_weights(
     printed = capsys.readouterr().out
     assert "classes that keep their weights: cat" in printed
     assert "left out: bird, fish" in printed
+
+
+def test_published_weights_are_converted_and_their_licence_is_told(
+    data: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name, cat, dog = "SOLOv2/solov2_R50_1x.yaml", 15, 16  # their places among COCO's classes
+    weights = random_weights("official_solov2")
+    weights["bbox_head.solo_cate.weight"] = torch.randn(80, 64, 3, 3)
+    weights["bbox_head.solo_cate.bias"] = torch.randn(80)
+    published = save(tmp_path / "theirs.pth", weights).read_bytes()
+    monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
+    with Files({"/weights.pth": published}) as server:
+        repository = "https://github.com/WXinlong/SOLO"
+        address, checksum = f"{server.address}/weights.pth", server.checksum(published)
+        entry = Entry(name, "AP", "34.8", "", "", repository, address, checksum, "")
+        monkeypatch.setattr(models, "find", lambda name: entry)
+        monkeypatch.setattr(trained, "find", lambda name: entry)
+        assert init(tmp_path, "--train", data, "--from", name, *FAST) == 0
+    cfg = config_of(tmp_path)
+    new = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]
+    biases = weights["bbox_head.solo_cate.bias"][[dog, cat]]
+    assert torch.equal(new["head.category_predictor.bias"], biases)
+    assert torch.equal(new["head.kernel_predictor.weight"], weights["bbox_head.solo_kernel.weight"])
+    printed = capsys.readouterr().out
+    assert "licence: non-commercial" in printed
+    assert "classes that keep their weights: dog, cat" in printed
+    # They fit the model that the config describes.
+    model = build_model(with_classes_of(cfg, 2))
+    assert not model.load_state_dict(new, strict=False).missing_keys
+
+
+def with_classes_of(cfg: CfgNode, count: int) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.merge_from_list([METHODS[cfg.MODEL.META_ARCHITECTURE].num_classes_key, count])
+    return cfg
 
 
 def test_a_method_that_is_not_the_sources_is_refused(
