@@ -27,7 +27,7 @@ FLOORS = (
         "stopping",
         "version",
     ),
-    ("ops", "registry"),
+    ("ops", "pictures", "registry"),
     ("detectron2_patches", "weight_files"),
     ("modeling",),
     ("config", "faults"),

@@ -20,6 +20,7 @@ _LARGEST = 800
 _SHARES = (0.8, 0.9, 1.0, 1.1)
 _MULTIPLE = 16
 _SMALLEST = 96
+_LEAST_TILE = 64  # of TEST.TILE.SIZE
 _OVERLAP = 4  # neighbouring windows share this part of their side
 _ENLARGED = 2.0  # images are enlarged by at most this factor
 # An object should be this many pixels of the masks wide, for all but the smallest twentieth.
@@ -35,9 +36,9 @@ _BYTES_PER_PIXEL = 8192
 _FEWEST_ITERATIONS = 300  # that the time should suffice for
 BATCH = 4
 # Of the long edge to the short one, at most that of the published 1333 x 800: longer images
-# become smaller. Of the images' own, all but the longest tenth count.
+# become smaller. Of the images' own, all but the longest quarter count.
 _MAX_ASPECT = 1333 / 800
-_LONG = 90  # percentile
+_LONG = 75  # percentile
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _window(data: Fingerprint, edge: int, scale: float) -> int:
     It is at least twice as long as most objects, so that these fit into one.
     """
     side = max(edge / scale, 2 * float(np.percentile(data.lengths, 95)))
-    return max(_MULTIPLE, int(side / _MULTIPLE) * _MULTIPLE)
+    return max(_LEAST_TILE, int(side / _MULTIPLE) * _MULTIPLE)
 
 
 def _tiles(size: np.ndarray, window: int) -> int:
@@ -154,7 +155,7 @@ def _choices(size: InputSize, why: str, stride: int) -> list[Choice]:
     smallest = f"small objects have {size.small:.0f} pixels, and masks one in {stride}"
     choices = [
         Choice("INPUT.MIN_SIZE_TRAIN", list(size.edges), f"0.8 to 1.1 of the test's; {smallest}"),
-        Choice("INPUT.MAX_SIZE_TRAIN", size.max_size, "the long edge of nine in ten images"),
+        Choice("INPUT.MAX_SIZE_TRAIN", size.max_size, "the long edge of three in four images"),
         Choice("INPUT.MIN_SIZE_TEST", size.test_edge, why),
         Choice("INPUT.MAX_SIZE_TEST", size.max_size, "as in training"),
     ]

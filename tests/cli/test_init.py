@@ -68,7 +68,7 @@ def test_it_writes_a_config_and_a_split_and_prints_the_plan(
         counts[split] = len(content["images"])
     assert counts == {"train": 5, "val": 1}
     printed = capsys.readouterr().out
-    assert "5 images of 64 x 96" in printed
+    assert "5 images of 64 x 96 to 64 x 96 pixels (channels: 3), 10 objects, at most 2" in printed
     assert "SOLVER.MAX_ITER" in printed
     assert printed.endswith(f"python train_net.py --config-file {folder / 'my.yaml'}\n")
     lines = (folder / "my.yaml").read_text().splitlines()
