@@ -29,6 +29,7 @@ from ..registry import METHODS
 
 _DEFAULT_METHOD = "solov2"
 _TABLE_WIDTH = 46
+_FEW = 100  # iterations: the warm-up of the measured recipes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,8 +169,14 @@ def _write_recipe(
     seconds = _seconds(args, text)
     choices, content = text(seconds)
     write(content, args.output)
-    _print_plan(data, machine, seconds, choices, [*notes, *base.notes])
+    _print_plan(data, machine, seconds, choices, [*notes, *base.notes, *_few(choices)])
     print(f"\n{args.output} is written. Next:\npython train_net.py --config-file {args.output}")
+
+
+def _few(choices: list[Choice]) -> list[str]:
+    """Return a note if the time suffices for few iterations only."""
+    count = next(choice.value for choice in choices if choice.key == "SOLVER.MAX_ITER")
+    return [f"{count} iterations are few: give more --minutes"] if count < _FEW else []
 
 
 def _datasets(args: argparse.Namespace) -> tuple[Dataset, Dataset | None, list[str]]:

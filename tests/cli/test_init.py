@@ -143,16 +143,19 @@ def test_problems_are_refused_in_the_words_of_check_data(
     assert words in capsys.readouterr().out
 
 
-def test_one_image_is_not_split(data: str, tmp_path: Path) -> None:
+def test_one_image_is_not_split(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = Path(data.partition(":")[0])
     content = json.loads(path.read_text())
     content["images"] = content["images"][:1]
     content["annotations"] = content["annotations"][:2]
     path.write_text(json.dumps(content))
-    assert init(tmp_path, "--train", data, *FAST) == 0
+    assert init(tmp_path, "--train", data, "--minutes", "1", *FAST) == 0
     cfg = config_of(tmp_path)
     assert cfg.DATASETS.TEST == ()
     assert cfg.TEST.EVAL_PERIOD == 0
+    assert f"{cfg.SOLVER.MAX_ITER} iterations are few" in capsys.readouterr().out
 
 
 def write_run(folder: Path, method: str, names: list[str]) -> dict[str, torch.Tensor]:
@@ -214,7 +217,7 @@ def test_published_weights_are_converted_and_their_licence_is_told(
     cfg = config_of(tmp_path)
     new = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]
     biases = weights["bbox_head.solo_cate.bias"][[dog, cat]]
-    assert torch.equal(new["head.category_predictor.bias"], biases)
+    assert torch.equal(new["head.category_branch.logits.bias"], biases)
     assert torch.equal(new["head.kernel_predictor.weight"], weights["bbox_head.solo_kernel.weight"])
     printed = capsys.readouterr().out
     assert "licence: non-commercial" in printed
