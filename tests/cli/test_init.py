@@ -1,6 +1,7 @@
 """The verb `init`: a config from data and machine, with nothing left behind where it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,16 @@ def test_problems_are_refused_in_the_words_of_check_data(
     assert words in capsys.readouterr().out
 
 
+def test_an_image_on_both_sides_is_refused(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder = data.split(":")
+    copy = shutil.copy(path, tmp_path / "copy.json")
+    assert init(tmp_path, "--train", data, "--val", f"{copy}:{folder}", *FAST) == 2
+    words = "training and validation: 6 images that are both in training and in validation"
+    assert words in capsys.readouterr().err
+
+
 def test_one_image_is_not_split(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,16 +253,27 @@ def test_a_method_that_is_not_the_sources_is_refused(
     assert "is a model of solo. Leave one of the two out." in capsys.readouterr().err
 
 
+def train_one_step(config: Path, folder: Path) -> dict[str, dict[str, float]]:
+    short = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"]
+    short += ["TEST.EVAL_PERIOD", "1", "DATALOADER.NUM_WORKERS", "0", "OUTPUT_DIR", str(folder)]
+    return train(argument_parser().parse_args(["--config-file", str(config), *short]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_the_config_from_a_run_trains(method: str, data: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", method, ["bird", "cat", "fish"])
+    assert init(tmp_path, "--train", data, "--from", str(tmp_path / "run"), *FAST) == 0
+    assert train_one_step(tmp_path / "new" / "my.yaml", tmp_path / "output")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_config_of_every_method_trains(method: str, data: str, tmp_path: Path) -> None:
     assert init(tmp_path, "--train", data, "--method", method.lower(), *FAST) == 0
     path = tmp_path / "new" / "my.yaml"
     written = yaml.safe_load(path.read_text())
-    short = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"]
-    short += ["TEST.EVAL_PERIOD", "1", "DATALOADER.NUM_WORKERS", "0"]
-    words = ["--config-file", str(path), *short, "OUTPUT_DIR", str(tmp_path / "output")]
-    results = train(argument_parser().parse_args(words))
+    results = train_one_step(path, tmp_path / "output")
     task, metric = written["TEST"]["BEST_METRIC"].split("/")
     assert metric in results[task]
     assert (tmp_path / "output" / "model_final.pth").is_file()
