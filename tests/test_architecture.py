@@ -27,7 +27,7 @@ FLOORS = (
         "stopping",
         "version",
     ),
-    ("ops", "registry"),
+    ("ops", "pictures", "registry"),
     ("detectron2_patches", "weight_files"),
     ("modeling",),
     ("config", "faults"),
@@ -35,7 +35,7 @@ FLOORS = (
     ("methods", "tiling"),
     ("evaluation", "export", "model_zoo"),
     ("engine",),
-    ("predictor",),
+    ("predictor", "recipe"),
     ("cli", "__main__"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

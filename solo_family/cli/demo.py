@@ -10,6 +10,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
+from ..data.loading.images import Reading
 from ..data.loading.windows import ArrayWindows
 from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import Predictions
@@ -53,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
+    )
+    parser.add_argument(
+        "--bands",
+        nargs=3,
+        type=int,
+        metavar=("R", "G", "B"),
+        help="of models of other channels, those that pictures show, counted from 1",
     )
     parser.add_argument(
         "--skip-existing",
@@ -127,6 +135,9 @@ def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
 
 def _make_demo(args: argparse.Namespace) -> Demo:
     source, key = _open_model(args)
+    if args.bands is not None:
+        shown = replace(source.reading, bands=_bands(args.bands, source.reading))
+        source = replace(source, reading=shown)
     tiling = with_tile(source.tiling, args.tile)
     tiled = None
     if tiling is not None:
@@ -163,6 +174,17 @@ def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
         return from_exported(args.exported), model_key(None, args.exported)
     cfg = setup_cfg(args.config_file, args.opts)
     return from_config(cfg), model_key(cfg, None)
+
+
+def _bands(given: list[int], reading: Reading) -> tuple[int, ...]:
+    """Return the channels of `--bands`, counted in the order of the model's working format."""
+    count = reading.format.count
+    if not all(1 <= band <= count for band in given):
+        raise SoloFamilyError(
+            f"--bands is {' '.join(map(str, given))}; the model has {count} channels. Give three "
+            f"from 1 to {count}."
+        )
+    return tuple(given)
 
 
 def _print_summary(jobs: list[Job], failed: int, skipped: int) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..data.loading.images import Reading
 from ..errors import DataError, OutOfMemoryError
+from ..pictures.formats import frame_in_format
 from ..predictor.drawing import draw_predictions, write_picture
 from ..predictor.predictions import Predictions, coco_results, describe, keep_confident
 from .inputs import WEBCAM, Source, Video, read_picture
@@ -31,8 +32,8 @@ class Demo:
     """Predict on sources one by one, and write the predictions as pictures and COCO results.
 
     Args:
-        predict: maps an (H, W, 3) uint8 BGR image to detectron2's output dict, with any of
-            "instances", "sem_seg" and "panoptic_seg".
+        predict: maps an (H, W, C) uint8 image of the reading's format to detectron2's output
+            dict, with any of "instances", "sem_seg" and "panoptic_seg".
         metadata: the metadata of the dataset that names the categories.
         threshold: predictions with lower scores are neither drawn nor among the results.
         collects_results: whether to fill `results`.
@@ -112,7 +113,8 @@ class Demo:
         seconds = time.perf_counter() - start
         logger.info("%s: %s in %.2f s", source, describe(predictions), seconds)
         self._collect(predictions, file_name=str(source))
-        drawn = draw_predictions(VideoVisualizer(self._metadata), image, predictions)
+        picture = self._reading.picture(image)
+        drawn = draw_predictions(VideoVisualizer(self._metadata), picture, predictions)
         if output is not None:
             write_picture(output, drawn)
         if self._shows:
@@ -143,7 +145,8 @@ class Demo:
         frames = tqdm(video, source.name, video.expected_frames, leave=False, unit="frame")
         for index, frame in enumerate(frames):
             self._image_id += 1
-            predictions = keep_confident(self._predict(frame), self._threshold)
+            given = frame_in_format(frame, self._reading.format)
+            predictions = keep_confident(self._predict(given), self._threshold)
             self._collect(predictions, file_name=str(source), frame=index)
             yield draw_predictions(visualizer, frame, predictions)
 

@@ -18,6 +18,7 @@ from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..data.loading.windows import open_windows
 from ..errors import ConfigError, SoloFamilyError
 from ..evaluation.build import mapped
+from ..evaluation.instance_results import most_per_image
 from ..evaluation.preconditions import instance_kind
 from ..predictor.exported import as_detectron2, exported_reading, open_exported
 from ..predictor.predictions import Predictions
@@ -109,13 +110,14 @@ def measure(
 
     Returns:
         `folder`, `precision`, `megabytes`, `milliseconds` by stage (medians), `AP` and `AP50` of
-        masks in percent, which are None with a limit, and `unread`, for each window that could not
-        be read which and why.
+        masks in percent, of the best `max_detections` of an image, which are None with a limit, and
+        `unread`, for each window that could not be read which and why.
     """
     images = DatasetCatalog.get(dataset)[:limit]
     stopwatch = _Stopwatch()
     scores: dict[str, float | None] = {"AP": None, "AP50": None}
     unread: list[str] = []
+    counts: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         classes = model.description["classes"]
         kind = instance_kind(dataset)
@@ -128,6 +130,7 @@ def measure(
             stopwatch.next_image()
             if evaluator is not None:
                 evaluator.process([item], [found.predictions])
+                counts.append(len(found.predictions["instances"]))
         if evaluator is not None:
             results = evaluator.evaluate()["segm"]
             scores = {name: float(results[name]) for name in scores}
@@ -137,6 +140,7 @@ def measure(
         "images": len(images),
         "megabytes": (model.folder / model.description["file"]).stat().st_size / 2**20,
         "milliseconds": stopwatch.milliseconds(),
+        "max_detections": most_per_image(counts) if counts else None,
         **scores,
         "unread": unread,
     }
@@ -173,8 +177,6 @@ def _predict(
     model: "ExportedModel", path: str, tiling: Tiling | None, stopwatch: _Stopwatch
 ) -> TiledPrediction:
     """Predict an image, timing each stage."""
-    from ..export.runtime import read_image
-
     def one(picture: np.ndarray) -> Predictions:
         given, sizes = stopwatch.timed(_STAGES[0], lambda: model.preprocess(picture))
         outputs = stopwatch.timed(_STAGES[1], lambda: model.forward(given))
@@ -183,10 +185,11 @@ def _predict(
 
     if tiling is None:
         with Watchdog(TIMEOUT, f"Reading {path}"):
-            picture = read_image(path)
+            picture = model.read(path)
         return TiledPrediction(one(picture), [])
     with Watchdog(TIMEOUT, f"Reading {path}"):
-        windows = open_windows(path, "BGR", exported_reading(model.folder))
+        reading = exported_reading(model.folder)
+        windows = open_windows(path, reading.image_format, reading)
     return predict_by_tiles(lambda tiles: [one(tile) for tile in tiles], windows, tiling)
 
 
@@ -197,13 +200,14 @@ def table(measured: list[dict[str, Any]]) -> str:
             result["folder"],
             result["precision"],
             *("-" if result[name] is None else f"{result[name]:.1f}" for name in ("AP", "AP50")),
+            result["max_detections"] or "-",
             f"{result['megabytes']:.1f}",
             *(f"{result['milliseconds'][stage]:.1f}" for stage in _STAGES),
             f"{_network(result) / _network(measured[0]):.2f}",
         )
         for result in measured
     ]
-    heads = ("model", "precision", "mask AP", "AP50", "MB")
+    heads = ("model", "precision", "mask AP", "AP50", "max dets", "MB")
     times = [f"{stage} ms" for stage in _STAGES]
     return tabulate(rows, (*heads, *times, "network ratio"), disable_numparse=True)
 

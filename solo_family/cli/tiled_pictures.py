@@ -71,7 +71,7 @@ class TiledPictures:
             DataError: nothing of the picture can be read.
         """
         with Watchdog(TIMEOUT, f"Reading {path}"):
-            windows = open_windows(str(path), "BGR", self._reading)
+            windows = open_windows(str(path), self._reading.image_format, self._reading)
         partial = None
         if output is not None and len(place_tiles(windows.size, self._tiling)) > self._tiling.batch:
             partial = self._partial_file(path, output, windows.size[0])

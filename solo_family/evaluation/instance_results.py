@@ -94,6 +94,11 @@ class InstanceEvaluator(COCOEvaluator):
     ) -> dict[str, float]:
         """Return metrics of 0, with a warning, if nothing was predicted; detectron2 returns NaN."""
         if coco_eval is not None:
+            limit = coco_eval.params.maxDets[-1]
+            self._logger.info(
+                "%s AP (maxDets=%d): of the best %d detections of each image and class.",
+                *(iou_type, limit, limit),
+            )
             return super()._derive_coco_results(coco_eval, iou_type, class_names)
         self._logger.warning(
             "No instance was predicted on any image, so the %s AP is 0: no score exceeded the "

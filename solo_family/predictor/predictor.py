@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..tiling.model import refuse_unread
 from ..tiling.predict import predict_by_tiles
 from ..tiling.tiles import with_tile
-from .images import to_bgr
+from .images import to_working
 from .predictions import Predictions, keep_confident
 from .result import Result, metadata_names
 from .sources import Source, from_zoo, open_source
@@ -142,7 +142,8 @@ class Predictor:
 
         Args:
             pictures: the path of a file; a Pillow image; a numpy array, uint8 [H, W, 3]; a tensor,
-                uint8 [3, H, W]; or a list of them.
+                uint8 [3, H, W]; or a list of them. For a model of other channels (`INPUT.FORMAT`)
+                arrays and tensors have these.
             channels: "RGB" or "BGR", for arrays and tensors.
             batch_size: number of pictures of a list that the model segments at once.
 
@@ -166,21 +167,21 @@ class Predictor:
     def _segment(self, pictures: Sequence[Picture], channels: str | None) -> list[Result]:
         if self._tiling is not None:
             return [self._segment_by_tiles(picture, channels) for picture in pictures]
-        images = [to_bgr(picture, channels, self._reading) for picture in pictures]
+        images = [to_working(picture, channels, self._reading) for picture in pictures]
         return [
-            Result(self._kept(predictions), self._metadata, image)
+            Result(self._kept(predictions), self._metadata, self._reading.picture(image))
             for image, predictions in zip(images, self._predict(images), strict=True)
         ]
 
     def _segment_by_tiles(self, picture: Picture, channels: str | None) -> Result:
         assert self._tiling is not None
         if isinstance(picture, str | Path):
-            windows = open_windows(str(picture), "BGR", self._reading)
+            windows = open_windows(str(picture), self._reading.image_format, self._reading)
         else:
-            windows = ArrayWindows(to_bgr(picture, channels, self._reading))
+            windows = ArrayWindows(to_working(picture, channels, self._reading))
         found = predict_by_tiles(self._predict, windows, self._tiling)
         refuse_unread(found.unread)
-        image = read_whole(windows)
+        image = self._reading.picture(read_whole(windows))
         return Result(self._kept(found.predictions), self._metadata, image)
 
     def _kept(self, predictions: Predictions) -> Predictions:

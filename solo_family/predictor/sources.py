@@ -37,7 +37,8 @@ class Source:
     """A model that is ready to use.
 
     Attributes:
-        predict: maps pictures, uint8 [H, W, 3] in BGR, to a list of detectron2's dicts.
+        predict: maps pictures, uint8 [H, W, C] of `reading.format`, to a list of detectron2's
+            dicts.
         metadata: names and colours of the classes.
         reading: how picture files are read.
         tiling: how pictures are cut into tiles; None for not at all.
@@ -148,7 +149,12 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:
-    """Return a picture as the input of detectron2's models, prepared as by `DefaultPredictor`."""
+    """Return a picture as the input of detectron2's models, prepared as by `DefaultPredictor`.
+
+    Args:
+        predictor: determines the size and the order of colours.
+        image: uint8 [H, W, C] of the working format.
+    """
     given = image[:, :, ::-1] if predictor.input_format == "RGB" else image
     return resized_input(given, predictor.aug)
 

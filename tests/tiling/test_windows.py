@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from solo_family.data.loading import windows as windows_module
-from solo_family.data.loading.images import Reading, UntoldRange, read_image
+from solo_family.data.loading.images import Reading, read_image
 from solo_family.data.loading.windows import ArrayWindows, Window, open_windows, read_whole
 from solo_family.errors import DataError
+from solo_family.pictures.depth import UntoldRange
 
 SIZE = (70, 90)
 PARTS = [Window(0, 0, 70, 90), Window(5, 17, 40, 33), Window(69, 89, 70, 90)]

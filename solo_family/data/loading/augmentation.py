@@ -17,13 +17,32 @@ _Augmentations = list[T.Augmentation | T.Transform]
 _DETR_SIZES = (400, 500, 600)
 
 
+class ChannelwiseResize(T.ResizeTransform):
+    """detectron2's resizing of images with any number of channels, each by itself.
+
+    Pillow takes a fourth channel for transparency, by which it would multiply the others, and has
+    no pictures of five.
+    """
+
+    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
+        """Return an image [H, W, C] at the new size."""
+        if img.ndim != 3 or img.shape[2] in (1, 3):
+            return super().apply_image(img, interp)
+        channels = [super(ChannelwiseResize, self).apply_image(one, interp) for one in _split(img)]
+        return np.stack(channels, axis=2)
+
+
+def _split(image: np.ndarray) -> list[np.ndarray]:
+    return [np.ascontiguousarray(image[:, :, channel]) for channel in range(image.shape[2])]
+
+
 class AtLeastOnePixel(T.Augmentation):
-    """Resize with a detectron2 augmentation, keeping every side at least one pixel long.
+    """Resize images of any number of channels, keeping every side at least one pixel long.
 
     Without this, the short side of a very narrow image is rounded to 0.
 
     Args:
-        resize: the augmentation that chooses the size.
+        resize: the detectron2 augmentation that chooses the size.
     """
 
     def __init__(self, resize: T.Augmentation) -> None:
@@ -34,7 +53,8 @@ class AtLeastOnePixel(T.Augmentation):
         """Return the resize transform of an image, uint8 [H, W, C]."""
         transform = self.resize.get_transform(image)
         if isinstance(transform, T.ResizeTransform):
-            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+            height, width = max(1, transform.new_h), max(1, transform.new_w)
+            return ChannelwiseResize(transform.h, transform.w, height, width, transform.interp)
         return transform
 
 
@@ -79,7 +99,7 @@ def _crop(cfg: CfgNode) -> T.Augmentation:
     edges = cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
     if not edges:
         return crop
-    resize = T.ResizeShortestEdge(edges, sample_style="choice")
+    resize = AtLeastOnePixel(T.ResizeShortestEdge(edges, sample_style="choice"))
     return T.RandomApply(T.AugmentationList([resize, crop]), prob=0.5)
 
 
@@ -126,7 +146,7 @@ def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationLi
     if not cfg.INPUT.CROP.ENABLED:
         return [T.AugmentationList(plain)]
     crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
-    to_be_cropped = T.ResizeShortestEdge(_DETR_SIZES, sample_style="choice")
+    to_be_cropped = AtLeastOnePixel(T.ResizeShortestEdge(_DETR_SIZES, sample_style="choice"))
     cropped = [*_all_colours(cfg), *flip, to_be_cropped, crop, resize]
     return [T.AugmentationList(plain), T.AugmentationList(cropped)]
 

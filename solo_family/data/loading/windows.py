@@ -14,7 +14,9 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
 from ...errors import DataError, SoloFamilyError, first_line
-from .images import Reading, read_image, to_8_bits, value_range
+from ...pictures.depth import infer_range, to_8_bits
+from ...pictures.formats import parse_format
+from .images import Reading, read_image
 from .large_files import Opened, open_npy, open_rasterio, open_tiff
 
 # Rows and columns of a large image that are read at a time.
@@ -128,7 +130,7 @@ class _FileWindows:
         """Return a window; see `WindowReader`."""
         values = self._values(window)
         if values.dtype != np.uint8:
-            values = to_8_bits(values, self._value_range)
+            values = to_8_bits(self._path, values, self._value_range)
         return convert_PIL_to_numpy(Image.fromarray(values), self._format).copy()
 
     def _values(self, window: Window) -> np.ndarray:
@@ -152,7 +154,7 @@ class _FileWindows:
         for top in range(0, height, _ROWS):
             values = self._values(Window(top, 0, min(top + _ROWS, height), width))
             extremes += [values.min(), values.max()]
-        return value_range(self._path, np.array(extremes), self._reading)
+        return infer_range(self._path, np.array(extremes))
 
 
 def open_windows(path: str, image_format: str, reading: Reading | None = None) -> WindowReader:
@@ -173,8 +175,12 @@ def open_windows(path: str, image_format: str, reading: Reading | None = None) -
     """
     reading = reading or Reading()
     suffix = Path(path).suffix.lower()
-    opened: Opened | None = open_npy(path) if suffix == ".npy" else None
-    if suffix in (".tif", ".tiff"):
+    opened: Opened | None = None
+    if not parse_format(image_format).is_converted:
+        pass  # channels that the readers below don't have
+    elif suffix == ".npy":
+        opened = open_npy(path)
+    elif suffix in (".tif", ".tiff"):
         opened = open_tiff(path) or open_rasterio(path)
     if opened is None:
         return ArrayWindows(read_image(path, image_format, reading))
