@@ -15,6 +15,9 @@ from .runs import Runs, box_of, clip, intersections
 # From this IoU on, two masks are one object's; and from this share of the smaller one on, a mask
 # that has no such partner is a piece of the larger one.
 SAME = 0.5
+# Parts of one object are joined if none scores more than this many times as much as the other: the
+# shape of a mask with a very low score would spoil a good one.
+ALIKE = 4
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ class _Overlap:
     def link(self) -> Link:
         """The link of two masks that agree in the overlap."""
         a, b = sorted((self.a, self.b), key=lambda part: part.index)  # the better rank first
-        if a.leaves and b.leaves:
+        low, high = sorted((a.whole.score, b.whole.score))
+        if a.leaves and b.leaves and high <= ALIKE * low:
             return Link(a.index, b.index, joins=True)
         if b.leaves and not a.leaves and a.yields_to(b):
             return Link(b.index, a.index)

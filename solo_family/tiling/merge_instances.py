@@ -50,7 +50,7 @@ def merge_instances(
     Then, with "join",
 
     - where both leave the other's tile, the object is larger than what one tile sees: its mask is
-      the union, its score the greatest;
+      the union, its score the greatest; but of very different scores only the better is kept;
     - where one leaves the other's tile, that one sees more of the object, and is kept, unless it
       scores less than the other, or than half of it where a border cuts the other;
     - where none does, the one with the greater score is kept.

@@ -158,6 +158,14 @@ def test_a_good_mask_is_not_given_up_for_a_poor_one_that_is_larger() -> None:
     assert np.array_equal(found.pred_masks.numpy(), everything[None])
 
 
+def test_parts_of_very_different_scores_are_not_joined() -> None:
+    mask = rectangle(WIDE, 20, 10, 60, 150)
+    for score, stop in ((0.3, 150), (0.2, 100)):
+        found = two_tiles([(mask, 0.9, 0)], [(mask, score, 0)])
+        assert np.array_equal(found.pred_masks.numpy(), rectangle(WIDE, 20, 10, 60, stop)[None])
+        assert found.scores.tolist() == pytest.approx([0.9])
+
+
 def test_a_piece_that_scores_twice_as_much_is_kept() -> None:
     whole, piece = rectangle(WIDE, 20, 70, 40, 130), rectangle(WIDE, 26, 85, 40, 100)
     found = two_tiles([(piece, 0.9, 0)], [(whole, 0.4, 0)])
