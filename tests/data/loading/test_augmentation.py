@@ -159,7 +159,7 @@ def test_images_are_resized_by_what_the_key_names(by: str, tmp_path: Path) -> No
     opencv = cv2.resize(noise, (36, 24), interpolation=cv2.INTER_LINEAR)
     assert not np.array_equal(pillow, opencv)
     expected = opencv if by == "cv2" else pillow
-    keys = ["INPUT.RESIZE", by, "INPUT.FORMAT", "RGB", "INPUT.RANDOM_FLIP", "none"]
+    keys: list[Any] = ["INPUT.RESIZE", by, "INPUT.FORMAT", "RGB", "INPUT.RANDOM_FLIP", "none"]
     keys += ["INPUT.MIN_SIZE_TRAIN", (24,), "INPUT.MIN_SIZE_TEST", 24, "MODEL.WEIGHTS", ""]
     cfg = tiny_cfg(opts=keys)
     for augmentation in (
