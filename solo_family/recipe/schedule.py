@@ -15,7 +15,10 @@ _EVALUATIONS = 4
 # Inference is the first third of an iteration: no gradients.
 _INFERENCE = 1 / 3
 _START_SECONDS = 20.0
-_RARE = 4.0  # a class is rare that so many times fewer images have than the median class
+# A class is rare that so many times fewer images have than the median class, or than one image in a
+# hundred.
+_RARE = 4.0
+_FREQUENT = 0.01
 
 
 def solver_choices(
@@ -50,9 +53,7 @@ def solver_choices(
         Choice("SOLVER.BASE_LR", rate * batch / 4, f"{why}, for {batch} images"),
         Choice("SOLVER.BACKBONE_MULTIPLIER", 0.2, "the backbone is pretrained"),
         Choice("SOLVER.WEIGHT_DECAY", 0.05, "as in the measured recipes"),
-        Choice("SOLVER.CLIP_GRADIENTS.ENABLED", True, "no single batch may spoil the weights"),
-        Choice("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model", "the norm of all gradients"),
-        Choice("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", clip, "as in the measured recipes"),
+        *_clipping(clip),
         Choice(
             "SOLVER.MAX_ITER",
             iterations,
@@ -68,6 +69,15 @@ def solver_choices(
     period = ceil(iterations / evaluations) if num_val else 0
     why = f"{evaluations} evaluations" if num_val else "there are no validation images"
     return [*choices, Choice("TEST.EVAL_PERIOD", period, why)]
+
+
+def _clipping(value: float) -> list[Choice]:
+    key = "SOLVER.CLIP_GRADIENTS"
+    return [
+        Choice(f"{key}.ENABLED", True, "no single batch may spoil the weights"),
+        Choice(f"{key}.CLIP_TYPE", "full_model", "the norm of all gradients"),
+        Choice(f"{key}.CLIP_VALUE", value, "as in the measured recipes"),
+    ]
 
 
 def _iterations(batch: int, minutes: float, seconds: float, num_val: int) -> tuple[int, int]:
@@ -104,18 +114,22 @@ def loader_choices(data: Fingerprint, machine: Machine) -> list[Choice]:
 def sampler_choices(data: Fingerprint) -> list[Choice]:
     """Repeat the images of rare classes (LVIS, arXiv 1908.03195) if there are any."""
     counts = np.array([count for count in data.images_of_class.values() if count], np.float64)
-    median = float(np.median(counts))
-    rare = int((counts * _RARE <= median).sum())
+    usual = max(float(np.median(counts)), _FREQUENT * data.num_images)
+    rare = int((counts * _RARE <= usual).sum())
     if not rare:
         return []
-    threshold = round(median / data.num_images, 6)
+    threshold = round(usual / data.num_images, 6)
     return [
         Choice(
             "DATALOADER.SAMPLER_TRAIN",
             "RepeatFactorTrainingSampler",
-            f"{rare} classes are in fewer than a quarter of the median class's images",
+            f"{rare} classes have at most a quarter of the usual number of images",
         ),
-        Choice("DATALOADER.REPEAT_THRESHOLD", threshold, "the median class's share of the images"),
+        Choice(
+            "DATALOADER.REPEAT_THRESHOLD",
+            threshold,
+            "below this share of the images",
+        ),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,14 @@ def predicted(objects: list[tuple[int, ...]], scores: list[float] | None = None)
 
 
 def segm_of(
-    evaluator: DatasetEvaluator, files: dict[int, str], found: dict[int, list[tuple[int, ...]]]
+    evaluator: DatasetEvaluator,
+    files: dict[int, str],
+    found: Mapping[int, Sequence[tuple[int, ...]]],
 ) -> dict[str, float]:
     evaluator.reset()
     for identity, file in files.items():
         given = {"image_id": identity, "file_name": file}
-        evaluator.process([given], [{"instances": predicted(found[identity])}])
+        evaluator.process([given], [{"instances": predicted(list(found[identity]))}])
     return evaluator.evaluate()["segm"]
 
 
