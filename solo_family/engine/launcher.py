@@ -5,26 +5,29 @@ minute.
 """
 
 import argparse
+import atexit
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
-from multiprocessing.connection import wait
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.multiprocessing
 from detectron2.engine.launch import DEFAULT_TIMEOUT, _distributed_worker, _find_free_port
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
-from torch.multiprocessing.spawn import ProcessContext
 
 from ..lifetime import end_with_parent
 from ..stopping import SIGNALS, Stopped, end_at_once, handling
 from .ending import LAST_CHECKPOINT
 
-_GRACE = 2.0  # seconds that the other processes have to end after one has failed
-_WRITING = 120.0  # the same after one was stopped by a signal, while the main writes a checkpoint
+_GRACE = 2.0  # seconds in which a process must end after its work, or after another's failure
+_WRITING = 120.0  # the same after another was stopped by a signal: the main may write a checkpoint
 _LOOK = 0.2
 _STOPPED = {128 + number for number in SIGNALS}
 
@@ -51,35 +54,44 @@ def lead(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
     address = args.dist_url
     if address == "auto":
         address = f"tcp://127.0.0.1:{_find_free_port()}"
+    pipes = [torch.multiprocessing.Pipe(duplex=False) for _ in range(args.num_gpus)]
     context = torch.multiprocessing.start_processes(
         _process,
-        (os.getpid(), run, args, address),
+        (os.getpid(), run, args, address, [sender for _, sender in pipes]),
         nprocs=args.num_gpus,
         join=False,
     )
-    leader = _Leader(context)
+    for _, sender in pipes:
+        sender.close()
+    leader = _Leader(context.processes, [receiver for receiver, _ in pipes])
     with handling(leader.handle):
         failed = leader.wait()
-    status = 0 if failed is None else context.processes[failed].exitcode
+    status = 0 if failed is None else leader.status(failed)
     if leader.asked or status in _STOPPED:
         raise Stopped(leader.asked or status - 128)
     if failed is not None:
-        raise _error(context, failed)
+        raise leader.error(failed)
 
 
 class _Leader:
     """Wait for processes, and forward signals to them.
 
     Args:
-        context: torch's context of the processes.
+        processes: they have started.
+        receivers: each process sends its exit status and the traceback of its error, or "", when
+            its work is done.
 
     Attributes:
         asked: the number of the first signal, or 0.
     """
 
-    def __init__(self, context: ProcessContext) -> None:
+    def __init__(self, processes: Sequence[Any], receivers: Sequence[Connection]) -> None:
         self.asked = 0
-        self._processes = context.processes
+        self._processes = processes
+        self._receivers = dict(enumerate(receivers))
+        self._reports: dict[int, tuple[int, str]] = {}
+        self._deadlines = dict.fromkeys(range(len(processes)), float("inf"))
+        self._failed: int | None = None
 
     def handle(self, number: int, _: FrameType | None) -> None:
         """Forward the first signal to all processes; kill them, and end, at the second."""
@@ -91,25 +103,65 @@ class _Leader:
             end_at_once(number, LAST_CHECKPOINT)
 
     def wait(self) -> int | None:
-        """Wait until all processes have ended.
+        """Wait until all processes have ended, and kill those that are late.
 
         Returns:
             The index of the process that failed first, or None if none has failed.
         """
-        first, deadline = None, float("inf")
-        while alive := [process for process in self._processes if process.is_alive()]:
-            codes = [process.exitcode for process in self._processes]
-            failed = [index for index, code in enumerate(codes) if code]
-            if failed and first is None:
-                first = failed[0]
-                ended_well = codes[first] in _STOPPED
-                deadline = time.monotonic() + (_WRITING if ended_well else _GRACE)
-            if time.monotonic() > deadline:
-                for process in alive:
-                    process.kill()
-            wait([process.sentinel for process in alive], _LOOK)
-        codes = [process.exitcode for process in self._processes]
-        return next((i for i, code in enumerate(codes) if code), None) if first is None else first
+        ended: set[int] = set()
+        while True:
+            alive = [index for index, process in enumerate(self._processes) if process.is_alive()]
+            self._read_reports()
+            new = [i for i in self._deadlines if i not in ended and self.status(i) is not None]
+            # One that the system has ended comes before those that lost their connection to it.
+            for index in sorted(new, key=self.status):
+                ended.add(index)
+                self._note_end(index, self.status(index))
+            if not alive:
+                break
+            for index in alive:
+                if time.monotonic() > self._deadlines[index]:
+                    self._processes[index].kill()
+            sentinels = [self._processes[index].sentinel for index in alive]
+            wait([*sentinels, *self._receivers.values()], _LOOK)
+        return self._failed
+
+    def status(self, index: int) -> Any:
+        """Return the exit status that a process has reported or ended with, None before that."""
+        report = self._reports.get(index)
+        return self._processes[index].exitcode if report is None else report[0]
+
+    def error(self, index: int) -> ProcessRaisedException | ProcessExitedException:
+        """Return torch's exception for a process that has failed."""
+        status, trace = self._reports.get(index) or (self.status(index), "")
+        pid = self._processes[index].pid
+        if trace:
+            return ProcessRaisedException(
+                f"Process {index} terminated with the following error:\n{trace}", index, pid
+            )
+        name = signal.Signals(-status).name if status < 0 else None
+        how = name or f"exit status {status}"
+        return ProcessExitedException(
+            f"Process {index} terminated with {how}", index, pid, status, name
+        )
+
+    def _read_reports(self) -> None:
+        for index, receiver in list(self._receivers.items()):
+            with suppress(EOFError, OSError):
+                if not receiver.poll():
+                    continue
+                self._reports[index] = receiver.recv()
+            del self._receivers[index]
+
+    def _note_end(self, index: int, status: int) -> None:
+        """Set deadlines for a process whose work is done, and for the others if it has failed."""
+        now = time.monotonic()
+        if status and (self._failed is None or index == 0):
+            main_may_write = status in _STOPPED and index != 0
+            others = now + (_WRITING if main_may_write else _GRACE)
+            self._failed = index if self._failed is None else self._failed
+            self._deadlines = {i: min(old, others) for i, old in self._deadlines.items()}
+        self._deadlines[index] = min(self._deadlines[index], now + _GRACE)
 
 
 def _process(
@@ -118,10 +170,12 @@ def _process(
     run: Callable[[argparse.Namespace], Any],
     args: argparse.Namespace,
     address: str,
+    senders: list[Connection],
 ) -> None:
     global _led
     _led = True
     end_with_parent(parent)
+    status, trace = 0, ""
     try:
         _distributed_worker(
             local_rank,
@@ -134,15 +188,30 @@ def _process(
             DEFAULT_TIMEOUT,
         )
     except Stopped as stopped:
-        # torch would treat Stopped, which is a KeyboardInterrupt, as success.
-        sys.exit(128 + stopped.number)
+        status = 128 + stopped.number
+    except Exception:
+        status, trace = 1, traceback.format_exc()
+    _leave(status, trace, senders[local_rank])
 
 
-def _error(context: ProcessContext, index: int) -> Exception:
-    """Return torch's exception for a process that has failed."""
-    try:
-        ProcessContext([context.processes[index]], [context.error_files[index]]).join()
-    except (ProcessExitedException, ProcessRaisedException) as error:
-        error.error_index = index
-        return error
-    raise AssertionError("the process has not failed")
+def _leave(status: int, trace: str, sender: Connection) -> NoReturn:
+    """Report to the leader, and end this process without taking the interpreter apart.
+
+    Python would free every object of torch's one by one, for seconds of computing, and its C++
+    destructors may wait for other processes. After the report the leader ends a process that hangs.
+    """
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()  # as at any other exit
+    _flush()
+    with suppress(OSError):
+        sender.send((status, trace))
+    atexit._run_exitfuncs()
+    _flush()
+    os._exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or None
+            stream.flush()
