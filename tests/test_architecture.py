@@ -35,6 +35,7 @@ FLOORS = (
     ("methods", "tiling"),
     ("evaluation", "export", "model_zoo"),
     ("engine",),
+    ("saving",),
     ("predictor",),
     ("cli", "__main__"),
 )

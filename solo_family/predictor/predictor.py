@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 from ..errors import ConfigError
+from ..saving.filters import find_labels
 from .images import to_bgr
 from .predictions import Predictions, keep_confident
 from .result import Result, metadata_names
@@ -103,7 +104,7 @@ class Predictor:
         self._reading = source.reading
         self._threshold = confidence_threshold
         self.class_names = metadata_names(source.metadata)
-        self._labels = None if classes is None else _labels(classes, self.class_names)
+        self._labels = None if classes is None else find_labels(classes, self.class_names)
 
     @overload
     def __call__(
@@ -142,22 +143,23 @@ class Predictor:
             OutOfMemoryError: a picture, or a batch, is too large for the machine.
         """
         if not isinstance(pictures, list | tuple):
-            return self._segment([self._read(pictures, channels)])[0]
+            return self._segment([self._read(pictures, channels)], [pictures])[0]
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}; at least 1 is needed.")
         results: list[Result] = []
         for first in range(0, len(pictures), batch_size):
             batch = pictures[first : first + batch_size]
-            results += self._segment([self._read(picture, channels) for picture in batch])
+            results += self._segment([self._read(picture, channels) for picture in batch], batch)
         return results
 
     def _read(self, picture: Picture, channels: str | None) -> np.ndarray:
         return to_bgr(picture, channels, self._reading)
 
-    def _segment(self, images: list[np.ndarray]) -> list[Result]:
+    def _segment(self, images: list[np.ndarray], given: Sequence[Picture]) -> list[Result]:
+        files = [{"file": one} if isinstance(one, str | Path) else {} for one in given]
         return [
-            Result(self._kept(predictions), self._metadata, image)
-            for image, predictions in zip(images, self._predict(images), strict=True)
+            Result(self._kept(predictions), self._metadata, image, **file)
+            for image, predictions, file in zip(images, self._predict(images), files, strict=True)
         ]
 
     def _kept(self, predictions: Predictions) -> Predictions:
@@ -171,18 +173,3 @@ class Predictor:
 
 def _precision(precision: str | None) -> list[Any]:
     return [] if precision is None else ["MODEL.INFERENCE.PRECISION", precision]
-
-
-def _labels(classes: Iterable[str | int], names: Sequence[str]) -> list[int]:
-    """Return the labels of classes that are given by name or label."""
-    labels = []
-    for given in [classes] if isinstance(classes, str | int) else classes:
-        label = names.index(given) if given in names else given
-        if not isinstance(label, int) or (names and not 0 <= label < len(names)):
-            raise ConfigError(
-                f"classes has {given!r}; the model's classes are "
-                f"{', '.join(names) or 'without names'}, or their labels, 0 to {len(names) - 1}. "
-                "Name some of these."
-            )
-        labels.append(label)
-    return labels
