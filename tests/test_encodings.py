@@ -44,7 +44,7 @@ def calls(source: str) -> Iterator[tuple[int, str]]:
 
 FILES = [
     path
-    for place in ("solo_family", "benchmarks", "examples", "train_net.py", "setup.py")
+    for place in ("solo_family", "examples", "train_net.py", "setup.py")
     for path in ([ROOT / place] if place.endswith(".py") else sorted((ROOT / place).rglob("*.py")))
 ]
 

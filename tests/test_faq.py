@@ -12,10 +12,10 @@ from .conftest import ROOT
 PACKAGE = ROOT / "solo_family"
 # yacs says it, not we; the mistakes' table reads it.
 NOT_OURS = {"Type mismatch"}
-ERRORS = {"ConfigError", "DataError", "TrainingError", "OutOfMemoryError"}
+ERRORS = {"ConfigError", "DataError", "OtherChannels", "TrainingError", "OutOfMemoryError"}
 # What a run of train_net.py can end with. A folder's or a module's path.
 OF_A_RUN = [
-    *("config", "engine", "data", "checkpoint/load.py", "faults.py"),
+    *("config", "engine", "data", "pictures", "checkpoint/load.py", "faults.py"),
     *("evaluation/build.py", "evaluation/best_metric.py", "evaluation/preconditions.py"),
     *sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.glob("methods/*/config.py")),
 ]

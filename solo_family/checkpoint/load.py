@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from fvcore.common.checkpoint import Checkpointer
 from torch import Tensor, nn
 
 from ..errors import DataError, first_line
+from ..modeling.stem import adapt_stem, first_convolution, tell_adapted
 from ..weight_files import read_weights, reason, refused
 from .foreign import advice_on_names
 
@@ -34,14 +35,22 @@ def check_weights_file(path: str) -> None:
         )
 
 
-def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> dict[str, Any]:
+def load_weights(
+    checkpointer: Checkpointer,
+    path: str,
+    *,
+    complete: bool,
+    colours: Sequence[int] | None = None,
+) -> dict[str, Any]:
     """Load the weights of `path`, but not its optimizer or schedule.
 
     Args:
         checkpointer: fvcore's checkpointer of the model.
         path: a file, or an address that detectron2 resolves; "" loads nothing.
         complete: the file must hold every weight of the model, as inference requires. If False,
-            some of them suffice, as when training starts from a pretrained backbone.
+            some of them suffice, as when training starts from a pretrained backbone; a first
+            convolution of three colours is then adapted to the model's channels.
+        colours: the places of these colours among the channels; see `adapt_stem`.
 
     Returns:
         The content of the checkpoint besides the weights.
@@ -54,6 +63,8 @@ def load_weights(checkpointer: Checkpointer, path: str, *, complete: bool) -> di
     if not path:
         return {}
     rest, incompatible = _load(checkpointer, path)
+    if not complete:
+        incompatible = _load_stem(checkpointer, path, incompatible, colours)
     _check_fit(path, checkpointer.model, incompatible, complete)
     _check_finite(path, checkpointer.model)
     return rest
@@ -83,6 +94,46 @@ def _load(
         ) from error
     finally:
         recorder.stop()
+
+
+def _load_stem(
+    checkpointer: Checkpointer, path: str, before: Any, colours: Sequence[int] | None
+) -> Any:
+    """Load a first convolution of three colours into a model of other channels.
+
+    A second time, into a convolution of three, because the file may have other names.
+
+    Args:
+        checkpointer: fvcore's checkpointer of the model.
+        path: of the checkpoint.
+        before: fvcore's record of what did not fit at first, or None.
+        colours: see `load_weights`.
+
+    Returns:
+        The record of what does not fit now.
+    """
+    pixel_mean = getattr(checkpointer.model, "pixel_mean", None)
+    channels = 3 if pixel_mean is None else len(pixel_mean)
+    found = None if channels == 3 else first_convolution(checkpointer.model, channels)
+    if found is None or before is None or f"{found[0]}.weight" not in _absent(before):
+        return before
+    key, weight = f"{found[0]}.weight", found[1].weight
+    own = weight.data
+    weight.data = own.new_zeros((len(own), 3, *own.shape[2:]))
+    try:
+        _, again = _load(checkpointer, path, quiet=True)
+        if key in _absent(again):
+            return before
+        own = adapt_stem(weight.data, channels, colours)
+    finally:
+        weight.data = own
+    tell_adapted(key, channels)
+    return again
+
+
+def _absent(incompatible: Any) -> set[str]:
+    """Return the names of the weights that a file lacks, or has in another shape."""
+    return {*incompatible.missing_keys, *(name for name, *_ in incompatible.incorrect_shapes)}
 
 
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:

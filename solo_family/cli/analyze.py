@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     cfg.MODEL.TIMM.WEIGHTS = cfg.MODEL.VGG.WEIGHTS = ""
     short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     height, width = args.size or (short, min(longest, short * 4 // 3))
-    counts = count_parts(build_model(cfg).eval(), torch.zeros(3, height, width))
+    image = torch.zeros(len(cfg.MODEL.PIXEL_MEAN), height, width)
+    counts = count_parts(build_model(cfg).eval(), image)
     rows = [
         (
             name,

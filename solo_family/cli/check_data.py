@@ -28,6 +28,7 @@ from ..data.loading.images import Reading
 from ..data.loading.watchdog import TIMEOUT
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
+from .crowding import describe_crowding
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
 from .opts import add_opts_argument
 
@@ -201,7 +202,8 @@ def _print_sizes(check: DatasetCheck, cfg: CfgNode | None) -> None:
     print(f"{len(check.boxes)} objects to learn")
     if cfg is None or not has_grid:
         header, rows = table_of_areas(check)
-        print(tabulate(rows, header, disable_numparse=True), end="\n\n")
+        print(tabulate(rows, header, disable_numparse=True))
+        print(describe_crowding(check, cfg), end="\n\n")
         return
     header, rows = table_of_levels(cfg, check)
     print(tabulate(rows, header, disable_numparse=True))
@@ -209,4 +211,4 @@ def _print_sizes(check: DatasetCheck, cfg: CfgNode | None) -> None:
         print(
             "Objects on no level are not learnt: change FPN_SCALE_RANGES or INPUT.MIN_SIZE_TRAIN."
         )
-    print()
+    print(describe_crowding(check, cfg), end="\n\n")

@@ -2,142 +2,32 @@
 
 import argparse
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from detectron2.data import Metadata
-from detectron2.utils.video_visualizer import VideoVisualizer
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
 from ..data.loading.images import Reading
-from ..errors import DataError, OutOfMemoryError, SoloFamilyError
-from ..faults import explained
-from ..predictor.drawing import draw_predictions, write_picture
-from ..predictor.exported import exported_reading, load_exported
-from ..predictor.load import class_metadata, load_predictor
-from ..predictor.predictions import Predictions, coco_results, describe, keep_confident
-from .inputs import WEBCAM, Source, Video, find_sources, read_picture
+from ..data.loading.windows import ArrayWindows
+from ..errors import DataError, SoloFamilyError
+from ..predictor.predictions import Predictions
+from ..predictor.sources import Source as Model
+from ..predictor.sources import from_config, from_exported
+from ..tiling.predict import predict_by_tiles
+from ..tiling.tiles import Tiling, with_tile
+from .draw_sources import Demo, Job
+from .inputs import WEBCAM, Source, find_sources
 from .opts import add_opts_argument
-from .window import show_picture
-from .writers import make_folder, plan_outputs, video_writer, write_json
+from .tiled_pictures import TiledPictures, add_tile_argument, model_key
+from .writers import make_folder, plan_outputs, write_json
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT = Path("output/demo")
 INTERRUPTED = 130  # Exit status that shells report after Ctrl-C.
-
-Job = tuple[Source, Path | None]
-Predict = Callable[[np.ndarray], Predictions]
-
-
-class Demo:
-    """Predict on sources one by one, and write the predictions as pictures and COCO results.
-
-    Args:
-        predict: maps an (H, W, 3) uint8 BGR image to detectron2's output dict, with any of
-            "instances", "sem_seg" and "panoptic_seg".
-        metadata: the metadata of the dataset that names the categories.
-        threshold: predictions with lower scores are neither drawn nor among the results.
-        collects_results: whether to fill `results`.
-        shows: whether to show each picture in a window as well.
-        reading: how picture files are read.
-    """
-
-    def __init__(
-        self,
-        *,
-        predict: Predict,
-        metadata: Metadata,
-        threshold: float,
-        collects_results: bool = False,
-        shows: bool = False,
-        reading: Reading | None = None,
-    ) -> None:
-        self._predict = predict
-        self._reading = reading or Reading()
-        self._metadata = metadata
-        self._threshold = threshold
-        self._collects_results = collects_results
-        self._shows = shows
-        self._image_id = 0
-        self.results: list[dict[str, Any]] = []
-
-    def run(self, jobs: Iterable[Job]) -> int:
-        """Process every job, and report in one line each those that can't be read or written.
-
-        Args:
-            jobs: each source with the file to write, or None to write none.
-
-        Returns:
-            The number of skipped inputs.
-        """
-        skipped = 0
-        for source, output in jobs:
-            try:
-                (self._run_video if source.is_video else self._run_picture)(source, output)
-            except DataError as error:
-                logger.error("skipped %s", error)
-                skipped += 1
-            except OutOfMemoryError as error:
-                logger.error("skipped %s: %s", source, error)
-                skipped += 1
-        return skipped
-
-    def _run_picture(self, source: Source, output: Path | None) -> None:
-        # Counted before reading, so that it is the picture's position in the input.
-        self._image_id += 1
-        image = read_picture(source, self._reading)
-        start = time.perf_counter()
-        predictions = keep_confident(self._predict(image), self._threshold)
-        seconds = time.perf_counter() - start
-        logger.info("%s: %s in %.2f s", source, describe(predictions), seconds)
-        self._collect(predictions, file_name=str(source))
-        drawn = draw_predictions(VideoVisualizer(self._metadata), image, predictions)
-        if output is not None:
-            write_picture(output, drawn)
-        if self._shows:
-            show_picture(drawn, milliseconds=0)
-
-    def _run_video(self, source: Source, output: Path | None) -> None:
-        start = time.perf_counter()
-        frames = 0
-        with ExitStack() as stack:
-            video = stack.enter_context(Video(source))
-            writer = None
-            if output is not None:
-                writer = stack.enter_context(video_writer(output, video.fps, video.size))
-            if source == WEBCAM:
-                # A webcam has no end of its own, so stopping it isn't an error.
-                stack.enter_context(suppress(KeyboardInterrupt))
-            for drawn in self._drawn_frames(source, video):
-                frames += 1
-                if writer is not None:
-                    writer.write(drawn)
-                if self._shows:
-                    show_picture(drawn, milliseconds=1)
-        logger.info("%s: %d frames in %.2f s", source, frames, time.perf_counter() - start)
-
-    def _drawn_frames(self, source: Source, video: Video) -> Iterator[np.ndarray]:
-        # One for the whole video, because it keeps an object's colour from frame to frame.
-        visualizer = VideoVisualizer(self._metadata)
-        frames = tqdm(video, source.name, video.expected_frames, leave=False, unit="frame")
-        for index, frame in enumerate(frames):
-            self._image_id += 1
-            predictions = keep_confident(self._predict(frame), self._threshold)
-            self._collect(predictions, file_name=str(source), frame=index)
-            yield draw_predictions(visualizer, frame, predictions)
-
-    def _collect(self, predictions: Predictions, **where: str | int) -> None:
-        if self._collects_results:
-            results = coco_results(predictions, self._image_id, self._metadata)
-            self.results += [result | where for result in results]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,6 +56,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
     )
     parser.add_argument(
+        "--bands",
+        nargs=3,
+        type=int,
+        metavar=("R", "G", "B"),
+        help="of models of other channels, those that pictures show, counted from 1",
+    )
+    parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave outputs that exist as they are, and go on with a large picture where an "
+        "interrupted run was",
+    )
+    add_tile_argument(parser)
+    parser.add_argument(
         "--show", action="store_true", help="show each picture in a window; Escape stops"
     )
     add_opts_argument(parser)
@@ -175,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo.
 
     Returns:
-        The exit status: 0, 1 if an input was skipped, 2 if there is nothing to process.
+        The exit status: 0; 1 if an input was skipped, or a part of one not read; 2 if there is
+            nothing to process.
 
     Raises:
         SoloFamilyError: a flag or a config key can't work.
@@ -188,26 +93,24 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for pattern in unmatched:
         logger.error("skipped %s: no such file", pattern)
-    predict, metadata, reading = _load_predictor(args)
-    demo = Demo(
-        predict=predict,
-        metadata=metadata,
-        threshold=args.confidence_threshold,
-        collects_results=args.json is not None,
-        shows=args.show,
-        reading=reading,
-    )
+    if args.skip_existing and args.json is not None:
+        logger.warning("--json needs the results of all pictures: those that exist are redone")
+    demo = _make_demo(args)
     try:
         with logging_redirect_tqdm():
             failed = demo.run(tqdm(jobs, unit="input", disable=len(jobs) == 1))
     except KeyboardInterrupt:
-        logger.info("stopped; all files written so far are complete")
+        logger.info(
+            "stopped; all files written so far are complete, and --skip-existing goes on from there"
+        )
         return INTERRUPTED
     if args.json is not None:
         write_json(args.json, demo.results)
     skipped = failed + len(unmatched)
-    _print_summary(jobs, failed, skipped)
-    return 1 if skipped else 0
+    _print_summary(jobs, failed + demo.existing, skipped)
+    if demo.incomplete:
+        logger.error("%d with parts that could not be read; they are named above", demo.incomplete)
+    return 1 if skipped or demo.incomplete else 0
 
 
 def _plan_jobs(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
@@ -230,14 +133,58 @@ def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
     return find_sources(args.input)
 
 
-def _load_predictor(args: argparse.Namespace) -> tuple[Predict, Metadata, Reading]:
+def _make_demo(args: argparse.Namespace) -> Demo:
+    source, key = _open_model(args)
+    if args.bands is not None:
+        shown = replace(source.reading, bands=_bands(args.bands, source.reading))
+        source = replace(source, reading=shown)
+    tiling = with_tile(source.tiling, args.tile)
+    tiled = None
+    if tiling is not None:
+        tiled = TiledPictures(
+            predict=source.predict,
+            tiling=tiling,
+            reading=source.reading,
+            model_key=key,
+            resumes=args.skip_existing,
+        )
+    return Demo(
+        predict=lambda image: _predict_frame(source, tiling, image),
+        metadata=source.metadata,
+        threshold=args.confidence_threshold,
+        collects_results=args.json is not None,
+        shows=args.show,
+        reading=source.reading,
+        tiled=tiled,
+        skips_existing=args.skip_existing,
+    )
+
+
+def _predict_frame(model: Model, tiling: Tiling | None, image: np.ndarray) -> Predictions:
+    if tiling is None:
+        return model.predict([image])[0]
+    return predict_by_tiles(model.predict, ArrayWindows(image), tiling).predictions
+
+
+def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
+    """Return the model, and a text that changes with what it answers."""
     if args.exported is not None:
         if args.opts:
             raise SoloFamilyError("--opts changes a config; an exported model has none")
-        predict, metadata = load_exported(args.exported)
-        return explained()(predict), metadata, exported_reading(args.exported)
+        return from_exported(args.exported), model_key(None, args.exported)
     cfg = setup_cfg(args.config_file, args.opts)
-    return explained(cfg)(load_predictor(cfg)), class_metadata(cfg), Reading.from_config(cfg)
+    return from_config(cfg), model_key(cfg, None)
+
+
+def _bands(given: list[int], reading: Reading) -> tuple[int, ...]:
+    """Return the channels of `--bands`, counted in the order of the model's working format."""
+    count = reading.format.count
+    if not all(1 <= band <= count for band in given):
+        raise SoloFamilyError(
+            f"--bands is {' '.join(map(str, given))}; the model has {count} channels. Give three "
+            f"from 1 to {count}."
+        )
+    return tuple(given)
 
 
 def _print_summary(jobs: list[Job], failed: int, skipped: int) -> None:

@@ -13,10 +13,11 @@ from PIL import Image, UnidentifiedImageError
 from ..data.loading.images import Reading, read_image
 from ..data.loading.watchdog import TIMEOUT, Watchdog, watched
 from ..errors import DataError
+from ..pictures.formats import SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({*SUFFIXES, ".gif"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 
 
@@ -61,14 +62,14 @@ def find_sources(patterns: Sequence[str]) -> tuple[list[Source], list[str]]:
 
 
 def read_picture(source: Source, reading: Reading) -> np.ndarray:
-    """Read a picture, uint8 [H, W, 3] in BGR.
+    """Read a picture, uint8 [H, W, C] of the reading's format.
 
     Raises:
         DataError: see `read_image`.
         TrainingError: reading it has taken longer than the timeout.
     """
     with Watchdog(TIMEOUT, f"Reading {source}"):
-        return read_image(str(source.path), "BGR", reading)
+        return read_image(str(source.path), reading.image_format, reading)
 
 
 def _expand(pattern: str) -> list[Path]:

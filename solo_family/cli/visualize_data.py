@@ -25,6 +25,7 @@ from ..methods.grid.config import grid_keys
 from ..methods.grid.layout import GridLayout
 from ..methods.grid.targets import GridTargets
 from ..modeling.base import MaskSegmentor
+from ..pictures.formats import parse_format, to_picture
 from ..predictor.drawing import write_picture
 from ..registry import METHODS
 from .opts import add_opts_argument
@@ -73,18 +74,18 @@ def run(args: argparse.Namespace) -> int:
     for index in watched(places, "An image", cfg.DATALOADER.TIMEOUT):
         example = images[Draw(index, index, sampler.seed)]
         drawn = (
-            _draw_targets(cfg, example, pad) if args.targets else _draw_instances(example, names)
+            _draw_targets(cfg, example, pad)
+            if args.targets
+            else _draw_instances(cfg, example, names)
         )
-        if cfg.INPUT.FORMAT == "BGR":
-            drawn = drawn[:, :, ::-1]
         file = args.output / f"{Path(example['file_name']).stem}.png"
         write_picture(file, np.ascontiguousarray(drawn[:, :, ::-1]))
     print(f"pictures: {args.output}")
     return 0
 
 
-def _draw_instances(example: dict[str, Any], names: list[str]) -> np.ndarray:
-    """Return the augmented image and its masks, in the order of `INPUT.FORMAT`.
+def _draw_instances(cfg: CfgNode, example: dict[str, Any], names: list[str]) -> np.ndarray:
+    """Return the augmented image and its masks: uint8 [h, w, 3], RGB.
 
     Of labels that are pictures it is every segment, or every class, which has one colour in all
     images.
@@ -93,7 +94,7 @@ def _draw_instances(example: dict[str, Any], names: list[str]) -> np.ndarray:
     classes = instances.gt_classes.tolist()
     labels = [names[c] if names else str(c) for c in classes]
     masks = instances.gt_masks.tensor.numpy() if len(instances) else None
-    visualizer = Visualizer(_picture(example["image"]))
+    visualizer = Visualizer(_picture(cfg, example["image"]))
     if "sem_seg" not in example:
         return visualizer.overlay_instances(masks=masks, labels=labels).get_image()
     is_panoptic = "pan_seg_file_name" in example
@@ -134,7 +135,7 @@ def _draw_targets(cfg: CfgNode, example: dict[str, Any], pad: int) -> np.ndarray
     )
     targets = assigner(boxes.tensor, instances.gt_classes, masks, padded)
     canvas = np.zeros((*padded, 3), np.uint8)
-    canvas[:height, :width] = _picture(image)
+    canvas[:height, :width] = _picture(cfg, image)
     panels = [
         _draw_level(canvas, masks, level, lines, f"{name}: S = {side}, {low:g} to {high:g} px")
         for level, lines, side, (low, high), name in zip(
@@ -200,5 +201,8 @@ def _colour(index: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _picture(image: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+def _picture(cfg: CfgNode, image: Tensor) -> np.ndarray:
+    """Return the model's input [C, h, w] as a picture, uint8 [h, w, 3], RGB."""
+    given = parse_format(cfg.INPUT.FORMAT)
+    picture = to_picture(image.permute(1, 2, 0).numpy(), given, cfg.INPUT.BANDS)
+    return np.ascontiguousarray(picture[:, :, ::-1])

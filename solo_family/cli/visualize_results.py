@@ -167,7 +167,8 @@ class _Pictures:
     def __iter__(self) -> Iterator[Picture]:
         for source in tqdm(self._sources, unit="picture", disable=not self._skips):
             try:
-                yield Picture(str(source), read_image(str(source.path), "BGR", self._reading))
+                image = read_image(str(source.path), self._reading.image_format, self._reading)
+                yield Picture(str(source), self._reading.picture(image), image)
             except DataError as error:
                 if not self._skips:
                     raise

@@ -12,8 +12,9 @@ from ..errors import DataError
 from ..files import replacing
 from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source
 
-# Can be read but not written: a GIF has only 256 colours, too few for the masks.
-PICTURE_SUFFIXES = IMAGE_SUFFIXES - {".gif"}
+# Can be read but not written: a GIF has only 256 colours, too few for the masks; arrays are no
+# pictures.
+PICTURE_SUFFIXES = IMAGE_SUFFIXES - {".gif", ".npy", ".npz"}
 
 
 def plan_outputs(sources: Sequence[Source], output: Path) -> list[Path]:

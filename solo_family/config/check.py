@@ -7,6 +7,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
 from ..registry import METHODS, resolve
+from .pictures import check_pictures
 from .rules import check_one_of, get_key
 from .sampling import check_sampling
 from .solver import check_solver
@@ -37,7 +38,7 @@ def check_config(cfg: CfgNode) -> None:
     check_one_of(cfg, "MODEL.META_ARCHITECTURE", [name for name, _ in META_ARCH_REGISTRY])
     check_one_of(cfg, "MODEL.BACKBONE.NAME", [name for name, _ in BACKBONE_REGISTRY])
     _check_backbone_features(cfg)
-    _check_images(cfg)
+    check_pictures(cfg)
     _check_crop(cfg)
     check_sampling(cfg)
     check_solver(cfg)
@@ -58,23 +59,6 @@ def check_config(cfg: CfgNode) -> None:
         refuse_unread_keys(cfg, method)
         if method.check_config is not None:
             resolve(method.check_config)(cfg)
-
-
-def _check_images(cfg: CfgNode) -> None:
-    """Check how image files are read."""
-    given = cfg.INPUT.RANGE
-    if given not in (None, "auto"):
-        numbers = isinstance(given, list | tuple) and all(isinstance(v, int | float) for v in given)
-        if not numbers or len(given) != 2 or not given[0] < given[1]:
-            raise ConfigError(
-                f"INPUT.RANGE is {given!r}; allowed: 'auto', or the values that become black and "
-                "white, for instance (0, 4095) for 12 bits."
-            )
-    if cfg.INPUT.MAX_PIXELS < 0:
-        raise ConfigError(
-            f"INPUT.MAX_PIXELS is {cfg.INPUT.MAX_PIXELS}; it must be positive, or 0 for Pillow's "
-            "limit."
-        )
 
 
 def _check_crop(cfg: CfgNode) -> None:

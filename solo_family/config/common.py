@@ -126,6 +126,9 @@ def add_common_config(cfg: CN) -> None:
     # counts), for instance (0, 4095) for 12 bits. None, or "auto", infers 0 to 65535 for files that
     # use 16 bits and 0 to 1 for floats, and refuses other files.
     cfg.INPUT.RANGE = None
+    # Channels that pictures of results show as red, green and blue, counted from 1: (4, 3, 2), or
+    # one of them for grey. () are those that INPUT.FORMAT calls R, G and B, or the first three.
+    cfg.INPUT.BANDS = ()
     # Files of more pixels than this are not opened; 0 is Pillow's limit, 178,956,970.
     cfg.INPUT.MAX_PIXELS = 0
 

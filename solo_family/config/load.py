@@ -32,7 +32,7 @@ def _merge_checked(cfg: CfgNode, path: str) -> None:
     try:
         cfg.merge_from_file(path, allow_unsafe=False)
     except ValueError as error:  # raised by yacs for a value of the wrong type
-        raise ConfigError(f"{path}: {first_line(error)}") from error
+        raise _wrong_type(path, error) from error
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
         try:
             cfg.merge_from_list([key, value])
         except ValueError as error:
-            raise ConfigError(f"{key} {value}: {first_line(error)}") from error
+            raise _wrong_type(f"{key} {value}", error) from error
 
 
 def read_chain(
@@ -119,6 +119,13 @@ def dotted_values(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any
         else:
             values[name] = value
     return values
+
+
+def _wrong_type(where: str, error: ValueError) -> ConfigError:
+    hint = ""
+    if str(error).endswith("INPUT.FORMAT"):  # of all texts the one that people give a number
+        hint = ". Write a number of channels with ch, for instance INPUT.FORMAT 5ch."
+    return ConfigError(f"{where}: {first_line(error)}{hint}")
 
 
 def _check_known(cfg: CfgNode, key: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import BestCheckpointer
@@ -15,6 +16,7 @@ from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
 from ..data.loading.sampler import GroupedSampler
+from ..pictures.formats import parse_format, to_picture
 from ..stopping import Stopped
 from .ending import ENDING
 
@@ -144,7 +146,7 @@ class BestCheckpoint(BestCheckpointer):
         if state_dict.get("name", self._val_metric) != self._val_metric:
             self._logger.warning(
                 f"TEST.BEST_METRIC was {state_dict['name']} and is {self._val_metric}: the best "
-                "checkpoint is chosen again."
+                "checkpoint is chosen again from here on."
             )
             return
         self.best_metric = state_dict["metric"]
@@ -175,16 +177,18 @@ class TrainingPictures(HookBase):
         model: the trained model, without a DDP wrapper.
         period: `VIS_PERIOD`, in iterations.
         class_names: in the order of the model's outputs.
-        bgr: whether the batch's images are BGR (`INPUT.FORMAT`).
+        given: the configuration's `INPUT`, which says what channels the images have.
     """
 
     trainer: Any  # `Trainer`, as above
 
-    def __init__(self, model: nn.Module, period: int, class_names: list[str], *, bgr: bool) -> None:
+    def __init__(
+        self, model: nn.Module, period: int, class_names: list[str], given: CfgNode
+    ) -> None:
         self._model = model
         self._period = period
         self._metadata = Metadata(thing_classes=class_names, stuff_classes=class_names)
-        self._bgr = bgr
+        self._format, self._bands = parse_format(given.FORMAT), tuple(given.BANDS)
 
     def after_step(self) -> None:
         """Put images of the ground truth and the predictions, side by side, into the storage."""
@@ -197,7 +201,7 @@ class TrainingPictures(HookBase):
         self._model.train()
         for index, (item, result) in enumerate(zip(batch, results)):
             image = item["image"].permute(1, 2, 0).numpy()
-            image = image[:, :, ::-1] if self._bgr else image
+            image = to_picture(image, self._format, self._bands)[:, :, ::-1]
             truth = self._drawn(image, item["instances"])
             if "instances" in result:
                 predicted = self._drawn(image, result["instances"].to("cpu"))

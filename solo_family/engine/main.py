@@ -35,12 +35,14 @@ from ..files import as_before_on_error, remove_unfinished
 from ..modeling.inference import inference_model
 from ..registry import METHODS
 from ..stopping import Stopped
+from ..tiling.model import TiledModel, refuse_unread
 from .checkpointer import AtomicCheckpointer
 from .ending import ENDING
 from .launcher import is_led
 from .lock import OutputLock
 from .processes import start
 from .resume import newest_checkpoint
+from .tested import as_tested
 from .trainer import Trainer
 
 # The last line of a traceback, if the exception is one of this package's errors.
@@ -172,16 +174,20 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
         The metrics, by task.
 
     Raises:
-        DataError: the file can't be read, or lacks weights of the model.
+        DataError: the file can't be read, or lacks weights of the model; or, after the metrics are
+            printed, a part of an image could not be read.
     """
     args.trainer.check_evaluation(cfg)
     model = args.trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
     load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)
-    results = args.trainer.test(cfg, inference_model(model.eval(), cfg))
+    model = as_tested(cfg, inference_model(model.eval(), cfg))
+    results = args.trainer.test(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
+    if isinstance(model, TiledModel):
+        refuse_unread(model.unread)
     return results
 
 

@@ -31,6 +31,7 @@ def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
     if dist.is_torchelastic_launched():
         _join(run, args)
         return
+    _check_gpus(args)
     _check_address(args)
     # Processes on a CPU share its cores, but torch would start a thread per core in each of them.
     if args.num_gpus > 1 and "OMP_NUM_THREADS" not in os.environ:
@@ -72,4 +73,18 @@ def _check_address(args: argparse.Namespace) -> None:
             f"--dist-url is {args.dist_url}, at which {args.num_machines} machines can't connect. "
             "Give all of them --dist-url tcp://ADDRESS:PORT, with the address of the machine that "
             "has --machine-rank 0, and a free port of that machine."
+        )
+
+
+def _check_gpus(args: argparse.Namespace) -> None:
+    """Refuse more processes than there are GPUs, each of which takes one.
+
+    Raises:
+        ConfigError: names both numbers.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if 0 < count < args.num_gpus:
+        raise ConfigError(
+            f"--num-gpus is {args.num_gpus}, but this machine has {count}. Give at most {count}, "
+            "or allow more devices in CUDA_VISIBLE_DEVICES."
         )

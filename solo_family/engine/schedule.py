@@ -57,15 +57,19 @@ def state_by_config(scheduler: LRScheduler) -> dict[str, Any] | None:
     return {key: value for key, value in scheduler.state_dict().items() if key not in _PLACE}
 
 
-def follow_config(scheduler: LRScheduler, by_config: dict[str, Any]) -> None:
-    """Let a scheduler that has loaded a checkpoint go on as the config says.
+def follow_config(
+    scheduler: LRScheduler, by_config: dict[str, Any] | None, saved: list[Any]
+) -> None:
+    """Let a scheduler that has loaded a checkpoint continue as the config says.
 
     Args:
         scheduler: at the checkpoint's place; the optimizer's rates become what it gives there.
         by_config: what `state_by_config` returned before.
+        saved: the checkpoint's rates, with which a scheduler of other code continues.
     """
-    scheduler.load_state_dict(by_config)
-    rates = scheduler.get_lr()
-    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+    rates = saved
+    if by_config is not None:
+        scheduler.load_state_dict(by_config)
+        rates = scheduler._last_lr = scheduler.get_lr()
+    for group, rate in zip(scheduler.optimizer.param_groups, rates):
         group["lr"] = rate
-    scheduler._last_lr = rates

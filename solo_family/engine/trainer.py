@@ -16,18 +16,15 @@ from detectron2.solver import LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, TensorboardXWriter
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.load import load_weights
 from ..data.formats.classes import class_names, is_class_agnostic, with_classes
 from ..data.formats.register import check_datasets
 from ..data.loading.loader import Mapper, build_test_loader, build_train_loader
-from ..data.loading.sampler import GroupedSampler
 from ..errors import ConfigError
-from ..evaluation.best_metric import best_metric
-from ..evaluation.build import build_evaluator, predicted_tasks
+from ..evaluation.build import build_evaluator
 from ..evaluation.preconditions import check_evaluation
-from ..evaluation.semantic_tta import SemanticWithTTA
+from ..modeling.stem import colour_places
 from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
 from .ema import EMA
@@ -41,6 +38,8 @@ from .resume import resume as resume_newest
 from .resumed import check_resumed, settings_of
 from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .step import TrainingStep
+from .tested import as_tested
+from .wrappers import distributed, resumable_sampler
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Trainer(DefaultTrainer):
         # In DefaultTrainer's order, but with a DDP wrapper that also works on a CPU.
         TrainerBase.__init__(self)
         cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
-        self.check_evaluation(cfg)
+        self._best_metric = self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
         if cfg.SOLVER.CHANNELS_LAST:
             self.raw_model.to(memory_format=torch.channels_last)
@@ -132,7 +131,8 @@ class Trainer(DefaultTrainer):
             self._end.finished = self.checkpointer.saved_iteration = self.iter
             self._write_missing_final()
             return
-        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False)
+        colours = colour_places(self.cfg)
+        load_weights(self.checkpointer, self.cfg.MODEL.WEIGHTS, complete=False, colours=colours)
         comm.synchronize()  # MODEL.WEIGHTS may be among the files to move, so all must have read it
         if comm.is_main_process():
             set_aside(self.cfg.OUTPUT_DIR)
@@ -151,12 +151,8 @@ class Trainer(DefaultTrainer):
         check_resumed(state_dict.get("settings"), finished, self.cfg)
         by_config = state_by_config(self.scheduler)
         super().load_state_dict(state_dict)
-        if by_config is not None:
-            follow_config(self.scheduler, by_config)
-        else:
-            saved = state_dict["_trainer"]["optimizer"]["param_groups"]
-            for group, before in zip(self._trainer.optimizer.param_groups, saved):
-                group["lr"] = before["lr"]
+        saved = state_dict["_trainer"]["optimizer"]["param_groups"]
+        follow_config(self.scheduler, by_config, [group["lr"] for group in saved])
 
     def _write_missing_final(self) -> None:
         """Write the final checkpoint of a run that was killed just before writing it."""
@@ -181,7 +177,7 @@ class Trainer(DefaultTrainer):
                     cfg.VIS_PERIOD,
                     # Ground truth has the dataset's classes, which a class-agnostic model lacks.
                     [] if is_class_agnostic(cfg) else class_names(cfg),
-                    bgr=cfg.INPUT.FORMAT == "BGR",
+                    cfg.INPUT,
                 )
             )
         hooks: list[HookBase | None] = []
@@ -190,33 +186,22 @@ class Trainer(DefaultTrainer):
                 hooks.append(self._end)
                 hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
                 if cfg.TEST.BEST_METRIC and comm.is_main_process():
-                    hooks.append(
-                        BestCheckpoint(cfg.TEST.EVAL_PERIOD, self.checkpointer, self._best_metric())
-                    )
+                    period, metric = cfg.TEST.EVAL_PERIOD, self._best_metric
+                    hooks.append(BestCheckpoint(period, self.checkpointer, metric))
             else:
                 hooks.append(hook)
         # The hooks that save and evaluate need this step's average, so they come later.
         return [*hooks[:2], *ours, *hooks[2:]]
 
-    def _best_metric(self) -> str:
-        # What an evaluator of other code gives is not known before.
-        ours = self._has_our_evaluators()
-        return best_metric(self.cfg) if ours else self.cfg.TEST.BEST_METRIC
-
     @classmethod
-    def check_evaluation(cls, cfg: CfgNode) -> None:
-        """Check what evaluations will need, before the first iteration; see `preconditions`.
+    def check_evaluation(cls, cfg: CfgNode) -> str:
+        """Check what evaluations need (see `preconditions`); return the best checkpoint's metric.
 
-        Evaluators of other code are left alone.
+        What an overridden `build_evaluator` needs and gives is not known before.
         """
-        if cls._has_our_evaluators():
-            check_evaluation(cfg)
-
-    @classmethod
-    def _has_our_evaluators(cls) -> bool:
         build: Any = cls.build_evaluator
         ours: Any = Trainer.build_evaluator
-        return build.__func__ is ours.__func__
+        return check_evaluation(cfg) if build.__func__ is ours.__func__ else cfg.TEST.BEST_METRIC
 
     def build_writers(self) -> list[EventWriter]:
         """Return the writers of metrics: to the log, to metrics.json, and for TensorBoard."""
@@ -321,45 +306,4 @@ class Trainer(DefaultTrainer):
                 "DATASETS.TEST is empty: name a dataset to evaluate on, "
                 "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
             )
-        if cfg.TEST.AUG.ENABLED:
-            model = augmented(cfg, model)
-        return super().test(cfg, model, evaluators)
-
-
-def resumable_sampler(loader: Any) -> GroupedSampler | None:
-    """Return the sampler of a loader whose position a checkpoint can keep.
-
-    A loader of other code has none: then a warning is logged, and None is returned.
-    """
-    sampler = getattr(loader, "batches", None)
-    if isinstance(sampler, GroupedSampler):
-        return sampler
-    logger.warning(
-        "The training loader is not this package's (%s): a resumed run starts its order of images "
-        "from the beginning, and augmentations are not seeded.",
-        type(loader).__name__,
-    )
-    return None
-
-
-def augmented(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """Wrap a model in test-time augmentation (`TEST.AUG`).
-
-    Raises:
-        ConfigError: the model has other tasks than semantic segmentation.
-    """
-    if predicted_tasks(cfg) != ["semantic"]:
-        raise ConfigError(
-            "TEST.AUG.ENABLED is True, but test-time augmentation supports semantic segmentation "
-            f"only; the model predicts {', '.join(predicted_tasks(cfg))}. Set TEST.AUG.ENABLED "
-            "False, or let the model predict semantic segmentation only."
-        )
-    return SemanticWithTTA.from_config(cfg, model)
-
-
-def distributed(model: nn.Module) -> nn.Module:
-    """Wrap a model in DistributedDataParallel if there are several processes, on GPUs or CPUs."""
-    if comm.get_world_size() == 1:
-        return model
-    device_ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+        return super().test(cfg, as_tested(cfg, model), evaluators)

@@ -6,12 +6,14 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
+from ..config.caps import most_instances
 from ..data.formats.classes import is_class_agnostic
 from ..data.formats.dataset_classes import match_classes
 from ..errors import ConfigError
 from ..registry import METHODS
 from .kinds import KINDS, PROPOSALS, Kind
 from .mapped_classes import MappedClasses
+from .proposal_recall import ProposalRecallEvaluator
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
@@ -26,7 +28,14 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     Raises:
         ConfigError: see `kinds_of`.
     """
-    evaluators = [kind.build(name, folder) for kind in kinds_of(cfg, name)]
+    most = most_instances(cfg)
+    evaluators = [
+        # Recall is of as many masks as the model returns.
+        ProposalRecallEvaluator(name, folder, most)
+        if kind is PROPOSALS
+        else kind.build(name, folder)
+        for kind in kinds_of(cfg, name)
+    ]
     evaluator = evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
     return mapped(evaluator, [] if is_class_agnostic(cfg) else cfg.MODEL.CLASS_NAMES, name)
 

@@ -31,9 +31,9 @@ class CityscapesEvaluator(CityscapesInstanceEvaluator):
 
 @contextmanager
 def _numbers_of_numpy() -> Iterator[None]:
-    """Let cityscapesScripts 2.3.0 write numbers of numpy, which `json` refuses, in the block.
+    """Let cityscapesScripts 2.3.0 write numbers of numpy, which `json` refuses.
 
-    Its matches, which nothing reads, are not left in the current folder.
+    Its matches, which nothing reads, are not written to the current folder.
     """
     labeling = importlib.import_module(
         "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"
@@ -41,7 +41,7 @@ def _numbers_of_numpy() -> Iterator[None]:
 
     def write(content: Any, path: str) -> None:
         if path != "matches.json":
-            Path(path).write_text(json.dumps(content, default=int))
+            Path(path).write_text(json.dumps(content, default=int), encoding="utf-8")
 
     before = vars(labeling)["writeDict2JSON"]
     vars(labeling)["writeDict2JSON"] = write

@@ -13,6 +13,7 @@ from detectron2.structures import BitMasks, Instances
 from ..data.formats.coco_json import dataset_truth
 from ..data.formats.rle import encode_masks
 from ..files import whole_files_of
+from ..tiling.runs import RunMasks
 
 # The number of detections per image, those with the highest scores, that COCO's metrics evaluate.
 COCO_LIMIT = 100
@@ -25,7 +26,7 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
 
     Args:
         instances: N instances, with `pred_boxes`, `scores`, `pred_classes`, and `pred_masks`, bool
-            [N, H, W].
+            [N, H, W], or `RunMasks`.
         image_id: id of the image, for each result.
     """
     fields = dict(instances.get_fields())
@@ -35,10 +36,8 @@ def instance_results(instances: Instances, image_id: int) -> list[dict[str, Any]
         return results
     if isinstance(masks, BitMasks):
         masks = masks.tensor
-    return [
-        result | {"segmentation": rle}
-        for result, rle in zip(results, encode_masks(masks.bool()), strict=True)
-    ]
+    rles = masks.rles() if isinstance(masks, RunMasks) else encode_masks(masks.bool())
+    return [result | {"segmentation": rle} for result, rle in zip(results, rles, strict=True)]
 
 
 def most_per_image(counts: Iterable[int]) -> int:
@@ -95,6 +94,11 @@ class InstanceEvaluator(COCOEvaluator):
     ) -> dict[str, float]:
         """Return metrics of 0, with a warning, if nothing was predicted; detectron2 returns NaN."""
         if coco_eval is not None:
+            limit = coco_eval.params.maxDets[-1]
+            self._logger.info(
+                "%s AP (maxDets=%d): of the best %d detections of each image and class.",
+                *(iou_type, limit, limit),
+            )
             return super()._derive_coco_results(coco_eval, iou_type, class_names)
         self._logger.warning(
             "No instance was predicted on any image, so the %s AP is 0: no score exceeded the "

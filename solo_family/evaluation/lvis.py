@@ -56,7 +56,7 @@ class _OldNumpy:
 
 @contextmanager
 def _numpy_that_lvis_knows() -> Iterator[None]:
-    """Let the package lvis run with current numpy in the `with` block."""
+    """Let the package lvis run with current numpy."""
     from lvis import eval as lvis_eval
 
     before = lvis_eval.np

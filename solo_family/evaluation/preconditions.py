@@ -14,8 +14,11 @@ from .build import kinds_of, kinds_of_dataset
 from .kinds import Kind
 
 
-def check_evaluation(cfg: CfgNode) -> None:
+def check_evaluation(cfg: CfgNode) -> str:
     """Check that each of `DATASETS.TEST` can be evaluated with the model, and the best metric.
+
+    Returns:
+        The metric that `TEST.BEST_METRIC` means; "" for none.
 
     Raises:
         ConfigError: a dataset's labels are for another task, or `TEST.BEST_METRIC` is none of the
@@ -26,7 +29,7 @@ def check_evaluation(cfg: CfgNode) -> None:
     for name in cfg.DATASETS.TEST:
         kinds_of(cfg, name)
         check_truth(name)
-    best_metric(cfg)
+    return best_metric(cfg)
 
 
 def instance_kind(name: str) -> Kind:

@@ -10,6 +10,7 @@ import json
 import logging
 import pickle
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,11 @@ class ProposalRecallEvaluator(DatasetEvaluator):
         dataset_name: name of a dataset that is registered with a COCO-format json, or as
             detectron2's dicts.
         output_dir: the folder for these files.
+        most: how many masks of an image the model returns at most: above 1000, one more N.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str) -> None:
+    def __init__(self, dataset_name: str, output_dir: str, most: int | None = None) -> None:
+        self._limits = LIMITS if most is None or most <= max(LIMITS) else (*LIMITS, most)
         self._dataset_name = dataset_name
         self._output_dir = Path(output_dir)
         self.reset()
@@ -65,7 +68,7 @@ class ProposalRecallEvaluator(DatasetEvaluator):
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Keep the best of each image's `instances` (pred_masks, pred_boxes, scores)."""
         for item, output in zip(inputs, outputs):
-            instances = _best(output["instances"].to("cpu"), max(LIMITS))
+            instances = _best(output["instances"].to("cpu"), max(self._limits))
             image_id = item["image_id"]
             self._proposals += instances_to_coco_json(instances, image_id)
             boxes, scores = instances.pred_boxes.tensor.numpy(), instances.scores.numpy()
@@ -88,7 +91,7 @@ class ProposalRecallEvaluator(DatasetEvaluator):
         if "annotations" not in truth.dataset:
             logger.warning(f"{self._dataset_name} has no annotations: recall is not measured.")
             return {}
-        recall = proposal_recall(truth, proposals)
+        recall = proposal_recall(truth, proposals, self._limits)
         self._write_curves(recall)
         metrics = summarise(recall)
         logger.info(f"Recall of proposals:\n{create_small_table(metrics)}")
@@ -114,12 +117,15 @@ class ProposalRecallEvaluator(DatasetEvaluator):
             draw_recall(self._output_dir / "proposal_recall.png", thresholds, curves)
 
 
-def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.ndarray]:
+def proposal_recall(
+    truth: COCO, proposals: list[Annotation], limits: Sequence[int] = LIMITS
+) -> dict[int, np.ndarray]:
     """Measure the recall of class-agnostic proposals.
 
     Args:
         truth: the ground truth.
         proposals: COCO results, each with image_id, segmentation (RLE) and score.
+        limits: N of AR@N, ascending.
 
     Returns:
         For each of `LIMITS` an array [10, 4]: the recall, 0 to 1, at each IoU threshold, of objects
@@ -128,12 +134,12 @@ def proposal_recall(truth: COCO, proposals: list[Annotation]) -> dict[int, np.nd
     by_image: dict[Any, list[Annotation]] = defaultdict(list)
     for proposal in sorted(proposals, key=lambda proposal: -proposal["score"]):
         by_image[proposal["image_id"]].append(proposal)
-    near: dict[int, list[Annotation]] = {limit: [] for limit in LIMITS}
+    near: dict[int, list[Annotation]] = {limit: [] for limit in limits}
     for image_id in tqdm(truth.getImgIds(), desc="proposals", unit="image"):
-        found = _near_an_object(truth.imgToAnns[image_id], by_image[image_id][: max(LIMITS)])
-        for limit in LIMITS:
+        found = _near_an_object(truth.imgToAnns[image_id], by_image[image_id][: max(limits)])
+        for limit in limits:
             near[limit] += [by_image[image_id][rank] for rank in found if rank < limit]
-    return {limit: _coco_recall(truth, near[limit], limit) for limit in LIMITS}
+    return {limit: _coco_recall(truth, near[limit], limit) for limit in limits}
 
 
 def _near_an_object(objects: list[Annotation], proposals: list[Annotation]) -> list[int]:

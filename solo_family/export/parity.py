@@ -1,6 +1,6 @@
 """Compare an exported model with the model that it was made from.
 
-B images, n instances.
+B images of C channels, n instances.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,11 @@ Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def cases(
-    names: Sequence[str], sizes: list[tuple[int, int]], batch_size: int, threshold: float
+    names: Sequence[str],
+    sizes: list[tuple[int, int]],
+    batch_size: int,
+    threshold: float,
+    channels: int = 3,
 ) -> dict[str, dict[str, Tensor]]:
     """Return the arguments that an exported graph is tried with, by a description of each case.
 
@@ -34,12 +38,13 @@ def cases(
         sizes: heights and widths.
         batch_size: B.
         threshold: the model's own.
+        channels: C.
     """
 
     def given(size: tuple[int, int], seed: int, threshold: float) -> dict[str, Tensor]:
         """Return the arguments for random images of one size."""
         values = {
-            "images": random_images(batch_size, size, seed),
+            "images": random_images(batch_size, size, seed, channels),
             "score_threshold": torch.tensor(threshold),
             "image_sizes": torch.tensor([[size[0] - 3, size[1] - 9]] * batch_size),
         }
@@ -54,10 +59,10 @@ def cases(
     return tried
 
 
-def random_images(batch_size: int, size: tuple[int, int], seed: int) -> Tensor:
-    """Return blobs of colour with some noise: float32 [B, 3, H, W], integers from 0 to 255."""
+def random_images(batch_size: int, size: tuple[int, int], seed: int, channels: int = 3) -> Tensor:
+    """Return blobs of colour with some noise: float32 [B, C, H, W], integers from 0 to 255."""
     generator = torch.Generator().manual_seed(seed)
-    blobs = torch.rand((batch_size, 3, 6, 8), generator=generator)
+    blobs = torch.rand((batch_size, channels, 6, 8), generator=generator)
     images = torch.nn.functional.interpolate(blobs, size, mode="bicubic") * 300 - 20
     noise = torch.randn(images.shape, generator=generator) * 5
     return (images + noise).clamp(0, 255).round()

@@ -18,11 +18,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
 from ..errors import DataError
+from ..pictures.formats import SUFFIXES
 from .masks import mask_iou
 from .results import PredictedInstances
-from .runtime import ExportedModel, read_image
+from .runtime import ExportedModel
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 # More images hardly change the ranges, and each costs a run of the network.
 _LIMIT = 100
 # The instances that `instance_agreement` compares with those of the float32 model.
@@ -38,7 +38,7 @@ def calibration_pictures(folder: Path) -> list[Path]:
     """
     paths = []
     if folder.is_dir():
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise DataError(
             f"--calibration {folder} has no images. Name a folder with at least 50 images that the "
@@ -105,7 +105,7 @@ def instance_agreement(
     """
     again: list[bool] = []
     for path in tqdm(pictures, "comparison", leave=False):
-        picture = read_image(path)
+        picture = model.read(path)
         expected, found = (_strided(one, picture) for one in (reference, model))
         compared = expected.scores >= _COMPARED_SCORE
         overlaps = mask_iou(expected.masks[compared], found.masks) > _SAME_IOU
@@ -132,5 +132,5 @@ class _Pictures(CalibrationDataReader):
         path = next(self._pictures, None)
         if path is None:
             return None
-        images, _ = self._model.preprocess(read_image(path))
+        images, _ = self._model.preprocess(self._model.read(path))
         return self._model.inputs(images)

@@ -1,8 +1,8 @@
 """Run an exported model with numpy, OpenCV and ONNX Runtime, and nothing else.
 
-    from solo_family.export.runtime import ExportedModel, read_image
+    from solo_family.export.runtime import ExportedModel
     model = ExportedModel("exported")
-    found = model(read_image("image.jpg")).instances
+    found = model(model.read("image.jpg")).instances
 
 It can be imported where torch and detectron2 are not installed. H W of an image, C of its channels.
 """
@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..errors import DataError
+from ..pictures.formats import COLOURS
 from .folder import open_session, read_description
 from .instance_results import instance_results
+from .pictures import read_picture
 from .query_results import query_results
 from .resize import resize_image, resize_smoothly, shortest_edge_size
 from .results import Prediction, Sizes
@@ -62,7 +63,7 @@ class ExportedModel:
         """Segment one picture.
 
         Args:
-            image: uint8 [H, W, 3], BGR.
+            image: uint8 [H, W, 3], BGR; or [H, W, C] of a model of other channels, in their order.
 
         Raises:
             DataError: it is not such an array, or has a size that the model does not accept.
@@ -72,11 +73,22 @@ class ExportedModel:
         images, sizes = self.preprocess(image)
         return self.postprocess(self.forward(images), sizes)
 
+    def read(self, path: str | Path) -> np.ndarray:
+        """Read a picture for this model, with the channels and the range it was trained with.
+
+        Returns:
+            uint8 [H, W, C]; see `read_picture`.
+
+        Raises:
+            DataError: the file is missing, can't be decoded, or has other channels.
+        """
+        return read_picture(path, self.description["input"])
+
     def preprocess(self, image: np.ndarray) -> tuple[np.ndarray, Sizes]:
         """Resize a picture, put its channels in the model's order, and pad it.
 
         Args:
-            image: uint8 [H, W, 3], BGR.
+            image: see `__call__`.
 
         Returns:
             float32 [1, C, h, w], 0 to 255, for `forward`, and the sizes for `postprocess`.
@@ -90,17 +102,19 @@ class ExportedModel:
         """Return a picture resized as the data loader does: uint8 [h, w, C].
 
         Args:
-            image: uint8 [H, W, 3], BGR.
+            image: see `__call__`.
 
         Raises:
             DataError: it is not such an array.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise DataError(
-                f"An image must be uint8 [H, W, 3], BGR, but is {image.dtype} "
-                f"{list(image.shape)}; `read_image` returns such an array."
-            )
         given = self.description["input"]
+        channels, is_colour = len(given["pad_value"]), given["color"] in COLOURS
+        if image.dtype != np.uint8 or image.shape[2:] != (channels,) or not image.size:
+            order = ", BGR" if is_colour else f" in the order of INPUT.FORMAT {given['color']}"
+            raise DataError(
+                f"An image must be uint8 [H, W, {channels}]{order}, but is {image.dtype} "
+                f"{list(image.shape)}; `ExportedModel.read` returns such an array."
+            )
         height, width = image.shape[:2]
         size = shortest_edge_size(height, width, given["min_size"], given["max_size"])
         if given["size"] is not None:
@@ -112,7 +126,7 @@ class ExportedModel:
         height, width = image.shape[:2]
         step = given["divisibility"]
         padded = given["size"] or [-(-side // step) * step for side in (height, width)]
-        images = np.empty((given["batch_size"], 3, *padded), np.float32)
+        images = np.empty((given["batch_size"], len(given["pad_value"]), *padded), np.float32)
         images[:] = np.array(given["pad_value"], np.float32)[:, None, None]
         images[:, :, :height, :width] = image.transpose(2, 0, 1)
         sizes = Sizes((padded[0], padded[1]), (height, width), (output_shape[0], output_shape[1]))
@@ -223,17 +237,13 @@ class ExportedModel:
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture as uint8 [H, W, 3], BGR, rotated upright according to its EXIF tag.
 
+    `ExportedModel.read` reads files as the model was trained with them, also those of more than 8
+    bits or of other channels.
+
     Raises:
         DataError: it is missing or can't be decoded.
     """
-    try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is empty"
-        raise DataError(f"{path} can't be read as an image: {reason}") from error
-    if image is None:
-        raise DataError(f"{path} can't be read as an image: OpenCV can't decode it")
-    return image
+    return read_picture(path)
 
 
 def _fit(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def result_error(
     Args:
         model: the exported model's origin.
         runtime: the exported model.
-        image: [3, H, W], integers from 0 to 255.
+        image: [C, H, W], integers from 0 to 255.
         summary: see `output_error`.
 
     Returns:

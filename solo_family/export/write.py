@@ -86,7 +86,9 @@ def export_model(
         graph = ExportGraph(half_precision(model) if options.half else model).eval()
         sizes = checked_sizes(options.size, model.size_divisibility, cfg)
         threshold = description["thresholds"].get("score", 0.0)
-        tried = cases(model.export_inputs, sizes, options.batch_size, threshold)
+        tried = cases(
+            model.export_inputs, sizes, options.batch_size, threshold, len(model.pixel_mean)
+        )
         given = GraphInput(next(iter(tried.values())), dynamic=options.size is None)
         with torch.no_grad():
             names = list(graph.model.export_forward(**given.tensors))
@@ -135,6 +137,7 @@ def describe(
             # Of files deeper than 8 bits, for what reads them; see `INPUT.RANGE`.
             "range": None if cfg.INPUT.RANGE in (None, "auto") else list(cfg.INPUT.RANGE),
             "max_pixels": cfg.INPUT.MAX_PIXELS,
+            "bands": list(cfg.INPUT.BANDS),  # what pictures of results show
             "min_size": cfg.INPUT.MIN_SIZE_TEST,
             "max_size": cfg.INPUT.MAX_SIZE_TEST,
             "size": None if options.size is None else list(options.size),

@@ -104,4 +104,4 @@ def _method(entry: Entry) -> str:
 
 if __name__ == "__main__":
     with replacing(Path(sys.argv[1])) as temporary:
-        temporary.write_text(document())
+        temporary.write_text(document(), encoding="utf-8")

@@ -20,10 +20,17 @@ class Picture(NamedTuple):
     Attributes:
         name: distinguishes it from the others, also in error messages.
         image: uint8 [H, W, 3], BGR.
+        given: what the model takes, uint8 [H, W, C] of the working format; None if it is `image`.
     """
 
     name: str
     image: np.ndarray
+    given: np.ndarray | None = None
+
+    @property
+    def model_input(self) -> np.ndarray:
+        """uint8 [H, W, C] of the working format."""
+        return self.image if self.given is None else self.given
 
 
 class Drawing(NamedTuple):
@@ -69,10 +76,10 @@ def network_input(predictor: DefaultPredictor, image: np.ndarray) -> Tensor:
 
     Args:
         predictor: determines the size and the colour order.
-        image: uint8 [H, W, 3], BGR.
+        image: uint8 [H, W, C] of the working format; see `Picture.model_input`.
 
     Returns:
-        uint8 [3, h, w].
+        uint8 [C, h, w].
     """
     if predictor.input_format == "RGB":
         image = image[:, :, ::-1]

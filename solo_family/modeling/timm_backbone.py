@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..files import expand_path
 from ..weight_files import read_weights
+from .stem import adapt_state, colour_places
 
 
 class TimmBackbone(Backbone):
@@ -33,6 +34,8 @@ class TimmBackbone(Backbone):
         options: further arguments of the timm model.
         freeze: modules of the model that are not trained.
         weights: a checkpoint with timm's key names, "pretrained" for timm's own download, or "".
+            That of another number of channels than the input is adapted; see `adapt_stem`.
+        colours: the places of the checkpoint's three colours among the channels.
         output_stride: the coarsest stride; 8 or 16 dilate the layers that would be coarser.
 
     Raises:
@@ -52,6 +55,7 @@ class TimmBackbone(Backbone):
         output_stride: int = 32,
         strides: Mapping[str, int] | None = None,
         key: str = "MODEL.TIMM",
+        colours: Sequence[int] | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -80,14 +84,18 @@ class TimmBackbone(Backbone):
         self._out_features = sorted(out_features, key=available.__getitem__)
         self.model = timm.create_model(
             name,
-            pretrained=weights == "pretrained",
+            pretrained=weights == "pretrained" and in_channels == 3,
             out_indices=[available[feature] for feature in self._out_features],
             **options,
         )
         info = self.model.feature_info
         self._out_feature_channels = dict(zip(self._out_features, info.channels()))
         self._out_feature_strides = dict(zip(self._out_features, info.reduction()))
+        self._in_channels, self._colours = in_channels, colours
         self._freeze(freeze)
+        if weights == "pretrained" and in_channels != 3:
+            published = timm.create_model(name, pretrained=True, **{**options, "in_chans": 3})
+            self._load_state(weights, published.state_dict(), {})
         if weights not in ("", "pretrained"):
             self._load(weights, timm.create_model(name, in_chans=in_channels).state_dict())
 
@@ -109,11 +117,16 @@ class TimmBackbone(Backbone):
         path = expand_path(path)
         if not os.path.isfile(path):
             raise ConfigError(f"MODEL.TIMM.WEIGHTS {path}: there is no such file.")
-        state = read_weights(path)
+        self._load_state(path, read_weights(path), whole_model)
+
+    def _load_state(
+        self, path: str, state: dict[str, Tensor], whole_model: dict[str, Tensor]
+    ) -> None:
         own = self.model.state_dict()
         # timm renames layers of some models that return features only: stages.0 becomes stages_0.
         names = {key.replace(".", "_"): key for key in own}
         state = {names.get(key.replace(".", "_"), key): value for key, value in state.items()}
+        state = adapt_state(state, self.model, self._in_channels, self._colours)
         wrong = [
             key
             for key, value in state.items()
@@ -149,6 +162,7 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
         freeze=cfg.MODEL.TIMM.FREEZE,
         output_stride=cfg.MODEL.TIMM.OUTPUT_STRIDE,
         weights="" if cfg.MODEL.WEIGHTS else cfg.MODEL.TIMM.WEIGHTS,
+        colours=colour_places(cfg),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_candidates, check_kernel
-from .masks import mask_iou
+from .masks import mask_iou, row_blocks
 
 
 def mask_nms(
@@ -140,18 +140,22 @@ def soft_nms(
     check_candidates(masks, labels, scores)
     scores, order = scores.float().sort(descending=True, stable=True)
     scores, order = scores[:pre_nms].clone(), order[:pre_nms]
-    iou = mask_iou(masks[order])
-    if not class_agnostic:
-        iou = torch.where(labels[order][:, None] == labels[order], iou, 0)
-    if kernel == "gaussian":
-        factors = torch.exp(-sigma * iou**2)
-    else:
-        factors = torch.where(iou >= iou_threshold, 1 - iou, 1)
+    masks, labels = masks[order], labels[order]
+    iou = torch.empty((len(masks), len(masks)), device=masks.device)
+    for block in row_blocks(len(masks)):
+        iou[block] = mask_iou(masks[block], masks)
+        if not class_agnostic:
+            iou[block].masked_fill_(labels[block, None] != labels, 0)
     left = torch.ones_like(scores, dtype=torch.bool)
     for _ in range(len(scores)):
         best = torch.where(left, scores, -1).argmax()
         left[best] = False
-        scores = torch.where(left, scores * factors[best], scores)
+        overlap = iou[best]
+        if kernel == "gaussian":
+            factors = torch.exp(-sigma * overlap**2)
+        else:
+            factors = torch.where(overlap >= iou_threshold, 1 - overlap, 1)
+        scores = torch.where(left, scores * factors, scores)
     scores, rank = scores.sort(descending=True, stable=True)
     kept = scores >= threshold
     return order[rank[kept]][:post_nms], scores[kept][:post_nms]
@@ -171,10 +175,13 @@ def _suppressions(
     Returns:
         bool [N, N], strictly upper triangular: row i would suppress column j.
     """
-    suppresses = mask_iou(masks) > iou_threshold
-    if not class_agnostic:
-        suppresses &= labels[:, None] == labels
-    return suppresses.triu(diagonal=1)
+    suppresses = torch.empty((len(masks), len(masks)), dtype=torch.bool, device=masks.device)
+    for block in row_blocks(len(masks)):
+        above = mask_iou(masks[block], masks) > iou_threshold
+        if not class_agnostic:
+            above &= labels[block, None] == labels
+        torch.triu(above, diagonal=block.start + 1, out=suppresses[block])
+    return suppresses
 
 
 def _greedy(suppresses: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from .checks import check_binary, check_comparable, check_dimensions
 # sums in an order of its own.
 _MAX_CHUNK_PIXELS = 2**20
 _MAX_CHUNK_BYTES = 32 * 2**20
+# Pairs of masks whose IoU is computed at a time, where there are many.
+_BLOCK_PAIRS = 2**20
 # Number of masks on a GPU from which int8 products are used.
 _INT8_FROM = 500
 
@@ -87,6 +89,12 @@ def mask_iou(a: Tensor, b: Tensor | None = None) -> Tensor:
     if b is None:
         return iou_within(intersections)
     return iou_from(intersections, mask_areas(a), mask_areas(b))
+
+
+def row_blocks(count: int) -> list[slice]:
+    """Return slices of [count, count] whose rows are few enough to be computed with at a time."""
+    step = max(1, _BLOCK_PAIRS // max(count, 1))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def iou_within(intersections: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .masks import binary_masks, iou_from, iou_within, mask_intersections
+from .masks import binary_masks, iou_from, mask_areas, mask_intersections, row_blocks
 from .packed_masks import unpacked_rows
 
 
@@ -85,15 +85,11 @@ def decay_by_class(
     Returns:
         float32 [n] in [0, 1].
     """
-    count = len(rows)
-    intersections = torch.zeros((count, count), dtype=torch.int64, device=masks.device)
-    start = 0
-    for size in labels.unique_consecutive(return_counts=True)[1].tolist():
-        group = slice(start, start + size)
-        inside = unpacked_rows(masks, rows[group], mask_threshold)
-        intersections[group, group] = mask_intersections(inside)
-        start += size
-    return decay_factors(iou_within(intersections), labels, kernel=kernel, sigma=sigma)
+    factors = [torch.ones(0, device=masks.device)]
+    for group in rows.split(labels.unique_consecutive(return_counts=True)[1].tolist()):
+        inside = unpacked_rows(masks, group, mask_threshold)
+        factors.append(_decay_in_blocks(inside, torch.zeros_like(group), kernel, sigma))
+    return torch.cat(factors)
 
 
 def decay_all_pairs(
@@ -117,8 +113,44 @@ def decay_all_pairs(
     Returns:
         float32 [n] in [0, 1].
     """
-    intersections = mask_intersections(unpacked_rows(masks, rows, mask_threshold))
-    return decay_factors(iou_within(intersections), labels, kernel=kernel, sigma=sigma)
+    return _decay_in_blocks(unpacked_rows(masks, rows, mask_threshold), labels, kernel, sigma)
+
+
+def _decay_in_blocks(inside: Tensor, labels: Tensor, kernel: str, sigma: float) -> Tensor:
+    """Compute `decay_factors` from masks with n^2 integers of 4 bytes and, beside them, few rows.
+
+    Args:
+        inside: bool [n, ...], the best first.
+        labels: int64 [n].
+        kernel: see `decay_factors`.
+        sigma: see `decay_factors`.
+    """
+    count, areas = len(inside), mask_areas(inside)
+    blocks = row_blocks(count)
+    # Worse masks alone, in the columns from the block's first on, are of interest.
+    intersections = torch.empty((count, count), dtype=torch.int32, device=inside.device)
+    for block in blocks:
+        worse = slice(block.start, None)
+        intersections[block, worse] = mask_intersections(inside[block], inside[worse]).int()
+
+    def better(block: slice) -> Tensor:
+        """Return the IoU of a block's masks with worse ones of their class; 0 with others."""
+        worse = slice(block.start, None)
+        shared = intersections[block, worse].long()
+        iou = iou_from(shared, areas[block], areas[worse])
+        return torch.where(labels[block, None] == labels[worse], iou, 0).triu(diagonal=1)
+
+    compensation = torch.zeros(count, device=inside.device)
+    for block in blocks:
+        most = compensation[block.start :]
+        torch.maximum(most, better(block).amax(dim=0), out=most)
+    # See `decay_factors` for why no row need be left out.
+    factors = torch.ones(count, device=inside.device)
+    for block in blocks:
+        least = factors[block.start :]
+        ratios = _KERNEL_RATIOS[kernel](better(block), compensation[block, None], sigma)
+        torch.minimum(least, ratios.amin(dim=0), out=least)
+    return factors
 
 
 def matrix_nms_plain(

@@ -8,6 +8,7 @@ from detectron2.utils.video_visualizer import VideoVisualizer
 
 from ..errors import DataError
 from ..files import replacing
+from .painting import is_large, paint
 from .predictions import Predictions
 
 
@@ -15,6 +16,8 @@ def draw_predictions(
     visualizer: VideoVisualizer, image: np.ndarray, predictions: Predictions
 ) -> np.ndarray:
     """Draw the most complete prediction: panoptic, else semantic, else instances.
+
+    On large pictures, and for masks that are in memory as runs, colours are painted without names.
 
     Args:
         visualizer: one per picture or video; it gives an object the same colour in every frame.
@@ -26,6 +29,10 @@ def draw_predictions(
     """
     if image.shape[1] <= 2:
         return image.copy()  # detectron2 mistakes a mask of this width for another type
+    if is_large(image, predictions):
+        painted = image.copy()
+        paint(painted, predictions, visualizer.metadata)
+        return painted
     rgb = image[:, :, ::-1]
     if "panoptic_seg" in predictions:
         drawn = visualizer.draw_panoptic_seg_predictions(rgb, *predictions["panoptic_seg"])

@@ -11,6 +11,7 @@ from detectron2.structures import Boxes, Instances
 
 from ..data.loading.images import MOST_PIXELS, Reading
 from ..errors import SoloFamilyError
+from ..pictures.formats import parse_format
 from .predictions import Predictions
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def exported_reading(folder: Path) -> Reading:
     return Reading(
         None if value_range is None else (value_range[0], value_range[1]),
         given.get("max_pixels") or MOST_PIXELS,
+        parse_format(given["color"]).working.name,
+        tuple(given.get("bands", ())),
     )
 
 

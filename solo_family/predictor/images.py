@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image, ImageOps
 
-from ..data.loading.images import Reading, read_image
+from ..data.loading.images import Reading, converted, read_image
 from ..errors import DataError
+from ..pictures.formats import Format, in_format
 
 CHANNELS = ("RGB", "BGR")
 
 
-def to_bgr(picture: Any, channels: str | None, reading: Reading) -> np.ndarray:
-    """Return a picture as uint8 [H, W, 3], blue first.
+def to_working(picture: Any, channels: str | None, reading: Reading) -> np.ndarray:
+    """Return a picture as uint8 [H, W, C] of the reading's format: of colours blue first.
 
     Args:
         picture: the path of a file; a Pillow image; a numpy array, uint8 [H, W], [H, W, 1], [H, W,
-            3] or, with transparency, which is dropped, [H, W, 4]; or a tensor, uint8 [1 or 3, H,
-            W].
+            3] or, with transparency, [H, W, 4]; or a tensor, uint8 [1 or 3, H, W]. For a model of
+            other channels an array or a tensor of these, in the order of `INPUT.FORMAT`.
         channels: "RGB" or "BGR", for arrays and tensors in colour. Files and Pillow images have a
             known order.
         reading: how files are read.
@@ -34,13 +34,14 @@ def to_bgr(picture: Any, channels: str | None, reading: Reading) -> np.ndarray:
     if channels is not None and channels not in CHANNELS:
         raise DataError(f"channels is {channels!r}; allowed: {', '.join(map(repr, CHANNELS))}.")
     if isinstance(picture, str | Path):
-        return read_image(str(picture), "BGR", reading)
+        return read_image(str(picture), reading.image_format, reading)
+    wanted = reading.format
     if isinstance(picture, Image.Image):
-        return convert_PIL_to_numpy(ImageOps.exif_transpose(picture), "BGR").copy()
+        return converted("A Pillow image", ImageOps.exif_transpose(picture), wanted)
     if isinstance(picture, torch.Tensor):
-        if picture.ndim != 3 or picture.shape[0] not in (1, 3):
+        if picture.ndim != 3 or picture.shape[0] not in (1, 3, wanted.count):
             raise DataError(
-                "A tensor of a picture must be uint8 [3, H, W]; this one is "
+                f"A tensor of a picture must be uint8 [{wanted.count}, H, W]; this one is "
                 f"{list(picture.shape)}. Permute it, or give several pictures as a list."
             )
         picture = picture.permute(1, 2, 0).cpu().numpy()
@@ -49,10 +50,10 @@ def to_bgr(picture: Any, channels: str | None, reading: Reading) -> np.ndarray:
             "A picture is the path of a file, a Pillow image, a numpy array or a tensor; this "
             f"one is a {type(picture).__name__}."
         )
-    return _array_to_bgr(picture, channels)
+    return _array_to_working(picture, channels, wanted)
 
 
-def _array_to_bgr(array: np.ndarray, channels: str | None) -> np.ndarray:
+def _array_to_working(array: np.ndarray, channels: str | None, wanted: Format) -> np.ndarray:
     if array.dtype != np.uint8:
         scale = "(255 * x).round()" if np.issubdtype(array.dtype, np.floating) else "x // 257"
         raise DataError(
@@ -62,18 +63,21 @@ def _array_to_bgr(array: np.ndarray, channels: str | None) -> np.ndarray:
         )
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+    own = f", or [H, W, {wanted.count}] for INPUT.FORMAT {wanted.name}"
+    taken = (1, 3, 4) if wanted.is_converted else (wanted.count,)
+    if array.ndim != 3 or array.shape[2] not in taken or array.size == 0:
         raise DataError(
-            "A picture in an array is uint8 [H, W], [H, W, 3] or [H, W, 4]; this one is "
-            f"{list(array.shape)}."
+            "A picture in an array is uint8 [H, W], [H, W, 3] or [H, W, 4]"
+            f"{'' if wanted.is_converted else own}; this one is {list(array.shape)}."
         )
-    if array.shape[2] == 1:
-        return np.repeat(array, 3, axis=2)
+    if array.shape[2] == 1 or not wanted.is_converted:
+        return in_format("The array", array, wanted)
     if channels is None:
         raise DataError(
             "The order of an array's colours can't be inferred: give channels='RGB' (Pillow, "
             "matplotlib, scikit-image) or channels='BGR' (OpenCV)."
         )
-    colours = array[:, :, :3]
-    # Copied, because torch accepts no reversed views.
-    return np.ascontiguousarray(colours[:, :, ::-1] if channels == "RGB" else colours)
+    order = [0, 1, 2] if channels == "RGB" else [2, 1, 0]
+    if array.shape[2] == 4 and wanted.name == "RGBA":
+        order = [*order, 3]
+    return in_format("The array", array[:, :, order], wanted)

@@ -31,7 +31,9 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
         logger.warning("MODEL.WEIGHTS is empty: the model has random weights")
     bare = cfg.clone()
     bare.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""])
+    bare.INPUT.FORMAT = "BGR"  # the class takes no others; it changes the order of RGB alone
     predictor = DefaultPredictor(bare)
+    predictor.input_format = predictor.cfg.INPUT.FORMAT = cfg.INPUT.FORMAT
     predictor.aug = AtLeastOnePixel(predictor.aug)  # type: ignore[assignment]
     load_weights(DetectionCheckpointer(predictor.model), cfg.MODEL.WEIGHTS, complete=True)
     if not as_trained:

@@ -9,9 +9,13 @@ import torch
 from detectron2.config import CfgNode
 from PIL import Image
 
+from ..data.loading.windows import ArrayWindows, open_windows, read_whole
 from ..errors import ConfigError
 from ..saving.filters import find_labels
-from .images import to_bgr
+from ..tiling.model import refuse_unread
+from ..tiling.predict import predict_by_tiles
+from ..tiling.tiles import with_tile
+from .images import to_working
 from .predictions import Predictions, keep_confident
 from .result import Result, metadata_names
 from .sources import Source, from_zoo, open_source
@@ -33,6 +37,8 @@ class Predictor:
         classes: names or labels of the classes to keep; None for all.
         precision: the precision of the weights: "float32", "float16" or "bfloat16"; by default the
             configuration's `MODEL.INFERENCE.PRECISION`.
+        tile: predict pictures by overlapping tiles of this many pixels a side, or of a size with an
+            overlap, (1024, 128); 0 for not; by default the configuration's `TEST.TILE`.
 
     Attributes:
         class_names: names of all classes, in the order of the model's outputs; empty if it has
@@ -52,12 +58,14 @@ class Predictor:
         confidence_threshold: float = 0.5,
         classes: Iterable[str | int] | None = None,
         precision: str | None = None,
+        tile: int | tuple[int, int] | None = None,
     ) -> None:
         keys = [] if device is None else ["MODEL.DEVICE", device]
         self._set_up(
             open_source(source, weights, [*keys, *_precision(precision)]),
             confidence_threshold,
             classes,
+            tile,
         )
 
     @classmethod
@@ -70,6 +78,7 @@ class Predictor:
         confidence_threshold: float = 0.5,
         classes: Iterable[str | int] | None = None,
         precision: str | None = None,
+        tile: int | tuple[int, int] | None = None,
     ) -> Self:
         """Open a model of the zoo with its published weights, which are downloaded once.
 
@@ -80,13 +89,14 @@ class Predictor:
             confidence_threshold: see `Predictor`.
             classes: see `Predictor`.
             precision: see `Predictor`.
+            tile: see `Predictor`.
 
         Raises:
             ConfigError, DataError: see `model_zoo.get`.
         """
         predictor = cls.__new__(cls)
         source = from_zoo(name, trained, device, _precision(precision))
-        predictor._set_up(source, confidence_threshold, classes)
+        predictor._set_up(source, confidence_threshold, classes, tile)
         return predictor
 
     def _set_up(
@@ -94,6 +104,7 @@ class Predictor:
         source: Source,
         confidence_threshold: float,
         classes: Iterable[str | int] | None,
+        tile: int | tuple[int, int] | None,
     ) -> None:
         if not 0 <= confidence_threshold <= 1:
             raise ConfigError(
@@ -102,6 +113,7 @@ class Predictor:
         self._predict = source.predict
         self._metadata = source.metadata
         self._reading = source.reading
+        self._tiling = with_tile(source.tiling, tile)
         self._threshold = confidence_threshold
         self.class_names = metadata_names(source.metadata)
         self._labels = None if classes is None else find_labels(classes, self.class_names)
@@ -131,7 +143,8 @@ class Predictor:
 
         Args:
             pictures: the path of a file; a Pillow image; a numpy array, uint8 [H, W, 3]; a tensor,
-                uint8 [3, H, W]; or a list of them.
+                uint8 [3, H, W]; or a list of them. For a model of other channels (`INPUT.FORMAT`)
+                arrays and tensors have these.
             channels: "RGB" or "BGR", for arrays and tensors.
             batch_size: number of pictures of a list that the model segments at once.
 
@@ -139,28 +152,44 @@ class Predictor:
             The result of the picture, or a list with the result of each.
 
         Raises:
-            DataError: a picture can't be read, or an array's order of colours is not given.
+            DataError: a picture, or a part of it, can't be read, or an array's order of colours is
+                not given.
             OutOfMemoryError: a picture, or a batch, is too large for the machine.
         """
         if not isinstance(pictures, list | tuple):
-            return self._segment([self._read(pictures, channels)], [pictures])[0]
+            return self._segment([pictures], channels)[0]
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}; at least 1 is needed.")
         results: list[Result] = []
         for first in range(0, len(pictures), batch_size):
-            batch = pictures[first : first + batch_size]
-            results += self._segment([self._read(picture, channels) for picture in batch], batch)
+            results += self._segment(pictures[first : first + batch_size], channels)
         return results
 
-    def _read(self, picture: Picture, channels: str | None) -> np.ndarray:
-        return to_bgr(picture, channels, self._reading)
-
-    def _segment(self, images: list[np.ndarray], given: Sequence[Picture]) -> list[Result]:
-        files = [{"file": one} if isinstance(one, str | Path) else {} for one in given]
+    def _segment(self, pictures: Sequence[Picture], channels: str | None) -> list[Result]:
+        if self._tiling is not None:
+            return [self._segment_by_tiles(picture, channels) for picture in pictures]
+        images = [to_working(picture, channels, self._reading) for picture in pictures]
         return [
-            Result(self._kept(predictions), self._metadata, image, **file)
-            for image, predictions, file in zip(images, self._predict(images), files, strict=True)
+            self._result(predictions, image, picture)
+            for picture, image, predictions in zip(
+                pictures, images, self._predict(images), strict=True
+            )
         ]
+
+    def _segment_by_tiles(self, picture: Picture, channels: str | None) -> Result:
+        assert self._tiling is not None
+        if isinstance(picture, str | Path):
+            windows = open_windows(str(picture), self._reading.image_format, self._reading)
+        else:
+            windows = ArrayWindows(to_working(picture, channels, self._reading))
+        found = predict_by_tiles(self._predict, windows, self._tiling)
+        refuse_unread(found.unread)
+        return self._result(found.predictions, read_whole(windows), picture)
+
+    def _result(self, predictions: Predictions, image: np.ndarray, picture: Picture) -> Result:
+        file = {"file": picture} if isinstance(picture, str | Path) else {}
+        shown = self._reading.picture(image)
+        return Result(self._kept(predictions), self._metadata, shown, **file)
 
     def _kept(self, predictions: Predictions) -> Predictions:
         predictions = keep_confident(predictions, self._threshold)

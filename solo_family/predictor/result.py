@@ -180,7 +180,9 @@ class Result:
     def polygons(self) -> list[list[np.ndarray]]:
         """Return the outlines of each instance's mask, float [P, 2] of x and y in pixels."""
         height, width = self.image.shape[:2]
-        masks = (GenericMask(mask.astype(np.uint8), height, width) for mask in self.masks)
+        # One at a time, since those of a large image are in memory as runs.
+        pixels = (np.asarray(mask, np.uint8) for mask in self.instances.pred_masks)
+        masks = (GenericMask(mask, height, width) for mask in pixels)
         return [[outline.reshape(-1, 2) for outline in mask.polygons] for mask in masks]
 
     def _of(self, key: str, what: str) -> Any:

@@ -14,12 +14,14 @@ from detectron2.engine import DefaultPredictor
 
 from ..checkpoint.load import what_is_wrong
 from ..config import check_config, setup_cfg
+from ..data.loading.augmentation import resized_input
 from ..data.loading.images import Reading
 from ..engine.resume import checkpoints
 from ..errors import ConfigError, DataError
 from ..faults import explained
 from ..model_zoo import models
 from ..modeling.inference import inference_model
+from ..tiling.tiles import Tiling
 from .exported import exported_reading, load_exported
 from .load import class_metadata, load_predictor
 from .predictions import Predictions
@@ -35,14 +37,17 @@ class Source:
     """A model that is ready to use.
 
     Attributes:
-        predict: maps pictures, uint8 [H, W, 3] in BGR, to a list of detectron2's dicts.
+        predict: maps pictures, uint8 [H, W, C] of `reading.format`, to a list of detectron2's
+            dicts.
         metadata: names and colours of the classes.
         reading: how picture files are read.
+        tiling: how pictures are cut into tiles; None for not at all.
     """
 
     predict: Callable[[list[np.ndarray]], list[Predictions]]
     metadata: Metadata
     reading: Reading
+    tiling: Tiling | None = None
 
 
 def open_source(
@@ -74,7 +79,7 @@ def open_source(
                 f"{path} is an exported model, whose weights, device and precision are fixed: "
                 "remove these arguments, or name the run that it was exported from."
             )
-        return _from_exported(path)
+        return from_exported(path)
     if path.is_dir():
         weights = weights or _weights_of_run(path)
         path = path / _RUN
@@ -140,20 +145,22 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     def predict(images: list[np.ndarray]) -> list[Predictions]:
         return predictor.model([_model_input(predictor, image) for image in images])
 
-    return Source(predict, class_metadata(cfg), Reading.from_config(cfg))
+    return Source(predict, class_metadata(cfg), Reading.from_config(cfg), Tiling.from_config(cfg))
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:
-    """Return a picture as the input of detectron2's models, prepared as by `DefaultPredictor`."""
-    height, width = image.shape[:2]
-    if predictor.input_format == "RGB":
-        image = image[:, :, ::-1]
-    image = predictor.aug.get_transform(image).apply_image(image)
-    tensor = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))
-    return {"image": tensor, "height": height, "width": width}
+    """Return a picture as the input of detectron2's models, prepared as by `DefaultPredictor`.
+
+    Args:
+        predictor: determines the size and the order of colours.
+        image: uint8 [H, W, C] of the working format.
+    """
+    given = image[:, :, ::-1] if predictor.input_format == "RGB" else image
+    return resized_input(given, predictor.aug)
 
 
-def _from_exported(folder: Path) -> Source:
+def from_exported(folder: Path) -> Source:
+    """Open an exported model; see `load_exported`."""
     predict, metadata = load_exported(folder)
     one = explained()(predict)
     return Source(

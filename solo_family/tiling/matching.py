@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.loading.windows import Window
-from .runs import Runs, box_of, clip, intersection
+from .runs import Runs, box_of, clip, intersections
 
 # From this IoU on, two masks are one object's; and from this share of the smaller one on, a mask
 # that has no such partner is a piece of the larger one.
@@ -158,10 +158,10 @@ def _overlaps(ours: list[_Seen], theirs: list[_Seen]) -> Iterator[_Overlap]:
         begins = np.maximum(boxes[:, :2], a.box[:2])
         ends = np.minimum(boxes[:, 2:], a.box[2:])
         near = (begins < ends).all(axis=1) & (labels == a.label)
-        for j in np.flatnonzero(near):
-            common = intersection(a.runs, theirs[j].runs)
-            if common:
-                yield _Overlap(a, theirs[j], common)
+        others = [theirs[j] for j in np.flatnonzero(near)]
+        if others:
+            shared = intersections(a.runs, [b.runs for b in others])
+            yield from (_Overlap(a, b, n) for b, n in zip(others, shared.tolist()) if n)
 
 
 def _descending(overlaps: list[_Overlap], value: Callable[[_Overlap], float]) -> list[_Overlap]:

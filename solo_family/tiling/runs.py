@@ -99,11 +99,15 @@ def clip(runs: Runs, window: Window, height: int) -> Runs:
     return Runs(starts[kept], stops[kept])
 
 
-def intersection(a: Runs, b: Runs) -> int:
-    """Return the number of pixels that two masks share."""
-    if len(a.starts) > len(b.starts):
-        a, b = b, a
-    return int((_pixels_before(b, a.stops) - _pixels_before(b, a.starts)).sum())
+def intersections(mask: Runs, others: Sequence[Runs]) -> np.ndarray:
+    """Return the number of pixels that a mask shares with each of others, int64."""
+    counts = np.array([len(other.starts) for other in others])
+    starts = np.concatenate([other.starts for other in others])
+    stops = np.concatenate([other.stops for other in others])
+    shared = _pixels_before(mask, stops) - _pixels_before(mask, starts)
+    before = np.concatenate([[0], shared.cumsum()])
+    ends = counts.cumsum()
+    return before[ends] - before[ends - counts]
 
 
 def _pixels_before(runs: Runs, pixels: np.ndarray) -> np.ndarray:
@@ -153,8 +157,8 @@ def fill(runs: Runs, window: Window, height: int) -> np.ndarray:
 class RunMasks:
     """The masks of the instances of a large image, in memory as their runs.
 
-    It stands where detectron2's `Instances` have a bool tensor [N, H, W] as `pred_masks`, and can be
-    indexed likewise; `tensor` and `numpy()` make one.
+    It stands where detectron2's `Instances` have a bool tensor [N, H, W] as `pred_masks`, and can
+    be indexed likewise; `tensor` and `numpy()` make one.
 
     Args:
         masks: N of them.

@@ -1,7 +1,7 @@
 """Lay overlapping tiles over an image."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -105,19 +105,25 @@ def overlapping(tiles: list[Tile]) -> Iterator[tuple[int, int]]:
                     yield other.index, tile.index
 
 
-def parse_tile(tile: Any) -> dict[str, int]:
-    """Return the keys of `TEST.TILE` for what Python's users and flags give.
+def with_tile(tiling: Tiling | None, tile: Any) -> Tiling | None:
+    """Return the tiling that Python's users and flags ask for.
 
     Args:
-        tile: the size, or the size and the overlap; 0 for no tiles.
+        tiling: the configuration's, where there is one.
+        tile: the size, or the size and the overlap; 0 for no tiles; None for the configuration's.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is none of these, or can't work.
     """
+    if tile is None:
+        return tiling
     values = tile if isinstance(tile, tuple | list) else (tile,)
     if not 1 <= len(values) <= 2 or not all(type(value) is int for value in values):
         raise ConfigError(
             f"tile is {tile!r}; it is the size of a tile in pixels, or size and overlap: (1024, "
             "128)."
         )
-    return dict(zip(("SIZE", "OVERLAP"), values))
+    given = dict(zip(("size", "overlap"), values))
+    if not given["size"]:
+        return None
+    return Tiling(**given) if tiling is None else replace(tiling, **given)

@@ -16,8 +16,10 @@ from pycocotools import mask as mask_util
 
 from solo_family.cli import demo
 from solo_family.data.loading.images import Reading
-from solo_family.errors import SoloFamilyError
+from solo_family.data.loading.windows import ArrayWindows, Window
+from solo_family.errors import DataError, SoloFamilyError
 from solo_family.predictor.predictions import Predictions
+from solo_family.predictor.sources import Source
 
 METADATA = Metadata(thing_classes=["blob"], thing_dataset_id_to_contiguous_id={42: 0})
 SQUARE = (slice(10, 34), slice(20, 52))
@@ -36,6 +38,10 @@ def _find_bright_regions(image: np.ndarray) -> Predictions:
         pred_classes=torch.zeros(len(scores), dtype=torch.int64),
     )
     return {"instances": instances}
+
+
+def _find_in_all(images: list[np.ndarray]) -> list[Predictions]:
+    return [_find_bright_regions(image) for image in images]
 
 
 def _scene(brightness: int = 255) -> np.ndarray:
@@ -65,7 +71,7 @@ def _write_video(path: Path, frames: int) -> Path:
     return path
 
 
-def _run(*arguments: str | Path) -> int:
+def _run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
     return demo.run(parser.parse_args(["--config-file", "none.yaml", *map(str, arguments)]))
@@ -77,7 +83,9 @@ def model(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(
-        demo, "_load_predictor", lambda *_: (_find_bright_regions, METADATA, Reading())
+        demo,
+        "_open_model",
+        lambda *_: (Source(_find_in_all, METADATA, Reading()), "key"),
     )
 
 
@@ -200,3 +208,87 @@ def test_a_missing_webcam_is_reported(
     monkeypatch.setattr("solo_family.cli.inputs.cv2.VideoCapture", lambda _: closed)
     assert _run("--webcam", "--output", tmp_path / "cam.mp4") == 1
     assert "webcam: no frame" in caplog.text
+
+
+def _crowd(path: Path) -> np.ndarray:
+    """Write a picture of 150 x 200 with four bright objects, of which tiles of 64 cut two."""
+    image = np.zeros((150, 200, 3), np.uint8)
+    for top, left, bottom, right in [(5, 5, 20, 20), (40, 30, 90, 160), (120, 150, 140, 190)]:
+        image[top:bottom, left:right] = 255
+    image[100:110, 10:40] = 180
+    _save(path, image)
+    return image
+
+
+def test_a_picture_by_tiles_has_the_objects_of_the_whole_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "crowd.png"
+    _crowd(picture)
+    results = []
+    for name, tile in (("whole", []), ("tiled", ["--tile", 64, 16])):
+        json_file = tmp_path / f"{name}.json"
+        words = ["--input", picture, "--output", tmp_path / name, "--json", json_file, *tile]
+        assert _run(*words) == 0
+        results.append(json.loads(json_file.read_text()))
+        assert Image.open(tmp_path / name / "crowd.png").size == (200, 150)
+    masks = [sorted(one["segmentation"]["counts"] for one in found) for found in results]
+    assert len(masks[0]) == 4
+    assert masks[0] == masks[1]
+    assert [path.name for path in (tmp_path / "tiled").iterdir()] == ["crowd.png"]
+
+
+def test_an_interrupted_demo_goes_on_with_skip_existing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png"):
+        _crowd(tmp_path / name)
+    seen: list[int] = []
+    limit = [12 + 8]  # each has 12 tiles
+
+    def find(images: list[np.ndarray]) -> list[Predictions]:
+        if sum(seen) + len(images) > limit[0]:
+            raise KeyboardInterrupt
+        seen.append(len(images))
+        return _find_in_all(images)
+
+    monkeypatch.setattr(demo, "_open_model", lambda *_: (Source(find, METADATA, Reading()), "key"))
+    words = ["--input", tmp_path / "a.png", tmp_path / "b.png", "--tile", "64", "16"]
+    words += ["--output", tmp_path / "out"]
+    assert _run(*words) == demo.INTERRUPTED
+    first = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", ".b.png.tiles"}
+    limit[0], before = 1000, sum(seen)
+    assert _run(*words, "--skip-existing") == 0
+    assert before == 20
+    assert sum(seen) == 24
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == first
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "b.png"}
+    a, b = (np.asarray(Image.open(tmp_path / "out" / name)) for name in ("a.png", "b.png"))
+    # The visualizer draws the colours at random.
+    assert ((a > 0).any(axis=2) == (b > 0).any(axis=2)).mean() > 0.99
+    assert "1 written to" in capsys.readouterr().out
+    seen.clear()
+    assert _run(*words) == 0
+    assert sum(seen) == 24
+
+
+def test_a_picture_of_which_a_part_is_torn_is_written_with_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = _crowd(tmp_path / "crowd.png")
+    read = ArrayWindows.read
+
+    def torn(windows: ArrayWindows, window: Window) -> np.ndarray:
+        if window.top > 0 and window.left > 100:
+            raise DataError(f"crowd.png, {window}: can't be read: it is torn")
+        return read(windows, window)
+
+    monkeypatch.setattr(ArrayWindows, "read", torn)
+    words = ["--input", tmp_path / "crowd.png", "--output", tmp_path / "out", "--tile", "64", "16"]
+    assert _run(*words, "--json", tmp_path / "x.json") == 1
+    assert "crowd.png, rows 48 to 112, columns 136 to 200: can't be read: it is torn" in caplog.text
+    assert "1 with parts that could not be read" in caplog.text
+    results = json.loads((tmp_path / "x.json").read_text())
+    assert len(results) == 4
+    masks = mask_util.decode([one["segmentation"] for one in results]).any(axis=2)
+    assert not masks[86:, 160:].any()
+    assert np.array_equal(masks[:, :160], image[:, :160, 0] > 100)

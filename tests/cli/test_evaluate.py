@@ -38,6 +38,11 @@ def test_models_are_measured_on_a_dataset(
         assert model["images"] == 8
         assert 0 <= model["AP"] <= model["AP50"] <= 100
         assert set(model["milliseconds"]) == {"preprocessing", "network", "post-processing"}
+    # 96 x 128 pixels: an image is one tile, or six.
+    assert main([*words, "--tile", "128", "16"]) == 0
+    by_tiles = json.loads((tmp_path / "numbers.json").read_text())
+    assert [model["AP"] for model in by_tiles] == [model["AP"] for model in numbers]
+    assert main([*words, "--tile", "64", "16"]) == 0
     assert main([*words, "--limit", "2"]) == 0
     assert json.loads((tmp_path / "numbers.json").read_text())[0]["AP"] is None
 

@@ -16,12 +16,18 @@ from ..data.segments import write_panoptic, write_semantic
 RED = np.array([255, 56, 56])  # RGB of the first object
 
 
-def draw(shapes: Path, output: Path, *words: str, config: str = "quickstart/solo.yaml") -> int:
+def draw(
+    shapes: Path,
+    output: Path,
+    *words: str,
+    config: str = "quickstart/solo.yaml",
+    opts: tuple[str, ...] = (),
+) -> int:
     train = f"('coco_json:{shapes}/annotations/train.json:{shapes}/train',)"
     return main(
         [
             *("visualize-data", "--config-file", get_config_file(config)),
-            *("--output", str(output), *words, "--opts", "DATASETS.TRAIN", train),
+            *("--output", str(output), *words, "--opts", "DATASETS.TRAIN", train, *opts),
         ]
     )
 
@@ -51,6 +57,21 @@ def test_the_cells_of_every_level_are_drawn_side_by_side(
         full = [(np.abs(panel - RED).max(2) <= 2).sum() for panel in panels]
         found += sum(pixels > 0 for pixels in full)
     assert found >= 4  # the first objects of most of these images, in one or two levels each
+
+
+def test_cells_of_a_reference_size_are_drawn_as_large_as_they_are(
+    shapes: Path, tmp_path: Path
+) -> None:
+    """A quarter of the published ones' sides: no more than a sixteenth of their pixels, twice."""
+    coloured = []
+    for reference in ("()", "(64, 64)"):
+        output = tmp_path / reference
+        words = ("--targets", "--num-images", "4")
+        opts = ("MODEL.SOLOV2.GRID_REFERENCE_SIZE", reference)
+        assert draw(shapes, output, *words, config="quickstart/solov2.yaml", opts=opts) == 0
+        pictures = [cv2.imread(str(file))[:, :, ::-1].astype(int) for file in output.iterdir()]
+        coloured.append(sum(int((np.abs(p - RED).max(2) <= 2).sum()) for p in pictures))
+    assert 0 < coloured[1] < coloured[0] / 2
 
 
 @pytest.mark.parametrize("kind", ["semantic", "panoptic"])

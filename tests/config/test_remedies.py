@@ -16,7 +16,8 @@ from solo_family.config.load import merge_pairs
 from solo_family.data.formats.classes import check_classes, num_classes
 from solo_family.data.loading.loader import build_train_loader
 from solo_family.engine.optimizer import build_optimizer
-from solo_family.engine.trainer import Trainer, augmented
+from solo_family.engine.tested import augmented
+from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError, DataError
 
 from ..coco_folder import CocoFolder, noise, rectangle, small_dataset

@@ -60,8 +60,8 @@ def test_a_dataset_of_several_classes_is_no_error(shapes: Path, tmp_path: Path) 
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
     words = ["--config-file", config, "--input", "none.jpg", "--opts", *weights]
-    _, metadata, _ = demo._load_predictor(parser.parse_args(words))
-    assert metadata.thing_classes == ["object"]
+    source, _ = demo._open_model(parser.parse_args(words))
+    assert source.metadata.thing_classes == ["object"]
 
 
 def test_with_a_classifier_ap_is_measured_too(shapes: Path, tmp_path: Path) -> None:

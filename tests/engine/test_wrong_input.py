@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -468,10 +469,31 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
         words[name] = make(Place(folder / str(index), good, weights))
     jobs = {"words": words, "registered": [str(bad.json), str(bad.root / "images")]}
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    process = run_python("-c", DRIVER, folder / "jobs.json", folder / "results.json")
-    assert process.returncode == 0, process.stderr
-    printed = dict(part.split("\n", 1) for part in process.stdout.split("=== ")[1:])
+    everything = follow(folder, "-c", DRIVER, folder / "jobs.json", folder / "results.json")
+    printed = dict(part.split("\n", 1) for part in everything.split("=== ")[1:])
     return Outcomes(folder, json.loads((folder / "results.json").read_text()), printed)
+
+
+def follow(folder: Path, *words: Any) -> str:
+    """Returns what Python prints. It may take any time, while it goes on printing."""
+    path = folder / "printed.txt"
+    with path.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    seen, deadline = 0, time.monotonic() + 300
+    while process.poll() is None:
+        if path.stat().st_size > seen:
+            seen, deadline = path.stat().st_size, time.monotonic() + 300
+        if time.monotonic() > deadline:
+            process.kill()
+        time.sleep(0.05)
+    assert process.returncode == 0, path.read_text()
+    return path.read_text()
 
 
 def run_python(*words: Any) -> subprocess.CompletedProcess[str]:

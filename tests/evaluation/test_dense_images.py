@@ -11,10 +11,12 @@ from PIL import Image
 from solo_family.config import get_cfg
 from solo_family.config.caps import instances_per_image
 from solo_family.data.formats.register import register_in_place
+from solo_family.evaluation.build import build_evaluator
 from solo_family.evaluation.kinds import coco_evaluator
+from solo_family.evaluation.proposal_recall import ProposalRecallEvaluator
 
 from ..coco_folder import CocoFolder
-from ..conftest import tiny_model
+from ..conftest import tiny_cfg, tiny_model
 
 SIDE, COUNT = 20, 300  # squares in rows of 20
 
@@ -59,7 +61,11 @@ def perfect() -> Instances:
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_evaluators_do_not_cap_it(
-    squares: CocoFolder, tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch
+    squares: CocoFolder,
+    tmp_path: Path,
+    fast: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # As in a new process.
     own = coco_evaluation.COCOeval
@@ -74,8 +80,10 @@ def test_evaluators_do_not_cap_it(
     evaluator = coco_evaluator(squares.name, str(tmp_path))
     evaluator.reset()
     evaluator.process([{"image_id": 1}], [{"instances": perfect()}])
-    results = evaluator.evaluate()["segm"]
+    with caplog.at_level("INFO"):
+        results = evaluator.evaluate()["segm"]
     assert results["AP"] == pytest.approx(100, abs=0.1)
+    assert "segm AP (maxDets=300): of the best 300 detections" in caplog.text
     assert coco_evaluation.COCOevalMaxDets.__mro__[1].__name__ == (
         "COCOeval_faster" if fast else "COCOeval"
     )
@@ -90,6 +98,24 @@ def test_nothing_predicted_is_an_ap_of_0_with_a_reason(
     evaluator.process([{"image_id": 1}], [{"instances": perfect()[:0]}])
     assert evaluator.evaluate()["segm"]["AP"] == 0
     assert "No instance was predicted on any image, so the segm AP is 0" in caplog.text
+
+
+def test_recall_counts_as_many_as_the_model_returns(squares: CocoFolder, tmp_path: Path) -> None:
+    register_in_place([squares.name])
+    cfg = tiny_cfg("SOLOv2", opts=["TEST.PROPOSAL_RECALL", True, "TEST.DETECTIONS_PER_IMAGE", 2000])
+    cfg.defrost()
+    cfg.MODEL.SOLOV2.NMS_PRE = 2000
+    cfg.MODEL.SOLOV2.NUM_GRIDS = [40, 36, 24, 16, 12]
+    evaluator = build_evaluator(cfg, squares.name, str(tmp_path))
+    evaluator.reset()
+    evaluator.process([{"image_id": 1}], [{"instances": perfect()}])
+    recall = evaluator.evaluate()["proposals"]
+    assert recall["AR@100"] == pytest.approx(100 / 3)
+    assert recall["AR@2000"] == pytest.approx(100)
+    usual = ProposalRecallEvaluator(squares.name, str(tmp_path), most=1000)
+    usual.reset()
+    usual.process([{"image_id": 1}], [{"instances": perfect()}])
+    assert "AR@2000" not in usual.evaluate()["proposals"]
 
 
 @pytest.mark.parametrize(

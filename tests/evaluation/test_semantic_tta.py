@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from solo_family.engine.trainer import augmented
+from solo_family.engine.tested import augmented
 from solo_family.errors import ConfigError
 from solo_family.evaluation.semantic_tta import SemanticWithTTA
 

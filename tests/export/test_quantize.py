@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from solo_family.errors import SoloFamilyError
-from solo_family.export.quantize import instance_agreement
+from solo_family.export.quantize import _Pictures, instance_agreement
 from solo_family.export.results import PredictedInstances, Prediction, Sizes
+from solo_family.export.runtime import ExportedModel, read_image
 from solo_family.export.self_check import check_agreement
 from solo_family.export.write import Options, export_model
 
@@ -23,6 +24,9 @@ class Finds:
 
     def __init__(self, *objects: tuple[float, int, slice]) -> None:
         self.objects = objects
+
+    def read(self, path: Path) -> np.ndarray:
+        return read_image(path)
 
     def preprocess(self, picture: np.ndarray) -> tuple[np.ndarray, Sizes]:
         size = (picture.shape[0], picture.shape[1])
@@ -107,3 +111,15 @@ def test_a_model_that_8_bits_ruin_is_not_written(
         export_model(model, cfg, METADATA, folder, options)
     assert len(str(error.value).splitlines()) == 1
     assert list(folder.parent.iterdir()) == []
+
+
+def test_calibration_reads_files_with_the_range_of_training(tmp_path: Path) -> None:
+    values = np.arange(4096, step=256, dtype=np.uint16).reshape(4, 4)
+    cv2.imwrite(str(tmp_path / "12_bits.png"), values)
+    model = ExportedModel.__new__(ExportedModel)
+    size = {"min_size": 0, "max_size": 9, "size": None, "divisibility": 1, "batch_size": 1}
+    given = {"color": "RGB", "range": [0, 4095], "pad_value": [0, 0, 0], **size}
+    model.description, model.thresholds, model._inputs = {"input": given}, {}, ["images"]
+    fed = _Pictures(model, [tmp_path / "12_bits.png"]).get_next()
+    assert fed is not None
+    assert np.array_equal(fed["images"][0], np.round(values / 4095 * 255)[None].repeat(3, axis=0))

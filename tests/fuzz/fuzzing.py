@@ -1,5 +1,6 @@
 """Calls a check with many examples of hypothesis', in a process that a limit of time can end."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from ..forked import Forked
 
-FEW, MANY = 25, 500
-# `make test` tries few examples, `make test-all` many.
+FEW, MANY = 25, int(os.environ.get("FUZZ_EXAMPLES", "500"))
+# `make test` tries few examples, `make test-all` many, or as many as FUZZ_EXAMPLES says.
 counts = pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 _SECONDS = 60  # for one example, on a busy machine
 

@@ -41,7 +41,7 @@ def rectangle(size: tuple[int, int], top: int, left: int, bottom: int, right: in
     return mask
 
 
-@pytest.mark.parametrize(("size", "overlap"), [(64, 16), (96, 80), (200, 32), (1000, 8)])
+@pytest.mark.parametrize(("size", "overlap"), [(64, 16), (96, 56), (200, 32), (1000, 8)])
 def test_a_crowd_is_the_truth(size: int, overlap: int) -> None:
     truth = crowd(size, (250, 330), 120)
     assert_is(merged(truth, Tiling(size, overlap)), truth)
@@ -94,12 +94,12 @@ def test_the_order_of_tiles_does_not_matter() -> None:
     tiles = place_tiles((200, 200), Tiling(80, 40))
     objects = []
     for tile in tiles:
-        masks = torch.zeros((30, 80, 80), dtype=torch.bool)
+        masks = torch.zeros((10, 80, 80), dtype=torch.bool)
         for mask in masks:
             y, x = random.integers(0, 60, 2)
             mask[y : y + random.integers(5, 40), x : x + random.integers(5, 40)] = True
-        scores = torch.from_numpy(random.integers(1, 3, 30) / 2)
-        classes = torch.from_numpy(random.integers(0, 2, 30))
+        scores = torch.from_numpy(random.integers(1, 3, 10) / 2)
+        classes = torch.from_numpy(random.integers(0, 2, 10))
         objects += tile_objects(tile, masks, scores, classes, 200)
     for merge in ("join", "nms"):
         expected = merge_instances(objects, tiles, (200, 200), merge)

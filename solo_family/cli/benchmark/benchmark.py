@@ -253,7 +253,7 @@ def _images(cfg: CfgNode, patterns: Sequence[str] | None) -> list[Tensor]:
     if patterns is None:
         short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         generator = torch.Generator().manual_seed(0)
-        size = (3, short, min(longest, short * 4 // 3))
+        size = (len(cfg.MODEL.PIXEL_MEAN), short, min(longest, short * 4 // 3))
         return [torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)]
     sources, unmatched = find_sources(patterns)
     if unmatched:

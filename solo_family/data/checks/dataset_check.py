@@ -11,10 +11,12 @@ from typing import Any
 from tqdm import tqdm
 
 from ...errors import DataError
+from ...pictures.depth import UntoldRange
+from ...pictures.formats import OtherChannels, check_channels
 from ..formats.coco_file import CocoFile, read_coco_file
 from ..formats.crowds import OBJECTS, are_of_a_tool
 from ..formats.image_files import ImageFiles
-from ..loading.images import Reading, UntoldRange, is_deep, read_image, read_image_size
+from ..loading.images import Reading, read_header, read_image
 from ..loading.watchdog import TIMEOUT, watched
 from . import findings
 from .annotation_check import MeasuredObject, check_annotation, name_of
@@ -43,6 +45,7 @@ class DatasetCheck(Findings):
         num_categories: number of categories in the json.
         boxes: [G, 4], x0 y0 x1 y1 in pixels of the image, clipped at its border.
         image_sizes: [G, 2], height and width of each object's image, in pixels.
+        images: [G], the file name of each object's image.
         areas: [G], area of each object's mask, in pixels.
         paths: path of each readable image, by its id.
         classes: names of the classes that have objects.
@@ -53,6 +56,7 @@ class DatasetCheck(Findings):
     num_categories: int = 0
     boxes: list[list[float]] = field(default_factory=list)
     image_sizes: list[tuple[int, int]] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     areas: list[int] = field(default_factory=list)
     paths: dict[Any, str] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)
@@ -137,6 +141,7 @@ def check_dataset(
         found = check_annotation(check, annotation, images.get(image_id))
         if found is not None:
             objects.setdefault(image_id, []).append(found)
+    check.images = [str(images[key]["file_name"]) for key, found in objects.items() for _ in found]
     _add_measures(check, objects, training_sizes)
     check_relations(check, images, objects, timeout)
     _check_empty(check, annotated, images, categories)
@@ -197,14 +202,18 @@ def _check_file(
         check.add(findings.MISSING_FILE, name)
         return
     try:
-        height, width = read_image_size(path)
+        height, width, channels, is_deep = read_header(path, reading.format)
+        check_channels(name, channels, reading.format)
         is_large = height * width > reading.max_pixels
         if is_large:
             check.add(findings.TOO_LARGE, f"{name}: {height * width} pixels")
-        elif is_deep(path):
+        elif is_deep:
             _check_values(check, name, path, reading)
         elif decode:
-            read_image(path, "RGB", reading)
+            read_image(path, reading.image_format, reading)
+    except OtherChannels:
+        check.add(findings.OTHER_CHANNELS, f"{name}: {channels}")
+        return
     except DataError:
         check.add(findings.UNREADABLE_FILE, name)
         return
@@ -221,7 +230,7 @@ def _check_values(check: DatasetCheck, name: str, path: str, reading: Reading) -
     if len(check.found.get(findings.UNTOLD_RANGE, [])) >= _DEEP_FILES:
         return
     try:
-        read_image(path, "RGB", reading)
+        read_image(path, reading.image_format, reading)
     except UntoldRange as error:
         check.add(findings.UNTOLD_RANGE, f"{name}: {error.values}")
 

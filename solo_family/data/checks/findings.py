@@ -59,6 +59,12 @@ OUTSIDE_FILE = Kind(
     "variable SOLO_FAMILY_ALLOW_OUTSIDE=1.",
 )
 UNREADABLE_FILE = Kind("files that can't be read as an image", _UNREADABLE, "Fix or remove them.")
+OTHER_CHANNELS = Kind(
+    "images of another number of channels than INPUT.FORMAT",
+    _UNREADABLE,
+    "Set INPUT.FORMAT to that number if all images have it, in a config that --config-file names; "
+    "otherwise leave the others out.",
+)
 OTHER_SIZE = Kind(
     "images of another size than the json says",
     _UNREADABLE,

@@ -12,13 +12,13 @@ from ...errors import DataError
 from .rle import fills_image
 
 # pycocotools counts the pixels of a mask with 32 bits.
-_MOST_PIXELS = 2**31
+MOST_PIXELS = 2**31
 _FARTHEST_BOX = 1e9
 # Polygons may extend beyond their image, but not by more than this many times its longest side
-# (taken as at least `_LEAST_SIZE` pixels), because pycocotools walks along edges pixel by pixel.
-_FARTHEST_IN_SIZES, _LEAST_SIZE = 20, 100
+# (taken as at least `LEAST_SIZE` pixels), because pycocotools walks along edges pixel by pixel.
+FARTHEST_IN_SIZES, LEAST_SIZE = 20, 100
 # Coordinates up to this value can be drawn whatever the size of the image.
-NEAR = _FARTHEST_IN_SIZES * _LEAST_SIZE
+NEAR = FARTHEST_IN_SIZES * LEAST_SIZE
 
 
 def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
@@ -68,10 +68,10 @@ def check_images(source: str, images: list[dict[str, Any]]) -> None:
                 "from the image. Write them into the json, or name the dataset with the folder of "
                 "its images, coco_json:ANNOTATIONS.json:IMAGE_DIR, in a config."
             )
-        if not all(_is_int(side) and side > 0 for side in sides) or math.prod(sides) > _MOST_PIXELS:
+        if not all(_is_int(side) and side > 0 for side in sides) or math.prod(sides) > MOST_PIXELS:
             raise DataError(
                 f"{place} has height {shortened(sides[0])} and width {shortened(sides[1])}; they "
-                f"must be whole numbers from 1, and their product at most {_MOST_PIXELS}. Correct "
+                f"must be whole numbers from 1, and their product at most {MOST_PIXELS}. Correct "
                 "them."
             )
 
@@ -170,7 +170,7 @@ def is_rle(size: Any, counts: Any) -> bool:
     """
     if not isinstance(size, list) or len(size) != 2:
         return False
-    if not all(_is_int(side) and 0 <= side < _MOST_PIXELS for side in size):
+    if not all(_is_int(side) and 0 <= side < MOST_PIXELS for side in size):
         return False
     if isinstance(counts, list):
         return all(_is_int(run) and 0 <= run < 2**32 for run in counts)
@@ -195,7 +195,7 @@ def is_drawable(polygon: Sequence[float], height: float, width: float) -> bool:
         height: of the image, in pixels; infinite if it is unknown.
         width: likewise.
     """
-    return _all_within(polygon, _FARTHEST_IN_SIZES * max(height, width, _LEAST_SIZE))
+    return _all_within(polygon, FARTHEST_IN_SIZES * max(height, width, LEAST_SIZE))
 
 
 def adds_up(rle: dict[str, Any]) -> bool:

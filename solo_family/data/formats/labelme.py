@@ -16,7 +16,9 @@ from tqdm import tqdm
 from ...errors import DataError
 from ...files import replacing
 from ..loading.images import read_image_size
+from .coco_values import MOST_PIXELS
 from .labelme_shapes import read_shape
+from .text_files import is_file
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +134,7 @@ def _to_coco(pictures: list[_Picture]) -> dict[str, Any]:
 def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{file} can't be read as labelme's json: {error}. Save it again in labelme, or move "
             f"it out of {folder}."
@@ -145,7 +147,8 @@ def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
         )
     image = _find_image(file, content)
     height, width = content.get("imageHeight"), content.get("imageWidth")
-    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+    whole = type(height) is int and type(width) is int
+    if not whole or min(height, width) < 1 or height * width > MOST_PIXELS:
         height, width = read_image_size(str(image))
     name = Path(os.path.relpath(image, folder)).as_posix()
     if name.startswith("../"):
@@ -162,7 +165,7 @@ def _find_image(file: Path, content: dict[str, Any]) -> Path:
     """
     said = Path(str(content.get("imagePath") or "").replace("\\", "/"))  # labelme on Windows
     for path in (file.parent / said, file.parent / said.name):
-        if path.is_file():
+        if is_file(path):
             return path
     if not content.get("imageData"):
         raise DataError(

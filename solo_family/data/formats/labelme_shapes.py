@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
+from .coco_values import FARTHEST_IN_SIZES, LEAST_SIZE
 
 _CIRCLE_POINTS = 64
 # The smallest number of points of each kind of shape.
@@ -35,8 +36,8 @@ def read_shape(
     Raises:
         DataError: the shape's points are invalid, or its mask can't be decoded.
     """
-    kind = shape.get("shape_type") or "polygon"  # old versions of labelme omit it
-    points = _points(name, shape)
+    kind = str(shape.get("shape_type") or "polygon")  # old versions of labelme omit it
+    points = _points(name, shape, size)
     if kind == "mask":
         return _mask(name, shape, points, size)
     least = _LEAST.get(kind)
@@ -56,13 +57,15 @@ def read_shape(
     return points.ravel().tolist()
 
 
-def _points(name: str, shape: dict[str, Any]) -> np.ndarray:
+def _points(name: str, shape: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     try:
         points = np.array(shape["points"], dtype=np.float64).reshape(-1, 2)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise DataError(f"{name} has no 'points' [[x, y], ...]. Draw it again.") from error
     if not np.isfinite(points).all():
         raise DataError(f"{name} has points that are not finite numbers. Draw it again.")
+    if points.size and np.abs(points).max() > FARTHEST_IN_SIZES * max(*size, LEAST_SIZE):
+        raise DataError(f"{name} has points far outside of its image. Draw it again.")
     return points
 
 

@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import expand_path
+from ...pictures.formats import SUFFIXES
 from ..loading.images import read_image_size
 from .semantic_dataset import read_class_names
 
 PREFIX = "masks:"
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _MASKS = (".png", ".tif", ".tiff", ".bmp")
 _CLASS = "object"
 
@@ -84,7 +84,7 @@ def _load(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[
         images = [path for path in images if path.parent.name == "images"]
     if not images:
         raise DataError(
-            f"{image_dir} has no images ({', '.join(_IMAGES)}). Name the folder that they are in."
+            f"{image_dir} has no images ({', '.join(SUFFIXES)}). Name the folder that they are in."
         )
     records = []
     for number, image in enumerate(tqdm(images, unit=" images", delay=1, leave=False), start=1):
@@ -105,7 +105,7 @@ def _load(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _IMAGES
+    return path.suffix.lower() in SUFFIXES
 
 
 def _find_masks(

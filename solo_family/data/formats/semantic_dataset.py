@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from PIL import Image
 
 from ...errors import DataError
+from ...pictures.formats import SUFFIXES
+from ..loading.images import read_image_size
+from .text_files import read_lines
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _LABELS = (".png", ".tif", ".tiff", ".bmp")
 
 
@@ -59,7 +60,7 @@ def _scan(
             raise DataError(
                 f"There is no folder {folder}, which the semantic dataset needs. Correct the path."
             )
-    images = _files(image_dir, image_suffix, _IMAGES)
+    images = _files(image_dir, image_suffix, SUFFIXES)
     labels = _files(label_dir, label_suffix, _LABELS)
     if not labels:
         raise DataError(
@@ -76,7 +77,7 @@ def _scan(
         )
     found = []
     for key in sorted(images):
-        width, height = _size(images[key])
+        height, width = read_image_size(images[key])
         found.append((images[key], labels[key], height, width))
     return found
 
@@ -114,8 +115,7 @@ def read_class_names(classes: str) -> list[str]:
         DataError: the file does not exist, or there are no names.
     """
     if os.path.isfile(classes):
-        text = Path(classes).read_text(encoding="utf-8")
-        names = [line.strip() for line in text.splitlines()]
+        names = read_lines(Path(classes))
     elif classes.endswith(".txt"):
         raise DataError(f"There is no file of class names {classes}. Correct the path.")
     else:
@@ -136,13 +136,3 @@ def _files(folder: str, suffix: str, extensions: Sequence[str]) -> dict[str, str
             key = path.relative_to(folder).with_suffix("").as_posix()
             found[key.removesuffix(suffix)] = str(path)
     return found
-
-
-def _size(path: str) -> tuple[int, int]:
-    """Return width and height of an image in pixels, after its EXIF orientation is applied."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
-    except OSError as error:
-        raise DataError(f"{path} can't be read as an image: {error}") from error

@@ -18,6 +18,7 @@ from pycocotools import mask as mask_util
 from tqdm import tqdm
 
 from ...errors import DataError
+from .text_files import is_file
 
 # The pixel values of SegmentationClass, from 1, are in this order.
 VOC_CLASSES = (
@@ -139,9 +140,9 @@ def load_image(
 def image_file(root: Path, name: str) -> str:
     """Return the path of an image in JPEGImages: NAME.jpg, or NAME with another extension."""
     path = root / "JPEGImages" / f"{name}.jpg"
-    if not path.exists():
+    if not is_file(path):
         others = (path.with_suffix(suffix) for suffix in (".jpeg", ".png", ".bmp", ".JPG", ".webp"))
-        path = next((other for other in others if other.exists()), path)
+        path = next((other for other in others if is_file(other)), path)
     return str(path)
 
 
@@ -171,13 +172,14 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         DataError: the file can't be read.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            yield image
-    except OSError as error:
+        image = Image.open(path)
+        image.load()
+    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
         raise DataError(
             f"VOC: {path} can't be read as an image: {error}. Unpack or export it again."
         ) from error
+    with image:
+        yield image
 
 
 def _register_all() -> None:

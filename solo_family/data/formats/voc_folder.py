@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ...errors import DataError
 from ...files import expand_path
 from ..loading.images import read_image_size
+from .text_files import is_file, read_lines
 from .voc import VOC_CLASSES, image_file, load_image, open_picture, read_values
 
 PREFIX = "voc:"
@@ -71,12 +72,11 @@ def read_classes(root: Path) -> tuple[list[str], list[Colour]]:
         named = root / "class_names.txt"
         if not named.is_file():
             return list(VOC_CLASSES), []
-        lines = [line.strip() for line in named.read_text(encoding="utf-8").split("\n")]
-        return [x for x in lines if x and x.lower() not in _BACKGROUND | _IGNORED], []
+        return [x for x in read_lines(named) if x and x.lower() not in _BACKGROUND | _IGNORED], []
     names: list[str] = []
     colours: list[Colour] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip() or line.startswith("#"):
+    for number, line in enumerate(read_lines(file), start=1):
+        if not line or line.startswith("#"):
             continue
         label, _, rest = line.partition(":")
         given = rest.partition(":")[0].strip()
@@ -138,7 +138,7 @@ def _load(
     root: Path, split: str, classes: tuple[str, ...], colours: tuple[Colour, ...]
 ) -> list[dict[str, Any]]:
     names = _names(root, split)
-    drawn = {name for name in names if (root / "SegmentationObject" / f"{name}.png").is_file()}
+    drawn = {name for name in names if is_file(root / "SegmentationObject" / f"{name}.png")}
     if not drawn:
         raise DataError(
             f"{root / 'SegmentationObject'} has no masks of the {len(names)} images. Export the "
@@ -151,7 +151,7 @@ def _load(
         else image_without_objects(root, name)
         for name in tqdm(names, unit=" images", delay=1, leave=False)
     ]
-    missing = [r["file_name"] for r in records if not Path(r["file_name"]).is_file()]
+    missing = [r["file_name"] for r in records if not is_file(Path(r["file_name"]))]
     if missing:
         raise DataError(
             f"{root} lacks {len(missing)} images of {len(records)}; the first is {missing[0]}. "
@@ -163,7 +163,7 @@ def _load(
 def image_without_objects(root: Path, name: str) -> dict[str, Any]:
     """Return the dict of an image without objects, for which datumaro writes no mask."""
     path = image_file(root, name)
-    height, width = read_image_size(path) if Path(path).is_file() else (0, 0)
+    height, width = read_image_size(path) if is_file(Path(path)) else (0, 0)
     size = {"height": height, "width": width}
     return {"file_name": path, "image_id": name, "annotations": []} | size
 
@@ -173,9 +173,8 @@ def _names(root: Path, split: str) -> list[str]:
     lists = {path.stem: path for path in sorted((root / "ImageSets/Segmentation").glob("*.txt"))}
     key = split or ("train" if "train" in lists else next(iter(lists), ""))
     if key in lists:
-        names = [line.strip() for line in lists[key].read_text(encoding="utf-8").split("\n")]
         # datumaro puts names that have spaces into quotes.
-        return [name.strip('"') for name in names if name]
+        return [name.strip('"') for name in read_lines(lists[key]) if name]
     if split:
         raise DataError(
             f"{root} has no split {split!r}; it has {', '.join(lists) or 'none'}. Write voc:DIR"

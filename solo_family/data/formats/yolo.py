@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from ...errors import DataError, first_line
 from ...files import expand_path
+from ...pictures.formats import SUFFIXES
 from ..loading.images import read_image_size
+from .text_files import exists, is_file, read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "yolo:"
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _YAML = ("data.yaml", "dataset.yaml", "data.yml")
 _CLASSES = "classes.txt"
 # Coordinates are fractions from 0 to 1. Values up to this one are accepted as rounding errors.
@@ -63,20 +64,24 @@ def read_description(folder: Path) -> dict[str, Any]:
         if not file.is_file():
             continue
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (ValueError, yaml.YAMLError) as error:
+            content = yaml.safe_load(read_text(file))
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise DataError(f"{file} is not YAML: {first_line(error)}. Export it again.") from error
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict):
-            names = [names[index] for index in sorted(names)]
+            if {str(key) for key in names} != {str(index) for index in range(len(names))}:
+                raise DataError(
+                    f"{file} numbers its classes {', '.join(map(str, names))}; outlines are of "
+                    f"classes from 0 without gaps. Name all from 0 to {len(names) - 1}."
+                )
+            names = [names[key] for key in sorted(names, key=int)]
         if not isinstance(names, list) or not names:
             raise DataError(
                 f"{file} has no class names. Write them, for instance names: [cat, dog]."
             )
         return {**content, "names": [str(label) for label in names]}
     if (folder / _CLASSES).is_file():
-        lines = (folder / _CLASSES).read_text(encoding="utf-8").split("\n")
-        return {"names": [line.strip() for line in lines if line.strip()]}
+        return {"names": [line for line in read_lines(folder / _CLASSES) if line]}
     raise DataError(
         f"{folder} has neither {_YAML[0]} nor {_CLASSES}, which name the classes. Name the folder "
         f"that has one of them, or write {_CLASSES} with one class name per line."
@@ -108,8 +113,8 @@ def find_images(folder: Path, description: dict[str, Any], split: str) -> list[s
     found = []
     for part in given if isinstance(given, list) else [given]:
         # Roboflow's paths are relative to a subfolder; Ultralytics YOLO corrects them, too.
-        places = [root / part, folder / part, folder / str(part).removeprefix("../")]
-        path = next((place for place in places if place.exists()), None)
+        places = [root / str(part), folder / str(part), folder / str(part).removeprefix("../")]
+        path = next((place for place in places if exists(place)), None)
         if path is None:
             raise DataError(
                 f"{folder}: the split {key!r} is in {part}, which does not exist. Correct '{key}' "
@@ -160,9 +165,9 @@ def load_yolo(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]
 
 def _images(place: Path) -> list[str]:
     if place.is_dir():
-        return [str(path) for path in place.rglob("*") if path.suffix.lower() in _IMAGES]
-    lines = place.read_text(encoding="utf-8").split("\n")  # a text file that lists images
-    return [os.path.join(place.parent, line.strip()) for line in lines if line.strip()]
+        return [str(path) for path in place.rglob("*") if path.suffix.lower() in SUFFIXES]
+    lines = read_lines(place)  # a text file that lists images
+    return [os.path.join(place.parent, line) for line in lines if line]
 
 
 def _label_file(image: str) -> Path:
@@ -173,7 +178,7 @@ def _label_file(image: str) -> Path:
             parts[index] = "labels"
             break
     file = Path(*parts)
-    if not file.is_file():
+    if not is_file(file):
         # Label Studio adds a prefix of eight hexadecimal digits to the names of uploaded files.
         uploaded = list(file.parent.glob(f"{'[0-9a-f]' * 8}-{glob.escape(file.name)}"))
         return uploaded[0] if len(uploaded) == 1 else file
@@ -206,10 +211,10 @@ def _read_labels(
     file: Path, num_classes: int, size: tuple[int, int]
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the annotations of a text file, and how many of its lines are boxes."""
-    if not file.is_file():
+    if not is_file(file):
         return [], 0
     annotations, boxes = [], 0
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         words = line.split()
         if not words:
             continue

@@ -1,6 +1,9 @@
 """Training augmentations, built from detectron2's transforms."""
 
+from typing import Any
+
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
@@ -14,13 +17,32 @@ _Augmentations = list[T.Augmentation | T.Transform]
 _DETR_SIZES = (400, 500, 600)
 
 
+class ChannelwiseResize(T.ResizeTransform):
+    """detectron2's resizing of images with any number of channels, each by itself.
+
+    Pillow takes a fourth channel for transparency, by which it would multiply the others, and has
+    no pictures of five.
+    """
+
+    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
+        """Return an image [H, W, C] at the new size."""
+        if img.ndim != 3 or img.shape[2] in (1, 3):
+            return super().apply_image(img, interp)
+        channels = [super(ChannelwiseResize, self).apply_image(one, interp) for one in _split(img)]
+        return np.stack(channels, axis=2)
+
+
+def _split(image: np.ndarray) -> list[np.ndarray]:
+    return [np.ascontiguousarray(image[:, :, channel]) for channel in range(image.shape[2])]
+
+
 class AtLeastOnePixel(T.Augmentation):
-    """Resize with a detectron2 augmentation, keeping every side at least one pixel long.
+    """Resize images of any number of channels, keeping every side at least one pixel long.
 
     Without this, the short side of a very narrow image is rounded to 0.
 
     Args:
-        resize: the augmentation that chooses the size.
+        resize: the detectron2 augmentation that chooses the size.
     """
 
     def __init__(self, resize: T.Augmentation) -> None:
@@ -31,7 +53,8 @@ class AtLeastOnePixel(T.Augmentation):
         """Return the resize transform of an image, uint8 [H, W, C]."""
         transform = self.resize.get_transform(image)
         if isinstance(transform, T.ResizeTransform):
-            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+            height, width = max(1, transform.new_h), max(1, transform.new_w)
+            return ChannelwiseResize(transform.h, transform.w, height, width, transform.interp)
         return transform
 
 
@@ -39,6 +62,18 @@ def detectron2_augmentation(cfg: CfgNode, is_train: bool) -> _Augmentations:
     """Return detectron2's resize and, for training, its random flip."""
     resize, *flip = build_augmentation(cfg, is_train)
     return [AtLeastOnePixel(resize), *flip]
+
+
+def resized_input(image: np.ndarray, resize: T.Augmentation) -> dict[str, Any]:
+    """Return an image as the input of detectron2's models in inference.
+
+    Args:
+        image: uint8 [H, W, 3], in the order of `INPUT.FORMAT`.
+        resize: that of `detectron2_augmentation`.
+    """
+    resized = resize.get_transform(image).apply_image(image)
+    tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+    return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
 
 
 def build_train_augmentation(cfg: CfgNode) -> _Augmentations:
@@ -64,7 +99,7 @@ def _crop(cfg: CfgNode) -> T.Augmentation:
     edges = cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
     if not edges:
         return crop
-    resize = T.ResizeShortestEdge(edges, sample_style="choice")
+    resize = AtLeastOnePixel(T.ResizeShortestEdge(edges, sample_style="choice"))
     return T.RandomApply(T.AugmentationList([resize, crop]), prob=0.5)
 
 
@@ -111,7 +146,7 @@ def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationLi
     if not cfg.INPUT.CROP.ENABLED:
         return [T.AugmentationList(plain)]
     crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
-    to_be_cropped = T.ResizeShortestEdge(_DETR_SIZES, sample_style="choice")
+    to_be_cropped = AtLeastOnePixel(T.ResizeShortestEdge(_DETR_SIZES, sample_style="choice"))
     cropped = [*_all_colours(cfg), *flip, to_be_cropped, crop, resize]
     return [T.AugmentationList(plain), T.AugmentationList(cropped)]
 

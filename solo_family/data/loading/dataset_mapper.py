@@ -19,6 +19,8 @@ from ...errors import DataError
 from .augmentation import build_train_augmentation, detectron2_augmentation
 from .bad_images import BadImages
 from .images import Reading, read_image
+from .object_crop import crop_annotations, pixels_of, window_around_object
+from .windows import open_windows
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ class MaskDatasetMapper(DatasetMapper):
         skip_bad_images: skip and count training images that can't be read, instead of stopping.
         num_images: size of the dataset; mapping stops when this many files can't be read.
         reading: how image files are read.
+        crop_around: in training, height and width of windows around objects that images are
+            cropped to before everything else; None for whole images.
         options: the arguments of detectron2's `DatasetMapper`.
     """
 
@@ -43,10 +47,12 @@ class MaskDatasetMapper(DatasetMapper):
         skip_bad_images: bool = False,
         num_images: int = 0,
         reading: Reading | None = None,
+        crop_around: tuple[int, int] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._reading = reading or Reading()
+        self._crop_around = crop_around
         self._bad_images = BadImages(skip_bad_images, num_images)
         self._has_warned = False
 
@@ -60,7 +66,10 @@ class MaskDatasetMapper(DatasetMapper):
         if is_train:
             options["augmentations"] = build_train_augmentation(cfg)
             # Crops and jitter cut masks off, so boxes are recomputed from what is left.
-            options["recompute_boxes"] = cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
+            around = tuple(cfg.INPUT.CROP.AROUND_OBJECTS) or None
+            options["crop_around"] = around
+            crops = bool(around) or cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
+            options["recompute_boxes"] = crops
             options["skip_bad_images"] = cfg.DATALOADER.SKIP_BAD_IMAGES
         else:
             options["augmentations"] = detectron2_augmentation(cfg, is_train=False)
@@ -81,8 +90,7 @@ class MaskDatasetMapper(DatasetMapper):
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
-            image = read_image(dataset_dict["file_name"], self.image_format, self._reading)
-            check_image_size(dataset_dict, image)
+            image = self._read(dataset_dict)
         except (DataError, SizeMismatchError) as error:
             self._bad_images.add(dataset_dict["file_name"], error)
             return None
@@ -97,6 +105,21 @@ class MaskDatasetMapper(DatasetMapper):
         if self._bad_images.skip:
             dataset_dict["num_skipped"] = self._bad_images.take_count()
         return dataset_dict
+
+    def _read(self, dataset_dict: dict[str, Any]) -> np.ndarray:
+        """Return an image, or a window of it, to which the annotations are then cropped, too."""
+        path = dataset_dict["file_name"]
+        if self._crop_around is None:
+            image = read_image(path, self.image_format, self._reading)
+            check_image_size(dataset_dict, image)
+            return image
+        windows = open_windows(path, self.image_format, self._reading)
+        check_image_size(dataset_dict, pixels_of(windows.size))
+        annotations = dataset_dict.get("annotations", [])
+        window = window_around_object(annotations, windows.size, self._crop_around)
+        dataset_dict["annotations"] = crop_annotations(annotations, window, windows.size)
+        dataset_dict["height"], dataset_dict["width"] = window.size
+        return windows.read(window)
 
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]

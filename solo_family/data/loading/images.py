@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -17,28 +17,16 @@ from detectron2.utils.file_io import PathManager
 from PIL import ExifTags, Image, ImageOps
 
 from ...errors import DataError, SoloFamilyError
+from ...pictures.depth import to_8_bits
+from ...pictures.formats import Format, in_format, parse_format, to_picture
+from ...pictures.stored import open_stored, unreadable, values_in_8_bits
 
 logger = logging.getLogger(__name__)
 
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 # Pillow's limit of H times W, above which it considers a file a decompression bomb.
 MOST_PIXELS = 178_956_970
-# The largest values of common bit depths: 8, 10, 12, 14 and 16 bits.
-_RANGES = (255, 1023, 4095, 16383, 65535)
 _DEEP_MODES = ("I", "F")
-
-
-class UntoldRange(DataError):
-    """Say that the range of a deep image's values can't be inferred from the file.
-
-    Args:
-        values: the smallest and the largest value, as text.
-        message: the complete error message.
-    """
-
-    def __init__(self, values: str, message: str) -> None:
-        super().__init__(message)
-        self.values = values
 
 
 @dataclass(frozen=True)
@@ -50,17 +38,35 @@ class Reading:
             65535 for files that use 16 bits and 0 to 1 for floating-point files, and refuses
             others.
         max_pixels: the largest H times W that is opened.
+        image_format: the working format of `INPUT.FORMAT`: colours are BGR, whatever the model's
+            order.
+        bands: the channels that are drawn; see `Format.shown`.
     """
 
     value_range: tuple[float, float] | None = None
     max_pixels: int = MOST_PIXELS
+    image_format: str = "BGR"
+    bands: tuple[int, ...] = ()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Reading":
-        """Return the options that `INPUT.RANGE` and `INPUT.MAX_PIXELS` stand for."""
+        """Return the options that the keys of `INPUT` stand for."""
         given = cfg.INPUT.RANGE
-        value_range = None if given in (None, "auto") else (float(given[0]), float(given[1]))
-        return cls(value_range, cfg.INPUT.MAX_PIXELS or MOST_PIXELS)
+        return cls(
+            None if given in (None, "auto") else (float(given[0]), float(given[1])),
+            cfg.INPUT.MAX_PIXELS or MOST_PIXELS,
+            parse_format(cfg.INPUT.FORMAT).working.name,
+            tuple(cfg.INPUT.BANDS),
+        )
+
+    @property
+    def format(self) -> Format:
+        """The working format."""
+        return parse_format(self.image_format)
+
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """Return an image of the working format as a picture to draw on: [H, W, 3], BGR."""
+        return to_picture(image, self.format, self.bands)
 
 
 def read_image(path: str, image_format: str, reading: Reading | None = None) -> np.ndarray:
@@ -71,47 +77,94 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
     first is read, with a warning.
 
     Args:
-        path: of a file that Pillow can read.
-        image_format: "RGB", "BGR" or another mode of Pillow's.
+        path: of a file that Pillow can read, a TIFF of any number of bands, or an array (.npy,
+            .npz).
+        image_format: see `parse_format`.
         reading: how files are read; by default `Reading()`.
 
     Returns:
         uint8 [H, W, C].
 
     Raises:
+        OtherChannels: the file has other channels than the format, which are not converted.
         DataError: the file is missing, can't be decoded, is too large, or has more than 8 bits and
             a range of values that only `INPUT.RANGE` can tell. The message names the file.
     """
-    reading = reading or Reading()
+    reading, wanted = reading or Reading(), parse_format(image_format)
     try:
-        with _opened(path) as image:
-            _check_pixels(path, image, reading)
-            _name_pages(path, getattr(image, "n_frames", 1))
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode[:1] in _DEEP_MODES:
-                values = np.asarray(upright)
-                upright = Image.fromarray(to_8_bits(values, value_range(path, values, reading)))
-            # A copy, because OpenCV and torch accept neither read-only nor reversed views.
-            return convert_PIL_to_numpy(upright, image_format).copy()
+        with PathManager.open(path, "rb") as file:
+            stored = open_stored(path, file, wanted)
+            if stored is not None:
+                _check_pixels(path, stored.height, stored.width, reading)
+                _name_pages(path, stored.pages)
+                values = values_in_8_bits(path, stored, wanted, reading.value_range)
+                return in_format(path, values, wanted)
+            with _opened(file) as image:
+                _check_pixels(path, image.height, image.width, reading)
+                _name_pages(path, getattr(image, "n_frames", 1))
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode[:1] in _DEEP_MODES:
+                    values = np.asarray(upright)
+                    upright = Image.fromarray(to_8_bits(path, values, reading.value_range))
+                return converted(path, upright, wanted)
     except SoloFamilyError:
         raise
     except Exception as error:  # Pillow's decoders can raise any error for a broken file
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def is_deep(path: str) -> bool:
-    """Return whether a file has integers of more than 8 bits or floats, according to its header.
+def converted(path: str, image: Image.Image, wanted: Format) -> np.ndarray:
+    """Return a Pillow picture of 8 bits in a format, uint8 [H, W, C]; `path` is for errors."""
+    if wanted.is_converted:
+        # A copy: OpenCV and torch want neither read-only nor reversed views.
+        return convert_PIL_to_numpy(image, wanted.name).copy()
+    if image.mode in ("P", "PA", "1"):
+        image = image.convert("RGBA" if image.mode == "PA" else "RGB" if image.mode == "P" else "L")
+    values = np.asarray(image)
+    return in_format(path, values.reshape(*values.shape[:2], -1), wanted)
+
+
+class Header(NamedTuple):
+    """What a file's header says.
+
+    Attributes:
+        height, width: in pixels, upright.
+        channels: without transparency where colours are read.
+        is_deep: it has more than 8 bits, or fractions.
+    """
+
+    height: int
+    width: int
+    channels: int
+    is_deep: bool
+
+
+def read_header(path: str, wanted: Format) -> Header:
+    """Return what a file's header says of the image that is read in a format.
 
     Raises:
-        DataError: the file is missing, or is not an image.
+        DataError: the file is missing, or begins like no image; names it and the reason.
     """
     try:
-        with _opened(path) as image:
-            return image.mode[:1] in _DEEP_MODES
+        with PathManager.open(path, "rb") as file:
+            stored = open_stored(path, file, wanted)
+            if stored is not None:
+                dropped = stored.has_alpha and wanted.drops_alpha
+                is_deep = stored.dtype not in (np.uint8, bool)
+                return Header(stored.height, stored.width, stored.channels - dropped, is_deep)
+            with _opened(file) as image:
+                # Pillow would decode the whole PNG to look for a tag behind the pixels.
+                has_tags = image.format != "PNG" or "exif" in image.info
+                tags = image.getexif() if has_tags else {}
+                turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
+                height, width = image.size if turned else (image.height, image.width)
+                bands = {"P": 3, "PA": 4}.get(image.mode, len(image.getbands()))
+                channels = 3 if wanted.is_converted else bands  # what there is becomes colours
+                return Header(height, width, channels, image.mode[:1] in _DEEP_MODES)
     except SoloFamilyError:
         raise
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def read_image_size(path: str) -> tuple[int, int]:
@@ -120,34 +173,39 @@ def read_image_size(path: str) -> tuple[int, int]:
     Raises:
         DataError: the file is missing, or is not an image; the message names it and the reason.
     """
+    return read_header(path, parse_format("BGR"))[:2]
+
+
+def is_turned(path: str) -> bool:
+    """Tell from a file's header whether its pixels have to be turned or mirrored.
+
+    Of a file that Pillow can't open, other readers may know more.
+    """
     try:
-        with _opened(path) as image:
-            # For a PNG, Pillow would decode all pixels to look for a tag after them.
-            tags = {} if image.format == "PNG" and "exif" not in image.info else image.getexif()
-            turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
-            return image.size if turned else (image.height, image.width)
+        with PathManager.open(path, "rb") as file, _opened(file) as image:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except SoloFamilyError:
         raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    except Exception:
+        return False
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def _opened(file: BinaryIO) -> Iterator[Any]:
     """Open an image of any size; Pillow's own limit is lifted for the time."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+        with Image.open(file) as image:
             yield image
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_pixels(path: str, image: Any, reading: Reading) -> None:
-    pixels = image.width * image.height
+def _check_pixels(path: str, height: int, width: int, reading: Reading) -> None:
+    pixels = width * height
     if pixels > reading.max_pixels:
         raise DataError(
-            f"{path} has {image.height} x {image.width} pixels, and files of more than "
+            f"{path} has {height} x {width} pixels, and files of more than "
             f"{reading.max_pixels} pixels are not opened. If the size is right and the memory "
             f"suffices, set INPUT.MAX_PIXELS {pixels}"
         )
@@ -157,58 +215,3 @@ def _check_pixels(path: str, image: Any, reading: Reading) -> None:
 def _name_pages(path: str, pages: int) -> None:
     if pages > 1:
         logger.warning("%s has %d pages: only the first one is read.", path, pages)
-
-
-def value_range(path: str, values: np.ndarray, reading: Reading) -> tuple[float, float]:
-    """Return the values that become 0 and 255, for a file of more than 8 bits or of floats.
-
-    Args:
-        path: of the file, for the message.
-        values: all values of the file, or its smallest and largest.
-        reading: may set the range.
-
-    Raises:
-        UntoldRange: `reading` does not set the range, and it can't be inferred from the values.
-    """
-    return reading.value_range or _range_of(path, values)
-
-
-def to_8_bits(values: np.ndarray, black_and_white: tuple[float, float]) -> np.ndarray:
-    """Scale integers of more than 8 bits, or floats, [H, W], to uint8.
-
-    Args:
-        values: the image.
-        black_and_white: the values that become 0 and 255.
-    """
-    low, high = black_and_white
-    if (low, high) == (0, 65535):
-        return (values // 257).clip(0, 255).astype(np.uint8)
-    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
-    return np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8)
-
-
-def _range_of(path: str, values: np.ndarray) -> tuple[float, float]:
-    """Return the range that the values must have.
-
-    Raises:
-        UntoldRange: several ranges are possible.
-    """
-    least, most = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if values.dtype.kind == "f":
-        if least >= 0 and most <= 1:
-            return 0, 1
-    elif least >= 0 and (most == 0 or _RANGES[-2] < most <= _RANGES[-1]):
-        return 0, _RANGES[-1]
-    likely = next((top for top in _RANGES if least >= 0 and most <= top), None)
-    suggested = f"(0, {likely})" if likely else f"({least:g}, {most:g})"
-    raise UntoldRange(
-        f"{least:g} to {most:g}",
-        f"{path} has values from {least:g} to {most:g}, in {values.dtype.itemsize * 8} bits. Their "
-        "range can't be inferred, and a wrong one makes images black or white. Set INPUT.RANGE to "
-        f'the values that are black and white in all files, for instance INPUT.RANGE "{suggested}"',
-    )
-
-
-def _unreadable(path: str, error: Exception) -> DataError:
-    reason = str(error) or type(error).__name__
-    return DataError(f"{path} can't be read as an image: {reason}")

@@ -3,18 +3,21 @@
 Shape letters: H W height and width of the image, h w height and width of a window.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import DataError, first_line
+from .images import is_turned
 
 # Rows top to bottom and columns left to right of an image: [h, w] or, red first, [h, w, 3].
 Read = Callable[[int, int, int, int], np.ndarray]
 Opened = tuple[tuple[int, int], Read]
 
+# Values of TIFF's tags.
+_CONTIGUOUS, _MIN_IS_BLACK, _RGB = 1, 1, 2
 _DEPTHS = ("uint8", "uint16", "int16", "int32", "float32")
 
 
@@ -53,6 +56,8 @@ def open_tiff(path: str) -> Opened | None:
         or the page is of a kind that only Pillow reads: with a palette, in planes, turned by a tag,
         or with a compression that tifffile can't decode.
     """
+    if is_turned(path):
+        return None
     try:
         import tifffile
     except ModuleNotFoundError:
@@ -84,14 +89,13 @@ def open_tiff(path: str) -> Opened | None:
 
 def _is_plain(page: Any) -> bool:
     """Return whether the values of a TIFF's page are those that Pillow would return."""
-    orientation = page.tags.get("Orientation")
-    if page.imagedepth != 1 or (orientation is not None and orientation.value != 1):
+    if page.imagedepth != 1 or int(page.planarconfig) != _CONTIGUOUS:
         return False
-    if page.planarconfig.name != "CONTIG" or str(page.dtype) not in _DEPTHS:
+    if str(page.dtype) not in _DEPTHS:
         return False
     if page.samplesperpixel == 1:
-        return page.photometric.name == "MINISBLACK" and page.bitspersample >= 8
-    is_colour = page.photometric.name == "RGB" and page.samplesperpixel in (3, 4)
+        return int(page.photometric) == _MIN_IS_BLACK and page.bitspersample >= 8
+    is_colour = int(page.photometric) == _RGB and page.samplesperpixel in (3, 4)
     return is_colour and str(page.dtype) == "uint8"
 
 
@@ -142,14 +146,16 @@ def open_rasterio(path: str) -> Opened | None:
         The size of the image and a function that reads windows. None if rasterio is not installed,
         or the image is of a kind that only Pillow reads.
     """
-    if not Path(path).is_file():
-        return None  # Pillow's error will say that it is missing
+    if is_turned(path):
+        return None
     try:
         import rasterio
     except ModuleNotFoundError:
         return None
     try:
-        image = rasterio.open(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pictures that are no maps lie nowhere
+            image = rasterio.open(path)
     except rasterio.errors.RasterioError:
         return None
     kinds = [interpretation.name for interpretation in image.colorinterp]

@@ -1,5 +1,6 @@
 """Data loaders: for training, in an order that a resumed run continues, and for evaluation."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
+from ...config.caps import too_many_objects
 from ...errors import ConfigError
 from ..formats.joining import load_each
 from ..formats.register import check_datasets
@@ -18,6 +20,8 @@ from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
 from .streams import stream_maker
 from .training_images import TrainingImages
+
+logger = logging.getLogger(__name__)
 
 # Maps detectron2's dict of an image to the model's input; None asks for another image instead.
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -56,6 +60,7 @@ def build_train_loader(
         )
     datasets = _load_by_name(cfg)
     dataset = [record for records in datasets.values() for record in records]
+    _warn_of_crowds(cfg, dataset)
     sampler = GroupedSampler(
         stream_maker(cfg, datasets),
         dataset,
@@ -79,7 +84,8 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
     """Build the evaluation loader of a dataset: batches of one image, divided among processes."""
     check_datasets([name])
     records = get_detection_dataset_dicts(name, filter_empty=False)
-    mapper = MaskDatasetMapper(cfg, is_train=False)
+    # With tiles the model reads the files itself, in parts.
+    mapper = dict if cfg.TEST.TILE.SIZE else MaskDatasetMapper(cfg, is_train=False)
     return BatchLoader(
         MapDataset(DatasetFromList(records, copy=False), mapper),
         [[index] for index in InferenceSampler(len(records))],
@@ -145,3 +151,18 @@ def _load_by_name(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
         else records
         for name, records in datasets.items()
     }
+
+
+def _warn_of_crowds(cfg: CfgNode, dataset: list[dict[str, Any]]) -> None:
+    """Name the image with most objects if the model can't return as many."""
+    if not comm.is_main_process():
+        return
+    counts = (
+        (item["file_name"], sum(not object_.get("iscrowd") for object_ in item[key]))
+        for item in dataset
+        for key in ("annotations", "segments_info")
+        if key in item
+    )
+    warning = too_many_objects(cfg, counts)
+    if warning:
+        logger.warning(warning)

@@ -28,6 +28,8 @@ from ..formats.label_maps import (
 from .augmentation import build_detr_augmentation, build_segment_augmentation
 from .bad_images import BadImages
 from .images import Reading, read_image
+from .object_crop import pixels_of, window_around_segment
+from .windows import open_windows
 
 # The value of padded pixels: the middle of 0 to 255, as in MaskFormer's official code.
 _PAD_VALUE = 128
@@ -53,6 +55,8 @@ class SegmentDatasetMapper:
         size_divisibility: pad inputs to multiples of it; no padding if it is below 1.
         bad_images: counts or refuses images that can't be read.
         reading: how image files are read.
+        crop_around: height and width of windows around segments that images are cropped to before
+            everything else; None for whole images.
     """
 
     @configurable
@@ -70,7 +74,9 @@ class SegmentDatasetMapper:
         size_divisibility: int = -1,
         bad_images: BadImages,
         reading: Reading | None = None,
+        crop_around: tuple[int, int] | None = None,
     ) -> None:
+        self._crop_around = crop_around
         self._reading = reading or Reading()
         self.augmentations = augmentations
         self.image_format = image_format
@@ -122,6 +128,7 @@ class SegmentDatasetMapper:
             "label_sampling": cfg.INPUT.LABEL_SAMPLING or method.label_sampling,
             "size_divisibility": cfg.INPUT.SIZE_DIVISIBILITY,
             "reading": Reading.from_config(cfg),
+            "crop_around": tuple(cfg.INPUT.CROP.AROUND_OBJECTS) or None,
             "bad_images": BadImages(cfg.DATALOADER.SKIP_BAD_IMAGES, num_images),
         }
 
@@ -139,8 +146,7 @@ class SegmentDatasetMapper:
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
-            image = read_image(dataset_dict["file_name"], self.image_format, self._reading)
-            segments, classes = self._read_segments(dataset_dict, image)
+            image, segments, classes = self._read(dataset_dict)
         except DataError as error:
             self.bad_images.add(dataset_dict["file_name"], error)
             return None
@@ -161,6 +167,21 @@ class SegmentDatasetMapper:
         if self.bad_images.skip:
             dataset_dict["num_skipped"] = self.bad_images.take_count()
         return dataset_dict
+
+    def _read(self, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return an image, or a window of it, and what `_read_segments` gives of the same."""
+        path = record["file_name"]
+        if self._crop_around is None:
+            image = read_image(path, self.image_format, self._reading)
+            return image, *self._read_segments(record, image)
+        windows = open_windows(path, self.image_format, self._reading)
+        segments, classes = self._read_segments(record, pixels_of(windows.size))
+        window = window_around_segment(segments, self._crop_around)
+        part = segments[window.top : window.bottom, window.left : window.right]
+        # What lies outside the window is not of this image, and so no segment that a crop empties.
+        present = np.unique(part[part != VOID_ID])
+        part = np.where(part == VOID_ID, VOID_ID, np.searchsorted(present, part))
+        return windows.read(window), part.astype(segments.dtype), classes[present]
 
     def _read_segments(
         self, record: dict[str, Any], image: np.ndarray

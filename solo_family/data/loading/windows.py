@@ -4,6 +4,7 @@ Shape letters: H W height and width of the image, h w height and width of a wind
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,12 +13,14 @@ import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
-from ...errors import DataError, first_line
-from .images import Reading, read_image, to_8_bits, value_range
-from .large_files import open_npy, open_rasterio, open_tiff
+from ...errors import DataError, SoloFamilyError, first_line
+from ...pictures.depth import infer_range, to_8_bits
+from ...pictures.formats import parse_format
+from .images import Reading, read_image
+from .large_files import Opened, open_npy, open_rasterio, open_tiff
 
-# Rows that are read at a time to determine the range of an image's values.
-_ROWS = 256
+# Rows and columns of a large image that are read at a time.
+_ROWS, _COLUMNS = 256, 4096
 
 
 class Window(NamedTuple):
@@ -76,12 +79,26 @@ class ArrayWindows:
     """
 
     def __init__(self, image: np.ndarray) -> None:
-        self._image = image
+        self.image = image
         self.size = (image.shape[0], image.shape[1])
 
     def read(self, window: Window) -> np.ndarray:
         """Return a window; see `WindowReader`."""
-        return self._image[window.top : window.bottom, window.left : window.right].copy()
+        return self.image[window.top : window.bottom, window.left : window.right].copy()
+
+
+def read_whole(windows: WindowReader) -> np.ndarray:
+    """Return all of an image, uint8 [H, W, 3]; what can't be read is black."""
+    if isinstance(windows, ArrayWindows):
+        return windows.image
+    height, width = windows.size
+    image = np.zeros((height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS):
+        for left in range(0, width, _COLUMNS):
+            part = Window(top, left, min(top + _ROWS, height), min(left + _COLUMNS, width))
+            with suppress(DataError):
+                image[part.top : part.bottom, part.left : part.right] = windows.read(part)
+    return image
 
 
 class _FileWindows:
@@ -113,12 +130,14 @@ class _FileWindows:
         """Return a window; see `WindowReader`."""
         values = self._values(window)
         if values.dtype != np.uint8:
-            values = to_8_bits(values, self._value_range)
+            values = to_8_bits(self._path, values, self._value_range)
         return convert_PIL_to_numpy(Image.fromarray(values), self._format).copy()
 
     def _values(self, window: Window) -> np.ndarray:
         try:
             return np.ascontiguousarray(self._read(window))
+        except SoloFamilyError:
+            raise
         except Exception as error:  # decoders can raise any error for a broken file
             raise DataError(
                 f"{self._path}, {window}: can't be read: {first_line(error)}. Export or copy the "
@@ -135,7 +154,7 @@ class _FileWindows:
         for top in range(0, height, _ROWS):
             values = self._values(Window(top, 0, min(top + _ROWS, height), width))
             extremes += [values.min(), values.max()]
-        return value_range(self._path, np.array(extremes), self._reading)
+        return infer_range(self._path, np.array(extremes))
 
 
 def open_windows(path: str, image_format: str, reading: Reading | None = None) -> WindowReader:
@@ -156,8 +175,12 @@ def open_windows(path: str, image_format: str, reading: Reading | None = None) -
     """
     reading = reading or Reading()
     suffix = Path(path).suffix.lower()
-    opened = open_npy(path) if suffix == ".npy" else None
-    if suffix in (".tif", ".tiff"):
+    opened: Opened | None = None
+    if not parse_format(image_format).is_converted:
+        pass  # channels that the readers below don't have
+    elif suffix == ".npy":
+        opened = open_npy(path)
+    elif suffix in (".tif", ".tiff"):
         opened = open_tiff(path) or open_rasterio(path)
     if opened is None:
         return ArrayWindows(read_image(path, image_format, reading))

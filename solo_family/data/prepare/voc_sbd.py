@@ -42,7 +42,9 @@ def prepare(root: Path) -> list[Prepared]:
             root / "VOC2012" / "ImageSets" / "Main" / f"{split}.txt",
             "unpack VOCtrainval_11-May-2012, and move its folder VOC2012 there.",
         )
-        paths = [folder / "inst" / f"{name}.mat" for name in names.read_text().split()]
+        paths = [
+            folder / "inst" / f"{name}.mat" for name in names.read_text(encoding="utf-8").split()
+        ]
         paths = [path for path in paths if path.exists()]
         if not paths:
             raise DataError(f"{folder / 'inst'} has no image of {names}. Unpack SBD there.")

@@ -2,6 +2,7 @@
 
 from detectron2.config import CfgNode as CN
 
+from ...config.caps import cap
 from ...config.rules import check_one_of, check_same_length, get_key
 from ...errors import ConfigError
 from ...registry import METHODS
@@ -127,3 +128,19 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
             raise ConfigError(
                 f"{prefix}.FPN_SCALE_RANGES has ({low}, {high}): the lower end comes first."
             )
+
+
+def grid_limits(cfg: CN, prefix: str) -> dict[str, int]:
+    """Return what limits the instances of an image, see `config.caps.instance_limits`.
+
+    A cell gives one mask. Grids that follow the image have as many cells as it needs.
+
+    Args:
+        cfg: the configuration.
+        prefix: "MODEL.SOLO" or "MODEL.SOLOV2".
+    """
+    method = get_key(cfg, prefix)
+    limits = {**cap(cfg, f"{prefix}.MAX_PER_IMG"), f"{prefix}.NMS_PRE": method.NMS_PRE}
+    if not method.get("GRID_REFERENCE_SIZE", ()):
+        limits[f"{prefix}.NUM_GRIDS"] = sum(side * side for side in method.NUM_GRIDS)
+    return limits

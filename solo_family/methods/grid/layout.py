@@ -59,6 +59,17 @@ class GridLayout:
         """Return (height, width), in pixels of the network's input, that S x S cells span."""
         return self.reference or padded_size
 
+    def centres(self, like: Tensor, padded_size: Size, stride: int) -> Tensor:
+        """Return y and x of every cell's centre in a map of some stride, float32 [C, 2].
+
+        Args:
+            like: a tensor on the device that the result is to be on.
+            padded_size: (height, width) of the network's input.
+            stride: of the map.
+        """
+        extent = tuple(side / stride for side in self.extent(padded_size))
+        return _centres(like, self.shapes(padded_size), self.sides, extent)
+
     def span(self, stride: int) -> tuple[float, float] | None:
         """Return what the reference size is in a map of some stride; None if there is none."""
         if self.reference is None:
@@ -78,6 +89,21 @@ def make_grid(
         grows: see `Grid`.
     """
     return Grid(_cell_strides(like, shapes, level_strides), _level_ends(like, shapes), grows)
+
+
+@remembered
+def _centres(shapes: Any, sides: Any, extent: Any, *, device: torch.device) -> Tensor:
+    """Return y and x of the centres of cells of which `sides` span `extent`, float32 [C, 2]."""
+    levels = []
+    for shape, side in zip(shapes, sides):
+        ys, xs = (
+            (torch.arange(count, device=device, dtype=torch.float32) + 0.5) * (length / side)
+            for count, length in zip(shape, extent)
+        )
+        rows, columns = shape
+        both = ys[:, None].expand(rows, columns), xs.expand(rows, columns)
+        levels.append(torch.stack(both, dim=-1).flatten(0, 1))
+    return torch.cat(levels)
 
 
 @remembered

@@ -23,6 +23,7 @@ from .category_branch import cell_scores_of
 from .criterion import GridCriterion
 from .instances import rank_images, select_images
 from .layout import GridLayout, make_grid
+from .local_masks import decode_locally
 from .mask_decoder import Grid, GridOutputs, MaskDecoder
 from .selection import Selection, Selector
 from .selection_at_once import Ranked
@@ -162,7 +163,10 @@ class GridSegmentor(MaskSegmentor):
 
     def selection(self, padded_size: tuple[int, int]) -> Selection:
         """Return the rules, the decoder and the grid, from which every way of selecting starts."""
-        return Selection(self.selector, self.decoder, self.grid(padded_size))
+        where = (self.layout, self.pixel_mean, padded_size, self.mask_stride)
+        return Selection(
+            self.selector, decode_locally(self.decoder, *where), self.grid(padded_size)
+        )
 
     def mask_size(self, padded_size: tuple[int, int]) -> tuple[int, int]:
         """Return (h, w) of the masks at inference."""

@@ -54,7 +54,7 @@ def cell_masks(predictor: DefaultPredictor, image: np.ndarray) -> tuple[np.ndarr
     rows, columns = outputs.category_logits[-1].shape[-2:]
     first = sum(logits[0].numel() for logits in outputs.category_logits[:-1])
     cells = torch.arange(first, first + rows * columns, device=padded.device)
-    masks = model.decoder.soft(outputs, model.mask_size(size), cells)
+    masks = model.selection(size).decoder.soft(outputs, model.mask_size(size), cells)
     scores = outputs.category_logits[-1].sigmoid().amax(0)
     inside = [-(-side // model.mask_stride) for side in shown.shape[-2:]]
     cropped: Tensor = masks[:, : inside[0], : inside[1]]

@@ -23,6 +23,7 @@ register(
         },
         tasks=("proposals",),
         classify_key="MODEL.INSTANCE_FCN.CLASSIFY",
+        limits=f"{__name__}.config:limit_instances",
         memory_keys=("MODEL.INSTANCE_FCN.TEST_SCALES", "MODEL.INSTANCE_FCN.MAX_PER_IMG"),
     )
 )

@@ -96,3 +96,12 @@ def check_instance_fcn_config(cfg: CN) -> None:
                 f"{prefix}.POSITIVE_{key} is {positive}, above {prefix}.NEGATIVE_{key}, "
                 f"{negative}: a window can't be both positive and negative."
             )
+
+
+def limit_instances(cfg: CN) -> dict[str, int]:
+    """Return what limits the proposals of an image, see `config.caps.instance_limits`."""
+    instance_fcn = cfg.MODEL.INSTANCE_FCN
+    limits = {"MODEL.INSTANCE_FCN.MAX_PER_IMG": instance_fcn.MAX_PER_IMG}
+    if instance_fcn.NMS_PRE:
+        limits["MODEL.INSTANCE_FCN.NMS_PRE"] = instance_fcn.NMS_PRE
+    return limits

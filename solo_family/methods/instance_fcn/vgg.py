@@ -6,6 +6,7 @@ as before: every second row and column of the result equals the plain VGG-16's c
 
 import logging
 import os
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -16,6 +17,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from ...errors import ConfigError
 from ...files import expand_path
+from ...modeling.stem import adapt_state, colour_places
 from ...weight_files import read_weights
 
 # Indices in torchvision's `features`: the first module after each pooling, pool4, conv5_1 to 5_3.
@@ -31,15 +33,24 @@ class AtrousVGG16(Backbone):
         in_channels: channels of the input.
         freeze_at: the number of its five stages, from the first on, that are not trained.
         weights: a checkpoint of torchvision's vgg16, "pretrained" for torchvision's own download,
-            or "".
+            or "". It is adapted to other channels than three; see `adapt_stem`.
+        colours: the places of the checkpoint's three colours among the channels.
 
     Raises:
         ConfigError: the checkpoint is missing or belongs to another model.
         DataError: it can't be read.
     """
 
-    def __init__(self, *, in_channels: int = 3, freeze_at: int = 0, weights: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        freeze_at: int = 0,
+        weights: str = "",
+        colours: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
+        self._in_channels, self._colours = in_channels, colours
         # Without pool5; "D" is the paper's letter for the model with 16 layers.
         self.features = make_layers(cfgs["D"], batch_norm=False)[: _STAGE_ENDS[-1]]
         if in_channels != 3:
@@ -74,6 +85,7 @@ class AtrousVGG16(Backbone):
                 raise ConfigError(f"MODEL.VGG.WEIGHTS {path}: there is no such file.")
             state = read_weights(path)
         own = self.state_dict()
+        state = adapt_state(state, self, self._in_channels, self._colours)
         wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
         if wrong:
             raise ConfigError(
@@ -98,4 +110,5 @@ def build_vgg_atrous_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AtrousVGG
         in_channels=input_shape.channels or 3,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
         weights="" if cfg.MODEL.WEIGHTS else cfg.MODEL.VGG.WEIGHTS,
+        colours=colour_places(cfg),
     )

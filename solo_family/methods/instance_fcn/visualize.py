@@ -32,7 +32,8 @@ def draw_best_window(
     The window is the best proposal's, or the most probable one that is centred at `options.window`.
     """
     model = predictor.model
-    for name, image in pictures:
+    for picture in pictures:
+        name, image = picture.name, picture.image
         height, width = image.shape[:2]
         if options.window and not _is_inside(options.window, width, height):
             raise SoloFamilyError(
@@ -40,7 +41,8 @@ def draw_best_window(
                 f"{height} pixels. Give a point in it."
             )
         with torch.no_grad():
-            maps = model.multi_scale_maps(network_input(predictor, image), (height, width))
+            given = network_input(predictor, picture.model_input)
+            maps = model.multi_scale_maps(given, (height, width))
             scale, center = _choose(model, maps, (height, width), options.window)
         selector = model.selector
         drawn = draw_score_maps(image, scale, center, selector.window_size, selector.mask_threshold)

@@ -37,6 +37,7 @@ register(
             ),
         },
         tasks=("semantic", "panoptic", "instance"),
+        limits=f"{__name__}.config:limit_instances",
         optimizer="AdamW",
         backbone_multiplier=0.1,
         empty_segments="keep",

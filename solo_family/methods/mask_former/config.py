@@ -136,3 +136,18 @@ def check_mask_former_config(cfg: CN) -> None:
             f"{prefix}.TEST.SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON are all False: the model "
             "would predict nothing. Set one of them to True."
         )
+
+
+def limit_instances(cfg: CN) -> dict[str, int]:
+    """Return what limits the instances of an image, see `config.caps.instance_limits`.
+
+    A query gives one mask, to panoptic segments as well; without either there are no instances.
+    """
+    test = cfg.MODEL.MASK_FORMER.TEST
+    limits = {}
+    if test.INSTANCE_ON:
+        limits["TEST.DETECTIONS_PER_IMAGE"] = cfg.TEST.DETECTIONS_PER_IMAGE
+    if test.INSTANCE_ON or test.PANOPTIC_ON:
+        queries = "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"
+        limits[queries] = cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES
+    return limits

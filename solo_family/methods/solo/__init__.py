@@ -22,6 +22,7 @@ _SOLO = register(
                 help="the mask of every cell of the coarsest grid, at the cell's place",
             ),
         },
+        limits=f"{__name__}.config:limit_instances",
         memory_keys=("MODEL.SOLO.NMS_PRE", "TEST.DETECTIONS_PER_IMAGE"),
     )
 )

@@ -5,7 +5,7 @@ from detectron2.config import CfgNode as CN
 from ...config.rules import check_one_of
 from ...errors import ConfigError
 from ...registry import METHODS
-from ..grid.config import add_grid_keys, check_grid_keys
+from ..grid.config import add_grid_keys, check_grid_keys, grid_limits
 
 # The heads that each meta-architecture accepts; the first is the default.
 HEADS = {
@@ -69,3 +69,8 @@ def check_solo_config(cfg: CN) -> None:
         )
     check_one_of(cfg, "MODEL.SOLO.CATEGORY_ALIGN", ("interpolate", "adaptive_pool", "region_grid"))
     check_one_of(cfg, "MODEL.SOLO.LOSS.MASK_LOSS", ("dice", "bce", "focal"))
+
+
+def limit_instances(cfg: CN) -> dict[str, int]:
+    """Return what limits the instances of an image; see `grid_limits`."""
+    return grid_limits(cfg, "MODEL.SOLO")

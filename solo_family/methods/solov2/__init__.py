@@ -23,6 +23,7 @@ register(
                 help="the mask of every cell of the coarsest grid, at the cell's place",
             ),
         },
+        limits=f"{__name__}.config:limit_instances",
         memory_keys=("MODEL.SOLOV2.NMS_PRE", "TEST.DETECTIONS_PER_IMAGE"),
         quantizes=True,
     )

@@ -4,7 +4,7 @@ from detectron2.config import CfgNode as CN
 
 from ...config.rules import check_one_of
 from ...errors import ConfigError
-from ..grid.config import add_grid_keys, check_grid_keys
+from ..grid.config import add_grid_keys, check_grid_keys, grid_limits
 
 # Inputs are padded to multiples of it at least.
 _MULTIPLE = 32
@@ -78,3 +78,8 @@ def _check_reference_size(solov2: CN) -> None:
             f"MODEL.SOLOV2.GRID_REFERENCE_SIZE is {size!r}, but FPN_INSTANCE_STRIDES has {odd[0]}: "
             f"with cells of one size in pixels every stride must divide {_MULTIPLE}."
         )
+
+
+def limit_instances(cfg: CN) -> dict[str, int]:
+    """Return what limits the instances of an image; see `grid_limits`."""
+    return grid_limits(cfg, "MODEL.SOLOV2")

@@ -35,6 +35,7 @@ register(
         tasks=("instance", "panoptic"),
         optimizer="AdamW",
         crop_short_edges=(400, 500, 600),
+        limits=f"{__name__}.config:limit_instances",
         memory_keys=("TEST.DETECTIONS_PER_IMAGE",),
         quantizes=True,
     )

@@ -15,6 +15,7 @@ from torch import nn
 
 from ...errors import ConfigError
 from ...modeling.layers import DeformConv2d
+from ...modeling.stem import colour_places
 from ...modeling.timm_backbone import TimmBackbone
 
 _VD_DEPTHS = (18, 34, 50, 101, 152)
@@ -40,6 +41,7 @@ def build_resnet_vd_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbo
         in_channels=input_shape.channels or 3,
         out_features=resnets.OUT_FEATURES,
         weights=_weights(cfg),
+        colours=colour_places(cfg),
         freeze=parts[: freeze_at + 1] if freeze_at else (),
         strides={"res2": 4, "res3": 8, "res4": 16, "res5": 32},
         key="MODEL.RESNETS",
@@ -66,6 +68,7 @@ def build_cspnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
         in_channels=input_shape.channels or 3,
         out_features=cspnet.OUT_FEATURES,
         weights=_weights(cfg),
+        colours=colour_places(cfg),
         freeze=cfg.MODEL.TIMM.FREEZE,
         strides={f"csp{stage}": first << stage for stage in range(5)},
         key="MODEL.CSPNET",
@@ -96,6 +99,7 @@ def build_pyramid_vision_transformer(cfg: CfgNode, input_shape: ShapeSpec) -> Ti
         in_channels=input_shape.channels or 3,
         out_features=pvt.OUT_FEATURES,
         weights=_weights(cfg),
+        colours=colour_places(cfg),
         freeze=cfg.MODEL.TIMM.FREEZE,
         strides={"p1": 4, "p2": 8, "p3": 16, "p4": 32},
         key="MODEL.PVT",

@@ -2,7 +2,8 @@
 
 from detectron2.config import CfgNode as CN
 
-from ...config.rules import check_one_of
+from ...config.caps import cap
+from ...config.rules import check_one_of, get_key
 from ...errors import ConfigError
 
 DECODERS = ("BaseIAMDecoder", "GroupIAMDecoder", "GroupIAMSoftDecoder", "CrossAttentionDecoder")
@@ -156,3 +157,9 @@ def check_sparse_inst_config(cfg: CN) -> None:
             f"{prefix}.DECODER.GROUPS is {decoder.GROUPS}, which does not divide "
             f"{prefix}.DECODER.INST.DIM, {decoder.INST.DIM}: each group has its share of channels."
         )
+
+
+def limit_instances(cfg: CN) -> dict[str, int]:
+    """Return what limits the instances of an image, see `config.caps.instance_limits`."""
+    masks = "MODEL.SPARSE_INST.DECODER.NUM_MASKS"
+    return {**cap(cfg, "MODEL.SPARSE_INST.MAX_DETECTIONS"), masks: get_key(cfg, masks)}

@@ -27,7 +27,7 @@ def draw_activation_maps(
     """Draw the confident instances of every picture, each with its activation map; see `Draw`."""
     reader = MapReader(predictor)
     for picture in pictures:
-        instances, maps = reader.instances(picture.image, options.confidence_threshold)
+        instances, maps = reader.instances(picture.model_input, options.confidence_threshold)
         yield Drawing(picture.name, draw_maps(picture.image, instances, maps, options.metadata()))
 
 
@@ -41,7 +41,7 @@ def draw_activation_statistics(
         raise SoloFamilyError(
             f"--maps has {wrong[0]}; the model's maps are 0 to {reader.count - 1}."
         )
-    responses = mean_responses(reader, (picture.image for picture in pictures), options.maps)
+    responses = mean_responses(reader, (picture.model_input for picture in pictures), options.maps)
     yield Drawing("activation_statistics", draw_responses(responses, options.maps))
 
 
@@ -70,7 +70,7 @@ class MapReader:
         """Predict instances and their maps, averaged over the groups.
 
         Args:
-            image: uint8 [H, W, 3], BGR.
+            image: uint8 [H, W, C]; see `Picture.model_input`.
             threshold: the lowest score.
 
         Returns:

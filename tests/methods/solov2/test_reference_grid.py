@@ -8,10 +8,18 @@ import torch
 
 from solo_family.config import check_config
 from solo_family.errors import ConfigError
-from solo_family.export.formats import ExportGraph, GraphInput, write_onnx, write_torchscript
+from solo_family.export.formats import (
+    ExportGraph,
+    GraphInput,
+    write_onnx,
+    write_torch_export,
+    write_torchscript,
+)
 from solo_family.methods.grid.assigner import GridAssigner
 from solo_family.methods.grid.category_branch import cell_scores_of
 from solo_family.methods.grid.layout import GridLayout
+from solo_family.methods.grid.local_masks import decode_locally
+from solo_family.methods.grid.mask_decoder import MaskDecoder
 from solo_family.modeling import order
 from solo_family.modeling.base import MaskSegmentor
 from solo_family.modeling.layers import append_coords
@@ -146,6 +154,32 @@ def test_a_batch_of_several_sizes_trains_and_predicts_as_single_images() -> None
     )
 
 
+def test_masks_stay_within_a_window_of_the_reference_size_around_their_cell() -> None:
+    """The cell is in the middle; along the shorter axis it is all of the map."""
+
+    class Everywhere(MaskDecoder):
+        def soft(self, outputs, size, cells, counts=None):
+            return torch.full((len(cells), *size), 0.75)
+
+    layout, size = GridLayout((4, 2), (64, 96)), (128, 96)
+    decoder = decode_locally(Everywhere(), layout, torch.zeros(1), size, 4)
+    found = decoder.soft(None, (32, 24), torch.arange(8 * 4 + 4 * 2))
+    assert torch.equal(decoder.traceable(None, (32, 24), torch.arange(40)), found)
+    places = [(row + 0.5) * 16 for row in range(8) for _ in range(4)]
+    places += [(row + 0.5) * 32 for row in range(4) for _ in range(2)]
+    for mask, y in zip(found, places, strict=True):
+        rows = [abs((row + 0.5) * 4 - y) <= 32 for row in range(32)]
+        assert (mask > 0).all(1).tolist() == rows
+        assert mask.max() == 0.75
+    # In an image of the reference size, or a smaller one, it is all of the map.
+    for size in ((64, 96), (32, 64)):
+        local = decode_locally(Everywhere(), layout, torch.zeros(1), size, 4)
+        cells = torch.arange(sum(r * c for r, c in layout.shapes(size)))
+        assert (local.soft(None, (size[0] // 4, size[1] // 4), cells) == 0.75).all()
+    plain = Everywhere()
+    assert decode_locally(plain, GridLayout((4, 2)), torch.zeros(1), size, 4) is plain
+
+
 def test_the_way_of_a_gpu_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of()
     inputs = [picture(96, 200)]
@@ -171,7 +205,12 @@ def test_cells_are_told_the_strides_of_their_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    "write", [write_torchscript, pytest.param(write_onnx, marks=pytest.mark.slow)]
+    "write",
+    [
+        write_torchscript,
+        pytest.param(write_onnx, marks=pytest.mark.slow),
+        pytest.param(write_torch_export, marks=pytest.mark.slow),
+    ],
 )
 def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> None:
     model = model_of(candidates=700)
@@ -179,7 +218,7 @@ def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> 
     names = ["scores", "classes", "masks", "candidates"]
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
     given = GraphInput({"images": images, "score_threshold": torch.tensor(0.1)}, dynamic=True)
-    path = tmp_path / "model"
+    path = tmp_path / "model.pt2"
     write(graph, given, names, path)
     for size in ((64, 96), (160, 128), (32, 32)):
         other = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1)) * 255
@@ -187,6 +226,8 @@ def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> 
             scores = graph(other, torch.tensor(0.1))[0]
         if write is write_torchscript:
             found = torch.jit.load(str(path))(other, torch.tensor(0.1))[0]
+        elif write is write_torch_export:
+            found = torch.export.load(str(path)).module()(other, torch.tensor(0.1))[0]
         else:
             import onnxruntime
 

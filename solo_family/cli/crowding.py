@@ -1,0 +1,133 @@
+"""How crowded a dataset is for a model: objects per image, in one cell, or of hardly a pixel.
+
+G objects, I images.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from ..config.caps import too_many_objects
+from ..data.checks.dataset_check import DatasetCheck
+from ..methods.grid.assigner import GridAssigner
+from ..methods.grid.config import grid_keys
+from ..registry import METHODS
+from .object_sizes import training_sizes
+
+# Of every published config: masks are predicted at this stride.
+_MASK_STRIDE = 4
+_DIVISIBILITY = 32
+# How much finer grids are tried, and the share of objects that may still share a cell.
+_FINER = (1.5, 2, 3, 4)
+_FEW = 0.01
+
+
+def describe_crowding(check: DatasetCheck, cfg: CfgNode | None) -> str:
+    """Return lines on how crowded a dataset is, and on the keys to change.
+
+    Args:
+        check: of a dataset with objects.
+        cfg: of a model; None for the objects per image alone.
+    """
+    counts = Counter(check.images)
+    lines = [_per_image(counts, check.num_images)]
+    if cfg is not None:
+        lines += _small(check, cfg)
+        if grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE) is not None:
+            lines += _shared(check, cfg)
+        lines.append(too_many_objects(cfg, counts.items()))
+    return "\n".join(line for line in lines if line)
+
+
+def _per_image(counts: Counter[str], num_images: int) -> str:
+    empty = [0] * (num_images - len(counts))
+    per_image = torch.tensor([*empty, *counts.values()]).sort().values
+    # The least number that so many percent of the images don't exceed.
+    median, most_have = (per_image[-(-len(per_image) * share // 100) - 1] for share in (50, 99))
+    return f"objects per image: median {median}, 99 % {most_have}, most {per_image[-1]}"
+
+
+def _small(check: DatasetCheck, cfg: CfgNode) -> Iterator[str]:
+    """Yield how many objects are less than a pixel of the masks, and what enlarges them."""
+    areas = torch.tensor(check.areas, dtype=torch.float32)
+    given = torch.tensor(check.image_sizes, dtype=torch.float32).reshape(-1, 2)
+    for title, sizes in training_sizes(cfg, check.image_sizes).items():
+        sides = (areas * (sizes / given).prod(1)).sqrt()
+        count = int((sides < _MASK_STRIDE).sum())
+        yield f"{title}: {count} objects are smaller than the mask stride, {_MASK_STRIDE} pixels"
+    if count:  # at the largest size
+        edges = [2 * max(cfg.INPUT.MIN_SIZE_TRAIN), 2 * cfg.INPUT.MAX_SIZE_TRAIN]
+        if edges[0]:
+            yield (
+                "  Enlarge them: with INPUT.MIN_SIZE_TRAIN and MIN_SIZE_TEST "
+                f"{edges[0]}, MAX_SIZE_TRAIN and MAX_SIZE_TEST {edges[1]} "
+                f"{int((2 * sides < _MASK_STRIDE).sum())} are."
+            )
+    yield from _filtered(cfg, sides)
+
+
+def _filtered(cfg: CfgNode, sides: Tensor) -> Iterator[str]:
+    """Yield how many objects a grid's area filter may drop: those of few pixels of a mask."""
+    keys = grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE)
+    if keys is None or not keys.AREA_FILTER:
+        return
+    pixels = min(keys.FPN_INSTANCE_STRIDES)
+    count = int(((sides / _MASK_STRIDE) ** 2 <= pixels).sum())
+    if count:
+        key = f"{_prefix(cfg)}.AREA_FILTER"
+        yield f"  {key} drops masks of {pixels} pixels or fewer, {count} of these: set it False."
+
+
+def _shared(check: DatasetCheck, cfg: CfgNode) -> Iterator[str]:
+    """Yield how many objects have no cell for themselves, and grids in which fewer do."""
+    keys = grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE)
+    assert keys is not None
+    (title, sizes) = list(training_sizes(cfg, check.image_sizes).items())[-1]
+    count = count_shared(check, sizes, keys, keys.NUM_GRIDS)
+    yield (
+        f"{title}: {count} objects share the cell of their centre with another one on every level "
+        "that they are learnt on: those can't all be learnt"
+    )
+    if count <= _FEW * len(check.boxes):
+        return
+    for factor in _FINER:
+        grids = [round(factor * side) for side in keys.NUM_GRIDS]
+        fewer = count_shared(check, sizes, keys, grids)
+        if fewer <= _FEW * len(check.boxes):
+            break
+    yield f"  Finer grids: with {_prefix(cfg)}.NUM_GRIDS {grids} {fewer} do."
+
+
+def count_shared(check: DatasetCheck, sizes: Tensor, keys: CfgNode, grids: list[int]) -> int:
+    """Return how many objects share their cell on all their levels, by their boxes' centres.
+
+    Args:
+        check: of the dataset.
+        sizes: float32 [G, 2], the size of each object's image in training.
+        keys: of the method's grid.
+        grids: S of each level.
+    """
+    given = torch.tensor(check.image_sizes, dtype=torch.float32).reshape(-1, 2)
+    boxes = torch.tensor(check.boxes, dtype=torch.float32).reshape(-1, 4)
+    boxes = boxes * (sizes / given).flip(1).repeat(1, 2)
+    centres = (boxes[:, :2] + boxes[:, 2:]).flip(1) / 2
+    padded = (sizes / _DIVISIBILITY).ceil() * _DIVISIBILITY
+    reference = keys.get("GRID_REFERENCE_SIZE", ())
+    spans = torch.tensor(reference).expand_as(padded) if reference else padded
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(check.images))}
+    images = torch.tensor([numbers[name] for name in check.images])
+    on_level = GridAssigner.from_config(keys, num_classes=0).in_scale_range(boxes)
+    alone = torch.zeros(len(boxes), dtype=torch.bool)
+    for here, side in zip(on_level, grids):
+        places = torch.cat([images[:, None], (centres / spans * side).long()], 1)[here]
+        _, cells, counts = places.unique(dim=0, return_inverse=True, return_counts=True)
+        alone[here] |= counts[cells] == 1
+    return int((on_level.any(0) & ~alone).sum())
+
+
+def _prefix(cfg: CfgNode) -> str:
+    """Return the node of the method's keys, for instance "MODEL.SOLOV2"."""
+    return METHODS[cfg.MODEL.META_ARCHITECTURE].num_classes_key.rpartition(".")[0]

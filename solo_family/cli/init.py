@@ -1,0 +1,255 @@
+"""Write a config for data of one's own, from what the data and the machine are."""
+
+import argparse
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tabulate import tabulate
+
+from ..errors import ConfigError, DataError
+from ..recipe.bases import Base, backbone_base
+from ..recipe.choice import Choice
+from ..recipe.choices import Request, choose
+from ..recipe.data import (
+    Dataset,
+    check_both,
+    in_place,
+    problem_words,
+    read_dataset,
+    refuse_problems,
+    split_dataset,
+)
+from ..recipe.fingerprint import Fingerprint, measure
+from ..recipe.machine import Machine, this_machine
+from ..recipe.timing import seconds_per_iteration, two_digits
+from ..recipe.trained import Trained, find_trained, trained_base
+from ..recipe.write import as_yaml, base_path, write
+from ..registry import METHODS
+
+_DEFAULT_METHOD = "solov2"
+_TABLE_WIDTH = 46
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `init`."""
+    data = "ANNOTATIONS.json:IMAGE_DIR, or any dataset as configs name it"
+    parser.add_argument("--train", required=True, metavar="DATA", help=f"to learn from: {data}")
+    parser.add_argument(
+        "--val", metavar="DATA", help="to measure on; without it a fifth of --train is split off"
+    )
+    parser.add_argument(
+        "--method",
+        help=f"one of {', '.join(map(_plain, METHODS))} (default: {_DEFAULT_METHOD}, or --from's)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="MODEL",
+        help="start from its weights: a name of the model zoo, the folder of a run, or a "
+        "checkpoint beside its config.yaml; otherwise from a pretrained backbone",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="of training on this machine (default: 20)"
+    )
+    parser.add_argument(
+        "--seconds-per-iteration",
+        type=float,
+        metavar="S",
+        help="instead of timing ten iterations here",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("my.yaml"), help="the config (default: my.yaml)"
+    )
+    parser.add_argument(
+        "--anyway", action="store_true", help="go on although check-data finds problems"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the config and, if `--val` is missing, the splits; return the exit status.
+
+    Raises:
+        SoloFamilyError: the flags, the data or the weights can't be used. Nothing is left behind.
+    """
+    written = _outputs(args.output)
+    _check_flags(args, written)
+    method = _method(args.method)
+    trained = find_trained(args.source) if args.source else None
+    if trained is not None:
+        if method and method != trained.method:
+            raise ConfigError(
+                f"--method is {_plain(method)}, but --from {args.source} is a model of "
+                f"{_plain(trained.method)}. Leave one of the two out."
+            )
+        method = trained.method
+    try:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        _write_recipe(args, method or METHODS_BY_NAME[_DEFAULT_METHOD], trained, this_machine())
+    except OSError as error:
+        _remove(written)
+        raise DataError(
+            f"{args.output.parent} can't be written to ({error.strerror or error}). Give --output "
+            "a path in another folder."
+        ) from error
+    except BaseException:
+        _remove(written)
+        raise
+    return 0
+
+
+def _outputs(output: Path) -> list[Path]:
+    """Return the paths of the config, its splits, and its first weights."""
+    return [
+        output,
+        output.with_name(f"{output.stem}_data"),
+        output.with_name(f"{output.stem}_weights.pth"),
+    ]
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _check_flags(args: argparse.Namespace, written: list[Path]) -> None:
+    if not args.minutes >= 1:
+        raise ConfigError(f"--minutes is {args.minutes:g}; 1 is the least.")
+    given = args.seconds_per_iteration
+    if given is not None and not 0 < given < float("inf"):
+        raise ConfigError(f"--seconds-per-iteration is {given:g}; it must be above 0.")
+    if args.output.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--output is {args.output}; it must end in .yaml.")
+    for path in written:
+        if path.exists():
+            raise ConfigError(f"{path} exists: name another --output, or remove it first.")
+
+
+def _plain(method: str) -> str:
+    return method.lower()
+
+
+METHODS_BY_NAME = {_plain(name): name for name in METHODS}
+
+
+def _method(given: str | None) -> str:
+    """Return the name in `MODEL.META_ARCHITECTURE`, whatever its case, "_" and "-"; "" for none."""
+    if given is None:
+        return ""
+    name = _plain(given).replace("_", "").replace("-", "")
+    if name not in METHODS_BY_NAME:
+        raise ConfigError(f"--method is {given}; allowed: {', '.join(METHODS_BY_NAME)}.")
+    return METHODS_BY_NAME[name]
+
+
+def _write_recipe(
+    args: argparse.Namespace, method: str, trained: Trained | None, machine: Machine
+) -> None:
+    train, val, notes = _datasets(args)
+    data = measure(train.file, train.crowd, train.check.paths.values())
+    base = _base(args.output, method, trained, machine, [*data.images_of_class])
+    request = Request(
+        method=method,
+        train=train.name,
+        val=val.name if val else "",
+        num_val=len(val.file.images) if val else 0,
+        minutes=args.minutes,
+        output_dir=f"output/{args.output.stem}",
+    )
+
+    def text(seconds: float) -> tuple[list[Choice], str]:
+        choices = choose(data, machine, request, base, seconds)
+        head = f"Written by `python -m solo_family init` for {machine}; all of it can be edited."
+        return choices, as_yaml(base_path(base.config, args.output), choices, head)
+
+    seconds = _seconds(args, text)
+    choices, content = text(seconds)
+    write(content, args.output)
+    _print_plan(data, machine, seconds, choices, [*notes, *base.notes])
+    print(f"\n{args.output} is written. Next:\npython train_net.py --config-file {args.output}")
+
+
+def _datasets(args: argparse.Namespace) -> tuple[Dataset, Dataset | None, list[str]]:
+    """Return the datasets of training and validation, and what to tell about them."""
+    whole = _checked(in_place(args.train), args.anyway)
+    notes = [f"{whole.name}: {words}" for words in problem_words(whole.check)]
+    if args.val is not None:
+        train, val = whole, _checked(in_place(args.val), args.anyway)
+        notes += [f"{val.name}: {words}" for words in problem_words(val.check)]
+    else:
+        whole.file.check()
+        names = split_dataset(whole, _outputs(args.output)[1])
+        if not names[1]:
+            return whole, None, [*notes, "one image: nothing is left to validate on"]
+        train, val = (read_dataset(name) for name in names)
+        notes.append(
+            f"no --val: {len(val.file.images)} of {len(whole.file.images)} images are split off, "
+            "those with the same name but for a number together"
+        )
+    between = check_both(train, val)
+    if not args.anyway:
+        refuse_problems("training and validation", between)
+    return train, val, [*notes, *problem_words(between)]
+
+
+def _checked(name: str, anyway: bool) -> Dataset:
+    dataset = read_dataset(name)
+    if not anyway:
+        refuse_problems(name, dataset.check)
+    return dataset
+
+
+def _base(
+    output: Path, method: str, trained: Trained | None, machine: Machine, names: list[str]
+) -> Base:
+    if trained is None:
+        return backbone_base(method, machine, output.parent)
+    return trained_base(trained, names, _outputs(output)[2])
+
+
+def _seconds(args: argparse.Namespace, text: Callable[[float], tuple[list[Choice], str]]) -> float:
+    """Return the seconds per iteration: the given ones, or those of ten iterations."""
+    if args.seconds_per_iteration is not None:
+        return two_digits(args.seconds_per_iteration)
+    draft = args.output.with_name(f".{args.output.stem}.draft.yaml")
+    try:
+        write(text(1.0)[1], draft)
+        return seconds_per_iteration(draft)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _size_of_data(data: Fingerprint) -> str:
+    """Return, in words, what the data are."""
+    heights, widths = zip(*data.image_sizes)
+    learnt = sum(count > 0 for count in data.images_of_class.values())
+    depth = ", more than 8 bits" if data.is_deep else ""
+    return (
+        f"{data.num_images} images of {min(heights)} x {min(widths)} to {max(heights)} x "
+        f"{max(widths)} pixels ({', '.join(data.modes)}{depth}), {len(data.object_boxes)} objects, "
+        f"at most {int(data.objects_per_image.max())} in an image; "
+        f"{learnt} of {len(data.images_of_class)} classes have objects"
+    )
+
+
+def _print_plan(
+    data: Fingerprint,
+    machine: Machine,
+    seconds: float,
+    choices: list[Choice],
+    notes: list[str],
+) -> None:
+    print(f"data: {_size_of_data(data)}\nmachine: {machine}; {seconds:g} s per iteration")
+    for note in notes:
+        print(f"note: {note}")
+    rows = [(c.key, _short(c.value), c.reason) for c in choices]
+    print()
+    print(tabulate(rows, ("key", "value", "why"), disable_numparse=True))
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _TABLE_WIDTH else f"{text[: _TABLE_WIDTH - 3]}..."

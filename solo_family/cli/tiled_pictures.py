@@ -1,0 +1,134 @@
+"""Predict picture files by tiles, so that an interrupted run can go on at the tile where it was."""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from detectron2.config import CfgNode
+
+from ..data.loading.images import Reading
+from ..data.loading.watchdog import TIMEOUT, Watchdog
+from ..data.loading.windows import open_windows, read_whole
+from ..predictor.predictions import Predictions
+from ..tiling.partial import PartialFile
+from ..tiling.predict import PredictTiles, predict_by_tiles
+from ..tiling.tiles import Tiling, place_tiles
+from ..version import __version__
+
+
+class TiledPicture(NamedTuple):
+    """A picture with what was predicted of it.
+
+    Attributes:
+        image: uint8 [H, W, 3], BGR; windows that could not be read are black.
+        predictions: see `TiledPrediction`.
+        unread: see `TiledPrediction`.
+    """
+
+    image: np.ndarray
+    predictions: Predictions
+    unread: list[str]
+
+
+class TiledPictures:
+    """Predicts picture files by tiles.
+
+    Args:
+        predict: the model.
+        tiling: how pictures are cut.
+        reading: how files are read.
+        model_key: changes with the model; see `model_key`.
+        resumes: go on with the tiles that an interrupted run has left.
+    """
+
+    def __init__(
+        self,
+        *,
+        predict: PredictTiles,
+        tiling: Tiling,
+        reading: Reading,
+        model_key: str,
+        resumes: bool,
+    ) -> None:
+        self._predict = predict
+        self._tiling = tiling
+        self._reading = reading
+        self._model_key = model_key
+        self._resumes = resumes
+
+    def __call__(self, path: Path, output: Path | None) -> TiledPicture:
+        """Predict one picture.
+
+        Args:
+            path: of the picture.
+            output: the file that will show it. The results of finished tiles are kept beside it
+                until the picture is finished; None keeps none.
+
+        Raises:
+            DataError: nothing of the picture can be read.
+        """
+        with Watchdog(TIMEOUT, f"Reading {path}"):
+            windows = open_windows(str(path), self._reading.image_format, self._reading)
+        partial = None
+        if output is not None and len(place_tiles(windows.size, self._tiling)) > self._tiling.batch:
+            partial = self._partial_file(path, output, windows.size[0])
+        try:
+            found = predict_by_tiles(
+                self._predict, windows, self._tiling, name=path.name, partial=partial
+            )
+        finally:
+            if partial is not None:
+                partial.close()
+        if partial is not None:
+            partial.remove()
+        return TiledPicture(read_whole(windows), found.predictions, found.unread)
+
+    def _partial_file(self, path: Path, output: Path, height: int) -> PartialFile:
+        file = output.with_name(f".{output.name}.tiles")
+        if not self._resumes:
+            file.unlink(missing_ok=True)
+        tiling = [self._tiling.size, self._tiling.overlap]
+        return PartialFile(file, _key(self._model_key, _stamp(path), tiling), height)
+
+
+def model_key(cfg: CfgNode | None, exported: Path | None) -> str:
+    """Return a text that changes with what a model answers: its configuration and its weights.
+
+    Args:
+        cfg: the configuration, or None.
+        exported: the folder of an exported model, or None.
+    """
+    if exported is not None:
+        return _key(__version__, [_stamp(file) for file in sorted(exported.iterdir())])
+    assert cfg is not None
+    used = cfg.clone()
+    used.defrost()
+    # What no tile's result depends on.
+    used.OUTPUT_DIR, used.TEST.TILE.BATCH, used.TEST.TILE.MERGE = "", 1, "join"
+    weights = Path(cfg.MODEL.WEIGHTS)
+    return _key(__version__, used.dump(), _stamp(weights) if weights.is_file() else None)
+
+
+def _stamp(path: Path) -> list[str | int]:
+    """Return what tells a file from another one, and from itself after it was changed."""
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def add_tile_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--tile`."""
+    parser.add_argument(
+        "--tile",
+        nargs="+",
+        type=int,
+        metavar="PIXELS",
+        help="predict by tiles of this size, and with a second number, of this overlap "
+        "(default: TEST.TILE of the config)",
+    )

@@ -1,0 +1,36 @@
+"""What the trainer puts around a model, and looks for in a loader."""
+
+import logging
+from typing import Any
+
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..data.loading.sampler import GroupedSampler
+
+logger = logging.getLogger(__name__)
+
+
+def resumable_sampler(loader: Any) -> GroupedSampler | None:
+    """Return the sampler of a loader whose position a checkpoint can keep.
+
+    A loader of other code has none: then a warning is logged, and None is returned.
+    """
+    sampler = getattr(loader, "batches", None)
+    if isinstance(sampler, GroupedSampler):
+        return sampler
+    logger.warning(
+        "The training loader is not this package's (%s): a resumed run starts its order of images "
+        "from the beginning, and augmentations are not seeded.",
+        type(loader).__name__,
+    )
+    return None
+
+
+def distributed(model: nn.Module) -> nn.Module:
+    """Wrap a model in DistributedDataParallel if there are several processes, on GPUs or CPUs."""
+    if comm.get_world_size() == 1:
+        return model
+    device_ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
+    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)

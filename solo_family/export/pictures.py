@@ -1,0 +1,62 @@
+"""Read picture files for an exported model as training reads them, with numpy and OpenCV.
+
+H W of a picture, C of its channels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+from ..pictures.formats import Format, in_format, parse_format
+from ..pictures.stored import open_stored, unreadable, values_in_8_bits
+
+# Files are BGR unless the model has other channels.
+_COLOURS: dict[str, Any] = {"color": "BGR"}
+
+
+def read_picture(path: str | Path, given: dict[str, Any] | None = None) -> np.ndarray:
+    """Read a picture, rotated upright according to its EXIF tag.
+
+    Args:
+        path: of a picture, a TIFF of any number of bands, or an array (.npy, .npz).
+        given: `input` of the model's description: its channels, and the range of files deeper than
+            8 bits; None for colours.
+
+    Returns:
+        uint8 [H, W, C]: of a model of colours [H, W, 3], BGR; else the model's channels.
+
+    Raises:
+        DataError: it is missing, can't be decoded, has other channels, or values of which nobody
+            has said what they are.
+    """
+    given = given or _COLOURS
+    wanted = parse_format(given["color"]).working
+    value_range = None if given.get("range") is None else tuple(given["range"])
+    name = str(path)
+    try:
+        with open(path, "rb") as file:
+            stored = open_stored(name, file, wanted)
+            if stored is not None:
+                return in_format(name, values_in_8_bits(name, stored, wanted, value_range), wanted)
+            return in_format(name, _decoded(file.read(), wanted), wanted)
+    except DataError:
+        raise
+    except Exception as error:
+        raise unreadable(name, error) from error
+
+
+def _decoded(content: bytes, wanted: Format) -> np.ndarray:
+    """Return a picture of 8 bits with its colours, red first, or with its own channels."""
+    flags = cv2.IMREAD_COLOR if wanted.drops_alpha else cv2.IMREAD_UNCHANGED
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise ValueError("it is empty") from error
+    if image is None:
+        raise ValueError("OpenCV can't decode it")
+    image = image.reshape(*image.shape[:2], -1)
+    order = [2, 1, 0, 3][: image.shape[2]] if image.shape[2] > 2 else slice(None)
+    return image[:, :, order]

@@ -1,0 +1,19 @@
+"""One line of a recipe."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value of a config, and why it has it.
+
+    Attributes:
+        key: the dotted key.
+        value: what yaml can write.
+        reason: a phrase that follows the value as a comment; one line.
+    """
+
+    key: str
+    value: Any
+    reason: str

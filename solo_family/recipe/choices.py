@@ -1,0 +1,109 @@
+"""Choose a recipe: pure functions of the data, the machine, and the time."""
+
+from dataclasses import dataclass
+
+from ..registry import METHODS
+from .bases import Base
+from .choice import Choice
+from .fingerprint import Fingerprint
+from .levels import grid_choices, slot_choices, window_choices
+from .machine import Machine
+from .schedule import detection_choices, loader_choices, solver_choices
+from .sizes import InputSize, input_size
+
+# The length in pixels of the input of one pixel of the masks.
+_MASK_STRIDE = {"SparseInst": 8, "InstanceFCN": 8}
+_USUAL_STRIDE = 4
+# Keys of the numbers of maps or queries, and the measured recipes' values.
+_SLOTS = {
+    "SparseInst": ("MODEL.SPARSE_INST.DECODER.NUM_MASKS", 50),
+    "MaskFormer": ("MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", 30),
+}
+_GRIDS = ("SOLO", "DecoupledSOLO", "SOLOv2")
+_CLIP = {"MaskFormer": 1.0}
+_USUAL_CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Attributes:
+        method: the name in `MODEL.META_ARCHITECTURE`.
+        train, val: names of datasets; `val` may be "".
+        num_val: number of validation images.
+        minutes: of training.
+        output_dir: of the run.
+    """
+
+    method: str
+    train: str
+    val: str
+    num_val: int
+    minutes: float
+    output_dir: str
+
+
+def size_of(data: Fingerprint, machine: Machine, request: Request) -> InputSize:
+    """Choose the input's size, which the time per iteration depends on."""
+    stride = _MASK_STRIDE.get(request.method, _USUAL_STRIDE)
+    return input_size(data, machine, request.minutes, stride)
+
+
+def choose(
+    data: Fingerprint, machine: Machine, request: Request, base: Base, seconds: float
+) -> list[Choice]:
+    """Choose every line of the recipe.
+
+    Args:
+        data: the training images and objects.
+        machine: what trains.
+        request: what the user asks for.
+        base: the config that the recipe inherits from, and the weights.
+        seconds: per iteration, at the size that `size_of` chooses.
+
+    Returns:
+        The lines, each key once.
+    """
+    size = size_of(data, machine, request)
+    classes = METHODS[request.method].num_classes_key
+    choices = [
+        *base.choices,
+        Choice(classes, 0, f"from the dataset, which has {len(data.images_of_class)}"),
+        Choice("DATASETS.TRAIN", [request.train], f"{data.num_images} images"),
+        Choice("DATASETS.TEST", [request.val] if request.val else [], f"{request.num_val} images"),
+        *size.choices,
+        *_of_method(data, size, request.method, base.is_trained),
+        Choice("INPUT.RANDOM_FLIP", "horizontal", "as in the measured recipes"),
+        *solver_choices(
+            data,
+            size.batch,
+            request.minutes,
+            seconds,
+            num_val=request.num_val,
+            clip=_CLIP.get(request.method, _USUAL_CLIP),
+            is_trained=base.is_trained,
+        ),
+        *detection_choices(data),
+        Choice("TEST.BEST_METRIC", _metric(request), "its best checkpoint is kept"),
+        *loader_choices(data, machine),
+        Choice("OUTPUT_DIR", request.output_dir, "the log, the checkpoints and the results"),
+    ]
+    # A later line about a key replaces an earlier one, at its place.
+    return list({choice.key: choice for choice in choices}.values())
+
+
+def _of_method(data: Fingerprint, size: InputSize, method: str, is_trained: bool) -> list[Choice]:
+    if method in _GRIDS:
+        prefix = METHODS[method].num_classes_key.rpartition(".")[0]
+        return grid_choices(data, size, prefix, is_trained=is_trained)
+    if method in _SLOTS:
+        key, usual = _SLOTS[method]
+        return slot_choices(data, key, usual, is_trained=is_trained)
+    return window_choices(data, size)
+
+
+def _metric(request: Request) -> str:
+    if not request.val:
+        return ""
+    return "proposals/AR@100" if request.method == "InstanceFCN" else "segm/AP"

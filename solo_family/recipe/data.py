@@ -1,0 +1,123 @@
+"""Read the datasets of a recipe: refuse what `check-data` refuses, and split what is one set."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.data import MetadataCatalog
+
+from ..data.checks.dataset_check import DatasetCheck, check_coco_dataset, check_dataset
+from ..data.checks.findings import Findings
+from ..data.checks.relations import check_splits
+from ..data.formats.coco_file import CocoFile, read_coco_file
+from ..data.formats.coco_json import records_as_file
+from ..data.formats.register import PREFIX, check_datasets, register_in_place
+from ..data.formats.splits import TRAIN, VAL, write_splits
+from ..errors import DataError
+from .split import split_by_stem
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of instances.
+
+    Attributes:
+        name: as configs name it.
+        file: its annotations.
+        image_dir: of a COCO-format json, the folder of its images; else "".
+        crowd: "objects" if crowds are objects, or "".
+        check: what is wrong with it.
+    """
+
+    name: str
+    file: CocoFile
+    image_dir: str
+    crowd: str
+    check: DatasetCheck
+
+
+def in_place(text: str) -> str:
+    """Return the name in configs of what a flag names: ANNOTATIONS.json:IMAGE_DIR, or any name."""
+    is_pair = text.count(":") == 1 and text.partition(":")[0].lower().endswith(".json")
+    return f"{PREFIX}{text}" if is_pair else text
+
+
+def read_dataset(name: str) -> Dataset:
+    """Read and check a dataset.
+
+    Raises:
+        DataError: it can't be read, or is none of instances.
+    """
+    try:
+        register_in_place([name])
+        metadata = MetadataCatalog.get(name)
+    except KeyError:
+        metadata = None
+    if metadata is None or metadata.get("evaluator_type") is None:
+        check_datasets([name])  # raises an error that says what to write
+    if metadata is None or metadata.get("evaluator_type") != "coco":
+        raise DataError(
+            f"{name}: recipes are for datasets of instances. For labels that are pictures take "
+            "configs/benchmarks/camvid_mask_former.yaml as an example."
+        )
+    if not metadata.get("json_file"):
+        file = records_as_file(name)
+        return Dataset(name, file, "", "", check_dataset(file, ""))
+    crowd, folder = metadata.get("crowd", ""), metadata.image_root
+    file = read_coco_file(metadata.json_file, folder)
+    check = check_coco_dataset(metadata.json_file, folder, crowd=crowd)
+    return Dataset(name, file, folder, crowd, check)
+
+
+def refuse_problems(name: str, found: Findings) -> None:
+    """Refuse data with problems.
+
+    Raises:
+        DataError: the first problem, in `check-data`'s words, and how many there are.
+    """
+    if not found.problems:
+        return
+    rest = len(found.problems) - 1
+    more = f" `check-data` names {rest} more." if rest else ""
+    raise DataError(f"{name}: {problem_words(found)[0]}{more} --anyway goes on in spite of this.")
+
+
+def problem_words(found: Findings) -> list[str]:
+    """Return `check-data`'s words about each problem, a line each."""
+    words = []
+    for kind in found.problems:
+        what = found.found[kind]
+        rest = len(what) - _NAMED
+        named = "; ".join(what[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+        words.append(f"{len(what)} {kind.title} ({named}). {kind.effect} {kind.remedy}")
+    return words
+
+
+def check_both(train: Dataset, val: Dataset) -> Findings:
+    """Return what is wrong between training and validation."""
+    return check_splits({train.name: train.check}, {val.name: val.check})
+
+
+def split_dataset(whole: Dataset, folder: Path) -> tuple[str, str]:
+    """Write two splits of a dataset, and return their names; the second is "" for one image.
+
+    Args:
+        whole: the dataset, whose file was checked.
+        folder: for `train.json` and `val.json`.
+
+    Raises:
+        DataError: it is no COCO-format json, or the splits can't be written.
+    """
+    if not whole.image_dir:
+        raise DataError(
+            f"{whole.name} can't be split: it is no json in COCO's format. Name the dataset for "
+            "validation with --val."
+        )
+    splits = split_by_stem(whole.file.content)
+    if VAL not in splits:
+        return whole.name, ""
+    paths = write_splits(splits, folder)
+    option = f"?crowd={whole.crowd}" if whole.crowd else ""
+    train, val = (f"{PREFIX}{paths[split]}:{whole.image_dir}{option}" for split in (TRAIN, VAL))
+    return train, val

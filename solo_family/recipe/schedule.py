@@ -1,0 +1,126 @@
+"""Choose batch, learning rate, iterations, sampler and evaluation."""
+
+from math import ceil
+
+import numpy as np
+
+from .choice import Choice
+from .fingerprint import Fingerprint
+from .machine import Machine
+
+# configs/benchmarks: AdamW for 4 images per iteration, from ImageNet weights.
+_LR = 5e-4
+_LR_TRAINED = 1e-4  # weights of a whole model change less
+_EVALUATIONS = 4
+# Inference is the first third of an iteration: no gradients.
+_INFERENCE = 1 / 3
+_START_SECONDS = 20.0
+_RARE = 4.0  # a class is rare that so many times fewer images have than the median class
+
+
+def solver_choices(
+    data: Fingerprint,
+    batch: int,
+    minutes: float,
+    seconds: float,
+    *,
+    num_val: int,
+    clip: float,
+    is_trained: bool,
+) -> list[Choice]:
+    """Choose the keys of `SOLVER`, and when to evaluate.
+
+    Args:
+        data: the images.
+        batch: images per iteration.
+        minutes: of training with its evaluations.
+        seconds: per iteration.
+        num_val: images of an evaluation; 0 for none.
+        clip: the greatest norm of the gradients, the measured recipe's.
+        is_trained: whether weights of a whole model are given.
+    """
+    iterations, evaluations = _iterations(batch, minutes, seconds, num_val)
+    passes = iterations * batch / data.num_images
+    warmup = min(100, iterations // 7)
+    rate = _LR_TRAINED if is_trained else _LR
+    why = "the weights are trained already" if is_trained else "the measured recipes' rate"
+    choices = [
+        Choice("SOLVER.IMS_PER_BATCH", batch, "images of an iteration, as the time allows"),
+        Choice("SOLVER.OPTIMIZER", "AdamW", "as in the measured recipes"),
+        Choice("SOLVER.BASE_LR", rate * batch / 4, f"{why}, for {batch} images"),
+        Choice("SOLVER.BACKBONE_MULTIPLIER", 0.2, "the backbone is pretrained"),
+        Choice("SOLVER.WEIGHT_DECAY", 0.05, "as in the measured recipes"),
+        Choice("SOLVER.CLIP_GRADIENTS.ENABLED", True, "no single batch may spoil the weights"),
+        Choice("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model", "the norm of all gradients"),
+        Choice("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", clip, "as in the measured recipes"),
+        Choice(
+            "SOLVER.MAX_ITER",
+            iterations,
+            f"{minutes:g} minutes of {seconds:g} s per iteration; {passes:.0f} times each image",
+        ),
+        Choice("SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "as in the measured recipes"),
+        Choice("SOLVER.STEPS", _steps(iterations), "the rate is divided by 10 at 3/4 and 92 %"),
+        Choice("SOLVER.WARMUP_ITERS", warmup, "100, or a seventh of a short training"),
+        Choice(
+            "SOLVER.EMA.ENABLED", False, "evaluation would take twice as long; try it in long runs"
+        ),
+    ]
+    period = ceil(iterations / evaluations) if num_val else 0
+    why = f"{evaluations} evaluations" if num_val else "there are no validation images"
+    return [*choices, Choice("TEST.EVAL_PERIOD", period, why)]
+
+
+def _iterations(batch: int, minutes: float, seconds: float, num_val: int) -> tuple[int, int]:
+    """Return how many iterations and evaluations the time suffices for.
+
+    Evaluations may take a fifth of the time; there is always one if there are images for it.
+    """
+    available = max(60 * minutes / 2, 60 * minutes - _START_SECONDS)
+    one = num_val * seconds / batch * _INFERENCE
+    evaluations = max(1, min(_EVALUATIONS, int(available / 5 / one))) if one else 1
+    rest = max(available / 2, available - evaluations * one)
+    iterations = max(10, int(rest / seconds))
+    return iterations, min(evaluations, iterations)
+
+
+def _steps(iterations: int) -> list[int]:
+    return sorted({int(0.75 * iterations), int(0.92 * iterations)})
+
+
+def loader_choices(data: Fingerprint, machine: Machine) -> list[Choice]:
+    """Choose the sampler, and how images are loaded."""
+    workers = min(8 if machine.gpu else 2, machine.cores)
+    choices = [
+        Choice("DATALOADER.NUM_WORKERS", workers, "processes that load images, from the cores"),
+        *sampler_choices(data),
+    ]
+    empty = int((data.objects_per_image == 0).sum())
+    if empty and 2 * empty <= data.num_images:
+        why = f"{empty} images without objects show what is none"
+        choices.append(Choice("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, why))
+    return choices
+
+
+def sampler_choices(data: Fingerprint) -> list[Choice]:
+    """Repeat the images of rare classes (LVIS, arXiv 1908.03195) if there are any."""
+    counts = np.array([count for count in data.images_of_class.values() if count], np.float64)
+    median = float(np.median(counts))
+    rare = int((counts * _RARE <= median).sum())
+    if not rare:
+        return []
+    threshold = round(median / data.num_images, 6)
+    return [
+        Choice(
+            "DATALOADER.SAMPLER_TRAIN",
+            "RepeatFactorTrainingSampler",
+            f"{rare} classes are in fewer than a quarter of the median class's images",
+        ),
+        Choice("DATALOADER.REPEAT_THRESHOLD", threshold, "the median class's share of the images"),
+    ]
+
+
+def detection_choices(data: Fingerprint) -> list[Choice]:
+    """Choose how many instances an image may have in results."""
+    most = int(data.objects_per_image.max())
+    count = max(100, ceil(1.5 * most / 100) * 100)
+    return [Choice("TEST.DETECTIONS_PER_IMAGE", count, f"an image has up to {most} objects")]

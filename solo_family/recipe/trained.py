@@ -1,0 +1,228 @@
+"""Start a recipe from the weights of a trained model; classes keep their weights by name.
+
+K classes.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import Tensor
+
+from .. import model_zoo
+from ..config import setup_cfg
+from ..data.formats.classes import class_names
+from ..engine.resume import newest_checkpoint
+from ..errors import DataError, SoloFamilyError
+from ..files import replacing
+from ..model_zoo.models import get_trained
+from ..model_zoo.table import find
+from ..registry import METHODS
+from ..weight_files import read_weights
+from .bases import Base
+from .choice import Choice
+
+logger = logging.getLogger(__name__)
+
+_CONFIG = "config.yaml"
+_FINAL = "model_final.pth"
+_LISTED = 8
+_NO_WEIGHTS = ("MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", "")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    Attributes:
+        config: the path of its config.
+        cfg: its configuration, with its number of classes.
+        names: of its classes, in the order of its outputs; empty if they are not known.
+        weights: by our names.
+        implied: keys that follow from the weights, and not from the config.
+        origin: where the weights are from, and their licence, for the user.
+    """
+
+    config: Path
+    cfg: CfgNode
+    names: list[str]
+    weights: dict[str, Tensor]
+    implied: dict[str, Any]
+    origin: str
+
+    @property
+    def method(self) -> str:
+        """The name in `MODEL.META_ARCHITECTURE`."""
+        return str(self.cfg.MODEL.META_ARCHITECTURE)
+
+
+def find_trained(where: str) -> Trained:
+    """Return the model of a name of the zoo, the folder of a run, or a checkpoint file in one.
+
+    Raises:
+        DataError: there is no such model, or it has no weights, or they can't be read.
+        ConfigError: its config can't be used.
+    """
+    if where in model_zoo.list():
+        return _of_zoo(where)
+    path = Path(where)
+    config = (path if path.is_dir() else path.parent) / _CONFIG
+    if not path.exists():
+        raise DataError(
+            f"--from {where}: it is no name of the model zoo (docs/model_zoo.md), no folder of a "
+            "run, and no file. Correct it."
+        )
+    if not config.is_file():
+        raise DataError(
+            f"--from {where}: there is no {config}, which says what model the weights are of. Put "
+            "the config.yaml of the run beside them; `convert` writes one for other code's weights."
+        )
+    final = path / _FINAL
+    weights = (final if final.is_file() else newest_checkpoint(where)) if path.is_dir() else path
+    if weights is None:
+        raise DataError(f"--from {where}: the folder has no checkpoint. Name a file of weights.")
+    cfg = setup_cfg(str(config), _NO_WEIGHTS)
+    _check_method(cfg, where)
+    names = list(cfg.MODEL.CLASS_NAMES) or _names(cfg)
+    return Trained(config, cfg, names, read_weights(weights), {}, f"weights of {weights}")
+
+
+def _of_zoo(name: str) -> Trained:
+    entry = find(name)
+    if not entry.weights:
+        raise DataError(
+            f"--from {name}: no weights that can be downloaded are published for it. "
+            "docs/model_zoo.md lists the configs that have some; or leave --from out."
+        )
+    cfg, converted = get_trained(name, "cpu")
+    _check_method(cfg, name)
+    config = Path(model_zoo.get_config_file(name))
+    origin = f"published weights of {name}, licence: {entry.licence or 'unknown'}"
+    names = _names(setup_cfg(str(config), _NO_WEIGHTS))
+    return Trained(config, cfg, names, converted.weights, dict(converted.keys), origin)
+
+
+def _check_method(cfg: CfgNode, where: str) -> None:
+    if cfg.MODEL.META_ARCHITECTURE not in METHODS:
+        raise DataError(
+            f"--from {where}: its MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, which "
+            f"is none of {', '.join(METHODS)}. Start from a model of these."
+        )
+
+
+def _names(cfg: CfgNode) -> list[str]:
+    try:
+        return list(class_names(cfg))
+    except SoloFamilyError:  # the dataset is not here
+        return []
+
+
+def trained_base(trained: Trained, names: list[str], path: Path) -> Base:
+    """Write the weights that training begins with, and return the base of the recipe.
+
+    Args:
+        trained: the model to begin with.
+        names: of the classes to learn, in the order of the model's outputs.
+        path: where to write the weights.
+
+    Raises:
+        OSError: they can't be written.
+    """
+    weights, left = matched(trained, names)
+    with replacing(path) as temporary:
+        torch.save({"model": weights}, temporary)
+    kept = [name for name in names if name in trained.names]
+    notes = [
+        f"{trained.origin}",
+        f"classes that keep their weights: {_listed(kept) or 'none'}",
+        f"classes of the source that are left out: "
+        f"{_listed([name for name in trained.names if name not in names]) or 'none'}",
+    ]
+    if left:
+        notes.append(f"weights that were not taken: {_listed(left)}")
+    solver = trained.cfg.SOLVER
+    choices = [
+        *(Choice(key, value, "as the weights have it") for key, value in trained.implied.items()),
+        Choice("MODEL.WEIGHTS", str(path), trained.origin.split(",")[0]),
+        Choice("MODEL.CLASS_NAMES", [], "from the dataset"),
+        Choice("MODEL.CLASS_IDS", [], "from the dataset"),
+        Choice("MODEL.BACKBONE.NORM_EVAL", True, "too few images for statistics of their own"),
+        Choice("INPUT.LSJ.ENABLED", False, "short edges are chosen instead"),
+        Choice("INPUT.CROP.ENABLED", False, "whole images, or windows around objects"),
+    ]
+    if solver.REFERENCE_BATCH_SIZE:
+        choices.append(Choice("SOLVER.REFERENCE_BATCH_SIZE", 0, "BASE_LR is for this batch"))
+    return Base(trained.config, tuple(choices), is_trained=True, notes=tuple(notes))
+
+
+def matched(trained: Trained, names: list[str]) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the weights of a model with other classes.
+
+    Weights of a class that both models have, by name, are the trained ones; those of other classes
+    are as at the beginning of a training. What follows the K rows of classes, such as "no object",
+    is kept.
+
+    Returns:
+        The weights, and the names of weights that the new model does not take.
+    """
+    old, key = len(trained.names), METHODS[trained.method].num_classes_key
+    count = old or _count(trained, key)
+    rows = _classwise(trained, key, count)
+    fresh = _model(trained, key, len(names), "cpu").state_dict()
+    weights, left = {}, []
+    for name, value in trained.weights.items():
+        if name not in fresh:
+            left.append(name)
+        elif name in rows:
+            weights[name] = _with_rows(fresh[name].clone(), value, names, trained.names, count)
+        elif fresh[name].shape == value.shape:
+            weights[name] = value
+        else:
+            left.append(name)
+    return weights, left
+
+
+def _with_rows(
+    new: Tensor, old: Tensor, names: list[str], old_names: list[str], count: int
+) -> Tensor:
+    """Return `new` with the rows of `old` of the classes that both have, and those after them."""
+    for row, name in enumerate(names):
+        if name in old_names:
+            new[row] = old[old_names.index(name)]
+    new[len(names) :] = old[count:]
+    return new
+
+
+def _count(trained: Trained, key: str) -> int:
+    node: Any = trained.cfg
+    for part in key.split("."):
+        node = node[part]
+    return int(node)
+
+
+def _classwise(trained: Trained, key: str, count: int) -> set[str]:
+    """Return the names of the weights whose first dimension grows with the number of classes."""
+    one, other = (
+        {name: value.shape for name, value in _model(trained, key, k, "meta").state_dict().items()}
+        for k in (count, count + 1)
+    )
+    return {name for name, shape in one.items() if shape != other[name]}
+
+
+def _model(trained: Trained, key: str, count: int, device: str) -> Any:
+    cfg = trained.cfg.clone()
+    cfg.merge_from_list([key, count, "MODEL.DEVICE", device, *_NO_WEIGHTS])
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    cfg.MODEL.CLASS_NAMES = cfg.MODEL.CLASS_IDS = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return build_model(cfg)
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,148 @@
+"""Keep the results of finished tiles in a file, so that an interrupted image can be gone on with.
+
+K classes, h w of a tile.
+"""
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .matching import TileObject
+from .runs import Runs, box_of
+
+_MAGIC = b"solo_family tiles 1\n"
+# Before each record: its length in bytes, and its checksum.
+_HEAD = struct.Struct("<QI")
+
+
+class TileResult(NamedTuple):
+    """What a model says of one tile.
+
+    Attributes:
+        objects: its instances, in pixels of the image; None if it predicts none.
+        panoptic: ids of segments, int [h, w], and their infos; None if it predicts none.
+        sem_seg: scores, [K, h, w]; None if it predicts none.
+    """
+
+    objects: list[TileObject] | None
+    panoptic: tuple[Tensor, list[dict[str, Any]]] | None
+    sem_seg: Tensor | None
+
+
+class PartialFile:
+    """The results of finished tiles, appended one by one.
+
+    What a killed process has left unfinished at its end is dropped. Semantic scores are not kept,
+    which would take K times four bytes for each pixel: an image that has some begins anew.
+
+    Args:
+        path: of the file, which `remove` deletes.
+        key: what the results depend on: a file of another key is begun anew.
+        height: of the image.
+
+    Attributes:
+        finished: the results that the file had, by the index of their tiles.
+    """
+
+    def __init__(self, path: Path, key: str, height: int) -> None:
+        self.path = path
+        self.finished: dict[int, TileResult] = {}
+        beginning = _MAGIC + key.encode() + b"\n"
+        end = 0
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(len(beginning)) == beginning:
+                    for payload in _records(file):
+                        index, result = _unpack(payload, height)
+                        self.finished[index] = result
+                        end = file.tell()
+        self._file = path.open("r+b" if end else "wb")
+        if end:
+            self._file.truncate(end)
+            self._file.seek(end)
+        else:
+            self._file.write(beginning)
+            self._file.flush()
+
+    def append(self, index: int, result: TileResult) -> None:
+        """Keep a tile's result."""
+        if result.sem_seg is not None:
+            return
+        payload = _pack(index, result)
+        self._file.write(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Leave the file for another run."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Delete the file: the image is finished."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _records(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the records up to the first that is not whole."""
+    while True:
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return
+        length, checksum = _HEAD.unpack(head)
+        payload = file.read(length)
+        if len(payload) < length or zlib.crc32(payload) != checksum:
+            return
+        yield payload
+
+
+def _pack(index: int, result: TileResult) -> bytes:
+    arrays: dict[str, Any] = {"index": index}
+    if result.objects is not None:
+        found = result.objects
+        none = np.zeros(0, np.int64)
+        arrays |= {
+            "counts": np.array([len(one.runs.starts) for one in found], np.int64),
+            "starts": np.concatenate([none, *(one.runs.starts for one in found)]),
+            "stops": np.concatenate([none, *(one.runs.stops for one in found)]),
+            "scores": np.array([one.score for one in found], np.float64),
+            "labels": np.array([one.label for one in found], np.int64),
+        }
+    if result.panoptic is not None:
+        segments, infos = result.panoptic
+        arrays["segments"] = segments.numpy()
+        arrays["infos"] = np.frombuffer(json.dumps(infos).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def _unpack(payload: bytes, height: int) -> tuple[int, TileResult]:
+    objects = panoptic = None
+    # Without pickles, which can run code.
+    with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+        index = int(arrays["index"])
+        if "counts" in arrays:
+            objects = _objects(index, arrays, height)
+        if "segments" in arrays:
+            infos = json.loads(arrays["infos"].tobytes())
+            panoptic = torch.from_numpy(arrays["segments"]), infos
+    return index, TileResult(objects, panoptic, None)
+
+
+def _objects(index: int, arrays: Any, height: int) -> list[TileObject]:
+    ends = arrays["counts"].cumsum()[:-1]
+    parts = [np.split(arrays[name], ends) for name in ("starts", "stops")]
+    masks = [Runs(*pair) for pair in zip(*parts)][: len(arrays["counts"])]
+    values = zip(masks, arrays["scores"].tolist(), arrays["labels"].tolist())
+    return [
+        TileObject(index, runs, box_of(runs, height), runs.area, score, label)
+        for runs, score, label in values
+    ]

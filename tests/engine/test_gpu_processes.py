@@ -1,0 +1,74 @@
+"""What the processes of a machine with several GPUs ask for; no GPU is used."""
+
+import argparse
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from detectron2.utils import comm
+from torch import nn
+
+from solo_family.engine import launcher, processes, wrappers
+from solo_family.errors import ConfigError
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A machine of two GPUs, and what is asked of it."""
+    asked: list[Any] = []
+
+    def init_process_group(backend: str, **options: Any) -> None:
+        asked.append((backend.lower(), options.get("rank"), options.get("world_size")))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(f"cuda:{device}"))
+    monkeypatch.setattr(dist, "init_process_group", init_process_group)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(comm, "create_local_process_group", lambda count: asked.append(count))
+    monkeypatch.setattr(comm, "synchronize", lambda: None)
+    for module in (launcher, processes):
+        monkeypatch.setattr(module, "end_with_parent", lambda parent: None)
+    return asked
+
+
+@pytest.mark.parametrize("local_rank", [0, 1])
+def test_our_launcher_s_process_takes_the_gpu_of_its_number(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch, local_rank: int
+) -> None:
+    monkeypatch.setattr(launcher, "_led", False)
+    args = argparse.Namespace(num_gpus=2, num_machines=3, machine_rank=1)
+    launcher._process(local_rank, 1, lambda args: calls.append("run"), args, "tcp://a:1")
+    assert calls == [("nccl", 2 + local_rank, 6), 2, f"cuda:{local_rank}", "run"]
+
+
+def test_torchrun_s_process_takes_the_gpu_of_its_number(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    args = argparse.Namespace(num_gpus=1, num_machines=1)
+    processes.start(lambda args: calls.append("run"), args)
+    assert calls == ["cuda:1", ("nccl", None, None), 2, "run"]
+
+
+@pytest.mark.parametrize(("is_cuda", "device_ids"), [(True, [1]), (False, None)])
+def test_a_model_is_wrapped_for_the_device_that_it_is_on(
+    monkeypatch: pytest.MonkeyPatch, is_cuda: bool, device_ids: list[int] | None
+) -> None:
+    model = nn.Linear(2, 2)
+    parameter = argparse.Namespace(is_cuda=is_cuda)
+    monkeypatch.setattr(model, "parameters", lambda: iter([parameter]))
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "get_local_rank", lambda: 1)
+    monkeypatch.setattr(wrappers, "DistributedDataParallel", lambda model, **options: options)
+    assert wrappers.distributed(model)["device_ids"] == device_ids
+
+
+def test_more_processes_than_gpus_are_refused(calls: list[Any]) -> None:
+    args = argparse.Namespace(num_gpus=4, num_machines=1, dist_url="auto")
+    with pytest.raises(ConfigError, match="--num-gpus is 4, but this machine has 2"):
+        processes.start(lambda args: calls.append("run"), args)
+    assert calls == []

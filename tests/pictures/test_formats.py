@@ -1,0 +1,116 @@
+"""Which values INPUT.FORMAT has, and what becomes of a file's channels."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from solo_family.errors import ConfigError
+from solo_family.pictures.formats import (
+    OtherChannels,
+    in_format,
+    parse_format,
+    to_picture,
+)
+
+from . import scene
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "colours"),
+    [
+        ("RGB", 3, (0, 1, 2)),
+        ("BGR", 3, (2, 1, 0)),
+        ("L", 1, None),
+        ("RGBA", 4, (0, 1, 2, 3)[:3]),
+        ("RGBN", 4, (0, 1, 2)),
+        ("CBGRNST", 7, (3, 2, 1)),
+        ("5ch", 5, None),
+        ("1ch", 1, None),
+        ("224ch", 224, None),
+    ],
+)
+def test_formats(name: str, count: int, colours: tuple[int, ...] | None) -> None:
+    given = parse_format(name)
+    assert (given.count, given.colours) == (count, colours)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HSV",
+        "5",
+        "0ch",
+        "YUV-BT.601",
+        "rgb",
+        "",
+        "0",
+        "RBG",
+        "BGRA",
+        "RGBB",
+        "GRNB",
+        "CMYK",
+        "1e3",
+        "-2",
+    ],
+)
+def test_all_else_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="allowed: RGB, BGR, L"):
+        parse_format(name)
+
+
+def test_grey_is_pillows() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(colours).convert("L"))
+    assert np.array_equal(in_format("x", colours, parse_format("L"))[:, :, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("there", "name", "places"),
+    [
+        (3, "RGB", [0, 1, 2]),
+        (3, "BGR", [2, 1, 0]),
+        (1, "BGR", [0, 0, 0]),
+        (4, "RGBA", [0, 1, 2, 3]),
+        (1, "L", [0]),
+        (5, "5ch", [0, 1, 2, 3, 4]),
+        (4, "BGRN", [0, 1, 2, 3]),
+    ],
+)
+def test_channels_of_files(there: int, name: str, places: list[int]) -> None:
+    stored = scene(there)
+    assert np.array_equal(in_format("x", stored, parse_format(name)), stored[:, :, places])
+
+
+def test_pictures_without_transparency_are_opaque() -> None:
+    rgba = in_format("x", scene(3), parse_format("RGBA"))
+    assert np.array_equal(rgba[:, :, :3], scene(3))
+    assert (rgba[:, :, 3] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("there", "name", "line"),
+    [(5, "RGB", "INPUT.FORMAT 5ch"), (3, "5ch", "INPUT.FORMAT RGB"), (1, "RGBN", "INPUT.FORMAT L")],
+)
+def test_other_channels_are_refused_and_the_advice_works(there: int, name: str, line: str) -> None:
+    with pytest.raises(OtherChannels, match=f"x has {there} channels?, but .*Set {line} if all"):
+        in_format("x", scene(there), parse_format(name))
+    in_format("x", scene(there), parse_format(line.split()[1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "bands", "blue_green_red"),
+    [
+        ("BGR", (), (0, 1, 2)),
+        ("RGB", (), (2, 1, 0)),
+        ("L", (), (0, 0, 0)),
+        ("2ch", (), (0, 0, 0)),
+        ("5ch", (), (2, 1, 0)),
+        ("CBGRNST", (), (1, 2, 3)),
+        ("CBGRNST", (5, 4, 3), (2, 3, 4)),
+        ("5ch", (4,), (3, 3, 3)),
+    ],
+)
+def test_what_pictures_show(name: str, bands: tuple, blue_green_red: tuple[int, ...]) -> None:
+    image = scene(parse_format(name).count)
+    shown = to_picture(image, parse_format(name), bands)
+    assert np.array_equal(shown, image[:, :, list(blue_green_red)])
