@@ -13,6 +13,7 @@ from ..saving.picture import Classes
 from ..saving.saver import Options
 from ..saving.units import parse_pixel_size
 from ..saving.writer import PICTURES, SAVERS, ResultWriter, common_folder, make_savers
+from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .writers import make_folder
 
 
@@ -67,7 +68,13 @@ def saved_formats(args: argparse.Namespace) -> list[str]:
         raise ConfigError(f"--min-size is {args.min_size}; give a number of pixels, 0 or more.")
     if args.pixel_size is not None:
         parse_pixel_size(args.pixel_size)
-    return args.save or [PICTURES]
+    formats = args.save or [PICTURES]
+    suffix = "" if args.output is None or args.output.is_dir() else args.output.suffix.lower()
+    if formats != [PICTURES] and suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        raise ConfigError(
+            f"--output is {args.output}; with --save {' '.join(formats)}, name a folder."
+        )
+    return formats
 
 
 def make_filters(args: argparse.Namespace, metadata: Metadata) -> Filters:

@@ -67,6 +67,11 @@ class ResultWriter:
         self._names: set[str] = set()
         self._open = ExitStack()
 
+    @property
+    def saves(self) -> bool:
+        """Whether there is any format."""
+        return bool(self._savers)
+
     def __enter__(self) -> Self:
         for saver in self._savers:
             self._open.enter_context(saver)
