@@ -41,7 +41,6 @@ class Yolo(Saver):
         """Write `data.yaml`, which names the classes."""
         count = max(len(self.classes.names), self._most + 1)
         content = {
-            "path": ".",
             "train": "images",
             "val": "images",
             "names": {label: self.classes.name(label) for label in range(count)},

@@ -319,3 +319,16 @@ def test_supervisions_own_loaders_read_the_files(
     assert data.classes == NAMES
     detections = next(iter(data.annotations.values()))
     assert sorted(detections.class_id) == [0, 1, 1]
+
+
+def test_datumaros_own_loader_reads_the_dataset(pictures: list[Path], tmp_path: Path) -> None:
+    datumaro = pytest.importorskip("datumaro", exc_type=ImportError)
+    out = save(pictures, tmp_path / "out", "coco")
+    folder = tmp_path / "dataset"
+    (folder / "annotations").mkdir(parents=True)
+    (out / "coco.json").rename(folder / "annotations" / "instances_all.json")
+    (tmp_path / "in").rename(folder / "images")
+    items = {item.id: item for item in datumaro.Dataset.import_from(str(folder), "coco_instances")}
+    assert sorted(items) == ["a/frame", "b/frame", "none"]
+    kinds = {type(one).__name__ for one in items["b/frame"].annotations}
+    assert kinds >= {"Polygon", "RleMask"}
