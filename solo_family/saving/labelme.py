@@ -10,7 +10,7 @@ import numpy as np
 
 from .outlines import outline
 from .picture import Classes, Picture, SavedInstance
-from .saver import Options, Saver, copy_picture, written
+from .saver import Options, Saver, copy_picture, refuse_existing, written
 
 # The oldest version of labelme whose files have shapes of the kind "mask".
 _VERSION = "5.3.0"
@@ -32,6 +32,8 @@ class Labelme(Saver):
 
     def write(self, picture: Picture) -> None:
         """Write the json of a picture, and copy the picture."""
+        file_name = self._folder / f"{picture.name}.json"
+        refuse_existing(file_name)
         shapes = [
             shape
             for number, instance in enumerate(picture.instances or [], start=1)
@@ -46,7 +48,7 @@ class Labelme(Saver):
             "imageHeight": picture.size["height"],
             "imageWidth": picture.size["width"],
         }
-        with written(self._folder / f"{picture.name}.json") as file:
+        with written(file_name) as file:
             json.dump(content, file, ensure_ascii=False, indent=2)
 
     def _shapes(self, instance: SavedInstance, number: int) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from pycocotools import mask as mask_util
 LEAST_IOU = 0.98
 # Tolerances in pixels that are tried then, from coarse to fine; 0 is exact.
 _TOLERANCES = (2.0, 1.0, 0.75, 0.5, 0.0)
+# The most points of which the closest are searched when rings are joined.
+_MOST_SEARCHED = 20_000
 
 
 @dataclass
@@ -52,28 +54,29 @@ def outline(rle: dict[str, Any], tolerance: float | None = None) -> list[Part]:
         return [simplified(part, tolerance) for part in exact]
     for candidate in _TOLERANCES[:-1]:
         parts = [simplified(part, candidate) for part in exact]
-        # As one line too, which is how some formats have them.
-        single = (
-            mask_util.frPyObjects([join(parts).ravel().tolist()], *rle["size"]) if parts else []
-        )
-        if all(_iou(drawn, rle) >= LEAST_IOU for drawn in (rasterise(parts, rle["size"]), *single)):
+        # Joined to one line as well, which is faster to draw and how some formats have them.
+        if _overlap([join(parts)], rle) and _overlap([join([part]) for part in parts], rle):
             return parts
     return exact
 
 
-def _iou(drawn: dict[str, Any], rle: dict[str, Any]) -> float:
-    return float(mask_util.iou([drawn], [rle], [0])[0, 0])
+def _overlap(rings: list[np.ndarray], rle: dict[str, Any]) -> bool:
+    """Return whether the area of rings has the least IoU with a mask."""
+    drawn = rasterise(rings, rle["size"])
+    return float(mask_util.iou([drawn], [rle], [0])[0, 0]) >= LEAST_IOU
 
 
-def rasterise(parts: list[Part], size: list[int]) -> dict[str, Any]:
-    """Return the mask of polygons, as COCO's compressed RLE.
+def rasterise(rings: list[np.ndarray], size: list[int]) -> dict[str, Any]:
+    """Return the mask of the pixels inside any of several rings, as COCO's compressed RLE.
 
     Args:
-        parts: of one mask.
+        rings: each [P, 2].
         size: [H, W] of the image.
     """
-    drawn = [mask_util.frPyObjects([join([part]).ravel().tolist()], *size)[0] for part in parts]
-    return mask_util.merge(drawn) if drawn else mask_util.encode(np.zeros(size, np.uint8, "F"))
+    lines = [ring.ravel().tolist() for ring in rings if len(ring)]
+    if not lines:
+        return mask_util.encode(np.zeros(size, np.uint8, "F"))
+    return mask_util.merge(mask_util.frPyObjects(lines, *size))
 
 
 def trace(mask: np.ndarray) -> list[Part]:
@@ -201,11 +204,15 @@ def join(parts: list[Part]) -> np.ndarray:
     """Return all rings of parts as one ring, float64 [P, 2].
 
     Each ring is connected to those before it at the closest points, by a line that is passed in
-    both directions and so encloses nothing.
+    both directions and so encloses nothing. Very many points are not searched for the closest.
     """
     rings = [ring for part in parts for ring in part.rings]
     if not rings:
         return np.empty((0, 2))
+    if sum(map(len, rings)) > _MOST_SEARCHED:
+        first = rings[0][:1]
+        pieces = [[ring, ring[:1], first] for ring in rings]
+        return np.concatenate([piece for three in pieces for piece in three])
     joined = rings[0]
     for ring in rings[1:]:
         distances = np.abs(joined[:, None] - ring[None]).sum(axis=2)

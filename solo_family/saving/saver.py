@@ -131,6 +131,19 @@ def write_png(path: Path, values: Any) -> None:
             )
 
 
+def refuse_existing(path: Path) -> None:
+    """Refuse to replace a file that a person may have corrected.
+
+    Raises:
+        ConfigError: the file exists.
+    """
+    if path.exists():
+        raise ConfigError(
+            f"{path} exists, and may have been corrected by hand. Name another output folder, or "
+            "remove it."
+        )
+
+
 def copy_picture(picture: Picture, folder: Path) -> str:
     """Copy a picture's file to a folder, or write a PNG of one that has none, or a rare format.
 

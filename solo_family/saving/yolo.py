@@ -6,7 +6,7 @@ import yaml
 
 from .outlines import join, outline
 from .picture import Classes, Picture
-from .saver import Options, Saver, copy_picture, written
+from .saver import Options, Saver, copy_picture, refuse_existing, written
 
 
 class Yolo(Saver):
@@ -27,9 +27,11 @@ class Yolo(Saver):
 
     def write(self, picture: Picture) -> None:
         """Write the text file of a picture, and copy the picture."""
+        labels = self._folder / "labels" / f"{picture.name}.txt"
+        refuse_existing(labels)
         copy_picture(picture, self._folder / "images")
         size = [picture.size["width"], picture.size["height"]]
-        with written(self._folder / "labels" / f"{picture.name}.txt") as file:
+        with written(labels) as file:
             for instance in picture.instances or []:
                 ring = join(outline(instance.rle, self.options.polygon_tolerance))
                 if len(ring):

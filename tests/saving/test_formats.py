@@ -332,3 +332,13 @@ def test_datumaros_own_loader_reads_the_dataset(pictures: list[Path], tmp_path: 
     assert sorted(items) == ["a/frame", "b/frame", "none"]
     kinds = {type(one).__name__ for one in items["b/frame"].annotations}
     assert kinds >= {"Polygon", "RleMask"}
+
+
+@pytest.mark.parametrize("kind", ["labelme", "yolo"])
+def test_files_that_may_have_been_corrected_are_not_replaced(
+    pictures: list[Path], tmp_path: Path, kind: str
+) -> None:
+    save(pictures[:1], tmp_path / "out", kind)
+    with pytest.raises(ConfigError, match=r"frame.* exists, and may have been corrected"):
+        save(pictures[:1], tmp_path / "out", kind)
+    save([pictures[2]], tmp_path / "out", kind)  # another picture joins them

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
+from solo_family.saving import outlines
 from solo_family.saving.outlines import (
     LEAST_IOU,
     Part,
@@ -38,12 +39,16 @@ def holed_blobs(seed: int, size: tuple[int, int] = (180, 240)) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_exact_polygons_cover_the_pixels_of_any_mask(seed: int) -> None:
+def test_exact_polygons_cover_the_pixels_of_any_mask(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Noise has all cases of diagonal neighbours, holes in holes and single pixels.
     mask = np.random.default_rng(seed).random((13, 17)) < (0.3, 0.5, 0.7)[seed % 3]
     parts = trace(mask)
     np.testing.assert_array_equal(inside(parts, mask.shape) % 2 == 1, mask)
-    np.testing.assert_array_equal(mask_util.decode(rasterise(parts, [13, 17])), mask)
+    np.testing.assert_array_equal(
+        mask_util.decode(rasterise([join([part]) for part in parts], [13, 17])), mask
+    )
     count, _ = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     assert len(parts) == count - 1
     for part in parts:
@@ -53,13 +58,18 @@ def test_exact_polygons_cover_the_pixels_of_any_mask(seed: int) -> None:
             assert len(np.unique(ring, axis=0)) == len(ring)  # it does not touch itself
     single = mask_util.frPyObjects([join(parts).ravel().tolist()], 13, 17)[0]
     np.testing.assert_array_equal(mask_util.decode(single), mask)
+    monkeypatch.setattr(outlines, "_MOST_SEARCHED", 0)
+    single = mask_util.frPyObjects([join(parts).ravel().tolist()], 13, 17)[0]
+    np.testing.assert_array_equal(mask_util.decode(single), mask)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_by_default_the_overlap_stays_high_with_far_fewer_points(seed: int) -> None:
     mask = holed_blobs(seed)
     parts = outline(encode(mask))
-    iou = mask_util.iou([rasterise(parts, [180, 240])], [encode(mask)], [0])[0, 0]
+    iou = mask_util.iou(
+        [rasterise([join([part]) for part in parts], [180, 240])], [encode(mask)], [0]
+    )[0, 0]
     assert iou >= LEAST_IOU
     exact = sum(len(ring) for part in trace(mask) for ring in part.rings)
     assert sum(len(ring) for part in parts for ring in part.rings) < 0.5 * exact
