@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def test_instances_are_cut_where_pictures_meet() -> None:
 
 def test_variants_change_what_they_name_and_leave_the_model_as_it_was() -> None:
     opts = ["MODEL.SOLOV2.GRID_REFERENCE_SIZE", (32, 32)]
-    model = eager_to_find(tiny_model("SOLOv2", opts=opts))
+    model: Any = eager_to_find(tiny_model("SOLOv2", opts=opts))
     layout = model.layout
     shapes, kernels = {}, {}
     with torch.no_grad():

@@ -31,7 +31,7 @@ def calls(source: str) -> Iterator[tuple[int, str]]:
             # open(path, mode) of Python; path.open(mode) of pathlib.
             place = 1 if isinstance(node.func, ast.Name) else 0
             mode = given.get("mode", node.args[place] if len(node.args) > place else None)
-            text = mode.value if isinstance(mode, ast.Constant) else "r" if mode is None else "b"
+            text = "r" if mode is None else str(getattr(mode, "value", "b"))
             if "b" not in text:
                 yield node.lineno, name
         elif name in _TEMPORARY:

@@ -177,6 +177,7 @@ def _predict(
     model: "ExportedModel", path: str, tiling: Tiling | None, stopwatch: _Stopwatch
 ) -> TiledPrediction:
     """Predict an image, timing each stage."""
+
     def one(picture: np.ndarray) -> Predictions:
         given, sizes = stopwatch.timed(_STAGES[0], lambda: model.preprocess(picture))
         outputs = stopwatch.timed(_STAGES[1], lambda: model.forward(given))

@@ -145,6 +145,9 @@ def add_common_config(cfg: CN) -> None:
     # Whether to "keep" panoptic segments that a crop removes completely, as objects with an empty
     # mask, as MaskFormer's official mappers do, or to "drop" them. "" is the method's default.
     cfg.INPUT.EMPTY_SEGMENTS = ""
+    # What resizes images bilinearly: "pillow", as detectron2 does, which averages where an image
+    # shrinks; or "cv2", as mmdetection and so SOLO's official code do, which does not.
+    cfg.INPUT.RESIZE = "pillow"
     # How to sample the nearest pixel when semantic labels are resized: at the "center" of each new
     # pixel (Pillow), or at its upper left "corner" (torch), as MaskFormer's official mapper does.
     # "" is the method's default.

@@ -25,23 +25,37 @@ class SemanticWithTTA(nn.Module):
         min_sizes: lengths of the short edge, in pixels.
         max_size: the greatest length of the long edge, in pixels.
         flip: add the mirrored image of each.
+        resize: what resizes; see `INPUT.RESIZE`.
     """
 
     def __init__(
-        self, model: nn.Module, *, min_sizes: list[int], max_size: int, flip: bool
+        self,
+        model: nn.Module,
+        *,
+        min_sizes: list[int],
+        max_size: int,
+        flip: bool,
+        resize: str = "pillow",
     ) -> None:
         super().__init__()
         self.model = model
         self.flip = flip
         self.resizes = [
-            AtLeastOnePixel(T.ResizeShortestEdge([size, size], max_size)) for size in min_sizes
+            AtLeastOnePixel(T.ResizeShortestEdge([size, size], max_size), resize)
+            for size in min_sizes
         ]
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module) -> "SemanticWithTTA":
         """Read `TEST.AUG`."""
         aug = cfg.TEST.AUG
-        return cls(model, min_sizes=list(aug.MIN_SIZES), max_size=aug.MAX_SIZE, flip=aug.FLIP)
+        return cls(
+            model,
+            min_sizes=list(aug.MIN_SIZES),
+            max_size=aug.MAX_SIZE,
+            flip=aug.FLIP,
+            resize=cfg.INPUT.RESIZE,
+        )
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Tensor]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..pictures.formats import COLOURS
+from ..pictures.opencv import resize_by_opencv
 from .folder import open_session, read_description
 from .instance_results import instance_results
 from .pictures import read_picture
@@ -119,7 +120,10 @@ class ExportedModel:
         size = shortest_edge_size(height, width, given["min_size"], given["max_size"])
         if given["size"] is not None:
             size = _fit(height, width, given["size"])
-        return resize_image(image[:, :, ::-1] if given["color"] == "RGB" else image, size)
+        image = image[:, :, ::-1] if given["color"] == "RGB" else image
+        # Exports of before the key resize as Pillow does.
+        by_opencv = given.get("resize") == "cv2"
+        return resize_by_opencv(image, size) if by_opencv else resize_image(image, size)
 
     def _pad(self, image: np.ndarray, output_shape: tuple[int, ...]) -> tuple[np.ndarray, Sizes]:
         given = self.description["input"]

@@ -138,6 +138,7 @@ def describe(
             "range": None if cfg.INPUT.RANGE in (None, "auto") else list(cfg.INPUT.RANGE),
             "max_pixels": cfg.INPUT.MAX_PIXELS,
             "bands": list(cfg.INPUT.BANDS),  # what pictures of results show
+            "resize": cfg.INPUT.RESIZE,
             "min_size": cfg.INPUT.MIN_SIZE_TEST,
             "max_size": cfg.INPUT.MAX_SIZE_TEST,
             "size": None if options.size is None else list(options.size),

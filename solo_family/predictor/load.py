@@ -34,7 +34,7 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
     bare.INPUT.FORMAT = "BGR"  # the class takes no others; it changes the order of RGB alone
     predictor = DefaultPredictor(bare)
     predictor.input_format = predictor.cfg.INPUT.FORMAT = cfg.INPUT.FORMAT
-    predictor.aug = AtLeastOnePixel(predictor.aug)  # type: ignore[assignment]
+    predictor.aug = AtLeastOnePixel(predictor.aug, cfg.INPUT.RESIZE)  # type: ignore[assignment]
     load_weights(DetectionCheckpointer(predictor.model), cfg.MODEL.WEIGHTS, complete=True)
     if not as_trained:
         predictor.model = inference_model(predictor.model, cfg)

@@ -80,7 +80,7 @@ def choose(
             size.batch,
             request.minutes,
             seconds,
-            num_val=request.num_val,
+            num_val=request.num_val * size.tiles,
             clip=_CLIP.get(request.method, _USUAL_CLIP),
             is_trained=base.is_trained,
         ),
@@ -100,7 +100,7 @@ def _of_method(data: Fingerprint, size: InputSize, method: str, is_trained: bool
     if method in _SLOTS:
         key, usual = _SLOTS[method]
         return slot_choices(data, key, usual, is_trained=is_trained)
-    return window_choices(data, size)
+    return window_choices(data, size, is_trained=is_trained)
 
 
 def _metric(request: Request) -> str:

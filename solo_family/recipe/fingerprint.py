@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..data.formats.coco_file import CocoFile
 from ..data.formats.crowds import OBJECTS
-from ..data.loading.images import is_deep
+from ..data.loading.images import Header, read_header
 from ..errors import DataError
+from ..pictures.formats import parse_format
 
-_OPENED = 20  # image files whose colours and depth are looked at, at most
+_OPENED = 20  # image files whose channels and depth are looked at, at most
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Fingerprint:
         object_images: [G], the index of each object's image.
         images_of_class: the number of images that have objects of each class, by its name; classes
             without objects have 0.
-        modes: Pillow's names of the files' colours, for instance ("L", "RGB"), sorted.
+        channels: how many channels the files have, each number once, ascending.
         is_deep: whether some files have more than 8 bits.
     """
 
@@ -37,7 +37,7 @@ class Fingerprint:
     object_boxes: tuple[tuple[float, float], ...]
     object_images: tuple[int, ...]
     images_of_class: dict[str, int]
-    modes: tuple[str, ...] = ("RGB",)
+    channels: tuple[int, ...] = (3,)
     is_deep: bool = False
 
     @property
@@ -84,7 +84,7 @@ def measure(file: CocoFile, crowd: str = "", paths: Iterable[str] = ()) -> Finge
     Args:
         file: the dataset, as training reads it.
         crowd: "objects" to treat crowds as objects, or "".
-        paths: its image files; the colours of the first are looked at.
+        paths: its image files; the channels of the first are looked at.
 
     Raises:
         DataError: an id or a value can't be used, or no object can be learnt.
@@ -103,14 +103,14 @@ def measure(file: CocoFile, crowd: str = "", paths: Iterable[str] = ()) -> Finge
     if not boxes:
         raise DataError(f"{file.source} has no objects with masks: there is nothing to learn.")
     counts = Counter(category for category, _ in seen)
-    opened = list(paths)[:_OPENED]
+    headers = [_header(path) for path in list(paths)[:_OPENED]]
     return Fingerprint(
         image_sizes=tuple((int(i["height"]), int(i["width"])) for i in file.images),
         object_boxes=tuple(boxes),
         object_images=tuple(images),
         images_of_class={name: counts[key] for key, name in names.items()},
-        modes=tuple(sorted({_mode(path) for path in opened})) or ("RGB",),
-        is_deep=any(is_deep(path) for path in opened),
+        channels=tuple(sorted({header.channels for header in headers})) or (3,),
+        is_deep=any(header.is_deep for header in headers),
     )
 
 
@@ -121,6 +121,6 @@ def _inside(box: Any, image: dict[str, Any]) -> tuple[float, float]:
     return max(0.0, bottom - max(0.0, top)), max(0.0, right - max(0.0, left))
 
 
-def _mode(path: str) -> str:
-    with Image.open(path) as image:
-        return str(image.mode)
+def _header(path: str) -> Header:
+    # In this format the header has the file's own channels, and not the three that they become.
+    return read_header(path, parse_format("RGBA"))

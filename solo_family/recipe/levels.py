@@ -20,10 +20,13 @@ _FINEST_OF_SOLO = 48  # which has a mask for each of S x S cells
 _CROWDED = 20  # objects per image, from which on finer grids are worth their time
 # Masks at stride 4 of at most 8 pixels are dropped by the area filter of the first levels.
 _SAFE_OF_FILTER = 16.0
-# InstanceFCN's windows, 21 cells of 8 pixels, are for objects of 128 / 224 of their side.
+# InstanceFCN's windows are for objects of 128 / 224 of their side: 21 cells of 8 pixels as
+# published, or 15 of 4 pixels as in configs/quickstart.
 _WINDOW_OBJECT = 21 * 8 * 128 / 224
+_SMALL_WINDOW_OBJECT = 15 * 4 * 128 / 224
 _OCTAVE = 1.5
 _MOST_SCALES = 5
+_LEAST_SCALE = 32
 
 
 def grid_choices(
@@ -99,26 +102,38 @@ def slot_choices(data: Fingerprint, key: str, usual: int, *, is_trained: bool) -
     return [Choice(key, count, why)]
 
 
-def window_choices(data: Fingerprint, size: InputSize) -> list[Choice]:
+def window_choices(data: Fingerprint, size: InputSize, *, is_trained: bool) -> list[Choice]:
     """Choose the scales at which InstanceFCN's windows fit the objects; they replace short edges.
 
     Args:
         data: what the objects are like.
         size: of the input, whose largest edge is not exceeded.
+        is_trained: whether weights are given, whose windows stay the published ones.
     """
     lengths = data.lengths * size.factors(data, size.test_edge) / size.test_edge
     small, large = np.percentile(lengths, [5, 95])
-    first, last = _WINDOW_OBJECT / large, min(_WINDOW_OBJECT / small, 2.0 * size.edges[-1])
-    first = min(first, last)
+    is_small = not is_trained and _WINDOW_OBJECT / np.median(lengths) > size.edges[-1]
+    object_size = _SMALL_WINDOW_OBJECT if is_small else _WINDOW_OBJECT
+    first, last = (min(object_size / length, size.edges[-1]) for length in (large, small))
     count = min(_MOST_SCALES, 1 + ceil(np.log(last / first) / np.log(_OCTAVE) - 1e-9))
     step = (last / first) ** (1 / max(1, count - 1))
-    scales = sorted({max(32, round(first * step**index)) for index in range(count)})
-    why = f"at one of these an object fits a window, which is for {_WINDOW_OBJECT:.0f} pixels"
-    limit = 3 * scales[-1]
+    scales = sorted({max(_LEAST_SCALE, round(first * step**index)) for index in range(count)})
+    why = f"at one of these an object fits a window, which is for {object_size:.0f} pixels"
+    limit = 2 * scales[-1]
     return [
+        *(_small_windows() if is_small else []),
         Choice("INPUT.MIN_SIZE_TRAIN", scales, why),
         Choice("INPUT.MAX_SIZE_TRAIN", limit, "limits images that are long and narrow only"),
         Choice("INPUT.MIN_SIZE_TEST", scales[-1], "the largest of the scales"),
         Choice("INPUT.MAX_SIZE_TEST", limit, "as in training"),
         Choice("MODEL.INSTANCE_FCN.TEST_SCALES", scales, "as in training"),
+    ]
+
+
+def _small_windows() -> list[Choice]:
+    why = "small objects: the windows of configs/quickstart"
+    return [
+        Choice("MODEL.INSTANCE_FCN.IN_FEATURE", "p2", why),
+        Choice("MODEL.INSTANCE_FCN.WINDOW_SIZE", 15, why),
+        Choice("MODEL.INSTANCE_FCN.NMS_PRE", 2000, "stride 4 has four times as many windows"),
     ]

@@ -15,7 +15,10 @@ _EVALUATIONS = 4
 # Inference is the first third of an iteration: no gradients.
 _INFERENCE = 1 / 3
 _START_SECONDS = 20.0
-_RARE = 4.0  # a class is rare that so many times fewer images have than the median class
+# A class is rare that so many times fewer images have than the median class, or than one image in a
+# hundred.
+_RARE = 4.0
+_FREQUENT = 0.01
 
 
 def solver_choices(
@@ -104,18 +107,22 @@ def loader_choices(data: Fingerprint, machine: Machine) -> list[Choice]:
 def sampler_choices(data: Fingerprint) -> list[Choice]:
     """Repeat the images of rare classes (LVIS, arXiv 1908.03195) if there are any."""
     counts = np.array([count for count in data.images_of_class.values() if count], np.float64)
-    median = float(np.median(counts))
-    rare = int((counts * _RARE <= median).sum())
+    usual = max(float(np.median(counts)), _FREQUENT * data.num_images)
+    rare = int((counts * _RARE <= usual).sum())
     if not rare:
         return []
-    threshold = round(median / data.num_images, 6)
+    threshold = round(usual / data.num_images, 6)
     return [
         Choice(
             "DATALOADER.SAMPLER_TRAIN",
             "RepeatFactorTrainingSampler",
-            f"{rare} classes are in fewer than a quarter of the median class's images",
+            f"{rare} classes have at most a quarter of the usual number of images",
         ),
-        Choice("DATALOADER.REPEAT_THRESHOLD", threshold, "the median class's share of the images"),
+        Choice(
+            "DATALOADER.REPEAT_THRESHOLD",
+            threshold,
+            "below this share of the images",
+        ),
     ]
 
 

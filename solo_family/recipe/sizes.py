@@ -3,7 +3,8 @@
 G objects.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 
@@ -19,6 +20,8 @@ _LARGEST = 800
 _SHARES = (0.8, 0.9, 1.0, 1.1)
 _MULTIPLE = 16
 _SMALLEST = 96
+_LEAST_TILE = 64  # of TEST.TILE.SIZE
+_OVERLAP = 4  # neighbouring windows share this part of their side
 _ENLARGED = 2.0  # images are enlarged by at most this factor
 # An object should be this many pixels of the masks wide, for all but the smallest twentieth.
 _MASK_PIXELS = 2.0
@@ -32,10 +35,10 @@ _PIXELS_PER_SECOND_GPU = 5_000_000
 _BYTES_PER_PIXEL = 8192
 _FEWEST_ITERATIONS = 300  # that the time should suffice for
 BATCH = 4
-# Of the long edge to the short one, at most that of the published 1333 x 800: images that are longer
-# become smaller. Of the images' own, all but the longest tenth count.
+# Of the long edge to the short one, at most that of the published 1333 x 800: longer images
+# become smaller. Of the images' own, all but the longest quarter count.
 _MAX_ASPECT = 1333 / 800
-_LONG = 90  # percentile
+_LONG = 75  # percentile
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class InputSize:
         window: the side of the square windows that images are cut into, in pixels of the files; 0
             for whole images.
         batch: images per iteration.
+        tiles: the number of windows that the median image is cut into in inference.
         small: the smallest sides (percentile 5) of objects at `test_edge`, in pixels.
         choices: the lines of the config.
     """
@@ -58,6 +62,7 @@ class InputSize:
     max_size: int
     window: int
     batch: int
+    tiles: int
     small: float
     choices: tuple[Choice, ...]
 
@@ -100,8 +105,9 @@ def input_size(data: Fingerprint, machine: Machine, minutes: float, stride: int)
     edges = tuple(sorted({_rounded(edge * share) for share in _SHARES}))
     max_size = edges[-1] if window else _rounded(edges[-1] * longest)
     why = _reason(edge, usual, wanted, affordable, short)
-    found = InputSize(edges, edge, max_size, window, batch, small * scale, ())
-    return InputSize(**{**found.__dict__, "choices": tuple(_choices(found, why, stride))})
+    tiles = _tiles(np.median(sizes, axis=0), window) if window else 1
+    found = InputSize(edges, edge, max_size, window, batch, tiles, small * scale, ())
+    return replace(found, choices=tuple(_choices(found, why, stride)))
 
 
 def _pixels(machine: Machine, minutes: float) -> float:
@@ -117,7 +123,14 @@ def _window(data: Fingerprint, edge: int, scale: float) -> int:
     It is at least twice as long as most objects, so that these fit into one.
     """
     side = max(edge / scale, 2 * float(np.percentile(data.lengths, 95)))
-    return max(_MULTIPLE, int(side / _MULTIPLE) * _MULTIPLE)
+    return max(_LEAST_TILE, int(side / _MULTIPLE) * _MULTIPLE)
+
+
+def _tiles(size: np.ndarray, window: int) -> int:
+    """Return how many windows, a quarter of which overlaps the next, cover (height, width)."""
+    step = window - window // _OVERLAP
+    rows, columns = (1 + max(0, ceil((length - window) / step)) for length in size)
+    return rows * columns
 
 
 def _area(edge: float, aspect: float) -> float:
@@ -142,12 +155,12 @@ def _choices(size: InputSize, why: str, stride: int) -> list[Choice]:
     smallest = f"small objects have {size.small:.0f} pixels, and masks one in {stride}"
     choices = [
         Choice("INPUT.MIN_SIZE_TRAIN", list(size.edges), f"0.8 to 1.1 of the test's; {smallest}"),
-        Choice("INPUT.MAX_SIZE_TRAIN", size.max_size, "the long edge of nine in ten images"),
+        Choice("INPUT.MAX_SIZE_TRAIN", size.max_size, "the long edge of three in four images"),
         Choice("INPUT.MIN_SIZE_TEST", size.test_edge, why),
         Choice("INPUT.MAX_SIZE_TEST", size.max_size, "as in training"),
     ]
     if size.window:
-        overlap = size.window // 4
+        overlap = size.window // _OVERLAP
         choices += [
             Choice(
                 "INPUT.CROP.AROUND_OBJECTS",

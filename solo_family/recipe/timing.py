@@ -1,8 +1,11 @@
 """Time training iterations of a recipe on this machine."""
 
+import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -30,7 +33,7 @@ def seconds_per_iteration(config: Path) -> float:
     Raises:
         SoloFamilyError: the config or the data can't be trained with.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         words = ["--config-file", str(config), *_WITHOUT, "OUTPUT_DIR", folder]
         trainer = Trainer(read_config(argument_parser().parse_args(words)))
         trainer.raw_model.train()
@@ -49,3 +52,14 @@ def seconds_per_iteration(config: Path) -> float:
 def two_digits(value: float) -> float:
     """Return a positive number to two significant digits."""
     return float(f"{value:.1e}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Log only warnings in the `with` block: the log of a training would hide the plan."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)

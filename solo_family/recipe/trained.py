@@ -154,9 +154,26 @@ def trained_base(trained: Trained, names: list[str], path: Path) -> Base:
         Choice("INPUT.LSJ.ENABLED", False, "short edges are chosen instead"),
         Choice("INPUT.CROP.ENABLED", False, "whole images, or windows around objects"),
     ]
+    choices += _instances(trained)
     if solver.REFERENCE_BATCH_SIZE:
         choices.append(Choice("SOLVER.REFERENCE_BATCH_SIZE", 0, "BASE_LR is for this batch"))
     return Base(trained.config, tuple(choices), is_trained=True, notes=tuple(notes))
+
+
+def _instances(trained: Trained) -> list[Choice]:
+    """Return the lines by which a model for other tasks predicts instances."""
+    why = "the data are instances"
+    if trained.method == "MaskFormer":
+        key = "MODEL.MASK_FORMER.TEST"
+        return [
+            Choice("INPUT.DATASET_MAPPER_NAME", "", why),
+            Choice(f"{key}.SEMANTIC_ON", False, why),
+            Choice(f"{key}.PANOPTIC_ON", False, why),
+            Choice(f"{key}.INSTANCE_ON", True, why),
+        ]
+    if trained.method == "SparseInst" and trained.cfg.MODEL.SPARSE_INST.PANOPTIC_ON:
+        return [Choice("MODEL.SPARSE_INST.PANOPTIC_ON", False, why)]
+    return []
 
 
 def matched(trained: Trained, names: list[str]) -> tuple[dict[str, Tensor], list[str]]:

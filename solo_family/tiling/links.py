@@ -22,12 +22,11 @@ class Links:
 
     def add(self, link: Link) -> None:
         """Take a link into account."""
-        first, last = sorted((link.a, link.b))
-        if self._joins and link.a_leaves and link.b_leaves:
+        first, last = sorted((link.better, link.other))
+        if self._joins and link.joins:
             self._joined.append((first, last))
-        elif self._joins and link.a_leaves != link.b_leaves:
-            more, less = (link.a, link.b) if link.a_leaves else (link.b, link.a)
-            self._better[less].append(more)
+        elif self._joins:
+            self._better[link.other].append(link.better)
         else:
             self._better[last].append(first)
 

@@ -15,6 +15,9 @@ from .runs import Runs, box_of, clip, intersections
 # From this IoU on, two masks are one object's; and from this share of the smaller one on, a mask
 # that has no such partner is a piece of the larger one.
 SAME = 0.5
+# Parts of one object are joined if none scores more than this many times as much as the other: the
+# shape of a mask with a very low score would spoil a good one.
+ALIKE = 4
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class TileObject:
         area: its number of pixels, at least 1.
         score: 0 to 1.
         label: its class.
+        is_cut: whether it touches a border of the tile that is within the image.
     """
 
     tile: int
@@ -36,6 +40,7 @@ class TileObject:
     area: int
     score: float
     label: int
+    is_cut: bool = False
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -45,19 +50,17 @@ class TileObject:
 
 @dataclass(frozen=True)
 class Link:
-    """Two masks of one object, of which neither, one, or both leave the other's tile.
+    """Two masks of one object.
 
     Attributes:
-        a: the index of the one.
-        b: the index of the other.
-        a_leaves: whether `a` has pixels outside the tile of `b`.
-        b_leaves: whether `b` has pixels outside the tile of `a`.
+        better: the index of the one that shows more of it, or shows it better.
+        other: the index of the other.
+        joins: whether each shows a part that the other one's tile does not have.
     """
 
-    a: int
-    b: int
-    a_leaves: bool
-    b_leaves: bool
+    better: int
+    other: int
+    joins: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,19 @@ class _Seen:
     box: Window
     area: int
     leaves: bool
-    label: int
+    whole: TileObject
+
+    @property
+    def label(self) -> int:
+        return self.whole.label
+
+    def yields_to(self, other: "_Seen") -> bool:
+        """Return whether the other one, which shows more of the object, is to be kept.
+
+        A piece that a border cuts off may score more than the whole object, but not twice as much.
+        """
+        limit = 2 * other.whole.score if self.whole.is_cut else other.whole.score
+        return self.whole.score <= limit
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,22 @@ class _Overlap:
 
     @property
     def link(self) -> Link:
-        return Link(self.a.index, self.b.index, self.a.leaves, self.b.leaves)
+        """The link of two masks that agree in the overlap."""
+        a, b = sorted((self.a, self.b), key=lambda part: part.index)  # the better rank first
+        low, high = sorted((a.whole.score, b.whole.score))
+        if a.leaves and b.leaves and high <= ALIKE * low:
+            return Link(a.index, b.index, joins=True)
+        if b.leaves and not a.leaves and a.yields_to(b):
+            return Link(b.index, a.index)
+        return Link(a.index, b.index)
+
+    @property
+    def piece(self) -> Link | None:
+        """The link of a piece with the mask that contains it; None if both are kept."""
+        larger = self.b if self.smaller is self.a else self.a
+        if self.smaller.yields_to(larger):
+            return Link(larger.index, self.smaller.index)
+        return None
 
 
 def link(
@@ -108,7 +138,7 @@ def link(
     """Link the masks of two tiles that are of one object.
 
     Masks of one class with the greatest IoU in the overlap are paired first, each once. A mask
-    that has no partner then is linked to the one that contains most of it, or that it contains.
+    that has no partner then is a piece of the one that contains most of it, unless it scores more.
 
     Args:
         objects: of all tiles.
@@ -127,9 +157,10 @@ def link(
             linked |= {overlap.a.index, overlap.b.index}
             links.append(overlap.link)
     for overlap in _descending(overlaps, lambda overlap: overlap.containment):
-        if overlap.smaller.index not in linked:
-            linked.add(overlap.smaller.index)
-            links.append(overlap.link)
+        piece = overlap.piece
+        if piece is not None and piece.other not in linked:
+            linked.add(piece.other)
+            links.append(piece)
     return links
 
 
@@ -146,7 +177,7 @@ def _seen(
         area = runs.area
         if area:
             box = box_of(runs, height)
-            parts.append(_Seen(index, runs, box, area, area < found.area, found.label))
+            parts.append(_Seen(index, runs, box, area, area < found.area, found))
     return parts
 
 

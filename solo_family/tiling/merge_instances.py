@@ -32,11 +32,13 @@ def tile_objects(
         height: H.
     """
     every = zip(runs_of(masks, tile.window, height), scores.tolist(), classes.tolist())
-    return [
-        TileObject(tile.index, runs, box_of(runs, height), runs.area, score, label)
-        for runs, score, label in every
-        if len(runs.starts)
-    ]
+    objects = []
+    for runs, score, label in every:
+        if len(runs.starts):
+            box = box_of(runs, height)
+            is_cut = tile.cuts(box)
+            objects.append(TileObject(tile.index, runs, box, runs.area, score, label, is_cut))
+    return objects
 
 
 def merge_instances(
@@ -48,8 +50,9 @@ def merge_instances(
     Then, with "join",
 
     - where both leave the other's tile, the object is larger than what one tile sees: its mask is
-      the union, its score the greatest;
-    - where one leaves the other's tile, that one sees more of the object, and is kept;
+      the union, its score the greatest; but of very different scores only the better is kept;
+    - where one leaves the other's tile, that one sees more of the object, and is kept, unless it
+      scores less than the other, or than half of it where a border cuts the other;
     - where none does, the one with the greater score is kept.
 
     With "nms" the one with the greater score is kept in any case, and nothing is joined.

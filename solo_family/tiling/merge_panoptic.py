@@ -108,9 +108,9 @@ class PanopticMerger:
         """
         ranked = [self._parts[part] for part in order]
         pairs = [
-            (one.a, one.b)
+            (one.better, one.other)
             for one in link_all(ranked, self._tiles, self._size[0])
-            if self._is_thing[order[one.a]]
+            if self._is_thing[order[one.better]]
         ]
         first_of: dict[int, int] = {}
         for place, part in enumerate(order):

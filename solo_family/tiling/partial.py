@@ -114,6 +114,7 @@ def _pack(index: int, result: TileResult) -> bytes:
             "stops": np.concatenate([none, *(one.runs.stops for one in found)]),
             "scores": np.array([one.score for one in found], np.float64),
             "labels": np.array([one.label for one in found], np.int64),
+            "are_cut": np.array([one.is_cut for one in found], bool),
         }
     if result.panoptic is not None:
         segments, infos = result.panoptic
@@ -141,8 +142,8 @@ def _objects(index: int, arrays: Any, height: int) -> list[TileObject]:
     ends = arrays["counts"].cumsum()[:-1]
     parts = [np.split(arrays[name], ends) for name in ("starts", "stops")]
     masks = [Runs(*pair) for pair in zip(*parts)][: len(arrays["counts"])]
-    values = zip(masks, arrays["scores"].tolist(), arrays["labels"].tolist())
+    values = [arrays[name].tolist() for name in ("scores", "labels", "are_cut")]
     return [
-        TileObject(index, runs, box_of(runs, height), runs.area, score, label)
-        for runs, score, label in values
+        TileObject(index, runs, box_of(runs, height), runs.area, score, label, is_cut)
+        for runs, score, label, is_cut in zip(masks, *values)
     ]

@@ -57,6 +57,16 @@ class Tile:
     window: Window
     core: Window
 
+    def cuts(self, box: Window) -> bool:
+        """Return whether a box in the tile touches a border of it that is within the image.
+
+        A core ends before its tile where the tile ends within the image.
+        """
+        return any(
+            edge == side and side != inner
+            for edge, side, inner in zip(box, self.window, self.core, strict=True)
+        )
+
 
 def place_tiles(size: tuple[int, int], tiling: Tiling) -> list[Tile]:
     """Return the tiles of an image, row by row.

@@ -168,6 +168,7 @@ def _of_pipelines(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> di
         "DATASETS.TEST": ["coco_2017_val"],
         "INPUT.FORMAT": "RGB" if steps["Normalize"]["to_rgb"] else "BGR",
         "INPUT.RANDOM_FLIP": "horizontal",
+        "INPUT.RESIZE": "cv2",  # mmcv
         "INPUT.MIN_SIZE_TRAIN": sorted(min(scale) for scale in scales),
         "INPUT.MAX_SIZE_TRAIN": longest,
         "INPUT.MIN_SIZE_TEST": min(test_step["img_scale"]),

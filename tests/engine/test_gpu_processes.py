@@ -64,7 +64,8 @@ def test_a_model_is_wrapped_for_the_device_that_it_is_on(
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm, "get_local_rank", lambda: 1)
     monkeypatch.setattr(wrappers, "DistributedDataParallel", lambda model, **options: options)
-    assert wrappers.distributed(model)["device_ids"] == device_ids
+    options: Any = wrappers.distributed(model)
+    assert options["device_ids"] == device_ids
 
 
 def test_more_processes_than_gpus_are_refused(calls: list[Any]) -> None:

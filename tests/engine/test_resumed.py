@@ -79,8 +79,9 @@ def rates(trainer: Any) -> dict[str, dict[str, Any]]:
 
 
 def averages(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    optimizer = trainer._trainer.optimizer
     return {
-        name: dict(trainer.optimizer.state[parameter])
+        name: dict(optimizer.state[parameter])
         for name, parameter in trainer.raw_model.named_parameters()
     }
 
@@ -204,7 +205,8 @@ def test_the_order_goes_on_after_as_many_images(tmp_path: Path) -> None:
     for size, iterations in ((2, 4), (4, 2), (1, 4)):
         sampler = GroupedSampler(lambda seed: range(100), [{}] * 100, size, seed=5, grouped=False)
         place = SamplerPlace(sampler, size)
-        place.trainer = SimpleNamespace(iter=finished - 1, start_iter=finished)
+        trainer: Any = SimpleNamespace(iter=finished - 1, start_iter=finished)
+        place.trainer = trainer
         if state:
             place.load_state_dict(state)
         place.before_train()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,9 @@ def predicted(objects: list[tuple[int, ...]], scores: list[float] | None = None)
 
 
 def segm_of(
-    evaluator: DatasetEvaluator, files: dict[int, str], found: dict[int, list[tuple[int, ...]]]
+    evaluator: DatasetEvaluator,
+    files: dict[int, str],
+    found: Mapping[int, Sequence[tuple[int, ...]]],
 ) -> dict[str, float]:
     evaluator.reset()
     for identity, file in files.items():

@@ -253,7 +253,7 @@ def everything(height: int, width: int, count: int) -> dict[str, Any]:
 
 
 def test_an_evaluation_that_can_not_choose_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    hook = BestCheckpoint(1, SimpleNamespace(), "segm/AP")  # type: ignore[arg-type]
+    hook: Any = BestCheckpoint(1, SimpleNamespace(), "segm/AP")
     latest: dict[str, tuple[float, int]] = {"loss": (1.0, 1), "mine/score": (2.0, 1)}
     hook.trainer = SimpleNamespace(storage=SimpleNamespace(latest=lambda: latest))
     with caplog.at_level(logging.WARNING):
@@ -265,7 +265,8 @@ def test_an_evaluation_that_can_not_choose_says_why(caplog: pytest.LogCaptureFix
 
 
 def test_a_best_value_of_another_metric_is_forgotten() -> None:
-    before, after = (BestCheckpoint(1, SimpleNamespace(), n) for n in ("segm/AP", "bbox/AP"))
+    before: Any = BestCheckpoint(1, SimpleNamespace(), "segm/AP")
+    after = BestCheckpoint(1, SimpleNamespace(), "bbox/AP")
     before.best_metric, before.best_iter = 40.0, 7
     after.load_state_dict(before.state_dict())
     assert after.best_metric is None

@@ -114,7 +114,7 @@ def test_a_model_that_8_bits_ruin_is_not_written(
 
 
 def test_calibration_reads_files_with_the_range_of_training(tmp_path: Path) -> None:
-    values = np.arange(4096, step=256, dtype=np.uint16).reshape(4, 4)
+    values = np.arange(0, 4096, 256).astype(np.uint16).reshape(4, 4)
     cv2.imwrite(str(tmp_path / "12_bits.png"), values)
     model = ExportedModel.__new__(ExportedModel)
     size = {"min_size": 0, "max_size": 9, "size": None, "divisibility": 1, "batch_size": 1}

@@ -103,7 +103,7 @@ def test_a_folder_that_is_none_or_of_something_else(exported: Path, tmp_path: Pa
         (tmp_path, "is not an exported model: there is no model.json"),
         (tmp_path / "half", "is not JSON"),
         (broken(exported, tmp_path / "future", layout=99), "has the layout 99"),
-        (broken(exported, tmp_path / "torch", format="torchscript"), "of format torchscript"),
+        (broken(exported, tmp_path / "torch", format="torchscript"), "in the format torchscript"),
         (
             broken(exported, tmp_path / "lost", file="lost.onnx"),
             "lost.onnx, which model.json names, is missing: export again",

@@ -2,11 +2,13 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from solo_family.checkpoint.load import load_weights
@@ -18,7 +20,7 @@ from ..conftest import tiny_cfg
 STEM = "backbone.bottom_up.stem.conv1.weight"
 
 
-def cfg_of(name: str, channels: int, *opts: object) -> object:
+def cfg_of(name: str, channels: int, *opts: Any) -> CfgNode:
     statistics = ["MODEL.PIXEL_MEAN", [100.0] * channels, "MODEL.PIXEL_STD", [50.0] * channels]
     return tiny_cfg(opts=["INPUT.FORMAT", name, *statistics, *opts])
 

@@ -145,6 +145,33 @@ def test_of_two_masks_that_both_tiles_see_whole_the_better_one_is_kept() -> None
     assert np.array_equal(found.pred_masks.numpy(), other[None])
 
 
+def test_a_good_mask_is_not_given_up_for_a_poor_one_that_is_larger() -> None:
+    """Neither where they agree in the overlap, nor where the larger one contains the other."""
+    good, larger = rectangle(WIDE, 20, 70, 40, 90), rectangle(WIDE, 20, 70, 40, 140)
+    found = two_tiles([(good, 0.9, 0)], [(larger, 0.8, 0)])
+    assert np.array_equal(found.pred_masks.numpy(), np.stack([good]))
+    everything = rectangle(WIDE, 5, 62, 95, 150)
+    found = two_tiles([(good, 0.9, 0)], [(everything, 0.2, 0)])
+    assert np.array_equal(found.pred_masks.numpy(), np.stack([good, everything]))
+    # It is a piece of one that scores more.
+    found = two_tiles([(good, 0.9, 0)], [(everything, 0.95, 0)])
+    assert np.array_equal(found.pred_masks.numpy(), everything[None])
+
+
+def test_parts_of_very_different_scores_are_not_joined() -> None:
+    mask = rectangle(WIDE, 20, 10, 60, 150)
+    for score, stop in ((0.3, 150), (0.2, 100)):
+        found = two_tiles([(mask, 0.9, 0)], [(mask, score, 0)])
+        assert np.array_equal(found.pred_masks.numpy(), rectangle(WIDE, 20, 10, 60, stop)[None])
+        assert found.scores.tolist() == pytest.approx([0.9])
+
+
+def test_a_piece_that_scores_twice_as_much_is_kept() -> None:
+    whole, piece = rectangle(WIDE, 20, 70, 40, 130), rectangle(WIDE, 26, 85, 40, 100)
+    found = two_tiles([(piece, 0.9, 0)], [(whole, 0.4, 0)])
+    assert found.scores.tolist() == pytest.approx([0.9, 0.4])
+
+
 def test_classes_are_kept_apart() -> None:
     mask = rectangle(WIDE, 20, 70, 40, 90)
     assert len(two_tiles([(mask, 0.6, 0)], [(mask, 0.7, 1)])) == 2

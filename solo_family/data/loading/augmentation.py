@@ -1,5 +1,6 @@
 """Training augmentations, built from detectron2's transforms."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.projects.point_rend import ColorAugSSDTransform
+from PIL import Image
 
+from ...pictures.opencv import resize_by_opencv
 from ...registry import METHODS
 
 _Augmentations = list[T.Augmentation | T.Transform]
@@ -32,6 +35,17 @@ class ChannelwiseResize(T.ResizeTransform):
         return np.stack(channels, axis=2)
 
 
+class OpenCVResize(ChannelwiseResize):
+    """Resizing of images by OpenCV; that of labels stays detectron2's."""
+
+    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
+        """Return an image [H, W, C] at the new size."""
+        bilinear = self.interp if interp is None else interp
+        if bilinear != Image.Resampling.BILINEAR or img.dtype != np.uint8:
+            return super().apply_image(img, interp)
+        return resize_by_opencv(img, (self.new_h, self.new_w))
+
+
 def _split(image: np.ndarray) -> list[np.ndarray]:
     return [np.ascontiguousarray(image[:, :, channel]) for channel in range(image.shape[2])]
 
@@ -43,25 +57,28 @@ class AtLeastOnePixel(T.Augmentation):
 
     Args:
         resize: the detectron2 augmentation that chooses the size.
+        by: "pillow" or "cv2"; see `INPUT.RESIZE`.
     """
 
-    def __init__(self, resize: T.Augmentation) -> None:
+    def __init__(self, resize: T.Augmentation, by: str = "pillow") -> None:
         super().__init__()
         self.resize = resize
+        self.by = by
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         """Return the resize transform of an image, uint8 [H, W, C]."""
         transform = self.resize.get_transform(image)
         if isinstance(transform, T.ResizeTransform):
             height, width = max(1, transform.new_h), max(1, transform.new_w)
-            return ChannelwiseResize(transform.h, transform.w, height, width, transform.interp)
+            kind = OpenCVResize if self.by == "cv2" else ChannelwiseResize
+            return kind(transform.h, transform.w, height, width, transform.interp)
         return transform
 
 
 def detectron2_augmentation(cfg: CfgNode, is_train: bool) -> _Augmentations:
     """Return detectron2's resize and, for training, its random flip."""
     resize, *flip = build_augmentation(cfg, is_train)
-    return [AtLeastOnePixel(resize), *flip]
+    return [AtLeastOnePixel(resize, cfg.INPUT.RESIZE), *flip]
 
 
 def resized_input(image: np.ndarray, resize: T.Augmentation) -> dict[str, Any]:
@@ -99,8 +116,15 @@ def _crop(cfg: CfgNode) -> T.Augmentation:
     edges = cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
     if not edges:
         return crop
-    resize = AtLeastOnePixel(T.ResizeShortestEdge(edges, sample_style="choice"))
+    resize = _resize_choice(edges, cfg)
     return T.RandomApply(T.AugmentationList([resize, crop]), prob=0.5)
+
+
+def _resize_choice(edges: Sequence[int], cfg: CfgNode) -> AtLeastOnePixel:
+    """Return the resize of the short edge to one of some lengths."""
+    return AtLeastOnePixel(
+        T.ResizeShortestEdge(list(edges), sample_style="choice"), cfg.INPUT.RESIZE
+    )
 
 
 def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationList]:
@@ -146,7 +170,7 @@ def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationLi
     if not cfg.INPUT.CROP.ENABLED:
         return [T.AugmentationList(plain)]
     crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
-    to_be_cropped = AtLeastOnePixel(T.ResizeShortestEdge(_DETR_SIZES, sample_style="choice"))
+    to_be_cropped = _resize_choice(_DETR_SIZES, cfg)
     cropped = [*_all_colours(cfg), *flip, to_be_cropped, crop, resize]
     return [T.AugmentationList(plain), T.AugmentationList(cropped)]
 
@@ -175,7 +199,7 @@ def _large_scale_jitter(cfg: CfgNode) -> _Augmentations:
     lsj = cfg.INPUT.LSJ
     size = (lsj.IMAGE_SIZE, lsj.IMAGE_SIZE)
     jitter: _Augmentations = [
-        AtLeastOnePixel(T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *size)),
+        AtLeastOnePixel(T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *size), cfg.INPUT.RESIZE),
         # detectron2 declares the size as a tuple of one number.
         T.FixedSizeCrop(crop_size=size),  # type: ignore[arg-type]
     ]

@@ -66,7 +66,7 @@ def open_tiff(path: str) -> Opened | None:
         file = tifffile.TiffFile(path)
     except (OSError, ValueError):
         return None  # Pillow's error will say what is wrong
-    page = file.pages[0]
+    page: Any = file.pages[0]  # the first one has all of its tags
     if not _is_plain(page):
         file.close()
         return None

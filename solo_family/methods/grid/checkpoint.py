@@ -69,6 +69,7 @@ def _rules(ins_convs: str) -> tuple[Rule, ...]:
 
 _KEYS = {
     **IMAGENET_RGB,
+    "INPUT.RESIZE": "cv2",
     "MODEL.BACKBONE.NORM_EVAL": True,
     "MODEL.RESNETS.STRIDE_IN_1X1": False,
 }

@@ -76,6 +76,7 @@ SOURCES = (
         rules=_MASK_FORMER_RULES,
         keys={
             **IMAGENET_RGB,
+            "INPUT.RESIZE": "cv2",
             "MODEL.BACKBONE.FREEZE_AT": 0,
             "MODEL.BACKBONE.NORM_EVAL": True,
             "MODEL.RESNETS.STRIDE_IN_1X1": False,

@@ -1,12 +1,17 @@
 """Colours, crops and their order, as config keys."""
 
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from detectron2.data import transforms as T
+from PIL import Image
 
 from solo_family.data.loading.augmentation import build_train_augmentation, detectron2_augmentation
+from solo_family.export.runtime import ExportedModel
+from solo_family.predictor.load import load_predictor
 
 from ...conftest import tiny_cfg
 
@@ -145,3 +150,40 @@ def test_nor_is_it_in_inference(shape: tuple[int, ...]) -> None:
     aug_input = T.AugInput(np.full(shape, 99, np.uint8))
     T.AugmentationList(detectron2_augmentation(cfg, is_train=False))(aug_input)
     assert sorted(aug_input.image.shape) == [1, 3, 640]
+
+
+@pytest.mark.parametrize("by", ["pillow", "cv2"])
+def test_images_are_resized_by_what_the_key_names(by: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8)
+    pillow = np.asarray(Image.fromarray(noise).resize((36, 24), Image.Resampling.BILINEAR))
+    opencv = cv2.resize(noise, (36, 24), interpolation=cv2.INTER_LINEAR)
+    assert not np.array_equal(pillow, opencv)
+    expected = opencv if by == "cv2" else pillow
+    keys: list[Any] = ["INPUT.RESIZE", by, "INPUT.FORMAT", "RGB", "INPUT.RANDOM_FLIP", "none"]
+    keys += ["INPUT.MIN_SIZE_TRAIN", (24,), "INPUT.MIN_SIZE_TEST", 24, "MODEL.WEIGHTS", ""]
+    cfg = tiny_cfg(opts=keys)
+    for augmentation in (
+        build_train_augmentation(cfg),
+        detectron2_augmentation(cfg, is_train=False),
+        [load_predictor(cfg).aug],
+    ):
+        aug_input = T.AugInput(noise.copy())
+        T.AugmentationList(augmentation)(aug_input)
+        assert np.array_equal(aug_input.image, expected)
+    # The exported model reads the choice in its description.
+    described = ExportedModel.__new__(ExportedModel)
+    given = {"resize": cfg.INPUT.RESIZE, "color": "RGB", "min_size": 24, "max_size": 1333}
+    described.description = {"input": given | {"size": None, "pad_value": [0, 0, 0]}}
+    assert np.array_equal(described.resize(noise[:, :, ::-1]), expected)
+
+
+def test_opencv_resizes_labels_as_before_and_any_channels() -> None:
+    cfg = tiny_cfg(opts=["INPUT.RESIZE", "cv2", "INPUT.MIN_SIZE_TEST", 24])
+    (resize,) = detectron2_augmentation(cfg, is_train=False)
+    image = np.random.default_rng(1).integers(0, 256, (60, 90, 5)).astype(np.uint8)
+    transform = resize.get_transform(image)
+    assert transform.apply_image(image).shape == (24, 36, 5)
+    assert transform.apply_image(image[:, :, :1]).shape == (24, 36, 1)
+    labels = image[:, :, 0] % 3
+    expected = Image.fromarray(labels).resize((36, 24), Image.Resampling.NEAREST)
+    assert np.array_equal(transform.apply_segmentation(labels), np.asarray(expected))
