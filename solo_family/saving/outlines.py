@@ -16,6 +16,8 @@ from pycocotools import mask as mask_util
 LEAST_IOU = 0.98
 # Tolerances in pixels that are tried then, from coarse to fine; 0 is exact.
 _TOLERANCES = (2.0, 1.0, 0.75, 0.5, 0.0)
+# A mask of more parts is noise, whose polygons hardly get simpler, but take long to compare.
+_MOST_PARTS = 1000
 # The most points of which the closest are searched when rings are joined.
 _MOST_SEARCHED = 20_000
 
@@ -44,7 +46,7 @@ def outline(rle: dict[str, Any], tolerance: float | None = None) -> list[Part]:
         rle: the mask as COCO's compressed RLE.
         tolerance: the most that a polygon may deviate from the mask's edge, in pixels; 0 is exact.
             None takes the coarsest tolerance whose polygons overlap the mask with an IoU of at
-            least `LEAST_IOU`.
+            least `LEAST_IOU`; masks of very many parts stay exact.
 
     Returns:
         The connected parts; pixels that touch only at a corner belong to two parts.
@@ -52,6 +54,8 @@ def outline(rle: dict[str, Any], tolerance: float | None = None) -> list[Part]:
     exact = trace(mask_util.decode(rle).astype(bool))
     if tolerance is not None:
         return [simplified(part, tolerance) for part in exact]
+    if len(exact) > _MOST_PARTS:
+        return exact
     for candidate in _TOLERANCES[:-1]:
         parts = [simplified(part, candidate) for part in exact]
         # Joined to one line as well, which is faster to draw and how some formats have them.
@@ -176,7 +180,8 @@ def _split(corners: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 def signed_area(ring: np.ndarray) -> float:
     """Return the area of a ring [P, 2], positive if it is clockwise on a screen."""
     x, y = ring[:, 0], ring[:, 1]
-    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+    across = (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() + x[-1] * y[0] - x[0] * y[-1]
+    return float(across) / 2
 
 
 def simplified(part: Part, tolerance: float) -> Part:
