@@ -22,8 +22,9 @@ class Classes:
     """The classes of a model: their names, and their ids in the dataset.
 
     Args:
-        metadata: detectron2's, with any of `thing_classes`, `stuff_classes` and
-            `thing_dataset_id_to_contiguous_id`.
+        metadata: detectron2's, with any of `thing_classes`, `stuff_classes`,
+            `thing_dataset_id_to_contiguous_id`, `stuff_dataset_id_to_contiguous_id`, and
+            `stuff_labels`, the indices of classes that are stuff.
 
     Attributes:
         names: in the order of the model's outputs; empty if they have none.
@@ -35,6 +36,7 @@ class Classes:
         ids = metadata.get("thing_dataset_id_to_contiguous_id") or {}
         stuff = metadata.get("stuff_dataset_id_to_contiguous_id") or {}
         self._stuff = set(stuff.values()) - set(ids.values())
+        self._stuff |= set(metadata.get("stuff_labels") or [])
         self._ids = {label: identity for identity, label in {**stuff, **ids}.items()}
 
     def name(self, label: int) -> str:
