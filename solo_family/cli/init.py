@@ -5,8 +5,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tabulate import tabulate
-
 from ..errors import ConfigError, DataError
 from ..recipe.bases import Base, backbone_base
 from ..recipe.choice import Choice
@@ -20,15 +18,15 @@ from ..recipe.data import (
     refuse_problems,
     split_dataset,
 )
-from ..recipe.fingerprint import Fingerprint, measure
+from ..recipe.fingerprint import measure
 from ..recipe.machine import Machine, this_machine
+from ..recipe.plan import plan
 from ..recipe.timing import seconds_per_iteration, two_digits
 from ..recipe.trained import Trained, find_trained, trained_base
 from ..recipe.write import as_yaml, base_path, write
 from ..registry import METHODS
 
 _DEFAULT_METHOD = "solov2"
-_TABLE_WIDTH = 46
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +166,7 @@ def _write_recipe(
     seconds = _seconds(args, text)
     choices, content = text(seconds)
     write(content, args.output)
-    _print_plan(data, machine, seconds, choices, [*notes, *base.notes])
+    print(plan(data, machine, seconds, choices, [*notes, *base.notes]))
     print(f"\n{args.output} is written. Next:\npython train_net.py --config-file {args.output}")
 
 
@@ -220,37 +218,3 @@ def _seconds(args: argparse.Namespace, text: Callable[[float], tuple[list[Choice
         return seconds_per_iteration(draft)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _size_of_data(data: Fingerprint) -> str:
-    """Return, in words, what the data are."""
-    heights, widths = zip(*data.image_sizes)
-    learnt = sum(count > 0 for count in data.images_of_class.values())
-    channels = " or ".join(map(str, data.channels))
-    depth = ", more than 8 bits" if data.is_deep else ""
-    return (
-        f"{data.num_images} images of {min(heights)} x {min(widths)} to {max(heights)} x "
-        f"{max(widths)} pixels (channels: {channels}{depth}), {len(data.object_boxes)} objects, "
-        f"at most {int(data.objects_per_image.max())} in an image; "
-        f"{learnt} of {len(data.images_of_class)} classes have objects"
-    )
-
-
-def _print_plan(
-    data: Fingerprint,
-    machine: Machine,
-    seconds: float,
-    choices: list[Choice],
-    notes: list[str],
-) -> None:
-    print(f"data: {_size_of_data(data)}\nmachine: {machine}; {seconds:g} s per iteration")
-    for note in notes:
-        print(f"note: {note}")
-    rows = [(c.key, _short(c.value), c.reason) for c in choices]
-    print()
-    print(tabulate(rows, ("key", "value", "why"), disable_numparse=True))
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _TABLE_WIDTH else f"{text[: _TABLE_WIDTH - 3]}..."

@@ -19,7 +19,7 @@ _ROWS = 256
 
 
 def is_large(image: np.ndarray, predictions: Predictions) -> bool:
-    """Tell whether a picture, or what was predicted of it, is too large for detectron2's way."""
+    """Return whether a picture, or what was predicted of it, is too large for detectron2's way."""
     if image.shape[0] * image.shape[1] > LARGE_PIXELS:
         return True
     instances = predictions.get("instances")

@@ -53,9 +53,7 @@ def solver_choices(
         Choice("SOLVER.BASE_LR", rate * batch / 4, f"{why}, for {batch} images"),
         Choice("SOLVER.BACKBONE_MULTIPLIER", 0.2, "the backbone is pretrained"),
         Choice("SOLVER.WEIGHT_DECAY", 0.05, "as in the measured recipes"),
-        Choice("SOLVER.CLIP_GRADIENTS.ENABLED", True, "no single batch may spoil the weights"),
-        Choice("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model", "the norm of all gradients"),
-        Choice("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", clip, "as in the measured recipes"),
+        *_clipping(clip),
         Choice(
             "SOLVER.MAX_ITER",
             iterations,
@@ -71,6 +69,15 @@ def solver_choices(
     period = ceil(iterations / evaluations) if num_val else 0
     why = f"{evaluations} evaluations" if num_val else "there are no validation images"
     return [*choices, Choice("TEST.EVAL_PERIOD", period, why)]
+
+
+def _clipping(value: float) -> list[Choice]:
+    key = "SOLVER.CLIP_GRADIENTS"
+    return [
+        Choice(f"{key}.ENABLED", True, "no single batch may spoil the weights"),
+        Choice(f"{key}.CLIP_TYPE", "full_model", "the norm of all gradients"),
+        Choice(f"{key}.CLIP_VALUE", value, "as in the measured recipes"),
+    ]
 
 
 def _iterations(batch: int, minutes: float, seconds: float, num_val: int) -> tuple[int, int]:

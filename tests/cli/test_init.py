@@ -1,6 +1,7 @@
 """The verb `init`: a config from data and machine, with nothing left behind where it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from PIL import Image
 
 from solo_family import METHODS
 from solo_family.__main__ import main
@@ -143,16 +145,48 @@ def test_problems_are_refused_in_the_words_of_check_data(
     assert words in capsys.readouterr().out
 
 
-def test_one_image_is_not_split(data: str, tmp_path: Path) -> None:
+def test_an_image_on_both_sides_is_refused(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder = data.split(":")
+    copy = shutil.copy(path, tmp_path / "copy.json")
+    assert init(tmp_path, "--train", data, "--val", f"{copy}:{folder}", *FAST) == 2
+    words = "training and validation: 6 images that are both in training and in validation"
+    assert words in capsys.readouterr().err
+
+
+def test_one_image_is_not_split(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = Path(data.partition(":")[0])
     content = json.loads(path.read_text())
     content["images"] = content["images"][:1]
     content["annotations"] = content["annotations"][:2]
     path.write_text(json.dumps(content))
-    assert init(tmp_path, "--train", data, *FAST) == 0
+    assert init(tmp_path, "--train", data, "--minutes", "1", *FAST) == 0
     cfg = config_of(tmp_path)
     assert cfg.DATASETS.TEST == ()
     assert cfg.TEST.EVAL_PERIOD == 0
+    assert f"{cfg.SOLVER.MAX_ITER} iterations are few" in capsys.readouterr().out
+
+
+def test_other_formats_need_their_own_validation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "yolo"
+    for split in ("train", "val"):
+        (root / "images" / split).mkdir(parents=True)
+        (root / "labels" / split).mkdir(parents=True)
+        shade = 90 if split == "train" else 160
+        Image.new("RGB", (96, 64), (shade, 9, 9)).save(root / "images" / split / "a.png")
+        label = root / "labels" / split / "a.txt"
+        label.write_text("0 0.1 0.1 0.6 0.1 0.6 0.8 0.1 0.8\n")
+    (root / "data.yaml").write_text("names: [cup]\ntrain: images/train\nval: images/val\n")
+    assert init(tmp_path, "--train", f"yolo:{root}:train", *FAST) == 2
+    assert "can't be split: it is no json in COCO's format" in capsys.readouterr().err
+    words = ("--train", f"yolo:{root}:train", "--val", f"yolo:{root}:val")
+    assert init(tmp_path, *words, *FAST) == 0
+    assert (f"yolo:{root}:train",) == config_of(tmp_path).DATASETS.TRAIN
 
 
 def write_run(folder: Path, method: str, names: list[str]) -> dict[str, torch.Tensor]:
@@ -214,7 +248,7 @@ def test_published_weights_are_converted_and_their_licence_is_told(
     cfg = config_of(tmp_path)
     new = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]
     biases = weights["bbox_head.solo_cate.bias"][[dog, cat]]
-    assert torch.equal(new["head.category_predictor.bias"], biases)
+    assert torch.equal(new["head.category_branch.logits.bias"], biases)
     assert torch.equal(new["head.kernel_predictor.weight"], weights["bbox_head.solo_kernel.weight"])
     printed = capsys.readouterr().out
     assert "licence: non-commercial" in printed
@@ -239,16 +273,27 @@ def test_a_method_that_is_not_the_sources_is_refused(
     assert "is a model of solo. Leave one of the two out." in capsys.readouterr().err
 
 
+def train_one_step(config: Path, folder: Path) -> dict[str, dict[str, float]]:
+    short = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"]
+    short += ["TEST.EVAL_PERIOD", "1", "DATALOADER.NUM_WORKERS", "0", "OUTPUT_DIR", str(folder)]
+    return train(argument_parser().parse_args(["--config-file", str(config), *short]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_the_config_from_a_run_trains(method: str, data: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", method, ["bird", "cat", "fish"])
+    assert init(tmp_path, "--train", data, "--from", str(tmp_path / "run"), *FAST) == 0
+    assert train_one_step(tmp_path / "new" / "my.yaml", tmp_path / "output")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_config_of_every_method_trains(method: str, data: str, tmp_path: Path) -> None:
     assert init(tmp_path, "--train", data, "--method", method.lower(), *FAST) == 0
     path = tmp_path / "new" / "my.yaml"
     written = yaml.safe_load(path.read_text())
-    short = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0"]
-    short += ["TEST.EVAL_PERIOD", "1", "DATALOADER.NUM_WORKERS", "0"]
-    words = ["--config-file", str(path), *short, "OUTPUT_DIR", str(tmp_path / "output")]
-    results = train(argument_parser().parse_args(words))
+    results = train_one_step(path, tmp_path / "output")
     task, metric = written["TEST"]["BEST_METRIC"].split("/")
     assert metric in results[task]
     assert (tmp_path / "output" / "model_final.pth").is_file()

@@ -50,7 +50,7 @@ def segm_of(
     evaluator.reset()
     for identity, file in files.items():
         given = {"image_id": identity, "file_name": file}
-        evaluator.process([given], [{"instances": predicted(found[identity])}])
+        evaluator.process([given], [{"instances": predicted(list(found[identity]))}])
     return evaluator.evaluate()["segm"]
 
 

@@ -6,7 +6,7 @@ from ...errors import DataError
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether there is a file; none has a name that no file can have."""
+    """Return whether there is a file; none has a name that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -14,7 +14,7 @@ def is_file(path: Path) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Tell whether there is a file or folder; see `is_file`."""
+    """Return whether there is a file or folder; see `is_file`."""
     try:
         return path.exists()
     except (OSError, ValueError):
