@@ -52,4 +52,6 @@ def class_metadata(cfg: CfgNode) -> Metadata:
         content.pop("name", None)
     if ids:
         content["thing_dataset_id_to_contiguous_id"] = {i: place for place, i in enumerate(ids)}
+    if cfg.MODEL.STUFF_IDS:
+        content["stuff_labels"] = list(cfg.MODEL.STUFF_IDS)
     return Metadata(**content)
