@@ -200,9 +200,8 @@ def _leave(status: int, trace: str, sender: Connection) -> NoReturn:
     Python would free every object of torch's one by one, for seconds of computing, and its C++
     destructors may wait for other processes. After the report the leader ends a process that hangs.
     """
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
-            thread.join()  # as at any other exit
+    # Wait for threads of other code, as at any other exit.
+    threading._shutdown()  # type: ignore[attr-defined]
     _flush()
     with suppress(OSError):
         sender.send((status, trace))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,16 @@ def test_a_process_that_the_system_has_ended_is_named() -> None:
     assert error.signal_name == "SIGKILL"
 
 
-def test_a_process_that_leaves_reports_and_runs_its_exit_handlers(tmp_path: Path) -> None:
+def test_a_process_that_leaves_reports_and_runs_its_exit_handlers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_GRACE", LIMIT)
+
     def body(sender: Any) -> None:
+        atexit._clear()  # those of the tests' own process
         atexit.register((tmp_path / "at_exit").touch)
+        pool = ThreadPoolExecutor(1)  # its thread waits for work, until it is told to end
+        pool.submit((tmp_path / "in_a_thread").touch)
         _leave(STOPPED, "", sender)
 
     leader = led(body)
@@ -107,6 +115,7 @@ def test_a_process_that_leaves_reports_and_runs_its_exit_handlers(tmp_path: Path
     assert leader._reports == {0: (STOPPED, "")}
     assert leader._processes[0].exitcode == STOPPED  # its own, not that of being killed
     assert (tmp_path / "at_exit").is_file()
+    assert (tmp_path / "in_a_thread").is_file()
 
 
 # An object that takes for ever to be freed, as a C++ destructor that waits for another process.
