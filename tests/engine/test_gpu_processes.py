@@ -39,8 +39,10 @@ def test_our_launcher_s_process_takes_the_gpu_of_its_number(
 ) -> None:
     monkeypatch.setattr(launcher, "_led", False)
     args = argparse.Namespace(num_gpus=2, num_machines=3, machine_rank=1)
-    launcher._process(local_rank, 1, lambda args: calls.append("run"), args, "tcp://a:1")
-    assert calls == [("nccl", 2 + local_rank, 6), 2, f"cuda:{local_rank}", "run"]
+    monkeypatch.setattr(launcher, "_leave", lambda *report: calls.append(report[:2]))
+    senders: list[Any] = [None, None]
+    launcher._process(local_rank, 1, lambda args: calls.append("run"), args, "tcp://a:1", senders)
+    assert calls == [("nccl", 2 + local_rank, 6), 2, f"cuda:{local_rank}", "run", (0, "")]
 
 
 def test_torchrun_s_process_takes_the_gpu_of_its_number(
