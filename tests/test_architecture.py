@@ -35,6 +35,7 @@ FLOORS = (
     ("methods", "tiling"),
     ("evaluation", "export", "model_zoo"),
     ("engine",),
+    ("saving",),
     ("predictor", "recipe"),
     ("cli", "__main__"),
 )

@@ -13,16 +13,18 @@ from ..config import setup_cfg
 from ..data.loading.images import Reading
 from ..data.loading.windows import ArrayWindows
 from ..errors import DataError, SoloFamilyError
-from ..predictor.predictions import Predictions
+from ..predictor.predictions import Predictions, keep_confident
 from ..predictor.sources import Source as Model
 from ..predictor.sources import from_config, from_exported
+from ..saving.writer import PICTURES
 from ..tiling.predict import predict_by_tiles
 from ..tiling.tiles import Tiling, with_tile
 from .draw_sources import Demo, Job
 from .inputs import WEBCAM, Source, find_sources
 from .opts import add_opts_argument
+from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
 from .tiled_pictures import TiledPictures, add_tile_argument, model_key
-from .writers import make_folder, plan_outputs, write_json
+from .writers import make_folder, plan_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ INTERRUPTED = 130  # Exit status that shells report after Ctrl-C.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add detectron2's demo flags, `--show` and `--json`."""
+    """Add detectron2's demo flags, and those of this package."""
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--config-file", metavar="FILE", help="the model's config")
     model.add_argument(
@@ -49,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=f"a folder, or the output file of a single input (default: {DEFAULT_OUTPUT})",
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write COCO results to this file"
-    )
+    add_saving_arguments(parser)
     parser.add_argument(
         "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
     )
@@ -93,21 +93,22 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for pattern in unmatched:
         logger.error("skipped %s: no such file", pattern)
-    if args.skip_existing and args.json is not None:
-        logger.warning("--json needs the results of all pictures: those that exist are redone")
-    demo = _make_demo(args)
+    demo = _make_demo(args, [source.path for source, _ in jobs if source.path is not None])
+    if args.skip_existing and demo.writer.saves:
+        logger.warning(
+            "--json and --save need the results of all pictures: those that exist are redone"
+        )
     try:
-        with logging_redirect_tqdm():
+        with logging_redirect_tqdm(), demo.writer:
             failed = demo.run(tqdm(jobs, unit="input", disable=len(jobs) == 1))
     except KeyboardInterrupt:
         logger.info(
             "stopped; all files written so far are complete, and --skip-existing goes on from there"
         )
         return INTERRUPTED
-    if args.json is not None:
-        write_json(args.json, demo.results)
     skipped = failed + len(unmatched)
-    _print_summary(jobs, failed + demo.existing, skipped)
+    folder = None if args.webcam and args.output is None else args.output or DEFAULT_OUTPUT
+    _print_summary(jobs, failed + demo.existing, skipped, folder)
     if demo.incomplete:
         logger.error("%d with parts that could not be read; they are named above", demo.incomplete)
     return 1 if skipped or demo.incomplete else 0
@@ -118,9 +119,12 @@ def _plan_jobs(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
         raise SoloFamilyError("--webcam needs --output FILE.mp4, to record, or --show, to watch")
     if args.json is not None:
         make_folder(args.json.parent)
+    formats = saved_formats(args)
     if args.webcam and args.output is None:
         return [(WEBCAM, None)], []
     sources, unmatched = _find_sources(args)
+    if PICTURES not in formats:
+        return [(source, None) for source in sources], unmatched
     return list(zip(sources, plan_outputs(sources, args.output or DEFAULT_OUTPUT))), unmatched
 
 
@@ -133,7 +137,7 @@ def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
     return find_sources(args.input)
 
 
-def _make_demo(args: argparse.Namespace) -> Demo:
+def _make_demo(args: argparse.Namespace, inputs: list[Path]) -> Demo:
     source, key = _open_model(args)
     if args.bands is not None:
         shown = replace(source.reading, bands=_bands(args.bands, source.reading))
@@ -148,11 +152,12 @@ def _make_demo(args: argparse.Namespace) -> Demo:
             model_key=key,
             resumes=args.skip_existing,
         )
+    filters = make_filters(args, source.metadata)
     return Demo(
         predict=lambda image: _predict_frame(source, tiling, image),
         metadata=source.metadata,
-        threshold=args.confidence_threshold,
-        collects_results=args.json is not None,
+        keep=lambda found: filters(keep_confident(found, args.confidence_threshold)),
+        writer=make_writer(args, source.metadata, args.output or DEFAULT_OUTPUT, inputs),
         shows=args.show,
         reading=source.reading,
         tiled=tiled,
@@ -187,8 +192,8 @@ def _bands(given: list[int], reading: Reading) -> tuple[int, ...]:
     return tuple(given)
 
 
-def _print_summary(jobs: list[Job], failed: int, skipped: int) -> None:
+def _print_summary(jobs: list[Job], failed: int, skipped: int, folder: Path | None) -> None:
     output = jobs[0][1]
-    if output is not None:
-        where = output if len(jobs) == 1 else output.parent
+    if folder is not None:
+        where = output if output is not None and len(jobs) == 1 else folder
         print(f"{len(jobs) - failed} written to {where}, {skipped} skipped")

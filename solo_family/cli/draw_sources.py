@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from detectron2.data import Metadata
@@ -16,7 +15,8 @@ from ..data.loading.images import Reading
 from ..errors import DataError, OutOfMemoryError
 from ..pictures.formats import frame_in_format
 from ..predictor.drawing import draw_predictions, write_picture
-from ..predictor.predictions import Predictions, coco_results, describe, keep_confident
+from ..predictor.predictions import Predictions, describe
+from ..saving.writer import ResultWriter
 from .inputs import WEBCAM, Source, Video, read_picture
 from .tiled_pictures import TiledPictures
 from .window import show_picture
@@ -29,22 +29,22 @@ Predict = Callable[[np.ndarray], Predictions]
 
 
 class Demo:
-    """Predict on sources one by one, and write the predictions as pictures and COCO results.
+    """Predict on sources one by one, and write the predictions as pictures and files of results.
 
     Args:
         predict: maps an (H, W, C) uint8 image of the reading's format to detectron2's output
             dict, with any of "instances", "sem_seg" and "panoptic_seg".
         metadata: the metadata of the dataset that names the categories.
-        threshold: predictions with lower scores are neither drawn nor among the results.
-        collects_results: whether to fill `results`.
+        keep: selects the predictions that are drawn and saved, on the CPU.
+        writer: saves the results; it must be open while `run` works.
         shows: whether to show each picture in a window as well.
         reading: how picture files are read.
         tiled: predicts picture files by tiles; None predicts them as a whole.
         skips_existing: whether pictures whose output exists are left as they are; not if results
-            are collected, which need all pictures.
+            are saved, which need all pictures.
 
     Attributes:
-        results: COCO results of all pictures.
+        writer: see above.
         existing: how many outputs were left as they are.
         incomplete: how many pictures have a part that could not be read.
     """
@@ -54,8 +54,8 @@ class Demo:
         *,
         predict: Predict,
         metadata: Metadata,
-        threshold: float,
-        collects_results: bool = False,
+        keep: Callable[[Predictions], Predictions],
+        writer: ResultWriter | None = None,
         shows: bool = False,
         reading: Reading | None = None,
         tiled: TiledPictures | None = None,
@@ -63,14 +63,13 @@ class Demo:
     ) -> None:
         self._predict = predict
         self._tiled = tiled
-        self._skips_existing = skips_existing and not collects_results
+        self.writer = writer or ResultWriter(())
+        self._skips_existing = skips_existing and not self.writer.saves
         self._reading = reading or Reading()
         self._metadata = metadata
-        self._threshold = threshold
-        self._collects_results = collects_results
+        self._keep = keep
         self._shows = shows
         self._image_id = 0
-        self.results: list[dict[str, Any]] = []
         self.existing = self.incomplete = 0
 
     def run(self, jobs: Iterable[Job]) -> int:
@@ -109,11 +108,13 @@ class Demo:
             image = read_picture(source, self._reading)
             start = time.perf_counter()
             found = self._predict(image)
-        predictions = keep_confident(found, self._threshold)
+        predictions = self._keep(found)
         seconds = time.perf_counter() - start
         logger.info("%s: %s in %.2f s", source, describe(predictions), seconds)
-        self._collect(predictions, file_name=str(source))
         picture = self._reading.picture(image)
+        self._save(predictions, picture, file_name=str(source))
+        if output is None and not self._shows:
+            return
         drawn = draw_predictions(VideoVisualizer(self._metadata), picture, predictions)
         if output is not None:
             write_picture(output, drawn)
@@ -131,7 +132,7 @@ class Demo:
             if source == WEBCAM:
                 # A webcam has no end of its own, so stopping it isn't an error.
                 stack.enter_context(suppress(KeyboardInterrupt))
-            for drawn in self._drawn_frames(source, video):
+            for drawn in self._drawn_frames(source, video, output is not None or self._shows):
                 frames += 1
                 if writer is not None:
                     writer.write(drawn)
@@ -139,18 +140,16 @@ class Demo:
                     show_picture(drawn, milliseconds=1)
         logger.info("%s: %d frames in %.2f s", source, frames, time.perf_counter() - start)
 
-    def _drawn_frames(self, source: Source, video: Video) -> Iterator[np.ndarray]:
+    def _drawn_frames(self, source: Source, video: Video, draws: bool) -> Iterator[np.ndarray]:
         # One for the whole video, because it keeps an object's colour from frame to frame.
         visualizer = VideoVisualizer(self._metadata)
         frames = tqdm(video, source.name, video.expected_frames, leave=False, unit="frame")
         for index, frame in enumerate(frames):
             self._image_id += 1
             given = frame_in_format(frame, self._reading.format)
-            predictions = keep_confident(self._predict(given), self._threshold)
-            self._collect(predictions, file_name=str(source), frame=index)
-            yield draw_predictions(visualizer, frame, predictions)
+            predictions = self._keep(self._predict(given))
+            self._save(predictions, frame, file_name=str(source), frame=index)
+            yield draw_predictions(visualizer, frame, predictions) if draws else frame
 
-    def _collect(self, predictions: Predictions, **where: str | int) -> None:
-        if self._collects_results:
-            results = coco_results(predictions, self._image_id, self._metadata)
-            self.results += [result | where for result in results]
+    def _save(self, predictions: Predictions, image: np.ndarray, **where: str | int) -> None:
+        self.writer.add(predictions, image, self._image_id, **where)

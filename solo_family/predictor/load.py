@@ -1,6 +1,8 @@
 """Load a trained model and the names of its classes, for the tools that examine its predictions."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -32,13 +34,26 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
     bare = cfg.clone()
     bare.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""])
     bare.INPUT.FORMAT = "BGR"  # the class takes no others; it changes the order of RGB alone
-    predictor = DefaultPredictor(bare)
+    with _silent_about_weights():
+        predictor = DefaultPredictor(bare)
     predictor.input_format = predictor.cfg.INPUT.FORMAT = cfg.INPUT.FORMAT
     predictor.aug = AtLeastOnePixel(predictor.aug, cfg.INPUT.RESIZE)  # type: ignore[assignment]
     load_weights(DetectionCheckpointer(predictor.model), cfg.MODEL.WEIGHTS, complete=True)
     if not as_trained:
         predictor.model = inference_model(predictor.model, cfg)
     return predictor
+
+
+@contextmanager
+def _silent_about_weights() -> Iterator[None]:
+    """Silence detectron2, which says that there is no checkpoint: the weights come afterwards."""
+    checkpointing = logging.getLogger("fvcore.common.checkpoint")
+    level = checkpointing.level
+    checkpointing.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        checkpointing.setLevel(level)
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:
@@ -52,4 +67,6 @@ def class_metadata(cfg: CfgNode) -> Metadata:
         content.pop("name", None)
     if ids:
         content["thing_dataset_id_to_contiguous_id"] = {i: place for place, i in enumerate(ids)}
+    if cfg.MODEL.STUFF_IDS:
+        content["stuff_labels"] = list(cfg.MODEL.STUFF_IDS)
     return Metadata(**content)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..data.loading.windows import ArrayWindows, open_windows, read_whole
 from ..errors import ConfigError
+from ..saving.filters import find_labels
 from ..tiling.model import refuse_unread
 from ..tiling.predict import predict_by_tiles
 from ..tiling.tiles import with_tile
@@ -115,7 +116,7 @@ class Predictor:
         self._tiling = with_tile(source.tiling, tile)
         self._threshold = confidence_threshold
         self.class_names = metadata_names(source.metadata)
-        self._labels = None if classes is None else _labels(classes, self.class_names)
+        self._labels = None if classes is None else find_labels(classes, self.class_names)
 
     @overload
     def __call__(
@@ -169,8 +170,10 @@ class Predictor:
             return [self._segment_by_tiles(picture, channels) for picture in pictures]
         images = [to_working(picture, channels, self._reading) for picture in pictures]
         return [
-            Result(self._kept(predictions), self._metadata, self._reading.picture(image))
-            for image, predictions in zip(images, self._predict(images), strict=True)
+            self._result(predictions, image, picture)
+            for picture, image, predictions in zip(
+                pictures, images, self._predict(images), strict=True
+            )
         ]
 
     def _segment_by_tiles(self, picture: Picture, channels: str | None) -> Result:
@@ -181,8 +184,12 @@ class Predictor:
             windows = ArrayWindows(to_working(picture, channels, self._reading))
         found = predict_by_tiles(self._predict, windows, self._tiling)
         refuse_unread(found.unread)
-        image = self._reading.picture(read_whole(windows))
-        return Result(self._kept(found.predictions), self._metadata, image)
+        return self._result(found.predictions, read_whole(windows), picture)
+
+    def _result(self, predictions: Predictions, image: np.ndarray, picture: Picture) -> Result:
+        file = {"file": picture} if isinstance(picture, str | Path) else {}
+        shown = self._reading.picture(image)
+        return Result(self._kept(predictions), self._metadata, shown, **file)
 
     def _kept(self, predictions: Predictions) -> Predictions:
         predictions = keep_confident(predictions, self._threshold)
@@ -195,18 +202,3 @@ class Predictor:
 
 def _precision(precision: str | None) -> list[Any]:
     return [] if precision is None else ["MODEL.INFERENCE.PRECISION", precision]
-
-
-def _labels(classes: Iterable[str | int], names: Sequence[str]) -> list[int]:
-    """Return the labels of classes that are given by name or label."""
-    labels = []
-    for given in [classes] if isinstance(classes, str | int) else classes:
-        label = names.index(given) if given in names else given
-        if not isinstance(label, int) or (names and not 0 <= label < len(names)):
-            raise ConfigError(
-                f"classes has {given!r}; the model's classes are "
-                f"{', '.join(names) or 'without names'}, or their labels, 0 to {len(names) - 1}. "
-                "Name some of these."
-            )
-        labels.append(label)
-    return labels

@@ -12,6 +12,10 @@ from detectron2.structures import Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
 from detectron2.utils.visualizer import GenericMask
 
+from ..saving.picture import Classes
+from ..saving.saver import Options
+from ..saving.units import parse_pixel_size
+from ..saving.writer import PICTURES, ResultWriter, check_formats, make_savers
 from .drawing import draw_predictions, write_picture
 from .predictions import Predictions, coco_results
 
@@ -29,12 +33,20 @@ class Result:
             the CPU.
         metadata: names and colours of the classes.
         image: the picture, uint8 [H, W, 3], BGR.
+        file: the picture's file, or a name for a picture that has none.
     """
 
-    def __init__(self, predictions: Predictions, metadata: Metadata, image: np.ndarray) -> None:
+    def __init__(
+        self,
+        predictions: Predictions,
+        metadata: Metadata,
+        image: np.ndarray,
+        file: str | Path = "picture.png",
+    ) -> None:
         self.predictions = predictions
         self.metadata = metadata
         self.image = image
+        self.file = Path(file)
 
     @property
     def instances(self) -> Instances:
@@ -131,6 +143,39 @@ class Result:
             image_id: written into each result.
         """
         return coco_results({"instances": self.instances}, image_id, self.metadata)
+
+    def save(
+        self,
+        folder: str | Path,
+        *formats: str,
+        polygon_tolerance: float | None = None,
+        pixel_size: str | None = None,
+    ) -> None:
+        """Write files that other programs read, as `demo --save` does.
+
+        Args:
+            folder: the folder for the files, which is created.
+            formats: some of "pictures" (the drawn picture), "coco", "coco-rle", "coco-results",
+                "labelme", "yolo", "label-map", "geojson", "panoptic", "cutouts" and "csv".
+            polygon_tolerance: the most that polygons deviate from the masks, in pixels; by default
+                as much as leaves an IoU of 0.98.
+            pixel_size: of a pixel, for instance "0.25um", for areas in "geojson" and "csv".
+
+        Raises:
+            ConfigError: there is no such format, or it can't have what the model predicts.
+            DataError: a file can't be written.
+        """
+        check_formats(formats)
+        size = None if pixel_size is None else parse_pixel_size(pixel_size)
+        options = Options(polygon_tolerance, size)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        classes = Classes(self.metadata)
+        names = [name for name in formats if name != PICTURES]
+        with ResultWriter(make_savers(names, folder, classes, options)) as writer:
+            writer.add(self.predictions, self.image, 1, file_name=str(self.file))
+        if PICTURES in formats:
+            self.plot(folder / self.file.with_suffix(".png").name)
 
     def polygons(self) -> list[list[np.ndarray]]:
         """Return the outlines of each instance's mask, float [P, 2] of x and y in pixels."""

@@ -41,7 +41,7 @@ def test_problems_are_named_explained_and_have_status_1(
     assert "problem: 7 objects without a mask" in output
     assert "annotation 1 in 0.png; annotation 2 in 1.png" in output
     assert "annotation 5 in 4.png; and 2 more\n" in output
-    assert "leave these objects out. Draw their outlines" in output
+    assert "drop these objects. Draw their outlines" in output
     assert "1 type of problem\n" in output
     assert "1 objects to learn" in output
 

@@ -17,7 +17,7 @@ from pycocotools import mask as mask_util
 from solo_family.cli import demo
 from solo_family.data.loading.images import Reading
 from solo_family.data.loading.windows import ArrayWindows, Window
-from solo_family.errors import DataError, SoloFamilyError
+from solo_family.errors import ConfigError, DataError, SoloFamilyError
 from solo_family.predictor.predictions import Predictions
 from solo_family.predictor.sources import Source
 
@@ -292,3 +292,73 @@ def test_a_picture_of_which_a_part_is_torn_is_written_with_status_1(
     masks = mask_util.decode([one["segmentation"] for one in results]).any(axis=2)
     assert not masks[86:, 160:].any()
     assert np.array_equal(masks[:, :160], image[:, :160, 0] > 100)
+
+
+def _save_two(tmp_path: Path, *arguments: str | Path) -> tuple[int, Path]:
+    for name, brightness in [("a.png", 110), ("deep/b.png", 250)]:
+        _save(tmp_path / "in" / name, _scene(brightness))
+    inputs = [tmp_path / "in" / "a.png", tmp_path / "in" / "deep" / "b.png"]
+    status = _run("--input", *inputs, "--output", tmp_path / "out", *arguments)
+    return status, tmp_path / "out"
+
+
+def test_saved_formats_come_instead_of_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words: list[str | Path] = ["--confidence-threshold", "0.6", "--json", tmp_path / "r.json"]
+    status, out = _save_two(tmp_path, "--save", "coco", "csv", *words)
+    assert status == 0
+    assert sorted(path.name for path in out.iterdir()) == ["coco.json", "instances.csv"]
+    content = json.loads((out / "coco.json").read_text())
+    assert [one["file_name"] for one in content["images"]] == ["a.png", "deep/b.png"]
+    (annotation,) = content["annotations"]
+    assert (annotation["image_id"], annotation["category_id"]) == (2, 42)
+    assert json.loads((tmp_path / "r.json").read_text())[0]["image_id"] == 2
+    assert f"2 written to {out}, 0 skipped" in capsys.readouterr().out
+
+
+def test_filters_hold_for_pictures_and_files(tmp_path: Path) -> None:
+    words = ["--save", "pictures", "coco-results", "--confidence-threshold", "0"]
+    _, out = _save_two(tmp_path, *words, "--min-size", "769")
+    assert json.loads((out / "coco_results.json").read_text()) == []  # they have 768 pixels
+    _assert_undrawn(out / "b.png", _scene(250))
+    _, out = _save_two(tmp_path, *words, "--min-size", "768", "--classes", "blob")
+    assert len(json.loads((out / "coco_results.json").read_text())) == 2
+
+
+def test_a_label_map_is_refused_as_coco_results_and_saved_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def segment(images: list[np.ndarray]) -> list[Predictions]:
+        bright = [torch.from_numpy(image[:, :, 0] > 100) for image in images]
+        return [{"sem_seg": torch.stack([~one, one]).float()} for one in bright]
+
+    names = Metadata(stuff_classes=["dark", "bright"])
+    source = Source(segment, names, Reading())
+    monkeypatch.setattr(demo, "_open_model", lambda *_: (source, "key"))
+    with pytest.raises(ConfigError, match=r"needs instances.*label-map"):
+        _save_two(tmp_path, "--json", tmp_path / "r.json")
+    assert not (tmp_path / "r.json").exists()
+    _, out = _save_two(tmp_path, "--save", "label-map")
+    labels = np.asarray(Image.open(out / "label_maps" / "b.png"))
+    np.testing.assert_array_equal(labels, _scene()[..., 0] > 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--min-size", "-1"], r"--min-size is -1"),
+        (["--polygon-tolerance", "-2"], r"--polygon-tolerance is -2.0; give a number of pixels"),
+        (["--pixel-size", "0.25"], r"--pixel-size is '0.25'.*0.25um"),
+        (["--classes", "bulb"], r"'bulb'; the model's classes are blob"),
+    ],
+)
+def test_flags_that_cannot_work_are_refused(tmp_path: Path, words: list, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _save_two(tmp_path, *words)
+
+
+def test_a_file_name_is_no_output_of_several_formats(tmp_path: Path) -> None:
+    image = _save(tmp_path / "a.png", _scene())
+    with pytest.raises(ConfigError, match="name a folder"):
+        _run("--input", image, "--output", tmp_path / "out.png", "--save", "coco", "pictures")

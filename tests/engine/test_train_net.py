@@ -166,9 +166,8 @@ def test_a_wrong_class_count_is_one_line_with_two_processes_too(
 
 def test_a_missing_config_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config-file", f"{tmp_path}/none.yaml"]) == 2
-    expected = (
-        f"error: --config-file {tmp_path}/none.yaml: there is no such file. Correct the path.\n"
-    )
+    said = "there is no such file. Correct the path."
+    expected = f"error: --config-file {tmp_path}/none.yaml: {said}\n"
     assert capsys.readouterr().err == expected
     assert main([]) == 2
     assert "--config-file is needed" in capsys.readouterr().err

@@ -174,7 +174,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     try:
         image = Image.open(path)
         image.load()
-    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+    except Exception as error:  # Pillow's decoders raise any error
         raise DataError(
             f"VOC: {path} can't be read as an image: {error}. Unpack or export it again."
         ) from error

@@ -1,0 +1,114 @@
+"""The flags of `demo` that say what is saved, and in which formats."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.data import Metadata
+
+from ..errors import ConfigError
+from ..saving.coco import CocoResults
+from ..saving.filters import Filters, find_labels
+from ..saving.picture import Classes
+from ..saving.saver import Options
+from ..saving.units import parse_pixel_size
+from ..saving.writer import PICTURES, SAVERS, ResultWriter, common_folder, make_savers
+from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .writers import make_folder
+
+
+def add_saving_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--save`, `--json`, and the flags that filter predictions."""
+    parser.add_argument(
+        "--save",
+        nargs="+",
+        choices=[PICTURES, *SAVERS],
+        metavar="FORMAT",
+        help=f"what to write to the output folder: {', '.join([PICTURES, *SAVERS])} "
+        f"(default: {PICTURES})",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write COCO results to this file"
+    )
+    parser.add_argument(
+        "--polygon-tolerance",
+        type=float,
+        metavar="PIXELS",
+        help="the most that polygons deviate from the masks (default: what leaves an IoU of 0.98)",
+    )
+    parser.add_argument(
+        "--pixel-size",
+        metavar="LENGTH",
+        help="length of a pixel, for instance 0.25um: areas in geojson and csv have this unit too",
+    )
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="keep only these classes (default: all)"
+    )
+    parser.add_argument(
+        "--min-size", type=int, default=0, metavar="PIXELS", help="drop smaller objects"
+    )
+    parser.add_argument(
+        "--no-overlap",
+        action="store_true",
+        help="let a pixel belong only to the object with the highest score",
+    )
+
+
+def saved_formats(args: argparse.Namespace) -> list[str]:
+    """Return the formats to save, and check the other flags.
+
+    Raises:
+        ConfigError: a flag has a value that can't work.
+    """
+    if args.polygon_tolerance is not None and not 0 <= args.polygon_tolerance < float("inf"):
+        raise ConfigError(
+            f"--polygon-tolerance is {args.polygon_tolerance}; give a number of pixels, 0 or more."
+        )
+    if args.min_size < 0:
+        raise ConfigError(f"--min-size is {args.min_size}; give a number of pixels, 0 or more.")
+    if args.pixel_size is not None:
+        parse_pixel_size(args.pixel_size)
+    formats = args.save or [PICTURES]
+    suffix = "" if args.output is None or args.output.is_dir() else args.output.suffix.lower()
+    if formats != [PICTURES] and suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        raise ConfigError(
+            f"--output is {args.output}; with --save {' '.join(formats)}, name a folder."
+        )
+    return formats
+
+
+def make_filters(args: argparse.Namespace, metadata: Metadata) -> Filters:
+    """Return the filter of predictions that the flags describe.
+
+    Raises:
+        ConfigError: the model has no such class.
+    """
+    names = Classes(metadata).names
+    labels = None if args.classes is None else tuple(find_labels(args.classes, names))
+    return Filters(labels, args.min_size, args.no_overlap)
+
+
+def make_writer(
+    args: argparse.Namespace, metadata: Metadata, folder: Path, inputs: Sequence[Path]
+) -> ResultWriter:
+    """Return what saves the results in all formats but pictures.
+
+    Args:
+        args: the flags.
+        metadata: of the model's classes.
+        folder: for the files; it is created if they are any.
+        inputs: all input files.
+
+    Raises:
+        DataError: the folder can't be written to.
+    """
+    size = None if args.pixel_size is None else parse_pixel_size(args.pixel_size)
+    options = Options(args.polygon_tolerance, size)
+    classes = Classes(metadata)
+    formats = [name for name in saved_formats(args) if name != PICTURES]
+    if formats:
+        make_folder(folder)
+    savers = make_savers(formats, folder, classes, options)
+    if args.json is not None:
+        savers.append(CocoResults(args.json, classes, options))
+    return ResultWriter(savers, common_folder(inputs))

@@ -1,0 +1,114 @@
+"""COCO's formats: a whole dataset, and the bare list of results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .outlines import outline
+from .picture import Classes, Picture, SavedInstance
+from .saver import JsonList, Options, Saver, copy_picture
+
+
+class CocoDataset(Saver):
+    """Save a COCO dataset, `coco.json`, with polygons, and RLE for masks with holes.
+
+    The names of its images are relative to the folder that all of them are in. Frames of videos are
+    written as pictures into the folder `coco_images`, because they have no files.
+    """
+
+    format = "coco"
+    file = "coco.json"
+
+    def __init__(self, output: Path, classes: Classes, options: Options) -> None:
+        super().__init__(output, classes, options)
+        self._json = self.open(output / self.file)
+        self._json.write('{"annotations": ')
+        self._annotations = JsonList(self._json)
+        self._images: list[dict[str, Any]] = []
+        self._seen: set[int] = set()
+
+    def write(self, picture: Picture) -> None:
+        """Write the annotations of a picture, and remember its name and size."""
+        name = picture.file_name
+        if picture.path is None:
+            folder = self.output / "coco_images"
+            folder.mkdir(exist_ok=True)
+            name = copy_picture(picture, folder)
+        self._images.append({"id": picture.image_id, "file_name": name} | picture.size)
+        for instance in picture.instances or []:
+            area = instance.area
+            if not area:
+                continue  # no reader takes it
+            self._seen.add(instance.label)
+            self._annotations.append(
+                {
+                    "id": len(self._annotations) + 1,
+                    "image_id": picture.image_id,
+                    "category_id": self.classes.id(instance.label),
+                    "segmentation": self.segmentation(instance),
+                    "bbox": instance.box,
+                    "area": area,
+                    "iscrowd": 0,
+                    "score": instance.score,
+                }
+            )
+
+    def segmentation(self, instance: SavedInstance) -> Any:
+        """Return the polygons of a mask, or its RLE if it has holes, which COCO's polygons lack."""
+        parts = outline(instance.rle, self.options.polygon_tolerance)
+        if any(part.holes for part in parts):
+            return instance.rle
+        return [part.outer.ravel().tolist() for part in parts]
+
+    def finish(self) -> None:
+        """Write the images and categories."""
+        self._annotations.close()
+        self._json.write(f',\n"images": {json.dumps(self._images)}')
+        categories = json.dumps(self.classes.categories(self._seen))
+        self._json.write(f',\n"categories": {categories}}}\n')
+
+
+class CocoRleDataset(CocoDataset):
+    """Save a COCO dataset, `coco_rle.json`, with every mask exactly as it is, in RLE."""
+
+    format = "coco-rle"
+    file = "coco_rle.json"
+
+    def segmentation(self, instance: SavedInstance) -> Any:
+        """Return the mask's RLE."""
+        return instance.rle
+
+
+class CocoResults(Saver):
+    """Save COCO results, a bare list, as COCO's evaluation reads it.
+
+    Args:
+        output: the folder of `coco_results.json`, or the name of a json file.
+        classes: of the model.
+        options: see `Options`.
+    """
+
+    format = "coco-results"
+
+    def __init__(self, output: Path, classes: Classes, options: Options) -> None:
+        super().__init__(output, classes, options)
+        path = output / "coco_results.json" if output.is_dir() else output
+        self._results = JsonList(self.open(path))
+
+    def write(self, picture: Picture) -> None:
+        """Write the results of a picture."""
+        for instance in picture.instances or []:
+            self._results.append(
+                {
+                    "image_id": picture.image_id,
+                    "category_id": self.classes.id(instance.label),
+                    "bbox": instance.box,
+                    "score": instance.score,
+                    "segmentation": instance.rle,
+                    **picture.where,
+                }
+            )
+
+    def finish(self) -> None:
+        """Write the end of the list."""
+        self._results.close()
