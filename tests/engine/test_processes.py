@@ -40,4 +40,4 @@ def test_machines_that_could_never_meet_are_refused(
     words = ["--config-file", f"{tmp_path}/none.yaml", "--num-machines", "2", "--dist-url", url]
     assert main(words) == 2
     message = capsys.readouterr().err
-    assert message.startswith(f"error: --dist-url is {url}, where 2 machines can't meet")
+    assert message.startswith(f"error: --dist-url is {url}, at which 2 machines can't connect")
