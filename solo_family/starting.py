@@ -8,6 +8,7 @@ import errno
 import importlib
 import os
 import re
+import signal
 import sys
 from contextlib import suppress
 from types import ModuleType
@@ -34,7 +35,8 @@ def load(name: str) -> ModuleType:
     """Import a module of this package, and with it torch.
 
     Raises:
-        SystemExit: with status 2, where the machine does not allow it, after one line that says so.
+        SystemExit: with status 2, where the machine does not allow it, or 130 after Ctrl-C; after
+            one line that says so.
     """
     warning = few_addresses()
     if warning:
@@ -48,6 +50,9 @@ def load(name: str) -> ModuleType:
             raise
         print(f"error: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("Stopped by SIGINT: nothing was begun.", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def few_addresses() -> str:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, Self
@@ -59,6 +59,29 @@ def handling(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     finally:
         for number, handler in before:
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_blocked(numbers: Iterable[int] = tuple(SIGNALS)) -> Iterator[None]:
+    """Block signals in the `with` block, by default those that end a program.
+
+    They arrive when it ends. A process that is started in the block has them blocked until it
+    calls `unblock_signals`, when it has decided how to handle them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock_signals(numbers: Iterable[int] = tuple(SIGNALS)) -> None:
+    """Let signals arrive, by default those that end a program; blocked ones arrive now."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 class Signals:

@@ -1,5 +1,6 @@
 """What comes before the imports: limits in one line, and detectron2 whole under `python -OO`."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from solo_family.starting import no_room
+from solo_family.starting import load, no_room
 
 from .conftest import ROOT
 
@@ -60,6 +61,19 @@ def test_limits_are_told_from_other_errors(error: Exception, words: str) -> None
     assert bool(found) == bool(words)
     assert words in found
     assert "\n" not in found
+
+
+def test_ctrl_c_during_the_imports_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        load("solo_family.engine.main")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Stopped by SIGINT: nothing was begun.\n"
 
 
 @pytest.mark.parametrize("command", ["train_net.py", "-m solo_family doctor"])

@@ -134,20 +134,19 @@ def _names(cfg: CfgNode) -> Iterator[str]:
     yield from dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
 
 
-def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | DataError:
+def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | list[str] | DataError:
     """Check a dataset of a config; an unreadable one does not prevent the check of the others.
 
     Returns:
-        The findings; or a message, if the dataset has no instances to check; or the error, if it
-        can't be read.
+        The findings; or those of `check_labels`, if the dataset has no instances to check; or the
+        error, if it can't be read.
     """
     try:
         register_in_place([name])
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
             check_datasets([name])
-            check_labels(name, _LABELS)
-            return f"{name}: it can be read. Only datasets of instances are looked into further.\n"
+            return check_labels(name, _LABELS)
         options: dict[str, Any] = {
             "decode_images": decode,
             "training_sizes": _sizes(cfg),
@@ -163,14 +162,15 @@ def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | str | Da
         return error
 
 
-def _report(name: str, check: DatasetCheck | str | DataError, cfg: CfgNode | None) -> int:
+def _report(name: str, check: DatasetCheck | list[str] | DataError, cfg: CfgNode | None) -> int:
     """Print the findings, and return the exit status."""
     if isinstance(check, DataError):
         print(f"error: {check}\n", file=sys.stderr)
         return 2
-    if isinstance(check, str):
-        print(check)
-        return 0
+    if isinstance(check, list):
+        print(f"{name}: it can be read. Only datasets of instances are looked into further.\n")
+        print("".join(f"problem: {text}\n\n" for text in check), end="")
+        return 1 if check else 0
     print(
         f"{name}\n{check.num_images} images, {check.num_annotations} annotations, "
         f"{check.num_categories} categories\n"

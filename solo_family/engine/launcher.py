@@ -5,38 +5,33 @@ minute.
 """
 
 import argparse
-import atexit
 import os
 import signal
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch.multiprocessing
-from detectron2.engine.launch import DEFAULT_TIMEOUT, _distributed_worker, _find_free_port
+from detectron2.engine.launch import _find_free_port
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from ..lifetime import end_with_parent
-from ..stopping import SIGNALS, Stopped, end_at_once, handling
+from ..stopping import (
+    SIGNALS,
+    Stopped,
+    end_at_once,
+    handling,
+    signals_blocked,
+)
 from .ending import LAST_CHECKPOINT
+from .led import Report, run_process
 
 _GRACE = 2.0  # seconds in which a process must end after its work, or after another's failure
 _WRITING = 120.0  # the same after another was stopped by a signal: the main may write a checkpoint
 _LOOK = 0.2
 _STOPPED = {128 + number for number in SIGNALS}
-
-_led = False
-
-
-def is_led() -> bool:
-    """Return whether `lead` has started this process."""
-    return _led
 
 
 def lead(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
@@ -55,20 +50,25 @@ def lead(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
     if address == "auto":
         address = f"tcp://127.0.0.1:{_find_free_port()}"
     pipes = [torch.multiprocessing.Pipe(duplex=False) for _ in range(args.num_gpus)]
-    context = torch.multiprocessing.start_processes(
-        _process,
-        (os.getpid(), run, args, address, [sender for _, sender in pipes]),
-        nprocs=args.num_gpus,
-        join=False,
-    )
-    for _, sender in pipes:
-        sender.close()
-    leader = _Leader(context.processes, [receiver for receiver, _ in pipes])
-    with handling(leader.handle):
+    # Ctrl-C in a terminal reaches the processes, too, while they import what they need.
+    with ExitStack() as until_end:
+        with signals_blocked():
+            context = torch.multiprocessing.start_processes(
+                run_process,
+                (os.getpid(), run, args, address, [sender for _, sender in pipes]),
+                nprocs=args.num_gpus,
+                join=False,
+            )
+            leader = _Leader(context.processes, [receiver for receiver, _ in pipes])
+            until_end.enter_context(handling(leader.handle))
+        for _, sender in pipes:
+            sender.close()
         failed = leader.wait()
     status = 0 if failed is None else leader.status(failed)
     if leader.asked or status in _STOPPED:
-        raise Stopped(leader.asked or status - 128)
+        stopped = Stopped(leader.asked or status - 128)
+        stopped.is_told = leader.is_told or args.machine_rank > 0
+        raise stopped
     if failed is not None:
         raise leader.error(failed)
 
@@ -78,8 +78,7 @@ class _Leader:
 
     Args:
         processes: they have started.
-        receivers: each process sends its exit status and the traceback of its error, or "", when
-            its work is done.
+        receivers: of the reports of each process.
 
     Attributes:
         asked: the number of the first signal, or 0.
@@ -89,16 +88,20 @@ class _Leader:
         self.asked = 0
         self._processes = processes
         self._receivers = dict(enumerate(receivers))
-        self._reports: dict[int, tuple[int, str]] = {}
+        self._reports: dict[int, Report] = {}
         self._deadlines = dict.fromkeys(range(len(processes)), float("inf"))
         self._failed: int | None = None
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """Forward the first signal to all processes; kill them, and end, at the second."""
+        """Forward the first signal to all processes; kill them, and end, at the second.
+
+        Those that have not begun are killed at the first.
+        """
         again, self.asked = bool(self.asked), self.asked or number
-        for process in self._processes:
+        for index, process in enumerate(self._processes):
             if process.is_alive():
-                os.kill(process.pid, signal.SIGKILL if again else number)
+                kill = again or index not in self._reports
+                os.kill(process.pid, signal.SIGKILL if kill else number)
         if again:
             end_at_once(number, LAST_CHECKPOINT)
 
@@ -126,19 +129,26 @@ class _Leader:
             wait([*sentinels, *self._receivers.values()], _LOOK)
         return self._failed
 
+    @property
+    def is_told(self) -> bool:
+        """Whether a process has printed why the run has ended."""
+        return any(report.is_told for report in self._reports.values())
+
     def status(self, index: int) -> Any:
         """Return the exit status that a process has reported or ended with, None before that."""
         report = self._reports.get(index)
-        return self._processes[index].exitcode if report is None else report[0]
+        if report is None or report.status is None:
+            return self._processes[index].exitcode
+        return report.status
 
     def error(self, index: int) -> ProcessRaisedException | ProcessExitedException:
         """Return torch's exception for a process that has failed."""
-        status, trace = self._reports.get(index) or (self.status(index), "")
-        pid = self._processes[index].pid
-        if trace:
+        pid, report = self._processes[index].pid, self._reports.get(index)
+        if report is not None and report.trace:
             return ProcessRaisedException(
-                f"Process {index} terminated with the following error:\n{trace}", index, pid
+                f"Process {index} terminated with the following error:\n{report.trace}", index, pid
             )
+        status = self.status(index)
         name = signal.Signals(-status).name if status < 0 else None
         how = name or f"exit status {status}"
         return ProcessExitedException(
@@ -147,11 +157,11 @@ class _Leader:
 
     def _read_reports(self) -> None:
         for index, receiver in list(self._receivers.items()):
-            with suppress(EOFError, OSError):
-                if not receiver.poll():
-                    continue
-                self._reports[index] = receiver.recv()
-            del self._receivers[index]
+            try:
+                while receiver.poll():
+                    self._reports[index] = receiver.recv()
+            except (EOFError, OSError):
+                del self._receivers[index]
 
     def _note_end(self, index: int, status: int) -> None:
         """Set deadlines for a process whose work is done, and for the others if it has failed."""
@@ -162,55 +172,3 @@ class _Leader:
             self._failed = index if self._failed is None else self._failed
             self._deadlines = {i: min(old, others) for i, old in self._deadlines.items()}
         self._deadlines[index] = min(self._deadlines[index], now + _GRACE)
-
-
-def _process(
-    local_rank: int,
-    parent: int,
-    run: Callable[[argparse.Namespace], Any],
-    args: argparse.Namespace,
-    address: str,
-    senders: list[Connection],
-) -> None:
-    global _led
-    _led = True
-    end_with_parent(parent)
-    status, trace = 0, ""
-    try:
-        _distributed_worker(
-            local_rank,
-            run,
-            args.num_machines * args.num_gpus,
-            args.num_gpus,
-            args.machine_rank,
-            address,
-            (args,),
-            DEFAULT_TIMEOUT,
-        )
-    except Stopped as stopped:
-        status = 128 + stopped.number
-    except Exception:
-        status, trace = 1, traceback.format_exc()
-    _leave(status, trace, senders[local_rank])
-
-
-def _leave(status: int, trace: str, sender: Connection) -> NoReturn:
-    """Report to the leader, and end this process without taking the interpreter apart.
-
-    Python would free every object of torch's one by one, for seconds of computing, and its C++
-    destructors may wait for other processes. After the report the leader ends a process that hangs.
-    """
-    # Wait for threads of other code, as at any other exit.
-    threading._shutdown()  # type: ignore[attr-defined]
-    _flush()
-    with suppress(OSError):
-        sender.send((status, trace))
-    atexit._run_exitfuncs()
-    _flush()
-    os._exit(status)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # closed, or None
-            stream.flush()

@@ -38,7 +38,7 @@ from ..stopping import Stopped
 from ..tiling.model import TiledModel, refuse_unread
 from .checkpointer import AtomicCheckpointer
 from .ending import ENDING
-from .launcher import is_led
+from .led import is_led
 from .lock import OutputLock
 from .processes import start
 from .resume import newest_checkpoint
@@ -207,6 +207,8 @@ def main(argv: Sequence[str] | None = None, trainer: type[Trainer] = Trainer) ->
     try:
         start(run, args)
     except Stopped as stopped:
+        if not stopped.is_told:  # none of several processes had begun, or one was ended
+            print(stopped, file=sys.stderr)
         return 128 + stopped.number
     except SoloFamilyError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)

@@ -232,6 +232,30 @@ def test_the_second_signal_ends_all_processes_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_signal_while_the_processes_import_is_one_line(tmp_path: Path) -> None:
+    command = [ROOT / "train_net.py", *config(tmp_path), "--num-gpus", 2, "--dist-url", "auto"]
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + LIMIT
+    while not any(
+        b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(process.pid)
+    ):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C in a terminal
+    _, printed = process.communicate(timeout=LIMIT)
+    assert process.returncode == 128 + signal.SIGINT
+    assert stopped_line(printed) == "Stopped by SIGINT: files that are written are whole."
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["leader", "rank"])
 def test_no_process_outlives_the_others(tmp_path: Path, victim: str) -> None:
     process = start_two(tmp_path)

@@ -1,6 +1,7 @@
 """What the processes of a machine with several GPUs ask for; no GPU is used."""
 
 import argparse
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch.distributed as dist
 from detectron2.utils import comm
 from torch import nn
 
-from solo_family.engine import launcher, processes, wrappers
+from solo_family.engine import led, processes, wrappers
 from solo_family.errors import ConfigError
 
 
@@ -28,7 +29,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
     monkeypatch.setattr(comm, "create_local_process_group", lambda count: asked.append(count))
     monkeypatch.setattr(comm, "synchronize", lambda: None)
-    for module in (launcher, processes):
+    for module in (led, processes):
         monkeypatch.setattr(module, "end_with_parent", lambda parent: None)
     return asked
 
@@ -37,12 +38,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_our_launcher_s_process_takes_the_gpu_of_its_number(
     calls: list[Any], monkeypatch: pytest.MonkeyPatch, local_rank: int
 ) -> None:
-    monkeypatch.setattr(launcher, "_led", False)
+    monkeypatch.setattr(led, "_led", False)
+    monkeypatch.setattr(led, "leave", lambda report, sender: calls.append(report.status))
     args = argparse.Namespace(num_gpus=2, num_machines=3, machine_rank=1)
-    monkeypatch.setattr(launcher, "_leave", lambda *report: calls.append(report[:2]))
-    senders: list[Any] = [None, None]
-    launcher._process(local_rank, 1, lambda args: calls.append("run"), args, "tcp://a:1", senders)
-    assert calls == [("nccl", 2 + local_rank, 6), 2, f"cuda:{local_rank}", "run", (0, "")]
+    senders: Any = [SimpleNamespace(send=lambda report: None)] * 2
+    led.run_process(local_rank, 1, lambda args: calls.append("run"), args, "tcp://a:1", senders)
+    assert calls == [("nccl", 2 + local_rank, 6), 2, f"cuda:{local_rank}", "run", 0]
 
 
 def test_torchrun_s_process_takes_the_gpu_of_its_number(

@@ -16,7 +16,9 @@ import pytest
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from solo_family.engine import launcher
-from solo_family.engine.launcher import _Leader, _leave
+from solo_family.engine.launcher import _Leader
+from solo_family.engine.led import Report, leave
+from solo_family.stopping import handling
 
 from ..forked import LIMIT
 
@@ -48,7 +50,7 @@ def led(*bodies: Callable[[Any], None]) -> _Leader:
 
 def report_and_hang(status: int, trace: str = "") -> Callable[[Any], None]:
     def body(sender: Any) -> None:
-        sender.send((status, trace))
+        sender.send(Report(status, trace))
         hang()
 
     return body
@@ -64,7 +66,7 @@ def test_a_process_that_hangs_after_its_work_is_ended_with_its_own_status(status
 def test_when_the_main_process_was_stopped_no_other_is_waited_for() -> None:
     def stop_later(sender: Any) -> None:
         time.sleep(0.5)
-        sender.send((STOPPED, ""))
+        sender.send(Report(STOPPED))
 
     leader = led(stop_later, report_and_hang(STOPPED), lambda _: hang())
     assert leader.wait() == 1
@@ -75,7 +77,7 @@ def test_when_the_main_process_was_stopped_no_other_is_waited_for() -> None:
 def test_when_another_was_stopped_the_main_process_may_write() -> None:
     def write(sender: Any) -> None:
         time.sleep(1)  # longer than the others are given
-        sender.send((STOPPED, ""))
+        sender.send(Report(STOPPED))
 
     leader = led(write, report_and_hang(STOPPED))
     assert leader.wait() == 1
@@ -108,11 +110,11 @@ def test_a_process_that_leaves_reports_and_runs_its_exit_handlers(
         atexit.register((tmp_path / "at_exit").touch)
         pool = ThreadPoolExecutor(1)  # its thread waits for work, until it is told to end
         pool.submit((tmp_path / "in_a_thread").touch)
-        _leave(STOPPED, "", sender)
+        leave(Report(STOPPED), sender)
 
     leader = led(body)
     assert leader.wait() == 0
-    assert leader._reports == {0: (STOPPED, "")}
+    assert leader._reports == {0: Report(STOPPED)}
     assert leader._processes[0].exitcode == STOPPED  # its own, not that of being killed
     assert (tmp_path / "at_exit").is_file()
     assert (tmp_path / "in_a_thread").is_file()
@@ -121,15 +123,42 @@ def test_a_process_that_leaves_reports_and_runs_its_exit_handlers(
 # An object that takes for ever to be freed, as a C++ destructor that waits for another process.
 ENDLESS = """
 import multiprocessing, sys, time
-from solo_family.engine.launcher import _leave
+from solo_family.engine.led import Report, leave
 class Endless:
     def __del__(self):
         time.sleep(10**6)
 sys.kept = Endless()
-_leave(7, "", multiprocessing.Pipe(duplex=False)[1])
+leave(Report(7), multiprocessing.Pipe(duplex=False)[1])
 """
 
 
 @pytest.mark.slow
 def test_a_process_leaves_without_freeing_its_objects() -> None:
     assert subprocess.run([sys.executable, "-c", ENDLESS], timeout=LIMIT).returncode == 7
+
+
+def test_a_signal_ends_at_once_what_has_not_begun() -> None:
+    leader = led(lambda _: hang(), lambda _: hang())
+    leader.handle(signal.SIGINT, None)
+    leader.wait()
+    assert leader.asked == signal.SIGINT
+    assert leader.status(0) == leader.status(1) == -signal.SIGKILL
+    assert not leader.is_told
+
+
+def test_a_signal_reaches_what_has_begun() -> None:
+    def body(sender: Any) -> None:
+        received: list[int] = []
+        with handling(lambda number, _: received.append(number)):
+            sender.send(Report(None))
+            while not received:
+                time.sleep(0.01)
+        sender.send(Report(128 + received[0], is_told=True))
+
+    leader = led(body)
+    while not leader._reports:
+        leader._read_reports()
+    leader.handle(signal.SIGUSR1, None)
+    assert leader.wait() == 0
+    assert leader.status(0) == 128 + signal.SIGUSR1
+    assert leader.is_told

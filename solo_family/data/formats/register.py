@@ -10,6 +10,7 @@ A name in `DATASETS.TRAIN` or `DATASETS.TEST` can describe a dataset:
   `masks:IMAGE_DIR:MASK_DIR[:CLASSES]`.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -32,6 +33,8 @@ from .voc_folder import PREFIX as VOC_PREFIX
 from .voc_folder import register_voc_folder
 from .yolo import PREFIX as YOLO_PREFIX
 from .yolo import register_yolo
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "coco_json:"
 SEMANTIC_PREFIX = "semantic:"
@@ -89,8 +92,9 @@ def check_datasets(names: Sequence[str]) -> None:
             _check_files(name)
         if name.startswith(tuple(_IN_PLACE)) and not name.startswith(PREFIX):
             DatasetCatalog.get(name)  # raises an error if images and labels don't match
-        if name.startswith(SEMANTIC_PREFIX):
-            check_labels(name, _LABELS)
+        if name.startswith((SEMANTIC_PREFIX, PANOPTIC_PREFIX)):
+            for contradiction in check_labels(name, _LABELS):
+                logger.warning(f"{name}: in a sample, {contradiction}")
         json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
         if metadata.get("evaluator_type") == "coco" and json_file and image_root:
             check_coco(json_file, image_root)

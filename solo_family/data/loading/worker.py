@@ -12,8 +12,8 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ import torch
 
 from ...errors import SoloFamilyError
 from ...lifetime import end_with_parent
+from ...stopping import SIGNALS, signals_blocked, unblock_signals
 from .shared_slots import SharedSlots
 from .wire import pack, places, unpack
 
@@ -29,11 +30,7 @@ from .wire import pack, places, unpack
 _HEAD = struct.Struct("<QQq")
 _SIZE = struct.Struct("<Q")
 _STACK_BYTES = 2**16
-_SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-    if hasattr(signal, name)
-]
+_SIGNALS = [*SIGNALS, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 class Failure(NamedTuple):
@@ -79,7 +76,7 @@ class Worker:
             target=_serve, args=(theirs, inherited, dataset, slots, _owner()), daemon=True
         )
         try:
-            with _without_signals():
+            with signals_blocked(_SIGNALS):
                 self.process.start()
         except BaseException:
             self.channel.close()
@@ -182,19 +179,6 @@ def _serve(
             return
 
 
-@contextmanager
-def _without_signals() -> Iterator[None]:
-    """Block signals in the `with` block, so that a process started in it can first ignore them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _owner() -> int | None:
     """Return this process's id, or None if the worker can't be tied to the end of this process.
 
@@ -210,8 +194,7 @@ def _prepare(parent: int | None) -> None:
     # ends the workers when it is done.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    unblock_signals(_SIGNALS)
     if parent is not None:
         end_with_parent(parent)
     torch.set_num_threads(1)

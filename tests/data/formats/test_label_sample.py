@@ -1,15 +1,21 @@
 """Label images that can't teach what their names say are refused before a training."""
 
+import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from solo_family.__main__ import main as solo_family
 from solo_family.data.formats.register import check_datasets
 from solo_family.errors import DataError
 
 from ...coco_folder import noise
+from ..segments import write_panoptic
 
 
 def dataset(root: Path, values: tuple[int, ...]) -> str:
@@ -42,3 +48,52 @@ def test_black_and_white_is_one_class_and_nothing(tmp_path: Path) -> None:
     for path in (tmp_path / "data" / "labels").iterdir():
         Image.fromarray(np.asarray(Image.open(path)) // 255).save(path)
     check_datasets([f"{name}:wall,crack"])
+
+
+def list_a_ghost(content: dict[str, Any]) -> None:
+    ghost = {"id": 12345, "category_id": 3, "iscrowd": 0, "area": 25}
+    content["annotations"][1]["segments_info"].append(ghost)
+
+
+def forget_one(content: dict[str, Any]) -> None:
+    content["annotations"][1]["segments_info"].pop(1)
+
+
+def repeat_one(content: dict[str, Any]) -> None:
+    content["annotations"].append(content["annotations"][1])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: None, ()),
+        (list_a_ghost, ("1 segments of the json have no pixel", "12345 of", "panoptic/1.png.")),
+        (forget_one, ("1 segments of the PNGs are not in the json", "255 of", "panoptic/1.png.")),
+        (repeat_one, ("1 images have more than one entry", "images/1.png.")),
+    ],
+)
+def test_a_panoptic_json_that_contradicts_its_pictures(
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], None],
+    words: tuple[str, ...],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = write_panoptic(tmp_path / "data")[0]
+    path = tmp_path / "data" / "panoptic.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with caplog.at_level(logging.WARNING):
+        check_datasets([name])
+    assert len(caplog.messages) == bool(words), caplog.messages
+    config = tmp_path / "config.yaml"
+    config.write_text(f"DATASETS:\n  TRAIN: ('{name}',)\n  TEST: ()\n")
+    base = Path(__file__).parents[3] / "configs" / "quickstart" / "mask_former_panoptic.yaml"
+    config.write_text(f"_BASE_: {base}\n{config.read_text()}")
+    assert solo_family(["check-data", "--config-file", str(config)]) == bool(words)
+    printed = capsys.readouterr().out
+    assert ("problem: " in printed) == bool(words)
+    for word in words:
+        assert word in caplog.text
+        assert word in printed
