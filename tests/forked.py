@@ -1,5 +1,6 @@
 """Commands in real processes that start at once, because they are forks of this one."""
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ import cv2
 import torch
 
 LIMIT = 300  # seconds; a hang ends here, and nothing is said of how fast a command is
+_TRIES, _START = 3, 60  # times, and seconds for each
 
 
 class Forked:
@@ -33,10 +35,18 @@ class Forked:
         before: Callable[[], Any] | None = None,
     ) -> None:
         self._file = folder / f"printed_{len(list(folder.glob('printed_*')))}.txt"
-        self._process = multiprocessing.get_context("fork").Process(
-            target=_run, args=(main, [str(word) for word in words], self._file, before)
-        )
-        self._process.start()
+        context = multiprocessing.get_context("fork")
+        for _ in range(_TRIES):
+            started = context.Event()
+            self._process = context.Process(
+                target=_run, args=(main, [str(word) for word in words], self._file, before, started)
+            )
+            self._process.start()
+            # A lock that another thread of this process held while it was forked stays locked in
+            # the fork, which then never starts.
+            if started.wait(_START):
+                break
+            self.kill()
 
     def __enter__(self) -> "Forked":
         return self
@@ -89,6 +99,7 @@ def _run(
     words: list[str],
     path: Path,
     before: Callable[[], Any] | None,
+    started: Any,
 ) -> None:
     file = open(path, "w", buffering=1)  # noqa: SIM115
     os.dup2(file.fileno(), 1)
@@ -99,6 +110,9 @@ def _run(
     cv2.setNumThreads(0)
     # Nor does a GPU that this process's parent has used: whoever asked for its name would fail.
     torch.cuda.is_available, torch.cuda.device_count = (lambda: False), (lambda: 0)
+    started.set()
+    # What hangs says where, in what it prints.
+    faulthandler.dump_traceback_later(LIMIT - 60, file=file)
     if before is not None:
         before()
     sys.exit(main(words))

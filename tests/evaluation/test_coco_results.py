@@ -42,7 +42,7 @@ def with_mask(**values: Any) -> list[dict[str, Any]]:
         (changed(image_id=99), "has image_id 99, which is not among the images"),
         (changed(image_id="1"), "has image_id '1', which is not among"),
         (changed(image_id=[1]), r"has image_id \[1\], which is not among"),
-        (changed(category_id=0), "has category_id 0, which is not among the categories.* position"),
+        (changed(category_id=0), "has category_id 0, which is not among the categories.* index"),
         (changed(score="0.5"), "has score '0.5'; it must be a finite number"),
         (changed(score=float("nan")), "has score nan"),
         (changed(segmentation=[[1, 1, 5, 1, 5, 5]]), "has polygons as segmentation.*compressed"),

@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from types import FrameType
 from typing import Any, Self, TypeVar
 
@@ -16,6 +15,7 @@ T = TypeVar("T")
 
 TIMEOUT = 600.0  # seconds: the default of DATALOADER.TIMEOUT, for use without a configuration
 _GRACE = 5.0  # seconds that an interrupted operation has to end before the process is killed
+_LATE = 0.1  # seconds that a signal takes at most to arrive
 LOOK = 1.0  # seconds between checks
 
 
@@ -52,43 +52,40 @@ class Watchdog:
         what: the operation, as the beginning of the error message.
     """
 
-    _is_active = False
+    # The one that limits this process now, and the process whose thread looks after it. Neither is
+    # guarded by a lock: a signal that ends the program raises an exception at any place, and a
+    # lock that it left behind would let the program hang.
+    _current: "Watchdog | None" = None
+    _watched_process = 0
 
     def __init__(self, timeout: float, what: str) -> None:
         self._timeout = timeout
         self._what = what
         self._waited = Waited()
         self._place = ""
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
         self._before: Any = None
 
     def __enter__(self) -> Self:
         is_main = threading.current_thread() is threading.main_thread()
-        if not self._timeout or not is_main or Watchdog._is_active:
+        if not self._timeout or not is_main or Watchdog._current is not None:
             return self
+        if not _watching():
+            return self
+        if hasattr(signal, "SIGALRM"):
+            before = signal.signal(signal.SIGALRM, self._interrupt)
+            self._before = signal.SIG_DFL if before is None else before
         self.reset()
-        thread = threading.Thread(target=self._watch, args=(threading.get_ident(),), daemon=True)
-        with suppress(RuntimeError):  # the system allows no more threads, so there is no limit
-            thread.start()
-            self._thread, Watchdog._is_active = thread, True
-            if hasattr(signal, "SIGALRM"):
-                before = signal.signal(signal.SIGALRM, self._interrupt)
-                self._before = signal.SIG_DFL if before is None else before
+        Watchdog._current = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._thread is None:
+        if Watchdog._current is not self:
             return
-        try:
-            with self._lock:
-                self._over.set()
-        finally:
-            self._over.set()
-            Watchdog._is_active = False
-            if self._before is not None:
-                signal.signal(signal.SIGALRM, self._before)
+        Watchdog._current = None
+        if self._place:
+            time.sleep(_LATE)  # the signal may be on its way
+        if self._before is not None:
+            signal.signal(signal.SIGALRM, self._before)
 
     def reset(self) -> None:
         """Restart the clock, for the next operation."""
@@ -102,29 +99,47 @@ class Watchdog:
             f"and 0 waits forever. The process is at {self._place or 'an unknown place.'}"
         )
 
-    def _watch(self, watched: int) -> None:
-        """Wait for the timeout, and interrupt or end the process: the watching thread's function.
-
-        Args:
-            watched: identifier of the thread that is watched.
-        """
-        while self._waited.seconds() < self._timeout:
-            if self._over.wait(min(LOOK, self._timeout / 4)):
+    def _end(self) -> None:
+        """Interrupt the main thread, and end the process if it goes on: the watching thread's."""
+        main = threading.main_thread().ident
+        assert main is not None
+        self._place = _place(sys._current_frames().get(main)) or "an unknown place."
+        if Watchdog._current is self and self._before is not None:
+            signal.pthread_kill(main, signal.SIGALRM)
+        end = time.monotonic() + _GRACE
+        while time.monotonic() < end:
+            if Watchdog._current is not self:
                 return
-        with self._lock:
-            if self._over.is_set():
-                return
-            frame = sys._current_frames().get(watched)
-            self._place = _place(frame)
-            if self._before is not None:
-                signal.pthread_kill(watched, signal.SIGALRM)
-        if not self._over.wait(_GRACE):
-            os.write(2, f"error: {self._error}\n".encode(errors="backslashreplace"))
-            os._exit(2)
+            time.sleep(min(_GRACE, LOOK) / 20)
+        os.write(2, f"error: {self._error}\n".encode(errors="backslashreplace"))
+        os._exit(2)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._place:
             raise self._error
+
+
+def _watching() -> bool:
+    """Start the thread that watches this process, unless it runs; return whether there is one."""
+    if Watchdog._watched_process == os.getpid():
+        return True
+    try:
+        threading.Thread(target=_watch, name="watchdog", daemon=True).start()
+    except RuntimeError:  # the system allows no more threads, so there is no limit
+        return False
+    Watchdog._watched_process = os.getpid()
+    return True
+
+
+def _watch() -> None:
+    """Look at the current watchdog every second, for ever."""
+    while True:
+        dog = Watchdog._current
+        time.sleep(LOOK if dog is None else min(LOOK, dog._timeout / 4))
+        if dog is None or dog is not Watchdog._current:
+            continue
+        if dog._waited.seconds() >= dog._timeout:
+            dog._end()
 
 
 def watched(items: Iterable[T], what: str, timeout: float) -> Iterator[T]:

@@ -226,7 +226,7 @@ def test_a_config_may_inherit_from_several(tmp_path: Path) -> None:
     cfg = setup_cfg(str(tmp_path / "both.yaml"))
     assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER, cfg.SEED) == (0.5, 8, 3)
     (tmp_path / "b.yaml").write_text('_BASE_: "both.yaml"\n')
-    with pytest.raises(ConfigError, match="circle"):
+    with pytest.raises(ConfigError, match="cycle"):
         setup_cfg(str(tmp_path / "both.yaml"))
     (tmp_path / "b.yaml").write_text('_BASE_: ["none.yaml"]\n')
     with pytest.raises(ConfigError, match=r"b\.yaml names .*none\.yaml: there is no such file"):
