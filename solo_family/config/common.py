@@ -121,6 +121,9 @@ def add_common_config(cfg: CN) -> None:
     cfg.INPUT.LSJ.IMAGE_SIZE = 1024
     cfg.INPUT.LSJ.MIN_SCALE = 0.1
     cfg.INPUT.LSJ.MAX_SCALE = 2.0
+    # What is padded is "gray" (128), as in detectron2, or has the "mean" colour (MODEL.PIXEL_MEAN),
+    # which is 0 for the network: mmdetection pads after normalisation.
+    cfg.INPUT.LSJ.PAD = "gray"
 
     # The values that become 0 and 255 in files deeper than 8 bits (12 bits stored in 16, floats,
     # counts), for instance (0, 4095) for 12 bits. None, or "auto", infers 0 to 65535 for files that

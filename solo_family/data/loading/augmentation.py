@@ -13,11 +13,14 @@ from PIL import Image
 
 from ...pictures.opencv import resize_by_opencv
 from ...registry import METHODS
+from .fixed_crop import FixedCrop
 
 _Augmentations = list[T.Augmentation | T.Transform]
 
 # Short edges, in pixels, to which DETR resizes an image before the crop.
 _DETR_SIZES = (400, 500, 600)
+# Values of padded pixels: of images, as in detectron2, and of labels, where all bytes are 255.
+_GRAY, _VOID = 128, 255
 
 
 class ChannelwiseResize(T.ResizeTransform):
@@ -101,7 +104,8 @@ def build_train_augmentation(cfg: CfgNode) -> _Augmentations:
     """
     colours = _all_colours(cfg)
     if cfg.INPUT.LSJ.ENABLED:
-        return [*colours, *_large_scale_jitter(cfg)]
+        # What is beyond the image belongs to no mask.
+        return [*colours, *_large_scale_jitter(cfg, padded_label=0)]
     crop = [_crop(cfg)] if cfg.INPUT.CROP.ENABLED else []
     return [*colours, *crop, *detectron2_augmentation(cfg, is_train=True)]
 
@@ -142,7 +146,9 @@ def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.Augmentatio
         A single sequence of augmentations, in a list because the mapper draws one per image.
     """
     if cfg.INPUT.LSJ.ENABLED:
-        return [T.AugmentationList([*_all_colours(cfg), *_large_scale_jitter(cfg)])]
+        return [
+            T.AugmentationList([*_all_colours(cfg), *_large_scale_jitter(cfg, padded_label=_VOID)])
+        ]
     resize, *flip = detectron2_augmentation(cfg, is_train=True)
     crop = cfg.INPUT.CROP
     cropped = [
@@ -195,13 +201,13 @@ def _colours(cfg: CfgNode) -> _Augmentations:
     ]
 
 
-def _large_scale_jitter(cfg: CfgNode) -> _Augmentations:
+def _large_scale_jitter(cfg: CfgNode, padded_label: int) -> _Augmentations:
     lsj = cfg.INPUT.LSJ
+    fill = list(cfg.MODEL.PIXEL_MEAN) if lsj.PAD == "mean" else _GRAY
     size = (lsj.IMAGE_SIZE, lsj.IMAGE_SIZE)
     jitter: _Augmentations = [
         AtLeastOnePixel(T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *size), cfg.INPUT.RESIZE),
-        # detectron2 declares the size as a tuple of one number.
-        T.FixedSizeCrop(crop_size=size),  # type: ignore[arg-type]
+        FixedCrop(size, fill=fill, label=padded_label),
     ]
     if cfg.INPUT.RANDOM_FLIP != "none":
         jitter.append(

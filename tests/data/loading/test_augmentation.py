@@ -187,3 +187,14 @@ def test_opencv_resizes_labels_as_before_and_any_channels() -> None:
     labels = image[:, :, 0] % 3
     expected = Image.fromarray(labels).resize((36, 24), Image.Resampling.NEAREST)
     assert np.array_equal(transform.apply_segmentation(labels), np.asarray(expected))
+
+
+@pytest.mark.parametrize("pad", ["gray", "mean"])
+def test_jitter_pads_images_as_the_key_says(pad: str) -> None:
+    keys = ["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.IMAGE_SIZE", 64, "INPUT.LSJ.PAD", pad]
+    keys += ["INPUT.LSJ.MIN_SCALE", 0.5, "INPUT.LSJ.MAX_SCALE", 0.5]
+    image = augmented(gradient(), *keys, "MODEL.PIXEL_MEAN", [100.4, 110.6, 120.0])
+    assert image.shape == (64, 64, 3)
+    expected = [100, 111, 120] if pad == "mean" else [128, 128, 128]
+    assert image[-1, -1].tolist() == expected
+    assert image[0, 0].tolist() != expected

@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.structures import BitMasks
+from detectron2.structures import BitMasks, BoxMode
 from PIL import Image
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
@@ -210,3 +210,24 @@ def test_real_pictures_with_a_crowd_and_without_objects(data_root: Path) -> None
             assert instances.gt_classes.min() >= 0
             assert instances.gt_classes.max() < 80
             assert len(instances)
+
+
+@pytest.mark.parametrize("kind", ["polygon", "rle"])
+def test_what_jitter_pads_belongs_to_no_mask(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(tmp_path / "0.png")
+    mask = np.zeros((60, 80), np.uint8, order="F")
+    mask[10:20, 10:30] = 1
+    outline = [[10, 10, 30, 10, 30, 20, 10, 20]]
+    annotation = {
+        "segmentation": outline if kind == "polygon" else mask_util.encode(mask),
+        **{"bbox": [10, 10, 20, 10], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0},
+    }
+    keys = ["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.IMAGE_SIZE", 128, "INPUT.RANDOM_FLIP", "none"]
+    keys += ["INPUT.LSJ.MIN_SCALE", 0.3, "INPUT.LSJ.MAX_SCALE", 0.3]
+    mapper = MaskDatasetMapper(tiny_cfg(opts=keys), is_train=True, num_images=1)
+    record = {"file_name": str(tmp_path / "0.png"), "height": 60, "width": 80, "image_id": 1}
+    mapped = mapper(record | {"annotations": [annotation]})
+    assert mapped is not None
+    (pixels,) = mapped["instances"].gt_masks.tensor.flatten(1).sum(1).tolist()
+    # To 128 / 80 x 0.3 of its sides.
+    assert pixels == pytest.approx(200 * (128 / 80 * 0.3) ** 2, rel=0.15)
