@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -58,7 +57,7 @@ def variant(model: SOLOv2, grid: bool, coordinates: bool, local: bool) -> Iterat
     branch = model.mask_branch.coord_span
 
     def append(levels: list[Tensor], _: Any) -> list[Tensor]:
-        return append_coords_to_levels(levels, spans if coordinates else repeat(None))
+        return append_coords_to_levels(levels, spans if coordinates else [None] * len(levels))
 
     model.layout = model.head.layout = reference if grid else published
     model.mask_branch.coord_span = branch if coordinates else None

@@ -80,6 +80,12 @@ def export_model(
     """
     model = deepcopy(model).cpu().eval()
     check_size(options.size, model.size_divisibility)
+    if options.size is None and options.format in model.one_size_formats:
+        raise SoloFamilyError(
+            f"--format {options.format}: of this model, whose grids follow the image, such a graph "
+            "takes images of one size only. Give that size with --size HEIGHT WIDTH, or export "
+            "with --format onnx or torchscript."
+        )
     _check_quantization(type(model).__name__, options)
     description = describe(model, cfg, metadata, options)
     with replacing_folder(folder) as temporary:

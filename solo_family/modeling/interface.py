@@ -16,6 +16,8 @@ class MethodInterface(ABC):
 
     # The arguments of `export_forward` that the method uses.
     export_inputs: tuple[str, ...] = ("images", "score_threshold")
+    # The formats whose graphs of this model take only one size of images.
+    one_size_formats: tuple[str, ...] = ()
 
     def prepare_targets(self, gt_instances: list[Instances], padded_size: tuple[int, int]) -> Any:
         """Compute the part of the targets that does not depend on predictions.

@@ -70,7 +70,7 @@ def test_ten_thousand_pixels_a_side_take_less_than_four_gigabytes(tmp_path: Path
     print(f"{before} MiB with a small picture, {after} MiB with the large one")
     assert after - before < 4096
     results = json.loads((tmp_path / "x.json").read_text())
-    assert len(results) > 1000
+    assert len(results) > 100
     assert {tuple(one["segmentation"]["size"]) for one in results} == {(10_000, 10_000)}
     assert mask_util.area(results[0]["segmentation"]) > 0
     with Image.open(tmp_path / "out" / "large.png") as drawn:

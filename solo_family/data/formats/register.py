@@ -116,7 +116,8 @@ def _check_folders(name: str) -> None:
 
 def _check_files(name: str) -> None:
     metadata = MetadataCatalog.get(name)
-    for key in ("json_file", "panoptic_json"):
+    # detectron2's panoptic sets name the file of their instances, too, which nothing needs.
+    for key in ("panoptic_json",) if metadata.get("panoptic_json") else ("json_file",):
         file = metadata.get(key)
         if file and not os.path.isfile(file):
             raise DataError(

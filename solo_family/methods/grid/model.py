@@ -155,6 +155,11 @@ class GridSegmentor(MaskSegmentor):
         ]
         return self.predict_cells(levels, features)
 
+    @property
+    def one_size_formats(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Return the formats that take one size: torch.export fixes the number of growing cells."""
+        return ("torch_export",) if self.layout.reference is not None else ()
+
     def grid(self, padded_size: tuple[int, int]) -> Grid:
         """Return the cells of all levels."""
         shapes = self.layout.shapes(padded_size)

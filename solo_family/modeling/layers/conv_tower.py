@@ -124,6 +124,8 @@ class ConvTower(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to `x`, [B, C, H, W], the first layer's coordinates included."""
+        if self.coord_convs <= 1:
+            return super().forward(x)  # which torch.compile knows
         for index, layer in enumerate(self):
             x = layer(append_coords(x) if 0 < index < self.coord_convs else x)
         return x

@@ -1,7 +1,6 @@
 """Add coordinates to features: CoordConv (arXiv 1807.03247), as in SOLO, section 2.1."""
 
-from collections.abc import Iterable
-from itertools import repeat
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -49,9 +48,10 @@ def append_coords(x: Tensor, span: Span | None = None) -> Tensor:
 
 
 def append_coords_to_levels(
-    levels: list[Tensor], spans: Iterable[Span | None] = repeat(None)
+    levels: list[Tensor], spans: Sequence[Span | None] = ()
 ) -> list[Tensor]:
     """Append coordinates to every level of a pyramid; see `coordinate_maps` for each one's span."""
+    spans = spans or [None] * len(levels)
     maps = [_maps_like(x, span) for x, span in zip(levels, spans)]
     return [torch.cat([x, of.expand(len(x), -1, -1, -1)], 1) for x, of in zip(levels, maps)]
 

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import Metadata
 
 from solo_family.config import check_config
-from solo_family.errors import ConfigError
+from solo_family.errors import ConfigError, SoloFamilyError
 from solo_family.export.formats import (
     ExportGraph,
     GraphInput,
     write_onnx,
-    write_torch_export,
     write_torchscript,
 )
+from solo_family.export.write import Options, export_model
 from solo_family.methods.grid.assigner import GridAssigner
 from solo_family.methods.grid.category_branch import cell_scores_of
 from solo_family.methods.grid.layout import GridLayout
@@ -209,7 +210,6 @@ def test_cells_are_told_the_strides_of_their_levels() -> None:
     [
         write_torchscript,
         pytest.param(write_onnx, marks=pytest.mark.slow),
-        pytest.param(write_torch_export, marks=pytest.mark.slow),
     ],
 )
 def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> 
     names = ["scores", "classes", "masks", "candidates"]
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
     given = GraphInput({"images": images, "score_threshold": torch.tensor(0.1)}, dynamic=True)
-    path = tmp_path / "model.pt2"
+    path = tmp_path / "model"
     write(graph, given, names, path)
     for size in ((64, 96), (160, 128), (32, 32)):
         other = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1)) * 255
@@ -226,8 +226,6 @@ def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> 
             scores = graph(other, torch.tensor(0.1))[0]
         if write is write_torchscript:
             found = torch.jit.load(str(path))(other, torch.tensor(0.1))[0]
-        elif write is write_torch_export:
-            found = torch.export.load(str(path)).module()(other, torch.tensor(0.1))[0]
         else:
             import onnxruntime
 
@@ -275,3 +273,12 @@ def test_a_stride_that_does_not_divide_the_padding_is_refused() -> None:
     cfg.MODEL.SOLOV2.FPN_INSTANCE_STRIDES = [8, 8, 24, 32, 32]
     with pytest.raises(ConfigError, match="FPN_INSTANCE_STRIDES has 24"):
         check_config(cfg)
+
+
+def test_a_program_of_torch_export_takes_one_size(tmp_path: Path) -> None:
+    keys = ["MODEL.SOLOV2.GRID_REFERENCE_SIZE", (64, 96)]
+    cfg = tiny_cfg("SOLOv2", opts=keys)
+    options = Options(format="torch_export")
+    with pytest.raises(SoloFamilyError, match=r"one size only.*--size HEIGHT WIDTH.*onnx"):
+        export_model(tiny_model("SOLOv2", opts=keys), cfg, Metadata(), tmp_path / "e", options)
+    assert tiny_model("SOLOv2").one_size_formats == ()
