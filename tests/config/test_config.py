@@ -290,6 +290,7 @@ def test_lsj_config() -> None:
         "IMAGE_SIZE": 1024,
         "MIN_SCALE": 0.1,
         "MAX_SCALE": 2.0,
+        "PAD": "mean",
     }
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR) == (64, 0.04)
     assert abs(cfg.SOLVER.MAX_ITER - 100 * 117266 / 64) < 100
