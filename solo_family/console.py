@@ -1,9 +1,11 @@
 """Standard output that never ends a program: if the reader is gone or a letter can't be encoded."""
 
 import io
+import logging
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 
@@ -58,3 +60,20 @@ def outlive_readers() -> None:
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         if not isinstance(stream, Console):
             setattr(sys, name, cast(TextIO, Console(stream)))
+
+
+@contextmanager
+def logging_from(level: int, name: str | None = None) -> Iterator[None]:
+    """Let a logger drop what is below a level, in the `with` block.
+
+    Args:
+        level: for instance `logging.WARNING`.
+        name: of the logger; None for the root.
+    """
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -17,6 +17,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from tqdm import tqdm
 
+from ..console import logging_from
 from ..errors import DataError
 from ..pictures.formats import SUFFIXES
 from .masks import mask_iou
@@ -63,24 +64,22 @@ def quantize(folder: Path, pictures: Sequence[Path]) -> float:
     model = ExportedModel(folder)
     path = folder / model.description["file"]
     prepared, quantized = folder / "prepared.onnx", folder / "quantized.onnx"
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # its warnings concern shapes, and it logs to the root
     try:
-        quant_pre_process(path, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            quantized,
-            _Pictures(model, pictures),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
+        # ONNX Runtime's warnings concern shapes, and it logs to the root.
+        with logging_from(logging.ERROR):
+            quant_pre_process(path, prepared, skip_symbolic_shape=True)
+            quantize_static(
+                prepared,
+                quantized,
+                _Pictures(model, pictures),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
         shutil.move(quantized, path)
     finally:
-        root.setLevel(level)
         for left in (prepared, quantized):
             left.unlink(missing_ok=True)
     return instance_agreement(model, ExportedModel(folder), pictures)

@@ -47,10 +47,8 @@ def mask_nms(
         ValueError: masks are not bool [N, h, w]; or masks, labels and scores differ in number or
             device, labels are not integers or scores not floating-point.
     """
-    check_candidates(masks, labels, scores)
-    scores, order = scores.float().sort(descending=True, stable=True)
-    scores, order = scores[:pre_nms], order[:pre_nms]
-    suppresses = _suppressions(masks[order], labels[order], iou_threshold, class_agnostic)
+    masks, labels, scores, order = _best_first(masks, labels, scores, pre_nms)
+    suppresses = _suppressions(masks, labels, iou_threshold, class_agnostic)
     kept = _greedy(suppresses) & (scores >= threshold)
     return order[kept][:post_nms], scores[kept][:post_nms]
 
@@ -89,10 +87,8 @@ def fast_nms(
         ValueError: masks are not bool [N, h, w]; or masks, labels and scores differ in number or
             device, labels are not integers or scores not floating-point.
     """
-    check_candidates(masks, labels, scores)
-    scores, order = scores.float().sort(descending=True, stable=True)
-    scores, order = scores[:pre_nms], order[:pre_nms]
-    suppresses = _suppressions(masks[order], labels[order], iou_threshold, class_agnostic)
+    masks, labels, scores, order = _best_first(masks, labels, scores, pre_nms)
+    suppresses = _suppressions(masks, labels, iou_threshold, class_agnostic)
     kept = ~suppresses.any(dim=0) & (scores >= threshold)
     return order[kept][:post_nms], scores[kept][:post_nms]
 
@@ -137,10 +133,7 @@ def soft_nms(
         ValueError: see `mask_nms`; or for an unknown kernel.
     """
     check_kernel(kernel)
-    check_candidates(masks, labels, scores)
-    scores, order = scores.float().sort(descending=True, stable=True)
-    scores, order = scores[:pre_nms].clone(), order[:pre_nms]
-    masks, labels = masks[order], labels[order]
+    masks, labels, scores, order = _best_first(masks, labels, scores, pre_nms)
     iou = torch.empty((len(masks), len(masks)), device=masks.device)
     for block in row_blocks(len(masks)):
         iou[block] = mask_iou(masks[block], masks)
@@ -159,6 +152,26 @@ def soft_nms(
     scores, rank = scores.sort(descending=True, stable=True)
     kept = scores >= threshold
     return order[rank[kept]][:post_nms], scores[kept][:post_nms]
+
+
+def _best_first(
+    masks: Tensor, labels: Tensor, scores: Tensor, pre_nms: int | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Check candidates, and sort and cut them.
+
+    Returns:
+        masks: bool [n, h, w], the best first; equal scores keep the order of the inputs.
+        labels: int64 [n].
+        scores: float32 [n].
+        order: int64 [n], indices into the inputs.
+
+    Raises:
+        ValueError: see `mask_nms`.
+    """
+    check_candidates(masks, labels, scores)
+    scores, order = scores.float().sort(descending=True, stable=True)
+    scores, order = scores[:pre_nms], order[:pre_nms]
+    return masks[order], labels[order], scores, order
 
 
 def _suppressions(

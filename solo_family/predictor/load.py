@@ -1,8 +1,6 @@
 """Load a trained model and the names of its classes, for the tools that examine its predictions."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -11,6 +9,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
 from ..checkpoint.load import check_weights_file, load_weights
+from ..console import logging_from
 from ..data.formats.classes import class_ids, class_names, is_class_agnostic
 from ..data.loading.augmentation import AtLeastOnePixel
 from ..modeling.inference import inference_model
@@ -34,7 +33,8 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
     bare = cfg.clone()
     bare.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""])
     bare.INPUT.FORMAT = "BGR"  # the class takes no others; it changes the order of RGB alone
-    with _silent_about_weights():
+    # It would say that there is no checkpoint: the weights come afterwards.
+    with logging_from(logging.WARNING, "fvcore.common.checkpoint"):
         predictor = DefaultPredictor(bare)
     predictor.input_format = predictor.cfg.INPUT.FORMAT = cfg.INPUT.FORMAT
     predictor.aug = AtLeastOnePixel(predictor.aug, cfg.INPUT.RESIZE)  # type: ignore[assignment]
@@ -42,18 +42,6 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
     if not as_trained:
         predictor.model = inference_model(predictor.model, cfg)
     return predictor
-
-
-@contextmanager
-def _silent_about_weights() -> Iterator[None]:
-    """Silence detectron2, which says that there is no checkpoint: the weights come afterwards."""
-    checkpointing = logging.getLogger("fvcore.common.checkpoint")
-    level = checkpointing.level
-    checkpointing.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        checkpointing.setLevel(level)
 
 
 def class_metadata(cfg: CfgNode) -> Metadata:

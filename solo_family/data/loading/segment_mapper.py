@@ -34,8 +34,6 @@ from .windows import open_windows
 # The value of padded pixels: the middle of 0 to 255, as in MaskFormer's official code.
 _PAD_VALUE = 128
 _FLOAT_VOID = 255
-# Stands for detectron2's own models, which have no entry in METHODS.
-_DEFAULTS = Method(meta_arch="", model="", base_config="", quickstart_config="", num_classes_key="")
 
 
 class SegmentDatasetMapper:
@@ -113,7 +111,7 @@ class SegmentDatasetMapper:
                 f"classes, 0 to {num_classes - 1}. Set {key} 65535."
             )
         label_ignored = MetadataCatalog.get(name).get("ignore_label", 255)
-        method = METHODS.get(cfg.MODEL.META_ARCHITECTURE, _DEFAULTS)
+        method = METHODS.get(cfg.MODEL.META_ARCHITECTURE, Method)  # or its defaults
         empty = cfg.INPUT.EMPTY_SEGMENTS or method.empty_segments
         build = build_detr_augmentation if detr else build_segment_augmentation
         return {
