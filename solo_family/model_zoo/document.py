@@ -26,9 +26,10 @@ and test of each number. AP is of masks on COCO val2017, with one scale; AR is o
 *With scales* is the authors' number with several scales and flips at inference.
 
 Weights have the licences of their authors; those of SOLO, AdelaiDet and MaskFormer allow no
-commercial use. The log names the licence before a download. Weights are downloaded from where their
-authors put them, and from nowhere else. A checksum is the beginning of the file's hash, as the authors
-publish it; files without one are not compared. Addresses were not fetched when this was written.
+commercial use. The log names the licence before a download. Weights are downloaded from where
+their authors put them, and from nowhere else. A checksum is the beginning of the file's hash, as
+the authors publish it; files without one are not compared. Addresses were not fetched when this
+was written.
 
 Weights of mmdetection, AdelaiDet and HuggingFace can be converted with
 [`python -m solo_family convert`](convert.md).
