@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
     )
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help="what runs an exported model: onnxruntime (the default) or openvino",
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--input", nargs="+", metavar="PATH", help="pictures, folders, quoted globs, or videos"
@@ -176,7 +181,11 @@ def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
     if args.exported is not None:
         if args.opts:
             raise SoloFamilyError("--opts changes a config; an exported model has none")
-        return from_exported(args.exported), model_key(None, args.exported)
+        return from_exported(args.exported, args.engine), model_key(None, args.exported)
+    if args.engine is not None:
+        raise SoloFamilyError(
+            "--engine is for exported models: add --exported DIR, or leave it out"
+        )
     cfg = setup_cfg(args.config_file, args.opts)
     return from_config(cfg), model_key(cfg, None)
 

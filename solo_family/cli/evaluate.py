@@ -52,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dataset of instances, for instance coco_json:ANNOTATIONS.json:IMAGE_DIR",
     )
     parser.add_argument(
+        "--engine", metavar="NAME", help="onnxruntime (the default) or openvino, which runs them"
+    )
+    parser.add_argument(
         "--limit", type=int, metavar="N", help="time the first N images, and measure no AP"
     )
     add_tile_argument(parser)
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.limit is not None and args.limit < 1:
         raise SoloFamilyError(f"--limit is {args.limit}; at least 1 is needed.")
-    models = [open_exported(folder) for folder in args.exported]
+    models = [open_exported(folder, args.engine) for folder in args.exported]
     for model in models:
         if (
             model.description["task"] == "windows"

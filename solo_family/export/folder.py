@@ -1,11 +1,8 @@
-"""Open an exported folder: its description, and a session of ONNX Runtime."""
+"""Read the description of an exported folder."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import onnxruntime
 
 from ..errors import DataError, first_line
 
@@ -36,52 +33,3 @@ def read_description(folder: Path) -> dict[str, Any]:
             "use the version of solo_family that exported it."
         )
     return description
-
-
-def open_session(
-    folder: Path, description: dict[str, Any], providers: Sequence[str], threads: int
-) -> onnxruntime.InferenceSession:
-    """Return a session that runs an exported folder's graph.
-
-    Args:
-        folder: the exported folder.
-        description: the content of its `model.json`.
-        providers: execution providers of ONNX Runtime, in order of preference.
-        threads: number of threads that one image may use; 0 leaves it to ONNX Runtime.
-
-    Raises:
-        DataError: this ONNX Runtime can't run the graph.
-    """
-    if description["format"] != "onnx":
-        raise DataError(
-            f"{folder} has a model in the format {description['format']}, which ONNX Runtime can't "
-            "run. Export it with --format onnx."
-        )
-    least, here = description["onnxruntime"], onnxruntime.__version__
-    if _version(here) < _version(least):
-        raise DataError(
-            f"{folder} has opset {description['opset']}, which needs ONNX Runtime {least}, but "
-            f"this is {here}: pip install -U onnxruntime."
-        )
-    unknown = [name for name in providers if name not in onnxruntime.get_available_providers()]
-    if unknown:
-        raise DataError(
-            f"This ONNX Runtime has no {', '.join(unknown)}; it has "
-            f"{', '.join(onnxruntime.get_available_providers())}."
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    path = folder / description["file"]
-    if not path.is_file():
-        raise DataError(f"{path}, which {DESCRIPTION} names, is missing: export again.")
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=list(providers))
-    except Exception as error:  # ONNX Runtime's errors have no common class
-        raise DataError(
-            f"{path} can't be loaded by ONNX Runtime {here}: {first_line(error)}"
-        ) from error
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2])

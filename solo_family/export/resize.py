@@ -7,6 +7,8 @@ other.
 H W of the image, h w of the result, T pixels that contribute to one.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 # Pillow's fixed-point precision for 8-bit images.
@@ -67,6 +69,21 @@ def shortest_edge_size(height: int, width: int, short_edge: int, max_size: int) 
     ]
     shrink = min(1.0, max_size / max(edges))
     new_height, new_width = (max(1, int(edge * shrink + 0.5)) for edge in edges)
+    return new_height, new_width
+
+
+def fitting_size(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:
+    """Return the greatest (h, w) with the proportions of an image that fits within a size.
+
+    Args:
+        height: the height of the image, in pixels.
+        width: the width of the image, in pixels.
+        size: the greatest height and width.
+    """
+    scale = min(size[0] / height, size[1] / width)
+    new_height, new_width = (
+        min(limit, max(1, int(side * scale + 0.5))) for side, limit in zip((height, width), size)
+    )
     return new_height, new_width
 
 

@@ -1,4 +1,4 @@
-"""Run an exported model with numpy, OpenCV and ONNX Runtime, and nothing else.
+"""Run an exported model with numpy, OpenCV and an engine, and nothing else.
 
     from solo_family.export.runtime import ExportedModel
     model = ExportedModel("exported")
@@ -16,11 +16,12 @@ import numpy as np
 from ..errors import DataError
 from ..pictures.formats import COLOURS
 from ..pictures.opencv import resize_by_opencv
-from .folder import open_session, read_description
+from .engines import DEFAULT_ENGINE, GRAPH_INPUTS, open_engine
+from .folder import read_description
 from .instance_results import instance_results
 from .pictures import read_picture
 from .query_results import query_results
-from .resize import resize_image, resize_smoothly, shortest_edge_size
+from .resize import fitting_size, resize_image, resize_smoothly, shortest_edge_size
 from .results import Prediction, Sizes
 from .window_results import Windows, window_results, windows_of
 
@@ -30,8 +31,9 @@ class ExportedModel:
 
     Args:
         folder: the exported folder.
-        providers: execution providers of ONNX Runtime, in order of preference.
-        threads: number of threads that one image may use; 0 leaves it to ONNX Runtime.
+        providers: execution providers of ONNX Runtime, in order of preference; None for the CPU.
+        threads: number of threads that one image may use; 0 leaves it to the engine.
+        engine: "onnxruntime", or "openvino", which computes in float32 on the CPU.
 
     Attributes:
         description: the content of its `model.json`.
@@ -40,20 +42,22 @@ class ExportedModel:
             Other models have other thresholds.
 
     Raises:
-        DataError: the folder is not an exported model, or this ONNX Runtime can't run it.
+        ConfigError: there is no such engine, or it has no providers.
+        DataError: the folder is not an exported model, or the engine can't run it.
+        SoloFamilyError: the engine is not installed.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] | None = None,
         threads: int = 0,
+        engine: str = DEFAULT_ENGINE,
     ) -> None:
         self.folder = Path(folder)
         self.description = read_description(self.folder)
         self.thresholds: dict[str, Any] = dict(self.description["thresholds"])
-        self._session = open_session(self.folder, self.description, providers, threads)
-        self._inputs = [given.name for given in self._session.get_inputs()]
+        self.engine = open_engine(engine, self.folder, self.description, providers, threads)
 
     @property
     def classes(self) -> list[str]:
@@ -119,7 +123,7 @@ class ExportedModel:
         height, width = image.shape[:2]
         size = shortest_edge_size(height, width, given["min_size"], given["max_size"])
         if given["size"] is not None:
-            size = _fit(height, width, given["size"])
+            size = fitting_size(height, width, given["size"])
         image = image[:, :, ::-1] if given["color"] == "RGB" else image
         # Exports of before the key resize as Pillow does.
         by_opencv = given.get("resize") == "cv2"
@@ -153,7 +157,7 @@ class ExportedModel:
             DataError: the graph does not accept this size.
         """
         self._check_size(images)
-        outputs = self._session.run(None, self.inputs(images, image_sizes))
+        outputs = self.engine.run(self.inputs(images, image_sizes))
         return dict(zip(self.description["outputs"], outputs))
 
     def inputs(
@@ -163,8 +167,8 @@ class ExportedModel:
         if image_sizes is None:
             image_sizes = np.array([images.shape[2:]] * len(images), np.int64)
         threshold = np.array(self.thresholds.get("score", 0), np.float32)
-        values = {"images": images, "score_threshold": threshold, "image_sizes": image_sizes}
-        return {name: values[name] for name in self._inputs}
+        values = dict(zip(GRAPH_INPUTS, (images, threshold, image_sizes)))
+        return {name: values[name] for name in self.engine.inputs}
 
     def _check_size(self, images: np.ndarray) -> None:
         given = self.description["input"]
@@ -248,11 +252,3 @@ def read_image(path: str | Path) -> np.ndarray:
         DataError: it is missing or can't be decoded.
     """
     return read_picture(path)
-
-
-def _fit(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:
-    """Return the greatest size with these proportions that fits within `size`."""
-    scale = min(size[0] / height, size[1] / width)
-    return tuple(  # type: ignore[return-value]
-        min(limit, max(1, int(side * scale + 0.5))) for side, limit in zip((height, width), size)
-    )

@@ -19,29 +19,36 @@ if TYPE_CHECKING:
     from ..export.runtime import ExportedModel, Prediction
 
 
-def open_exported(folder: Path) -> "ExportedModel":
+def open_exported(folder: Path, engine: str | None = None) -> "ExportedModel":
     """Return the model of an exported folder.
 
+    Args:
+        folder: the exported folder.
+        engine: see `ExportedModel`; None for its default.
+
     Raises:
+        ConfigError: there is no such engine.
         DataError: the folder is not an exported model, or can't be run here.
-        SoloFamilyError: ONNX Runtime is not installed.
+        SoloFamilyError: a package that it needs is not installed.
     """
     try:
-        from ..export.runtime import ExportedModel
+        from ..export.runtime import DEFAULT_ENGINE, ExportedModel
     except ModuleNotFoundError as error:
         raise SoloFamilyError(
             f"--exported needs {error.name}: pip install 'solo-family[export]'"
         ) from error
-    return ExportedModel(folder)
+    return ExportedModel(folder, engine=engine or DEFAULT_ENGINE)
 
 
-def load_exported(folder: Path) -> tuple[Callable[[np.ndarray], Predictions], Metadata]:
+def load_exported(
+    folder: Path, engine: str | None = None
+) -> tuple[Callable[[np.ndarray], Predictions], Metadata]:
     """Return a function that predicts as detectron2's `DefaultPredictor` does, and the metadata.
 
     Raises:
         SoloFamilyError: see `open_exported`.
     """
-    model = open_exported(folder)
+    model = open_exported(folder, engine)
     return lambda image: as_detectron2(model(image)), exported_metadata(model.description)
 
 

@@ -39,6 +39,7 @@ class Predictor:
             configuration's `MODEL.INFERENCE.PRECISION`.
         tile: predict pictures by overlapping tiles of this many pixels a side, or of a size with an
             overlap, (1024, 128); 0 for not; by default the configuration's `TEST.TILE`.
+        engine: what runs an exported model: "onnxruntime" (the default) or "openvino".
 
     Attributes:
         class_names: names of all classes, in the order of the model's outputs; empty if it has
@@ -59,10 +60,11 @@ class Predictor:
         classes: Iterable[str | int] | None = None,
         precision: str | None = None,
         tile: int | tuple[int, int] | None = None,
+        engine: str | None = None,
     ) -> None:
         keys = [] if device is None else ["MODEL.DEVICE", device]
         self._set_up(
-            open_source(source, weights, [*keys, *_precision(precision)]),
+            open_source(source, weights, [*keys, *_precision(precision)], engine),
             confidence_threshold,
             classes,
             tile,

@@ -51,7 +51,10 @@ class Source:
 
 
 def open_source(
-    source: str | Path | CfgNode, weights: str | Path | None, keys: Sequence[Any]
+    source: str | Path | CfgNode,
+    weights: str | Path | None,
+    keys: Sequence[Any],
+    engine: str | None = None,
 ) -> Source:
     """Open a run's folder, an exported folder, a config file or a configuration.
 
@@ -59,11 +62,18 @@ def open_source(
         source: see `Predictor`.
         weights: replaces the source's.
         keys: `KEY VALUE ...` that override the configuration.
+        engine: runs an exported model; see `ExportedModel`.
 
     Raises:
         ConfigError: a key or its value can't work, or an exported model is to be changed.
         DataError: a file is missing, or the weights don't fit the model.
     """
+    exported = not isinstance(source, CfgNode) and (Path(source) / _EXPORTED).is_file()
+    if engine is not None and not exported:
+        raise ConfigError(
+            f"engine is {engine!r}, but only exported models run on an engine. Leave it out, or "
+            "name a folder that `export` wrote."
+        )
     if isinstance(source, CfgNode):
         cfg = source.clone()
         cfg.defrost()
@@ -73,13 +83,13 @@ def open_source(
         check_config(cfg)
         return from_config(cfg)
     path = Path(source)
-    if (path / _EXPORTED).is_file():
+    if exported:
         if weights is not None or keys:
             raise ConfigError(
                 f"{path} is an exported model, whose weights, device and precision are fixed: "
                 "remove these arguments, or name the run that it was exported from."
             )
-        return from_exported(path)
+        return from_exported(path, engine)
     if path.is_dir():
         weights = weights or _weights_of_run(path)
         path = path / _RUN
@@ -159,9 +169,9 @@ def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, An
     return resized_input(given, predictor.aug)
 
 
-def from_exported(folder: Path) -> Source:
+def from_exported(folder: Path, engine: str | None = None) -> Source:
     """Open an exported model; see `load_exported`."""
-    predict, metadata = load_exported(folder)
+    predict, metadata = load_exported(folder, engine)
     one = explained()(predict)
     return Source(
         lambda images: [one(image) for image in images], metadata, exported_reading(folder)

@@ -15,6 +15,7 @@ from solo_family.export.parity import cases, output_error, prediction_error
 from solo_family.export.runtime import ExportedModel
 
 from ..conftest import eager_to_find, tiny_model
+from .conftest import Exported
 from .exporting import export, picture_of
 
 # Rounding may move a pixel across the masks' threshold; that alone changes a toy mask's score so.
@@ -29,16 +30,18 @@ def assert_same(folder: Path, predictor: DefaultPredictor, sizes: list[tuple[int
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_an_exported_model_finds_what_the_model_finds(method: str, tmp_path: Path) -> None:
+def test_an_exported_model_finds_what_the_model_finds(
+    method: str, exported_method: Exported
+) -> None:
     """Of any height and width; MaskFormer's results are instances and panoptic."""
-    predictor = export(method, tmp_path / "exported")
-    exported = ExportedModel(tmp_path / "exported")
+    folder, predictor = exported_method(method)
+    exported = ExportedModel(folder)
     found = exported(picture_of((64, 96)))
     assert found.instances is not None
     assert len(found.instances) > 0
     assert not found.truncated
-    assert_same(tmp_path / "exported", predictor, [(64, 96), (130, 70), (50, 100)])
-    errors = json.loads((tmp_path / "exported" / "model.json").read_text())["max_error"]
+    assert_same(folder, predictor, [(64, 96), (130, 70), (50, 100)])
+    errors = json.loads((folder / "model.json").read_text())["max_error"]
     # Two sizes, an image with every candidate, one with none, and the results.
     assert len(errors) == (3 if method == "MaskFormer" else 5)
     assert max(errors.values()) < TOLERANCE

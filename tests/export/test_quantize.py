@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -119,7 +120,8 @@ def test_calibration_reads_files_with_the_range_of_training(tmp_path: Path) -> N
     model = ExportedModel.__new__(ExportedModel)
     size = {"min_size": 0, "max_size": 9, "size": None, "divisibility": 1, "batch_size": 1}
     given = {"color": "RGB", "range": [0, 4095], "pad_value": [0, 0, 0], **size}
-    model.description, model.thresholds, model._inputs = {"input": given}, {}, ["images"]
+    model.description, model.thresholds = {"input": given}, {}
+    model.engine = SimpleNamespace(inputs=["images"])
     fed = _Pictures(model, [tmp_path / "12_bits.png"]).get_next()
     assert fed is not None
     assert np.array_equal(fed["images"][0], np.round(values / 4095 * 255)[None].repeat(3, axis=0))
