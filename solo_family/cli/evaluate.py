@@ -141,7 +141,11 @@ def measure(
         "folder": str(model.folder),
         "precision": model.description["precision"],
         "images": len(images),
-        "megabytes": (model.folder / model.description["file"]).stat().st_size / 2**20,
+        "megabytes": sum(
+            (model.folder / model.description[name]).stat().st_size / 2**20
+            for name in ("file", "weights_file")
+            if model.description.get(name)
+        ),
         "milliseconds": stopwatch.milliseconds(),
         "max_detections": most_per_image(counts) if counts else None,
         **scores,

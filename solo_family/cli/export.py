@@ -31,8 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("H", "W"),
         help="accept one size, that of the network's padded input; images are resized to fit it",
     )
-    parser.add_argument(
+    batches = parser.add_mutually_exclusive_group()
+    batches.add_argument(
         "--batch-size", type=int, default=1, metavar="B", help="images per run (default: 1)"
+    )
+    batches.add_argument(
+        "--dynamic-batch", action="store_true", help="take any number of images per run"
     )
     parser.add_argument("--half", action="store_true", help="run the network in float16")
     parser.add_argument(
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     options = Options(
         format=args.format,
         size=None if args.size is None else (args.size[0], args.size[1]),
-        batch_size=args.batch_size,
+        batch_size=None if args.dynamic_batch else args.batch_size,
         half=args.half,
         calibration=tuple(calibration_pictures(args.calibration)) if args.quantize else (),
     )
@@ -87,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if "instance_agreement" in description:
         share = description["instance_agreement"]
         print(f"agreement of the quantized model: {share:.1%} of the instances")
-    size = (args.output / description["file"]).stat().st_size
-    print(f"{description['file']}, {size / 2**20:.1f} MB, and model.json written to {args.output}")
+    files = [description[name] for name in ("file", "weights_file") if description.get(name)]
+    size = sum((args.output / name).stat().st_size for name in files)
+    print(f"{', '.join(files)}, {size / 2**20:.1f} MB, and model.json written to {args.output}")
     return 0

@@ -45,10 +45,26 @@ class GraphInput:
     Attributes:
         tensors: the arguments of `export_forward` that the method uses, by name.
         dynamic: whether the graph must accept images of other sizes.
+        dynamic_batch: whether it must accept other numbers of images.
     """
 
     tensors: dict[str, Tensor]
     dynamic: bool
+    dynamic_batch: bool = False
+
+    def dynamic_axes(self, outputs: list[str]) -> dict[str, dict[int, str]]:
+        """Return the names of the axes that vary, by input or output, and axis."""
+        axes: dict[str, dict[int, str]] = {
+            name: {} for name in (*self.tensors, *outputs) if name != "score_threshold"
+        }
+        for name, of_tensor in axes.items():
+            if self.dynamic_batch:
+                of_tensor[0] = "batch"
+            if self.dynamic and name == "images":
+                of_tensor |= {2: "height", 3: "width"}
+            if self.dynamic and name.startswith("mask"):
+                of_tensor |= {2: "mask_height", 3: "mask_width"}
+        return axes
 
 
 def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Path) -> None:
@@ -63,9 +79,6 @@ def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Pa
         names: the names of the outputs.
         path: the path of the file.
     """
-    axes = {"images": {2: "height", 3: "width"}} | {
-        name: {2: "mask_height", 3: "mask_width"} for name in names if name.startswith("mask")
-    }
     with quiet():
         torch.onnx.export(
             graph,
@@ -73,7 +86,7 @@ def write_onnx(graph: ExportGraph, given: GraphInput, names: list[str], path: Pa
             str(path),
             input_names=list(given.tensors),
             output_names=names,
-            dynamic_axes=axes if given.dynamic else None,
+            dynamic_axes=given.dynamic_axes(names),
             opset_version=OPSET,
             dynamo=False,
         )

@@ -24,29 +24,32 @@ Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 def cases(
     names: Sequence[str],
     sizes: list[tuple[int, int]],
-    batch_size: int,
+    batch_size: int | None,
     threshold: float,
     channels: int = 3,
 ) -> dict[str, dict[str, Tensor]]:
     """Return the arguments that an exported graph is tried with, by a description of each case.
 
     The cases are an image of every size; one with as many candidates as possible; and one without
-    candidates. The last two exist only where the graph takes a threshold.
+    candidates. The last two exist only where the graph takes a threshold. A graph for any number of
+    images is tried with two, which it is traced with, and with one and three.
 
     Args:
         names: the names of the arguments of `export_forward` that the method uses.
         sizes: heights and widths.
-        batch_size: B.
+        batch_size: B; None for any.
         threshold: the model's own.
         channels: C.
     """
 
-    def given(size: tuple[int, int], seed: int, threshold: float) -> dict[str, Tensor]:
+    def given(
+        size: tuple[int, int], seed: int, threshold: float, count: int = batch_size or 2
+    ) -> dict[str, Tensor]:
         """Return the arguments for random images of one size."""
         values = {
-            "images": random_images(batch_size, size, seed, channels),
+            "images": random_images(count, size, seed, channels),
             "score_threshold": torch.tensor(threshold),
-            "image_sizes": torch.tensor([[size[0] - 3, size[1] - 9]] * batch_size),
+            "image_sizes": torch.tensor([[size[0] - 3, size[1] - 9]] * count),
         }
         return {name: values[name] for name in names}
 
@@ -56,6 +59,9 @@ def cases(
     if "score_threshold" in names:
         tried["every candidate"] = given(sizes[0], len(sizes), 0.0)
         tried["no candidate"] = given(sizes[0], len(sizes), 1.0)
+    if batch_size is None:
+        tried["1 image"] = given(sizes[-1], 0, threshold, 1)
+        tried["3 images"] = given(sizes[0], 1, threshold, 3)
     return tried
 
 

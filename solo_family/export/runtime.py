@@ -134,7 +134,8 @@ class ExportedModel:
         height, width = image.shape[:2]
         step = given["divisibility"]
         padded = given["size"] or [-(-side // step) * step for side in (height, width)]
-        images = np.empty((given["batch_size"], len(given["pad_value"]), *padded), np.float32)
+        count = given["batch_size"] or 1
+        images = np.empty((count, len(given["pad_value"]), *padded), np.float32)
         images[:] = np.array(given["pad_value"], np.float32)[:, None, None]
         images[:, :, :height, :width] = image.transpose(2, 0, 1)
         sizes = Sizes((padded[0], padded[1]), (height, width), (output_shape[0], output_shape[1]))
@@ -173,9 +174,10 @@ class ExportedModel:
     def _check_size(self, images: np.ndarray) -> None:
         given = self.description["input"]
         batch, channels, *size = given["batch_size"], len(given["pad_value"]), *images.shape[2:]
-        if images.ndim != 4 or images.shape[:2] != (batch, channels):
+        accepted = (batch or max(len(images), 1), channels)
+        if images.ndim != 4 or images.shape[:2] != accepted:
             raise DataError(
-                f"{self.folder} takes images of [{batch}, {channels}, h, w], "
+                f"{self.folder} takes images of [{batch or 'B'}, {channels}, h, w], "
                 f"but these are {list(images.shape)}."
             )
         if given["size"] is not None and size != given["size"]:

@@ -19,6 +19,7 @@ from ..registry import METHODS
 from ..version import __version__
 from .folder import DESCRIPTION, LAYOUT
 from .formats import FORMATS, ONNX_RUNTIME, OPSET, ExportGraph, GraphInput
+from .onnx_file import describe_onnx
 from .parity import cases
 from .quantize import quantize
 from .self_check import check_agreement, check_errors, checked_sizes, measure_errors
@@ -36,7 +37,7 @@ class Options:
     Attributes:
         format: a name of `FORMATS`.
         size: (height, width) of every image; None for any.
-        batch_size: images per run.
+        batch_size: images per run; None for any number.
         half: run the network in float16; what follows it stays in float32.
         calibration: pictures for quantising convolutions to 8 bits; if there are none, nothing is
             quantised.
@@ -44,7 +45,7 @@ class Options:
 
     format: str = "onnx"
     size: tuple[int, int] | None = None
-    batch_size: int = 1
+    batch_size: int | None = 1
     half: bool = False
     calibration: tuple[Path, ...] = ()
 
@@ -80,11 +81,19 @@ def export_model(
     """
     model = deepcopy(model).cpu().eval()
     check_size(options.size, model.size_divisibility)
+    if options.size is not None and hasattr(model, "test_scales"):
+        # A graph of one size runs at one scale.
+        model.test_scales = ()  # type: ignore[assignment]
     if options.size is None and options.format in model.one_size_formats:
         raise SoloFamilyError(
             f"--format {options.format}: of this model, whose grids follow the image, such a graph "
             "takes images of one size only. Give that size with --size HEIGHT WIDTH, or export "
             "with --format onnx or torchscript."
+        )
+    if options.batch_size is None and options.format == "torch_export":
+        raise SoloFamilyError(
+            "--dynamic-batch goes with --format onnx or torchscript; for torch_export, give "
+            "--batch-size B."
         )
     _check_quantization(type(model).__name__, options)
     description = describe(model, cfg, metadata, options)
@@ -95,7 +104,11 @@ def export_model(
         tried = cases(
             model.export_inputs, sizes, options.batch_size, threshold, len(model.pixel_mean)
         )
-        given = GraphInput(next(iter(tried.values())), dynamic=options.size is None)
+        given = GraphInput(
+            next(iter(tried.values())),
+            dynamic=options.size is None,
+            dynamic_batch=options.batch_size is None,
+        )
         with torch.no_grad():
             names = list(graph.model.export_forward(**given.tensors))
         description["outputs"] = names
@@ -107,10 +120,11 @@ def export_model(
                 f"--format {options.format} can't write this model ({first_line(error)}); nothing "
                 "was written. Export for one --size, or with another --format."
             ) from error
+        if options.format == "onnx":
+            description |= describe_onnx(temporary / description["file"])
         _write_description(temporary, description)
         if options.calibration:
-            description["instance_agreement"] = quantize(temporary, options.calibration)
-            check_agreement(description["instance_agreement"])
+            _quantize(temporary, description, options)
         description["max_error"] = measure_errors(model, temporary, description, tried)
         check_errors(description["max_error"], TOLERANCES[options.precision])
         _write_description(temporary, description)
@@ -191,6 +205,14 @@ def half_precision(model: MaskSegmentor) -> MaskSegmentor:
     for child in model.children():
         child.half()
     return model
+
+
+def _quantize(folder: Path, description: dict[str, Any], options: Options) -> None:
+    if description["weights_file"] is not None:
+        raise SoloFamilyError("--quantize int8 is for models below 2 GB: leave it out.")
+    description["instance_agreement"] = quantize(folder, options.calibration)
+    check_agreement(description["instance_agreement"])
+    description |= describe_onnx(folder / description["file"])
 
 
 def _write_description(folder: Path, description: dict[str, Any]) -> None:

@@ -105,11 +105,11 @@ def iou_within(intersections: Tensor) -> Tensor:
 
 
 def iou_from(intersections: Tensor, a_areas: Tensor, b_areas: Tensor) -> Tensor:
-    """Return the IoU, float32 [N, M], from intersections, [N, M], and areas, [N] and [M].
+    """Return the IoU, float32 [..., N, M], from intersections, likewise, and areas, [..., N or M].
 
     All are int64, or float32 if no mask has 2**24 pixels.
     """
-    unions = a_areas[:, None] + b_areas - intersections
+    unions = a_areas[..., :, None] + b_areas[..., None, :] - intersections
     # An empty union has an empty intersection: 0 / 1 makes its IoU 0 rather than NaN.
     return intersections.float() / unions.clamp(min=1)
 
@@ -175,8 +175,8 @@ def mask_boxes(masks: Tensor) -> Tensor:
     """Return the smallest box around each mask, as detectron2's `BitMasks.get_bounding_boxes` does.
 
     Args:
-        masks: bool [N, h, w], or uint8 of 0 and 1, which exported graphs need: a tracer can't
-            record a view of bools as bytes.
+        masks: bool [N, h, w]; or uint8 or int32 of 0 and 1, which exported graphs need: a tracer
+            can't record a view of bools as bytes, and TensorRT can't compute with bytes.
 
     Returns:
         float32 [N, 4], x0, y0, x1, y1 in pixels of the masks, x1 and y1 exclusive; zeros for a mask
@@ -186,7 +186,7 @@ def mask_boxes(masks: Tensor) -> Tensor:
         ValueError: the masks are neither.
     """
     check_dimensions(masks)
-    if masks.dtype != torch.uint8:
+    if masks.dtype not in (torch.uint8, torch.int32):
         check_binary(masks)
     if not masks.numel():
         return torch.zeros((len(masks), 4), device=masks.device)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .masks import binary_masks, iou_from, mask_areas, mask_intersections, row_blocks
 from .packed_masks import unpacked_rows
+from .take import take_rows
 
 
 def decay_factors(
@@ -28,23 +29,23 @@ def decay_factors(
     f(x) = 1 - x.
 
     Args:
-        iou: [N, N], symmetric, in [0, 1], rows by descending score.
-        labels: int64 [N], in the same order.
+        iou: [..., N, N], symmetric, in [0, 1], rows by descending score.
+        labels: int64 [..., N], in the same order.
         kernel: "gaussian" or "linear".
         sigma: strength of the Gaussian kernel; the linear kernel has none.
 
     Returns:
-        float32 [N] in [0, 1]; the first is 1.
+        float32 [..., N] in [0, 1]; the first is 1.
     """
-    if len(labels) == 0:
-        return iou.new_ones(0, dtype=torch.float32)
-    same_class = labels[:, None] == labels
+    if labels.shape[-1] == 0:
+        return iou.new_ones(labels.shape, dtype=torch.float32)
+    same_class = labels[..., :, None] == labels[..., None, :]
     iou = torch.where(same_class, iou.float(), 0).triu(diagonal=1)
-    compensation = iou.amax(dim=0)[:, None]
+    compensation = iou.amax(dim=-2)[..., :, None]
     # The minimum may run over every row: row 0 has no compensation, so that its ratio is at most 1,
     # and the rows with an IoU of 0, because of the triangle or the classes, have a ratio of at
     # least 1.
-    return _KERNEL_RATIOS[kernel](iou, compensation, sigma).amin(dim=0)
+    return _KERNEL_RATIOS[kernel](iou, compensation, sigma).amin(dim=-2)
 
 
 def _gaussian_ratio(iou: Tensor, compensation: Tensor, sigma: float) -> Tensor:
@@ -168,6 +169,9 @@ def matrix_nms_plain(
     Every mask is compared with every other one, in a single float32 product of [n, h w]: exact
     while a mask has fewer than 2**24 pixels, outside autocast and without TF32.
 
+    Masks, labels and scores may be those of a batch, with B as first dimension, as the results are
+    then.
+
     Args:
         masks: see `matrix_nms_decay`.
         labels: see `matrix_nms_decay`.
@@ -182,14 +186,14 @@ def matrix_nms_plain(
         order, decayed: see `matrix_nms_decay`.
     """
     scores, order = _sort(scores.float())
-    scores, order = scores[:pre_nms], order[:pre_nms]
-    labels = torch.zeros_like(order) if class_agnostic else labels[order]
-    pixels = binary_masks(masks, mask_threshold)[order].flatten(1).float()
-    intersections, areas = pixels @ pixels.T, pixels.sum(dim=1)
+    scores, order = scores[..., :pre_nms], order[..., :pre_nms]
+    labels = torch.zeros_like(order) if class_agnostic else labels.gather(-1, order)
+    pixels = take_rows(binary_masks(masks, mask_threshold), order).flatten(-2).float()
+    intersections, areas = pixels @ pixels.transpose(-2, -1), pixels.sum(dim=-1)
     iou = iou_from(intersections, areas, areas)
     decayed = scores * decay_factors(iou, labels, kernel=kernel, sigma=sigma)
     decayed, rank = _sort(decayed)
-    return order[rank], decayed
+    return order.gather(-1, rank), decayed
 
 
 def _sort(scores: Tensor) -> tuple[Tensor, Tensor]:

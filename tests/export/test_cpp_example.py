@@ -27,9 +27,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     build = tmp_path_factory.mktemp("build")
     place = f"-DOpenVINO_DIR={get_cmake_path()}"
-    commands = [["cmake", "-S", ROOT / "examples" / "cpp", "-B", build, place]]
-    commands.append(["cmake", "--build", build])
-    for command in commands:
+    source = str(ROOT / "examples" / "cpp")
+    for command in (
+        ["cmake", "-S", source, "-B", str(build), place],
+        ["cmake", "--build", str(build)],
+    ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "warning:" not in done.stderr

@@ -54,16 +54,16 @@ class LocalMaskDecoder(MaskDecoder[GridOutputs]):
         return self.decoder.traceable(outputs, size, cells) * rows * columns
 
     def _near(self, size: Size, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which rows, [n, h, 1], and columns, [n, 1, w], are in the window, as 0 and 1."""
+        """Tell which rows, [..., h, 1], and columns, [..., 1, w], are in the window, as 0 or 1."""
         near = []
-        for length, centres, side in zip(size, self.centres[cells].unbind(1), self.window):
+        for length, centres, side in zip(size, self.centres[cells].unbind(-1), self.window):
             # The first pixel's centre is at 0.5.
             places = torch.arange(length, device=cells.device, dtype=torch.float32) + 0.5
             # A tensor, so that a traced graph follows the size of its input.
             is_longer = places[-1:] + 0.5 > side
-            first = torch.where(is_longer, centres - side / 2, 0)[:, None]
+            first = torch.where(is_longer, centres - side / 2, 0)[..., None]
             near.append(((places >= first) & (places <= first + side)).float())
-        return near[0][:, :, None], near[1][:, None]
+        return near[0][..., :, None], near[1][..., None, :]
 
 
 def decode_locally(

@@ -121,6 +121,7 @@ class MaskDecoder(ABC, Generic[Outputs]):
     def traceable(self, outputs: Outputs, size: tuple[int, int], cells: Tensor) -> Tensor:
         """Return what `soft` returns, by operations that do not depend on the values of `cells`.
 
-        A traced graph, as export needs it, is then valid for any cells.
+        A traced graph, as export needs it, is then valid for any cells. The outputs and the cells
+        may be those of a batch, with B as first dimension, as the masks are then.
         """
         return self.soft(outputs, size, cells)

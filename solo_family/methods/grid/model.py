@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ...config.rules import check_channels, check_features, get_key
 from ...modeling.base import MaskSegmentor
-from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_masks
 from ...ops.resize import resize_bilinear
 from .assigner import GridAssigner
@@ -236,16 +235,13 @@ class GridSegmentor(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Return the fields of `FixedInstances`, each with a first dimension of B images."""
+        """Return the fields of `FixedInstances`."""
         outputs = self.run_head(features, padded_size)
-        images = zip(outputs.images(), cell_scores_of(outputs.category_logits))
+        scores = cell_scores_of(outputs.category_logits)
         size, selection = self.mask_size(padded_size), self.selection(padded_size)
         with torch.autocast(self.device.type, enabled=False):
-            instances = [
-                select_traceable(selection, image, scores, size, score_threshold)
-                for image, scores in images
-            ]
-        return stack_fixed(instances, FixedInstances._fields)
+            found = select_traceable(selection, outputs, scores, size, score_threshold)
+        return found._asdict()
 
     def export_settings(self) -> dict[str, Any]:
         """Return the task, the thresholds and the number of candidates for the export's header."""

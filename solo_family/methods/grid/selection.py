@@ -126,7 +126,7 @@ class Selector:
         """
         options = (self.nms_kernel, self.nms_sigma, self.class_agnostic)
         order, decayed = decay(masks, classes, scores, *options)
-        return order[: self.post_nms], decayed[: self.post_nms]
+        return order[..., : self.post_nms], decayed[..., : self.post_nms]
 
     def are_kept(self, decayed: Tensor) -> Tensor:
         """Return which scores after NMS reach `update_threshold`."""

@@ -1,6 +1,6 @@
 """Select instances in an exported graph, where no size may depend on the content of the image.
 
-C cells of all levels, K classes, N candidates, h w size of the masks.
+B images, C cells of all levels, K classes, N candidates, h w size of the masks.
 """
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from ...errors import ConfigError
 from ...modeling.fixed_instances import FixedInstances, measure_fixed
 from ...ops.matrix_nms_torch import matrix_nms_plain
+from ...ops.take import take_rows
 from .mask_decoder import GridOutputs
 from .selection import Selection, Size
 
@@ -21,7 +22,7 @@ def select_traceable(
     size: Size,
     score_threshold: float | Tensor | None = None,
 ) -> FixedInstances:
-    """Select one image's instances as `select_in_chunks` does, from a fixed number of candidates.
+    """Select a batch's instances as `select_in_chunks` does, from a fixed number of candidates.
 
     The candidates are the N = `pre_nms` with the best scores before maskness, while the other ways
     of selecting apply maskness to all candidates first. If at most N candidates exceed the
@@ -31,8 +32,8 @@ def select_traceable(
 
     Args:
         selection: the rules, the decoder and the grid.
-        outputs: the head's predictions for the image.
-        cell_scores: float32 [C, K], probabilities after point NMS.
+        outputs: the head's predictions for the batch.
+        cell_scores: float32 [B, C, K], probabilities after point NMS.
         size: (h, w).
         score_threshold: replaces the selector's threshold, unless it is None.
 
@@ -44,12 +45,12 @@ def select_traceable(
         raise ConfigError(
             f"NMS_TYPE is {selector.nms_type!r}; only 'matrix' can be exported. Set it so."
         )
-    num_classes = cell_scores.shape[1]
+    num_classes = cell_scores.shape[2]
     candidates = selector.are_candidates(cell_scores, score_threshold)
-    above = torch.where(candidates, cell_scores, 0).flatten()
+    above = torch.where(candidates, cell_scores, 0).flatten(1)
     # Of a grid that grows, some image may have fewer cells than the one that is traced with.
     padded = F.pad(above, (0, selector.pre_nms)) if selection.grid.grows else above
-    scores, best = padded.topk(min(selector.pre_nms, len(padded)))
+    scores, best = padded.topk(min(selector.pre_nms, padded.shape[1]))
     cells, classes = best // num_classes, best % num_classes
     if selection.grid.grows:
         cells = torch.where(scores > 0, cells, 0)
@@ -59,4 +60,5 @@ def select_traceable(
     scores = torch.where(large, scores * maskness, 0)
     inside = masks > selector.mask_threshold
     order, scores = selector.matrix_nms(inside, classes, scores, matrix_nms_plain)
-    return FixedInstances(scores, classes[order], masks[order], (above > 0).sum())
+    classes, masks = classes.gather(1, order), take_rows(masks, order)
+    return FixedInstances(scores, classes, masks, (above > 0).sum(1))

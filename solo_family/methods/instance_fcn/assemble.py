@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...ops.take import take_rows
+
 # Height and width of a map, in cells; tensors while a graph is exported.
 MapSize = tuple[int, int] | tuple[Tensor, Tensor]
 
@@ -24,11 +26,11 @@ class AssembledMasks(NamedTuple):
     """The masks of windows.
 
     Attributes:
-        logits: [N, m, m] in the maps' dtype. A cell outside the map has the logit of the nearest
-            cell inside, from the map of its own bin, so that masks can be upsampled up to the
-            border.
-        inside: bool [N, m, m], whether the cell is on the map. Cells outside the map belong neither
-            to the mask nor to a loss.
+        logits: [..., N, m, m] in the maps' dtype. A cell outside the map has the logit of the
+            nearest cell inside, from the map of its own bin, so that masks can be upsampled up to
+            the border.
+        inside: bool [..., N, m, m], whether the cell is on the map. Cells outside the map belong
+            neither to the mask nor to a loss.
     """
 
     logits: Tensor
@@ -44,11 +46,13 @@ def assemble(
     The operation has no parameters, and is differentiable in `score_maps`.
 
     Args:
-        score_maps: floating-point [k^2, H, W].
+        score_maps: floating-point [k^2, H, W], or [B, k^2, H, W] of a batch.
         centers: int64 [N, 2], row and column of each window's central cell: cell m // 2 of the
-            window, counted from 0. Windows may reach beyond the border of the map.
+            window, counted from 0. Windows may reach beyond the border of the map. Of a batch they
+            are [B, N, 2], or [1, N, 2] if all images have the same ones.
         window_size: m.
-        map_size: the height and width, from the top left, that count as the map; None for all.
+        map_size: the height and width, from the top left, that count as the map; None for all. Of a
+            batch, int64 [B, 1, 1].
 
     Raises:
         ValueError: the number of maps is not a square, or there are more bins than cells.
@@ -60,14 +64,15 @@ def assemble(
     bins = bins_of_cells(k, window_size, score_maps.device)
     maps = bins[:, None] * k + bins
     index = maps * (height * width) + cells
-    logits = score_maps.flatten().index_select(0, index.flatten()).view(index.shape)
-    return AssembledMasks(logits, inside)
+    index, cells = index.flatten(-3), score_maps.flatten(-3)
+    logits = cells.index_select(0, index) if index.dim() == 1 else take_rows(cells, index)
+    return AssembledMasks(logits.unflatten(-1, inside.shape[-3:]), inside)
 
 
 def soft_masks(
     score_maps: Tensor, centers: Tensor, window_size: int, map_size: MapSize | None = None
 ) -> Tensor:
-    """Assemble masks as probabilities, float32 [N, m, m], 0 outside the map; see `assemble`."""
+    """Assemble masks as probabilities, float32 [..., N, m, m], 0 outside the map."""
     masks = assemble(score_maps, centers, window_size, map_size)
     return masks.logits.float().sigmoid() * masks.inside
 
@@ -124,11 +129,12 @@ def _gather_bins(shifted: Tensor, k: int) -> Tensor:
 
 
 def _positions(score_maps: Tensor, window_size: int) -> int:
-    k = math.isqrt(len(score_maps))
-    if k * k != len(score_maps) or k > window_size:
+    count = score_maps.shape[-3]
+    k = math.isqrt(count)
+    if k * k != count or k > window_size:
         raise ValueError(
             f"score maps must be k^2 with k at most the window's {window_size} cells, "
-            f"but there are {len(score_maps)}"
+            f"but there are {count}"
         )
     return k
 
@@ -152,24 +158,25 @@ def window_cells(
     """Return which cells of a map each window covers.
 
     Args:
-        centers: int64 [N, 2], as for `assemble`.
+        centers: int64 [..., N, 2], as for `assemble`.
         window_size: m.
-        map_size: (H, W).
+        map_size: (H, W), as for `assemble`.
         row_length: cells from one row to the next; None for W.
 
     Returns:
-        cells: int64 [N, m, m], row * `row_length` + column; for those outside, the nearest inside.
-        inside: bool [N, m, m].
+        cells: int64 [..., N, m, m], row * `row_length` + column; for those outside, the nearest
+            inside.
+        inside: bool [..., N, m, m].
     """
     height, width = map_size
     offsets = torch.arange(window_size, device=centers.device) - window_size // 2
-    rows, columns = (centers[:, axis, None] + offsets for axis in (0, 1))
+    rows, columns = (centers[..., axis, None] + offsets for axis in (0, 1))
     step = width if row_length is None else row_length
     nearest_rows = rows.clamp(min=0).clamp(max=height - 1)
     nearest_columns = columns.clamp(min=0).clamp(max=width - 1)
-    cells = nearest_rows[:, :, None] * step + nearest_columns[:, None, :]
+    cells = nearest_rows[..., :, None] * step + nearest_columns[..., None, :]
     rows_inside, columns_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
-    return cells, rows_inside[:, :, None] & columns_inside[:, None, :]
+    return cells, rows_inside[..., :, None] & columns_inside[..., None, :]
 
 
 def every_center(map_size: tuple[int, int], device: torch.device | None = None) -> Tensor:

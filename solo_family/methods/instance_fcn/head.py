@@ -131,7 +131,7 @@ class MaskPooledClassifier(nn.Module):
             masks: see `forward`.
         """
         logits = self._classify(mask_average_pool(features.float(), centers, masks))
-        probabilities, classes = logits.softmax(dim=1).max(dim=1)
+        probabilities, classes = logits.softmax(dim=-1).max(dim=-1)
         return probabilities, classes
 
     def _classify(self, pooled: Tensor) -> Tensor:
@@ -139,16 +139,16 @@ class MaskPooledClassifier(nn.Module):
 
 
 def mask_average_pool(features: Tensor, centers: Tensor, masks: Tensor) -> Tensor:
-    """Return the mean of the features, weighted by each mask: float32 [N, C].
+    """Return the mean of the features, weighted by each mask: float32 [..., N, C].
 
     Args:
-        features: float32 [C, H, W].
-        centers: int64 [N, 2], see `assemble`.
-        masks: float32 [N, m, m], 0 outside the map.
+        features: float32 [..., C, H, W].
+        centers: int64 [..., N, 2], see `assemble`.
+        masks: float32 [..., N, m, m], 0 outside the map.
     """
     height, width = features.shape[-2:]
     cells, _ = window_cells(centers, masks.shape[-1], (height, width))
-    weights = masks.new_zeros((len(masks), height * width))
-    weights = weights.scatter_add(1, cells.flatten(1), masks.flatten(1))
-    total = weights.sum(dim=1, keepdim=True)
-    return weights @ features.flatten(1).T / total.clamp(min=1e-6)
+    weights = masks.new_zeros((*masks.shape[:-2], height * width))
+    weights = weights.scatter_add(-1, cells.flatten(-2), masks.flatten(-2))
+    total = weights.sum(dim=-1, keepdim=True)
+    return weights @ features.flatten(-2).transpose(-2, -1) / total.clamp(min=1e-6)

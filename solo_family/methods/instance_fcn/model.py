@@ -15,7 +15,6 @@ from torch import Tensor
 from ...config.rules import check_features
 from ...data.formats.classes import num_classes
 from ...modeling.base import MaskSegmentor
-from ...modeling.fixed_instances import stack_fixed
 from ...modeling.gt_masks import downsample_masks
 from ...modeling.transfer import normalise
 from ...ops import mask_boxes
@@ -26,7 +25,7 @@ from .losses import WindowCriterion
 from .proposals import FIXED_WINDOWS, NMS_STRIDE, ProposalSelector, propose
 from .scales import resize_to_scale, scaled_sizes
 from .targets import WindowSampler
-from .windows import DenseMaps, FixedWindows
+from .windows import DenseMaps
 
 
 class InstanceFCN(MaskSegmentor):
@@ -219,21 +218,18 @@ class InstanceFCN(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Return each image's best windows, with a leading B; see `FixedWindows`."""
+        """Return the fields of `FixedWindows`."""
         predictions = self.head(features[self.in_feature])
         if image_sizes is None:
-            count = len(predictions.features)
+            count = predictions.features.shape[0]
             sides = [torch.full((count,), side, device=self.device) for side in padded_size]
             image_sizes = torch.stack(sides, dim=1)
         map_sizes = (image_sizes + self.stride - 1) // self.stride
         with torch.autocast(self.device.type, enabled=False):
-            windows = [
-                self.selector.slide_fixed(
-                    WindowPredictions(*image), map_size, self.classifier, score_threshold
-                )
-                for *image, map_size in zip(*predictions, map_sizes)
-            ]
-        return stack_fixed(windows, FixedWindows._fields)
+            windows = self.selector.slide_fixed(
+                predictions, map_sizes, self.classifier, score_threshold
+            )
+        return windows._asdict()
 
     def export_settings(self) -> dict[str, Any]:
         """Return the settings for exported models; see `MaskSegmentor.export_settings`."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
 from torch import Tensor
 from torchvision.ops import nms
@@ -22,6 +23,7 @@ from ...ops import mask_boxes
 from ...ops.host_copy import HostCopy
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import measure_inside
+from ...ops.take import take_rows
 from .assemble import assemble, every_center, soft_masks, soft_masks_of_rows
 from .head import MaskPooledClassifier, WindowPredictions
 from .paste import paste_windows
@@ -179,8 +181,8 @@ class ProposalSelector:
 
     def slide_fixed(
         self,
-        image: WindowPredictions,
-        map_size: Tensor,
+        predictions: WindowPredictions,
+        map_sizes: Tensor,
         classifier: MaskPooledClassifier | None,
         score_threshold: float | Tensor | None = None,
     ) -> FixedWindows:
@@ -189,37 +191,41 @@ class ProposalSelector:
         It is traceable, because no size depends on what the image shows.
 
         Args:
-            image: the predictions for one image, without B, with its padding.
-            map_size: int64 [2], rows and columns of the map that are not padding.
+            predictions: those for the batch, with its padding.
+            map_sizes: int64 [B, 2], rows and columns of every image's map that are not padding.
             classifier: None for class-agnostic proposals.
             score_threshold: the lowest score of windows, exclusive; None for 0.
         """
-        m, size = self.window_size, (map_size[0], map_size[1])
-        score_maps = image.score_maps.float()
-        height, width = image.objectness_logits.shape
-        centers = every_center((height, width), score_maps.device)
+        m = self.window_size
+        size = map_sizes[:, 0, None, None], map_sizes[:, 1, None, None]
+        score_maps = predictions.score_maps.float()
+        height, width = predictions.objectness_logits.shape[-2:]
+        centers = every_center((height, width), score_maps.device)[None]
         soft = soft_masks(score_maps, centers, m, size)
         hard = (soft > self.mask_threshold).float()
-        area = hard.sum((1, 2))
-        scores = image.objectness_logits.float().sigmoid().flatten()
+        area = hard.sum((-2, -1))
+        scores = predictions.objectness_logits.float().sigmoid().flatten(1)
         if self.score == "product":
-            scores = scores * (soft * hard).sum((1, 2)) / area.clamp(min=1)
-        on_map = (centers < map_size).all(dim=1)
+            scores = scores * (soft * hard).sum((-2, -1)) / area.clamp(min=1)
+        on_map = (centers < map_sizes[:, None]).all(dim=-1)
         threshold = 0.0 if score_threshold is None else score_threshold
         above = on_map & (area > 0) & (scores > threshold)
         count = self.pre_nms or FIXED_WINDOWS
         # Small maps have fewer windows; enough windows that score 0 are added.
-        scores = torch.cat([torch.where(above, scores, 0), scores.new_zeros(count)])
+        scores = F.pad(torch.where(above, scores, 0), (0, count))
         scores, best = scores.topk(count)
         best = best.clamp(max=height * width - 1)
-        centers = centers[best]
-        corners = (centers - m // 2).flip(1).repeat(1, 2)
-        boxes = mask_boxes(hard[best].to(torch.uint8)) + corners
+        centers = centers[0][best]
+        corners = (centers - m // 2).flip(-1).repeat(1, 1, 2)
+        boxes = mask_boxes(take_rows(hard, best).to(torch.int32).flatten(0, 1))
+        boxes = boxes.unflatten(0, best.shape) + corners
         classes, class_scores = torch.zeros_like(best), torch.ones_like(scores)
         if classifier is not None:
-            class_scores, classes = classifier.best_fixed(image.features, centers, soft[best])
+            class_scores, classes = classifier.best_fixed(
+                predictions.features, centers, take_rows(soft, best)
+            )
         masks = assemble(score_maps, centers, m, size).logits.sigmoid()
-        return FixedWindows(scores, classes, class_scores, centers, boxes, masks, above.sum())
+        return FixedWindows(scores, classes, class_scores, centers, boxes, masks, above.sum(1))
 
 
 def propose(

@@ -1,6 +1,7 @@
 """Hold windows over maps of several scales (InstanceFCN, arXiv 1603.08678).
 
-N windows, k relative positions per axis, m side of a window, C channels, h w cells of a map.
+B images, N windows, k relative positions per axis, m side of a window, C channels, h w cells of a
+map.
 """
 
 from dataclasses import dataclass, fields
@@ -56,17 +57,17 @@ class Windows:
 
 
 class FixedWindows(NamedTuple):
-    """The best N windows of one image before NMS; if there are fewer, the last ones score 0.
+    """Every image's best N windows before NMS; if there are fewer, the last ones score 0.
 
     Attributes:
-        scores: float32 [N], descending.
-        classes: int64 [N]; 0 without a classifier.
-        class_scores: float32 [N], the probability of that class; 1 without a classifier.
-        centers: int64 [N, 2], row and column on the map.
-        boxes: float32 [N, 4], tight around the masks, x0 y0 x1 y1 in cells of the map.
-        masks: float32 [N, m, m], probabilities, which outside the map repeat its border.
-        candidates: int64 [], how many windows there are. If they are more than N, those that scored
-            less are missing.
+        scores: float32 [B, N], descending.
+        classes: int64 [B, N]; 0 without a classifier.
+        class_scores: float32 [B, N], the probability of that class; 1 without a classifier.
+        centers: int64 [B, N, 2], row and column on the map.
+        boxes: float32 [B, N, 4], tight around the masks, x0 y0 x1 y1 in cells of the map.
+        masks: float32 [B, N, m, m], probabilities, which outside the map repeat its border.
+        candidates: int64 [B], how many windows there are. If they are more than N, those that
+            scored less are missing.
     """
 
     scores: Tensor

@@ -181,7 +181,7 @@ class TransformerDecoder(nn.Module):
         Returns:
             The normalised output of every layer, each [B, N, D].
         """
-        x = memory.new_zeros(len(memory), *query_position.shape)
+        x = memory.new_zeros(memory.shape[0], *query_position.shape)
         key = memory + memory_position
         outputs = []
         for layer in self.layers:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...modeling import order
 from ...modeling.layers import ConvTower, TowerOptions
 from ...modeling.layers.coord import coordinate_maps
+from ...ops.take import take_rows
 from ..grid.category_branch import CategoryBranch
 from ..grid.mask_decoder import GridOutputs
 from .head import mask_predictor, resize, upsample_twofold
@@ -152,22 +153,23 @@ class DecoupledSOLOHead(nn.Module):
         all levels are resized, and those of the given cells are selected afterwards.
 
         Args:
-            outputs: the head's predictions for one image.
-            cells: int64 [n], indices among the cells of all levels.
+            outputs: the head's predictions for one image or for a batch.
+            cells: int64 [..., n], indices among the cells of all levels.
             size: (h, w) of the masks.
 
         Returns:
-            float32 [n, h, w].
+            float32 [..., n, h, w].
         """
         levels = [logits.float().sigmoid() for logits in outputs.axis_logits]
-        soft = torch.cat([resize(level, size) for level in levels])
+        soft = torch.cat([resize(level, size) for level in levels], dim=-3)
         columns, rows, first = [], [], 0
         for side in self.num_grids:
             cell = torch.arange(side * side, device=cells.device)
             columns.append(first + cell % side)
             rows.append(first + side + cell // side)
             first += 2 * side
-        return soft[torch.cat(columns)[cells]] * soft[torch.cat(rows)[cells]]
+        columns_of, rows_of = torch.cat(columns)[cells], torch.cat(rows)[cells]
+        return take_rows(soft, columns_of) * take_rows(soft, rows_of)
 
 
 def _resize_some(axis_logits: Tensor, which: Tensor, size: tuple[int, int]) -> Tensor:

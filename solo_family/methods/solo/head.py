@@ -102,7 +102,7 @@ class SOLOHead(nn.Module):
         assert predictor.bias is not None
         # The features decide the precision: they may be float32 while the weights are half.
         kernels = predictor.weight.flatten(1)[cells].to(mask_features.dtype)
-        return dynamic_conv(kernels, mask_features) + predictor.bias[cells][:, None, None]
+        return dynamic_conv(kernels, mask_features) + predictor.bias[cells][..., None, None]
 
     def mask_probabilities(
         self, level: int, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
@@ -113,12 +113,12 @@ class SOLOHead(nn.Module):
 
         Args:
             level: index of the level.
-            outputs: the head's predictions for one image.
-            cells: int64 [n], row * S + column.
+            outputs: the head's predictions for one image or for a batch.
+            cells: int64 [..., n], row * S + column.
             size: (h, w) of the masks.
 
         Returns:
-            float32 [n, h, w].
+            float32 [..., n, h, w].
         """
         logits = self._predict(level, outputs.mask_features[level].float(), cells)
         # In place, because the logits are not needed again.
@@ -133,19 +133,19 @@ class SOLOHead(nn.Module):
         masks, and each mask is taken from the level of its cell.
 
         Args:
-            outputs: the head's predictions for one image.
-            cells: int64 [n], indices among the cells of all levels.
+            outputs: the head's predictions for one image or for a batch.
+            cells: int64 [..., n], indices among the cells of all levels.
             size: (h, w) of the masks.
 
         Returns:
-            float32 [n, h, w].
+            float32 [..., n, h, w].
         """
         total, first = cells.new_zeros((), dtype=torch.float32), 0
         for level, side in enumerate(self.num_grids):
             here = (cells >= first) & (cells < first + side * side)
             inside = (cells - first).clamp(0, side * side - 1)
             probabilities = self.mask_probabilities(level, outputs, inside, size)
-            total = torch.where(here[:, None, None], probabilities, total)
+            total = torch.where(here[..., None, None], probabilities, total)
             first += side * side
         return total
 
@@ -165,5 +165,5 @@ def upsample_twofold(features: Tensor) -> Tensor:
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize [n, h, w] bilinearly to [n, *size]."""
-    return resize_bilinear(maps[None], size)[0]
+    """Resize [..., h, w] of three or four dimensions bilinearly to [..., *size]."""
+    return resize_bilinear(maps, size) if maps.dim() == 4 else resize_bilinear(maps[None], size)[0]

@@ -18,6 +18,7 @@ from ...config.rules import check_channels, check_features
 from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
 from ...ops import PackedMasks, decode_masks, dynamic_conv
+from ...ops.take import take_rows
 from ..grid.criterion import GridCriterion
 from ..grid.layout import GridLayout
 from ..grid.mask_decoder import GridOutputs, MaskDecoder
@@ -54,8 +55,10 @@ class DynamicMaskDecoder(MaskDecoder[SOLOv2Outputs]):
         cells: Tensor,
         counts: Sequence[int] | None = None,
     ) -> Tensor:
-        """Return the masks as probabilities, float32 [n, h, w]; see `MaskDecoder`."""
-        logits = dynamic_conv(outputs.kernels[cells].float(), outputs.mask_features.float())
+        """Return the masks as probabilities, float32 [..., n, h, w]; see `MaskDecoder`."""
+        logits = dynamic_conv(
+            take_rows(outputs.kernels, cells).float(), outputs.mask_features.float()
+        )
         # In place, because the logits are not needed again.
         return logits.sigmoid_()
 

@@ -49,7 +49,7 @@ class CrossAttentionBranch(nn.Module):
         """
         features = self.convs(x)
         positions = features.flatten(2).transpose(1, 2)
-        queries = self.queries.weight.expand(len(x), -1, -1)
+        queries = self.queries.weight.expand(x.shape[0], -1, -1)
         # The values are a separate tensor object: where keys are the values, torch projects both in
         # a way whose sizes tracers record as constants.
         instances, attention = self.attention(

@@ -12,7 +12,6 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...modeling.base import MaskSegmentor
-from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_soft_masks
 from ...modeling.instances import make_instances
 from ...modeling.set_criterion import SetCriterion
@@ -184,12 +183,9 @@ class SparseInst(MaskSegmentor):
         score_threshold: float | Tensor | None,
         image_sizes: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Return `scores`, `classes` and `masks` with a leading B; see `FixedInstances`."""
+        """Return the fields of `FixedInstances`."""
         predictions = self._decode(features).predictions
-        instances = [
-            self.selector.select_fixed(image, score_threshold) for image in predictions.images()
-        ]
-        return stack_fixed(instances, FixedInstances._fields)
+        return self.selector.select_fixed(predictions, score_threshold)._asdict()
 
     def export_settings(self) -> dict[str, Any]:
         """Return the settings for exported models; see `MaskSegmentor.export_settings`."""

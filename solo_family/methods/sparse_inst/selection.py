@@ -16,6 +16,7 @@ from ...modeling.fixed_instances import FixedInstances, decay_fixed, measure_fix
 from ...modeling.set_predictions import SetPredictions
 from ...ops import pack_masks
 from ...ops.matrix_nms import matrix_nms_decay
+from ...ops.take import take_rows
 
 
 class SelectedMasks(NamedTuple):
@@ -161,7 +162,7 @@ class SetSelector:
         Predictions below the threshold stay, with a score of 0.
 
         Args:
-            predictions: the predictions of one image, without B, in float32, with objectness.
+            predictions: the batch's predictions in float32, with objectness.
             score_threshold: replaces `class_threshold`, unless it is None.
         """
         threshold = self.class_threshold if score_threshold is None else score_threshold
@@ -174,8 +175,9 @@ class SetSelector:
             places, scores = decay_fixed(self, masks, classes, scores)
         else:
             scores, places = scores.sort(descending=True)
-        places, scores = places[: self.max_detections], scores[: self.max_detections]
-        return FixedInstances(scores, classes[places], masks[places], above.sum())
+        places, scores = places[:, : self.max_detections], scores[:, : self.max_detections]
+        classes, masks = classes.gather(1, places), take_rows(masks, places)
+        return FixedInstances(scores, classes, masks, above.sum(1))
 
     @staticmethod
     def _score(predictions: SetPredictions) -> tuple[Tensor, Tensor]:

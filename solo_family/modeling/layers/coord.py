@@ -53,7 +53,7 @@ def append_coords_to_levels(
     """Append coordinates to every level of a pyramid; see `coordinate_maps` for each one's span."""
     spans = spans or [None] * len(levels)
     maps = [_maps_like(x, span) for x, span in zip(levels, spans)]
-    return [torch.cat([x, of.expand(len(x), -1, -1, -1)], 1) for x, of in zip(levels, maps)]
+    return [torch.cat([x, of.expand(x.shape[0], -1, -1, -1)], 1) for x, of in zip(levels, maps)]
 
 
 def prepend_coords(x: Tensor) -> Tensor:

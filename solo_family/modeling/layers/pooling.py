@@ -24,8 +24,8 @@ def adaptive_average_pool(x: Tensor, bins: int) -> Tensor:
     maps = x.float().flatten(0, 1)
     with torch.autocast(x.device.type, enabled=False):
         # Not `@`, which treats a side of 1 as a special case, so that torch.export would fix it.
-        pooled = torch.bmm(rows.expand(len(maps), -1, -1), maps)
-        pooled = torch.bmm(pooled, columns.T.expand(len(maps), -1, -1))
+        pooled = torch.bmm(rows.expand(maps.shape[0], -1, -1), maps)
+        pooled = torch.bmm(pooled, columns.T.expand(maps.shape[0], -1, -1))
     return pooled.unflatten(0, x.shape[:2]).to(x.dtype)
 
 

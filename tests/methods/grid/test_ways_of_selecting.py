@@ -34,12 +34,12 @@ def packed_directly(scene: Scene, selector: Selector, grid: Grid) -> Selected:
 
 def traceable(scene: Scene, selector: Selector, grid: Grid) -> Selected:
     """Without those that a runtime drops."""
-    (image,) = outputs_of(scene).images()
     selection = Selection(selector, Given(), grid)
-    found = select_traceable(selection, image, scene.cell_scores, SIZE)
-    assert found.candidates == (scene.cell_scores > 0.1).sum()
-    kept = found.scores >= selector.update_threshold
-    return Selected(found.scores[kept], found.classes[kept], found.masks[kept])
+    found = select_traceable(selection, outputs_of(scene), scene.cell_scores[None], SIZE)
+    scores, classes, masks, candidates = (values[0] for values in found)
+    assert candidates == (scene.cell_scores > 0.1).sum()
+    kept = scores >= selector.update_threshold
+    return Selected(scores[kept], classes[kept], masks[kept])
 
 
 WAYS = (in_chunks, at_once, packed_directly, traceable)
