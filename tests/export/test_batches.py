@@ -9,19 +9,12 @@ import onnx
 import pytest
 import torch
 
-from solo_family import METHODS
 from solo_family.__main__ import main
 from solo_family.errors import DataError, SoloFamilyError
 from solo_family.export import onnx_file
 from solo_family.export.runtime import ExportedModel
 
-from .exporting import export, picture_of
-
-SLOW = pytest.mark.slow
-
-
-def of_all_or_slow(*fast: str) -> list[Any]:
-    return [name if name in fast else pytest.param(name, marks=SLOW) for name in sorted(METHODS)]
+from .exporting import export, of_all_or_slow, picture_of
 
 
 def assert_each_as_alone(run: Any, images: np.ndarray) -> None:
