@@ -14,10 +14,10 @@ from .conftest import ROOT
 from .export.exporting import export, picture_of
 
 
-def code(title: str) -> str:
-    """Returns the first Python block of a section."""
+def code(title: str, number: int = 0) -> str:
+    """Returns a Python block of a section, counted from 0."""
     section = (ROOT / "docs" / "deploy.md").read_text().split(f"## {title}\n")[1]
-    return section.split("```python\n")[1].split("```")[0]
+    return section.split("```python\n")[number + 1].split("```")[0]
 
 
 @pytest.fixture
@@ -26,6 +26,18 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     export("SparseInst", tmp_path / "exported")
     cv2.imwrite(str(tmp_path / "image.jpg"), picture_of((64, 96)))
     return tmp_path
+
+
+def test_the_example_of_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    export("SparseInst", tmp_path / "exported", batch_size=None)
+    cv2.imwrite(str(tmp_path / "image.jpg"), picture_of((64, 96)))
+    variables: dict = {}
+    exec(code("Python"), variables)
+    alone = variables["instances"]
+    exec(code("Python", 1), variables)
+    assert len(variables["instances"]) == len(alone) > 0
+    assert abs(variables["instances"].scores - alone.scores).max() < 1e-4
 
 
 def test_the_python_example_and_the_server(exported: Path) -> None:
