@@ -43,6 +43,11 @@ class Given(MaskDecoder[SoftMasks]):
     ) -> Tensor:
         return outputs.probabilities[cells]
 
+    def traceable(self, outputs: SoftMasks, size: object, cells: Tensor) -> Tensor:
+        """Of a batch."""
+        images = zip(outputs.probabilities, cells, strict=True)
+        return torch.stack([probabilities[some] for probabilities, some in images])
+
 
 class Decoding(MaskDecoder[GridOutputs]):
     """Makes masks by a function of cells."""
