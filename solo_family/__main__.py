@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .console import outlive_readers
 from .starting import load, use_utf8
+from .threads import choose_before_torch
 
 # The verbs, each of which is a module of solo_family.cli, and what they do.
 VERBS = {
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         use_utf8()
     outlive_readers()
+    choose_before_torch()
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..checkpoint.efficientnet_lite0 import write_timm_weights
 from ..config import setup_cfg
-from ..data.formats.synthetic import make_shapes
+from ..data.formats.synthetic import SPLITS, make_shapes
 from ..engine.main import argument_parser
 from ..engine.main import run as train
 from ..evaluation.build import predicted_tasks
@@ -58,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
     weights = write_timm_weights(root / "efficientnet_lite0.pth")
     run_dir = root / Path(args.config_file).stem
     opts = [
-        *("DATASETS.TRAIN", f"('{_DATASETS[task].format(root=shapes, split='train')}',)"),
-        *("DATASETS.TEST", f"('{_DATASETS[task].format(root=shapes, split='val')}',)"),
+        *dataset_opts(task, shapes),
         *("MODEL.TIMM.WEIGHTS", str(weights)),
         *("OUTPUT_DIR", str(run_dir)),
         *args.opts,
@@ -80,6 +79,20 @@ def run(args: argparse.Namespace) -> int:
         f"weights:  {run_dir / 'model_final.pth'}"
     )
     return status
+
+
+def dataset_opts(task: str, shapes: Path) -> list[str]:
+    """Return keys and values that name a shapes dataset.
+
+    Args:
+        task: instance, semantic or panoptic.
+        shapes: the folder that `make_shapes` made.
+    """
+    names = {split: _DATASETS[task].format(root=shapes, split=split) for split in SPLITS}
+    return [
+        *("DATASETS.TRAIN", f"('{names['train']}',)"),
+        *("DATASETS.TEST", f"('{names['val']}',)"),
+    ]
 
 
 def _headline(results: dict[str, dict[str, float]]) -> str:
