@@ -9,8 +9,11 @@ from ..config import setup_cfg
 from ..data.formats.synthetic import SPLITS, make_shapes
 from ..engine.main import argument_parser
 from ..engine.main import run as train
+from ..errors import ConfigError
 from ..evaluation.build import predicted_tasks
 from ..model_zoo import get_config_file
+from ..recipe.deadline import Deadline, Replanned, keeping
+from ..recipe.shortened import Plan
 from . import demo
 from .opts import add_opts_argument
 
@@ -40,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one of configs/quickstart (default: SOLOv2)",
     )
     parser.add_argument(
+        "--minutes",
+        type=float,
+        default=6.0,
+        help="for everything: a slower machine trains for fewer iterations (default: 6)",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=Path("output/quickstart"),
@@ -49,8 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the quick start from where an earlier call stopped, and return the exit status."""
-    start = time.monotonic()
+    """Run the quick start from where an earlier call stopped, and return the exit status.
+
+    Raises:
+        ConfigError: `--minutes` is not above 0.
+    """
+    if not args.minutes > 0:
+        raise ConfigError(f"--minutes is {args.minutes:g}; it must be above 0.")
     root: Path = args.output
     task = _task(args.config_file)
     stuff = task != "instance"
@@ -63,22 +77,43 @@ def run(args: argparse.Namespace) -> int:
         *("OUTPUT_DIR", str(run_dir)),
         *args.opts,
     ]
+    budget = 60 * args.minutes
+    cfg = setup_cfg(args.config_file, args.opts)
+    deadline = Deadline(
+        args.started + budget,
+        budget,
+        len(list((shapes / "val").iterdir())),
+        cfg.SOLVER.IMS_PER_BATCH,
+    )
     try:
-        results = train(
-            argument_parser().parse_args(["--config-file", args.config_file, "--resume", *opts])
-        )
+        results, iterations = _train(args.config_file, opts, Plan(run_dir, cfg), deadline)
     except KeyboardInterrupt:
         print(f"\nStopped. The same command continues from the last checkpoint in {run_dir}.")
         return 130
     pictures = run_dir / "pictures"
     status = _draw(run_dir, sorted((shapes / "val").iterdir())[:_NUM_PICTURES], pictures)
-    minutes = (time.monotonic() - start) / 60
+    minutes = (time.monotonic() - args.started) / 60
     print(
-        f"\n{_headline(results)} on {root / shapes.name}/val, after {minutes:.1f} minutes\n"
+        f"\n{_headline(results)} on {root / shapes.name}/val, after {iterations} of the recipe's "
+        f"{cfg.SOLVER.MAX_ITER} iterations, in {minutes:.1f} minutes\n"
         f"pictures: {pictures}\n"
         f"weights:  {run_dir / 'model_final.pth'}"
     )
     return status
+
+
+def _train(
+    config_file: str, opts: list[str], plan: Plan, deadline: Deadline
+) -> tuple[dict[str, dict[str, float]], int]:
+    """Train with as many iterations as fit, and return the metrics and that number."""
+    while True:
+        iterations = plan.iterations()
+        words = ["--config-file", config_file, "--resume", *opts, *plan.opts(iterations)]
+        args = argument_parser().parse_args(words, argparse.Namespace(trainer=keeping(deadline)))
+        try:
+            return train(args), iterations
+        except Replanned as replanned:
+            plan.change(replanned.iterations)
 
 
 def dataset_opts(task: str, shapes: Path) -> list[str]:
