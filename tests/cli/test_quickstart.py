@@ -117,7 +117,7 @@ def test_training_begins_again_with_the_number_that_fits(
 
 
 def test_no_time_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--minutes is 0; it must be above 0."):
+    with pytest.raises(ConfigError, match=r"--minutes is 0; it must be above 0\."):
         quick.run(arguments("--minutes", "0", "--output", str(tmp_path)))
 
 
