@@ -14,7 +14,6 @@ from ..evaluation.build import predicted_tasks
 from ..model_zoo import get_config_file
 from ..recipe.deadline import Deadline, Replanned, keeping
 from ..recipe.shortened import Plan
-from . import demo
 from .opts import add_opts_argument
 
 _NUM_PICTURES = 12
@@ -144,6 +143,8 @@ def _task(config_file: str) -> str:
 
 def _draw(run_dir: Path, images: list[Path], pictures: Path) -> int:
     """Run the demo with the files that training saved, as a user would."""
+    from . import demo  # here, because training needs nothing of it
+
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
     words = ["--config-file", str(run_dir / "config.yaml"), "--output", str(pictures)]
