@@ -22,12 +22,15 @@ from torch import Tensor
 
 from .ratios import Pair, cpu_seconds
 
-torch.set_num_threads(1)
-cv2.setNumThreads(0)
-
 _SIZE = (100, 168)
 _IMAGES = 60  # of an evaluation
 _OBJECTS, _FOUND, _CLASSES = 7, 30, 3  # in each: truth, and predictions
+
+
+def use_one_thread() -> None:
+    """Let numpy's, torch's and OpenCV's work be done in this thread."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
 
 
 def matrix_nms_of_the_paper(

@@ -47,8 +47,9 @@ def main(words: list[str] | None = None) -> int:
     args = _arguments(words)
     # With numpy's and torch's threads other work would be measured, too.
     os.environ["OMP_NUM_THREADS"] = "1"
-    from .pairs import PAIRS
+    from .pairs import PAIRS, use_one_thread
 
+    use_one_thread()
     names = args.only or list(PAIRS)
     unknown = [name for name in names if name not in PAIRS]
     if unknown:

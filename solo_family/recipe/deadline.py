@@ -15,8 +15,9 @@ logger = logging.getLogger(__name__)
 
 # Of the time, kept for what can't be foreseen. A plan stays until it would exceed all of the time.
 _KEPT = 0.06
-# Of the time, after which the first iterations are enough to plan, however few they are.
+# Of the time, after which timed iterations are enough to plan, however few they are.
 _ENOUGH = 0.05
+_TOO_LONG = 0.3
 _AGAIN = 20  # iterations after which a plan may be changed again
 _LAST = _AGAIN + FIRST  # which tell how fast the machine is
 # The evaluation's metrics, the demo's start and its pictures, in iterations.
@@ -75,13 +76,21 @@ class Deadline:
         if self.said:
             is_due = left < 0 or (since >= _AGAIN and left < (planned - finished) * each)
         else:
-            is_due = since >= FIRST + TIMED or sum(self.seconds) > _ENOUGH * self.budget
+            is_due = since >= FIRST + TIMED or self._has_timed_enough()
         if not is_due:
             return planned
         self._planned_at = len(self.seconds)
         fitting = finished + max(0, int((left - _KEPT * self.budget) / each))
         self.said = _in_words(min(since, _LAST), each, fitting, planned, self.budget)
         return min(planned, fitting)
+
+    def _has_timed_enough(self) -> bool:
+        """Return whether few iterations have taken so long that a plan can't wait for more.
+
+        The first ones, which take longer than the others, count only where they take too long.
+        """
+        others, all_of_them = sum(self.seconds[FIRST:]), sum(self.seconds)
+        return others > _ENOUGH * self.budget or all_of_them > _TOO_LONG * self.budget
 
     def _afterwards(self, each: float) -> float:
         """Return the seconds of the evaluation, and of drawing."""

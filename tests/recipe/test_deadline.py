@@ -51,7 +51,7 @@ def test_a_slow_one_does_what_fits(seconds: float) -> None:
 
 
 def test_the_first_iterations_may_take_long() -> None:
-    finished, _, said = simulate(600, lambda index: 10.0 if index < 2 else 0.4)
+    finished, _, said = simulate(600, lambda index: 20.0 if index < 2 else 0.4)
     assert (finished, len(said)) == (FULL, 1)
 
 
