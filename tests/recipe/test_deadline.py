@@ -65,7 +65,7 @@ def test_a_machine_that_becomes_slow_still_ends_in_time(turn: int) -> None:
 
 def test_what_can_t_be_done_in_time_is_ended_soon() -> None:
     finished, _, _ = simulate(360, lambda _: 100.0)
-    assert finished == 1
+    assert finished == 2  # the least of which one can tell
 
 
 def test_the_schedule_keeps_its_form() -> None:
