@@ -20,8 +20,8 @@ SPIN = "GOMP_SPINCOUNT"
 _NUMBERS = (NUMBER, "MKL_NUM_THREADS")
 # Each of them says how threads wait: libgomp's own, OpenMP's, and that of Intel's and LLVM's.
 _WAITS = (SPIN, "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
-# A tenth of a millisecond, in which most threads that wait are joined by the others; compare others
-# with python -m benchmarks.busy --spins 0 300 1000 10000.
+# Not 0, so that a thread does not sleep between two operators; others are compared by
+# python -m benchmarks.busy --spins 0 300 1000 10000.
 SPINS = 3000
 
 _ROOT = Path("/")

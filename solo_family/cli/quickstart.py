@@ -60,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the quick start from where an earlier call stopped, and return the exit status.
 
     Raises:
-        ConfigError: `--minutes` is not above 0.
+        ConfigError: `--minutes` is no number above 0.
     """
-    if not args.minutes > 0:
-        raise ConfigError(f"--minutes is {args.minutes:g}; it must be above 0.")
+    if not 0 < args.minutes < float("inf"):
+        raise ConfigError(f"--minutes is {args.minutes:g}; it must be a number above 0.")
     root: Path = args.output
     task = _task(args.config_file)
     stuff = task != "instance"

@@ -54,7 +54,7 @@ def test_after_ctrl_c_the_same_command_goes_on(tmp_path: Path) -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert "The same command goes on" in output.read_text()
+    assert "The same command continues" in output.read_text()
 
     again = subprocess.run(quickstart(tmp_path, *short), cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
@@ -116,9 +116,10 @@ def test_training_begins_again_with_the_number_that_fits(
     assert re.search(expected, capsys.readouterr().out)
 
 
-def test_no_time_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--minutes is 0; it must be above 0\."):
-        quick.run(arguments("--minutes", "0", "--output", str(tmp_path)))
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_no_time_is_refused(minutes: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--minutes is {minutes}; it must be a number above 0"):
+        quick.run(arguments(f"--minutes={minutes}", "--output", str(tmp_path)))
 
 
 def test_the_metric_that_is_named_is_the_methods() -> None:
