@@ -75,7 +75,7 @@ def test_a_name_that_is_not_there_is_refused(kept: Path) -> None:
 
 def test_every_kept_ratio_has_its_pair() -> None:
     content = json.loads(ratios.EXPECTED.read_text(encoding="utf-8"))
-    assert list(content["ratios"]) == list(pairs.PAIRS)
+    assert content["ratios"].keys() <= pairs.PAIRS.keys()
     assert all(value > 0 for value in content["ratios"].values())
 
 
