@@ -4,8 +4,8 @@
 
 A SOLOv2 learns drawn crowds (solo_family/data/formats/synthetic_crowd.py) of 64 objects in 256 x
 256 pixels, and is tried on equally dense images of 10 to 5,000 objects, each number in a process of
-its own. Seconds and memory are those of one image, without loading the model; memory is the peak of the
-process beyond what it had with the model loaded and a small picture predicted.
+its own. Seconds and memory are those of one image, without loading the model; memory is the peak of
+the process beyond what it had with the model loaded and a small picture predicted.
 """
 
 import argparse
