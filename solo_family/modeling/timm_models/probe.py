@@ -1,11 +1,13 @@
 """Find out how a model of timm takes images of any size: by trying, on shapes without values."""
 
 import inspect
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from timm.models.mvitv2 import MultiScaleVit
 from torch import nn
 
 from ...errors import ConfigError
@@ -13,10 +15,15 @@ from . import hiera, swin
 from .network import build_features, build_last_map, build_whole, channels_first
 from .strides import promised_stride
 
+logger = logging.getLogger("solo_family")
+
+# Lengths of tables of relative positions follow the training images, which shapes don't show.
+_FOR_ONE_SIZE = (MultiScaleVit,)
 # Height and width, of different odd multiples of 32.
 _SIZE = (288, 416)
 # The pixels by which a map without padded convolutions is smaller, at most.
-_BORDER = 3
+_BORDER = 4
+_OTHERS = "resnet, convnext, efficientnet, swin, vit, dinov2 or dinov3"
 
 
 @dataclass(frozen=True)
@@ -51,29 +58,43 @@ def fit_model(name: str, key: str, options: Mapping[str, Any]) -> Fit:
     Raises:
         ConfigError: timm gives no features of it, or it takes images of one size only.
     """
-    whole = build_whole(name, options)
+    whole = _whole(name, options)
     info = getattr(whole, "feature_info", None)
     levels = getattr(info, "info", info)  # timm's class, or what it is made of
     if not levels:
         raise ConfigError(
             f"{key}.NAME is {name!r}, of which timm gives no feature maps: a backbone needs them. "
-            "Take a model of another family, for instance resnet50 or convnext_tiny."
+            f"Take one of another family: {_OTHERS}."
         )
     options = {**options, **_any_size_options(whole)}
     strides = tuple(level["reduction"] for level in levels)
     plain = len(strides) > 1 and len(set(strides)) == 1
-    reasons: list[str] = []
-    for fit in _candidates(whole, options, strides[-1:] if plain else strides, plain):
-        found, reason = _try(name, fit)
-        if found is not None:
-            return found
-        reasons.append(reason)
+    refusals: list[str] = []
+    if not isinstance(whole, _FOR_ONE_SIZE):
+        for way, multiples in _ways(whole, options, strides[-1:] if plain else strides, plain):
+            fit, refusal = _try(name, way, multiples)
+            if fit is not None:
+                return fit
+            refusals.append(refusal)
+    logger.debug("%s: %s", name, refusals)
     height, width = _trained_size(whole)
     raise ConfigError(
-        f"{key}.NAME is {name!r}, which takes only images of its training's size, "
-        f"{height} x {width} ({reasons[0]}). Take a model that takes others, for instance of the "
-        "families resnet, convnext, swin or vit."
+        f"{key}.NAME is {name!r}, which takes images of {height} x {width} pixels only: its "
+        "windows or position tables are made for that size, and a backbone gets images of any. "
+        f"Take a model of another family: {_OTHERS}."
     )
+
+
+def _whole(name: str, options: Mapping[str, Any]) -> nn.Module:
+    try:
+        return build_whole(name, options)
+    except (TypeError, NotImplementedError, AssertionError) as error:
+        if "output_stride" not in options:
+            raise
+        raise ConfigError(
+            f"MODEL.TIMM.OUTPUT_STRIDE is {options['output_stride']}, but {name} can't be dilated. "
+            "Set it to 32, or take a model that can: resnet, efficientnet or convnext."
+        ) from error
 
 
 def _any_size_options(whole: nn.Module) -> dict[str, Any]:
@@ -95,21 +116,18 @@ def _any_size_options(whole: nn.Module) -> dict[str, Any]:
     return options
 
 
-def _candidates(
+def _ways(
     whole: nn.Module, options: Mapping[str, Any], strides: tuple[int, ...], plain: bool
-) -> Iterator[Fit]:
-    """Yield the ways in which the model could take images of any size, the best first."""
+) -> Iterator[tuple[Fit, Sequence[int]]]:
+    """Yield ways in which the model could take images of any size, and multiples of their sides."""
     if plain:
         for norm in (True, False):
-            yield Fit(options, strides, strides[0], is_plain=True, has_norm=norm)
-        return
-    if isinstance(whole, hiera.Hiera):
-        yield Fit(options, strides, hiera.MULTIPLE)
-        return
-    yield Fit(options, strides)
-    # Windows that must divide the maps: the images of training are a whole number of them.
-    for multiple in range(64, max(_trained_size(whole)) + 1, 32):
-        yield Fit(options, strides, multiple)
+            yield Fit(options, strides, is_plain=True, has_norm=norm), strides
+    elif isinstance(whole, hiera.Hiera):
+        yield Fit(options, strides), [hiera.MULTIPLE]
+    else:
+        # Windows may have to divide the maps: images of training are a whole number of them.
+        yield Fit(options, strides), [1, *range(64, max(_trained_size(whole)) + 1, 32)]
 
 
 def _trained_size(whole: nn.Module) -> tuple[int, int]:
@@ -119,23 +137,53 @@ def _trained_size(whole: nn.Module) -> tuple[int, int]:
     return height, width
 
 
-def _try(name: str, fit: Fit) -> tuple[Fit | None, str]:
-    """Return the way if the model works with it, or why it does not."""
+def _try(name: str, way: Fit, multiples: Sequence[int]) -> tuple[Fit | None, str]:
+    """Return the way with the first multiple that the model works with, or why none does."""
+    reason = ""
     try:
-        try:
-            shapes = _shapes(name, fit, "meta")
-        except NotImplementedError:  # an operator without shapes only
-            shapes = _shapes(name, fit, "cpu")
+        network = _build(name, way, "meta")
     except Exception as error:
-        return None, (str(error).strip().splitlines() or [type(error).__name__])[0]
-    size = _input_size(fit.multiple)
-    exact = fit.multiple == 1
-    for shape, stride in zip(shapes, fit.strides):
+        return None, _first_line(error)
+    for multiple in multiples:
+        size = _input_size(multiple)
+        try:
+            try:
+                shapes = _shapes(network, way, size, "meta")
+            except NotImplementedError:  # an operator that needs values
+                shapes = _shapes(_build(name, way, "cpu"), way, size, "cpu")
+        except Exception as error:
+            reason = reason or _first_line(error)
+            continue
+        refusal = _misfit(shapes, way, size)
+        if not refusal:
+            exact = multiple == 1 and _has_promised_sizes(shapes, way, size)
+            return replace(way, multiple=multiple, is_exact=exact), ""
+        reason = reason or refusal
+    return None, reason
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _misfit(shapes: Sequence[tuple[int, int]], way: Fit, size: tuple[int, int]) -> str:
+    """Return what is wrong with the maps of an image, or ""."""
+    for shape, stride in zip(shapes, way.strides):
         missing = [-(-side // stride) - length for side, length in zip(size, shape)]
         if min(missing) < 0 or max(missing) > _BORDER:
-            return None, f"its map of stride {stride} is {shape[0]} x {shape[1]} for {size}"
-        exact = exact and max(missing) == 0 and promised_stride(stride) == stride
-    return Fit(**{**vars(fit), "is_exact": exact}), ""
+            return (
+                f"its map of stride {stride} is {shape[0]} x {shape[1]} for an image of "
+                f"{size[0]} x {size[1]}"
+            )
+    return ""
+
+
+def _has_promised_sizes(shapes: Sequence[tuple[int, int]], way: Fit, size: tuple[int, int]) -> bool:
+    return all(
+        shape == (-(-size[0] // stride), -(-size[1] // stride))
+        and promised_stride(stride) == stride
+        for shape, stride in zip(shapes, way.strides)
+    )
 
 
 def _input_size(multiple: int) -> tuple[int, int]:
@@ -145,14 +193,18 @@ def _input_size(multiple: int) -> tuple[int, int]:
     return multiple, 2 * multiple
 
 
+def _build(name: str, way: Fit, device: str) -> nn.Module:
+    with torch.device(device):
+        if way.is_plain:
+            return build_last_map(name, way.options, norm=way.has_norm).eval()
+        return build_features(name, way.options, range(len(way.strides))).eval()
+
+
 @torch.no_grad()
-def _shapes(name: str, fit: Fit, device: str) -> list[tuple[int, int]]:
+def _shapes(
+    network: nn.Module, way: Fit, size: tuple[int, int], device: str
+) -> list[tuple[int, int]]:
     """Return (height, width) of each feature of an image."""
     with torch.device(device):
-        if fit.is_plain:
-            network = build_last_map(name, fit.options, norm=fit.has_norm)
-        else:
-            network = build_features(name, fit.options, range(len(fit.strides)))
-        image = torch.zeros(1, fit.options["in_chans"], *_input_size(fit.multiple))
-        features = channels_first(network.eval(), network(image))
+        features = channels_first(network, network(torch.zeros(1, way.options["in_chans"], *size)))
     return [(feature.shape[-2], feature.shape[-1]) for feature in features]

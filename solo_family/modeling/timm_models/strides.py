@@ -18,7 +18,7 @@ def at_stride(feature: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
     """Return a map at its promised stride, for the image without what a network padded.
 
     A map of another stride (14, for 16) is sampled bilinearly at the places where the pixels of the
-    promised map are. One without padded convolutions, whose border is missing, is resized.
+    promised map are. One without padded convolutions gets the missing border, by repetition.
 
     Args:
         feature: [B, C, h, w].
@@ -34,6 +34,9 @@ def at_stride(feature: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
         feature = F.interpolate(
             feature, scale_factor=stride / promised, mode="bilinear", recompute_scale_factor=False
         )
-    if feature.shape[-2] < height or feature.shape[-1] < width:
-        return F.interpolate(feature, (height, width), mode="bilinear")
-    return feature[..., :height, :width]
+    feature = feature[..., :height, :width]
+    below, right = height - feature.shape[-2], width - feature.shape[-1]
+    if not below and not right:
+        return feature
+    border = [right // 2, right - right // 2, below // 2, below - below // 2]
+    return F.pad(feature, border, mode="replicate")
