@@ -151,6 +151,17 @@ class TimmBackbone(Backbone):
             for name in frozen:
                 part.get_parameter(name).requires_grad_(False)
 
+    @property
+    def size_divisibility(self) -> int:
+        """The number that the sides of an input must be multiples of; 0 for none, as detectron2's.
+
+        The model itself takes any; features that are made of others, or sampled, need it to fit the
+        others.
+        """
+        coarsest = max(self._out_feature_strides.values())
+        needed = self.made or not self.fit.is_exact or coarsest > _MADE["res5"]
+        return coarsest if needed else 0
+
     # detectron2 declares it without its argument.
     def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Return the features by name, for images [B, C, H, W].

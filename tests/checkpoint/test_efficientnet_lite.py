@@ -116,7 +116,8 @@ def test_gives_what_the_packages_own_network_gives(number: int, tmp_path: Path) 
     ours = timm.create_model(name)
     weights = write_timm_weights(tmp_path / "weights.pth", name)
     ours.load_state_dict(torch.load(weights, weights_only=True))
-    image = torch.randn(1, 3, 224, 256, generator=torch.Generator().manual_seed(0))
+    size = ours.pretrained_cfg["input_size"]  # the package's network pads for images of this size
+    image = torch.randn(1, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network.eval()(image)
         torch.testing.assert_close(ours.eval()(image), expected, rtol=1e-4, atol=1e-4)

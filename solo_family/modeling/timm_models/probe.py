@@ -47,6 +47,9 @@ class Fit:
     has_norm: bool = False
 
 
+_found: dict[tuple[str, str], Fit] = {}
+
+
 def fit_model(name: str, key: str, options: Mapping[str, Any]) -> Fit:
     """Return how a model takes images of any size.
 
@@ -58,6 +61,13 @@ def fit_model(name: str, key: str, options: Mapping[str, Any]) -> Fit:
     Raises:
         ConfigError: timm gives no features of it, or it takes images of one size only.
     """
+    known = name, repr(sorted(options.items()))
+    if known not in _found:
+        _found[known] = _find(name, key, options)
+    return _found[known]
+
+
+def _find(name: str, key: str, options: Mapping[str, Any]) -> Fit:
     whole = _whole(name, options)
     info = getattr(whole, "feature_info", None)
     levels = getattr(info, "info", info)  # timm's class, or what it is made of
