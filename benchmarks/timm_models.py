@@ -16,6 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 FIELDS = ("name", "family", "parameters", "result", "kind")
 SIZES = ((192, 256), (224, 352))
@@ -118,11 +119,12 @@ def run(name: str, device: str) -> tuple[int, str]:
     cfg.MODEL.TIMM.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = LEVELS
     with torch.device(device):
         model = build_timm_fpn_backbone(cfg, ShapeSpec(channels=3))
+        bottom_up: Any = model.bottom_up
         levels = model(torch.zeros(2, 3, *SIZES[0]))
         torch.stack([level.mean() for level in levels.values()]).sum().backward()
         idle = [
             key
-            for key, weight in model.bottom_up.named_parameters()
+            for key, weight in bottom_up.named_parameters()
             if weight.requires_grad and weight.grad is None
         ]
         if idle:
@@ -130,11 +132,11 @@ def run(name: str, device: str) -> tuple[int, str]:
         _check_shapes(levels, SIZES[0])
         with torch.no_grad():
             _check_shapes(model.eval()(torch.zeros(1, 3, *SIZES[1])), SIZES[1])
-    parameters = sum(weight.numel() for weight in model.bottom_up.model.parameters())
-    return parameters, _kind(model.bottom_up)
+    parameters = sum(weight.numel() for weight in bottom_up.model.parameters())
+    return parameters, _kind(bottom_up)
 
 
-def _check_shapes(levels, size) -> None:  # type: ignore[no-untyped-def]
+def _check_shapes(levels: dict[str, Any], size: tuple[int, int]) -> None:
     for name, level in levels.items():
         stride = 2 ** int(name[1:])
         expected = tuple(-(-side // stride) for side in size)
@@ -142,7 +144,7 @@ def _check_shapes(levels, size) -> None:  # type: ignore[no-untyped-def]
             raise RuntimeError(f"{name} is {tuple(level.shape[-2:])} for an image of {size}")
 
 
-def _kind(backbone) -> str:  # type: ignore[no-untyped-def]
+def _kind(backbone: Any) -> str:
     fit = backbone.fit
     if fit.is_plain:
         return f"one map of stride {fit.strides[0]}"

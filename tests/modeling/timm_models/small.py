@@ -3,7 +3,7 @@
 from typing import Any
 
 # Options that make timm's models of a name small.
-SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 4, 8)}
+SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (2, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
 HIERA: dict[str, Any] = {"embed_dim": 16, "stages": (1, 1, 2, 1), "num_heads": 1}
 KINDS: list[tuple[str, dict[str, Any]]] = [
     ("test_resnet", {}),

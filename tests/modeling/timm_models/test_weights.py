@@ -47,5 +47,5 @@ def test_masks_and_indices_that_older_timm_stored_are_not_needed(tmp_path: Path)
         "layers.0.blocks.0.attn.relative_position_index": torch.zeros(49, 49, dtype=torch.long),
     }
     loaded = load(name, {**whole.state_dict(), **stored}, tmp_path, **SWIN)
-    weight = whole.state_dict()["layers.1.blocks.1.attn.qkv.weight"]
-    assert torch.equal(loaded["layers_1.blocks.1.attn.qkv.weight"], weight)
+    weight = whole.state_dict()["layers.1.blocks.0.attn.qkv.weight"]
+    assert torch.equal(loaded["layers_1.blocks.0.attn.qkv.weight"], weight)
