@@ -97,7 +97,7 @@ class TimmBackbone(Backbone):
         promised = [promised_stride(stride) for stride in self.fit.strides]
         names = strides or {f"res{stride.bit_length() - 1}": stride for stride in promised}
         # Of several features of one stride, the deepest.
-        index_of = {stride: index for index, stride in enumerate(promised)}
+        index_of = dict(zip(promised, self.fit.indices))
         available = {feature: stride for feature, stride in names.items() if stride in index_of}
         if strides is None and may_make:
             available |= _MADE

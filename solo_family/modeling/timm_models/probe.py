@@ -1,7 +1,6 @@
 """Find out how a model of timm takes images of any size: by trying, on shapes without values."""
 
 import inspect
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,8 +13,6 @@ from ...errors import ConfigError
 from . import hiera, swin
 from .network import build_features, build_last_map, build_whole, channels_first
 from .strides import promised_stride
-
-logger = logging.getLogger("solo_family")
 
 # Lengths of tables of relative positions follow the training images, which shapes don't show.
 _FOR_ONE_SIZE = (MultiScaleVit,)
@@ -32,7 +29,8 @@ class Fit:
 
     Attributes:
         options: timm's arguments.
-        strides: of the features in timm's order, as they are.
+        strides: of the features that it gives, as they are.
+        indices: timm's, of these features.
         multiple: the sides of its input are padded to multiples of this.
         is_exact: its features have their promised sizes as they are.
         is_plain: it has one map, the last, and no others.
@@ -41,6 +39,7 @@ class Fit:
 
     options: Mapping[str, Any]
     strides: tuple[int, ...]
+    indices: tuple[int, ...]
     multiple: int = 1
     is_exact: bool = True
     is_plain: bool = False
@@ -77,17 +76,24 @@ def _find(name: str, key: str, options: Mapping[str, Any]) -> Fit:
             f"Take one of another family: {_OTHERS}."
         )
     options = {**options, **_any_size_options(whole)}
-    strides = tuple(level["reduction"] for level in levels)
+    # Some have one before the first module that could give it.
+    given = [index for index, level in enumerate(levels) if level.get("module", "stem")]
+    strides = [levels[index]["reduction"] for index in given]
     plain = len(strides) > 1 and len(set(strides)) == 1
-    refusals: list[str] = []
+    kept = slice(-1, None) if plain else slice(None)
+    bare = Fit(options, tuple(strides[kept]), tuple(given[kept]), is_plain=plain)
+    reason = ""
     if not isinstance(whole, _FOR_ONE_SIZE):
-        for way, multiples in _ways(whole, options, strides[-1:] if plain else strides, plain):
-            fit, refusal = _try(name, way, multiples)
+        for way, multiples in _ways(whole, bare):
+            fit, reason = _try(name, way, multiples)
             if fit is not None:
                 return fit
-            refusals.append(refusal)
-    logger.debug("%s: %s", name, refusals)
     height, width = _trained_size(whole)
+    if reason and _misfit_at(name, bare, (height, width)):
+        raise ConfigError(
+            f"{key}.NAME is {name!r}, which gives no feature maps here ({reason}). Take a model of "
+            f"another family: {_OTHERS}."
+        )
     raise ConfigError(
         f"{key}.NAME is {name!r}, which takes images of {height} x {width} pixels only: its "
         "windows or position tables are made for that size, and a backbone gets images of any. "
@@ -126,18 +132,16 @@ def _any_size_options(whole: nn.Module) -> dict[str, Any]:
     return options
 
 
-def _ways(
-    whole: nn.Module, options: Mapping[str, Any], strides: tuple[int, ...], plain: bool
-) -> Iterator[tuple[Fit, Sequence[int]]]:
+def _ways(whole: nn.Module, bare: Fit) -> Iterator[tuple[Fit, Sequence[int]]]:
     """Yield ways in which the model could take images of any size, and multiples of their sides."""
-    if plain:
+    if bare.is_plain:
         for norm in (True, False):
-            yield Fit(options, strides, is_plain=True, has_norm=norm), strides
+            yield replace(bare, has_norm=norm), bare.strides
     elif isinstance(whole, hiera.Hiera):
-        yield Fit(options, strides), [hiera.MULTIPLE]
+        yield bare, [hiera.MULTIPLE]
     else:
         # Windows may have to divide the maps: images of training are a whole number of them.
-        yield Fit(options, strides), [1, *range(64, max(_trained_size(whole)) + 1, 32)]
+        yield bare, [1, *range(64, max(_trained_size(whole)) + 1, 32)]
 
 
 def _trained_size(whole: nn.Module) -> tuple[int, int]:
@@ -157,10 +161,7 @@ def _try(name: str, way: Fit, multiples: Sequence[int]) -> tuple[Fit | None, str
     for multiple in multiples:
         size = _input_size(multiple)
         try:
-            try:
-                shapes = _shapes(network, way, size, "meta")
-            except NotImplementedError:  # an operator that needs values
-                shapes = _shapes(_build(name, way, "cpu"), way, size, "cpu")
+            shapes = _shapes_anywhere(name, network, way, size)
         except Exception as error:
             reason = reason or _first_line(error)
             continue
@@ -170,6 +171,26 @@ def _try(name: str, way: Fit, multiples: Sequence[int]) -> tuple[Fit | None, str
             return replace(way, multiple=multiple, is_exact=exact), ""
         reason = reason or refusal
     return None, reason
+
+
+def _shapes_anywhere(
+    name: str, network: nn.Module, way: Fit, size: tuple[int, int]
+) -> list[tuple[int, int]]:
+    try:
+        return _shapes(network, way, size, "meta")
+    except (NotImplementedError, RuntimeError) as error:
+        if "meta" not in str(error) and not isinstance(error, NotImplementedError):
+            raise
+        # An operator needs values.
+        return _shapes(_build(name, way, "cpu"), way, size, "cpu")
+
+
+def _misfit_at(name: str, way: Fit, size: tuple[int, int]) -> str:
+    """Return what is wrong with the maps of an image of that size, or ""."""
+    try:
+        return _misfit(_shapes_anywhere(name, _build(name, way, "meta"), way, size), way, size)
+    except Exception as error:
+        return _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
@@ -207,7 +228,7 @@ def _build(name: str, way: Fit, device: str) -> nn.Module:
     with torch.device(device):
         if way.is_plain:
             return build_last_map(name, way.options, norm=way.has_norm).eval()
-        return build_features(name, way.options, range(len(way.strides))).eval()
+        return build_features(name, way.options, way.indices).eval()
 
 
 @torch.no_grad()
