@@ -99,7 +99,9 @@ def try_model(name: str) -> tuple[str, ...]:
     try:
         try:
             parameters, kind = run(name, "meta")
-        except NotImplementedError:
+        except RuntimeError as error:
+            if "meta" not in str(error) and not isinstance(error, NotImplementedError):
+                raise
             parameters, kind = run(name, "cpu")
     except Exception as error:
         return name, family, "", f"{type(error).__name__}: {str(error).splitlines()[0]}", ""

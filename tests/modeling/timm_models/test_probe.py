@@ -16,9 +16,7 @@ def test_a_model_that_does_not_run_is_told_with_the_reason(monkeypatch: pytest.M
         raise RuntimeError("no such operator\nits stack")
 
     monkeypatch.setattr(probe, "build_features", broken)
-    with pytest.raises(
-        ConfigError, match=r"'test_resnet', which .* here \(no such operator\)"
-    ):
+    with pytest.raises(ConfigError, match=r"'test_resnet', which .* here \(no such operator\)"):
         probe.fit_model("test_resnet", "MODEL.TIMM", {"in_chans": 3, "stem_width": 8})
 
 
