@@ -30,7 +30,8 @@ def add_common_config(cfg: CN) -> None:
     # biases are trained (the official SOLO code's `norm_eval`).
     cfg.MODEL.BACKBONE.NORM_EVAL = False
 
-    # Any timm model that supports `features_only`: build_timm_backbone, build_timm_fpn_backbone.
+    # build_timm_backbone, build_timm_fpn_backbone: timm's name of the model, with or without a tag
+    # of its weights, for instance "convnext_tiny.fb_in22k" (docs/choosing.md has the kinds).
     cfg.MODEL.TIMM = CN()
     cfg.MODEL.TIMM.NAME = "resnet18"
     # Features are named by stride, as in detectron2's ResNet: res2 has stride 4, res5 has stride
