@@ -2,6 +2,7 @@
 
 from detectron2.config import CfgNode as CN
 
+from .copy_paste import add_copy_paste_config
 from .sampling import add_sampling_config
 
 
@@ -124,6 +125,8 @@ def add_common_config(cfg: CN) -> None:
     # What is padded is "gray" (128), as in detectron2, or has the "mean" colour (MODEL.PIXEL_MEAN),
     # which is 0 for the network: mmdetection pads after normalisation.
     cfg.INPUT.LSJ.PAD = "gray"
+
+    add_copy_paste_config(cfg)
 
     # The values that become 0 and 255 in files deeper than 8 bits (12 bits stored in 16, floats,
     # counts), for instance (0, 4095) for 12 bits. None, or "auto", infers 0 to 65535 for files that

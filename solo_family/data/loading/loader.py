@@ -11,10 +11,13 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
 from ...config.caps import too_many_objects
+from ...config.copy_paste import NO_OBJECTS
 from ...errors import ConfigError
+from ..formats.classes import dataset_classes, stuff_ids
 from ..formats.joining import load_each
 from ..formats.register import check_datasets
 from .batch_loader import BatchLoader
+from .copy_paste import CopyPaste, Objects
 from .dataset_mapper import MaskDatasetMapper
 from .sampler import GroupedSampler
 from .segment_mapper import SegmentDatasetMapper
@@ -72,7 +75,11 @@ def build_train_loader(
         grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
     )
     loader = BatchLoader(
-        TrainingImages(dataset, mapper or build_train_mapper(cfg, dataset)),
+        TrainingImages(
+            dataset,
+            mapper or build_train_mapper(cfg, dataset),
+            _build_copy_paste(cfg, dataset, mapper),
+        ),
         sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         timeout=cfg.DATALOADER.TIMEOUT,
@@ -103,9 +110,7 @@ def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
         ConfigError: the mapper needs labels that the dataset does not have.
     """
     num_images = len(dataset)
-    name = cfg.INPUT.DATASET_MAPPER_NAME
-    if not name:
-        name = next((name for name, key in _LABEL_KEYS.items() if key in dataset[0]), "")
+    name = _mapper_name(cfg, dataset)
     if not name:
         return MaskDatasetMapper(cfg, is_train=True, num_images=num_images)
     if _LABEL_KEYS[name] not in dataset[0]:
@@ -120,6 +125,46 @@ def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
         detr=name == "detr_panoptic",
         num_images=num_images,
     )
+
+
+def _mapper_name(cfg: CfgNode, dataset: list[dict[str, Any]]) -> str:
+    """Return the name of the mapper of labels that are pictures; "" is that of instances."""
+    given = cfg.INPUT.DATASET_MAPPER_NAME
+    return given or next((name for name, key in _LABEL_KEYS.items() if key in dataset[0]), "")
+
+
+def _build_copy_paste(
+    cfg: CfgNode, dataset: list[dict[str, Any]], mapper: Mapper | None
+) -> CopyPaste | None:
+    """Return what `INPUT.COPY_PASTE` asks for; None if it is not enabled.
+
+    Raises:
+        ConfigError: the labels are semantic, which have no objects.
+    """
+    if not cfg.INPUT.COPY_PASTE.ENABLED:
+        return None
+    name = _mapper_name(cfg, dataset)
+    if name == "mask_former_semantic":
+        raise ConfigError(NO_OBJECTS)
+    objects = Objects("annotations")
+    if name:
+        classes = dataset_classes(cfg.DATASETS.TRAIN[0]) or []
+        objects = Objects("segments_info", stuff_ids(cfg, len(classes)))
+    taken = mapper or build_train_mapper(_with_scales(cfg), dataset)
+    return CopyPaste.from_config(cfg, taken, objects, dataset)
+
+
+def _with_scales(cfg: CfgNode) -> CfgNode:
+    """Return the configuration of the images that copy-paste takes objects from."""
+    low, high = cfg.INPUT.COPY_PASTE.SCALES
+    scaled = cfg.clone()
+    scaled.defrost()
+    if high != 1 or low != 1:
+        sizes = cfg.INPUT.MIN_SIZE_TRAIN
+        scaled.INPUT.MIN_SIZE_TRAIN = (round(low * min(sizes)), round(high * max(sizes)))
+        scaled.INPUT.MIN_SIZE_TRAIN_SAMPLING = "range"
+        scaled.INPUT.MAX_SIZE_TRAIN = round(high * cfg.INPUT.MAX_SIZE_TRAIN)
+    return scaled
 
 
 def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
