@@ -65,6 +65,10 @@ def add_common_config(cfg: CN) -> None:
     # The batch size that BASE_LR is meant for: with another IMS_PER_BATCH the learning rate is
     # scaled in proportion. 0 leaves it unchanged.
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
+    # Compute a batch in so many parts, one after another, which takes the memory of one part: the
+    # gradients and the losses are those of the whole batch, but batch norms that are trained see
+    # the images of a part. IMS_PER_BATCH stays the number of images of an iteration.
+    cfg.SOLVER.ACCUMULATE = 1
     # Weight decay of nn.Embedding, as WEIGHT_DECAY_NORM is that of normalisation layers.
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     # Parameters whose names contain one of these texts don't decay, for instance ("patch_embed",).

@@ -32,6 +32,7 @@ from .ending import ENDING
 from .hooks import BestCheckpoint, EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
 from .metrics_file import MetricsFile
 from .optimizer import build_optimizer
+from .parts import check_parts
 from .printer import MetricPrinter
 from .resume import iteration_of, set_aside
 from .resume import resume as resume_newest
@@ -64,6 +65,7 @@ class Trainer(DefaultTrainer):
         cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
         self._best_metric = self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
+        check_parts(self.raw_model, cfg.SOLVER.ACCUMULATE)
         if cfg.SOLVER.CHANNELS_LAST:
             self.raw_model.to(memory_format=torch.channels_last)
         optimizer = self.build_optimizer(cfg, self.raw_model)
@@ -72,7 +74,12 @@ class Trainer(DefaultTrainer):
         model = distributed(self.raw_model)
         precision = getattr(torch, cfg.SOLVER.AMP.PRECISION) if cfg.SOLVER.AMP.ENABLED else None
         self._trainer = TrainingStep(
-            model, data_loader, optimizer, precision=precision, sampler=self.sampler
+            model,
+            data_loader,
+            optimizer,
+            precision=precision,
+            accumulate=cfg.SOLVER.ACCUMULATE,
+            sampler=self.sampler,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = AtomicCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))

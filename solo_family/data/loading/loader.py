@@ -51,8 +51,8 @@ def build_train_loader(
         The loader, and the sampler in it, whose position a resumed run sets.
 
     Raises:
-        ConfigError: `SOLVER.IMS_PER_BATCH` is not a multiple of the number of processes, or
-            `DATALOADER.SAMPLER_TRAIN` can't be used.
+        ConfigError: `SOLVER.IMS_PER_BATCH` is not a multiple of the number of processes, times
+            `SOLVER.ACCUMULATE`, or `DATALOADER.SAMPLER_TRAIN` can't be used.
         DataError: see `load_train_dicts`.
     """
     share, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
@@ -60,6 +60,11 @@ def build_train_loader(
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be a multiple of the "
             f"number of processes, {comm.get_world_size()}."
+        )
+    if share % cfg.SOLVER.ACCUMULATE:
+        raise ConfigError(
+            f"SOLVER.ACCUMULATE is {cfg.SOLVER.ACCUMULATE}, but each of {comm.get_world_size()} "
+            f"processes has {share} images of a batch; it must be a divisor of that."
         )
     datasets = _load_by_name(cfg)
     dataset = [record for records in datasets.values() for record in records]

@@ -140,6 +140,7 @@ class ActivationBranch(nn.Module):
         predictor: Callable[[int], "InstancePredictor"],
     ) -> None:
         super().__init__()
+        self.num_predictions = maps.num_maps
         groups, size = maps.groups, maps.kernel_size
         self.groups = groups
         self.activation = maps.activation
