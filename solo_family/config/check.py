@@ -48,6 +48,7 @@ def check_config(cfg: CfgNode) -> None:
     check_solver(cfg)
     tile = cfg.TEST.TILE
     check_tile(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)
+    _check_evaluation_keys(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ConfigError(
             "MODEL.LOAD_PROPOSALS is True, but no model of this package uses proposals, and "
@@ -117,4 +118,26 @@ def _check_names(cfg: CfgNode, key: str, allowed: Sequence[str], source: str = "
     if unknown or not names:
         raise ConfigError(
             f"{key} has {', '.join(unknown) or 'no names'}; allowed: {', '.join(allowed)}{source}."
+        )
+
+
+def _check_evaluation_keys(cfg: CfgNode) -> None:
+    """Check the keys of what evaluations during training do besides."""
+    test = cfg.TEST
+    patience = test.EARLY_STOP_PATIENCE
+    if patience < 0:
+        raise ConfigError(
+            f"TEST.EARLY_STOP_PATIENCE is {patience}; it must be a number of evaluations, or 0 for "
+            "no early end."
+        )
+    if patience and not (test.BEST_METRIC and test.EVAL_PERIOD > 0):
+        raise ConfigError(
+            f"TEST.EARLY_STOP_PATIENCE is {patience}, which counts evaluations without a better "
+            f"TEST.BEST_METRIC, but that is {test.BEST_METRIC!r} and TEST.EVAL_PERIOD "
+            f"{test.EVAL_PERIOD}. Set both, or TEST.EARLY_STOP_PATIENCE 0."
+        )
+    if test.EVAL_LOSS and test.TILE.SIZE:
+        raise ConfigError(
+            f"TEST.EVAL_LOSS is True with TEST.TILE.SIZE {test.TILE.SIZE}, but losses are computed "
+            "on whole images, for which there may be no memory. Set TEST.EVAL_LOSS False."
         )

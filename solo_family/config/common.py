@@ -88,6 +88,11 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.EMA.DECAY = 0.9998
     # Keep the checkpoint that is best by this metric, for instance "segm/AP"; "" keeps none.
     cfg.TEST.BEST_METRIC = ""
+    # End training after this many evaluations in a row without a better TEST.BEST_METRIC; 0 never
+    # does.
+    cfg.TEST.EARLY_STOP_PATIENCE = 0
+    # At each evaluation also log the losses on DATASETS.TEST, without augmentation: "validation/".
+    cfg.TEST.EVAL_LOSS = False
     # Also measure the recall of masks as class-agnostic proposals (evaluation/proposal_recall.py),
     # for methods whose evaluation does not include it anyway.
     cfg.TEST.PROPOSAL_RECALL = False

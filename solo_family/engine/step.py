@@ -77,7 +77,7 @@ class TrainingStep(SimpleTrainer):
         copies = []
         for index, part in enumerate(parts):
             with self._gradients_exchanged(index == len(parts) - 1):
-                losses = self._losses(part)
+                losses = self.losses(self.model, part)
                 if weights:
                     losses = weighted(losses, weights[index])
                 values = torch.stack([loss.float() for loss in losses.values()])
@@ -96,13 +96,19 @@ class TrainingStep(SimpleTrainer):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
-    def _losses(self, part: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Return a batch's losses in the precision of training.
+
+        Args:
+            model: the trained model, with or without a DDP wrapper.
+            batch: detectron2's dicts.
+        """
         with torch.autocast(
             self.device_type,
             dtype=self.precision or torch.bfloat16,
             enabled=self.precision is not None,
         ):
-            return self.model(part)
+            return model(batch)
 
     def _gradients_exchanged(self, now: bool) -> AbstractContextManager[None]:
         """Let DDP average the gradients of all processes after the last part alone."""

@@ -1,11 +1,26 @@
 """Compute the number that losses are divided by, in one process or over all of them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
 from detectron2.utils import comm
 from torch import Tensor
+
+# More than nothing while each process counts for itself.
+_ALONE: list[bool] = []
+
+
+@contextmanager
+def counted_alone() -> Iterator[None]:
+    """Divide by this process's counts in the `with` block, as processes with unequal work must."""
+    _ALONE.append(True)
+    try:
+        yield
+    finally:
+        _ALONE.pop()
 
 
 @torch.no_grad()
@@ -29,7 +44,7 @@ def normalizer(count: Tensor, *, globally: bool, offset: float = 0.0, least: flo
     """
     total = count.float()
     world_size = comm.get_world_size()
-    if not globally or world_size == 1:
+    if not globally or world_size == 1 or _ALONE:
         return (total + offset).clamp(min=least)
     total = total.clone()
     dist.all_reduce(total)

@@ -11,6 +11,7 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler
 from .paste import paste
 
 Record = dict[str, Any]
+# Maps detectron2's dict of an image to the model's input; None asks for another image instead.
 Mapper = Callable[[Record], Record | None]
 
 

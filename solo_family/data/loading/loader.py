@@ -1,7 +1,6 @@
 """Data loaders: for training, in an order that a resumed run continues, and for evaluation."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -11,31 +10,17 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
 from ...config.caps import too_many_objects
-from ...config.copy_paste import NO_OBJECTS
 from ...errors import ConfigError
-from ..formats.classes import dataset_classes, stuff_ids
 from ..formats.joining import load_each
 from ..formats.register import check_datasets
 from .batch_loader import BatchLoader
-from .copy_paste import CopyPaste, Objects
 from .dataset_mapper import MaskDatasetMapper
+from .mappers import Mapper, build_copy_paste, build_train_mapper
 from .sampler import GroupedSampler
-from .segment_mapper import SegmentDatasetMapper
 from .streams import stream_maker
 from .training_images import TrainingImages
 
 logger = logging.getLogger(__name__)
-
-# Maps detectron2's dict of an image to the model's input; None asks for another image instead.
-Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
-
-# The labels that each mapper needs, as a key of detectron2's dict. An image that has both panoptic
-# and semantic labels is mapped as panoptic.
-_LABEL_KEYS = {
-    "mask_former_panoptic": "pan_seg_file_name",
-    "detr_panoptic": "pan_seg_file_name",
-    "mask_former_semantic": "sem_seg_file_name",
-}
 
 
 def build_train_loader(
@@ -83,7 +68,7 @@ def build_train_loader(
         TrainingImages(
             dataset,
             mapper or build_train_mapper(cfg, dataset),
-            _build_copy_paste(cfg, dataset, mapper),
+            build_copy_paste(cfg, dataset, mapper),
         ),
         sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
@@ -104,72 +89,6 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         timeout=cfg.DATALOADER.TIMEOUT,
     )
-
-
-def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
-    """Return the training mapper that `INPUT.DATASET_MAPPER_NAME` names.
-
-    If it is '', the labels of the dataset decide: panoptic, semantic, or instances.
-
-    Raises:
-        ConfigError: the mapper needs labels that the dataset does not have.
-    """
-    num_images = len(dataset)
-    name = _mapper_name(cfg, dataset)
-    if not name:
-        return MaskDatasetMapper(cfg, is_train=True, num_images=num_images)
-    if _LABEL_KEYS[name] not in dataset[0]:
-        raise ConfigError(
-            f"INPUT.DATASET_MAPPER_NAME {name} needs '{_LABEL_KEYS[name]}', which the images of "
-            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Set the key to '', or "
-            "name a dataset with such labels."
-        )
-    return SegmentDatasetMapper(
-        cfg,
-        panoptic=name != "mask_former_semantic",
-        detr=name == "detr_panoptic",
-        num_images=num_images,
-    )
-
-
-def _mapper_name(cfg: CfgNode, dataset: list[dict[str, Any]]) -> str:
-    """Return the name of the mapper of labels that are pictures; "" is that of instances."""
-    given = cfg.INPUT.DATASET_MAPPER_NAME
-    return given or next((name for name, key in _LABEL_KEYS.items() if key in dataset[0]), "")
-
-
-def _build_copy_paste(
-    cfg: CfgNode, dataset: list[dict[str, Any]], mapper: Mapper | None
-) -> CopyPaste | None:
-    """Return what `INPUT.COPY_PASTE` asks for; None if it is not enabled.
-
-    Raises:
-        ConfigError: the labels are semantic, which have no objects.
-    """
-    if not cfg.INPUT.COPY_PASTE.ENABLED:
-        return None
-    name = _mapper_name(cfg, dataset)
-    if name == "mask_former_semantic":
-        raise ConfigError(NO_OBJECTS)
-    objects = Objects("annotations")
-    if name:
-        classes = dataset_classes(cfg.DATASETS.TRAIN[0]) or []
-        objects = Objects("segments_info", stuff_ids(cfg, len(classes)))
-    taken = mapper or build_train_mapper(_with_scales(cfg), dataset)
-    return CopyPaste.from_config(cfg, taken, objects, dataset)
-
-
-def _with_scales(cfg: CfgNode) -> CfgNode:
-    """Return the configuration of the images that copy-paste takes objects from."""
-    low, high = cfg.INPUT.COPY_PASTE.SCALES
-    scaled = cfg.clone()
-    scaled.defrost()
-    if high != 1 or low != 1:
-        sizes = cfg.INPUT.MIN_SIZE_TRAIN
-        scaled.INPUT.MIN_SIZE_TRAIN = (round(low * min(sizes)), round(high * max(sizes)))
-        scaled.INPUT.MIN_SIZE_TRAIN_SAMPLING = "range"
-        scaled.INPUT.MAX_SIZE_TRAIN = round(high * cfg.INPUT.MAX_SIZE_TRAIN)
-    return scaled
 
 
 def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
