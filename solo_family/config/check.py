@@ -20,6 +20,7 @@ LR_SCHEDULES = (
     "WarmupCosineLR",
     "WarmupStepWithFixedGammaLR",
     "WarmupPolyLR",
+    "OneCycleLR",
 )
 
 
@@ -58,6 +59,11 @@ def check_config(cfg: CfgNode) -> None:
         raise ConfigError(
             f"SOLVER.BACKBONE_MULTIPLIER is {cfg.SOLVER.BACKBONE_MULTIPLIER}; it must be "
             "positive, or 0 for the method's own value."
+        )
+    if not 0 < cfg.SOLVER.BACKBONE_LAYER_DECAY <= 1:
+        raise ConfigError(
+            f"SOLVER.BACKBONE_LAYER_DECAY is {cfg.SOLVER.BACKBONE_LAYER_DECAY}; it must be above 0 "
+            "and at most 1, which is one rate for all layers."
         )
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     if method is not None:

@@ -62,6 +62,9 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.AMSGRAD = False
     # Factor on the backbone's learning rate; 0 selects the method's own factor.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.0
+    # Factor on the learning rate from each block of the backbone to the one before it, for instance
+    # 0.8 for transformers; 1 for one rate. The pyramid's convolutions have the whole rate.
+    cfg.SOLVER.BACKBONE_LAYER_DECAY = 1.0
     # The batch size that BASE_LR is meant for: with another IMS_PER_BATCH the learning rate is
     # scaled in proportion. 0 leaves it unchanged.
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0

@@ -55,7 +55,11 @@ class EarlyStop(HookBase):
         Raises:
             EarlyStopped: nothing is left to do.
         """
+        # The iteration that was done last: in the one to come, hooks would take the end of training
+        # for the end of its last iteration, and evaluate.
+        self.trainer.iter -= 1
         self._end_if_exhausted()
+        self.trainer.iter += 1
 
     def after_step(self) -> None:
         """Count the evaluation of this iteration, if there was one.
