@@ -12,8 +12,8 @@ _BACKBONE = "backbone."
 # Beside the layers of a backbone with a pyramid stand the convolutions of that.
 _BODY = re.compile(r"backbone\.(?!fpn_)")
 _STEM = re.compile(r"(^|\.)stem")
-# "res4.5", "layer3.1", "features.7"; "blocks.3.1", "stages_2.blocks.4", "layers.0.blocks.1".
-_BLOCK = re.compile(r"\w+?[._]\d+(?:\.(?:blocks?\.|layers\.)?\d+(?=\.))?(?=\.)")
+# "res4.5", "layer3.1", "features.7", "7"; "blocks.3.1", "stages_2.blocks.4", "layers.0.blocks.1".
+_BLOCK = re.compile(r"(?:^|\w+?[._])\d+(?:\.(?:blocks?\.|layers\.)?\d+(?=\.))?(?=\.)")
 
 
 def layer_factors(names: Iterable[str], decay: float) -> dict[str, float]:

@@ -100,9 +100,10 @@ def _gives_losses(model: nn.Module) -> Iterator[None]:
         module.training = False
     # These two choose between losses and results: the model, and the head of detectron2's
     # SemanticSegmentor.
-    for module in (model, getattr(model, "sem_seg_head", None)):
-        if module is not None:
-            module.training = True
+    head = getattr(model, "sem_seg_head", None)
+    model.training = True
+    if isinstance(head, nn.Module):
+        head.training = True
     try:
         yield
     finally:

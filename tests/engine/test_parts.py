@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode
-from detectron2.engine import TrainerBase
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
@@ -210,7 +209,7 @@ def test_a_run_of_parts_is_a_run_of_batches(tmp_path: Path) -> None:
         (tmp_path / str(parts)).mkdir()
         torch.manual_seed(0)
         cfg = run_cfg(dataset, tmp_path / str(parts), *opts, "SOLVER.ACCUMULATE", parts)
-        trainer: TrainerBase = Trainer(cfg)
+        trainer = Trainer(cfg)
         trainer.resume_or_load(resume=False)
         trainer.train()
         states.append(torch.load(tmp_path / str(parts) / "model_final.pth", weights_only=True))

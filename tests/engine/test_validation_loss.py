@@ -32,6 +32,12 @@ def losses_of(model: nn.Module, batch: list[dict[str, Any]]) -> dict[str, torch.
     return model(batch)
 
 
+def random_numbers() -> Any:
+    """The state of numpy's generator."""
+    state: Any = np.random.get_state()
+    return state[1].copy()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_mean_over_images_and_nothing_changes(tmp_path: Path, method: str) -> None:
     name = small_dataset(tmp_path / "data", images=5).name
@@ -41,7 +47,7 @@ def test_the_mean_over_images_and_nothing_changes(tmp_path: Path, method: str) -
     model.backbone.eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
-    state, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()
+    state, numbers = torch.get_rng_state(), random_numbers()
     loader = build_loss_loader(cfg, name)
     first = validation_losses(model, losses_of, loader)
     # Without gradients, nor anything else of a step.
@@ -49,7 +55,7 @@ def test_the_mean_over_images_and_nothing_changes(tmp_path: Path, method: str) -
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
-    assert np.array_equal(np.random.get_state()[1], numbers)
+    assert np.array_equal(random_numbers(), numbers)
     assert validation_losses(model, losses_of, loader) == first
     # Images in pairs of one orientation: tall, tall; tall, wide; wide.
     batches = list(loader)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data.samplers import RepeatFactorTrainingSampler
+from torch.utils.data import Dataset
 
 from .paste import paste
 
@@ -92,7 +93,7 @@ class CopyPaste:
             min_visible=keys.MIN_VISIBLE,
         )
 
-    def __call__(self, data: Record, index: int, records: Sequence[Record]) -> Record:
+    def __call__(self, data: Record, index: int, records: Dataset[Record]) -> Record:
         """Return an image with pasted objects; or as it is, where none were drawn.
 
         Args:

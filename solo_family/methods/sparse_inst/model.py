@@ -121,7 +121,7 @@ class SparseInst(MaskSegmentor):
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> dict[str, LossCount]:
         """Return what the losses are divided by; see `MaskSegmentor.loss_counts`."""
-        counts = set_counts(gt_instances, self.decoder.instance_branch.num_predictions)
+        counts = set_counts(gt_instances, self.decoder.num_predictions)
         objects, pairs = (torch.tensor(n, device=self.device) for n in counts)
         by_object, by_pair = LossCount(objects, globally=True), LossCount(pairs)
         return {
