@@ -93,7 +93,9 @@ class CopyPaste:
             min_visible=keys.MIN_VISIBLE,
         )
 
-    def __call__(self, data: Record, index: int, records: Dataset[Record]) -> Record:
+    def __call__(
+        self, data: Record, index: int, records: Sequence[Record] | Dataset[Record]
+    ) -> Record:
         """Return an image with pasted objects; or as it is, where none were drawn.
 
         Args:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from solo_family.config import check_config
 from solo_family.data.loading.copy_paste import CopyPaste, Objects
+from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
 from solo_family.data.loading.loader import build_train_loader
 from solo_family.data.loading.sampler import Draw
 from solo_family.errors import ConfigError
@@ -122,6 +123,20 @@ def test_instances_of_polygons_and_of_rle(tmp_path: Path, method: str) -> None:
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(items, again))
     losses = tiny_model(method, 2)([items[0], items[2]])
     assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_a_mapper_of_one_s_own_maps_both_images(tmp_path: Path) -> None:
+    cfg = tiny_cfg("SOLOv2", 0, [*AS_IS, "DATASETS.TRAIN", (instances(tmp_path),), *ON])
+    base = MaskDatasetMapper(cfg, is_train=True)
+    files = []
+
+    def own(record: dict[str, Any]) -> dict[str, Any] | None:
+        files.append(Path(record["file_name"]).stem)
+        return base(record)
+
+    item = build_train_loader(cfg, own)[0].dataset[Draw(0, 0, 0)]
+    assert files == ["1", "2"]
+    assert len(item["instances"]) == 2
 
 
 def test_the_other_image_is_flipped_and_scaled(tmp_path: Path) -> None:
