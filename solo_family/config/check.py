@@ -142,6 +142,11 @@ def _check_evaluation_keys(cfg: CfgNode) -> None:
             f"TEST.BEST_METRIC, but that is {test.BEST_METRIC!r} and TEST.EVAL_PERIOD "
             f"{test.EVAL_PERIOD}. Set both, or TEST.EARLY_STOP_PATIENCE 0."
         )
+    if test.EVAL_LOSS and not cfg.DATASETS.TEST:
+        raise ConfigError(
+            "TEST.EVAL_LOSS is True, but DATASETS.TEST is empty: there are no validation images. "
+            "Name a dataset there, or set TEST.EVAL_LOSS False."
+        )
     if test.EVAL_LOSS and test.TILE.SIZE:
         raise ConfigError(
             f"TEST.EVAL_LOSS is True with TEST.TILE.SIZE {test.TILE.SIZE}, but losses are computed "

@@ -20,7 +20,7 @@ def evaluation_hooks(trainer: Any, metric: str) -> list[HookBase]:
     """
     test = trainer.cfg.TEST
     hooks: list[HookBase] = [EvalHook(test.EVAL_PERIOD, trainer.evaluate)]
-    if test.EVAL_LOSS and trainer.cfg.DATASETS.TEST:
+    if test.EVAL_LOSS:
         losses = ValidationLosses(trainer.cfg, trainer.raw_model, trainer._trainer.losses)
         hooks.append(EvalHook(test.EVAL_PERIOD, losses))
     best = None

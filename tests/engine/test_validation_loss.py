@@ -150,6 +150,9 @@ def test_what_can_not_be(tmp_path: Path) -> None:
     cfg = cfg_of(tmp_path, "TEST.EVAL_LOSS", True, "TEST.TILE.SIZE", 512)
     with pytest.raises(ConfigError, match=r"EVAL_LOSS is True with TEST.TILE.SIZE 512"):
         check_config(cfg)
+    cfg.TEST.TILE.SIZE, cfg.DATASETS.TEST = 0, ()
+    with pytest.raises(ConfigError, match=r"EVAL_LOSS is True, but DATASETS.TEST is empty"):
+        check_config(cfg)
     name = write_semantic(tmp_path / "labels")
     register_in_place([name])
     with pytest.raises(ConfigError, match=r"EVAL_LOSS is True, but dataset .* has no images with"):
