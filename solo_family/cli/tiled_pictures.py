@@ -17,6 +17,7 @@ from ..tiling.partial import PartialFile
 from ..tiling.predict import PredictTiles, predict_by_tiles
 from ..tiling.tiles import Tiling, place_tiles
 from ..version import __version__
+from .source import Source
 
 
 class TiledPicture(NamedTuple):
@@ -59,25 +60,30 @@ class TiledPictures:
         self._model_key = model_key
         self._resumes = resumes
 
-    def __call__(self, path: Path, output: Path | None) -> TiledPicture:
+    def __call__(self, source: Source, output: Path | None) -> TiledPicture:
         """Predict one picture.
 
         Args:
-            path: of the picture.
+            source: the picture.
             output: the file that will show it. The results of finished tiles are kept beside it
                 until the picture is finished; None keeps none.
 
         Raises:
             DataError: nothing of the picture can be read.
         """
-        with Watchdog(TIMEOUT, f"Reading {path}"):
-            windows = open_windows(str(path), self._reading.image_format, self._reading)
+        with source.file() as path:
+            return self._predicted(path, source, output)
+
+    def _predicted(self, path: Path, source: Source, output: Path | None) -> TiledPicture:
+        reading = self._reading.of_page(source.page)
+        with Watchdog(TIMEOUT, f"Reading {source}"):
+            windows = open_windows(str(path), reading.image_format, reading)
         partial = None
         if output is not None and len(place_tiles(windows.size, self._tiling)) > self._tiling.batch:
             partial = self._partial_file(path, output, windows.size[0])
         try:
             found = predict_by_tiles(
-                self._predict, windows, self._tiling, name=path.name, partial=partial
+                self._predict, windows, self._tiling, name=source.name, partial=partial
             )
         finally:
             if partial is not None:

@@ -12,14 +12,16 @@ from tqdm import tqdm
 
 from ..config import setup_cfg
 from ..data.formats.register import check_datasets
-from ..data.loading.images import Reading, read_image
+from ..data.loading.images import Reading
 from ..errors import ConfigError, DataError, SoloFamilyError
 from ..modeling.drawing import DrawingOptions, Picture
 from ..predictor.drawing import write_picture
 from ..predictor.load import class_metadata, load_predictor
 from ..registry import METHODS, Visualization, resolve
-from .inputs import Source, find_sources
+from .batches import read_picture
+from .inputs import find_sources
 from .opts import add_opts_argument
+from .source import Source
 from .writers import make_folder, plan_outputs
 
 DEFAULT_OUTPUT = Path("output/visualize-results")
@@ -167,7 +169,7 @@ class _Pictures:
     def __iter__(self) -> Iterator[Picture]:
         for source in tqdm(self._sources, unit="picture", disable=not self._skips):
             try:
-                image = read_image(str(source.path), self._reading.image_format, self._reading)
+                image = read_picture(source, self._reading)
                 yield Picture(str(source), self._reading.picture(image), image)
             except DataError as error:
                 if not self._skips:

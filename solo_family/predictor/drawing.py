@@ -8,8 +8,12 @@ from detectron2.utils.video_visualizer import VideoVisualizer
 
 from ..errors import DataError
 from ..files import replacing
+from .labels import keep_labels_inside
 from .painting import is_large, paint
 from .predictions import Predictions
+
+# Pixels between pictures side by side; even, as most videos' sizes must be.
+_LINE = 4
 
 
 def draw_predictions(
@@ -41,7 +45,15 @@ def draw_predictions(
         drawn = visualizer.draw_sem_seg(rgb, category)
     else:
         drawn = visualizer.draw_instance_predictions(rgb, predictions["instances"])
+    keep_labels_inside(drawn)
     return cv2.cvtColor(drawn.get_image(), cv2.COLOR_RGB2BGR)
+
+
+def beside(*pictures: np.ndarray) -> np.ndarray:
+    """Return pictures of one size, uint8 [H, W, 3], side by side with white lines between them."""
+    line = np.full((pictures[0].shape[0], _LINE, 3), 255, np.uint8)
+    parts = [part for picture in pictures for part in (line, picture)]
+    return np.concatenate(parts[1:], axis=1)
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:

@@ -28,6 +28,7 @@ from .predictions import Predictions
 
 logger = logging.getLogger(__name__)
 
+_GPU_BATCH = 4
 # The file that marks a folder as an exported model, and the file that marks it as a run.
 _EXPORTED, _RUN = "model.json", "config.yaml"
 
@@ -42,12 +43,14 @@ class Source:
         metadata: names and colours of the classes.
         reading: how picture files are read.
         tiling: how pictures are cut into tiles; None for not at all.
+        batch: how many pictures are best predicted at once.
     """
 
     predict: Callable[[list[np.ndarray]], list[Predictions]]
     metadata: Metadata
     reading: Reading
     tiling: Tiling | None = None
+    batch: int = 1
 
 
 def open_source(
@@ -145,7 +148,10 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     def predict(images: list[np.ndarray]) -> list[Predictions]:
         return predictor.model([_model_input(predictor, image) for image in images])
 
-    return Source(predict, class_metadata(cfg), Reading.from_config(cfg), Tiling.from_config(cfg))
+    # On a CPU more at once save no time, but need memory.
+    batch = 1 if torch.device(cfg.MODEL.DEVICE).type == "cpu" else _GPU_BATCH
+    reading, tiling = Reading.from_config(cfg), Tiling.from_config(cfg)
+    return Source(predict, class_metadata(cfg), reading, tiling, batch)
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:

@@ -86,7 +86,13 @@ class ResultWriter:
         self._open.__exit__(kind, error, traceback)
 
     def add(
-        self, predictions: dict[str, Any], image: np.ndarray, image_id: int, **where: Any
+        self,
+        predictions: dict[str, Any],
+        image: np.ndarray,
+        image_id: int,
+        *,
+        name: str | None = None,
+        **where: Any,
     ) -> None:
         """Save the results of a picture.
 
@@ -94,7 +100,9 @@ class ResultWriter:
             predictions: detectron2's dict, on the CPU.
             image: uint8 [H, W, 3], BGR.
             image_id: of the picture, different from all others.
-            where: `file_name`, of the picture or video, and for a video `frame`, from 0.
+            name: of a picture that is not a file of its own, as a page or a download.
+            where: `file_name`, of the picture or video, for a video `frame`, from 0, and for a page
+                of several `page`, from 1.
 
         Raises:
             ConfigError: a format can't have what the model predicts.
@@ -102,14 +110,15 @@ class ResultWriter:
         """
         if not self._savers:
             return
-        source = Path(where["file_name"])
+        source = Path(where["file_name"] if name is None else name)
         frame = where.get("frame")
         stem = source.stem if frame is None else f"{source.stem}_{frame:06d}"
+        is_file = name is None and source.is_file()
         picture = Picture(
             image_id=image_id,
             name=self._distinct(stem),
-            file_name=self._relative(source),
-            path=source if frame is None and source.is_file() else None,
+            file_name=self._relative(source) if name is None else name,
+            path=source if frame is None and is_file else None,
             where=where,
             image=image,
             **predicted(predictions),

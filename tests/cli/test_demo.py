@@ -205,7 +205,7 @@ def test_a_missing_webcam_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = cv2.VideoCapture()
-    monkeypatch.setattr("solo_family.cli.inputs.cv2.VideoCapture", lambda _: closed)
+    monkeypatch.setattr("solo_family.cli.video.cv2.VideoCapture", lambda _: closed)
     assert _run("--webcam", "--output", tmp_path / "cam.mp4") == 1
     assert "webcam: no frame" in caplog.text
 
