@@ -26,7 +26,12 @@ __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "WEBCAM", "Source", "find_sources
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({*SUFFIXES, ".gif"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"),
+        *(".3gp", ".mts", ".m2ts", ".ogv", ".mjpg", ".mjpeg"),
+    }
+)
 STANDARD_INPUT = "-"
 
 
@@ -147,7 +152,8 @@ def _expand(pattern: str, finding: Finding) -> list[Source]:
 def _addressed(address: str, finding: Finding) -> Source:
     if not finding.network.is_allowed:
         raise DataError(
-            f"{without_password(address)} is an address; --allow-network opens addresses"
+            f"no file matches {without_password(address)}: it is an address, which "
+            "--allow-network opens"
         )
     is_live = finding.videos or not is_downloaded(address)
     source = Source(None, is_live, address=address, network=finding.network, is_live=is_live)

@@ -6,7 +6,7 @@ H W of a frame.
 import logging
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -82,8 +82,9 @@ class Video:
         self.missing = 0
 
     def _open(self, source: Source, path: str | None) -> cv2.VideoCapture:
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(0)
+        logs: Any = cv2.utils.logging
+        level = logs.getLogLevel()
+        logs.setLogLevel(0)
         try:
             if path is None:
                 return cv2.VideoCapture(source.camera)
@@ -94,7 +95,7 @@ class Video:
             capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
             return capture
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            logs.setLogLevel(level)
 
     def _leave(self) -> None:
         if self._file is not None:

@@ -1,7 +1,6 @@
 """Finding pictures, videos, lists, addresses and cameras, with real files of each kind."""
 
 import io
-import os
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image
 
 from solo_family.cli.addresses import Network
-from solo_family.cli.inputs import Finding, Source, find_sources, split_pages
+from solo_family.cli.inputs import Finding, find_sources, split_pages
 from solo_family.data.loading.images import Reading
 from solo_family.errors import DataError
 
