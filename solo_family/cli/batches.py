@@ -16,7 +16,7 @@ from ..predictor.predictions import Predictions
 from .source import Source
 
 # Of a batch; larger pictures are predicted one by one.
-MOST_PIXELS = 2**23
+MOST_PIXELS = 2**22
 
 T = TypeVar("T", bound="Item")
 

@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=int,
         metavar="N",
-        help="predict N pictures or frames at once (default: 4 on a GPU, 1 on a CPU)",
+        help="predict N pictures or frames at once (default: 4 on a GPU; on a CPU two per core, "
+        "8 at most; 1 for exported models)",
     )
     parser.add_argument(
         "--side-by-side",

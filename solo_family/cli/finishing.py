@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-# Pixels of pictures whose predictions wait, or are being drawn, while others are predicted: a
-# hundred masks of so many take 800 MB.
+# Pixels of pictures whose predictions wait, or are being drawn, or are predicted: a hundred masks
+# of so many take 800 MB.
 MOST_PIXELS = 2**23
 # Seconds. A thread that draws keeps the interpreter for so long when the model's thread asks for
 # it, which it does at each of its many operations. Python's own 5 ms would slow them down.
