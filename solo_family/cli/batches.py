@@ -13,6 +13,7 @@ import numpy as np
 from ..data.loading.images import Reading, read_image
 from ..errors import DataError, OutOfMemoryError
 from ..predictor.predictions import Predictions
+from ..saving.journal import Known
 from .source import Source
 
 # Of a batch; larger pictures are predicted one by one.
@@ -33,6 +34,8 @@ class Item:
         error: why not.
         frame: of a video, from 0; None for a picture.
         seconds: since the video's first frame; None if unknown.
+        known: what an interrupted run has predicted, which is saved again.
+        is_whole: no part of it could not be read.
         picture: uint8 [H, W, 3], BGR, to draw on; None makes it of `image`.
     """
 
@@ -44,6 +47,8 @@ class Item:
     frame: int | None = None
     seconds: float | None = None
     picture: np.ndarray | None = None
+    known: Known | None = None
+    is_whole: bool = True
 
     @property
     def pixels(self) -> int:

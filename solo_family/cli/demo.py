@@ -25,7 +25,7 @@ from .inputs import split_pages
 from .opts import add_opts_argument
 from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
 from .source import Source
-from .tiled_pictures import TiledPictures, add_tile_argument, model_key
+from .tiled_pictures import TiledPictures, add_tile_argument, model_key, text_key
 from .writers import make_folder, plan_outputs
 
 logger = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-existing",
         action="store_true",
-        help="leave outputs that exist as they are, and go on with a large picture where an "
-        "interrupted run was",
+        help="leave outputs that exist as they are, and go on where an interrupted run was, also "
+        "within a large picture and with the files of --save and --json",
     )
     add_tile_argument(parser)
     parser.add_argument(
@@ -109,10 +109,6 @@ def run(args: argparse.Namespace) -> int:
         logger.error("skipped %s: no such file", pattern)
     inputs = [source.path for source in sources if source.path is not None]
     demo = _make_demo(args, model, key, inputs)
-    if args.skip_existing and demo.drawing.writer.saves:
-        logger.warning(
-            "--json and --save need the results of all pictures: those that exist are redone"
-        )
     try:
         with logging_redirect_tqdm(), demo.drawing.writer:
             failed = demo.run(jobs)
@@ -168,7 +164,9 @@ def _make_demo(args: argparse.Namespace, model: Model, key: str, inputs: list[Pa
     drawing = Drawing(
         metadata=model.metadata,
         keep=lambda found: filters(keep_confident(found, args.confidence_threshold)),
-        writer=make_writer(args, model.metadata, args.output or DEFAULT_OUTPUT, inputs),
+        writer=make_writer(
+            args, model.metadata, args.output or DEFAULT_OUTPUT, inputs, _results_key(args, key)
+        ),
         reading=model.reading,
         in_window=args.show,
         side_by_side=args.side_by_side,
@@ -180,6 +178,12 @@ def _make_demo(args: argparse.Namespace, model: Model, key: str, inputs: list[Pa
         tiled=tiled,
         skips_existing=args.skip_existing,
     )
+
+
+def _results_key(args: argparse.Namespace, model_key: str) -> str:
+    """Return a text that changes with what is saved of a picture."""
+    filters = [args.confidence_threshold, args.classes, args.min_size, args.no_overlap]
+    return text_key(model_key, filters, args.tile)
 
 
 def _predict(model: Model, tiling: Tiling | None, images: list[np.ndarray]) -> list[Predictions]:

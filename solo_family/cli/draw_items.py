@@ -52,9 +52,12 @@ class Drawing:
             Exception: the item's own error.
         """
         predictions, picture = self._kept(item, found)
-        logger.info("%s: %s in %.2f s", item.source, describe(predictions), seconds)
+        if item.known is not None:
+            logger.info("%s: found by an earlier run", item.source)
+        else:
+            logger.info("%s: %s in %.2f s", item.source, describe(predictions), seconds)
         self._save(item, predictions, picture)
-        if item.output is None and not self.in_window:
+        if item.known is not None or (item.output is None and not self.in_window):
             return
         drawn = self._drawn(VideoVisualizer(self.metadata), picture, predictions)
         if item.output is not None:
@@ -83,7 +86,7 @@ class Drawing:
         """
         predictions, picture = self._kept(item, found)
         self._save(item, predictions, picture)
-        if video is None and not self.in_window:
+        if item.known is not None or (video is None and not self.in_window):
             return
         drawn = self._drawn(visualizer, picture, predictions)
         if video is not None:
@@ -96,7 +99,7 @@ class Drawing:
             raise item.error
         assert item.image is not None
         picture = self.reading.picture(item.image) if item.picture is None else item.picture
-        return self.keep(found), picture
+        return {} if item.known is not None else self.keep(found), picture
 
     def _drawn(
         self, visualizer: VideoVisualizer, picture: np.ndarray, predictions: Predictions
@@ -105,10 +108,12 @@ class Drawing:
         return beside(picture, drawn) if self.side_by_side else drawn
 
     def _save(self, item: Item, predictions: Predictions, picture: np.ndarray) -> None:
-        where: dict[str, str | int] = {"file_name": item.source.file_name}
-        if item.source.page is not None:
-            where["page"] = item.source.page
-        name = item.source.own_name
-        if item.frame is not None:
-            where["frame"] = item.frame
-        self.writer.add(predictions, picture, item.image_id, name=name, **where)
+        self.writer.add(
+            predictions,
+            picture,
+            item.image_id,
+            name=item.source.own_name,
+            known=item.known,
+            keeps=item.is_whole,
+            **item.source.where(item.frame),
+        )

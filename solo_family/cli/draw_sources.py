@@ -19,6 +19,7 @@ from ..data.loading.ahead import ahead
 from ..errors import DataError, OutOfMemoryError
 from ..pictures.formats import frame_in_format
 from ..predictor.predictions import Predictions
+from ..saving.journal import Known
 from .batches import Batches, Item, predict_each, read_picture
 from .draw_items import Drawing
 from .finishing import Finishing
@@ -43,8 +44,8 @@ class Demo:
         drawing: what is done with them.
         batch: how many pictures or frames are predicted at once.
         tiled: predicts picture files by tiles; None predicts them as a whole.
-        skips_existing: whether pictures whose output exists are left as they are; not if results
-            are saved, which need all pictures.
+        skips_existing: whether outputs that exist are left as they are. Where results are saved,
+            which need all pictures, those that an interrupted run has predicted are saved again.
         existing: how many outputs were left as they are.
         incomplete: how many inputs have a part that could not be read.
         skipped: how many inputs could not be read or written.
@@ -120,24 +121,35 @@ class Demo:
         source, output = job
         # Counted before reading, so that it is the picture's position in the input.
         self._image_id += 1
-        item = Item(source, output, self._image_id)
+        item = Item(source, self._missing(output), self._image_id)
+        if item.output is None:
+            item.known = self._known(source)
         try:
             item.image = read_picture(source, self.drawing.reading)
         except DataError as error:
             item.error = error
         return item
 
+    def _missing(self, output: Path | None) -> Path | None:
+        """Return the file to draw to, or None if it is there and is left."""
+        is_there = self.skips_existing and output is not None and output.exists()
+        return None if is_there else output
+
+    def _known(self, source: Source, frame: int | None = None) -> Known | None:
+        return self.drawing.writer.known(source.where(frame)) if self.skips_existing else None
+
     def _predict(self, items: Iterable[Item], finishing: Finishing, finish: Finish) -> None:
         """Predict items in batches, and pass each to `finish` with what was found and the time."""
         for batch in Batches(items, self.batch):
             finishing.make_room(sum(item.pixels for item in batch))
-            images = [item.image for item in batch if item.image is not None]
+            todo = [item for item in batch if item.image is not None and item.known is None]
+            images = [item.image for item in todo if item.image is not None]
             start = time.perf_counter()
             found = iter(predict_each(self.predict, images))
             seconds = (time.perf_counter() - start) / max(1, len(images))
             for item in batch:
                 predictions: Predictions = {}
-                if item.image is not None:
+                if item.image is not None and item.known is None:
                     one = next(found)
                     if isinstance(one, OutOfMemoryError):
                         item.error = one
@@ -149,21 +161,27 @@ class Demo:
         assert self.tiled is not None
         self._image_id += 1
         start = time.perf_counter()
-        image, found, unread = self.tiled(source, output)
+        item = Item(source, self._missing(output), self._image_id)
+        known = self._known(source) if item.output is None else None
+        if known is not None:
+            item.image, item.known = self.tiled.read(source), known
+            self.drawing.picture(item, {}, 0.0)
+            return
+        item.image, found, unread = self.tiled(source, output)
+        item.is_whole = not unread
         self.incomplete += bool(unread)
-        item = Item(source, output, self._image_id, image)
         self.drawing.picture(item, found, time.perf_counter() - start)
 
     def _run_video(self, source: Source, output: Path | None) -> None:
         start = time.perf_counter()
-        frames = 0
+        frames, drawn_to = 0, self._missing(output)
         # Frames of a camera are shown when they come, and none are left when it is stopped.
         is_threaded = self._is_threaded and not source.is_live
         with ExitStack() as stack:
             video = stack.enter_context(Video(source))
             writer = None
-            if output is not None:
-                writer = stack.enter_context(FrameWriter(output, video.fps))
+            if drawn_to is not None:
+                writer = stack.enter_context(FrameWriter(drawn_to, video.fps))
             if source.is_live:
                 # It has no end of its own, so stopping it isn't an error.
                 stack.enter_context(suppress(KeyboardInterrupt))
@@ -176,7 +194,7 @@ class Demo:
                 self.drawing.frame(item, found, visualizer, writer)
                 frames += 1
 
-            read = self._read_frames(source, video)
+            read = self._read_frames(source, video, is_drawn=drawn_to is not None)
             items = ahead(read, self.batch if is_threaded else 0, f"Reading {source}")
             self._predict(items, finishing, finish)
         logger.info("%s: %d frames in %.2f s", source, frames, time.perf_counter() - start)
@@ -184,9 +202,12 @@ class Demo:
             logger.error("%s: its last %d frames can't be read", source, video.missing)
             self.incomplete += 1
 
-    def _read_frames(self, source: Source, video: Video) -> Iterator[Item]:
+    def _read_frames(self, source: Source, video: Video, *, is_drawn: bool) -> Iterator[Item]:
         frames = tqdm(video, source.name, video.expected_frames, leave=False, unit="frame")
         for index, (image, seconds) in enumerate(frames):
             self._image_id += 1
             given = frame_in_format(image, self.drawing.reading.format)
-            yield Item(source, None, self._image_id, given, None, index, seconds, image)
+            item = Item(source, None, self._image_id, given, None, index, seconds, image)
+            if not is_drawn:
+                item.known = self._known(source, index)
+            yield item

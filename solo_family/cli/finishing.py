@@ -10,6 +10,8 @@ from typing import Any, Self
 # Pixels of pictures whose predictions wait, or are being drawn, or are predicted: a hundred masks
 # of so many take 800 MB.
 MOST_PIXELS = 2**23
+# How many wait at most, so that what was predicted is soon finished after Ctrl-C.
+_MOST = 8
 # Seconds. A thread that draws keeps the interpreter for so long when the model's thread asks for
 # it, which it does at each of its many operations. Python's own 5 ms would slow them down.
 _SWITCH = 0.0002
@@ -38,7 +40,9 @@ class Finishing:
         Raises:
             Exception: what a function has raised.
         """
-        while self._waiting and sum(size for _, size in self._waiting) + pixels > MOST_PIXELS:
+        while len(self._waiting) > _MOST or (
+            self._waiting and sum(size for _, size in self._waiting) + pixels > MOST_PIXELS
+        ):
             self._waiting.popleft()[0].result()
 
     def __call__(self, pixels: int, function: Callable[..., None], *arguments: Any) -> None:
@@ -60,13 +64,14 @@ class Finishing:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait for all functions; after an error, only for the one that runs.
+        """Wait for all functions; after an error other than Ctrl-C, only for the one that runs.
 
         Raises:
             Exception: what one of them has raised.
         """
         try:
-            while kind is None and self._waiting:
+            is_ended = kind is None or issubclass(kind, KeyboardInterrupt)
+            while is_ended and self._waiting:
                 self._waiting.popleft()[0].result()
         finally:
             sys.setswitchinterval(self._before)

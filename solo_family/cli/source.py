@@ -59,6 +59,17 @@ class Source:
         """The name of a picture that is not a file of its own; None if it is one."""
         return None if self.path is not None and self.page is None else self.name
 
+    def where(self, frame: int | None = None) -> dict[str, str | int]:
+        """Return what identifies it in files of results.
+
+        Args:
+            frame: of a video, from 0.
+        """
+        where: dict[str, str | int] = {"file_name": self.file_name}
+        if self.page is not None:
+            where["page"] = self.page
+        return where if frame is None else where | {"frame": frame}
+
     def __str__(self) -> str:
         if self.path is not None:
             return str(self.path) + ("" if self.page is None else f", page {self.page}")

@@ -74,6 +74,16 @@ class TiledPictures:
         with source.file() as path:
             return self._predicted(path, source, output)
 
+    def read(self, source: Source) -> np.ndarray:
+        """Return a picture, uint8 [H, W, 3], BGR; what can't be read is black.
+
+        Raises:
+            DataError: nothing of it can be read.
+        """
+        reading = self._reading.of_page(source.page)
+        with source.file() as path, Watchdog(TIMEOUT, f"Reading {source}"):
+            return read_whole(open_windows(str(path), reading.image_format, reading))
+
     def _predicted(self, path: Path, source: Source, output: Path | None) -> TiledPicture:
         reading = self._reading.of_page(source.page)
         with Watchdog(TIMEOUT, f"Reading {source}"):
@@ -97,7 +107,7 @@ class TiledPictures:
         if not self._resumes:
             file.unlink(missing_ok=True)
         tiling = [self._tiling.size, self._tiling.overlap]
-        return PartialFile(file, _key(self._model_key, _stamp(path), tiling), height)
+        return PartialFile(file, text_key(self._model_key, _stamp(path), tiling), height)
 
 
 def model_key(cfg: CfgNode | None, exported: Path | None) -> str:
@@ -108,14 +118,14 @@ def model_key(cfg: CfgNode | None, exported: Path | None) -> str:
         exported: the folder of an exported model, or None.
     """
     if exported is not None:
-        return _key(__version__, [_stamp(file) for file in sorted(exported.iterdir())])
+        return text_key(__version__, [_stamp(file) for file in sorted(exported.iterdir())])
     assert cfg is not None
     used = cfg.clone()
     used.defrost()
     # What no tile's result depends on.
     used.OUTPUT_DIR, used.TEST.TILE.BATCH, used.TEST.TILE.MERGE = "", 1, "join"
     weights = Path(cfg.MODEL.WEIGHTS)
-    return _key(__version__, used.dump(), _stamp(weights) if weights.is_file() else None)
+    return text_key(__version__, used.dump(), _stamp(weights) if weights.is_file() else None)
 
 
 def _stamp(path: Path) -> list[str | int]:
@@ -124,7 +134,8 @@ def _stamp(path: Path) -> list[str | int]:
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _key(*parts: object) -> str:
+def text_key(*parts: object) -> str:
+    """Return a short text that changes with any of the parts, which JSON can have."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -101,6 +101,7 @@ class Picture:
             predict it.
         segments: panoptic segments: ids, int [H, W], and each id's `id`, `category_id` (the class),
             `isthing`, and perhaps `score`; None if the model predicts none.
+        is_known: whether an earlier run has begun to save it.
     """
 
     image_id: int
@@ -112,6 +113,7 @@ class Picture:
     instances: list[SavedInstance] | None = None
     labels: np.ndarray | None = None
     segments: tuple[np.ndarray, list[dict[str, Any]]] | None = None
+    is_known: bool = False
 
     @property
     def size(self) -> dict[str, int]:

@@ -56,9 +56,13 @@ def test_an_error_comes_back_and_the_rest_is_dropped() -> None:
         finish(1, done.append, 1)
         may_go.set()
         finish.make_room(finishing.MOST_PIXELS)
+    assert done == []
+
+
+def test_ctrl_c_waits_for_what_was_predicted() -> None:
+    done: list[int] = []
     with pytest.raises(KeyboardInterrupt), Finishing(is_threaded=True) as finish:  # noqa: PT012
-        may_go.clear()
-        finish(1, may_go.wait, 0.2)
-        finish(1, done.append, 2)
+        finish(1, threading.Event().wait, 0.1)
+        finish(1, done.append, 1)
         raise KeyboardInterrupt
-    assert 2 not in done
+    assert done == [1]

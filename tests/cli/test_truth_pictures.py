@@ -14,7 +14,7 @@ from solo_family.__main__ import main
 from solo_family.cli.truth_pictures import draw_truth
 from solo_family.errors import DataError
 
-from ..coco_folder import CocoFolder, noise, rectangle, write_cfg
+from ..coco_folder import CocoFolder, rectangle, write_cfg
 from ..conftest import eager_to_find, tiny_cfg, tiny_model
 
 pytestmark = pytest.mark.usefixtures("drawn_in_red")
@@ -62,7 +62,8 @@ def test_the_verb_writes_truth_and_predictions_side_by_side(
 ) -> None:
     data = CocoFolder(tmp_path / "data", {1: "a", 2: "b", 3: "c"})
     for index in range(3):
-        data.add(f"{index}.png", noise(64, 96, index), [rectangle(20, 10, 60, 40)])
+        plain = Image.new("RGB", (96, 64), (90, 120, 60))
+        data.add(f"{index}.png", plain, [rectangle(20, 10, 60, 40)])
     sizes = ["INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 96]
     weights = eager_to_find(tiny_model("SOLOv2", opts=sizes)).state_dict()
     torch.save({"model": weights}, tmp_path / "model.pth")
