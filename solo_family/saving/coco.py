@@ -92,7 +92,9 @@ class CocoResults(Saver):
 
     def __init__(self, output: Path, classes: Classes, options: Options) -> None:
         super().__init__(output, classes, options)
-        path = output / "coco_results.json" if output.is_dir() else output
+        path = output / "coco_results.json"
+        if not output.is_dir():
+            path, self.flag = output, "--json"
         self._results = JsonList(self.open(path))
 
     def write(self, picture: Picture) -> None:

@@ -44,6 +44,9 @@ class Saver:
         output: the folder, which exists.
         classes: of the model.
         options: see `Options`.
+
+    Attributes:
+        flag: of `demo`, which asks for the format.
     """
 
     format: ClassVar[str]
@@ -54,6 +57,7 @@ class Saver:
         self.output = output
         self.classes = classes
         self.options = options
+        self.flag = f"--save {self.format}"
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
@@ -68,7 +72,7 @@ class Saver:
         """
         if all(getattr(picture, name) is None for name in self.needs):
             raise ConfigError(
-                f"--save {self.format} needs instances, but this model predicts "
+                f"{self.flag} needs instances, but this model predicts "
                 f"{_predicted(picture)}. Save one of: pictures, label-map, panoptic."
             )
         try:

@@ -1,6 +1,7 @@
 """What the main thread hands over is done in order, within limits, and its errors come back."""
 
 import threading
+import time
 
 import pytest
 
@@ -53,6 +54,7 @@ def test_an_error_comes_back_and_the_rest_is_dropped() -> None:
 
     with pytest.raises(ZeroDivisionError), Finishing(is_threaded=True) as finish:  # noqa: PT012
         finish(1, fail)
+        finish(1, time.sleep, 0.3)
         finish(1, done.append, 1)
         may_go.set()
         finish.make_room(finishing.MOST_PIXELS)
