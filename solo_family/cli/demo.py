@@ -3,6 +3,7 @@
 import argparse
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import Predictions, keep_confident
 from ..predictor.sources import Source as Model
 from ..predictor.sources import from_config, from_exported
+from ..predictor.tracking import Tracker
 from ..saving.writer import PICTURES
 from ..tiling.predict import predict_by_tiles
 from ..tiling.tiles import Tiling, with_tile
@@ -72,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="predict N pictures or frames at once (default: 4 on a GPU; on a CPU two per core, "
         "8 at most; 1 for exported models)",
+    )
+    parser.add_argument(
+        "--track",
+        action="store_true",
+        help="number the objects of videos, the same in all frames (extra [track])",
     )
     parser.add_argument(
         "--side-by-side",
@@ -176,6 +183,7 @@ def _make_demo(args: argparse.Namespace, model: Model, key: str, inputs: list[Pa
         drawing=drawing,
         batch=args.batch or model.batch,
         tiled=tiled,
+        tracker=partial(Tracker, threshold=args.confidence_threshold) if args.track else None,
         skips_existing=args.skip_existing,
     )
 
@@ -183,7 +191,7 @@ def _make_demo(args: argparse.Namespace, model: Model, key: str, inputs: list[Pa
 def _results_key(args: argparse.Namespace, model_key: str) -> str:
     """Return a text that changes with what is saved of a picture."""
     filters = [args.confidence_threshold, args.classes, args.min_size, args.no_overlap]
-    return text_key(model_key, filters, args.tile)
+    return text_key(model_key, filters, args.tile, args.track)
 
 
 def _predict(model: Model, tiling: Tiling | None, images: list[np.ndarray]) -> list[Predictions]:

@@ -11,6 +11,7 @@ from detectron2.utils.video_visualizer import VideoVisualizer
 from ..data.loading.images import Reading
 from ..predictor.drawing import beside, draw_predictions, write_picture
 from ..predictor.predictions import Predictions, describe
+from ..predictor.tracking import Tracker
 from ..saving.writer import ResultWriter
 from .batches import Item
 from .frame_writer import FrameWriter
@@ -71,6 +72,7 @@ class Drawing:
         found: Predictions,
         visualizer: VideoVisualizer,
         video: FrameWriter | None,
+        tracker: Tracker | None = None,
     ) -> None:
         """Draw and save what was found in a frame.
 
@@ -79,12 +81,15 @@ class Drawing:
             found: what the model predicted.
             visualizer: of the whole video.
             video: to which it is drawn; None for none.
+            tracker: of the video; None gives objects no numbers.
 
         Raises:
             DataError: a file can't be written.
             Exception: the item's own error.
         """
         predictions, picture = self._kept(item, found)
+        if tracker is not None:
+            predictions = tracker(predictions)
         self._save(item, predictions, picture)
         if item.known is not None or (video is None and not self.in_window):
             return

@@ -19,6 +19,7 @@ from ..data.loading.ahead import ahead
 from ..errors import DataError, OutOfMemoryError
 from ..pictures.formats import frame_in_format
 from ..predictor.predictions import Predictions
+from ..predictor.tracking import Tracker
 from ..saving.journal import Known
 from .batches import Batches, Item, predict_each, read_picture
 from .draw_items import Drawing
@@ -46,6 +47,7 @@ class Demo:
         tiled: predicts picture files by tiles; None predicts them as a whole.
         skips_existing: whether outputs that exist are left as they are. Where results are saved,
             which need all pictures, those that an interrupted run has predicted are saved again.
+        tracker: gives the objects of a video numbers, for its frames per second; None gives none.
         existing: how many outputs were left as they are.
         incomplete: how many inputs have a part that could not be read.
         skipped: how many inputs could not be read or written.
@@ -56,6 +58,7 @@ class Demo:
     batch: int = 1
     tiled: TiledPictures | None = None
     skips_existing: bool = False
+    tracker: Callable[[float], Tracker] | None = None
     existing: int = 0
     incomplete: int = 0
     skipped: int = 0
@@ -188,10 +191,11 @@ class Demo:
             finishing = stack.enter_context(Finishing(is_threaded=is_threaded))
             # One for the whole video, because it keeps an object's colour from frame to frame.
             visualizer = VideoVisualizer(self.drawing.metadata)
+            tracker = None if self.tracker is None else self.tracker(video.fps)
 
             def finish(item: Item, found: Predictions, _: float) -> None:
                 nonlocal frames
-                self.drawing.frame(item, found, visualizer, writer)
+                self.drawing.frame(item, found, visualizer, writer, tracker)
                 frames += 1
 
             read = self._read_frames(source, video, is_drawn=drawn_to is not None)
@@ -208,6 +212,6 @@ class Demo:
             self._image_id += 1
             given = frame_in_format(image, self.drawing.reading.format)
             item = Item(source, None, self._image_id, given, None, index, seconds, image)
-            if not is_drawn:
+            if not is_drawn and self.tracker is None:  # tracks go through all frames
                 item.known = self._known(source, index)
             yield item

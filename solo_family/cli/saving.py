@@ -105,7 +105,7 @@ def make_writer(
         DataError: the folder can't be written to.
     """
     size = None if args.pixel_size is None else parse_pixel_size(args.pixel_size)
-    options = Options(args.polygon_tolerance, size)
+    options = Options(args.polygon_tolerance, size, args.track)
     classes = Classes(metadata)
     formats = [name for name in saved_formats(args) if name != PICTURES]
     if formats:

@@ -29,10 +29,12 @@ class Options:
         polygon_tolerance: the most that polygons deviate from the mask, in pixels; None: see
             `outlines.outline`.
         pixel_size: of a pixel, for areas in physical units.
+        tracks: whether the instances of videos have numbers.
     """
 
     polygon_tolerance: float | None = None
     pixel_size: PixelSize | None = None
+    tracks: bool = False
 
 
 class Saver:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from .coco import CocoDataset, CocoResults, CocoRleDataset
+from .coco import CocoDataset, CocoResults, CocoRleDataset, CocoVideo
 from .cutouts import Cutouts
 from .geojson import GeoJson
 from .journal import Journal, Known
@@ -28,6 +28,7 @@ SAVERS: dict[str, type[Saver]] = {
         CocoDataset,
         CocoRleDataset,
         CocoResults,
+        CocoVideo,
         Labelme,
         Yolo,
         LabelMap,
