@@ -19,7 +19,8 @@ class Tracker:
     """The tracks of one video, by ByteTrack (arXiv 2110.06864) of the package `trackers`.
 
     Boxes are matched by their IoU with where a Kalman filter expects each track, whatever their
-    classes; a track that is lost is remembered for a second.
+    classes; a track that is lost is remembered for a second. An object that appears has its number
+    from its second frame on.
 
     Args:
         fps: frames per second.

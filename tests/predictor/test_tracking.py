@@ -64,7 +64,9 @@ def test_numbers_switch_at_most_once_where_ways_cross() -> None:
         found = tracker(given)["instances"]
         assert not given["instances"].has("track_ids")
         for truth, number in zip(found.truth.tolist(), found.track_ids.tolist()):
-            assert number > 0
+            assert (number > 0) == (index > 0)  # from the second frame on
+            if not index:
+                continue
             switches += last.setdefault(truth, number) != number
             last[truth] = number
     assert switches <= 1
@@ -100,19 +102,20 @@ def test_numbers_are_in_pictures_and_files(
     with open(tmp_path / "out" / "instances.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     ways: dict[str, list[float]] = {}
-    for row in rows:
+    assert [row["track"] for row in rows[:2]] == ["", ""]
+    for row in rows[2:]:
         ways.setdefault(row["track"], []).append(float(row["x"]))
     assert len(ways) == 2
     still, moving = sorted(ways.values(), key=np.ptp)
     assert np.ptp(still) <= 1
-    assert 13 <= moving[0] - moving[-1] <= 17
+    assert 10 <= moving[0] - moving[-1] <= 14
     content = json.loads((tmp_path / "out" / "coco_vid.json").read_text())
     assert content["videos"] == [{"id": 1, "name": "v.avi", "height": 120, "width": 160}]
     assert [(i["video_id"], i["frame_id"]) for i in content["images"]] == [
         (1, index) for index in range(6)
     ]
-    numbers = [str(one["instance_id"]) for one in content["annotations"]]
+    numbers = [str(one.get("instance_id", "")) for one in content["annotations"]]
     assert numbers == [row["track"] for row in rows]
     results = json.loads((tmp_path / "out" / "coco_results.json").read_text())
-    assert [str(one["track_id"]) for one in results] == numbers
+    assert [str(one.get("track_id", "")) for one in results] == numbers
     assert (tmp_path / "out" / "v.mp4").is_file()
