@@ -75,6 +75,8 @@ def read_picture(source: Source, reading: Reading) -> np.ndarray:
 class Batches(Generic[T]):
     """Consecutive items in lists of at most `size`, and of at most `MOST_PIXELS`, in their order.
 
+    Where fewer have room, they are a multiple of half the size if possible, for a core each.
+
     Args:
         items: read one after another.
         size: at least 1.
@@ -88,8 +90,12 @@ class Batches(Generic[T]):
         batch: list[T] = []
         for item in self._items:
             if batch and sum(one.pixels for one in batch) + item.pixels > MOST_PIXELS:
-                yield batch
-                batch = []
+                count = len(batch) - len(batch) % max(1, self._size // 2) or len(batch)
+                yield batch[:count]
+                batch = batch[count:]
+                if batch and sum(one.pixels for one in batch) + item.pixels > MOST_PIXELS:
+                    yield batch
+                    batch = []
             batch.append(item)
             if len(batch) == self._size:
                 yield batch

@@ -18,6 +18,8 @@ R = TypeVar("R")
 def on_one_core_each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Return what a function returns for each item, computed by as many threads as torch has.
 
+    Items that are too few for all threads are computed one by one, each on all cores.
+
     Args:
         function: may be called by several threads at once, without gradients.
         items: in the order of the results.
@@ -25,8 +27,9 @@ def on_one_core_each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     Raises:
         Exception: the first that the function has raised, when all threads have ended.
     """
-    threads = min(torch.get_num_threads(), len(items))
-    if threads < 2:
+    threads = torch.get_num_threads()
+    together = len(items) - len(items) % threads if threads > 1 else 0
+    if not together:
         return [function(item) for item in items]
 
     @torch.no_grad()
@@ -34,7 +37,8 @@ def on_one_core_each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return function(item)
 
     with _threads_of_torch(1), ThreadPoolExecutor(threads, "core") as cores:
-        return list(cores.map(without_gradients, items))
+        results = list(cores.map(without_gradients, items[:together]))
+    return results + [function(item) for item in items[together:]]
 
 
 @contextmanager

@@ -84,6 +84,12 @@ def test_large_pictures_are_no_batch(
         _save(tmp_path / f"{index}.png", _scene() if index != 2 else np.tile(_scene(), (2, 2, 1)))
     assert _run("--input", tmp_path, "--output", tmp_path / "out", "--batch", 8) == 0
     assert model.batches == [2, 1, 1]
+    monkeypatch.setattr(batches, "MOST_PIXELS", 48 * 64 * 3)
+    model.batches.clear()
+    for index in range(8):
+        _save(tmp_path / f"{index}.png", _scene())
+    assert _run("--input", tmp_path, "--output", tmp_path / "2", "--batch", 4) == 0
+    assert model.batches == [2, 2, 2, 2]  # not 3, 3, 2: two cores have two each time
 
 
 def test_a_batch_that_needs_too_much_memory_is_predicted_one_by_one(
