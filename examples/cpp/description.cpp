@@ -33,12 +33,10 @@ Description read_description(const std::string& folder) {
     require(!json.has("results"), "this example does not merge panoptic segments");
     require(color == "RGB" || color == "BGR",
             "the model takes " + color + ", not pictures in colour");
-    require(!input.has("resize") || input.at("resize").text == "pillow",
-            "this example resizes as Pillow does, the model was trained with INPUT.RESIZE " +
-                (input.has("resize") ? input.at("resize").text : ""));
     Description result{};
     result.model = folder + "/" + json.at("file").text;
     result.rgb = color == "RGB";
+    result.as_opencv = input.has("resize") && input.at("resize").text == "cv2";
     result.short_edge = static_cast<int>(input.at("min_size").number);
     result.max_size = static_cast<int>(input.at("max_size").number);
     for (const Json& side : input.at("size").list) {

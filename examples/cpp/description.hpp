@@ -7,6 +7,7 @@
 struct Description {
     std::string model;           // path of the ONNX file
     bool rgb;                    // whether red comes first in the input; otherwise blue
+    bool as_opencv;              // how pictures are resized; otherwise as Pillow does
     int short_edge;              // that pictures are resized to; 0 keeps their size
     int max_size;                // the greatest length of the longer side
     std::vector<int> size;       // height and width of the padded input; empty for any

@@ -39,7 +39,8 @@ ov::Tensor to_input(const Description& model, const Picture& picture, const Size
     ov::Tensor tensor(ov::element::f32, {batch, 3, static_cast<std::size_t>(height),
                                          static_cast<std::size_t>(width)});
     float* to = tensor.data<float>();
-    const Picture resized = resize_picture(picture, sizes.image);
+    const Picture resized = model.as_opencv ? resize_like_opencv(picture, sizes.image)
+                                            : resize_picture(picture, sizes.image);
     for (std::size_t image = 0; image < batch; ++image) {
         for (int channel = 0; channel < 3; ++channel) {
             const int source = model.rgb ? channel : 2 - channel;

@@ -112,6 +112,35 @@ Picture resize_picture(const Picture& picture, Size size) {
     return {height, width, resize_axis(columns, 1, picture.height, height, width * 3)};
 }
 
+Picture resize_like_opencv(const Picture& picture, Size size) {
+    const auto [height, width] = size;
+    if (picture.height == height && picture.width == width) return picture;
+    Picture result{height, width, {}};
+    result.pixels.reserve(static_cast<std::size_t>(height) * width * 3);
+    const auto rows = neighbours(picture.height, height);
+    const auto columns = neighbours(picture.width, width);
+    const auto fixed = [](float weight) { return static_cast<int>(std::lrint(weight * 2048)); };
+    const bool halved = picture.height == 2 * height && picture.width == 2 * width;
+    for (const auto& [row, lower] : rows) {
+        const int below = std::min(row + 1, picture.height - 1);
+        for (const auto& [column, right] : columns) {
+            const int next = std::min(column + 1, picture.width - 1);
+            for (int channel = 0; channel < 3; ++channel) {
+                const int a = picture.at(row, column, channel), b = picture.at(row, next, channel);
+                const int c = picture.at(below, column, channel);
+                const int d = picture.at(below, next, channel);
+                const int upper_value = a * fixed(1 - right) + b * fixed(right);
+                const int lower_value = c * fixed(1 - right) + d * fixed(right);
+                const int total = ((fixed(1 - lower) * (upper_value >> 4)) >> 16) +
+                                  ((fixed(lower) * (lower_value >> 4)) >> 16);
+                const int value = halved ? (a + b + c + d + 2) >> 2 : (total + 2) >> 2;
+                result.pixels.push_back(static_cast<std::uint8_t>(value));
+            }
+        }
+    }
+    return result;
+}
+
 Mask resize_mask(const Mask& mask, Size size) {
     const auto [height, width] = size;
     if (mask.height == height && mask.width == width) return mask;

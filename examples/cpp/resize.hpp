@@ -22,6 +22,9 @@ Size padded_size(Size size, int step);
 // covers contributes to it. A model sees other pictures through a resize that differs.
 Picture resize_picture(const Picture& picture, Size size);
 
+// Resizes bilinearly in fixed point, as OpenCV does, whose values may differ by 1 in few pixels.
+Picture resize_like_opencv(const Picture& picture, Size size);
+
 struct Mask {
     int height = 0;
     int width = 0;
