@@ -117,12 +117,16 @@ Picture resize_like_opencv(const Picture& picture, Size size) {
     if (picture.height == height && picture.width == width) return picture;
     Picture result{height, width, {}};
     result.pixels.reserve(static_cast<std::size_t>(height) * width * 3);
-    const auto rows = neighbours(picture.height, height);
+    const double scale = static_cast<double>(picture.height) / height;
     const auto columns = neighbours(picture.width, width);
     const auto fixed = [](float weight) { return static_cast<int>(std::lrint(weight * 2048)); };
     const bool halved = picture.height == 2 * height && picture.width == 2 * width;
-    for (const auto& [row, lower] : rows) {
-        const int below = std::min(row + 1, picture.height - 1);
+    for (int y = 0; y < height; ++y) {
+        // Unlike columns, rows keep their weights at the border, where both are the same row.
+        const float position = static_cast<float>((y + 0.5) * scale - 0.5);
+        const int first = static_cast<int>(std::floor(position));
+        const float lower = position - static_cast<float>(first);
+        const int row = std::max(first, 0), below = std::min(first + 1, picture.height - 1);
         for (const auto& [column, right] : columns) {
             const int next = std::min(column + 1, picture.width - 1);
             for (int channel = 0; channel < 3; ++channel) {

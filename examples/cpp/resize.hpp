@@ -22,7 +22,7 @@ Size padded_size(Size size, int step);
 // covers contributes to it. A model sees other pictures through a resize that differs.
 Picture resize_picture(const Picture& picture, Size size);
 
-// Resizes bilinearly in fixed point, as OpenCV does, whose values may differ by 1 in few pixels.
+// Resizes bilinearly in fixed point, as OpenCV does.
 Picture resize_like_opencv(const Picture& picture, Size size);
 
 struct Mask {
