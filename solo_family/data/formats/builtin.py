@@ -61,6 +61,12 @@ def register_builtin(root: str | None = None) -> None:
             partial(_text_classes, stuff / "classes_171.txt"),
         )
         _register_semantic(
+            f"coco_2017_{split}_panoptic_sem_seg",
+            coco / f"{split}2017",
+            coco / f"panoptic_semseg_{split}2017",
+            partial(_text_classes, coco / "panoptic_semseg_classes.txt"),
+        )
+        _register_semantic(
             f"mapillary_vistas_sem_seg_{split}",
             vistas / vistas_dirs[split] / "images",
             vistas / vistas_dirs[split] / "labels",
