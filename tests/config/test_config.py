@@ -327,12 +327,18 @@ def test_kernels_and_masks_must_match() -> None:
     )
 
 
+def test_separate_mask_features_have_no_growing_grids() -> None:
+    opts = ["MODEL.SOLOV2.MASK_FEATURES", "separate", "MODEL.SOLOV2.GRID_REFERENCE_SIZE", (64, 64)]
+    assert_refused(tiny_cfg(opts=opts), "GRID_REFERENCE_SIZE is (64, 64)", "to 'unified'")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
         ("MODEL.SOLOV2.TYPE_DCN", "DCNv3", ["'DCN'", "'DCNv2'"]),
         ("MODEL.SOLOV2.DCN_CONVS", "first", ["'all'", "'last'"]),
         ("MODEL.SOLOV2.MASK_COORD_LEVEL", "fifth", ["'fourth'", "'last'"]),
+        ("MODEL.SOLOV2.MASK_FEATURES", "shared", ["'unified'", "'separate'"]),
         ("MODEL.SOLOV2.SHARED_CELL", "none", ["'both'", "'last'"]),
         ("MODEL.SOLOV2.NMS_TYPE", "matrx", ["'matrix'", "'mask'"]),
         ("MODEL.SOLOV2.NMS_KERNEL", "gauss", ["'gaussian'", "'linear'"]),
