@@ -96,6 +96,10 @@ def test_it_writes_the_same_again(data: str, tmp_path: Path) -> None:
         (["--seconds-per-iteration", "0"], "--seconds-per-iteration is 0; it must be above 0."),
         (["--output", "my.txt"], "--output is my.txt; it must end in .yaml."),
         (["--from", "nothing"], "--from nothing: it is no name of the model zoo"),
+        (
+            ["--method", "sparseinst", "--from", "coco"],
+            "--from coco: no COCO weights of SparseInst",
+        ),
         (["--from", "quickstart/solov2.yaml"], "--from quickstart/solov2.yaml: no weights that"),
         (["--val", "nothing.json:images"], "there is no annotation file nothing.json"),
         (["--val", "semantic:a:b:c"], "semantic:a:b:c"),

@@ -413,3 +413,31 @@ def test_cuda_by_default_becomes_cpu_and_by_request_is_an_error(tmp_path: Path) 
         ConfigError, match=r"MODEL\.DEVICE cuda:0: there is no CUDA.*MODEL\.DEVICE cpu"
     ):
         setup_cfg(path, ["MODEL.DEVICE", "cuda:0"])
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_config_inherits_from_the_packages_own_wherever_it_lies(
+    as_list: bool, tmp_path: Path
+) -> None:
+    base = "solo_family://SOLOv2/solov2_R101_3x.yaml"
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "mid.yaml").write_text(f"_BASE_: {[base] if as_list else base}\nSEED: 3\n")
+    (folder / "my.yaml").write_text("_BASE_: mid.yaml\n")
+    moved = folder.rename(tmp_path / "second")
+    expected = setup_cfg(get_config_file("SOLOv2/solov2_R101_3x.yaml"), ["SEED", "3"])
+    assert setup_cfg(str(moved / "my.yaml")).dump() == expected.dump()
+    # As code of detectron2's own does it.
+    plain = get_detectron2_cfg()
+    plain.merge_from_file(str(moved / "my.yaml"))
+    assert plain.MODEL.SOLOV2 == expected.MODEL.SOLOV2
+    # What is saved inherits from nothing.
+    assert "_BASE_" not in expected.dump()
+
+
+def test_a_base_that_the_package_does_not_have(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("_BASE_: solo_family://SOLOv2/none.yaml\n")
+    with pytest.raises(
+        ConfigError, match=r"my\.yaml names .*configs/SOLOv2/none\.yaml: there is no"
+    ):
+        setup_cfg(str(tmp_path / "my.yaml"))
