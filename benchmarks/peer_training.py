@@ -178,8 +178,9 @@ def watch_theirs(model: Any) -> Iterator[list[tuple[int, ...]]]:
         count = _Counter(found)
         undo = inner.criterion.matcher.register_forward_hook(count).remove
     else:
-        owner = inner.mask_head if hasattr(inner, "mask_head") else inner
-        name = "_get_targets_single" if owner is not inner else "get_ground_truth_single"
+        name = "get_ground_truth_single"  # AdelaiDet's; mmdet's heads have the other
+        own = hasattr(inner, name)
+        owner, name = (inner, name) if own else (inner.mask_head, "_get_targets_single")
         undo = _watch_targets(owner, name, found)
     try:
         yield found
