@@ -11,7 +11,7 @@ many; of losses and gradients the difference relative to the greatest value of t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,16 +62,19 @@ def main() -> None:
         parser.add_argument(f"--{flag}", type=Path, metavar="DIR", help="where its code is")
     names = [name for name, peer in PEERS.items() if peer.training]
     parser.add_argument("--models", nargs="+", choices=names, default=names)
+    parser.add_argument("--batches", nargs="+", type=int, default=range(len(BATCHES)))
     args = parser.parse_args()
     rows = []
     for name in args.models:
         folder = getattr(args, PEERS[name].checkout)
         if folder is not None:
-            rows += [(name, *row) for row in compare(PEERS[name], folder.resolve())]
+            rows += [(name, *row) for row in compare(PEERS[name], folder.resolve(), args.batches)]
     print(tabulate(rows, _COLUMNS, tablefmt="github", disable_numparse=True))
 
 
-def compare(peer: Peer, checkout: Path) -> Iterator[tuple[str, str, str, str]]:
+def compare(
+    peer: Peer, checkout: Path, batches: Iterable[int]
+) -> Iterator[tuple[str, str, str, str]]:
     """Yield the differences in each batch, as texts."""
     with registries_as_they_were():
         theirs = peer.build(checkout, "cpu")
@@ -80,7 +83,8 @@ def compare(peer: Peer, checkout: Path) -> Iterator[tuple[str, str, str, str]]:
     assert peer.training is not None
     for model in (theirs, ours):
         _without_dropout(model.train())
-    for number, batch in enumerate(BATCHES):
+    for number in batches:
+        batch = BATCHES[number]
         items = [
             training_picture(size, peer.training[2], 10 * number + index, objects)
             for index, (size, objects) in enumerate(batch)
