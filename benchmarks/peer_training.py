@@ -2,10 +2,11 @@
 
     python -m benchmarks.peer_training --adelaidet DIR --sparseinst DIR --maskformer DIR --mmdet DIR
 
-The folders are those of `benchmarks.peers`. Both models of a pair have the same weights and see the
-same batches: noise with the masks of random ellipses, of several sizes and numbers of objects, also
-none. Each line has the greatest differences in one batch: how many targets or matches differ of how
-many; of losses and gradients the difference relative to the greatest value of the other one's.
+The folders are those of `benchmarks.peers`. Both models of a pair have the same weights and take
+their features, the same to the bit, from the other one's backbone. The batches are noise with the
+masks of random ellipses, of several sizes and numbers of objects, also none. Each line has the
+greatest differences in one batch: how many targets or matches differ of how many; of losses and
+gradients the difference relative to the greatest value of the other one's.
 """
 
 from __future__ import annotations
@@ -38,7 +39,15 @@ BATCHES: list[list[tuple[Size, int]]] = [
     [((256, 320), 25), ((192, 320), 0)],
     [((128, 192), 0), ((128, 160), 0)],
 ]
-_COLUMNS = ("model", "objects", "targets or matches", "losses", "gradients")
+_COLUMNS = (
+    *("model", "objects", "targets or matches", "losses"),
+    *("gradients of weights", "gradients of features"),
+)
+
+
+# A pyramid's levels, and how the gradients of features are named.
+_LEVELS = ("p2", "p3", "p4", "p5", "p6")
+_FEATURES = tuple(f"feature {number}" for number in range(5))
 
 
 class Step(NamedTuple):
@@ -72,9 +81,7 @@ def main() -> None:
     print(tabulate(rows, _COLUMNS, tablefmt="github", disable_numparse=True))
 
 
-def compare(
-    peer: Peer, checkout: Path, batches: Iterable[int]
-) -> Iterator[tuple[str, str, str, str]]:
+def compare(peer: Peer, checkout: Path, batches: Iterable[int]) -> Iterator[tuple[str, ...]]:
     """Yield the differences in each batch, as texts."""
     with registries_as_they_were():
         theirs = peer.build(checkout, "cpu")
@@ -83,6 +90,7 @@ def compare(
     assert peer.training is not None
     for model in (theirs, ours):
         _without_dropout(model.train())
+    features = _share_backbone(theirs, ours)
     for number in batches:
         batch = BATCHES[number]
         items = [
@@ -91,19 +99,27 @@ def compare(
         ]
         given = [with_mask_tensors(item) for item in items]
         objects = " + ".join(str(count) for _, count in batch)
-        our_step = run(ours, items, watch_ours)
+        our_step = run(ours, items, watch_ours, features)
         try:
-            step = run(theirs, given if peer.checkout == "maskformer" else items, watch_theirs)
+            theirs_given = given if peer.checkout == "maskformer" else items
+            step = run(theirs, theirs_given, watch_theirs, features)
         except Exception as error:
             finite = all(torch.tensor(list(our_step.losses.values())).isfinite())
             told = f"the other one fails ({type(error).__name__}: {str(error)[:60]})"
-            yield objects, told, f"ours are {'' if finite else 'not '}finite", ""
+            yield objects, told, f"ours are {'' if finite else 'not '}finite", "", ""
             continue
         yield objects, *differences(step, our_step, weights)
 
 
-def run(model: nn.Module, items: list[dict[str, Any]], watch: Any) -> Step:
-    """Run one step; nothing is updated."""
+def run(model: nn.Module, items: list[dict[str, Any]], watch: Any, features: list[Tensor]) -> Step:
+    """Run one step; nothing is updated.
+
+    Args:
+        model: either.
+        items: the batch.
+        watch: what collects its assignments.
+        features: where the backbone puts its features, see `_share_backbone`.
+    """
     model.zero_grad()
     with watch(model) as assigned:
         losses = model([dict(item) for item in items])
@@ -113,12 +129,15 @@ def run(model: nn.Module, items: list[dict[str, Any]], watch: Any) -> Step:
         for name, value in _inner(model).named_parameters()
         if value.grad is not None
     }
+    for name, feature in zip(_FEATURES, features, strict=False):
+        if feature.grad is not None:
+            gradients[name] = feature.grad
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     return Step(sorted(assigned), values, gradients)
 
 
-def differences(theirs: Step, ours: Step, weights: dict[str, Tensor]) -> tuple[str, str, str]:
-    """Return the differences of what is assigned, of the losses, and of the gradients."""
+def differences(theirs: Step, ours: Step, weights: dict[str, Tensor]) -> tuple[str, ...]:
+    """Return the differences of what is assigned, of the losses, and of both parts' gradients."""
     differing = len(set(theirs.assigned) ^ set(ours.assigned))
     differing += abs(len(theirs.assigned) - len(ours.assigned))
     # The names of losses are each one's own; their values are not.
@@ -127,21 +146,49 @@ def differences(theirs: Step, ours: Step, weights: dict[str, Tensor]) -> tuple[s
     loss = max(abs(a - b) for a, b in zip(*values, strict=True)) / greatest
     # A gradient has the name and shape of its weight, and so is converted as weights are.
     zeros = {name: torch.zeros_like(value) for name, value in weights.items()}
-    renamed = convert_weights(zeros | theirs.gradients).weights
-    gradient, where = 0.0, ""
+    of_weights = {name: theirs.gradients[name] for name in theirs.gradients if name in weights}
+    renamed = convert_weights(zeros | of_weights).weights
+    renamed |= {name: value for name, value in theirs.gradients.items() if name in _FEATURES}
+    gradients = {"weights": 0.0, "features": 0.0}
     for name, value in ours.gradients.items():
         scale = float(renamed[name].abs().max())
         # What is 0 but for rounding has no relative difference.
         if max(scale, float(value.abs().max())) < 1e-7:
             continue
         difference = float((renamed[name] - value).abs().max()) / max(scale, 1e-7)
-        if difference > gradient:
-            gradient, where = difference, name
+        part = "features" if name in _FEATURES else "weights"
+        gradients[part] = max(gradients[part], difference)
     return (
         f"{differing} of {len(theirs.assigned)}",
-        f"{loss:.1e}",
-        f"{gradient:.1e} ({where})",
+        *(f"{value:.1e}" for value in (loss, *gradients.values())),
     )
+
+
+def _share_backbone(theirs: nn.Module, ours: Any) -> list[Tensor]:
+    """Let both models take their features from the other one's backbone; no gradient enters it.
+
+    Returns:
+        The list into which each call puts its features, the finest first.
+    """
+    inner: Any = _inner(theirs)
+    is_mmdet = hasattr(inner, "extract_feat")
+    original = inner.extract_feat if is_mmdet else inner.backbone.forward
+    features: list[Tensor] = []
+
+    def run_backbone(images: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            found = original(images)
+        named = dict(zip(_LEVELS, found)) if is_mmdet else found
+        named = {name: value.detach().requires_grad_() for name, value in named.items()}
+        features[:] = named.values()
+        return named
+
+    if is_mmdet:
+        inner.extract_feat = lambda images: tuple(run_backbone(images).values())
+    else:
+        inner.backbone.forward = run_backbone
+    ours.backbone.forward = run_backbone
+    return features
 
 
 @contextmanager

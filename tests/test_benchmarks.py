@@ -166,7 +166,7 @@ def test_training_steps_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(peer_training, "convert_weights", convert)
     found = peer_training.differences(theirs, ours, weights)
-    assert found == ("2 of 2", "1.0e-02", "2.5e-01 (b.weight)")
+    assert found == ("2 of 2", "1.0e-02", "2.5e-01", "0.0e+00")
     assert peer_training.differences(theirs, step(*theirs[:2], ours.gradients), weights)[:2] == (
         *("0 of 2", "0.0e+00"),
     )
