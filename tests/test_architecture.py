@@ -26,6 +26,7 @@ FLOORS = (
         "segments",
         "starting",
         "stopping",
+        "threads",
         "version",
     ),
     ("ops", "pictures", "registry"),
