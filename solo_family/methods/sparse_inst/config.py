@@ -110,6 +110,13 @@ def _add_our_keys(sparse_inst: CN) -> None:
     # LOSS.OBJECTNESS_WEIGHT of 0 alone leaves the scores multiplied by an untrained objectness, as
     # in the official code.
     sparse_inst.DECODER.OBJECTNESS = True
+    # Auxiliary activation maps, in training only, with which every object is matched COPIES times
+    # (hybrid matching, arXiv 2207.13080); 0 turns it off. NUM_MASKS is their number, WEIGHT that of
+    # their losses.
+    sparse_inst.ONE_TO_MANY = CN()
+    sparse_inst.ONE_TO_MANY.COPIES = 0
+    sparse_inst.ONE_TO_MANY.NUM_MASKS = 100
+    sparse_inst.ONE_TO_MANY.WEIGHT = 1.0
     # Matrix NMS on top, for crowded scenes: "" or matrix. The other keys are as in SOLOV2.
     sparse_inst.NMS_TYPE = ""
     sparse_inst.NMS_KERNEL = "gaussian"
