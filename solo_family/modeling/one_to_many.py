@@ -10,61 +10,17 @@ L decoder layers, B images, N predictions of the model itself, T auxiliary ones,
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
 from .set_criterion import SetCriterion
 from .set_predictions import LayeredPredictions, SetTargets
 
-SUFFIX = "_one_to_many"
+_SUFFIX = "_one_to_many"
 _MARK = "is_for_training_only"
-
-
-@dataclass(frozen=True)
-class OneToMany:
-    """The settings of the auxiliary matching.
-
-    Attributes:
-        copies: K, how many auxiliary predictions each object is matched with; 0 turns it off.
-        num_auxiliary: T.
-        weight: of the auxiliary losses.
-    """
-
-    copies: int
-    num_auxiliary: int
-    weight: float
-
-    def check(self, prefix: str, count_key: str) -> None:
-        """Check the settings.
-
-        Args:
-            prefix: of the three keys.
-            count_key: the last part of the key of `num_auxiliary`.
-
-        Raises:
-            ConfigError: names the key, its value, and what is allowed.
-        """
-        if self.copies < 0:
-            raise ConfigError(
-                f"{prefix}.COPIES is {self.copies}; at least 1 is needed, or 0 to match objects "
-                "one to one only."
-            )
-        if self.copies and self.num_auxiliary < self.copies:
-            raise ConfigError(
-                f"{prefix}.{count_key} is {self.num_auxiliary}, fewer than {prefix}.COPIES, "
-                f"{self.copies}: not even one object can be matched so often. Raise the first to "
-                "COPIES times the objects of a usual image, or lower COPIES."
-            )
-        if self.weight < 0:
-            raise ConfigError(f"{prefix}.WEIGHT is {self.weight}; 0 or more is needed.")
-
-    @property
-    def num_built(self) -> int:
-        """The number of auxiliary predictions that the model has: T, or 0 if this is off."""
-        return self.num_auxiliary if self.copies else 0
+_M = TypeVar("_M", bound=nn.Module)
 
 
 class HybridCriterion:
@@ -75,15 +31,17 @@ class HybridCriterion:
     Args:
         criterion: computes the losses of either.
         num_predictions: N.
-        settings: of the auxiliary matching; it is on.
+        copies: K.
+        weight: of the auxiliary losses.
     """
 
     def __init__(
-        self, criterion: SetCriterion, *, num_predictions: int, settings: OneToMany
+        self, criterion: SetCriterion, *, num_predictions: int, copies: int, weight: float
     ) -> None:
         self.criterion = criterion
         self.num_predictions = num_predictions
-        self.settings = settings
+        self.copies = copies
+        self.weight = weight
 
     def __call__(self, predictions: LayeredPredictions, targets: SetTargets) -> dict[str, Tensor]:
         """Compute the losses of a batch.
@@ -105,21 +63,21 @@ class HybridCriterion:
         auxiliary_costs = self.criterion.costs(auxiliary, targets)
         losses = self.criterion.losses_of(own, targets, costs)
         many = self.criterion.losses_of(
-            auxiliary, targets, auxiliary_costs, copies=self.settings.copies, suffix=SUFFIX
+            auxiliary, targets, auxiliary_costs, copies=self.copies, suffix=_SUFFIX
         )
-        return losses | {name: self.settings.weight * value for name, value in many.items()}
+        return losses | {name: self.weight * value for name, value in many.items()}
 
 
 def with_one_to_many(
-    criterion: SetCriterion, num_predictions: int, settings: OneToMany
+    criterion: SetCriterion, *, num_predictions: int, copies: int, weight: float
 ) -> SetCriterion | HybridCriterion:
-    """Return the criterion with the auxiliary matching, or as it is where that is off."""
-    if not settings.num_built:
+    """Return a `HybridCriterion`, or the criterion as it is if `copies` is 0."""
+    if not copies:
         return criterion
-    return HybridCriterion(criterion, num_predictions=num_predictions, settings=settings)
+    return HybridCriterion(criterion, num_predictions=num_predictions, copies=copies, weight=weight)
 
 
-def for_training_only(make: Callable[[], nn.Module]) -> nn.Module:
+def for_training_only(make: Callable[[], _M]) -> _M:
     """Make a module that inference does not need.
 
     All other weights of the model begin as they would without it: its random numbers are of a

@@ -12,9 +12,10 @@ from ...config.rules import check_features
 from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.matching_costs import sparse_inst_cost
-from ...modeling.one_to_many import HybridCriterion, OneToMany, with_one_to_many
+from ...modeling.one_to_many import HybridCriterion, with_one_to_many
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.shapes import channels_of, stride_of
+from .config import one_to_many
 from .cross_attention import CrossAttentionBranch
 from .decoder import (
     ActivationBranch,
@@ -59,7 +60,7 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
 def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
     """Build `MODEL.SPARSE_INST.DECODER`."""
     decoder = cfg.MODEL.SPARSE_INST.DECODER
-    num_auxiliary = one_to_many(cfg.MODEL.SPARSE_INST).num_built
+    num_auxiliary = one_to_many(cfg.MODEL.SPARSE_INST).num_auxiliary
     in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + (2 if decoder.USE_COORDS else 0)
     options = {
         "in_channels": in_channels,
@@ -127,12 +128,6 @@ def mask_stride(feature_stride: int, scale_factor: float) -> int:
     return int(stride)
 
 
-def one_to_many(sparse_inst: CfgNode) -> OneToMany:
-    """Return the settings `cfg.MODEL.SPARSE_INST.ONE_TO_MANY`."""
-    settings = sparse_inst.ONE_TO_MANY
-    return OneToMany(settings.COPIES, settings.NUM_MASKS, settings.WEIGHT)
-
-
 def build_criterion(sparse_inst: CfgNode) -> SetCriterion | HybridCriterion:
     """Build the matching and the losses of `cfg.MODEL.SPARSE_INST`."""
     loss, matcher = sparse_inst.LOSS, sparse_inst.MATCHER
@@ -147,4 +142,10 @@ def build_criterion(sparse_inst: CfgNode) -> SetCriterion | HybridCriterion:
         },
         count_key=_COUNT_KEY,
     )
-    return with_one_to_many(criterion, sparse_inst.DECODER.NUM_MASKS, one_to_many(sparse_inst))
+    auxiliary = one_to_many(sparse_inst)
+    return with_one_to_many(
+        criterion,
+        num_predictions=sparse_inst.DECODER.NUM_MASKS,
+        copies=auxiliary.copies,
+        weight=auxiliary.weight,
+    )

@@ -44,7 +44,9 @@ class CrossAttentionBranch(nn.Module):
         self.queries = nn.Embedding(num_queries, channels)
         self.auxiliary_queries: nn.Embedding | None = None
         if num_auxiliary:
-            self.auxiliary_queries = for_training_only(lambda: nn.Embedding(num_auxiliary, channels))
+            self.auxiliary_queries = for_training_only(
+                lambda: nn.Embedding(num_auxiliary, channels)
+            )
         self.attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)
         self.predictor = predictor(channels)
 
