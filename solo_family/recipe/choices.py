@@ -6,7 +6,7 @@ from ..registry import METHODS
 from .bases import Base
 from .choice import Choice
 from .fingerprint import Fingerprint
-from .levels import copies_choices, grid_choices, slot_choices, window_choices
+from .levels import grid_choices, slot_choices, window_choices
 from .machine import Machine
 from .schedule import detection_choices, loader_choices, solver_choices
 from .sizes import InputSize, input_size
@@ -99,8 +99,7 @@ def _of_method(data: Fingerprint, size: InputSize, method: str, is_trained: bool
         return grid_choices(data, size, prefix, is_trained=is_trained)
     if method in _SLOTS:
         key, usual = _SLOTS[method]
-        more = copies_choices(data, is_trained=is_trained) if method == "SparseInst" else []
-        return slot_choices(data, key, usual, is_trained=is_trained) + more
+        return slot_choices(data, key, usual, is_trained=is_trained)
     return window_choices(data, size, is_trained=is_trained)
 
 

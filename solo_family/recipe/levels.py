@@ -25,10 +25,6 @@ _SAFE_OF_FILTER = 16.0
 _WINDOW_OBJECT = 21 * 8 * 128 / 224
 _SMALL_WINDOW_OBJECT = 15 * 4 * 128 / 224
 _OCTAVE = 1.5
-# SparseInst on few images, docs/results.md.
-_COPIES = 4
-_AUXILIARY_MAPS = 50
-_LEAST_COPIES = 2
 _MOST_SCALES = 5
 _LEAST_SCALE = 32
 
@@ -104,26 +100,6 @@ def slot_choices(data: Fingerprint, key: str, usual: int, *, is_trained: bool) -
     count = max(usual, ceil(1.5 * most / 10) * 10)
     why = f"each finds one object, and an image has up to {most}"
     return [Choice(key, count, why)]
-
-
-def copies_choices(data: Fingerprint, *, is_trained: bool) -> list[Choice]:
-    """Choose SparseInst's auxiliary matching, by which more maps learn from few objects.
-
-    It is off for crowded images, which teach many maps anyway.
-
-    Args:
-        data: how many objects the images have.
-        is_trained: whether weights are given, with which it was not measured.
-    """
-    prefix = "MODEL.SPARSE_INST.ONE_TO_MANY"
-    copies = min(_COPIES, _AUXILIARY_MAPS // max(1, int(data.objects_per_image.max())))
-    if is_trained or copies < _LEAST_COPIES:
-        why = "the weights are trained already" if is_trained else "so many objects teach all maps"
-        return [Choice(f"{prefix}.COPIES", 0, why)]
-    return [
-        Choice(f"{prefix}.COPIES", copies, "each object teaches so many further maps"),
-        Choice(f"{prefix}.NUM_MASKS", _AUXILIARY_MAPS, "these maps are for training only"),
-    ]
 
 
 def window_choices(data: Fingerprint, size: InputSize, *, is_trained: bool) -> list[Choice]:

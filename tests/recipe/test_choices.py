@@ -12,7 +12,6 @@ from solo_family.config.rules import get_key
 from solo_family.recipe.bases import Base, backbone_base
 from solo_family.recipe.choices import Request, choose, size_of
 from solo_family.recipe.fingerprint import Fingerprint
-from solo_family.recipe.levels import copies_choices
 from solo_family.recipe.machine import Machine
 from solo_family.recipe.schedule import sampler_choices
 from solo_family.recipe.write import as_yaml, base_path, write
@@ -105,23 +104,6 @@ def plain(value: Any) -> Any:
 def test_the_fullest_image_has_room(method: str, key: str, kind: str) -> None:
     most = max(DATA[kind].object_images.count(image) for image in range(DATA[kind].num_images))
     assert values_of(DATA[kind], method=method)[key] > most
-
-
-@pytest.mark.parametrize(
-    ("objects", "is_trained", "copies"),
-    [(0, False, 4), (3, False, 4), (12, False, 4), (20, False, 2), (26, False, 0), (3, True, 0)],
-)
-def test_few_objects_teach_sparse_inst_several_times(
-    objects: int, is_trained: bool, copies: int
-) -> None:
-    """50 auxiliary maps are enough for all copies of the fullest image's objects."""
-    data = described(50, (480, 640), [(60.0, 60.0)] * objects)
-    key = "MODEL.SPARSE_INST.ONE_TO_MANY"
-    values = {choice.key: choice.value for choice in copies_choices(data, is_trained=is_trained)}
-    assert values[f"{key}.COPIES"] == copies
-    assert values.get(f"{key}.NUM_MASKS", 0) == (50 if copies else 0)
-    if objects and not is_trained:
-        assert values_of(data, method="SparseInst")[f"{key}.COPIES"] == copies
 
 
 def test_pedestrians_get_the_measured_recipe() -> None:
