@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from solo_family.checkpoint.load import load_last, load_weights
 from solo_family.config import check_config
 from solo_family.errors import ConfigError, DataError
+from solo_family.modeling.base import MaskSegmentor
 from solo_family.modeling.set_criterion import SetCriterion
 from solo_family.modeling.set_predictions import (
     EmbeddedMasks,
@@ -30,7 +31,7 @@ CASES = {
     "queries": ("SparseInst", f"{SPARSE_INST}.NUM_MASKS", 10, "auxiliary_queries"),
     "MaskFormer": ("MaskFormer", f"{MASK_FORMER}.NUM_OBJECT_QUERIES", 8, "auxiliary_query_embed"),
 }
-EXTRA = {
+EXTRA: dict[str, list] = {
     "SparseInst": [],
     "queries": ["MODEL.SPARSE_INST.DECODER.NAME", "CrossAttentionDecoder"],
     # Dropout draws other numbers for more queries.
@@ -47,7 +48,7 @@ def switch(case: str, **values: Any) -> list:
     return [word for key, value in given.items() for word in (f"{prefix}.{key}", value)]
 
 
-def model_of(case: str, *, on: bool, **values: Any) -> nn.Module:
+def model_of(case: str, *, on: bool, **values: Any) -> MaskSegmentor:
     opts = [*EXTRA[case], *(switch(case, **values) if on else [])]
     return tiny_model(CASES[case][0], opts=opts)
 
@@ -60,9 +61,14 @@ def given_to_the_criterion(
     model: nn.Module, images: list[dict]
 ) -> tuple[LayeredPredictions, SetTargets]:
     seen: list = []
-    criterion, model.criterion = model.criterion, lambda *args: seen.append(args) or {}
-    model(images)
-    model.criterion = criterion
+
+    def criterion(*args: Any) -> dict:
+        seen.append(args)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "criterion", criterion)
+        model(images)
     return seen[0]
 
 
@@ -76,6 +82,7 @@ def part(predictions: LayeredPredictions, first: int, end: int) -> LayeredPredic
     if isinstance(masks, EmbeddedMasks):
         chosen: Any = EmbeddedMasks(of(masks.embeddings, 2), masks.features)
     else:
+        assert isinstance(masks, PlainMasks)
         chosen = PlainMasks([of(layer, 1) for layer in masks.layers])
     return LayeredPredictions(
         of(predictions.class_logits, 2), chosen, None if objectness is None else of(objectness, 2)
@@ -111,7 +118,7 @@ def test_auxiliary_losses_are_those_of_repeated_objects(case: str, counts: tuple
         expected[f"{base}_one_to_many{digit}"] = WEIGHT * loss
     assert set(losses) == set(expected)
     for name, loss in expected.items():
-        torch.testing.assert_close(losses[name], loss, msg=lambda why, name=name: f"{name}: {why}")
+        torch.testing.assert_close(losses[name], loss, msg=name)
     assert any(loss > 0 for name, loss in losses.items() if "one_to_many" in name)
 
 
