@@ -40,6 +40,7 @@ class CrossAttentionBranch(nn.Module):
         num_auxiliary: int = 0,
     ) -> None:
         super().__init__()
+        self.num_predictions = num_queries
         self.convs = conv_relu_tower(in_channels, channels, num_convs)
         self.queries = nn.Embedding(num_queries, channels)
         self.auxiliary_queries: nn.Embedding | None = None
