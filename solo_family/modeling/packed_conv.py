@@ -79,10 +79,11 @@ class PackedConv2d(nn.Conv2d):
             x = self.norm(x)
         return x if self.activation is None else self.activation(x)
 
-    def add_and_relu(self, x: Tensor, other: Tensor) -> Tensor:
-        """Convolve `x`, add `other`, [B, O, H', W'], and apply a ReLU."""
-        return torch.ops.mkldnn._convolution_pointwise.binary(
-            *(x, other, self._packed, self.bias),
+    def add_to_and_relu(self, other: Tensor, x: Tensor) -> Tensor:
+        """Convolve `x`, add it to `other`, [B, O, H', W'], in place, and apply a ReLU."""
+        other = other.contiguous(memory_format=torch.channels_last)
+        return torch.ops.mkldnn._convolution_pointwise_.binary(
+            *(other, x, self._packed, self.bias),
             *(self.padding, self.stride, self.dilation, self.groups),
             *("add", 1.0, "relu", [], None),
         )
@@ -122,6 +123,8 @@ def pack_convolutions(model: nn.Module) -> None:
     for module in model.modules():
         _join_relu(module)
         _join_block(module)
+    for module in model.modules():
+        _overwrite_between_blocks(module)
 
 
 def packing_works(dtype: torch.dtype, device: torch.device) -> bool:
@@ -142,7 +145,7 @@ def _packing_works(dtype: torch.dtype) -> bool:
             expected = conv(x.float())
             packed = PackedConv2d.pack(conv.to(dtype))
             found = packed(x).float()
-            summed = packed.add_and_relu(x, expected.to(dtype)).float()
+            summed = packed.add_to_and_relu(expected.to(dtype, copy=True), x).float()
     except (RuntimeError, AttributeError):  # a torch without oneDNN, or without these operators
         return False
     return torch.equal(found, expected) and torch.equal(summed, (2 * expected).relu())
@@ -193,6 +196,17 @@ def _join_block(block: nn.Module) -> None:
         getattr(block, name).attribute = "relu"
 
 
+def _overwrite_between_blocks(stage: nn.Module) -> None:
+    """Let all blocks of a stage but the first overwrite their inputs, which nothing else reads.
+
+    The first one's input is the result of the stage before, which may be a feature.
+    """
+    blocks = list(stage.children()) if type(stage) is nn.Sequential else []
+    if all(isinstance(block, _PackedBlock) for block in blocks):
+        for block in blocks[1:]:
+            block.overwrites = True
+
+
 class _PackedConvReLU(ConvNormReLU):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
@@ -203,13 +217,25 @@ class _PackedStem(BasicStem):
         return F.max_pool2d(self.conv1(x), kernel_size=3, stride=2, padding=1)
 
 
-class _PackedBasicBlock(BasicBlock):
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        return self.conv2.add_and_relu(self.conv1(x), shortcut)
+class _PackedBlock:
+    """The shortcut of a residual block, to which its last convolution adds in place."""
+
+    overwrites = False
+    shortcut: nn.Module | None
+
+    def shortcut_of(self, x: Tensor) -> Tensor:
+        if self.shortcut is not None:
+            return self.shortcut(x)
+        return x if self.overwrites else x.clone()
 
 
-class _PackedBottleneck(BottleneckBlock):
+class _PackedBasicBlock(_PackedBlock, BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        return self.conv3.add_and_relu(self.conv2(self.conv1(x)), shortcut)
+        out = self.conv1(x)
+        return self.conv2.add_to_and_relu(self.shortcut_of(x), out)
+
+
+class _PackedBottleneck(_PackedBlock, BottleneckBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv2(self.conv1(x))
+        return self.conv3.add_to_and_relu(self.shortcut_of(x), out)
