@@ -152,7 +152,8 @@ def _computes_plainly(conv: nn.Module) -> bool:
     """Return whether a convolution computes with its weight as it is, not with a changed copy."""
     # timm's Conv2dSame pads its input, as TensorFlow does, and computes plainly otherwise.
     known = type(conv) is nn.Conv2d or type(conv).__name__ == "Conv2dSame"
-    return known and not (conv._forward_pre_hooks or hasattr(conv, "parametrizations"))
+    hooked = conv._forward_pre_hooks or conv._forward_hooks or hasattr(conv, "parametrizations")
+    return known and not hooked
 
 
 def _is_fixed(norm: nn.Module | None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from detectron2.config import CfgNode
@@ -44,17 +44,9 @@ def inference_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
     if precision == "float32" and not optimize:
         model.graphs.enabled = inference.CUDA_GRAPH
         return model
-    options = {"cuda_graph": inference.CUDA_GRAPH, "optimize": optimize}
-    if precision != "auto":
-        return prepare_for_inference(model, precision=precision, **options)
-    reason = why_not_bfloat16(model.device)
-    plain = prepare_for_inference(model, **options)
-    if reason:
-        logger.info("MODEL.INFERENCE.PRECISION auto is float32: %s.", reason)
-        return plain
-    half = prepare_for_inference(model, precision="bfloat16", **options)
-    plain.first_inference = PrecisionCheck(half)
-    return plain
+    return prepare_for_inference(
+        model, precision=precision, cuda_graph=inference.CUDA_GRAPH, optimize=optimize
+    )
 
 
 def prepare_for_inference(
@@ -75,8 +67,9 @@ def prepare_for_inference(
 
     Args:
         model: trained.
-        precision: the precision of the weights, a name of `PRECISIONS`. There is no autocast: every
-            layer takes the dtype that the layer before it returns.
+        precision: the precision of the weights, a name of `PRECISIONS`; or "auto", for bfloat16
+            where the device is fast with it and the first image agrees, see `PrecisionCheck`. There
+            is no autocast: every layer takes the dtype that the layer before it returns.
         cuda_graph: see `CudaGraphs`.
         optimize: fold norms; on a CPU pack the weights of convolutions; run the network in
             `torch.inference_mode`.
@@ -88,9 +81,12 @@ def prepare_for_inference(
     Raises:
         ValueError: there is no such precision.
     """
+    if precision == "auto":
+        layout = {"channels_last": channels_last, "fold_norms": fold_norms}
+        return _choosing(model, cuda_graph=cuda_graph, optimize=optimize, **layout)
     if precision not in PRECISIONS:
         raise ValueError(
-            f"MODEL.INFERENCE.PRECISION is {precision!r}; allowed: {', '.join(PRECISIONS)}."
+            f"MODEL.INFERENCE.PRECISION is {precision!r}; allowed: {', '.join(PRECISIONS)}, auto."
         )
     half, dtype = precision != "float32", PRECISIONS[precision]
     model = copy.deepcopy(model).eval()
@@ -110,6 +106,21 @@ def prepare_for_inference(
     model.inference_mode = optimize
     model.graphs.enabled = cuda_graph
     return model
+
+
+def _choosing(model: Model, **options: Any) -> Model:
+    """Return a copy in float32 that becomes one in bfloat16 if the first image agrees."""
+    plain = prepare_for_inference(model, **options)
+    reason = why_not_bfloat16(model.device)
+    if reason:
+        logger.info("MODEL.INFERENCE.PRECISION auto is float32: %s.", reason)
+    else:
+        half = prepare_for_inference(model, precision="bfloat16", **options)
+        # Without folded norms the copy in float32 could be trained; it may become the other.
+        if plain._prepared is None:
+            plain.refuse_training(torch.float32)
+        plain.first_inference = PrecisionCheck(half)
+    return plain
 
 
 def _convert(model: nn.Module, dtype: torch.dtype, channels_last: bool) -> None:
