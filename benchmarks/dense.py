@@ -28,12 +28,14 @@ from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights
 from solo_family.config import setup_cfg
 from solo_family.engine import main as engine
 from solo_family.files import making, replacing
+from solo_family.predictor import Predictor
 
 from .strip import HEADS, Box, found_by, measure, measure_strip, read
 
 WHEEL = "histolytics==0.3.0"
 SHA256 = "de2ad5cf6a24f95637b19030c202c4969dc966e851f510418746a5b86b653137"
 SIDE = 250  # of a tile, in pixels
+OVERLAP = 64  # of tiles that a strip is predicted by, more than nearly all nuclei are long
 STRIDE = 125  # from one training tile to the next
 HEIGHT = WIDTH = 1500  # of the section
 SPLIT = 1000  # rows above are trained on
@@ -157,6 +159,11 @@ def measure_section(root: Path, cfg: CfgNode) -> list[tuple[Any, ...]]:
     rows += measure_strip(predictor, strip, on_strip, named, ids)
     whole = dataset(root, "strip")
     rows.append(measure("strip, not cut", whole, [1], lambda: [find(strip)]))
+    by_tiles = Predictor(cfg, confidence_threshold=0.05, tile=(SIDE, OVERLAP))
+    tiled = measure(
+        "strip by tiles, not cut", whole, [1], lambda: [by_tiles(strip, channels="BGR").instances]
+    )
+    rows.append(tiled)
     return rows
 
 

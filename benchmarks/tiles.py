@@ -80,26 +80,39 @@ def _row(way: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.tiles", *words]
     subprocess.run([*command, f"--way={way}", f"--out={out}"], cwd=ROOT, check=True)
-    measured = json.loads(out.read_text())
-    register_in_place([args.dataset])
-    evaluation = evaluate(dataset_truth(args.dataset), measured.pop("results"))
-    ap = average_precision(evaluation)
+    return {"way": way, **with_precision(args.dataset, json.loads(out.read_text()))}
+
+
+def with_precision(dataset: str, measured: dict[str, Any]) -> dict[str, Any]:
+    """Return what `measure` returned, with AP in the place of the results."""
+    register_in_place([dataset])
+    evaluation = evaluate(dataset_truth(dataset), measured.pop("results"))
     ap50 = average_precision(evaluation, iou_threshold=0.5)
-    return {"way": way, "AP": ap, "AP50": ap50, **measured}
+    return {"AP": average_precision(evaluation), "AP50": ap50, **measured}
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Predict every picture of the dataset; return results, seconds and memory."""
     import torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    register_in_place([args.dataset])
-    records = DatasetCatalog.get(args.dataset)
-    ids = sorted(dataset_truth(args.dataset).getCatIds())
     predict = (_ours if args.way == "ours" else _sahi)(args)
-    first = _read(records[0]["file_name"])[: args.tile, : args.tile]
-    predict(np.ascontiguousarray(first))
+    return measure(predict, args.dataset, args.tile)
+
+
+def measure(predict: Callable[[np.ndarray], Results], dataset: str, side: int) -> dict[str, Any]:
+    """Predict every picture of a dataset; return results, seconds and memory of this process.
+
+    Args:
+        predict: returns the instances of a picture, BGR uint8 [H, W, 3], with `label` as the index
+            of their class.
+        dataset: a name in place.
+        side: of the corner of the first picture that is predicted before anything is measured.
+    """
+    register_in_place([dataset])
+    records = DatasetCatalog.get(dataset)
+    ids = sorted(dataset_truth(dataset).getCatIds())
+    predict(np.ascontiguousarray(_read(records[0]["file_name"])[:side, :side]))
     before = _memory_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     results: Results = []
@@ -143,6 +156,11 @@ def _ours(args: argparse.Namespace) -> Callable[[np.ndarray], Results]:
         confidence_threshold=args.threshold,
         tile=(args.tile, args.overlap),
     )
+    return results_of(predictor)
+
+
+def results_of(predictor: Predictor) -> Callable[[np.ndarray], Results]:
+    """Return a function that gives the instances of a picture, BGR uint8 [H, W, 3], as records."""
 
     def predict(picture: np.ndarray) -> Results:
         result = predictor(picture, channels="BGR")

@@ -49,7 +49,10 @@ follow_detectron2()
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_LAZY[name] or name}")
+    from .threads import while_importing
+
+    with while_importing():
+        module = importlib.import_module(f"{__name__}.{_LAZY[name] or name}")
     return getattr(module, name) if _LAZY[name] else module
 
 

@@ -3,10 +3,12 @@
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Sequence
 
 from .console import outlive_readers
 from .starting import load, use_utf8
+from .threads import choose_before_torch
 
 # The verbs, each of which is a module of solo_family.cli, and what they do.
 VERBS = {
@@ -41,11 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: the verb's own, 2 after an error whose message was printed, or 128 plus the
         number of the signal that ended it.
     """
+    started = time.monotonic()
     if argv is None:
         use_utf8()
     outlive_readers()
+    choose_before_torch()
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)
+    parser.set_defaults(started=started)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, summary in VERBS.items():
         verb = verbs.add_parser(name, help=summary, description=summary)

@@ -1,9 +1,12 @@
-"""Triton's kernels run in its interpreter where there is no GPU.
+"""What must be set before anything is imported.
 
-It has to be asked for before anything imports Triton.
+Triton's kernels run in its interpreter where there is no GPU. Tensors of tests are small: one
+thread computes them, in processes that tests start, too.
 """
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 

@@ -25,6 +25,7 @@ FLOORS = (
         "segments",
         "starting",
         "stopping",
+        "threads",
         "version",
     ),
     ("ops", "pictures", "registry"),

@@ -43,6 +43,8 @@ _OPTIONAL = {
     "faster-coco-eval": ("faster_coco_eval", "COCO's AP takes several times longer", "eval"),
     "onnx": ("onnx", "no export to ONNX", "export"),
     "onnxruntime": ("onnxruntime", "exported models don't run", "export"),
+    "lvis": ("lvis", "no evaluation on LVIS", "lvis"),
+    "cityscapesScripts": ("cityscapesscripts", "no evaluation on Cityscapes", "cityscapes"),
 }
 
 

@@ -15,6 +15,7 @@ from ..data.loading.shared_slots import SharedSlots
 from ..engine.lock import can_lock, why_not_renamed
 from ..errors import first_line
 from ..starting import few_addresses
+from ..threads import description
 
 _FILES_PER_WORKER = 4
 _ENOUGH_FILES = 128
@@ -43,6 +44,7 @@ def machine_findings(folder: Path) -> Iterator[Finding]:
     Args:
         folder: an existing folder, in which runs would write.
     """
+    yield Finding("threads", description())
     yield _workers()
     yield _shared_memory()
     yield _open_files()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from ..checkpoint.efficientnet_lite0 import write_timm_weights
 from ..config import setup_cfg
-from ..data.formats.synthetic import make_shapes
+from ..data.formats.synthetic import SPLITS, make_shapes
 from ..engine.main import argument_parser
 from ..engine.main import run as train
+from ..errors import ConfigError
 from ..evaluation.build import predicted_tasks
 from ..model_zoo import get_config_file
-from . import demo
+from ..recipe.deadline import Deadline, Replanned, keeping
+from ..recipe.shortened import Plan
 from .opts import add_opts_argument
 
 _NUM_PICTURES = 12
@@ -40,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one of configs/quickstart (default: SOLOv2)",
     )
     parser.add_argument(
+        "--minutes",
+        type=float,
+        default=6.0,
+        help="for everything: a slower machine trains for fewer iterations (default: 6)",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=Path("output/quickstart"),
@@ -49,8 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the quick start from where an earlier call stopped, and return the exit status."""
-    start = time.monotonic()
+    """Run the quick start from where an earlier call stopped, and return the exit status.
+
+    Raises:
+        ConfigError: `--minutes` is no number above 0.
+    """
+    if not 0 < args.minutes < float("inf"):
+        raise ConfigError(f"--minutes is {args.minutes:g}; it must be a number above 0.")
     root: Path = args.output
     task = _task(args.config_file)
     stuff = task != "instance"
@@ -58,28 +71,62 @@ def run(args: argparse.Namespace) -> int:
     weights = write_timm_weights(root / "efficientnet_lite0.pth")
     run_dir = root / Path(args.config_file).stem
     opts = [
-        *("DATASETS.TRAIN", f"('{_DATASETS[task].format(root=shapes, split='train')}',)"),
-        *("DATASETS.TEST", f"('{_DATASETS[task].format(root=shapes, split='val')}',)"),
+        *dataset_opts(task, shapes),
         *("MODEL.TIMM.WEIGHTS", str(weights)),
         *("OUTPUT_DIR", str(run_dir)),
         *args.opts,
     ]
+    budget = 60 * args.minutes
+    cfg = setup_cfg(args.config_file, args.opts)
+    deadline = Deadline(
+        args.started + budget,
+        budget,
+        len(list((shapes / "val").iterdir())),
+        cfg.SOLVER.IMS_PER_BATCH,
+    )
     try:
-        results = train(
-            argument_parser().parse_args(["--config-file", args.config_file, "--resume", *opts])
-        )
+        results, iterations = _train(args.config_file, opts, Plan(run_dir, cfg), deadline)
     except KeyboardInterrupt:
         print(f"\nStopped. The same command continues from the last checkpoint in {run_dir}.")
         return 130
     pictures = run_dir / "pictures"
     status = _draw(run_dir, sorted((shapes / "val").iterdir())[:_NUM_PICTURES], pictures)
-    minutes = (time.monotonic() - start) / 60
+    minutes = (time.monotonic() - args.started) / 60
     print(
-        f"\n{_headline(results)} on {root / shapes.name}/val, after {minutes:.1f} minutes\n"
+        f"\n{_headline(results)} on {root / shapes.name}/val, after {iterations} of the recipe's "
+        f"{cfg.SOLVER.MAX_ITER} iterations, in {minutes:.1f} minutes\n"
         f"pictures: {pictures}\n"
         f"weights:  {run_dir / 'model_final.pth'}"
     )
     return status
+
+
+def _train(
+    config_file: str, opts: list[str], plan: Plan, deadline: Deadline
+) -> tuple[dict[str, dict[str, float]], int]:
+    """Train with as many iterations as fit, and return the metrics and that number."""
+    while True:
+        iterations = plan.iterations()
+        words = ["--config-file", config_file, "--resume", *opts, *plan.opts(iterations)]
+        args = argument_parser().parse_args(words, argparse.Namespace(trainer=keeping(deadline)))
+        try:
+            return train(args), iterations
+        except Replanned as replanned:
+            plan.change(replanned.iterations)
+
+
+def dataset_opts(task: str, shapes: Path) -> list[str]:
+    """Return keys and values that name a shapes dataset.
+
+    Args:
+        task: instance, semantic or panoptic.
+        shapes: the folder that `make_shapes` made.
+    """
+    names = {split: _DATASETS[task].format(root=shapes, split=split) for split in SPLITS}
+    return [
+        *("DATASETS.TRAIN", f"('{names['train']}',)"),
+        *("DATASETS.TEST", f"('{names['val']}',)"),
+    ]
 
 
 def _headline(results: dict[str, dict[str, float]]) -> str:
@@ -96,6 +143,8 @@ def _task(config_file: str) -> str:
 
 def _draw(run_dir: Path, images: list[Path], pictures: Path) -> int:
     """Run the demo with the files that training saved, as a user would."""
+    from . import demo  # here, because training needs nothing of it
+
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
     words = ["--config-file", str(run_dir / "config.yaml"), "--output", str(pictures)]

@@ -12,7 +12,6 @@ from detectron2.engine import HookBase
 from detectron2.engine.hooks import BestCheckpointer
 from detectron2.structures import Instances
 from detectron2.utils import comm
-from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
 from ..data.loading.sampler import GroupedSampler
@@ -211,9 +210,15 @@ class TrainingPictures(HookBase):
             picture = np.concatenate(sides, axis=1).transpose(2, 0, 1)
             self.trainer.storage.put_image(f"truth_and_prediction/{index}", picture)
 
+    def _visualizer(self, image: np.ndarray) -> Any:
+        # Imported here, with matplotlib, because most runs draw nothing.
+        from detectron2.utils.visualizer import Visualizer
+
+        return Visualizer(np.ascontiguousarray(image), self._metadata)
+
     def _drawn_other(self, image: np.ndarray, result: dict[str, Any]) -> np.ndarray:
         """Return the RGB image with panoptic segments, or with the class of every pixel, drawn."""
-        visualizer = Visualizer(np.ascontiguousarray(image), self._metadata)
+        visualizer = self._visualizer(image)
         if "panoptic_seg" in result:
             segmentation, segments = result["panoptic_seg"]
             return visualizer.draw_panoptic_seg(segmentation.cpu(), segments).get_image()
@@ -221,7 +226,7 @@ class TrainingPictures(HookBase):
 
     def _drawn(self, image: np.ndarray, instances: Instances) -> np.ndarray:
         """Return the RGB image with ground truth, or predictions with scores above 0.3, drawn."""
-        visualizer = Visualizer(np.ascontiguousarray(image), self._metadata)
+        visualizer = self._visualizer(image)
         if instances.has("scores"):
             confident = instances[instances.scores > 0.3]
             return visualizer.draw_instance_predictions(confident).get_image()

@@ -5,9 +5,10 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -31,7 +32,7 @@ from ..data.formats.classes import (
 from ..data.formats.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError, TrainingError
 from ..faults import explain, explained
-from ..files import as_before_on_error, remove_unfinished
+from ..files import as_before_on_error, remove_unfinished, replacing
 from ..modeling.inference import inference_model
 from ..registry import METHODS
 from ..stopping import Stopped
@@ -41,9 +42,13 @@ from .ending import ENDING
 from .led import is_led
 from .lock import OutputLock
 from .processes import start
-from .resume import newest_checkpoint
+from .resume import checkpoints, newest_checkpoint
 from .tested import as_tested
 from .trainer import Trainer
+
+# The configuration of an evaluation in the folder of a training, whose config.yaml stays.
+EVALUATED = "config_eval.yaml"
+logger = logging.getLogger(__name__)
 
 # The last line of a traceback, if the exception is one of this package's errors.
 _MESSAGE = re.compile(r"^solo_family\.errors\.\w+: (.+)", re.M)
@@ -144,11 +149,29 @@ def _run(args: argparse.Namespace) -> Any:
     ):
         comm.synchronize()
         if args.eval_only:
-            start_log(cfg, args)
+            with _written_as(cfg, EVALUATED) if comm.is_main_process() else nullcontext():
+                start_log(cfg, args)
             return evaluate(cfg, args)
         trainer = prepare(cfg, args)
         trainer.train()
         return trainer.last_results
+
+
+@contextmanager
+def _written_as(cfg: CfgNode, name: str) -> Iterator[None]:
+    """Let the configuration be written as `name` if the folder has that of a training.
+
+    Otherwise an evaluation with other options would change what the folder tells of its weights.
+    """
+    path = Path(cfg.OUTPUT_DIR) / "config.yaml"
+    trained = path.read_bytes() if checkpoints(path.parent) and path.is_file() else None
+    yield
+    if trained is not None:
+        with replacing(path.with_name(name)) as temporary:
+            temporary.write_bytes(path.read_bytes())
+        with replacing(path) as temporary:
+            temporary.write_bytes(trained)
+        logger.info(f"{path} is again that of the training; this evaluation's is {name}.")
 
 
 def prepare(cfg: CfgNode, args: argparse.Namespace) -> Trainer:

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from ..errors import ConfigError
 from ..lifetime import end_with_parent
+from ..threads import choose as choose_threads
 from .launcher import lead
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -33,9 +34,8 @@ def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
         return
     _check_gpus(args)
     _check_address(args)
-    # Processes on a CPU share its cores, but torch would start a thread per core in each of them.
-    if args.num_gpus > 1 and "OMP_NUM_THREADS" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.num_gpus))
+    if args.num_gpus > 1:
+        choose_threads(processes=args.num_gpus)  # which they read when they import torch
     if args.num_machines * args.num_gpus > 1:
         lead(run, args)
     else:

@@ -5,6 +5,7 @@ A key is applied from the resumed iteration on, or refused with what to do; none
 
 import logging
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -55,6 +56,8 @@ REFUSED = {
     "SOLVER.AMSGRAD": "AMSGrad keeps a maximum that the checkpoint has not, or has in vain",
     "SEED": "the order of images, and what augmentations draw, go on as they began",
 }
+# Files that a run begins with; a resumed one reads its checkpoint instead.
+BEGINNING = ("MODEL.WEIGHTS", "MODEL.TIMM.WEIGHTS")
 
 
 def settings_of(cfg: CfgNode) -> dict[str, Any]:
@@ -66,6 +69,8 @@ def settings_of(cfg: CfgNode) -> dict[str, Any]:
         **dotted_values(cfg.SOLVER, "SOLVER."),
         "SOLVER.OPTIMIZER": optimizer_name(cfg),
         "SEED": cfg.SEED,
+        "MODEL.WEIGHTS": cfg.MODEL.WEIGHTS,
+        "MODEL.TIMM.WEIGHTS": cfg.MODEL.TIMM.WEIGHTS,
     }
 
 
@@ -93,6 +98,9 @@ def check_resumed(before: Mapping[str, Any] | None, finished: int, cfg: CfgNode)
     for key, value in settings_of(cfg).items():
         if key not in before or _plain(before[key]) == _plain(value):
             continue
+        if key in BEGINNING:
+            _check_beginning(key, before[key], value)
+            continue
         if key in REFUSED:
             raise ConfigError(
                 f"--resume: {key} is {value!r}, but the run began with {before[key]!r}: "
@@ -104,6 +112,16 @@ def check_resumed(before: Mapping[str, Any] | None, finished: int, cfg: CfgNode)
     if changed:
         logger.warning(
             "--resume: from iteration %d on other settings apply: %s.", finished, "; ".join(changed)
+        )
+
+
+def _check_beginning(key: str, before: str, now: str) -> None:
+    """Refuse other weights to begin with; a file of the same name in another folder is the same."""
+    if now and PurePath(before).name != PurePath(now).name:
+        raise ConfigError(
+            f"--resume: {key} is {now!r}, but the run began with {before!r}, and goes on with its "
+            f"checkpoint: the file would not be read. Set {key} {before!r}, or begin a run of its "
+            "own from the file: without --resume, with another OUTPUT_DIR."
         )
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from ..files import replacing
 
 
@@ -18,7 +16,9 @@ def draw_recall(
         iou_thresholds: T of them, 0 to 1.
         recall: for each number of proposals, T values from 0 to 1.
     """
-    # Without pyplot no display is needed.
+    # Imported here, because most runs draw nothing; without pyplot no display is needed.
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     for limit, values in recall.items():

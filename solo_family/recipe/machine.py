@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..threads import usable_cores
+
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -31,8 +33,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """Return the description of this machine."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = usable_cores().count
     memory = _memory()
     if not torch.cuda.is_available():
         return Machine(cores, memory)

@@ -86,11 +86,22 @@ def _iterations(batch: int, minutes: float, seconds: float, num_val: int) -> tup
     Evaluations may take a fifth of the time; there is always one if there are images for it.
     """
     available = max(60 * minutes / 2, 60 * minutes - _START_SECONDS)
-    one = num_val * seconds / batch * _INFERENCE
+    one = evaluation_seconds(num_val, batch, seconds)
     evaluations = max(1, min(_EVALUATIONS, int(available / 5 / one))) if one else 1
     rest = max(available / 2, available - evaluations * one)
     iterations = max(10, int(rest / seconds))
     return iterations, min(evaluations, iterations)
+
+
+def evaluation_seconds(images: int, batch: int, seconds: float) -> float:
+    """Return how long an evaluation may take.
+
+    Args:
+        images: that are evaluated.
+        batch: images of an iteration.
+        seconds: per iteration.
+    """
+    return images * seconds / batch * _INFERENCE
 
 
 def _steps(iterations: int) -> list[int]:

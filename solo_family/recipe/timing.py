@@ -4,8 +4,9 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,8 +15,8 @@ from detectron2.utils.events import EventStorage
 from ..engine.main import argument_parser, read_config
 from ..engine.trainer import Trainer
 
-_FIRST = 2  # iterations that are not timed: memory and caches fill up
-_TIMED = 10
+FIRST = 2  # iterations that are not timed: memory and caches fill up
+TIMED = 10
 # Random weights take the same time; nothing is evaluated, and no step moves the weights far.
 _WITHOUT = (
     *("MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", ""),
@@ -25,7 +26,7 @@ _WITHOUT = (
 
 
 def seconds_per_iteration(config: Path) -> float:
-    """Return the median time of ten iterations, in seconds, to two digits.
+    """Return the typical time of ten iterations, in seconds, to two digits.
 
     Args:
         config: the recipe.
@@ -33,20 +34,41 @@ def seconds_per_iteration(config: Path) -> float:
     Raises:
         SoloFamilyError: the config or the data can't be trained with.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        words = ["--config-file", str(config), *_WITHOUT, "OUTPUT_DIR", folder]
-        trainer = Trainer(read_config(argument_parser().parse_args(words)))
-        trainer.raw_model.train()
-        times = []
-        with EventStorage(0):
-            for number in range(_FIRST + _TIMED):
+    with closing(seconds_of_iterations(config)) as seconds:
+        return two_digits(typical(list(islice(seconds, FIRST + TIMED))))
+
+
+def seconds_of_iterations(config: Path, opts: Sequence[str] = ()) -> Iterator[float]:
+    """Train, and yield the seconds of each iteration, the first ones included, without an end.
+
+    Args:
+        config: the recipe.
+        opts: keys and values that replace the recipe's.
+
+    Raises:
+        SoloFamilyError: the config or the data can't be trained with.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with _quiet():
+            words = ["--config-file", str(config), *opts, *_WITHOUT, "OUTPUT_DIR", folder]
+            trainer = Trainer(read_config(argument_parser().parse_args(words)))
+            trainer.raw_model.train()
+        number = 0
+        while True:
+            with _quiet(), EventStorage(number):
                 start = time.perf_counter()
                 trainer._trainer.iter = number
                 trainer._trainer.run_step()
                 if torch.cuda.is_available():
                     torch.cuda.synchronize()
-                times.append(time.perf_counter() - start)
-    return two_digits(statistics.median(times[_FIRST:]))
+                seconds = time.perf_counter() - start
+            yield seconds
+            number += 1
+
+
+def typical(seconds: Sequence[float]) -> float:
+    """Return the median of the seconds of iterations, without the first ones if there are more."""
+    return statistics.median(seconds[FIRST:] or seconds)
 
 
 def two_digits(value: float) -> float:

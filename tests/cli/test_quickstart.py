@@ -1,5 +1,6 @@
 """`make demo`, in real processes; the full one takes minutes."""
 
+import argparse
 import re
 import signal
 import subprocess
@@ -9,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from solo_family.cli import quickstart as quick
 from solo_family.cli.quickstart import _headline
+from solo_family.config import setup_cfg
+from solo_family.errors import ConfigError
+from solo_family.recipe.deadline import Replanned
 
 from ..conftest import ROOT
 
@@ -23,8 +28,11 @@ def quickstart(output: Path, *opts: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_new_user_gets_a_model_that_segments(tmp_path: Path) -> None:
-    result = subprocess.run(quickstart(tmp_path), cwd=ROOT, capture_output=True, text=True)
+    words = quickstart(tmp_path)
+    words[4:4] = ["--minutes", "60"]  # the whole recipe, on a busy machine, too
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    assert "after 880 of the recipe's 880 iterations" in result.stdout
     ap = re.search(r"segm AP (\d+\.\d) on", result.stdout)
     assert ap is not None
     assert float(ap[1]) >= 40
@@ -46,13 +54,72 @@ def test_after_ctrl_c_the_same_command_goes_on(tmp_path: Path) -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert "The same command goes on" in output.read_text()
+    assert "The same command continues" in output.read_text()
 
     again = subprocess.run(quickstart(tmp_path, *short), cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "Starting training from iteration 0" not in again.stdout
     assert re.search(r"Starting training from iteration [4-7]", again.stdout)
     assert "segm AP" in again.stdout
+
+
+@pytest.mark.slow
+def test_it_ends_in_the_time_that_is_given(tmp_path: Path) -> None:
+    start = time.monotonic()
+    words = quickstart(tmp_path)
+    words[4:4] = ["--minutes", "3"]
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert time.monotonic() - start < 1.1 * 180
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"iterations took \S+ s each: \d+ of 880 iterations fit in 3", result.stdout)
+    done = re.search(r"after (\d+) of the recipe's 880 iterations", result.stdout)
+    assert done is not None
+    assert 0 < int(done[1]) < 880
+    assert "segm AP" in result.stdout
+
+    # The plan is kept: the run is finished, and is not gone on with.
+    again = subprocess.run(quickstart(tmp_path), cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert f"after {done[1]} of the recipe's 880 iterations" in again.stdout
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    quick.add_arguments(parser)
+    parser.set_defaults(started=time.monotonic())
+    return parser.parse_args(words)
+
+
+def test_training_begins_again_with_the_number_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitting = iter([500, 300])
+    counts = []
+
+    def train(args: argparse.Namespace) -> dict:
+        cfg = setup_cfg(args.config_file, args.opts)
+        counts.append(cfg.SOLVER.MAX_ITER)
+        (tmp_path / "solov2").mkdir(exist_ok=True)
+        assert args.resume
+        for number in fitting:
+            raise Replanned(number)
+        return {"segm": {"AP": 12.34}}
+
+    (tmp_path / "shapes" / "val").mkdir(parents=True)
+    monkeypatch.setattr(quick, "train", train)
+    monkeypatch.setattr(quick, "make_shapes", lambda root, stuff: root)
+    monkeypatch.setattr(quick, "write_timm_weights", lambda path: path)
+    monkeypatch.setattr(quick, "_draw", lambda *_: 0)
+    assert quick.run(arguments("--output", str(tmp_path))) == 0
+    assert counts == [880, 500, 300]
+    expected = "segm AP 12.3 on .*, after 300 of the recipe's 880 iterations, in 0.0 minutes"
+    assert re.search(expected, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_no_time_is_refused(minutes: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--minutes is {minutes}; it must be a number above 0"):
+        quick.run(arguments(f"--minutes={minutes}", "--output", str(tmp_path)))
 
 
 def test_the_metric_that_is_named_is_the_methods() -> None:

@@ -16,7 +16,15 @@ from solo_family.config.load import dotted_values
 from solo_family.data.loading.sampler import GroupedSampler
 from solo_family.engine.hooks import SamplerPlace
 from solo_family.engine.main import main
-from solo_family.engine.resumed import APPLIED, GROUPS, REFUSED, SCHEDULE
+from solo_family.engine.resumed import (
+    APPLIED,
+    BEGINNING,
+    GROUPS,
+    REFUSED,
+    SCHEDULE,
+    check_resumed,
+    settings_of,
+)
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError, DataError
 
@@ -256,6 +264,30 @@ def test_what_can_not_change(tmp_path: Path, key: str, value: Any, before: Any) 
     with pytest.raises(ConfigError, match=f"Set {key} {before!r}, or begin"):
         trained(small_cfg(tmp_path, *first, key, value), resume=True)
     trained(small_cfg(tmp_path, *first, key, before), resume=True)
+
+
+@pytest.mark.parametrize("key", BEGINNING)
+def test_other_weights_to_begin_with_would_not_be_read(tmp_path: Path, key: str) -> None:
+    cfg = small_cfg(tmp_path)
+    before = {**settings_of(cfg), key: "/data/R-50.pkl"}
+    with pytest.raises(ConfigError, match=f"{key} is 'mine.pth', but the run began with .*Set"):
+        check_resumed(before, HALF, small_cfg(tmp_path, key, "mine.pth"))
+    for same in ("/data/R-50.pkl", "/moved/R-50.pkl", ""):
+        check_resumed(before, HALF, small_cfg(tmp_path, key, same))
+
+
+def test_an_evaluation_leaves_the_config_of_the_training(tmp_path: Path) -> None:
+    cfg = small_cfg(tmp_path / "run", "SOLVER.MAX_ITER", 1, "SOLVER.WARMUP_ITERS", 0)
+    command = config_file(tmp_path / "configs", cfg)
+    assert main(command, trainer=SmallTrainer) == 0
+    kept = (tmp_path / "run" / "config.yaml").read_text()
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "run" / "model_final.pth")]
+    evaluation = [*command, "--eval-only", *weights, "TEST.DETECTIONS_PER_IMAGE", "7"]
+    main(evaluation, trainer=SmallTrainer)  # ends without a test set, with its config written
+    assert (tmp_path / "run" / "config.yaml").read_text() == kept
+    assert "DETECTIONS_PER_IMAGE: 7" in (tmp_path / "run" / "config_eval.yaml").read_text()
+    main([*evaluation, "OUTPUT_DIR", str(tmp_path / "own")], trainer=SmallTrainer)
+    assert "DETECTIONS_PER_IMAGE: 7" in (tmp_path / "own" / "config.yaml").read_text()
 
 
 def test_an_optimizer_by_name_or_by_method_is_the_same(tmp_path: Path) -> None:

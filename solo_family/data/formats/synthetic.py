@@ -18,6 +18,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from pycocotools import mask as mask_util
+from scipy.ndimage import find_objects
 from tqdm import tqdm
 
 from ...errors import DataError
@@ -118,9 +119,7 @@ def _write_split(
 ) -> None:
     (root / split).mkdir()
     segmentation = SegmentWriter(root, split, list(SHAPES)) if stuff else None
-    height, width = image_size
-    content: dict[str, list[Any]] = {"images": [], "annotations": []}
-    content["categories"] = [{"id": n, "name": name} for n, name in enumerate(SHAPES, start=1)]
+    content = new_content()
     for image_id in tqdm(range(1, num + 1), desc=f"shapes {split}", unit="image"):
         # Each image has its own seed, so that it does not depend on the number of images.
         rng = np.random.default_rng([seed, SPLITS.index(split), image_id])
@@ -128,13 +127,7 @@ def _write_split(
         num_objects = 0 if empty else int(rng.integers(1, MAX_OBJECTS + 1))
         regions = draw_regions(rng, image_size) if stuff else None
         scene = draw_scene(rng, image_size, num_objects, regions)
-        path = root / split / f"{image_id:06d}.jpg"
-        if not cv2.imwrite(str(path), _photograph(rng, scene.canvas), JPEG):
-            raise DataError(f"Can't write {path}. Check the free space and the permissions.")
-        content["images"].append(dict(id=image_id, file_name=path.name, height=height, width=width))
-        for annotation in _annotations(scene):
-            ids = {"id": len(content["annotations"]) + 1, "image_id": image_id}
-            content["annotations"].append(ids | annotation)
+        add_image(content, root / split / f"{image_id:06d}.jpg", image_id, scene, rng)
         if segmentation is not None and regions is not None:
             segmentation.add(content["images"][-1], scene.segments, scene.category_ids, regions[1])
     if segmentation is not None:
@@ -176,16 +169,40 @@ def draw_scene(
         num_objects: number of objects to draw.
         regions: the background; None draws one texture.
     """
-    canvas = regions[0].copy() if regions is not None else _texture(rng, *image_size)
+    canvas = regions[0].copy() if regions is not None else draw_texture(rng, *image_size)
     scene = Scene(canvas, np.zeros(image_size, np.int32))
     for _ in range(num_objects):
         any(_add_object(rng, scene) for _ in range(MAX_TRIES))
     return scene
 
 
+def new_content() -> dict[str, list[Any]]:
+    """Return the content of a file in COCO's format that has the categories alone."""
+    categories = [{"id": number, "name": name} for number, name in enumerate(SHAPES, start=1)]
+    return {"images": [], "annotations": [], "categories": categories}
+
+
+def add_image(
+    content: dict[str, list[Any]], path: Path, image_id: int, scene: Scene, rng: Generator
+) -> None:
+    """Write the photograph of a scene to `path`, and add it and its objects to `content`.
+
+    Raises:
+        DataError: the file can't be written.
+    """
+    if not cv2.imwrite(str(path), _photograph(rng, scene.canvas), JPEG):
+        raise DataError(f"Can't write {path}. Check the free space and the permissions.")
+    height, width = scene.segments.shape
+    content["images"].append(dict(id=image_id, file_name=path.name, height=height, width=width))
+    for annotation in _annotations(scene):
+        ids = {"id": len(content["annotations"]) + 1, "image_id": image_id}
+        content["annotations"].append(ids | annotation)
+
+
 def _annotations(scene: Scene) -> Iterator[dict[str, Any]]:
-    for number, category_id in enumerate(scene.category_ids, start=1):
-        rle = mask_util.encode(np.asfortranarray(scene.segments == number, dtype=np.uint8))
+    windows = find_objects(scene.segments, max_label=len(scene.category_ids))
+    for number, (category_id, window) in enumerate(zip(scene.category_ids, windows, strict=True), 1):
+        rle = _rle(scene.segments, number, window[1])
         yield {
             "category_id": category_id,
             "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
@@ -193,6 +210,17 @@ def _annotations(scene: Scene) -> Iterator[dict[str, Any]]:
             "bbox": mask_util.toBbox(rle).tolist(),
             "iscrowd": 0,
         }
+
+
+def _rle(segments: Segments, number: int, columns: slice) -> Any:
+    """Return the RLE of an object's mask, of which only the columns that it has are read."""
+    pixels = (segments[:, columns] == number).ravel(order="F")
+    edges = np.flatnonzero(np.diff(pixels, prepend=False, append=False))
+    edges += columns.start * len(segments)
+    runs = np.diff(edges, prepend=0, append=segments.size)
+    size = list(segments.shape)
+    counts = runs[: len(runs) - (runs[-1] == 0)].tolist()  # no run of 0 at the end
+    return mask_util.frPyObjects({"size": size, "counts": counts}, *size)
 
 
 def _add_object(rng: Generator, scene: Scene) -> bool:
@@ -208,18 +236,18 @@ def _add_object(rng: Generator, scene: Scene) -> bool:
     centre = _centre(rng, scene.segments, size, touching)
     scale_and_turn = size / 2 * np.exp(1j * rng.uniform(0, 2 * np.pi))
     outline = [scale_and_turn * part for part in list(SHAPES.values())[category_id - 1](rng)]
-    window, coverage = _rasterise([centre + part for part in outline], scene.segments)
+    window, coverage = rasterise([centre + part for part in outline], scene.segments)
     mask = coverage >= 0.5
 
     segments = scene.segments.copy()
     segments[window][mask] = len(scene.areas) + 1
     areas = [*scene.areas, int(mask.sum())]
     visible = np.bincount(segments.ravel(), minlength=len(areas) + 1)[1:]
-    texture = _texture(rng, *mask.shape)
+    texture = draw_texture(rng, *mask.shape)
     if (
         (visible < np.maximum(MIN_VISIBLE, MIN_VISIBLE_SHARE * np.array(areas))).any()
         or (touching and np.count_nonzero(scene.segments[window][mask]) < MIN_OVERLAP)
-        or not _stands_out(texture, scene.canvas[window], mask)
+        or not stands_out(texture, scene.canvas[window], mask)
     ):
         return False
     scene.canvas[window] += coverage[..., None] * (texture - scene.canvas[window])
@@ -237,7 +265,7 @@ def _centre(rng: Generator, segments: Segments, size: float, touching: bool) -> 
     return complex(*np.clip((x, y) + size * rng.uniform(-0.4, 0.4, 2), margin, corner - margin))
 
 
-def _rasterise(parts: list[Outline], segments: Segments) -> tuple[Any, NDArray[np.float32]]:
+def rasterise(parts: list[Outline], segments: Segments) -> tuple[Any, NDArray[np.float32]]:
     """Return the window around an outline, and the covered share of each of its pixels, [h, w]."""
     points = [np.stack([part.real, part.imag], axis=1) for part in parts]
     box = points[0].min(0).astype(int) - MARGIN, points[0].max(0).astype(int) + MARGIN
@@ -250,14 +278,14 @@ def _rasterise(parts: list[Outline], segments: Segments) -> tuple[Any, NDArray[n
     return np.s_[top:bottom, left:right], coverage
 
 
-def _stands_out(texture: Colours, behind: Colours, mask: NDArray[np.bool_]) -> bool:
+def stands_out(texture: Colours, behind: Colours, mask: NDArray[np.bool_]) -> bool:
     """Return whether the object differs from what is behind it along nearly all of its edge."""
     inside, square = mask.astype(np.uint8), np.ones((5, 5), np.uint8)
     band = cv2.dilate(inside, square) > cv2.erode(inside, square)
     return bool(np.percentile(np.linalg.norm(texture - behind, axis=2)[band], 10) >= MIN_CONTRAST)
 
 
-def _texture(rng: Generator, height: int, width: int) -> Colours:
+def draw_texture(rng: Generator, height: int, width: int) -> Colours:
     """Return a texture, [h, w, 3], that mixes two colours by a gradient, stripes and clouds."""
     x_step, y_step = rng.uniform(-1, 1, 2)
     ramp = y_step * np.arange(height)[:, None] + x_step * np.arange(width)
