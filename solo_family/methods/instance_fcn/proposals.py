@@ -125,7 +125,7 @@ class ProposalSelector:
             keep = _best_boxes(windows, threshold, self.max_proposals)
             return windows[keep]
         height, width = (-(-side // NMS_STRIDE) for side in output_size)
-        masks = self.paste(windows, maps, (height, width), 1 / NMS_STRIDE)
+        masks, _ = self.paste(windows, maps, (height, width), 1 / NMS_STRIDE)
         labels = torch.zeros_like(windows.scales)
         # No score falls below 0, so that the host need not wait for the outcome of a threshold.
         keep, scores = matrix_nms_decay(
@@ -172,8 +172,8 @@ class ProposalSelector:
         maps: list[DenseMaps],
         output_size: tuple[int, int],
         zoom: float = 1.0,
-    ) -> Tensor:
-        """Return the windows' masks, bool [N, H, W]; see `paste_windows`."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return the windows' masks, bool [N, H, W], and their boxes; see `paste_windows`."""
         return paste_windows(
             windows, maps, self.window_size, output_size, self.mask_threshold, zoom
         )
@@ -262,6 +262,6 @@ def propose(
         if classifier is not None:
             probabilities, classes = classifier.best(maps, kept, selector.window_size)
             scores = scores * probabilities
-        masks = selector.paste(kept, maps, size)
-        results.append({"instances": make_instances(masks, scores, classes)})
+        masks, boxes = selector.paste(kept, maps, size)
+        results.append({"instances": make_instances(masks, scores, classes, boxes)})
     return results
