@@ -25,7 +25,9 @@ def advice_on_names(
     if not absent or not unexpected:
         return ""
     theirs = {name.replace(".", "_") for name in unexpected}
-    ours = {name.split(_TIMM, 1)[1].replace(".", "_") for name in absent if _TIMM in name}
+    of_timm = [name.split(_TIMM, 1)[1] for name in absent if _TIMM in name]
+    # timm's networks of features hold some models as a part.
+    ours = {name.removeprefix(_TIMM[1:]).replace(".", "_") for name in of_timm}
     if ours and ours <= theirs:
         return (
             f"MODEL.WEIGHTS {path} is timm's checkpoint of a backbone only: set MODEL.TIMM.WEIGHTS "

@@ -1,12 +1,12 @@
-"""Draw a model's predictions on pictures, videos and the webcam, without a display by default."""
+"""Draw a model's predictions on pictures, videos and cameras, without a display by default."""
 
 import argparse
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
@@ -16,14 +16,18 @@ from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import Predictions, keep_confident
 from ..predictor.sources import Source as Model
 from ..predictor.sources import from_config, from_exported
+from ..predictor.tracking import Tracker
 from ..saving.writer import PICTURES
 from ..tiling.predict import predict_by_tiles
 from ..tiling.tiles import Tiling, with_tile
+from .draw_items import Drawing
 from .draw_sources import Demo, Job
-from .inputs import WEBCAM, Source, find_sources
+from .input_flags import add_input_arguments, find_given
+from .inputs import split_pages
 from .opts import add_opts_argument
 from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
-from .tiled_pictures import TiledPictures, add_tile_argument, model_key
+from .source import Source
+from .tiled_pictures import TiledPictures, add_tile_argument, model_key, text_key
 from .writers import make_folder, plan_outputs
 
 logger = logging.getLogger(__name__)
@@ -39,12 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--input", nargs="+", metavar="PATH", help="pictures, folders, quoted globs, or videos"
-    )
-    source.add_argument("--video-input", metavar="FILE", help="a video, whatever its suffix")
-    source.add_argument("--webcam", action="store_true", help="read the first camera, until Ctrl-C")
+    add_input_arguments(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -65,10 +64,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-existing",
         action="store_true",
-        help="leave outputs that exist as they are, and go on with a large picture where an "
-        "interrupted run was",
+        help="leave outputs that exist as they are, and go on where an interrupted run was, also "
+        "within a large picture and with the files of --save and --json",
     )
     add_tile_argument(parser)
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="predict N pictures or frames at once (default: 4 on a GPU; on a CPU two per core, "
+        "8 at most; 1 for exported models)",
+    )
+    parser.add_argument(
+        "--track",
+        action="store_true",
+        help="number the objects of videos, the same in all frames (extra [track])",
+    )
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="draw each picture beside itself without predictions",
+    )
     parser.add_argument(
         "--show", action="store_true", help="show each picture in a window; Escape stops"
     )
@@ -86,89 +102,103 @@ def run(args: argparse.Namespace) -> int:
         SoloFamilyError: a flag or a config key can't work.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.batch is not None and args.batch < 1:
+        raise SoloFamilyError(f"--batch is {args.batch}; give a number of pictures, 1 or more.")
     try:
-        jobs, unmatched = _plan_jobs(args)
+        sources, unmatched = _find_sources(args)
+        model, key = _open_model(args)
+        sources = split_pages(sources, model.reading)
+        jobs = _plan_jobs(args, sources)
     except DataError as error:
         logger.error("%s", error)
         return 2
     for pattern in unmatched:
         logger.error("skipped %s: no such file", pattern)
-    demo = _make_demo(args, [source.path for source, _ in jobs if source.path is not None])
-    if args.skip_existing and demo.writer.saves:
-        logger.warning(
-            "--json and --save need the results of all pictures: those that exist are redone"
-        )
+    inputs = [source.path for source in sources if source.path is not None]
+    demo = _make_demo(args, model, key, inputs)
     try:
-        with logging_redirect_tqdm(), demo.writer:
-            failed = demo.run(tqdm(jobs, unit="input", disable=len(jobs) == 1))
+        with logging_redirect_tqdm(), demo.drawing.writer:
+            failed = demo.run(jobs)
     except KeyboardInterrupt:
         logger.info(
             "stopped; all files written so far are complete, and --skip-existing goes on from there"
         )
         return INTERRUPTED
     skipped = failed + len(unmatched)
-    folder = None if args.webcam and args.output is None else args.output or DEFAULT_OUTPUT
-    _print_summary(jobs, failed + demo.existing, skipped, folder)
+    is_shown = args.webcam is not None and args.output is None
+    _print_summary(
+        jobs,
+        failed + demo.existing,
+        skipped,
+        None if is_shown else args.output or DEFAULT_OUTPUT,
+    )
     if demo.incomplete:
         logger.error("%d with parts that could not be read; they are named above", demo.incomplete)
     return 1 if skipped or demo.incomplete else 0
 
 
-def _plan_jobs(args: argparse.Namespace) -> tuple[list[Job], list[str]]:
-    if args.webcam and args.output is None and not args.show:
+def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
+    if args.webcam is not None and args.output is None and not args.show:
         raise SoloFamilyError("--webcam needs --output FILE.mp4, to record, or --show, to watch")
+    saved_formats(args)  # before anything is read
+    return find_given(args, args.output or DEFAULT_OUTPUT)
+
+
+def _plan_jobs(args: argparse.Namespace, sources: list[Source]) -> list[Job]:
     if args.json is not None:
         make_folder(args.json.parent)
-    formats = saved_formats(args)
-    if args.webcam and args.output is None:
-        return [(WEBCAM, None)], []
-    sources, unmatched = _find_sources(args)
-    if PICTURES not in formats:
-        return [(source, None) for source in sources], unmatched
-    return list(zip(sources, plan_outputs(sources, args.output or DEFAULT_OUTPUT))), unmatched
+    is_watched = args.webcam is not None and args.output is None
+    if is_watched or PICTURES not in saved_formats(args):
+        return [(source, None) for source in sources]
+    return list(zip(sources, plan_outputs(sources, args.output or DEFAULT_OUTPUT)))
 
 
-def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
-    if args.webcam:
-        return [WEBCAM], []
-    if args.video_input is not None:
-        sources, unmatched = find_sources([args.video_input])
-        return [replace(source, is_video=True) for source in sources], unmatched
-    return find_sources(args.input)
-
-
-def _make_demo(args: argparse.Namespace, inputs: list[Path]) -> Demo:
-    source, key = _open_model(args)
+def _make_demo(args: argparse.Namespace, model: Model, key: str, inputs: list[Path]) -> Demo:
     if args.bands is not None:
-        shown = replace(source.reading, bands=_bands(args.bands, source.reading))
-        source = replace(source, reading=shown)
-    tiling = with_tile(source.tiling, args.tile)
+        shown = replace(model.reading, bands=_bands(args.bands, model.reading))
+        model = replace(model, reading=shown)
+    tiling = with_tile(model.tiling, args.tile)
     tiled = None
     if tiling is not None:
         tiled = TiledPictures(
-            predict=source.predict,
+            predict=model.predict,
             tiling=tiling,
-            reading=source.reading,
+            reading=model.reading,
             model_key=key,
             resumes=args.skip_existing,
         )
-    filters = make_filters(args, source.metadata)
-    return Demo(
-        predict=lambda image: _predict_frame(source, tiling, image),
-        metadata=source.metadata,
+    filters = make_filters(args, model.metadata)
+    drawing = Drawing(
+        metadata=model.metadata,
         keep=lambda found: filters(keep_confident(found, args.confidence_threshold)),
-        writer=make_writer(args, source.metadata, args.output or DEFAULT_OUTPUT, inputs),
-        shows=args.show,
-        reading=source.reading,
+        writer=make_writer(
+            args, model.metadata, args.output or DEFAULT_OUTPUT, inputs, _results_key(args, key)
+        ),
+        reading=model.reading,
+        in_window=args.show,
+        side_by_side=args.side_by_side,
+    )
+    return Demo(
+        predict=lambda images: _predict(model, tiling, images),
+        drawing=drawing,
+        batch=args.batch or model.batch,
         tiled=tiled,
+        tracker=partial(Tracker, threshold=args.confidence_threshold) if args.track else None,
         skips_existing=args.skip_existing,
     )
 
 
-def _predict_frame(model: Model, tiling: Tiling | None, image: np.ndarray) -> Predictions:
+def _results_key(args: argparse.Namespace, model_key: str) -> str:
+    """Return a text that changes with what is saved of a picture."""
+    filters = [args.confidence_threshold, args.classes, args.min_size, args.no_overlap]
+    return text_key(model_key, filters, args.tile, args.track)
+
+
+def _predict(model: Model, tiling: Tiling | None, images: list[np.ndarray]) -> list[Predictions]:
     if tiling is None:
-        return model.predict([image])[0]
-    return predict_by_tiles(model.predict, ArrayWindows(image), tiling).predictions
+        return model.predict(images)
+    found = (predict_by_tiles(model.predict, ArrayWindows(image), tiling) for image in images)
+    return [one.predictions for one in found]
 
 
 def _open_model(args: argparse.Namespace) -> tuple[Model, str]:

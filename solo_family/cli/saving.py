@@ -9,6 +9,7 @@ from detectron2.data import Metadata
 from ..errors import ConfigError
 from ..saving.coco import CocoResults
 from ..saving.filters import Filters, find_labels
+from ..saving.journal import JOURNAL, Journal
 from ..saving.picture import Classes
 from ..saving.saver import Options
 from ..saving.units import parse_pixel_size
@@ -89,7 +90,7 @@ def make_filters(args: argparse.Namespace, metadata: Metadata) -> Filters:
 
 
 def make_writer(
-    args: argparse.Namespace, metadata: Metadata, folder: Path, inputs: Sequence[Path]
+    args: argparse.Namespace, metadata: Metadata, folder: Path, inputs: Sequence[Path], key: str
 ) -> ResultWriter:
     """Return what saves the results in all formats but pictures.
 
@@ -98,12 +99,13 @@ def make_writer(
         metadata: of the model's classes.
         folder: for the files; it is created if they are any.
         inputs: all input files.
+        key: what predictions depend on; see `Journal`.
 
     Raises:
         DataError: the folder can't be written to.
     """
     size = None if args.pixel_size is None else parse_pixel_size(args.pixel_size)
-    options = Options(args.polygon_tolerance, size)
+    options = Options(args.polygon_tolerance, size, args.track)
     classes = Classes(metadata)
     formats = [name for name in saved_formats(args) if name != PICTURES]
     if formats:
@@ -111,4 +113,9 @@ def make_writer(
     savers = make_savers(formats, folder, classes, options)
     if args.json is not None:
         savers.append(CocoResults(args.json, classes, options))
-    return ResultWriter(savers, common_folder(inputs))
+    if not savers:
+        return ResultWriter(())
+    # In the folder of all files, or beside the only one.
+    file = folder / JOURNAL if formats else args.json.with_name(f".{args.json.name}.partial")
+    journal = Journal(file, key, resumes=args.skip_existing)
+    return ResultWriter(savers, common_folder(inputs), journal)

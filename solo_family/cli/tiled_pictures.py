@@ -17,6 +17,7 @@ from ..tiling.partial import PartialFile
 from ..tiling.predict import PredictTiles, predict_by_tiles
 from ..tiling.tiles import Tiling, place_tiles
 from ..version import __version__
+from .source import Source
 
 
 class TiledPicture(NamedTuple):
@@ -59,25 +60,40 @@ class TiledPictures:
         self._model_key = model_key
         self._resumes = resumes
 
-    def __call__(self, path: Path, output: Path | None) -> TiledPicture:
+    def __call__(self, source: Source, output: Path | None) -> TiledPicture:
         """Predict one picture.
 
         Args:
-            path: of the picture.
+            source: the picture.
             output: the file that will show it. The results of finished tiles are kept beside it
                 until the picture is finished; None keeps none.
 
         Raises:
             DataError: nothing of the picture can be read.
         """
-        with Watchdog(TIMEOUT, f"Reading {path}"):
-            windows = open_windows(str(path), self._reading.image_format, self._reading)
+        with source.file() as path:
+            return self._predicted(path, source, output)
+
+    def read(self, source: Source) -> np.ndarray:
+        """Return a picture, uint8 [H, W, 3], BGR; what can't be read is black.
+
+        Raises:
+            DataError: nothing of it can be read.
+        """
+        reading = self._reading.of_page(source.page)
+        with source.file() as path, Watchdog(TIMEOUT, f"Reading {source}"):
+            return read_whole(open_windows(str(path), reading.image_format, reading))
+
+    def _predicted(self, path: Path, source: Source, output: Path | None) -> TiledPicture:
+        reading = self._reading.of_page(source.page)
+        with Watchdog(TIMEOUT, f"Reading {source}"):
+            windows = open_windows(str(path), reading.image_format, reading)
         partial = None
         if output is not None and len(place_tiles(windows.size, self._tiling)) > self._tiling.batch:
             partial = self._partial_file(path, output, windows.size[0])
         try:
             found = predict_by_tiles(
-                self._predict, windows, self._tiling, name=path.name, partial=partial
+                self._predict, windows, self._tiling, name=source.name, partial=partial
             )
         finally:
             if partial is not None:
@@ -91,7 +107,7 @@ class TiledPictures:
         if not self._resumes:
             file.unlink(missing_ok=True)
         tiling = [self._tiling.size, self._tiling.overlap]
-        return PartialFile(file, _key(self._model_key, _stamp(path), tiling), height)
+        return PartialFile(file, text_key(self._model_key, _stamp(path), tiling), height)
 
 
 def model_key(cfg: CfgNode | None, exported: Path | None) -> str:
@@ -102,14 +118,14 @@ def model_key(cfg: CfgNode | None, exported: Path | None) -> str:
         exported: the folder of an exported model, or None.
     """
     if exported is not None:
-        return _key(__version__, [_stamp(file) for file in sorted(exported.iterdir())])
+        return text_key(__version__, [_stamp(file) for file in sorted(exported.iterdir())])
     assert cfg is not None
     used = cfg.clone()
     used.defrost()
     # What no tile's result depends on.
     used.OUTPUT_DIR, used.TEST.TILE.BATCH, used.TEST.TILE.MERGE = "", 1, "join"
     weights = Path(cfg.MODEL.WEIGHTS)
-    return _key(__version__, used.dump(), _stamp(weights) if weights.is_file() else None)
+    return text_key(__version__, used.dump(), _stamp(weights) if weights.is_file() else None)
 
 
 def _stamp(path: Path) -> list[str | int]:
@@ -118,7 +134,8 @@ def _stamp(path: Path) -> list[str | int]:
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _key(*parts: object) -> str:
+def text_key(*parts: object) -> str:
+    """Return a short text that changes with any of the parts, which JSON can have."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

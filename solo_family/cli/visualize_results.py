@@ -1,4 +1,4 @@
-"""Draw the intermediate results from which a model computes the masks of an image."""
+"""Draw how a model computes the masks of an image, or its predictions beside the ground truth."""
 
 import argparse
 import logging
@@ -7,22 +7,24 @@ from functools import partial
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from ..config import setup_cfg
-from ..data.formats.register import check_datasets
-from ..data.loading.images import Reading, read_image
+from ..data.loading.images import Reading
 from ..errors import ConfigError, DataError, SoloFamilyError
 from ..modeling.drawing import DrawingOptions, Picture
 from ..predictor.drawing import write_picture
 from ..predictor.load import class_metadata, load_predictor
 from ..registry import METHODS, Visualization, resolve
-from .inputs import Source, find_sources
+from .batches import read_picture
+from .inputs import find_sources
 from .opts import add_opts_argument
+from .source import Source
+from .truth_pictures import dataset_records, draw_beside_truth
 from .writers import make_folder, plan_outputs
 
 DEFAULT_OUTPUT = Path("output/visualize-results")
+TRUTH_FLAG = "--ground-truth"
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             const=flag,
             help=f"{', '.join(_METHODS[flag])}: {kind.help}",
         )
+    what.add_argument(
+        TRUTH_FLAG,
+        dest="flag",
+        action="store_const",
+        const=TRUTH_FLAG,
+        help="all methods: the ground truth of DATASETS.TEST, and the predictions on its right",
+    )
+    parser.add_argument(
+        "--num-images",
+        type=int,
+        metavar="N",
+        help=f"with {TRUTH_FLAG}: only the first N images (default: all)",
+    )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
     parser.add_argument(
         "--input", nargs="+", metavar="PATH", default=[], help="pictures, folders or quoted globs"
@@ -85,8 +100,16 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SoloFamilyError: a flag, a file, a config key, a dataset or every input can't work.
     """
-    kind = _KINDS[args.flag]
     cfg = setup_cfg(args.config_file, args.opts)
+    if args.flag == TRUTH_FLAG:
+        if args.input:
+            raise SoloFamilyError(f"{TRUTH_FLAG} draws the images of DATASETS.TEST: remove --input")
+        drawn, skipped = draw_beside_truth(
+            cfg, args.output, args.confidence_threshold, args.num_images
+        )
+        print(f"{drawn} pictures to {args.output}, {skipped} skipped")
+        return 1 if skipped else 0
+    kind = _KINDS[args.flag]
     _check_method(cfg, args.flag)
     sources, unmatched = _find_sources(args, cfg)
     if kind.of_all:
@@ -140,14 +163,8 @@ def _find_sources(args: argparse.Namespace, cfg: CfgNode) -> tuple[list[Source],
 
 
 def _dataset_sources(names: Sequence[str]) -> list[Source]:
-    if not names:
-        raise ConfigError(
-            "DATASETS.TEST is empty: name a dataset, for instance "
-            "\"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\", or give pictures with --input."
-        )
-    check_datasets(names)
-    records = [record for name in names for record in DatasetCatalog.get(name)]
-    return [Source(Path(record["file_name"]), is_video=False) for record in records]
+    records = dataset_records(names)
+    return [Source(Path(record["file_name"]), is_video=False) for _, record in records]
 
 
 class _Pictures:
@@ -167,7 +184,7 @@ class _Pictures:
     def __iter__(self) -> Iterator[Picture]:
         for source in tqdm(self._sources, unit="picture", disable=not self._skips):
             try:
-                image = read_image(str(source.path), self._reading.image_format, self._reading)
+                image = read_picture(source, self._reading)
                 yield Picture(str(source), self._reading.picture(image), image)
             except DataError as error:
                 if not self._skips:

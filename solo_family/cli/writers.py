@@ -10,7 +10,8 @@ import cv2
 
 from ..errors import DataError
 from ..files import replacing
-from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source
+from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from .source import Source
 
 # Can be read but not written: a GIF has only 256 colours, too few for the masks; arrays are no
 # pictures.
@@ -22,8 +23,8 @@ def plan_outputs(sources: Sequence[Source], output: Path) -> list[Path]:
 
     Args:
         sources: the inputs.
-        output: a folder, which is created; or, for a single source, optionally the name of a
-            picture or video.
+        output: a folder, which is created, and in it those that the sources are `below`; or, for a
+            single source, optionally the name of a picture or video.
 
     Returns:
         The output files, in the order of the sources.
@@ -63,17 +64,24 @@ def _check_output_file(sources: Sequence[Source], output: Path) -> None:
 
 
 def _distinct_files(sources: Sequence[Source], folder: Path) -> list[Path]:
-    taken = {source.path.resolve() for source in sources if source.path is not None}
+    taken = {_identity(source.path) for source in sources if source.path is not None}
     outputs = []
     for source in sources:
         name = Path(source.name)
         suffix = _output_suffix(source, name)
-        path, copy = folder / f"{name.stem}{suffix}", 2
-        while path.resolve() in taken:
-            path, copy = folder / f"{name.stem}_{copy}{suffix}", copy + 1
-        taken.add(path.resolve())
+        inner = folder / source.below
+        make_folder(inner)
+        path, copy = inner / f"{name.stem}{suffix}", 2
+        while _identity(path) in taken:
+            path, copy = inner / f"{name.stem}_{copy}{suffix}", copy + 1
+        taken.add(_identity(path))
         outputs.append(path)
     return outputs
+
+
+def _identity(path: Path) -> str:
+    # In lower case, because some file systems don't distinguish it.
+    return str(path.resolve()).lower()
 
 
 def _output_suffix(source: Source, name: Path) -> str:

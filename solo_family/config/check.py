@@ -7,6 +7,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
 from ..registry import METHODS, resolve
+from .copy_paste import check_copy_paste
 from .pictures import check_pictures
 from .rules import check_one_of, get_key
 from .sampling import check_sampling
@@ -19,6 +20,7 @@ LR_SCHEDULES = (
     "WarmupCosineLR",
     "WarmupStepWithFixedGammaLR",
     "WarmupPolyLR",
+    "OneCycleLR",
 )
 
 
@@ -43,10 +45,12 @@ def check_config(cfg: CfgNode) -> None:
     _check_backbone_features(cfg)
     check_pictures(cfg)
     _check_crop(cfg)
+    check_copy_paste(cfg)
     check_sampling(cfg)
     check_solver(cfg)
     tile = cfg.TEST.TILE
     check_tile(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)
+    _check_evaluation_keys(cfg)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise ConfigError(
             "MODEL.LOAD_PROPOSALS is True, but no model of this package uses proposals, and "
@@ -56,6 +60,11 @@ def check_config(cfg: CfgNode) -> None:
         raise ConfigError(
             f"SOLVER.BACKBONE_MULTIPLIER is {cfg.SOLVER.BACKBONE_MULTIPLIER}; it must be "
             "positive, or 0 for the method's own value."
+        )
+    if not 0 < cfg.SOLVER.BACKBONE_LAYER_DECAY <= 1:
+        raise ConfigError(
+            f"SOLVER.BACKBONE_LAYER_DECAY is {cfg.SOLVER.BACKBONE_LAYER_DECAY}; it must be above 0 "
+            "and at most 1, which is one rate for all layers."
         )
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     if method is not None:
@@ -116,4 +125,31 @@ def _check_names(cfg: CfgNode, key: str, allowed: Sequence[str], source: str = "
     if unknown or not names:
         raise ConfigError(
             f"{key} has {', '.join(unknown) or 'no names'}; allowed: {', '.join(allowed)}{source}."
+        )
+
+
+def _check_evaluation_keys(cfg: CfgNode) -> None:
+    """Check the keys of what evaluations during training do besides."""
+    test = cfg.TEST
+    patience = test.EARLY_STOP_PATIENCE
+    if patience < 0:
+        raise ConfigError(
+            f"TEST.EARLY_STOP_PATIENCE is {patience}; it must be a number of evaluations, or 0 for "
+            "no early end."
+        )
+    if patience and not (test.BEST_METRIC and test.EVAL_PERIOD > 0):
+        raise ConfigError(
+            f"TEST.EARLY_STOP_PATIENCE is {patience}, which counts evaluations without a better "
+            f"TEST.BEST_METRIC, but that is {test.BEST_METRIC!r} and TEST.EVAL_PERIOD "
+            f"{test.EVAL_PERIOD}. Set both, or TEST.EARLY_STOP_PATIENCE 0."
+        )
+    if test.EVAL_LOSS and not cfg.DATASETS.TEST:
+        raise ConfigError(
+            "TEST.EVAL_LOSS is True, but DATASETS.TEST is empty: there are no validation images. "
+            "Name a dataset there, or set TEST.EVAL_LOSS False."
+        )
+    if test.EVAL_LOSS and test.TILE.SIZE:
+        raise ConfigError(
+            f"TEST.EVAL_LOSS is True with TEST.TILE.SIZE {test.TILE.SIZE}, but losses are computed "
+            "on whole images, for which there may be no memory. Set TEST.EVAL_LOSS False."
         )

@@ -2,6 +2,7 @@
 
 from detectron2.config import CfgNode as CN
 
+from .copy_paste import add_copy_paste_config
 from .sampling import add_sampling_config
 
 
@@ -34,7 +35,8 @@ def add_common_config(cfg: CN) -> None:
     # biases are trained (the official SOLO code's `norm_eval`).
     cfg.MODEL.BACKBONE.NORM_EVAL = False
 
-    # Any timm model that supports `features_only`: build_timm_backbone, build_timm_fpn_backbone.
+    # build_timm_backbone, build_timm_fpn_backbone: timm's name of the model, with or without a tag
+    # of its weights, for instance "convnext_tiny.fb_in22k" (docs/choosing.md has the kinds).
     cfg.MODEL.TIMM = CN()
     cfg.MODEL.TIMM.NAME = "resnet18"
     # Features are named by stride, as in detectron2's ResNet: res2 has stride 4, res5 has stride
@@ -65,9 +67,16 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.AMSGRAD = False
     # Factor on the backbone's learning rate; 0 selects the method's own factor.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.0
+    # Factor on the learning rate from each block of the backbone to the one before it, for instance
+    # 0.8 for transformers; 1 for one rate. The pyramid's convolutions have the whole rate.
+    cfg.SOLVER.BACKBONE_LAYER_DECAY = 1.0
     # The batch size that BASE_LR is meant for: with another IMS_PER_BATCH the learning rate is
     # scaled in proportion. 0 leaves it unchanged.
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
+    # Compute a batch in so many parts, one after another, which takes the memory of one part: the
+    # gradients and the losses are those of the whole batch, but batch norms that are trained see
+    # the images of a part. IMS_PER_BATCH stays the number of images of an iteration.
+    cfg.SOLVER.ACCUMULATE = 1
     # Weight decay of nn.Embedding, as WEIGHT_DECAY_NORM is that of normalisation layers.
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     # Parameters whose names contain one of these texts don't decay, for instance ("patch_embed",).
@@ -87,6 +96,11 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.EMA.DECAY = 0.9998
     # Keep the checkpoint that is best by this metric, for instance "segm/AP"; "" keeps none.
     cfg.TEST.BEST_METRIC = ""
+    # End training after this many evaluations in a row without a better TEST.BEST_METRIC; 0 never
+    # does.
+    cfg.TEST.EARLY_STOP_PATIENCE = 0
+    # At each evaluation also log the losses on DATASETS.TEST, without augmentation: "validation/".
+    cfg.TEST.EVAL_LOSS = False
     # Also measure the recall of masks as class-agnostic proposals (evaluation/proposal_recall.py),
     # for methods whose evaluation does not include it anyway.
     cfg.TEST.PROPOSAL_RECALL = False
@@ -128,6 +142,8 @@ def add_common_config(cfg: CN) -> None:
     # What is padded is "gray" (128), as in detectron2, or has the "mean" colour (MODEL.PIXEL_MEAN),
     # which is 0 for the network: mmdetection pads after normalisation.
     cfg.INPUT.LSJ.PAD = "gray"
+
+    add_copy_paste_config(cfg)
 
     # The values that become 0 and 255 in files deeper than 8 bits (12 bits stored in 16, floats,
     # counts), for instance (0, 4095) for 12 bits. None, or "auto", infers 0 to 65535 for files that

@@ -24,6 +24,7 @@ def check_solver(cfg: CfgNode) -> None:
     Raises:
         ConfigError: names the key, its value, the optimizer that reads it, and the value to leave.
     """
+    _check_accumulate(cfg)
     name = optimizer_name(cfg)
     defaults = get_cfg()
     for key, reader in _READERS.items():
@@ -38,4 +39,19 @@ def check_solver(cfg: CfgNode) -> None:
         raise ConfigError(
             f"SOLVER.NESTEROV is True with SOLVER.MOMENTUM {cfg.SOLVER.MOMENTUM}, which leaves "
             "nothing of it. Set SOLVER.MOMENTUM 0.9, or SOLVER.NESTEROV False."
+        )
+
+
+def _check_accumulate(cfg: CfgNode) -> None:
+    parts, batch = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.IMS_PER_BATCH
+    if parts < 1 or batch % parts:
+        raise ConfigError(
+            f"SOLVER.ACCUMULATE is {parts}; it must be 1 or another divisor of "
+            f"SOLVER.IMS_PER_BATCH, {batch}, which it divides into parts."
+        )
+    if parts > 1 and cfg.TEST.PRECISE_BN.ENABLED:
+        raise ConfigError(
+            f"TEST.PRECISE_BN.ENABLED is True with SOLVER.ACCUMULATE {parts}, but it passes whole "
+            "batches through the model, for which there is no memory where batches are divided. "
+            "Set TEST.PRECISE_BN.ENABLED False, or SOLVER.ACCUMULATE 1."
         )

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from ..config.solver import optimizer_name
 from ..errors import ConfigError
 from ..registry import METHODS
+from .layer_decay import layer_factors
 
 _Clipper = Callable[[list[nn.Parameter]], Any]
 # The keys of a parameter group that determine how a step is computed, and not its result.
@@ -29,7 +30,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     Args:
         cfg: the configuration; `SOLVER.CLIP_GRADIENTS.CLIP_TYPE` is "value", "norm" (of each
             parameter's gradient) or "full_model" (the norm of all gradients together).
-        model: the learning rate of its parameters named `backbone.*` has the multiplier.
+        model: the learning rate of its parameters named `backbone.*` has the multiplier, and falls
+            with the depth of their layers by `BACKBONE_LAYER_DECAY`.
 
     Raises:
         ConfigError: the optimizer or the clip type is unknown.
@@ -40,6 +42,14 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     base_lr = cfg.SOLVER.BASE_LR
     if cfg.SOLVER.REFERENCE_BATCH_SIZE:
         base_lr *= cfg.SOLVER.IMS_PER_BATCH / cfg.SOLVER.REFERENCE_BATCH_SIZE
+    factors: dict[str, float] = {}
+    if cfg.SOLVER.BACKBONE_LAYER_DECAY != 1:
+        names = [name for name, _ in model.named_parameters()]
+        factors = layer_factors(names, cfg.SOLVER.BACKBONE_LAYER_DECAY)
+
+    def rate_factor(key: str) -> float:
+        return factors.get(key, 1.0) * (multiplier if key.startswith("backbone.") else 1.0)
+
     params = get_default_optimizer_params(
         model,
         base_lr=base_lr,
@@ -47,7 +57,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        lr_factor_func=lambda key: multiplier if key.startswith("backbone.") else 1.0,
+        lr_factor_func=rate_factor,
     )
     # Module types that detectron2 does not handle; a later group overrides earlier ones.
     embeddings = _parameters_of(model, (nn.Embedding,))

@@ -7,7 +7,11 @@ from detectron2.config import CfgNode
 from detectron2.projects.deeplab.build_solver import build_lr_scheduler as build_with_poly
 from detectron2.projects.deeplab.lr_scheduler import WarmupPolyLR
 from detectron2.solver import LRMultiplier, LRScheduler
-from fvcore.common.param_scheduler import ParamScheduler
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    CosineParamScheduler,
+    ParamScheduler,
+)
 
 from ..config.check import LR_SCHEDULES
 from ..config.rules import check_one_of
@@ -19,15 +23,36 @@ _PLACE = ("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step",
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
     """Build the schedule `SOLVER.LR_SCHEDULER_NAME`, with detectron2's warm-up.
 
+    "OneCycleLR" has a warm-up of its own, see `_one_cycle`.
+
     Raises:
         ConfigError: the name is unknown.
     """
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", LR_SCHEDULES)
+    if cfg.SOLVER.LR_SCHEDULER_NAME == "OneCycleLR":
+        return LRMultiplier(optimizer, _one_cycle(cfg), cfg.SOLVER.MAX_ITER)
     scheduler = build_with_poly(cfg, optimizer)
     if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
         assert isinstance(scheduler, LRMultiplier)
         scheduler._multiplier = _ToTheEnd(scheduler._multiplier, cfg.SOLVER.MAX_ITER)
     return scheduler
+
+
+def _one_cycle(cfg: CfgNode) -> ParamScheduler:
+    """Return the cycle of Smith and Topin (arXiv 1708.07120): up, and down, along a cosine each.
+
+    It rises from `WARMUP_FACTOR` in `WARMUP_ITERS` iterations, and falls to `BASE_LR_END`.
+    """
+    solver = cfg.SOLVER
+    rising = min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0)
+    return CompositeParamScheduler(
+        [
+            CosineParamScheduler(solver.WARMUP_FACTOR, 1.0),
+            CosineParamScheduler(1.0, solver.BASE_LR_END / solver.BASE_LR),
+        ],
+        lengths=[rising, 1 - rising],
+        interval_scaling=["rescaled", "rescaled"],
+    )
 
 
 class _ToTheEnd(ParamScheduler):

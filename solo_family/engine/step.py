@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.load import not_finite
 from ..data.loading.sampler import GroupedSampler
@@ -15,6 +17,7 @@ from ..data.loading.seeding import seed_all
 from ..errors import TrainingError
 from ..ops.host_copy import HostCopy
 from .optimizer_state import fitted, parameter_names
+from .parts import divide, part_weights, weighted
 
 
 class TrainingStep(SimpleTrainer):
@@ -29,6 +32,8 @@ class TrainingStep(SimpleTrainer):
         optimizer: its step hooks see unscaled gradients. If float16 gradients overflow, the hooks
             of a fused optimizer run although its weights are not changed.
         precision: float16 (with loss scaling) or bfloat16 for autocast; None for float32.
+        accumulate: the number of parts that a batch is computed in, one after another, with the
+            gradients of the whole; see `divide`.
         sampler: the sampler of the loader. Its seed, which checkpoints store, seeds each iteration
             together with the iteration's number and the rank, so that dropout and losses that
             sample draw the same numbers in a resumed run. None seeds nothing.
@@ -41,11 +46,13 @@ class TrainingStep(SimpleTrainer):
         optimizer: torch.optim.Optimizer,
         *,
         precision: torch.dtype | None = None,
+        accumulate: int = 1,
         sampler: GroupedSampler | None = None,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
         self._sampler = sampler
         self.precision = precision
+        self.accumulate = accumulate
         self.last_batch: list[dict[str, Any]] = []
         self.device_type = next(model.parameters()).device.type
         self.grad_scaler = torch.amp.GradScaler(
@@ -62,27 +69,52 @@ class TrainingStep(SimpleTrainer):
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         self.last_batch = data
+        parts = divide(data, self.accumulate)
+        weights = part_weights(self.model, parts) if len(parts) > 1 else []
         if self._sampler is not None:
             # After the batch has arrived, because loading may draw numbers in the first iteration.
             seed_all(self._sampler.seed, self.iter, comm.get_rank())
+        copies = []
+        for index, part in enumerate(parts):
+            with self._gradients_exchanged(index == len(parts) - 1):
+                losses = self.losses(self.model, part)
+                if weights:
+                    losses = weighted(losses, weights[index])
+                values = torch.stack([loss.float() for loss in losses.values()])
+                copies.append((tuple(losses), HostCopy(values)))
+                if not index:
+                    self.optimizer.zero_grad(set_to_none=True)
+                self.grad_scaler.scale(values.sum()).backward()
+        self.after_backward()
+        of_parts = [dict(zip(names, copy.wait())) for names, copy in copies]
+        for part, on_host in zip(parts, of_parts):
+            check_finite(on_host, part, self.iter, self.model)
+        total = {name: sum(part[name] for part in of_parts) for name in of_parts[0]}
+        self._write_metrics(total, data_time)
+        # A fused optimizer could unscale in its kernel, but its hooks need unscaled gradients.
+        self.grad_scaler.unscale_(self.optimizer)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def losses(self, model: nn.Module, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Return a batch's losses in the precision of training.
+
+        Args:
+            model: the trained model, with or without a DDP wrapper.
+            batch: detectron2's dicts.
+        """
         with torch.autocast(
             self.device_type,
             dtype=self.precision or torch.bfloat16,
             enabled=self.precision is not None,
         ):
-            losses = self.model(data)
-        values = torch.stack([loss.float() for loss in losses.values()])
-        copy = HostCopy(values)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.grad_scaler.scale(values.sum()).backward()
-        self.after_backward()
-        on_host = dict(zip(losses, copy.wait()))
-        check_finite(on_host, data, self.iter, self.model)
-        self._write_metrics(on_host, data_time)
-        # A fused optimizer could unscale in its kernel, but its hooks need unscaled gradients.
-        self.grad_scaler.unscale_(self.optimizer)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+            return model(batch)
+
+    def _gradients_exchanged(self, now: bool) -> AbstractContextManager[None]:
+        """Let DDP average the gradients of all processes after the last part alone."""
+        if now or not isinstance(self.model, DistributedDataParallel):
+            return nullcontext()
+        return self.model.no_sync()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint, with that of the loss scaler."""

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation.testing import verify_results
 from detectron2.solver import LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, TensorboardXWriter
@@ -27,11 +28,14 @@ from ..evaluation.preconditions import check_evaluation
 from ..modeling.stem import colour_places
 from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
+from .early_stop import EarlyStopped
 from .ema import EMA
 from .ending import ENDING
-from .hooks import BestCheckpoint, EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
+from .evaluation_hooks import evaluation_hooks
+from .hooks import EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
 from .metrics_file import MetricsFile
 from .optimizer import build_optimizer
+from .parts import check_parts
 from .printer import MetricPrinter
 from .resume import iteration_of, set_aside
 from .resume import resume as resume_newest
@@ -64,6 +68,7 @@ class Trainer(DefaultTrainer):
         cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
         self._best_metric = self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
+        check_parts(self.raw_model, cfg.SOLVER.ACCUMULATE)
         if cfg.SOLVER.CHANNELS_LAST:
             self.raw_model.to(memory_format=torch.channels_last)
         optimizer = self.build_optimizer(cfg, self.raw_model)
@@ -71,9 +76,8 @@ class Trainer(DefaultTrainer):
         self.sampler = resumable_sampler(data_loader)
         model = distributed(self.raw_model)
         precision = getattr(torch, cfg.SOLVER.AMP.PRECISION) if cfg.SOLVER.AMP.ENABLED else None
-        self._trainer = TrainingStep(
-            model, data_loader, optimizer, precision=precision, sampler=self.sampler
-        )
+        options = {"precision": precision, "accumulate": cfg.SOLVER.ACCUMULATE}
+        self._trainer = TrainingStep(model, data_loader, optimizer, sampler=self.sampler, **options)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = AtomicCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
@@ -93,6 +97,8 @@ class Trainer(DefaultTrainer):
         """
         try:
             return super().train()
+        except EarlyStopped:
+            return self._end_early()
         except Stopped as stopped:
             finished = self._end.finished
             if finished is None:
@@ -106,6 +112,14 @@ class Trainer(DefaultTrainer):
                 f"iteration {finished + 1} of {self.max_iter} is in {name}; the same command with "
                 "--resume goes on from there.",
             ) from None
+
+    def _end_early(self) -> dict[str, dict[str, float]]:
+        """Write the final checkpoint, and return the last evaluation's metrics."""
+        self.iter = self._end.finished or 0
+        self.checkpointer.save("model_final", iteration=self.iter)
+        if comm.is_main_process() and self.last_results:
+            verify_results(self.cfg, self.last_results)
+        return self.last_results
 
     def _save_finished(self, iteration: int) -> str:
         """Save a checkpoint after an iteration, unless it was saved already; return its path."""
@@ -184,10 +198,7 @@ class Trainer(DefaultTrainer):
         for hook in super().build_hooks():
             if isinstance(hook, EvalHook):
                 hooks.append(self._end)
-                hooks.append(EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate))
-                if cfg.TEST.BEST_METRIC and comm.is_main_process():
-                    period, metric = cfg.TEST.EVAL_PERIOD, self._best_metric
-                    hooks.append(BestCheckpoint(period, self.checkpointer, metric))
+                hooks += evaluation_hooks(self, self._best_metric)
             else:
                 hooks.append(hook)
         # The hooks that save and evaluate need this step's average, so they come later.

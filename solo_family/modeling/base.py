@@ -1,13 +1,13 @@
 """Do what every method does before and after its own part: preprocess, train or infer, group."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling.backbone import Backbone, build_backbone
-from detectron2.structures import ImageList
+from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ..ops.host_copy import to_device
@@ -16,7 +16,8 @@ from .gt_masks import with_bitmasks
 from .interface import MethodInterface
 from .layers import torchvision_deform_conv
 from .layers.folded_norm import fold_fixed_norms
-from .transfer import instances_to_device, normalise
+from .normalizer import LossCount
+from .transfer import instances_to_device, normalise, padded_size
 
 # Runs inference on a batch with a model, and decides something on the way.
 FirstInference = Callable[["MaskSegmentor", list[dict[str, Any]]], list[dict[str, Any]]]
@@ -153,7 +154,8 @@ class MaskSegmentor(nn.Module, MethodInterface):
         Args:
             batched_inputs: one dict per image. `image` is [C, H, W] of 0 to 255, in the colour
                 order of `INPUT.FORMAT`. Training needs `instances`. At inference `height` and
-                `width` set the size of the result; without them it is the image's own.
+                `width` set the size of the result; without them it is the image's own. In training
+                `pad_to` of the first is the size of a batch that these are a part of.
 
         Returns:
             In training, a dict of losses; at inference, a list of results, each with `instances`.
@@ -161,26 +163,39 @@ class MaskSegmentor(nn.Module, MethodInterface):
         if not self.training:
             infer = self.first_inference
             return self.inference(batched_inputs) if infer is None else infer(self, batched_inputs)
-        images = self.preprocess([item["image"] for item in batched_inputs])
-        gt_instances = instances_to_device(
-            [with_bitmasks(item["instances"]) for item in batched_inputs], self.device
+        images = self.preprocess(
+            [item["image"] for item in batched_inputs], _pad_to(batched_inputs)
         )
+        gt_instances = self._truth(batched_inputs)
         # The targets are queued before the backbone: a GPU is busy with it while the host goes on.
         targets = self.prepare_targets(gt_instances, _padded_size(images))
         features = self.backbone(images.tensor)
         return self.losses(features, targets, _padded_size(images))
 
-    def preprocess(self, images: list[Tensor]) -> ImageList:
+    def _truth(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
+        return instances_to_device(
+            [with_bitmasks(item["instances"]) for item in batched_inputs], self.device
+        )
+
+    @torch.no_grad()
+    def count_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, LossCount]:
+        """Return what each loss of a batch is divided by, see `loss_counts`, without a network."""
+        images = [item["image"] for item in batched_inputs]
+        size = padded_size(images, self.size_divisibility, _pad_to(batched_inputs))
+        return self.loss_counts(self._truth(batched_inputs), size)
+
+    def preprocess(self, images: list[Tensor], pad_to: Sequence[int] = (0, 0)) -> ImageList:
         """Normalise images and pad them to one size.
 
         Args:
             images: one tensor [C, h, w] per image, of any dtype and on any device.
+            pad_to: (height, width) that they are padded to at least.
 
         Returns:
             [B, C, H, W] of the weights' dtype, normalised in float32; the padding is 0.
         """
         there = to_device(images, self.device)
-        batch = normalise(there, self.pixel_mean, self.pixel_std, self.size_divisibility)
+        batch = normalise(there, self.pixel_mean, self.pixel_std, self.size_divisibility, pad_to)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         return ImageList(batch.to(self.weight_dtype), sizes)
 
@@ -280,3 +295,7 @@ def _refuse(*_: Any) -> None:
 def _padded_size(images: ImageList) -> tuple[int, int]:
     height, width = images.tensor.shape[-2:]
     return height, width
+
+
+def _pad_to(batched_inputs: list[dict[str, Any]]) -> tuple[int, int]:
+    return batched_inputs[0].get("pad_to", (0, 0))

@@ -10,6 +10,8 @@ from typing import Any
 from detectron2.structures import Instances
 from torch import Tensor
 
+from .normalizer import LossCount
+
 
 class MethodInterface(ABC):
     """Declare the parts of a method: for training, for inference and for export."""
@@ -49,6 +51,25 @@ class MethodInterface(ABC):
         Returns:
             One weighted scalar per loss, by name. The names are documented on the method's page.
         """
+
+    @property
+    def counts_losses(self) -> bool:
+        """Whether `loss_counts` knows all losses, so that a batch can be computed in parts."""
+        return type(self).loss_counts is not MethodInterface.loss_counts
+
+    def loss_counts(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> dict[str, LossCount]:
+        """Return what each loss of a batch is divided by, which follows from the truth alone.
+
+        Args:
+            gt_instances: see `prepare_targets`.
+            padded_size: (height, width) of the batch.
+
+        Returns:
+            A count for each name of `losses`, without the numbers of layers at their ends.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> Any:

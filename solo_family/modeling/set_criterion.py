@@ -7,9 +7,10 @@ L supervised decoder layers, B images, N predictions, K classes, P pairs of all 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from detectron2.structures import Instances
 from torch import Tensor
 
 from ..ops.host_copy import HostCopy
@@ -78,6 +79,12 @@ class SetCriterion:
                 f"An image has {num_objects} objects, but the model predicts {num_predictions}: "
                 f"not all of them can be learnt. Raise {self.count_key} for crowded images."
             )
+
+
+def set_counts(gt_instances: Sequence[Instances], num_predictions: int) -> tuple[int, int]:
+    """Return the number of objects of a batch, and that of their pairs with predictions, P."""
+    counts = [len(gt) for gt in gt_instances]
+    return sum(counts), sum(min(count, num_predictions) for count in counts)
 
 
 def target_classes(

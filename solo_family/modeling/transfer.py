@@ -10,8 +10,29 @@ from torch import Tensor
 from ..ops.host_copy import HostCopy, to_device
 
 
+def padded_size(
+    images: Sequence[Tensor], size_divisibility: int, least: Sequence[int] = (0, 0)
+) -> tuple[int, int]:
+    """Return the height and the width that images of a batch are padded to.
+
+    Args:
+        images: one tensor [..., h, w] per image.
+        size_divisibility: both are multiples of this.
+        least: the height and the width that a larger batch needs, of which these are a part.
+    """
+    height, width = (
+        -(-max(sides) // size_divisibility) * size_divisibility
+        for sides in zip(least, *(image.shape[-2:] for image in images))
+    )
+    return height, width
+
+
 def normalise(
-    images: Sequence[Tensor], mean: Tensor, std: Tensor, size_divisibility: int
+    images: Sequence[Tensor],
+    mean: Tensor,
+    std: Tensor,
+    size_divisibility: int,
+    least: Sequence[int] = (0, 0),
 ) -> Tensor:
     """Subtract the mean, divide by the standard deviation, and pad with 0 to one size.
 
@@ -19,15 +40,13 @@ def normalise(
         images: one tensor [C, h, w] per image, of any dtype, on the device of the mean.
         mean: [C, 1, 1].
         std: [C, 1, 1].
-        size_divisibility: H and W are multiples of this.
+        size_divisibility: see `padded_size`.
+        least: see `padded_size`.
 
     Returns:
         [B, C, H, W] of the mean's dtype.
     """
-    height, width = (
-        -(-max(sides) // size_divisibility) * size_divisibility
-        for sides in zip(*(image.shape[-2:] for image in images))
-    )
+    height, width = padded_size(images, size_divisibility, least)
     # Padding with the mean becomes 0 when the mean is subtracted; no further copy is needed.
     batch = mean.expand(len(images), len(mean), height, width).clone(
         memory_format=torch.contiguous_format

@@ -22,6 +22,7 @@ from ..errors import DataError
 from . import tiff
 from .depth import fills_16_bits, to_8_bits
 from .formats import Format, check_channels
+from .not_pictures import what_it_is
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ class Stored:
     read: Callable[[], np.ndarray]
 
 
-def open_stored(path: str, data: BinaryIO, wanted: Format) -> Stored | None:
+def open_stored(
+    path: str, data: BinaryIO, wanted: Format, page: int | None = None
+) -> Stored | None:
     """Return an image whose own values are to be read; None for a picture of 8 bits.
 
     Args:
@@ -63,6 +66,7 @@ def open_stored(path: str, data: BinaryIO, wanted: Format) -> Stored | None:
         data: the open file; it is left at its beginning.
         wanted: the format that it is read for. If that has the file's own channels, a TIFF of 8
             bits is not None, and of as many pages with a band each, each is a channel.
+        page: of a TIFF, from 1, that is a picture of its own; None for the first.
 
     Raises:
         DataError: it begins like such a file, but is broken, or holds something else.
@@ -76,7 +80,7 @@ def open_stored(path: str, data: BinaryIO, wanted: Format) -> Stored | None:
         if head.startswith(_PNG) and head[24:25] == b"\x10":
             return _png(head, data)
         if tiff.is_tiff(head):
-            return _tiff(path, _content(data), 0 if wanted.is_converted else wanted.count)
+            return _tiff(path, mapped(data), 0 if wanted.is_converted else wanted.count, page)
     except DataError:
         raise
     except Exception as error:  # a broken file provokes anything
@@ -111,11 +115,11 @@ def values_in_8_bits(
 
 def unreadable(path: str, error: Exception) -> DataError:
     """Return the error of a file that can't be read as an image."""
-    reason = str(error) or type(error).__name__
+    reason = what_it_is(path) or str(error) or type(error).__name__
     return DataError(f"{path} can't be read as an image: {reason}")
 
 
-def _content(data: BinaryIO) -> Any:
+def mapped(data: BinaryIO) -> Any:
     """Return a file's bytes, without reading all of them where it is a real file."""
     try:
         return mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ)
@@ -205,9 +209,10 @@ def _png(head: bytes, data: BinaryIO) -> Stored:
     return Stored(height, width, channels, np.dtype("u2"), 1, channels in (2, 4), False, read)
 
 
-def _tiff(path: str, data: Any, counted: int) -> Stored | None:
+def _tiff(path: str, data: Any, counted: int, page: int | None) -> Stored | None:
     try:
         pages = tiff.read_pages(data)
+        pages = pages if page is None else pages[page - 1 : page]
         first = pages[0]
     except (IndexError, ValueError, struct.error):
         if counted:
@@ -219,13 +224,13 @@ def _tiff(path: str, data: Any, counted: int) -> Stored | None:
         return None
     alike = [p for p in pages if (p.height, p.width, p.bands) == (first.height, first.width, 1)]
     stack = alike if len(alike) == len(pages) == counted else [first]
-    if not all(page.is_plain for page in stack):
+    if not all(one.is_plain for one in stack):
         if first.bands > 4 or first.is_deep_colour:
             raise ValueError(f"its compression or kind of values is not read ({first.described})")
         return None
 
     def read() -> np.ndarray:
-        values = np.concatenate([tiff.decode(page, data) for page in stack], axis=2)
+        values = np.concatenate([tiff.decode(one, data) for one in stack], axis=2)
         return _upright(values, first.orientation)
 
     turned = first.orientation in (5, 6, 7, 8)

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from detectron2.structures import Instances
+from detectron2.utils.colormap import colormap
 from detectron2.utils.video_visualizer import VideoVisualizer
+from detectron2.utils.visualizer import VisImage, Visualizer
 
 from ..errors import DataError
 from ..files import replacing
+from .labels import keep_labels_inside
 from .painting import is_large, paint
 from .predictions import Predictions
+from .tracking import NO_TRACK
+
+# Pixels between pictures side by side; even, as most videos' sizes must be.
+_LINE = 4
 
 
 def draw_predictions(
@@ -39,9 +47,36 @@ def draw_predictions(
     elif "sem_seg" in predictions:
         category = predictions["sem_seg"].argmax(dim=0)
         drawn = visualizer.draw_sem_seg(rgb, category)
+    elif predictions["instances"].has("track_ids"):
+        drawn = _draw_tracks(visualizer, rgb, predictions["instances"])
     else:
         drawn = visualizer.draw_instance_predictions(rgb, predictions["instances"])
+    keep_labels_inside(drawn)
     return cv2.cvtColor(drawn.get_image(), cv2.COLOR_RGB2BGR)
+
+
+def _draw_tracks(visualizer: VideoVisualizer, rgb: np.ndarray, instances: Instances) -> VisImage:
+    """Draw instances in the colours of their tracks, with class, score and number of the track."""
+    names = visualizer.metadata.get("thing_classes") or []
+    table = colormap(rgb=True, maximum=1)
+    labels, colours = [], []
+    for label, score, track in zip(
+        instances.pred_classes.tolist(), instances.scores.tolist(), instances.track_ids.tolist()
+    ):
+        name = names[label] if label < len(names) else str(label)
+        number = "" if track == NO_TRACK else f" #{track}"
+        labels.append(f"{name} {score:.0%}{number}")
+        colours.append(table[track % len(table)])
+    frame = Visualizer(rgb, visualizer.metadata)
+    masks = instances.pred_masks.numpy()
+    return frame.overlay_instances(masks=masks, labels=labels, assigned_colors=colours)
+
+
+def beside(*pictures: np.ndarray) -> np.ndarray:
+    """Return pictures of one size, uint8 [H, W, 3], side by side with white lines between them."""
+    line = np.full((pictures[0].shape[0], _LINE, 3), 255, np.uint8)
+    parts = [part for picture in pictures for part in (line, picture)]
+    return np.concatenate(parts[1:], axis=1)
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from PIL import Image
 
+from ..data.loading.ahead import ahead
 from ..data.loading.windows import ArrayWindows, open_windows, read_whole
 from ..errors import ConfigError
 from ..saving.filters import find_labels
@@ -157,18 +158,27 @@ class Predictor:
             OutOfMemoryError: a picture, or a batch, is too large for the machine.
         """
         if not isinstance(pictures, list | tuple):
-            return self._segment([pictures], channels)[0]
+            return self._segment([pictures], channels, 1)[0]
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}; at least 1 is needed.")
-        results: list[Result] = []
-        for first in range(0, len(pictures), batch_size):
-            results += self._segment(pictures[first : first + batch_size], channels)
-        return results
+        return self._segment(pictures, channels, batch_size)
 
-    def _segment(self, pictures: Sequence[Picture], channels: str | None) -> list[Result]:
+    def _segment(
+        self, pictures: Sequence[Picture], channels: str | None, batch_size: int
+    ) -> list[Result]:
         if self._tiling is not None:
             return [self._segment_by_tiles(picture, channels) for picture in pictures]
-        images = [to_working(picture, channels, self._reading) for picture in pictures]
+
+        def read(batch: Sequence[Picture]) -> tuple[Sequence[Picture], list[np.ndarray]]:
+            return batch, [to_working(picture, channels, self._reading) for picture in batch]
+
+        starts = range(0, len(pictures), batch_size)
+        batches = (pictures[start : start + batch_size] for start in starts)
+        # The next batch is read while the model works; a thread would not help a single one.
+        read_ahead = ahead(map(read, batches), int(len(starts) > 1), "Reading a picture")
+        return [one for batch in read_ahead for one in self._results(*batch)]
+
+    def _results(self, pictures: Sequence[Picture], images: list[np.ndarray]) -> list[Result]:
         return [
             self._result(predictions, image, picture)
             for picture, image, predictions in zip(

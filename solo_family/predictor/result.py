@@ -156,7 +156,8 @@ class Result:
         Args:
             folder: the folder for the files, which is created.
             formats: some of "pictures" (the drawn picture), "coco", "coco-rle", "coco-results",
-                "labelme", "yolo", "label-map", "geojson", "panoptic", "cutouts" and "csv".
+                "coco-vid", "labelme", "yolo", "label-map", "geojson", "panoptic", "cutouts" and
+                "csv".
             polygon_tolerance: the most that polygons deviate from the masks, in pixels; by default
                 as much as leaves an IoU of 0.98.
             pixel_size: of a pixel, for instance "0.25um", for areas in "geojson" and "csv".

@@ -20,14 +20,17 @@ from ..engine.resume import checkpoints
 from ..errors import ConfigError, DataError
 from ..faults import explained
 from ..model_zoo import models
+from ..modeling.base import MaskSegmentor
 from ..modeling.inference import inference_model
 from ..tiling.tiles import Tiling
 from .exported import exported_reading, load_exported
 from .load import class_metadata, load_predictor
+from .parallel import on_one_core_each
 from .predictions import Predictions
 
 logger = logging.getLogger(__name__)
 
+_GPU_BATCH, _CPU_BATCH = 4, 8
 # The file that marks a folder as an exported model, and the file that marks it as a run.
 _EXPORTED, _RUN = "model.json", "config.yaml"
 
@@ -42,12 +45,14 @@ class Source:
         metadata: names and colours of the classes.
         reading: how picture files are read.
         tiling: how pictures are cut into tiles; None for not at all.
+        batch: how many pictures are best predicted at once.
     """
 
     predict: Callable[[list[np.ndarray]], list[Predictions]]
     metadata: Metadata
     reading: Reading
     tiling: Tiling | None = None
+    batch: int = 1
 
 
 def open_source(
@@ -143,9 +148,19 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     @explained(cfg)
     @torch.no_grad()
     def predict(images: list[np.ndarray]) -> list[Predictions]:
+        if is_on_cpu and isinstance(predictor.model, MaskSegmentor):
+            return on_one_core_each(one, images)
         return predictor.model([_model_input(predictor, image) for image in images])
 
-    return Source(predict, class_metadata(cfg), Reading.from_config(cfg), Tiling.from_config(cfg))
+    def one(image: np.ndarray) -> Predictions:
+        return predictor.model([_model_input(predictor, image)])[0]
+
+    is_on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
+    # Two for each core, so that none waits long for the others at the end of a batch.
+    cores = torch.get_num_threads()
+    batch = min(2 * cores if cores > 1 else 1, _CPU_BATCH) if is_on_cpu else _GPU_BATCH
+    reading, tiling = Reading.from_config(cfg), Tiling.from_config(cfg)
+    return Source(predict, class_metadata(cfg), reading, tiling, batch)
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class CocoDataset(Saver):
 
     format = "coco"
     file = "coco.json"
+    track_key = "track_id"
 
     def __init__(self, output: Path, classes: Classes, options: Options) -> None:
         super().__init__(output, classes, options)
@@ -34,7 +35,8 @@ class CocoDataset(Saver):
             folder = self.output / "coco_images"
             folder.mkdir(exist_ok=True)
             name = copy_picture(picture, folder)
-        self._images.append({"id": picture.image_id, "file_name": name} | picture.size)
+        image = {"id": picture.image_id, "file_name": name} | picture.size
+        self._images.append(image | self.of_video(picture))
         for instance in picture.instances or []:
             area = instance.area
             if not area:
@@ -51,7 +53,12 @@ class CocoDataset(Saver):
                     "iscrowd": 0,
                     "score": instance.score,
                 }
+                | ({} if instance.track is None else {self.track_key: instance.track})
             )
+
+    def of_video(self, picture: Picture) -> dict[str, Any]:
+        """Return what an image's entry has besides."""
+        return {}
 
     def segmentation(self, instance: SavedInstance) -> Any:
         """Return the polygons of a mask, or its RLE if it has holes, which COCO's polygons lack."""
@@ -65,7 +72,14 @@ class CocoDataset(Saver):
         self._annotations.close()
         self._json.write(f',\n"images": {json.dumps(self._images)}')
         categories = json.dumps(self.classes.categories(self._seen))
-        self._json.write(f',\n"categories": {categories}}}\n')
+        self._json.write(f',\n"categories": {categories}')
+        for key, value in self.more().items():
+            self._json.write(f',\n"{key}": {json.dumps(value)}')
+        self._json.write("}\n")
+
+    def more(self) -> dict[str, Any]:
+        """Return further parts of the file."""
+        return {}
 
 
 class CocoRleDataset(CocoDataset):
@@ -77,6 +91,33 @@ class CocoRleDataset(CocoDataset):
     def segmentation(self, instance: SavedInstance) -> Any:
         """Return the mask's RLE."""
         return instance.rle
+
+
+class CocoVideo(CocoRleDataset):
+    """Save a dataset of videos, `coco_vid.json`, in the format that mmtracking calls CocoVID.
+
+    An image has `video_id` and `frame_id`, from 0, and an annotation `instance_id`, the number of
+    its track. Pictures that are no frames are videos of one.
+    """
+
+    format = "coco-vid"
+    file = "coco_vid.json"
+    track_key = "instance_id"
+
+    def __init__(self, output: Path, classes: Classes, options: Options) -> None:
+        super().__init__(output, classes, options)
+        self._videos: dict[str, dict[str, Any]] = {}
+
+    def of_video(self, picture: Picture) -> dict[str, Any]:
+        """Return the video and the place in it."""
+        number = len(self._videos) + 1
+        video = {"id": number, "name": picture.file_name} | picture.size
+        known = self._videos.setdefault(str(picture.where["file_name"]), video)
+        return {"video_id": known["id"], "frame_id": picture.where.get("frame", 0)}
+
+    def more(self) -> dict[str, Any]:
+        """Return the videos."""
+        return {"videos": list(self._videos.values())}
 
 
 class CocoResults(Saver):
@@ -92,7 +133,9 @@ class CocoResults(Saver):
 
     def __init__(self, output: Path, classes: Classes, options: Options) -> None:
         super().__init__(output, classes, options)
-        path = output / "coco_results.json" if output.is_dir() else output
+        path = output / "coco_results.json"
+        if not output.is_dir():
+            path, self.flag = output, "--json"
         self._results = JsonList(self.open(path))
 
     def write(self, picture: Picture) -> None:
@@ -107,6 +150,7 @@ class CocoResults(Saver):
                     "segmentation": instance.rle,
                     **picture.where,
                 }
+                | ({} if instance.track is None else {"track_id": instance.track})
             )
 
     def finish(self) -> None:

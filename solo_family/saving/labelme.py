@@ -33,6 +33,8 @@ class Labelme(Saver):
     def write(self, picture: Picture) -> None:
         """Write the json of a picture, and copy the picture."""
         file_name = self._folder / f"{picture.name}.json"
+        if picture.is_known and file_name.exists():
+            return  # perhaps corrected since
         refuse_existing(file_name)
         shapes = [
             shape

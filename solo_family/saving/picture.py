@@ -66,12 +66,14 @@ class SavedInstance:
         score: 0 to 1.
         box: x, y, width and height in pixels.
         rle: its mask, in COCO's compressed RLE.
+        track: its number in a video, from 1; None if it has none.
     """
 
     label: int
     score: float
     box: list[float]
     rle: dict[str, Any]
+    track: int | None = None
 
     @property
     def area(self) -> int:
@@ -101,6 +103,7 @@ class Picture:
             predict it.
         segments: panoptic segments: ids, int [H, W], and each id's `id`, `category_id` (the class),
             `isthing`, and perhaps `score`; None if the model predicts none.
+        is_known: whether an earlier run has begun to save it.
     """
 
     image_id: int
@@ -112,6 +115,7 @@ class Picture:
     instances: list[SavedInstance] | None = None
     labels: np.ndarray | None = None
     segments: tuple[np.ndarray, list[dict[str, Any]]] | None = None
+    is_known: bool = False
 
     @property
     def size(self) -> dict[str, int]:
@@ -142,9 +146,12 @@ def predicted(predictions: dict[str, Any]) -> dict[str, Any]:
 
 def _instances(instances: Instances) -> list[SavedInstance]:
     results = instance_results(instances, 0)
+    tracks: list[int | None] = [None] * len(results)
+    if instances.has("track_ids"):
+        tracks = [track if track > 0 else None for track in instances.track_ids.tolist()]
     found = [
-        SavedInstance(item["category_id"], item["score"], item["bbox"], item["segmentation"])
-        for item in results
+        SavedInstance(item["category_id"], item["score"], item["bbox"], item["segmentation"], track)
+        for item, track in zip(results, tracks, strict=True)
     ]
     return sorted(found, key=lambda instance: -instance.score)
 

@@ -29,10 +29,12 @@ class Options:
         polygon_tolerance: the most that polygons deviate from the mask, in pixels; None: see
             `outlines.outline`.
         pixel_size: of a pixel, for areas in physical units.
+        tracks: whether the instances of videos have numbers.
     """
 
     polygon_tolerance: float | None = None
     pixel_size: PixelSize | None = None
+    tracks: bool = False
 
 
 class Saver:
@@ -44,6 +46,9 @@ class Saver:
         output: the folder, which exists.
         classes: of the model.
         options: see `Options`.
+
+    Attributes:
+        flag: of `demo`, which asks for the format.
     """
 
     format: ClassVar[str]
@@ -54,6 +59,7 @@ class Saver:
         self.output = output
         self.classes = classes
         self.options = options
+        self.flag = f"--save {self.format}"
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
@@ -68,7 +74,7 @@ class Saver:
         """
         if all(getattr(picture, name) is None for name in self.needs):
             raise ConfigError(
-                f"--save {self.format} needs instances, but this model predicts "
+                f"{self.flag} needs instances, but this model predicts "
                 f"{_predicted(picture)}. Save one of: pictures, label-map, panoptic."
             )
         try:

@@ -20,6 +20,7 @@ class Table(Saver):
         super().__init__(output, classes, options)
         size = options.pixel_size
         columns = [*_COLUMNS.split(","), *_MEASURED.split(","), *([size.key] if size else [])]
+        columns += ["track"] if options.tracks else []
         self._rows = csv_writer(self.open(output / "instances.csv"), columns)
 
     def write(self, picture: Picture) -> None:
@@ -47,4 +48,5 @@ class Table(Saver):
                     "centre_y": top + rows.mean() + 0.5 if len(rows) else "",
                 }
                 | ({size.key: size.area(len(rows))} if size else {})
+                | ({"track": instance.track or ""} if self.options.tracks else {})
             )

@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from .coco import CocoDataset, CocoResults, CocoRleDataset
+from .coco import CocoDataset, CocoResults, CocoRleDataset, CocoVideo
 from .cutouts import Cutouts
 from .geojson import GeoJson
+from .journal import Journal, Known
 from .label_map import LabelMap
 from .labelme import Labelme
 from .panoptic import Panoptic
@@ -27,6 +28,7 @@ SAVERS: dict[str, type[Saver]] = {
         CocoDataset,
         CocoRleDataset,
         CocoResults,
+        CocoVideo,
         Labelme,
         Yolo,
         LabelMap,
@@ -59,12 +61,16 @@ class ResultWriter:
     Args:
         savers: one per format.
         root: the folder to which the names of pictures in files are relative.
+        journal: keeps the predictions, for a run that goes on with this one if that is interrupted.
     """
 
-    def __init__(self, savers: Sequence[Saver], root: Path | None = None) -> None:
+    def __init__(
+        self, savers: Sequence[Saver], root: Path | None = None, journal: Journal | None = None
+    ) -> None:
         self._savers = savers
         self._root = root
-        self._names: set[str] = set()
+        self._journal = journal
+        self._names = set() if journal is None else journal.names
         self._open = ExitStack()
 
     @property
@@ -84,9 +90,23 @@ class ResultWriter:
         traceback: TracebackType | None,
     ) -> None:
         self._open.__exit__(kind, error, traceback)
+        if self._journal is not None:
+            self._journal.close(is_complete=kind is None)
+
+    def known(self, where: dict[str, Any]) -> Known | None:
+        """Return what an interrupted run has predicted for a picture or frame; see `add`."""
+        return None if self._journal is None else self._journal.find(where)
 
     def add(
-        self, predictions: dict[str, Any], image: np.ndarray, image_id: int, **where: Any
+        self,
+        predictions: dict[str, Any],
+        image: np.ndarray,
+        image_id: int,
+        *,
+        name: str | None = None,
+        known: Known | None = None,
+        keeps: bool = True,
+        **where: Any,
     ) -> None:
         """Save the results of a picture.
 
@@ -94,7 +114,11 @@ class ResultWriter:
             predictions: detectron2's dict, on the CPU.
             image: uint8 [H, W, 3], BGR.
             image_id: of the picture, different from all others.
-            where: `file_name`, of the picture or video, and for a video `frame`, from 0.
+            name: of a picture that is not a file of its own, as a page or a download.
+            known: what is saved in place of the predictions.
+            keeps: whether the journal may have it.
+            where: `file_name`, of the picture or video, for a video `frame`, from 0, and for a page
+                of several `page`, from 1.
 
         Raises:
             ConfigError: a format can't have what the model predicts.
@@ -102,17 +126,25 @@ class ResultWriter:
         """
         if not self._savers:
             return
-        source = Path(where["file_name"])
+        found = predicted(predictions) if known is None else known.found
+        source = Path(where["file_name"] if name is None else name)
         frame = where.get("frame")
         stem = source.stem if frame is None else f"{source.stem}_{frame:06d}"
+        is_file = name is None and source.is_file()
+        own = None if self._journal is None else self._journal.name_of(where)
+        own = own or self._distinct(stem)
+        if self._journal is not None and known is None and keeps:
+            # First, because an interruption may leave only some of the files.
+            self._journal.append(where, own, found)
         picture = Picture(
             image_id=image_id,
-            name=self._distinct(stem),
-            file_name=self._relative(source),
-            path=source if frame is None and source.is_file() else None,
+            name=own,
+            file_name=self._relative(source) if name is None else name,
+            path=source if frame is None and is_file else None,
             where=where,
             image=image,
-            **predicted(predictions),
+            is_known=known is not None,
+            **found,
         )
         for saver in self._savers:
             saver.add(picture)

@@ -28,6 +28,9 @@ class Yolo(Saver):
     def write(self, picture: Picture) -> None:
         """Write the text file of a picture, and copy the picture."""
         labels = self._folder / "labels" / f"{picture.name}.txt"
+        self._most = max([self._most, *(one.label for one in picture.instances or [])])
+        if picture.is_known and labels.exists():
+            return  # perhaps corrected since
         refuse_existing(labels)
         copy_picture(picture, self._folder / "images")
         size = [picture.size["width"], picture.size["height"]]
@@ -37,7 +40,6 @@ class Yolo(Saver):
                 if len(ring):
                     shares = " ".join(f"{share:.7g}" for share in (ring / size).ravel())
                     file.write(f"{instance.label} {shares}\n")
-                    self._most = max(self._most, instance.label)
 
     def finish(self) -> None:
         """Write `data.yaml`, which names the classes."""

@@ -5,22 +5,18 @@ K classes, h w of a tile.
 
 import io
 import json
-import struct
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .matching import TileObject
+from .records import RecordFile
 from .runs import Runs, box_of
 
-_MAGIC = b"solo_family tiles 1\n"
-# Before each record: its length in bytes, and its checksum.
-_HEAD = struct.Struct("<QI")
+_KIND = "solo_family tiles 1"
 
 
 class TileResult(NamedTuple):
@@ -53,54 +49,23 @@ class PartialFile:
     """
 
     def __init__(self, path: Path, key: str, height: int) -> None:
-        self.path = path
-        self.finished: dict[int, TileResult] = {}
-        beginning = _MAGIC + key.encode() + b"\n"
-        end = 0
-        if path.is_file():
-            with path.open("rb") as file:
-                if file.read(len(beginning)) == beginning:
-                    for payload in _records(file):
-                        index, result = _unpack(payload, height)
-                        self.finished[index] = result
-                        end = file.tell()
-        self._file = path.open("r+b" if end else "wb")
-        if end:
-            self._file.truncate(end)
-            self._file.seek(end)
-        else:
-            self._file.write(beginning)
-            self._file.flush()
+        self._records = RecordFile(path, _KIND, key)
+        unpacked = (_unpack(self._records.read(place), height) for place in self._records.places)
+        self.finished: dict[int, TileResult] = dict(unpacked)
 
     def append(self, index: int, result: TileResult) -> None:
         """Keep a tile's result."""
         if result.sem_seg is not None:
             return
-        payload = _pack(index, result)
-        self._file.write(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
-        self._file.flush()
+        self._records.append(_pack(index, result))
 
     def close(self) -> None:
         """Leave the file for another run."""
-        self._file.close()
+        self._records.close()
 
     def remove(self) -> None:
         """Delete the file: the image is finished."""
-        self.close()
-        self.path.unlink(missing_ok=True)
-
-
-def _records(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the records up to the first that is not whole."""
-    while True:
-        head = file.read(_HEAD.size)
-        if len(head) < _HEAD.size:
-            return
-        length, checksum = _HEAD.unpack(head)
-        payload = file.read(length)
-        if len(payload) < length or zlib.crc32(payload) != checksum:
-            return
-        yield payload
+        self._records.remove()
 
 
 def _pack(index: int, result: TileResult) -> bytes:

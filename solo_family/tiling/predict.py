@@ -5,14 +5,13 @@ K classes, H W of the image, h w of a tile.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.structures import BitMasks
 from tqdm import tqdm
 
-from ..data.loading.watchdog import TIMEOUT, Watchdog
+from ..data.loading.ahead import ahead
 from ..data.loading.windows import WindowReader
 from ..errors import ConfigError, DataError
 from .matching import TileObject
@@ -105,7 +104,7 @@ _Batch = tuple[list[tuple[Tile, np.ndarray]], list[tuple[Tile, DataError]]]
 
 
 def _read_ahead(windows: WindowReader, tiles: Sequence[Tile], size: int) -> Iterator[_Batch]:
-    """Yield batches of tiles that are read, and those that can't be, one batch ahead."""
+    """Return batches of tiles that are read, and those that can't be, one batch ahead."""
 
     def read(batch: Sequence[Tile]) -> _Batch:
         there, errors = [], []
@@ -116,17 +115,8 @@ def _read_ahead(windows: WindowReader, tiles: Sequence[Tile], size: int) -> Iter
                 errors.append((tile, error))
         return there, errors
 
-    batches = [tiles[first : first + size] for first in range(0, len(tiles), size)]
-    with ThreadPoolExecutor(1, "tiles") as reader:
-        coming = [reader.submit(read, batch) for batch in batches[:1]]
-        for batch in [*batches[1:], None]:
-            if coming:
-                current = coming.pop()
-                if batch is not None:
-                    coming.append(reader.submit(read, batch))
-                with Watchdog(TIMEOUT, "Reading a tile"):
-                    read_batch = current.result()
-                yield read_batch
+    batches = (tiles[first : first + size] for first in range(0, len(tiles), size))
+    return ahead(map(read, batches), 1, "Reading a tile")
 
 
 def _tile_result(tile: Tile, output: dict[str, Any], height: int) -> TileResult:

@@ -44,10 +44,11 @@ def test_a_torchvision_backbone_is_told_to_convert(tmp_path: Path) -> None:
         load_weights(DetectionCheckpointer(model), str(path), complete=False)
 
 
-def test_a_timm_backbone_is_told_where_it_belongs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["resnet10t", "test_vit"])
+def test_a_timm_backbone_is_told_where_it_belongs(name: str, tmp_path: Path) -> None:
     path = tmp_path / "timm.pth"
-    torch.save(timm.create_model("resnet10t").state_dict(), path)
-    opts = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "resnet10t"]
+    torch.save(timm.create_model(name).state_dict(), path)
+    opts = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", name]
     with pytest.raises(DataError, match=r"MODEL\.TIMM\.WEIGHTS"):
         load_weights(
             DetectionCheckpointer(tiny_model("SOLOv2", opts=opts)), str(path), complete=False

@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from solo_family.cli import demo
+from solo_family.data.formats.coco_file import check_parts
 from solo_family.data.loading.images import Reading
 from solo_family.data.loading.windows import ArrayWindows, Window
 from solo_family.errors import ConfigError, DataError, SoloFamilyError
@@ -160,6 +161,8 @@ def test_the_threshold_and_results(tmp_path: Path) -> None:
     ]
     assert _run("--input", *names, *flags) == 0
     (result,) = json.loads(results_file.read_text())
+    with pytest.raises(DataError, match=r"list of results.*demo --save coco, which writes"):
+        check_parts("results.json", [result])
     assert (result["image_id"], result["file_name"]) == (2, str(names[1]))
     assert (result["category_id"], result["bbox"]) == (42, [20, 10, 32, 24])
     np.testing.assert_array_equal(mask_util.decode(result["segmentation"]), _scene()[..., 0] > 0)
@@ -205,7 +208,7 @@ def test_a_missing_webcam_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = cv2.VideoCapture()
-    monkeypatch.setattr("solo_family.cli.inputs.cv2.VideoCapture", lambda _: closed)
+    monkeypatch.setattr("solo_family.cli.video.cv2.VideoCapture", lambda _: closed)
     assert _run("--webcam", "--output", tmp_path / "cam.mp4") == 1
     assert "webcam: no frame" in caplog.text
 
@@ -336,7 +339,7 @@ def test_a_label_map_is_refused_as_coco_results_and_saved_as_it_is(
     names = Metadata(stuff_classes=["dark", "bright"])
     source = Source(segment, names, Reading())
     monkeypatch.setattr(demo, "_open_model", lambda *_: (source, "key"))
-    with pytest.raises(ConfigError, match=r"needs instances.*label-map"):
+    with pytest.raises(ConfigError, match=r"--json needs instances.*label-map"):
         _save_two(tmp_path, "--json", tmp_path / "r.json")
     assert not (tmp_path / "r.json").exists()
     _, out = _save_two(tmp_path, "--save", "label-map")

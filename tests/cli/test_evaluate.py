@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from solo_family.__main__ import main
-from solo_family.data.formats.synthetic import SHAPES
+from solo_family.data.formats.synthetic_scene import SHAPES
 from solo_family.export.quantize import calibration_pictures
 from solo_family.export.runtime import ExportedModel
 

@@ -95,12 +95,13 @@ BFLOAT16: list[Any] = ["SOLVER.AMP.PRECISION", "bfloat16", "INPUT.RANDOM_FLIP", 
 
 
 FLIP: list[Any] = ["INPUT.RANDOM_FLIP", "horizontal"]
+PASTE: list[Any] = ["INPUT.COPY_PASTE.ENABLED", True, "INPUT.COPY_PASTE.BLEND", 1.0]
 
 
 @pytest.mark.parametrize(
     "opts",
     [
-        pytest.param(FLIP, id="flip"),
+        pytest.param([*FLIP, *PASTE], id="flip"),
         pytest.param([*COLOURS, *CROP, *EMA, *BFLOAT16], id="crop", marks=pytest.mark.slow),
         pytest.param([*LSJ, *COLOURS], id="jitter", marks=pytest.mark.slow),
     ],

@@ -38,7 +38,7 @@ class Small(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Linear(3, 3)
+        self.backbone = nn.Sequential(nn.Linear(3, 3))
         self.norm = nn.BatchNorm1d(3)
         self.embed = nn.Embedding(2, 3)
         self.head = nn.Linear(3, 1)
@@ -148,6 +148,7 @@ CHANGED: dict[str, tuple[Any, list[Any]]] = {
     "POLY_LR_CONSTANT_ENDING": (0.6, ["SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR"]),
     "BIAS_LR_FACTOR": (2.0, []),
     "BACKBONE_MULTIPLIER": (0.3, []),
+    "BACKBONE_LAYER_DECAY": (0.3, []),
     "REFERENCE_BATCH_SIZE": (4, []),
     "MOMENTUM": (0.5, []),
     "NESTEROV": (True, []),

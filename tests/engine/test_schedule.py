@@ -48,6 +48,19 @@ def multi_step(iteration: int) -> float:
     return 0.2 ** sum(iteration >= step for step in STEPS)
 
 
+def test_one_cycle() -> None:
+    keys = ["SOLVER.LR_SCHEDULER_NAME", "OneCycleLR", "SOLVER.BASE_LR_END", 0.005]
+    for iteration, rate in enumerate(rates(*keys)):
+        if iteration < WARMUP:  # from 0.05 to 0.5
+            expected = 0.05 + 0.45 * (1 - math.cos(math.pi * iteration / WARMUP)) / 2
+        else:
+            done = (iteration - WARMUP) / (ITERATIONS - WARMUP)
+            expected = 0.005 + 0.495 * (1 + math.cos(math.pi * done)) / 2
+        assert rate == pytest.approx(expected)
+    # Without a rise, and after the last iteration.
+    assert rates(*keys, "SOLVER.WARMUP_ITERS", 0)[0] == 0.5
+
+
 @pytest.mark.parametrize(
     ("name", "factor"),
     [("WarmupMultiStepLR", multi_step), ("WarmupCosineLR", cosine), ("WarmupPolyLR", poly)],

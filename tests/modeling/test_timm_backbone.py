@@ -212,3 +212,17 @@ def test_a_dilated_model_gives_its_deepest_layer_at_stride_8(name: str) -> None:
     with torch.no_grad():
         assert dilated(torch.zeros(1, 3, 64, 96))["res3"].shape == (1, shape.channels, 8, 12)
     assert set(dilated.state_dict()) == set(plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "divisibility"),
+    [
+        ("resnet18", EVERY_FEATURE, 0),
+        ("test_vit", EVERY_FEATURE[1:], 32),
+        ("test_vit", ["res4"], 16),
+    ],
+)
+def test_only_maps_that_are_made_need_sides_of_their_multiples(
+    name: str, features: list[str], divisibility: int
+) -> None:
+    assert make_backbone(name, features).size_divisibility == divisibility

@@ -97,3 +97,33 @@ def test_showing_without_windows_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(drawing.cv2, "imshow", imshow)
     with pytest.raises(SoloFamilyError, match="--show"):
         show_picture(IMAGE, milliseconds=1)
+
+
+def _label_pixels(left: int, top: int, size: tuple[int, int] = (H, W)) -> int:
+    """How many pixels a label's dark background has, of an object of 40 x 40 at a place."""
+    instances = _instance((slice(top, top + 40), slice(left, left + 40)))
+    height, width = size
+    masks = torch.zeros(1, height, width, dtype=torch.bool)
+    masks[0, top : top + 40, left : left + 40] = True
+    instances = Instances(
+        size,
+        pred_masks=masks,
+        pred_boxes=instances.pred_boxes,
+        scores=torch.ones(1),
+        pred_classes=torch.zeros(1, dtype=torch.int64),
+    )
+    names = Metadata(thing_classes=["a cell with a name"])
+    grey = np.full((height, width, 3), 200, np.uint8)
+    drawn = draw_predictions(VideoVisualizer(names), grey, {"instances": instances})
+    return int((drawn[:, :, 1] < 60).sum())
+
+
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (W - 40, 40), (0, H - 40), (W - 40, H - 40)])
+def test_a_label_at_the_border_is_as_large_as_in_the_middle(left: int, top: int) -> None:
+    assert abs(_label_pixels(left, top) / _label_pixels(140, 40) - 1) < 0.15
+
+
+def test_a_label_wider_than_the_picture_is_made_smaller() -> None:
+    whole = _label_pixels(140, 40)
+    assert 0.3 * whole < _label_pixels(40, 40, (100, 100)) < 0.9 * whole
+    assert _label_pixels(0, 0, (40, 40)) > 0  # where no size fits, the beginning is there

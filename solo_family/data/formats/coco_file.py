@@ -238,6 +238,12 @@ def check_parts(source: str, content: Any) -> None:
             f"{source} has no 'categories', which name the classes. Add them, for instance "
             '"categories": [{"id": 1, "name": "object"}].'
         )
+    is_list = isinstance(content, list) and content and isinstance(content[0], dict)
+    if is_list and "image_id" in content[0]:
+        raise DataError(
+            f"{source} is a list of results, without images and categories. Predict again with "
+            "demo --save coco, which writes a dataset."
+        )
     for part, keys in _PARTS.items():
         items = content.get(part) if isinstance(content, dict) else None
         if part == "annotations" and isinstance(content, dict) and part not in content:

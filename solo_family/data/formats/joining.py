@@ -72,8 +72,19 @@ def _mapped(
     records: list[dict[str, Any]], name: str, joined: JoinedClasses | None
 ) -> list[dict[str, Any]]:
     """Return records whose class indices are those of the joined classes."""
-    places = joined.places.get(name) if joined else None
-    if places is None or places == list(range(len(places))):
+    return with_classes_at(records, joined.places.get(name) if joined else None)
+
+
+def with_classes_at(
+    records: list[dict[str, Any]], places: Sequence[int] | None
+) -> list[dict[str, Any]]:
+    """Return records with other class indices.
+
+    Args:
+        records: detectron2's dicts; those of semantic labels have no indices.
+        places: the new index of each class; None for the same.
+    """
+    if places is None or list(places) == list(range(len(places))):
         return records
     mapped = []
     for record in records:

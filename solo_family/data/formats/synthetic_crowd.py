@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import making
-from .synthetic import SHAPES, Scene, add_image, draw_texture, new_content, rasterise, stands_out
+from .synthetic import add_image, new_content
+from .synthetic_scene import SHAPES, Scene, draw_texture, rasterise, stands_out
 
 SPACING = 32  # pixels of the lattice, about one object per 1,000 pixels
 JITTER = 6.0  # pixels on each axis

@@ -6,7 +6,7 @@ Shape letters: H W height and width of an image, C channels.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, BinaryIO, NamedTuple
 
@@ -41,12 +41,14 @@ class Reading:
         image_format: the working format of `INPUT.FORMAT`: colours are BGR, whatever the model's
             order.
         bands: the channels that are drawn; see `Format.shown`.
+        page: of a TIFF of several pictures, from 1; None reads the first.
     """
 
     value_range: tuple[float, float] | None = None
     max_pixels: int = MOST_PIXELS
     image_format: str = "BGR"
     bands: tuple[int, ...] = ()
+    page: int | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Reading":
@@ -63,6 +65,10 @@ class Reading:
     def format(self) -> Format:
         """The working format."""
         return parse_format(self.image_format)
+
+    def of_page(self, page: int | None) -> "Reading":
+        """Return these options for a page of a file; None leaves them as they are."""
+        return self if page is None else replace(self, page=page)
 
     def picture(self, image: np.ndarray) -> np.ndarray:
         """Return an image of the working format as a picture to draw on: [H, W, 3], BGR."""
@@ -93,15 +99,18 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
     reading, wanted = reading or Reading(), parse_format(image_format)
     try:
         with PathManager.open(path, "rb") as file:
-            stored = open_stored(path, file, wanted)
+            stored = open_stored(path, file, wanted, reading.page)
             if stored is not None:
                 _check_pixels(path, stored.height, stored.width, reading)
                 _name_pages(path, stored.pages)
                 values = values_in_8_bits(path, stored, wanted, reading.value_range)
                 return in_format(path, values, wanted)
             with _opened(file) as image:
+                if reading.page is None:
+                    _name_pages(path, getattr(image, "n_frames", 1))
+                else:
+                    image.seek(reading.page - 1)
                 _check_pixels(path, image.height, image.width, reading)
-                _name_pages(path, getattr(image, "n_frames", 1))
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode[:1] in _DEEP_MODES:
                     values = np.asarray(upright)

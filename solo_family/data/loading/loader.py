@@ -1,7 +1,6 @@
 """Data loaders: for training, in an order that a resumed run continues, and for evaluation."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -16,23 +15,12 @@ from ..formats.joining import load_each
 from ..formats.register import check_datasets
 from .batch_loader import BatchLoader
 from .dataset_mapper import MaskDatasetMapper
+from .mappers import Mapper, build_copy_paste, build_train_mapper
 from .sampler import GroupedSampler
-from .segment_mapper import SegmentDatasetMapper
 from .streams import stream_maker
 from .training_images import TrainingImages
 
 logger = logging.getLogger(__name__)
-
-# Maps detectron2's dict of an image to the model's input; None asks for another image instead.
-Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
-
-# The labels that each mapper needs, as a key of detectron2's dict. An image that has both panoptic
-# and semantic labels is mapped as panoptic.
-_LABEL_KEYS = {
-    "mask_former_panoptic": "pan_seg_file_name",
-    "detr_panoptic": "pan_seg_file_name",
-    "mask_former_semantic": "sem_seg_file_name",
-}
 
 
 def build_train_loader(
@@ -48,8 +36,8 @@ def build_train_loader(
         The loader, and the sampler in it, whose position a resumed run sets.
 
     Raises:
-        ConfigError: `SOLVER.IMS_PER_BATCH` is not a multiple of the number of processes, or
-            `DATALOADER.SAMPLER_TRAIN` can't be used.
+        ConfigError: `SOLVER.IMS_PER_BATCH` is not a multiple of the number of processes, times
+            `SOLVER.ACCUMULATE`, or `DATALOADER.SAMPLER_TRAIN` can't be used.
         DataError: see `load_train_dicts`.
     """
     share, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size())
@@ -57,6 +45,11 @@ def build_train_loader(
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; it must be a multiple of the "
             f"number of processes, {comm.get_world_size()}."
+        )
+    if share % cfg.SOLVER.ACCUMULATE:
+        raise ConfigError(
+            f"SOLVER.ACCUMULATE is {cfg.SOLVER.ACCUMULATE}, but each of {comm.get_world_size()} "
+            f"processes has {share} images of a batch; it must be a divisor of that."
         )
     datasets = _load_by_name(cfg)
     dataset = [record for records in datasets.values() for record in records]
@@ -72,7 +65,11 @@ def build_train_loader(
         grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
     )
     loader = BatchLoader(
-        TrainingImages(dataset, mapper or build_train_mapper(cfg, dataset)),
+        TrainingImages(
+            dataset,
+            mapper or build_train_mapper(cfg, dataset),
+            build_copy_paste(cfg, dataset, mapper),
+        ),
         sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         timeout=cfg.DATALOADER.TIMEOUT,
@@ -91,34 +88,6 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
         [[index] for index in InferenceSampler(len(records))],
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         timeout=cfg.DATALOADER.TIMEOUT,
-    )
-
-
-def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
-    """Return the training mapper that `INPUT.DATASET_MAPPER_NAME` names.
-
-    If it is '', the labels of the dataset decide: panoptic, semantic, or instances.
-
-    Raises:
-        ConfigError: the mapper needs labels that the dataset does not have.
-    """
-    num_images = len(dataset)
-    name = cfg.INPUT.DATASET_MAPPER_NAME
-    if not name:
-        name = next((name for name, key in _LABEL_KEYS.items() if key in dataset[0]), "")
-    if not name:
-        return MaskDatasetMapper(cfg, is_train=True, num_images=num_images)
-    if _LABEL_KEYS[name] not in dataset[0]:
-        raise ConfigError(
-            f"INPUT.DATASET_MAPPER_NAME {name} needs '{_LABEL_KEYS[name]}', which the images of "
-            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Set the key to '', or "
-            "name a dataset with such labels."
-        )
-    return SegmentDatasetMapper(
-        cfg,
-        panoptic=name != "mask_former_semantic",
-        detr=name == "detr_panoptic",
-        num_images=num_images,
     )
 
 

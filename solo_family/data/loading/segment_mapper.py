@@ -4,6 +4,7 @@ Shape letters: G masks, H W height and width of the model's input.
 """
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,27 @@ _PAD_VALUE = 128
 _FLOAT_VOID = 255
 
 
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the labels of images are, and what becomes of them.
+
+    Attributes:
+        num_classes: number of classes, K.
+        panoptic: whether to make a mask per panoptic segment, rather than per semantic class.
+        ignored: the label that pixels without a class have in the files.
+        ignore_value: the label that pixels without a class have in the model's input.
+        keep_empty: whether to keep segments that the crop removes completely, with empty masks.
+        sampling: "center" or "corner"; see `INPUT.LABEL_SAMPLING`.
+    """
+
+    num_classes: int
+    panoptic: bool
+    ignored: int = 255
+    ignore_value: int = 255
+    keep_empty: bool = False
+    sampling: str = "center"
+
+
 class SegmentDatasetMapper:
     """Map images with semantic or panoptic labels to the model's training input.
 
@@ -44,12 +66,7 @@ class SegmentDatasetMapper:
     Args:
         augmentations: sequences of augmentations, of which one is drawn per image.
         image_format: channel order, "RGB" or "BGR".
-        num_classes: number of classes, K.
-        panoptic: whether to make a mask per panoptic segment, rather than per semantic class.
-        label_ignored: the label that pixels without a class have in the files.
-        ignore_value: the label that pixels without a class have in the model's input.
-        keep_empty: whether to keep segments that the crop removes completely, with empty masks.
-        label_sampling: "center" or "corner"; see `INPUT.LABEL_SAMPLING`.
+        labels: what the labels are, and what becomes of them.
         size_divisibility: pad inputs to multiples of it; no padding if it is below 1.
         bad_images: counts or refuses images that can't be read.
         reading: how image files are read.
@@ -63,12 +80,7 @@ class SegmentDatasetMapper:
         *,
         augmentations: list[T.AugmentationList],
         image_format: str,
-        num_classes: int,
-        panoptic: bool,
-        label_ignored: int = 255,
-        ignore_value: int = 255,
-        keep_empty: bool = False,
-        label_sampling: str = "center",
+        labels: Labels,
         size_divisibility: int = -1,
         bad_images: BadImages,
         reading: Reading | None = None,
@@ -78,12 +90,7 @@ class SegmentDatasetMapper:
         self._reading = reading or Reading()
         self.augmentations = augmentations
         self.image_format = image_format
-        self.num_classes = num_classes
-        self.panoptic = panoptic
-        self.label_ignored = label_ignored
-        self.ignore_value = ignore_value
-        self.keep_empty = keep_empty
-        self.label_sampling = label_sampling
+        self.labels = labels
         self.size_divisibility = size_divisibility
         self.bad_images = bad_images
 
@@ -95,7 +102,7 @@ class SegmentDatasetMapper:
 
         Args:
             cfg: the configuration; the classes are those of the first of `DATASETS.TRAIN`.
-            panoptic: see `__init__`.
+            panoptic: see `Labels`.
             detr: whether to augment as DETR does, as the official COCO panoptic configs do.
             num_images: size of the dataset.
 
@@ -110,20 +117,21 @@ class SegmentDatasetMapper:
                 f"{key} is {get_key(cfg, key)}, which is the label of one of the {num_classes} "
                 f"classes, 0 to {num_classes - 1}. Set {key} 65535."
             )
-        label_ignored = MetadataCatalog.get(name).get("ignore_label", 255)
         method = METHODS.get(cfg.MODEL.META_ARCHITECTURE, Method)  # or its defaults
         empty = cfg.INPUT.EMPTY_SEGMENTS or method.empty_segments
         build = build_detr_augmentation if detr else build_segment_augmentation
         return {
             "augmentations": build(cfg, ignored=num_classes),
             "image_format": cfg.INPUT.FORMAT,
-            "num_classes": num_classes,
-            "panoptic": panoptic,
-            "label_ignored": label_ignored,
-            "ignore_value": get_key(cfg, key),
-            # Semantic labels have no list of segments, so it is unknown which ones were cut off.
-            "keep_empty": panoptic and empty == "keep",
-            "label_sampling": cfg.INPUT.LABEL_SAMPLING or method.label_sampling,
+            "labels": Labels(
+                num_classes=num_classes,
+                panoptic=panoptic,
+                ignored=MetadataCatalog.get(name).get("ignore_label", 255),
+                ignore_value=get_key(cfg, key),
+                # Semantic labels have no list of segments: which were cut off is unknown.
+                keep_empty=panoptic and empty == "keep",
+                sampling=cfg.INPUT.LABEL_SAMPLING or method.label_sampling,
+            ),
             "size_divisibility": cfg.INPUT.SIZE_DIVISIBILITY,
             "reading": Reading.from_config(cfg),
             "crop_around": tuple(cfg.INPUT.CROP.AROUND_OBJECTS) or None,
@@ -151,14 +159,14 @@ class SegmentDatasetMapper:
         image, segments = self._augment(image, segments, classes)
         height, width = segments.shape
         dataset_dict["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        ids = np.arange(len(classes)) if self.keep_empty else np.unique(segments)
+        ids = np.arange(len(classes)) if self.labels.keep_empty else np.unique(segments)
         ids = ids[ids != VOID_ID]
         instances = Instances((height, width))
         instances.gt_classes = torch.from_numpy(classes[ids])
         masks = segments == ids[:, None, None]
         instances.gt_masks = BitMasks(torch.from_numpy(masks))
         dataset_dict["instances"] = instances
-        labels = np.full((height, width), self.ignore_value, np.int64)
+        labels = np.full((height, width), self.labels.ignore_value, np.int64)
         known = segments != VOID_ID
         labels[known] = classes[segments[known]]
         dataset_dict["sem_seg"] = torch.from_numpy(labels)
@@ -185,12 +193,12 @@ class SegmentDatasetMapper:
         self, record: dict[str, Any], image: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the segment index of each pixel, int32 [H, W], and each segment's class, int64."""
-        if not self.panoptic:
+        if not self.labels.panoptic:
             path = record["sem_seg_file_name"]
-            labels = read_labels(path, self.num_classes, self.label_ignored)
+            labels = read_labels(path, self.labels.num_classes, self.labels.ignored)
             check_label_size(labels, image, path, record["file_name"])
-            segments = np.where(labels == self.num_classes, VOID_ID, labels)
-            return segments, np.arange(self.num_classes, dtype=np.int64)
+            segments = np.where(labels == self.labels.num_classes, VOID_ID, labels)
+            return segments, np.arange(self.labels.num_classes, dtype=np.int64)
         path = record["pan_seg_file_name"]
         ids = read_panoptic_ids(path)
         check_label_size(ids, image, path, record["file_name"])
@@ -206,7 +214,7 @@ class SegmentDatasetMapper:
         # The crop's area limit counts classes, so the augmentation sees classes, and the segment
         # ids are transformed after it. Both pad with 255 in all bytes, which is VOID_ID.
         known = segments != VOID_ID
-        labels = np.full(segments.shape, self.num_classes, np.float32)
+        labels = np.full(segments.shape, self.labels.num_classes, np.float32)
         labels[known] = classes[segments[known]]
         chosen = self.augmentations[np.random.randint(len(self.augmentations))]
         augmented = T.AugInput(image, sem_seg=labels)
@@ -220,7 +228,7 @@ class SegmentDatasetMapper:
         return image, segments
 
     def _transform_labels(self, transforms: T.TransformList, segments: np.ndarray) -> np.ndarray:
-        if self.panoptic or self.label_sampling == "center":
+        if self.labels.panoptic or self.labels.sampling == "center":
             return decode_ids(transforms.apply_segmentation(encode_ids(segments)))
         # detectron2 resizes float labels with torch, and pads with 255. All labels are shifted
         # above 255, so that none equals the padding.

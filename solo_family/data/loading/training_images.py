@@ -9,6 +9,7 @@ from detectron2.data import DatasetFromList
 from torch.utils.data import Dataset
 
 from ...errors import DataError
+from .copy_paste import CopyPaste
 from .sampler import Draw
 from .seeding import seeded
 
@@ -24,15 +25,18 @@ class TrainingImages(Dataset[dict[str, Any]]):
     Args:
         records: detectron2's dicts.
         mapper: maps a dict to the model's input, or to None if the image can't be used.
+        copy_paste: pastes objects of other images on what the mapper returns; None pastes nothing.
     """
 
     def __init__(
         self,
         records: list[dict[str, Any]],
         mapper: Callable[[dict[str, Any]], dict[str, Any] | None],
+        copy_paste: CopyPaste | None = None,
     ) -> None:
         self._records = DatasetFromList(records, copy=False)
         self._mapper = mapper
+        self._copy_paste = copy_paste
 
     def __len__(self) -> int:
         return len(self._records)
@@ -46,6 +50,8 @@ class TrainingImages(Dataset[dict[str, Any]]):
         for retry, index in enumerate(self._candidates(draw)):
             with seeded(draw.seed, draw.place, retry):
                 data = self._mapper(self._records[index])
+                if data is not None and self._copy_paste is not None:
+                    data = self._copy_paste(data, index, self._records)
             if data is not None:
                 return data
         raise DataError(

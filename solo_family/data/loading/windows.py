@@ -176,8 +176,8 @@ def open_windows(path: str, image_format: str, reading: Reading | None = None) -
     reading = reading or Reading()
     suffix = Path(path).suffix.lower()
     opened: Opened | None = None
-    if not parse_format(image_format).is_converted:
-        pass  # channels that the readers below don't have
+    if not parse_format(image_format).is_converted or reading.page is not None:
+        pass  # channels, or pages, that the readers below don't have
     elif suffix == ".npy":
         opened = open_npy(path)
     elif suffix in (".tif", ".tiff"):

@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from ...modeling.focal import focal_loss
-from ...modeling.normalizer import normalizer
+from ...modeling.normalizer import LossCount
 
 
 class GridCriterion:
@@ -85,17 +85,27 @@ class GridCriterion:
             Two weighted scalars: `loss_class` and, under `mask_name`, the mask loss.
         """
         logits = torch.cat([level.flatten(2).transpose(1, 2) for level in category_logits], dim=1)
-        num_positive = (labels < self.num_classes).sum()
         one_hot = labels[..., None] == torch.arange(self.num_classes, device=labels.device)
         focal = focal_loss(logits, one_hot, alpha=self.focal_alpha, gamma=self.focal_gamma)
-        # As published, one is added to the number of positive cells, which may be zero.
-        focal_normalizer = normalizer(num_positive, globally=self.globally, offset=1)
-
         # A tensor filled on the device: copying a number from the host would wait for the queue.
         pairs = torch.full((), len(mask_losses), device=mask_losses.device)
-        counted = pairs if self.dice_normalizer == "pairs" else num_positive
-        dice_normalizer = normalizer(counted, globally=self.globally)
+        divisors = {name: count.divisor() for name, count in self.counts(labels, pairs).items()}
         return {
-            "loss_class": self.focal_weight * focal.sum() / focal_normalizer,
-            self.mask_name: self.mask_weight * mask_losses.sum() / dice_normalizer,
+            "loss_class": self.focal_weight * focal.sum() / divisors["loss_class"],
+            self.mask_name: self.mask_weight * mask_losses.sum() / divisors[self.mask_name],
+        }
+
+    def counts(self, labels: Tensor, pairs: Tensor) -> dict[str, LossCount]:
+        """Return what the two losses are divided by.
+
+        Args:
+            labels: int64 [B, C].
+            pairs: scalar, P.
+        """
+        num_positive = (labels < self.num_classes).sum()
+        counted = pairs if self.dice_normalizer == "pairs" else num_positive
+        return {
+            # As published, one is added to the number of positive cells, which may be zero.
+            "loss_class": LossCount(num_positive, self.globally, offset=1),
+            self.mask_name: LossCount(counted, self.globally),
         }

@@ -17,6 +17,7 @@ from ...config.rules import check_channels, check_features, get_key
 from ...modeling.base import MaskSegmentor
 from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_masks
+from ...modeling.normalizer import LossCount
 from ...ops.resize import resize_bilinear
 from .assigner import GridAssigner
 from .category_branch import cell_scores_of
@@ -186,6 +187,16 @@ class GridSegmentor(MaskSegmentor):
         classes = [gt.gt_classes for gt in gt_instances]
         cells = self.assigner.assign(boxes, classes, gt_masks, padded_size)
         return cells, self.shrink_masks(gt_masks, padded_size)
+
+    def loss_counts(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> dict[str, LossCount]:
+        """Return what the losses are divided by; see `MaskSegmentor.loss_counts`."""
+        gt_masks = [gt.gt_masks.tensor for gt in gt_instances]
+        boxes = [gt.gt_boxes.tensor for gt in gt_instances]
+        classes = [gt.gt_classes for gt in gt_instances]
+        cells = self.assigner.assign(boxes, classes, gt_masks, padded_size)
+        return self.criterion.counts(cells.labels, cells.positive.sum())
 
     def losses(
         self,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ...modeling.normalizer import normalizer
+from ...modeling.normalizer import LossCount
 from .assemble import assemble
 from .targets import SampledWindows, window_masks
 
@@ -127,7 +127,16 @@ class WindowCriterion:
         losses = F.cross_entropy(class_logits, classes, reduction="none")
         return {"loss_class": self.class_weight * self._mean(losses)}
 
+    def counts(self, num_windows: Tensor, num_positive: Tensor) -> dict[str, LossCount]:
+        """Return what each loss is divided by, from the numbers of windows of the batch."""
+        windows, positive = (LossCount(n, self.globally) for n in (num_windows, num_positive))
+        return {
+            "loss_objectness": windows,
+            "loss_mask": windows if self.negative_masks else positive,
+            "loss_class": positive,
+        }
+
     def _mean(self, losses: Tensor) -> Tensor:
         # Filled on the device: copying a number from the host would wait for all queued work.
         count = torch.full((), len(losses), device=losses.device)
-        return losses.sum() / normalizer(count, globally=self.globally)
+        return losses.sum() / LossCount(count, self.globally).divisor()

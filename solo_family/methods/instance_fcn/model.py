@@ -17,6 +17,7 @@ from ...data.formats.classes import num_classes
 from ...modeling.base import MaskSegmentor
 from ...modeling.fixed_instances import stack_fixed
 from ...modeling.gt_masks import downsample_masks
+from ...modeling.normalizer import LossCount
 from ...modeling.transfer import normalise
 from ...ops import mask_boxes
 from ...ops.host_copy import to_device
@@ -25,7 +26,7 @@ from .head import InstanceFCNHead, MaskPooledClassifier, WindowPredictions
 from .losses import WindowCriterion
 from .proposals import FIXED_WINDOWS, NMS_STRIDE, ProposalSelector, propose
 from .scales import resize_to_scale, scaled_sizes
-from .targets import WindowSampler
+from .targets import SampledWindows, WindowSampler
 from .windows import DenseMaps, FixedWindows
 
 
@@ -103,6 +104,22 @@ class InstanceFCN(MaskSegmentor):
             "classifier": classifier,
         }
 
+    def loss_counts(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> dict[str, LossCount]:
+        """Return what the losses are divided by; see `MaskSegmentor.loss_counts`."""
+        # Which windows are drawn is random, and how many are not.
+        windows = [self._sample(gt) for gt in gt_instances]
+        numbers = (
+            sum(len(image.centers) for image in windows),
+            sum(len(image.objects) for image in windows),
+        )
+        return self.criterion.counts(*torch.tensor(numbers, device=self.device))
+
+    def _sample(self, gt: Instances) -> SampledWindows:
+        boxes = mask_boxes(gt.gt_masks.tensor)
+        return self.sampler(boxes, self._map_size(gt.image_size), self.stride)
+
     def losses(
         self,
         features: dict[str, Tensor],
@@ -114,8 +131,7 @@ class InstanceFCN(MaskSegmentor):
         objectness, positive, mask_losses, class_logits, classes = [], [], [], [], []
         for index, gt in enumerate(gt_instances):
             height, width = self._map_size(gt.image_size)
-            boxes = mask_boxes(gt.gt_masks.tensor)
-            windows = self.sampler(boxes, (height, width), self.stride)
+            windows = self._sample(gt)
             rows, columns = windows.centers.unbind(1)
             image = predictions.of_image(index, (height, width))
             objectness.append(image.objectness_logits[rows, columns])

@@ -20,6 +20,8 @@ from .upsampled_mask_losses import upsampled_mask_losses
 # the bottleneck.
 _PIXELS_AT_ONCE = {"cpu": 2**19}
 _PIXELS_AT_ONCE_ELSEWHERE = 2**24
+# What stands for a smaller sum of the predictions' weights.
+LEAST_WEIGHT = 1e-6
 # The label of pixels that the per-pixel likelihood does not learn.
 _IGNORED = -1
 
@@ -64,7 +66,7 @@ class MaskClassificationLosses:
             class_logits.flatten(0, 1), labels.flatten(), weights, reduction="none"
         )
         # torch's weighted mean, but 0 if all weights are 0.
-        return loss.view_as(labels).sum(1) / weights[labels].sum(1).clamp(min=1e-6)
+        return loss.view_as(labels).sum(1) / weights[labels].sum(1).clamp(min=LEAST_WEIGHT)
 
     def _mask_losses(self, logits: Tensor, masks: Tensor, objects: Tensor) -> Tensor:
         """Return focal and dice loss of every pair, [2, L * P].

@@ -17,12 +17,13 @@ from torch import Tensor
 from ...errors import ConfigError
 from ...modeling.base import MaskSegmentor
 from ...modeling.matching_costs import fixed_cost, mask_former_cost
-from ...modeling.set_criterion import SetCriterion
+from ...modeling.normalizer import LossCount
+from ...modeling.set_criterion import SetCriterion, set_counts
 from ...modeling.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
 from ...ops import dynamic_conv
 from ...ops.resize import ResizedMasks
 from .inference import Inference, QueryScores
-from .losses import MarginalLikelihood, MaskClassificationLosses
+from .losses import LEAST_WEIGHT, MarginalLikelihood, MaskClassificationLosses
 from .point_mask_losses import PointSampler
 from .predictor import MaskFormerHead
 
@@ -93,6 +94,28 @@ class MaskFormer(MaskSegmentor):
             height, width = gt.gt_masks.tensor.shape[-2:]
             padded[:, :height, :width] = gt.gt_masks.tensor
         return SetTargets.join([gt.gt_classes for gt in gt_instances], masks)
+
+    @property
+    def counts_losses(self) -> bool:
+        """Whether all losses are those of mask classification."""
+        return isinstance(self.criterion, SetCriterion)
+
+    def loss_counts(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> dict[str, LossCount]:
+        """Return what the losses are divided by; see `MaskSegmentor.loss_counts`."""
+        assert isinstance(self.criterion, SetCriterion)
+        assert isinstance(self.criterion.losses, MaskClassificationLosses)
+        num_queries = self.sem_seg_head.predictor.query_embed.num_embeddings
+        objects, pairs = set_counts(gt_instances, num_queries)
+        unmatched = len(gt_instances) * num_queries - pairs
+        weights = pairs + self.criterion.losses.no_object_weight * unmatched
+        by_object = LossCount(torch.tensor(objects, device=self.device), globally=True)
+        return {
+            "loss_ce": LossCount(torch.tensor(weights, device=self.device), least=LEAST_WEIGHT),
+            "loss_mask": by_object,
+            "loss_dice": by_object,
+        }
 
     def losses(
         self, features: dict[str, Tensor], targets: SetTargets, padded_size: tuple[int, int]

@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import Backbone
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from ...errors import ConfigError
+from ...modeling.timm_models.swin import pad_before_shifting
 
 _STAGES = ("res2", "res3", "res4", "res5")
 
@@ -32,9 +33,7 @@ class D2SwinTransformer(Backbone):
     ) -> None:
         super().__init__()
         self.model = model
-        for module in model.modules():
-            if isinstance(module, SwinTransformerBlock):
-                module.__class__ = _PaddedFirst
+        pad_before_shifting(model)
         # timm's own last norm and classifier are not used.
         self.model.norm = nn.Identity()
         self.model.head = nn.Identity()
@@ -93,19 +92,6 @@ class D2SwinTransformer(Backbone):
                 normalised = self.get_submodule(f"norm{index}")(x)
                 outputs[name] = normalised.permute(0, 3, 1, 2).contiguous()
         return outputs
-
-
-class _PaddedFirst(SwinTransformerBlock):
-    """timm's block on a map that is padded to whole windows before it is shifted, as published.
-
-    timm shifts first, which leaves the padding within the map, where the shift moves the map's end.
-    """
-
-    def _attn(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1:3]
-        window_height, window_width = self.window_size
-        padded = F.pad(x, (0, 0, 0, -width % window_width, 0, -height % window_height))
-        return super()._attn(padded)[:, :height, :width]
 
 
 def _check(cfg: CfgNode) -> None:

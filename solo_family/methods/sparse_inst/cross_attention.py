@@ -36,6 +36,7 @@ class CrossAttentionBranch(nn.Module):
         predictor: Callable[[int], InstancePredictor],
     ) -> None:
         super().__init__()
+        self.num_predictions = num_queries
         self.convs = conv_relu_tower(in_channels, channels, num_convs)
         self.queries = nn.Embedding(num_queries, channels)
         self.attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)

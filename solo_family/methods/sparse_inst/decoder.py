@@ -9,7 +9,7 @@ weights, H W of the encoder's map.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +76,12 @@ class SparseInstDecoder(nn.Module):
         self.scale_factor = scale_factor
         self.use_coords = use_coords
 
+    @property
+    def num_predictions(self) -> int:
+        """N, of either branch."""
+        count: Any = self.instance_branch.num_predictions
+        return int(count)
+
     def forward(self, x: Tensor) -> DecoderOutputs:
         """Decode the encoder's map, [B, C, H, W]."""
         if self.use_coords:
@@ -140,6 +146,7 @@ class ActivationBranch(nn.Module):
         predictor: Callable[[int], "InstancePredictor"],
     ) -> None:
         super().__init__()
+        self.num_predictions = maps.num_maps
         groups, size = maps.groups, maps.kernel_size
         self.groups = groups
         self.activation = maps.activation

@@ -15,7 +15,8 @@ from ...modeling.base import MaskSegmentor
 from ...modeling.fixed_instances import FixedInstances, stack_fixed
 from ...modeling.gt_masks import downsample_soft_masks
 from ...modeling.instances import make_instances
-from ...modeling.set_criterion import SetCriterion
+from ...modeling.normalizer import LossCount
+from ...modeling.set_criterion import SetCriterion, set_counts
 from ...modeling.set_predictions import LayeredPredictions, SetTargets
 from ...ops.host_copy import HostCopy
 from ...ops.resize import ResizedMasks, resize_masks_with_boxes
@@ -110,6 +111,23 @@ class SparseInst(MaskSegmentor):
             [gt.gt_masks.tensor for gt in gt_instances], padded_size, self.mask_stride
         )
         return SetTargets.join([gt.gt_classes for gt in gt_instances], masks)
+
+    @property
+    def counts_losses(self) -> bool:
+        """Whether all losses are those of `sparse_inst_losses`."""
+        return isinstance(self.criterion, SetCriterion)
+
+    def loss_counts(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> dict[str, LossCount]:
+        """Return what the losses are divided by; see `MaskSegmentor.loss_counts`."""
+        counts = set_counts(gt_instances, self.decoder.num_predictions)
+        objects, pairs = (torch.tensor(n, device=self.device) for n in counts)
+        by_object, by_pair = LossCount(objects, globally=True), LossCount(pairs)
+        return {
+            **{"loss_class": by_object, "loss_dice": by_object},
+            **{"loss_mask": by_pair, "loss_objectness": by_pair},
+        }
 
     def losses(
         self, features: dict[str, Tensor], targets: SetTargets, padded_size: tuple[int, int]

@@ -1,0 +1,86 @@
+"""Which mapper a configuration and the labels of its dataset ask for, and copy-paste beside it."""
+
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from ...config.copy_paste import NO_OBJECTS
+from ...errors import ConfigError
+from ..formats.classes import dataset_classes, stuff_ids
+from .copy_paste import CopyPaste, Mapper, Objects
+from .dataset_mapper import MaskDatasetMapper
+from .segment_mapper import SegmentDatasetMapper
+
+# The labels that each mapper needs, as a key of detectron2's dict. An image that has both panoptic
+# and semantic labels is mapped as panoptic.
+LABEL_KEYS = {
+    "mask_former_panoptic": "pan_seg_file_name",
+    "detr_panoptic": "pan_seg_file_name",
+    "mask_former_semantic": "sem_seg_file_name",
+}
+
+
+def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
+    """Return the training mapper that `INPUT.DATASET_MAPPER_NAME` names.
+
+    If it is '', the labels of the dataset decide: panoptic, semantic, or instances.
+
+    Raises:
+        ConfigError: the mapper needs labels that the dataset does not have.
+    """
+    num_images = len(dataset)
+    name = mapper_name(cfg, dataset)
+    if not name:
+        return MaskDatasetMapper(cfg, is_train=True, num_images=num_images)
+    if LABEL_KEYS[name] not in dataset[0]:
+        raise ConfigError(
+            f"INPUT.DATASET_MAPPER_NAME {name} needs '{LABEL_KEYS[name]}', which the images of "
+            f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Set the key to '', or "
+            "name a dataset with such labels."
+        )
+    return SegmentDatasetMapper(
+        cfg,
+        panoptic=name != "mask_former_semantic",
+        detr=name == "detr_panoptic",
+        num_images=num_images,
+    )
+
+
+def mapper_name(cfg: CfgNode, dataset: list[dict[str, Any]]) -> str:
+    """Return the name of the mapper of labels that are pictures; "" is that of instances."""
+    given = cfg.INPUT.DATASET_MAPPER_NAME
+    return given or next((name for name, key in LABEL_KEYS.items() if key in dataset[0]), "")
+
+
+def build_copy_paste(
+    cfg: CfgNode, dataset: list[dict[str, Any]], mapper: Mapper | None
+) -> CopyPaste | None:
+    """Return what `INPUT.COPY_PASTE` asks for; None if it is not enabled.
+
+    Raises:
+        ConfigError: the labels are semantic, which have no objects.
+    """
+    if not cfg.INPUT.COPY_PASTE.ENABLED:
+        return None
+    name = mapper_name(cfg, dataset)
+    if name == "mask_former_semantic":
+        raise ConfigError(NO_OBJECTS)
+    objects = Objects("annotations")
+    if name:
+        classes = dataset_classes(cfg.DATASETS.TRAIN[0]) or []
+        objects = Objects("segments_info", stuff_ids(cfg, len(classes)))
+    taken = mapper or build_train_mapper(_with_scales(cfg), dataset)
+    return CopyPaste.from_config(cfg, taken, objects, dataset)
+
+
+def _with_scales(cfg: CfgNode) -> CfgNode:
+    """Return the configuration of the images that copy-paste takes objects from."""
+    low, high = cfg.INPUT.COPY_PASTE.SCALES
+    scaled = cfg.clone()
+    scaled.defrost()
+    if high != 1 or low != 1:
+        sizes = cfg.INPUT.MIN_SIZE_TRAIN
+        scaled.INPUT.MIN_SIZE_TRAIN = (round(low * min(sizes)), round(high * max(sizes)))
+        scaled.INPUT.MIN_SIZE_TRAIN_SAMPLING = "range"
+        scaled.INPUT.MAX_SIZE_TRAIN = round(high * cfg.INPUT.MAX_SIZE_TRAIN)
+    return scaled

@@ -1,0 +1,43 @@
+"""Keep the labels that detectron2 writes on pictures inside of them."""
+
+from typing import Any
+
+from detectron2.utils.visualizer import VisImage
+
+# Points; smaller letters can't be read. Labels that still don't fit begin at the left border.
+_SMALLEST = 5.0
+
+
+def keep_labels_inside(drawn: VisImage) -> None:
+    """Move the labels of a drawing that a border cuts into it, and shrink those that are too wide.
+
+    Args:
+        drawn: detectron2's, not yet rendered.
+    """
+    renderer: Any = drawn.canvas.get_renderer()
+    for text in drawn.ax.texts:
+        left, top, right, bottom = _box(text, renderer, drawn.height)
+        if right - left > drawn.width and text.get_fontsize() > _SMALLEST:
+            shrunk = text.get_fontsize() * drawn.width / (right - left) * 0.98
+            text.set_fontsize(max(_SMALLEST, shrunk))
+            left, top, right, bottom = _box(text, renderer, drawn.height)
+        x, y = text.get_position()
+        text.set_position(
+            (x + _shift(left, right, drawn.width), y + _shift(top, bottom, drawn.height))
+        )
+
+
+def _box(text: Any, renderer: Any, height: int) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of a label with its background, in pixels."""
+    text.update_bbox_position_size(renderer)
+    patch = text.get_bbox_patch()
+    extent = text.get_window_extent(renderer) if patch is None else patch.get_window_extent()
+    # matplotlib counts from the lower border.
+    return extent.x0, height - extent.y1, extent.x1, height - extent.y0
+
+
+def _shift(low: float, high: float, size: int) -> float:
+    """Return how far to move an interval to have it in 0 to `size`, or at 0 if it is longer."""
+    if low < 0 or high - low > size:
+        return -low
+    return min(0.0, size - high)
