@@ -96,7 +96,7 @@ def test_a_pair_of_models_is_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     args = argparse.Namespace(
         **{"what": ["inference", "training"], "precisions": ["float32", "bfloat16"]},
         **{"input": tmp_path, "pictures": 2, "device": "cpu", "scale": 1.0, "repeats": 1},
-        ways=["plain"],
+        **{"ways": ["plain"], "clock": "cpu"},
     )
     rows = list(peers._rows(args))
     assert [row["what"].split()[0] for row in rows] == ["ms", "ms", "training", "training"]
@@ -130,13 +130,15 @@ def test_a_row_for_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     args = argparse.Namespace(
         **{"what": ["inference"], "precisions": ["float32"], "ways": list(peers._WAYS)},
         **{"input": tmp_path, "pictures": 1, "device": "cpu", "scale": 1.0, "repeats": 1},
+        clock="wall",
     )
     rows = list(peers._rows(args))
-    assert [row["way"] for row in rows] == ["plain", "graph", "half-graph"]
+    assert [row["way"] for row in rows] == ["plain", "optimized", "auto", "graph", "half-graph"]
     assert not any("error" in row for row in rows)
-    assert rows[1]["agreement"].endswith("scores 0.0e+00")
-    assert not rows[2]["agreement"].endswith("scores 0.0e+00")
-    assert rows[1]["graphs"] == 0
+    assert rows[2]["chosen"] in ("float32", "bfloat16")
+    assert rows[3]["agreement"].endswith("scores 0.0e+00")
+    assert not rows[4]["agreement"].endswith("scores 0.0e+00")
+    assert rows[3]["graphs"] == 0
     assert "half-graph" in peers._table(rows)
 
 
