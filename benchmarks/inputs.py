@@ -39,11 +39,13 @@ def read_pictures(folder: Path, count: int, short: int, longest: int) -> list[di
     return items
 
 
-def training_picture(size: tuple[int, int], classes: int, seed: int) -> dict[str, Any]:
+def training_picture(
+    size: tuple[int, int], classes: int, seed: int, objects: int = _OBJECTS
+) -> dict[str, Any]:
     """Make noise, and the masks of some ellipses."""
     rng = np.random.default_rng(seed)
     height, width = size
-    masks = np.zeros((_OBJECTS, height, width), np.uint8)
+    masks = np.zeros((objects, height, width), np.uint8)
     for mask in masks:
         centre = int(rng.integers(8, width - 8)), int(rng.integers(8, height - 8))
         axes = int(rng.integers(8, width // 4)), int(rng.integers(8, height // 4))
@@ -53,7 +55,7 @@ def training_picture(size: tuple[int, int], classes: int, seed: int) -> dict[str
         size,
         gt_masks=truth,
         gt_boxes=truth.get_bounding_boxes(),
-        gt_classes=torch.from_numpy(rng.integers(0, classes, _OBJECTS)),
+        gt_classes=torch.from_numpy(rng.integers(0, classes, objects)),
     )
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator)

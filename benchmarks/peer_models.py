@@ -191,15 +191,10 @@ def build_ours(peer: Peer, weights: dict[str, Tensor], device: str) -> nn.Module
     """Build our model with the other one's weights, converted as users convert them."""
     from detectron2.modeling import build_model
 
-    import solo_family  # noqa: F401 registers the methods
-    from solo_family.checkpoint.convert import convert
     from solo_family.config import setup_cfg
     from solo_family.model_zoo import get_config_file
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "theirs.pth"
-        torch.save({"model": weights}, file)
-        converted = convert(file)
+    converted = convert_weights(weights)
     implied = [part for key in converted.keys.items() for part in key]
     device_keys = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", device]
     cfg = setup_cfg(get_config_file(peer.config), [*implied, *device_keys, *peer.opts])
@@ -210,6 +205,17 @@ def build_ours(peer: Peer, weights: dict[str, Tensor], device: str) -> nn.Module
     if left.unexpected_keys or absent:
         raise RuntimeError(f"The weights don't fit: {left.unexpected_keys + absent}.")
     return model.to(device)
+
+
+def convert_weights(weights: dict[str, Tensor]) -> Any:
+    """Give weights of theirs, or what has their names and shapes, our names."""
+    import solo_family  # noqa: F401 registers the methods
+    from solo_family.checkpoint.convert import convert
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "theirs.pth"
+        torch.save({"model": weights}, file)
+        return convert(file)
 
 
 def _package(name: str, folder: Path) -> None:

@@ -7,9 +7,11 @@ facebookresearch/MaskFormer; `--mmdet` takes a folder of packages, see mmdet_mod
 whose folder is not given is left out. Runs take turns, and a figure is the median of its runs.
 Prints the tables that docs/performance.md shows.
 
-In inference ours runs in the ways of `--ways`: plain, as the peer does; graph, as CUDA graphs;
-half-graph, as CUDA graphs too, with weights of half precision (bfloat16 beside a peer in float32),
-channels last, no autocast. Times are from a picture on the host to masks on the device.
+In inference ours runs in the ways of `--ways`: plain, as the peer does; optimized, with
+`MODEL.INFERENCE.OPTIMIZE auto`; auto, with `MODEL.INFERENCE.PRECISION auto` as well; graph, as CUDA
+graphs; half-graph, as CUDA graphs too, with weights of half precision (bfloat16 beside a peer in
+float32), channels last, no autocast. Times are from a picture on the host to masks on the device.
+With `--clock cpu` they are the process's CPU seconds, for a machine that does other things too.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ from torch import nn
 from .fixed_weights import fill
 from .inputs import read_pictures, training_picture, with_mask_tensors
 from .peer_models import PEERS, Peer, build_ours, registries_as_they_were
-from .side_by_side import agreement, graphs_mib, interleaved_seconds, peak_mib
+from .side_by_side import CLOCKS, agreement, graphs_mib, interleaved_seconds, peak_mib
 
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # How ours runs, and the arguments of `prepare_for_inference` that make it so.
 _WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
+    "optimized": {"optimize": True},
+    "auto": {"optimize": True, "precision": "auto"},
     "graph": {"cuda_graph": True},
     "half-graph": {"cuda_graph": True, "channels_last": True},
 }
@@ -88,6 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=PEERS, default=list(PEERS))
     whats = ("inference", "training")
     parser.add_argument("--what", nargs="+", choices=whats, default=["inference"])
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="(default: wall)")
     parser.add_argument("--repeats", type=int, default=8, help="timed runs (default: 8)")
     parser.add_argument("--scale", type=float, default=1.0, help="of all sizes, to try it quickly")
     parser.add_argument("--json", type=Path, help="also write the rows here")
@@ -141,10 +146,12 @@ def _inference(peer: Peer, models: Models, args: argparse.Namespace) -> Iterator
             row["agreement"] = agreement(runs["peer"](), runs["ours"]())
             # A size is recorded when it comes again, and memory is that of replays.
             runs["ours"]()
+            if way == "auto":
+                row["chosen"] = str(ours.weight_dtype).removeprefix("torch.")
             _measure(row, runs, args, share=len(pictures))
-            if way != "plain":
+            if "graph" in way:
                 row["graphs"] = len(ours.graphs)
-            if way != "plain" and row["ours_mib"] is not None:
+            if "graph" in way and row["ours_mib"] is not None:
                 row["ours_mib"] += graphs_mib(args.device)
         yield row
 
@@ -159,7 +166,8 @@ def _in_a_way(model: Any, way: str, precision: str) -> tuple[Any, str]:
     options = dict(_WAYS[way])
     if way == "half-graph":
         options["precision"] = "bfloat16" if precision == "float32" else precision
-    return prepare_for_inference(model, **options), precision if way == "graph" else "float32"
+    autocast = precision if way in ("graph", "optimized") else "float32"
+    return prepare_for_inference(model, **options), autocast
 
 
 def _training(peer: Peer, models: Models, args: argparse.Namespace) -> Iterator[Row]:
@@ -209,7 +217,7 @@ class _Step:
 def _measure(
     row: Row, runs: Mapping[str, Callable[[], Any]], args: argparse.Namespace, share: int = 1
 ) -> None:
-    seconds = interleaved_seconds(runs, args.device, args.repeats)
+    seconds = interleaved_seconds(runs, args.device, args.repeats, args.clock)
     row |= {who: 1e3 * value / share for who, value in seconds.items()}
     row["ratio"] = seconds["peer"] / seconds["ours"]
     row |= {f"{who}_mib": peak_mib(run, args.device) for who, run in runs.items()}

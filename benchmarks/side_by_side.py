@@ -12,8 +12,12 @@ from torch import Tensor
 
 Run = Callable[[], Any]
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
-def interleaved_seconds(runs: Mapping[str, Run], device: str, repeats: int) -> dict[str, float]:
+
+def interleaved_seconds(
+    runs: Mapping[str, Run], device: str, repeats: int, clock: str = "wall"
+) -> dict[str, float]:
     """Return each run's median time in seconds; they take turns, after two of each to warm up."""
     seconds: dict[str, list[float]] = {who: [] for who in runs}
     for _ in range(2):
@@ -22,10 +26,10 @@ def interleaved_seconds(runs: Mapping[str, Run], device: str, repeats: int) -> d
     for _ in range(repeats):
         for who, run in runs.items():
             _wait(device)
-            start = time.perf_counter()
+            start = CLOCKS[clock]()
             run()
             _wait(device)
-            seconds[who].append(time.perf_counter() - start)
+            seconds[who].append(CLOCKS[clock]() - start)
     return {who: statistics.median(values) for who, values in seconds.items()}
 
 

@@ -10,6 +10,7 @@ or at once if it has been. So the order of the two imports does not matter.
 | `DatasetCatalog` | import of `detectron2.data` | further public datasets |
 | `DetectionCheckpointer` | import of `detectron2.checkpoint` | .safetensors; no code is run |
 | `CfgNode.merge_from_file` | import of `detectron2.config` | the keys of our config files |
+| `CfgNode._open_cfg` | import of `detectron2.config` | `_BASE_: solo_family://...` |
 | `coco_evaluation.COCOeval_opt` | an evaluator is built | AP in C++ without detectron2's `_C` |
 | `resnet.DeformConv` | while a backbone is built | deformable blocks without its `_C` |
 | `PathManager.open` | `detectron2.utils` is imported | text is UTF-8 in every locale |
@@ -27,6 +28,7 @@ from pathlib import Path
 from types import CodeType
 from typing import IO, Any
 
+from .own_configs import config_path
 from .registry import METHODS, Method, Reference, follow, resolve
 
 # Backbones that belong to no single method.
@@ -52,6 +54,7 @@ def follow_detectron2() -> None:
         (register_datasets, "detectron2.data"),
         (read_checkpoints_safely, "detectron2.checkpoint"),
         (merge_our_keys, "detectron2.config"),
+        (open_our_bases, "detectron2.config"),
         (open_text_as_utf8, "detectron2.utils.file_io"),
     ):
         register_post_import_hook(change, package)
@@ -152,6 +155,20 @@ def merge_our_keys(config: Any) -> None:
         original(self, cfg_filename, allow_unsafe=allow_unsafe)
 
     config.CfgNode.merge_from_file = merge_from_file
+
+
+def open_our_bases(config: Any) -> None:
+    """Let any config inherit from one of the package's, wherever it is installed.
+
+    Args:
+        config: the module `detectron2.config`.
+    """
+    original = config.CfgNode._open_cfg
+
+    def open_cfg(cls: Any, filename: str) -> Any:
+        return original(config_path(filename))
+
+    config.CfgNode._open_cfg = classmethod(open_cfg)
 
 
 def open_text_as_utf8(file_io: Any) -> None:

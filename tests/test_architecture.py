@@ -21,6 +21,7 @@ FLOORS = (
         "errors",
         "files",
         "lifetime",
+        "own_configs",
         "requirements",
         "segments",
         "starting",

@@ -14,7 +14,7 @@ import torch
 from detectron2.structures import Instances
 from torch import nn
 
-from benchmarks import peers
+from benchmarks import peer_training, peers
 from benchmarks.fixed_weights import fill
 from benchmarks.mmcv_lite import CompiledOps
 from benchmarks.peer_models import Peer, registries_as_they_were
@@ -96,7 +96,7 @@ def test_a_pair_of_models_is_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     args = argparse.Namespace(
         **{"what": ["inference", "training"], "precisions": ["float32", "bfloat16"]},
         **{"input": tmp_path, "pictures": 2, "device": "cpu", "scale": 1.0, "repeats": 1},
-        ways=["plain"],
+        **{"ways": ["plain"], "clock": "cpu"},
     )
     rows = list(peers._rows(args))
     assert [row["what"].split()[0] for row in rows] == ["ms", "ms", "training", "training"]
@@ -130,13 +130,15 @@ def test_a_row_for_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     args = argparse.Namespace(
         **{"what": ["inference"], "precisions": ["float32"], "ways": list(peers._WAYS)},
         **{"input": tmp_path, "pictures": 1, "device": "cpu", "scale": 1.0, "repeats": 1},
+        clock="wall",
     )
     rows = list(peers._rows(args))
-    assert [row["way"] for row in rows] == ["plain", "graph", "half-graph"]
+    assert [row["way"] for row in rows] == ["plain", "optimized", "auto", "graph", "half-graph"]
     assert not any("error" in row for row in rows)
-    assert rows[1]["agreement"].endswith("scores 0.0e+00")
-    assert not rows[2]["agreement"].endswith("scores 0.0e+00")
-    assert rows[1]["graphs"] == 0
+    assert rows[2]["chosen"] in ("float32", "bfloat16")
+    assert rows[3]["agreement"].endswith("scores 0.0e+00")
+    assert not rows[4]["agreement"].endswith("scores 0.0e+00")
+    assert rows[3]["graphs"] == 0
     assert "half-graph" in peers._table(rows)
 
 
@@ -152,3 +154,34 @@ def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 1
     assert "give at least one of the folders" in run.stderr
+
+
+def test_training_steps_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = peer_training.Step
+    theirs = step([(0, 1, 2), (0, 3, 4)], {"loss_cate": 2.0}, {"a.weight": torch.tensor([4.0])})
+    ours = step([(0, 1, 2), (0, 3, 5)], {"loss_class": 2.02}, {"b.weight": torch.tensor([3.0])})
+    weights = {"a.weight": torch.zeros(1), "frozen": torch.zeros(2)}
+
+    def convert(given: dict) -> Any:
+        assert set(given) == set(weights)
+        return argparse.Namespace(weights={"b.weight": given["a.weight"]})
+
+    monkeypatch.setattr(peer_training, "convert_weights", convert)
+    found = peer_training.differences(theirs, ours, weights)
+    assert found == ("2 of 2", "1.0e-02", "2.5e-01", "0.0e+00")
+    assert peer_training.differences(theirs, step(*theirs[:2], ours.gradients), weights)[:2] == (
+        *("0 of 2", "0.0e+00"),
+    )
+
+
+def test_matches_of_their_layers_have_the_numbers_of_ours() -> None:
+    found: list[tuple[int, ...]] = []
+    count = peer_training._Counter(found)
+    outputs = {"pred_logits": torch.zeros(2, 10, 3)}
+    targets = [{"labels": torch.zeros(2)}, {"labels": torch.zeros(1)}]
+    last = [(torch.tensor([4, 7]), torch.tensor([1, 0])), (torch.tensor([9]), torch.tensor([0]))]
+    first = [(torch.tensor([1, 2]), torch.tensor([0, 1])), (torch.tensor([3]), torch.tensor([0]))]
+    for matches in (last, first):
+        count(None, (outputs, targets), matches)
+    # The layer before the last has number 0; image 1 has predictions from 10 and objects from 2.
+    assert found == [(0, 1, 0), (0, 2, 1), (0, 13, 2), (1, 4, 1), (1, 7, 0), (1, 19, 2)]

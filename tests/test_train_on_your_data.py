@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,15 @@ def commands(kind: str) -> list[list[str]]:
         if not section.startswith(others)
         for block in re.findall(r"```sh\n(.+?)```", section, re.S)
     ]
+    return _split(blocks)
+
+
+def sh_commands(page: str) -> list[list[str]]:
+    """Returns all commands of a page in order."""
+    return _split(re.findall(r"```sh\n(.+?)```", page, re.S))
+
+
+def _split(blocks: list[str]) -> list[list[str]]:
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines]
 
@@ -67,7 +77,9 @@ def config() -> str:
     return re.sub(r"STEPS: \(.+?\)", "STEPS: ()", block)
 
 
-def write_images(folder: Path) -> list[list[tuple[str, list[list[int]]]]]:
+def write_images(
+    folder: Path, names: Sequence[str] = ("cup", "book")
+) -> list[list[tuple[str, list[list[int]]]]]:
     """Writes pictures of bright rectangles, and returns their labels and corners."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -75,7 +87,7 @@ def write_images(folder: Path) -> list[list[tuple[str, list[list[int]]]]]:
     for index in range(NUM_IMAGES):
         pixels = rng.integers(0, 80, (HEIGHT, WIDTH, 3), np.uint8)
         objects = []
-        for number, label in enumerate(("cup", "book")):
+        for number, label in enumerate(names):
             left, top = 8 + 60 * number + index, 10 + 5 * index
             pixels[top : top + 30, left : left + 40] += 120
             objects.append((label, [[left, top], [left + 40, top + 30]]))
@@ -107,11 +119,10 @@ def write_labelme(folder: Path) -> None:
         (folder / f"{index}.json").write_text(json.dumps(content))
 
 
-def write_coco(folder: Path) -> None:
-    names = ["cup", "book"]
+def write_coco(folder: Path, names: Sequence[str] = ("cup", "book")) -> None:
     content: dict[str, Any] = {"images": [], "annotations": [], "info": {"version": "1.0"}}
     content["categories"] = [{"id": n, "name": name} for n, name in enumerate(names, start=1)]
-    for index, objects in enumerate(write_images(folder)):
+    for index, objects in enumerate(write_images(folder, names)):
         size = {"height": HEIGHT, "width": WIDTH}
         content["images"].append({"id": index, "file_name": f"{index}.jpg", **size})
         for label, ((x0, y0), (x1, y1)) in objects:
@@ -131,7 +142,8 @@ def write_coco(folder: Path) -> None:
 
 def run_walk(kind: str, folder: Path, end: str = "") -> tuple[list[list[str]], str]:
     """Runs commands, up to the first with the word `end`, and returns them and what they print."""
-    {"labelme": write_labelme, "coco": write_coco}[kind](folder / "data" / "images")
+    images = folder / "data" / "images"
+    write_labelme(images) if kind == "labelme" else write_coco(images)
     (folder / "my_solov2.yaml").write_text(config())
     for name in ("train_net.py", "configs"):
         (folder / name).symlink_to(ROOT / name)

@@ -10,6 +10,7 @@ from fvcore.common.checkpoint import Checkpointer
 from torch import Tensor, nn
 
 from ..errors import DataError, first_line
+from ..modeling.one_to_many import names_for_training_only
 from ..modeling.stem import adapt_stem, first_convolution, tell_adapted
 from ..weight_files import read_weights, reason, refused
 from .foreign import advice_on_names
@@ -47,7 +48,7 @@ def load_weights(
     Args:
         checkpointer: fvcore's checkpointer of the model.
         path: a file, or an address that detectron2 resolves; "" loads nothing.
-        complete: the file must hold every weight of the model, as inference requires. If False,
+        complete: the file must hold every weight that inference requires. If False,
             some of them suffice, as when training starts from a pretrained backbone; a first
             convolution of three colours is then adapted to the model's channels.
         colours: the places of these colours among the channels; see `adapt_stem`.
@@ -234,9 +235,11 @@ def _first_mismatch(model: nn.Module, incompatible: Any) -> str:
 def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -> None:
     if incompatible is None:
         return
-    parameters = dict(model.named_parameters())
+    optional = names_for_training_only(model)
+    parameters = {key for key, _ in model.named_parameters()} - optional
     missing = [key for key in incompatible.missing_keys if key in parameters]
-    misshapen = [key for key, *_ in incompatible.incorrect_shapes]
+    shapes = [entry for entry in incompatible.incorrect_shapes if entry[0] not in optional]
+    misshapen = [key for key, *_ in shapes]
     absent = sorted({*missing, *misshapen})
     present = {*incompatible.unexpected_keys, *model.state_dict()} - {*missing}
     advice = advice_on_names(path, absent, incompatible.unexpected_keys, present)
@@ -247,8 +250,8 @@ def _check_fit(path: str, model: nn.Module, incompatible: Any, complete: bool) -
             f"MODEL.WEIGHTS {path} has none of the model's {len(parameters)} weights: it "
             "belongs to another model. Use the config.yaml that was saved beside the weights."
         )
-    if complete and incompatible.incorrect_shapes:
-        key, theirs, ours = incompatible.incorrect_shapes[0]
+    if complete and shapes:
+        key, theirs, ours = shapes[0]
         raise DataError(
             f"MODEL.WEIGHTS {path}: {len(misshapen)} weights differ in shape from the config's "
             f"model, the first is {key}: {tuple(theirs)} in the file, {tuple(ours)} in the model. "

@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         metavar="MODEL",
-        help="start from its weights: a name of the model zoo, the folder of a run, or a "
+        help="start from its weights: coco (the method's published COCO weights, if possible such "
+        "as may be used commercially), a name of the model zoo, the folder of a run, or a "
         "checkpoint beside its config.yaml; otherwise from a pretrained backbone",
     )
     parser.add_argument(
@@ -73,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     written = _outputs(args.output)
     _check_flags(args, written)
     method = _method(args.method)
-    trained = find_trained(args.source) if args.source else None
+    default = METHODS_BY_NAME[_DEFAULT_METHOD]
+    trained = find_trained(args.source, method or default) if args.source else None
     if trained is not None:
         if method and method != trained.method:
             raise ConfigError(
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         method = trained.method
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        _write_recipe(args, method or METHODS_BY_NAME[_DEFAULT_METHOD], trained, this_machine())
+        _write_recipe(args, method or default, trained, this_machine())
     except OSError as error:
         _remove(written)
         raise DataError(

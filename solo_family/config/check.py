@@ -32,7 +32,8 @@ def check_config(cfg: CfgNode) -> None:
     """
     check_one_of(cfg, "SOLVER.OPTIMIZER", ("", "SGD", "AdamW", "ADAMW"))
     check_one_of(cfg, "SOLVER.AMP.PRECISION", ("float16", "bfloat16"))
-    check_one_of(cfg, "MODEL.INFERENCE.PRECISION", ("float32", "float16", "bfloat16"))
+    check_one_of(cfg, "MODEL.INFERENCE.PRECISION", ("float32", "float16", "bfloat16", "auto"))
+    check_one_of(cfg, "MODEL.INFERENCE.OPTIMIZE", ("auto", "off"))
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", LR_SCHEDULES)
     check_one_of(cfg, "INPUT.EMPTY_SEGMENTS", ("", "keep", "drop"))
     check_one_of(cfg, "INPUT.RESIZE", ("pillow", "cv2"))

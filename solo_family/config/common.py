@@ -24,8 +24,12 @@ def add_common_config(cfg: CN) -> None:
     cfg.MODEL.INFERENCE = CN()
     cfg.MODEL.INFERENCE.CUDA_GRAPH = False
     # Precision of inference in demo, evaluation and benchmark, never in training or export:
-    # float32, float16 or bfloat16 (modeling/inference.py).
+    # float32, float16, bfloat16, or "auto": bfloat16 where the processor is fast with it and the
+    # first image agrees with float32 (modeling/precision.py).
     cfg.MODEL.INFERENCE.PRECISION = "float32"
+    # In the same places: "auto" folds batch norms into convolutions and, on a CPU, packs weights
+    # once; results are the same up to rounding. "off" runs the model as it was trained.
+    cfg.MODEL.INFERENCE.OPTIMIZE = "auto"
 
     # Freeze the statistics of the backbone's batch-norm layers in training; their weights and
     # biases are trained (the official SOLO code's `norm_eval`).

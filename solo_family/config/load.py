@@ -9,6 +9,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from ..errors import ConfigError, first_line
+from ..own_configs import config_path
 from .written_lists import written_lists
 
 _BASE = "_BASE_"
@@ -85,7 +86,7 @@ def read_chain(
     bases = content.pop(_BASE, [])
     yield content
     for base in bases if isinstance(bases, list) else [bases]:
-        base = os.path.expanduser(str(base))
+        base = config_path(os.path.expanduser(str(base)))
         full = base if os.path.isabs(base) else os.path.join(os.path.dirname(path), base)
         yield from read_chain(full, (*inheriting, real), load)
 

@@ -205,6 +205,7 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
     load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)
+    del checkpointer  # it has the model as it was trained, which is no longer needed
     model = as_tested(cfg, inference_model(model.eval(), cfg))
     results = args.trainer.test(cfg, model)
     if comm.is_main_process():

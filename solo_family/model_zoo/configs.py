@@ -1,16 +1,7 @@
 """The configs that come with the package."""
 
-from pathlib import Path
-
 from ..errors import ConfigError
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def config_root() -> Path:
-    """Return the folder of configs, which is in an installed package, or beside it in a clone."""
-    installed = _PACKAGE / "configs"
-    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+from ..own_configs import config_root
 
 
 def config_names() -> list[str]:

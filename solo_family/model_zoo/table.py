@@ -48,6 +48,11 @@ class Entry:
         """The licence of the published weights; "" where there are none."""
         return LICENCES.get(self.repository, "unknown") if self.published else ""
 
+    @property
+    def is_commercial(self) -> bool:
+        """Whether the licence of the published weights is known to allow commercial use."""
+        return bool(self.weights) and self.licence in ("MIT", "Apache-2.0")
+
 
 def read_table() -> dict[str, Entry]:
     """Return all rows by config, including configs for which nothing is published."""

@@ -1,6 +1,7 @@
 """Do what every method does before and after its own part: preprocess, train or infer, group."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,13 +11,16 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ..ops.host_copy import to_device
-from .cuda_graphs import CudaGraphs
+from .cuda_graphs import CudaGraphs, owned
 from .gt_masks import with_bitmasks
 from .interface import MethodInterface
 from .layers import torchvision_deform_conv
 from .layers.folded_norm import fold_fixed_norms
 from .normalizer import LossCount
 from .transfer import instances_to_device, normalise, padded_size
+
+# Runs inference on a batch with a model, and decides something on the way.
+FirstInference = Callable[["MaskSegmentor", list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 class MaskSegmentor(nn.Module, MethodInterface):
@@ -49,6 +53,10 @@ class MaskSegmentor(nn.Module, MethodInterface):
         self.size_divisibility = size_divisibility
         self.norm_eval = norm_eval
         self.graphs = CudaGraphs(cuda_graph)
+        # These are set on copies for inference, see `prepare_for_inference`.
+        self.inference_mode = False
+        self.first_inference: FirstInference | None = None
+        self._prepared: torch.dtype | None = None
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
@@ -92,8 +100,27 @@ class MaskSegmentor(nn.Module, MethodInterface):
         """The device that inputs are moved to."""
         return self.pixel_mean.device
 
+    def refuse_training(self, dtype: torch.dtype) -> None:
+        """Refuse training, saving and loading from now on, because weights or norms have changed.
+
+        Args:
+            dtype: that of the weights.
+        """
+        self._prepared = dtype
+        for module in self.modules():
+            module.register_state_dict_pre_hook(_refuse)
+
+    def take_network(self, other: "MaskSegmentor") -> None:
+        """Become another copy of the same model for inference, with its weights."""
+        self.graphs.forget()
+        for name, child in other.named_children():
+            setattr(self, name, child)
+        self._prepared = other._prepared
+
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
         """Load weights as `nn.Module` does, and drop CUDA graphs of the old ones."""
+        if self._prepared is not None:
+            _refuse()
         self.graphs.forget()
         return super().load_state_dict(*args, **options)
 
@@ -110,6 +137,8 @@ class MaskSegmentor(nn.Module, MethodInterface):
 
     def train(self, mode: bool = True) -> "MaskSegmentor":
         """Set the mode as `nn.Module` does; with `norm_eval`, batch norms keep their statistics."""
+        if mode and self._prepared is not None:
+            _refuse()
         super().train(mode)
         if mode:
             self.graphs.forget()
@@ -132,7 +161,8 @@ class MaskSegmentor(nn.Module, MethodInterface):
             In training, a dict of losses; at inference, a list of results, each with `instances`.
         """
         if not self.training:
-            return self.inference(batched_inputs)
+            infer = self.first_inference
+            return self.inference(batched_inputs) if infer is None else infer(self, batched_inputs)
         images = self.preprocess(
             [item["image"] for item in batched_inputs], _pad_to(batched_inputs)
         )
@@ -172,7 +202,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
     @property
     def weight_dtype(self) -> torch.dtype:
         """The dtype of the backbone's weights: float32, or half precision for inference."""
-        return next(self.backbone.parameters()).dtype
+        return self._prepared or next(self.backbone.parameters()).dtype
 
     def export_forward(
         self,
@@ -234,12 +264,32 @@ class MaskSegmentor(nn.Module, MethodInterface):
         padded_size = _padded_size(images)
 
         def first(batch: Tensor) -> Any:
-            return self.fixed_part(self.backbone(batch), padded_size)
+            with self.without_autograd():
+                return self.fixed_part(self.backbone(batch), padded_size)
 
         def finish(fixed: Any) -> list[dict[str, Any]]:
             return self.results(fixed, padded_size, images.image_sizes, output_sizes)
 
-        return self.graphs.run(self, first, finish, images.tensor, self.fixed_settings)
+        if not self.inference_mode:
+            return self.graphs.run(self, first, finish, images.tensor, self.fixed_settings)
+
+        def finish_owned(fixed: Any) -> list[dict[str, Any]]:
+            # Tensors of inference mode could not be written to afterwards.
+            return owned(finish(fixed), fixed)
+
+        return self.graphs.run(self, first, finish_owned, images.tensor, self.fixed_settings)
+
+    def without_autograd(self) -> AbstractContextManager[Any]:
+        """Return the context of the network at inference: `torch.inference_mode`, if optimised."""
+        return torch.inference_mode() if self.inference_mode else nullcontext()
+
+
+def _refuse(*_: Any) -> None:
+    raise RuntimeError(
+        "This model was prepared for inference: its norms are part of other weights, or its "
+        "weights are rounded, so it can't be trained, saved or loaded into. Take the model that it "
+        "was made from, or set MODEL.INFERENCE.OPTIMIZE off and MODEL.INFERENCE.PRECISION float32."
+    )
 
 
 def _padded_size(images: ImageList) -> tuple[int, int]:

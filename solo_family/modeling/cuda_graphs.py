@@ -102,7 +102,7 @@ class CudaGraphs:
                         outputs = recording.replay(batch)
                         if self._check(model) and self._recordings.get(key) is recording:
                             self._recordings.move_to_end(key)
-                            return _owned(finish(outputs), outputs)
+                            return owned(finish(outputs), outputs)
         finally:
             self._lock.release()
         return finish(first(batch))
@@ -218,8 +218,11 @@ def _tf32_convolutions() -> Hashable:
     return torch.backends.cudnn.allow_tf32 if newer is None else newer.fp32_precision
 
 
-def _owned(results: Any, outputs: Any) -> Any:
-    """Copy the results that lie in a graph's memory, which the next replay overwrites."""
+def owned(results: Any, outputs: Any) -> Any:
+    """Return results, of which those that lie in the memory of `outputs` are copied.
+
+    A graph's outputs are overwritten by its next replay.
+    """
     borrowed: set[int] = set()
 
     def note(tensor: Tensor) -> Tensor:

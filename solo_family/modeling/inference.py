@@ -1,71 +1,33 @@
-"""Prepare a trained model for fast inference: half precision, folded norms, CUDA graphs.
+"""Prepare a trained model for fast inference (`MODEL.INFERENCE`); training never sees such a model.
 
-O output channels, I input channels per group, k side of the kernel.
+Norms become part of the convolutions before them, weights are laid out as the device wants them,
+and may be of half precision; on a GPU the network may be a CUDA graph.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any, TypeVar
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .base import MaskSegmentor
-from .layers import ConvNormReLU
-from .layers.deform_conv import DeformConv
-from .layers.folded_norm import FoldingConv2d
+from .folding import fold_batch_norms, fold_observed_norms, is_norm
+from .packed_conv import pack_convolutions, packing_works
+from .precision import PrecisionCheck, why_not_bfloat16
 
 PRECISIONS = {
     "float32": torch.float32,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-_NORMS = (_BatchNorm, FrozenBatchNorm2d)
 
 Model = TypeVar("Model", bound=MaskSegmentor)
 
-
-def prepare_for_inference(
-    model: Model,
-    *,
-    precision: str = "float32",
-    cuda_graph: bool = False,
-    channels_last: bool = False,
-    fold_norms: bool | None = None,
-) -> Model:
-    """Return a copy of a model for inference; the model itself is not changed.
-
-    With float32 and without folding the results are the model's own. Pixels are normalised in
-    float32 and rounded once; scores, selection and the norms' statistics are float32 in any
-    precision. The copy must not be trained or saved: its weights may be rounded, and its norms
-    gone.
-
-    Args:
-        model: trained.
-        precision: the precision of the weights, a name of `PRECISIONS`. There is no autocast: every
-            layer takes the dtype that the layer before it returns.
-        cuda_graph: see `CudaGraphs`.
-        channels_last: store the channels of a pixel together, as tensor cores prefer.
-        fold_norms: multiply weights by the factors of the batch norms after them, in float32 before
-            they are rounded; by default if the precision is not float32.
-
-    Raises:
-        ValueError: there is no such precision.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"MODEL.INFERENCE.PRECISION is {precision!r}; allowed: {', '.join(PRECISIONS)}."
-        )
-    model = copy.deepcopy(model).eval()
-    if precision != "float32" if fold_norms is None else fold_norms:
-        fold_batch_norms(model)
-    _convert(model, PRECISIONS[precision], channels_last)
-    model.graphs.enabled = cuda_graph
-    return model
+logger = logging.getLogger(__name__)
 
 
 def inference_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
@@ -78,56 +40,87 @@ def inference_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
     if not isinstance(model, MaskSegmentor):
         return model
     inference = cfg.MODEL.INFERENCE
-    if inference.PRECISION == "float32":
+    precision, optimize = inference.PRECISION, inference.OPTIMIZE == "auto"
+    if precision == "float32" and not optimize:
         model.graphs.enabled = inference.CUDA_GRAPH
         return model
     return prepare_for_inference(
-        model,
-        precision=inference.PRECISION,
-        cuda_graph=inference.CUDA_GRAPH,
-        channels_last=model.device.type == "cuda",
+        model, precision=precision, cuda_graph=inference.CUDA_GRAPH, optimize=optimize
     )
 
 
-def fold_batch_norms(module: nn.Module) -> None:
-    """Fold batch norms with fixed statistics into the convolutions before them, in place.
+def prepare_for_inference(
+    model: Model,
+    *,
+    precision: str = "float32",
+    cuda_graph: bool = False,
+    optimize: bool = False,
+    channels_last: bool | None = None,
+    fold_norms: bool | None = None,
+) -> Model:
+    """Return a copy of a model for inference; the model itself is not changed.
 
-    This concerns detectron2's and this package's convolutions; others, for instance timm's, stay.
+    With float32 and without anything else the results are the model's own; folded and optimised
+    they are so up to rounding. In half precision pixels are normalised in float32 and rounded once;
+    scores, selection and the norms' statistics are float32 in any precision. Unless it equals the
+    model, the copy refuses to be trained or saved: its weights may be rounded, and its norms gone.
 
     Args:
-        module: the module, in evaluation mode and float32.
+        model: trained.
+        precision: the precision of the weights, a name of `PRECISIONS`; or "auto", for bfloat16
+            where the device is fast with it and the first image agrees, see `PrecisionCheck`. There
+            is no autocast: every layer takes the dtype that the layer before it returns.
+        cuda_graph: see `CudaGraphs`.
+        optimize: fold norms; on a CPU pack the weights of convolutions; run the network in
+            `torch.inference_mode`.
+        channels_last: store the channels of a pixel together; by default where it is faster: with
+            half precision on a GPU, as tensor cores prefer, and if optimised on a CPU.
+        fold_norms: multiply weights by the factors of the batch norms after them, in float32 before
+            they are rounded; by default if the precision is not float32, or if optimised.
+
+    Raises:
+        ValueError: there is no such precision.
     """
-    for part in module.modules():
-        if isinstance(part, Conv2d | DeformConv) and _is_fixed(part.norm):
-            _fold(part, part.norm)
-            part.norm = None
-        elif isinstance(part, ConvNormReLU) and _is_fixed(part.norm):
-            _fold(part.conv, part.norm)
-            part.norm = None
-        if isinstance(part, FoldingConv2d):
-            part.__class__ = Conv2d  # type: ignore[assignment]
-        # detectron2's own function handles warnings on every call, which takes longer than the
-        # launch.
-        if type(part) is Conv2d and part.norm is None and part.activation is None:
-            part.__class__ = nn.Conv2d  # type: ignore[assignment]
+    if precision == "auto":
+        layout = {"channels_last": channels_last, "fold_norms": fold_norms}
+        return _choosing(model, cuda_graph=cuda_graph, optimize=optimize, **layout)
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"MODEL.INFERENCE.PRECISION is {precision!r}; allowed: {', '.join(PRECISIONS)}, auto."
+        )
+    half, dtype = precision != "float32", PRECISIONS[precision]
+    model = copy.deepcopy(model).eval()
+    packs = optimize and packing_works(dtype, model.device)
+    if channels_last is None:
+        channels_last = packs or (half and model.device.type == "cuda")
+    if fold_norms is None:
+        fold_norms = half or optimize
+    if fold_norms:
+        fold_batch_norms(model)
+        fold_observed_norms(model.backbone, len(model.pixel_mean), model.size_divisibility)
+    _convert(model, dtype, channels_last)
+    if packs:
+        pack_convolutions(model)
+    if fold_norms or half or packs:
+        model.refuse_training(dtype)
+    model.inference_mode = optimize
+    model.graphs.enabled = cuda_graph
+    return model
 
 
-def _is_fixed(norm: nn.Module | None) -> bool:
-    return isinstance(norm, _NORMS) and norm.running_mean is not None
-
-
-@torch.no_grad()
-def _fold(conv: Any, norm: Any) -> None:
-    """Change weights [O, I, k, k] and the bias, [O]."""
-    factor = (norm.running_var + norm.eps).rsqrt()
-    factor = factor if norm.weight is None else factor * norm.weight
-    shift = -norm.running_mean * factor
-    if norm.bias is not None:
-        shift = shift + norm.bias
-    if conv.bias is not None:
-        shift = shift + conv.bias * factor
-    conv.weight = nn.Parameter(conv.weight * factor[:, None, None, None], requires_grad=False)
-    conv.bias = nn.Parameter(shift, requires_grad=False)
+def _choosing(model: Model, **options: Any) -> Model:
+    """Return a copy in float32 that becomes one in bfloat16 if the first image agrees."""
+    plain = prepare_for_inference(model, **options)
+    reason = why_not_bfloat16(model.device)
+    if reason:
+        logger.info("MODEL.INFERENCE.PRECISION auto is float32: %s.", reason)
+    else:
+        half = prepare_for_inference(model, precision="bfloat16", **options)
+        # Without folded norms the copy in float32 could be trained; it may become the other.
+        if plain._prepared is None:
+            plain.refuse_training(torch.float32)
+        plain.first_inference = PrecisionCheck(half)
+    return plain
 
 
 def _convert(model: nn.Module, dtype: torch.dtype, channels_last: bool) -> None:
@@ -139,5 +132,5 @@ def _convert(model: nn.Module, dtype: torch.dtype, channels_last: bool) -> None:
         return tensor.contiguous(memory_format=torch.channels_last) if last else tensor
 
     for module in model.modules():
-        if not isinstance(module, _NORMS):
+        if not is_norm(module):
             module._apply(convert, recurse=False)

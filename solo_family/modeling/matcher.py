@@ -1,7 +1,8 @@
 """Match predictions with objects one to one (DETR, arXiv 2005.12872, section 3.1).
 
 L decoder layers, B images, N predictions of an image, M the greatest number of objects of an image,
-P pairs of all images: min(N, number of its objects) of each.
+K copies of every object (1, but for auxiliary predictions), P pairs of all images: min(N, K times
+the number of its objects) of each.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ class Matches(NamedTuple):
     counts: list[int]
 
 
-def hungarian_matching(costs: HostCopy, counts: Sequence[int]) -> Matches:
+def hungarian_matching(costs: HostCopy, counts: Sequence[int], copies: int = 1) -> Matches:
     """Return the pairs with the lowest total cost, for each layer and image.
 
     All costs are copied to the host at once, and all pairs back at once.
@@ -39,22 +40,24 @@ def hungarian_matching(costs: HostCopy, counts: Sequence[int]) -> Matches:
             left.
         counts: the number of each image's objects, whose costs come first; those after them are
             ignored.
+        copies: K; every object is matched with K predictions, as far as there are enough.
 
     Returns:
         The pairs, on the device that the costs came from.
     """
     on_host = costs.wait().double().numpy()
     num_layers, _, num_predictions, _ = on_host.shape
-    pairs = [min(num_predictions, count) for count in counts]
+    pairs = [min(num_predictions, copies * count) for count in counts]
     ends = np.cumsum([0, *pairs])
     result = np.empty((2, num_layers, ends[-1]), dtype=np.int64)
     for layer in range(num_layers):
         first_object = 0
         for image, count in enumerate(counts):
-            rows, columns = linear_sum_assignment(_finite(on_host[layer, image, :, :count]))
+            cost = _finite(np.tile(on_host[layer, image, :, :count], copies))
+            rows, columns = linear_sum_assignment(cost)
             here = slice(ends[image], ends[image + 1])
             result[0, layer, here] = rows + image * num_predictions
-            result[1, layer, here] = columns + first_object
+            result[1, layer, here] = columns % max(count, 1) + first_object
             first_object += count
     predictions, objects = to_device([torch.from_numpy(result)], costs.device)[0]
     return Matches(predictions, objects, pairs)

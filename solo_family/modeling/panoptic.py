@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..ops.host_copy import to_device
 from ..ops.masks import mask_areas
+from ..ops.resize_rows import MaskRows
 from ..segments import join_segments
 
 # Chunks of masks: a slice of the masks, and their probabilities, float32 [n, H, W].
@@ -32,17 +33,21 @@ class PixelAssignment(NamedTuple):
     area: Tensor
 
 
-def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> PixelAssignment:
+def assign_pixels(
+    masks: SoftMasks | MaskRows, scores: Tensor, size: tuple[int, int]
+) -> PixelAssignment:
     """Assign every pixel to the mask with the greatest product of score and probability.
 
     Masks come in chunks and only the best so far is kept, so that they are never all in memory at
     once.
 
     Args:
-        masks: N masks in chunks, in order.
+        masks: N masks in chunks, in order; or probabilities in blocks of rows.
         scores: float32 [N].
         size: (H, W).
     """
+    if isinstance(masks, MaskRows):
+        return _assign_rows(masks, scores, size)
     best = scores.new_full(size, -1.0)
     index = torch.zeros(size, dtype=torch.int64, device=scores.device)
     areas = [torch.zeros(0, dtype=torch.int64, device=scores.device)]
@@ -56,6 +61,16 @@ def assign_pixels(masks: SoftMasks, scores: Tensor, size: tuple[int, int]) -> Pi
         best = torch.where(better, value, best)
         index = torch.where(better, chosen + part.start, index)
     return PixelAssignment(index, best, torch.cat(areas))
+
+
+def _assign_rows(masks: MaskRows, scores: Tensor, size: tuple[int, int]) -> PixelAssignment:
+    best = scores.new_full(size, -1.0)
+    index = torch.zeros(size, dtype=torch.int64, device=scores.device)
+    areas = torch.zeros(masks.count, dtype=torch.int64, device=scores.device)
+    for rows, block in masks.blocks:
+        areas += mask_areas(block >= 0.5)
+        torch.max(block.mul_(scores[:, None, None]), dim=0, out=(best[rows], index[rows]))
+    return PixelAssignment(index, best, areas)
 
 
 def _count_each(index: Tensor, count: int) -> Tensor:
@@ -82,7 +97,7 @@ class SegmentAssignment(NamedTuple):
 
 
 def assign_segments(
-    masks: SoftMasks,
+    masks: SoftMasks | MaskRows,
     scores: Tensor,
     classes: Tensor,
     size: tuple[int, int],
@@ -94,7 +109,7 @@ def assign_segments(
     won belong to no segment. All of it runs on the masks' device, without making the host wait.
 
     Args:
-        masks: N masks in chunks, in order; see `SoftMasks`.
+        masks: see `assign_pixels`.
         scores: float32 [N].
         classes: int64 [N].
         size: (H, W).

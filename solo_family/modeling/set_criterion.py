@@ -26,7 +26,8 @@ Losses = Callable[[LayeredPredictions, SetTargets, Matches, Tensor], dict[str, T
 class SetCriterion:
     """Match the predictions of every decoder layer with objects, and weight their losses.
 
-    The host waits once, for the costs of all layers and images.
+    The host waits once, for the costs of all layers and images. What calls `costs` and `losses_of`
+    itself can queue other work between the two.
 
     Args:
         cost: function that returns the cost of the matching.
@@ -55,24 +56,53 @@ class SetCriterion:
         Returns:
             Weighted scalars: `<name>` of the last layer, `<name>_<index>` of those before it.
         """
-        num_layers, _, num_predictions = predictions.class_logits.shape[:3]
-        self._warn_if_crowded(max(targets.counts), num_predictions)
-        costs = HostCopy(layer_costs(self.cost, predictions, targets))
+        self.warn_if_crowded(targets, predictions)
+        return self.losses_of(predictions, targets, self.costs(predictions, targets))
+
+    def costs(self, predictions: LayeredPredictions, targets: SetTargets) -> HostCopy:
+        """Return the costs of all pairs, float32 [L, B, N, M], on their way to the host."""
+        return HostCopy(layer_costs(self.cost, predictions, targets))
+
+    def losses_of(
+        self,
+        predictions: LayeredPredictions,
+        targets: SetTargets,
+        costs: HostCopy,
+        *,
+        copies: int = 1,
+        suffix: str = "",
+    ) -> dict[str, Tensor]:
+        """Match predictions by their costs, and compute the losses of the batch.
+
+        Args:
+            predictions: see `__call__`.
+            targets: see `__call__`.
+            costs: of these predictions and targets.
+            copies: how many predictions each object is matched with; losses are divided by so many
+                times the number of objects.
+            suffix: is added to the losses' names, before the layer.
+
+        Returns:
+            See `__call__`.
+        """
+        num_layers = len(predictions.class_logits)
         # Filled on the device: copying a number from the host would wait for all queued work.
-        count = torch.full((), len(targets.classes), device=costs.device)
+        count = torch.full((), copies * len(targets.classes), device=costs.device)
         num_objects = normalizer(count, globally=True)
-        matches = hungarian_matching(costs, targets.counts)
+        matches = hungarian_matching(costs, targets.counts, copies)
         losses = {
-            name: (self.weights[name] * values).unbind()
+            name + suffix: (self.weights[name] * values).unbind()
             for name, values in self.losses(predictions, targets, matches, num_objects).items()
         }
         weighted: dict[str, Tensor] = {}
         for layer in range(num_layers):
-            suffix = "" if layer == num_layers - 1 else f"_{layer}"
-            weighted |= {name + suffix: values[layer] for name, values in losses.items()}
+            index = "" if layer == num_layers - 1 else f"_{layer}"
+            weighted |= {name + index: values[layer] for name, values in losses.items()}
         return weighted
 
-    def _warn_if_crowded(self, num_objects: int, num_predictions: int) -> None:
+    def warn_if_crowded(self, targets: SetTargets, predictions: LayeredPredictions) -> None:
+        """Warn once if an image has more objects than it has predictions."""
+        num_objects, num_predictions = max(targets.counts), predictions.class_logits.shape[2]
         if num_objects > num_predictions and not self._warned:
             self._warned = True
             logging.getLogger("solo_family").warning(

@@ -76,6 +76,9 @@ class LayerMasks(Protocol):
     def of_pairs(self, matches: Matches) -> Tensor:
         """Return the matched masks of all layers, [L * P, h, w]."""
 
+    def of_predictions(self, predictions: slice) -> "LayerMasks":
+        """Return the masks of some of the N predictions."""
+
 
 class PlainMasks:
     """Masks that are stored as they are.
@@ -102,6 +105,10 @@ class PlainMasks:
         pairs = zip(self.layers, matches.predictions)
         chosen = [masks.flatten(0, 1).index_select(0, indices) for masks, indices in pairs]
         return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
+
+    def of_predictions(self, predictions: slice) -> "PlainMasks":
+        """Return the masks of some of the N predictions."""
+        return PlainMasks([masks[:, predictions] for masks in self.layers])
 
 
 class EmbeddedMasks:
@@ -143,6 +150,10 @@ class EmbeddedMasks:
         logits = dynamic_conv(chosen.view(num_images, num_layers * most, channels), self.features)
         return logits.flatten(0, 1).index_select(0, places)
 
+    def of_predictions(self, predictions: slice) -> "EmbeddedMasks":
+        """Return the masks of some of the N predictions."""
+        return EmbeddedMasks(self.embeddings[:, :, predictions], self.features)
+
 
 def _places(num_layers: int, counts: list[int]) -> Tensor:
     """Return the index of each pair, [L * P], in the padded pairs of the images, [B, L, most]."""
@@ -178,4 +189,18 @@ class LayeredPredictions(NamedTuple):
             torch.stack([logits for logits in objectness if logits is not None])
             if objectness[0] is not None
             else None,
+        )
+
+    def split(self, count: int) -> tuple["LayeredPredictions", "LayeredPredictions | None"]:
+        """Return the first `count` of the N predictions, and the others if there are any."""
+        if self.class_logits.shape[2] <= count:
+            return self, None
+        return self._of_predictions(slice(count)), self._of_predictions(slice(count, None))
+
+    def _of_predictions(self, predictions: slice) -> "LayeredPredictions":
+        objectness = self.objectness_logits
+        return LayeredPredictions(
+            self.class_logits[:, :, predictions],
+            self.masks.of_predictions(predictions),
+            None if objectness is None else objectness[:, :, predictions],
         )

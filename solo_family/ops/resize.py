@@ -14,11 +14,14 @@ from torch import Tensor
 
 from . import gpu_kernels
 from .masks import mask_boxes
+from .resize_rows import MaskRows, resized_rows
 
 # Bytes of float maps in memory at a time.
 _CHUNK_BYTES = 64 * 2**20
 # On a GPU every chunk adds a few launches, whatever its size.
 _GPU_CHUNKS = 4
+# The number of masks that are resized row by row together.
+_MASKS_AT_ONCE = 128
 
 Size = tuple[int, int]
 
@@ -109,6 +112,16 @@ class ResizedMasks:
             sizes = self.padded_size, self.image_size, self.output_size
             yield part, resize_soft_masks(self.masks[part], *sizes)
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether `rows` is faster than iterating, which it is on a CPU."""
+        return self.masks.device.type == "cpu"
+
+    def rows(self) -> MaskRows:
+        """Return the masks as what iterating yields, but in blocks of rows of all masks."""
+        sizes = self.padded_size, self.image_size, self.output_size
+        return MaskRows(len(self.masks), resized_rows(self.masks, *sizes, resize_soft_masks))
+
     def __getitem__(self, chosen: Tensor) -> ResizedMasks:
         """Return some masks: those with indices int64 [n], or those where bool [N] is set."""
         return replace(self, masks=self.masks[chosen])
@@ -179,6 +192,14 @@ def _run_kernel(
 def _threshold(masks: ResizedMasks, threshold: float) -> Tensor:
     given = masks.masks
     result = torch.empty((len(given), *masks.output_size), dtype=torch.bool, device=given.device)
+    if masks.by_rows:
+        # A few masks at a time: with more, a block would have few rows. Rounding can't move a value
+        # that equals the threshold when that is taken from the masks before.
+        for some, part in zip(given.split(_MASKS_AT_ONCE), result.split(_MASKS_AT_ONCE)):
+            shifted = replace(masks, masks=some.float() - threshold)
+            for rows, block in shifted.rows().blocks:
+                torch.gt(block, 0, out=part[:, rows])
+        return result
     for part, soft in masks:
         torch.gt(soft, threshold, out=result[part])
     return result

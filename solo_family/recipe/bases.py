@@ -73,7 +73,7 @@ def _lite0(folder: Path) -> list[Choice]:
 def _resnet50() -> list[Choice]:
     return [
         Choice("MODEL.TIMM.NAME", "resnet50", "a GPU has time for it"),
-        Choice("MODEL.TIMM.WEIGHTS", "pretrained", _DOWNLOADED),
+        Choice("MODEL.TIMM.WEIGHTS", "pretrained", f"{_DOWNLOADED} (Apache-2.0)"),
         Choice("MODEL.PIXEL_MEAN", [123.675, 116.28, 103.53], "of these weights"),
         Choice("MODEL.PIXEL_STD", [58.395, 57.12, 57.375], "of these weights"),
     ]

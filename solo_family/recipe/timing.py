@@ -4,7 +4,7 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -38,7 +38,7 @@ def seconds_per_iteration(config: Path) -> float:
         return two_digits(typical(list(islice(seconds, FIRST + TIMED))))
 
 
-def seconds_of_iterations(config: Path, opts: Sequence[str] = ()) -> Iterator[float]:
+def seconds_of_iterations(config: Path, opts: Sequence[str] = ()) -> Generator[float, None, None]:
     """Train, and yield the seconds of each iteration, the first ones included, without an end.
 
     Args:

@@ -1,7 +1,4 @@
-"""Start a recipe from the weights of a trained model; classes keep their weights by name.
-
-K classes.
-"""
+"""Start a recipe from the weights of a trained model; classes keep their weights by name."""
 
 import logging
 from dataclasses import dataclass
@@ -10,7 +7,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from torch import Tensor
 
 from .. import model_zoo
@@ -25,13 +21,14 @@ from ..registry import METHODS
 from ..weight_files import read_weights
 from .bases import Base
 from .choice import Choice
+from .matched import WITHOUT_WEIGHTS, matched
+from .published import COCO, advise, choose_coco
 
 logger = logging.getLogger(__name__)
 
 _CONFIG = "config.yaml"
 _FINAL = "model_final.pth"
 _LISTED = 8
-_NO_WEIGHTS = ("MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", "")
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,7 @@ class Trained:
         weights: by our names.
         implied: keys that follow from the weights, and not from the config.
         origin: where the weights are from, and their licence, for the user.
+        advice: on weights with another licence; "" for none.
     """
 
     config: Path
@@ -53,6 +51,7 @@ class Trained:
     weights: dict[str, Tensor]
     implied: dict[str, Any]
     origin: str
+    advice: str = ""
 
     @property
     def method(self) -> str:
@@ -60,13 +59,19 @@ class Trained:
         return str(self.cfg.MODEL.META_ARCHITECTURE)
 
 
-def find_trained(where: str) -> Trained:
+def find_trained(where: str, method: str) -> Trained:
     """Return the model of a name of the zoo, the folder of a run, or a checkpoint file in one.
+
+    Args:
+        where: that, or "coco" for COCO weights of a method; see `choose_coco`.
+        method: for "coco", the name in `MODEL.META_ARCHITECTURE`.
 
     Raises:
         DataError: there is no such model, or it has no weights, or they can't be read.
         ConfigError: its config can't be used.
     """
+    if where == COCO:
+        where = choose_coco(method).config
     if where in model_zoo.list():
         return _of_zoo(where)
     path = Path(where)
@@ -74,7 +79,7 @@ def find_trained(where: str) -> Trained:
     if not path.exists():
         raise DataError(
             f"--from {where}: it is no name of the model zoo (docs/model_zoo.md), no folder of a "
-            "run, and no file. Correct it."
+            f"run, no file, and not {COCO}. Correct it."
         )
     if not config.is_file():
         raise DataError(
@@ -85,10 +90,11 @@ def find_trained(where: str) -> Trained:
     weights = (final if final.is_file() else newest_checkpoint(where)) if path.is_dir() else path
     if weights is None:
         raise DataError(f"--from {where}: the folder has no checkpoint. Name a file of weights.")
-    cfg = setup_cfg(str(config), _NO_WEIGHTS)
+    cfg = setup_cfg(str(config), WITHOUT_WEIGHTS)
     _check_method(cfg, where)
     names = list(cfg.MODEL.CLASS_NAMES) or _names(cfg)
-    return Trained(config, cfg, names, read_weights(weights), {}, f"weights of {weights}")
+    origin = f"weights of {weights}, licence: that of the weights that this run began with, if any"
+    return Trained(config, cfg, names, read_weights(weights), {}, origin)
 
 
 def _of_zoo(name: str) -> Trained:
@@ -102,8 +108,9 @@ def _of_zoo(name: str) -> Trained:
     _check_method(cfg, name)
     config = Path(model_zoo.get_config_file(name))
     origin = f"published weights of {name}, licence: {entry.licence or 'unknown'}"
-    names = _names(setup_cfg(str(config), _NO_WEIGHTS))
-    return Trained(config, cfg, names, converted.weights, dict(converted.keys), origin)
+    names = _names(setup_cfg(str(config), WITHOUT_WEIGHTS))
+    keys = dict(converted.keys)
+    return Trained(config, cfg, names, converted.weights, keys, origin, advise(entry))
 
 
 def _check_method(cfg: CfgNode, where: str) -> None:
@@ -132,12 +139,13 @@ def trained_base(trained: Trained, names: list[str], path: Path) -> Base:
     Raises:
         OSError: they can't be written.
     """
-    weights, left = matched(trained, names)
+    weights, left = matched(trained.cfg, trained.weights, trained.names, names)
     with replacing(path) as temporary:
         torch.save({"model": weights}, temporary)
     kept = [name for name in names if name in trained.names]
     notes = [
-        f"{trained.origin}",
+        trained.origin,
+        *([trained.advice] if trained.advice else []),
         f"classes that keep their weights: {_listed(kept) or 'none'}",
         f"classes of the source that are left out: "
         f"{_listed([name for name in trained.names if name not in names]) or 'none'}",
@@ -174,70 +182,6 @@ def _instances(trained: Trained) -> list[Choice]:
     if trained.method == "SparseInst" and trained.cfg.MODEL.SPARSE_INST.PANOPTIC_ON:
         return [Choice("MODEL.SPARSE_INST.PANOPTIC_ON", False, why)]
     return []
-
-
-def matched(trained: Trained, names: list[str]) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the weights of a model with other classes.
-
-    Weights of a class that both models have, by name, are the trained ones; those of other classes
-    are as at the beginning of a training. What follows the K rows of classes, such as "no object",
-    is kept.
-
-    Returns:
-        The weights, and the names of weights that the new model does not take.
-    """
-    old, key = len(trained.names), METHODS[trained.method].num_classes_key
-    count = old or _count(trained, key)
-    rows = _classwise(trained, key, count)
-    fresh = _model(trained, key, len(names), "cpu").state_dict()
-    weights, left = {}, []
-    for name, value in trained.weights.items():
-        if name not in fresh:
-            left.append(name)
-        elif name in rows:
-            weights[name] = _with_rows(fresh[name].clone(), value, names, trained.names, count)
-        elif fresh[name].shape == value.shape:
-            weights[name] = value
-        else:
-            left.append(name)
-    return weights, left
-
-
-def _with_rows(
-    new: Tensor, old: Tensor, names: list[str], old_names: list[str], count: int
-) -> Tensor:
-    """Return `new` with the rows of `old` of the classes that both have, and those after them."""
-    for row, name in enumerate(names):
-        if name in old_names:
-            new[row] = old[old_names.index(name)]
-    new[len(names) :] = old[count:]
-    return new
-
-
-def _count(trained: Trained, key: str) -> int:
-    node: Any = trained.cfg
-    for part in key.split("."):
-        node = node[part]
-    return int(node)
-
-
-def _classwise(trained: Trained, key: str, count: int) -> set[str]:
-    """Return the names of the weights whose first dimension grows with the number of classes."""
-    one, other = (
-        {name: value.shape for name, value in _model(trained, key, k, "meta").state_dict().items()}
-        for k in (count, count + 1)
-    )
-    return {name for name, shape in one.items() if shape != other[name]}
-
-
-def _model(trained: Trained, key: str, count: int, device: str) -> Any:
-    cfg = trained.cfg.clone()
-    cfg.merge_from_list([key, count, "MODEL.DEVICE", device, *_NO_WEIGHTS])
-    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
-    cfg.MODEL.CLASS_NAMES = cfg.MODEL.CLASS_IDS = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        return build_model(cfg)
 
 
 def _listed(names: list[str]) -> str:

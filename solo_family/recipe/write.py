@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import replacing
+from ..own_configs import address
 from .choice import Choice
 
 _WIDTH = 44  # of a line before its comment
@@ -60,13 +61,19 @@ def _quoted(text: str) -> str:
 
 
 def base_path(base: Path, output: Path) -> str:
-    """Return the path of a base as the file `output` names it.
+    """Return the base as the file `output` names it, so that `output` can be moved if possible.
 
-    It is relative if the base is below the folder of `output`, which then can be moved as a whole.
+    A config of the package has an address that is the same on every machine. Another one is named
+    relative to the folder of `output` if it is below it or both are below the current folder, which
+    can then be moved as a whole; otherwise its path is absolute.
     """
-    base, folder = base.resolve(), output.resolve().parent
-    if base.is_relative_to(folder):
-        return base.relative_to(folder).as_posix()
+    own = address(base)
+    if own:
+        return own
+    base, folder, here = base.resolve(), output.resolve().parent, Path.cwd()
+    together = base.is_relative_to(here) and folder.is_relative_to(here)
+    if together or base.is_relative_to(folder):
+        return Path(os.path.relpath(base, folder)).as_posix()
     return os.fspath(base)
 
 

@@ -22,7 +22,7 @@ from solo_family.model_zoo.table import Entry
 from solo_family.recipe import trained
 
 from ..checkpoint.lists import random_weights, save
-from ..conftest import tiny_cfg, tiny_model
+from ..conftest import ROOT, tiny_cfg, tiny_model
 from ..data.coco import write_dataset
 from ..model_zoo.server import Files
 
@@ -76,6 +76,10 @@ def test_it_writes_a_config_and_a_split_and_prints_the_plan(
     lines = (folder / "my.yaml").read_text().splitlines()
     assert all("  # " in line for line in lines[2:] if not line.endswith(":"))
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    # It names no path of the package, and can be moved.
+    moved = setup_cfg(str(folder.rename(tmp_path / "moved") / "my.yaml"))
+    assert moved.dump() == cfg.dump()
+    assert str(ROOT / "configs") not in "\n".join(lines)
 
 
 def test_it_writes_the_same_again(data: str, tmp_path: Path) -> None:
@@ -96,6 +100,10 @@ def test_it_writes_the_same_again(data: str, tmp_path: Path) -> None:
         (["--seconds-per-iteration", "0"], "--seconds-per-iteration is 0; it must be above 0."),
         (["--output", "my.txt"], "--output is my.txt; it must end in .yaml."),
         (["--from", "nothing"], "--from nothing: it is no name of the model zoo"),
+        (
+            ["--method", "sparseinst", "--from", "coco"],
+            "--from coco: no COCO weights of SparseInst",
+        ),
         (["--from", "quickstart/solov2.yaml"], "--from quickstart/solov2.yaml: no weights that"),
         (["--val", "nothing.json:images"], "there is no annotation file nothing.json"),
         (["--val", "semantic:a:b:c"], "semantic:a:b:c"),

@@ -155,124 +155,31 @@ def test_adelaidets_r50_builds(tmp_path: Path) -> None:
     assert not [name for name, _ in model.named_parameters() if ".stem.conv1.norm" in name]
 
 
-# methods.md 1.2 and 2a: the official code's configs. An epoch is 117,266 images by 16.
-ITERATIONS_PER_EPOCH = 7330
-SCALES_640_800 = (640, 672, 704, 736, 768, 800)
-SCALES_352_512 = (352, 384, 416, 448, 480, 512)
-RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
-RANGES_448 = ((1, 56), (28, 112), (56, 224), (112, 448), (224, 896))
-RANGES_512 = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
-FULL = {
-    "MODEL.SOLOV2.NUM_INSTANCE_CONVS": 4,
-    "MODEL.SOLOV2.INSTANCE_CHANNELS": 512,
-    "MODEL.SOLOV2.NUM_KERNELS": 256,
-    "MODEL.SOLOV2.NUM_MASKS": 256,
-    "MODEL.SOLOV2.FPN_SCALE_RANGES": RANGES,
-    "INPUT.MIN_SIZE_TRAIN": SCALES_640_800,
-    "INPUT.MAX_SIZE_TRAIN": 1333,
-    "INPUT.MIN_SIZE_TEST": 800,
-    "INPUT.MAX_SIZE_TEST": 1333,
-}
-LIGHT_448 = {
-    "MODEL.SOLOV2.NUM_INSTANCE_CONVS": 2,
-    "MODEL.SOLOV2.INSTANCE_CHANNELS": 256,
-    "MODEL.SOLOV2.NUM_KERNELS": 128,
-    "MODEL.SOLOV2.NUM_MASKS": 128,
-    "MODEL.SOLOV2.FPN_SCALE_RANGES": RANGES_448,
-    "INPUT.MIN_SIZE_TRAIN": SCALES_352_512,
-    "INPUT.MAX_SIZE_TRAIN": 768,
-    "INPUT.MIN_SIZE_TEST": 448,
-    "INPUT.MAX_SIZE_TEST": 768,
-}
-LIGHT_512 = LIGHT_448 | {
-    "MODEL.SOLOV2.NUM_INSTANCE_CONVS": 3,
-    "MODEL.SOLOV2.FPN_SCALE_RANGES": RANGES_512,
-    "INPUT.MAX_SIZE_TRAIN": 852,
-    "INPUT.MIN_SIZE_TEST": 512,
-    "INPUT.MAX_SIZE_TEST": 852,
-}
+# What the official configs leave to the official code; their own values are in the golden files.
+OF_THE_CODE = {"SOLVER.GAMMA": 0.1, "INPUT.LSJ.ENABLED": False}
 NO_DCN = {
     "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False] * 4,
     "MODEL.SOLOV2.USE_DCN_IN_INSTANCE": False,
     "MODEL.SOLOV2.USE_DCN_IN_MASK": False,
 }
-DCN_V1_LAST = {
-    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True],
-    "MODEL.RESNETS.DEFORM_MODULATED": False,
-    "MODEL.SOLOV2.USE_DCN_IN_INSTANCE": True,
-    "MODEL.SOLOV2.TYPE_DCN": "DCN",
-    "MODEL.SOLOV2.DCN_CONVS": "last",
-    "MODEL.SOLOV2.USE_DCN_IN_MASK": False,
-}
-DCN_V2_ALL = {
-    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True],
-    "MODEL.RESNETS.DEFORM_MODULATED": True,
-    "MODEL.SOLOV2.USE_DCN_IN_INSTANCE": True,
-    "MODEL.SOLOV2.TYPE_DCN": "DCNv2",
-    "MODEL.SOLOV2.DCN_CONVS": "all",
-    "MODEL.SOLOV2.USE_DCN_IN_MASK": True,
-}
-# name: depth, epochs, epochs after which the rate falls, the rest
-ONE = (12, (9, 11))
-THREE = (36, (27, 33))
-PUBLISHED: dict[str, tuple[int, tuple[int, tuple[int, int]], dict[str, Any]]] = {
-    "solov2_R50_1x": (50, ONE, FULL | NO_DCN | {"INPUT.MIN_SIZE_TRAIN": (800,)}),
-    "solov2_R50_3x": (50, THREE, FULL | NO_DCN),
-    "solov2_R101_3x": (101, THREE, FULL | NO_DCN),
-    "solov2_R101_DCN_3x": (101, THREE, FULL | DCN_V2_ALL),
-    "solov2_X101_DCN_3x": (
-        101,
-        THREE,
-        FULL | DCN_V2_ALL | {"MODEL.RESNETS.NUM_GROUPS": 64, "MODEL.RESNETS.WIDTH_PER_GROUP": 4},
-    ),
-    "solov2_Light_448_R18_3x": (18, THREE, LIGHT_448 | NO_DCN),
-    "solov2_Light_448_R34_3x": (34, THREE, LIGHT_448 | NO_DCN),
-    "solov2_Light_448_R50_3x": (50, THREE, LIGHT_448 | NO_DCN),
-    "solov2_Light_512_DCN_R50_3x": (50, THREE, LIGHT_512 | DCN_V1_LAST),
-}
-EVERY_PUBLISHED = {
-    "MODEL.META_ARCHITECTURE": "SOLOv2",
-    "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
-    "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
-    "MODEL.BACKBONE.FREEZE_AT": 2,
-    "MODEL.BACKBONE.NORM_EVAL": True,
-    "MODEL.RESNETS.NORM": "BN",
-    "MODEL.RESNETS.STRIDE_IN_1X1": False,
-    "MODEL.SOLOV2.NUM_GRIDS": [40, 36, 24, 16, 12],
-    "MODEL.SOLOV2.SIGMA": 0.2,
-    "MODEL.SOLOV2.MASK_CHANNELS": 128,
-    "MODEL.SOLOV2.NUM_CLASSES": 80,
-    "INPUT.FORMAT": "RGB",
-    "INPUT.LSJ.ENABLED": False,
-    "SOLVER.IMS_PER_BATCH": 16,
-    "SOLVER.BASE_LR": 0.01,
-    "SOLVER.MOMENTUM": 0.9,
-    "SOLVER.GAMMA": 0.1,
-    "SOLVER.WEIGHT_DECAY": 1e-4,
-    "SOLVER.WEIGHT_DECAY_NORM": 1e-4,
-    "SOLVER.WARMUP_METHOD": "linear",
-    "SOLVER.WARMUP_ITERS": 500,
-    "SOLVER.WARMUP_FACTOR": 0.01,
-    "SOLVER.CLIP_GRADIENTS.ENABLED": True,
-    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "full_model",
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 35.0,
-    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": 2.0,
-    "DATASETS.TRAIN": ("coco_2017_train",),
-    "DATASETS.TEST": ("coco_2017_val",),
+DCN = {"MODEL.SOLOV2.DCN_CONVS": "all"}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "solov2_R50_1x": NO_DCN,
+    "solov2_R50_3x": NO_DCN,
+    "solov2_R101_3x": NO_DCN,
+    "solov2_R101_DCN_3x": DCN,
+    "solov2_X101_DCN_3x": DCN,
+    "solov2_Light_448_R18_3x": NO_DCN,
+    "solov2_Light_448_R34_3x": NO_DCN,
+    "solov2_Light_448_R50_3x": NO_DCN,
+    "solov2_Light_512_DCN_R50_3x": {"MODEL.SOLOV2.USE_DCN_IN_MASK": False},
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_constants(name: str) -> None:
-    depth, (epochs, drops), constants = PUBLISHED[name]
+def test_what_the_official_configs_leave_to_the_code(name: str) -> None:
     actual = leaves(setup_cfg(get_config_file(f"SOLOv2/{name}.yaml")))
-    expected = {
-        **EVERY_PUBLISHED,
-        **constants,
-        "MODEL.RESNETS.DEPTH": depth,
-        "SOLVER.MAX_ITER": epochs * ITERATIONS_PER_EPOCH,
-        "SOLVER.STEPS": tuple(drop * ITERATIONS_PER_EPOCH for drop in drops),
-    }
+    expected = OF_THE_CODE | PUBLISHED[name]
     assert {key: actual[key] for key in expected} == expected
 
 
@@ -327,12 +234,18 @@ def test_kernels_and_masks_must_match() -> None:
     )
 
 
+def test_separate_mask_features_have_no_growing_grids() -> None:
+    opts = ["MODEL.SOLOV2.MASK_FEATURES", "separate", "MODEL.SOLOV2.GRID_REFERENCE_SIZE", (64, 64)]
+    assert_refused(tiny_cfg(opts=opts), "GRID_REFERENCE_SIZE is (64, 64)", "to 'unified'")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
         ("MODEL.SOLOV2.TYPE_DCN", "DCNv3", ["'DCN'", "'DCNv2'"]),
         ("MODEL.SOLOV2.DCN_CONVS", "first", ["'all'", "'last'"]),
         ("MODEL.SOLOV2.MASK_COORD_LEVEL", "fifth", ["'fourth'", "'last'"]),
+        ("MODEL.SOLOV2.MASK_FEATURES", "shared", ["'unified'", "'separate'"]),
         ("MODEL.SOLOV2.SHARED_CELL", "none", ["'both'", "'last'"]),
         ("MODEL.SOLOV2.NMS_TYPE", "matrx", ["'matrix'", "'mask'"]),
         ("MODEL.SOLOV2.NMS_KERNEL", "gauss", ["'gaussian'", "'linear'"]),
@@ -407,3 +320,31 @@ def test_cuda_by_default_becomes_cpu_and_by_request_is_an_error(tmp_path: Path) 
         ConfigError, match=r"MODEL\.DEVICE cuda:0: there is no CUDA.*MODEL\.DEVICE cpu"
     ):
         setup_cfg(path, ["MODEL.DEVICE", "cuda:0"])
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_config_inherits_from_the_packages_own_wherever_it_lies(
+    as_list: bool, tmp_path: Path
+) -> None:
+    base = "solo_family://SOLOv2/solov2_R101_3x.yaml"
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "mid.yaml").write_text(f"_BASE_: {[base] if as_list else base}\nSEED: 3\n")
+    (folder / "my.yaml").write_text("_BASE_: mid.yaml\n")
+    moved = folder.rename(tmp_path / "second")
+    expected = setup_cfg(get_config_file("SOLOv2/solov2_R101_3x.yaml"), ["SEED", "3"])
+    assert setup_cfg(str(moved / "my.yaml")).dump() == expected.dump()
+    # As code of detectron2's own does it.
+    plain = get_detectron2_cfg()
+    plain.merge_from_file(str(moved / "my.yaml"))
+    assert plain.MODEL.SOLOV2 == expected.MODEL.SOLOV2
+    # What is saved inherits from nothing.
+    assert "_BASE_" not in expected.dump()
+
+
+def test_a_base_that_the_package_does_not_have(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("_BASE_: solo_family://SOLOv2/none.yaml\n")
+    with pytest.raises(
+        ConfigError, match=r"my\.yaml names .*configs/SOLOv2/none\.yaml: there is no"
+    ):
+        setup_cfg(str(tmp_path / "my.yaml"))

@@ -160,12 +160,17 @@ def test_what_is_no_batch_norm_stays() -> None:
     assert sum("Norm" in type(part).__name__ for part in conv.modules()) == 4
 
 
+TIMM = [
+    *("MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "resnet10t"),
+    *("MODEL.FPN.IN_FEATURES", ["res2", "res3", "res4", "res5"]),
+]
+
+
 def test_norms_that_are_not_folded_keep_their_precision() -> None:
-    opts = [
-        *("MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "resnet10t"),
-        *("MODEL.FPN.IN_FEATURES", ["res2", "res3", "res4", "res5"]),
-    ]
-    model = make("SOLOv2", opts)
+    model = make("SOLOv2", TIMM)
+    # A second reader of what the norm is given: it can't become part of the convolution.
+    first = model.backbone.bottom_up.model
+    first.conv1[-1].register_forward_hook(lambda conv, x, output: output + 0)
     half = prepare_for_inference(model, precision="bfloat16")
     norms = [part for part in half.modules() if isinstance(part, nn.BatchNorm2d)]
     assert norms
@@ -182,6 +187,10 @@ def test_graphs_are_on_if_asked_for() -> None:
 
 def test_what_a_configuration_asks_for() -> None:
     cfg, model = get_cfg(), make("SparseInst")
+    optimised = inference_model(model, cfg)
+    assert optimised is not model
+    assert optimised.inference_mode
+    cfg.MODEL.INFERENCE.OPTIMIZE = "off"
     assert inference_model(model, cfg) is model
     assert not model.graphs.enabled
     cfg.MODEL.INFERENCE.CUDA_GRAPH = True
@@ -196,6 +205,6 @@ def test_what_a_configuration_asks_for() -> None:
 
 def test_a_precision_that_is_not_there() -> None:
     with pytest.raises(
-        ValueError, match="PRECISION is 'int8'; allowed: float32, float16, bfloat16"
+        ValueError, match="PRECISION is 'int8'; allowed: float32, float16, bfloat16, auto"
     ):
         prepare_for_inference(make("SparseInst"), precision="int8")

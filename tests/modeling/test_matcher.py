@@ -38,6 +38,20 @@ def test_the_total_cost_is_least(shape: tuple[int, int], seed: int) -> None:
     assert cost[predictions, objects].sum().item() == pytest.approx(least_total(cost), abs=1e-5)
 
 
+@pytest.mark.parametrize(("shape", "copies"), [((5, 2), 2), ((6, 2), 3), ((4, 3), 2), ((3, 1), 5)])
+def test_copies_are_matched_as_objects_of_their_own(shape: tuple[int, int], copies: int) -> None:
+    cost = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    cost[0, 0] = math.nan
+    matches = hungarian_matching(HostCopy(cost[None, None]), [shape[1]], copies)
+    predictions, objects = matches.predictions[0], matches.objects[0]
+    assert matches.counts == [min(shape[0], copies * shape[1])] == [len(predictions)]
+    assert len(set(predictions.tolist())) == len(predictions)
+    assert max(objects.tolist().count(index) for index in range(shape[1])) <= copies
+    known = cost.nan_to_num(1000.0)
+    total = known[predictions, objects].sum().item()
+    assert total == pytest.approx(least_total(torch.cat([known] * copies, 1)), abs=1e-3)
+
+
 def test_layers_and_images_are_matched_each_on_its_own() -> None:
     torch.manual_seed(0)
     costs, counts = torch.randn(3, 4, 4, 5), [2, 0, 5, 4]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from solo_family.model_zoo import get_config_file
 from solo_family.recipe.choice import Choice
 from solo_family.recipe.write import as_yaml, base_path, write
 
@@ -22,10 +23,18 @@ def test_yaml_reads_every_value_as_it_was() -> None:
     assert all(type(content["A"][f"B{n}"]) is type(v) for n, v in enumerate(VALUES))
 
 
-def test_a_base_below_the_folder_is_relative(tmp_path: Path) -> None:
-    assert base_path(tmp_path / "configs" / "a.yaml", tmp_path / "my.yaml") == "configs/a.yaml"
-    other = base_path(tmp_path / "configs" / "a.yaml", tmp_path / "sub" / "my.yaml")
-    assert other == str(tmp_path.resolve() / "configs" / "a.yaml")
+def test_a_base_is_named_so_that_it_can_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(base: str, output: str) -> str:
+        return base_path(tmp_path / base, tmp_path / output)
+
+    own = Path(get_config_file("SOLOv2/solov2_R50_3x.yaml"))
+    assert base_path(own, tmp_path / "my.yaml") == "solo_family://SOLOv2/solov2_R50_3x.yaml"
+    assert named("configs/a.yaml", "my.yaml") == "configs/a.yaml"
+    assert named("run/a.yaml", "sub/my.yaml") == str(tmp_path.resolve() / "run" / "a.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert named("run/a.yaml", "sub/my.yaml") == "../run/a.yaml"
 
 
 def test_a_failure_leaves_no_file(tmp_path: Path) -> None:

@@ -96,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         cfg = setup_cfg(args.config_file, args.opts)
         images = _images(cfg, args.input)
+        if args.compile or args.precision != ["float32"]:
+            # torch.compile and autocast are alternatives to packed weights.
+            cfg.MODEL.INFERENCE.OPTIMIZE = "off"
         model = load_predictor(cfg).model
         if args.candidates:
             print(f"{describe_run(model, images[:1])}, median of {args.repeats} runs")

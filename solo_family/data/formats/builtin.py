@@ -11,7 +11,7 @@ its top. So it imports none of them before a dataset is read.
 import importlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,12 @@ def register_builtin(root: str | None = None) -> None:
             partial(_text_classes, stuff / "classes_171.txt"),
         )
         _register_semantic(
+            f"coco_2017_{split}_panoptic_sem_seg",
+            coco / f"{split}2017",
+            coco / f"panoptic_semseg_{split}2017",
+            partial(_text_classes, coco / "panoptic_semseg_classes.txt"),
+        )
+        _register_semantic(
             f"mapillary_vistas_sem_seg_{split}",
             vistas / vistas_dirs[split] / "images",
             vistas / vistas_dirs[split] / "labels",
@@ -95,7 +101,7 @@ def _register_semantic(
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
     def load() -> list[dict[str, Any]]:
-        _check_folders(name, image_dir, label_dir)
+        check_paths(name, [image_dir, label_dir])
         MetadataCatalog.get(name).set(stuff_classes=list(read_classes()))
         return _format("semantic").load_semantic(str(image_dir), str(label_dir))
 
@@ -112,7 +118,7 @@ def _register_panoptic(name: str, image_dir: Path, panoptic_dir: Path, panoptic_
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
     def load() -> list[dict[str, Any]]:
-        _check_folders(name, image_dir, panoptic_dir)
+        check_paths(name, [image_dir, panoptic_dir])
         panoptic = _format("panoptic")
         MetadataCatalog.get(name).set(**panoptic.panoptic_metadata(str(panoptic_json)))
         return panoptic.load_panoptic(str(image_dir), str(panoptic_dir), str(panoptic_json))
@@ -127,13 +133,27 @@ def _register_panoptic(name: str, image_dir: Path, panoptic_dir: Path, panoptic_
     )
 
 
-def _check_folders(name: str, *folders: Path) -> None:
-    for folder in folders:
-        if not folder.is_dir():
-            raise MissingFolder(
-                f"Dataset {name!r} needs the folder {folder}, which does not exist. "
-                "docs/datasets.md describes the folders of each dataset."
-            )
+def check_paths(
+    name: str, folders: Iterable[str | Path | None], files: Iterable[str | Path | None] = ()
+) -> None:
+    """Check that the folders and files of a dataset exist.
+
+    Args:
+        name: of the dataset, for the message.
+        folders: their paths; None for one that the dataset does not have.
+        files: the same.
+
+    Raises:
+        MissingFolder: one does not exist.
+    """
+    missing = [("folder", path) for path in folders if path and not os.path.isdir(path)]
+    missing += [("file", path) for path in files if path and not os.path.isfile(path)]
+    for kind, path in missing:
+        raise MissingFolder(
+            f"Dataset {name!r} needs the {kind} {path}, which does not exist. docs/datasets.md "
+            "says what each dataset's folders and files are and how they are made; "
+            "DETECTRON2_DATASETS is the folder that holds the datasets, by default ./datasets."
+        )
 
 
 def _text_classes(path: Path) -> list[str]:

@@ -20,6 +20,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DataError
 from ...files import expand_path
+from .builtin import check_paths
 from .coco_json import check_coco, coco_classes, load_coco
 from .crowds import OBJECTS
 from .label_sample import check_labels
@@ -88,8 +89,7 @@ def check_datasets(names: Sequence[str]) -> None:
         check_package(name)
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco":
-            _check_folders(name)
-            _check_files(name)
+            _check_paths(name)
         if name.startswith(tuple(_IN_PLACE)) and not name.startswith(PREFIX):
             DatasetCatalog.get(name)  # raises an error if images and labels don't match
         if name.startswith((SEMANTIC_PREFIX, PANOPTIC_PREFIX)):
@@ -102,29 +102,11 @@ def check_datasets(names: Sequence[str]) -> None:
             check_voc(metadata.dirname, metadata.split)
 
 
-def _check_folders(name: str) -> None:
-    metadata = MetadataCatalog.get(name)
-    for key in _FOLDERS:
-        folder = metadata.get(key)
-        if folder and not os.path.isdir(folder):
-            raise DataError(
-                f"Dataset {name!r} needs the folder {folder}, which does not exist. "
-                "docs/datasets.md describes the folders of each dataset. The environment variable "
-                "DETECTRON2_DATASETS names the folder of all datasets; its default is ./datasets."
-            )
-
-
-def _check_files(name: str) -> None:
+def _check_paths(name: str) -> None:
     metadata = MetadataCatalog.get(name)
     # detectron2's panoptic sets name the file of their instances, too, which nothing needs.
-    for key in ("panoptic_json",) if metadata.get("panoptic_json") else ("json_file",):
-        file = metadata.get(key)
-        if file and not os.path.isfile(file):
-            raise DataError(
-                f"Dataset {name!r} needs the file {file}, which does not exist. "
-                "docs/datasets.md says what each dataset's files are and how they are made; "
-                "DETECTRON2_DATASETS is the folder that holds the datasets, by default ./datasets."
-            )
+    file = metadata.get("panoptic_json") or metadata.get("json_file")
+    check_paths(name, [metadata.get(key) for key in _FOLDERS], [file])
 
 
 def _register_semantic(name: str) -> None:

@@ -200,8 +200,9 @@ class InstanceFCN(MaskSegmentor):
         maps: list[DenseMaps] = []
         for size in sizes or [(height, width)]:
             scaled = resize_to_scale(normalised, size, self.size_divisibility)
-            features = self.backbone(scaled.to(self.weight_dtype))
-            predictions = self.head(features[self.in_feature])
+            with self.without_autograd():
+                features = self.backbone(scaled.to(self.weight_dtype))
+                predictions = self.head(features[self.in_feature])
             maps += self.dense_maps(predictions, [size], [output_size])
         return maps
 

@@ -11,7 +11,9 @@ from detectron2.layers import paste_masks_in_image
 from torch import Tensor
 
 from ...modeling import order
+from ...ops import mask_boxes
 from .assemble import assemble
+from .paste_separably import paste_separably
 from .windows import DenseMaps, Windows, in_pixels
 
 # Bytes in memory at a time, beside the result; and bytes per pixel: its sampling position, the
@@ -27,7 +29,7 @@ def paste_windows(
     output_size: tuple[int, int],
     threshold: float,
     zoom: float = 1.0,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Upsample the windows' masks, bilinearly as probabilities, and threshold the result.
 
     Args:
@@ -39,7 +41,8 @@ def paste_windows(
         zoom: the masks' pixels per pixel of the output that `cell_size` refers to.
 
     Returns:
-        bool [N, H, W].
+        masks: bool [N, H, W].
+        boxes: float32 [N, 4], tight around them, see `mask_boxes`.
     """
     m, centers = window_size, windows.centers
     corner = (centers - m // 2).flip(1)
@@ -57,7 +60,10 @@ def paste_windows(
             its_boxes = torch.where(here[:, None], its_boxes, boxes)
         soft, boxes = its_soft, its_boxes
     sides = [side * m * zoom for scale in maps for side in scale.cell_size]
-    return paste_masks(soft, boxes, output_size, threshold, max(sides))
+    if len(soft) and not order.waits(soft) and threshold > 0:
+        return paste_separably(soft, boxes, output_size, threshold)
+    masks = paste_masks(soft, boxes, output_size, threshold, max(sides))
+    return masks, mask_boxes(masks)
 
 
 def paste_masks(

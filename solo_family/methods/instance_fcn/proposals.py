@@ -18,6 +18,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 from torchvision.ops import nms
 
+from ...modeling import order
 from ...modeling.instances import make_instances
 from ...ops import mask_boxes
 from ...ops.host_copy import HostCopy
@@ -123,10 +124,10 @@ class ProposalSelector:
             # is rounded to float32, because 0.8 is more in float32 than in float64, with which
             # torchvision compares on a CPU.
             threshold = float(np.float32(self.nms_threshold))
-            keep = nms(windows.boxes, windows.scores, threshold)
-            return windows[keep[: self.max_proposals]]
+            keep = _best_boxes(windows, threshold, self.max_proposals)
+            return windows[keep]
         height, width = (-(-side // NMS_STRIDE) for side in output_size)
-        masks = self.paste(windows, maps, (height, width), 1 / NMS_STRIDE)
+        masks, _ = self.paste(windows, maps, (height, width), 1 / NMS_STRIDE)
         labels = torch.zeros_like(windows.scales)
         # No score falls below 0, so that the host need not wait for the outcome of a threshold.
         keep, scores = matrix_nms_decay(
@@ -173,8 +174,8 @@ class ProposalSelector:
         maps: list[DenseMaps],
         output_size: tuple[int, int],
         zoom: float = 1.0,
-    ) -> Tensor:
-        """Return the windows' masks, bool [N, H, W]; see `paste_windows`."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return the windows' masks, bool [N, H, W], and their boxes; see `paste_windows`."""
         return paste_windows(
             windows, maps, self.window_size, output_size, self.mask_threshold, zoom
         )
@@ -228,6 +229,21 @@ class ProposalSelector:
         return FixedWindows(scores, classes, class_scores, centers, boxes, masks, above.sum(1))
 
 
+def _best_boxes(windows: Windows, threshold: float, count: int) -> Tensor:
+    """Return the first `count` indices that box NMS keeps of windows, the best first: int64 [n]."""
+    total = len(windows.scores)
+    if order.waits(windows.scores):
+        return nms(windows.boxes, windows.scores, threshold)[:count]
+    # Which windows are kept depends on better ones only: on a CPU, a few times as many as are asked
+    # for are enough mostly, and the time grows with the square of their number.
+    considered = 4 * count
+    while True:
+        keep = nms(windows.boxes[:considered], windows.scores[:considered], threshold)
+        if len(keep) >= count or considered >= total:
+            return keep[:count]
+        considered *= 4
+
+
 def propose(
     selector: ProposalSelector,
     classifier: MaskPooledClassifier | None,
@@ -252,6 +268,6 @@ def propose(
         if classifier is not None:
             probabilities, classes = classifier.best(maps, kept, selector.window_size)
             scores = scores * probabilities
-        masks = selector.paste(kept, maps, size)
-        results.append({"instances": make_instances(masks, scores, classes)})
+        masks, boxes = selector.paste(kept, maps, size)
+        results.append({"instances": make_instances(masks, scores, classes, boxes)})
     return results

@@ -3,10 +3,17 @@
 from detectron2.config import CfgNode as CN
 from detectron2.projects.deeplab import add_deeplab_config
 
+from ...config.one_to_many import (
+    OneToMany,
+    add_one_to_many,
+    check_one_to_many,
+    read_one_to_many,
+)
 from ...config.rules import check_one_of
 from ...errors import ConfigError
 
 MAPPERS = ("mask_former_semantic", "mask_former_panoptic", "detr_panoptic")
+_NUM_AUXILIARY = "NUM_OBJECT_QUERIES"
 
 
 def add_mask_former_config(cfg: CN) -> None:
@@ -101,6 +108,10 @@ def _add_our_keys(method: CN) -> None:
     # mask_classification; or per_pixel_likelihood, of the classes, marginalised over the masks.
     method.LOSS_TYPE = "mask_classification"
 
+    # Further queries, in training only, which are matched with every object several times (hybrid
+    # matching, arXiv 2207.13080).
+    add_one_to_many(method, _NUM_AUXILIARY)
+
     # Compute mask losses at points instead of at all pixels, chosen as in PointRend (arXiv
     # 1912.08193). Names and numbers are those of Mask2Former's code (arXiv 2112.01527, section
     # 3.3).
@@ -123,6 +134,15 @@ def check_mask_former_config(cfg: CN) -> None:
     check_one_of(cfg, f"{prefix}.TEST.SEMANTIC_INFERENCE_METHOD", ("probabilistic", "hard"))
     check_one_of(cfg, f"{prefix}.MATCHING", ("bipartite", "fixed"))
     check_one_of(cfg, f"{prefix}.LOSS_TYPE", ("mask_classification", "per_pixel_likelihood"))
+    check_one_to_many(method, _NUM_AUXILIARY, prefix)
+    copies = method.ONE_TO_MANY.COPIES
+    for key, needed in (("MATCHING", "bipartite"), ("LOSS_TYPE", "mask_classification")):
+        if copies and method[key] != needed:
+            raise ConfigError(
+                f"{prefix}.ONE_TO_MANY.COPIES is {copies}, but {prefix}.{key} is "
+                f"{method[key]}, which matches no object with several queries. Set {prefix}.{key} "
+                f"{needed}, or COPIES 0."
+            )
     if method.HIDDEN_DIM % method.NHEADS or method.HIDDEN_DIM % 4:
         raise ConfigError(
             f"{prefix}.HIDDEN_DIM is {method.HIDDEN_DIM}; it must be a multiple of {prefix}.NHEADS "
@@ -136,6 +156,11 @@ def check_mask_former_config(cfg: CN) -> None:
             f"{prefix}.TEST.SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON are all False: the model "
             "would predict nothing. Set one of them to True."
         )
+
+
+def one_to_many(method: CN) -> OneToMany:
+    """Return the settings `cfg.MODEL.MASK_FORMER.ONE_TO_MANY`."""
+    return read_one_to_many(method, _NUM_AUXILIARY)
 
 
 def limit_instances(cfg: CN) -> dict[str, int]:

@@ -24,6 +24,7 @@ from ...modeling.panoptic import (
 from ...modeling.transfer import to_host
 from ...ops.host_copy import HostCopy
 from ...ops.resize import ResizedMasks
+from ...ops.resize_rows import MaskRows
 from .instances import InstanceRanking, rank_instances, select_instances
 
 
@@ -159,17 +160,25 @@ class Inference:
         )
 
 
-def _marginalise(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+def _marginalise(
+    masks: SoftMasks | MaskRows, probabilities: Tensor, size: tuple[int, int]
+) -> Tensor:
     """Return the sum over masks i of p_i(c) m_i for every class and pixel ("semantic inference").
 
     Args:
-        masks: N masks in chunks, in order; see `SoftMasks`.
+        masks: probabilities of N masks in chunks, in order, or in blocks of rows.
         probabilities: float32 [N, K + 1] of the classes, "no object" last.
         size: (H, W).
 
     Returns:
         float32 [K, H, W].
     """
+    if isinstance(masks, MaskRows):
+        weights = probabilities[:, :-1].T.contiguous()
+        result = probabilities.new_empty((len(weights), *size))
+        for rows, block in masks.blocks:
+            torch.mm(weights, block.flatten(1), out=result[:, rows].flatten(1))
+        return result
     result = probabilities.new_zeros((probabilities.shape[1] - 1, *size))
     for part, mask in masks:
         # In place, because a second map of all classes would be as large as the result.
@@ -177,7 +186,9 @@ def _marginalise(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int])
     return result
 
 
-def _assign_hard(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+def _assign_hard(
+    masks: SoftMasks | MaskRows, probabilities: Tensor, size: tuple[int, int]
+) -> Tensor:
     """Assign each pixel to one mask, whose class the pixel gets ("general inference").
 
     A mask has its most probable class, and does not take part if that is "no object"; a pixel
@@ -201,8 +212,11 @@ def _assign_hard(masks: SoftMasks, probabilities: Tensor, size: tuple[int, int])
     return result.scatter_(0, label[None], pixels.value[None])
 
 
-def _sigmoid(masks: ResizedMasks) -> SoftMasks:
-    """Yield probability maps: the logits are resized before the sigmoid is applied."""
+def _sigmoid(masks: ResizedMasks) -> SoftMasks | MaskRows:
+    """Return probability maps: the logits are resized before the sigmoid is applied."""
+    if masks.by_rows:
+        logits = masks.rows()
+        return MaskRows(logits.count, ((rows, block.sigmoid_()) for rows, block in logits.blocks))
     return ((part, logits.sigmoid()) for part, logits in masks)
 
 

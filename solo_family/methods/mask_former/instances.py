@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from detectron2.structures import Instances
 from torch import Tensor
 
 from ...modeling.instances import make_instances
 from ...modeling.layers.remembered import constant
+from ...ops.masks import mask_areas
 from ...ops.packed_masks import measure_inside
 from ...ops.resize import ResizedMasks
 
@@ -86,9 +88,18 @@ def rank_instances(
     """
     masks = torch.empty((len(scores), *logits.output_size), dtype=torch.bool, device=scores.device)
     quality = torch.zeros_like(scores)
-    for part, soft in logits:
-        inside = torch.gt(soft, 0, out=masks[part])
-        quality[part] = measure_inside(soft, inside, 0.0, logits=True)[1]
+    if logits.by_rows:
+        total, area = torch.zeros_like(scores), torch.zeros_like(scores)
+        for rows, block in logits.rows().blocks:
+            inside = torch.gt(block, 0)
+            masks[:, rows] = inside
+            area += mask_areas(inside)
+            total += F.threshold(block, 0.0, -math.inf).sigmoid_().sum((1, 2))
+        quality = total / area.clamp(min=1)
+    else:
+        for part, soft in logits:
+            inside = torch.gt(soft, 0, out=masks[part])
+            quality[part] = measure_inside(soft, inside, 0.0, logits=True)[1]
     scores = scores * quality
     kept = scores > threshold
     scores, order = torch.where(kept, scores, -math.inf).sort(descending=True, stable=True)

@@ -18,10 +18,12 @@ from ...errors import ConfigError
 from ...modeling.base import MaskSegmentor
 from ...modeling.matching_costs import fixed_cost, mask_former_cost
 from ...modeling.normalizer import LossCount
+from ...modeling.one_to_many import with_one_to_many
 from ...modeling.set_criterion import SetCriterion, set_counts
 from ...modeling.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
 from ...ops import dynamic_conv
 from ...ops.resize import ResizedMasks
+from .config import one_to_many
 from .inference import Inference, QueryScores
 from .losses import LEAST_WEIGHT, MarginalLikelihood, MaskClassificationLosses
 from .point_mask_losses import PointSampler
@@ -198,7 +200,7 @@ def _build_criterion(cfg: CfgNode, num_classes: int) -> _Criterion:
         method.TRAIN_NUM_POINTS, method.OVERSAMPLE_RATIO, method.IMPORTANCE_SAMPLE_RATIO
     )
     weights = {"mask_weight": method.MASK_WEIGHT, "dice_weight": method.DICE_WEIGHT}
-    return SetCriterion(
+    criterion = SetCriterion(
         cost=fixed_cost if method.MATCHING == "fixed" else partial(mask_former_cost, **weights),
         losses=MaskClassificationLosses(
             num_classes=num_classes,
@@ -211,4 +213,11 @@ def _build_criterion(cfg: CfgNode, num_classes: int) -> _Criterion:
             "loss_dice": method.DICE_WEIGHT,
         },
         count_key="MODEL.MASK_FORMER.NUM_OBJECT_QUERIES",
+    )
+    auxiliary = one_to_many(method)
+    return with_one_to_many(
+        criterion,
+        num_predictions=method.NUM_OBJECT_QUERIES,
+        copies=auxiliary.copies,
+        weight=auxiliary.weight,
     )

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from ...config.rules import check_features
 from ...data.formats.classes import num_classes
 from ...errors import ConfigError
+from ...modeling.one_to_many import for_training_only
 from ...modeling.shapes import channels_of
+from .config import one_to_many
 from .pixel_decoder import PixelDecoder, PixelFeatures, build_pixel_decoder
 from .transformer import Transformer, sine_position_encoding
 
@@ -70,11 +72,14 @@ class MaskFormerHead(nn.Module):
         """Read the arguments from `cfg.MODEL.SEM_SEG_HEAD` and `cfg.MODEL.MASK_FORMER`."""
         classes = num_classes(cfg, "MODEL.SEM_SEG_HEAD.NUM_CLASSES")
         feature = cfg.MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE
+        pixel_decoder = build_pixel_decoder(cfg, input_shape)
+        predictor = TransformerPredictor(cfg, transformer_in_channels(cfg, input_shape), classes)
+        auxiliary = one_to_many(cfg.MODEL.MASK_FORMER).num_auxiliary
+        if auxiliary:
+            predictor.add_auxiliary_queries(auxiliary)
         return {
-            "pixel_decoder": build_pixel_decoder(cfg, input_shape),
-            "predictor": TransformerPredictor(
-                cfg, transformer_in_channels(cfg, input_shape), classes
-            ),
+            "pixel_decoder": pixel_decoder,
+            "predictor": predictor,
             "transformer_in_feature": feature,
             "num_classes": classes,
         }
@@ -138,7 +143,8 @@ class QueryPredictions(NamedTuple):
 class TransformerPredictor(nn.Module):
     """Map features to N pairs of class logits and a mask embedding.
 
-    Parameters are named as in the official code.
+    Parameters are named as in the official code. In training the predictions of auxiliary queries,
+    if there are any, come after the N others, see `modeling/one_to_many.py`.
 
     Args:
         in_channels: number of channels of the features.
@@ -177,6 +183,7 @@ class TransformerPredictor(nn.Module):
         if num_classes is not None:
             self.class_embed = nn.Linear(hidden_dim, num_classes + 1)
         self.mask_embed = MLP(hidden_dim, hidden_dim, hidden_dim, mask_dim)
+        self.auxiliary_query_embed: nn.Embedding | None = None
 
     @classmethod
     def from_config(
@@ -203,10 +210,17 @@ class TransformerPredictor(nn.Module):
             "deep_supervision": method.DEEP_SUPERVISION,
         }
 
+    def add_auxiliary_queries(self, count: int) -> None:
+        """Add so many further queries for training; see `modeling/one_to_many.py`."""
+        self.auxiliary_query_embed = for_training_only(lambda: nn.Embedding(count, self.hidden_dim))
+
     def forward(self, features: Tensor) -> QueryPredictions:
         """Predict from features [B, C, h, w]."""
         position = sine_position_encoding(features, self.hidden_dim)
-        outputs = self.transformer(self.input_proj(features), position, self.query_embed.weight)
+        queries = [self.query_embed.weight]
+        if self.training and self.auxiliary_query_embed is not None:
+            queries.append(self.auxiliary_query_embed.weight)
+        outputs = self.transformer.of_several(self.input_proj(features), position, queries)
         hidden = torch.stack(outputs if self.deep_supervision else outputs[-1:])
         class_logits = None if self.class_embed is None else self.class_embed(hidden)
         return QueryPredictions(class_logits, self.mask_embed(hidden))

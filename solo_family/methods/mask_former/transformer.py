@@ -7,7 +7,7 @@ B images, N queries, P pixels of the feature map, H W its size, D channels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -216,9 +216,25 @@ class Transformer(nn.Module):
         Returns:
             [B, N, D] per layer.
         """
+        return self.of_several(x, position, [query_position])
+
+    def of_several(self, x: Tensor, position: Tensor, queries: Sequence[Tensor]) -> list[Tensor]:
+        """Return every decoder layer's output for several sets of queries.
+
+        A query attends to those of its own set only.
+
+        Args:
+            x: [B, D, H, W].
+            position: [1, D, H, W].
+            queries: the positions of each set, [n, D].
+
+        Returns:
+            [B, N, D] per layer, the sets one after another.
+        """
         pixels, pixel_position = as_sequence(x), as_sequence(position)
         memory = self.encoder(pixels, pixel_position)
-        return self.decoder(query_position, memory, pixel_position)
+        sets = [self.decoder(positions, memory, pixel_position) for positions in queries]
+        return sets[0] if len(sets) == 1 else [torch.cat(layer, dim=1) for layer in zip(*sets)]
 
 
 def as_sequence(x: Tensor) -> Tensor:

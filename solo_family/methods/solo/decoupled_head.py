@@ -16,8 +16,9 @@ from ...modeling.layers import ConvTower, TowerOptions
 from ...modeling.layers.coord import coordinate_maps
 from ...ops.take import take_rows
 from ..grid.category_branch import CategoryBranch
+from ..grid.level_masks import resize, upsample_twofold
 from ..grid.mask_decoder import GridOutputs
-from .head import mask_predictor, resize, upsample_twofold
+from .head import mask_predictor
 
 
 @dataclass(frozen=True)
@@ -123,18 +124,9 @@ class DecoupledSOLOHead(nn.Module):
     def mask_probabilities(
         self, level: int, outputs: DecoupledSOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Return the masks of given cells of one level as probabilities.
+        """Return the masks of given cells of one level as probabilities; see `LevelMasks`.
 
         Columns and rows are resized first and multiplied after, as in the official code.
-
-        Args:
-            level: index of the level.
-            outputs: the head's predictions for one image.
-            cells: int64 [n], row * S + column.
-            size: (h, w) of the masks.
-
-        Returns:
-            float32 [n, h, w].
         """
         side, axis_logits = self.num_grids[level], outputs.axis_logits[level].float()
         columns, rows = cells % side, side + cells // side
@@ -147,18 +139,10 @@ class DecoupledSOLOHead(nn.Module):
     def traceable_probabilities(
         self, outputs: DecoupledSOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Return the masks of cells of any level as probabilities, for exported graphs.
+        """Return the masks of cells of any level; see `LevelMasks`.
 
-        Which operations run must not depend on the values of `cells`. So the columns and rows of
-        all levels are resized, and those of the given cells are selected afterwards.
-
-        Args:
-            outputs: the head's predictions for one image or for a batch.
-            cells: int64 [..., n], indices among the cells of all levels.
-            size: (h, w) of the masks.
-
-        Returns:
-            float32 [..., n, h, w].
+        The 2 S maps of every level are resized, which are few, and those of the given cells are
+        selected and multiplied afterwards.
         """
         levels = [logits.float().sigmoid() for logits in outputs.axis_logits]
         soft = torch.cat([resize(level, size) for level in levels], dim=-3)

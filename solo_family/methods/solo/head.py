@@ -9,14 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import Unpack
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvTower, TowerOptions, append_coords_to_levels
 from ...ops import dynamic_conv
-from ...ops.resize import resize_bilinear
 from ..grid.category_branch import CategoryBranch
+from ..grid.level_masks import all_levels, resize, upsample_twofold
 from ..grid.mask_decoder import GridOutputs
 
 
@@ -107,18 +105,9 @@ class SOLOHead(nn.Module):
     def mask_probabilities(
         self, level: int, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Return the masks of given cells of one level as probabilities.
+        """Return the masks of given cells of one level as probabilities; see `LevelMasks`.
 
         They are resized after the sigmoid, as in the official code.
-
-        Args:
-            level: index of the level.
-            outputs: the head's predictions for one image or for a batch.
-            cells: int64 [..., n], row * S + column.
-            size: (h, w) of the masks.
-
-        Returns:
-            float32 [..., n, h, w].
         """
         logits = self._predict(level, outputs.mask_features[level].float(), cells)
         # In place, because the logits are not needed again.
@@ -127,27 +116,11 @@ class SOLOHead(nn.Module):
     def traceable_probabilities(
         self, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Return the masks of cells of any level as probabilities, for exported graphs.
+        """Return the masks of cells of any level; see `LevelMasks`.
 
-        Which operations run must not depend on the values of `cells`. So every level computes n
-        masks, and each mask is taken from the level of its cell.
-
-        Args:
-            outputs: the head's predictions for one image or for a batch.
-            cells: int64 [..., n], indices among the cells of all levels.
-            size: (h, w) of the masks.
-
-        Returns:
-            float32 [..., n, h, w].
+        Every level computes n masks: the channels of a level are few operations each.
         """
-        total, first = cells.new_zeros((), dtype=torch.float32), 0
-        for level, side in enumerate(self.num_grids):
-            here = (cells >= first) & (cells < first + side * side)
-            inside = (cells - first).clamp(0, side * side - 1)
-            probabilities = self.mask_probabilities(level, outputs, inside, size)
-            total = torch.where(here[..., None, None], probabilities, total)
-            first += side * side
-        return total
+        return all_levels(self, outputs, cells, size)
 
 
 def mask_predictor(channels: int, outputs: int, kernel_size: int, prior_prob: float) -> nn.Conv2d:
@@ -157,13 +130,3 @@ def mask_predictor(channels: int, outputs: int, kernel_size: int, prior_prob: fl
     assert conv.bias is not None
     nn.init.constant_(conv.bias, -math.log((1 - prior_prob) / prior_prob))
     return conv
-
-
-def upsample_twofold(features: Tensor) -> Tensor:
-    """Upsample [B, C, H, W] bilinearly to [B, C, 2 H, 2 W]."""
-    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize [..., h, w] of three or four dimensions bilinearly to [..., *size]."""
-    return resize_bilinear(maps, size) if maps.dim() == 4 else resize_bilinear(maps[None], size)[0]

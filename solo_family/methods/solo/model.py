@@ -7,21 +7,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from ...data.formats.classes import num_classes
-from ...modeling.gt_masks import downsample_masks
 from ..grid.category_branch import CategoryBranch
 from ..grid.criterion import GridCriterion
-from ..grid.mask_losses import MaskLoss, in_parts, make_mask_loss
+from ..grid.level_masks import (
+    LevelMaskDecoder,
+    losses_by_level,
+    output_stride,
+    shrink_by_stride,
+)
+from ..grid.mask_losses import MaskLoss, make_mask_loss
 from ..grid.model import GridSegmentor
 from ..grid.targets import ImagePairs
 from .config import HEADS
 from .decoupled_head import DecoupledSOLOHead, DecoupledSOLOOutputs
 from .head import SOLOHead, SOLOOutputs
-from .mask_decoder import Head, LevelMaskDecoder
+
+Head = SOLOHead | DecoupledSOLOHead
 
 _HEAD_CLASSES: dict[str, Callable[..., Head]] = {
     "SOLOHead": SOLOHead,
@@ -72,7 +77,7 @@ class SOLO(GridSegmentor):
             coords = {"coord_convs": solo.NUM_COORD_CONVS if solo.USE_COORD_CONV else 0}
         return {
             **grid,
-            "mask_stride": _output_stride(solo.FPN_INSTANCE_STRIDES[0]),
+            "mask_stride": output_stride(solo.FPN_INSTANCE_STRIDES[0]),
             "head": _HEAD_CLASSES[name](
                 category_branch=branch,
                 num_grids=solo.NUM_GRIDS,
@@ -98,27 +103,19 @@ class SOLO(GridSegmentor):
     def shrink_masks(
         self, gt_masks: list[Tensor], padded_size: tuple[int, int]
     ) -> dict[int, Tensor]:
-        """Return the true masks at the stride of each level's masks, by the level's stride."""
-        return {
-            stride: downsample_masks(gt_masks, padded_size, _output_stride(stride))
-            for stride in set(self.level_strides)
-        }
+        """Return the true masks by the level's stride; see `shrink_by_stride`."""
+        return shrink_by_stride(gt_masks, padded_size, self.level_strides)
 
     def mask_losses(
         self, outputs: Any, pairs: ImagePairs, small_masks: dict[int, Tensor]
     ) -> Tensor:
         """Return the mask loss of every pair of one image; see `GridSegmentor.mask_losses`."""
-        losses, first = [], 0
-        by_level = (part.split(pairs.per_level) for part in (pairs.objects, pairs.cells))
-        for level, (objects, cells) in enumerate(zip(*by_level)):
-            true_masks = small_masks[self.level_strides[level]]
-            level_losses = partial(self._level_losses, level, outputs, true_masks)
-            losses.append(in_parts(level_losses, cells - first, objects))
-            first += self.num_grids[level] ** 2
-        return torch.cat(losses)
+        level_losses = partial(self._level_losses, outputs)
+        true_masks = [small_masks[stride] for stride in self.level_strides]
+        return losses_by_level(level_losses, pairs, self.num_grids, true_masks)
 
     def _level_losses(
-        self, level: int, outputs: Any, gt_masks: Tensor, cells: Tensor, objects: Tensor
+        self, outputs: Any, level: int, gt_masks: Tensor, cells: Tensor, objects: Tensor
     ) -> Tensor:
         return self.mask_loss(self.head.mask_logits(level, outputs, cells), gt_masks[objects])
 
@@ -128,8 +125,3 @@ class DecoupledSOLO(SOLO):
 
     Only the head differs. The class exists because detectron2's registry needs one per name.
     """
-
-
-def _output_stride(stride: int) -> int:
-    """Return the stride of a level's masks, which have twice the resolution of its features."""
-    return stride // 2

@@ -25,6 +25,10 @@ def add_solov2_config(cfg: CN) -> None:
     # Not in AdelaiDet: make all convolutions of the mask feature branch deformable (TYPE_DCN),
     # including the 1x1 projection.
     solov2.USE_DCN_IN_MASK = False
+    # Not in AdelaiDet: unified is published, one map for all levels. separate, the paper's
+    # alternative: each of INSTANCE_IN_FEATURES has its own, by seven convolutions of NUM_MASKS
+    # channels as in SOLO; coordinates are on every level, or with MASK_COORD_LEVEL none on none.
+    solov2.MASK_FEATURES = "unified"
     # Not in AdelaiDet: the mask feature level to which coordinates are appended. fourth is P5, and
     # none if there are fewer levels (the official code and AdelaiDet); last is mmdetection's; none
     # leaves them out, as the paper's row without coordinates in the mask features does.
@@ -46,9 +50,16 @@ def check_solov2_config(cfg: CN) -> None:
     """
     check_grid_keys(cfg, "MODEL.SOLOV2")
     check_one_of(cfg, "MODEL.SOLOV2.MASK_COORD_LEVEL", ("fourth", "last", "none"))
+    check_one_of(cfg, "MODEL.SOLOV2.MASK_FEATURES", ("unified", "separate"))
     check_one_of(cfg, "MODEL.SOLOV2.KERNEL_SIZE", (1, 3))
     solov2 = cfg.MODEL.SOLOV2
     _check_reference_size(solov2)
+    if solov2.MASK_FEATURES == "separate" and solov2.GRID_REFERENCE_SIZE not in ((), []):
+        raise ConfigError(
+            f"MODEL.SOLOV2.GRID_REFERENCE_SIZE is {solov2.GRID_REFERENCE_SIZE!r}, but MODEL.SOLOV2."
+            "MASK_FEATURES is 'separate'; grids that follow the image's size need one map of mask "
+            "features. Set MASK_FEATURES to 'unified', or GRID_REFERENCE_SIZE to ()."
+        )
     size = solov2.KERNEL_SIZE
     needed = size * size * solov2.NUM_MASKS
     if needed != solov2.NUM_KERNELS:

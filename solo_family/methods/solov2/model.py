@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...config.rules import check_channels, check_features
 from ...data.formats.classes import num_classes
@@ -21,12 +19,20 @@ from ...ops import PackedMasks, decode_masks, dynamic_conv
 from ...ops.take import take_rows
 from ..grid.criterion import GridCriterion
 from ..grid.layout import GridLayout
+from ..grid.level_masks import (
+    LevelMaskDecoder,
+    losses_by_level,
+    output_stride,
+    shrink_by_stride,
+)
 from ..grid.mask_decoder import GridOutputs, MaskDecoder
 from ..grid.mask_losses import in_parts
 from ..grid.model import GridSegmentor
 from ..grid.targets import ImagePairs
 from .head import SOLOv2Head
 from .mask_feature_branch import MaskFeatureBranch
+from .separate_masks import SeparateMaskBranch, SeparateMasks, SeparateOutputs
+from .unfold import unfold
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ class SOLOv2(GridSegmentor):
 
     Args:
         head: predicts categories and kernels.
-        mask_branch: computes the mask features, which the kernels are convolved with.
+        mask_branch: computes the mask features, which the kernels are convolved with: one map for
+            all levels as published, or one for each (`SeparateMaskBranch`).
         mask_features: names of the mask branch's levels, the finest first.
         kernel_size: the side of the dynamic convolutions.
         grid: the arguments of `GridSegmentor`.
@@ -92,12 +99,18 @@ class SOLOv2(GridSegmentor):
         self,
         *,
         head: SOLOv2Head,
-        mask_branch: MaskFeatureBranch,
+        mask_branch: MaskFeatureBranch | SeparateMaskBranch,
         mask_features: list[str],
         kernel_size: int = 1,
         **grid: Any,
     ) -> None:
-        super().__init__(decoder=DynamicMaskDecoder(), **grid)
+        separate = None
+        decoder: MaskDecoder[Any] = DynamicMaskDecoder()
+        if isinstance(mask_branch, SeparateMaskBranch):
+            separate = SeparateMasks(list(grid["layout"].sides))
+            decoder = LevelMaskDecoder(separate)
+        super().__init__(decoder=decoder, **grid)
+        self.separate = separate
         self.head = head
         self.mask_branch = mask_branch
         self.mask_features = mask_features
@@ -115,14 +128,18 @@ class SOLOv2(GridSegmentor):
         check_channels(
             "MODEL.SOLOV2.MASK_IN_CHANNELS", solov2.MASK_IN_CHANNELS, 256, finest.channels
         )
-        levels = len(solov2.MASK_IN_FEATURES)
-        coord_level = {"fourth": 3, "last": levels - 1}.get(solov2.MASK_COORD_LEVEL)
         layout: GridLayout = grid["layout"]
+        in_channels = shapes[solov2.INSTANCE_IN_FEATURES[0]].channels
+        mask_stride = finest.stride
+        mask_branch: nn.Module = _unified_branch(solov2, finest.channels, finest.stride, layout)
+        if solov2.MASK_FEATURES == "separate":
+            mask_branch = _separate_branch(solov2, in_channels)
+            mask_stride = output_stride(solov2.FPN_INSTANCE_STRIDES[0])
         return {
             **grid,
-            "mask_stride": finest.stride,
+            "mask_stride": mask_stride,
             "head": SOLOv2Head(
-                in_channels=shapes[solov2.INSTANCE_IN_FEATURES[0]].channels,
+                in_channels=in_channels,
                 layout=layout,
                 strides=solov2.FPN_INSTANCE_STRIDES,
                 channels=solov2.INSTANCE_CHANNELS,
@@ -135,16 +152,7 @@ class SOLOv2(GridSegmentor):
                 dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_INSTANCE else "",
                 dcn_convs=solov2.DCN_CONVS,
             ),
-            "mask_branch": MaskFeatureBranch(
-                in_channels=finest.channels,
-                num_levels=levels,
-                channels=solov2.MASK_CHANNELS,
-                out_channels=solov2.NUM_MASKS,
-                norm=solov2.NORM,
-                coord_level=coord_level,
-                dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_MASK else "",
-                coord_span=layout.span(finest.stride * 2 ** (coord_level or 0)),
-            ),
+            "mask_branch": mask_branch,
             "mask_features": solov2.MASK_IN_FEATURES,
             "kernel_size": solov2.KERNEL_SIZE,
             "criterion": GridCriterion.from_config(
@@ -155,38 +163,73 @@ class SOLOv2(GridSegmentor):
             ),
         }
 
-    def predict_cells(self, levels: list[Tensor], features: dict[str, Tensor]) -> SOLOv2Outputs:
+    def predict_cells(
+        self, levels: list[Tensor], features: dict[str, Tensor]
+    ) -> SOLOv2Outputs | SeparateOutputs:
         """Return categories, kernels and mask features; see `GridSegmentor.predict_cells`."""
         category_logits, kernels = self.head(levels)
-        mask_features = self.mask_branch([features[name] for name in self.mask_features])
-        if self.kernel_size > 1:
-            mask_features = unfold(mask_features, self.kernel_size)
-        return SOLOv2Outputs(category_logits, kernels, mask_features)
+        if isinstance(self.mask_branch, SeparateMaskBranch):
+            mask_features = self.mask_branch(levels, self.kernel_size)
+            return SeparateOutputs(category_logits, kernels, mask_features)
+        unified = self.mask_branch([features[name] for name in self.mask_features])
+        return SOLOv2Outputs(category_logits, kernels, unfold(unified, self.kernel_size))
 
-    def mask_losses(self, outputs: SOLOv2Outputs, pairs: ImagePairs, small_masks: Tensor) -> Tensor:
+    def shrink_masks(self, gt_masks: list[Tensor], padded_size: tuple[int, int]) -> Any:
+        """Return the true masks at the mask features' stride, or at that of each level's."""
+        if self.separate is None:
+            return super().shrink_masks(gt_masks, padded_size)
+        return shrink_by_stride(gt_masks, padded_size, self.level_strides)
+
+    def mask_losses(self, outputs: Any, pairs: ImagePairs, small_masks: Any) -> Tensor:
         """Return the Dice loss of every pair of one image; see `GridSegmentor.mask_losses`."""
-
-        def losses(kernels: Tensor, objects: Tensor) -> Tensor:
-            return dice_loss(dynamic_conv(kernels, outputs.mask_features), small_masks[objects])
-
-        return in_parts(losses, outputs.kernels.index_select(0, pairs.cells), pairs.objects)
+        if self.separate is None:
+            return _unified_losses(outputs, pairs, small_masks)
+        return _separate_losses(self.separate, outputs, pairs, small_masks, self.level_strides)
 
 
-def unfold(features: Tensor, kernel_size: int) -> Tensor:
-    """Return each pixel's neighbourhood as channels: [B, C, H, W] as [B, C k^2, H, W].
+def _unified_losses(outputs: SOLOv2Outputs, pairs: ImagePairs, small_masks: Tensor) -> Tensor:
+    def losses(kernels: Tensor, objects: Tensor) -> Tensor:
+        return dice_loss(dynamic_conv(kernels, outputs.mask_features), small_masks[objects])
 
-    A 1x1 convolution of the result is a k x k convolution of the features, with the weights in the
-    order that torch has them in, and zeros beyond the border.
+    return in_parts(losses, outputs.kernels.index_select(0, pairs.cells), pairs.objects)
 
-    Args:
-        features: [B, C, H, W].
-        kernel_size: k, odd.
-    """
-    height, width = features.shape[-2:]
-    padded = F.pad(features, [kernel_size // 2] * 4)
-    shifted = [
-        padded[..., y : y + height, x : x + width]
-        for y in range(kernel_size)
-        for x in range(kernel_size)
-    ]
-    return torch.stack(shifted, dim=2).flatten(1, 2)
+
+def _separate_losses(
+    separate: SeparateMasks,
+    outputs: SeparateOutputs,
+    pairs: ImagePairs,
+    small_masks: dict[int, Tensor],
+    level_strides: list[int],
+) -> Tensor:
+    def losses(level: int, gt_masks: Tensor, cells: Tensor, objects: Tensor) -> Tensor:
+        return dice_loss(separate.mask_logits(level, outputs, cells), gt_masks[objects])
+
+    true_masks = [small_masks[stride] for stride in level_strides]
+    return losses_by_level(losses, pairs, separate.num_grids, true_masks)
+
+
+def _unified_branch(
+    solov2: CfgNode, in_channels: int, stride: int, layout: GridLayout
+) -> MaskFeatureBranch:
+    levels = len(solov2.MASK_IN_FEATURES)
+    coord_level = {"fourth": 3, "last": levels - 1}.get(solov2.MASK_COORD_LEVEL)
+    return MaskFeatureBranch(
+        in_channels=in_channels,
+        num_levels=levels,
+        channels=solov2.MASK_CHANNELS,
+        out_channels=solov2.NUM_MASKS,
+        norm=solov2.NORM,
+        coord_level=coord_level,
+        dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_MASK else "",
+        coord_span=layout.span(stride * 2 ** (coord_level or 0)),
+    )
+
+
+def _separate_branch(solov2: CfgNode, in_channels: int) -> SeparateMaskBranch:
+    return SeparateMaskBranch(
+        in_channels=in_channels,
+        out_channels=solov2.NUM_MASKS,
+        norm=solov2.NORM,
+        coords=solov2.MASK_COORD_LEVEL != "none",
+        dcn=solov2.TYPE_DCN if solov2.USE_DCN_IN_MASK else "",
+    )

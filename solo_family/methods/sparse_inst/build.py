@@ -12,8 +12,10 @@ from ...config.rules import check_features
 from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.matching_costs import sparse_inst_cost
+from ...modeling.one_to_many import HybridCriterion, with_one_to_many
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.shapes import channels_of, stride_of
+from .config import one_to_many
 from .cross_attention import CrossAttentionBranch
 from .decoder import (
     ActivationBranch,
@@ -58,6 +60,7 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
 def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
     """Build `MODEL.SPARSE_INST.DECODER`."""
     decoder = cfg.MODEL.SPARSE_INST.DECODER
+    num_auxiliary = one_to_many(cfg.MODEL.SPARSE_INST).num_auxiliary
     in_channels = cfg.MODEL.SPARSE_INST.ENCODER.NUM_CHANNELS + (2 if decoder.USE_COORDS else 0)
     options = {
         "in_channels": in_channels,
@@ -71,7 +74,7 @@ def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
         ),
     }
     return SparseInstDecoder(
-        instance_branch=_build_instance_branch(decoder, options),
+        instance_branch=_build_instance_branch(decoder, options, num_auxiliary),
         mask_branch=MaskBranch(
             in_channels=in_channels,
             channels=decoder.MASK.DIM,
@@ -83,10 +86,15 @@ def build_decoder(cfg: CfgNode) -> SparseInstDecoder:
     )
 
 
-def _build_instance_branch(decoder: CfgNode, options: dict[str, Any]) -> nn.Module:
+def _build_instance_branch(
+    decoder: CfgNode, options: dict[str, Any], num_auxiliary: int
+) -> nn.Module:
     if decoder.NAME == "CrossAttentionDecoder":
         return CrossAttentionBranch(
-            num_queries=decoder.NUM_MASKS, num_heads=decoder.GROUPS, **options
+            num_queries=decoder.NUM_MASKS,
+            num_heads=decoder.GROUPS,
+            num_auxiliary=num_auxiliary,
+            **options,
         )
     grouped = decoder.NAME != "BaseIAMDecoder"
     soft = decoder.NAME == "GroupIAMSoftDecoder"
@@ -96,6 +104,7 @@ def _build_instance_branch(decoder: CfgNode, options: dict[str, Any]) -> nn.Modu
         fuse=grouped,
         kernel_size=decoder.IAM_KERNEL_SIZE,
         activation=decoder.IAM_ACTIVATION or ("softmax" if soft else "sigmoid"),
+        num_auxiliary=num_auxiliary,
     )
     return ActivationBranch(maps=maps, **options)
 
@@ -119,10 +128,10 @@ def mask_stride(feature_stride: int, scale_factor: float) -> int:
     return int(stride)
 
 
-def build_criterion(sparse_inst: CfgNode) -> SetCriterion:
+def build_criterion(sparse_inst: CfgNode) -> SetCriterion | HybridCriterion:
     """Build the matching and the losses of `cfg.MODEL.SPARSE_INST`."""
     loss, matcher = sparse_inst.LOSS, sparse_inst.MATCHER
-    return SetCriterion(
+    criterion = SetCriterion(
         cost=partial(sparse_inst_cost, alpha=matcher.ALPHA, beta=matcher.BETA),
         losses=partial(sparse_inst_losses, items=loss.ITEMS),
         weights={
@@ -132,4 +141,11 @@ def build_criterion(sparse_inst: CfgNode) -> SetCriterion:
             "loss_objectness": loss.OBJECTNESS_WEIGHT,
         },
         count_key=_COUNT_KEY,
+    )
+    auxiliary = one_to_many(sparse_inst)
+    return with_one_to_many(
+        criterion,
+        num_predictions=sparse_inst.DECODER.NUM_MASKS,
+        copies=auxiliary.copies,
+        weight=auxiliary.weight,
     )

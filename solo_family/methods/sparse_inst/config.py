@@ -3,10 +3,17 @@
 from detectron2.config import CfgNode as CN
 
 from ...config.caps import cap
+from ...config.one_to_many import (
+    OneToMany,
+    add_one_to_many,
+    check_one_to_many,
+    read_one_to_many,
+)
 from ...config.rules import check_one_of, get_key
 from ...errors import ConfigError
 
 DECODERS = ("BaseIAMDecoder", "GroupIAMDecoder", "GroupIAMSoftDecoder", "CrossAttentionDecoder")
+_NUM_AUXILIARY = "NUM_MASKS"
 
 
 def add_sparse_inst_config(cfg: CN) -> None:
@@ -110,6 +117,9 @@ def _add_our_keys(sparse_inst: CN) -> None:
     # LOSS.OBJECTNESS_WEIGHT of 0 alone leaves the scores multiplied by an untrained objectness, as
     # in the official code.
     sparse_inst.DECODER.OBJECTNESS = True
+    # Further activation maps, in training only, which are matched with every object several times
+    # (hybrid matching, arXiv 2207.13080).
+    add_one_to_many(sparse_inst, _NUM_AUXILIARY)
     # Matrix NMS on top, for crowded scenes: "" or matrix. The other keys are as in SOLOV2.
     sparse_inst.NMS_TYPE = ""
     sparse_inst.NMS_KERNEL = "gaussian"
@@ -143,6 +153,7 @@ def check_sparse_inst_config(cfg: CN) -> None:
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("", "matrix"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
     sparse_inst = cfg.MODEL.SPARSE_INST
+    check_one_to_many(sparse_inst, _NUM_AUXILIARY, prefix)
     unknown = [item for item in sparse_inst.LOSS.ITEMS if item not in ("labels", "masks")]
     if unknown or not sparse_inst.LOSS.ITEMS:
         raise ConfigError(
@@ -157,6 +168,11 @@ def check_sparse_inst_config(cfg: CN) -> None:
             f"{prefix}.DECODER.GROUPS is {decoder.GROUPS}, which does not divide "
             f"{prefix}.DECODER.INST.DIM, {decoder.INST.DIM}: each group has its share of channels."
         )
+
+
+def one_to_many(sparse_inst: CN) -> OneToMany:
+    """Return the settings `cfg.MODEL.SPARSE_INST.ONE_TO_MANY`."""
+    return read_one_to_many(sparse_inst, _NUM_AUXILIARY)
 
 
 def limit_instances(cfg: CN) -> dict[str, int]:

@@ -5,8 +5,10 @@ B images, C channels, N queries, H W of the encoder's map.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
+from ...modeling.one_to_many import for_training_only
 from .decoder import InstanceOutputs, InstancePredictor, conv_relu_tower
 
 
@@ -23,6 +25,7 @@ class CrossAttentionBranch(nn.Module):
         num_queries: N.
         num_heads: number of heads of the attention.
         predictor: makes the `InstancePredictor` for a number of channels.
+        num_auxiliary: number of further queries in training; see `modeling/one_to_many.py`.
     """
 
     def __init__(
@@ -34,11 +37,17 @@ class CrossAttentionBranch(nn.Module):
         num_queries: int,
         num_heads: int,
         predictor: Callable[[int], InstancePredictor],
+        num_auxiliary: int = 0,
     ) -> None:
         super().__init__()
         self.num_predictions = num_queries
         self.convs = conv_relu_tower(in_channels, channels, num_convs)
         self.queries = nn.Embedding(num_queries, channels)
+        self.auxiliary_queries: nn.Embedding | None = None
+        if num_auxiliary:
+            self.auxiliary_queries = for_training_only(
+                lambda: nn.Embedding(num_auxiliary, channels)
+            )
         self.attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)
         self.predictor = predictor(channels)
 
@@ -46,11 +55,15 @@ class CrossAttentionBranch(nn.Module):
         """Predict from the encoder's map with coordinates, [B, 2 + C, H, W].
 
         Returns:
-            The predictions, with the attention of each head as a group of activation maps.
+            The predictions, with the attention of each head as a group of activation maps; in
+            training those of the auxiliary queries come after the N others.
         """
         features = self.convs(x)
         positions = features.flatten(2).transpose(1, 2)
-        queries = self.queries.weight.expand(x.shape[0], -1, -1)
+        weight = self.queries.weight
+        if self.training and self.auxiliary_queries is not None:
+            weight = torch.cat([weight, self.auxiliary_queries.weight])
+        queries = weight.expand(x.shape[0], -1, -1)
         # The values are a separate tensor object: where keys are the values, torch projects both in
         # a way whose sizes tracers record as constants.
         instances, attention = self.attention(

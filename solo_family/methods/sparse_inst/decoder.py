@@ -17,6 +17,7 @@ from fvcore.nn.weight_init import c2_msra_fill, c2_xavier_fill
 from torch import Tensor, nn
 
 from ...modeling.layers import prepend_coords
+from ...modeling.one_to_many import for_training_only
 from ...modeling.set_predictions import SetPredictions
 from ...ops import dynamic_conv
 
@@ -113,6 +114,8 @@ class ActivationMaps:
         fuse: combine the groups with a fully connected layer, as Group-IAM does; required if G > 1.
         kernel_size: the side of the convolution that predicts the maps, 3 as published, or 1.
         activation: "sigmoid", normalised by the sum over all positions; or "softmax" over them.
+        num_auxiliary: the number of further maps that a branch has in training, after the others;
+            see `modeling/one_to_many.py`.
     """
 
     num_maps: int
@@ -120,6 +123,16 @@ class ActivationMaps:
     fuse: bool
     kernel_size: int
     activation: str
+    num_auxiliary: int = 0
+
+    def convolution(self, channels: int, num_maps: int) -> nn.Conv2d:
+        """Return a convolution that predicts so many maps of each group, initialised."""
+        size = self.kernel_size
+        conv = nn.Conv2d(
+            channels, self.groups * num_maps, size, padding=size // 2, groups=self.groups
+        )
+        _init_rare(conv)
+        return conv
 
 
 class ActivationBranch(nn.Module):
@@ -147,25 +160,29 @@ class ActivationBranch(nn.Module):
     ) -> None:
         super().__init__()
         self.num_predictions = maps.num_maps
-        groups, size = maps.groups, maps.kernel_size
-        self.groups = groups
+        self.groups = maps.groups
         self.activation = maps.activation
         self.convs = conv_relu_tower(in_channels, channels, num_convs)
-        self.iam_conv = nn.Conv2d(
-            channels, groups * maps.num_maps, size, padding=size // 2, groups=groups
-        )
-        _init_rare(self.iam_conv)
-        joined = groups * channels
+        self.iam_conv = maps.convolution(channels, maps.num_maps)
+        self.auxiliary_iam_conv: nn.Module | None = None
+        if maps.num_auxiliary:
+            self.auxiliary_iam_conv = for_training_only(
+                lambda: maps.convolution(channels, maps.num_auxiliary)
+            )
+        joined = maps.groups * channels
         self.fc = nn.Linear(joined, joined) if maps.fuse else None
         if self.fc is not None:
             c2_xavier_fill(self.fc)
         self.predictor = predictor(joined)
 
     def forward(self, x: Tensor) -> InstanceOutputs:
-        """Predict from the encoder's map with coordinates, [B, 2 + C, H, W]."""
+        """Predict from the encoder's map with coordinates, [B, 2 + C, H, W].
+
+        Returns:
+            The predictions; in training those of the auxiliary maps come after the N others.
+        """
         features = self.convs(x)
-        # Channels are group-major: all maps of the first group come first.
-        logits = self.iam_conv(features).float().unflatten(1, (self.groups, -1))
+        logits = self._map_logits(features)
         if self.activation == "softmax":
             maps = logits.flatten(-2).softmax(-1).view_as(logits)
             instances = _weighted_sums(maps, features)
@@ -178,6 +195,15 @@ class ActivationBranch(nn.Module):
         if self.fc is not None:
             instances = self.fc(instances).relu()
         return self.predictor(instances, maps)
+
+    def _map_logits(self, features: Tensor) -> Tensor:
+        """Return the logits of the maps, float32 [B, G, N, H, W]."""
+        # Channels are group-major: all maps of the first group come first.
+        logits = self.iam_conv(features).float().unflatten(1, (self.groups, -1))
+        if not self.training or self.auxiliary_iam_conv is None:
+            return logits
+        auxiliary = self.auxiliary_iam_conv(features).float().unflatten(1, (self.groups, -1))
+        return torch.cat([logits, auxiliary], dim=2)
 
 
 def _weighted_sums(weights: Tensor, features: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ...modeling.base import MaskSegmentor
 from ...modeling.gt_masks import downsample_soft_masks
 from ...modeling.instances import make_instances
 from ...modeling.normalizer import LossCount
+from ...modeling.one_to_many import HybridCriterion
 from ...modeling.set_criterion import SetCriterion, set_counts
 from ...modeling.set_predictions import LayeredPredictions, SetTargets
 from ...ops.host_copy import HostCopy
@@ -66,7 +67,7 @@ class SparseInst(MaskSegmentor):
         decoder: SparseInstDecoder,
         in_features: list[str],
         mask_stride: int,
-        criterion: SetCriterion,
+        criterion: SetCriterion | HybridCriterion,
         selector: SetSelector,
         panoptic: PanopticMerge | None = None,
         output_maps: bool = False,

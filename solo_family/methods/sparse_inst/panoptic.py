@@ -44,7 +44,8 @@ class PanopticMerge:
 
     def assign(self, masks: ResizedMasks, scores: Tensor, classes: Tensor) -> SegmentAssignment:
         """Assign one image's pixels to N probability maps, all of which take part."""
-        return assign_segments(masks, scores, classes, masks.output_size, self.overlap_threshold)
+        soft, size = masks.rows() if masks.by_rows else masks, masks.output_size
+        return assign_segments(soft, scores, classes, size, self.overlap_threshold)
 
     def number(
         self, assignments: Sequence[SegmentAssignment]

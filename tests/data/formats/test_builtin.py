@@ -31,6 +31,10 @@ SEMANTIC = {
         *("coco/coco_stuff_10k/annotations_detectron2/test", "png", np.uint8, 255),
         *("coco/coco_stuff_10k/classes_171.txt", "a\nb\nc\n"),
     ),
+    "coco_2017_val_panoptic_sem_seg": (
+        *("coco/val2017", "coco/panoptic_semseg_val2017", "png", np.uint8, 255),
+        *("coco/panoptic_semseg_classes.txt", "a\nb\nc\n"),
+    ),
     "mapillary_vistas_sem_seg_val": (
         *("mapillary_vistas/validation/images", "mapillary_vistas/validation/labels"),
         *("png", np.uint8, 65, "mapillary_vistas/config.json"),
@@ -49,7 +53,10 @@ SEMANTIC = {
 @pytest.fixture
 def registered(tmp_path: Path) -> Path:
     """Registers the datasets anew, under a folder of this test."""
-    parts = ("ade20k_full", "ade20k_pan", "stuff_10k", "vistas_sem", "voc_sbd", "first_5000")
+    parts = (
+        *("ade20k_full", "ade20k_pan", "stuff_10k", "panoptic_sem", "vistas_sem"),
+        *("voc_sbd", "first_5000"),
+    )
     names = [name for name in DatasetCatalog.list() if any(part in name for part in parts)]
     for name in names:
         DatasetCatalog.remove(name)

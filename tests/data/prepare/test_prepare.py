@@ -10,6 +10,9 @@ from pycocotools import mask as mask_util
 from scipy.io import savemat
 
 from solo_family.__main__ import main
+from solo_family.cli.prepare_data import DATASETS
+
+from ..segments import write_panoptic
 
 RNG = np.random.default_rng(0)
 
@@ -138,7 +141,40 @@ def test_the_first_images_of_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sorted(a["image_id"] for a in made["annotations"]) == [1, 1, 3]
 
 
-@pytest.mark.parametrize("name", ["ade20k", "coco-stuff-10k", "voc-sbd", "coco-2014-first-5000"])
+def test_coco_panoptic_as_semantic_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco = tmp_path / "coco"
+    for split in ("train2017", "val2017"):
+        _, ids, segments = write_panoptic(tmp_path / split)
+        (coco / "annotations").mkdir(parents=True, exist_ok=True)
+        (tmp_path / split / "panoptic").rename(coco / f"panoptic_{split}")
+        (tmp_path / split / "panoptic.json").rename(coco / "annotations" / f"panoptic_{split}.json")
+    assert prepare("coco-panoptic-semseg", tmp_path) == 0
+    assert "val2017: 3 images, 3 of them written now" in capsys.readouterr().out
+    # Two things and one stuff, in the order of their ids.
+    assert (coco / "panoptic_semseg_classes.txt").read_text() == "cat\ndog\nsky\n"
+    order = [3, 5, 9]
+    for index, (original, listed) in enumerate(zip(ids, segments, strict=True)):
+        expected = np.full(original.shape, 255)
+        for segment in listed:
+            expected[original == segment["id"]] = order.index(segment["category_id"])
+        made = np.asarray(Image.open(coco / "panoptic_semseg_val2017" / f"{index}.png"))
+        np.testing.assert_array_equal(made, expected)
+        assert made.dtype == np.uint8
+    (coco / "panoptic_semseg_val2017" / "1.png").unlink()
+    assert prepare("coco-panoptic-semseg", tmp_path) == 0
+    assert "val2017: 3 images, 1 of them written now" in capsys.readouterr().out
+
+
+def test_only_ade20k_full_has_a_choice_of_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare-data", "ade20k", "--root", str(tmp_path), "--classes", "a.txt"]) == 2
+    assert "--classes is for ade20k-full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", DATASETS)
 def test_missing_originals_are_named(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,11 +5,10 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from solo_family.methods.grid import selection
+from solo_family.methods.grid import level_masks, selection
 from solo_family.methods.grid.category_branch import cell_scores_of
 from solo_family.methods.grid.instances import select_images
 from solo_family.methods.grid.selection import chunk_length
-from solo_family.methods.solo import mask_decoder
 from solo_family.modeling import order
 from solo_family.ops import gpu_kernels
 
@@ -135,13 +134,13 @@ def test_masks_are_made_a_few_at_a_time(name: str, monkeypatch: pytest.MonkeyPat
     force(monkeypatch, at_once=True)
     expected = predict(model, features)
     asked: list[int] = []
-    pack = mask_decoder.pack_masks
+    pack = level_masks.pack_masks
 
     def packing(masks: Tensor, threshold: float) -> object:
         asked.append(len(masks))
         return pack(masks, threshold)
 
-    monkeypatch.setattr(mask_decoder, "pack_masks", packing)
+    monkeypatch.setattr(level_masks, "pack_masks", packing)
     for name in ("_CHUNK_BYTES", "_CHUNK_BYTES_GPU"):
         monkeypatch.setattr(selection, name, 7 * 16 * 24 * 4)
     assert_same(predict(model, features), expected)

@@ -77,7 +77,7 @@ def test_windows_without_a_mask_are_left_out() -> None:
     dense.score_maps.fill_(-9.0)
     windows = ProposalSelector(window_size=M)([dense, dense], (64, 96))
     assert len(windows.scores) == 0
-    masks = ProposalSelector(window_size=M).paste(windows, [dense, dense], (64, 96))
+    masks, _ = ProposalSelector(window_size=M).paste(windows, [dense, dense], (64, 96))
     assert masks.shape == (0, 64, 96)
     assert masks.dtype == torch.bool
 
@@ -153,7 +153,7 @@ def paste_one(dense: DenseMaps, size: tuple[int, int], row: int, column: int) ->
         centers=torch.tensor([[row, column]]),
         scales=torch.tensor([0]),
     )
-    return ProposalSelector(window_size=M).paste(windows, [dense], size)[0]
+    return ProposalSelector(window_size=M).paste(windows, [dense], size)[0][0]
 
 
 def test_masks_are_where_their_cells_are() -> None:
@@ -293,11 +293,11 @@ def test_windows_of_several_scales_are_pasted_from_their_own(
         here = windows.scales == index
         some = windows[here]
         some.scales = torch.zeros_like(some.scales)
-        alone[here] = selector.paste(some, [scale], (64, 96))
-    assert torch.equal(selector.paste(windows, scales, (64, 96)), alone)
+        alone[here], _ = selector.paste(some, [scale], (64, 96))
+    assert torch.equal(selector.paste(windows, scales, (64, 96))[0], alone)
     monkeypatch.setattr(order, "waits", lambda _: True)
     with count_waits() as waits:
-        assert selector.paste(windows, scales, (64, 96)).shape == alone.shape
+        assert selector.paste(windows, scales, (64, 96))[0].shape == alone.shape
     assert waits.total == 0, waits.where
 
 

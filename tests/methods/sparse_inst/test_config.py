@@ -1,17 +1,15 @@
-"""Keys of SparseInst: the official names, defaults and files; users' mistakes."""
+"""Keys of SparseInst: the official names and defaults; users' mistakes."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from detectron2.config import CfgNode
 
 from solo_family.config import check_config, get_cfg, setup_cfg
 from solo_family.errors import ConfigError
 from solo_family.model_zoo import get_config_file
 
-from ...conftest import tiny_cfg
+from ...conftest import ROOT, tiny_cfg
 
 # sparseinst/config.py.
 OFFICIAL_DEFAULTS = {
@@ -51,82 +49,6 @@ OFFICIAL_DEFAULTS = {
     "CSPNET.OUT_FEATURES": ["csp1", "csp2", "csp3", "csp4"],
 }
 
-# What the official configs set: the base, then what each sets beside or over it.
-BASE: dict[str, Any] = {
-    "MODEL.META_ARCHITECTURE": "SparseInst",
-    "MODEL.WEIGHTS": "detectron2://ImageNetPretrained/torchvision/R-50.pkl",
-    "MODEL.PIXEL_MEAN": [123.675, 116.280, 103.530],
-    "MODEL.PIXEL_STD": [58.395, 57.120, 57.375],
-    "MODEL.BACKBONE.FREEZE_AT": 0,
-    "MODEL.BACKBONE.NAME": "build_resnet_backbone",
-    "MODEL.RESNETS.NORM": "FrozenBN",
-    "MODEL.RESNETS.DEPTH": 50,
-    "MODEL.RESNETS.STRIDE_IN_1X1": False,
-    "MODEL.RESNETS.OUT_FEATURES": ["res3", "res4", "res5"],
-    "MODEL.SPARSE_INST.ENCODER.NAME": "InstanceContextEncoder",
-    "MODEL.SPARSE_INST.DECODER.NAME": "GroupIAMDecoder",
-    "DATASETS.TRAIN": ("coco_2017_train",),
-    "DATASETS.TEST": ("coco_2017_val",),
-    "SOLVER.IMS_PER_BATCH": 64,
-    "SOLVER.BASE_LR": 0.00005,
-    "SOLVER.STEPS": (210000, 250000),
-    "SOLVER.MAX_ITER": 270000,
-    "SOLVER.WEIGHT_DECAY": 0.05,
-    "INPUT.MIN_SIZE_TRAIN": (416, 448, 480, 512, 544, 576, 608, 640),
-    "INPUT.MAX_SIZE_TRAIN": 853,
-    "INPUT.MIN_SIZE_TEST": 640,
-    "INPUT.MAX_SIZE_TEST": 853,
-    "INPUT.FORMAT": "RGB",
-    "INPUT.MASK_FORMAT": "bitmask",
-    "TEST.EVAL_PERIOD": 7330,
-    "DATALOADER.NUM_WORKERS": 6,
-    "VERSION": 2,
-}
-CROP = {
-    "INPUT.CROP.ENABLED": True,
-    "INPUT.CROP.TYPE": "absolute_range",
-    "INPUT.CROP.SIZE": [384, 600],
-    "INPUT.MASK_FORMAT": "polygon",
-}
-DCN = {"MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, False, True, True]}
-VD = {
-    "MODEL.WEIGHTS": "pretrained_models/resnet50d_ra2-464e36ba.pth",
-    "MODEL.BACKBONE.FREEZE_AT": 0,
-    "MODEL.BACKBONE.NAME": "build_resnet_vd_backbone",
-}
-CSP = {
-    "MODEL.BACKBONE.NAME": "build_cspnet_backbone",
-    "MODEL.SPARSE_INST.ENCODER.IN_FEATURES": ["csp2", "csp3", "csp4"],
-    "MODEL.CSPNET.OUT_FEATURES": ["csp2", "csp3", "csp4"],
-}
-PVT = {
-    "MODEL.BACKBONE.NAME": "build_pyramid_vision_transformer",
-    "MODEL.SPARSE_INST.ENCODER.IN_FEATURES": ["p2", "p3", "p4"],
-    "MODEL.PVT.OUT_FEATURES": ["p2", "p3", "p4"],
-}
-R101 = {"MODEL.WEIGHTS": "pretrained_models/R-101.pkl", "MODEL.RESNETS.DEPTH": 101}
-PLAIN = {"MODEL.SPARSE_INST.DECODER.NAME": "BaseIAMDecoder"}
-SOFT = {"MODEL.SPARSE_INST.DECODER.NAME": "GroupIAMSoftDecoder"}
-OFFICIAL_FILES: dict[str, dict[str, Any]] = {
-    "sparse_inst_r50_base": PLAIN,
-    "sparse_inst_r50_giam": {},
-    "sparse_inst_r50_giam_soft": SOFT,
-    "sparse_inst_r50_giam_fp16": {"SOLVER.AMP.ENABLED": True},
-    "sparse_inst_r50_giam_aug": CROP,
-    "sparse_inst_r50_dcn_giam_aug": {**DCN, **CROP},
-    "sparse_inst_r50vd_base": {**VD, **PLAIN},
-    "sparse_inst_r50vd_giam": VD,
-    "sparse_inst_r50vd_giam_aug": {**VD, **CROP},
-    "sparse_inst_r50vd_dcn_giam": {**VD, **DCN},
-    "sparse_inst_r50vd_dcn_giam_aug": {**VD, **DCN, **CROP},
-    "sparse_inst_r101_giam": R101,
-    "sparse_inst_r101_dcn_giam": {**R101, **DCN},
-    "sparse_inst_darknet53_giam": {**CSP, "MODEL.WEIGHTS": "", "MODEL.CSPNET.NAME": "darknet53"},
-    "sparse_inst_cspdarknet53_giam": {**CSP, **SOFT, "MODEL.CSPNET.NAME": "cspdarknet53"},
-    "sparse_inst_pvt_b1_giam": {**PVT, "MODEL.PVT.NAME": "b1"},
-    "sparse_inst_pvt_b2_li_giam": {**PVT, "MODEL.PVT.NAME": "b2", "MODEL.PVT.LINEAR": True},
-}
-
 
 def value_of(cfg: CfgNode, key: str) -> Any:
     for part in key.split("."):
@@ -134,47 +56,17 @@ def value_of(cfg: CfgNode, key: str) -> Any:
     return cfg
 
 
-def write_yaml(path: Path, values: dict[str, Any], base: str = "") -> Path:
-    """Writes dotted keys as nested yaml; tuples are written as detectron2's configs write them."""
-    content: dict[str, Any] = {"_BASE_": base} if base else {}
-    for key, value in values.items():
-        *parents, last = key.split(".")
-        node = content
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = str(value) if isinstance(value, tuple) else value
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
 def test_defaults_are_the_official_ones() -> None:
     cfg = get_cfg().MODEL
     assert {key: value_of(cfg, key) for key in OFFICIAL_DEFAULTS} == OFFICIAL_DEFAULTS
 
 
-@pytest.mark.parametrize("name", OFFICIAL_FILES)
-def test_official_files_load_unchanged(name: str, tmp_path: Path) -> None:
-    write_yaml(tmp_path / "Base-SparseInst.yaml", BASE)
-    leaf = {**OFFICIAL_FILES[name], "OUTPUT_DIR": f"output/{name}"}
-    cfg = setup_cfg(str(write_yaml(tmp_path / f"{name}.yaml", leaf, "Base-SparseInst.yaml")))
-    for key, value in {**BASE, **leaf}.items():
-        assert value_of(cfg, key) == value, key
-
-
-@pytest.mark.parametrize("name", OFFICIAL_FILES)
-def test_our_files_say_what_the_official_ones_say(name: str) -> None:
-    cfg = setup_cfg(get_config_file(f"SparseInst/{name}.yaml"))
-    ours = {
-        # Other places of the same weights; sizes of the published numbers; what training needs not.
-        *("MODEL.WEIGHTS", "INPUT.MIN_SIZE_TEST", "INPUT.MASK_FORMAT", "TEST.EVAL_PERIOD"),
-        "DATALOADER.NUM_WORKERS",
-    }
-    for key, value in {**BASE, **OFFICIAL_FILES[name]}.items():
-        if key not in ours:
-            assert value_of(cfg, key) == value, key
-    from_timm = any(part in name for part in ("vd", "csp", "pvt"))
-    assert (cfg.MODEL.TIMM.WEIGHTS == "pretrained") == from_timm
-    assert f"output/{name}" == cfg.OUTPUT_DIR
+def test_backbones_of_timm_have_its_weights_and_every_run_a_folder() -> None:
+    for path in (ROOT / "configs" / "SparseInst").glob("sparse_inst_*.yaml"):
+        cfg = setup_cfg(str(path))
+        from_timm = any(part in path.stem for part in ("vd", "csp", "pvt"))
+        assert (cfg.MODEL.TIMM.WEIGHTS == "pretrained") == from_timm, path
+        assert f"output/{path.stem}" == cfg.OUTPUT_DIR
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,241 @@
+"""Convolve on a CPU with weights that are packed once, instead of anew for every picture.
+
+oneDNN, which torch convolves with on a CPU, needs weights in blocks that fit the processor, and
+maps with the channels of a pixel together. Left to itself, torch packs all weights and reorders all
+maps for every picture; a ReLU and the sum of a residual block are passes over memory of their own,
+which oneDNN does while it writes.
+
+B images, I input channels, O output channels, H W of a map.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import Conv2d
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
+from torch import Tensor, nn
+
+from .layers import ConvNormReLU
+
+# The size of maps that weights are packed for. Others have the same results, and on processors with
+# AVX-512 the same speed.
+_PACKED_FOR = (100, 136)
+
+
+class PackedConv2d(nn.Conv2d):
+    """torch's or detectron2's convolution, for inference on a CPU, with packed weights.
+
+    `pack` turns a convolution into this, in place, because some modules keep theirs in lists of
+    their own.
+    """
+
+    norm: nn.Module | None
+    activation: Any
+    # What oneDNN does to a value before it writes it.
+    attribute: str
+
+    @staticmethod
+    def pack(conv: nn.Conv2d) -> PackedConv2d:
+        """Return the same object, whose norm and activation follow as in detectron2's."""
+        weight = conv._parameters.pop("weight")
+        assert weight is not None
+        packed: Any = conv
+        packed.__class__ = PackedConv2d
+        packed.norm = getattr(conv, "norm", None)
+        packed.activation = getattr(conv, "activation", None)
+        packed.attribute = "none"
+        if packed.norm is None and _is_relu(packed.activation):
+            packed.attribute, packed.activation = "relu", None
+        packed._pack(weight.detach())
+        return packed
+
+    def _pack(self, weight: Tensor) -> None:
+        self.dtype = weight.dtype
+        size = [1, self.in_channels, *_PACKED_FOR]
+        self._packed = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, self.padding, self.stride, self.dilation, self.groups, size
+        )
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """The weights [O, I / groups, k, k], for what computes with some of them only."""
+        if "_plain" not in self.__dict__:
+            self.__dict__["_plain"] = self._packed.to_dense()
+        return self.__dict__["_plain"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `x`, [B, I, H, W]."""
+        x = torch.ops.mkldnn._convolution_pointwise(
+            *(x.to(self.dtype), self._packed, self.bias),
+            *(self.padding, self.stride, self.dilation, self.groups),
+            *(self.attribute, [], ""),
+        )
+        if self.norm is not None:
+            x = self.norm(x)
+        return x if self.activation is None else self.activation(x)
+
+    def add_to_and_relu(self, other: Tensor, x: Tensor) -> Tensor:
+        """Convolve `x`, add it to `other`, [B, O, H', W'], in place, and apply a ReLU."""
+        other = other.contiguous(memory_format=torch.channels_last)
+        return torch.ops.mkldnn._convolution_pointwise_.binary(
+            *(other, x, self._packed, self.bias),
+            *(self.padding, self.stride, self.dilation, self.groups),
+            *("add", 1.0, "relu", [], None),
+        )
+
+    # Packed weights can be neither copied nor written.
+    def __getstate__(self) -> dict[str, Any]:
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_packed", "_plain")}
+        return {**state, "weight": self._packed.to_dense()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weight = state.pop("weight")
+        super().__setstate__(state)
+        self._pack(weight)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedConv2d:
+        weight = fn(self._packed.to_dense())
+        if weight.device.type != "cpu":
+            raise RuntimeError(
+                "This model was prepared for inference on a CPU; it can't be moved. Prepare it "
+                "where it is to run: MODEL.DEVICE, or `device` of Predictor."
+            )
+        super()._apply(fn, recurse)
+        self.__dict__.pop("_plain", None)
+        self._pack(weight)
+        return self
+
+
+def pack_convolutions(model: nn.Module) -> None:
+    """Replace a model's convolutions by packed ones, with ReLU and sums of ResNets, in place.
+
+    Args:
+        model: on a CPU, in evaluation mode, without gradients; of one dtype.
+    """
+    for module in list(model.modules()):
+        if type(module) in (nn.Conv2d, Conv2d) and _can_pack(module):
+            PackedConv2d.pack(module)
+    for module in model.modules():
+        _join_relu(module)
+        _join_block(module)
+    for module in model.modules():
+        _overwrite_between_blocks(module)
+
+
+def packing_works(dtype: torch.dtype, device: torch.device) -> bool:
+    """Return whether this processor and this torch convolve with packed weights, and rightly."""
+    return device.type == "cpu" and _packing_works(dtype)
+
+
+@lru_cache
+def _packing_works(dtype: torch.dtype) -> bool:
+    """Convolve small numbers, whose sums are exact in any order, and compare with torch's own."""
+    # At most 144 + 16, which is exact in bfloat16, too.
+    x = (torch.arange(2 * 16 * 6 * 5) * 7 % 3 - 1).view(2, 16, 6, 5).to(dtype)
+    conv = nn.Conv2d(16, 32, 3, padding=1)
+    conv.weight.data = (torch.arange(32 * 16 * 9) * 5 % 7 % 3 - 1.0).view(32, 16, 3, 3)
+    conv.bias.data = torch.arange(32.0) - 16
+    try:
+        with torch.no_grad():
+            expected = conv(x.float())
+            packed = PackedConv2d.pack(conv.to(dtype))
+            found = packed(x).float()
+            summed = packed.add_to_and_relu(expected.to(dtype, copy=True), x).float()
+    except (RuntimeError, AttributeError):  # a torch without oneDNN, or without these operators
+        return False
+    return torch.equal(found, expected) and torch.equal(summed, (2 * expected).relu())
+
+
+def _can_pack(conv: Any) -> bool:
+    plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    hooked = conv._forward_pre_hooks or conv._forward_hooks or hasattr(conv, "parametrizations")
+    return plain and not hooked
+
+
+def _is_relu(activation: Any) -> bool:
+    if isinstance(activation, nn.Module):
+        return type(activation) is nn.ReLU
+    return activation in (F.relu, F.relu_, torch.relu, torch.relu_)
+
+
+def _join_relu(module: nn.Module) -> None:
+    """Join ReLUs to the convolutions before them, in modules that are known to apply both."""
+    if type(module) is ConvNormReLU and module.norm is None and _is_bare(module.conv):
+        module.conv.attribute = "relu"
+        module.__class__ = _PackedConvReLU
+    if type(module) is nn.Sequential:
+        names = list(module._modules)
+        for before, name in pairwise(names):
+            if _is_bare(module._modules[before]) and _is_relu(module._modules[name]):
+                module._modules[before].attribute = "relu"  # type: ignore[union-attr]
+                module._modules[name] = nn.Identity()
+
+
+def _is_bare(conv: nn.Module | None) -> bool:
+    """Return whether a module is a packed convolution that nothing follows."""
+    bare = isinstance(conv, PackedConv2d) and conv.norm is None and conv.activation is None
+    return bare and conv.attribute == "none"
+
+
+def _join_block(block: nn.Module) -> None:
+    """Join the ReLUs and the sum of detectron2's residual blocks and stem to its convolutions."""
+    packed = {
+        BasicStem: (_PackedStem, ("conv1",)),
+        BasicBlock: (_PackedBasicBlock, ("conv1", "conv2")),
+        BottleneckBlock: (_PackedBottleneck, ("conv1", "conv2", "conv3")),
+    }.get(type(block))
+    if packed is None or not all(_is_bare(getattr(block, name)) for name in packed[1]):
+        return
+    block.__class__ = packed[0]
+    for name in packed[1] if type(block) is _PackedStem else packed[1][:-1]:
+        getattr(block, name).attribute = "relu"
+
+
+def _overwrite_between_blocks(stage: nn.Module) -> None:
+    """Let all blocks of a stage but the first overwrite their inputs, which nothing else reads.
+
+    The first one's input is the result of the stage before, which may be a feature.
+    """
+    blocks = list(stage.children()) if type(stage) is nn.Sequential else []
+    if all(isinstance(block, _PackedBlock) for block in blocks):
+        for block in blocks[1:]:
+            block.overwrites = True
+
+
+class _PackedConvReLU(ConvNormReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class _PackedStem(BasicStem):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(self.conv1(x), kernel_size=3, stride=2, padding=1)
+
+
+class _PackedBlock:
+    """The shortcut of a residual block, to which its last convolution adds in place."""
+
+    overwrites = False
+    shortcut: nn.Module | None
+
+    def shortcut_of(self, x: Tensor) -> Tensor:
+        if self.shortcut is not None:
+            return self.shortcut(x)
+        return x if self.overwrites else x.clone()
+
+
+class _PackedBasicBlock(_PackedBlock, BasicBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(x)
+        return self.conv2.add_to_and_relu(self.shortcut_of(x), out)
+
+
+class _PackedBottleneck(_PackedBlock, BottleneckBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv2(self.conv1(x))
+        return self.conv3.add_to_and_relu(self.shortcut_of(x), out)
