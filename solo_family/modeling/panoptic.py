@@ -66,7 +66,7 @@ def assign_pixels(
 def _assign_rows(masks: MaskRows, scores: Tensor, size: tuple[int, int]) -> PixelAssignment:
     best = scores.new_full(size, -1.0)
     index = torch.zeros(size, dtype=torch.int64, device=scores.device)
-    areas = torch.zeros(masks.count, dtype=torch.int64, device=scores.device)
+    areas = torch.zeros(masks.num_masks, dtype=torch.int64, device=scores.device)
     for rows, block in masks.blocks:
         areas += mask_areas(block >= 0.5)
         torch.max(block.mul_(scores[:, None, None]), dim=0, out=(best[rows], index[rows]))

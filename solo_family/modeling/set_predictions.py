@@ -5,7 +5,7 @@ objects of all images one after another, P pairs of a prediction and an object o
 the predicted masks, H W of the true ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -28,11 +28,6 @@ class SetPredictions(NamedTuple):
     class_logits: Tensor
     mask_logits: Tensor
     objectness_logits: Tensor | None = None
-
-    def images(self) -> Iterator["SetPredictions"]:
-        """Yield the predictions of each image, without B."""
-        for parts in zip(*(part for part in self if part is not None)):
-            yield SetPredictions(*parts)
 
 
 class SetTargets(NamedTuple):

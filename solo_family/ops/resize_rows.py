@@ -29,12 +29,12 @@ class MaskRows(NamedTuple):
     """Masks of which all are there at a time, but only some rows.
 
     Attributes:
-        count: N.
+        num_masks: N.
         blocks: slices of the rows in order, and all masks there, float32 [N, r, W], which may be
             changed until the next block is asked for.
     """
 
-    count: int
+    num_masks: int
     blocks: Iterator[tuple[slice, Tensor]]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .links import Links
 from .matching import Link, TileObject, link
+from .repeats import without_repeats
 from .runs import RunMasks, Runs, box_of, runs_of, union
 from .tiles import Tile, overlapping
 
@@ -55,7 +56,8 @@ def merge_instances(
       scores less than the other, or than half of it where a border cuts the other;
     - where none does, the one with the greater score is kept.
 
-    With "nms" the one with the greater score is kept in any case, and nothing is joined.
+    With "nms" the one with the greater score is kept in any case, and nothing is joined. In both
+    cases, masks of different tiles that lie on better ones are dropped then; see `without_repeats`.
 
     The order of tiles and of their instances does not matter.
 
@@ -74,6 +76,8 @@ def merge_instances(
         links.add(one)
     groups = links.groups()
     masks = [union([ranked[index].runs for index in group]) for group in groups]
+    stays = without_repeats(groups, masks, ranked, tiles, size[0])
+    groups, masks = [groups[index] for index in stays], [masks[index] for index in stays]
     # The first of a group has the greatest score.
     scores = [ranked[group[0]].score for group in groups]
     classes = [ranked[group[0]].label for group in groups]

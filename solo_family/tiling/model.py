@@ -37,6 +37,8 @@ class TiledModel(nn.Module):
         tiling = Tiling.from_config(cfg)
         assert tiling is not None
         self.model = model
+        # detectron2's evaluation restores the mode that it finds, in the model within too.
+        self.training = model.training
         self.unread: list[str] = []
         self._tiling = tiling
         self._format = cfg.INPUT.FORMAT

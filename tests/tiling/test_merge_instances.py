@@ -192,6 +192,20 @@ def test_two_halves_of_one_object_that_the_other_tile_sees_are_dropped_with_a_be
     assert len(two_tiles(halves, [(whole, 0.75, 0)])) == 2
 
 
+@pytest.mark.parametrize("merge", ["join", "nms"])
+def test_second_masks_of_an_object_stay_of_one_tile_alone(merge: str) -> None:
+    """Of each pair that agrees the better one is kept, and these are of different tiles."""
+    mask, second = rectangle(WIDE, 20, 70, 40, 90), rectangle(WIDE, 18, 70, 40, 90)
+    left, right = [(mask, 0.6, 0), (second, 0.5, 0)], [(mask, 0.7, 0), (second, 0.4, 0)]
+    found = two_tiles(left, right, merge)
+    assert np.array_equal(found.pred_masks.numpy(), mask[None])
+    # Both of one tile are the method's business, and so are masks of which less is covered.
+    assert len(two_tiles([(mask, 0.6, 0), (second, 0.5, 0)], [(mask, 0.7, 1)], merge)) == 3
+    other = rectangle(WIDE, 30, 70, 60, 90)
+    found = two_tiles([(mask, 0.6, 0), (other, 0.5, 0)], [(mask, 0.7, 0), (other, 0.4, 0)], merge)
+    assert len(found) == 2
+
+
 def test_nms_keeps_the_better_piece_and_joins_nothing() -> None:
     mask = rectangle(WIDE, 20, 10, 60, 150)
     found = two_tiles([(mask, 0.6, 0)], [(mask, 0.9, 0)], "nms")

@@ -216,7 +216,9 @@ def _sigmoid(masks: ResizedMasks) -> SoftMasks | MaskRows:
     """Return probability maps: the logits are resized before the sigmoid is applied."""
     if masks.by_rows:
         logits = masks.rows()
-        return MaskRows(logits.count, ((rows, block.sigmoid_()) for rows, block in logits.blocks))
+        return MaskRows(
+            logits.num_masks, ((rows, block.sigmoid_()) for rows, block in logits.blocks)
+        )
     return ((part, logits.sigmoid()) for part, logits in masks)
 
 
