@@ -45,7 +45,7 @@ def main() -> None:
         take_turns(args.turns, args.scale)
         return
     cores = threads.usable_cores()
-    print(f"{cores.count} cores ({cores.reason}); {args.minutes:g} minutes", flush=True)
+    print(f"{cores.number} cores ({cores.reason}); {args.minutes:g} minutes", flush=True)
     seconds = 60 * args.minutes / len(args.what)
     rows = []
     for what in args.what:
@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
 
 def settings(spins: list[int]) -> dict[str, dict[str, str]]:
     """Return the variables of each setting, by its name."""
-    number = {threads.NUMBER: str(threads.usable_cores().count)}
+    number = {threads.NUMBER: str(threads.usable_cores().number)}
     return {
         "torch's own": {**number, threads.SPIN: "300000"},  # libgomp's default
         "chosen": threads.wanted({}),

@@ -163,7 +163,9 @@ def synthetic_results(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     """
     rng = np.random.default_rng(0)
     height, width = _SIZE
-    images, annotations, results = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for image in range(1, _IMAGES + 1):
         name = f"{image}.png"
         cv2.imwrite(str(folder / name), np.zeros((height, width, 3), np.uint8))
@@ -180,8 +182,8 @@ def synthetic_results(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
             centre = centres[index] + rng.integers(-4, 5, 2)
             radii = np.maximum(3, axes[index] + rng.integers(-3, 4, 2))
             shape = _ellipse(centre, radii)
-            fields = {"image_id": image, "category_id": index % _CLASSES, "score": rng.random()}
-            results.append({**fields, "segmentation": shape["segmentation"]})
+            scored = {"image_id": image, "category_id": index % _CLASSES, "score": rng.random()}
+            results.append({**scored, "segmentation": shape["segmentation"]})
     categories = [{"id": index + 1, "name": f"class {index}"} for index in range(_CLASSES)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     file = folder / "truth.json"

@@ -211,7 +211,8 @@ def watch_ours(model: Any) -> Iterator[list[tuple[int, ...]]]:
             found.extend((layer, *pair) for pair in zip(rows.tolist(), objects.tolist()))
         return matches
 
-    model.prepare_targets, criterion.hungarian_matching = prepared, matched
+    model.prepare_targets = prepared
+    criterion.hungarian_matching = matched  # type: ignore[assignment]
     try:
         yield found
     finally:

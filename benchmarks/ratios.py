@@ -129,7 +129,8 @@ def this_machine() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         keys = ("model name", "cpu family", "model")
-        facts = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+        pairs = (line.split(":", 1) for line in lines if ":" in line)
+        facts = {key.strip(): value.strip() for key, value in pairs}
         return ", ".join(facts[key] for key in keys)
     except (OSError, KeyError):
         return platform.processor() or platform.machine()

@@ -34,11 +34,11 @@ class Cores(NamedTuple):
     """How many CPU cores this process may use.
 
     Attributes:
-        count: at least 1.
+        number: at least 1.
         reason: a phrase.
     """
 
-    count: int
+    number: int
     reason: str
 
 
@@ -151,7 +151,7 @@ def wanted(by_user: Mapping[str, str], processes: int = 1, root: Path = _ROOT) -
     """
     variables = {}
     if not any(name in by_user for name in _NUMBERS):
-        variables[NUMBER] = str(max(1, usable_cores(root).count // processes))
+        variables[NUMBER] = str(max(1, usable_cores(root).number // processes))
     if not any(name in by_user for name in _WAITS):
         variables[SPIN] = str(SPINS)
     return variables

@@ -61,7 +61,8 @@ def test_every_method_is_exported_and_runs_as_it_did(method: str, tmp_path: Path
     description = export_model(model, cfg, tiny_metadata(), tmp_path / "exported", Options())
     assert len(description["input"]["pad_value"]) == 5
     session = ExportedModel(tmp_path / "exported")
-    assert session.engine._session.get_inputs()[0].shape[1] == 5
+    engine: Any = session.engine
+    assert engine._session.get_inputs()[0].shape[1] == 5
     session(np.zeros((40, 50, 5), np.uint8))
 
 

@@ -15,8 +15,10 @@ from solo_family.threads import SPINS, cgroup_cpus, description, usable_cores, w
 
 from .conftest import ROOT
 
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-VARIABLES += ("KMP_BLOCKTIME",)
+VARIABLES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"),
+    "KMP_BLOCKTIME",
+)
 V2 = "0::/user.slice/job\n"
 V1 = "5:memory:/docker/a1\n4:cpu,cpuacct:/docker/a1\n0::/\n"
 
@@ -111,7 +113,7 @@ def test_cores_are_what_the_process_may_use(
 ) -> None:
     root = machine(tmp_path, monkeypatch, cpus, quota=quota, together=together)
     cores = usable_cores(root)
-    assert cores.count == count
+    assert cores.number == count
     assert f"{cpus} CPUs may be used" in cores.reason
     assert ("the cgroup allows" in cores.reason) is (count < cpus // together or quota == "20000")
 
@@ -121,7 +123,7 @@ def test_without_those_files_each_cpu_is_a_core(
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert usable_cores(tmp_path).count == 6
+    assert usable_cores(tmp_path).number == 6
 
 
 SPIN = {"GOMP_SPINCOUNT": str(SPINS)}

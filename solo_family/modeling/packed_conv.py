@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +119,7 @@ def pack_convolutions(model: nn.Module) -> None:
     """
     for module in list(model.modules()):
         if type(module) in (nn.Conv2d, Conv2d) and _can_pack(module):
-            PackedConv2d.pack(module)
+            PackedConv2d.pack(cast(nn.Conv2d, module))
     for module in model.modules():
         _join_relu(module)
         _join_block(module)
@@ -137,7 +137,7 @@ def _packing_works(dtype: torch.dtype) -> bool:
     """Convolve small numbers, whose sums are exact in any order, and compare with torch's own."""
     # At most 144 + 16, which is exact in bfloat16, too.
     x = (torch.arange(2 * 16 * 6 * 5) * 7 % 3 - 1).view(2, 16, 6, 5).to(dtype)
-    conv = nn.Conv2d(16, 32, 3, padding=1)
+    conv: Any = nn.Conv2d(16, 32, 3, padding=1)
     conv.weight.data = (torch.arange(32 * 16 * 9) * 5 % 7 % 3 - 1.0).view(32, 16, 3, 3)
     conv.bias.data = torch.arange(32.0) - 16
     try:
@@ -163,23 +163,24 @@ def _is_relu(activation: Any) -> bool:
     return activation in (F.relu, F.relu_, torch.relu, torch.relu_)
 
 
-def _join_relu(module: nn.Module) -> None:
+def _join_relu(module: Any) -> None:
     """Join ReLUs to the convolutions before them, in modules that are known to apply both."""
-    if type(module) is ConvNormReLU and module.norm is None and _is_bare(module.conv):
+    kind = type(module)
+    if kind is ConvNormReLU and module.norm is None and _is_bare(module.conv):
         module.conv.attribute = "relu"
         module.__class__ = _PackedConvReLU
-    if type(module) is nn.Sequential:
-        names = list(module._modules)
-        for before, name in pairwise(names):
-            if _is_bare(module._modules[before]) and _is_relu(module._modules[name]):
-                module._modules[before].attribute = "relu"  # type: ignore[union-attr]
+    if kind is nn.Sequential:
+        for (_, conv), (name, relu) in pairwise(list(module._modules.items())):
+            if _is_bare(conv) and _is_relu(relu):
+                conv.attribute = "relu"
                 module._modules[name] = nn.Identity()
 
 
-def _is_bare(conv: nn.Module | None) -> bool:
+def _is_bare(conv: Any) -> bool:
     """Return whether a module is a packed convolution that nothing follows."""
-    bare = isinstance(conv, PackedConv2d) and conv.norm is None and conv.activation is None
-    return bare and conv.attribute == "none"
+    if not isinstance(conv, PackedConv2d) or conv.norm is not None:
+        return False
+    return conv.activation is None and conv.attribute == "none"
 
 
 def _join_block(block: nn.Module) -> None:
@@ -196,12 +197,12 @@ def _join_block(block: nn.Module) -> None:
         getattr(block, name).attribute = "relu"
 
 
-def _overwrite_between_blocks(stage: nn.Module) -> None:
+def _overwrite_between_blocks(stage: Any) -> None:
     """Let all blocks of a stage but the first overwrite their inputs, which nothing else reads.
 
     The first one's input is the result of the stage before, which may be a feature.
     """
-    blocks = list(stage.children()) if type(stage) is nn.Sequential else []
+    blocks: list[Any] = list(stage.children()) if type(stage) is nn.Sequential else []
     if all(isinstance(block, _PackedBlock) for block in blocks):
         for block in blocks[1:]:
             block.overwrites = True
@@ -221,7 +222,7 @@ class _PackedBlock:
     """The shortcut of a residual block, to which its last convolution adds in place."""
 
     overwrites = False
-    shortcut: nn.Module | None
+    shortcut: Any
 
     def shortcut_of(self, x: Tensor) -> Tensor:
         if self.shortcut is not None:
@@ -230,12 +231,19 @@ class _PackedBlock:
 
 
 class _PackedBasicBlock(_PackedBlock, BasicBlock):
+    conv1: Any
+    conv2: Any
+
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv1(x)
         return self.conv2.add_to_and_relu(self.shortcut_of(x), out)
 
 
 class _PackedBottleneck(_PackedBlock, BottleneckBlock):
+    conv1: Any
+    conv2: Any
+    conv3: Any
+
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv2(self.conv1(x))
         return self.conv3.add_to_and_relu(self.shortcut_of(x), out)

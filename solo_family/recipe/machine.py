@@ -33,7 +33,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """Return the description of this machine."""
-    cores = usable_cores().count
+    cores = usable_cores().number
     memory = _memory()
     if not torch.cuda.is_available():
         return Machine(cores, memory)
