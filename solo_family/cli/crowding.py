@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
 from torch import Tensor
 
 from ..config.caps import too_many_objects
@@ -23,6 +24,8 @@ _DIVISIBILITY = 32
 # How much finer grids are tried, and the share of objects that may still share a cell.
 _FINER = (1.5, 2, 3, 4)
 _FEW = 0.01
+# How much longer images may be at inference than in training without a word on tiles.
+_LONGER = 1.5
 
 
 def describe_crowding(check: DatasetCheck, cfg: CfgNode | None) -> str:
@@ -39,6 +42,7 @@ def describe_crowding(check: DatasetCheck, cfg: CfgNode | None) -> str:
         if grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE) is not None:
             lines += _shared(check, cfg)
         lines.append(too_many_objects(cfg, counts.items()))
+        lines += _larger_than_trained(check, cfg)
     return "\n".join(line for line in lines if line)
 
 
@@ -67,6 +71,37 @@ def _small(check: DatasetCheck, cfg: CfgNode) -> Iterator[str]:
                 f"{int((2 * sides < _MASK_STRIDE).sum())} are."
             )
     yield from _filtered(cfg, sides)
+
+
+def _larger_than_trained(check: DatasetCheck, cfg: CfgNode) -> Iterator[str]:
+    """Yield how many images are much larger at inference than any in training, and tiles for them.
+
+    A model has not learnt what is far from all borders; what it finds there was measured to be
+    next to nothing (docs/crowds.md).
+    """
+    sizes = dict(zip(check.images, check.image_sizes))
+    if cfg.TEST.TILE.SIZE or cfg.INPUT.LSJ.ENABLED or not sizes:
+        return
+    edge, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+    tested = [
+        max(ResizeShortestEdge.get_output_shape(*size, edge, longest) if edge else size)
+        for size in sizes.values()
+    ]
+    window = tuple(cfg.INPUT.CROP.AROUND_OBJECTS)
+    seen = training_sizes(cfg, [window] if window else list(sizes.values()))
+    trained = int(max(sizes.max() for sizes in seen.values()))
+    count = sum(side > _LONGER * trained for side in tested)
+    if count:
+        boxes = torch.tensor(check.boxes).reshape(-1, 4)
+        lengths = (boxes[:, 2:] - boxes[:, :2]).amax(1)
+        shrunk = max(max(size) / side for size, side in zip(sizes.values(), tested))
+        tile = max(64, max(window) if window else round(trained * shrunk))
+        overlap = min(tile // 2, round(float(lengths.quantile(0.99))))
+        yield (
+            f"{count} images have {max(tested)} pixels on their longer side at inference, those of "
+            f"training {trained}: predict by tiles, TEST.TILE.SIZE {tile} and TEST.TILE.OVERLAP "
+            f"{overlap}"
+        )
 
 
 def _filtered(cfg: CfgNode, sides: Tensor) -> Iterator[str]:

@@ -70,3 +70,18 @@ def test_small_objects_and_the_keys_that_help() -> None:
 def test_more_objects_than_the_model_returns() -> None:
     check = check_of({"a.png": [square(60, 60, 10)] * 101})
     assert "a.png has 101 objects" in describe_crowding(check, tiny_cfg("SparseInst", opts=OPTS))
+
+
+def test_images_that_are_larger_than_in_training_need_tiles() -> None:
+    check = check_of({"large.png": [square(500, 500, 40)], "small.png": []}, side=1000)
+    opts = [*OPTS, "INPUT.MIN_SIZE_TEST", 0, "INPUT.CROP.AROUND_OBJECTS", (256, 256)]
+    told = "1 images have 1000 pixels on their longer side at inference, those of training 128: "
+    advice = "predict by tiles, TEST.TILE.SIZE 256 and TEST.TILE.OVERLAP 40"
+    assert told + advice in describe_crowding(check, tiny_cfg("SOLOv2", opts=opts))
+    for other in (
+        ("TEST.TILE.SIZE", 256),  # as the advice says
+        ("INPUT.MIN_SIZE_TEST", 128, "INPUT.MAX_SIZE_TEST", 192),
+        ("INPUT.CROP.AROUND_OBJECTS", (), "INPUT.MIN_SIZE_TRAIN", (0,)),
+    ):
+        cfg = tiny_cfg("SOLOv2", opts=[*opts, *other])
+        assert "predict by tiles" not in describe_crowding(check, cfg)
