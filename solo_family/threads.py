@@ -20,8 +20,8 @@ SPIN = "GOMP_SPINCOUNT"
 _NUMBERS = (NUMBER, "MKL_NUM_THREADS")
 # Each of them says how threads wait: libgomp's own, OpenMP's, and that of Intel's and LLVM's.
 _WAITS = (SPIN, "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
-# Not 0, so that a thread does not sleep between two operators; others are compared by
-# python -m benchmarks.busy --spins 0 300 1000 10000.
+# Fewer turns cost an idle machine more than 2 % of the time, more turns a busy one: the table that
+# python -m benchmarks.busy --spins 300 1000 10000 prints is in docs/performance.md.
 SPINS = 3000
 
 _ROOT = Path("/")
