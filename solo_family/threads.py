@@ -79,7 +79,9 @@ def _siblings(cpu: int, root: Path) -> str:
 def cgroup_cpus(root: Path = _ROOT) -> float | None:
     """Return the CPU time per time that the cgroups allow, of version 1 or 2; None for no limit."""
     try:
-        lines = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
+        lines = (
+            (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+        )
     except OSError:
         return None
     quotas = []

@@ -37,7 +37,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     """
     heavy, ours = run(script).split("\n")[:2]
     assert heavy == ""
-    expected = "detectron2_patches methods registry version"
+    expected = "detectron2_patches methods own_configs registry version"
     folders = "grid instance_fcn mask_former solo solov2 sparse_inst"
     names = [*expected.split(), *(f"methods.{folder}" for folder in folders.split())]
     assert ours.split() == sorted(f"solo_family.{name}" for name in names)

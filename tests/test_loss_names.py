@@ -76,4 +76,6 @@ def test_every_method_is_here() -> None:
 @pytest.mark.parametrize("method", PAGES)
 def test_a_name_means_the_same_in_every_method(method: str) -> None:
     for name, (loss, _) in table(method).items():
+        if "one_to_many" in name:  # the same losses of other predictions
+            continue
         assert re.search(MEANING[name], loss), f"{PAGES[method]}: {name}"

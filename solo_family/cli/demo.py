@@ -111,7 +111,11 @@ def run(args: argparse.Namespace) -> int:
         raise SoloFamilyError(f"--batch is {args.batch}; give a number of pictures, 1 or more.")
     try:
         sources, unmatched = _find_sources(args)
-        model, key = _open_model(args)
+    except DataError as error:
+        logger.error("%s", error)
+        return 2
+    model, key = _open_model(args)
+    try:
         sources = split_pages(sources, model.reading)
         jobs = _plan_jobs(args, sources)
     except DataError as error:

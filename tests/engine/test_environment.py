@@ -159,6 +159,7 @@ def test_results_that_find_no_room_are_one_line_and_not_torn(tmp_path: Path) -> 
     inference.rename(tmp_path / "whole")
     inference.mkdir()
     again = [*words, "--eval-only", "MODEL.WEIGHTS", tmp_path / "run" / "model_final.pth"]
+    again += ["MODEL.INFERENCE.OPTIMIZE", "off"]  # as evaluations during training
     # A page of memory, of which each of the files needs the most part.
     small = mounting(str(inference), "size=4k")
 

@@ -18,7 +18,7 @@ def interpolated(masks: Tensor, sizes: tuple) -> Tensor:
 
 def by_rows(masks: Tensor, sizes: tuple) -> Tensor:
     rows = ResizedMasks(masks, *sizes).rows()
-    assert rows.count == len(masks)
+    assert rows.num_masks == len(masks)
     parts, starts = [], []
     for place, block in rows.blocks:
         starts += list(range(place.start, place.stop))
