@@ -107,6 +107,9 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        if description.get("precision") == "float16":
+            # The extended fusions end the process on MaskFormer's graph, by a segmentation fault.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=list(chosen))
         except Exception as error:  # ONNX Runtime's errors have no common class
