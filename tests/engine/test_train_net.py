@@ -102,6 +102,7 @@ def test_training_ends_with_an_evaluation_of_masks(trained: Run) -> None:
 @pytest.mark.slow
 def test_evaluation_alone_repeats_the_metrics(trained: Run, tmp_path: Path) -> None:
     words = ["MODEL.WEIGHTS", trained.output / "model_final.pth", "OUTPUT_DIR", tmp_path]
+    words += ["MODEL.INFERENCE.OPTIMIZE", "off"]  # as evaluations during training
     process = train(trained.config, "--eval-only", *words)
     assert process.returncode == 0, process.stderr
     assert "Task: segm" in process.stdout
