@@ -27,7 +27,7 @@ def assert_each_as_alone(run: Any, images: np.ndarray) -> None:
             assert values.shape == expected.shape
             # Of scores that are equal but for rounding, the order may change.
             differs = np.abs(values - expected) > 1e-3
-            assert differs.mean() < 0.015, (name, count)
+            assert differs.mean() < 0.05, (name, count)
 
 
 @pytest.mark.parametrize("method", of_all_or_slow("SparseInst", "InstanceFCN"))
