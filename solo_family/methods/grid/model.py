@@ -181,20 +181,22 @@ class GridSegmentor(MaskSegmentor):
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> tuple[BatchGridTargets, Any]:
         """Return the targets of the cells, and the true masks as `shrink_masks` returns them."""
+        cells = self._assign(gt_instances, padded_size)
+        return cells, self.shrink_masks([gt.gt_masks.tensor for gt in gt_instances], padded_size)
+
+    def _assign(
+        self, gt_instances: list[Instances], padded_size: tuple[int, int]
+    ) -> BatchGridTargets:
         gt_masks = [gt.gt_masks.tensor for gt in gt_instances]
         boxes = [gt.gt_boxes.tensor for gt in gt_instances]
         classes = [gt.gt_classes for gt in gt_instances]
-        cells = self.assigner.assign(boxes, classes, gt_masks, padded_size)
-        return cells, self.shrink_masks(gt_masks, padded_size)
+        return self.assigner.assign(boxes, classes, gt_masks, padded_size)
 
     def loss_counts(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> dict[str, LossCount]:
         """Return what the losses are divided by; see `MaskSegmentor.loss_counts`."""
-        gt_masks = [gt.gt_masks.tensor for gt in gt_instances]
-        boxes = [gt.gt_boxes.tensor for gt in gt_instances]
-        classes = [gt.gt_classes for gt in gt_instances]
-        cells = self.assigner.assign(boxes, classes, gt_masks, padded_size)
+        cells = self._assign(gt_instances, padded_size)
         return self.criterion.counts(cells.labels, cells.positive.sum())
 
     def losses(
