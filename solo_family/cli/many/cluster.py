@@ -9,7 +9,8 @@ import logging
 import os
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import pyarrow as pa
 from ...errors import SoloFamilyError
 from .model import Description
 from .worker import Chunk, Worker, read_chunk
+
+logger = logging.getLogger(__name__)
 
 # How often Ray repeats the work of a process that ended, before its pictures are done one by one.
 _RETRIES = 3
@@ -131,7 +134,14 @@ class Cluster:
         resources = ray.cluster_resources()
         self._has_gpus = resources.get("GPU", 0) >= 1 and _may_use_gpus(args)
         unit = "GPU" if self._has_gpus else "CPU"
-        self.workers = args.workers or max(1, int(resources.get(unit, 1)))
+        self._workers = args.workers or max(1, int(resources.get(unit, 1)))
+        wanted = _CPU * (self._workers + 1)  # one reads
+        if wanted > resources.get("CPU", 0):
+            logger.warning(
+                "The cluster has %g CPUs, and %d workers with the reading need %g: Ray waits until "
+                "it has more. --workers N takes fewer.",
+                *(resources.get("CPU", 0), self._workers, wanted),
+            )
 
     def __enter__(self) -> "Cluster":
         return self
@@ -153,21 +163,38 @@ class Cluster:
         rows = [{"chunk": _Box(chunk)} for chunk in chunks]
         dataset = from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
         every: dict[str, Any] = {"batch_size": None, "batch_format": "numpy"}
-        dataset = dataset.map_batches(
-            _Reader(self._description, folder), num_cpus=_CPU, max_retries=_RETRIES, **every
-        ).map_batches(
+        reader = _Reader(self._description, folder)
+        dataset = _with_retries(
+            dataset.map_batches, {"max_retries": _RETRIES}, reader, num_cpus=_CPU, **every
+        )
+        dataset = _with_retries(
+            dataset.map_batches,
+            {"max_restarts": -1, "max_task_retries": _RETRIES},
             _Actor,
             fn_constructor_args=(self._args, self._description, folder, int(not self._has_gpus)),
-            compute=ActorPoolStrategy(size=min(self.workers, len(rows))),
+            compute=ActorPoolStrategy(size=min(self._workers, len(rows))),
             num_cpus=_CPU,
             num_gpus=int(self._has_gpus),
-            max_restarts=-1,
-            max_task_retries=_RETRIES,
             **every,
         )
         for batch in dataset.iter_batches(**every, prefetch_batches=0):
             for box in batch["rows"]:
                 yield _rows_of(box.content)
+
+
+def _with_retries(
+    map_batches: Callable[..., Any], retries: dict[str, int], *args: Any, **options: Any
+) -> Any:
+    """Call a dataset's method with limits of how often Ray repeats what a process was doing.
+
+    Ray Data announces versions without these arguments; they repeat it without end.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*ray_remote_args.*")
+        try:
+            return map_batches(*args, **options, **retries)
+        except TypeError:
+            return map_batches(*args, **options)
 
 
 def _rows_of(answer: pa.Table | _Failure) -> pa.Table:

@@ -11,8 +11,7 @@ from pyarrow import fs
 
 from ...errors import DataError, first_line
 from ..addresses import is_address
-from ..source import without_password
-from .storage import open_file_system
+from .storage import open_file_system, shown_address
 
 _LOCK = ".predict_many.lock"
 _UNFINISHED = ".tmp"
@@ -35,7 +34,7 @@ class Folder:
     """
 
     def __init__(self, place: str) -> None:
-        self._place = without_password(place) if is_address(place) else place
+        self._place = shown_address(place) if is_address(place) else place
         self.local: Path | None = None
         self._fs: Any
         if is_address(place):

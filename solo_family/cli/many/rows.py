@@ -94,7 +94,6 @@ def as_picture(row: Mapping[str, Any], name: str) -> Picture:
     where = {"file_name": row["file_name"]}
     if row["page"] is not None:
         where["page"] = row["page"]
-    found = {"instances": None if row["labels"] is None else _saved_instances(row)}
     return Picture(
         image_id=row["image_id"],
         name=Path(name).stem,
@@ -102,7 +101,7 @@ def as_picture(row: Mapping[str, Any], name: str) -> Picture:
         path=Path(name),
         where=where,
         image=image,
-        **found,
+        instances=None if row["labels"] is None else _saved_instances(row),
     )
 
 

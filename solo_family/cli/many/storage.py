@@ -9,16 +9,18 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote
 
 import pyarrow as pa
 from pyarrow import fs
 
 from ...errors import DataError, first_line
 from ..inputs import IMAGE_SUFFIXES
-from ..source import Source, without_password
+from ..source import Source
 
-# Of a glob. A question mark begins the options of an address.
+# The scheme with the bucket, host and password; the path; options. All letters of a path stand for
+# themselves, as in the programs of the stores, and unlike in an address of the web.
+_ADDRESS = re.compile(r"(?s)([^:]+://[^/?]*)(.*?)(\?\w+=.*)?")
 _GLOB = re.compile(r"[*\[]")
 
 
@@ -45,7 +47,7 @@ class Stored(Source):
 
     def __str__(self) -> str:
         assert self.address is not None
-        return f"{urlsplit(self.address).scheme}://{self.key}"
+        return f"{self.address.partition('://')[0]}://{self.key}"
 
     @contextmanager
     def file(self) -> Iterator[Path]:
@@ -66,6 +68,13 @@ class Stored(Source):
             yield path
 
 
+def shown_address(address: str) -> str:
+    """Return an address as it may be printed: without password and options."""
+    beginning, path, _ = _parts(address)
+    scheme, _, place = beginning.partition("://")
+    return f"{scheme}://{place.rpartition('@')[2]}{path}"
+
+
 @cache
 def open_file_system(address: str) -> tuple[Any, str]:
     """Return the file system of an address, and the path in it.
@@ -76,11 +85,12 @@ def open_file_system(address: str) -> tuple[Any, str]:
     Raises:
         DataError: pyarrow knows no such file system, or can't open it.
     """
+    beginning, path, options = _parts(address)
     try:
-        return fs.FileSystem.from_uri(address)
+        return fs.FileSystem.from_uri(f"{beginning}{quote(path)}{options}")
     except (OSError, ValueError, ImportError, pa.ArrowException) as error:
         raise DataError(
-            f"{without_password(address)}: there is no such storage: {first_line(error)}"
+            f"{shown_address(address)}: there is no such storage: {first_line(error)}"
         ) from error
 
 
@@ -111,7 +121,7 @@ def find_stored(address: str, recursive: bool) -> list[Source]:
         found = file_system.get_file_info(selector)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
-            f"{without_password(address)}: can't be listed: {first_line(error)}"
+            f"{shown_address(address)}: can't be listed: {first_line(error)}"
         ) from error
     files = [one.path for one in found if one.type == fs.FileType.File]
     inner = {file: PurePosixPath(file).relative_to(path).parts for file in files}
@@ -130,16 +140,24 @@ def find_stored(address: str, recursive: bool) -> list[Source]:
 
 def _split_glob(address: str) -> tuple[str, str]:
     """Return the address of the folder in which a glob begins, and the glob; "" for none."""
-    parts = urlsplit(address)
-    names = parts.path.split("/")
+    beginning, path, options = _parts(address)
+    names = path.split("/")
     first = next((i for i, name in enumerate(names) if _GLOB.search(name)), len(names))
     folder = "/".join(names[:first])
-    return urlunsplit(parts._replace(path=folder)), "/".join(names[first:])
+    return f"{beginning}{folder}{options}", "/".join(names[first:])
+
+
+def _parts(address: str) -> tuple[str, str, str]:
+    parts = _ADDRESS.fullmatch(address)
+    assert parts is not None
+    return parts[1], parts[2], parts[3] or ""
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
     if not patterns or not names:
         return not names and all(pattern == "**" for pattern in patterns)
+    if names[0].startswith(".") and not patterns[0].startswith("."):
+        return False  # hidden files are other programs' own
     if patterns[0] == "**":
         return _matches(names, patterns[1:]) or _matches(names[1:], patterns)
     return fnmatchcase(names[0], patterns[0]) and _matches(names[1:], patterns[1:])
