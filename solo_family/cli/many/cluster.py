@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...errors import SoloFamilyError
+from ...errors import SoloFamilyError, first_line
 from .model import Description
 from .worker import Chunk, Worker, read_chunk
 
@@ -30,6 +31,7 @@ _RETRIES = 3
 _CPU = 0.5
 # Blocks of Ray Data, each with one chunk or more; it keeps a list of all.
 _MOST_BLOCKS = 4096
+_SECONDS = 10.0  # in which a cluster must answer
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,9 @@ class Cluster:
         wanted = _CPU * (self._workers + 1)  # one reads
         if wanted > resources.get("CPU", 0):
             logger.warning(
-                "The cluster has %g CPUs, and %d workers with the reading need %g: Ray waits until "
-                "it has more. --workers N takes fewer.",
-                *(resources.get("CPU", 0), self._workers, wanted),
+                f"The cluster has {resources.get('CPU', 0):g} CPUs, and {self._workers} workers "
+                f"with the reading need {wanted:g}: Ray waits until it has more. --workers N takes "
+                "fewer."
             )
 
     def __enter__(self) -> "Cluster":
@@ -210,6 +212,13 @@ def _may_use_gpus(args: argparse.Namespace) -> bool:
     return args.exported is None and given.get("MODEL.DEVICE", "cuda") != "cpu"
 
 
+def _check_reachable(address: str | None) -> None:
+    """Raise an OSError where nothing listens at an address HOST:PORT; Ray would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
+
+
 def _connect(address: str | None) -> None:
     """Join a cluster, or start one on this machine."""
     # Ray tells its makers of its use by default.
@@ -221,11 +230,13 @@ def _connect(address: str | None) -> None:
 
     before = signal.getsignal(signal.SIGTERM)
     try:
+        _check_reachable(address)
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise SoloFamilyError(
-            f"There is no Ray cluster at {address or 'this machine'} ({error}). Start one with "
-            "`ray start --head`, or leave --address out to use this machine alone."
+            f"There is no Ray cluster at {address or 'this machine'} ({first_line(error)}). Start "
+            "one with `ray start --head`, or leave --address out to use this machine alone. If it "
+            "asks for a token, set RAY_AUTH_MODE=token."
         ) from error
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -36,7 +36,9 @@ def begin(
     inputs = {"pictures": len(names), "sha256": _digest(names)}
     if MANIFEST in folder.names():
         return _go_on(folder, inputs, settings)
-    folder.write(INPUTS, "".join(f"{name}\n" for name in _lines(sources)).encode())
+    folder.write(
+        INPUTS, "".join(f"{name}\n" for name in _lines(sources)).encode(errors="surrogateescape")
+    )
     content = {"kind": _KIND, "inputs": inputs, "settings": settings, "shard_size": shard_size}
     # Last, because it is what makes the run begun.
     folder.write(MANIFEST, json.dumps(content, indent=1).encode())

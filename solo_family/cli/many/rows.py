@@ -54,7 +54,7 @@ SCHEMA = pa.schema(
 
 def error_row(item: Item) -> dict[str, Any]:
     """Return the row of a picture that has no result, because of `item.error`."""
-    return _place(item) | {"error": first_line(item.error or Exception())}
+    return _place(item) | {"error": _text(first_line(item.error or Exception()))}
 
 
 def result_row(item: Item, found: Mapping[str, Any], classes: Classes) -> dict[str, Any]:
@@ -110,9 +110,15 @@ def describe_classes(classes: Classes) -> dict[bytes, bytes]:
     return {b"solo_family.classes": json.dumps(classes.categories()).encode()}
 
 
+def _text(text: str) -> str:
+    """Return text with bytes that are no letters, as names of files may have them, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _place(item: Item) -> dict[str, Any]:
     source = item.source
-    place = {"image_id": item.image_id, "file_name": source.file_name, "page": source.page}
+    file_name = _text(source.file_name)
+    place = {"image_id": item.image_id, "file_name": file_name, "page": source.page}
     if item.image is None:
         return place
     height, width = item.image.shape[:2]

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -94,6 +95,15 @@ def test_retries_are_limited_where_ray_has_a_limit() -> None:
 
     assert cluster._with_retries(older, {"max_retries": 3}, "f", size=2) == ("f", 2, 3)
     assert cluster._with_retries(newer, {"max_retries": 3}, "f", size=2) == ("f", 2)
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
+    pytest.importorskip("ray", reason="needs ray: pip install 'solo-family[ray]'")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    args = argparse.Namespace(address=f"127.0.0.1:{port}", workers=None)
+    with pytest.raises(SoloFamilyError, match=rf"no Ray cluster at 127.0.0.1:{port} .*refused"):
+        cluster.Cluster(args, DESCRIPTION)
 
 
 @pytest.fixture

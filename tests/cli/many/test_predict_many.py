@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,20 @@ def test_flags_that_can_not_work_are_refused_before_anything_is_read(
     with pytest.raises(SoloFamilyError, match=message):
         run("--input", pictures, "--output", tmp_path / "out", *words)
     assert model.seen == []
+
+
+def test_what_is_no_picture_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Model(monkeypatch)
+    names = [b"caf\xe9.png", b"clip.mp4", b"page.pdf", b"a\nb.png"]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"%PDF-1.7")
+    given = [os.fsdecode(name) for name in names]
+    monkeypatch.chdir(tmp_path)
+    assert run("--input", *given, "--output", "out") == 1
+    found = rows(tmp_path / "out")
+    assert [row["file_name"] for row in found] == ["caf\\udce9.png", *given[1:]]
+    assert all(row["error"] for row in found)
+    assert run("--input", *given, "--output", "out") == 1  # which is the same input
 
 
 def test_nothing_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
