@@ -1,6 +1,7 @@
 """Rows of pictures, in shards: Parquet files of equally many pictures, each complete."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -36,14 +37,16 @@ class Shards:
         self._metadata = metadata
         names = map(_NAME.fullmatch, folder.names())
         self.finished = {int(name[1]) for name in names if name is not None}
-        self._waiting: dict[int, list[pa.Table]] = {}
+        # Of shards that are not finished: the rows that have come, and the pictures that they are of.
+        self._waiting: defaultdict[int, list[pa.Table]] = defaultdict(list)
+        self._known: defaultdict[int, set[int]] = defaultdict(set)
 
     def missing(self) -> list[int]:
         """Return the numbers of pictures, from 1, that neither are in a shard nor wait for one."""
         ids = []
         for shard in range(-(-self._count // self._size)):
             if shard not in self.finished:
-                known = self._waiting_ids(shard)
+                known = self._known[shard]
                 ids += [image_id for image_id in self._range(shard) if image_id not in known]
         return ids
 
@@ -64,15 +67,18 @@ class Shards:
         for shard in pc.unique(shards).to_pylist():
             if shard in self.finished:
                 continue
-            known = self._waiting_ids(shard)
-            rows = table.filter(pc.equal(shards, shard))
-            is_new = pc.invert(pc.is_in(rows["image_id"], pa.array(known, pa.int64())))
-            rows = rows.filter(is_new)
-            self._waiting.setdefault(shard, []).append(rows)
-            added += rows.num_rows
-            if len(known) + rows.num_rows == len(self._range(shard)):
+            added += self._wait(shard, table.filter(pc.equal(shards, shard)))
+            if len(self._known[shard]) == len(self._range(shard)):
                 self._write(shard)
         return added
+
+    def _wait(self, shard: int, rows: pa.Table) -> int:
+        known = self._known[shard]
+        ids = rows["image_id"].to_pylist()
+        rows = rows.filter(pa.array([image_id not in known for image_id in ids], pa.bool_()))
+        self._waiting[shard].append(rows)
+        known.update(ids)
+        return rows.num_rows
 
     def take_back_errors(self) -> None:
         """Let the pictures that have an error be done again: their shards are not finished then."""
@@ -80,7 +86,7 @@ class Shards:
             if self._errors(shard).num_rows:
                 rows = self._read(shard)
                 self.finished.remove(shard)
-                self._waiting[shard] = [rows.filter(pc.is_null(rows["error"]))]
+                self._wait(shard, rows.filter(pc.is_null(rows["error"])))
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield the tables of all shards in their order; they are finished."""
@@ -100,15 +106,12 @@ class Shards:
         first = shard * self._size
         return range(first + 1, min(first + self._size, self._count) + 1)
 
-    def _waiting_ids(self, shard: int) -> set[int]:
-        tables = self._waiting.get(shard, [])
-        return {image_id for table in tables for image_id in table["image_id"].to_pylist()}
-
     def _name(self, shard: int) -> str:
         return f"results-{shard:05d}.parquet"
 
     def _write(self, shard: int) -> None:
         table = pa.concat_tables(self._waiting.pop(shard)).sort_by("image_id")
+        del self._known[shard]
         sink = pa.BufferOutputStream()
         pq.write_table(table.replace_schema_metadata(self._metadata), sink, compression="zstd")
         self._folder.write(self._name(shard), sink.getvalue())

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from detectron2.data import Metadata
+from PIL import Image
 from pycocotools import mask as mask_util
 
 from solo_family.cli import demo, predict_many
@@ -203,6 +204,18 @@ def test_flags_that_can_not_work_are_refused_before_anything_is_read(
     with pytest.raises(SoloFamilyError, match=message):
         run("--input", pictures, "--output", tmp_path / "out", *words)
     assert model.seen == []
+
+
+def test_pages_are_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Model(monkeypatch)
+    pages = [Image.fromarray(_scene(value)) for value in (150, 200)]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    words = ["--input", tmp_path / "x.tif", "--output", tmp_path / "out", "--save", "coco-rle"]
+    assert run(*words, "--confidence-threshold", "0.7") == 0
+    found = rows(tmp_path / "out")
+    assert [(row["page"], len(row["scores"])) for row in found] == [(1, 0), (2, 1)]
+    images = json.loads((tmp_path / "out" / "coco_rle.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["x_p001.tif", "x_p002.tif"]  # as demo's
 
 
 def test_what_is_no_picture_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
