@@ -37,7 +37,7 @@ class Shards:
         self._metadata = metadata
         names = map(_NAME.fullmatch, folder.names())
         self.finished = {int(name[1]) for name in names if name is not None}
-        # Of shards that are not finished: the rows that have come, and the pictures that they are of.
+        # Of shards that are not finished: the rows that have come, and the pictures of them.
         self._waiting: defaultdict[int, list[pa.Table]] = defaultdict(list)
         self._known: defaultdict[int, set[int]] = defaultdict(set)
 
