@@ -9,19 +9,17 @@ import logging
 import os
 import signal
 import socket
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from ...errors import SoloFamilyError, first_line
 from .model import Description
-from .worker import Chunk, Worker, read_chunk
+from .processes import Actor, Box, Reader, rows_of
+from .worker import Chunk
 
 logger = logging.getLogger(__name__)
 
@@ -32,87 +30,6 @@ _CPU = 0.5
 # Blocks of Ray Data, each with one chunk or more; it keeps a list of all.
 _MOST_BLOCKS = 4096
 _SECONDS = 10.0  # in which a cluster must answer
-
-
-@dataclass(frozen=True)
-class _Box:
-    """What a cell of a table of Ray Data holds; without it lists become columns of Arrow."""
-
-    content: Any
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why a worker can't do its work.
-
-    Attributes:
-        text: of the error.
-        is_told: whether the text is all that a user needs.
-    """
-
-    text: str
-    is_told: bool
-
-
-def _failure(error: Exception) -> _Failure:
-    if isinstance(error, SoloFamilyError):
-        return _Failure(str(error), is_told=True)
-    return _Failure("".join(traceback.format_exception(error)), is_told=False)
-
-
-def _column(name: str, content: Any) -> dict[str, np.ndarray]:
-    cells = np.empty(1, object)
-    cells[0] = _Box(content)
-    return {name: cells}
-
-
-class _Reader:
-    """Read the pictures of chunks; Ray calls it in any process."""
-
-    def __init__(self, description: Description, folder: Path) -> None:
-        self._reading = description.reading
-        self._folder = folder
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        _enter(self._folder)
-        for chunk in batch["chunk"]:
-            for items in read_chunk(chunk.content, self._reading):
-                yield _column("items", items)
-
-
-class _Actor:
-    """A worker in a process of its own.
-
-    An error is part of its answers: those that Ray sees are of processes that ended.
-    """
-
-    def __init__(
-        self, args: argparse.Namespace, description: Description, folder: Path, threads: int
-    ) -> None:
-        _enter(folder)
-        self._worker: Worker | _Failure
-        try:
-            self._worker = Worker(args, description, threads)
-        except Exception as error:
-            self._worker = _failure(error)
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        for items in batch["items"]:
-            yield _column("rows", self._rows(items.content))
-
-    def _rows(self, items: Any) -> pa.Table | _Failure:
-        if isinstance(self._worker, _Failure):
-            return self._worker
-        try:
-            return self._worker(items)
-        except Exception as error:
-            return _failure(error)
-
-
-def _enter(folder: Path) -> None:
-    """Make relative paths those of the first process, where its folder is on this machine too."""
-    if folder.is_dir():
-        os.chdir(folder)
 
 
 class Cluster:
@@ -162,17 +79,17 @@ class Cluster:
         from ray.data import ActorPoolStrategy, from_items
 
         folder = Path.cwd()
-        rows = [{"chunk": _Box(chunk)} for chunk in chunks]
+        rows = [{"chunk": Box(chunk)} for chunk in chunks]
         dataset = from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
         every: dict[str, Any] = {"batch_size": None, "batch_format": "numpy"}
-        reader = _Reader(self._description, folder)
+        reader = Reader(self._description, folder)
         dataset = _with_retries(
             dataset.map_batches, {"max_retries": _RETRIES}, reader, num_cpus=_CPU, **every
         )
         dataset = _with_retries(
             dataset.map_batches,
             {"max_restarts": -1, "max_task_retries": _RETRIES},
-            _Actor,
+            Actor,
             fn_constructor_args=(self._args, self._description, folder, int(not self._has_gpus)),
             compute=ActorPoolStrategy(size=min(self._workers, len(rows))),
             num_cpus=_CPU,
@@ -181,7 +98,7 @@ class Cluster:
         )
         for batch in dataset.iter_batches(**every, prefetch_batches=0):
             for box in batch["rows"]:
-                yield _rows_of(box.content)
+                yield rows_of(box.content)
 
 
 def _with_retries(
@@ -197,14 +114,6 @@ def _with_retries(
             return map_batches(*args, **options, **retries)
         except TypeError:
             return map_batches(*args, **options)
-
-
-def _rows_of(answer: pa.Table | _Failure) -> pa.Table:
-    if not isinstance(answer, _Failure):
-        return answer
-    if answer.is_told:
-        raise SoloFamilyError(answer.text)
-    raise RuntimeError(f"A worker has met an error:\n{answer.text}")
 
 
 def _may_use_gpus(args: argparse.Namespace) -> bool:

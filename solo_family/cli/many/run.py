@@ -13,6 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ...errors import ConfigError, DataError, SoloFamilyError
 from ...saving.filters import find_labels
 from ...saving.picture import Classes
+from ...tiling.tiles import with_tile
 from ..input_flags import network_of
 from ..inputs import Finding, Source, find_sources, split_pages
 from ..saving import check_filters
@@ -80,6 +81,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--confidence-threshold is {args.confidence_threshold}; it must be between 0 and 1."
         )
+    with_tile(None, args.tile)
     if args.exported is not None and args.opts:
         raise SoloFamilyError("--opts changes a config; an exported model has none")
     if args.exported is None and args.exported_engine is not None:

@@ -19,7 +19,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from solo_family.cli.inputs import Source
-from solo_family.cli.many import cluster
+from solo_family.cli.many import cluster, processes
 from solo_family.cli.many import worker as worker_module
 from solo_family.cli.many.model import Description
 from solo_family.data.loading.images import Reading
@@ -48,12 +48,12 @@ def test_what_is_read_reaches_the_model(tmp_path: Path, monkeypatch: pytest.Monk
         chunk.append((index + 1, Source(Path(f"in/{index}.png"), is_video=False)))
     Path("in/3.png").write_bytes(b"\0")
     monkeypatch.chdir("/")  # as a process of Ray that another folder started
-    read = list(cluster._Reader(DESCRIPTION, tmp_path)(cluster._column("chunk", chunk)))
+    read = list(processes.Reader(DESCRIPTION, tmp_path)(processes.column("chunk", chunk)))
     assert [len(batch["items"][0].content) for batch in read] == [4, 3]
     args = argparse.Namespace(**FLAGS, confidence_threshold=0.5)
-    actor = cluster._Actor(args, DESCRIPTION, tmp_path, 1)
+    actor = processes.Actor(args, DESCRIPTION, tmp_path, 1)
     found = [answers(actor(batch)) for batch in read]
-    rows = [row for (box,) in found for row in cluster._rows_of(box.content).to_pylist()]
+    rows = [row for (box,) in found for row in processes.rows_of(box.content).to_pylist()]
     assert [row["image_id"] for row in rows] == [*range(1, 8)]
     assert [len(row["masks"] or []) for row in rows] == [1, 1, 1, 0, 1, 1, 1]
     assert rows[3]["error"]
@@ -78,12 +78,12 @@ def test_an_error_of_a_worker_ends_the_run(
     if when == "opening":
         monkeypatch.setattr(worker_module, "open_model", opened)
     args = argparse.Namespace(**FLAGS, confidence_threshold=0.5)
-    actor = cluster._Actor(args, DESCRIPTION, Path("/nowhere"), 0)
+    actor = processes.Actor(args, DESCRIPTION, Path("/nowhere"), 0)
     if when == "predicting":
         monkeypatch.setattr(actor, "_worker", opened)
-    (box,) = answers(actor(cluster._column("items", [])))
+    (box,) = answers(actor(processes.column("items", [])))
     with pytest.raises(expected, match=message):
-        cluster._rows_of(box.content)
+        processes.rows_of(box.content)
 
 
 def test_retries_are_limited_where_ray_has_a_limit() -> None:

@@ -191,6 +191,7 @@ def test_a_semantic_model(pictures: Path, tmp_path: Path, monkeypatch: pytest.Mo
         (["--shard-size", "0"], "--shard-size is 0"),
         (["--workers", "-1"], "--workers is -1"),
         (["--min-size", "-1"], "--min-size is -1"),
+        (["--tile", "64", "64"], "TEST.TILE.OVERLAP is 64"),
         (["--confidence-threshold", "5"], "--confidence-threshold is 5"),
         (["--classes", "cat"], "classes has 'cat'"),
         (["--max-download", "0"], "--max-download is 0"),
