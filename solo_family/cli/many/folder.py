@@ -9,6 +9,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
+from ...engine.lock import can_lock
 from ...errors import DataError, first_line
 from ..addresses import is_address
 from .storage import open_file_system, shown_address
@@ -29,8 +30,7 @@ class Folder:
         local: its path; None for one in cloud storage.
 
     Raises:
-        DataError: it can't be written to, or another run writes to it. Only on a disk can that be
-            known.
+        DataError: it can't be written to.
     """
 
     def __init__(self, place: str) -> None:
@@ -46,16 +46,27 @@ class Folder:
             self._fs, self._root = fs.LocalFileSystem(), str(self.local)
         try:
             self._fs.create_dir(self._root, recursive=True)
+            self._lock = self._make_lock()
         except (OSError, pa.ArrowException) as error:
             raise DataError(
-                f"{self}: can't make this output folder ({first_line(error)})"
+                f"{self}: can't write to this output folder ({first_line(error)})"
             ) from error
-        self._lock = None if self.local is None else FileLock(self.local / _LOCK, timeout=0)
+
+    def _make_lock(self) -> FileLock | None:
+        """Return the lock; None where the system has none, as cloud storage and some drives."""
+        if self.local is None or not can_lock(self.local):
+            return None
+        return FileLock(self.local / _LOCK, timeout=0)
 
     def __str__(self) -> str:
         return self._place
 
     def __enter__(self) -> Self:
+        """Lock the folder where that is possible, and remove what a killed run has left.
+
+        Raises:
+            DataError: another run writes to it.
+        """
         try:
             if self._lock is not None:
                 self._lock.acquire()

@@ -81,6 +81,9 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--confidence-threshold is {args.confidence_threshold}; it must be between 0 and 1."
         )
+    for flag in ("address", "workers"):
+        if args.engine == "local" and getattr(args, flag) is not None:
+            raise ConfigError(f"--{flag} is for --engine ray; leave it out with --engine local.")
     with_tile(None, args.tile)
     if args.exported is not None and args.opts:
         raise SoloFamilyError("--opts changes a config; an exported model has none")

@@ -87,7 +87,14 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_drive_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "can_lock", lambda _: False)
+    with Folder(str(tmp_path)) as folder:
+        folder.write("a", b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(DataError, match="can't make this output folder"):
+    with pytest.raises(DataError, match="can't write to this output folder"):
         Folder(str(tmp_path / "out"))

@@ -190,6 +190,7 @@ def test_a_semantic_model(pictures: Path, tmp_path: Path, monkeypatch: pytest.Mo
         (["--batch", "0"], "--batch is 0"),
         (["--shard-size", "0"], "--shard-size is 0"),
         (["--workers", "-1"], "--workers is -1"),
+        (["--workers", "2"], "--workers is for --engine ray"),
         (["--min-size", "-1"], "--min-size is -1"),
         (["--tile", "64", "64"], "TEST.TILE.OVERLAP is 64"),
         (["--confidence-threshold", "5"], "--confidence-threshold is 5"),
