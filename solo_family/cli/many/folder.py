@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import suppress
+from copy import copy
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -44,9 +45,12 @@ class Folder:
         else:
             self.local = Path(place).expanduser().absolute()
             self._fs, self._root = fs.LocalFileSystem(), str(self.local)
+        self._lock: FileLock | None = None
+        self._create()
+
+    def _create(self) -> None:
         try:
             self._fs.create_dir(self._root, recursive=True)
-            self._lock = self._make_lock()
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"{self}: can't write to this output folder ({first_line(error)})"
@@ -68,6 +72,7 @@ class Folder:
             DataError: another run writes to it.
         """
         try:
+            self._lock = self._make_lock()
             if self._lock is not None:
                 self._lock.acquire()
         except Timeout as error:
@@ -83,6 +88,19 @@ class Folder:
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.release()
+
+    def inner(self, name: str) -> Self:
+        """Return a folder in it, which is created if it does not exist, while this one is locked.
+
+        Raises:
+            DataError: it can't be written to.
+        """
+        inner = copy(self)
+        inner._root, inner._place = f"{self._root}/{name}", f"{self}/{name}"
+        inner.local = None if self.local is None else self.local / name
+        inner._create()
+        inner._remove_unfinished()
+        return inner
 
     def names(self) -> list[str]:
         """Return the names of its files, sorted."""

@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         settings = _settings(args, description)
         shard_size = begin(folder, sources, settings, args.shard_size)
         classes = Classes(description.metadata)
-        shards = Shards(folder, len(sources), shard_size, describe_classes(classes))
+        places = folder.inner("shards")
+        shards = Shards(places, len(sources), shard_size, describe_classes(classes))
         if args.retry_errors:
             shards.take_back_errors()
         try:

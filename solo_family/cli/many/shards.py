@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from ...errors import DataError, first_line
 from .folder import Folder
 
-_NAME = re.compile(r"results-(\d{5,})\.parquet")
+_NAME = re.compile(r"(\d{5,})\.parquet")
 
 
 class Shards:
@@ -21,7 +21,7 @@ class Shards:
     left. It is written when all its rows have come, in whatever order.
 
     Args:
-        folder: for the files.
+        folder: for the files, and for no others: many programs read it as one table.
         count: number of pictures.
         size: Z.
         metadata: of the files.
@@ -107,7 +107,7 @@ class Shards:
         return range(first + 1, min(first + self._size, self._count) + 1)
 
     def _name(self, shard: int) -> str:
-        return f"results-{shard:05d}.parquet"
+        return f"{shard:05d}.parquet"
 
     def _write(self, shard: int) -> None:
         table = pa.concat_tables(self._waiting.pop(shard)).sort_by("image_id")

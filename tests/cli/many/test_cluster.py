@@ -27,7 +27,7 @@ from solo_family.errors import SoloFamilyError
 
 from ...conftest import ROOT, eager_to_find, tiny_cfg
 from ..test_demo import METADATA, _save, _scene
-from .test_predict_many import Model
+from .test_predict_many import Model, files_of
 
 DESCRIPTION = Description(METADATA, Reading(), "key")
 FLAGS = {"batch": None, "tile": None, "classes": None, "min_size": 0, "no_overlap": False}
@@ -169,12 +169,12 @@ def test_a_worker_that_is_killed_changes_no_result(tmp_path: Path, model: Path) 
     words += ["--shard-size", str(SHARD), "--save", "coco-rle"]
     out = tmp_path / "ray"
     run = start(tmp_path, [*words, "--output", "ray", "--engine", "ray", "--workers", "2"])
-    while run.poll() is None and not list(out.glob("results-*")):
+    while run.poll() is None and not list(out.glob("shards/[!.]*")):
         time.sleep(0.1)
     workers = [pid for pid, name in processes_below(run.pid).items() if "MapWorker" in name]
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
-    assert len(list(out.glob("results-*"))) < PICTURES // SHARD  # it is in the middle
+    assert len(list(out.glob("shards/[!.]*"))) < PICTURES // SHARD  # it is in the middle
     said, _ = run.communicate(timeout=600)
     assert run.returncode == 1, said
     assert f"{PICTURES - 1} of {PICTURES} pictures predicted" in said
@@ -182,9 +182,8 @@ def test_a_worker_that_is_killed_changes_no_result(tmp_path: Path, model: Path) 
     alone = start(tmp_path, [*words, "--output", "alone", "--engine", "local"])
     said, _ = alone.communicate(timeout=600)
     assert alone.returncode == 1, said
-    expected = sorted((tmp_path / "alone").glob("[!.]*"))
+    expected = files_of(tmp_path / "alone")
     assert len(expected) == PICTURES // SHARD + 3
-    for file in expected:
-        assert (out / file.name).read_bytes() == file.read_bytes(), file.name
+    assert files_of(out) == expected
     images = json.loads((out / "coco_rle.json").read_text())["images"]
     assert [image["id"] for image in images] == [i for i in range(1, PICTURES + 1) if i != 124]

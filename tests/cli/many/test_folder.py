@@ -67,12 +67,15 @@ def test_a_file_appears_complete_or_not_at_all(
 
 
 def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".results-00000.parquet.tmp").write_text("half")
+    (tmp_path / ".00000.parquet.tmp").write_text("half")
     (tmp_path / ".datasets-1").mkdir()
     (tmp_path / ".datasets-1" / "coco.json").write_text("half")
     (tmp_path / "mine.tmp").write_text("other")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / ".00000.parquet.tmp").write_text("half")
     with Folder(str(tmp_path)) as folder:
         assert folder.names() == [".predict_many.lock", "mine.tmp"]
+        assert folder.inner("shards").names() == []
     assert not (tmp_path / ".datasets-1").exists()
 
 

@@ -36,15 +36,15 @@ def test_rows_in_any_order_and_twice(tmp_path: Path) -> None:
             seen = set(ids[: start + 4])
             whole = [s for s in range(3) if seen >= set(range(s * 10 + 1, min(s * 10 + 11, 24)))]
             # A shard is there as soon as it has all its rows, and not before.
-            assert sorted(shards.finished) == whole == [int(n[8:13]) for n in content(tmp_path)]
+            assert sorted(shards.finished) == whole == [int(n[:5]) for n in content(tmp_path)]
         assert added == 23
         assert shards.missing() == []
     assert content(tmp_path) == {
-        "results-00000.parquet": [*range(1, 11)],
-        "results-00001.parquet": [*range(11, 21)],
-        "results-00002.parquet": [21, 22, 23],
+        "00000.parquet": [*range(1, 11)],
+        "00001.parquet": [*range(11, 21)],
+        "00002.parquet": [21, 22, 23],
     }
-    metadata = pq.read_schema(tmp_path / "results-00000.parquet").metadata
+    metadata = pq.read_schema(tmp_path / "00000.parquet").metadata
     assert metadata[b"key"] == b"value"
 
 
@@ -68,12 +68,12 @@ def test_errors_are_listed_and_taken_back(tmp_path: Path) -> None:
         assert shards.missing() == [2]
         assert shards.add(table(1, 2, height=9)) == 1  # the first has a result
         assert list(shards.errors()) == []
-    assert pq.read_table(tmp_path / "results-00000.parquet")["height"].to_pylist() == [5, 9]
+    assert pq.read_table(tmp_path / "00000.parquet")["height"].to_pylist() == [5, 9]
 
 
 def test_a_shard_that_was_damaged_is_named(tmp_path: Path) -> None:
-    (tmp_path / "results-00000.parquet").write_bytes(b"PAR1 not")
+    (tmp_path / "00000.parquet").write_bytes(b"PAR1 not")
     with Folder(str(tmp_path)) as folder:
         shards = Shards(folder, 4, 2, {})
-        with pytest.raises(DataError, match=r"results-00000\.parquet can't be read .* Remove it"):
+        with pytest.raises(DataError, match=r"00000\.parquet can't be read .* Remove it"):
             list(shards.errors())
