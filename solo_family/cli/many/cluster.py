@@ -121,11 +121,18 @@ def _may_use_gpus(args: argparse.Namespace) -> bool:
     return args.exported is None and given.get("MODEL.DEVICE", "cuda") != "cpu"
 
 
-def _check_reachable(address: str | None) -> None:
+def _check_reachable(address: str) -> None:
     """Raise an OSError where nothing listens at an address HOST:PORT; Ray would try for minutes."""
-    host, _, port = (address or "").rpartition(":")
+    host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
+
+
+def _known_address() -> str:
+    """Return the address that Ray takes where none is given; "" if it starts a cluster then."""
+    last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    known = last.read_text(encoding="utf-8") if last.is_file() else ""
+    return os.environ.get("RAY_ADDRESS") or known.strip()
 
 
 def _connect(address: str | None) -> None:
@@ -138,14 +145,16 @@ def _connect(address: str | None) -> None:
     from ray.data import DataContext
 
     before = signal.getsignal(signal.SIGTERM)
+    place = address or _known_address()
     try:
-        _check_reachable(address)
+        _check_reachable(place)
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise SoloFamilyError(
-            f"There is no Ray cluster at {address or 'this machine'} ({first_line(error)}). Start "
-            "one with `ray start --head`, or leave --address out to use this machine alone. If it "
-            "asks for a token, set RAY_AUTH_MODE=token."
+            f"There is no Ray cluster at {place or 'this machine'} ({first_line(error)}). Start "
+            "one with `ray start --head`; `ray stop` forgets one that was killed, and without "
+            "--address this machine alone is used then. If it asks for a token, set "
+            "RAY_AUTH_MODE=token."
         ) from error
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,52 @@ def test_retries_are_limited_where_ray_has_a_limit() -> None:
     assert cluster._with_retries(newer, {"max_retries": 3}, "f", size=2) == ("f", 2)
 
 
-def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
+@pytest.mark.parametrize(
+    ("resources", "flags", "workers", "has_gpus", "waits"),
+    [
+        ({"CPU": 2.0}, {}, 2, False, False),
+        ({"CPU": 2.0}, {"workers": 3}, 3, False, False),
+        ({"CPU": 2.0}, {"workers": 4}, 4, False, True),
+        ({"CPU": 16.0, "GPU": 3.0}, {}, 3, True, False),
+        ({"CPU": 16.0, "GPU": 3.0}, {"opts": ["MODEL.DEVICE", "cpu"]}, 16, False, False),
+        ({"CPU": 16.0, "GPU": 3.0}, {"exported": Path("x")}, 16, False, False),
+        ({}, {}, 1, False, True),  # a cluster that has not grown yet
+    ],
+)
+def test_a_worker_per_gpu_or_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    resources: dict[str, float],
+    flags: dict[str, Any],
+    workers: int,
+    has_gpus: bool,
+    waits: bool,
+) -> None:
+    monkeypatch.setattr(cluster, "_connect", lambda _: None)
+    ray = SimpleNamespace(cluster_resources=lambda: resources)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    given = {"address": None, "workers": None, "exported": None, "opts": []} | flags
+    made = cluster.Cluster(argparse.Namespace(**given), DESCRIPTION)
+    assert (made._workers, made._has_gpus) == (workers, has_gpus)
+    assert ("Ray waits until it has more" in caplog.text) == waits
+
+
+@pytest.mark.parametrize("how", ["flag", "variable", "killed"])
+def test_a_cluster_that_is_not_there_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     pytest.importorskip("ray", reason="needs ray: pip install 'solo-family[ray]'")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    args = argparse.Namespace(address=f"127.0.0.1:{port}", workers=None)
+    address = f"127.0.0.1:{port}"
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if how == "variable":
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    if how == "killed":
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+    args = argparse.Namespace(address=address if how == "flag" else None, workers=None)
     with pytest.raises(SoloFamilyError, match=rf"no Ray cluster at 127.0.0.1:{port} .*refused"):
         cluster.Cluster(args, DESCRIPTION)
 
