@@ -29,7 +29,7 @@ FLOORS = (
         "threads",
         "version",
     ),
-    ("ops", "pictures", "registry"),
+    ("fetch", "ops", "pictures", "registry"),
     ("detectron2_patches", "weight_files"),
     ("modeling",),
     ("config", "faults"),

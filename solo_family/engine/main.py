@@ -19,6 +19,7 @@ from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.load import load_weights
+from ..checkpoint.published import with_implied_keys
 from ..config import setup_cfg
 from ..console import outlive_readers
 from ..data.formats.classes import (
@@ -62,7 +63,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     """
     if not args.config_file:
         raise ConfigError("--config-file is needed: name a yaml file, for instance from configs/.")
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, args.opts, trained=args.eval_only)
     if args.skip_bad_images:
         cfg.DATALOADER.SKIP_BAD_IMAGES = True
     train_names = () if args.eval_only else tuple(cfg.DATASETS.TRAIN)
@@ -200,10 +201,12 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
         DataError: the file can't be read, or lacks weights of the model; or, after the metrics are
             printed, a part of an image could not be read.
     """
+    newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
+    if newest is None:
+        cfg = with_implied_keys(cfg)
     args.trainer.check_evaluation(cfg)
     model = args.trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-    newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
     load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)
     del checkpointer  # it has the model as it was trained, which is no longer needed
     model = as_tested(cfg, inference_model(model.eval(), cfg))

@@ -10,13 +10,15 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from .. import model_zoo
+from ..checkpoint.published import read_published
 from ..config import setup_cfg
 from ..data.formats.classes import class_names
-from ..engine.resume import newest_checkpoint
+from ..engine.run_weights import weights_of_run
 from ..errors import DataError, SoloFamilyError
+from ..fetch.names import HUB, ZOO, is_name, named_config, weights_file
+from ..fetch.table import find
 from ..files import replacing
-from ..model_zoo.models import get_trained
-from ..model_zoo.table import find
+from ..model_zoo.models import setup_named
 from ..registry import METHODS
 from ..weight_files import read_weights
 from .bases import Base
@@ -27,7 +29,6 @@ from .published import COCO, advise, choose_coco
 logger = logging.getLogger(__name__)
 
 _CONFIG = "config.yaml"
-_FINAL = "model_final.pth"
 _LISTED = 8
 
 
@@ -60,7 +61,7 @@ class Trained:
 
 
 def find_trained(where: str, method: str) -> Trained:
-    """Return the model of a name of the zoo, the folder of a run, or a checkpoint file in one.
+    """Return the model of a name, the folder of a run, or a checkpoint file in one.
 
     Args:
         where: that, or "coco" for COCO weights of a method; see `choose_coco`.
@@ -72,28 +73,38 @@ def find_trained(where: str, method: str) -> Trained:
     """
     if where == COCO:
         where = choose_coco(method).config
-    if where in model_zoo.list():
-        return _of_zoo(where)
+    if where.startswith(ZOO) or where in model_zoo.list():
+        return _of_zoo(where.removeprefix(ZOO))
+    if is_name(where):
+        return _of_hub(where)
     path = Path(where)
     config = (path if path.is_dir() else path.parent) / _CONFIG
     if not path.exists():
         raise DataError(
             f"--from {where}: it is no name of the model zoo (docs/model_zoo.md), no folder of a "
-            f"run, no file, and not {COCO}. Correct it."
+            f"run, no file, no {HUB}OWNER/REPO, and not {COCO}. Correct it."
         )
     if not config.is_file():
         raise DataError(
             f"--from {where}: there is no {config}, which says what model the weights are of. Put "
             "the config.yaml of the run beside them; `convert` writes one for other code's weights."
         )
-    final = path / _FINAL
-    weights = (final if final.is_file() else newest_checkpoint(where)) if path.is_dir() else path
-    if weights is None:
-        raise DataError(f"--from {where}: the folder has no checkpoint. Name a file of weights.")
+    weights = weights_of_run(path) if path.is_dir() else path
+    origin = f"weights of {weights}, licence: that of the weights that this run began with, if any"
+    return _of_config(config, where, weights, origin)
+
+
+def _of_hub(name: str) -> Trained:
+    cfg = setup_cfg(name, ["MODEL.DEVICE", "cpu"])
+    origin = f"weights of {cfg.MODEL.WEIGHTS}, licence: see README.md there"
+    return _of_config(named_config(name).path, name, cfg.MODEL.WEIGHTS, origin)
+
+
+def _of_config(config: Path, where: str, weights: str | Path, origin: str) -> Trained:
+    """Return the model of a config that training wrote, with weights of our names."""
     cfg = setup_cfg(str(config), WITHOUT_WEIGHTS)
     _check_method(cfg, where)
     names = list(cfg.MODEL.CLASS_NAMES) or _names(cfg)
-    origin = f"weights of {weights}, licence: that of the weights that this run began with, if any"
     return Trained(config, cfg, names, read_weights(weights), {}, origin)
 
 
@@ -104,7 +115,8 @@ def _of_zoo(name: str) -> Trained:
             f"--from {name}: no weights that can be downloaded are published for it. "
             "docs/model_zoo.md lists the configs that have some; or leave --from out."
         )
-    cfg, converted = get_trained(name, "cpu")
+    cfg = setup_named(name, True, ["MODEL.DEVICE", "cpu"])
+    converted = read_published(weights_file(cfg.MODEL.WEIGHTS))
     _check_method(cfg, name)
     config = Path(model_zoo.get_config_file(name))
     origin = f"published weights of {name}, licence: {entry.licence or 'unknown'}"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from solo_family.errors import DataError
-from solo_family.model_zoo.download import cache_folder, download
+from solo_family.fetch.cache import cache_folder
+from solo_family.fetch.download import download
 
 from .server import Files
 
@@ -14,7 +15,9 @@ DATA = bytes(range(256)) * 40
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    """Returns the files of a folder, but for the locks of downloads."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in found if path.suffix != ".lock")
 
 
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
