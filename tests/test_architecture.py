@@ -38,7 +38,7 @@ FLOORS = (
     ("evaluation", "export", "model_zoo"),
     ("engine",),
     ("saving",),
-    ("predictor", "recipe"),
+    ("predictor", "publishing", "recipe"),
     ("cli", "__main__"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from .. import model_zoo
+from ..checkpoint.origin import KEY, Origin, origin_of, origin_of_weights
 from ..checkpoint.published import read_published
 from ..config import setup_cfg
 from ..data.formats.classes import class_names
@@ -42,7 +43,7 @@ class Trained:
         names: of its classes, in the order of its outputs; empty if they are not known.
         weights: by our names.
         implied: keys that follow from the weights, and not from the config.
-        origin: where the weights are from, and their licence, for the user.
+        origin: where the weights are from, and their licence.
         advice: on weights with another licence; "" for none.
     """
 
@@ -51,7 +52,7 @@ class Trained:
     names: list[str]
     weights: dict[str, Tensor]
     implied: dict[str, Any]
-    origin: str
+    origin: Origin
     advice: str = ""
 
     @property
@@ -90,17 +91,22 @@ def find_trained(where: str, method: str) -> Trained:
             "the config.yaml of the run beside them; `convert` writes one for other code's weights."
         )
     weights = weights_of_run(path) if path.is_dir() else path
-    origin = f"weights of {weights}, licence: that of the weights that this run began with, if any"
-    return _of_config(config, where, weights, origin)
+    return _of_config(config, where, weights, _origin_of_run(config, weights))
+
+
+def _origin_of_run(config: Path, weights: Path) -> Origin:
+    """Return the weights of a run, with the licence of those that it began with."""
+    begun = origin_of(setup_cfg(str(config), ["MODEL.DEVICE", "cpu"]))
+    return Origin(f"weights of {weights.name}", "" if begun is None else begun.licence)
 
 
 def _of_hub(name: str) -> Trained:
     cfg = setup_cfg(name, ["MODEL.DEVICE", "cpu"])
-    origin = f"weights of {cfg.MODEL.WEIGHTS}, licence: see README.md there"
+    origin = origin_of_weights(cfg.MODEL.WEIGHTS)
     return _of_config(named_config(name).path, name, cfg.MODEL.WEIGHTS, origin)
 
 
-def _of_config(config: Path, where: str, weights: str | Path, origin: str) -> Trained:
+def _of_config(config: Path, where: str, weights: str | Path, origin: Origin) -> Trained:
     """Return the model of a config that training wrote, with weights of our names."""
     cfg = setup_cfg(str(config), WITHOUT_WEIGHTS)
     _check_method(cfg, where)
@@ -119,7 +125,7 @@ def _of_zoo(name: str) -> Trained:
     converted = read_published(weights_file(cfg.MODEL.WEIGHTS))
     _check_method(cfg, name)
     config = Path(model_zoo.get_config_file(name))
-    origin = f"published weights of {name}, licence: {entry.licence or 'unknown'}"
+    origin = Origin(f"published weights of {name}", entry.licence)
     names = _names(setup_cfg(str(config), WITHOUT_WEIGHTS))
     keys = dict(converted.keys)
     return Trained(config, cfg, names, converted.weights, keys, origin, advise(entry))
@@ -153,10 +159,10 @@ def trained_base(trained: Trained, names: list[str], path: Path) -> Base:
     """
     weights, left = matched(trained.cfg, trained.weights, trained.names, names)
     with replacing(path) as temporary:
-        torch.save({"model": weights}, temporary)
+        torch.save({"model": weights, KEY: trained.origin.as_dict()}, temporary)
     kept = [name for name in names if name in trained.names]
     notes = [
-        trained.origin,
+        str(trained.origin),
         *([trained.advice] if trained.advice else []),
         f"classes that keep their weights: {_listed(kept) or 'none'}",
         f"classes of the source that are left out: "
@@ -167,7 +173,7 @@ def trained_base(trained: Trained, names: list[str], path: Path) -> Base:
     solver = trained.cfg.SOLVER
     choices = [
         *(Choice(key, value, "as the weights have it") for key, value in trained.implied.items()),
-        Choice("MODEL.WEIGHTS", str(path), trained.origin.split(",")[0]),
+        Choice("MODEL.WEIGHTS", str(path), trained.origin.weights),
         Choice("MODEL.CLASS_NAMES", [], "from the dataset"),
         Choice("MODEL.CLASS_IDS", [], "from the dataset"),
         Choice("MODEL.BACKBONE.NORM_EVAL", True, "too few images for statistics of their own"),
