@@ -11,6 +11,7 @@ from fvcore.common.checkpoint import Checkpointer
 from torch import Tensor, nn
 
 from ..errors import DataError, first_line
+from ..fetch.addresses import fetch_address, is_address
 from ..fetch.names import ZOO, is_name, weights_file
 from ..modeling.one_to_many import names_for_training_only
 from ..modeling.stem import adapt_stem, first_convolution, tell_adapted
@@ -27,13 +28,16 @@ _LOADING_ERRORS = (
 
 
 def check_weights_file(path: str) -> None:
-    """Refuse a path of a local checkpoint that does not exist; download what a name stands for.
+    """Refuse a path of a local checkpoint that does not exist; download what is on the network.
 
     Raises:
         DataError: names `MODEL.WEIGHTS`, or what can't be downloaded.
     """
     if is_name(path):
         weights_file(path)
+        return
+    if is_address(path):
+        fetch_address(path)
         return
     if path and _REMOTE not in path and not os.path.isfile(path):
         raise DataError(

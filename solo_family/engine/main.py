@@ -33,6 +33,7 @@ from ..data.formats.classes import (
 from ..data.formats.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError, TrainingError
 from ..faults import explain, explained
+from ..fetch.names import named_config
 from ..files import as_before_on_error, remove_unfinished, replacing
 from ..modeling.inference import inference_model
 from ..registry import METHODS
@@ -81,7 +82,9 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Start logging, and write the configuration to the output folder."""
-    default_setup(cfg, args)
+    # detectron2 logs the file's content.
+    file = {"config_file": str(named_config(args.config_file).path)} if args.config_file else {}
+    default_setup(cfg, argparse.Namespace(**(vars(args) | file)))
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="solo_family", abbrev_name="solo")
     logging.getLogger("detectron2.engine.train_loop").addFilter(partial(_without_traceback, cfg))
 

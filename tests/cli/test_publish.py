@@ -18,6 +18,7 @@ from solo_family import METHODS, Predictor
 from solo_family.__main__ import main
 from solo_family.checkpoint.origin import Origin, is_non_commercial, origin_of_weights
 from solo_family.config import setup_cfg
+from solo_family.engine.main import main as train_net
 
 from ..coco_folder import small_dataset
 from ..conftest import eager_to_find, tiny_cfg
@@ -298,3 +299,29 @@ def test_verbs_take_a_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.Monkey
     name = "head.category_branch.logits.bias"
     assert began["model"][name][0] == old[name][1]  # cat
     assert began["origin"]["weights"].startswith("hf:me/model/model.safetensors@")
+
+
+def test_training_begins_with_a_model_of_the_hub_and_is_evaluated_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run", classes=["cat", "dog"])
+    assert publish(run, tmp_path / "model", "--no-picture") == 0
+    dataset = small_dataset(tmp_path / "data").name
+    monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    words = ["DATASETS.TEST", f"('{dataset}',)", "DATALOADER.NUM_WORKERS", "0"]
+    short = ["DATASETS.TRAIN", f"('{dataset}',)", "SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH"]
+    short += ["1", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0", "TEST.EVAL_PERIOD", "0"]
+    with Hub({"me/model": files}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        name = ["--config-file", "hf:me/model"]
+        tested = [*name, "--eval-only", *words, "OUTPUT_DIR", str(tmp_path / "tested")]
+        assert train_net(tested) == 0
+        trained = [*name, *words, *short, "OUTPUT_DIR", str(tmp_path / "trained")]
+        assert train_net(trained) == 0
+    cfg = setup_cfg(str(tmp_path / "trained" / "config.yaml"))
+    assert f"hf:me/model/model.safetensors@{'a' * 40}" == cfg.MODEL.WEIGHTS
+    old = torch.load(run / "model_final.pth", weights_only=True)["model"]
+    new = torch.load(tmp_path / "trained" / "model_final.pth", weights_only=True)["model"]
+    largest = max((old[name] - new[name]).abs().max() for name in old if name.endswith("weight"))
+    assert 0 < largest < 0.1  # one step from there

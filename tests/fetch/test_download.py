@@ -4,7 +4,9 @@ import errno
 from pathlib import Path
 
 import pytest
+from iopath.common.file_io import HTTPURLHandler
 
+from solo_family.checkpoint.load import check_weights_file
 from solo_family.errors import DataError
 from solo_family.fetch.cache import cache_folder
 from solo_family.fetch.download import download
@@ -127,3 +129,23 @@ def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -
     assert cache_folder() == Path("/somewhere/solo_family")
     monkeypatch.setenv("SOLO_FAMILY_CACHE", "/elsewhere")
     assert cache_folder() == Path("/elsewhere")
+
+
+def test_what_detectron2_takes_by_address_is_resumed_and_forbidden_as_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    monkeypatch.delenv("SOLO_FAMILY_OFFLINE", raising=False)
+    with Files({"/a/b.pkl": DATA}, break_after=4000) as server:
+        monkeypatch.setattr("solo_family.fetch.addresses._ITS_HOST", f"{server.address}/")
+        monkeypatch.setenv("SOLO_FAMILY_OFFLINE", "1")
+        with pytest.raises(DataError, match=r"a/b\.pkl is not in the cache .*OFFLINE=1 forbids"):
+            check_weights_file("detectron2://a/b.pkl")
+        monkeypatch.delenv("SOLO_FAMILY_OFFLINE")
+        check_weights_file("detectron2://a/b.pkl?matching_heuristics=True")
+    assert [sent for _, sent in server.requests] == [None, "bytes=4000-", "bytes=8000-"]
+    # Where detectron2's own handler of such addresses finds it.
+    found = HTTPURLHandler()._get_local_path(f"{server.address}/a/b.pkl")
+    assert Path(found).read_bytes() == DATA
+    monkeypatch.setenv("SOLO_FAMILY_OFFLINE", "1")
+    check_weights_file("detectron2://a/b.pkl")

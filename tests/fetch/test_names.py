@@ -7,11 +7,13 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from solo_family.checkpoint.load import check_weights_file, load_weights
 from solo_family.config import setup_cfg
+from solo_family.engine.main import argument_parser, read_config
 from solo_family.errors import ConfigError, DataError
 from solo_family.fetch import table
 from solo_family.fetch.names import weights_file
 from solo_family.weight_files import read_weights
 
+from ..coco_folder import small_dataset
 from ..conftest import tiny_cfg, tiny_model
 from .server import Files, Hub
 from .tables import write_table
@@ -40,6 +42,15 @@ def test_a_config_of_the_zoo_has_its_published_weights_but_for_training() -> Non
     assert of_training == setup_cfg(f"solo_family://{NAME}", CPU)
     assert "://" in of_training.MODEL.WEIGHTS
     assert setup_cfg(f"zoo:{NAME}", [*CPU, "MODEL.WEIGHTS", ""]).MODEL.WEIGHTS == ""
+
+
+def test_training_with_a_name_of_the_zoo_begins_as_the_authors_did(tmp_path: Path) -> None:
+    data = small_dataset(tmp_path).name
+    words = ["--config-file", f"zoo:{NAME}", *CPU, "MODEL.SOLOV2.NUM_CLASSES", "0"]
+    words += ["DATASETS.TRAIN", f"('{data}',)", "DATASETS.TEST", f"('{data}',)"]
+    assert read_config(argument_parser().parse_args(words)).MODEL.WEIGHTS.endswith("R-50.pkl")
+    tested = argument_parser().parse_args(["--eval-only", *words])
+    assert read_config(tested).MODEL.WEIGHTS == f"zoo:{NAME}"
 
 
 @pytest.mark.parametrize("words", [("zoo:SOLOv2/solov2_R5_3x.yaml",), (f"zoo:{NAME}", "zoo:x")])
