@@ -66,7 +66,7 @@ def origin_of(cfg: CfgNode) -> Origin | None:
     if cfg.MODEL.TIMM.WEIGHTS and "timm" in backbone:
         return _of_timm(cfg.MODEL.TIMM.WEIGHTS, cfg.MODEL.TIMM.NAME)
     if cfg.MODEL.VGG.WEIGHTS and "vgg" in backbone:
-        return _of_file(cfg.MODEL.VGG.WEIGHTS, "torchvision's VGG-16", "BSD-3-Clause")
+        return _of_file(cfg.MODEL.VGG.WEIGHTS, "torchvision's VGG-16", "")
     return None
 
 

@@ -81,9 +81,10 @@ def _own_weights(named: NamedConfig, written: str, trained: bool) -> str:
     is_relative = bool(written) and not (
         is_name(written) or "://" in written or os.path.isabs(os.path.expanduser(written))
     )
+    is_beside = is_relative and os.sep not in written
     if named.folder is not None:
-        # A repository without a relative path in its config has the weights under a usual name.
-        inside = f"{named.folder.name}/{written}".lstrip("/") if is_relative else named.folder.name
+        # Other paths are of what a run began with; its own weights have a usual name.
+        inside = f"{named.folder.name}/{written}".lstrip("/") if is_beside else named.folder.name
         return str(named.folder._replace(name=inside))
     beside = named.path.parent / written
     if not is_relative or not beside.is_file():

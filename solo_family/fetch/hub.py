@@ -137,7 +137,7 @@ def fetch_from_hub(file: HubFile, checksum: str = "") -> Fetched:
         reference = _reference(file)
         reference.parent.mkdir(parents=True, exist_ok=True)
         with replacing(reference) as temporary:
-            temporary.write_text(found.commit_hash)
+            temporary.write_text(found.commit_hash, encoding="utf-8")
     return Fetched(path, found.commit_hash)
 
 
@@ -160,7 +160,7 @@ def _endpoint() -> str:
 def _cached(file: HubFile) -> Fetched | None:
     """Return a file that is on this machine, in our cache or in HuggingFace's own."""
     reference = _reference(file)
-    commit = reference.read_text() if reference.is_file() else file.revision
+    commit = reference.read_text(encoding="utf-8") if reference.is_file() else file.revision
     path = _folder(file) / commit / file.name
     if commit and path.is_file():
         return Fetched(path, commit)

@@ -104,7 +104,7 @@ def _front_matter(card: Card) -> str:
     results = [
         EvalResult(
             task_type="image-segmentation",
-            dataset_type=dataset,
+            dataset_type=_identifier(dataset),
             dataset_name=dataset,
             metric_type=metric,
             metric_name=f"{TASKS[task]} {metric}",
@@ -121,13 +121,18 @@ def _front_matter(card: Card) -> str:
         library_name=_OWN_PACKAGE,
         pipeline_tag="image-segmentation",
         tags=[_OWN_PACKAGE, "detectron2", "image-segmentation", *tasks, _tag(card.method.title)],
-        datasets=list(card.train) or None,
+        datasets=[_identifier(name) for name in card.train] or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         model_name=card.name if results else None,
         eval_results=results or None,
         **options,
     )
     return data.to_yaml()
+
+
+def _identifier(dataset: str) -> str:
+    """Return a dataset's name as the Hub's identifiers are, without an owner that it has not."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", dataset.removesuffix(".json")).strip("-")
 
 
 def _tag(title: str) -> str:

@@ -158,7 +158,7 @@ def test_the_card_says_what_the_model_is(
     card = ModelCard.load(output / "README.md")  # the Hub's own reader
     assert (card.data.license, card.data.library_name) == ("apache-2.0", "solo_family")
     assert {"solov2", "detectron2", "instance-segmentation"} <= set(card.data.tags)
-    assert card.data.datasets == ["data/instances.json"]
+    assert card.data.datasets == ["data-instances"]
     assert card.data.metrics == ["AP", "AP50"]
     results = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert results == {"AP": 31.25, "AP50": 52.5}

@@ -1,6 +1,8 @@
 """What can go wrong with a download: one message each, and no file that is not whole."""
 
 import errno
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,19 @@ def test_an_interrupted_download_goes_on_with_the_next_call(tmp_path: Path) -> N
         download(f"{server.address}/file.pth", path, Files.checksum(DATA))
     assert server.requests == [("/file.pth", "bytes=3000-")]
     assert names(tmp_path) == ["file.pth"]
+
+
+def test_of_several_at_once_one_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, count = tmp_path / "file.pth", 3
+    together = threading.Barrier(count)
+    # All have seen that the file does not exist before one begins.
+    monkeypatch.setattr("solo_family.fetch.download.offline", lambda: together.wait() and "")
+    with Files({"/file.pth": DATA}) as server, ThreadPoolExecutor(count) as pool:
+        address = f"{server.address}/file.pth"
+        found = [pool.submit(download, address, path) for _ in range(count)]
+        assert [future.result() for future in found] == [path] * count
+    assert len(server.requests) == 1
+    assert path.read_bytes() == DATA
 
 
 def test_a_wrong_checksum_leaves_nothing(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_training_with_a_name_of_the_zoo_begins_as_the_authors_did(tmp_path: Pat
     words += ["DATASETS.TRAIN", f"('{data}',)", "DATASETS.TEST", f"('{data}',)"]
     assert read_config(argument_parser().parse_args(words)).MODEL.WEIGHTS.endswith("R-50.pkl")
     tested = argument_parser().parse_args(["--eval-only", *words])
-    assert read_config(tested).MODEL.WEIGHTS == f"zoo:{NAME}"
+    assert f"zoo:{NAME}" == read_config(tested).MODEL.WEIGHTS
 
 
 @pytest.mark.parametrize("words", [("zoo:SOLOv2/solov2_R5_3x.yaml",), (f"zoo:{NAME}", "zoo:x")])
@@ -89,6 +89,7 @@ def test_weights_of_the_zoo_are_fetched_once_offline_too(
         # As a run writes them: of what it began with. Its own weights have a usual name.
         ("hf:me/model", "", "hf:me/model@{}"),
         ("hf:me/model", "/somewhere/model.pth", "hf:me/model@{}"),
+        ("hf:me/model", "weights/r50.pkl", "hf:me/model@{}"),
         ("hf:me/model/sub", f"zoo:{NAME}", "hf:me/model/sub@{}"),
     ],
 )

@@ -12,6 +12,7 @@ from solo_family.errors import ConfigError, DataError
 from solo_family.fetch import table
 from solo_family.fetch.table import read_table
 from solo_family.model_zoo.document import document
+from solo_family.predictor.load import load_predictor
 from solo_family.registry import METHODS
 
 from ..checkpoint.lists import random_weights, save
@@ -73,10 +74,14 @@ def test_get_downloads_converts_and_loads(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(table, "TABLE", write_table(tmp_path / "zoo.csv", NAME, **place))
         model = model_zoo.get(NAME)
         model_zoo.get(NAME)
+        cfg = setup_cfg(f"zoo:{NAME}", ["MODEL.DEVICE", "cpu"])
+        of_the_verbs = load_predictor(cfg, as_trained=True).model
     assert len(server.requests) == 1  # the second time it is in the cache
     loaded = model.state_dict()["head.kernel_predictor.weight"]
     assert torch.equal(loaded.cpu(), weights["bbox_head.solo_kernel.weight"])
     assert not model.training
+    for name, value in of_the_verbs.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name].cpu()), name
 
 
 def test_get_without_weights_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
