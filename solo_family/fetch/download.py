@@ -98,7 +98,7 @@ def _fetch(address: str, part: Path, headers: Mapping[str, str]) -> None:
         except urllib.error.URLError as error:
             raise DataError(
                 f"{address} can't be reached ({error.reason}). Check the network; or download the "
-                "file on another machine, and run `python -m solo_family convert` on it."
+                f"file on another machine, and copy it to {part.with_suffix('')}."
             ) from error
         except (HTTPException, ConnectionError, TimeoutError) as error:
             reason = first_line(error)
