@@ -2,8 +2,8 @@
 
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..modeling.one_to_many import names_for_training_only
 from ..modeling.stem import adapt_stem, first_convolution, tell_adapted
 from ..weight_files import read_weights, reason, refused
 from .foreign import advice_on_names
-from .published import read_published
+from .published import converting
 
 _REMOTE = "://"
 # torch, pickle and detectron2 raise these for files that are broken or hold something else.
@@ -93,7 +93,7 @@ def _load(
     recorder = _Recorder(checkpointer, quiet)
     try:
         file = str(weights_file(path)) if is_name(path) else path
-        with _converting(checkpointer) if path.startswith(ZOO) else nullcontext():
+        with converting(checkpointer) if path.startswith(ZOO) else nullcontext():
             return checkpointer.load(file, checkpointables=[]), recorder.incompatible
     except _LOADING_ERRORS as error:
         if refused(error):
@@ -108,20 +108,6 @@ def _load(
         ) from error
     finally:
         recorder.stop()
-
-
-@contextmanager
-def _converting(checkpointer: Checkpointer) -> Iterator[None]:
-    """Let a checkpointer read files of other code bases under our names, in the `with` block."""
-
-    def load_file(path: str) -> dict[str, Any]:
-        return {"model": read_published(Path(path)).weights}
-
-    checkpointer._load_file = load_file
-    try:
-        yield
-    finally:
-        del checkpointer._load_file
 
 
 def _load_stem(

@@ -11,7 +11,8 @@ from detectron2.config import CfgNode
 from safetensors import safe_open
 
 from ..errors import SoloFamilyError
-from ..fetch.hub import fetch_from_hub, parse_hub
+from ..fetch.hub import fetch_from_hub
+from ..fetch.hub_file import parse_hub
 from ..fetch.names import HUB, ZOO
 from ..fetch.table import find
 

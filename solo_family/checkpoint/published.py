@@ -2,11 +2,13 @@
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
+from fvcore.common.checkpoint import Checkpointer
 
 from ..config import check_config
 from ..config.rules import get_key
@@ -53,6 +55,20 @@ def read_published(path: Path) -> Converted:
     converted = _converted(path)
     _converted.cache_clear()  # weights are large, and read once
     return converted
+
+
+@contextmanager
+def converting(checkpointer: Checkpointer) -> Iterator[None]:
+    """Let a checkpointer read files of other code bases under our names, in the `with` block."""
+
+    def load_file(path: str) -> dict[str, Any]:
+        return {"model": read_published(Path(path)).weights}
+
+    checkpointer._load_file = load_file
+    try:
+        yield
+    finally:
+        del checkpointer._load_file
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,8 +11,10 @@ from ..own_configs import config_path
 from .cache import cache_folder
 from .configs import get_config_file
 from .download import download
-from .hub import PREFIX as HUB
-from .hub import HubFile, MissingFile, fetch_from_hub, hub_file, parse_hub
+from .hub import fetch_from_hub
+from .hub_file import PREFIX as HUB
+from .hub_file import HubFile, hub_file, parse_hub
+from .hub_request import MissingFile
 from .table import Entry, find
 
 logger = logging.getLogger(__name__)

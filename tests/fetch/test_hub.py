@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from solo_family.errors import ConfigError, DataError
-from solo_family.fetch.hub import HubFile, MissingFile, fetch_from_hub, hub_file, parse_hub
+from solo_family.fetch.hub import fetch_from_hub
+from solo_family.fetch.hub_file import HubFile, hub_file, parse_hub
+from solo_family.fetch.hub_request import MissingFile
 
 from .server import Hub
 
