@@ -64,9 +64,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_folder_gives_what_the_run_gives(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_folder_gives_what_the_run_gives(method: str, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", method)
     image = noise(tmp_path / "image.png")
     assert publish(run, tmp_path / "new" / "model", "--no-picture") == 0
@@ -76,11 +74,6 @@ def test_the_folder_gives_what_the_run_gives(
     # Nothing of the run is needed any more.
     run.rename(tmp_path / "gone")
     assert_same(Predictor(shared, device="cpu", confidence_threshold=0.0)(image), expected)
-    monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
-    with Hub({"me/model": {path.name: path.read_bytes() for path in shared.iterdir()}}) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.address)
-        there = Predictor("hf:me/model", device="cpu", confidence_threshold=0.0)
-    assert_same(there(image), expected)
 
 
 def test_a_panoptic_model_keeps_things_and_stuff(tmp_path: Path) -> None:
@@ -278,8 +271,11 @@ def test_what_can_not_be_published_leaves_nothing(
     assert left == (["model", "run"] if make == "full" else ["run"])
 
 
-def test_verbs_take_a_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_of_the_hub_is_the_model_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = write_run(tmp_path / "run")
+    image = noise(tmp_path / "image.png")
     assert publish(run, tmp_path / "model", "--no-picture") == 0
     data = small_dataset(tmp_path / "data")
     monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
@@ -288,6 +284,8 @@ def test_verbs_take_a_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         words = ["--config-file", "hf:me/model", "--input", str(data.root / "images")]
         assert main(["demo", *words, "--output", str(tmp_path / "out")]) == 0
+        there = Predictor("hf:me/model", device="cpu", confidence_threshold=0.0)
+        assert_same(there(image), Predictor(run, device="cpu", confidence_threshold=0.0)(image))
         words = ["--from", "hf:me/model", "--seconds-per-iteration", "1"]
         config = tmp_path / "new" / "my.yaml"
         init = ["init", "--train", f"{data.json}:{data.root / 'images'}", "--output", str(config)]
