@@ -79,11 +79,15 @@ def count_images(names: tuple[str, ...]) -> int | None:
 
 
 def shown_dataset(name: str) -> str:
-    """Return the name of a dataset without a path: of one in place, its file and the folder."""
+    """Return the name of a dataset without a path: of one in place, its file and its folder."""
     if ":" not in name:
         return name
     parts = [part.partition("?")[0] for part in name.split(":")[1:] if part]
-    return "/".join(Path(parts[0]).parts[-2:]).strip("/") if parts else name
+    if not parts:
+        return name
+    # .../shapes/annotations/train.json is shapes/train.json.
+    folders = [part for part in Path(parts[0]).parts if part != "annotations"]
+    return "/".join(folders[-2:]).strip("/")
 
 
 def _row(path: Path, iteration: int | None, max_iter: int) -> tuple[dict[str, float], bool]:

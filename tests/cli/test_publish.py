@@ -19,6 +19,7 @@ from solo_family.__main__ import main
 from solo_family.checkpoint.origin import Origin, is_non_commercial, origin_of_weights
 from solo_family.config import setup_cfg
 from solo_family.engine.main import main as train_net
+from solo_family.publishing.scores import shown_dataset
 
 from ..coco_folder import small_dataset
 from ..conftest import eager_to_find, tiny_cfg
@@ -323,3 +324,17 @@ def test_training_begins_with_a_model_of_the_hub_and_is_evaluated_as_one(
     new = torch.load(tmp_path / "trained" / "model_final.pth", weights_only=True)["model"]
     largest = max((old[name] - new[name]).abs().max() for name in old if name.endswith("weight"))
     assert 0 < largest < 0.1  # one step from there
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("coco_2017_val", "coco_2017_val"),
+        ("coco_json:/a/shapes/annotations/train.json:/a/shapes/train", "shapes/train.json"),
+        ("coco_json:train.json?crowd=objects:images", "train.json"),
+        ("yolo:/data/cells:val", "data/cells"),
+        ("yolo:/cells", "cells"),
+    ],
+)
+def test_datasets_are_shown_without_their_paths(name: str, shown: str) -> None:
+    assert shown_dataset(name) == shown
