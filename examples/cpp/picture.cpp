@@ -24,7 +24,11 @@ Picture read_ppm(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     std::string kind;
     if (!(file >> kind) || kind != "P6") {
+#ifdef HAS_OPENCV
+        throw std::runtime_error(path + " can't be read: give a picture that OpenCV reads");
+#else
         throw std::runtime_error(path + " can't be read: without OpenCV, give a binary PPM file");
+#endif
     }
     Picture picture;
     picture.width = header_number(file);
@@ -42,12 +46,20 @@ Picture read_ppm(const std::string& path) {
     return picture;
 }
 
+#ifdef HAS_OPENCV
+// Tells whether this program reads the file itself: OpenCV prints errors of its own.
+bool is_ppm(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return file.get() == 'P' && file.get() == '6';
+}
+#endif
+
 }  // namespace
 
 Picture read_picture(const std::string& path) {
 #ifdef HAS_OPENCV
     // OpenCV turns the picture upright as its EXIF tag says, and puts blue first.
-    const cv::Mat image = cv::imread(path, cv::IMREAD_COLOR);
+    const cv::Mat image = is_ppm(path) ? cv::Mat() : cv::imread(path, cv::IMREAD_COLOR);
     if (!image.empty()) {
         Picture picture{image.rows, image.cols, {}};
         picture.pixels.reserve(image.total() * 3);
