@@ -36,6 +36,7 @@ FLOORS = (
     ("checkpoint", "data"),
     ("methods", "tiling"),
     ("evaluation", "export", "model_zoo"),
+    ("report",),
     ("engine",),
     ("saving",),
     ("predictor", "recipe"),

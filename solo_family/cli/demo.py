@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_saving_arguments(parser)
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
+        "--confidence-threshold",
+        type=float,
+        help="the lowest score (default: TEST.CONFIDENCE_THRESHOLD of the config, or 0.5)",
     )
     parser.add_argument(
         "--bands",
@@ -115,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
         logger.error("%s", error)
         return 2
     model, key = _open_model(args)
+    if args.confidence_threshold is None:
+        args.confidence_threshold = model.threshold
     try:
         sources = split_pages(sources, model.reading)
         jobs = _plan_jobs(args, sources)

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from ..config import setup_cfg
+from ..config.output import confidence_threshold
 from ..data.loading.images import Reading
 from ..errors import ConfigError, DataError, SoloFamilyError
 from ..modeling.drawing import DrawingOptions, Picture
@@ -86,7 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a folder, or the file for a single picture (default: {DEFAULT_OUTPUT})",
     )
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
+        "--confidence-threshold",
+        type=float,
+        help="the lowest score (default: TEST.CONFIDENCE_THRESHOLD of the config, or 0.5)",
     )
     add_opts_argument(parser)
 
@@ -101,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
         SoloFamilyError: a flag, a file, a config key, a dataset or every input can't work.
     """
     cfg = setup_cfg(args.config_file, args.opts)
+    if args.confidence_threshold is None:
+        args.confidence_threshold = confidence_threshold(cfg)
     if args.flag == TRUTH_FLAG:
         if args.input:
             raise SoloFamilyError(f"{TRUTH_FLAG} draws the images of DATASETS.TEST: remove --input")

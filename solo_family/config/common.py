@@ -104,6 +104,16 @@ def add_common_config(cfg: CN) -> None:
     # Also measure the recall of masks as class-agnostic proposals (evaluation/proposal_recall.py),
     # for methods whose evaluation does not include it anyway.
     cfg.TEST.PROPOSAL_RECALL = False
+    # The lowest score that demo, Predictor and visualize-results show, unless they are given
+    # another; metrics don't depend on it. None is 0.5. The report of a training writes the one with
+    # the best F1 into the config.yaml of the run.
+    cfg.TEST.CONFIDENCE_THRESHOLD = None
+    # What the log and metrics.json have is also written by these: "tensorboard", "wandb", "mlflow"
+    # and "csv" (engine/loggers.py).
+    cfg.OUTPUT = CN()
+    cfg.OUTPUT.LOGGERS = ("tensorboard",)
+    # Write the folder `report` when a training has ended (docs/report.md).
+    cfg.OUTPUT.REPORT = True
     # Cut images into overlapping tiles with sides of this many pixels, and merge the predictions of
     # the tiles; 0 predicts images as a whole (docs/tiles.md). Each tile is resized by
     # INPUT.MIN_SIZE_TEST, like an image.

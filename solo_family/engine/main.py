@@ -20,6 +20,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.load import load_weights
 from ..config import setup_cfg
+from ..config.output import check_installed
 from ..console import outlive_readers
 from ..data.formats.classes import (
     check_classes,
@@ -42,6 +43,7 @@ from .ending import ENDING
 from .led import is_led
 from .lock import OutputLock
 from .processes import start
+from .reporting import report_training
 from .resume import checkpoints, newest_checkpoint
 from .tested import as_tested
 from .trainer import Trainer
@@ -65,6 +67,8 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     cfg = setup_cfg(args.config_file, args.opts)
     if args.skip_bad_images:
         cfg.DATALOADER.SKIP_BAD_IMAGES = True
+    if not args.eval_only:
+        check_installed(cfg.OUTPUT.LOGGERS)
     train_names = () if args.eval_only else tuple(cfg.DATASETS.TRAIN)
     check_datasets((*train_names, *cfg.DATASETS.TEST))
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
@@ -154,6 +158,7 @@ def _run(args: argparse.Namespace) -> Any:
             return evaluate(cfg, args)
         trainer = prepare(cfg, args)
         trainer.train()
+        report_training(trainer.cfg)
         return trainer.last_results
 
 

@@ -14,6 +14,7 @@ from detectron2.engine import DefaultPredictor
 
 from ..checkpoint.load import what_is_wrong
 from ..config import check_config, setup_cfg
+from ..config.output import DEFAULT_CONFIDENCE, confidence_threshold
 from ..data.loading.augmentation import resized_input
 from ..data.loading.images import Reading
 from ..engine.resume import checkpoints
@@ -46,6 +47,7 @@ class Source:
         reading: how picture files are read.
         tiling: how pictures are cut into tiles; None for not at all.
         batch: how many pictures are best predicted at once.
+        threshold: the lowest score to show, unless another is asked for.
     """
 
     predict: Callable[[list[np.ndarray]], list[Predictions]]
@@ -53,6 +55,7 @@ class Source:
     reading: Reading
     tiling: Tiling | None = None
     batch: int = 1
+    threshold: float = DEFAULT_CONFIDENCE
 
 
 def open_source(
@@ -170,7 +173,8 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     cores = torch.get_num_threads()
     batch = min(2 * cores if cores > 1 else 1, _CPU_BATCH) if is_on_cpu else _GPU_BATCH
     reading, tiling = Reading.from_config(cfg), Tiling.from_config(cfg)
-    return Source(predict, class_metadata(cfg), reading, tiling, batch)
+    threshold = confidence_threshold(cfg)
+    return Source(predict, class_metadata(cfg), reading, tiling, batch, threshold)
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:
