@@ -1,6 +1,7 @@
 """A run of Weights & Biases."""
 
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class WandbRun(Logger):
         import wandb
 
         path = self.folder / _ID
-        identity = read_run_id(path, resumed) or wandb.util.generate_id()
+        identity = read_run_id(path, resumed) or secrets.token_hex(4)
         self._run = wandb.init(
             dir=str(self.folder),
             id=identity,

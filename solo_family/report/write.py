@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "report"
 _TEXT, _NUMBERS = "report.md", "report.json"
+# The threshold that a report has written into config.yaml: one that differs was chosen by somebody.
+_STORED = "stored_threshold"
 _PICTURES = ("curves.png", "pr.png", "worst.jpg", "confusion.png", "confusion.csv", "classes.csv")
 _RECALL = "proposal_recall.png"
 # Datasets whose instances are evaluated with files of their own.
@@ -50,7 +52,7 @@ def write_report(cfg: CfgNode, run: Path, threshold: float | None = None) -> Pat
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    before = _read_numbers(folder).get("confidence_threshold")
+    before = _read_numbers(folder).get(_STORED)
     for name in _PICTURES:  # an earlier report may have had more parts
         for path in folder.glob(f"*{name}"):
             path.unlink()
@@ -68,8 +70,11 @@ def write_report(cfg: CfgNode, run: Path, threshold: float | None = None) -> Pat
     if section.threshold is not None and "panoptic" not in predicted_tasks(cfg):
         stored = store_threshold(run / "config.yaml", section.threshold, before)
         section.text.insert(section.threshold_at, stored)
+        before = section.threshold
     with replacing(folder / _NUMBERS) as temporary:
-        temporary.write_text(json.dumps(section.numbers, indent=1), encoding="utf-8")
+        temporary.write_text(
+            json.dumps(section.numbers | {_STORED: before}, indent=1), encoding="utf-8"
+        )
     with replacing(folder / _TEXT) as temporary:
         parts = [part for part in [*text, *section.text] if part]
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
