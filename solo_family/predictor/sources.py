@@ -1,5 +1,6 @@
 """Open a model from a run's folder, a config, an exported folder, or the zoo."""
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -192,6 +193,11 @@ def from_exported(folder: Path, engine: str | None = None) -> Source:
     """Open an exported model; see `load_exported`."""
     predict, metadata = load_exported(folder, engine)
     one = explained()(predict)
+    description = json.loads((folder / _EXPORTED).read_text(encoding="utf-8"))
     return Source(
-        lambda images: [one(image) for image in images], metadata, exported_reading(folder)
+        lambda images: [one(image) for image in images],
+        metadata,
+        exported_reading(folder),
+        # Those that earlier versions have exported don't tell it.
+        threshold=description.get("confidence_threshold", DEFAULT_CONFIDENCE),
     )
