@@ -22,6 +22,9 @@ class Interval:
     low: float
     high: float
 
+    def __float__(self) -> float:
+        return self.value
+
     def __str__(self) -> str:
         if np.isnan(self.value):
             return "-"

@@ -3,7 +3,7 @@
 I images, K classes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ from .bootstrap import Interval, intervals
 from .label_images import LabelImage, class_names_of, panoptic_images, semantic_images
 from .matrix_picture import draw_matrix, write_matrix
 from .pixels import Counted, class_ious, class_qualities, count, image_scores
-from .section import MOST_ROWS, Section, on_the_interval, percent, plain, table, write_table
+from .section import (
+    Section,
+    on_the_interval,
+    percent,
+    plain,
+    shown_rows,
+    table,
+    write_table,
+)
 from .worst_labels import write_worst_labels
 
 SEMANTIC, PANOPTIC = "sem_seg_predictions.json", "panoptic_predictions.json"
@@ -101,7 +109,8 @@ def report_panoptic(
 def _beginning(title: str, main: str, figures: Figures, counted: Counted) -> Section:
     found = intervals(figures, len(counted.files), counted.pixels.size)
     others = ", ".join(f"{name} {one}" for name, one in found.items() if name != main)
-    text = on_the_interval(main, f"{found[main]}, {others}", len(counted.files))
+    value = f"{found[main]}, {others}"
+    text = on_the_interval(main, value, len(counted.files), has_folds=False)
     numbers: dict[str, Any] = {"images": len(counted.files)}
     for name, one in found.items():
         numbers[name] = _three(one)
@@ -128,10 +137,8 @@ def _add_classes(
     write_table(folder / f"{prefix}classes.csv", heads, rows)
     section.numbers["classes"] = [dict(zip(heads, map(plain, row))) for row in rows]
     section.text.append("### Classes" if prefix else "## Classes")
-    shown: Iterable[list[Any]] = rows
-    if len(rows) > MOST_ROWS:
-        shown = sorted(rows, key=lambda row: (np.isnan(row[2]), row[2]))[:MOST_ROWS]
-        section.text.append(f"The {MOST_ROWS} of {len(rows)} classes with the lowest {heads[2]}.")
+    shown, others = shown_rows(rows, key=2)
+    section.text.append(others)
     cells = [[row[0], str(row[1]), *map(percent, row[2:])] for row in shown]
     section.text.append(table(heads, cells))
     section.text.append(f"All numbers: [{prefix}classes.csv]({prefix}classes.csv).")

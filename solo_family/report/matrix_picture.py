@@ -29,7 +29,7 @@ def draw_matrix(
 ) -> bool:
     """Draw a matrix, each row in percent of its sum.
 
-    Of many classes only those with most confusions are drawn.
+    Classes that don't occur are left out; of many only those with most confusions are drawn.
 
     Args:
         path: the file, whose suffix names the format.
@@ -39,12 +39,12 @@ def draw_matrix(
         unit: what is counted.
 
     Returns:
-        Whether all classes are drawn.
+        Whether all classes that occur are drawn.
     """
-    chosen = _most_confused(matrix, min(len(rows), len(columns)))
-    extra_rows = list(range(min(len(rows), len(columns)), len(rows)))
-    shown_rows = [*chosen, *[row for row in range(matrix.shape[0]) if row in extra_rows]]
-    shown_columns = [*chosen, *range(min(len(rows), len(columns)), len(columns))]
+    count = len([row for row, column in zip(rows, columns) if row == column])
+    chosen = _most_confused(matrix, count)
+    shown_rows = [*chosen, *range(count, len(rows))]
+    shown_columns = [*chosen, *range(count, len(columns))]
     counts = matrix[np.ix_(shown_rows, shown_columns)]
     sums = matrix[shown_rows].sum(1, keepdims=True)
     shares = 100 * counts / np.maximum(1, sums)
@@ -64,14 +64,16 @@ def draw_matrix(
     figure.colorbar(image, ax=axes, shrink=0.8)
     with replacing(path) as temporary:
         save(figure, temporary)
-    return len(chosen) == min(len(rows), len(columns))
+    return len(chosen) < _MOST_ROWS
 
 
 def _most_confused(matrix: np.ndarray, count: int) -> list[int]:
-    """Return the classes to draw, in their order."""
+    """Return the classes to draw, in their order: those that occur, or are most confused."""
+    occurs = (matrix[:count].sum(1) > 0) | (matrix[:, :count].sum(0) > 0)
+    present = np.flatnonzero(occurs) if occurs.any() else np.arange(count)
     square = matrix[:count, :count] * (1 - np.eye(count, dtype=np.int64))
-    errors = square.sum(0) + square.sum(1) + np.arange(count)[::-1] / (count + 1)
-    return sorted(np.argsort(-errors, kind="stable")[:_MOST_ROWS].tolist())
+    errors = (square.sum(0) + square.sum(1))[present]
+    return sorted(present[np.argsort(-errors, kind="stable")[:_MOST_ROWS]].tolist())
 
 
 def _number(count: int) -> str:

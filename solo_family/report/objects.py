@@ -18,7 +18,15 @@ from .confusion import confusion_of_objects
 from .matches import Matches, matches_of
 from .matrix_picture import draw_matrix, write_matrix
 from .recall_curves import draw_recall_curves
-from .section import MOST_ROWS, Section, on_the_interval, percent, plain, table, write_table
+from .section import (
+    Section,
+    on_the_interval,
+    percent,
+    plain,
+    shown_rows,
+    table,
+    write_table,
+)
 from .worst_objects import Judged, write_worst_objects
 
 RESULTS = "coco_instances_results.json"
@@ -87,7 +95,7 @@ def _add_precision(
     num_images: int,
 ) -> None:
     both = f"{ap['AP']}, AP50 {ap['AP50']}"
-    section.text += ["## Masks", on_the_interval("AP", both, num_images)]
+    section.text += ["## Masks", on_the_interval("AP", both, num_images, has_folds=True)]
     section.numbers["images"] = num_images
     for name in ("AP", "AP50"):
         one = ap[name]
@@ -162,10 +170,8 @@ def _add_classes(section: Section, folder: Path, rows: list[tuple[Any, ...]]) ->
         dict(zip(heads, [plain(value) for value in row])) for row in content
     ]
     section.text.append("## Classes")
-    shown = rows
-    if len(rows) > MOST_ROWS:
-        shown = sorted(rows, key=lambda row: (np.isnan(row[3].value), row[3].value))[:MOST_ROWS]
-        section.text.append(f"The {MOST_ROWS} of {len(rows)} classes with the lowest AP.")
+    shown, others = shown_rows(rows, key=3)
+    section.text.append(others)
     cells = [
         [
             *map(str, row[:4]),

@@ -13,6 +13,7 @@ from ..files import replacing
 MOST_ROWS = 30
 # With fewer images than that, words say that they are few.
 _FEW_IMAGES = 200
+_FOLDS = ", and so does cross-validation (`python -m solo_family folds`)"
 
 
 @dataclass
@@ -62,8 +63,15 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def on_the_interval(name: str, value: str, num_images: int) -> str:
-    """Return what an interval of the bootstrap means, and whether the images are few."""
+def on_the_interval(name: str, value: str, num_images: int, has_folds: bool) -> str:
+    """Return what an interval of the bootstrap means, and whether the images are few.
+
+    Args:
+        name: of the figure.
+        value: the figure with its interval, and others.
+        num_images: how many validation images there are.
+        has_folds: whether the dataset can be cross-validated by the verb.
+    """
     if num_images < 2:
         return f"**{name} {value}**, on one image: how much it depends on the image is unknown."
     text = (
@@ -76,6 +84,23 @@ def on_the_interval(name: str, value: str, num_images: int) -> str:
         return text
     return (
         f"{text} {num_images} images are few: two trainings whose figures differ by less than the "
-        "interval's width may be equally good. More validation images, several seeds, or "
-        "cross-validation (`python -m solo_family folds`) tell them apart."
+        "interval's width may be equally good. More validation images or several seeds tell them "
+        f"apart{_FOLDS if has_folds else ''}."
     )
+
+
+def shown_rows(rows: Sequence[Sequence[Any]], key: int) -> tuple[list[Sequence[Any]], str]:
+    """Return the rows of a table that the text shows, and what it says about the others.
+
+    Args:
+        rows: those of classes, with the number of their images in the second column.
+        key: the column of the figure by which the worst are chosen if there are many.
+    """
+    if len(rows) <= MOST_ROWS:
+        return list(rows), ""
+    occurring = [row for row in rows if row[1]]
+    text = f"{len(rows) - len(occurring)} of {len(rows)} classes don't occur."
+    if len(occurring) <= MOST_ROWS:
+        return occurring, text
+    worst = sorted(occurring, key=lambda row: float(row[key]))[:MOST_ROWS]
+    return worst, f"{text} These are the {MOST_ROWS} of the others with the lowest figures."
