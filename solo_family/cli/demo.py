@@ -10,6 +10,7 @@ import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
+from ..config.output import DEFAULT_CONFIDENCE
 from ..data.loading.images import Reading
 from ..data.loading.windows import ArrayWindows
 from ..errors import DataError, SoloFamilyError
@@ -119,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
     model, key = _open_model(args)
     if args.confidence_threshold is None:
         args.confidence_threshold = model.threshold
+        if model.threshold != DEFAULT_CONFIDENCE:
+            logger.info("what scores %.3g or more (TEST.CONFIDENCE_THRESHOLD)", model.threshold)
     try:
         sources = split_pages(sources, model.reading)
         jobs = _plan_jobs(args, sources)

@@ -34,7 +34,7 @@ class Eta(HookBase):
     The first iterations take longer than the others: caches are empty, libraries choose their
     algorithms. So the mean is that of the later half. A mean, because the sum is what counts: a
     median would leave out what every tenth iteration waits for. Evaluations are counted apart; the
-    duration of one that has not been measured yet is guessed from the number of its images.
+    duration of one that has not been measured yet is estimated from the number of its images.
 
     The hook must be the first of the trainer's, so that its steps include the other hooks.
 

@@ -34,6 +34,4 @@ def report_training(cfg: CfgNode) -> None:
             stopped.number, f"the training is complete, its report is not: {again}"
         ) from None
     except Exception as error:
-        logger.warning(
-            "The training has ended; its report failed: %s (%s)", first_line(error), again
-        )
+        logger.warning(f"The training has ended; its report failed: {first_line(error)} ({again})")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from detectron2.utils.events import EventStorage
+from tqdm import tqdm
 
 from ..engine.main import argument_parser, read_config
 from ..engine.trainer import Trainer
@@ -35,7 +36,9 @@ def seconds_per_iteration(config: Path) -> float:
         SoloFamilyError: the config or the data can't be trained with.
     """
     with closing(seconds_of_iterations(config)) as seconds:
-        return two_digits(typical(list(islice(seconds, FIRST + TIMED))))
+        total = FIRST + TIMED
+        timed = tqdm(islice(seconds, total), "timing", total, unit="iteration", leave=False)
+        return two_digits(typical(list(timed)))
 
 
 def seconds_of_iterations(config: Path, opts: Sequence[str] = ()) -> Generator[float, None, None]:

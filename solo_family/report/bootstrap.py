@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 _SAMPLES, _FEW_SAMPLES = 1000, 200
 # Above as many terms of a figure fewer samples are drawn.
 _MANY_TERMS = 200_000
 _PERCENTILES = (2.5, 97.5)
+_SECONDS_WITHOUT_PROGRESS = 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def intervals(
     count = _SAMPLES if num_terms <= _MANY_TERMS else _FEW_SAMPLES
     random = np.random.default_rng(0)
     share = np.full(num_images, 1 / max(1, num_images))
-    for _ in range(count if num_images > 1 else 0):
+    draws = range(count if num_images > 1 else 0)
+    for _ in tqdm(draws, "interval", unit="sample", delay=_SECONDS_WITHOUT_PROGRESS, leave=False):
         for name, value in figures(random.multinomial(num_images, share)).items():
             samples[name].append(value)
     return {name: _interval(value, np.array(samples[name])) for name, value in whole.items()}

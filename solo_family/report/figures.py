@@ -24,5 +24,5 @@ def tidy(axes: Axes) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the suffix names."""
-    options = {"pil_kwargs": {"quality": 90}} if path.suffix == ".jpg" else {}
-    figure.savefig(path, dpi=_DPI, **options)
+    options = {"quality": 90} if path.suffix == ".jpg" else {}
+    figure.savefig(path, dpi=_DPI, pil_kwargs=options)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 Function = Callable[[], Any]
+_SECONDS_WITHOUT_PROGRESS = 2
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -27,7 +29,7 @@ def median_seconds(
         for _ in range(warm_up):
             function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
+    for _ in tqdm(range(repeats), "runs", delay=_SECONDS_WITHOUT_PROGRESS, leave=False):
         for name, function in functions.items():
             seconds[name].append(_seconds(function, device))
     return {name: statistics.median(values) for name, values in seconds.items()}
