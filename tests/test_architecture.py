@@ -22,6 +22,7 @@ FLOORS = (
         "files",
         "lifetime",
         "own_configs",
+        "progress",
         "requirements",
         "segments",
         "starting",

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from tqdm import tqdm
 
 from ..config import setup_cfg
 from ..config.output import confidence_threshold
@@ -16,6 +15,7 @@ from ..errors import ConfigError, DataError, SoloFamilyError
 from ..modeling.drawing import DrawingOptions, Picture
 from ..predictor.drawing import write_picture
 from ..predictor.load import class_metadata, load_predictor
+from ..progress import Progress
 from ..registry import METHODS, Visualization, resolve
 from .batches import read_picture
 from .inputs import find_sources
@@ -187,7 +187,7 @@ class _Pictures:
         self.skipped = 0
 
     def __iter__(self) -> Iterator[Picture]:
-        for source in tqdm(self._sources, unit="picture", disable=not self._skips):
+        for source in Progress(self._sources, unit="picture", disable=not self._skips):
             try:
                 image = read_picture(source, self._reading)
                 yield Picture(str(source), self._reading.picture(image), image)

@@ -10,10 +10,10 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..data.loading.loss_loader import build_loss_loader
 from ..modeling.normalizer import counted_alone
+from ..progress import Progress
 from .ending import ENDING
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def validation_losses(
     count = 0
     with _gives_losses(model), _own_randomness(model), counted_alone():
         hidden = not comm.is_main_process()
-        with_bar = tqdm(
+        with_bar = Progress(
             batches,
             "validation losses",
             unit="batch",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from detectron2.utils.events import EventStorage
-from tqdm import tqdm
 
 from ..engine.main import argument_parser, read_config
 from ..engine.trainer import Trainer
+from ..progress import Progress
 
 FIRST = 2  # iterations that are not timed: memory and caches fill up
 TIMED = 10
@@ -37,7 +37,7 @@ def seconds_per_iteration(config: Path) -> float:
     """
     with closing(seconds_of_iterations(config)) as seconds:
         total = FIRST + TIMED
-        timed = tqdm(islice(seconds, total), "timing", total, unit="iteration", leave=False)
+        timed = Progress(islice(seconds, total), "timing", total, unit="iteration", leave=False)
         return two_digits(typical(list(timed)))
 
 

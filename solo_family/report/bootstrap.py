@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
+
+from ..progress import Progress
 
 _SAMPLES, _FEW_SAMPLES = 1000, 200
 # Above as many terms of a figure fewer samples are drawn.
@@ -54,7 +55,9 @@ def intervals(
     random = np.random.default_rng(0)
     share = np.full(num_images, 1 / max(1, num_images))
     draws = range(count if num_images > 1 else 0)
-    for _ in tqdm(draws, "interval", unit="sample", delay=_SECONDS_WITHOUT_PROGRESS, leave=False):
+    for _ in Progress(
+        draws, "interval", unit="sample", delay=_SECONDS_WITHOUT_PROGRESS, leave=False
+    ):
         for name, value in figures(random.multinomial(num_images, share)).items():
             samples[name].append(value)
     return {name: _interval(value, np.array(samples[name])) for name, value in whole.items()}

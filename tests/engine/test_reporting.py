@@ -49,6 +49,7 @@ def test_a_failure_is_one_line(
 
 def test_a_signal_ends_the_report_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "write_report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(ENDING, "asked", 0)  # so that other tests find it as it was
     cfg = tiny_cfg(opts=["OUTPUT_DIR", str(tmp_path), "OUTPUT.REPORT", True])
     told = "the training is complete, its report is not"
     with pytest.raises(Stopped, match=told), ENDING.listening():
