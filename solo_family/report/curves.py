@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import replacing
-from .figures import new_figure, save, tidy
+from .figures import count_iterations, new_figure, save, tidy
 
 # History of a metric: iterations, counted from 1, and values.
 Series = tuple[list[int], list[float]]
@@ -74,16 +74,17 @@ def draw_curves(path: Path, metrics: dict[str, Series]) -> None:
             marker="o" if len(series[0]) == 1 or is_validation else None,
             markersize=4,
         )
-    losses.set(title="Losses", xlabel="iteration", yscale="log")
+    losses.set(title="Losses", yscale="log")
     losses.yaxis.set_major_formatter("{x:g}")
     losses.yaxis.set_minor_formatter("{x:g}")
     losses.tick_params(axis="y", which="both", labelsize="small")
     if evaluations:
         for name, series in evaluations.items():
             axes[1].plot(*series, label=name, marker="o", markersize=4)
-        axes[1].set(title="Evaluations", xlabel="iteration", ylabel="percent", ylim=(0, None))
+        axes[1].set(title="Evaluations", ylabel="percent", ylim=(0, None))
     for one in axes:
         tidy(one)
+        count_iterations(one)
         if one.get_legend_handles_labels()[0]:
             one.legend(fontsize="small", frameon=False)
     with replacing(path) as temporary:

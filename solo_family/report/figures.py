@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, which people who confuse red and green can tell apart.
 RIGHT, WRONG, SECOND = "#0072B2", "#D55E00", "#009E73"
@@ -20,6 +21,13 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     axes.title.set_fontsize("medium")
+
+
+def count_iterations(axes: Axes) -> None:
+    """Let a horizontal axis have whole numbers."""
+    axes.set_xlabel("iteration")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def save(figure: Figure, path: Path) -> None:

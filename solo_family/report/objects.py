@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from ..evaluation.coco_results import Result, evaluate, read_dataset_truth, read_results
 from .average_precision import WeightedPrecision, mean
 from .bootstrap import Interval, intervals
-from .confidence import by_threshold
+from .confidence import ByThreshold, by_threshold
 from .confusion import confusion_of_objects
 from .matches import Matches, matches_of
 from .matrix_picture import draw_matrix, write_matrix
@@ -63,7 +63,8 @@ def report_objects(
     ap = _figures(precision, matches, names)
     _add_precision(section, ap, best, used, given, thresholds, len(matches.image_ids))
     curves = _curves(precision, matches, names)
-    draw_recall_curves(folder / "pr.png", curves, matches.recalls, thresholds, used)
+    marked = {"best F1": best, "given": given}
+    draw_recall_curves(folder / "pr.png", curves, matches.recalls, thresholds, marked)
     section.text.append("![precision and recall](pr.png)")
     _add_classes(section, folder, _class_rows(matches, names, ap, used))
     _add_confusion(section, folder, confusion_of_objects(truth, results, matches, used), names)
@@ -91,7 +92,7 @@ def _add_precision(
     best: float | None,
     used: float,
     given: float | None,
-    thresholds: Any,
+    thresholds: ByThreshold,
     num_images: int,
 ) -> None:
     both = f"{ap['AP']}, AP50 {ap['AP50']}"

@@ -15,7 +15,7 @@ def draw_recall_curves(
     curves: Mapping[str, np.ndarray],
     recalls: np.ndarray,
     thresholds: ByThreshold,
-    chosen: float | None,
+    marked: Mapping[str, float | None],
 ) -> None:
     """Write a picture of two parts.
 
@@ -24,7 +24,7 @@ def draw_recall_curves(
         curves: precision at each recall, 0 to 1, by name.
         recalls: those recalls.
         thresholds: what to draw against the threshold.
-        chosen: the threshold to mark.
+        marked: thresholds to mark, by name; None for one that does not exist.
     """
     figure = new_figure(12, 4.2)
     left, right = figure.subplots(1, 2)
@@ -37,8 +37,10 @@ def draw_recall_curves(
         values = getattr(thresholds, name)
         label = "F1" if name == "f1" else name
         right.plot(thresholds.scores, values, label=label, color=colour, drawstyle="steps-pre")
-    if chosen is not None:
-        right.axvline(chosen, color="black", linestyle=":", label=f"best F1: {chosen:.3g}")
+    for place, (name, threshold) in enumerate(marked.items()):
+        if threshold is not None:
+            style = {"color": "black", "linestyle": (":", "--")[place]}
+            right.axvline(threshold, label=f"{name}: {threshold:.3g}", **style)
     right.set(title="By confidence threshold, at IoU 0.5", xlabel="confidence threshold")
     for axes in (left, right):
         axes.set(xlim=(0, 1), ylim=(0, 1.02))

@@ -67,7 +67,7 @@ def write_worst_labels(
         ordered = [rows[number] for number in sorted(rows)]
         write_sheet(path, ordered, titles, columns=1, legend=legend)
         text += [
-            f"The images with the lowest {metric}; black has no class in the truth.",
+            f"The images with the lowest {metric}; what is dark has no class.",
             f"![worst images]({path.name})",
         ]
     return text + [f"Not drawn: {reason}" for reason in unread]

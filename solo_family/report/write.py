@@ -16,7 +16,7 @@ from ..files import replacing
 from .curves import Series, draw_curves, evaluation_curves, read_metrics
 from .labels import PANOPTIC, SEMANTIC, report_panoptic, report_semantic
 from .objects import RESULTS, report_objects
-from .section import Section
+from .section import Section, plain
 from .stored_threshold import store_threshold
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _TEXT, _NUMBERS = "report.md", "report.json"
 # The threshold that a report has written into config.yaml: one that differs was chosen by somebody.
 _STORED = "stored_threshold"
 _PICTURES = ("curves.png", "pr.png", "worst.jpg", "confusion.png", "confusion.csv", "classes.csv")
-_RECALL = "proposal_recall.png"
+_PROPOSALS, _RECALL = "proposals", "proposal_recall"
 # Datasets whose instances are evaluated with files of their own.
 _OWN_FILES = ("lvis", "cityscapes_instance", "cityscapes_panoptic_seg")
 _LABELS: dict[str, tuple[str, Callable[..., Section]]] = {
@@ -116,7 +116,8 @@ def _evaluated(cfg: CfgNode, run: Path, folder: Path, threshold: float | None) -
     dataset, inference = cfg.DATASETS.TEST[-1], run / "inference"
     check_datasets([dataset])
     for kind in kinds_of(cfg, dataset):
-        prefix = f"{kind.task}_" if whole.numbers else ""
+        # Two parts have files of the same kind; proposals have none.
+        prefix = f"{kind.task}_" if whole.numbers.keys() - {_PROPOSALS} else ""
         part = _part(cfg, kind.task, dataset, inference, folder, threshold, prefix)
         if part.threshold is not None:
             whole.threshold = part.threshold
@@ -136,10 +137,8 @@ def _part(
     prefix: str,
 ) -> Section:
     kind = MetadataCatalog.get(dataset).get("evaluator_type")
-    if task == "proposals":
-        if not (inference / _RECALL).is_file():
-            return Section()
-        return Section(["## Proposals", f"![recall of proposals](../inference/{_RECALL})"])
+    if task == _PROPOSALS:
+        return _proposals(inference)
     if task == "instance" and kind in _OWN_FILES:
         return Section([f"The report has no part for the instances of {kind} datasets."])
     name = RESULTS if task == "instance" else _LABELS[task][0]
@@ -152,3 +151,16 @@ def _part(
     if task == "instance":
         return report_objects(cfg, dataset, inference, folder, threshold)
     return _LABELS[task][1](cfg, dataset, inference, folder, prefix)
+
+
+def _proposals(inference: Path) -> Section:
+    """Return what the evaluation of proposals has written."""
+    recall, picture = inference / f"{_RECALL}.json", inference / f"{_RECALL}.png"
+    if not recall.is_file():
+        return Section()
+    curves = json.loads(recall.read_text(encoding="utf-8"))["recall"]
+    figures = {f"AR@{limit}": 100 * sum(values) / len(values) for limit, values in curves.items()}
+    text = ["## Proposals", ", ".join(f"**{name} {one:.1f}**" for name, one in figures.items())]
+    if picture.is_file():
+        text.append(f"![recall of proposals](../inference/{picture.name})")
+    return Section(text, {_PROPOSALS: {name: plain(one) for name, one in figures.items()}})

@@ -60,6 +60,9 @@ def run(tmp_path: Path) -> tuple[CfgNode, Path]:
 
 def test_the_report_of_instances(run: tuple[CfgNode, Path]) -> None:
     cfg, output = run
+    cfg.TEST.PROPOSAL_RECALL = True
+    recall = {"iou_thresholds": [0.5, 0.55], "recall": {"10": [0.5, 0.0], "100": [1.0, 0.5]}}
+    (output / "inference/proposal_recall.json").write_text(json.dumps(recall))
     text = write_report(cfg, output).read_text()
     assert "**AP 50.0 (50.0 to 50.0)" in text
     assert "4 images are few" in text
@@ -70,6 +73,7 @@ def test_the_report_of_instances(run: tuple[CfgNode, Path]) -> None:
     numbers = json.loads((output / "report/report.json").read_text())
     assert numbers["confidence_threshold"] == 0.6  # half-way between the right and the wrong ones
     assert numbers["AP"] == [50.0, 50.0, 50.0]
+    assert numbers["proposals"] == {"AR@10": 25.0, "AR@100": 75.0}
     stored = setup_cfg(str(output / "config.yaml"), ["MODEL.DEVICE", "cpu"])
     assert stored.TEST.CONFIDENCE_THRESHOLD == numbers["stored_threshold"] == 0.6
     confusion = (output / "report/confusion.csv").read_text().splitlines()
