@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence-threshold",
         type=float,
-        help="the lowest score (default: TEST.CONFIDENCE_THRESHOLD of the config, or 0.5)",
+        help="the lowest score (default: the config's, which a training's report fills in, or 0.5)",
     )
     parser.add_argument(
         "--bands",
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     if args.confidence_threshold is None:
         args.confidence_threshold = model.threshold
         if model.threshold != DEFAULT_CONFIDENCE:
-            logger.info("what scores %.3g or more (TEST.CONFIDENCE_THRESHOLD)", model.threshold)
+            logger.info("what scores %.3g or more (docs/report.md)", model.threshold)
     try:
         sources = split_pages(sources, model.reading)
         jobs = _plan_jobs(args, sources)

@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence-threshold",
         type=float,
-        help="the lowest score (default: TEST.CONFIDENCE_THRESHOLD of the config, or 0.5)",
+        help="the lowest score (default: the config's, which a training's report fills in, or 0.5)",
     )
     add_opts_argument(parser)
 

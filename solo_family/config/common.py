@@ -105,9 +105,10 @@ def add_common_config(cfg: CN) -> None:
     # for methods whose evaluation does not include it anyway.
     cfg.TEST.PROPOSAL_RECALL = False
     # The lowest score that demo, Predictor and visualize-results show, unless they are given
-    # another; metrics don't depend on it. None is 0.5. The report of a training writes the one with
-    # the best F1 into the config.yaml of the run.
+    # another; metrics don't depend on it. None is the next one or, if that is None, 0.5.
     cfg.TEST.CONFIDENCE_THRESHOLD = None
+    # The one with the best F1 on DATASETS.TEST. The report of a training fills it in.
+    cfg.TEST.BEST_CONFIDENCE = None
     # What the log and metrics.json have is also written by these: "tensorboard", "wandb", "mlflow"
     # and "csv" (engine/loggers.py).
     cfg.OUTPUT = CN()

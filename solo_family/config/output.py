@@ -15,10 +15,12 @@ LOGGERS: dict[str, tuple[str, str] | None] = {
     "csv": None,
 }
 DEFAULT_CONFIDENCE = 0.5
+# Keys of TEST; the first that is not None counts.
+_THRESHOLDS = ("CONFIDENCE_THRESHOLD", "BEST_CONFIDENCE")
 
 
 def check_output(cfg: CfgNode) -> None:
-    """Check `OUTPUT.LOGGERS` and `TEST.CONFIDENCE_THRESHOLD`.
+    """Check `OUTPUT.LOGGERS`, `TEST.CONFIDENCE_THRESHOLD` and `TEST.BEST_CONFIDENCE`.
 
     Raises:
         ConfigError: names the key, its value, and what is allowed.
@@ -31,19 +33,19 @@ def check_output(cfg: CfgNode) -> None:
             f"OUTPUT.LOGGERS is {given!r}; it must be a list of some of {', '.join(LOGGERS)}, each "
             'once, for instance ("tensorboard", "csv"), or () for none.'
         )
-    threshold = cfg.TEST.CONFIDENCE_THRESHOLD
-    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-    if threshold is not None and not (is_number and 0 <= threshold <= 1):
-        raise ConfigError(
-            f"TEST.CONFIDENCE_THRESHOLD is {threshold!r}; it must be a score from 0 to 1, or None "
-            f"for {DEFAULT_CONFIDENCE}."
-        )
+    for key in _THRESHOLDS:
+        threshold = cfg.TEST[key]
+        is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if threshold is not None and not (is_number and 0 <= threshold <= 1):
+            raise ConfigError(
+                f"TEST.{key} is {threshold!r}; it must be a score from 0 to 1, or None."
+            )
 
 
 def confidence_threshold(cfg: CfgNode) -> float:
     """Return the lowest score of what is shown, if nothing else is asked for."""
-    threshold = cfg.TEST.CONFIDENCE_THRESHOLD
-    return DEFAULT_CONFIDENCE if threshold is None else float(threshold)
+    values = (cfg.TEST[key] for key in _THRESHOLDS)
+    return next((float(value) for value in values if value is not None), DEFAULT_CONFIDENCE)
 
 
 def check_installed(names: Iterable[str]) -> None:

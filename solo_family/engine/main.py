@@ -69,6 +69,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
         cfg.DATALOADER.SKIP_BAD_IMAGES = True
     if not args.eval_only:
         check_installed(cfg.OUTPUT.LOGGERS)
+        cfg.TEST.BEST_CONFIDENCE = None  # that of another run, from whose config.yaml this began
     train_names = () if args.eval_only else tuple(cfg.DATASETS.TRAIN)
     check_datasets((*train_names, *cfg.DATASETS.TEST))
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)

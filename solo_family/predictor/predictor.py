@@ -35,8 +35,8 @@ class Predictor:
         device: for instance "cpu" or "cuda:1"; by default the configuration's, and the CPU where
             there is no GPU.
         confidence_threshold: instances and segments with lower scores are dropped, 0 to 1; by
-            default the configuration's `TEST.CONFIDENCE_THRESHOLD`, which the report of a training
-            sets to the one with the best F1, or 0.5.
+            default the configuration's `TEST.CONFIDENCE_THRESHOLD` or, if there is none, the one
+            with the best F1, which the report of a training has stored, or 0.5.
         classes: names or labels of the classes to keep; None for all.
         precision: the precision of the weights: "float32", "float16" or "bfloat16"; by default the
             configuration's `MODEL.INFERENCE.PRECISION`.

@@ -6,16 +6,15 @@ import yaml
 
 from ..files import replacing
 
-KEY = "TEST.CONFIDENCE_THRESHOLD"
+_BEST, _GIVEN = "BEST_CONFIDENCE", "CONFIDENCE_THRESHOLD"
 
 
-def store_threshold(path: Path, best: float, before: float | None) -> str:
-    """Write the threshold into a configuration, unless it has one that somebody has chosen.
+def store_threshold(path: Path, best: float) -> str:
+    """Write the threshold into a configuration, as `TEST.BEST_CONFIDENCE`.
 
     Args:
         path: of the config.yaml of a run.
         best: the threshold.
-        before: what an earlier report has written; None if there was none.
 
     Returns:
         What the report says about it; "" if there is no such file.
@@ -23,15 +22,15 @@ def store_threshold(path: Path, best: float, before: float | None) -> str:
     if not path.is_file():
         return ""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    node, name = content.setdefault("TEST", {}), KEY.partition(".")[2]
-    given = node.get(name)
-    if given is not None and given != before:
-        return f"`{KEY}` of config.yaml was chosen by somebody and stays {given:g}."
-    if given != best:
-        node[name] = best
+    test = content.setdefault("TEST", {})
+    if test.get(_BEST) != best:
+        test[_BEST] = best
         with replacing(path) as temporary:
             temporary.write_text(yaml.safe_dump(content), encoding="utf-8")
+    stored = f"It is stored in config.yaml as `TEST.{_BEST}`."
+    if test.get(_GIVEN) is not None:
+        return f"{stored} `TEST.{_GIVEN}` {test[_GIVEN]:g}, which was given, comes before it."
     return (
-        f"`{KEY}` of config.yaml is now {best:.3g}: `demo`, `Predictor` and `visualize-results` "
-        "show what has at least this score, unless they are given another threshold."
+        f"{stored} `demo`, `Predictor` and `visualize-results` show what has at least this score, "
+        "unless they are given another threshold."
     )

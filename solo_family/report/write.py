@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -23,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "report"
 _TEXT, _NUMBERS = "report.md", "report.json"
-# The threshold that a report has written into config.yaml: one that differs was chosen by somebody.
-_STORED = "stored_threshold"
 _PICTURES = ("curves.png", "pr.png", "worst.jpg", "confusion.png", "confusion.csv", "classes.csv")
 _PROPOSALS, _RECALL = "proposals", "proposal_recall"
 # Datasets whose instances are evaluated with files of their own.
@@ -52,7 +49,6 @@ def write_report(cfg: CfgNode, run: Path, threshold: float | None = None) -> Pat
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    before = _read_numbers(folder).get(_STORED)
     for name in _PICTURES:  # an earlier report may have had more parts
         for path in folder.glob(f"*{name}"):
             path.unlink()
@@ -68,27 +64,16 @@ def write_report(cfg: CfgNode, run: Path, threshold: float | None = None) -> Pat
         section, failure = Section([f"Of the predictions there is no report: {error}"]), error
     # Segments have scores of another kind, and a threshold is of both.
     if section.threshold is not None and "panoptic" not in predicted_tasks(cfg):
-        stored = store_threshold(run / "config.yaml", section.threshold, before)
+        stored = store_threshold(run / "config.yaml", section.threshold)
         section.text.insert(section.threshold_at, stored)
-        before = section.threshold
     with replacing(folder / _NUMBERS) as temporary:
-        temporary.write_text(
-            json.dumps(section.numbers | {_STORED: before}, indent=1), encoding="utf-8"
-        )
+        temporary.write_text(json.dumps(section.numbers, indent=1), encoding="utf-8")
     with replacing(folder / _TEXT) as temporary:
         parts = [part for part in [*text, *section.text] if part]
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     if failure is not None:
         raise failure
     return folder / _TEXT
-
-
-def _read_numbers(folder: Path) -> dict[str, Any]:
-    try:
-        numbers = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return numbers if isinstance(numbers, dict) else {}
 
 
 def _about(cfg: CfgNode, metrics: dict[str, Series]) -> str:

@@ -114,8 +114,10 @@ def test_unknown_names_are_refused_with_the_list(given: Any) -> None:
 @pytest.mark.parametrize("given", [1.5, -0.1, "high", True])
 def test_a_threshold_is_a_score(given: Any) -> None:
     cfg = tiny_cfg()
-    cfg.TEST.CONFIDENCE_THRESHOLD = given
-    with pytest.raises(ConfigError, match="score from 0 to 1, or None"):
+    cfg.TEST.BEST_CONFIDENCE = given
+    with pytest.raises(
+        ConfigError, match=r"TEST\.BEST_CONFIDENCE is .* score from 0 to 1, or None"
+    ):
         check_config(cfg)
 
 

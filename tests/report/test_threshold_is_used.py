@@ -36,7 +36,7 @@ def source(threshold: float) -> Source:
 
 def test_a_config_gives_it_to_its_model() -> None:
     assert from_config(tiny_cfg()).threshold == 0.5
-    assert from_config(tiny_cfg(opts=["TEST.CONFIDENCE_THRESHOLD", 0.3])).threshold == 0.3
+    assert from_config(tiny_cfg(opts=["TEST.BEST_CONFIDENCE", 0.3])).threshold == 0.3
 
 
 @pytest.mark.parametrize(("given", "found"), [(None, 2), (0.1, 3)])

@@ -17,6 +17,7 @@ from solo_family.config.output import confidence_threshold
 from solo_family.data.formats.coco_json import dataset_truth
 from solo_family.data.formats.register import check_datasets
 from solo_family.data.formats.rle import encode_masks
+from solo_family.engine.main import argument_parser, read_config
 from solo_family.errors import SoloFamilyError
 from solo_family.report.stored_threshold import store_threshold
 from solo_family.report.write import write_report
@@ -75,34 +76,38 @@ def test_the_report_of_instances(run: tuple[CfgNode, Path]) -> None:
     assert numbers["AP"] == [50.0, 50.0, 50.0]
     assert numbers["proposals"] == {"AR@10": 25.0, "AR@100": 75.0}
     stored = setup_cfg(str(output / "config.yaml"), ["MODEL.DEVICE", "cpu"])
-    assert stored.TEST.CONFIDENCE_THRESHOLD == numbers["stored_threshold"] == 0.6
+    assert stored.TEST.BEST_CONFIDENCE == 0.6
     confusion = (output / "report/confusion.csv").read_text().splitlines()
     assert confusion[1:] == ["cat,4,0,0", "a|dog,0,0,4", "no object,0,0,0"]
 
 
-def test_the_threshold_is_kept_for_pictures_unless_somebody_has_chosen_one(
-    tmp_path: Path,
-) -> None:
+def test_the_best_threshold_is_kept_for_pictures(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(tiny_cfg().dump())
     before = yaml.safe_load(path.read_text())
-    assert "now 0.6:" in store_threshold(path, 0.6, None)
+    assert "show what has at least this score" in store_threshold(path, 0.6)
     after = yaml.safe_load(path.read_text())
-    assert after["TEST"].pop("CONFIDENCE_THRESHOLD") == 0.6
-    assert before["TEST"].pop("CONFIDENCE_THRESHOLD") is None
+    assert after["TEST"].pop("BEST_CONFIDENCE") == 0.6
+    assert before["TEST"].pop("BEST_CONFIDENCE") is None
     assert after == before
 
-    def used() -> float:
-        return confidence_threshold(setup_cfg(str(path), ["MODEL.DEVICE", "cpu"]))
+    def used(*opts: str) -> float:
+        return confidence_threshold(setup_cfg(str(path), ["MODEL.DEVICE", "cpu", *opts]))
 
     assert used() == 0.6
+    assert used("TEST.CONFIDENCE_THRESHOLD", "0.11") == 0.11
     assert confidence_threshold(get_cfg()) == 0.5
-    assert "now 0.65:" in store_threshold(path, 0.65, 0.6)  # its own is replaced
+    store_threshold(path, 0.65)
     assert used() == 0.65
-    path.write_text(path.read_text().replace("0.65", "0.11"))
-    assert "stays 0.11" in store_threshold(path, 0.65, 0.65)
-    assert used() == 0.11
-    assert store_threshold(tmp_path / "none.yaml", 0.5, None) == ""
+    path.write_text(
+        path.read_text().replace("CONFIDENCE_THRESHOLD: null", "CONFIDENCE_THRESHOLD: 0.2")
+    )
+    assert "0.2, which was given, comes before it" in store_threshold(path, 0.65)
+    assert used() == 0.2
+    assert store_threshold(tmp_path / "none.yaml", 0.5) == ""
+    # A new training from this file has no best threshold yet.
+    words = ["--config-file", str(path), "DATASETS.TRAIN", "()"]
+    assert read_config(argument_parser().parse_args(words)).TEST.BEST_CONFIDENCE is None
 
 
 def test_what_is_missing_is_said(
