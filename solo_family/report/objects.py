@@ -10,6 +10,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from pycocotools.coco import COCO
 
+from ..config.output import DEFAULT_CONFIDENCE
 from ..evaluation.coco_results import Result, evaluate, read_dataset_truth, read_results
 from .average_precision import WeightedPrecision, mean
 from .bootstrap import Interval, intervals
@@ -30,7 +31,6 @@ from .section import (
 from .worst_objects import Judged, write_worst_objects
 
 RESULTS = "coco_instances_results.json"
-_DEFAULT_THRESHOLD = 0.5
 _MOST_CLASS_CURVES = 8
 _NO_OBJECT, _MISSED = "no object", "missed"
 _HEADS = ("class", "images", "objects", "AP", "AP50", "precision", "recall", "F1")
@@ -56,7 +56,7 @@ def report_objects(
     matches = matches_of(evaluate(truth, results))
     thresholds = by_threshold(matches)
     best = thresholds.best()
-    used = next(t for t in (given, best, _DEFAULT_THRESHOLD) if t is not None)
+    used = next(t for t in (given, best, DEFAULT_CONFIDENCE) if t is not None)
     names = [truth.cats[category]["name"] for category in matches.category_ids]
     section = Section(threshold=best)
     precision = WeightedPrecision(matches)
@@ -69,7 +69,7 @@ def report_objects(
     _add_classes(section, folder, _class_rows(matches, names, ap, used))
     _add_confusion(section, folder, confusion_of_objects(truth, results, matches, used), names)
     judged = judge(truth, results, matches, used)
-    section.text += write_worst_objects(folder / "worst.jpg", cfg, dataset, truth, results, judged)
+    section.text += write_worst_objects(folder / "worst.jpg", cfg, dataset, truth, judged)
     return section
 
 

@@ -66,7 +66,6 @@ def write_worst_objects(
     cfg: CfgNode,
     dataset: str,
     truth: COCO,
-    results: Sequence[Result],
     judged: Sequence[Judged],
 ) -> list[str]:
     """Draw the worst images on one sheet, and return what the report says about it."""
