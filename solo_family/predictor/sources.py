@@ -189,9 +189,9 @@ def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, An
     return resized_input(given, predictor.aug)
 
 
-def from_exported(folder: Path, engine: str | None = None) -> Source:
+def from_exported(folder: Path, engine: str | None = None, threads: int = 0) -> Source:
     """Open an exported model; see `load_exported`."""
-    predict, metadata = load_exported(folder, engine)
+    predict, metadata = load_exported(folder, engine, threads)
     one = explained()(predict)
     description = json.loads((folder / _EXPORTED).read_text(encoding="utf-8"))
     return Source(
