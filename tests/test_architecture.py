@@ -30,7 +30,7 @@ FLOORS = (
         "threads",
         "version",
     ),
-    ("ops", "pictures", "registry"),
+    ("fetch", "ops", "pictures", "registry"),
     ("detectron2_patches", "weight_files"),
     ("modeling",),
     ("config", "faults"),
@@ -40,7 +40,7 @@ FLOORS = (
     ("report",),
     ("engine",),
     ("saving",),
-    ("predictor", "recipe"),
+    ("predictor", "publishing", "recipe"),
     ("cli", "__main__"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
