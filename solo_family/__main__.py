@@ -25,6 +25,8 @@ VERBS = {
     "publish": "make a folder of a trained model that others can load, with a model card",
     "evaluate": "measure exported models on a dataset: AP, size, time",
     "errors": "report which types of errors cost AP, from predictions and ground truth",
+    "report": "show a training run: curves, worst images, confusions, AP with its interval",
+    "folds": "cross-validation: train K times, each time measuring on another part of a dataset",
     "benchmark": "time a model, part by part",
     "convert": "convert a checkpoint of another code base, and write its config",
     "analyze": "count the parameters, operations and activations of a model, part by part",

@@ -49,6 +49,8 @@ def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = N
             *("MODEL.FPN.IN_FEATURES", ["res2", "res3", "res4", "res5"]),
             *("MODEL.FPN.OUT_CHANNELS", 16, "MODEL.PIXEL_STD", [58.0, 57.0, 57.0]),
             *("DATASETS.TRAIN", (), "DATASETS.TEST", ()),
+            # Its pictures take longer than a short training.
+            *("OUTPUT.REPORT", False),
             *TINY[method],
             *(METHODS[method].num_classes_key, num_classes),
             *(opts or []),

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
+from ..config.output import DEFAULT_CONFIDENCE
 from ..data.loading.images import Reading
 from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import keep_confident
@@ -60,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_saving_arguments(parser)
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
+        "--confidence-threshold",
+        type=float,
+        help="the lowest score (default: the config's, which a training's report fills in, or 0.5)",
     )
     parser.add_argument(
         "--bands",
@@ -118,6 +121,10 @@ def run(args: argparse.Namespace) -> int:
         logger.error("%s", error)
         return 2
     model, key = _open_model(args)
+    if args.confidence_threshold is None:
+        args.confidence_threshold = model.threshold
+        if model.threshold != DEFAULT_CONFIDENCE:
+            logger.info("what scores %.3g or more (docs/report.md)", model.threshold)
     try:
         sources = split_pages(sources, model.reading)
         jobs = _plan_jobs(args, sources)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.utils.video_visualizer import VideoVisualizer
-from tqdm import tqdm
 
 from ..data.loading.ahead import ahead
 from ..errors import DataError, OutOfMemoryError
 from ..pictures.formats import frame_in_format
 from ..predictor.predictions import Predictions
 from ..predictor.tracking import Tracker
+from ..progress import Progress
 from ..saving.journal import Known
 from .batches import Batches, Item, predict_each, read_picture
 from .draw_items import Drawing
@@ -77,7 +77,7 @@ class Demo:
         Returns:
             The number of skipped inputs.
         """
-        with tqdm(total=len(jobs), unit="input", disable=len(jobs) == 1) as self._progress:
+        with Progress(total=len(jobs), unit="input", disable=len(jobs) == 1) as self._progress:
             todo = filter(self._is_to_do, jobs)
             # Pictures that follow one another share batches; every video has its own.
             for are_videos, group in groupby(todo, key=lambda job: job[0].is_video):
@@ -207,7 +207,7 @@ class Demo:
             self.incomplete += 1
 
     def _read_frames(self, source: Source, video: Video, *, is_drawn: bool) -> Iterator[Item]:
-        frames = tqdm(video, source.name, video.expected_frames, leave=False, unit="frame")
+        frames = Progress(video, source.name, video.expected_frames, leave=False, unit="frame")
         for index, (image, seconds) in enumerate(frames):
             self._image_id += 1
             given = frame_in_format(image, self.drawing.reading.format)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from detectron2.data import DatasetCatalog
 from tabulate import tabulate
-from tqdm import tqdm
 
 from ..data.formats.register import check_datasets, register_in_place
 from ..data.loading.watchdog import TIMEOUT, Watchdog
@@ -22,6 +21,7 @@ from ..evaluation.instance_results import most_per_image
 from ..evaluation.preconditions import instance_kind
 from ..predictor.exported import as_detectron2, exported_reading, open_exported
 from ..predictor.predictions import Predictions
+from ..progress import Progress
 from ..tiling.model import refuse_unread
 from ..tiling.predict import TiledPrediction, predict_by_tiles
 from ..tiling.tiles import Tiling, with_tile
@@ -127,7 +127,7 @@ def measure(
         evaluator = None if limit else mapped(kind.build(dataset, folder), classes, dataset)
         if evaluator is not None:
             evaluator.reset()
-        for item in tqdm(images, str(model.folder), leave=False):
+        for item in Progress(images, str(model.folder), leave=False):
             found = _predict(model, item["file_name"], tiling, stopwatch)
             unread += found.unread
             stopwatch.next_image()

@@ -14,7 +14,6 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.utils.video_visualizer import VideoVisualizer
 from detectron2.utils.visualizer import Visualizer
-from tqdm import tqdm
 
 from ..data.formats.register import check_datasets
 from ..errors import ConfigError, DataError
@@ -22,6 +21,7 @@ from ..predictor.drawing import beside, draw_predictions, write_picture
 from ..predictor.labels import keep_labels_inside
 from ..predictor.predictions import keep_confident
 from ..predictor.sources import from_config
+from ..progress import Progress
 from .batches import read_picture
 from .source import Source
 from .writers import plan_outputs
@@ -67,7 +67,7 @@ def draw_beside_truth(
     outputs = plan_outputs(sources, output)
     model = from_config(cfg)
     skipped = 0
-    for source, (name, record), file in zip(tqdm(sources, unit="picture"), records, outputs):
+    for source, (name, record), file in zip(Progress(sources, unit="picture"), records, outputs):
         try:
             image = read_picture(source, model.reading)
             picture = model.reading.picture(image)

@@ -11,7 +11,6 @@ from detectron2.config import CfgNode
 from detectron2.structures import BitMasks
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor
-from tqdm import tqdm
 
 from ..config import setup_cfg
 from ..data.formats.classes import class_names, num_classes
@@ -27,6 +26,7 @@ from ..methods.grid.targets import GridTargets
 from ..modeling.base import MaskSegmentor
 from ..pictures.formats import parse_format, to_picture
 from ..predictor.drawing import write_picture
+from ..progress import Progress
 from ..registry import METHODS
 from .opts import add_opts_argument
 from .writers import make_folder
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     names = class_names(cfg)
     pad = _size_divisibility(cfg) if args.targets else 1
     make_folder(args.output)
-    places = tqdm(range(min(args.num_images, len(images))), unit="image")
+    places = Progress(range(min(args.num_images, len(images))), unit="image")
     for index in watched(places, "An image", cfg.DATALOADER.TIMEOUT):
         example = images[Draw(index, index, sampler.seed)]
         drawn = (

@@ -7,14 +7,15 @@ from functools import partial
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from tqdm import tqdm
 
 from ..config import setup_cfg
+from ..config.output import confidence_threshold
 from ..data.loading.images import Reading
 from ..errors import ConfigError, DataError, SoloFamilyError
 from ..modeling.drawing import DrawingOptions, Picture
 from ..predictor.drawing import write_picture
 from ..predictor.load import class_metadata, load_predictor
+from ..progress import Progress
 from ..registry import METHODS, Visualization, resolve
 from .batches import read_picture
 from .inputs import find_sources
@@ -86,7 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a folder, or the file for a single picture (default: {DEFAULT_OUTPUT})",
     )
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
+        "--confidence-threshold",
+        type=float,
+        help="the lowest score (default: the config's, which a training's report fills in, or 0.5)",
     )
     add_opts_argument(parser)
 
@@ -101,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
         SoloFamilyError: a flag, a file, a config key, a dataset or every input can't work.
     """
     cfg = setup_cfg(args.config_file, args.opts)
+    if args.confidence_threshold is None:
+        args.confidence_threshold = confidence_threshold(cfg)
     if args.flag == TRUTH_FLAG:
         if args.input:
             raise SoloFamilyError(f"{TRUTH_FLAG} draws the images of DATASETS.TEST: remove --input")
@@ -182,7 +187,7 @@ class _Pictures:
         self.skipped = 0
 
     def __iter__(self) -> Iterator[Picture]:
-        for source in tqdm(self._sources, unit="picture", disable=not self._skips):
+        for source in Progress(self._sources, unit="picture", disable=not self._skips):
             try:
                 image = read_picture(source, self._reading)
                 yield Picture(str(source), self._reading.picture(image), image)

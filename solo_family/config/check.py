@@ -8,6 +8,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from ..errors import ConfigError
 from ..registry import METHODS, resolve
 from .copy_paste import check_copy_paste
+from .output import check_output
 from .pictures import check_pictures
 from .rules import check_one_of, get_key
 from .sampling import check_sampling
@@ -47,6 +48,7 @@ def check_config(cfg: CfgNode) -> None:
     _check_crop(cfg)
     check_copy_paste(cfg)
     check_sampling(cfg)
+    check_output(cfg)
     check_solver(cfg)
     tile = cfg.TEST.TILE
     check_tile(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)

@@ -104,6 +104,17 @@ def add_common_config(cfg: CN) -> None:
     # Also measure the recall of masks as class-agnostic proposals (evaluation/proposal_recall.py),
     # for methods whose evaluation does not include it anyway.
     cfg.TEST.PROPOSAL_RECALL = False
+    # The lowest score that demo, Predictor and visualize-results show, unless they are given
+    # another; metrics don't depend on it. None is the next one or, if that is None, 0.5.
+    cfg.TEST.CONFIDENCE_THRESHOLD = None
+    # The one with the best F1 on DATASETS.TEST. The report of a training fills it in.
+    cfg.TEST.BEST_CONFIDENCE = None
+    # What the log and metrics.json have is also written by these: "tensorboard", "wandb", "mlflow"
+    # and "csv" (engine/loggers.py).
+    cfg.OUTPUT = CN()
+    cfg.OUTPUT.LOGGERS = ("tensorboard",)
+    # Write the folder `report` when a training has ended (docs/report.md).
+    cfg.OUTPUT.REPORT = True
     # Cut images into overlapping tiles with sides of this many pixels, and merge the predictions of
     # the tiles; 0 predicts images as a whole (docs/tiles.md). Each tile is resized by
     # INPUT.MIN_SIZE_TEST, like an image.

@@ -21,6 +21,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from ..checkpoint.load import load_weights
 from ..checkpoint.published import with_implied_keys
 from ..config import setup_cfg
+from ..config.output import check_installed
 from ..console import outlive_readers
 from ..data.formats.classes import (
     check_classes,
@@ -44,6 +45,7 @@ from .ending import ENDING
 from .led import is_led
 from .lock import OutputLock
 from .processes import start
+from .reporting import report_training
 from .resume import checkpoints, newest_checkpoint
 from .tested import as_tested
 from .trainer import Trainer
@@ -67,6 +69,9 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     cfg = setup_cfg(args.config_file, args.opts, trained=args.eval_only)
     if args.skip_bad_images:
         cfg.DATALOADER.SKIP_BAD_IMAGES = True
+    if not args.eval_only:
+        check_installed(cfg.OUTPUT.LOGGERS)
+        cfg.TEST.BEST_CONFIDENCE = None  # that of another run, from whose config.yaml this began
     train_names = () if args.eval_only else tuple(cfg.DATASETS.TRAIN)
     check_datasets((*train_names, *cfg.DATASETS.TEST))
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
@@ -158,6 +163,7 @@ def _run(args: argparse.Namespace) -> Any:
             return evaluate(cfg, args)
         trainer = prepare(cfg, args)
         trainer.train()
+        report_training(trainer.cfg)
         return trainer.last_results
 
 

@@ -7,6 +7,8 @@ import sys
 import torch
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 
+from .eta import Eta
+
 
 class MetricPrinter(EventWriter):
     """Log ETA, iteration, losses, learning rate, times and memory, smoothed over 20 iterations.
@@ -14,19 +16,21 @@ class MetricPrinter(EventWriter):
     detectron2's own printer logs GPU memory only; this one also logs the process's memory.
 
     Args:
-        max_iter: number of iterations of the run, for the ETA.
+        max_iter: number of iterations of the run.
+        eta: tells how long they will take.
     """
 
-    def __init__(self, max_iter: int) -> None:
+    def __init__(self, max_iter: int, eta: Eta) -> None:
         self._logger = logging.getLogger("solo_family.train")
         self._max_iter = max_iter
+        self._eta = eta
 
     def write(self) -> None:
         """Log the current metrics in one line."""
         storage = get_event_storage()
         if storage.iter >= self._max_iter:
             return
-        parts = [f"eta: {self._eta(storage)}", f"iter: {storage.iter + 1}/{self._max_iter}"]
+        parts = [f"eta: {self._left(storage)}", f"iter: {storage.iter + 1}/{self._max_iter}"]
         for name, history in storage.histories().items():
             if "loss" in name:
                 parts.append(f"{name}: {history.median(20):.4g}")
@@ -38,11 +42,9 @@ class MetricPrinter(EventWriter):
         parts.append(f"memory: {_memory()}")
         self._logger.info("  ".join(parts))
 
-    def _eta(self, storage: EventStorage) -> str:
-        if "time" not in storage.histories():
-            return "?"
-        seconds = storage.histories()["time"].median(1000) * (self._max_iter - storage.iter - 1)
-        return str(datetime.timedelta(seconds=int(seconds)))
+    def _left(self, storage: EventStorage) -> str:
+        seconds = self._eta.left(storage.iter + 1, self._max_iter)
+        return "?" if seconds is None else str(datetime.timedelta(seconds=int(seconds)))
 
 
 def _memory() -> str:

@@ -1,6 +1,5 @@
 """detectron2's DefaultTrainer with this package's loaders, optimizer, evaluators and hooks."""
 
-import logging
 import os
 import weakref
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.testing import verify_results
 from detectron2.solver import LRScheduler
 from detectron2.utils import comm
-from detectron2.utils.events import EventWriter, TensorboardXWriter
+from detectron2.utils.events import EventWriter
 from torch import nn
 
 from ..checkpoint.load import load_weights
@@ -31,8 +30,10 @@ from .checkpointer import AtomicCheckpointer
 from .early_stop import EarlyStopped
 from .ema import EMA
 from .ending import ENDING
+from .eta import build_eta
 from .evaluation_hooks import evaluation_hooks
 from .hooks import EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
+from .loggers import build_loggers, open_loggers
 from .metrics_file import MetricsFile
 from .optimizer import build_optimizer
 from .parts import check_parts
@@ -44,8 +45,6 @@ from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .step import TrainingStep
 from .tested import as_tested
 from .wrappers import distributed, resumable_sampler
-
-logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
@@ -85,7 +84,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.ema = EMA(self.raw_model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
         self.checkpointer.ema = self.ema
-        self._end = EndOnSignal()
+        self._end, self._eta = EndOnSignal(), build_eta(cfg)
         self.register_hooks(self.build_hooks())
 
     # DefaultTrainer's own `train` takes no arguments, either.
@@ -93,8 +92,10 @@ class Trainer(DefaultTrainer):
         """Train, and evaluate at the end.
 
         Raises:
+            ConfigError: a logger can't begin.
             Stopped: a signal has ended the run; all finished iterations are in a checkpoint.
         """
+        open_loggers(self._hooks, resumed=self.start_iter > 0)
         try:
             return super().train()
         except EarlyStopped:
@@ -177,7 +178,7 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         """Return detectron2's hooks, with this package's before those that save and evaluate."""
         cfg = self.cfg
-        ours: list[HookBase] = []
+        ours: list[HookBase] = [self._eta]
         if self.sampler is not None:
             ours.append(SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH))
         if cfg.DATALOADER.SKIP_BAD_IMAGES:
@@ -215,18 +216,13 @@ class Trainer(DefaultTrainer):
         return check_evaluation(cfg) if build.__func__ is ours.__func__ else cfg.TEST.BEST_METRIC
 
     def build_writers(self) -> list[EventWriter]:
-        """Return the writers of metrics: to the log, to metrics.json, and for TensorBoard."""
-        folder = self.cfg.OUTPUT_DIR
-        writers = [
-            MetricPrinter(self.max_iter),
-            MetricsFile(os.path.join(folder, "metrics.json")),
+        """Return the writers of metrics: to the log, to metrics.json, and `OUTPUT.LOGGERS`."""
+        cfg = self.cfg
+        return [
+            MetricPrinter(self.max_iter, self._eta),
+            MetricsFile(os.path.join(cfg.OUTPUT_DIR, "metrics.json")),
+            *build_loggers(cfg.OUTPUT.LOGGERS, cfg.OUTPUT_DIR),
         ]
-        try:
-            folder.encode()
-        except UnicodeEncodeError:
-            logger.warning(f"OUTPUT_DIR {folder!a} is not UTF-8: no file of TensorBoard's there.")
-            return writers
-        return [*writers, TensorboardXWriter(folder)]
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Evaluate the weights and, with EMA, their average.

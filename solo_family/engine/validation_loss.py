@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from ..data.loading.loss_loader import build_loss_loader
 from ..modeling.normalizer import counted_alone
+from ..progress import Progress
 from .ending import ENDING
 
 logger = logging.getLogger(__name__)
 
+_SECONDS_WITHOUT_PROGRESS = 5
 # Computes the losses of a batch by a model.
 Losses = Callable[[nn.Module, list[dict[str, Any]]], dict[str, Tensor]]
 
@@ -78,7 +80,16 @@ def validation_losses(
     sums: defaultdict[str, float] = defaultdict(float)
     count = 0
     with _gives_losses(model), _own_randomness(model), counted_alone():
-        for batch in batches:
+        hidden = not comm.is_main_process()
+        with_bar = Progress(
+            batches,
+            "validation losses",
+            unit="batch",
+            delay=_SECONDS_WITHOUT_PROGRESS,
+            leave=False,
+            disable=hidden,
+        )
+        for batch in with_bar:
             count += len(batch)
             for name, loss in losses(model, batch).items():
                 sums[name] += float(loss) * len(batch)

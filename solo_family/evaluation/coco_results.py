@@ -11,11 +11,11 @@ import numpy as np
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from tqdm import tqdm
 
 from ..data.formats.coco_json import dataset_truth, read_coco_truth
 from ..data.formats.rle import fills_image
 from ..errors import DataError
+from ..progress import Progress
 from .instance_results import most_per_image
 
 # One prediction: image_id, category_id, score, and segmentation, a compressed RLE.
@@ -75,7 +75,7 @@ def read_results(predictions: str, truth: COCO) -> list[Result]:
             f"{predictions} is not a list of predictions. COCO results are "
             f"[{{{', '.join(KEYS)}}}, ...]. Give such a file, and not the annotation file."
         )
-    with tqdm(content, "predictions", unit="mask") as progress:
+    with Progress(content, "predictions", unit="mask") as progress:
         for index, result in enumerate(progress):
             problem = _problem(result, truth)
             if problem:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from tqdm import tqdm
 
+from ..progress import Progress
 from .coco_results import Result, average_precision, evaluate
 from .error_fixes import ERRORS, fix_errors
 from .error_types import SIZES, ErrorTypes, PredictionType, TruthType, find_error_types
@@ -45,7 +45,7 @@ def analyse_errors(truth: COCO, results: list[Result], iou_threshold: float) -> 
         None if there is no ground truth.
     """
     overlaps = find_overlaps(truth, results)
-    with tqdm(total=_EVALUATIONS, desc="evaluations", unit="run") as progress:
+    with Progress(total=_EVALUATIONS, desc="evaluations", unit="run") as progress:
         oracles = _evaluate_oracles(truth, results, overlaps, progress)
         baseline = evaluate(truth, results, iou_threshold=iou_threshold)
         progress.update()
@@ -85,7 +85,7 @@ def analyse_errors(truth: COCO, results: list[Result], iou_threshold: float) -> 
 
 
 def _evaluate_oracles(
-    truth: COCO, results: list[Result], overlaps: Overlaps, progress: tqdm
+    truth: COCO, results: list[Result], overlaps: Overlaps, progress: Progress
 ) -> dict[str, COCOeval]:
     masks = with_true_masks(results, overlaps, truth)
     replaced = {

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
-from tqdm import tqdm
 
+from ..progress import Progress
 from .coco_results import Result
 
 # Below this IoU a prediction counts as background (TIDE, arXiv 2008.08115, section 2).
@@ -48,7 +48,7 @@ def find_overlaps(truth: COCO, results: list[Result]) -> Overlaps:
     overlaps = Overlaps(
         *(Overlap(np.zeros(len(results), np.int64), np.zeros(len(results))) for _ in range(3))
     )
-    for image_id, indices in tqdm(indices_of.items(), "overlaps", unit="image"):
+    for image_id, indices in Progress(indices_of.items(), "overlaps", unit="image"):
         annotations = [a for a in truth.imgToAnns[image_id] if not a["iscrowd"]]
         if not annotations:
             continue

@@ -14,8 +14,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
+from torch import Tensor
 
 from ..data.formats.label_maps import read_panoptic_ids
+from ..data.formats.rle import encode_masks
 from ..files import replacing
 
 logger = logging.getLogger(__name__)
@@ -146,8 +148,9 @@ class PanopticEvaluator(DatasetEvaluator):
 
     Args:
         name: the name of a dataset whose dicts have `pan_seg_file_name` and `segments_info`.
-        output_dir: the folder for `panoptic_quality.json`, which has the metrics by category; None
-            writes nothing.
+        output_dir: the folder for `panoptic_quality.json`, which has the metrics by category, and
+            `panoptic_predictions.json`, which has the segments of each image as compressed RLE;
+            None writes nothing.
     """
 
     def __init__(self, name: str, output_dir: str | None = None) -> None:
@@ -163,6 +166,7 @@ class PanopticEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         """Forget all images."""
         self._quality = PanopticQuality(len(self._names))
+        self._predictions: list[dict[str, Any]] = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Add the `panoptic_seg` of some images."""
@@ -175,10 +179,14 @@ class PanopticEvaluator(DatasetEvaluator):
                 predicted.cpu().numpy(),
                 segments,
             )
+            if self._output_dir is not None:
+                entry = {"file_name": item["file_name"], "segments": _encoded(predicted, segments)}
+                self._predictions.append(entry)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """Return {"panoptic_seg": metrics in percent} in the main process, else None."""
         parts = comm.gather(self._quality)
+        self._predictions = [one for part in comm.gather(self._predictions) for one in part]
         if not comm.is_main_process():
             return None
         total = PanopticQuality(len(self._names))
@@ -202,3 +210,19 @@ class PanopticEvaluator(DatasetEvaluator):
         with replacing(os.path.join(self._output_dir, "panoptic_quality.json")) as path:
             text = json.dumps({**result, "categories": by_category}, indent=1)
             path.write_text(text, encoding="utf-8")
+        with replacing(os.path.join(self._output_dir, "panoptic_predictions.json")) as path:
+            path.write_text(json.dumps(self._predictions), encoding="utf-8")
+
+
+def _encoded(ids: Tensor, segments: list[Segment]) -> list[Segment]:
+    """Return the segments of an image, int [H, W], with their masks as compressed RLE."""
+    numbers = ids.new_tensor([segment["id"] for segment in segments])
+    rles = encode_masks(ids == numbers[:, None, None]) if segments else []
+    return [
+        {
+            "id": int(segment["id"]),
+            "category_id": int(segment["category_id"]),
+            "segmentation": rle,
+        }
+        for segment, rle in zip(segments, rles)
+    ]

@@ -23,10 +23,10 @@ from detectron2.utils.logger import create_small_table
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from tqdm import tqdm
 
 from ..data.formats.coco_json import dataset_truth
 from ..files import replacing
+from ..progress import Progress
 from .recall_picture import draw_recall
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def proposal_recall(
     for proposal in sorted(proposals, key=lambda proposal: -proposal["score"]):
         by_image[proposal["image_id"]].append(proposal)
     near: dict[int, list[Annotation]] = {limit: [] for limit in limits}
-    for image_id in tqdm(truth.getImgIds(), desc="proposals", unit="image"):
+    for image_id in Progress(truth.getImgIds(), desc="proposals", unit="image"):
         found = _near_an_object(truth.imgToAnns[image_id], by_image[image_id][: max(limits)])
         for limit in limits:
             near[limit] += [by_image[image_id][rank] for rank in found if rank < limit]

@@ -15,11 +15,11 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from tqdm import tqdm
 
 from ..console import logging_from
 from ..errors import DataError
 from ..pictures.formats import SUFFIXES
+from ..progress import Progress
 from .masks import mask_iou
 from .results import PredictedInstances
 from .runtime import ExportedModel
@@ -103,7 +103,7 @@ def instance_agreement(
         0 to 1; NaN if the reference predicts no instances.
     """
     again: list[bool] = []
-    for path in tqdm(pictures, "comparison", leave=False):
+    for path in Progress(pictures, "comparison", leave=False):
         picture = model.read(path)
         expected, found = (_strided(one, picture) for one in (reference, model))
         compared = expected.scores >= _COMPARED_SCORE
@@ -125,7 +125,7 @@ def _strided(model: ExportedModel, picture: np.ndarray) -> PredictedInstances:
 class _Pictures(CalibrationDataReader):
     def __init__(self, model: ExportedModel, pictures: Sequence[Path]) -> None:
         self._model = model
-        self._pictures = iter(tqdm(pictures, "calibration", leave=False))
+        self._pictures = iter(Progress(pictures, "calibration", leave=False))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         path = next(self._pictures, None)

@@ -13,6 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata
 
+from ..config.output import confidence_threshold
 from ..errors import DataError, SoloFamilyError, first_line
 from ..modeling.base import MaskSegmentor
 from ..registry import METHODS
@@ -168,6 +169,8 @@ def describe(
         },
         **model.export_settings(),
         "classes": classes,
+        # The lowest score to show; not one of the thresholds that results are computed with.
+        "confidence_threshold": confidence_threshold(cfg),
         "category_ids": [to_dataset.get(index, index) for index in range(len(classes))],
         "drawing": colors,
     }

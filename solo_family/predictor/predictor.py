@@ -35,7 +35,9 @@ class Predictor:
             or its last checkpoint while it has not ended.
         device: for instance "cpu" or "cuda:1"; by default the configuration's, and the CPU where
             there is no GPU.
-        confidence_threshold: instances and segments with lower scores are dropped, 0 to 1.
+        confidence_threshold: instances and segments with lower scores are dropped, 0 to 1; by
+            default the configuration's `TEST.CONFIDENCE_THRESHOLD` or, if there is none, the one
+            with the best F1, which the report of a training has stored, or 0.5.
         classes: names or labels of the classes to keep; None for all.
         precision: the precision of the weights: "float32", "float16" or "bfloat16"; by default the
             configuration's `MODEL.INFERENCE.PRECISION`.
@@ -58,7 +60,7 @@ class Predictor:
         weights: str | Path | None = None,
         *,
         device: str | None = None,
-        confidence_threshold: float = 0.5,
+        confidence_threshold: float | None = None,
         classes: Iterable[str | int] | None = None,
         precision: str | None = None,
         tile: int | tuple[int, int] | None = None,
@@ -79,7 +81,7 @@ class Predictor:
         *,
         trained: bool = True,
         device: str | None = None,
-        confidence_threshold: float = 0.5,
+        confidence_threshold: float | None = None,
         classes: Iterable[str | int] | None = None,
         precision: str | None = None,
         tile: int | tuple[int, int] | None = None,
@@ -108,10 +110,12 @@ class Predictor:
     def _set_up(
         self,
         source: Source,
-        confidence_threshold: float,
+        confidence_threshold: float | None,
         classes: Iterable[str | int] | None,
         tile: int | tuple[int, int] | None,
     ) -> None:
+        if confidence_threshold is None:
+            confidence_threshold = source.threshold
         if not 0 <= confidence_threshold <= 1:
             raise ConfigError(
                 f"confidence_threshold is {confidence_threshold}; it must be between 0 and 1."

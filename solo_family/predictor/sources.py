@@ -1,5 +1,6 @@
 """Open a model from a run's folder, a config, an exported folder, the zoo or the Hub."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from detectron2.data import Metadata
 from detectron2.engine import DefaultPredictor
 
 from ..config import check_config, setup_cfg
+from ..config.output import DEFAULT_CONFIDENCE, confidence_threshold
 from ..data.loading.augmentation import resized_input
 from ..data.loading.images import Reading
 from ..engine.run_weights import weights_of_run
@@ -42,6 +44,7 @@ class Source:
         reading: how picture files are read.
         tiling: the tiles of the configuration; None where there is no configuration.
         batch: how many pictures are best predicted at once.
+        threshold: the lowest score to show, unless another is asked for.
     """
 
     predict: Callable[[list[np.ndarray]], list[Predictions]]
@@ -49,6 +52,7 @@ class Source:
     reading: Reading
     tiling: Tiling | None = None
     batch: int = 1
+    threshold: float = DEFAULT_CONFIDENCE
 
 
 def open_source(
@@ -141,7 +145,8 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     cores = torch.get_num_threads()
     batch = min(2 * cores if cores > 1 else 1, _CPU_BATCH) if is_on_cpu else _GPU_BATCH
     reading, tiling = Reading.from_config(cfg), Tiling.from_config(cfg)
-    return Source(predict, class_metadata(cfg), reading, tiling, batch)
+    threshold = confidence_threshold(cfg)
+    return Source(predict, class_metadata(cfg), reading, tiling, batch, threshold)
 
 
 def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:
@@ -159,6 +164,11 @@ def from_exported(folder: Path, engine: str | None = None, threads: int = 0) -> 
     """Open an exported model; see `load_exported`."""
     predict, metadata = load_exported(folder, engine, threads)
     one = explained()(predict)
+    description = json.loads((folder / _EXPORTED).read_text(encoding="utf-8"))
     return Source(
-        lambda images: [one(image) for image in images], metadata, exported_reading(folder)
+        lambda images: [one(image) for image in images],
+        metadata,
+        exported_reading(folder),
+        # Those that earlier versions have exported don't tell it.
+        threshold=description.get("confidence_threshold", DEFAULT_CONFIDENCE),
     )

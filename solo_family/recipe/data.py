@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detectron2.data import MetadataCatalog
 
@@ -109,14 +110,29 @@ def split_dataset(whole: Dataset, folder: Path) -> tuple[str, str]:
     Raises:
         DataError: it is no COCO-format json, or the splits can't be written.
     """
-    if not whole.image_dir:
-        raise DataError(
-            f"{whole.name} can't be split: it is no json in COCO's format. Name the dataset for "
-            "validation with --val."
-        )
+    check_can_be_split(whole, "Name the dataset for validation with --val.")
     splits = split_by_stem(whole.file.content)
     if VAL not in splits:
         return whole.name, ""
+    return write_parts(whole, splits, folder)
+
+
+def check_can_be_split(whole: Dataset, advice: str) -> None:
+    """Refuse a dataset that is no json in COCO's format, with advice.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not whole.image_dir:
+        raise DataError(f"{whole.name} can't be split: it is no json in COCO's format. {advice}")
+
+
+def write_parts(whole: Dataset, splits: dict[str, dict[str, Any]], folder: Path) -> tuple[str, str]:
+    """Write `train.json` and `val.json`, and return the names of these datasets in configs.
+
+    Raises:
+        DataError: a file can't be written.
+    """
     paths = write_splits(splits, folder)
     option = f"?crowd={whole.crowd}" if whole.crowd else ""
     train, val = (f"{PREFIX}{paths[split]}:{whole.image_dir}{option}" for split in (TRAIN, VAL))

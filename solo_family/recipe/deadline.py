@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from detectron2.engine import HookBase
 
+from ..engine.eta import evaluation_seconds
 from ..engine.trainer import Trainer
-from .schedule import evaluation_seconds
 from .timing import FIRST, TIMED, typical
 
 logger = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ from math import ceil
 
 import numpy as np
 
+from ..engine.eta import evaluation_seconds
 from .choice import Choice
 from .fingerprint import Fingerprint
 from .machine import Machine
@@ -12,8 +13,6 @@ from .machine import Machine
 _LR = 5e-4
 _LR_TRAINED = 1e-4  # weights of a whole model change less
 _EVALUATIONS = 4
-# Inference is the first third of an iteration: no gradients.
-_INFERENCE = 1 / 3
 _START_SECONDS = 20.0
 # A class is rare that so many times fewer images have than the median class, or than one image in a
 # hundred.
@@ -91,17 +90,6 @@ def _iterations(batch: int, minutes: float, seconds: float, num_val: int) -> tup
     rest = max(available / 2, available - evaluations * one)
     iterations = max(10, int(rest / seconds))
     return iterations, min(evaluations, iterations)
-
-
-def evaluation_seconds(images: int, batch: int, seconds: float) -> float:
-    """Return how long an evaluation may take.
-
-    Args:
-        images: that are evaluated.
-        batch: images of an iteration.
-        seconds: per iteration.
-    """
-    return images * seconds / batch * _INFERENCE
 
 
 def _steps(iterations: int) -> list[int]:

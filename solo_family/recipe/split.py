@@ -54,7 +54,7 @@ def split_by_stem(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
         TRAIN: [image for image in images if image["id"] not in chosen],
         VAL: [image for image in images if image["id"] in chosen],
     }
-    return {split: _part(content, share) for split, share in shares.items()}
+    return {split: part_of(content, share) for split, share in shares.items()}
 
 
 def _validation(groups: list[set[Any]], classes: dict[Any, set[Any]]) -> set[Any]:
@@ -79,7 +79,8 @@ def _classes_of_images(content: dict[str, Any]) -> dict[Any, set[Any]]:
     return classes
 
 
-def _part(content: dict[str, Any], images: list[Any]) -> dict[str, Any]:
+def part_of(content: dict[str, Any], images: list[Any]) -> dict[str, Any]:
+    """Return the content of a json with these images only, and their annotations."""
     ids = {image["id"] for image in images}
     annotations = [a for a in content.get("annotations", []) if a["image_id"] in ids]
     return content | {"images": images, "annotations": annotations}

@@ -14,6 +14,7 @@ from detectron2.utils.events import EventStorage
 
 from ..engine.main import argument_parser, read_config
 from ..engine.trainer import Trainer
+from ..progress import Progress
 
 FIRST = 2  # iterations that are not timed: memory and caches fill up
 TIMED = 10
@@ -35,7 +36,9 @@ def seconds_per_iteration(config: Path) -> float:
         SoloFamilyError: the config or the data can't be trained with.
     """
     with closing(seconds_of_iterations(config)) as seconds:
-        return two_digits(typical(list(islice(seconds, FIRST + TIMED))))
+        total = FIRST + TIMED
+        timed = Progress(islice(seconds, total), "timing", total, unit="iteration", leave=False)
+        return two_digits(typical(list(timed)))
 
 
 def seconds_of_iterations(config: Path, opts: Sequence[str] = ()) -> Generator[float, None, None]:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.structures import BitMasks
-from tqdm import tqdm
 
 from ..data.loading.ahead import ahead
 from ..data.loading.windows import WindowReader
 from ..errors import ConfigError, DataError
+from ..progress import Progress
 from .matching import TileObject
 from .merge_instances import merge_instances, tile_objects
 from .merge_panoptic import PanopticMerger
@@ -74,7 +74,7 @@ def predict_by_tiles(
         merger.add(tiles[index], result)
     todo = [tile for tile in tiles if tile.index not in finished]
     unread: list[str] = []
-    progress = tqdm(
+    progress = Progress(
         total=len(tiles),
         initial=len(finished),
         desc=name,

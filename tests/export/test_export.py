@@ -147,6 +147,7 @@ def test_torchscript_follows_the_size(method: str, tmp_path: Path) -> None:
     export(method, tmp_path / "exported", format="torchscript")
     description = json.loads((tmp_path / "exported" / "model.json").read_text())
     assert {"64 x 96", "128 x 64"} <= set(description["max_error"])
+    assert description["confidence_threshold"] == 0.5
     with pytest.raises(DataError, match="format torchscript, which ONNX Runtime can't run"):
         ExportedModel(tmp_path / "exported")
 

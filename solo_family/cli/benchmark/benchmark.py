@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ...config import setup_cfg
 from ...data.loading.augmentation import detectron2_augmentation
 from ...data.loading.images import Reading, read_image
 from ...errors import DataError, SoloFamilyError
 from ...predictor.load import load_predictor
+from ...progress import Progress
 from ..inputs import find_sources
 from ..opts import add_opts_argument
 from ..writers import make_folder, write_json
@@ -180,9 +180,9 @@ def time_parts(
     inputs = cycle({"image": image} for image in images)
     batches = (list(islice(inputs, batch_size)) for _ in count())
     try:
-        for _ in tqdm(range(warm_up), "warm-up", leave=False):
+        for _ in Progress(range(warm_up), "warm-up", leave=False):
             clock.run(next(batches))
-        runs = [clock.run(next(batches)) for _ in tqdm(range(repeats), leave=False)]
+        runs = [clock.run(next(batches)) for _ in Progress(range(repeats), leave=False)]
     finally:
         clock.remove()
     return {part: [seconds[part] for seconds in runs] for part in runs[0]}

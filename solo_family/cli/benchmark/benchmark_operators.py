@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from tabulate import tabulate
-from tqdm import tqdm
 
 from ...errors import SoloFamilyError
+from ...progress import Progress
 from .operator_cases import CASES, Case
 from .timing import cuda_graph, median_seconds, peak_bytes
 
@@ -78,7 +78,7 @@ def run_operators(args: argparse.Namespace) -> dict[str, Any]:
     print(about)
     combinations = list(product(args.counts, args.sizes, args.dtypes, args.classes))
     rows = []
-    for count, size, dtype, classes in tqdm(combinations, leave=False):
+    for count, size, dtype, classes in Progress(combinations, leave=False):
         case = CASES[args.op](count, size, _DTYPES[dtype], classes, device)
         row = {"count": count, "size": f"{size[0]}x{size[1]}", "dtype": dtype, "classes": classes}
         rows.append(row | measure_case(case, device, args))

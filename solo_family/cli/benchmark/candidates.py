@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from tabulate import tabulate
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ...errors import ConfigError
 from ...methods.grid.instances import select_images
 from ...methods.grid.model import GridSegmentor
+from ...progress import Progress
 from .timing import median_seconds
 
 
@@ -58,7 +58,7 @@ def candidates_table(
             f"the model's {cells} cells times {classes} classes."
         )
     rows = []
-    for count in tqdm(counts, leave=False):
+    for count in Progress(counts, leave=False):
         scores = candidate_scores(cells, classes, count, model.selector.score_threshold)
         scores = scores.to(model.device)[None]
 

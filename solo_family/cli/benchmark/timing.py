@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 
+from ...progress import Progress
+
 Function = Callable[[], Any]
+_SECONDS_WITHOUT_PROGRESS = 2
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -27,7 +30,7 @@ def median_seconds(
         for _ in range(warm_up):
             function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
+    for _ in Progress(range(repeats), "runs", delay=_SECONDS_WITHOUT_PROGRESS, leave=False):
         for name, function in functions.items():
             seconds[name].append(_seconds(function, device))
     return {name: statistics.median(values) for name, values in seconds.items()}

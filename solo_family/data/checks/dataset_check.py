@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-
 from ...errors import DataError
 from ...pictures.depth import UntoldRange
 from ...pictures.formats import OtherChannels, check_channels
+from ...progress import Progress
 from ..formats.coco_file import CocoFile, read_coco_file
 from ..formats.crowds import OBJECTS, are_of_a_tool
 from ..formats.image_files import ImageFiles
@@ -175,7 +174,7 @@ def _check_empty(
 
 
 def _progress(items: list[Any], unit: str) -> Iterable[Any]:
-    return tqdm(items, unit=f" {unit}", delay=_SECONDS_WITHOUT_PROGRESS, leave=False)
+    return Progress(items, unit=f" {unit}", delay=_SECONDS_WITHOUT_PROGRESS, leave=False)
 
 
 def _hashable(identity: Any) -> Any:

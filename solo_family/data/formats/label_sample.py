@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from tqdm import tqdm
 
 from ...errors import DataError
+from ...progress import Progress
 from .label_maps import read_labels, read_panoptic_ids
 
 _WHITE = 255
@@ -35,7 +35,7 @@ def check_labels(name: str, sample: int) -> list[str]:
     values: set[int] = set()
     read: list[tuple[dict[str, Any], np.ndarray]] = []
     step = max(1, -(-len(records) // sample))
-    for record in tqdm(records[::step], "labels", unit=" images", delay=1, leave=False):
+    for record in Progress(records[::step], "labels", unit=" images", delay=1, leave=False):
         if "sem_seg_file_name" in record:
             labels = read_labels(record["sem_seg_file_name"], len(classes), ignored)
             values |= set(map(int, set(labels.ravel().tolist())))

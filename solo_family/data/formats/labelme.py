@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_util
-from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import replacing
+from ...progress import Progress
 from ..loading.images import read_image_size
 from .coco_values import is_image_size
 from .labelme_shapes import read_shape
@@ -84,7 +84,7 @@ def read_labelme(folder: Path, ignored: Collection[Path] = ()) -> tuple[dict[str
         )
     left_out: list[str] = []
     pictures: dict[str, _Picture] = {}
-    for file in tqdm(files, unit="file", delay=1, leave=False):
+    for file in Progress(files, unit="file", delay=1, leave=False):
         before = len(left_out)
         picture = _read_picture(file, folder, left_out)
         if picture.file_name in pictures:

@@ -15,11 +15,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
 from pycocotools import mask as mask_util
-from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import expand_path
 from ...pictures.formats import SUFFIXES
+from ...progress import Progress
 from ..loading.images import read_image_size
 from .semantic_dataset import read_class_names
 
@@ -87,7 +87,7 @@ def _load(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[
             f"{image_dir} has no images ({', '.join(SUFFIXES)}). Name the folder that they are in."
         )
     records = []
-    for number, image in enumerate(tqdm(images, unit=" images", delay=1, leave=False), start=1):
+    for number, image in enumerate(Progress(images, unit=" images", delay=1, leave=False), start=1):
         height, width = read_image_size(str(image))
         place = Path(mask_dir) / image.relative_to(image_dir).with_suffix("")
         files, indexed = _find_masks(image, place, by_folder)

@@ -15,10 +15,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pycocotools import mask as mask_util
 from scipy.ndimage import find_objects
-from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import making
+from ...progress import Progress
 from .synthetic_scene import SHAPES, Colours, Scene, Segments, draw_scene
 from .synthetic_stuff import SegmentWriter, draw_regions
 
@@ -101,7 +101,7 @@ def _write_split(
     (root / split).mkdir()
     segmentation = SegmentWriter(root, split, list(SHAPES)) if stuff else None
     content = new_content()
-    for image_id in tqdm(range(1, num + 1), desc=f"shapes {split}", unit="image"):
+    for image_id in Progress(range(1, num + 1), desc=f"shapes {split}", unit="image"):
         # Each image has its own seed, so that it does not depend on the number of images.
         rng = np.random.default_rng([seed, SPLITS.index(split), image_id])
         empty = image_id % EMPTY_EVERY == EMPTY_EVERY // 2

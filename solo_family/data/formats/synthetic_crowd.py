@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import making
+from ...progress import Progress
 from .synthetic import add_image, new_content
 from .synthetic_scene import SHAPES, Scene, draw_texture, rasterise, stands_out
 
@@ -104,7 +104,8 @@ def _add(rng: Generator, scene: Scene, visible: NDArray[np.int_], place: complex
 def _write_part(root: Path, name: str, numbers: list[int], seed: list[int]) -> None:
     (root / name).mkdir()
     content = new_content()
-    for image_id, number in enumerate(tqdm(numbers, desc=f"crowd {name}", unit="image"), start=1):
+    images = Progress(numbers, desc=f"crowd {name}", unit="image")
+    for image_id, number in enumerate(images, start=1):
         rng = np.random.default_rng([*seed, image_id])
         scene = draw_crowd(rng, number)
         path = root / name / f"{image_id:04}_{number}_objects.jpg"

@@ -15,9 +15,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
 from pycocotools import mask as mask_util
-from tqdm import tqdm
 
 from ...errors import DataError
+from ...progress import Progress
 from .text_files import is_file
 
 # The pixel values of SegmentationClass, from 1, are in this order.
@@ -56,7 +56,7 @@ def load_voc_instances(root: str, split: str) -> list[dict[str, Any]]:
     """
     check_voc(root, split)
     text = _split_file(root, split).read_text(encoding="utf-8")
-    names = tqdm(text.split(), f"VOC {split}", unit="image")
+    names = Progress(text.split(), f"VOC {split}", unit="image")
     return [load_image(Path(root), name, VOC_CLASSES, read_values) for name in names]
 
 

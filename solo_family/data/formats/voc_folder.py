@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import expand_path
+from ...progress import Progress
 from ..loading.images import read_image_size
 from .text_files import is_file, read_lines
 from .voc import VOC_CLASSES, image_file, load_image, open_picture, read_values
@@ -149,7 +149,7 @@ def _load(
         load_image(root, name, classes, read)
         if name in drawn
         else image_without_objects(root, name)
-        for name in tqdm(names, unit=" images", delay=1, leave=False)
+        for name in Progress(names, unit=" images", delay=1, leave=False)
     ]
     missing = [r["file_name"] for r in records if not is_file(Path(r["file_name"]))]
     if missing:

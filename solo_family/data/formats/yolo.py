@@ -14,11 +14,11 @@ from typing import Any
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
-from tqdm import tqdm
 
 from ...errors import DataError, first_line
 from ...files import expand_path
 from ...pictures.formats import SUFFIXES
+from ...progress import Progress
 from ..loading.images import read_image_size
 from .text_files import exists, is_file, read_lines, read_text
 
@@ -133,7 +133,7 @@ def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
         )
     boxes, used = 0, set()
     records = []
-    for number, image in enumerate(tqdm(images, unit=" images", delay=1, leave=False), start=1):
+    for number, image in enumerate(Progress(images, unit=" images", delay=1, leave=False), start=1):
         height, width = read_image_size(image)
         file = _label_file(image)
         used.add(file)

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ...errors import DataError
 from ...files import replacing
+from ...progress import Progress
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def convert_files(
     if not paths:
         raise DataError(f"{split}: there is no file to convert. Unpack the dataset there.")
     new = 0
-    for source in tqdm(paths, split, unit="image"):
+    for source in Progress(paths, split, unit="image"):
         path = target(source)
         if path.exists():
             continue

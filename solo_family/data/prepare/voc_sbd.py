@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_util
 from scipy.io import loadmat
-from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import replacing
+from ...progress import Progress
 from ..formats.voc import VOC_CLASSES
 from .files import Prepared, need
 
@@ -62,7 +62,7 @@ def _content(folder: Path, paths: list[Path], split: str) -> dict[str, Any]:
         "annotations": [],
         "categories": [{"id": i, "name": name} for i, name in enumerate(VOC_CLASSES, 1)],
     }
-    for number, path in enumerate(tqdm(paths, split, unit="image"), 1):
+    for number, path in enumerate(Progress(paths, split, unit="image"), 1):
         need(folder / "img" / f"{path.stem}.jpg", "the archive is not complete.")
         instances = loadmat(str(path))["GTinst"][0, 0]
         masks, classes = instances["Segmentation"], instances["Categories"].ravel()

@@ -1,0 +1,43 @@
+"""Write the report of a training run: curves, errors, confusions, and how sure the figures are."""
+
+import argparse
+from pathlib import Path
+
+from ..config import setup_cfg
+from ..errors import DataError, SoloFamilyError
+from ..report.write import write_report
+from .opts import add_opts_argument
+
+_CONFIG = "config.yaml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `report`."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the OUTPUT_DIR of a training")
+    parser.add_argument(
+        "--confidence-threshold",
+        type=float,
+        metavar="SCORE",
+        help="of the tables and pictures (default: the one with the best F1)",
+    )
+    add_opts_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write RUN/report, and return the exit status.
+
+    Raises:
+        SoloFamilyError: the folder is none of a run, or its data can't be read.
+    """
+    threshold = args.confidence_threshold
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise SoloFamilyError(f"--confidence-threshold is {threshold}; it must be from 0 to 1.")
+    path = args.run / _CONFIG
+    if not path.is_file():
+        raise DataError(
+            f"{args.run} has no {_CONFIG}: name the OUTPUT_DIR of a training, which has one."
+        )
+    # No model is built, so a missing GPU needs no warning.
+    cfg = setup_cfg(str(path), [*args.opts, "MODEL.DEVICE", "cpu"])
+    print(write_report(cfg, args.run, threshold))
+    return 0

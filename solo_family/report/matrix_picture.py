@@ -1,0 +1,83 @@
+"""Draw a confusion matrix, and write it as a table."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..files import replacing
+from .figures import new_figure, save
+
+# A picture of more rows could not be read.
+_MOST_ROWS = 30
+_MOST_WITH_NUMBERS = 16
+
+
+def write_matrix(
+    path: Path, matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+) -> None:
+    """Write a matrix as a csv file, with the names of its rows (true) and columns (predicted)."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true \\ predicted", *columns])
+        writer.writerows([name, *row.tolist()] for name, row in zip(rows, matrix))
+
+
+def draw_matrix(
+    path: Path, matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str], unit: str
+) -> bool:
+    """Draw a matrix, each row in percent of its sum.
+
+    Classes that don't occur are left out; of many only those with most confusions are drawn.
+
+    Args:
+        path: the file, whose suffix names the format.
+        matrix: int64 [R, C].
+        rows: R names.
+        columns: C names, those of the rows first.
+        unit: what is counted.
+
+    Returns:
+        Whether all classes that occur are drawn.
+    """
+    count = len([row for row, column in zip(rows, columns) if row == column])
+    chosen = _most_confused(matrix, count)
+    shown_rows = [*chosen, *range(count, len(rows))]
+    shown_columns = [*chosen, *range(count, len(columns))]
+    counts = matrix[np.ix_(shown_rows, shown_columns)]
+    sums = matrix[shown_rows].sum(1, keepdims=True)
+    shares = 100 * counts / np.maximum(1, sums)
+    side = 2.6 + 0.42 * max(len(shown_rows), len(shown_columns))
+    figure = new_figure(max(4.5, side + 1), max(3.6, side))
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    axes.set_xticks(range(len(shown_columns)), [columns[i] for i in shown_columns], rotation=90)
+    axes.set_yticks(range(len(shown_rows)), [rows[i] for i in shown_rows])
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(f"Confusion matrix: {unit}, colours in percent of a row", fontsize="medium")
+    if len(shown_rows) <= _MOST_WITH_NUMBERS:
+        for row, column in np.ndindex(*counts.shape):
+            colour = "white" if shares[row, column] > 50 else "black"
+            text = _number(int(counts[row, column]))
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    figure.colorbar(image, ax=axes, shrink=0.8)
+    with replacing(path) as temporary:
+        save(figure, temporary)
+    return len(chosen) < _MOST_ROWS
+
+
+def _most_confused(matrix: np.ndarray, count: int) -> list[int]:
+    """Return the classes to draw, in their order: those that occur, or are most confused."""
+    occurs = (matrix[:count].sum(1) > 0) | (matrix[:, :count].sum(0) > 0)
+    present = np.flatnonzero(occurs) if occurs.any() else np.arange(count)
+    square = matrix[:count, :count] * (1 - np.eye(count, dtype=np.int64))
+    errors = (square.sum(0) + square.sum(1))[present]
+    return sorted(present[np.argsort(-errors, kind="stable")[:_MOST_ROWS]].tolist())
+
+
+def _number(count: int) -> str:
+    for limit, unit in ((10**9, "G"), (10**6, "M"), (10**4, "k")):
+        if count >= limit:
+            return f"{count / {'G': 10**9, 'M': 10**6, 'k': 10**3}[unit]:.3g}{unit}"
+    return str(count)

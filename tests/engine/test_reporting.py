@@ -1,0 +1,56 @@
+"""A training ends with its report; whatever fails in that, the training has not."""
+
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from solo_family.engine.ending import ENDING
+from solo_family.engine.main import main
+from solo_family.engine.reporting import report_training
+from solo_family.report import write
+from solo_family.stopping import Stopped
+
+from ..coco_folder import run_cfg, small_dataset, write_cfg
+from ..conftest import tiny_cfg
+
+
+def test_a_training_ends_with_its_report(tmp_path: Path) -> None:
+    data = small_dataset(tmp_path / "data")
+    opts = ("OUTPUT.LOGGERS", ("csv",), "SOLVER.MAX_ITER", 2, "OUTPUT.REPORT", True)
+    cfg = run_cfg(data.name, tmp_path / "run", *opts, test=data.name)
+    assert main(["--config-file", str(write_cfg(tmp_path / "c.yaml", cfg))]) == 0
+    files = {path.name for path in (tmp_path / "run/report").iterdir()}
+    assert {"report.md", "curves.png", "classes.csv", "confusion.png", "pr.png"} <= files
+    assert (tmp_path / "run/metrics.csv").is_file()
+    assert not list((tmp_path / "run").glob("events*"))
+
+
+def test_a_failure_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: Any) -> Path:
+        raise RuntimeError("no fonts\nand a long story")
+
+    cfg = tiny_cfg(opts=["OUTPUT_DIR", str(tmp_path), "OUTPUT.REPORT", True])
+    monkeypatch.setattr(write, "write_report", failing)
+    with caplog.at_level(logging.WARNING, "solo_family"):
+        report_training(cfg)
+    (record,) = caplog.records
+    again = f"python -m solo_family report {tmp_path}"
+    assert record.getMessage() == (f"The training has ended; its report failed: no fonts ({again})")
+    cfg.OUTPUT.REPORT = False
+    report_training(cfg)
+    assert len(caplog.records) == 1
+
+
+def test_a_signal_ends_the_report_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "write_report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(ENDING, "asked", 0)  # so that other tests find it as it was
+    cfg = tiny_cfg(opts=["OUTPUT_DIR", str(tmp_path), "OUTPUT.REPORT", True])
+    told = "the training is complete, its report is not"
+    with pytest.raises(Stopped, match=told), ENDING.listening():
+        report_training(cfg)

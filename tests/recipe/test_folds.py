@@ -1,0 +1,38 @@
+"""Folds for cross-validation: each image once, near-duplicates together, equal sizes."""
+
+import pytest
+
+from solo_family.errors import DataError
+from solo_family.recipe.folds import split_folds
+from solo_family.recipe.split import stem_of
+
+from .test_split import content, names_of
+
+
+def test_each_image_is_for_validation_once_with_its_near_duplicates() -> None:
+    names = [f"s{scene:02}_{shot}.jpg" for scene in range(17) for shot in range(1 + scene % 4)]
+    folds = split_folds(content(names), 5)
+    assert sorted(name for fold in folds for name in names_of(fold["val"])) == sorted(names)
+    for fold in folds:
+        train, val = names_of(fold["train"]), names_of(fold["val"])
+        assert train | val == set(names)
+        assert not train & val
+        assert not {stem_of(name) for name in train} & {stem_of(name) for name in val}
+        assert {a["image_id"] for a in fold["val"]["annotations"]} == {
+            image["id"] for image in fold["val"]["images"]
+        }
+    sizes = [len(fold["val"]["images"]) for fold in folds]
+    assert max(sizes) - min(sizes) <= 4
+    assert split_folds(content(names[::-1]), 5)[0]["val"]["images"][0]["file_name"] in names
+
+
+def test_frames_of_one_film_are_cut_into_runs() -> None:
+    names = [f"film_{frame:03}.jpg" for frame in range(10)]
+    folds = [sorted(names_of(fold["val"])) for fold in split_folds(content(names), 3)]
+    assert folds == [names[:4], names[4:7], names[7:]]
+
+
+@pytest.mark.parametrize("folds", [1, 4])
+def test_more_folds_than_images(folds: int) -> None:
+    with pytest.raises(DataError, match="3 images can't be split"):
+        split_folds(content(["a.jpg", "b.jpg", "c.jpg"]), folds)

@@ -1,0 +1,143 @@
+"""The report of a run's folder: what it has, what it keeps, what it says of what is missing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from detectron2.config import CfgNode
+from pycocotools import mask as mask_util
+
+from solo_family.__main__ import main
+from solo_family.config import get_cfg, setup_cfg
+from solo_family.config.output import confidence_threshold
+from solo_family.data.formats.coco_json import dataset_truth
+from solo_family.data.formats.register import check_datasets
+from solo_family.data.formats.rle import encode_masks
+from solo_family.engine.main import argument_parser, read_config
+from solo_family.errors import SoloFamilyError
+from solo_family.report.stored_threshold import store_threshold
+from solo_family.report.write import write_report
+
+from ..coco_folder import CocoFolder, noise, rectangle, run_cfg
+from ..conftest import tiny_cfg
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[CfgNode, Path]:
+    """A run without a model: its configuration, its metrics, and predictions by hand."""
+    folder = CocoFolder(tmp_path / "data", {1: "cat", 2: "a|dog"})
+    for index in range(4):
+        boxes = [rectangle(5, 5, 20, 20), rectangle(30, 10, 20, 20, category_id=2)]
+        folder.add(f"ü {index}.png", noise(48, 64, seed=index), boxes)
+    name, output = folder.write(), tmp_path / "run"
+    cfg = run_cfg(name, output, test=name)
+    (output / "inference").mkdir(parents=True)
+    (output / "config.yaml").write_text(cfg.dump())
+    rows = [{"iteration": 2, "total_loss": 2.0}, {"iteration": 3, "segm/AP": 50.0}]
+    (output / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
+    check_datasets([name])
+    truth = dataset_truth(name)
+
+    def dense_mask(one: dict[str, Any]) -> np.ndarray:
+        return mask_util.decode(one["segmentation"])[None].astype(bool)
+
+    results = [
+        {
+            "image_id": one["image_id"],
+            # Every other one has the wrong class, and a lower score.
+            "category_id": 1,
+            "score": 0.8 if one["category_id"] == 1 else 0.4,
+            "segmentation": encode_masks(torch.from_numpy(dense_mask(one)))[0],
+        }
+        for one in truth.dataset["annotations"]
+    ]
+    (output / "inference/coco_instances_results.json").write_text(json.dumps(results))
+    return cfg, output
+
+
+def test_the_report_of_instances(run: tuple[CfgNode, Path]) -> None:
+    cfg, output = run
+    cfg.TEST.PROPOSAL_RECALL = True
+    recall = {"iou_thresholds": [0.5, 0.55], "recall": {"10": [0.5, 0.0], "100": [1.0, 0.5]}}
+    (output / "inference/proposal_recall.json").write_text(json.dumps(recall))
+    text = write_report(cfg, output).read_text()
+    assert "**AP 50.0 (50.0 to 50.0)" in text
+    assert "4 images are few" in text
+    assert "| a\\|dog | 4 | 4 | 0.0 (0.0 to 0.0) | 0.0 | - | 0.0 | 0.0 |" in text
+    for link in ("curves.png", "pr.png", "confusion.png", "worst.jpg", "classes.csv"):
+        assert f"({link})" in text
+        assert (output / "report" / link).stat().st_size
+    numbers = json.loads((output / "report/report.json").read_text())
+    assert numbers["confidence_threshold"] == 0.6  # half-way between the right and the wrong ones
+    assert numbers["AP"] == [50.0, 50.0, 50.0]
+    assert numbers["proposals"] == {"AR@10": 25.0, "AR@100": 75.0}
+    stored = setup_cfg(str(output / "config.yaml"), ["MODEL.DEVICE", "cpu"])
+    assert stored.TEST.BEST_CONFIDENCE == 0.6
+    confusion = (output / "report/confusion.csv").read_text().splitlines()
+    assert confusion[1:] == ["cat,4,0,0", "a|dog,0,0,4", "no object,0,0,0"]
+
+
+def test_the_best_threshold_is_kept_for_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(tiny_cfg().dump())
+    before = yaml.safe_load(path.read_text())
+    assert "show what has at least this score" in store_threshold(path, 0.6)
+    after = yaml.safe_load(path.read_text())
+    assert after["TEST"].pop("BEST_CONFIDENCE") == 0.6
+    assert before["TEST"].pop("BEST_CONFIDENCE") is None
+    assert after == before
+
+    def used(*opts: str) -> float:
+        return confidence_threshold(setup_cfg(str(path), ["MODEL.DEVICE", "cpu", *opts]))
+
+    assert used() == 0.6
+    assert used("TEST.CONFIDENCE_THRESHOLD", "0.11") == 0.11
+    assert confidence_threshold(get_cfg()) == 0.5
+    store_threshold(path, 0.65)
+    assert used() == 0.65
+    path.write_text(
+        path.read_text().replace("CONFIDENCE_THRESHOLD: null", "CONFIDENCE_THRESHOLD: 0.2")
+    )
+    assert "0.2, which was given, comes before it" in store_threshold(path, 0.65)
+    assert used() == 0.2
+    assert store_threshold(tmp_path / "none.yaml", 0.5) == ""
+    # A new training from this file has no best threshold yet.
+    words = ["--config-file", str(path), "DATASETS.TRAIN", "()"]
+    assert read_config(argument_parser().parse_args(words)).TEST.BEST_CONFIDENCE is None
+
+
+def test_what_is_missing_is_said(
+    run: tuple[CfgNode, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg, output = run
+    (output / "report").mkdir()
+    (output / "report/panoptic_worst.jpg").touch()  # of an earlier report
+    (output / "inference/coco_instances_results.json").unlink()
+    with pytest.raises(SoloFamilyError, match=r"--eval-only MODEL\.WEIGHTS"):
+        write_report(cfg, output)
+    # The pictures of the last report are gone with its figures.
+    assert sorted(path.name for path in (output / "report").iterdir()) == [
+        *("curves.png", "report.json", "report.md")
+    ]
+    cfg.DATASETS.TEST = ()
+    assert "there are curves only" in write_report(cfg, output).read_text()
+    assert main(["report", str(output / "inference")]) == 2
+    assert "has no config.yaml" in capsys.readouterr().err
+    assert main(["report", str(output), "--confidence-threshold", "7"]) == 2
+
+
+def test_nothing_predicted_and_pictures_that_are_gone(run: tuple[CfgNode, Path]) -> None:
+    _, output = run
+    (output / "inference/coco_instances_results.json").write_text("[]")
+    for number, path in enumerate(sorted((output.parent / "data/images").iterdir())):
+        path.write_text("broken")
+        assert number < 4
+    assert main(["report", str(output), "--confidence-threshold", "0.2"]) == 0
+    text = (output / "report/report.md").read_text()
+    assert "No object was found" in text
+    assert "**AP 0.0" in text
+    assert text.count("Not drawn: ") == 4
