@@ -38,6 +38,7 @@ def check_config(cfg: CfgNode) -> None:
     check_one_of(cfg, "INPUT.EMPTY_SEGMENTS", ("", "keep", "drop"))
     check_one_of(cfg, "INPUT.RESIZE", ("pillow", "cv2"))
     check_one_of(cfg, "INPUT.LSJ.PAD", ("gray", "mean"))
+    check_one_of(cfg, "TEST.COCO_LIBRARY", ("hotcoco", "pycocotools"))
     check_one_of(cfg, "INPUT.LABEL_SAMPLING", ("", "center", "corner"))
     check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
     check_one_of(cfg, "MODEL.META_ARCHITECTURE", [name for name, _ in META_ARCH_REGISTRY])

@@ -104,6 +104,9 @@ def add_common_config(cfg: CN) -> None:
     # Also measure the recall of masks as class-agnostic proposals (evaluation/proposal_recall.py),
     # for methods whose evaluation does not include it anyway.
     cfg.TEST.PROPOSAL_RECALL = False
+    # What computes COCO's metrics: "hotcoco", or "pycocotools", which gives the same numbers in
+    # many times the time.
+    cfg.TEST.COCO_LIBRARY = "hotcoco"
     # Cut images into overlapping tiles with sides of this many pixels, and merge the predictions of
     # the tiles; 0 predicts images as a whole (docs/tiles.md). Each tile is resized by
     # INPUT.MIN_SIZE_TEST, like an image.
