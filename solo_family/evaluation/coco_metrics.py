@@ -1,4 +1,4 @@
-"""COCO's metrics of results, computed by hotcoco with the numbers of pycocotools, or by pycocotools.
+"""COCO's metrics by hotcoco, with the numbers of pycocotools, or by pycocotools itself.
 
 hotcoco compares and matches in Rust. Its precision and recall are those of pycocotools to the last
 bit, and the means over them are computed here, for both alike.
@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +41,7 @@ class CocoMetrics:
     eval: dict[str, np.ndarray]
     params: Any
 
-    @property
+    @cached_property
     def stats(self) -> np.ndarray:
         """COCO's twelve numbers, float64; -1 where there is no ground truth.
 
