@@ -49,6 +49,11 @@ def check_config(cfg: CfgNode) -> None:
     check_copy_paste(cfg)
     check_sampling(cfg)
     check_solver(cfg)
+    if cfg.DATALOADER.CACHE_BYTES < 0:
+        raise ConfigError(
+            f"DATALOADER.CACHE_BYTES is {cfg.DATALOADER.CACHE_BYTES}; it must be a number of "
+            "bytes, for instance 2000000000, or 0 for no cache of decoded images."
+        )
     tile = cfg.TEST.TILE
     check_tile(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)
     _check_evaluation_keys(cfg)

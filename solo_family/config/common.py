@@ -134,6 +134,10 @@ def add_common_config(cfg: CN) -> None:
     cfg.DATALOADER.SKIP_BAD_IMAGES = False
     # Seconds to wait for a batch of a worker process before the run ends; 0 waits forever.
     cfg.DATALOADER.TIMEOUT = 600
+    # Keep decoded training images in memory, at most so many bytes on a machine, for all processes
+    # that load images: height times width times 3 for each. 0 decodes them each time. The batches
+    # are the same.
+    cfg.DATALOADER.CACHE_BYTES = 0
 
     # Large-scale jitter (Ghiasi et al., arXiv 2012.07177): resize by a random factor, then crop or
     # pad to a square. It replaces MIN_SIZE_TRAIN and MAX_SIZE_TRAIN.

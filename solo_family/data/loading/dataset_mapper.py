@@ -21,6 +21,7 @@ from detectron2.structures import Boxes, Instances
 from ...errors import DataError
 from .augmentation import build_train_augmentation, detectron2_augmentation
 from .bad_images import BadImages
+from .image_cache import ImageCache
 from .images import Reading, read_image
 from .masks import boxes_of, drawn, moved_parts
 from .object_crop import crop_annotations, pixels_of, window_around_object
@@ -44,6 +45,7 @@ class MaskDatasetMapper(DatasetMapper):
         reading: how image files are read.
         crop_around: in training, height and width of windows around objects that images are
             cropped to before everything else; None for whole images.
+        cache: reads whole images, in the same way; None decodes each anew.
         options: the arguments of detectron2's `DatasetMapper`.
     """
 
@@ -55,11 +57,13 @@ class MaskDatasetMapper(DatasetMapper):
         num_images: int = 0,
         reading: Reading | None = None,
         crop_around: tuple[int, int] | None = None,
+        cache: ImageCache | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._reading = reading or Reading()
         self._crop_around = crop_around
+        self._cache = cache
         self._bad_images = BadImages(skip_bad_images, num_images)
         self._has_warned = False
 
@@ -117,7 +121,10 @@ class MaskDatasetMapper(DatasetMapper):
         """Return an image, or a window of it, to which the annotations are then cropped, too."""
         path = dataset_dict["file_name"]
         if self._crop_around is None:
-            image = read_image(path, self.image_format, self._reading)
+            if self._cache is None:
+                image = read_image(path, self.image_format, self._reading)
+            else:
+                image = self._cache.read(path)
             check_image_size(dataset_dict, image)
             return image
         windows = open_windows(path, self.image_format, self._reading)
