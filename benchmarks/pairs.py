@@ -88,26 +88,16 @@ def _import(statement: str) -> float:
 
 def mapper(folder: Path) -> Pair:
     """Both mappers on the shapes, with the quick start's augmentation and bit masks."""
-    from detectron2.data import DatasetCatalog, DatasetMapper
-
     from solo_family.cli.quickstart import dataset_opts
     from solo_family.config import setup_cfg
-    from solo_family.data.formats.register import check_datasets
     from solo_family.data.formats.synthetic import make_shapes
-    from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
     from solo_family.model_zoo import get_config_file
+
+    from .mapper import of_dataset
 
     shapes = make_shapes(folder / "shapes", num_train=24, num_val=1)
     cfg = setup_cfg(get_config_file("quickstart/solov2.yaml"), dataset_opts("instance", shapes))
-    check_datasets(cfg.DATASETS.TRAIN)
-    dicts = DatasetCatalog.get(cfg.DATASETS.TRAIN[0])
-    theirs_cfg = cfg.clone()
-    theirs_cfg.merge_from_list(["MODEL.MASK_ON", True, "INPUT.MASK_FORMAT", "bitmask"])
-    theirs, ours = DatasetMapper(theirs_cfg, True), MaskDatasetMapper(cfg, True)
-    return Pair(
-        cpu_seconds(lambda: [theirs(item) for item in dicts]),
-        cpu_seconds(lambda: [ours(item) for item in dicts]),
-    )
+    return of_dataset(cfg, 24)
 
 
 def evaluation(images: int, folder: Path) -> Pair:
