@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .image_cache import ImageCache
 from .images import Reading, read_image
 from .masks import boxes_of, drawn, moved_parts
 from .object_crop import crop_annotations, pixels_of, window_around_object
+from .reduced import Target, from_original, is_reduced
 from .windows import open_windows
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ class MaskDatasetMapper(DatasetMapper):
             crops = bool(around) or cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
             options["recompute_boxes"] = crops
             options["skip_bad_images"] = cfg.DATALOADER.SKIP_BAD_IMAGES
+            target = Target.from_config(cfg)
+            options["reading"] = replace(options["reading"], target=target)
         else:
             options["augmentations"] = detectron2_augmentation(cfg, is_train=False)
         return options
@@ -107,6 +111,9 @@ class MaskDatasetMapper(DatasetMapper):
             return None
         aug_input = T.AugInput(image)
         transforms = self.augmentations(aug_input)
+        if self._reading.target is not None:
+            size = dataset_dict["height"], dataset_dict["width"]
+            transforms = from_original(transforms, size, image.shape[:2])
         image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
         dataset_dict["image"] = torch.as_tensor(image)
         if not self.is_train:
@@ -125,7 +132,9 @@ class MaskDatasetMapper(DatasetMapper):
                 image = read_image(path, self.image_format, self._reading)
             else:
                 image = self._cache.read(path)
-            check_image_size(dataset_dict, image)
+            size = dataset_dict.get("height", 0), dataset_dict.get("width", 0)
+            if self._reading.target is None or not is_reduced(size, image.shape[:2]):
+                check_image_size(dataset_dict, image)
             return image
         windows = open_windows(path, self.image_format, self._reading)
         check_image_size(dataset_dict, pixels_of(windows.size))

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from detectron2.utils import comm
 from ...errors import DataError
 from ...pictures.formats import parse_format
 from .images import Reading, read_header, read_image
+from .reduced import Target, reduced_size
 from .shared_slots import NO_RESERVE
 
 logger = logging.getLogger(__name__)
@@ -142,13 +144,17 @@ def build_cache(cfg: CfgNode, dataset: Sequence[dict[str, Any]]) -> ImageCache |
     if not num_bytes:
         return None
     wanted = parse_format(cfg.INPUT.FORMAT)
+    target = Target.from_config(cfg)
+    reading = replace(Reading.from_config(cfg), target=target)
     shapes: dict[str, Shape] = {}
     for record in dataset:
         path = record["file_name"]
         if path not in shapes and (size := _size_of(record)) is not None:
+            if target is not None and path.lower().endswith((".jpg", ".jpeg")):
+                size = reduced_size(size, target.fraction(size))
             shapes[path] = (*size, wanted.count)
     try:
-        cache = ImageCache(cfg.INPUT.FORMAT, Reading.from_config(cfg), shapes, num_bytes)
+        cache = ImageCache(cfg.INPUT.FORMAT, reading, shapes, num_bytes)
     except (OSError, ValueError):
         logger.warning(
             "The system does not give the %d bytes of DATALOADER.CACHE_BYTES (ulimit -v is set, or "

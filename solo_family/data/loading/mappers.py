@@ -34,7 +34,8 @@ def build_train_mapper(
         cache: reads its images; None decodes them each time.
 
     Raises:
-        ConfigError: the mapper needs labels that the dataset does not have.
+        ConfigError: the mapper needs labels that the dataset does not have, or `INPUT.REDUCED_JPEG`
+            is for other labels.
     """
     num_images = len(dataset)
     name = mapper_name(cfg, dataset)
@@ -45,6 +46,11 @@ def build_train_mapper(
             f"INPUT.DATASET_MAPPER_NAME {name} needs '{LABEL_KEYS[name]}', which the images of "
             f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Set the key to '', or "
             "name a dataset with such labels."
+        )
+    if cfg.INPUT.REDUCED_JPEG:
+        raise ConfigError(
+            "INPUT.REDUCED_JPEG is True, but the labels are pictures, which have the size of the "
+            "whole images. Set INPUT.REDUCED_JPEG False."
         )
     return SegmentDatasetMapper(
         cfg,
