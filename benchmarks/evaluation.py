@@ -13,7 +13,6 @@ import copy
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -177,7 +176,7 @@ def _categories(count: int) -> list[Record]:
     return [{"id": number, "name": f"class {number}"} for number in range(1, count + 1)]
 
 
-def _place(rng: np.random.Generator, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray, int]:
+def _place(rng: np.random.Generator, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Return a centre (x, y), two radii in pixels, and a class, at random."""
     centre = rng.uniform((0, 0), _SIZE[::-1])
     return centre, np.exp(rng.uniform(1.5, 5, 2)), int(rng.choice(classes))

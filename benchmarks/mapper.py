@@ -44,7 +44,7 @@ def main(words: list[str] | None = None) -> None:
     use_one_thread()
     name = f"coco_json:{args.annotations}:{args.images}"
     with quiet():
-        opts = ["DATASETS.TRAIN", (name,), "DATASETS.TEST", ()]
+        opts: list[Any] = ["DATASETS.TRAIN", (name,), "DATASETS.TEST", ()]
         opts += ["DATALOADER.CACHE_BYTES", args.cache, *args.opts]
         pair = of_dataset(setup_cfg(get_config_file(args.config_file), opts), args.count)
         pair.other(), pair.ours()

@@ -73,7 +73,7 @@ class InstanceEvaluator(COCOEvaluator):
         self._logger = logging.getLogger("detectron2.evaluation.coco_evaluation")
         self._distributed = True
         self._output_dir = output_dir
-        self._tasks = tasks
+        self._tasks = list(tasks)
         self.library = library
         self._cpu_device = torch.device("cpu")
         self._metadata = MetadataCatalog.get(name)
@@ -105,7 +105,7 @@ class InstanceEvaluator(COCOEvaluator):
             return
         library = library_for(self._coco_api, self.library)
         self._logger.info("Evaluating predictions with %s.", library)
-        for task in sorted(self._tasks):
+        for task in sorted(self._tasks or ()):
             found = None
             if results:
                 found = coco_metrics(

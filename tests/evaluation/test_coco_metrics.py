@@ -41,7 +41,7 @@ def official(truth: COCO, results: list[dict], task: str) -> COCOeval:
 def random_case(seed: int, first_id: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Crowds, empty masks, equal scores, given areas, images and classes without anything."""
     rng = np.random.default_rng(seed)
-    images = [
+    images: list[dict[str, Any]] = [
         {"id": first_id + index, "height": int(height), "width": int(width), "license": "free"}
         for index, (height, width) in enumerate(rng.integers(20, 140, (6, 2)))
     ]
@@ -93,7 +93,7 @@ def test_some_images_alone() -> None:
         for library in ("hotcoco", "pycocotools")
     ]
     every = coco_metrics(truth, results, "segm", (1, 10, 100)).stats
-    assert np.array_equal(*ways)
+    assert np.array_equal(ways[0], ways[1])
     assert not np.array_equal(ways[0], every)
 
 

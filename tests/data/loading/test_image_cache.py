@@ -1,5 +1,6 @@
 """The cache of decoded images: shared by processes, bounded, and without a trace in the batches."""
 
+import itertools
 import os
 import signal
 import tempfile
@@ -86,9 +87,7 @@ def test_batches_are_the_same_with_it(
         keys = ["DATASETS.TRAIN", (name,), "DATALOADER.NUM_WORKERS", workers, "SEED", 3, *opts]
         keys += ["SOLVER.IMS_PER_BATCH", 2, "DATALOADER.CACHE_BYTES", num_bytes]
         cfg = tiny_cfg(opts=[*keys, "INPUT.MIN_SIZE_TRAIN", (48, 64), "INPUT.COLOR_AUG_SSD", True])
-        stream = iter(build_train_loader(cfg)[0])
-        batches.append([next(stream) for _ in range(15)])
-        stream.close()
+        batches.append(list(itertools.islice(build_train_loader(cfg)[0], 15)))
     for plain, cached in zip(*batches):
         for one, other in zip(plain, cached):
             assert one["file_name"] == other["file_name"]

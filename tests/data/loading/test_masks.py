@@ -10,7 +10,7 @@ import torch
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
-from fvcore.transforms.transform import PadTransform, Transform
+from fvcore.transforms.transform import HFlipTransform, PadTransform, Transform
 from PIL import Image
 from pycocotools import mask as mask_util
 
@@ -115,14 +115,14 @@ class Transposed(Transform):
     [Transposed(), T.RotationTransform(HEIGHT, WIDTH, 30), PadTransform(1, 1, 1, 1, 0, 0, 0, 9)],
 )
 def test_other_transforms_move_whole_masks(other: Transform) -> None:
-    transforms = T.TransformList([T.HFlipTransform(WIDTH), other])
+    transforms = T.TransformList([HFlipTransform(WIDTH), other])
     assert index_maps(transforms, (HEIGHT, WIDTH)) is None
     rng = np.random.default_rng(1)
     mapper = MaskDatasetMapper(tiny_cfg(), is_train=True)
     annotations = [random_annotation(rng, "rle") | {"iscrowd": 0} for _ in range(5)]
     decoded = mask_util.decode(annotations[0]["segmentation"])
     size = transforms.apply_segmentation(decoded).shape
-    record = {"annotations": annotations, "file_name": "image.png"}
+    record: dict[str, Any] = {"annotations": annotations, "file_name": "image.png"}
     expected = by_detectron2(mapper, record, transforms, size)
     mapper._transform_annotations(record, transforms, size)
     found = record["instances"]
@@ -146,8 +146,9 @@ def test_masks_without_a_pixel_and_runs_of_no_length() -> None:
     ]
     for recompute in (False, True):
         mapper.recompute_boxes = recompute
-        record = {"annotations": copy.deepcopy(annotations), "file_name": "image.png"}
-        transforms = T.TransformList([T.HFlipTransform(4)])
+        record: dict[str, Any] = {"annotations": copy.deepcopy(annotations)}
+        record["file_name"] = "image.png"
+        transforms = T.TransformList([HFlipTransform(4)])
         expected = by_detectron2(mapper, record, transforms, (3, 4))
         mapper._transform_annotations(record, transforms, (3, 4))
         found = record["instances"]
