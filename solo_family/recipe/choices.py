@@ -87,7 +87,7 @@ def choose(
         *detection_choices(data),
         Choice("TEST.BEST_METRIC", _metric(request), "its best checkpoint is kept"),
         *loader_choices(data, machine),
-        # Of windows the files are read, each time anew.
+        # Of windows the files are read, each time.
         *([] if _reads_windows(size) else cache_choices(data, machine)),
         Choice("OUTPUT_DIR", request.output_dir, "the log, the checkpoints and the results"),
     ]

@@ -47,7 +47,7 @@ class MaskDatasetMapper(DatasetMapper):
         reading: how image files are read.
         crop_around: in training, height and width of windows around objects that images are
             cropped to before everything else; None for whole images.
-        cache: reads whole images, in the same way; None decodes each anew.
+        cache: reads whole images, in the same way; None decodes each time.
         options: the arguments of detectron2's `DatasetMapper`.
     """
 

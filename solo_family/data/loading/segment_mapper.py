@@ -73,7 +73,7 @@ class SegmentDatasetMapper:
         reading: how image files are read.
         crop_around: height and width of windows around segments that images are cropped to before
             everything else; None for whole images.
-        cache: reads whole images, in the same way; None decodes each anew.
+        cache: reads whole images, in the same way; None decodes each time.
     """
 
     @configurable
