@@ -44,7 +44,7 @@ class Source:
             dicts.
         metadata: names and colours of the classes.
         reading: how picture files are read.
-        tiling: how pictures are cut into tiles; None for not at all.
+        tiling: the tiles of the configuration; None where there is no configuration.
         batch: how many pictures are best predicted at once.
     """
 
@@ -184,9 +184,9 @@ def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, An
     return resized_input(given, predictor.aug)
 
 
-def from_exported(folder: Path, engine: str | None = None) -> Source:
+def from_exported(folder: Path, engine: str | None = None, threads: int = 0) -> Source:
     """Open an exported model; see `load_exported`."""
-    predict, metadata = load_exported(folder, engine)
+    predict, metadata = load_exported(folder, engine, threads)
     one = explained()(predict)
     return Source(
         lambda images: [one(image) for image in images], metadata, exported_reading(folder)
