@@ -5,26 +5,20 @@ N masks of H x W pixels.
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from pycocotools import mask as mask_util
 from torch import Tensor
 
 from .ratios import Pair, cpu_seconds
 
 _SIZE = (100, 168)
-_IMAGES = 60  # of an evaluation
-_OBJECTS, _FOUND, _CLASSES = 7, 30, 3  # in each: truth, and predictions
 
 
 def use_one_thread() -> None:
@@ -94,111 +88,23 @@ def _import(statement: str) -> float:
 
 def mapper(folder: Path) -> Pair:
     """Both mappers on the shapes, with the quick start's augmentation and bit masks."""
-    from detectron2.data import DatasetCatalog, DatasetMapper
-
     from solo_family.cli.quickstart import dataset_opts
     from solo_family.config import setup_cfg
-    from solo_family.data.formats.register import check_datasets
     from solo_family.data.formats.synthetic import make_shapes
-    from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
     from solo_family.model_zoo import get_config_file
+
+    from .mapper import of_dataset
 
     shapes = make_shapes(folder / "shapes", num_train=24, num_val=1)
     cfg = setup_cfg(get_config_file("quickstart/solov2.yaml"), dataset_opts("instance", shapes))
-    check_datasets(cfg.DATASETS.TRAIN)
-    dicts = DatasetCatalog.get(cfg.DATASETS.TRAIN[0])
-    theirs_cfg = cfg.clone()
-    theirs_cfg.merge_from_list(["MODEL.MASK_ON", True, "INPUT.MASK_FORMAT", "bitmask"])
-    theirs, ours = DatasetMapper(theirs_cfg, True), MaskDatasetMapper(cfg, True)
-    return Pair(
-        cpu_seconds(lambda: [theirs(item) for item in dicts]),
-        cpu_seconds(lambda: [ours(item) for item in dicts]),
-    )
+    return of_dataset(cfg, 24)
 
 
-def evaluation(folder: Path) -> Pair:
-    """COCO's metrics of masks: pycocotools, against our evaluator on the same results."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+def evaluation(images: int, folder: Path) -> Pair:
+    """COCO's metrics of masks: pycocotools, against our evaluator, which writes its files, too."""
+    from .evaluation import drawn
 
-    from solo_family.data.formats.register import check_datasets
-    from solo_family.evaluation.instance_results import InstanceEvaluator
-
-    file, results = synthetic_results(folder)
-    truth = COCO(str(file))
-    name = f"coco_json:{file}:{folder}"
-    check_datasets([name])
-    evaluator = InstanceEvaluator(name, ("segm",), str(folder))
-
-    def theirs() -> float:
-        # Categories have the ids 1 to K, classes the numbers 0 to K - 1.
-        found = [result | {"category_id": result["category_id"] + 1} for result in results]
-        evaluated = COCOeval(truth, truth.loadRes(found), "segm")
-        evaluated.evaluate()
-        evaluated.accumulate()
-        evaluated.summarize()
-        return 100 * evaluated.stats[0]
-
-    def ours() -> float:
-        evaluator.reset()
-        evaluator._predictions = [
-            {
-                "image_id": image,
-                "instances": [dict(result) for result in results if result["image_id"] == image],
-            }
-            for image in range(1, _IMAGES + 1)
-        ]
-        return evaluator.evaluate()["segm"]["AP"]
-
-    if abs(theirs() - ours()) > 1e-6:
-        raise RuntimeError("The metrics are not the same.")
-    return Pair(cpu_seconds(theirs), cpu_seconds(ours))
-
-
-def synthetic_results(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """Write ground truth of ellipses in COCO's format.
-
-    Returns:
-        Its file, and results near to it, of classes from 0 as a model's.
-    """
-    rng = np.random.default_rng(0)
-    height, width = _SIZE
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    for image in range(1, _IMAGES + 1):
-        name = f"{image}.png"
-        cv2.imwrite(str(folder / name), np.zeros((height, width, 3), np.uint8))
-        images.append({"id": image, "file_name": name, "height": height, "width": width})
-        centres = rng.integers((20, 20), (width - 20, height - 20), (_OBJECTS, 2))
-        axes = rng.integers(5, 40, (_OBJECTS, 2))
-        for index, (centre, radii) in enumerate(zip(centres, axes)):
-            fields = {"id": len(annotations) + 1, "image_id": image, "iscrowd": 0}
-            annotations.append(
-                {**fields, "category_id": index % _CLASSES + 1, **_ellipse(centre, radii)}
-            )
-        for number in range(_FOUND):
-            index = number % _OBJECTS
-            centre = centres[index] + rng.integers(-4, 5, 2)
-            radii = np.maximum(3, axes[index] + rng.integers(-3, 4, 2))
-            shape = _ellipse(centre, radii)
-            scored = {"image_id": image, "category_id": index % _CLASSES, "score": rng.random()}
-            results.append({**scored, "segmentation": shape["segmentation"]})
-    categories = [{"id": index + 1, "name": f"class {index}"} for index in range(_CLASSES)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    file = folder / "truth.json"
-    file.write_text(json.dumps(content), encoding="utf-8")
-    return file, results
-
-
-def _ellipse(centre: Any, radii: Any) -> dict[str, Any]:
-    """Return the fields of an annotation that describe a shape."""
-    mask = np.zeros(_SIZE, np.uint8)
-    cv2.ellipse(mask, tuple(map(int, centre)), tuple(map(int, radii)), 0, 0, 360, 1, -1)
-    rle = mask_util.encode(np.asfortranarray(mask))
-    box, area = mask_util.toBbox(rle).tolist(), float(mask_util.area(rle))
-    text = {"size": rle["size"], "counts": rle["counts"].decode()}
-    return {"segmentation": text, "area": area, "bbox": box}
+    return drawn(images, folder).pairs()["the evaluator, which also writes two files"]
 
 
 PAIRS: dict[str, Callable[[Path], Pair]] = {
@@ -209,5 +115,5 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {
     "import get_cfg": partial(imports, "from solo_family import get_cfg; get_cfg()"),
     "import the training": partial(imports, "import solo_family.engine.main"),
     "mapper": mapper,
-    "evaluation of masks": evaluation,
+    "evaluation of masks": partial(evaluation, 200),
 }

@@ -58,7 +58,7 @@ def main(words: list[str] | None = None) -> int:
     found: dict[str, float] = {}
     fallen = []
     for name in names:
-        with tempfile.TemporaryDirectory() as folder, _quiet():
+        with tempfile.TemporaryDirectory() as folder, quiet():
             pair = PAIRS[name](Path(folder))
             found[name] = ratio(pair, args.seconds)
             before = kept["ratios"].get(name)
@@ -137,7 +137,7 @@ def this_machine() -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Send what pycocotools and progress bars print to nowhere."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -11,7 +11,6 @@ or at once if it has been. So the order of the two imports does not matter.
 | `DetectionCheckpointer` | import of `detectron2.checkpoint` | .safetensors; no code is run |
 | `CfgNode.merge_from_file` | import of `detectron2.config` | the keys of our config files |
 | `CfgNode._open_cfg` | import of `detectron2.config` | `_BASE_: solo_family://...` |
-| `coco_evaluation.COCOeval_opt` | an evaluator is built | AP in C++ without detectron2's `_C` |
 | `resnet.DeformConv` | while a backbone is built | deformable blocks without its `_C` |
 | `PathManager.open` | `detectron2.utils` is imported | text is UTF-8 in every locale |
 | its source, under `python -O` | it is imported | its asserts and docstrings stay |
@@ -223,38 +222,6 @@ class _ArrayPickle:
 
 def _torch_load(self: Any, path: str) -> Any:
     return resolve("solo_family.weight_files:load_checkpoint")(path)
-
-
-def use_faster_coco_eval(evaluator: Any) -> bool:
-    """Let detectron2's `COCOEvaluator` compute AP in C++, if that is possible.
-
-    detectron2's own fast implementation needs its compiled operators. If these are missing,
-    faster-coco-eval (the extra `[eval]`) takes its place, which gives the same numbers as
-    pycocotools. It requires numeric image ids; for other ids pycocotools is used.
-
-    Args:
-        evaluator: a `COCOEvaluator`, which is changed in place.
-
-    Returns:
-        Whether AP is computed in C++.
-    """
-    coco_evaluation: Any = importlib.import_module("detectron2.evaluation.coco_evaluation")
-    if coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval:
-        own = coco_evaluation.COCOeval_opt.__module__.startswith("detectron2")
-    elif importlib.util.find_spec("faster_coco_eval") is None:
-        return False
-    else:
-        from faster_coco_eval import COCOeval_faster
-
-        coco_evaluation.COCOeval_opt = COCOeval_faster
-        # detectron2 uses this class if more than COCO's 100 detections per image count. Only its
-        # `summarize` differs from COCOeval's.
-        summary = {"summarize": coco_evaluation.COCOevalMaxDets.summarize}
-        coco_evaluation.COCOevalMaxDets = type("COCOevalMaxDets", (COCOeval_faster,), summary)
-        own = False
-    numbered = all(isinstance(image_id, int) for image_id in evaluator._coco_api.imgs)
-    evaluator._use_fast_impl = own or numbered
-    return evaluator._use_fast_impl
 
 
 @contextlib.contextmanager

@@ -101,6 +101,18 @@ def test_every_module_can_be_the_first() -> None:
     assert run(script).split() == []
 
 
+@pytest.mark.slow
+def test_a_training_imports_nothing_that_few_need() -> None:
+    """Matching, blended copy-paste, drawing and evaluation import theirs when they begin."""
+    script = """
+        import sys
+        import solo_family.engine.main
+        tops = {name.split(".")[0] for name in sys.modules}
+        print(*sorted(tops & {"scipy", "matplotlib", "hotcoco", "timm", "onnx"}))
+    """
+    assert run(script).split() == []
+
+
 def test_detectron2s_own_predictor_runs_our_configs() -> None:
     """What SAHI and others do that know detectron2 alone, after a bare `import solo_family`."""
     script = """

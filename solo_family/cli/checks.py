@@ -36,11 +36,11 @@ _NEEDED = {
     "scipy": ("scipy", "pip install scipy"),
     "fvcore": ("fvcore", "pip install fvcore"),
     "pycocotools": ("pycocotools", "pip install pycocotools"),
+    "hotcoco": ("hotcoco", "pip install hotcoco; without it COCO's AP takes many times longer"),
     "shapely": ("shapely", "pip install shapely"),
 }
 # What each optional package adds.
 _OPTIONAL = {
-    "faster-coco-eval": ("faster_coco_eval", "COCO's AP takes several times longer", "eval"),
     "onnx": ("onnx", "no export to ONNX", "export"),
     "onnxruntime": ("onnxruntime", "exported models don't run", "export"),
     "lvis": ("lvis", "no evaluation on LVIS", "lvis"),

@@ -39,6 +39,7 @@ def check_config(cfg: CfgNode) -> None:
     check_one_of(cfg, "INPUT.EMPTY_SEGMENTS", ("", "keep", "drop"))
     check_one_of(cfg, "INPUT.RESIZE", ("pillow", "cv2"))
     check_one_of(cfg, "INPUT.LSJ.PAD", ("gray", "mean"))
+    check_one_of(cfg, "TEST.COCO_LIBRARY", ("hotcoco", "pycocotools"))
     check_one_of(cfg, "INPUT.LABEL_SAMPLING", ("", "center", "corner"))
     check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
     check_one_of(cfg, "MODEL.META_ARCHITECTURE", [name for name, _ in META_ARCH_REGISTRY])
@@ -50,6 +51,11 @@ def check_config(cfg: CfgNode) -> None:
     check_sampling(cfg)
     check_output(cfg)
     check_solver(cfg)
+    if cfg.DATALOADER.CACHE_BYTES < 0:
+        raise ConfigError(
+            f"DATALOADER.CACHE_BYTES is {cfg.DATALOADER.CACHE_BYTES}; it must be a number of "
+            "bytes, for instance 2000000000, or 0 for no cache of decoded images."
+        )
     tile = cfg.TEST.TILE
     check_tile(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)
     _check_evaluation_keys(cfg)

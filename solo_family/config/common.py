@@ -115,6 +115,9 @@ def add_common_config(cfg: CN) -> None:
     cfg.OUTPUT.LOGGERS = ("tensorboard",)
     # Write the folder `report` when a training has ended (docs/report.md).
     cfg.OUTPUT.REPORT = True
+    # What computes COCO's metrics: "hotcoco", or "pycocotools", which gives the same numbers in
+    # many times the time.
+    cfg.TEST.COCO_LIBRARY = "hotcoco"
     # Cut images into overlapping tiles with sides of this many pixels, and merge the predictions of
     # the tiles; 0 predicts images as a whole (docs/tiles.md). Each tile is resized by
     # INPUT.MIN_SIZE_TEST, like an image.
@@ -142,6 +145,10 @@ def add_common_config(cfg: CN) -> None:
     cfg.DATALOADER.SKIP_BAD_IMAGES = False
     # Seconds to wait for a batch of a worker process before the run ends; 0 waits forever.
     cfg.DATALOADER.TIMEOUT = 600
+    # Keep decoded training images in memory, at most so many bytes on a machine, for all processes
+    # that load images: height times width times 3 for each. 0 decodes them each time. The batches
+    # are the same.
+    cfg.DATALOADER.CACHE_BYTES = 0
 
     # Large-scale jitter (Ghiasi et al., arXiv 2012.07177): resize by a random factor, then crop or
     # pad to a square. It replaces MIN_SIZE_TRAIN and MAX_SIZE_TRAIN.
@@ -182,6 +189,9 @@ def add_common_config(cfg: CN) -> None:
     # What resizes images bilinearly: "pillow", as detectron2 does, which averages where an image
     # shrinks; or "cv2", as mmdetection and so SOLO's official code do, which does not.
     cfg.INPUT.RESIZE = "pillow"
+    # In training, decode JPEG files at a half, a quarter or an eighth of their size where that is
+    # at least the size they are resized to. It is faster, and the pixels are slightly others.
+    cfg.INPUT.REDUCED_JPEG = False
     # How to sample the nearest pixel when semantic labels are resized: at the "center" of each new
     # pixel (Pillow), or at its upper left "corner" (torch), as MaskFormer's official mapper does.
     # "" is the method's default.

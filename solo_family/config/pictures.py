@@ -25,10 +25,27 @@ def check_pictures(cfg: CfgNode) -> None:
             f"INPUT.MAX_PIXELS is {cfg.INPUT.MAX_PIXELS}; it must be positive, or 0 for Pillow's "
             "limit."
         )
+    _check_reduced(cfg)
     wanted = parse_format(cfg.INPUT.FORMAT)
     _check_statistics(cfg, wanted)
     _check_bands(cfg, wanted)
     _check_colours(cfg, wanted)
+
+
+def _check_reduced(cfg: CfgNode) -> None:
+    given = cfg.INPUT
+    others = {
+        "INPUT.CROP.ENABLED": given.CROP.ENABLED,
+        "INPUT.CROP.AROUND_OBJECTS": given.CROP.AROUND_OBJECTS,
+        "INPUT.LSJ.ENABLED": given.LSJ.ENABLED,
+        "INPUT.COPY_PASTE.ENABLED": given.COPY_PASTE.ENABLED,
+    }
+    key = next((key for key, value in others.items() if value), None)
+    if given.REDUCED_JPEG and key:
+        raise ConfigError(
+            f"INPUT.REDUCED_JPEG is True with {key}, which takes parts of images at other sizes "
+            "than those of INPUT.MIN_SIZE_TRAIN. Set INPUT.REDUCED_JPEG False."
+        )
 
 
 def _check_statistics(cfg: CfgNode, wanted: Format) -> None:

@@ -11,6 +11,7 @@ from ..data.formats.classes import is_class_agnostic
 from ..data.formats.dataset_classes import match_classes
 from ..errors import ConfigError
 from ..registry import METHODS
+from .instance_results import InstanceEvaluator
 from .kinds import KINDS, PROPOSALS, Kind
 from .mapped_classes import MappedClasses
 from .proposal_recall import ProposalRecallEvaluator
@@ -28,16 +29,19 @@ def build_evaluator(cfg: CfgNode, name: str, folder: str) -> DatasetEvaluator:
     Raises:
         ConfigError: see `kinds_of`.
     """
-    most = most_instances(cfg)
-    evaluators = [
-        # Recall is of as many masks as the model returns.
-        ProposalRecallEvaluator(name, folder, most)
-        if kind is PROPOSALS
-        else kind.build(name, folder)
-        for kind in kinds_of(cfg, name)
-    ]
+    evaluators = [_evaluator(cfg, kind, name, folder) for kind in kinds_of(cfg, name)]
     evaluator = evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
     return mapped(evaluator, [] if is_class_agnostic(cfg) else cfg.MODEL.CLASS_NAMES, name)
+
+
+def _evaluator(cfg: CfgNode, kind: Kind, name: str, folder: str) -> DatasetEvaluator:
+    if kind is PROPOSALS:
+        # Recall is of as many masks as the model returns.
+        return ProposalRecallEvaluator(name, folder, most_instances(cfg))
+    evaluator = kind.build(name, folder)
+    if isinstance(evaluator, InstanceEvaluator):
+        evaluator.library = cfg.TEST.COCO_LIBRARY
+    return evaluator
 
 
 def kinds_of(cfg: CfgNode, name: str) -> list[Kind]:

@@ -1,7 +1,9 @@
 """Conversion of predicted instances to COCO results, with masks encoded on their device."""
 
+import json
 import logging
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +14,9 @@ from detectron2.structures import BitMasks, Instances
 
 from ..data.formats.coco_json import dataset_truth
 from ..data.formats.rle import encode_masks
-from ..files import whole_files_of
+from ..files import replacing, whole_files_of
 from ..tiling.runs import RunMasks
+from .coco_metrics import coco_metrics, library_for
 
 # The number of detections per image, those with the highest scores, that COCO's metrics evaluate.
 COCO_LIMIT = 100
@@ -50,26 +53,28 @@ def most_per_image(counts: Iterable[int]) -> int:
 
 
 class InstanceEvaluator(COCOEvaluator):
-    """Evaluate instances with detectron2's COCOEvaluator, but this package's reader of annotations.
+    """Evaluate instances as detectron2's COCOEvaluator does, with this package's reader of truth.
 
     Args:
         name: name of a registered dataset.
         tasks: some of "bbox" and "segm".
         output_dir: the folder for the predictions.
+        library: computes the metrics if it can; one of `coco_metrics.LIBRARIES`.
 
     Raises:
         DataError: the dataset's annotations can't be used.
     """
 
-    def __init__(self, name: str, tasks: Sequence[str], output_dir: str) -> None:
+    def __init__(
+        self, name: str, tasks: Sequence[str], output_dir: str, library: str = "hotcoco"
+    ) -> None:
         # The attributes of COCOEvaluator, whose own `__init__` would read the json itself. For a
         # dataset registered as dicts it would write a json, or use one that may be outdated.
         self._logger = logging.getLogger("detectron2.evaluation.coco_evaluation")
         self._distributed = True
         self._output_dir = output_dir
-        self._use_fast_impl = coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval
-        self._max_dets_per_image = [1, 10, COCO_LIMIT]
-        self._tasks = tasks
+        self._tasks = list(tasks)
+        self.library = library
         self._cpu_device = torch.device("cpu")
         self._metadata = MetadataCatalog.get(name)
         self._coco_api = dataset_truth(name)
@@ -84,10 +89,46 @@ class InstanceEvaluator(COCOEvaluator):
     def _eval_predictions(
         self, predictions: list[dict[str, Any]], img_ids: list[Any] | None = None
     ) -> None:
-        """Count all instances of an image: COCO's limit of 100 would cap the AP of dense images."""
+        """Write the results as a json, and evaluate them.
+
+        All instances of an image count: COCO's limit of 100 would cap the AP of dense images.
+        """
         most = most_per_image(len(image["instances"]) for image in predictions)
-        self._max_dets_per_image = [1, 10, most]
-        super()._eval_predictions(predictions, img_ids)
+        results = self._with_dataset_ids(predictions)
+        if self._output_dir:
+            path = Path(self._output_dir, "coco_instances_results.json")
+            self._logger.info("Saving results to %s", path)
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(results), encoding="utf-8")
+        if not self._do_evaluation:
+            self._logger.info("Annotations are not available for evaluation.")
+            return
+        library = library_for(self._coco_api, self.library)
+        self._logger.info("Evaluating predictions with %s.", library)
+        for task in sorted(self._tasks or ()):
+            found = None
+            if results:
+                found = coco_metrics(
+                    self._coco_api,
+                    results,
+                    task,
+                    (1, 10, most),
+                    images=img_ids,
+                    library=library,
+                )
+            classes = self._metadata.get("thing_classes")
+            self._results[task] = self._derive_coco_results(found, task, class_names=classes)
+
+    def _with_dataset_ids(self, predictions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the results of all images, with the dataset's ids in place of class indices."""
+        results = [result for image in predictions for result in image["instances"]]
+        to_index = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if to_index is None:
+            return results
+        ids = {index: identity for identity, index in to_index.items()}
+        beyond = {result["category_id"] for result in results} - set(ids)
+        assert not beyond, f"The dataset has {len(ids)} classes, the predictions class {beyond}."
+        return [result | {"category_id": ids[result["category_id"]]} for result in results]
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator
 
 from ..data.formats.coco_file import read_coco_file
 from ..data.formats.dataset_classes import dataset_classes
 from ..data.formats.voc import EVALUATOR_TYPE as VOC
-from ..detectron2_patches import use_faster_coco_eval
 from .cityscapes import METRICS as CITYSCAPES_METRICS
 from .cityscapes import CityscapesEvaluator
 from .instance_results import InstanceEvaluator
@@ -44,12 +43,9 @@ class Kind:
     metrics: Callable[[str], list[str]]
 
 
-def coco_evaluator(name: str, folder: str) -> COCOEvaluator:
+def coco_evaluator(name: str, folder: str) -> InstanceEvaluator:
     """Return the evaluator of instances of a dataset with COCO's metrics."""
-    # Tasks are given, because it would infer them from the predictions, which may be empty.
-    evaluator = InstanceEvaluator(name, tasks=TASKS, output_dir=folder)
-    use_faster_coco_eval(evaluator)
-    return evaluator
+    return InstanceEvaluator(name, tasks=TASKS, output_dir=folder)
 
 
 def _coco_metrics(name: str) -> list[str]:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..ops.host_copy import HostCopy, to_device
@@ -45,6 +44,9 @@ def hungarian_matching(costs: HostCopy, counts: Sequence[int], copies: int = 1) 
     Returns:
         The pairs, on the device that the costs came from.
     """
+    # A twelfth of the time that the imports of a training take, and SOLO's need no matching.
+    from scipy.optimize import linear_sum_assignment
+
     on_host = costs.wait().double().numpy()
     num_layers, _, num_predictions, _ = on_host.shape
     pairs = [min(num_predictions, copies * count) for count in counts]

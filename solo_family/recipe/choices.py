@@ -8,7 +8,7 @@ from .choice import Choice
 from .fingerprint import Fingerprint
 from .levels import grid_choices, slot_choices, window_choices
 from .machine import Machine
-from .schedule import detection_choices, loader_choices, solver_choices
+from .schedule import cache_choices, detection_choices, loader_choices, solver_choices
 from .sizes import InputSize, input_size
 
 # The length in pixels of the input of one pixel of the masks.
@@ -87,6 +87,8 @@ def choose(
         *detection_choices(data),
         Choice("TEST.BEST_METRIC", _metric(request), "its best checkpoint is kept"),
         *loader_choices(data, machine),
+        # Of windows the files are read, each time.
+        *([] if _reads_windows(size) else cache_choices(data, machine)),
         Choice("OUTPUT_DIR", request.output_dir, "the log, the checkpoints and the results"),
     ]
     # A later line about a key replaces an earlier one, at its place.
@@ -101,6 +103,10 @@ def _of_method(data: Fingerprint, size: InputSize, method: str, is_trained: bool
         key, usual = _SLOTS[method]
         return slot_choices(data, key, usual, is_trained=is_trained)
     return window_choices(data, size, is_trained=is_trained)
+
+
+def _reads_windows(size: InputSize) -> bool:
+    return any(choice.key == "INPUT.CROP.AROUND_OBJECTS" for choice in size.choices)
 
 
 def _metric(request: Request) -> str:

@@ -18,6 +18,8 @@ _START_SECONDS = 20.0
 # hundred.
 _RARE = 4.0
 _FREQUENT = 0.01
+# The largest part of the machine's memory that decoded images may take.
+_CACHED = 1 / 16
 
 
 def solver_choices(
@@ -108,6 +110,17 @@ def loader_choices(data: Fingerprint, machine: Machine) -> list[Choice]:
         why = f"{empty} images without objects show what is none"
         choices.append(Choice("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, why))
     return choices
+
+
+def cache_choices(data: Fingerprint, machine: Machine) -> list[Choice]:
+    """Keep decoded images in memory if all of them take a small part of it."""
+    pixels = sum(height * width for height, width in data.image_sizes)
+    # Grey images are read as colours.
+    megabytes = -(-pixels * max(3, *data.channels) // 10**6)
+    if megabytes * 10**6 > _CACHED * machine.memory * 2**30:
+        return []
+    why = f"all images, decoded once, fit in {megabytes} MB of memory"
+    return [Choice("DATALOADER.CACHE_BYTES", megabytes * 10**6, why)]
 
 
 def sampler_choices(data: Fingerprint) -> list[Choice]:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.evaluation import coco_evaluation
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
@@ -12,6 +11,7 @@ from solo_family.config import get_cfg
 from solo_family.config.caps import instances_per_image
 from solo_family.data.formats.register import register_in_place
 from solo_family.evaluation.build import build_evaluator
+from solo_family.evaluation.coco_metrics import LIBRARIES
 from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.evaluation.proposal_recall import ProposalRecallEvaluator
 
@@ -59,34 +59,20 @@ def perfect() -> Instances:
     )
 
 
-@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_evaluators_do_not_cap_it(
-    squares: CocoFolder,
-    tmp_path: Path,
-    fast: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    squares: CocoFolder, tmp_path: Path, library: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # As in a new process.
-    own = coco_evaluation.COCOeval
-    summary = {"summarize": coco_evaluation.COCOevalMaxDets.summarize}
-    monkeypatch.setattr(coco_evaluation, "COCOeval_opt", own)
-    monkeypatch.setattr(coco_evaluation, "COCOevalMaxDets", type("MaxDets", (own,), summary))
-    if fast:
-        pytest.importorskip("faster_coco_eval")
-    else:
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     register_in_place([squares.name])
-    evaluator = coco_evaluator(squares.name, str(tmp_path))
+    cfg = tiny_cfg("SOLOv2", opts=["TEST.COCO_LIBRARY", library])
+    evaluator = build_evaluator(cfg, squares.name, str(tmp_path))
     evaluator.reset()
     evaluator.process([{"image_id": 1}], [{"instances": perfect()}])
     with caplog.at_level("INFO"):
         results = evaluator.evaluate()["segm"]
     assert results["AP"] == pytest.approx(100, abs=0.1)
     assert "segm AP (maxDets=300): of the best 300 detections" in caplog.text
-    assert coco_evaluation.COCOevalMaxDets.__mro__[1].__name__ == (
-        "COCOeval_faster" if fast else "COCOeval"
-    )
+    assert f"Evaluating predictions with {library}." in caplog.text
 
 
 def test_nothing_predicted_is_an_ap_of_0_with_a_reason(

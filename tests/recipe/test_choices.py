@@ -216,3 +216,18 @@ def test_the_same_data_and_machine_give_the_same_text() -> None:
 def test_the_size_follows_from_no_timing() -> None:
     size = size_of(DATA["usual"], CPU, request_of())
     assert size.test_edge == values_of(DATA["usual"], seconds=9.0)["INPUT.MIN_SIZE_TEST"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "machine", "expected"),
+    [
+        ("usual", CPU, 82_000_000),  # 136 x 400 x 500 x 3 bytes
+        ("4,000 pixels", GPU, None),  # windows of the files are read
+        ("1,203 classes", CPU, None),  # 1.8 GB of 16
+        ("1,203 classes", GPU, 1_844_000_000),
+    ],
+)
+def test_images_that_take_a_small_part_of_the_memory_are_kept(
+    kind: str, machine: Machine, expected: int | None
+) -> None:
+    assert values_of(DATA[kind], machine).get("DATALOADER.CACHE_BYTES") == expected

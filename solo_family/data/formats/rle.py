@@ -1,6 +1,6 @@
-"""COCO's compressed run-length encoding: encoding of many masks, and a check of its length.
+"""COCO's compressed run-length encoding: encoding of many masks, parts, a check of the length.
 
-pycocotools is slow at the first, and does not do the second.
+pycocotools is slow at the first, and does not do the others.
 
 The format (pycocotools' maskApi.c): the length of a run is written as digits of 5 bits, the lowest
 digit first, as characters from "0" on. A sixth bit of a digit says that another digit follows. The
@@ -73,6 +73,56 @@ def _encode(lengths: np.ndarray, counts: np.ndarray, size: list[int]) -> list[di
     written = text.astype(np.uint8).tobytes().decode()
     edges = [0, *ends[stops - 1].tolist()]
     return [{"size": list(size), "counts": written[start:stop]} for start, stop in pairwise(edges)]
+
+
+def some_columns(rle: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
+    """Return the RLE of a part of a mask's columns; no pixel is set in the others.
+
+    Runs go down the columns, so that only the first and the last one change.
+
+    Args:
+        rle: "size" [H, W] and "counts", str or bytes.
+        start: the first column of the part.
+        stop: the column after its last.
+
+    Returns:
+        A dict of "size", [H, stop - start], and "counts", bytes.
+    """
+    height, width = rle["size"]
+    counts = rle["counts"]
+    text = counts.encode() if isinstance(counts, str) else counts
+    before, after = height * start, height * max(0, width - stop)
+    last = len(text) - 1
+    while last and (text[last - 1] - _OFFSET) & _MORE:
+        last -= 1
+    if after:
+        text = text[:last] + _digits(_number(text[last:]) - after)
+    if before:
+        end = 1
+        while (text[end - 1] - _OFFSET) & _MORE:
+            end += 1
+        text = _digits(_number(text[:end]) - before) + text[end:]
+    return {"size": [height, stop - start], "counts": text}
+
+
+def _number(text: bytes) -> int:
+    """Return what the digits of one number mean."""
+    value = 0
+    for place, character in enumerate(text):
+        value |= ((character - _OFFSET) & _DIGIT) << (_BITS * place)
+    return value - (1 << (_BITS * len(text)) if (text[-1] - _OFFSET) & _SIGN else 0)
+
+
+def _digits(value: int) -> bytes:
+    """Return the digits of a number."""
+    digits = bytearray()
+    while True:
+        digit = value & _DIGIT
+        value >>= _BITS
+        if value == (-1 if digit & _SIGN else 0):
+            digits.append(digit + _OFFSET)
+            return bytes(digits)
+        digits.append((digit | _MORE) + _OFFSET)
 
 
 def fills_image(rle: dict[str, Any]) -> bool:

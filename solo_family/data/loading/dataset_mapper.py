@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,25 @@ from detectron2.data.detection_utils import (
     SizeMismatchError,
     annotations_to_instances,
     check_image_size,
+    filter_empty_instances,
+    transform_instance_annotations,
 )
+from detectron2.structures import Boxes, Instances
 
 from ...errors import DataError
 from .augmentation import build_train_augmentation, detectron2_augmentation
 from .bad_images import BadImages
+from .image_cache import ImageCache
 from .images import Reading, read_image
+from .masks import boxes_of, drawn, moved_parts
 from .object_crop import crop_annotations, pixels_of, window_around_object
+from .reduced import Target, from_original, is_reduced
 from .windows import open_windows
 
 logger = logging.getLogger(__name__)
+
+# detectron2's: an object whose box has a side of so many pixels or less is none.
+_LEAST_SIDE = 1e-5
 
 
 class MaskDatasetMapper(DatasetMapper):
@@ -37,6 +47,7 @@ class MaskDatasetMapper(DatasetMapper):
         reading: how image files are read.
         crop_around: in training, height and width of windows around objects that images are
             cropped to before everything else; None for whole images.
+        cache: reads whole images, in the same way; None decodes each time.
         options: the arguments of detectron2's `DatasetMapper`.
     """
 
@@ -48,11 +59,13 @@ class MaskDatasetMapper(DatasetMapper):
         num_images: int = 0,
         reading: Reading | None = None,
         crop_around: tuple[int, int] | None = None,
+        cache: ImageCache | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._reading = reading or Reading()
         self._crop_around = crop_around
+        self._cache = cache
         self._bad_images = BadImages(skip_bad_images, num_images)
         self._has_warned = False
 
@@ -71,6 +84,8 @@ class MaskDatasetMapper(DatasetMapper):
             crops = bool(around) or cfg.INPUT.CROP.ENABLED or cfg.INPUT.LSJ.ENABLED
             options["recompute_boxes"] = crops
             options["skip_bad_images"] = cfg.DATALOADER.SKIP_BAD_IMAGES
+            target = Target.from_config(cfg)
+            options["reading"] = replace(options["reading"], target=target)
         else:
             options["augmentations"] = detectron2_augmentation(cfg, is_train=False)
         return options
@@ -96,6 +111,9 @@ class MaskDatasetMapper(DatasetMapper):
             return None
         aug_input = T.AugInput(image)
         transforms = self.augmentations(aug_input)
+        if self._reading.target is not None:
+            size = dataset_dict["height"], dataset_dict["width"]
+            transforms = from_original(transforms, size, image.shape[:2])
         image = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1))
         dataset_dict["image"] = torch.as_tensor(image)
         if not self.is_train:
@@ -110,8 +128,13 @@ class MaskDatasetMapper(DatasetMapper):
         """Return an image, or a window of it, to which the annotations are then cropped, too."""
         path = dataset_dict["file_name"]
         if self._crop_around is None:
-            image = read_image(path, self.image_format, self._reading)
-            check_image_size(dataset_dict, image)
+            if self._cache is None:
+                image = read_image(path, self.image_format, self._reading)
+            else:
+                image = self._cache.read(path)
+            size = dataset_dict.get("height", 0), dataset_dict.get("width", 0)
+            if self._reading.target is None or not is_reduced(size, image.shape[:2]):
+                check_image_size(dataset_dict, image)
             return image
         windows = open_windows(path, self.image_format, self._reading)
         check_image_size(dataset_dict, pixels_of(windows.size))
@@ -124,17 +147,49 @@ class MaskDatasetMapper(DatasetMapper):
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
     ) -> None:
-        annotations = dataset_dict.setdefault("annotations", [])
-        objects = sum(not annotation.get("iscrowd", 0) for annotation in annotations)
-        if objects:
-            super()._transform_annotations(dataset_dict, transforms, image_shape)
-            if not self.recompute_boxes:  # with a crop, losing objects is normal
-                lost = objects - len(dataset_dict["instances"])
-                self._warn_of_lost_objects(lost, objects, dataset_dict["file_name"], image_shape)
-        else:
-            # Without objects there is no mask whose box could be recomputed.
-            dataset_dict.pop("annotations")
-            dataset_dict["instances"] = annotations_to_instances([], image_shape, "bitmask")
+        annotations = [
+            one for one in dataset_dict.pop("annotations", []) if not one.get("iscrowd", 0)
+        ]
+        instances = self._instances(annotations, transforms, image_shape)
+        dataset_dict["instances"] = instances
+        if not self.recompute_boxes:  # with a crop, losing objects is normal
+            lost = len(annotations) - len(instances)
+            file = dataset_dict["file_name"]
+            self._warn_of_lost_objects(lost, len(annotations), file, image_shape)
+
+    def _instances(
+        self, annotations: list[dict[str, Any]], transforms: Any, size: tuple[int, int]
+    ) -> Instances:
+        """Return what detectron2's `annotations_to_instances` and `filter_empty_instances` would.
+
+        Args:
+            annotations: of objects, which are changed.
+            transforms: the augmentation of the image.
+            size: height and width of the augmented image.
+        """
+        has_masks = bool(annotations) and "segmentation" in annotations[0]
+        segmentations = [one.pop("segmentation") for one in annotations if has_masks]
+        moved = [self._without_masks(one, transforms, size) for one in annotations]
+        instances = annotations_to_instances(moved, size, "bitmask")
+        if not has_masks:
+            return filter_empty_instances(instances) if moved else instances
+        parts = moved_parts(segmentations, transforms, size)
+        if self.recompute_boxes:
+            instances.gt_boxes = Boxes(boxes_of(parts))
+        kept = instances.gt_boxes.nonempty(threshold=_LEAST_SIDE)
+        kept &= torch.tensor([bool(part.mask.any()) for part in parts])
+        instances = instances[kept]
+        instances.gt_masks = drawn([part for part, keep in zip(parts, kept) if keep], size)
+        return instances
+
+    def _without_masks(
+        self, annotation: dict[str, Any], transforms: Any, size: tuple[int, int]
+    ) -> dict[str, Any]:
+        if not self.use_keypoint:
+            annotation.pop("keypoints", None)
+        return transform_instance_annotations(
+            annotation, transforms, size, keypoint_hflip_indices=self.keypoint_hflip_indices
+        )
 
     def _warn_of_lost_objects(
         self, lost: int, objects: int, file: str, shape: tuple[int, int]

@@ -20,6 +20,7 @@ from ...errors import DataError, SoloFamilyError
 from ...pictures.depth import to_8_bits
 from ...pictures.formats import Format, in_format, parse_format, to_picture
 from ...pictures.stored import open_stored, unreadable, values_in_8_bits
+from .reduced import Target
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Reading:
             order.
         bands: the channels that are drawn; see `Format.shown`.
         page: of a TIFF of several pictures, from 1; None reads the first.
+        target: JPEG files are decoded at a half, a quarter or an eighth of their size if that is
+            not below this one; None decodes them whole.
     """
 
     value_range: tuple[float, float] | None = None
@@ -49,6 +52,7 @@ class Reading:
     image_format: str = "BGR"
     bands: tuple[int, ...] = ()
     page: int | None = None
+    target: Target | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Reading":
@@ -111,6 +115,8 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
                 else:
                     image.seek(reading.page - 1)
                 _check_pixels(path, image.height, image.width, reading)
+                if reading.target is not None:
+                    reading.target.draft(image)
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode[:1] in _DEEP_MODES:
                     values = np.asarray(upright)

@@ -15,6 +15,7 @@ from ..formats.joining import load_each
 from ..formats.register import check_datasets
 from .batch_loader import BatchLoader
 from .dataset_mapper import MaskDatasetMapper
+from .image_cache import build_cache
 from .mappers import Mapper, build_copy_paste, build_train_mapper
 from .sampler import GroupedSampler
 from .streams import stream_maker
@@ -64,11 +65,12 @@ def build_train_loader(
         # Dicts of detectron2's built-in semantic datasets lack the size of their images.
         grouped=cfg.DATALOADER.ASPECT_RATIO_GROUPING and all("width" in item for item in dataset),
     )
+    cache = build_cache(cfg, dataset)
     loader = BatchLoader(
         TrainingImages(
             dataset,
-            mapper or build_train_mapper(cfg, dataset),
-            build_copy_paste(cfg, dataset, mapper),
+            mapper or build_train_mapper(cfg, dataset, cache),
+            build_copy_paste(cfg, dataset, mapper, cache),
         ),
         sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,

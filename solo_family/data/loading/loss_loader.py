@@ -76,6 +76,7 @@ def _without_augmentation(cfg: CfgNode, name: str, kind: str) -> CfgNode:
     given = plain.INPUT
     given.DATASET_MAPPER_NAME = kind
     given.MIN_SIZE_TRAIN, given.MAX_SIZE_TRAIN = (given.MIN_SIZE_TEST,), given.MAX_SIZE_TEST
+    given.REDUCED_JPEG = False
     given.RANDOM_FLIP, given.COLOR_AUG_SSD, given.CROP.AROUND_OBJECTS = "none", False, ()
     for node in (given.CROP, given.LSJ, given.COLOR_AUG, given.COPY_PASTE):
         node.ENABLED = False

@@ -9,6 +9,7 @@ from ...errors import ConfigError
 from ..formats.classes import dataset_classes, stuff_ids
 from .copy_paste import CopyPaste, Mapper, Objects
 from .dataset_mapper import MaskDatasetMapper
+from .image_cache import ImageCache
 from .segment_mapper import SegmentDatasetMapper
 
 # The labels that each mapper needs, as a key of detectron2's dict. An image that has both panoptic
@@ -20,29 +21,43 @@ LABEL_KEYS = {
 }
 
 
-def build_train_mapper(cfg: CfgNode, dataset: list[dict[str, Any]]) -> Mapper:
+def build_train_mapper(
+    cfg: CfgNode, dataset: list[dict[str, Any]], cache: ImageCache | None = None
+) -> Mapper:
     """Return the training mapper that `INPUT.DATASET_MAPPER_NAME` names.
 
     If it is '', the labels of the dataset decide: panoptic, semantic, or instances.
 
+    Args:
+        cfg: the configuration.
+        dataset: detectron2's dicts.
+        cache: reads its images; None decodes them each time.
+
     Raises:
-        ConfigError: the mapper needs labels that the dataset does not have.
+        ConfigError: the mapper needs labels that the dataset does not have, or `INPUT.REDUCED_JPEG`
+            is for other labels.
     """
     num_images = len(dataset)
     name = mapper_name(cfg, dataset)
     if not name:
-        return MaskDatasetMapper(cfg, is_train=True, num_images=num_images)
+        return MaskDatasetMapper(cfg, is_train=True, num_images=num_images, cache=cache)
     if LABEL_KEYS[name] not in dataset[0]:
         raise ConfigError(
             f"INPUT.DATASET_MAPPER_NAME {name} needs '{LABEL_KEYS[name]}', which the images of "
             f"DATASETS.TRAIN {', '.join(cfg.DATASETS.TRAIN)} don't have. Set the key to '', or "
             "name a dataset with such labels."
         )
+    if cfg.INPUT.REDUCED_JPEG:
+        raise ConfigError(
+            "INPUT.REDUCED_JPEG is True, but the labels are pictures, which have the size of the "
+            "whole images. Set INPUT.REDUCED_JPEG False."
+        )
     return SegmentDatasetMapper(
         cfg,
         panoptic=name != "mask_former_semantic",
         detr=name == "detr_panoptic",
         num_images=num_images,
+        cache=cache,
     )
 
 
@@ -53,9 +68,18 @@ def mapper_name(cfg: CfgNode, dataset: list[dict[str, Any]]) -> str:
 
 
 def build_copy_paste(
-    cfg: CfgNode, dataset: list[dict[str, Any]], mapper: Mapper | None
+    cfg: CfgNode,
+    dataset: list[dict[str, Any]],
+    mapper: Mapper | None,
+    cache: ImageCache | None = None,
 ) -> CopyPaste | None:
     """Return what `INPUT.COPY_PASTE` asks for; None if it is not enabled.
+
+    Args:
+        cfg: the configuration.
+        dataset: detectron2's dicts.
+        mapper: maps the images that objects are taken from; by default `build_train_mapper`'s.
+        cache: see `build_train_mapper`.
 
     Raises:
         ConfigError: the labels are semantic, which have no objects.
@@ -69,7 +93,7 @@ def build_copy_paste(
     if name:
         classes = dataset_classes(cfg.DATASETS.TRAIN[0]) or []
         objects = Objects("segments_info", stuff_ids(cfg, len(classes)))
-    taken = mapper or build_train_mapper(_with_scales(cfg), dataset)
+    taken = mapper or build_train_mapper(_with_scales(cfg), dataset, cache)
     return CopyPaste.from_config(cfg, taken, objects, dataset)
 
 

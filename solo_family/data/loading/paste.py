@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ...modeling.gt_masks import with_bitmasks
@@ -82,6 +81,9 @@ def _composed(below: Tensor, above: Tensor, covered: Tensor, sigma: float) -> Te
     """Return the upper image where `covered`, bool [H, W], else the lower: uint8 [C, H, W]."""
     if not sigma:
         return torch.where(covered, above, below)
+    # It takes a tenth of a second to import, and few runs need it.
+    from scipy.ndimage import gaussian_filter
+
     alpha = torch.from_numpy(gaussian_filter(covered.numpy().astype(np.float32), sigma))
     return (alpha * above + (1 - alpha) * below).round().to(below.dtype)
 

@@ -28,6 +28,7 @@ from ..formats.label_maps import (
 )
 from .augmentation import build_detr_augmentation, build_segment_augmentation
 from .bad_images import BadImages
+from .image_cache import ImageCache
 from .images import Reading, read_image
 from .object_crop import pixels_of, window_around_segment
 from .windows import open_windows
@@ -72,6 +73,7 @@ class SegmentDatasetMapper:
         reading: how image files are read.
         crop_around: height and width of windows around segments that images are cropped to before
             everything else; None for whole images.
+        cache: reads whole images, in the same way; None decodes each time.
     """
 
     @configurable
@@ -85,8 +87,10 @@ class SegmentDatasetMapper:
         bad_images: BadImages,
         reading: Reading | None = None,
         crop_around: tuple[int, int] | None = None,
+        cache: ImageCache | None = None,
     ) -> None:
         self._crop_around = crop_around
+        self._cache = cache
         self._reading = reading or Reading()
         self.augmentations = augmentations
         self.image_format = image_format
@@ -178,7 +182,10 @@ class SegmentDatasetMapper:
         """Return an image, or a window of it, and what `_read_segments` gives of the same."""
         path = record["file_name"]
         if self._crop_around is None:
-            image = read_image(path, self.image_format, self._reading)
+            if self._cache is None:
+                image = read_image(path, self.image_format, self._reading)
+            else:
+                image = self._cache.read(path)
             return image, *self._read_segments(record, image)
         windows = open_windows(path, self.image_format, self._reading)
         segments, classes = self._read_segments(record, pixels_of(windows.size))

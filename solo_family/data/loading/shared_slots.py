@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-_NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # mmap.MAP_NORESERVE of Python 3.13
+NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # mmap.MAP_NORESERVE of Python 3.13
 # The pages of a slot that has held more bytes are returned to the system before the next use.
 _KEPT = 512 * 2**20
 
@@ -32,7 +32,7 @@ class SharedSlots:
 
     def __init__(self, count: int, size: int) -> None:
         self.size = size
-        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _NO_RESERVE
+        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | NO_RESERVE
         self._slots = [mmap.mmap(-1, size, flags=flags) for _ in range(count)]
         self._free = deque(range(count))
         self._used = [0] * count

@@ -5,10 +5,9 @@ N masks, m their side, H W of the image, h w of the part of it that a mask reach
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
-
-from ...ops import mask_boxes
 
 
 def paste_separably(
@@ -29,8 +28,10 @@ def paste_separably(
         masks: bool [N, H, W].
         boxes: float32 [N, 4], tight around these, see `mask_boxes`.
     """
-    result = masks.new_zeros((len(masks), *size), dtype=torch.bool)
-    tight = boxes.new_zeros(boxes.shape)
+    # The system gives numpy zeros where they are written or read; torch writes all of them at once,
+    # though masks cover a small part of them.
+    values = np.zeros((len(masks), *size), bool)
+    tight = np.zeros(boxes.shape, np.float32)
     known: dict[tuple[float, float, int], tuple[int, Tensor]] = {}
 
     def samples(start: float, stop: float, side: int) -> tuple[int, Tensor]:
@@ -44,12 +45,12 @@ def paste_separably(
         left, columns = samples(x0, x1, size[1])
         if not (len(rows) and len(columns)):
             continue
-        inside = (rows @ (masks[index] @ columns.T)) >= threshold
-        result[index, top : top + len(rows), left : left + len(columns)] = inside
-        box = mask_boxes(inside[None])[0]
-        # That of a mask without pixels is 0.
-        tight[index] = box + box.new_tensor([left, top, left, top]) * (box[2] > 0)
-    return result, tight
+        inside = ((rows @ (masks[index] @ columns.T)) >= threshold).numpy()
+        values[index, top : top + len(rows), left : left + len(columns)] = inside
+        ys, xs = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+        if len(ys):  # the box of a mask without pixels is 0
+            tight[index] = (left + xs[0], top + ys[0], left + xs[-1] + 1, top + ys[-1] + 1)
+    return torch.from_numpy(values), torch.from_numpy(tight)
 
 
 def _samples(start: float, stop: float, side: int, m: int) -> tuple[int, Tensor]:

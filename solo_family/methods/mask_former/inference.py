@@ -3,7 +3,7 @@
 B images, N queries, K classes, h w of the predicted masks, H W of the requested output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,8 +16,6 @@ from ...data.formats.classes import stuff_ids
 from ...modeling.order import set_first
 from ...modeling.panoptic import (
     SegmentAssignment,
-    SoftMasks,
-    assign_pixels,
     assign_segments,
     number_segments,
 )
@@ -26,6 +24,7 @@ from ...ops.host_copy import HostCopy
 from ...ops.resize import ResizedMasks
 from ...ops.resize_rows import MaskRows
 from .instances import InstanceRanking, rank_instances, select_instances
+from .semantic_maps import assign_hard, class_weights, marginalise, probability_maps
 
 
 class QueryScores(NamedTuple):
@@ -119,7 +118,9 @@ class Inference:
         # Queued now, so that it is there when everything else is queued, too.
         counts = None if scores.num_objects is None else HostCopy(scores.num_objects)
         results: list[dict[str, Any]] = [{} for _ in masks]
-        if self.semantic:
+        # On a CPU masks are resized once for both.
+        at_once = self._marginalises_first and any(one.by_rows for one in masks)
+        if self.semantic and not at_once:
             for result, *image in zip(results, probabilities, masks):
                 result["sem_seg"] = self._semantic(*image)
         assignments: list[SegmentAssignment] = []
@@ -128,18 +129,25 @@ class Inference:
             rankings = [self._rank(*image) for image in zip(probabilities, masks)]
         if scores.order is not None and counts is not None:
             chosen = [image[:count] for image, count in zip(scores.order, counts.wait().tolist())]
-            assignments = [self._assign(*image) for image in zip(probabilities, masks, chosen)]
+            assign = self._marginalise_and_assign if at_once else self._assign
+            assignments = [assign(*image) for image in zip(results, probabilities, masks, chosen)]
         if assignments or rankings:
             _finish(results, assignments, rankings, self.stuff_classes)
         return results
 
+    @property
+    def _marginalises_first(self) -> bool:
+        """Whether both kinds of result are of all pixels of the resized masks."""
+        both = self.semantic and self.panoptic
+        return both and self.resize_first and not self.hard_assignment
+
     def _semantic(self, probabilities: Tensor, masks: ResizedMasks) -> Tensor:
-        segment = _assign_hard if self.hard_assignment else _marginalise
+        segment = assign_hard if self.hard_assignment else marginalise
         if self.resize_first:
-            return segment(_sigmoid(masks), probabilities, masks.output_size)
+            return segment(probability_maps(masks), probabilities, masks.output_size)
         size = masks.image_size
         unresized = ResizedMasks(masks.masks, masks.padded_size, size, size)
-        scores = segment(_sigmoid(unresized), probabilities, size)
+        scores = segment(probability_maps(unresized), probabilities, size)
         return (
             scores
             if masks.output_size == size
@@ -147,79 +155,36 @@ class Inference:
         )
 
     def _assign(
-        self, probabilities: Tensor, masks: ResizedMasks, chosen: Tensor
+        self, _: dict[str, Any], probabilities: Tensor, masks: ResizedMasks, chosen: Tensor
     ) -> SegmentAssignment:
         scores, classes = probabilities[chosen].max(1)
-        soft, size = _sigmoid(masks[chosen]), masks.output_size
+        soft, size = probability_maps(masks[chosen]), masks.output_size
         return assign_segments(soft, scores, classes, size, self.overlap_threshold)
+
+    def _marginalise_and_assign(
+        self, result: dict[str, Any], probabilities: Tensor, masks: ResizedMasks, chosen: Tensor
+    ) -> SegmentAssignment:
+        """Return what `_assign` does, and add to the result what `marginalise` returns."""
+        scores, classes = probabilities[chosen].max(1)
+        size, weights = masks.output_size, class_weights(probabilities)
+        result["sem_seg"] = semantic = probabilities.new_empty((len(weights), *size))
+        soft = probability_maps(masks)
+        assert isinstance(soft, MaskRows)
+
+        def of_chosen(every: MaskRows) -> Iterator[tuple[slice, Tensor]]:
+            for rows, block in every.blocks:
+                torch.mm(weights, block.flatten(1), out=semantic[:, rows].flatten(1))
+                if len(chosen):
+                    yield rows, block[chosen]
+
+        segments = MaskRows(len(chosen), of_chosen(soft))
+        return assign_segments(segments, scores, classes, size, self.overlap_threshold)
 
     def _rank(self, probabilities: Tensor, masks: ResizedMasks) -> InstanceRanking:
         best = select_instances(probabilities, self.stuff_classes, self.max_instances)
         return rank_instances(
             masks[best.masks], best.scores, best.classes, threshold=self.instance_threshold
         )
-
-
-def _marginalise(
-    masks: SoftMasks | MaskRows, probabilities: Tensor, size: tuple[int, int]
-) -> Tensor:
-    """Return the sum over masks i of p_i(c) m_i for every class and pixel ("semantic inference").
-
-    Args:
-        masks: probabilities of N masks in chunks, in order, or in blocks of rows.
-        probabilities: float32 [N, K + 1] of the classes, "no object" last.
-        size: (H, W).
-
-    Returns:
-        float32 [K, H, W].
-    """
-    if isinstance(masks, MaskRows):
-        weights = probabilities[:, :-1].T.contiguous()
-        result = probabilities.new_empty((len(weights), *size))
-        for rows, block in masks.blocks:
-            torch.mm(weights, block.flatten(1), out=result[:, rows].flatten(1))
-        return result
-    result = probabilities.new_zeros((probabilities.shape[1] - 1, *size))
-    for part, mask in masks:
-        # In place, because a second map of all classes would be as large as the result.
-        result.flatten(1).addmm_(probabilities[part, :-1].T, mask.flatten(1))
-    return result
-
-
-def _assign_hard(
-    masks: SoftMasks | MaskRows, probabilities: Tensor, size: tuple[int, int]
-) -> Tensor:
-    """Assign each pixel to one mask, whose class the pixel gets ("general inference").
-
-    A mask has its most probable class, and does not take part if that is "no object"; a pixel
-    belongs to the mask with the greatest p_i(c_i) m_i.
-
-    Args:
-        masks: see `_marginalise`.
-        probabilities: see `_marginalise`.
-        size: (H, W).
-
-    Returns:
-        float32 [K, H, W]: p_i(c_i) m_i at the pixel's class, 0 at the others.
-    """
-    num_classes = probabilities.shape[1] - 1
-    scores, classes = probabilities.max(1)
-    scores = torch.where(classes < num_classes, scores, 0)
-    pixels = assign_pixels(masks, scores, size)
-    # "No object" wins only where no mask takes part: with 0, which any class may get.
-    label = classes.clamp(max=num_classes - 1)[pixels.mask]
-    result = probabilities.new_zeros((num_classes, *size))
-    return result.scatter_(0, label[None], pixels.value[None])
-
-
-def _sigmoid(masks: ResizedMasks) -> SoftMasks | MaskRows:
-    """Return probability maps: the logits are resized before the sigmoid is applied."""
-    if masks.by_rows:
-        logits = masks.rows()
-        return MaskRows(
-            logits.num_masks, ((rows, block.sigmoid_()) for rows, block in logits.blocks)
-        )
-    return ((part, logits.sigmoid()) for part, logits in masks)
 
 
 def _finish(

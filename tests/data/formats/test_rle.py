@@ -5,7 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as mask_util
 
-from solo_family.data.formats.rle import encode_masks, fills_image
+from solo_family.data.formats.rle import encode_masks, fills_image, some_columns
 
 
 def encoded(mask: np.ndarray) -> dict:
@@ -61,3 +61,17 @@ def test_encoding_runs_of_many_digits() -> None:
 
 def test_encoding_no_masks() -> None:
     assert encode_masks(torch.zeros(0, 5, 7, dtype=torch.bool)) == []
+
+
+@pytest.mark.parametrize("size", [(1, 9), (7, 5), (300, 40)])
+def test_some_columns_are_those_columns(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        start, stop = sorted(rng.choice(size[1] + 1, 2, replace=False))
+        mask = np.zeros(size, np.uint8, order="F")
+        mask[:, start:stop] = rng.random((size[0], stop - start)) < rng.choice([0, 0.1, 0.9, 1])
+        rle = mask_util.encode(mask)
+        part = some_columns(rle, int(start), int(stop))
+        assert np.array_equal(mask_util.decode(part), mask[:, start:stop])
+        text = some_columns(rle | {"counts": rle["counts"].decode()}, int(start), int(stop))
+        assert text == part

@@ -309,3 +309,18 @@ def test_weights_of_half_precision_give_every_result(dtype: torch.dtype) -> None
     torch.testing.assert_close(result["sem_seg"], expected["sem_seg"], atol=0.1, rtol=0.1)
     assert result["panoptic_seg"][0].shape == expected["panoptic_seg"][0].shape
     assert len(result["instances"]) > 0
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0], ids=["all", "some", "none"])
+def test_two_kinds_of_result_together_are_those_of_each(threshold: float) -> None:
+    """On a CPU masks are resized once for both."""
+    both = replace(INFERENCE, panoptic=True, object_threshold=threshold)
+    for seed in range(3):
+        given = inputs(seed)
+        found = results(both, *given)
+        semantic = results(INFERENCE, *given)["sem_seg"]
+        torch.testing.assert_close(found["sem_seg"], semantic, rtol=0, atol=1e-5)
+        ids, segments = results(replace(both, semantic=False), *given)["panoptic_seg"]
+        assert torch.equal(found["panoptic_seg"][0], ids)
+        assert found["panoptic_seg"][1] == segments
+    assert bool(segments) == (threshold < 1)
