@@ -15,7 +15,7 @@ from ..data.loading.windows import ArrayWindows
 from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import Predictions, keep_confident
 from ..predictor.sources import Source as Model
-from ..predictor.sources import from_config, from_exported
+from ..predictor.sources import from_config, from_exported, is_exported, run_config
 from ..predictor.tracking import Tracker
 from ..saving.writer import PICTURES
 from ..tiling.predict import predict_by_tiles
@@ -28,6 +28,8 @@ from .opts import add_opts_argument
 from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
 from .source import Source
 from .tiled_pictures import TiledPictures, add_tile_argument, model_key, text_key
+from .web.flags import add_web_arguments, check_web_flags
+from .web.run import run_page
 from .writers import make_folder, plan_outputs
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,9 @@ INTERRUPTED = 130  # Exit status that shells report after Ctrl-C.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add detectron2's demo flags, and those of this package."""
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--config-file", metavar="FILE", help="the model's config")
+    model.add_argument(
+        "--config-file", metavar="FILE", help="the model's config, or the folder of a training run"
+    )
     model.add_argument(
         "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
     )
@@ -93,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show", action="store_true", help="show each picture in a window; Escape stops"
     )
+    add_web_arguments(parser)
     add_opts_argument(parser)
 
 
@@ -109,6 +114,9 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.batch is not None and args.batch < 1:
         raise SoloFamilyError(f"--batch is {args.batch}; give a number of pictures, 1 or more.")
+    check_web_flags(args)
+    if args.web:
+        return run_page(args, lambda: _with_bands(args, _open_model(args)[0]))
     try:
         sources, unmatched = _find_sources(args)
     except DataError as error:
@@ -163,9 +171,7 @@ def _plan_jobs(args: argparse.Namespace, sources: list[Source]) -> list[Job]:
 
 
 def _make_demo(args: argparse.Namespace, model: Model, key: str, inputs: list[Path]) -> Demo:
-    if args.bands is not None:
-        shown = replace(model.reading, bands=_bands(args.bands, model.reading))
-        model = replace(model, reading=shown)
+    model = _with_bands(args, model)
     tiling = with_tile(model.tiling, args.tile)
     tiled = None
     if tiling is not None:
@@ -212,16 +218,29 @@ def _predict(model: Model, tiling: Tiling | None, images: list[np.ndarray]) -> l
 
 def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
     """Return the model, and a text that changes with what it answers."""
-    if args.exported is not None:
+    exported: Path | None = args.exported
+    if exported is None and is_exported(Path(args.config_file)):
+        exported = Path(args.config_file)
+    if exported is not None:
         if args.opts:
             raise SoloFamilyError("--opts changes a config; an exported model has none")
-        return from_exported(args.exported, args.engine), model_key(None, args.exported)
+        return from_exported(exported, args.engine), model_key(None, exported)
     if args.engine is not None:
         raise SoloFamilyError(
             "--engine is for exported models: add --exported DIR, or leave it out"
         )
-    cfg = setup_cfg(args.config_file, args.opts)
+    file, words = args.config_file, args.opts
+    if Path(file).is_dir():
+        file, words = run_config(Path(file), words)
+    cfg = setup_cfg(file, words)
     return from_config(cfg), model_key(cfg, None)
+
+
+def _with_bands(args: argparse.Namespace, model: Model) -> Model:
+    """Return the model with the channels that are drawn."""
+    if args.bands is None:
+        return model
+    return replace(model, reading=replace(model.reading, bands=_bands(args.bands, model.reading)))
 
 
 def _bands(given: list[int], reading: Reading) -> tuple[int, ...]:

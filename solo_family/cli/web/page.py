@@ -1,0 +1,197 @@
+"""The page: its parts and their places, and which of them calls what."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...predictor.result import metadata_names
+from .downloads import NAMED, PNG
+from .handlers import COCO, HEADERS, WELCOME, Handlers, message, title
+from .session import MOST_FILES, Choice
+from .sessions import Sessions
+
+_CSS = """
+.gradio-container { max-width: 1500px !important; }
+#title h1 { margin: 0; font-size: 1.4rem; }
+#title p { margin: 0; color: var(--body-text-color-subdued); }
+#message .line { padding: 8px 12px; border-radius: 6px; overflow-wrap: anywhere;
+  background: var(--background-fill-secondary); }
+#message .problem { margin-top: 6px; color: #991b1b; background: #fee2e2; }
+#file { position: absolute; left: -10000px; }
+footer { display: none !important; }
+"""
+# A file is made when it is asked for: then the hidden link that has it is clicked.
+_CLICK = "() => (document.querySelector('#file a') || document.querySelector('#file'))?.click()"
+
+
+def build_page(sessions: Sessions, threshold: float, labels: tuple[int, ...]) -> Any:
+    """Return the page, gradio's Blocks.
+
+    Args:
+        sessions: of the pages that are open.
+        threshold: the lowest score that is shown at first.
+        labels: the classes that are shown at first; empty for all.
+    """
+    import gradio as gr
+
+    with gr.Blocks(title=f"solo_family: {sessions.model.name}", analytics_enabled=False) as page:
+        parts = _place(gr, sessions, threshold, labels)
+        _connect(gr, page, parts, sessions)
+    return page
+
+
+def look() -> dict[str, Any]:
+    """Return gradio's arguments for how the page looks, with fonts of the user's machine."""
+    import gradio as gr
+
+    fonts = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
+    return {"theme": gr.themes.Default(font=fonts[0], font_mono=fonts[1]), "css": _CSS}
+
+
+def _place(
+    gr: Any, sessions: Sessions, threshold: float, labels: tuple[int, ...]
+) -> dict[str, Any]:
+    """Make the parts of the page where they are to be seen, and return them by name."""
+    names = metadata_names(sessions.model.model.metadata)
+    parts: dict[str, Any] = {"index": gr.State(0)}
+    gr.HTML(title(sessions.model.name), elem_id="title")
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            parts["files"] = gr.File(
+                label=f"Pictures, {MOST_FILES} at most", file_count="multiple", height=180
+            )
+            parts["threshold"] = gr.Slider(
+                0, 1, threshold, step=0.01, label="Lowest score", elem_id="threshold"
+            )
+            parts["labels"] = gr.Dropdown(
+                [(name, label) for label, name in enumerate(names)],
+                value=list(labels),
+                multiselect=True,
+                label="Classes (none chosen: all)",
+                visible=bool(names),
+                elem_id="classes",
+            )
+            with gr.Group(visible=False) as parts["downloads"]:
+                parts["png"] = gr.Button("Download pictures (PNG)", elem_id="png")
+                parts["coco"] = gr.Button("Download COCO json", elem_id="coco")
+                parts["kind"] = gr.Dropdown([], label="Other formats", elem_id="kind")
+                parts["other"] = gr.Button("Download", elem_id="other")
+            parts["file"] = gr.DownloadButton("file", elem_id="file")
+        with gr.Column(scale=3, min_width=500):
+            parts["message"] = gr.HTML(message(WELCOME), elem_id="message")
+            parts["image"] = gr.Image(
+                show_label=False,
+                interactive=False,
+                format="jpeg",
+                buttons=["fullscreen"],
+                elem_id="picture",
+                visible=False,
+            )
+            parts["thumbnails"] = gr.Gallery(
+                show_label=False,
+                columns=8,
+                height=150,
+                allow_preview=False,
+                interactive=False,
+                buttons=[],
+                visible=False,
+                elem_id="thumbnails",
+            )
+            parts["table"] = gr.Dataframe(
+                headers=HEADERS,
+                datatype=["html", "str", "number", "number", "str"],
+                interactive=False,
+                buttons=["copy"],
+                visible=False,
+                elem_id="table",
+            )
+    return parts
+
+
+def _connect(
+    gr: Any, page: Any, parts: dict[str, Any], handlers: Handlers, sessions: Sessions
+) -> None:
+    """Let the parts call the handlers."""
+    handlers = Handlers(sessions)
+    choice = [parts["threshold"], parts["labels"]]
+    every = list(parts.values())
+
+    def new(values: dict[str, Any]) -> dict[Any, Any]:
+        return {parts[name]: _update(gr, name, value) for name, value in values.items()}
+
+    def segment(
+        files: list[str] | None, threshold: float, labels: list[int], request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        chosen = Choice(threshold, tuple(labels))
+        for values in handlers.segment(request.session_hash, files, chosen):
+            yield new(values)
+
+    def show(
+        index: int, threshold: float, labels: list[int], request: gr.Request
+    ) -> dict[Any, Any]:
+        return new(handlers.show(request.session_hash, index, Choice(threshold, tuple(labels))))
+
+    def pick(
+        event: gr.SelectData, threshold: float, labels: list[int], request: gr.Request
+    ) -> dict[Any, Any]:
+        return {parts["index"]: event.index} | show(event.index, threshold, labels, request)
+
+    def saves(kind: str) -> Any:
+        def save(threshold: float, labels: list[int], request: gr.Request) -> dict[Any, Any]:
+            chosen = Choice(threshold, tuple(labels))
+            return new(handlers.save(request.session_hash, kind, chosen))
+
+        return save
+
+    def save_other(
+        kind: str, threshold: float, labels: list[int], request: gr.Request
+    ) -> dict[Any, Any]:
+        return saves(kind)(threshold, labels, request)
+
+    def close(request: gr.Request) -> None:
+        sessions.close(request.session_hash)
+
+    quiet = {"concurrency_limit": 1, "api_visibility": "private"}
+    parts["files"].change(
+        segment, [parts["files"], *choice], every, concurrency_id="model", **quiet
+    )
+    for part in choice:
+        part.change(
+            show,
+            [parts["index"], *choice],
+            every,
+            concurrency_id="show",
+            trigger_mode="always_last",
+            show_progress="hidden",
+            **quiet,
+        )
+    parts["thumbnails"].select(pick, choice, every, concurrency_id="show", **quiet)
+    for name, function, inputs in (
+        ("png", saves(PNG), choice),
+        ("coco", saves(COCO), choice),
+        ("other", save_other, [parts["kind"], *choice]),
+    ):
+        saved = parts[name].click(
+            function,
+            inputs,
+            [parts["file"], parts["message"]],
+            concurrency_id="save",
+            show_progress_on=parts[name],
+            **quiet,
+        )
+        saved.then(None, None, None, js=_CLICK)
+    page.unload(close)
+
+
+def _update(gr: Any, name: str, value: Any) -> Any:
+    """Return the new value of a part, which is to be seen only if it has any."""
+    if name == "image":
+        return gr.update(value=value, visible=value is not None)
+    if name == "table":
+        return gr.update(value=value, visible=bool(value))
+    if name == "thumbnails":
+        return gr.update(value=value, visible=len(value) > 1, selected_index=None)
+    if name == "kind":
+        return gr.update(choices=value, value=NAMED)
+    if name in ("downloads", "coco", "threshold"):
+        return gr.update(visible=value)
+    return value

@@ -1,0 +1,262 @@
+"""What one open page has: its pictures, what was found in them, and what of it is shown."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from ...errors import SoloFamilyError, first_line
+from ...predictor.predictions import Predictions, keep_confident
+from ..inputs import VIDEO_SUFFIXES, split_pages
+from ..source import Source
+from .downloads import Saved, write_download
+from .drawing import draw, thumbnail
+from .model import WebModel
+from .rows import Row, rows_of
+
+logger = logging.getLogger(__name__)
+
+# Of one page; more files are refused.
+MOST_FILES = 100
+_THUMBNAIL = 160
+# Pixels of the picture that is kept decoded, so that the threshold can be moved without waiting.
+_KEPT_PIXELS = 2**25
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the predictions is shown.
+
+    Attributes:
+        threshold: the lowest score.
+        labels: the classes; empty for all.
+    """
+
+    threshold: float = 0.5
+    labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows of a picture.
+
+    Attributes:
+        text: one line.
+        image: uint8 [h, w, 3], RGB.
+        rows: of the table.
+    """
+
+    text: str
+    image: np.ndarray
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A picture and what was found in it.
+
+    Attributes:
+        source: the session's own file.
+        predictions: of `made_small`, of all scores.
+        small: a small copy, uint8 [h, w, 3], RGB.
+    """
+
+    source: Source
+    predictions: Predictions
+    small: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """The file's name, for a page of several with its number."""
+        return self.source.name
+
+
+class Session:
+    """The pictures of one open page, in a folder of its own.
+
+    Args:
+        model: predicts them.
+        parent: the folder for its own one.
+
+    Attributes:
+        pictures: those that could be read, in the order of the page.
+        problems: a line for each file that could not, and for each part of one.
+    """
+
+    def __init__(self, model: WebModel, parent: Path) -> None:
+        self.pictures: list[Segmented] = []
+        self.problems: list[str] = []
+        self._model = model
+        self._folder = Path(tempfile.mkdtemp(prefix="page-", dir=parent))
+        self._files: dict[str, _File] = {}
+        self._decoded: tuple[Segmented, np.ndarray] | None = None
+        self._lock = Lock()
+
+    def segment(self, uploads: Sequence[str]) -> Iterator[str]:
+        """Predict the files that are new, and forget those that are no longer there.
+
+        Args:
+            uploads: paths of files.
+
+        Yields:
+            What is being done, before each new file.
+        """
+        given = list(dict.fromkeys(uploads))[:MOST_FILES]
+        for gone in [upload for upload in self._files if upload not in given]:
+            shutil.rmtree(self._files.pop(gone).folder, ignore_errors=True)
+        new = [upload for upload in given if upload not in self._files]
+        for number, upload in enumerate(new, start=1):
+            place = "" if len(new) == 1 else f", {number} of {len(new)}"
+            yield f"Segmenting {Path(upload).name}{place} …"
+            self._files[upload] = self._segmented(upload)
+            self._collect(given)
+        self._collect(given)
+        if len(uploads) > MOST_FILES:
+            self.problems.append(f"Only the first {MOST_FILES} files are segmented.")
+
+    def show(self, index: int, choice: Choice) -> Shown:
+        """Return what is to be seen of a picture.
+
+        Raises:
+            DataError: its file can't be read.
+        """
+        picture = self.pictures[index]
+        predictions, rows = self._kept(picture, choice)
+        metadata = self._model.model.metadata
+        drawn = draw(self._image(picture), predictions, rows, metadata, for_screen=True)
+        text = f"{picture.name}: {_found(predictions, rows, choice, picture.predictions)}"
+        return Shown(text, np.ascontiguousarray(drawn[:, :, ::-1]), rows)
+
+    def save(self, kind: str, choice: Choice) -> Path:
+        """Write a file with the results of all pictures, which the next one replaces.
+
+        Args:
+            kind: one of `downloads.KINDS`.
+            choice: what of the predictions it has.
+
+        Raises:
+            SoloFamilyError: it can't have what the model predicts, or can't be written.
+        """
+        with self._lock:
+            folder = self._folder / "download"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            saved = (
+                Saved(picture.source, *self._kept(picture, choice), self._image(picture))
+                for picture in self.pictures
+            )
+            return write_download(kind, saved, folder, self._model)
+
+    def close(self) -> None:
+        """Remove its files."""
+        self.pictures = []
+        self._decoded = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _segmented(self, upload: str) -> "_File":
+        """Return the pictures of a file, and the lines about what could not be read."""
+        own = _File(Path(tempfile.mkdtemp(dir=self._folder)))
+        file = own.folder / Path(upload).name
+        try:
+            _take(upload, file)
+            for source in split_pages([Source(file, is_video=False)], self._model.model.reading):
+                found = self._model(source)
+                shown = thumbnail(found.image, _THUMBNAIL)[:, :, ::-1]
+                picture = Segmented(source, found.predictions, shown)
+                self._keep(picture, found.image)
+                own.pictures.append(picture)
+                own.problems += [_with_own_name(line, file) for line in found.unread]
+        except SoloFamilyError as error:
+            own.problems.append(_with_own_name(first_line(error), file))
+        except Exception as error:
+            logger.exception("%s: unexpected error", file.name)
+            own.problems.append(
+                f"{file.name}: unexpected error ({type(error).__name__}); the terminal shows more."
+            )
+        return own
+
+    def _collect(self, given: Sequence[str]) -> None:
+        files = [self._files[upload] for upload in given if upload in self._files]
+        self.pictures = [picture for file in files for picture in file.pictures]
+        self.problems = [line for file in files for line in file.problems]
+
+    def _kept(self, picture: Segmented, choice: Choice) -> tuple[Predictions, list[Row]]:
+        filters = self._model.filters
+        if choice.labels:
+            filters = replace(filters, labels=choice.labels)
+        predictions = filters(keep_confident(picture.predictions, choice.threshold))
+        return predictions, rows_of(predictions, self._model.model.metadata)
+
+    def _image(self, picture: Segmented) -> np.ndarray:
+        decoded = self._decoded
+        if decoded is not None and decoded[0] is picture:
+            return decoded[1]
+        image = self._model.read(picture.source)
+        self._keep(picture, image)
+        return image
+
+    def _keep(self, picture: Segmented, image: np.ndarray) -> None:
+        is_kept = image.shape[0] * image.shape[1] <= _KEPT_PIXELS
+        self._decoded = (picture, image) if is_kept else None
+
+
+@dataclass(frozen=True)
+class _File:
+    """What was found in a file.
+
+    Attributes:
+        folder: of the session's own copy.
+        pictures: one, or a picture per page.
+        problems: see `Session`.
+    """
+
+    folder: Path
+    pictures: list[Segmented] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def _take(upload: str, file: Path) -> None:
+    """Make a copy of a file, which takes no room where it can be a link.
+
+    Raises:
+        SoloFamilyError: it is a video.
+    """
+    if file.suffix.lower() in VIDEO_SUFFIXES:
+        raise SoloFamilyError(
+            f"{file} is a video, which demo --input reads, and this page doesn't."
+        )
+    try:
+        os.link(upload, file)
+    except OSError:
+        shutil.copyfile(upload, file)
+
+
+def _with_own_name(line: str, file: Path) -> str:
+    """Return a message with the name that a file has on the user's machine."""
+    return line.replace(str(file), file.name)
+
+
+def _found(
+    predictions: Predictions, rows: Sequence[Row], choice: Choice, every: Predictions
+) -> str:
+    """Return how much is shown, in words."""
+    if "panoptic_seg" in predictions:
+        return "1 segment" if len(rows) == 1 else f"{len(rows)} segments"
+    if "sem_seg" in predictions:
+        return "1 class" if len(rows) == 1 else f"{len(rows)} classes"
+    if rows:
+        return "1 object" if len(rows) == 1 else f"{len(rows)} objects"
+    scores = every["instances"].scores
+    if not len(scores):
+        return "no object found"
+    chosen = " of the chosen classes" if choice.labels else ""
+    return (
+        f"no object{chosen} with a score of {choice.threshold:.2f} or more; the best of all has "
+        f"{float(scores.max()):.2f}"
+    )
