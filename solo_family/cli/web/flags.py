@@ -1,6 +1,7 @@
 """The flags of `demo --web`, and the check of those that it has no use for."""
 
 import argparse
+from dataclasses import dataclass
 
 from ...errors import ConfigError
 from ..addresses import MAX_MEGABYTES, MEGABYTE
@@ -22,6 +23,25 @@ _OF_FILES = {
     "max_download": MAX_MEGABYTES,
 }
 _OF_PAGE = ("host", "port", "max_upload")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where the page is, and how it begins.
+
+    Attributes:
+        host: see `--host`; None for its default.
+        port: see `--port`; None for its default.
+        max_upload: bytes of the largest file that may be uploaded.
+        threshold: the lowest score that is shown at first.
+        labels: the classes that are shown at first; empty for all.
+    """
+
+    host: str | None
+    port: int | None
+    max_upload: int
+    threshold: float = 0.5
+    labels: tuple[int, ...] = ()
 
 
 def add_web_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,10 +91,21 @@ def check_web_flags(args: argparse.Namespace) -> None:
         )
 
 
-def max_upload_bytes(args: argparse.Namespace) -> int:
-    """Return the size of the largest file that is taken."""
-    given = MAX_MEGABYTES if args.max_upload is None else args.max_upload
-    return int(given * MEGABYTE)
+def serving_of(args: argparse.Namespace, labels: tuple[int, ...]) -> Serving:
+    """Return what the flags say of the page.
+
+    Args:
+        args: the flags.
+        labels: see `Serving`.
+    """
+    megabytes = MAX_MEGABYTES if args.max_upload is None else args.max_upload
+    return Serving(
+        host=args.host,
+        port=args.port,
+        max_upload=int(megabytes * MEGABYTE),
+        threshold=args.confidence_threshold,
+        labels=labels,
+    )
 
 
 def _flag(name: str) -> str:

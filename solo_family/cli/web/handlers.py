@@ -7,7 +7,7 @@ from typing import Any
 from ...errors import SoloFamilyError, first_line
 from .downloads import KINDS, PNG, kinds_for
 from .rows import Row
-from .session import Choice
+from .session import Choice, Session
 from .sessions import Sessions
 
 HEADERS = ["#", "class", "score", "area (px)", "box: x0, y0, x1, y1"]
@@ -75,6 +75,13 @@ class Handlers:
     def show(self, key: str, index: int, choice: Choice) -> dict[str, Any]:
         """Show a picture with what the choice leaves of its predictions."""
         session = self._sessions.of(key)
+        while True:
+            pictures = session.pictures
+            values = self._shown(session, index, choice)
+            if session.pictures is pictures:
+                return values  # else other pictures came, or went, meanwhile
+
+    def _shown(self, session: Session, index: int, choice: Choice) -> dict[str, Any]:
         nothing = {"image": None, "table": []}
         if not session.pictures:
             text = "" if session.problems else WELCOME

@@ -58,7 +58,8 @@ class WebModel:
     def __post_init__(self) -> None:
         # One thread for all requests: each thread that computes would have threads of its own.
         self._thread = ThreadPoolExecutor(1, "model")
-        self._closed = Event()
+        self._closed, self._idle = Event(), Event()
+        self._idle.set()
 
     def __call__(self, source: Source) -> Found:
         """Predict a picture, when those that were asked for before are done.
@@ -90,12 +91,24 @@ class WebModel:
             image = self._read(source)
         return self.model.reading.picture(image)
 
-    def close(self) -> None:
-        """Predict nothing more; what the model works on ends at its next tile."""
+    def close(self, seconds: float = 0) -> bool:
+        """Predict nothing more; what the model works on ends at its next tile.
+
+        Returns:
+            Whether that has ended, for which so many seconds are waited.
+        """
         self._closed.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
+        return self._idle.wait(seconds)
 
     def _found(self, source: Source) -> Found:
+        self._idle.clear()
+        try:
+            return self._predicted(source)
+        finally:
+            self._idle.set()
+
+    def _predicted(self, source: Source) -> Found:
         unread: list[str] = []
         if self.tiling is not None:
             image, predictions, unread = self._tiled(self.tiling)(source, None)

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...predictor.result import metadata_names
-from .downloads import NAMED, PNG
+from ..addresses import MEGABYTE
+from .downloads import KINDS, NAMED, PNG
+from .flags import Serving
 from .handlers import COCO, HEADERS, WELCOME, Handlers, message, title
 from .session import MOST_FILES, Choice
 from .sessions import Sessions
@@ -12,10 +14,12 @@ from .sessions import Sessions
 _CSS = """
 .gradio-container { max-width: 1500px !important; }
 #title h1 { margin: 0; font-size: 1.4rem; }
-#title p { margin: 0; color: var(--body-text-color-subdued); }
-#message .line { padding: 8px 12px; border-radius: 6px; overflow-wrap: anywhere;
+#title p { margin: 0; color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
+#message { padding: 0; }
+#message .line { padding: 8px 12px; border-radius: 4px; overflow-wrap: anywhere;
   background: var(--background-fill-secondary); }
 #message .problem { margin-top: 6px; color: #991b1b; background: #fee2e2; }
+#picture img { max-height: 75vh; }
 #file { position: absolute; left: -10000px; }
 footer { display: none !important; }
 """
@@ -23,18 +27,17 @@ footer { display: none !important; }
 _CLICK = "() => (document.querySelector('#file a') || document.querySelector('#file'))?.click()"
 
 
-def build_page(sessions: Sessions, threshold: float, labels: tuple[int, ...]) -> Any:
+def build_page(sessions: Sessions, serving: Serving) -> Any:
     """Return the page, gradio's Blocks.
 
     Args:
         sessions: of the pages that are open.
-        threshold: the lowest score that is shown at first.
-        labels: the classes that are shown at first; empty for all.
+        serving: how the page begins, and what it takes.
     """
     import gradio as gr
 
     with gr.Blocks(title=f"solo_family: {sessions.model.name}", analytics_enabled=False) as page:
-        parts = _place(gr, sessions, threshold, labels)
+        parts = _place(gr, sessions, serving)
         _connect(gr, page, parts, sessions)
     return page
 
@@ -47,34 +50,38 @@ def look() -> dict[str, Any]:
     return {"theme": gr.themes.Default(font=fonts[0], font_mono=fonts[1]), "css": _CSS}
 
 
-def _place(
-    gr: Any, sessions: Sessions, threshold: float, labels: tuple[int, ...]
-) -> dict[str, Any]:
+def _place(gr: Any, sessions: Sessions, serving: Serving) -> dict[str, Any]:
     """Make the parts of the page where they are to be seen, and return them by name."""
     names = metadata_names(sessions.model.model.metadata)
+    megabytes = serving.max_upload / MEGABYTE
     parts: dict[str, Any] = {"index": gr.State(0)}
     gr.HTML(title(sessions.model.name), elem_id="title")
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             parts["files"] = gr.File(
-                label=f"Pictures, {MOST_FILES} at most", file_count="multiple", height=180
+                label=f"Pictures, at most {MOST_FILES} of {megabytes:g} MB",
+                file_count="multiple",
+                height=180,
             )
             parts["threshold"] = gr.Slider(
-                0, 1, threshold, step=0.01, label="Lowest score", elem_id="threshold"
+                0, 1, serving.threshold, step=0.01, label="Lowest score", elem_id="threshold"
             )
             parts["labels"] = gr.Dropdown(
                 [(name, label) for label, name in enumerate(names)],
-                value=list(labels),
+                value=list(serving.labels),
                 multiselect=True,
                 label="Classes (none chosen: all)",
                 visible=bool(names),
                 elem_id="classes",
             )
-            with gr.Group(visible=False) as parts["downloads"]:
-                parts["png"] = gr.Button("Download pictures (PNG)", elem_id="png")
-                parts["coco"] = gr.Button("Download COCO json", elem_id="coco")
-                parts["kind"] = gr.Dropdown([], label="Other formats", elem_id="kind")
-                parts["other"] = gr.Button("Download", elem_id="other")
+            with gr.Column(visible=False) as parts["downloads"]:
+                with gr.Row():
+                    parts["png"] = gr.Button("Download PNG", elem_id="png", size="md")
+                    parts["coco"] = gr.Button("Download COCO", elem_id="coco", size="md")
+                parts["kind"] = gr.Dropdown(
+                    [(KINDS[NAMED], NAMED)], value=NAMED, label="Other formats", elem_id="kind"
+                )
+                parts["other"] = gr.Button("Download this format", elem_id="other", size="md")
             parts["file"] = gr.DownloadButton("file", elem_id="file")
         with gr.Column(scale=3, min_width=500):
             parts["message"] = gr.HTML(message(WELCOME), elem_id="message")
@@ -90,6 +97,8 @@ def _place(
                 show_label=False,
                 columns=8,
                 height=150,
+                fit_columns=False,
+                object_fit="contain",
                 allow_preview=False,
                 interactive=False,
                 buttons=[],
@@ -107,9 +116,7 @@ def _place(
     return parts
 
 
-def _connect(
-    gr: Any, page: Any, parts: dict[str, Any], handlers: Handlers, sessions: Sessions
-) -> None:
+def _connect(gr: Any, page: Any, parts: dict[str, Any], sessions: Sessions) -> None:
     """Let the parts call the handlers."""
     handlers = Handlers(sessions)
     choice = [parts["threshold"], parts["labels"]]
@@ -150,7 +157,8 @@ def _connect(
     def close(request: gr.Request) -> None:
         sessions.close(request.session_hash)
 
-    quiet = {"concurrency_limit": 1, "api_visibility": "private"}
+    # The message says what is being done.
+    quiet = {"concurrency_limit": 1, "api_visibility": "private", "show_progress": "hidden"}
     parts["files"].change(
         segment, [parts["files"], *choice], every, concurrency_id="model", **quiet
     )
@@ -161,7 +169,6 @@ def _connect(
             every,
             concurrency_id="show",
             trigger_mode="always_last",
-            show_progress="hidden",
             **quiet,
         )
     parts["thumbnails"].select(pick, choice, every, concurrency_id="show", **quiet)
@@ -175,7 +182,6 @@ def _connect(
             inputs,
             [parts["file"], parts["message"]],
             concurrency_id="save",
-            show_progress_on=parts[name],
             **quiet,
         )
         saved.then(None, None, None, js=_CLICK)
@@ -191,7 +197,7 @@ def _update(gr: Any, name: str, value: Any) -> Any:
     if name == "thumbnails":
         return gr.update(value=value, visible=len(value) > 1, selected_index=None)
     if name == "kind":
-        return gr.update(choices=value, value=NAMED)
+        return gr.update(choices=value, value=NAMED) if value else gr.update()
     if name in ("downloads", "coco", "threshold"):
         return gr.update(visible=value)
     return value

@@ -7,9 +7,9 @@ from dataclasses import replace
 from ...predictor.sources import Source as Model
 from ...tiling.tiles import with_tile
 from ..saving import make_filters, make_options, saved_formats
-from .flags import max_upload_bytes
+from .flags import serving_of
 from .model import WebModel
-from .server import Serving, check_gradio, serve
+from .server import check_gradio, serve
 
 
 def run_page(args: argparse.Namespace, open_model: Callable[[], Model]) -> int:
@@ -38,11 +38,4 @@ def run_page(args: argparse.Namespace, open_model: Callable[[], Model]) -> int:
         filters=replace(filters, labels=None),
         options=make_options(args),
     )
-    serving = Serving(
-        host=args.host,
-        port=args.port,
-        max_upload=max_upload_bytes(args),
-        threshold=args.confidence_threshold,
-        labels=filters.labels or (),
-    )
-    return serve(web_model, serving)
+    return serve(web_model, serving_of(args, filters.labels or ()))

@@ -5,16 +5,15 @@ import importlib
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ...errors import ConfigError
-from ...stopping import Stopped
-from .flags import LOOPBACK, PORT
+from ...stopping import Stopped, end_at_once
+from .flags import LOOPBACK, PORT, Serving
 from .guard import Guard, local_names
 from .model import WebModel
 from .page import build_page, look
@@ -28,6 +27,7 @@ _QUIET = {
     "GRADIO_ROOT_PATH": "",
     "GRADIO_MCP_SERVER": "False",
 }
+_PREFIX = "solo_family-web-"
 # Seconds for answers that are under way when the page is closed; open pages wait for more forever.
 _GRACE = 2
 
@@ -46,25 +46,6 @@ def check_gradio() -> None:
             raise ConfigError(f"--web needs {error.name}: {_INSTALL}") from error
 
 
-@dataclass(frozen=True)
-class Serving:
-    """Where the page is, and how it begins.
-
-    Attributes:
-        host: see `--host`; None for its default.
-        port: see `--port`; None for its default.
-        max_upload: bytes of the largest file that may be uploaded.
-        threshold: the lowest score that is shown at first.
-        labels: the classes that are shown at first; empty for all.
-    """
-
-    host: str | None
-    port: int | None
-    max_upload: int
-    threshold: float = 0.5
-    labels: tuple[int, ...] = ()
-
-
 def serve(model: WebModel, serving: Serving) -> int:
     """Serve the page until a signal ends the program; then remove its files.
 
@@ -80,20 +61,21 @@ def serve(model: WebModel, serving: Serving) -> int:
         Stopped: a signal has ended it.
     """
     host, port = serving.host or LOOPBACK, PORT if serving.port is None else serving.port
-    with (
-        _listening(host, port) as listener,
-        tempfile.TemporaryDirectory(prefix="solo_family-web-") as folder,
-        _environment({**_QUIET, "GRADIO_TEMP_DIR": folder}),
-    ):
-        try:
+    try:
+        with (
+            _listening(host, port) as listener,
+            # A thread may write to it still.
+            TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as folder,
+            _environment({**_QUIET, "GRADIO_TEMP_DIR": folder}),
+        ):
             server = _server(Sessions(model, Path(folder)), host, serving)
             _tell(host, listener.getsockname()[1])
             server.run(sockets=[listener])
-        except Stopped as stopped:
-            stopped.state = "the page is closed, and its files are removed."
-            raise
-        finally:
-            model.close()
+    except Stopped as stopped:
+        stopped.state = "the page is closed, and its files are removed."
+        if not model.close(_GRACE):  # Python would wait for the thread that predicts
+            end_at_once(stopped.number, stopped.state)
+        raise
     return 0
 
 
@@ -102,7 +84,7 @@ def _server(sessions: Sessions, host: str, serving: Serving) -> Any:
     import gradio as gr
     import uvicorn
 
-    page = build_page(sessions, serving.threshold, serving.labels)
+    page = build_page(sessions, serving)
     page.queue(api_open=False)
     # Without pages that describe it, whose scripts come from elsewhere.
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)

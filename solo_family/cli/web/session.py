@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from .rows import Row, rows_of
 
 logger = logging.getLogger(__name__)
 
+# What Python writes of an open file, in Pillow's messages.
+_PYTHONS = re.compile(r" <_io\.\w+ name=.*>")
 # Of one page; more files are refused.
 MOST_FILES = 100
 _THUMBNAIL = 160
@@ -171,7 +174,7 @@ class Session:
                 picture = Segmented(source, found.predictions, shown)
                 self._keep(picture, found.image)
                 own.pictures.append(picture)
-                own.problems += [_with_own_name(line, file) for line in found.unread]
+                own.problems.extend(_with_own_name(line, file) for line in found.unread)
         except SoloFamilyError as error:
             own.problems.append(_with_own_name(first_line(error), file))
         except Exception as error:
@@ -239,7 +242,7 @@ def _take(upload: str, file: Path) -> None:
 
 def _with_own_name(line: str, file: Path) -> str:
     """Return a message with the name that a file has on the user's machine."""
-    return line.replace(str(file), file.name)
+    return _PYTHONS.sub("", line.replace(str(file), file.name))
 
 
 def _found(
