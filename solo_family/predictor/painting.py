@@ -101,7 +101,8 @@ def _paint_instances(image: np.ndarray, predictions: Predictions, colours: np.nd
     for index in reversed(range(len(instances))):
         if isinstance(masks, RunMasks):
             box = box_of(masks.masks[index], height)
-            mask = fill(masks.masks[index], box, height)
+            # By rows, as the picture is; runs go down columns.
+            mask = np.ascontiguousarray(fill(masks.masks[index], box, height))
         else:
             left, top, right, bottom = instances.pred_boxes.tensor[index].int().tolist()
             box = Window(top, left, bottom, right)

@@ -139,9 +139,8 @@ def _write_pictures(kind: str, pictures: Iterable[Saved], folder: Path, model: W
     metadata, names = model.model.metadata, _Names()
     for picture in pictures:
         if kind == PNG:
-            drawn = draw(
-                picture.image, picture.predictions, picture.rows, metadata, for_screen=False
-            )
+            size = picture.image.shape[:2]
+            drawn = draw(picture.image, picture.predictions, picture.rows, metadata, size)
         else:
             drawn = draw_predictions(VideoVisualizer(metadata), picture.image, picture.predictions)
         write_picture(folder / f"{names.new(Path(picture.source.name).stem)}.png", drawn)

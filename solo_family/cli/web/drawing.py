@@ -12,6 +12,7 @@ from detectron2.data import Metadata
 from ...predictor.painting import paint
 from ...predictor.predictions import Predictions
 from .rows import Row
+from .small import resized
 
 # Pixels of the longer side on the page.
 _LONGEST, _SHORTEST = 1600, 900
@@ -27,30 +28,32 @@ def draw(
     predictions: Predictions,
     rows: Sequence[Row],
     metadata: Metadata,
-    *,
-    for_screen: bool,
+    size: tuple[int, int],
 ) -> np.ndarray:
     """Return a picture with its masks, and the numbers of those that have room for them.
 
     Args:
-        image: uint8 [H, W, 3], BGR; it stays as it is.
+        image: the picture in any size, uint8 [h, w, 3], BGR; it stays as it is.
         predictions: of `made_small`, filtered.
         rows: of the predictions.
         metadata: the colours of classes.
-        for_screen: return it in a size for the screen.
+        size: (H, W).
 
     Returns:
         uint8 [h, w, 3], BGR.
     """
     painted = image.copy()
-    paint(painted, predictions, metadata)
-    scale = screen_scale(image.shape[:2]) if for_screen else 1.0
-    if scale != 1:
-        kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        painted = cv2.resize(painted, _scaled(image.shape[:2], scale), interpolation=kind)
+    paint(painted, resized(predictions, size, image.shape[:2]), metadata)
     for row in rows:
-        _write_number(painted, row, scale)
+        _write_number(painted, row, image.shape[1] / size[1], image.shape[0] / size[0])
     return painted
+
+
+def for_screen(image: np.ndarray) -> np.ndarray:
+    """Return a picture, uint8 [H, W, 3], in a size for the screen."""
+    scale = screen_scale(image.shape[:2])
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, _scaled(image.shape[:2], scale), interpolation=kind)
 
 
 def screen_scale(size: tuple[int, int]) -> float:
@@ -70,15 +73,17 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
 
 
-def _write_number(picture: np.ndarray, row: Row, scale: float) -> None:
+def _write_number(picture: np.ndarray, row: Row, across: float, down: float) -> None:
+    """Write a row's number, with the scales of the picture's width and height."""
     size = _SIZE * max(1.0, max(picture.shape[:2]) / _LONGEST)
     thickness = max(1, round(size * 2))
     (width, height), _ = cv2.getTextSize(str(row.number), _FONT, size, thickness)
-    left, top, right, bottom = (side * scale for side in row.box)
-    if right - left < width + 2 * _MARGIN or bottom - top < height + 2 * _MARGIN:
+    left, top, right, bottom = row.box
+    room = (right - left) * across - 2 * _MARGIN, (bottom - top) * down - 2 * _MARGIN
+    if room[0] < width or room[1] < height:
         return
-    x = _inside(row.middle[0] * scale - width / 2, picture.shape[1] - width)
-    y = _inside(row.middle[1] * scale - height / 2, picture.shape[0] - height) + height
+    x = _inside(row.middle[0] * across - width / 2, picture.shape[1] - width)
+    y = _inside(row.middle[1] * down - height / 2, picture.shape[0] - height) + height
     # A dark outline, so that it can be read on every colour.
     for colour, line in (((0, 0, 0), thickness * 3), ((255, 255, 255), thickness)):
         cv2.putText(picture, str(row.number), (x, y), _FONT, size, colour, line, cv2.LINE_AA)

@@ -1,6 +1,6 @@
 """The page: its parts and their places, and which of them calls what."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from ...predictor.result import metadata_names
@@ -52,75 +52,113 @@ def look() -> dict[str, Any]:
 
 def _place(gr: Any, sessions: Sessions, serving: Serving) -> dict[str, Any]:
     """Make the parts of the page where they are to be seen, and return them by name."""
-    names = metadata_names(sessions.model.model.metadata)
-    megabytes = serving.max_upload / MEGABYTE
-    parts: dict[str, Any] = {"index": gr.State(0)}
     gr.HTML(title(sessions.model.name), elem_id="title")
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            parts["files"] = gr.File(
-                label=f"Pictures, at most {MOST_FILES} of {megabytes:g} MB",
-                file_count="multiple",
-                height=180,
-            )
-            parts["threshold"] = gr.Slider(
-                0, 1, serving.threshold, step=0.01, label="Lowest score", elem_id="threshold"
-            )
-            parts["labels"] = gr.Dropdown(
-                [(name, label) for label, name in enumerate(names)],
-                value=list(serving.labels),
-                multiselect=True,
-                label="Classes (none chosen: all)",
-                visible=bool(names),
-                elem_id="classes",
-            )
-            with gr.Column(visible=False) as parts["downloads"]:
-                with gr.Row():
-                    parts["png"] = gr.Button("Download PNG", elem_id="png", size="md")
-                    parts["coco"] = gr.Button("Download COCO", elem_id="coco", size="md")
-                parts["kind"] = gr.Dropdown(
-                    [(KINDS[NAMED], NAMED)], value=NAMED, label="Other formats", elem_id="kind"
-                )
-                parts["other"] = gr.Button("Download this format", elem_id="other", size="md")
-            parts["file"] = gr.DownloadButton("file", elem_id="file")
+            parts = _place_choices(gr, sessions, serving) | _place_downloads(gr)
         with gr.Column(scale=3, min_width=500):
-            parts["message"] = gr.HTML(message(WELCOME), elem_id="message")
-            parts["image"] = gr.Image(
-                show_label=False,
-                interactive=False,
-                format="jpeg",
-                buttons=["fullscreen"],
-                elem_id="picture",
-                visible=False,
-            )
-            parts["thumbnails"] = gr.Gallery(
-                show_label=False,
-                columns=8,
-                height=150,
-                fit_columns=False,
-                object_fit="contain",
-                allow_preview=False,
-                interactive=False,
-                buttons=[],
-                visible=False,
-                elem_id="thumbnails",
-            )
-            parts["table"] = gr.Dataframe(
-                headers=HEADERS,
-                datatype=["html", "str", "number", "number", "str"],
-                interactive=False,
-                buttons=["copy"],
-                visible=False,
-                elem_id="table",
-            )
-    return parts
+            parts |= _place_results(gr)
+    return parts | {"index": gr.State(0)}
+
+
+def _place_choices(gr: Any, sessions: Sessions, serving: Serving) -> dict[str, Any]:
+    names = metadata_names(sessions.model.model.metadata)
+    megabytes = serving.max_upload / MEGABYTE
+    files = gr.File(
+        label=f"Pictures, at most {MOST_FILES} of {megabytes:g} MB",
+        file_count="multiple",
+        height=180,
+    )
+    files.async_move_resource_to_block_cache = uploads_only(
+        files.async_move_resource_to_block_cache
+    )
+    threshold = gr.Slider(
+        0, 1, serving.threshold, step=0.01, label="Lowest score", elem_id="threshold"
+    )
+    labels = gr.Dropdown(
+        [(name, label) for label, name in enumerate(names)],
+        value=list(serving.labels),
+        multiselect=True,
+        label="Classes (none chosen: all)",
+        visible=bool(names),
+        elem_id="classes",
+    )
+    return {"files": files, "threshold": threshold, "labels": labels}
+
+
+def _place_downloads(gr: Any) -> dict[str, Any]:
+    kinds = [(KINDS[NAMED], NAMED)]
+    with gr.Column(visible=False) as column:
+        with gr.Row():
+            png = gr.Button("Download PNG", elem_id="png", size="md")
+            coco = gr.Button("Download COCO", elem_id="coco", size="md")
+        kind = gr.Dropdown(kinds, value=NAMED, label="Other formats", elem_id="kind")
+        other = gr.Button("Download this format", elem_id="other", size="md")
+    file = gr.DownloadButton("file", elem_id="file")
+    return {
+        "downloads": column,
+        "png": png,
+        "coco": coco,
+        "kind": kind,
+        "other": other,
+        "file": file,
+    }
+
+
+def _place_results(gr: Any) -> dict[str, Any]:
+    line = gr.HTML(message(WELCOME), elem_id="message")
+    image = gr.Image(
+        show_label=False,
+        interactive=False,
+        format="jpeg",
+        buttons=["fullscreen"],
+        elem_id="picture",
+        visible=False,
+    )
+    thumbnails = gr.Gallery(
+        show_label=False,
+        columns=8,
+        height=150,
+        fit_columns=False,
+        object_fit="contain",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        visible=False,
+        elem_id="thumbnails",
+    )
+    table = gr.Dataframe(
+        headers=HEADERS,
+        datatype=["html", "str", "number", "number", "str"],
+        interactive=False,
+        buttons=["copy"],
+        visible=False,
+        elem_id="table",
+    )
+    return {"message": line, "image": image, "thumbnails": thumbnails, "table": table}
+
+
+def uploads_only(move: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    """Return gradio's function that takes a file in, but for addresses, which it would fetch.
+
+    Args:
+        move: takes the path of an upload, or an address.
+    """
+
+    async def moved(path: Any) -> Any:
+        if "://" in str(path):
+            raise ValueError(f"{path} is no uploaded file.")
+        return await move(path)
+
+    return moved
 
 
 def _connect(gr: Any, page: Any, parts: dict[str, Any], sessions: Sessions) -> None:
     """Let the parts call the handlers."""
     handlers = Handlers(sessions)
-    choice = [parts["threshold"], parts["labels"]]
-    every = list(parts.values())
+    choice, every = [parts["threshold"], parts["labels"]], list(parts.values())
+    # The message says what is being done.
+    quiet = {"concurrency_limit": 1, "api_visibility": "private", "show_progress": "hidden"}
 
     def new(values: dict[str, Any]) -> dict[Any, Any]:
         return {parts[name]: _update(gr, name, value) for name, value in values.items()}
@@ -129,8 +167,7 @@ def _connect(gr: Any, page: Any, parts: dict[str, Any], sessions: Sessions) -> N
         files: list[str] | None, threshold: float, labels: list[int], request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         chosen = Choice(threshold, tuple(labels))
-        for values in handlers.segment(request.session_hash, files, chosen):
-            yield new(values)
+        yield from map(new, handlers.segment(request.session_hash, files, chosen))
 
     def show(
         index: int, threshold: float, labels: list[int], request: gr.Request
@@ -142,47 +179,26 @@ def _connect(gr: Any, page: Any, parts: dict[str, Any], sessions: Sessions) -> N
     ) -> dict[Any, Any]:
         return {parts["index"]: event.index} | show(event.index, threshold, labels, request)
 
-    def saves(kind: str) -> Any:
-        def save(threshold: float, labels: list[int], request: gr.Request) -> dict[Any, Any]:
-            chosen = Choice(threshold, tuple(labels))
-            return new(handlers.save(request.session_hash, kind, chosen))
-
-        return save
-
-    def save_other(
-        kind: str, threshold: float, labels: list[int], request: gr.Request
-    ) -> dict[Any, Any]:
-        return saves(kind)(threshold, labels, request)
+    def save(kind: str, threshold: float, labels: list[int], request: gr.Request) -> dict[Any, Any]:
+        return new(handlers.save(request.session_hash, kind, Choice(threshold, tuple(labels))))
 
     def close(request: gr.Request) -> None:
         sessions.close(request.session_hash)
 
-    # The message says what is being done.
-    quiet = {"concurrency_limit": 1, "api_visibility": "private", "show_progress": "hidden"}
-    parts["files"].change(
-        segment, [parts["files"], *choice], every, concurrency_id="model", **quiet
-    )
+    files = [parts["files"], *choice]
+    parts["files"].change(segment, files, every, concurrency_id="model", **quiet)
+    shown = {"concurrency_id": "show", **quiet}
     for part in choice:
-        part.change(
-            show,
-            [parts["index"], *choice],
-            every,
-            concurrency_id="show",
-            trigger_mode="always_last",
-            **quiet,
-        )
-    parts["thumbnails"].select(pick, choice, every, concurrency_id="show", **quiet)
-    for name, function, inputs in (
-        ("png", saves(PNG), choice),
-        ("coco", saves(COCO), choice),
-        ("other", save_other, [parts["kind"], *choice]),
+        part.change(show, [parts["index"], *choice], every, trigger_mode="always_last", **shown)
+    parts["thumbnails"].select(pick, choice, every, **shown)
+    downloads = [parts["file"], parts["message"]]
+    for button, kind in (
+        ("png", gr.State(PNG)),
+        ("coco", gr.State(COCO)),
+        ("other", parts["kind"]),
     ):
-        saved = parts[name].click(
-            function,
-            inputs,
-            [parts["file"], parts["message"]],
-            concurrency_id="save",
-            **quiet,
+        saved = parts[button].click(
+            save, [kind, *choice], downloads, concurrency_id="save", **quiet
         )
         saved.then(None, None, None, js=_CLICK)
     page.unload(close)

@@ -9,7 +9,7 @@ from ...tiling.tiles import with_tile
 from ..saving import make_filters, make_options, saved_formats
 from .flags import serving_of
 from .model import WebModel
-from .server import check_gradio, serve
+from .server import check_gradio, page_folder, serve
 
 
 def run_page(args: argparse.Namespace, open_model: Callable[[], Model]) -> int:
@@ -27,15 +27,16 @@ def run_page(args: argparse.Namespace, open_model: Callable[[], Model]) -> int:
         Stopped: a signal has ended it.
     """
     saved_formats(args)
-    check_gradio()  # before the model is loaded, which takes longer
-    model = open_model()
-    filters = make_filters(args, model.metadata)
-    web_model = WebModel(
-        model,
-        name=str(args.exported or args.config_file),
-        tiling=with_tile(model.tiling, args.tile),
-        # The page has a choice of classes of its own.
-        filters=replace(filters, labels=None),
-        options=make_options(args),
-    )
-    return serve(web_model, serving_of(args, filters.labels or ()))
+    with page_folder() as folder:
+        check_gradio()  # before the model is loaded, which takes longer
+        model = open_model()
+        filters = make_filters(args, model.metadata)
+        web_model = WebModel(
+            model,
+            name=str(args.exported or args.config_file),
+            tiling=with_tile(model.tiling, args.tile),
+            # The page has a choice of classes of its own.
+            filters=replace(filters, labels=None),
+            options=make_options(args),
+        )
+        return serve(web_model, serving_of(args, filters.labels or ()), folder)

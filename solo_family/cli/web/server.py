@@ -3,9 +3,10 @@
 import errno
 import importlib
 import os
+import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,26 +33,47 @@ _PREFIX = "solo_family-web-"
 _GRACE = 2
 
 
+@contextmanager
+def page_folder() -> Iterator[Path]:
+    """Yield a folder for all files of the page, of gradio's too; it is removed at the end.
+
+    gradio is to be imported in the `with` block, because it reads its environment then.
+    """
+    # A thread may write to it still.
+    with TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as folder:
+        variables = {**_QUIET, "GRADIO_TEMP_DIR": folder}
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
+            yield Path(folder)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
 def check_gradio() -> None:
     """Check that the page's packages are installed.
 
     Raises:
         ConfigError: one is not.
     """
-    with _environment(_QUIET):  # which gradio reads when it is imported
-        try:
-            for name in ("gradio", "uvicorn", "fastapi"):
-                importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"--web needs {error.name}: {_INSTALL}") from error
+    try:
+        for name in ("gradio", "uvicorn", "fastapi"):
+            importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"--web needs {error.name}: {_INSTALL}") from error
 
 
-def serve(model: WebModel, serving: Serving) -> int:
-    """Serve the page until a signal ends the program; then remove its files.
+def serve(model: WebModel, serving: Serving, folder: Path) -> int:
+    """Serve the page until a signal ends the program.
 
     Args:
         model: predicts pictures.
         serving: see `Serving`.
+        folder: of `page_folder`.
 
     Returns:
         The exit status, 0.
@@ -61,21 +83,17 @@ def serve(model: WebModel, serving: Serving) -> int:
         Stopped: a signal has ended it.
     """
     host, port = serving.host or LOOPBACK, PORT if serving.port is None else serving.port
-    try:
-        with (
-            _listening(host, port) as listener,
-            # A thread may write to it still.
-            TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as folder,
-            _environment({**_QUIET, "GRADIO_TEMP_DIR": folder}),
-        ):
-            server = _server(Sessions(model, Path(folder)), host, serving)
-            _tell(host, listener.getsockname()[1])
+    with _listening(host, port) as listener:
+        server = _server(Sessions(model, folder), host, serving)
+        _tell(host, listener.getsockname()[1])
+        try:
             server.run(sockets=[listener])
-    except Stopped as stopped:
-        stopped.state = "the page is closed, and its files are removed."
-        if not model.close(_GRACE):  # Python would wait for the thread that predicts
-            end_at_once(stopped.number, stopped.state)
-        raise
+        except Stopped as stopped:
+            stopped.state = "the page is closed, and its files are removed."
+            if not model.close(_GRACE):  # Python would wait for the thread that predicts
+                shutil.rmtree(folder, ignore_errors=True)
+                end_at_once(stopped.number, stopped.state)
+            raise
     return 0
 
 
@@ -151,18 +169,3 @@ def _why(error: Exception, host: str, port: int) -> str:
         f"--host is {host}, which is no address of this machine ({reason}). Leave it out, or give "
         "0.0.0.0 for all of its addresses."
     )
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables in the `with` block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

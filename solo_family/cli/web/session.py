@@ -17,7 +17,7 @@ from ...predictor.predictions import Predictions, keep_confident
 from ..inputs import VIDEO_SUFFIXES, split_pages
 from ..source import Source
 from .downloads import Saved, write_download
-from .drawing import draw, thumbnail
+from .drawing import draw, for_screen, thumbnail
 from .model import WebModel
 from .rows import Row, rows_of
 
@@ -28,8 +28,6 @@ _PYTHONS = re.compile(r" <_io\.\w+ name=.*>")
 # Of one page; more files are refused.
 MOST_FILES = 100
 _THUMBNAIL = 160
-# Pixels of the picture that is kept decoded, so that the threshold can be moved without waiting.
-_KEPT_PIXELS = 2**25
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,13 @@ class Segmented:
         source: the session's own file.
         predictions: of `made_small`, of all scores.
         small: a small copy, uint8 [h, w, 3], RGB.
+        size: (H, W).
     """
 
     source: Source
     predictions: Predictions
     small: np.ndarray
+    size: tuple[int, int]
 
     @property
     def name(self) -> str:
@@ -98,7 +98,8 @@ class Session:
         self._model = model
         self._folder = Path(tempfile.mkdtemp(prefix="page-", dir=parent))
         self._files: dict[str, _File] = {}
-        self._decoded: tuple[Segmented, np.ndarray] | None = None
+        # The picture that was shown last, so that the threshold can be moved without reading it.
+        self._shown: tuple[Segmented, np.ndarray] | None = None
         self._lock = Lock()
 
     def segment(self, uploads: Sequence[str]) -> Iterator[str]:
@@ -132,7 +133,7 @@ class Session:
         picture = self.pictures[index]
         predictions, rows = self._kept(picture, choice)
         metadata = self._model.model.metadata
-        drawn = draw(self._image(picture), predictions, rows, metadata, for_screen=True)
+        drawn = draw(self._screen(picture), predictions, rows, metadata, picture.size)
         text = f"{picture.name}: {_found(predictions, rows, choice, picture.predictions)}"
         return Shown(text, np.ascontiguousarray(drawn[:, :, ::-1]), rows)
 
@@ -151,7 +152,9 @@ class Session:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             saved = (
-                Saved(picture.source, *self._kept(picture, choice), self._image(picture))
+                Saved(
+                    picture.source, *self._kept(picture, choice), self._model.read(picture.source)
+                )
                 for picture in self.pictures
             )
             return write_download(kind, saved, folder, self._model)
@@ -159,7 +162,7 @@ class Session:
     def close(self) -> None:
         """Remove its files."""
         self.pictures = []
-        self._decoded = None
+        self._shown = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _segmented(self, upload: str) -> "_File":
@@ -171,8 +174,9 @@ class Session:
             for source in split_pages([Source(file, is_video=False)], self._model.model.reading):
                 found = self._model(source)
                 shown = thumbnail(found.image, _THUMBNAIL)[:, :, ::-1]
-                picture = Segmented(source, found.predictions, shown)
-                self._keep(picture, found.image)
+                picture = Segmented(source, found.predictions, shown, found.image.shape[:2])
+                if not (self.pictures or own.pictures):
+                    self._shown = picture, for_screen(found.image)
                 own.pictures.append(picture)
                 own.problems.extend(_with_own_name(line, file) for line in found.unread)
         except SoloFamilyError as error:
@@ -196,17 +200,12 @@ class Session:
         predictions = filters(keep_confident(picture.predictions, choice.threshold))
         return predictions, rows_of(predictions, self._model.model.metadata)
 
-    def _image(self, picture: Segmented) -> np.ndarray:
-        decoded = self._decoded
-        if decoded is not None and decoded[0] is picture:
-            return decoded[1]
-        image = self._model.read(picture.source)
-        self._keep(picture, image)
-        return image
-
-    def _keep(self, picture: Segmented, image: np.ndarray) -> None:
-        is_kept = image.shape[0] * image.shape[1] <= _KEPT_PIXELS
-        self._decoded = (picture, image) if is_kept else None
+    def _screen(self, picture: Segmented) -> np.ndarray:
+        """Return a picture in a size for the screen, BGR."""
+        shown = self._shown
+        if shown is None or shown[0] is not picture:
+            shown = self._shown = picture, for_screen(self._model.read(picture.source))
+        return shown[1]
 
 
 @dataclass(frozen=True)
@@ -232,7 +231,7 @@ def _take(upload: str, file: Path) -> None:
     """
     if file.suffix.lower() in VIDEO_SUFFIXES:
         raise SoloFamilyError(
-            f"{file} is a video, which demo --input reads, and this page doesn't."
+            f"{file} is a video; this page takes pictures. demo --input reads it."
         )
     try:
         os.link(upload, file)

@@ -8,9 +8,9 @@ import torch
 from detectron2.data import Metadata
 from pycocotools import mask as mask_util
 
-from solo_family.cli.web.drawing import draw, screen_scale, thumbnail
+from solo_family.cli.web.drawing import draw, for_screen, screen_scale, thumbnail
 from solo_family.cli.web.rows import Row, rows_of
-from solo_family.cli.web.small import made_small
+from solo_family.cli.web.small import made_small, resized
 from solo_family.predictor.predictions import keep_confident
 from solo_family.saving.filters import Filters
 from solo_family.saving.picture import predicted
@@ -73,7 +73,7 @@ def test_a_row_describes_a_class_of_pixels() -> None:
 def test_the_middle_of_a_row_is_painted_in_its_colour(find: Any) -> None:
     found = small(find)
     rows = rows_of(found, METADATA)
-    painted = draw(scene(), found, [], METADATA, for_screen=False)
+    painted = draw(scene(), found, [], METADATA, (H, W))
     assert len(rows) == 2
     for row in rows:
         x, y = row.middle
@@ -98,7 +98,7 @@ def test_classes_that_are_not_chosen_are_neither_painted_nor_rows(find: Any) -> 
         found = Filters(labels=(1,))(small(find))
         rows = rows_of(found, metadata)
         assert [row.name for row in rows] == ["high"]
-        painted = draw(scene(), found, rows, metadata, for_screen=False)
+        painted = draw(scene(), found, rows, metadata, (H, W))
         changed = (painted != scene()).any(axis=2)
         assert not changed[:4].any()  # the dark class, and what is around
         assert changed[FAINT].any() == (find is find_classes)
@@ -115,11 +115,45 @@ def test_a_picture_is_shown_in_a_size_for_the_screen() -> None:
         900.0,
     ]
     image = scene()
-    drawn = draw(image, small(find_instances), [], METADATA, for_screen=True)
+    shown = for_screen(image)
+    drawn = draw(shown, small(find_instances), [], METADATA, (H, W))
     assert drawn.shape == (14 * H, 14 * W, 3)
-    np.testing.assert_array_equal(image, scene())
+    np.testing.assert_array_equal(shown, for_screen(scene()))
     wide = np.zeros((1, 5000, 3), np.uint8)
     assert thumbnail(wide, 160).shape == (1, 160, 3)
+
+
+@pytest.mark.parametrize("factor", [2, 0.5])
+@pytest.mark.parametrize("find", FINDERS)
+def test_predictions_in_another_size_are_those_of_the_pixels_there(
+    find: Any, factor: float
+) -> None:
+    found, size = small(find), (int(H * factor), int(W * factor))
+    other = resized(found, (H, W), size)
+
+    def scaled(values: Any) -> Any:
+        rows, columns = (
+            [int((place + 0.5) / factor) for place in range(length)] for length in size
+        )
+        return np.asarray(values)[..., rows, :][..., columns]
+
+    if "instances" in found:
+        masks = other["instances"].pred_masks
+        np.testing.assert_array_equal(masks.numpy(), scaled(found["instances"].pred_masks.numpy()))
+        np.testing.assert_array_equal(other["instances"].pred_boxes.tensor, masks.boxes)
+    if "sem_seg" in found:
+        labels = other["sem_seg"].argmax()
+        np.testing.assert_array_equal(labels, scaled(found["sem_seg"].argmax()))
+    if "panoptic_seg" in found:
+        np.testing.assert_array_equal(other["panoptic_seg"][0], scaled(found["panoptic_seg"][0]))
+
+
+def test_an_object_that_is_too_small_for_the_screen_has_a_pixel() -> None:
+    found = find_instances(scene())
+    found["instances"].pred_masks = torch.zeros(2, H, W, dtype=torch.bool)
+    found["instances"].pred_masks[0, 1, 1] = True
+    other = resized(made_small(keep_confident(found, 0.0)), (H, W), (6, 8))
+    assert [int(mask.sum()) for mask in other["instances"].pred_masks] == [1, 0]
 
 
 def test_a_number_is_written_where_it_has_room() -> None:
@@ -127,7 +161,7 @@ def test_a_number_is_written_where_it_has_room() -> None:
     nothing = {"instances": small(find_instances)["instances"][:0]}
     row = Row(1, "a", 1.0, 9, (20, 20, 120, 120), (70, 70), (0, 0, 0))
     narrow = Row(2, "a", 1.0, 9, (200, 20, 206, 120), (203, 70), (0, 0, 0))
-    drawn = draw(image, nothing, [row, narrow], METADATA, for_screen=False)
+    drawn = draw(image, nothing, [row, narrow], METADATA, (200, 300))
     changed = (drawn != image).any(axis=2)
     assert changed[55:85, 55:85].any()
     assert not changed[:, 150:].any()

@@ -109,7 +109,7 @@ def test_each_file_that_can_not_be_read_has_a_line_and_the_others_are_shown(
     broken, video = tmp_path / "b" / "broken.png", tmp_path / "c" / "clip.mp4"
     for path in (broken, video):
         path.parent.mkdir()
-        path.write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+        path.write_bytes(bytes(range(64)))
     large = save(tmp_path / "d" / "large.png", np.zeros((90, 90, 3), np.uint8))
     model = web_model(reading=Reading(max_pixels=H * W))
     session = opened(tmp_path, str(broken), upload, str(video), large, model=model)
