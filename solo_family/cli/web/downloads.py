@@ -29,8 +29,8 @@ from .rows import Row
 
 PNG, NAMED = "png", PICTURES
 _SAVERS: dict[type[Saver], str] = {
-    CocoDataset: "COCO dataset, polygons (json)",
-    CocoRleDataset: "COCO dataset, exact masks (json)",
+    CocoDataset: "COCO with polygons (json)",
+    CocoRleDataset: "COCO with exact masks (json)",
     CocoResults: "COCO results (json)",
     Labelme: "labelme",
     Yolo: "YOLO",
@@ -42,8 +42,8 @@ _SAVERS: dict[type[Saver], str] = {
 }
 # What can be downloaded, and its name on the page.
 KINDS: dict[str, str] = {
-    PNG: "pictures with numbers, as shown (png)",
-    NAMED: "pictures with classes and scores (png)",
+    PNG: "as shown (png)",
+    NAMED: "classes and scores drawn (png)",
     **{saver.format: name for saver, name in _SAVERS.items()},
 }
 # Suffixes of files that a zip can't make smaller.

@@ -18,7 +18,7 @@ from .small import resized
 _LONGEST, _SHORTEST = 1600, 900
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Of OpenCV's letters, for pictures of the longest side; larger ones have larger letters.
-_SIZE = 0.6
+_SIZE = 0.7
 # Pixels between a number and the border of its object.
 _MARGIN = 2
 

@@ -82,7 +82,7 @@ class Handlers:
                 return values  # else other pictures came, or went, meanwhile
 
     def _shown(self, session: Session, index: int, choice: Choice) -> dict[str, Any]:
-        nothing = {"image": None, "table": []}
+        nothing: dict[str, Any] = {"image": None, "table": []}
         if not session.pictures:
             text = "" if session.problems else WELCOME
             return nothing | {"message": message(text, session.problems)}

@@ -15,7 +15,7 @@ _CSS = """
 .gradio-container { max-width: 1500px !important; }
 #title h1 { margin: 0; font-size: 1.4rem; }
 #title p { margin: 0; color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
-#message { padding: 0; }
+#message .html-container, #title .html-container { padding: 0; }
 #message .line { padding: 8px 12px; border-radius: 4px; overflow-wrap: anywhere;
   background: var(--background-fill-secondary); }
 #message .problem { margin-top: 6px; color: #991b1b; background: #fee2e2; }
@@ -52,7 +52,7 @@ def look() -> dict[str, Any]:
 
 def _place(gr: Any, sessions: Sessions, serving: Serving) -> dict[str, Any]:
     """Make the parts of the page where they are to be seen, and return them by name."""
-    gr.HTML(title(sessions.model.name), elem_id="title")
+    gr.HTML(title(sessions.model.name), elem_id="title", padding=False)
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             parts = _place_choices(gr, sessions, serving) | _place_downloads(gr)
@@ -90,10 +90,10 @@ def _place_downloads(gr: Any) -> dict[str, Any]:
     kinds = [(KINDS[NAMED], NAMED)]
     with gr.Column(visible=False) as column:
         with gr.Row():
-            png = gr.Button("Download PNG", elem_id="png", size="md")
-            coco = gr.Button("Download COCO", elem_id="coco", size="md")
+            png = gr.Button("Download PNG", elem_id="png", size="sm", min_width=130)
+            coco = gr.Button("Download COCO", elem_id="coco", size="sm", min_width=130)
         kind = gr.Dropdown(kinds, value=NAMED, label="Other formats", elem_id="kind")
-        other = gr.Button("Download this format", elem_id="other", size="md")
+        other = gr.Button("Download this format", elem_id="other", size="sm")
     file = gr.DownloadButton("file", elem_id="file")
     return {
         "downloads": column,
@@ -106,7 +106,7 @@ def _place_downloads(gr: Any) -> dict[str, Any]:
 
 
 def _place_results(gr: Any) -> dict[str, Any]:
-    line = gr.HTML(message(WELCOME), elem_id="message")
+    line = gr.HTML(message(WELCOME), elem_id="message", padding=False)
     image = gr.Image(
         show_label=False,
         interactive=False,

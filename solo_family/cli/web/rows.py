@@ -50,7 +50,7 @@ def rows_of(predictions: Predictions, metadata: Metadata) -> list[Row]:
         metadata: names and colours of the classes.
     """
     classes, colours = Classes(metadata), colours_of(predictions, metadata)
-    rows = []
+    rows: list[Row] = []
     for label, score, place, runs, height in _found(predictions, classes):
         if not runs.area:
             continue

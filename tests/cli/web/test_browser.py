@@ -60,6 +60,10 @@ def noise(path: Path, height: int, width: int, seed: int = 0) -> Path:
     return path
 
 
+# What examples/coins.py makes: a run and a picture. Their screenshot is docs/images/web.png.
+COINS = ROOT / "output" / "coins"
+
+
 class Server:
     """`demo --web` in a process of its own.
 
@@ -244,6 +248,26 @@ def test_an_address_in_place_of_a_file_is_not_fetched(tmp_path: Path) -> None:
         answer = thread.submit(asyncio.run, moved)
     with pytest.raises(ValueError, match="is no uploaded file"):
         answer.result()
+
+
+@pytest.mark.skipif(not COINS.is_dir(), reason="no model: python examples/coins.py")
+def test_the_screenshot_of_the_readme_shows_twelve_coins(browser: Any, tmp_path: Path) -> None:
+    served = Server(tmp_path, "--config-file", COINS.relative_to(ROOT))
+    page = browser.new_page(viewport={"width": 1200, "height": 720}, color_scheme="light")
+    page.set_default_timeout(SECONDS)
+    page.goto(served.address)
+    wait_for(page, "Drop pictures")
+    drop(page, COINS / "lower.png")
+    wait_for(page, "lower.png: 12 objects")
+    rows(page, 12)
+    page.wait_for_function("document.querySelector('#picture img').naturalWidth > 0")
+    page.wait_for_timeout(1000)  # until what is drawn moves no longer
+    page.screenshot(path=tmp_path / "web.png")
+    served.stop()
+    with Image.open(tmp_path / "web.png") as screenshot:
+        few = screenshot.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
+    few.save(COINS / "web.png", optimize=True)
+    assert (COINS / "web.png").stat().st_size < 200_000
 
 
 def test_ctrl_c_ends_it_and_removes_its_files(server: Server) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from solo_family import METHODS
 from solo_family.cli.web import session as session_module
 from solo_family.cli.web.downloads import KINDS, kinds_for
 from solo_family.cli.web.handlers import Handlers, message
@@ -18,9 +20,11 @@ from solo_family.cli.web.session import Choice, Session
 from solo_family.cli.web.sessions import Sessions
 from solo_family.data.loading.images import Reading
 from solo_family.errors import ConfigError, DataError
+from solo_family.predictor.sources import open_source
 from solo_family.saving.filters import Filters
 from solo_family.tiling.tiles import Tiling
 
+from ...conftest import eager_to_find, tiny_cfg, tiny_model
 from .models import (
     BRIGHT,
     FAINT,
@@ -323,3 +327,35 @@ def test_old_files_of_gradio_are_removed_and_those_of_pages_stay(
     assert files_of(tmp_path) == ["x.png"]
     sessions.close("me")
     assert files_of(tmp_path) == []
+
+
+SEMANTIC = [
+    "MODEL.MASK_FORMER.TEST.PANOPTIC_ON",
+    False,
+    "MODEL.MASK_FORMER.TEST.INSTANCE_ON",
+    False,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "opts"), [*((name, []) for name in METHODS), ("MaskFormer", SEMANTIC)]
+)
+def test_models_of_every_method_are_shown_and_saved(
+    method: str, opts: list[Any], tmp_path: Path
+) -> None:
+    opts = [*opts, "TEST.DETECTIONS_PER_IMAGE", 4]
+    weights = tmp_path / "model.pth"
+    torch.save({"model": eager_to_find(tiny_model(method, opts=opts)).state_dict()}, weights)
+    source = open_source(tiny_cfg(method, opts=opts), weights, [])
+    session = opened(
+        tmp_path, save(tmp_path / "x.png", scene()), model=WebModel(source, name=method)
+    )
+    assert session.problems == []
+    shown = session.show(0, Choice(0.0))
+    assert shown.rows
+    assert session.show(0, Choice(0.0, (1,))).image.shape == shown.image.shape
+    kinds = kinds_for(session.pictures[0].predictions)
+    assert ("coco" in kinds) == (SEMANTIC[0] not in opts)
+    for kind in kinds:
+        assert session.save(kind, Choice(0.0)).stat().st_size > 0
