@@ -20,7 +20,6 @@ from .model import WebModel
 from .page import build_page, look
 from .sessions import Sessions
 
-_INSTALL = "pip install 'solo-family[web]'"
 # No telemetry, nothing that is fetched from elsewhere, nothing that was set for other pages.
 _QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -64,7 +63,7 @@ def check_gradio() -> None:
         for name in ("gradio", "uvicorn", "fastapi"):
             importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"--web needs {error.name}: {_INSTALL}") from error
+        raise ConfigError(f"--web needs {error.name}: pip install 'solo-family[web]'") from error
 
 
 def serve(model: WebModel, serving: Serving, folder: Path) -> int:

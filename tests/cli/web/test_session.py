@@ -2,7 +2,9 @@
 
 import json
 import logging
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 from solo_family import METHODS
+from solo_family.cli.source import Source
 from solo_family.cli.web import session as session_module
 from solo_family.cli.web.downloads import KINDS, kinds_for
 from solo_family.cli.web.handlers import Handlers, message
@@ -327,6 +330,25 @@ def test_old_files_of_gradio_are_removed_and_those_of_pages_stay(
     assert files_of(tmp_path) == ["x.png"]
     sessions.close("me")
     assert files_of(tmp_path) == []
+
+
+def test_pictures_of_several_pages_are_predicted_one_at_a_time(tmp_path: Path) -> None:
+    at_once: list[int] = []
+    working = 0
+
+    def find(image: np.ndarray) -> dict[str, Any]:
+        nonlocal working
+        working += 1
+        at_once.append(working)
+        time.sleep(0.02)
+        working -= 1
+        return find_instances(image)
+
+    model = web_model(find)
+    source = Source(Path(save(tmp_path / "x.png", scene())), is_video=False)
+    with ThreadPoolExecutor(4) as pages:
+        list(pages.map(model, [source] * 8))
+    assert at_once == [1] * 8
 
 
 SEMANTIC = [
