@@ -7,8 +7,9 @@ from typing import Any
 from ...errors import SoloFamilyError, first_line
 from .downloads import KINDS, PNG, kinds_for
 from .rows import Row
-from .session import Choice, Session
+from .session import Session
 from .sessions import Sessions
+from .words import Choice, unexpected
 
 HEADERS = ["#", "class", "score", "area (px)", "box: x0, y0, x1, y1"]
 COCO = "coco"
@@ -54,27 +55,33 @@ class Handlers:
     def segment(
         self, key: str, files: list[str] | None, choice: Choice
     ) -> Iterator[dict[str, Any]]:
-        """Predict new files, and show the first of them."""
+        """Predict new files, and show the first of them as soon as it is there."""
         session = self._sessions.of(key)
         before = {id(picture) for picture in session.pictures}
+        index = None
         for text in session.segment(files or []):
-            yield {"message": message(text, session.problems)}
-        pictures = session.pictures
-        new = [place for place, picture in enumerate(pictures) if id(picture) not in before]
-        index = new[0] if new else 0
-        kinds = kinds_for(pictures[0].predictions) if pictures else []
-        yield self.show(key, index, choice) | {
+            values: dict[str, Any] = {}
+            if index is None:
+                index = _first_new(session, before)
+                values = {} if index is None else self._shown(session, index, choice)
+            yield values | {"message": message(text, session.problems)}
+        if index is None:
+            index = _first_new(session, before) or 0
+        kinds = kinds_for(session.pictures[0].predictions) if session.pictures else []
+        yield self._newest(session, index, choice) | {
             "index": index,
-            "thumbnails": [(picture.small, picture.name) for picture in pictures],
+            "thumbnails": [(picture.small, picture.name) for picture in session.pictures],
             "kind": [(KINDS[kind], kind) for kind in kinds if kind not in (PNG, COCO)],
-            "downloads": bool(pictures),
+            "downloads": bool(kinds),
             "coco": COCO in kinds,
             "threshold": not kinds or COCO in kinds,
         }
 
     def show(self, key: str, index: int, choice: Choice) -> dict[str, Any]:
         """Show a picture with what the choice leaves of its predictions."""
-        session = self._sessions.of(key)
+        return self._newest(self._sessions.of(key), index, choice)
+
+    def _newest(self, session: Session, index: int, choice: Choice) -> dict[str, Any]:
         while True:
             pictures = session.pictures
             values = self._shown(session, index, choice)
@@ -88,8 +95,8 @@ class Handlers:
             return nothing | {"message": message(text, session.problems)}
         try:
             shown = session.show(min(index, len(session.pictures) - 1), choice)
-        except (SoloFamilyError, OSError) as error:
-            return nothing | {"message": message("", [*session.problems, first_line(error)])}
+        except Exception as error:
+            return nothing | {"message": message("", [*session.problems, _line(error)])}
         return {
             "image": shown.image,
             "table": table(shown.rows),
@@ -101,5 +108,15 @@ class Handlers:
         session = self._sessions.of(key)
         try:
             return {"file": str(session.save(kind, choice))}
-        except (SoloFamilyError, OSError) as error:
-            return {"file": None, "message": message("", [first_line(error)])}
+        except Exception as error:
+            return {"file": None, "message": message("", [_line(error)])}
+
+
+def _first_new(session: Session, before: set[int]) -> int | None:
+    """Return the place of the first picture that was not there before; None if there is none."""
+    places = enumerate(session.pictures)
+    return next((place for place, picture in places if id(picture) not in before), None)
+
+
+def _line(error: Exception) -> str:
+    return first_line(error) if isinstance(error, SoloFamilyError) else unexpected(error)

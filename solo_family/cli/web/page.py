@@ -8,8 +8,9 @@ from ..addresses import MEGABYTE
 from .downloads import KINDS, NAMED, PNG
 from .flags import Serving
 from .handlers import COCO, HEADERS, WELCOME, Handlers, message, title
-from .session import MOST_FILES, Choice
+from .session import MOST_FILES
 from .sessions import Sessions
+from .words import Choice
 
 _CSS = """
 .gradio-container { max-width: 1500px !important; }

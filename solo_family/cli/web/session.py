@@ -1,8 +1,6 @@
 """What one open page has: its pictures, what was found in them, and what of it is shown."""
 
-import logging
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,27 +18,11 @@ from .downloads import Saved, write_download
 from .drawing import draw, for_screen, thumbnail
 from .model import WebModel
 from .rows import Row, rows_of
+from .words import Choice, found_text, unexpected, with_own_name
 
-logger = logging.getLogger(__name__)
-
-# What Python writes of an open file, in Pillow's messages.
-_PYTHONS = re.compile(r" <_io\.\w+ name=.*>")
 # Of one page; more files are refused.
 MOST_FILES = 100
 _THUMBNAIL = 160
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What of the predictions is shown.
-
-    Attributes:
-        threshold: the lowest score.
-        labels: the classes; empty for all.
-    """
-
-    threshold: float = 0.5
-    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +83,7 @@ class Session:
         # The picture that was shown last, so that the threshold can be moved without reading it.
         self._shown: tuple[Segmented, np.ndarray] | None = None
         self._lock = Lock()
+        self._is_closed = False
 
     def segment(self, uploads: Sequence[str]) -> Iterator[str]:
         """Predict the files that are new, and forget those that are no longer there.
@@ -118,6 +101,8 @@ class Session:
         for number, upload in enumerate(new, start=1):
             place = "" if len(new) == 1 else f", {number} of {len(new)}"
             yield f"Segmenting {Path(upload).name}{place} …"
+            if self._is_closed:
+                return
             self._files[upload] = self._segmented(upload)
             self._collect(given)
         self._collect(given)
@@ -134,7 +119,7 @@ class Session:
         predictions, rows = self._kept(picture, choice)
         metadata = self._model.model.metadata
         drawn = draw(self._screen(picture), predictions, rows, metadata, picture.size)
-        text = f"{picture.name}: {_found(predictions, rows, choice, picture.predictions)}"
+        text = f"{picture.name}: {found_text(predictions, rows, choice, picture.predictions)}"
         return Shown(text, np.ascontiguousarray(drawn[:, :, ::-1]), rows)
 
     def save(self, kind: str, choice: Choice) -> Path:
@@ -160,7 +145,8 @@ class Session:
             return write_download(kind, saved, folder, self._model)
 
     def close(self) -> None:
-        """Remove its files."""
+        """Remove its files; what it is doing ends after the picture that is being predicted."""
+        self._is_closed = True
         self.pictures = []
         self._shown = None
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -178,14 +164,12 @@ class Session:
                 if not (self.pictures or own.pictures):
                     self._shown = picture, for_screen(found.image)
                 own.pictures.append(picture)
-                own.problems.extend(_with_own_name(line, file) for line in found.unread)
+                own.problems.extend(with_own_name(line, file) for line in found.unread)
         except SoloFamilyError as error:
-            own.problems.append(_with_own_name(first_line(error), file))
+            own.problems.append(with_own_name(first_line(error), file))
         except Exception as error:
-            logger.exception("%s: unexpected error", file.name)
-            own.problems.append(
-                f"{file.name}: unexpected error ({type(error).__name__}); the terminal shows more."
-            )
+            if not self._is_closed:  # else its file was taken away
+                own.problems.append(f"{file.name}: {unexpected(error)}")
         return own
 
     def _collect(self, given: Sequence[str]) -> None:
@@ -237,28 +221,3 @@ def _take(upload: str, file: Path) -> None:
         os.link(upload, file)
     except OSError:
         shutil.copyfile(upload, file)
-
-
-def _with_own_name(line: str, file: Path) -> str:
-    """Return a message with the name that a file has on the user's machine."""
-    return _PYTHONS.sub("", line.replace(str(file), file.name))
-
-
-def _found(
-    predictions: Predictions, rows: Sequence[Row], choice: Choice, every: Predictions
-) -> str:
-    """Return how much is shown, in words."""
-    if "panoptic_seg" in predictions:
-        return "1 segment" if len(rows) == 1 else f"{len(rows)} segments"
-    if "sem_seg" in predictions:
-        return "1 class" if len(rows) == 1 else f"{len(rows)} classes"
-    if rows:
-        return "1 object" if len(rows) == 1 else f"{len(rows)} objects"
-    scores = every["instances"].scores
-    if not len(scores):
-        return "no object found"
-    chosen = " of the chosen classes" if choice.labels else ""
-    return (
-        f"no object{chosen} with a score of {choice.threshold:.2f} or more; the best of all has "
-        f"{float(scores.max()):.2f}"
-    )

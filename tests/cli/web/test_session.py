@@ -19,8 +19,9 @@ from solo_family.cli.web import session as session_module
 from solo_family.cli.web.downloads import KINDS, kinds_for
 from solo_family.cli.web.handlers import Handlers, message
 from solo_family.cli.web.model import Closed, WebModel
-from solo_family.cli.web.session import Choice, Session
+from solo_family.cli.web.session import Session
 from solo_family.cli.web.sessions import Sessions
+from solo_family.cli.web.words import Choice
 from solo_family.data.loading.images import Reading
 from solo_family.errors import ConfigError, DataError
 from solo_family.predictor.sources import open_source
@@ -306,6 +307,44 @@ def test_a_picture_that_went_meanwhile_is_not_shown_again(
 
     monkeypatch.setattr(session_module, "draw", cleared_meanwhile)
     assert handlers.show("me", 0, LOW)["image"] is None
+
+
+def test_the_first_of_several_pictures_is_shown_while_the_others_are_predicted(
+    handlers: Handlers, upload: str, tmp_path: Path
+) -> None:
+    second = save(tmp_path / "b" / "y.png", scene())
+    first, after, last = handlers.segment("me", [upload, second], LOW)
+    assert "image" not in first
+    assert len(after["table"]) == 2
+    assert "Segmenting y.png, 2 of 2" in after["message"]
+    assert "x.png: 2 objects" in last["message"]
+
+
+def test_a_page_that_is_closed_while_it_works_leaves_nothing(
+    handlers: Handlers, upload: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    second = save(tmp_path / "b" / "y.png", scene())
+    sessions = handlers._sessions
+    working = handlers.segment("me", [upload, second], LOW)
+    next(working)
+    sessions.close("me")
+    list(working)
+    assert caplog.text == ""
+    assert [path.name for path in (tmp_path / "all").rglob("*")] == ["pages"]
+
+
+def test_an_unexpected_error_of_showing_is_a_line(
+    handlers: Handlers, upload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(handlers.segment("me", [upload], LOW))
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(session_module, "draw", fails)
+    assert "unexpected error (MemoryError)" in handlers.show("me", 0, LOW)["message"]
+    monkeypatch.setattr(session_module, "write_download", fails)
+    assert "unexpected error (MemoryError)" in handlers.save("me", "png", LOW)["message"]
 
 
 def test_a_download_that_fails_is_a_line(handlers: Handlers, upload: str) -> None:
