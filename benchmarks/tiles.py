@@ -28,6 +28,7 @@ from pycocotools import mask as mask_util
 from tabulate import tabulate
 
 import solo_family  # noqa: F401  # makes SAHI's detectron2 load our configs
+from solo_family.config import setup_cfg
 from solo_family.data.formats.coco_json import dataset_truth
 from solo_family.data.formats.register import register_in_place
 from solo_family.data.formats.synthetic import make_shapes
@@ -69,17 +70,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--out", help=argparse.SUPPRESS)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config keys and values, ours alone")
     return parser.parse_args()
 
 
 def _row(way: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run one way in a process of its own, and return its line of the table."""
     out = folder / f"{way}.json"
-    own = ("way", "out", "mosaic")
+    own = ("way", "out", "mosaic", "opts")
     flags = {name: value for name, value in vars(args).items() if name not in own}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.tiles", *words]
-    subprocess.run([*command, f"--way={way}", f"--out={out}"], cwd=ROOT, check=True)
+    subprocess.run([*command, f"--way={way}", f"--out={out}", *args.opts], cwd=ROOT, check=True)
     return {"way": way, **with_precision(args.dataset, json.loads(out.read_text()))}
 
 
@@ -150,8 +152,7 @@ def _memory_mib(what: str) -> float:
 
 def _ours(args: argparse.Namespace) -> Callable[[np.ndarray], Results]:
     predictor = Predictor(
-        args.config_file,
-        args.weights,
+        setup_cfg(args.config_file, ["MODEL.WEIGHTS", args.weights, *args.opts]),
         device=args.device,
         confidence_threshold=args.threshold,
         tile=(args.tile, args.overlap),

@@ -16,6 +16,8 @@
 #   PYTHON3_12=...      the interpreter of a version that is not found as python3.12 or by pyenv
 #   JOBS=2              processes that run tests
 #   KEEP=1              leave the environments
+#
+# With uv (pip install uv) on the PATH it installs faster, and downloads every package once.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
@@ -81,7 +83,20 @@ torch_requirements() {
   fi
 }
 
-# Install detectron2 into an environment; its compiled file is needed by nothing here.
+# Install packages into an environment: by uv where it is on the PATH, since its cache is linked, not
+# copied, and 18 environments share most of what they need.
+packages_of() {
+  local bin=$1
+  shift
+  if command -v uv >/dev/null; then
+    uv pip install -q --python "$bin/python" "$@"
+  else
+    "$bin/python" -m pip install -q --no-compile --disable-pip-version-check "$@"
+  fi
+}
+
+# Install detectron2 into an environment. Version 0.6 can't be imported without its compiled file, nor
+# with NumPy 1.24 or Pillow 10: names that those have dropped are replaced, as in any 0.6 that runs today.
 install_detectron2() {
   local bin=$1 which=$2 packages revision=HEAD
   packages=$("$bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -93,8 +108,13 @@ install_detectron2() {
   fi
   [[ $which == 0.6 ]] && revision=v0.6
   mkdir "$bin/../detectron2"
-  git -C "$DETECTRON2_SOURCE" archive "$revision" detectron2 projects | tar -x -C "$bin/../detectron2" \
-    && realpath "$bin/../detectron2" >"$packages/detectron2.pth"
+  git -C "$DETECTRON2_SOURCE" archive "$revision" | tar -x -C "$bin/../detectron2" \
+    && realpath "$bin/../detectron2" >"$packages/detectron2.pth" || return
+  [[ $which == 0.6 ]] || return 0
+  (cd "$bin/../detectron2" \
+    && grep -rlE 'np\.(bool|int|float)\b|Image\.LINEAR' --include='*.py' detectron2 \
+    | xargs sed -Ei 's/\bnp\.(bool|int|float)\b/\1/g; s/Image\.LINEAR/Image.BILINEAR/g' \
+    && FORCE_CUDA=0 "$bin/python" setup.py -q build_ext --inplace) >&2
 }
 
 # Make the environment of a combination; print why where that can't be.
@@ -113,11 +133,11 @@ install() {
   {
     "$program" -m venv "$env" \
       && { torch_requirements "$torch" && grep -Ev '^torch' requirements/pinned.txt; } >"$requirements" \
-      && "$bin/python" -m pip install -q --no-compile --disable-pip-version-check -r "$requirements" \
+      && packages_of "$bin" -r "$requirements" \
       && install_detectron2 "$bin" "$detectron" \
-      && "$bin/python" -m pip install -q --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e "$SOURCE"
+      && packages_of "$bin" --no-deps --no-build-isolation -e "$SOURCE"
   } >&2 || {
-    echo "not run: can't be installed ($(grep -m1 '^ERROR' "$FOLDER/$python-$torch-$detectron.log" | cut -c8-120))"
+    echo "not run: can't be installed ($(grep -m1 -E '^ERROR|because|unsatisfiable' "$FOLDER/$python-$torch-$detectron.log" | cut -c8-120))"
     return 1
   }
 }

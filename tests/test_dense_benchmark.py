@@ -9,7 +9,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as mask_util
 
-from benchmarks.dense import boxes_of, write_part
+from benchmarks.nuclei import CLASSES, boxes_of, write_part
 from benchmarks.strip import cut, variant
 
 from .conftest import eager_to_find, tiny_model
@@ -30,6 +30,17 @@ def test_parts_of_the_section_hold_the_pixels_of_each_nucleus(tmp_path: Path) ->
         x0, y0, x1, y1 = boxes[item["image_id"] - 1]
         inside = labels[y0:y1, x0:x1] > 0
         assert (mask_util.decode(item["segmentation"]) > 0).tolist() == inside.tolist()
+
+
+def test_a_nucleus_has_the_class_of_most_of_its_pixels(tmp_path: Path) -> None:
+    labels, classes = np.zeros((250, 250), np.int32), np.zeros((250, 250), np.int32)
+    labels[:4, :5], labels[9:12, :5] = 1, 2
+    classes[:4, :2], classes[:4, 2:5], classes[9:12, :5] = 1, 3, 2
+    image = np.zeros((250, 250, 3), np.uint8)
+    write_part(tmp_path, "tiles", image, labels, boxes_of(0, 250, 250, 250), classes)
+    content = json.loads((tmp_path / "tiles.json").read_text())
+    assert [item["category_id"] for item in content["annotations"]] == [3, 2]
+    assert [item["name"] for item in content["categories"]] == [*CLASSES]
 
 
 def test_instances_are_cut_where_pictures_meet() -> None:

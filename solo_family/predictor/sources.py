@@ -44,7 +44,7 @@ class Source:
             dicts.
         metadata: names and colours of the classes.
         reading: how picture files are read.
-        tiling: how pictures are cut into tiles; None for not at all.
+        tiling: the tiles of the configuration; None where there is no configuration.
         batch: how many pictures are best predicted at once.
     """
 

@@ -34,13 +34,11 @@ class TiledModel(nn.Module):
 
     def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
         super().__init__()
-        tiling = Tiling.from_config(cfg)
-        assert tiling is not None
         self.model = model
         # detectron2's evaluation restores the mode that it finds, in the model within too.
         self.training = model.training
         self.unread: list[str] = []
-        self._tiling = tiling
+        self._tiling = Tiling.from_config(cfg)
         self._format = cfg.INPUT.FORMAT
         self._reading = Reading.from_config(cfg)
         (self._resize,) = detectron2_augmentation(cfg, is_train=False)

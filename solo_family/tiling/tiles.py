@@ -16,7 +16,7 @@ class Tiling:
     """How images are cut into tiles, in pixels of the images themselves.
 
     Attributes:
-        size: height and width of a tile.
+        size: height and width of a tile; 0 for no tiles.
         overlap: of neighbours.
         merge: what becomes of an object that several tiles see; see `merge_instances`.
         batch: number of tiles that the model is given at once.
@@ -34,11 +34,9 @@ class Tiling:
         check_tile(self.size, self.overlap, self.merge, self.batch)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> "Tiling | None":
-        """Return what `TEST.TILE` says; None where its SIZE is 0."""
+    def from_config(cls, cfg: CfgNode) -> "Tiling":
+        """Return what `TEST.TILE` says."""
         tile = cfg.TEST.TILE
-        if not tile.SIZE:
-            return None
         return cls(tile.SIZE, tile.OVERLAP, tile.MERGE, tile.BATCH)
 
 
@@ -116,17 +114,19 @@ def overlapping(tiles: list[Tile]) -> Iterator[tuple[int, int]]:
 
 
 def with_tile(tiling: Tiling | None, tile: Any) -> Tiling | None:
-    """Return the tiling that Python's users and flags ask for.
+    """Return the tiling that Python's users and flags ask for; None for no tiles.
 
     Args:
-        tiling: the configuration's, where there is one.
+        tiling: the configuration's, where there is one. What `tile` does not name is as there,
+            whether or not there are tiles in it.
         tile: the size, or the size and the overlap; 0 for no tiles; None for the configuration's.
 
     Raises:
         ConfigError: it is none of these, or can't work.
     """
+    tiling = tiling or Tiling(0)
     if tile is None:
-        return tiling
+        return tiling if tiling.size else None
     values = tile if isinstance(tile, tuple | list) else (tile,)
     if not 1 <= len(values) <= 2 or not all(type(value) is int for value in values):
         raise ConfigError(
@@ -134,6 +134,4 @@ def with_tile(tiling: Tiling | None, tile: Any) -> Tiling | None:
             "128)."
         )
     given = dict(zip(("size", "overlap"), values))
-    if not given["size"]:
-        return None
-    return Tiling(**given) if tiling is None else replace(tiling, **given)
+    return replace(tiling, **given) if given["size"] else None

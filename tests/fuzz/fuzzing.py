@@ -1,6 +1,7 @@
 """Calls a check with many examples of hypothesis', in a process that a limit of time can end."""
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -17,12 +18,14 @@ FEW, MANY = 25, int(os.environ.get("FUZZ_EXAMPLES", "500"))
 # `make test` tries few examples, `make test-all` many, or as many as FUZZ_EXAMPLES says.
 counts = pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 _SECONDS = 60  # for one example, on a busy machine
+# Beyond what the process has at first: an error comes before the machine ends processes.
+_BYTES = 4 * 2**30
 
 
 def fuzz(
     check: Callable[[Any], Any], example: st.SearchStrategy[Any], examples: int, folder: Path
 ) -> None:
-    """Fails where an example raises, ends the process, or takes too long, also within C.
+    """Fails where an example raises, ends the process, or takes too long or much, also within C.
 
     Args:
         check: called with each example.
@@ -41,6 +44,9 @@ def fuzz(
             signal.alarm(0)
 
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        limit = pages * resource.getpagesize() + _BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
         run = settings(
             max_examples=examples,
             deadline=None,

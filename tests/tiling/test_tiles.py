@@ -56,7 +56,7 @@ def test_tiles_cover_the_image_and_overlap(size: tuple[int, int], side: int, ove
 )
 def test_keys_that_can_not_work_are_refused(keys: dict[str, Any], message: str) -> None:
     cfg = tiny_cfg()
-    assert Tiling.from_config(cfg) is None
+    assert with_tile(Tiling.from_config(cfg), None) is None
     for key, value in keys.items():
         cfg.TEST.TILE[key] = value
     with pytest.raises(ConfigError, match=message):
@@ -70,6 +70,11 @@ def test_what_users_give() -> None:
     assert with_tile(from_config, 0) is None
     assert with_tile(from_config, 256) == Tiling(256, 100, "nms", 2)
     assert with_tile(None, (256, 32)) == Tiling(256, 32)
+    # A configuration without tiles still says how those of a flag are merged.
+    cfg = tiny_cfg("SOLOv2")
+    cfg.merge_from_list(["TEST.TILE.MERGE", "nms", "TEST.TILE.BATCH", 2])
+    assert with_tile(Tiling.from_config(cfg), None) is None
+    assert with_tile(Tiling.from_config(cfg), (256, 32)) == Tiling(256, 32, "nms", 2)
     for wrong in ("256", 256.0, (1, 2, 3), ()):
         with pytest.raises(ConfigError, match="it is the size of a tile in pixels, or size and"):
             with_tile(None, wrong)

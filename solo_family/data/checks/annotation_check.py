@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools import mask as mask_util
 
 from ..formats import segmentation
-from ..formats.coco_values import is_area, is_box
+from ..formats.coco_values import is_area, is_box, is_image_size
 from ..formats.segmentation import corners_of, to_rle, usable_segmentation
 from . import findings
 from .findings import Findings
@@ -78,7 +78,7 @@ def check_annotation(
         return None
     name = f"{name} in {image['file_name']}"
     size = (image["height"], image["width"])
-    if not all(isinstance(side, int) and side > 0 for side in size):
+    if not is_image_size(size):
         return None  # The check of the image's file has recorded it.
     if are_shares(annotation):
         check.add(findings.SHARES, name)

@@ -15,10 +15,11 @@ from .rle import fills_image
 MOST_PIXELS = 2**31
 _FARTHEST_BOX = 1e9
 # Polygons may extend beyond their image, but not by more than this many times its longest side
-# (taken as at least `LEAST_SIZE` pixels), because pycocotools walks along edges pixel by pixel.
-FARTHEST_IN_SIZES, LEAST_SIZE = 20, 100
+# (taken as at least `_LEAST_SIZE` pixels), nor farther than `_FARTHEST` pixels, because pycocotools
+# walks along edges pixel by pixel and keeps every step.
+_FARTHEST_IN_SIZES, _LEAST_SIZE, _FARTHEST = 20, 100, 1e6
 # Coordinates up to this value can be drawn whatever the size of the image.
-NEAR = FARTHEST_IN_SIZES * LEAST_SIZE
+NEAR = _FARTHEST_IN_SIZES * _LEAST_SIZE
 
 
 def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
@@ -68,7 +69,7 @@ def check_images(source: str, images: list[dict[str, Any]]) -> None:
                 "from the image. Write them into the json, or name the dataset with the folder of "
                 "its images, coco_json:ANNOTATIONS.json:IMAGE_DIR, in a config."
             )
-        if not all(_is_int(side) and side > 0 for side in sides) or math.prod(sides) > MOST_PIXELS:
+        if not is_image_size(sides):
             raise DataError(
                 f"{place} has height {shortened(sides[0])} and width {shortened(sides[1])}; they "
                 f"must be whole numbers from 1, and their product at most {MOST_PIXELS}. Correct "
@@ -177,6 +178,11 @@ def is_rle(size: Any, counts: Any) -> bool:
     return isinstance(counts, str)
 
 
+def is_image_size(size: Sequence[Any]) -> bool:
+    """Return whether a (height, width) is one of whole numbers from 1 that masks can have."""
+    return all(_is_int(side) and side > 0 for side in size) and math.prod(size) <= MOST_PIXELS
+
+
 def is_box(values: Any) -> bool:
     """Return whether a value is a list of four finite numbers."""
     return isinstance(values, list) and len(values) == 4 and _all_within(values, _FARTHEST_BOX)
@@ -195,7 +201,12 @@ def is_drawable(polygon: Sequence[float], height: float, width: float) -> bool:
         height: of the image, in pixels; infinite if it is unknown.
         width: likewise.
     """
-    return _all_within(polygon, FARTHEST_IN_SIZES * max(height, width, LEAST_SIZE))
+    return _all_within(polygon, farthest(height, width))
+
+
+def farthest(height: float, width: float) -> float:
+    """Return how far from its image's corner a point may be, in pixels; see `is_drawable`."""
+    return min(_FARTHEST_IN_SIZES * max(height, width, _LEAST_SIZE), _FARTHEST)
 
 
 def adds_up(rle: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ...errors import DataError
 from ...files import replacing
 from ..loading.images import read_image_size
-from .coco_values import MOST_PIXELS
+from .coco_values import is_image_size
 from .labelme_shapes import read_shape
 from .text_files import is_file
 
@@ -147,8 +147,7 @@ def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
         )
     image = _find_image(file, content)
     height, width = content.get("imageHeight"), content.get("imageWidth")
-    whole = type(height) is int and type(width) is int
-    if not whole or min(height, width) < 1 or height * width > MOST_PIXELS:
+    if not is_image_size((height, width)):
         height, width = read_image_size(str(image))
     name = Path(os.path.relpath(image, folder)).as_posix()
     if name.startswith("../"):

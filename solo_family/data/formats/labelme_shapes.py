@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
-from .coco_values import FARTHEST_IN_SIZES, LEAST_SIZE
+from .coco_values import farthest
 
 _CIRCLE_POINTS = 64
 # The smallest number of points of each kind of shape.
@@ -64,7 +64,7 @@ def _points(name: str, shape: dict[str, Any], size: tuple[int, int]) -> np.ndarr
         raise DataError(f"{name} has no 'points' [[x, y], ...]. Draw it again.") from error
     if not np.isfinite(points).all():
         raise DataError(f"{name} has points that are not finite numbers. Draw it again.")
-    if points.size and np.abs(points).max() > FARTHEST_IN_SIZES * max(*size, LEAST_SIZE):
+    if points.size and np.abs(points).max() > farthest(*size):
         raise DataError(f"{name} has points far outside of its image. Draw it again.")
     return points
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from solo_family.data.checks import findings
+from solo_family.data.checks import annotation_check, findings
 from solo_family.data.checks.dataset_check import check_coco_dataset
 from solo_family.data.checks.findings import Kind
 from solo_family.data.loading.images import Reading
@@ -249,6 +249,18 @@ def test_a_box_out_of_the_image_is_found(tmp_path: Path) -> None:
     assert found(folder) == {
         findings.BOX_OUTSIDE: [f"{SECOND}: {outside}, image {HEIGHT} x {WIDTH}"]
     }
+
+
+def test_masks_of_an_image_that_no_mask_fits_are_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(annotation_check, "to_rle", lambda usable, size: drawn.append(size))
+    folder = good(tmp_path)
+    folder.content["images"][0]["width"] = 6 * 10**16
+    folder.content["images"][1]["height"] = 2**31
+    assert findings.OTHER_SIZE in found(folder)
+    assert all(size == (48, 64) for size in drawn)
 
 
 def test_ids_that_stand_twice_are_found_in_images_and_categories(tmp_path: Path) -> None:
