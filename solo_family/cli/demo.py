@@ -114,8 +114,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.batch is not None and args.batch < 1:
         raise SoloFamilyError(f"--batch is {args.batch}; give a number of pictures, 1 or more.")
-    check_web_flags(args)
-    if args.web:
+    if check_web_flags(args):
         return run_page(args, lambda: _with_bands(args, _open_model(args)[0]))
     try:
         sources, unmatched = _find_sources(args)

@@ -63,8 +63,11 @@ def add_web_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_web_flags(args: argparse.Namespace) -> None:
+def check_web_flags(args: argparse.Namespace) -> bool:
     """Refuse flags that would have no effect, and values that can't work.
+
+    Returns:
+        Whether the page is asked for.
 
     Raises:
         ConfigError: there are such flags.
@@ -73,7 +76,7 @@ def check_web_flags(args: argparse.Namespace) -> None:
         given = [_flag(name) for name in _OF_PAGE if getattr(args, name) is not None]
         if given:
             raise ConfigError(f"{', '.join(given)}: only demo --web has this. Add --web.")
-        return
+        return False
     given = [_flag(name) for name, default in _OF_FILES.items() if getattr(args, name) != default]
     if given:
         raise ConfigError(
@@ -89,6 +92,7 @@ def check_web_flags(args: argparse.Namespace) -> None:
             f"--confidence-threshold is {args.confidence_threshold:g}; with --web it must be from "
             "0 to 1."
         )
+    return True
 
 
 def serving_of(args: argparse.Namespace, labels: tuple[int, ...]) -> Serving:

@@ -193,13 +193,11 @@ def _connect(gr: Any, page: Any, parts: dict[str, Any], sessions: Sessions) -> N
         part.change(show, [parts["index"], *choice], every, trigger_mode="always_last", **shown)
     parts["thumbnails"].select(pick, choice, every, **shown)
     downloads = [parts["file"], parts["message"]]
-    for button, kind in (
-        ("png", gr.State(PNG)),
-        ("coco", gr.State(COCO)),
-        ("other", parts["kind"]),
-    ):
-        saved = parts[button].click(
-            save, [kind, *choice], downloads, concurrency_id="save", **quiet
+    kinds = {"png": gr.State(PNG), "coco": gr.State(COCO), "other": parts["kind"]}
+    for name, kind in kinds.items():
+        working = {"show_progress": "minimal", "show_progress_on": parts[name]}
+        saved = parts[name].click(
+            save, [kind, *choice], downloads, concurrency_id="save", **quiet | working
         )
         saved.then(None, None, None, js=_CLICK)
     page.unload(close)
