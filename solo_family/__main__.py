@@ -20,6 +20,7 @@ VERBS = {
     "check-data": "report what is wrong with a dataset, and how large its objects are",
     "visualize-data": "draw training images, and the grid cells of their objects",
     "demo": "segment images, videos or the frames of a webcam",
+    "predict-many": "segment many images on several processes or machines, into one table",
     "export": "write a model to a folder that runs without detectron2",
     "evaluate": "measure exported models on a dataset: AP, size, time",
     "errors": "report which types of errors cost AP, from predictions and ground truth",

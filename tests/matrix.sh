@@ -16,6 +16,7 @@
 #   PYTHON3_12=...      the interpreter of a version that is not found as python3.12 or by pyenv
 #   JOBS=2              processes that run tests
 #   KEEP=1              leave the environments
+#   TESTS='...'         these tests in place of the core
 #
 # With uv (pip install uv) on the PATH it installs faster, and downloads every package once.
 set -uo pipefail
@@ -135,6 +136,7 @@ install() {
       && { torch_requirements "$torch" && grep -Ev '^torch' requirements/pinned.txt; } >"$requirements" \
       && packages_of "$bin" -r "$requirements" \
       && install_detectron2 "$bin" "$detectron" \
+      && packages_of "$bin" --no-deps -r requirements/no_deps.txt \
       && packages_of "$bin" --no-deps --no-build-isolation -e "$SOURCE"
   } >&2 || {
     echo "not run: can't be installed ($(grep -m1 -E '^ERROR|because|unsatisfiable' "$FOLDER/$python-$torch-$detectron.log" | cut -c8-120))"
@@ -153,7 +155,7 @@ print(f"Python {platform.python_version()}, torch {torch.__version__}, torchvisi
 END
     )
     (cd "$SOURCE" && env -u PYTHONPATH OMP_NUM_THREADS=1 "$env/bin/python" -m pytest -q -p no:cacheprovider \
-      -n "${JOBS:-2}" -m "not slow" "${CORE[@]}") >>"$log" 2>&1
+      -n "${JOBS:-2}" -m "not slow" ${TESTS:-"${CORE[@]}"}) >>"$log" 2>&1
     case $? in
       0) line=passed ;;
       *) line=FAILED ;;

@@ -6,20 +6,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..config import setup_cfg
 from ..data.loading.images import Reading
-from ..data.loading.windows import ArrayWindows
 from ..errors import DataError, SoloFamilyError
-from ..predictor.predictions import Predictions, keep_confident
+from ..predictor.predictions import keep_confident
 from ..predictor.sources import Source as Model
 from ..predictor.sources import from_config, from_exported, is_exported, run_config
 from ..predictor.tracking import Tracker
 from ..saving.writer import PICTURES
-from ..tiling.predict import predict_by_tiles
-from ..tiling.tiles import Tiling, with_tile
+from ..tiling.tiles import with_tile
 from .draw_items import Drawing
 from .draw_sources import Demo, Job
 from .input_flags import add_input_arguments, find_given
@@ -27,7 +24,13 @@ from .inputs import split_pages
 from .opts import add_opts_argument
 from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
 from .source import Source
-from .tiled_pictures import TiledPictures, add_tile_argument, model_key, text_key
+from .tiled_pictures import (
+    TiledPictures,
+    add_tile_argument,
+    model_key,
+    predict_arrays,
+    text_key,
+)
 from .web.flags import add_web_arguments, check_web_flags
 from .web.run import run_page
 from .writers import make_folder, plan_outputs
@@ -193,7 +196,7 @@ def _make_demo(args: argparse.Namespace, model: Model, key: str, inputs: list[Pa
         side_by_side=args.side_by_side,
     )
     return Demo(
-        predict=lambda images: _predict(model, tiling, images),
+        predict=lambda images: predict_arrays(model.predict, tiling, images),
         drawing=drawing,
         batch=args.batch or model.batch,
         tiled=tiled,
@@ -206,13 +209,6 @@ def _results_key(args: argparse.Namespace, model_key: str) -> str:
     """Return a text that changes with what is saved of a picture."""
     filters = [args.confidence_threshold, args.classes, args.min_size, args.no_overlap]
     return text_key(model_key, filters, args.tile, args.track)
-
-
-def _predict(model: Model, tiling: Tiling | None, images: list[np.ndarray]) -> list[Predictions]:
-    if tiling is None:
-        return model.predict(images)
-    found = (predict_by_tiles(model.predict, ArrayWindows(image), tiling) for image in images)
-    return [one.predictions for one in found]
 
 
 def _open_model(args: argparse.Namespace) -> tuple[Model, str]:

@@ -38,6 +38,11 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="serve a page on which pictures are dropped, until Ctrl-C (extra [web])",
     )
+    add_finding_arguments(parser)
+
+
+def add_finding_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how `--input` is found."""
     parser.add_argument(
         "--recursive", action="store_true", help="take the files of folders in folders, too"
     )
@@ -51,6 +56,17 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def network_of(args: argparse.Namespace) -> Network:
+    """Return what the flags allow to be fetched.
+
+    Raises:
+        ConfigError: a flag has a value that can't work.
+    """
+    if not args.max_download > 0:
+        raise ConfigError(f"--max-download is {args.max_download:g}; give megabytes, more than 0.")
+    return Network(args.allow_network, int(args.max_download * MEGABYTE))
+
+
 def find_given(args: argparse.Namespace, output: Path) -> tuple[list[Source], list[str]]:
     """Return the sources that the flags name, and the patterns that match nothing.
 
@@ -62,8 +78,7 @@ def find_given(args: argparse.Namespace, output: Path) -> tuple[list[Source], li
         ConfigError: a flag has a value that can't work.
         DataError: see `find_sources`.
     """
-    if not args.max_download > 0:
-        raise ConfigError(f"--max-download is {args.max_download:g}; give megabytes, more than 0.")
+    network = network_of(args)
     if args.webcam is not None:
         if args.webcam < 0:
             raise ConfigError(f"--webcam is {args.webcam}; cameras are counted from 0.")
@@ -73,7 +88,7 @@ def find_given(args: argparse.Namespace, output: Path) -> tuple[list[Source], li
         recursive=args.recursive,
         videos=is_video,
         takes_videos=True,
-        network=Network(args.allow_network, int(args.max_download * MEGABYTE)),
+        network=network,
         leave_out=output,
     )
     return find_sources([args.video_input] if is_video else args.input, finding)

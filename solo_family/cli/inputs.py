@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -45,6 +45,8 @@ class Finding:
         takes_videos: take the videos of folders as well as their pictures, and cameras by number.
         network: what may be fetched from addresses.
         leave_out: a folder below others whose files are no inputs, as that of outputs.
+        storage: finds the pictures that an address of cloud storage names, recursively or not; None
+            takes such an address for one of a stream.
     """
 
     recursive: bool = False
@@ -52,6 +54,7 @@ class Finding:
     takes_videos: bool = False
     network: Network = NO_NETWORK
     leave_out: Path | None = None
+    storage: Callable[[str, bool], list[Source]] | None = None
 
 
 def find_sources(
@@ -142,6 +145,8 @@ def _expand(pattern: str, finding: Finding) -> list[Source]:
     if path.exists():
         return [Source(path, is_video=False)]
     if is_address(pattern):
+        if finding.storage is not None and not is_downloaded(pattern):
+            return finding.storage(pattern, finding.recursive)
         return [_addressed(pattern, finding)]
     if pattern.isdecimal() and (finding.videos or finding.takes_videos):
         return [camera(int(pattern))]

@@ -19,7 +19,7 @@ from .writers import make_folder
 
 
 def add_saving_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--save`, `--json`, and the flags that filter predictions."""
+    """Add `--save`, `--json`, and the flags that belong to them or filter predictions."""
     parser.add_argument(
         "--save",
         nargs="+",
@@ -42,6 +42,11 @@ def add_saving_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LENGTH",
         help="length of a pixel, for instance 0.25um: areas in geojson and csv have this unit too",
     )
+    add_filter_arguments(parser)
+
+
+def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that filter predictions."""
     parser.add_argument(
         "--classes", nargs="+", metavar="NAME", help="keep only these classes (default: all)"
     )
@@ -65,8 +70,7 @@ def saved_formats(args: argparse.Namespace) -> list[str]:
         raise ConfigError(
             f"--polygon-tolerance is {args.polygon_tolerance}; give a number of pixels, 0 or more."
         )
-    if args.min_size < 0:
-        raise ConfigError(f"--min-size is {args.min_size}; give a number of pixels, 0 or more.")
+    check_filters(args)
     if args.pixel_size is not None:
         parse_pixel_size(args.pixel_size)
     formats = args.save or [PICTURES]
@@ -76,6 +80,16 @@ def saved_formats(args: argparse.Namespace) -> list[str]:
             f"--output is {args.output}; with --save {' '.join(formats)}, name a folder."
         )
     return formats
+
+
+def check_filters(args: argparse.Namespace) -> None:
+    """Check the flags that filter predictions, but for names of classes.
+
+    Raises:
+        ConfigError: a flag has a value that can't work.
+    """
+    if args.min_size < 0:
+        raise ConfigError(f"--min-size is {args.min_size}; give a number of pixels, 0 or more.")
 
 
 def make_filters(args: argparse.Namespace, metadata: Metadata) -> Filters:

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 
 from ..data.loading.images import Reading
 from ..data.loading.watchdog import TIMEOUT, Watchdog
-from ..data.loading.windows import open_windows, read_whole
+from ..data.loading.windows import ArrayWindows, open_windows, read_whole
 from ..predictor.predictions import Predictions
 from ..tiling.partial import PartialFile
 from ..tiling.predict import PredictTiles, predict_by_tiles
@@ -108,6 +108,16 @@ class TiledPictures:
             file.unlink(missing_ok=True)
         tiling = [self._tiling.size, self._tiling.overlap]
         return PartialFile(file, text_key(self._model_key, _stamp(path), tiling), height)
+
+
+def predict_arrays(
+    predict: PredictTiles, tiling: Tiling | None, images: list[np.ndarray]
+) -> list[Predictions]:
+    """Predict pictures that were read, uint8 [H, W, C], by tiles or, with None, as a whole."""
+    if tiling is None:
+        return predict(images)
+    found = (predict_by_tiles(predict, ArrayWindows(image), tiling) for image in images)
+    return [one.predictions for one in found]
 
 
 def model_key(cfg: CfgNode | None, exported: Path | None) -> str:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from ..export.runtime import ExportedModel, Prediction
 
 
-def open_exported(folder: Path, engine: str | None = None) -> "ExportedModel":
+def open_exported(folder: Path, engine: str | None = None, threads: int = 0) -> "ExportedModel":
     """Return the model of an exported folder.
 
     Args:
         folder: the exported folder.
         engine: see `ExportedModel`; None for its default.
+        threads: see `ExportedModel`.
 
     Raises:
         ConfigError: there is no such engine.
@@ -37,18 +38,18 @@ def open_exported(folder: Path, engine: str | None = None) -> "ExportedModel":
         raise SoloFamilyError(
             f"--exported needs {error.name}: pip install 'solo-family[export]'"
         ) from error
-    return ExportedModel(folder, engine=engine or DEFAULT_ENGINE)
+    return ExportedModel(folder, threads=threads, engine=engine or DEFAULT_ENGINE)
 
 
 def load_exported(
-    folder: Path, engine: str | None = None
+    folder: Path, engine: str | None = None, threads: int = 0
 ) -> tuple[Callable[[np.ndarray], Predictions], Metadata]:
     """Return a function that predicts as detectron2's `DefaultPredictor` does, and the metadata.
 
     Raises:
         SoloFamilyError: see `open_exported`.
     """
-    model = open_exported(folder, engine)
+    model = open_exported(folder, engine, threads)
     return lambda image: as_detectron2(model(image)), exported_metadata(model.description)
 
 

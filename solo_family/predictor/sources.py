@@ -206,9 +206,9 @@ def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, An
     return resized_input(given, predictor.aug)
 
 
-def from_exported(folder: Path, engine: str | None = None) -> Source:
+def from_exported(folder: Path, engine: str | None = None, threads: int = 0) -> Source:
     """Open an exported model; see `load_exported`."""
-    predict, metadata = load_exported(folder, engine)
+    predict, metadata = load_exported(folder, engine, threads)
     one = explained()(predict)
     return Source(
         lambda images: [one(image) for image in images], metadata, exported_reading(folder)

@@ -1,7 +1,9 @@
 """COCO's formats: a whole dataset, and the bare list of results."""
 
 import json
+import shutil
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from .outlines import outline
@@ -25,7 +27,9 @@ class CocoDataset(Saver):
         self._json = self.open(output / self.file)
         self._json.write('{"annotations": ')
         self._annotations = JsonList(self._json)
-        self._images: list[dict[str, Any]] = []
+        # Kept in a file until the annotations end: a million of them fill the memory.
+        images = TemporaryFile("w+", encoding="utf-8", dir=output)  # noqa: SIM115
+        self._images = JsonList(self._files.enter_context(images))
         self._seen: set[int] = set()
 
     def write(self, picture: Picture) -> None:
@@ -70,7 +74,10 @@ class CocoDataset(Saver):
     def finish(self) -> None:
         """Write the images and categories."""
         self._annotations.close()
-        self._json.write(f',\n"images": {json.dumps(self._images)}')
+        self._json.write(',\n"images": ')
+        self._images.close()
+        self._images.file.seek(0)
+        shutil.copyfileobj(self._images.file, self._json)
         categories = json.dumps(self.classes.categories(self._seen))
         self._json.write(f',\n"categories": {categories}')
         for key, value in self.more().items():

@@ -1,4 +1,7 @@
-"""Pictures of class indices."""
+"""Pictures of class indices.
+
+Shape letters: H W of the picture, K classes.
+"""
 
 from pathlib import Path
 
@@ -30,13 +33,25 @@ class LabelMap(Saver):
 
     def write(self, picture: Picture) -> None:
         """Write the PNG of a picture."""
-        labels = label_map(picture)
-        count = len(self.classes.names) or int(labels.max(initial=-1)) + 1
-        wide = count > _VOID
-        void = _VOID_16_BIT if wide else _VOID
-        known = (labels >= 0) & (labels < count)
-        values = np.where(known, labels, void).astype(np.uint16 if wide else np.uint8)
+        values = label_values(label_map(picture), len(self.classes.names))
         write_png(self._folder / f"{picture.name}.png", values)
+
+
+def label_values(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the class of every pixel as files have it.
+
+    Args:
+        labels: int [H, W]; -1, or at least K, where there is no class.
+        num_classes: K; 0 if unknown.
+
+    Returns:
+        uint8 or, of more than 255 classes, uint16 [H, W]; 255 or 65535 where there is no class.
+    """
+    count = num_classes or int(labels.max(initial=-1)) + 1
+    wide = count > _VOID
+    known = (labels >= 0) & (labels < count)
+    void = _VOID_16_BIT if wide else _VOID
+    return np.where(known, labels, void).astype(np.uint16 if wide else np.uint8)
 
 
 def label_map(picture: Picture) -> np.ndarray:

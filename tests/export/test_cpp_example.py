@@ -43,8 +43,10 @@ def run(program: Path, folder: Path, picture: Path) -> subprocess.CompletedProce
     return subprocess.run(words, capture_output=True, text=True, timeout=120)
 
 
-def assert_prints_what_python_finds(program: Path, folder: Path, picture: np.ndarray) -> None:
-    file = folder.parent / "picture.ppm"
+def assert_prints_what_python_finds(
+    program: Path, folder: Path, picture: np.ndarray, name: str = "picture.ppm"
+) -> None:
+    file = folder.parent / name
     cv2.imwrite(str(file), picture)
     done = run(program, folder, file)
     assert done.returncode == 0, done.stderr
@@ -69,6 +71,17 @@ def test_it_prints_what_python_finds(method: str, program: Path, exported_method
     folder, _ = exported_method(method)
     for size in [(50, 40), (90, 300), (301, 211)]:
         assert_prints_what_python_finds(program, folder, picture_of(size))
+
+
+@pytest.mark.parametrize("name", ["picture.png", "picture.bmp"])
+def test_with_opencv_it_reads_other_files(
+    name: str, program: Path, exported_method: Exported
+) -> None:
+    cache = (program.parent / "CMakeCache.txt").read_text()
+    if "OpenCV_DIR:PATH=OpenCV_DIR-NOTFOUND" in cache:
+        pytest.skip("built without OpenCV (Debian: apt-get install libopencv-dev)")
+    folder, _ = exported_method("SOLOv2")
+    assert_prints_what_python_finds(program, folder, picture_of((90, 120)), name)
 
 
 def test_it_resizes_as_opencv_does(program: Path, tmp_path: Path) -> None:
