@@ -9,7 +9,7 @@ setup(
     packages=[*find_packages(include=["solo_family", "solo_family.*"]), "solo_family.configs"],
     package_dir={"solo_family.configs": "configs"},
     package_data={
-        "solo_family": ["py.typed", "model_zoo/*.csv", "ops/*.cu", "ops/*.cuh"],
+        "solo_family": ["py.typed", "fetch/*.csv", "model_zoo/*.csv", "ops/*.cu", "ops/*.cuh"],
         "solo_family.configs": ["**/*.yaml"],
     },
 )

@@ -22,6 +22,7 @@ VERBS = {
     "demo": "segment images, videos or the frames of a webcam",
     "predict-many": "segment many images on several processes or machines, into one table",
     "export": "write a model to a folder that runs without detectron2",
+    "publish": "make a folder of a trained model that others can load, with a model card",
     "evaluate": "measure exported models on a dataset: AP, size, time",
     "errors": "report which types of errors cost AP, from predictions and ground truth",
     "benchmark": "time a model, part by part",

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .errors import DataError, first_line
+from .fetch.names import weights_file
 from .files import damaged_entry
 
 # The keys under which checkpoints have their weights, in the order in which they are tried.
@@ -37,7 +38,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Args:
         path: of a .safetensors, a .pkl of numpy arrays (detectron2's model zoo), or a file of
-            `torch.save`.
+            `torch.save`; or a name of such a file, see `fetch.names`.
 
     Returns:
         Tensors by their names in the file, on the CPU, without the prefix `module.` of a DDP model.
@@ -45,7 +46,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         DataError: the file does not exist, is damaged, or can't be read safely.
     """
-    path = Path(path)
+    path = weights_file(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. Correct the path.")
     state = find_weights(read_file(path), path)

@@ -29,7 +29,7 @@ FLOORS = (
         "threads",
         "version",
     ),
-    ("ops", "pictures", "registry"),
+    ("fetch", "ops", "pictures", "registry"),
     ("detectron2_patches", "weight_files"),
     ("modeling",),
     ("config", "faults"),
@@ -38,7 +38,7 @@ FLOORS = (
     ("evaluation", "export", "model_zoo"),
     ("engine",),
     ("saving",),
-    ("predictor", "recipe"),
+    ("predictor", "publishing", "recipe"),
     ("cli", "__main__"),
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

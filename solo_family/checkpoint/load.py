@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from fvcore.common.checkpoint import Checkpointer
 from torch import Tensor, nn
 
 from ..errors import DataError, first_line
+from ..fetch.addresses import fetch_address, is_address
+from ..fetch.names import ZOO, is_name, weights_file
 from ..modeling.one_to_many import names_for_training_only
 from ..modeling.stem import adapt_stem, first_convolution, tell_adapted
 from ..weight_files import read_weights, reason, refused
 from .foreign import advice_on_names
+from .published import converting
 
 _REMOTE = "://"
 # torch, pickle and detectron2 raise these for files that are broken or hold something else.
@@ -24,11 +28,17 @@ _LOADING_ERRORS = (
 
 
 def check_weights_file(path: str) -> None:
-    """Refuse a path of a local checkpoint that does not exist.
+    """Refuse a path of a local checkpoint that does not exist; download what is on the network.
 
     Raises:
-        DataError: names `MODEL.WEIGHTS`.
+        DataError: names `MODEL.WEIGHTS`, or what can't be downloaded.
     """
+    if is_name(path):
+        weights_file(path)
+        return
+    if is_address(path):
+        fetch_address(path)
+        return
     if path and _REMOTE not in path and not os.path.isfile(path):
         raise DataError(
             f"MODEL.WEIGHTS {path}: there is no such file. Give the path of a checkpoint "
@@ -47,7 +57,8 @@ def load_weights(
 
     Args:
         checkpointer: fvcore's checkpointer of the model.
-        path: a file, or an address that detectron2 resolves; "" loads nothing.
+        path: a file, a name of one (see `fetch.names`), or an address that detectron2 resolves;
+            "" loads nothing. Weights of the zoo get our names.
         complete: the file must hold every weight that inference requires. If False,
             some of them suffice, as when training starts from a pretrained backbone; a first
             convolution of three colours is then adapted to the model's channels.
@@ -81,7 +92,9 @@ def _load(
     """
     recorder = _Recorder(checkpointer, quiet)
     try:
-        return checkpointer.load(path, checkpointables=[]), recorder.incompatible
+        file = str(weights_file(path)) if is_name(path) else path
+        with converting(checkpointer) if path.startswith(ZOO) else nullcontext():
+            return checkpointer.load(file, checkpointables=[]), recorder.incompatible
     except _LOADING_ERRORS as error:
         if refused(error):
             raise DataError(

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import setup_cfg
 from ..modeling.layers.deform_conv import DeformConv
-from .opts import add_opts_argument
+from .opts import CONFIG_HELP, add_opts_argument
 from .writers import make_folder, write_json
 
 # Layers whose outputs count as activations, as in fvcore.
@@ -25,7 +25,7 @@ _COUNTED = (nn.Conv2d, nn.Linear, DeformConv)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `analyze`."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help=CONFIG_HELP)
     parser.add_argument(
         "--size",
         nargs=2,

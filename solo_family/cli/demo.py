@@ -21,7 +21,7 @@ from .draw_items import Drawing
 from .draw_sources import Demo, Job
 from .input_flags import add_input_arguments, find_given
 from .inputs import split_pages
-from .opts import add_opts_argument
+from .opts import CONFIG_HELP, add_opts_argument
 from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
 from .source import Source
 from .tiled_pictures import (
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add detectron2's demo flags, and those of this package."""
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument(
-        "--config-file", metavar="FILE", help="the model's config, or the folder of a training run"
+        "--config-file", metavar="FILE", help=f"{CONFIG_HELP}; or the folder of a training run"
     )
     model.add_argument(
         "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"

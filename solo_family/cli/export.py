@@ -10,12 +10,12 @@ from ..errors import ConfigError, SoloFamilyError
 from ..export.formats import FORMATS
 from ..predictor.load import class_metadata, load_predictor
 from ..registry import METHODS
-from .opts import add_opts_argument
+from .opts import CONFIG_HELP, add_opts_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `export`."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help=CONFIG_HELP)
     parser.add_argument(
         "--format", choices=FORMATS, default="onnx", help="format of the file (default: onnx)"
     )

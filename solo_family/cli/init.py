@@ -45,8 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="source",
         metavar="MODEL",
         help="start from its weights: coco (the method's published COCO weights, if possible such "
-        "as may be used commercially), a name of the model zoo, the folder of a run, or a "
-        "checkpoint beside its config.yaml; otherwise from a pretrained backbone",
+        "as may be used commercially), a name of the model zoo, hf:OWNER/REPO of the HuggingFace "
+        "Hub, the folder of a run, or a checkpoint beside its config.yaml; otherwise from a "
+        "pretrained backbone",
     )
     parser.add_argument(
         "--minutes", type=float, default=20.0, help="of training on this machine (default: 20)"

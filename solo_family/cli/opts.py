@@ -2,6 +2,8 @@
 
 import argparse
 
+CONFIG_HELP = "the model's config: a file, zoo:NAME of the model zoo, or hf:OWNER/REPO of the Hub"
+
 
 def add_opts_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--opts KEY VALUE ...`, which takes all words that follow it."""

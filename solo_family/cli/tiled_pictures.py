@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from ..data.loading.images import Reading
 from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..data.loading.windows import ArrayWindows, open_windows, read_whole
+from ..fetch.names import weights_file
 from ..predictor.predictions import Predictions
 from ..tiling.partial import PartialFile
 from ..tiling.predict import PredictTiles, predict_by_tiles
@@ -134,7 +135,7 @@ def model_key(cfg: CfgNode | None, exported: Path | None) -> str:
     used.defrost()
     # What no tile's result depends on.
     used.OUTPUT_DIR, used.TEST.TILE.BATCH, used.TEST.TILE.MERGE = "", 1, "join"
-    weights = Path(cfg.MODEL.WEIGHTS)
+    weights = weights_file(cfg.MODEL.WEIGHTS)
     return text_key(__version__, used.dump(), _stamp(weights) if weights.is_file() else None)
 
 

@@ -18,7 +18,7 @@ from ..predictor.load import class_metadata, load_predictor
 from ..registry import METHODS, Visualization, resolve
 from .batches import read_picture
 from .inputs import find_sources
-from .opts import add_opts_argument
+from .opts import CONFIG_HELP, add_opts_argument
 from .source import Source
 from .truth_pictures import dataset_records, draw_beside_truth
 from .writers import make_folder, plan_outputs
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"with {TRUTH_FLAG}: only the first N images (default: all)",
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="the model's config")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help=CONFIG_HELP)
     parser.add_argument(
         "--input", nargs="+", metavar="PATH", default=[], help="pictures, folders or quoted globs"
     )

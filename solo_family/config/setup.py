@@ -1,13 +1,16 @@
 """Turn a config file and KEY VALUE pairs into a checked configuration."""
 
 import logging
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from ..errors import ConfigError
+from ..fetch.names import NamedConfig, check_name, is_name, named_config
 from ..registry import METHODS, resolve
 from .check import check_config
 from .common import add_common_config
@@ -30,12 +33,15 @@ def get_cfg() -> CfgNode:
     return cfg
 
 
-def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
+def setup_cfg(config_file: str, opts: Sequence[str] = (), *, trained: bool = True) -> CfgNode:
     """Read a configuration for training or inference.
 
     Args:
-        config_file: path of a yaml file, which may inherit through `_BASE_`.
+        config_file: path of a yaml file, which may inherit through `_BASE_`, or a name of
+            `fetch.names`.
         opts: `KEY VALUE` pairs that override it.
+        trained: with a name of the zoo, `MODEL.WEIGHTS` are the published weights, and not those
+            that training begins with.
 
     Returns:
         The checked configuration, not frozen. On a machine without a GPU, `MODEL.DEVICE cuda`
@@ -43,16 +49,55 @@ def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
 
     Raises:
         ConfigError: a file is missing, a key is unknown, or a value can't work.
+        DataError: the config is on the Hub and can't be downloaded.
     """
     cfg = get_cfg()
-    merge_file(cfg, config_file)
+    named = named_config(config_file)
+    merge_file(cfg, str(named.path))
+    cfg.MODEL.WEIGHTS = _own_weights(named, cfg.MODEL.WEIGHTS, trained)
     merge_pairs(cfg, opts)
+    check_name(cfg.MODEL.WEIGHTS)
     if cfg.MODEL.DEVICE == "cuda" and "MODEL.DEVICE" not in opts and not torch.cuda.is_available():
         logging.getLogger("solo_family").warning("No CUDA device: running on the CPU.")
         cfg.MODEL.DEVICE = "cpu"
     _check_device(cfg.MODEL.DEVICE)
     check_config(cfg)
     return cfg
+
+
+def _own_weights(named: NamedConfig, written: str, trained: bool) -> str:
+    """Return the weights that a config names, wherever it is.
+
+    Args:
+        named: the config.
+        written: its `MODEL.WEIGHTS`.
+        trained: see `setup_cfg`.
+
+    Raises:
+        ConfigError: the text is the path of two files.
+    """
+    if named.weights and trained:
+        return named.weights
+    is_relative = bool(written) and not (
+        is_name(written) or "://" in written or os.path.isabs(os.path.expanduser(written))
+    )
+    is_beside = is_relative and os.sep not in written
+    if named.folder is not None:
+        # Other paths are of what a run began with; its own weights have a usual name.
+        inside = f"{named.folder.name}/{written}".lstrip("/") if is_beside else named.folder.name
+        return str(named.folder._replace(name=inside))
+    beside = named.path.parent / written
+    if not is_relative or not beside.is_file():
+        return written
+    if not Path(written).is_file():
+        return str(beside)
+    if not beside.samefile(written):
+        raise ConfigError(
+            f"MODEL.WEIGHTS of {named.path} is {written}, which is beside it and in the current "
+            "folder. Give the whole path of one of the two: MODEL.WEIGHTS "
+            f"{beside.resolve()}, for instance."
+        )
+    return written
 
 
 def _check_device(name: str) -> None:

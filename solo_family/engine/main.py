@@ -19,6 +19,7 @@ from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.load import load_weights
+from ..checkpoint.published import with_implied_keys
 from ..config import setup_cfg
 from ..console import outlive_readers
 from ..data.formats.classes import (
@@ -32,6 +33,7 @@ from ..data.formats.classes import (
 from ..data.formats.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError, TrainingError
 from ..faults import explain, explained
+from ..fetch.names import named_config
 from ..files import as_before_on_error, remove_unfinished, replacing
 from ..modeling.inference import inference_model
 from ..registry import METHODS
@@ -62,7 +64,7 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     """
     if not args.config_file:
         raise ConfigError("--config-file is needed: name a yaml file, for instance from configs/.")
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, args.opts, trained=args.eval_only)
     if args.skip_bad_images:
         cfg.DATALOADER.SKIP_BAD_IMAGES = True
     train_names = () if args.eval_only else tuple(cfg.DATASETS.TRAIN)
@@ -80,7 +82,9 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
 def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Start logging, and write the configuration to the output folder."""
-    default_setup(cfg, args)
+    # detectron2 logs the file's content.
+    file = {"config_file": str(named_config(args.config_file).path)} if args.config_file else {}
+    default_setup(cfg, argparse.Namespace(**(vars(args) | file)))
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="solo_family", abbrev_name="solo")
     logging.getLogger("detectron2.engine.train_loop").addFilter(partial(_without_traceback, cfg))
 
@@ -200,10 +204,12 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
         DataError: the file can't be read, or lacks weights of the model; or, after the metrics are
             printed, a part of an image could not be read.
     """
+    newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
+    if newest is None:
+        cfg = with_implied_keys(cfg)
     args.trainer.check_evaluation(cfg)
     model = args.trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-    newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
     load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)
     del checkpointer  # it has the model as it was trained, which is no longer needed
     model = as_tested(cfg, inference_model(model.eval(), cfg))

@@ -6,12 +6,13 @@
     model_zoo.get_config_file("SOLOv2/solov2_R50_3x.yaml")  # a path
     cfg = model_zoo.get_config("SOLOv2/solov2_R50_3x.yaml")
     model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")      # with the published weights
+    model = model_zoo.get("hf:OWNER/REPO")                  # a model of the HuggingFace Hub
 
 Only trained models are downloaded; everything else works without a network.
 """
 
-from .configs import get_config_file
+from ..fetch.configs import get_config_file
+from ..fetch.table import names as list
 from .models import get, get_config
-from .table import names as list
 
 __all__ = ["get", "get_config", "get_config_file", "list"]

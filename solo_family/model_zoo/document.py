@@ -4,14 +4,14 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
+from ..fetch.table import Entry, read_table
 from ..files import replacing
 from ..registry import METHODS
-from .table import Entry, read_table
 
 _HEAD = """# Model zoo
 
 Written by `python -m solo_family.model_zoo.document docs/model_zoo.md` from
-`solo_family/model_zoo/models.csv`; change that.
+`solo_family/fetch/models.csv`; change that.
 
 ```python
 from solo_family import model_zoo
@@ -19,6 +19,10 @@ from solo_family import model_zoo
 model_zoo.list()                                    # the names below
 model = model_zoo.get("SOLOv2/solov2_R50_3x.yaml")  # downloads, checks, converts, loads
 ```
+
+On the command line `zoo:` comes before a name: `--config-file zoo:SOLOv2/solov2_R50_3x.yaml`, and
+`MODEL.WEIGHTS zoo:SOLOv2/solov2_R50_3x.yaml`. [Sharing](sharing.md) has the rest: the cache,
+working offline, and models of the HuggingFace Hub.
 
 *Published* is the authors' number, for their weights or their training; it was not measured
 here. Ours are in [results.md](results.md); [published.md](published.md) has the data, schedule

@@ -1,35 +1,33 @@
-"""Build a model of the zoo, with random or with published weights."""
+"""Build a model of the zoo or of the HuggingFace Hub, with random or with its trained weights."""
 
-import logging
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlparse
+from collections.abc import Sequence
+from typing import Any
 
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from torch import Tensor, nn
+from torch import nn
 
-from ..checkpoint.convert import Converted, convert
+from ..checkpoint.load import load_weights
+from ..checkpoint.published import with_implied_keys
 from ..config import setup_cfg
 from ..config.rules import get_key
 from ..data.formats.classes import num_classes
-from ..errors import DataError, SoloFamilyError
+from ..errors import SoloFamilyError
+from ..fetch.names import ZOO, is_name
 from ..registry import METHODS
-from .configs import get_config_file
-from .download import cache_folder, download
-from .hub import download_from_hub, hub_file
-from .table import Entry, find
 
-logger = logging.getLogger(__name__)
+_WITHOUT_WEIGHTS = ("MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", "")
+_NUM_CLASSES = 80  # COCO's
 
 
 def get(name: str, trained: bool = True, device: str | None = None) -> nn.Module:
     """Build the model of a config.
 
-    Published weights are downloaded once, to `$SOLO_FAMILY_CACHE` or the user's cache folder. Those
-    of the HuggingFace Hub go to its own cache unless that variable is set.
+    Trained weights are downloaded once, to `$SOLO_FAMILY_CACHE` or the user's cache folder.
 
     Args:
-        name: one of `list()`.
+        name: one of `list()`, or "hf:OWNER/REPO[/FILE][@REVISION]".
         trained: load the published weights instead of random ones.
         device: for instance "cpu"; None for a GPU if there is one.
 
@@ -41,21 +39,19 @@ def get(name: str, trained: bool = True, device: str | None = None) -> nn.Module
         ConfigError: there is no such config or device.
         DataError: no weights are published, or they can't be downloaded or converted.
     """
-    converted = _published(name) if trained else None
-    cfg = _config(name, converted, device)
+    cfg = get_config(name, trained, device)
     model = build_model(cfg).eval()
-    if converted is not None:
-        load_published(model, name, converted)
+    load_weights(DetectionCheckpointer(model), cfg.MODEL.WEIGHTS, complete=True)
     return model
 
 
 def get_config(name: str, trained: bool = False, device: str | None = None) -> CfgNode:
-    """Return the configuration of a model, without weights.
+    """Return the configuration of a model.
 
     Args:
-        name: one of `list()`.
-        trained: the configuration of the published weights, which are downloaded to see their
-            shapes.
+        name: see `get`.
+        trained: the configuration of the published weights, which `MODEL.WEIGHTS` names. They are
+            downloaded, because some keys follow from their shapes.
         device: for instance "cpu"; None for a GPU if there is one.
 
     Returns:
@@ -65,42 +61,20 @@ def get_config(name: str, trained: bool = False, device: str | None = None) -> C
     Raises:
         ConfigError, DataError: see `get`.
     """
-    return _config(name, _published(name) if trained else None, device)
+    return setup_named(name, trained, [] if device is None else ["MODEL.DEVICE", device])
 
 
-def get_trained(name: str, device: str | None = None) -> tuple[CfgNode, Converted]:
-    """Return the configuration of a model, and its published weights; see `get`."""
-    converted = _published(name)
-    return _config(name, converted, device), converted
+def setup_named(name: str, trained: bool, opts: Sequence[Any]) -> CfgNode:
+    """Return the configuration of a model; see `get_config`.
 
-
-def load_published(model: nn.Module, name: str, converted: Converted) -> None:
-    """Load the weights that `get_trained` returned.
-
-    Raises:
-        DataError: the weights don't fit the model.
+    Args:
+        name: see `get`.
+        trained: see `get_config`.
+        opts: `KEY VALUE` pairs that override it.
     """
-    _load(model, converted.weights, find(name))
-
-
-def _published(name: str) -> Converted:
-    entry = find(name)
-    if not entry.weights:
-        raise DataError(
-            f"{name} has no published weights that can be downloaded. "
-            f"{entry.note[:1].upper()}{entry.note[1:]}{'. ' if entry.note else ''}"
-            "trained=False builds it with random weights."
-        )
-    return convert(_fetch(entry))
-
-
-def _config(name: str, converted: Converted | None, device: str | None) -> CfgNode:
-    find(name)
-    # The keys that the weights imply override the config's; its other keys stay.
-    implied = {} if converted is None else converted.keys
-    words = [word for pair in implied.items() for word in pair]
-    place = [] if device is None else ["MODEL.DEVICE", device]
-    cfg = setup_cfg(get_config_file(name), [*words, *_WITHOUT_WEIGHTS, *place])
+    without = () if trained else _WITHOUT_WEIGHTS
+    cfg = setup_cfg(name if is_name(name) else f"{ZOO}{name}", [*without, *opts])
+    cfg = with_implied_keys(cfg)
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     if method is not None:
         try:
@@ -110,33 +84,3 @@ def _config(name: str, converted: Converted | None, device: str | None) -> CfgNo
             cfg.merge_from_list([method.num_classes_key, count])
             cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     return cfg
-
-
-_WITHOUT_WEIGHTS = ("MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", "")
-_NUM_CLASSES = 80  # COCO's
-
-
-def _load(model: nn.Module, weights: dict[str, Tensor], entry: Entry) -> None:
-    names = dict(model.named_parameters()).keys()
-    try:
-        missing = names & {*model.load_state_dict(weights, strict=False).missing_keys}
-    except RuntimeError as error:  # shapes
-        raise DataError(f"{entry.weights} does not fit {entry.config}: {error}") from error
-    if missing:
-        raise DataError(f"{entry.weights} does not fit {entry.config}: it lacks {min(missing)}.")
-
-
-def _fetch(entry: Entry) -> Path:
-    """Return the file of published weights, downloading it unless a cache holds it."""
-    logger.info(f"The weights of {entry.config} have the licence: {entry.licence or 'unknown'}")
-    file = hub_file(entry.weights)
-    # We compare the checksum where the authors publish one.
-    if file is not None and not entry.checksum:
-        return download_from_hub(file)
-    return download(entry.weights, _place(entry), entry.checksum)
-
-
-def _place(entry: Entry) -> Path:
-    """Return the path of the file in the cache, in a folder named after the config."""
-    folder = cache_folder() / PurePosixPath(entry.config).with_suffix("")
-    return folder / PurePosixPath(urlparse(entry.weights).path).name

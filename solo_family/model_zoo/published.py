@@ -5,15 +5,15 @@ from itertools import groupby
 from pathlib import Path
 
 from ..config import get_cfg
+from ..fetch.configs import get_config_file
+from ..fetch.table import Entry, read_table
 from ..files import replacing
-from .configs import get_config_file
 from .differences import Difference, read_differences, read_missing
-from .table import Entry, read_table
 
 _HEAD = """# Every published number, and what it takes
 
 Written by `python -m solo_family.model_zoo.published docs/published.md` from the configs and the
-tables in `solo_family/model_zoo/`; change those.
+tables `solo_family/fetch/models.csv` and `solo_family/model_zoo/*.csv`; change those.
 
 A published number depends on a model, its data, its schedule and its test. Each row names the
 config that has all four, with the values that it trains and tests with.

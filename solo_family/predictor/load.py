@@ -9,6 +9,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
 from ..checkpoint.load import check_weights_file, load_weights
+from ..checkpoint.published import with_implied_keys
 from ..console import logging_from
 from ..data.formats.classes import class_ids, class_names, is_class_agnostic
 from ..data.loading.augmentation import AtLeastOnePixel
@@ -16,22 +17,27 @@ from ..modeling.inference import inference_model
 
 logger = logging.getLogger(__name__)
 
+# `KEY VALUE` pairs with which building a model loads no weights.
+WITHOUT_WEIGHTS = ["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", "", "MODEL.VGG.WEIGHTS", ""]
+
 
 def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredictor:
     """Return detectron2's predictor, but refuse weights that do not fit the model.
 
     Args:
-        cfg: the configuration, whose `MODEL.INFERENCE` is applied.
+        cfg: the configuration, whose `MODEL.INFERENCE` is applied. Keys that published weights
+            imply override it.
         as_trained: keep the weights as they were trained, whatever `MODEL.INFERENCE` asks for.
 
     Raises:
         DataError: `MODEL.WEIGHTS` is missing, can't be read, or belongs to another model.
     """
     check_weights_file(cfg.MODEL.WEIGHTS)
+    cfg = with_implied_keys(cfg)
     if not cfg.MODEL.WEIGHTS:
         logger.warning("MODEL.WEIGHTS is empty: the model has random weights")
     bare = cfg.clone()
-    bare.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""])
+    bare.merge_from_list(WITHOUT_WEIGHTS)
     bare.INPUT.FORMAT = "BGR"  # the class takes no others; it changes the order of RGB alone
     # It would say that there is no checkpoint: the weights come afterwards.
     with logging_from(logging.WARNING, "fvcore.common.checkpoint"):

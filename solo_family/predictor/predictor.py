@@ -19,7 +19,7 @@ from ..tiling.tiles import with_tile
 from .images import to_working
 from .predictions import Predictions, keep_confident
 from .result import Result, metadata_names
-from .sources import Source, from_zoo, open_source
+from .sources import Source, from_name, open_source
 
 Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
 
@@ -28,8 +28,9 @@ class Predictor:
     """A trained model as a function that segments pictures.
 
     Args:
-        source: the folder of a training run, a folder that `export` wrote, a config file, or a
-            configuration.
+        source: the folder of a training run, a folder that `publish` or `export` wrote, a config
+            file, a configuration, or a name: "zoo:" and one of `model_zoo.list()`, or
+            "hf:OWNER/REPO[/FILE][@REVISION]" for a model of the HuggingFace Hub.
         weights: a checkpoint to use instead of the source's, which for a run is `model_final.pth`,
             or its last checkpoint while it has not ended.
         device: for instance "cpu" or "cuda:1"; by default the configuration's, and the CPU where
@@ -86,7 +87,8 @@ class Predictor:
         """Open a model of the zoo with its published weights, which are downloaded once.
 
         Args:
-            name: one of `model_zoo.list()`, for instance "SOLOv2/solov2_R50_3x.yaml".
+            name: one of `model_zoo.list()`, for instance "SOLOv2/solov2_R50_3x.yaml"; or a model of
+                the HuggingFace Hub, see `Predictor`.
             trained: load the published weights instead of random ones.
             device: see `Predictor`.
             confidence_threshold: see `Predictor`.
@@ -98,7 +100,8 @@ class Predictor:
             ConfigError, DataError: see `model_zoo.get`.
         """
         predictor = cls.__new__(cls)
-        source = from_zoo(name, trained, device, _precision(precision))
+        keys = [] if device is None else ["MODEL.DEVICE", device]
+        source = from_name(name, trained, [*keys, *_precision(precision)])
         predictor._set_up(source, confidence_threshold, classes, tile)
         return predictor
 

@@ -1,6 +1,5 @@
-"""Open a model from a run's folder, a config, an exported folder, or the zoo."""
+"""Open a model from a run's folder, a config, an exported folder, the zoo or the Hub."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +11,20 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from detectron2.engine import DefaultPredictor
 
-from ..checkpoint.load import what_is_wrong
 from ..config import check_config, setup_cfg
 from ..data.loading.augmentation import resized_input
 from ..data.loading.images import Reading
-from ..engine.resume import checkpoints
+from ..engine.run_weights import weights_of_run
 from ..errors import ConfigError, DataError
 from ..faults import explained
-from ..model_zoo import models
+from ..fetch.names import is_name
+from ..model_zoo.models import setup_named
 from ..modeling.base import MaskSegmentor
-from ..modeling.inference import inference_model
 from ..tiling.tiles import Tiling
 from .exported import exported_reading, load_exported
 from .load import class_metadata, load_predictor
 from .parallel import on_one_core_each
 from .predictions import Predictions
-
-logger = logging.getLogger(__name__)
 
 _GPU_BATCH, _CPU_BATCH = 4, 8
 # The file that marks a folder as an exported model, and the file that marks it as a run.
@@ -61,7 +57,7 @@ def open_source(
     keys: Sequence[Any],
     engine: str | None = None,
 ) -> Source:
-    """Open a run's folder, an exported folder, a config file or a configuration.
+    """Open a run's folder, an exported folder, a config file, a name or a configuration.
 
     Args:
         source: see `Predictor`.
@@ -87,6 +83,8 @@ def open_source(
             cfg.MODEL.WEIGHTS = str(weights)
         check_config(cfg)
         return from_config(cfg)
+    if is_name(str(source)):
+        return from_name(str(source), True, _with_weights(keys, weights))
     path = Path(source)
     if exported:
         if weights is not None or keys:
@@ -96,15 +94,15 @@ def open_source(
             )
         return from_exported(path, engine)
     if path.is_dir():
-        weights = weights or _weights_of_run(path)
+        weights = weights or weights_of_run(path)
         path = path / _RUN
     if not path.is_file():
         raise DataError(
             f"{source}: there is no such file, or no {_RUN} or {_EXPORTED} in it. Give the "
-            "OUTPUT_DIR of a training run, a folder that `export` wrote, or a config file."
+            "OUTPUT_DIR of a training run, a folder that `publish` or `export` wrote, a config "
+            "file, or a name: zoo:CONFIG or hf:OWNER/REPO."
         )
-    words = [*keys] if weights is None else [*keys, "MODEL.WEIGHTS", str(weights)]
-    return from_config(setup_cfg(str(path), words))
+    return from_config(setup_cfg(str(path), _with_weights(keys, weights)))
 
 
 def is_exported(folder: Path) -> bool:
@@ -122,38 +120,16 @@ def run_config(folder: Path, keys: Sequence[Any]) -> tuple[str, list[Any]]:
     if not file.is_file():
         raise DataError(
             f"{folder}: there is no {_RUN} or {_EXPORTED} in it. Give the OUTPUT_DIR of a training "
-            "run, a folder that `export` wrote, or a config file."
+            "run, a folder that `publish` or `export` wrote, a config file, or a name: "
+            "zoo:CONFIG or hf:OWNER/REPO."
         )
     if "MODEL.WEIGHTS" in keys[::2]:
         return str(file), [*keys]
-    return str(file), [*keys, "MODEL.WEIGHTS", str(_weights_of_run(folder))]
+    return str(file), [*keys, "MODEL.WEIGHTS", str(weights_of_run(folder))]
 
 
-def _weights_of_run(folder: Path) -> Path:
-    """Return the weights that training ended with, or else its newest intact checkpoint.
-
-    Raises:
-        DataError: there is none, or none is intact.
-    """
-    final = folder / "model_final.pth"
-    paths = [path for path in checkpoints(folder) if path != final]
-    refused: list[str] = []
-    for path in [final, *paths] if final.is_file() else paths:
-        reason = what_is_wrong(path)
-        if not reason:
-            if refused:
-                logger.warning("%s Taken instead: %s.", " ".join(refused), path)
-            return path
-        refused.append(reason)
-    if refused:
-        raise DataError(
-            f"{folder} has no intact checkpoint ({' '.join(refused)}). Give weights=, or "
-            "train again."
-        )
-    raise DataError(
-        f"{folder} has neither model_final.pth nor another checkpoint. Give weights=, or wait for "
-        "the first checkpoint of the training run."
-    )
+def _with_weights(keys: Sequence[Any], weights: str | Path | None) -> list[Any]:
+    return [*keys] if weights is None else [*keys, "MODEL.WEIGHTS", str(weights)]
 
 
 def from_config(cfg: CfgNode) -> Source:
@@ -161,19 +137,15 @@ def from_config(cfg: CfgNode) -> Source:
     return _source(cfg, load_predictor(cfg))
 
 
-def from_zoo(name: str, trained: bool, device: str | None, keys: Sequence[Any]) -> Source:
-    """Open a model of the zoo; see `model_zoo.get`."""
-    if trained:
-        cfg, converted = models.get_trained(name, device)
-    else:
-        cfg = models.get_config(name, device=device)
-    cfg.merge_from_list(list(keys))
-    check_config(cfg)
-    predictor = load_predictor(cfg, as_trained=True)
-    if trained:
-        models.load_published(predictor.model, name, converted)
-    predictor.model = inference_model(predictor.model, cfg)
-    return _source(cfg, predictor)
+def from_name(name: str, trained: bool, keys: Sequence[Any]) -> Source:
+    """Open a model of the zoo or the Hub; see `model_zoo.get`.
+
+    Args:
+        name: of the model.
+        trained: use its trained weights instead of random ones.
+        keys: `KEY VALUE ...` that override the configuration.
+    """
+    return from_config(setup_named(name, trained, keys))
 
 
 def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:

@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 
 from ..errors import DataError
-from ..model_zoo.table import Entry, read_table
+from ..fetch.table import Entry, read_table
 from ..registry import METHODS
 
 # What `--from` takes in the place of a name.

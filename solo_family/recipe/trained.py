@@ -10,13 +10,16 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from .. import model_zoo
+from ..checkpoint.origin import KEY, Origin, origin_of, origin_of_weights
+from ..checkpoint.published import read_published
 from ..config import setup_cfg
 from ..data.formats.classes import class_names
-from ..engine.resume import newest_checkpoint
+from ..engine.run_weights import weights_of_run
 from ..errors import DataError, SoloFamilyError
+from ..fetch.names import HUB, ZOO, is_name, named_config, weights_file
+from ..fetch.table import find
 from ..files import replacing
-from ..model_zoo.models import get_trained
-from ..model_zoo.table import find
+from ..model_zoo.models import setup_named
 from ..registry import METHODS
 from ..weight_files import read_weights
 from .bases import Base
@@ -27,7 +30,6 @@ from .published import COCO, advise, choose_coco
 logger = logging.getLogger(__name__)
 
 _CONFIG = "config.yaml"
-_FINAL = "model_final.pth"
 _LISTED = 8
 
 
@@ -41,7 +43,7 @@ class Trained:
         names: of its classes, in the order of its outputs; empty if they are not known.
         weights: by our names.
         implied: keys that follow from the weights, and not from the config.
-        origin: where the weights are from, and their licence, for the user.
+        origin: where the weights are from, and their licence.
         advice: on weights with another licence; "" for none.
     """
 
@@ -50,7 +52,7 @@ class Trained:
     names: list[str]
     weights: dict[str, Tensor]
     implied: dict[str, Any]
-    origin: str
+    origin: Origin
     advice: str = ""
 
     @property
@@ -60,7 +62,7 @@ class Trained:
 
 
 def find_trained(where: str, method: str) -> Trained:
-    """Return the model of a name of the zoo, the folder of a run, or a checkpoint file in one.
+    """Return the model of a name, the folder of a run, or a checkpoint file in one.
 
     Args:
         where: that, or "coco" for COCO weights of a method; see `choose_coco`.
@@ -72,28 +74,43 @@ def find_trained(where: str, method: str) -> Trained:
     """
     if where == COCO:
         where = choose_coco(method).config
-    if where in model_zoo.list():
-        return _of_zoo(where)
+    if where.startswith(ZOO) or where in model_zoo.list():
+        return _of_zoo(where.removeprefix(ZOO))
+    if is_name(where):
+        return _of_hub(where)
     path = Path(where)
     config = (path if path.is_dir() else path.parent) / _CONFIG
     if not path.exists():
         raise DataError(
             f"--from {where}: it is no name of the model zoo (docs/model_zoo.md), no folder of a "
-            f"run, no file, and not {COCO}. Correct it."
+            f"run, no file, no {HUB}OWNER/REPO, and not {COCO}. Correct it."
         )
     if not config.is_file():
         raise DataError(
             f"--from {where}: there is no {config}, which says what model the weights are of. Put "
             "the config.yaml of the run beside them; `convert` writes one for other code's weights."
         )
-    final = path / _FINAL
-    weights = (final if final.is_file() else newest_checkpoint(where)) if path.is_dir() else path
-    if weights is None:
-        raise DataError(f"--from {where}: the folder has no checkpoint. Name a file of weights.")
+    weights = weights_of_run(path) if path.is_dir() else path
+    return _of_config(config, where, weights, _origin_of_run(config, weights))
+
+
+def _origin_of_run(config: Path, weights: Path) -> Origin:
+    """Return the weights of a run, with the licence of those that it began with."""
+    begun = origin_of(setup_cfg(str(config), ["MODEL.DEVICE", "cpu"]))
+    return Origin(f"weights of {weights.name}", "" if begun is None else begun.licence)
+
+
+def _of_hub(name: str) -> Trained:
+    cfg = setup_cfg(name, ["MODEL.DEVICE", "cpu"])
+    origin = origin_of_weights(cfg.MODEL.WEIGHTS)
+    return _of_config(named_config(name).path, name, cfg.MODEL.WEIGHTS, origin)
+
+
+def _of_config(config: Path, where: str, weights: str | Path, origin: Origin) -> Trained:
+    """Return the model of a config that training wrote, with weights of our names."""
     cfg = setup_cfg(str(config), WITHOUT_WEIGHTS)
     _check_method(cfg, where)
     names = list(cfg.MODEL.CLASS_NAMES) or _names(cfg)
-    origin = f"weights of {weights}, licence: that of the weights that this run began with, if any"
     return Trained(config, cfg, names, read_weights(weights), {}, origin)
 
 
@@ -104,10 +121,11 @@ def _of_zoo(name: str) -> Trained:
             f"--from {name}: no weights that can be downloaded are published for it. "
             "docs/model_zoo.md lists the configs that have some; or leave --from out."
         )
-    cfg, converted = get_trained(name, "cpu")
+    cfg = setup_named(name, True, ["MODEL.DEVICE", "cpu"])
+    converted = read_published(weights_file(cfg.MODEL.WEIGHTS))
     _check_method(cfg, name)
     config = Path(model_zoo.get_config_file(name))
-    origin = f"published weights of {name}, licence: {entry.licence or 'unknown'}"
+    origin = Origin(f"published weights of {name}", entry.licence)
     names = _names(setup_cfg(str(config), WITHOUT_WEIGHTS))
     keys = dict(converted.keys)
     return Trained(config, cfg, names, converted.weights, keys, origin, advise(entry))
@@ -141,10 +159,10 @@ def trained_base(trained: Trained, names: list[str], path: Path) -> Base:
     """
     weights, left = matched(trained.cfg, trained.weights, trained.names, names)
     with replacing(path) as temporary:
-        torch.save({"model": weights}, temporary)
+        torch.save({"model": weights, KEY: trained.origin.as_dict()}, temporary)
     kept = [name for name in names if name in trained.names]
     notes = [
-        trained.origin,
+        str(trained.origin),
         *([trained.advice] if trained.advice else []),
         f"classes that keep their weights: {_listed(kept) or 'none'}",
         f"classes of the source that are left out: "
@@ -155,7 +173,7 @@ def trained_base(trained: Trained, names: list[str], path: Path) -> Base:
     solver = trained.cfg.SOLVER
     choices = [
         *(Choice(key, value, "as the weights have it") for key, value in trained.implied.items()),
-        Choice("MODEL.WEIGHTS", str(path), trained.origin.split(",")[0]),
+        Choice("MODEL.WEIGHTS", str(path), trained.origin.weights),
         Choice("MODEL.CLASS_NAMES", [], "from the dataset"),
         Choice("MODEL.CLASS_IDS", [], "from the dataset"),
         Choice("MODEL.BACKBONE.NORM_EVAL", True, "too few images for statistics of their own"),

@@ -9,7 +9,9 @@ import timm
 import torch
 
 from solo_family.checkpoint.efficientnet_lite import package_of, to_timm_names, write_timm_weights
+from solo_family.checkpoint.origin import origin_of_weights
 from solo_family.errors import DataError
+from solo_family.weight_files import read_weights
 
 from ..conftest import ROOT
 
@@ -20,7 +22,8 @@ def test_equals_the_reference_and_loads_strictly(tmp_path: Path, data_root: Path
     path = tmp_path / "new folder" / "weights.pth"
     assert write_timm_weights(path) == path
     assert [p.name for p in path.parent.iterdir()] == ["weights.pth"]
-    weights = torch.load(path, weights_only=True)
+    weights = read_weights(path)
+    assert origin_of_weights(str(path)).licence == "Apache-2.0"
     reference = torch.load(
         data_root / "weights" / "tf_efficientnet_lite0_timm_names.pth", weights_only=True
     )
@@ -115,7 +118,7 @@ def test_gives_what_the_packages_own_network_gives(number: int, tmp_path: Path) 
     network = own.EfficientNet.from_pretrained(f"efficientnet-lite{number}", weights_path=path)
     ours = timm.create_model(name)
     weights = write_timm_weights(tmp_path / "weights.pth", name)
-    ours.load_state_dict(torch.load(weights, weights_only=True))
+    ours.load_state_dict(read_weights(weights))
     size = ours.pretrained_cfg["input_size"]  # the package's network pads for images of this size
     image = torch.randn(1, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -70,3 +70,11 @@ def test_an_exported_folder_is_known_by_its_content(tmp_path: Path, opened: list
 def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no config.yaml or model.json in it"):
         _open("--config-file", tmp_path, "--input", "x.png")
+
+
+def test_a_name_of_the_zoo_is_its_config_and_its_weights(
+    opened: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "model_key", lambda *_: "key")  # which would download the weights
+    _open("--config-file", "zoo:SOLOv2/solov2_R50_3x.yaml", "--web")
+    assert opened == ["zoo:SOLOv2/solov2_R50_3x.yaml"]

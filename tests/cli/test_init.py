@@ -17,14 +17,13 @@ from solo_family.config import setup_cfg
 from solo_family.engine.main import argument_parser
 from solo_family.engine.main import run as train
 from solo_family.evaluation.build import predicted_tasks
-from solo_family.model_zoo import models
-from solo_family.model_zoo.table import Entry
-from solo_family.recipe import trained
+from solo_family.fetch import table
 
 from ..checkpoint.lists import random_weights, save
 from ..conftest import ROOT, tiny_cfg, tiny_model
 from ..data.coco import write_dataset
-from ..model_zoo.server import Files
+from ..fetch.server import Files
+from ..fetch.tables import write_table
 
 FAST = ("--seconds-per-iteration", "1.5")
 
@@ -246,12 +245,10 @@ def test_published_weights_are_converted_and_their_licence_is_told(
     weights["bbox_head.solo_cate.bias"] = torch.randn(80)
     published = save(tmp_path / "theirs.pth", weights).read_bytes()
     monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
-    with Files({"/weights.pth": published}) as server:
-        repository = "https://github.com/WXinlong/SOLO"
-        address, checksum = f"{server.address}/weights.pth", server.checksum(published)
-        entry = Entry(name, "AP", "34.8", "", "", repository, address, checksum, "")
-        monkeypatch.setattr(models, "find", lambda name: entry)
-        monkeypatch.setattr(trained, "find", lambda name: entry)
+    with Files({"/a.pth": published}) as server:
+        place = {"weights": f"{server.address}/a.pth", "checksum": server.checksum(published)}
+        changed = write_table(tmp_path / "models.csv", name, **place)
+        monkeypatch.setattr(table, "TABLE", changed)
         assert init(tmp_path, "--train", data, "--from", name, *FAST) == 0
     cfg = config_of(tmp_path)
     new = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]

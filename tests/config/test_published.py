@@ -11,10 +11,10 @@ from detectron2.config import CfgNode
 from solo_family.checkpoint.convert import nested
 from solo_family.config import get_cfg, setup_cfg
 from solo_family.config.rules import get_key
+from solo_family.fetch.table import read_table
 from solo_family.model_zoo import get_config_file
 from solo_family.model_zoo.differences import read_differences, read_missing
 from solo_family.model_zoo.published import document
-from solo_family.model_zoo.table import read_table
 
 from ..conftest import ROOT
 from .golden_configs import GOLDEN, official_configs, read_golden

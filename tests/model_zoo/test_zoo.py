@@ -7,14 +7,18 @@ import torch
 
 from solo_family import model_zoo
 from solo_family.config import setup_cfg
+from solo_family.data.formats.classes import num_classes
 from solo_family.errors import ConfigError, DataError
-from solo_family.model_zoo import models
+from solo_family.fetch import table
+from solo_family.fetch.table import read_table
 from solo_family.model_zoo.document import document
-from solo_family.model_zoo.table import Entry, read_table
+from solo_family.predictor.load import load_predictor
+from solo_family.registry import METHODS
 
 from ..checkpoint.lists import random_weights, save
 from ..conftest import ROOT
-from .server import Files
+from ..fetch.server import Files
+from ..fetch.tables import write_table
 
 NAME = "SOLOv2/solov2_R50_1x.yaml"
 
@@ -28,9 +32,12 @@ def test_every_config_that_is_no_base_is_listed() -> None:
     assert set(model_zoo.list()) == configs
 
 
-def test_every_config_of_the_table_is_read() -> None:
-    for name in model_zoo.list():
-        setup_cfg(model_zoo.get_config_file(name), ["MODEL.DEVICE", "cpu"])
+def test_every_config_is_read_and_those_with_weights_need_no_dataset() -> None:
+    for name, entry in read_table().items():
+        cfg = setup_cfg(f"zoo:{name}", ["MODEL.DEVICE", "cpu"])
+        method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)  # none of the per-pixel baselines
+        if entry.weights and method is not None:
+            assert num_classes(cfg, method.num_classes_key) > 0
 
 
 @pytest.mark.parametrize(
@@ -54,10 +61,6 @@ def test_the_document_is_current() -> None:
     assert text == document(), "python -m solo_family.model_zoo.document docs/model_zoo.md"
 
 
-def entry_at(address: str, checksum: str = "") -> Entry:
-    return Entry(NAME, "AP", "34.8", "", "", "", address, checksum, "")
-
-
 def test_get_downloads_converts_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = random_weights("official_solov2")
     # As many classes as the config's dataset has.
@@ -66,14 +69,19 @@ def test_get_downloads_converts_and_loads(tmp_path: Path, monkeypatch: pytest.Mo
     data = save(tmp_path / "theirs.pth", weights).read_bytes()
     monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
     with Files({"/SOLOv2_R50_1x.pth": data}) as server:
-        entry = entry_at(f"{server.address}/SOLOv2_R50_1x.pth", server.checksum(data))
-        monkeypatch.setattr(models, "find", lambda name: entry)
+        place = {"weights": f"{server.address}/SOLOv2_R50_1x.pth"}
+        place["checksum"] = server.checksum(data)
+        monkeypatch.setattr(table, "TABLE", write_table(tmp_path / "zoo.csv", NAME, **place))
         model = model_zoo.get(NAME)
         model_zoo.get(NAME)
+        cfg = setup_cfg(f"zoo:{NAME}", ["MODEL.DEVICE", "cpu"])
+        of_the_verbs = load_predictor(cfg, as_trained=True).model
     assert len(server.requests) == 1  # the second time it is in the cache
     loaded = model.state_dict()["head.kernel_predictor.weight"]
     assert torch.equal(loaded.cpu(), weights["bbox_head.solo_kernel.weight"])
     assert not model.training
+    for name, value in of_the_verbs.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name].cpu()), name
 
 
 def test_get_without_weights_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from solo_family.errors import ConfigError
 from solo_family.modeling.timm_backbone import TimmBackbone
 
 from ..conftest import picture, tiny_model
+from ..fetch.server import Hub
 
 EVERY_FEATURE = ["res1", "res2", "res3", "res4", "res5"]
 
@@ -110,6 +111,15 @@ def test_weights_are_those_of_the_model_that_timm_builds(tmp_path: Path) -> None
     with torch.no_grad():
         expected = whole.eval().forward_features(image)
         torch.testing.assert_close(backbone(image)["res5"], expected)
+
+
+def test_weights_of_the_hub_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = write_checkpoint(tmp_path / "weights.pth", "resnet18")
+    monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
+    with Hub({"me/r18": {"r18.pth": (tmp_path / "weights.pth").read_bytes()}}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        backbone = make_backbone(out_features=["res2"], weights="hf:me/r18/r18.pth")
+    assert torch.equal(backbone.model.state_dict()["conv1.weight"], state["conv1.weight"])
 
 
 @pytest.mark.parametrize("without", ["classifier", "nothing but the features asked for"])

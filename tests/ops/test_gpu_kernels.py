@@ -330,7 +330,11 @@ def test_machines_that_lack_something_fall_back_with_one_warning(tmp_path: Path)
         [sys.executable, "-c", MACHINES], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
-    said = [json.loads(line) for line in process.stdout.splitlines()]
+    # Triton has warnings of its own; 3.9 announces another default of its compiler's.
+    said = [
+        [message for message in json.loads(line) if "TRITON_" not in message]
+        for line in process.stdout.splitlines()
+    ]
     assert [len(messages) for messages in said] == [1, 1, 1]
     no_triton, no_compiler, wrong = (messages[0] for messages in said)
     assert all("pack kernel is not used on cpu" in message for (message,) in said)

@@ -16,6 +16,7 @@ from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from ...errors import ConfigError
+from ...fetch.names import is_name
 from ...files import expand_path
 from ...modeling.stem import adapt_state, colour_places
 from ...weight_files import read_weights
@@ -81,7 +82,7 @@ class AtrousVGG16(Backbone):
             state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
         else:
             path = expand_path(path)
-            if not os.path.isfile(path):
+            if not is_name(path) and not os.path.isfile(path):
                 raise ConfigError(f"MODEL.VGG.WEIGHTS {path}: there is no such file.")
             state = read_weights(path)
         own = self.state_dict()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
+from ...fetch.names import is_name
 from ...files import expand_path
 from ...weight_files import read_weights
 from ..stem import adapt_state
@@ -30,7 +31,7 @@ def load_file(
 
     Args:
         network: the network.
-        path: of the checkpoint.
+        path: of the checkpoint, or its name; see `fetch.names`.
         name: timm's name of the model.
         options: timm's arguments.
         colours: the places of the checkpoint's three colours among the channels.
@@ -40,7 +41,7 @@ def load_file(
         DataError: the checkpoint can't be read.
     """
     path = expand_path(path)
-    if not os.path.isfile(path):
+    if not is_name(path) and not os.path.isfile(path):
         raise ConfigError(f"MODEL.TIMM.WEIGHTS {path}: there is no such file.")
     state = read_weights(path)
     whole = build_whole(name, options)

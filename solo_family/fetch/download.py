@@ -1,15 +1,18 @@
 """Download of a file: with progress, resumption after an interruption, and a check of its hash."""
 
-import hashlib
 import logging
-import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+from filelock import FileLock
+
 from ..errors import DataError, first_line
+from .cache import CACHE_VARIABLE, offline
+from .checksums import actual_hash
 
 logger = logging.getLogger(__name__)
 
@@ -17,35 +20,41 @@ _CHUNK = 2**20
 _ATTEMPTS = 3
 _TIMEOUT = 30  # seconds to wait for the next byte
 _SECONDS_PER_MESSAGE = 5.0
-CACHE_VARIABLE = "SOLO_FAMILY_CACHE"
+# Answers after which the same request may succeed.
+_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
+_RANGE_REFUSED = 416
 
 
-def cache_folder() -> Path:
-    """Return `$SOLO_FAMILY_CACHE`, or else the folder `solo_family` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "solo_family"
-    return Path(os.environ.get(CACHE_VARIABLE) or default).expanduser()
-
-
-def download(address: str, path: Path, checksum: str = "") -> Path:
+def download(
+    address: str, path: Path, checksum: str = "", headers: Mapping[str, str] | None = None
+) -> Path:
     """Download a file, unless it exists.
 
     An interrupted download is resumed. The incomplete file is `path` with `.part` appended, from
-    which a later call continues.
+    which a later call continues. Of several processes one downloads, and the others wait for it.
 
     Args:
         address: an http or https URL.
         path: where to write the file.
-        checksum: the beginning of the file's hash, "sha256:..." or "md5:..."; "" if it is unknown.
+        checksum: the beginning of the file's hash, "sha256:...", "md5:..." or "git:..."; "" if it
+            is unknown.
+        headers: of the request, for this host alone: a redirection to another gets none of them.
 
     Returns:
         `path`.
 
     Raises:
-        DataError: the address can't be reached or has no such file, the file can't be written, or
-            its hash is wrong.
+        DataError: requests are forbidden, the address can't be reached or has no such file, the
+            file can't be written, or its hash is wrong.
     """
     if path.is_file():
         return path
+    forbidden = offline()
+    if forbidden:
+        raise DataError(
+            f"{address} is not in the cache ({path}), and {forbidden} forbids to download it. "
+            "Unset that variable, or copy the file there from another machine."
+        )
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,34 +64,41 @@ def download(address: str, path: Path, checksum: str = "") -> Path:
             f"{path.parent} can't be written to ({first_line(error)}). Set the environment "
             f"variable {CACHE_VARIABLE} to another folder for downloads."
         ) from error
-    try:
-        _fetch(address, part)
-        _check(address, part, checksum)
-        part.replace(path)
-    finally:
-        if part.is_file() and part.stat().st_size == 0:
-            part.unlink()
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.is_file():  # another process has downloaded it
+            return path
+        try:
+            _fetch(address, part, headers or {})
+            _check(address, part, checksum)
+            part.replace(path)
+        finally:
+            if part.is_file() and part.stat().st_size == 0:
+                part.unlink()
     return path
 
 
-def _fetch(address: str, part: Path) -> None:
+def _fetch(address: str, part: Path, headers: Mapping[str, str]) -> None:
     reason = ""
     for attempt in range(_ATTEMPTS):
         try:
-            if _receive(address, part):
+            if _receive(address, part, headers):
                 return
             reason = "the connection was closed"
         except urllib.error.HTTPError as error:
-            part.unlink(missing_ok=True)
-            raise DataError(
-                f"{address} does not exist any more ({error.code} {error.reason}). Look for the "
-                "file on the page of its authors (docs/model_zoo.md), download it there, and run "
-                "`python -m solo_family convert` on it."
-            ) from error
+            reason = f"{error.code} {error.reason}"
+            if error.code == _RANGE_REFUSED:
+                part.unlink()  # it is no beginning of the file that is there now
+            elif error.code not in _TEMPORARY:
+                part.unlink(missing_ok=True)
+                raise DataError(
+                    f"{address} does not exist any more ({reason}). Look for the "
+                    "file on the page of its authors (docs/model_zoo.md), download it there, and "
+                    "run `python -m solo_family convert` on it."
+                ) from error
         except urllib.error.URLError as error:
             raise DataError(
                 f"{address} can't be reached ({error.reason}). Check the network; or download the "
-                "file on another machine, and run `python -m solo_family convert` on it."
+                f"file on another machine, and copy it to {part.with_suffix('')}."
             ) from error
         except (HTTPException, ConnectionError, TimeoutError) as error:
             reason = first_line(error)
@@ -96,11 +112,14 @@ def _fetch(address: str, part: Path) -> None:
     )
 
 
-def _receive(address: str, part: Path) -> bool:
+def _receive(address: str, part: Path, headers: Mapping[str, str]) -> bool:
     """Append the missing bytes to `part`, and return whether the file is complete then."""
-    done = part.stat().st_size
-    headers = {"User-Agent": "solo_family", "Range": f"bytes={done}-"} if done else {}
-    request = urllib.request.Request(address, headers=headers)
+    done = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(address, headers={"User-Agent": "solo_family"})
+    if done:
+        request.add_header("Range", f"bytes={done}-")
+    for name, value in headers.items():
+        request.add_unredirected_header(name, value)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
         if response.headers.get_content_type() == "text/html":
             raise DataError(
@@ -134,8 +153,7 @@ def _check(address: str, part: Path, checksum: str) -> None:
         logger.warning(f"{address}: no checksum is published, so the file was not verified")
         return
     kind, expected = checksum.split(":")
-    with open(part, "rb") as file:
-        actual = hashlib.file_digest(file, kind).hexdigest()
+    actual = actual_hash(part, kind)
     if not actual.startswith(expected):
         part.unlink()
         raise DataError(

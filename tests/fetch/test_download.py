@@ -1,12 +1,17 @@
 """What can go wrong with a download: one message each, and no file that is not whole."""
 
 import errno
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from iopath.common.file_io import HTTPURLHandler
 
+from solo_family.checkpoint.load import check_weights_file
 from solo_family.errors import DataError
-from solo_family.model_zoo.download import cache_folder, download
+from solo_family.fetch.cache import cache_folder
+from solo_family.fetch.download import download
 
 from .server import Files
 
@@ -14,7 +19,9 @@ DATA = bytes(range(256)) * 40
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    """Returns the files of a folder, but for the locks of downloads."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in found if path.suffix != ".lock")
 
 
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
@@ -56,6 +63,19 @@ def test_an_interrupted_download_goes_on_with_the_next_call(tmp_path: Path) -> N
         download(f"{server.address}/file.pth", path, Files.checksum(DATA))
     assert server.requests == [("/file.pth", "bytes=3000-")]
     assert names(tmp_path) == ["file.pth"]
+
+
+def test_of_several_at_once_one_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, count = tmp_path / "file.pth", 3
+    together = threading.Barrier(count)
+    # All have seen that the file does not exist before one begins.
+    monkeypatch.setattr("solo_family.fetch.download.offline", lambda: together.wait() and "")
+    with Files({"/file.pth": DATA}) as server, ThreadPoolExecutor(count) as pool:
+        address = f"{server.address}/file.pth"
+        found = [pool.submit(download, address, path) for _ in range(count)]
+        assert [future.result() for future in found] == [path] * count
+    assert len(server.requests) == 1
+    assert path.read_bytes() == DATA
 
 
 def test_a_wrong_checksum_leaves_nothing(tmp_path: Path) -> None:
@@ -124,3 +144,23 @@ def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -
     assert cache_folder() == Path("/somewhere/solo_family")
     monkeypatch.setenv("SOLO_FAMILY_CACHE", "/elsewhere")
     assert cache_folder() == Path("/elsewhere")
+
+
+def test_what_detectron2_takes_by_address_is_resumed_and_forbidden_as_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    monkeypatch.delenv("SOLO_FAMILY_OFFLINE", raising=False)
+    with Files({"/a/b.pkl": DATA}, break_after=4000) as server:
+        monkeypatch.setattr("solo_family.fetch.addresses._ITS_HOST", f"{server.address}/")
+        monkeypatch.setenv("SOLO_FAMILY_OFFLINE", "1")
+        with pytest.raises(DataError, match=r"a/b\.pkl is not in the cache .*OFFLINE=1 forbids"):
+            check_weights_file("detectron2://a/b.pkl")
+        monkeypatch.delenv("SOLO_FAMILY_OFFLINE")
+        check_weights_file("detectron2://a/b.pkl?matching_heuristics=True")
+    assert [sent for _, sent in server.requests] == [None, "bytes=4000-", "bytes=8000-"]
+    # Where detectron2's own handler of such addresses finds it.
+    found = HTTPURLHandler()._get_local_path(f"{server.address}/a/b.pkl")
+    assert Path(found).read_bytes() == DATA
+    monkeypatch.setenv("SOLO_FAMILY_OFFLINE", "1")
+    check_weights_file("detectron2://a/b.pkl")

@@ -1,6 +1,7 @@
 """Read the table of models: every config, what was published for it, and where its weights are."""
 
 import csv
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def find(name: str) -> Entry:
     """
     table = read_table()
     if name not in table:
+        (nearest,) = difflib.get_close_matches(name, table, n=1, cutoff=0)
         raise ConfigError(
-            f"There is no model {name!r}. solo_family.model_zoo.list() returns all names."
+            f"There is no model {name!r} in the zoo. The most similar name is {nearest}; "
+            "docs/model_zoo.md and solo_family.model_zoo.list() have all names."
         )
     return table[name]
