@@ -14,7 +14,7 @@ from ..data.loading.images import Reading
 from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import keep_confident
 from ..predictor.sources import Source as Model
-from ..predictor.sources import from_config, from_exported
+from ..predictor.sources import from_config, from_exported, is_exported, run_config
 from ..predictor.tracking import Tracker
 from ..saving.writer import PICTURES
 from ..tiling.tiles import with_tile
@@ -32,6 +32,8 @@ from .tiled_pictures import (
     predict_arrays,
     text_key,
 )
+from .web.flags import add_web_arguments, check_web_flags
+from .web.run import run_page
 from .writers import make_folder, plan_outputs
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,9 @@ INTERRUPTED = 130  # Exit status that shells report after Ctrl-C.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add detectron2's demo flags, and those of this package."""
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--config-file", metavar="FILE", help=CONFIG_HELP)
+    model.add_argument(
+        "--config-file", metavar="FILE", help=f"{CONFIG_HELP}; or the folder of a training run"
+    )
     model.add_argument(
         "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
     )
@@ -99,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show", action="store_true", help="show each picture in a window; Escape stops"
     )
+    add_web_arguments(parser)
     add_opts_argument(parser)
 
 
@@ -115,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.batch is not None and args.batch < 1:
         raise SoloFamilyError(f"--batch is {args.batch}; give a number of pictures, 1 or more.")
+    if check_web_flags(args):
+        return run_page(args, lambda: _with_bands(args, _open_model(args)[0]))
     try:
         sources, unmatched = _find_sources(args)
     except DataError as error:
@@ -173,9 +180,7 @@ def _plan_jobs(args: argparse.Namespace, sources: list[Source]) -> list[Job]:
 
 
 def _make_demo(args: argparse.Namespace, model: Model, key: str, inputs: list[Path]) -> Demo:
-    if args.bands is not None:
-        shown = replace(model.reading, bands=_bands(args.bands, model.reading))
-        model = replace(model, reading=shown)
+    model = _with_bands(args, model)
     tiling = with_tile(model.tiling, args.tile)
     tiled = None
     if tiling is not None:
@@ -215,16 +220,29 @@ def _results_key(args: argparse.Namespace, model_key: str) -> str:
 
 def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
     """Return the model, and a text that changes with what it answers."""
-    if args.exported is not None:
+    exported: Path | None = args.exported
+    if exported is None and is_exported(Path(args.config_file)):
+        exported = Path(args.config_file)
+    if exported is not None:
         if args.opts:
             raise SoloFamilyError("--opts changes a config; an exported model has none")
-        return from_exported(args.exported, args.engine), model_key(None, args.exported)
+        return from_exported(exported, args.engine), model_key(None, exported)
     if args.engine is not None:
         raise SoloFamilyError(
             "--engine is for exported models: add --exported DIR, or leave it out"
         )
-    cfg = setup_cfg(args.config_file, args.opts)
+    file, words = args.config_file, args.opts
+    if Path(file).is_dir():
+        file, words = run_config(Path(file), words)
+    cfg = setup_cfg(file, words)
     return from_config(cfg), model_key(cfg, None)
+
+
+def _with_bands(args: argparse.Namespace, model: Model) -> Model:
+    """Return the model with the channels that are drawn."""
+    if args.bands is None:
+        return model
+    return replace(model, reading=replace(model.reading, bands=_bands(args.bands, model.reading)))
 
 
 def _bands(given: list[int], reading: Reading) -> tuple[int, ...]:

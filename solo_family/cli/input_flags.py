@@ -33,6 +33,11 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help="read a camera (default: the first, 0), until Ctrl-C",
     )
+    source.add_argument(
+        "--web",
+        action="store_true",
+        help="serve a page on which pictures are dropped, until Ctrl-C (extra [web])",
+    )
     add_finding_arguments(parser)
 
 

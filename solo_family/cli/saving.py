@@ -103,6 +103,12 @@ def make_filters(args: argparse.Namespace, metadata: Metadata) -> Filters:
     return Filters(labels, args.min_size, args.no_overlap)
 
 
+def make_options(args: argparse.Namespace) -> Options:
+    """Return how results are saved, of flags that `saved_formats` has checked."""
+    size = None if args.pixel_size is None else parse_pixel_size(args.pixel_size)
+    return Options(args.polygon_tolerance, size, args.track)
+
+
 def make_writer(
     args: argparse.Namespace, metadata: Metadata, folder: Path, inputs: Sequence[Path], key: str
 ) -> ResultWriter:
@@ -118,9 +124,7 @@ def make_writer(
     Raises:
         DataError: the folder can't be written to.
     """
-    size = None if args.pixel_size is None else parse_pixel_size(args.pixel_size)
-    options = Options(args.polygon_tolerance, size, args.track)
-    classes = Classes(metadata)
+    options, classes = make_options(args), Classes(metadata)
     formats = [name for name in saved_formats(args) if name != PICTURES]
     if formats:
         make_folder(folder)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from detectron2.data import Metadata
 from detectron2.structures import Instances
 from detectron2.utils.colormap import colormap
 from detectron2.utils.video_visualizer import VideoVisualizer
@@ -25,7 +26,8 @@ def draw_predictions(
 ) -> np.ndarray:
     """Draw the most complete prediction: panoptic, else semantic, else instances.
 
-    On large pictures, and for masks that are in memory as runs, colours are painted without names.
+    On large pictures, for masks that are in memory as runs, and for classes of pixels that have no
+    names, colours are painted without names.
 
     Args:
         visualizer: one per picture or video; it gives an object the same colour in every frame.
@@ -37,7 +39,7 @@ def draw_predictions(
     """
     if image.shape[1] <= 2:
         return image.copy()  # detectron2 mistakes a mask of this width for another type
-    if is_large(image, predictions):
+    if is_large(image, predictions) or _is_nameless(predictions, visualizer.metadata):
         painted = image.copy()
         paint(painted, predictions, visualizer.metadata)
         return painted
@@ -53,6 +55,12 @@ def draw_predictions(
         drawn = visualizer.draw_instance_predictions(rgb, predictions["instances"])
     keep_labels_inside(drawn)
     return cv2.cvtColor(drawn.get_image(), cv2.COLOR_RGB2BGR)
+
+
+def _is_nameless(predictions: Predictions, metadata: Metadata) -> bool:
+    """Return whether detectron2, which draws only classes with names, would draw no pixel."""
+    is_semantic = "sem_seg" in predictions and "panoptic_seg" not in predictions
+    return is_semantic and not metadata.get("stuff_classes")
 
 
 def _draw_tracks(visualizer: VideoVisualizer, rgb: np.ndarray, instances: Instances) -> VisImage:

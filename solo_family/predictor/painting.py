@@ -36,22 +36,45 @@ def paint(image: np.ndarray, predictions: Predictions, metadata: Metadata) -> No
         predictions: result of `keep_confident`.
         metadata: the colours of classes.
     """
+    colours = colours_of(predictions, metadata)
     if "panoptic_seg" in predictions:
         segments, infos = predictions["panoptic_seg"]
         kept = {info["id"] for info in infos or []}
-        numbers = segments.numpy()
-        colours = _colours(int(numbers.max(initial=0)) + 1)
         shown = np.array([number in kept for number in range(len(colours))])
-        _paint_map(image, numbers, colours, shown)
+        _paint_map(image, segments.numpy(), colours, shown)
     elif "sem_seg" in predictions:
         labels = predictions["sem_seg"].argmax(dim=0).numpy()
-        given = metadata.get("stuff_colors")
-        count = int(labels.max(initial=0)) + 1
-        enough = given and len(given) >= count
-        colours = np.array(given)[:, ::-1] if enough else _colours(count)
-        _paint_map(image, labels, colours, np.ones(count, bool))
+        _paint_map(image, labels, colours, np.arange(len(colours)) < _named(metadata))
     else:
-        _paint_instances(image, predictions)
+        _paint_instances(image, predictions, colours)
+
+
+def colours_of(predictions: Predictions, metadata: Metadata) -> np.ndarray:
+    """Return the colours with which `paint` paints a prediction.
+
+    Args:
+        predictions: see `paint`.
+        metadata: see `paint`.
+
+    Returns:
+        float [C, 3], BGR, 0 to 255: by the numbers of panoptic segments, else by the classes of a
+            semantic segmentation, else by the places of instances.
+    """
+    if "panoptic_seg" in predictions:
+        return _colours(int(predictions["panoptic_seg"][0].numpy().max(initial=0)) + 1)
+    if "sem_seg" in predictions:
+        colours = _colours(int(predictions["sem_seg"].argmax(dim=0).numpy().max(initial=0)) + 1)
+        given = metadata.get("stuff_colors") or []
+        count = int(min(len(colours), _named(metadata)))
+        if len(given) >= count:
+            colours[:count] = np.array(given)[:count, ::-1]
+        return colours
+    return _colours(len(predictions["instances"]))
+
+
+def _named(metadata: Metadata) -> float:
+    """Return the number of classes that have names; from there on are those that are not kept."""
+    return len(metadata.get("stuff_classes") or []) or float("inf")
 
 
 def _colours(count: int) -> np.ndarray:
@@ -70,16 +93,16 @@ def _paint_map(
         rows[inside] = _mixed(rows[inside], colours[part[inside]])
 
 
-def _paint_instances(image: np.ndarray, predictions: Predictions) -> None:
+def _paint_instances(image: np.ndarray, predictions: Predictions, colours: np.ndarray) -> None:
     """Paint the masks, the best one last, each with an outline in its full colour."""
     instances = predictions["instances"]
     masks = instances.pred_masks
     height = image.shape[0]
-    colours = _colours(len(instances))
     for index in reversed(range(len(instances))):
         if isinstance(masks, RunMasks):
             box = box_of(masks.masks[index], height)
-            mask = fill(masks.masks[index], box, height)
+            # By rows, as the picture is; runs go down columns.
+            mask = np.ascontiguousarray(fill(masks.masks[index], box, height))
         else:
             left, top, right, bottom = instances.pred_boxes.tensor[index].int().tolist()
             box = Window(top, left, bottom, right)

@@ -73,7 +73,7 @@ def open_source(
         ConfigError: a key or its value can't work, or an exported model is to be changed.
         DataError: a file is missing, or the weights don't fit the model.
     """
-    exported = not isinstance(source, CfgNode) and (Path(source) / _EXPORTED).is_file()
+    exported = not isinstance(source, CfgNode) and is_exported(Path(source))
     if engine is not None and not exported:
         raise ConfigError(
             f"engine is {engine!r}, but only exported models run on an engine. Leave it out, or "
@@ -107,6 +107,29 @@ def open_source(
             "file, or a name: zoo:CONFIG or hf:OWNER/REPO."
         )
     return from_config(setup_cfg(str(path), _with_weights(keys, weights)))
+
+
+def is_exported(folder: Path) -> bool:
+    """Return whether a path is the folder of an exported model."""
+    return (folder / _EXPORTED).is_file()
+
+
+def run_config(folder: Path, keys: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return the config file of a run's folder, and `keys` with its weights if they name none.
+
+    Raises:
+        DataError: the run has no config, or no intact weights.
+    """
+    file = folder / _RUN
+    if not file.is_file():
+        raise DataError(
+            f"{folder}: there is no {_RUN} or {_EXPORTED} in it. Give the OUTPUT_DIR of a training "
+            "run, a folder that `publish` or `export` wrote, a config file, or a name: "
+            "zoo:CONFIG or hf:OWNER/REPO."
+        )
+    if "MODEL.WEIGHTS" in keys[::2]:
+        return str(file), [*keys]
+    return str(file), [*keys, "MODEL.WEIGHTS", str(weights_of_run(folder))]
 
 
 def _with_weights(keys: Sequence[Any], weights: str | Path | None) -> list[Any]:

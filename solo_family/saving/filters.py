@@ -13,6 +13,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 
 from ..data.loading.windows import Window
 from ..errors import ConfigError
+from ..tiling.merge_semantic import LabelMap
 from ..tiling.runs import RunMasks, runs_of
 
 
@@ -70,9 +71,11 @@ class Filters:
         numbers = torch.tensor([info["id"] for info in kept], dtype=ids.dtype)
         return torch.where(torch.isin(ids, numbers), ids, ids.new_zeros(())), kept
 
-    def _scores(self, scores: torch.Tensor) -> torch.Tensor:
+    def _scores(self, scores: Any) -> Any:
         """Append a class K that wins in each pixel whose class, of 0 to K - 1, is not kept."""
         labels = torch.tensor(self.labels, dtype=torch.int64)
+        if isinstance(scores, LabelMap):
+            return scores.only(labels)
         dropped = ~torch.isin(scores.argmax(dim=0), labels)
         none = scores.amax(dim=0) - 1
         return torch.cat([scores, torch.where(dropped, none + 2, none)[None]])

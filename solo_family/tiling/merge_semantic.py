@@ -155,6 +155,11 @@ class LabelMap:
         assert dim == 0
         return self.labels.long()
 
+    def only(self, labels: Tensor) -> "LabelMap":
+        """Return the map with a class more, K, of the pixels whose class is not in `labels`."""
+        kept = torch.isin(self.labels.long(), labels)
+        return LabelMap(torch.where(kept, self.labels, self.shape[0]).short(), self.shape[0] + 1)
+
     def to(self, *_: Any, **__: Any) -> "LabelMap":
         """Return itself: it is on the CPU."""
         return self

@@ -62,6 +62,15 @@ def test_semantic_segmentation_comes_before_instances() -> None:
     assert _is_changed({"sem_seg": logits, "instances": _instance(LEFT)}) == [False, True]
 
 
+@pytest.mark.parametrize("metadata", [Metadata(), Metadata(stuff_classes=[])])
+def test_classes_without_names_are_drawn(metadata: Metadata) -> None:
+    logits = torch.zeros(2, H, W)
+    logits[1][RIGHT] = 2.0
+    drawn = draw_predictions(VideoVisualizer(metadata), IMAGE, {"sem_seg": logits})
+    assert len(np.unique(drawn[RIGHT].reshape(-1, 3), axis=0)) == 1
+    assert (drawn[RIGHT][0, 0] != drawn[LEFT][0, 0]).any()
+
+
 def test_panoptic_segmentation_comes_first() -> None:
     segments = torch.zeros(H, W, dtype=torch.int32)
     segments[RIGHT] = 5

@@ -13,6 +13,7 @@ from solo_family.data.loading.windows import Window
 from solo_family.predictor import painting
 from solo_family.predictor.drawing import draw_predictions
 from solo_family.predictor.result import Result
+from solo_family.saving.filters import Filters
 from solo_family.tiling.merge_semantic import LabelMap
 from solo_family.tiling.runs import RunMasks, runs_of
 
@@ -61,6 +62,20 @@ def test_classes_and_segments_are_painted(monkeypatch: pytest.MonkeyPatch) -> No
     infos = [{"id": 2, "category_id": 1, "isthing": True}]  # the other scores too little
     painted = drawn({"panoptic_seg": (segments, infos), "instances": instances(False)})
     assert np.array_equal(painted, (segments == 2).numpy())
+
+
+@pytest.mark.parametrize("colours", [None, [(200, 0, 0), (0, 200, 0)]])
+def test_classes_that_are_dropped_are_not_painted(
+    colours: list[tuple[int, int, int]] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(painting, "LARGE_PIXELS", 100)
+    metadata = Metadata(stuff_classes=["a", "b"], **({"stuff_colors": colours} if colours else {}))
+    given = {"sem_seg": LabelMap(masks()[0].short(), 2)}
+    picture = np.full((*SIZE, 3), 100, np.uint8)
+    image = draw_predictions(VideoVisualizer(metadata), picture, Filters(labels=(1,))(given))
+    assert np.array_equal((image != 100).any(axis=2), masks()[0].numpy())
+    if colours:
+        assert image[10, 10].tolist() == [50, 150, 50]  # BGR, half of each
 
 
 def test_a_result_is_the_same_with_runs() -> None:
