@@ -52,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_filter_arguments(parser)
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
+        "--confidence-threshold",
+        type=float,
+        metavar="SCORE",
+        help="the lowest score (default: the config's, which a training's report fills in, or 0.5)",
     )
     add_tile_argument(parser)
     _add_engine_arguments(parser)

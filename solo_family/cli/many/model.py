@@ -8,10 +8,11 @@ from detectron2.data import Metadata
 from detectron2.data import transforms as T
 
 from ...config import setup_cfg
+from ...config.output import DEFAULT_CONFIDENCE, confidence_threshold
 from ...data.loading.images import Reading
 from ...errors import ConfigError
 from ...export.folder import read_description
-from ...predictor.exported import exported_metadata, exported_reading
+from ...predictor.exported import exported_metadata, exported_reading, exported_threshold
 from ...predictor.load import class_metadata
 from ...predictor.sources import Source as Model
 from ...predictor.sources import from_config, from_exported
@@ -31,12 +32,14 @@ class Description(NamedTuple):
         key: a text that changes with what it answers.
         edges: pixels of the short edge to which pictures are resized, and the most of the long one;
             (0, 0) if the size is not changed, or unknown.
+        threshold: the lowest score that is saved, unless another is asked for.
     """
 
     metadata: Metadata
     reading: Reading
     key: str
     edges: tuple[int, int] = (0, 0)
+    threshold: float = DEFAULT_CONFIDENCE
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size of a picture as the network has it: resized and padded."""
@@ -56,7 +59,12 @@ def describe_model(args: argparse.Namespace) -> Description:
     if args.exported is not None:
         description = read_description(args.exported)
         key = model_key(None, Path(args.exported))
-        return Description(exported_metadata(description), exported_reading(args.exported), key)
+        return Description(
+            exported_metadata(description),
+            exported_reading(args.exported),
+            key,
+            threshold=exported_threshold(description),
+        )
     cfg = setup_cfg(args.config_file, args.opts)
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError(
@@ -67,7 +75,13 @@ def describe_model(args: argparse.Namespace) -> Description:
     keyed.defrost()
     keyed.MODEL.DEVICE = ""  # a run may go on with other devices
     edges = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-    return Description(class_metadata(cfg), Reading.from_config(cfg), model_key(keyed, None), edges)
+    return Description(
+        class_metadata(cfg),
+        Reading.from_config(cfg),
+        model_key(keyed, None),
+        edges,
+        confidence_threshold(cfg),
+    )
 
 
 def open_model(args: argparse.Namespace, threads: int = 0) -> Model:

@@ -17,6 +17,7 @@ from ...tiling.tiles import with_tile
 from ..input_flags import network_of
 from ..inputs import Finding, Source, find_sources, split_pages
 from ..saving import check_filters
+from ..threshold import lowest_score
 from .datasets import write_datasets
 from .engine import Engine, predict_all
 from .folder import Folder
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Predict; see `predict_many.run`."""
     _check(args)
     description = describe_model(args)
+    args.confidence_threshold = lowest_score(args.confidence_threshold, description.threshold)
     if args.classes is not None:
         find_labels(args.classes, Classes(description.metadata).names)
     with Folder(args.output) as folder:
@@ -78,7 +80,7 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise ConfigError(f"--{flag.replace('_', '-')} is {value}; give a number, 1 or more.")
-    if not 0 <= args.confidence_threshold <= 1:
+    if args.confidence_threshold is not None and not 0 <= args.confidence_threshold <= 1:
         raise ConfigError(
             f"--confidence-threshold is {args.confidence_threshold}; it must be between 0 and 1."
         )

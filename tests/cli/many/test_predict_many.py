@@ -253,6 +253,32 @@ def test_random_weights_are_refused(tmp_path: Path) -> None:
         run("--config-file", tmp_path / "c.yaml", "--input", "x", "--output", tmp_path / "out")
 
 
+def test_the_models_own_threshold_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Model(monkeypatch)
+    description = Description(METADATA, Reading(), "one", threshold=0.7)
+    monkeypatch.setattr(run_module, "describe_model", lambda _: description)
+    for index, value in enumerate((150, 200)):  # scores of 0.59 and 0.78
+        _save(tmp_path / "in" / f"{index}.png", _scene(value))
+    words = ["--input", tmp_path / "in", "--output"]
+    assert run(*words, tmp_path / "own") == 0
+    assert [len(row["scores"]) for row in rows(tmp_path / "own")] == [0, 1]
+    assert run(*words, tmp_path / "given", "--confidence-threshold", "0.5") == 0
+    assert [len(row["scores"]) for row in rows(tmp_path / "given")] == [1, 1]
+    with pytest.raises(ConfigError, match="--confidence-threshold"):  # another than it began with
+        run(*words, tmp_path / "own", "--confidence-threshold", "0.5")
+
+
+def test_the_threshold_of_a_run_is_described(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "MODEL: {META_ARCHITECTURE: SOLOv2, DEVICE: cpu, WEIGHTS: w.pth}\n"
+        "TEST: {BEST_CONFIDENCE: 0.12}\n"
+    )
+    flags = {"exported": None, "config_file": str(tmp_path / "c.yaml"), "opts": []}
+    assert describe_model(argparse.Namespace(**flags)).threshold == 0.12
+
+
 def test_the_model_is_described_by_what_changes_its_answers(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"1")
     (tmp_path / "c.yaml").write_text("MODEL: {META_ARCHITECTURE: SOLOv2, DEVICE: cpu}\n")
