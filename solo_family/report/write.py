@@ -12,6 +12,7 @@ from ..data.formats.register import check_datasets
 from ..errors import SoloFamilyError
 from ..evaluation.build import kinds_of, predicted_tasks
 from ..files import replacing
+from . import report_path
 from .curves import Series, draw_curves, evaluation_curves, read_metrics
 from .labels import PANOPTIC, SEMANTIC, report_panoptic, report_semantic
 from .objects import RESULTS, report_objects
@@ -20,8 +21,7 @@ from .stored_threshold import store_threshold
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "report"
-_TEXT, _NUMBERS = "report.md", "report.json"
+_NUMBERS = "report.json"
 _PICTURES = ("curves.png", "pr.png", "worst.jpg", "confusion.png", "confusion.csv", "classes.csv")
 _PROPOSALS, _RECALL = "proposals", "proposal_recall"
 # Datasets whose instances are evaluated with files of their own.
@@ -47,11 +47,12 @@ def write_report(cfg: CfgNode, run: Path, threshold: float | None = None) -> Pat
         SoloFamilyError: a dataset or the predictions can't be read. The report has the curves
             then.
     """
-    folder = run / FOLDER
+    path = report_path(run)
+    folder = path.parent
     folder.mkdir(exist_ok=True)
     for name in _PICTURES:  # an earlier report may have had more parts
-        for path in folder.glob(f"*{name}"):
-            path.unlink()
+        for picture in folder.glob(f"*{name}"):
+            picture.unlink()
     metrics = read_metrics(run / "metrics.json", cfg.SOLVER.MAX_ITER)
     text = [f"# {run.resolve().name}", _about(cfg, metrics)]
     if metrics:
@@ -68,12 +69,12 @@ def write_report(cfg: CfgNode, run: Path, threshold: float | None = None) -> Pat
         section.text.insert(section.threshold_at, stored)
     with replacing(folder / _NUMBERS) as temporary:
         temporary.write_text(json.dumps(section.numbers, indent=1), encoding="utf-8")
-    with replacing(folder / _TEXT) as temporary:
+    with replacing(path) as temporary:
         parts = [part for part in [*text, *section.text] if part]
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     if failure is not None:
         raise failure
-    return folder / _TEXT
+    return path
 
 
 def _about(cfg: CfgNode, metrics: dict[str, Series]) -> str:
