@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..config import setup_cfg
 from ..errors import DataError, SoloFamilyError
+from ..report.evaluated import evaluation_of
 from ..report.write import write_report
 from .opts import add_opts_argument
 
@@ -37,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(
             f"{args.run} has no {_CONFIG}: name the OUTPUT_DIR of a training, which has one."
         )
+    evaluated = evaluation_of(args.run)
+    if evaluated is not None:
+        path = args.run / evaluated.config
     # No model is built, so a missing GPU needs no warning.
     cfg = setup_cfg(str(path), [*args.opts, "MODEL.DEVICE", "cpu"])
     print(write_report(cfg, args.run, threshold))

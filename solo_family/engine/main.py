@@ -38,6 +38,7 @@ from ..fetch.names import named_config
 from ..files import as_before_on_error, remove_unfinished, replacing
 from ..modeling.inference import inference_model
 from ..registry import METHODS
+from ..report.evaluated import Evaluated, note_evaluation
 from ..stopping import Stopped
 from ..tiling.model import TiledModel, refuse_unread
 from .checkpointer import AtomicCheckpointer
@@ -221,6 +222,9 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
     model = as_tested(cfg, inference_model(model.eval(), cfg))
     results = args.trainer.test(cfg, model)
     if comm.is_main_process():
+        run = Path(cfg.OUTPUT_DIR)
+        config = EVALUATED if (run / EVALUATED).is_file() else "config.yaml"
+        note_evaluation(run, Evaluated(str(newest or cfg.MODEL.WEIGHTS), config))
         verify_results(cfg, results)
     if isinstance(model, TiledModel):
         refuse_unread(model.unread)

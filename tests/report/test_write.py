@@ -81,6 +81,22 @@ def test_the_report_of_instances(run: tuple[CfgNode, Path]) -> None:
     assert confusion[1:] == ["cat,4,0,0", "a|dog,0,0,4", "no object,0,0,0"]
 
 
+def test_better_weights_than_the_reported_are_named(run: tuple[CfgNode, Path]) -> None:
+    cfg, output = run
+    assert "`model_final.pth`" in write_report(cfg, output).read_text()
+    cfg.SOLVER.EMA.ENABLED = True
+    cfg.TEST.BEST_METRIC = "segm/AP"
+    (output / "model_best.pth").touch()
+    rows = [
+        {"iteration": 1, "segm/AP": 60.0, "segm_ema/AP": 40.0},
+        {"iteration": 3, "segm/AP": 50.0, "segm_ema/AP": 70.0},
+    ]
+    (output / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
+    text = write_report(cfg, output).read_text()
+    assert "`model_final_ema.pth`, has segm/AP 70.0; they themselves have 50.0." in text
+    assert "The best segm/AP, 60.0, was after iteration 2: `model_best.pth`." in text
+
+
 def test_the_best_threshold_is_kept_for_pictures(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(tiny_cfg().dump())
