@@ -73,7 +73,9 @@ def write_report(cfg: CfgNode, run: Path, threshold: float | None = None) -> Pat
         temporary.write_text(json.dumps(section.numbers, indent=1), encoding="utf-8")
     with replacing(path) as temporary:
         parts = [part for part in [*text, *section.text] if part]
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        # Names of files need not be UTF-8.
+        content = "\n\n".join(parts) + "\n"
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
     if failure is not None:
         raise failure
     return path
