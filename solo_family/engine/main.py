@@ -71,6 +71,11 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     if args.skip_bad_images:
         cfg.DATALOADER.SKIP_BAD_IMAGES = True
     if not args.eval_only:
+        if cfg.SOLVER.MAX_ITER < 1:
+            raise ConfigError(
+                f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; a training has 1 iteration or more. To "
+                "evaluate weights without one add --eval-only."
+            )
         check_installed(cfg.OUTPUT.LOGGERS)
         cfg.TEST.BEST_CONFIDENCE = None  # that of another run, from whose config.yaml this began
     train_names = () if args.eval_only else tuple(cfg.DATASETS.TRAIN)

@@ -9,10 +9,6 @@ from .curves import Series, evaluation_curves
 from .evaluated import evaluation_of
 
 _FINAL, _AVERAGE, _BEST = "model_final.pth", "model_final_ema.pth", "model_best.pth"
-_AGAIN = (
-    "For a report of other weights, evaluate them in this folder (`train_net.py --config-file "
-    "config.yaml --eval-only MODEL.WEIGHTS FILE`), and write it again."
-)
 
 
 def about_weights(cfg: CfgNode, run: Path, metrics: dict[str, Series]) -> str:
@@ -49,4 +45,10 @@ def about_weights(cfg: CfgNode, run: Path, metrics: dict[str, Series]) -> str:
                 f"The best {chosen}, {best:.1f}, was after iteration "
                 f"{iterations[values.index(best)]}: `{_BEST}`."
             )
-    return " ".join([*text, _AGAIN] if len(text) > 1 else text)
+    if len(text) > 1:
+        text.append(
+            f"For a report of other weights evaluate them (`train_net.py --config-file "
+            f"{run / 'config.yaml'} --eval-only MODEL.WEIGHTS {run / 'FILE'}`), and write it again "
+            f"(`python -m solo_family report {run}`)."
+        )
+    return " ".join(text)

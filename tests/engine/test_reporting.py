@@ -46,6 +46,14 @@ def report_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "report/report.json").read_text())
 
 
+def test_no_iteration_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = run_cfg("a", tmp_path / "run", "SOLVER.MAX_ITER", 0)
+    assert main(["--config-file", str(write_cfg(tmp_path / "c.yaml", cfg))]) == 2
+    assert "error: SOLVER.MAX_ITER is 0; a training has 1 iteration" in capsys.readouterr().err
+
+
 def test_a_failure_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
