@@ -12,14 +12,15 @@ import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from ...errors import SoloFamilyError, first_line
 from .model import Description
 from .processes import Actor, Box, Reader, rows_of
 from .worker import Chunk
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._ray.shutdown()
 
-    def __call__(self, chunks: Sequence[Chunk]) -> Iterator[pa.Table]:
+    def __call__(self, chunks: Sequence[Chunk]) -> Iterator["pa.Table"]:
         """Yield the rows of the pictures of each chunk, in any order.
 
         Those of a process that ended again and again are missing.

@@ -1,8 +1,7 @@
 """Prediction of all pictures by an engine, also of those whose process has ended."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from ...errors import DataError, SoloFamilyError
 from ..batches import Item
@@ -10,13 +9,16 @@ from ..source import Source
 from .rows import as_table, error_row
 from .worker import Chunk
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 # Yields rows of the pictures of chunks. Those of a process that ended may be missing.
-Engine = Callable[[Sequence[Chunk]], Iterable[pa.Table]]
+Engine = Callable[[Sequence[Chunk]], Iterable["pa.Table"]]
 # So many pictures may end each process that predicts them; of more the machines are the cause.
 MOST_FATAL = 20
 
 
-def predict_all(engine: Engine, todo: Mapping[int, Source], size: int) -> Iterator[pa.Table]:
+def predict_all(engine: Engine, todo: Mapping[int, Source], size: int) -> Iterator["pa.Table"]:
     """Yield the rows of pictures, each once.
 
     Pictures whose process has ended again and again are predicted one by one. Those that end their

@@ -4,16 +4,17 @@ import shutil
 from contextlib import suppress
 from copy import copy
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
 from filelock import FileLock, Timeout
-from pyarrow import fs
 
 from ...engine.lock import can_lock
 from ...errors import DataError, first_line
 from ..addresses import is_address
 from .storage import open_file_system, shown_address
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _LOCK = ".predict_many.lock"
 _UNFINISHED = ".tmp"
@@ -35,6 +36,8 @@ class Folder:
     """
 
     def __init__(self, place: str) -> None:
+        from pyarrow import fs
+
         self._place = shown_address(place) if is_address(place) else place
         self.local: Path | None = None
         self._fs: Any
@@ -49,6 +52,8 @@ class Folder:
         self._create()
 
     def _create(self) -> None:
+        import pyarrow as pa
+
         try:
             self._fs.create_dir(self._root, recursive=True)
         except (OSError, pa.ArrowException) as error:
@@ -104,6 +109,8 @@ class Folder:
 
     def names(self) -> list[str]:
         """Return the names of its files, sorted."""
+        from pyarrow import fs
+
         found = self._fs.get_file_info(fs.FileSelector(self._root))
         files = [one.path for one in found if one.type == fs.FileType.File]
         return sorted(PurePosixPath(file).name for file in files)
@@ -119,7 +126,7 @@ class Folder:
         except OSError as error:
             raise DataError(f"{self}: {name} can't be read: {first_line(error)}") from error
 
-    def write(self, name: str, content: bytes | pa.Buffer) -> None:
+    def write(self, name: str, content: "bytes | pa.Buffer") -> None:
         """Write a file, which replaces one of the same name.
 
         It gets its name when all of it is written: on a disk it is renamed, in a store of objects
@@ -145,6 +152,8 @@ class Folder:
             DataError: it can't be written.
         """
         if self.local is None:
+            import pyarrow as pa
+
             with pa.memory_map(str(file)) as content:
                 self.write(file.name, content.read_buffer())
             return

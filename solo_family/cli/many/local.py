@@ -3,12 +3,14 @@
 import argparse
 from collections.abc import Iterable, Iterator
 from itertools import chain
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from ...data.loading.ahead import ahead
 from .model import Description
 from .worker import Chunk, Worker, read_chunk
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Local:
@@ -26,7 +28,7 @@ class Local:
         self._worker = Worker(args, description)
         self._reading = description.reading
 
-    def __call__(self, chunks: Iterable[Chunk]) -> Iterator[pa.Table]:
+    def __call__(self, chunks: Iterable[Chunk]) -> Iterator["pa.Table"]:
         """Yield the rows of the pictures of each chunk."""
         read = chain.from_iterable(read_chunk(chunk, self._reading) for chunk in chunks)
         yield from map(self._worker, ahead(read, 1, "Reading pictures"))

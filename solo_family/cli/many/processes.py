@@ -9,14 +9,16 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from ...errors import SoloFamilyError
 from .model import Description
 from .worker import Worker, read_chunk
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Actor:
         for items in batch["items"]:
             yield column("rows", self._rows(items.content))
 
-    def _rows(self, items: Any) -> pa.Table | Failure:
+    def _rows(self, items: Any) -> "pa.Table | Failure":
         if isinstance(self._worker, Failure):
             return self._worker
         try:
@@ -114,7 +116,7 @@ def _enter(folder: Path) -> None:
         os.chdir(folder)
 
 
-def rows_of(answer: pa.Table | Failure) -> pa.Table:
+def rows_of(answer: "pa.Table | Failure") -> "pa.Table":
     """Return the table that an actor has answered.
 
     Raises:

@@ -5,12 +5,12 @@ Shape letters: N instances, H W of the picture.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
 
 from ...data.formats.label_maps import encode_ids
 from ...errors import first_line
@@ -18,38 +18,49 @@ from ...saving.label_map import label_values
 from ...saving.picture import Classes, Picture, SavedInstance
 from ..batches import Item
 
-_SEGMENT = pa.struct(
-    {
-        "id": pa.int32(),
-        "label": pa.int32(),
-        "class_id": pa.int64(),
-        "class_name": pa.string(),
-        "is_thing": pa.bool_(),
-        "score": pa.float32(),
-    }
-)
-_MASK = pa.struct({"size": pa.list_(pa.int32()), "counts": pa.string()})
-# The columns. Those of results that a model does not predict are null, and so are all of them where
-# there is an error. The lists of N have an item per instance, in descending order of scores.
-SCHEMA = pa.schema(
-    {
-        "image_id": pa.int64(),  # position in the input, from 1
-        "file_name": pa.string(),
-        "page": pa.int32(),  # of a TIFF of several pictures, from 1
-        "height": pa.int32(),
-        "width": pa.int32(),
-        "error": pa.string(),  # why there is no result
-        "labels": pa.list_(pa.int32()),  # [N], the indices of classes in the model's outputs
-        "class_ids": pa.list_(pa.int64()),  # [N], in the dataset that the model was trained on
-        "class_names": pa.list_(pa.string()),  # [N]
-        "scores": pa.list_(pa.float32()),  # [N], 0 to 1
-        "boxes": pa.list_(pa.list_(pa.float64())),  # [N, 4], x, y, width and height in pixels
-        "masks": pa.list_(_MASK),  # [N], COCO's compressed RLE
-        "label_map": pa.binary(),  # a PNG of class indices, [H, W]; see `label_values`
-        "panoptic": pa.binary(),  # a PNG of segment ids, [H, W], in COCO's panoptic format
-        "segments": pa.list_(_SEGMENT),
-    }
-)
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@cache
+def schema() -> "pa.Schema":
+    """Return the columns.
+
+    Those of results that a model does not predict are null, and so are all of them where there is
+    an error. The lists of N have an item per instance, in descending order of scores.
+    """
+    import pyarrow as pa
+
+    segment = pa.struct(
+        {
+            "id": pa.int32(),
+            "label": pa.int32(),
+            "class_id": pa.int64(),
+            "class_name": pa.string(),
+            "is_thing": pa.bool_(),
+            "score": pa.float32(),
+        }
+    )
+    mask = pa.struct({"size": pa.list_(pa.int32()), "counts": pa.string()})
+    return pa.schema(
+        {
+            "image_id": pa.int64(),  # position in the input, from 1
+            "file_name": pa.string(),
+            "page": pa.int32(),  # of a TIFF of several pictures, from 1
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "error": pa.string(),  # why there is no result
+            "labels": pa.list_(pa.int32()),  # [N], the indices of classes in the model's outputs
+            "class_ids": pa.list_(pa.int64()),  # [N], in the dataset the model was trained on
+            "class_names": pa.list_(pa.string()),  # [N]
+            "scores": pa.list_(pa.float32()),  # [N], 0 to 1
+            "boxes": pa.list_(pa.list_(pa.float64())),  # [N, 4], x, y, width, height in pixels
+            "masks": pa.list_(mask),  # [N], COCO's compressed RLE
+            "label_map": pa.binary(),  # a PNG of class indices, [H, W]; see `label_values`
+            "panoptic": pa.binary(),  # a PNG of segment ids, [H, W], in COCO's panoptic format
+            "segments": pa.list_(segment),
+        }
+    )
 
 
 def error_row(item: Item) -> dict[str, Any]:
@@ -77,9 +88,11 @@ def result_row(item: Item, found: Mapping[str, Any], classes: Classes) -> dict[s
     return row
 
 
-def as_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+def as_table(rows: Sequence[dict[str, Any]]) -> "pa.Table":
     """Return rows as a table with all columns."""
-    return pa.Table.from_pylist(list(rows), SCHEMA)
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(list(rows), schema())
 
 
 def as_picture(row: Mapping[str, Any], name: str) -> Picture:

@@ -3,10 +3,8 @@
 import argparse
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -27,6 +25,9 @@ from .model import Description, describe_model
 from .rows import describe_classes
 from .shards import Shards
 from .storage import find_stored
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -153,8 +154,10 @@ def _engine(args: argparse.Namespace, description: Description) -> AbstractConte
     return Cluster(args, description)
 
 
-def _refuse_semantic(args: argparse.Namespace, table: pa.Table) -> None:
+def _refuse_semantic(args: argparse.Namespace, table: "pa.Table") -> None:
     """Refuse formats of instances at the first result of a model without, not after all."""
+    import pyarrow.compute as pc
+
     has_result = pc.is_null(table["error"])
     if args.save and pc.any(pc.and_(has_result, pc.is_null(table["labels"]))).as_py():
         raise ConfigError(

@@ -3,13 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from ...errors import DataError, first_line
 from .folder import Folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _NAME = re.compile(r"(\d{5,})\.parquet")
 
@@ -50,7 +50,7 @@ class Shards:
                 ids += [image_id for image_id in self._range(shard) if image_id not in known]
         return ids
 
-    def add(self, table: pa.Table) -> int:
+    def add(self, table: "pa.Table") -> int:
         """Add rows, and write the shards that have all of theirs now.
 
         Rows of a picture that has one are left out, since a process that ended after its last
@@ -62,6 +62,8 @@ class Shards:
         Raises:
             DataError: a file can't be written.
         """
+        import pyarrow.compute as pc
+
         added = 0
         shards = pc.divide(pc.subtract(table["image_id"], 1), self._size)
         for shard in pc.unique(shards).to_pylist():
@@ -72,7 +74,9 @@ class Shards:
                 self._write(shard)
         return added
 
-    def _wait(self, shard: int, rows: pa.Table) -> int:
+    def _wait(self, shard: int, rows: "pa.Table") -> int:
+        import pyarrow as pa
+
         known = self._known[shard]
         ids = rows["image_id"].to_pylist()
         rows = rows.filter(pa.array([image_id not in known for image_id in ids], pa.bool_()))
@@ -82,13 +86,15 @@ class Shards:
 
     def take_back_errors(self) -> None:
         """Let the pictures that have an error be done again: their shards are not finished then."""
+        import pyarrow.compute as pc
+
         for shard in sorted(self.finished):
             if self._errors(shard).num_rows:
                 rows = self._read(shard)
                 self.finished.remove(shard)
                 self._wait(shard, rows.filter(pc.is_null(rows["error"])))
 
-    def tables(self) -> Iterator[pa.Table]:
+    def tables(self) -> Iterator["pa.Table"]:
         """Yield the tables of all shards in their order; they are finished."""
         yield from map(self._read, sorted(self.finished))
 
@@ -98,7 +104,9 @@ class Shards:
             table = self._errors(shard)
             yield from zip(table["file_name"].to_pylist(), table["error"].to_pylist())
 
-    def _errors(self, shard: int) -> pa.Table:
+    def _errors(self, shard: int) -> "pa.Table":
+        import pyarrow.compute as pc
+
         table = self._read(shard, ["file_name", "error"])
         return table.filter(pc.is_valid(table["error"]))
 
@@ -110,6 +118,9 @@ class Shards:
         return f"{shard:05d}.parquet"
 
     def _write(self, shard: int) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         table = pa.concat_tables(self._waiting.pop(shard)).sort_by("image_id")
         del self._known[shard]
         sink = pa.BufferOutputStream()
@@ -117,7 +128,10 @@ class Shards:
         self._folder.write(self._name(shard), sink.getvalue())
         self.finished.add(shard)
 
-    def _read(self, shard: int, columns: list[str] | None = None) -> pa.Table:
+    def _read(self, shard: int, columns: list[str] | None = None) -> "pa.Table":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         name = self._name(shard)
         with self._folder.open(name) as file:
             try:

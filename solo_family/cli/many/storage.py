@@ -11,9 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-import pyarrow as pa
-from pyarrow import fs
-
 from ...errors import DataError, first_line
 from ..inputs import IMAGE_SUFFIXES
 from ..source import Source
@@ -85,6 +82,9 @@ def open_file_system(address: str) -> tuple[Any, str]:
     Raises:
         DataError: pyarrow knows no such file system, or can't open it.
     """
+    import pyarrow as pa
+    from pyarrow import fs
+
     beginning, path, options = _parts(address)
     try:
         return fs.FileSystem.from_uri(f"{beginning}{quote(path)}{options}")
@@ -109,6 +109,9 @@ def find_stored(address: str, recursive: bool) -> list[Source]:
     Raises:
         DataError: the storage can't be read.
     """
+    import pyarrow as pa
+    from pyarrow import fs
+
     base, pattern = _split_glob(address)
     file_system, path = open_file_system(base)
     try:

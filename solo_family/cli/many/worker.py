@@ -3,10 +3,9 @@
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from ...data.loading.images import Reading
@@ -20,6 +19,9 @@ from ..source import Source
 from ..tiled_pictures import predict_arrays
 from .model import Description, open_model
 from .rows import as_table, error_row, result_row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Pictures with their position in the input, from 1.
 Chunk = Sequence[tuple[int, Source]]
@@ -79,7 +81,7 @@ class Worker:
         self._classes = Classes(self._model.metadata)
         self._padded_size = description.padded_size
 
-    def __call__(self, items: Sequence[Item]) -> pa.Table:
+    def __call__(self, items: Sequence[Item]) -> "pa.Table":
         """Return the rows of pictures that were read."""
         rows = [error_row(item) for item in items if item.image is None]
         for batch in self._batches(item for item in items if item.image is not None):
