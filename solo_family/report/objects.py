@@ -53,7 +53,7 @@ def report_objects(
     """
     truth = read_dataset_truth(dataset)
     results = read_results(str(inference / RESULTS), truth)
-    matches = matches_of(evaluate(truth, results))
+    matches = matches_of(evaluate(truth, results, by_size=False))
     thresholds = by_threshold(matches)
     best = thresholds.best()
     used = next(t for t in (given, best, DEFAULT_CONFIDENCE) if t is not None)
