@@ -43,5 +43,11 @@ def run(args: argparse.Namespace) -> int:
         path = args.run / evaluated.config
     # No model is built, so a missing GPU needs no warning.
     cfg = setup_cfg(str(path), [*args.opts, "MODEL.DEVICE", "cpu"])
-    print(write_report(cfg, args.run, threshold))
+    try:
+        print(write_report(cfg, args.run, threshold))
+    except OSError as error:
+        raise DataError(
+            f"The report of {args.run} can't be written ({error}). It needs a folder, and room on "
+            "its drive, that you may write to: copy the run there, and name the copy."
+        ) from error
     return 0

@@ -1,6 +1,7 @@
 """The report of a run's folder: what it has, what it keeps, what it says of what is missing."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,10 @@ def test_what_is_missing_is_said(
     assert main(["report", str(output / "inference")]) == 2
     assert "has no config.yaml" in capsys.readouterr().err
     assert main(["report", str(output), "--confidence-threshold", "7"]) == 2
+    shutil.rmtree(output / "report")
+    (output / "report").touch()  # as where nothing may be written
+    assert main(["report", str(output)]) == 2
+    assert f"The report of {output} can't be written" in capsys.readouterr().err
 
 
 def test_without_objects_there_is_no_ap(run: tuple[CfgNode, Path]) -> None:
