@@ -223,6 +223,9 @@ def test_the_licence_of_what_a_run_began_with(
     assert origin_of_weights(str(tmp_path / "by_init.pth")) == kept
     torch.save({"model": {}}, tmp_path / "mine.pth")
     assert origin_of_weights(str(tmp_path / "mine.pth")) == Origin("mine.pth")
+    # What others have written there is no text.
+    torch.save({"origin": {"weights": "a", "licence": None}}, tmp_path / "odd.pth")
+    assert origin_of_weights(str(tmp_path / "odd.pth")) == Origin("odd.pth")
     assert origin_of_weights("/nonexistent/gone.pth") == Origin("gone.pth")
     card = b"---\nlicense: cc-by-nc-4.0\ntags: [a]\n---\n# A model\n"
     with Hub({"me/model": {"README.md": card}, "me/bare": {"a.pth": b""}}) as server:
