@@ -8,13 +8,12 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..config import setup_cfg
 from ..config.output import DEFAULT_CONFIDENCE
 from ..data.loading.images import Reading
 from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import keep_confident
 from ..predictor.sources import Source as Model
-from ..predictor.sources import from_config, from_exported, is_exported, run_config
+from ..predictor.sources import from_config, from_exported, is_exported, read_cfg
 from ..predictor.tracking import Tracker
 from ..saving.writer import PICTURES
 from ..tiling.tiles import with_tile
@@ -231,10 +230,7 @@ def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
         raise SoloFamilyError(
             "--engine is for exported models: add --exported DIR, or leave it out"
         )
-    file, words = args.config_file, args.opts
-    if Path(file).is_dir():
-        file, words = run_config(Path(file), words)
-    cfg = setup_cfg(file, words)
+    cfg = read_cfg(args.config_file, args.opts)
     return from_config(cfg), model_key(cfg, None)
 
 

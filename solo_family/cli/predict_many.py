@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import SoloFamilyError
 from .input_flags import add_finding_arguments
-from .opts import add_opts_argument
+from .opts import CONFIG_HELP, add_opts_argument
 from .saving import add_filter_arguments
 from .tiled_pictures import add_tile_argument
 
@@ -18,7 +18,9 @@ SHARD_SIZE = 1000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's flags."""
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--config-file", metavar="FILE", help="the model's config")
+    model.add_argument(
+        "--config-file", metavar="FILE", help=f"{CONFIG_HELP}; or the folder of a training run"
+    )
     model.add_argument(
         "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
     )
@@ -52,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_filter_arguments(parser)
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="the lowest score (default: 0.5)"
+        "--confidence-threshold",
+        type=float,
+        metavar="SCORE",
+        help="the lowest score (default: the model's, as of `demo`)",
     )
     add_tile_argument(parser)
     _add_engine_arguments(parser)

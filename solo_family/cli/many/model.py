@@ -7,14 +7,14 @@ from typing import NamedTuple
 from detectron2.data import Metadata
 from detectron2.data import transforms as T
 
-from ...config import setup_cfg
+from ...config.output import DEFAULT_CONFIDENCE, confidence_threshold
 from ...data.loading.images import Reading
 from ...errors import ConfigError
 from ...export.folder import read_description
 from ...predictor.exported import exported_metadata, exported_reading
 from ...predictor.load import class_metadata
 from ...predictor.sources import Source as Model
-from ...predictor.sources import from_config, from_exported
+from ...predictor.sources import from_config, from_exported, read_cfg
 from ..tiled_pictures import model_key
 
 # Networks' inputs are padded to a multiple of this many pixels; where it is another number, batches
@@ -31,12 +31,14 @@ class Description(NamedTuple):
         key: a text that changes with what it answers.
         edges: pixels of the short edge to which pictures are resized, and the most of the long one;
             (0, 0) if the size is not changed, or unknown.
+        threshold: the lowest score that counts, unless another is asked for.
     """
 
     metadata: Metadata
     reading: Reading
     key: str
     edges: tuple[int, int] = (0, 0)
+    threshold: float = DEFAULT_CONFIDENCE
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size of a picture as the network has it: resized and padded."""
@@ -56,8 +58,11 @@ def describe_model(args: argparse.Namespace) -> Description:
     if args.exported is not None:
         description = read_description(args.exported)
         key = model_key(None, Path(args.exported))
-        return Description(exported_metadata(description), exported_reading(args.exported), key)
-    cfg = setup_cfg(args.config_file, args.opts)
+        # Those that earlier versions have exported don't tell it.
+        threshold = description.get("confidence_threshold", DEFAULT_CONFIDENCE)
+        metadata, reading = exported_metadata(description), exported_reading(args.exported)
+        return Description(metadata, reading, key, threshold=threshold)
+    cfg = read_cfg(args.config_file, args.opts)
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError(
             f"MODEL.WEIGHTS of {args.config_file} is empty: each worker would have other random "
@@ -67,7 +72,13 @@ def describe_model(args: argparse.Namespace) -> Description:
     keyed.defrost()
     keyed.MODEL.DEVICE = ""  # a run may go on with other devices
     edges = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-    return Description(class_metadata(cfg), Reading.from_config(cfg), model_key(keyed, None), edges)
+    return Description(
+        class_metadata(cfg),
+        Reading.from_config(cfg),
+        model_key(keyed, None),
+        edges,
+        confidence_threshold(cfg),
+    )
 
 
 def open_model(args: argparse.Namespace, threads: int = 0) -> Model:
@@ -82,4 +93,4 @@ def open_model(args: argparse.Namespace, threads: int = 0) -> Model:
     """
     if args.exported is not None:
         return from_exported(args.exported, args.exported_engine, threads)
-    return from_config(setup_cfg(args.config_file, args.opts))
+    return from_config(read_cfg(args.config_file, args.opts))
