@@ -21,7 +21,7 @@ from .draw_items import Drawing
 from .draw_sources import Demo, Job
 from .input_flags import add_input_arguments, find_given
 from .inputs import split_pages
-from .opts import CONFIG_HELP, add_opts_argument
+from .opts import add_model_arguments, add_opts_argument
 from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
 from .source import Source
 from .tiled_pictures import (
@@ -43,18 +43,7 @@ INTERRUPTED = 130  # Exit status that shells report after Ctrl-C.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add detectron2's demo flags, and those of this package."""
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument(
-        "--config-file", metavar="FILE", help=f"{CONFIG_HELP}; or the folder of a training run"
-    )
-    model.add_argument(
-        "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
-    )
-    parser.add_argument(
-        "--engine",
-        metavar="NAME",
-        help="what runs an exported model: onnxruntime (the default) or openvino",
-    )
+    add_model_arguments(parser, "--engine")
     add_input_arguments(parser)
     parser.add_argument(
         "--output",
