@@ -31,7 +31,7 @@ CORE=(
   tests/ops/test_{front_door,backends,gpu_kernels,masks,float32_precision,run_lengths}.py
   tests/data/loading tests/checkpoint/test_{convert,use}.py
   tests/engine/test_{checkpointer,ema,exact_resume,extending,hooks,optimizer,schedule,step,train_net}.py
-  tests/evaluation/test_{build,coco_results,fast_coco,panoptic_quality,semantic,semantic_tta}.py
+  tests/evaluation/test_{build,coco_results,coco_metrics,panoptic_quality,semantic,semantic_tta}.py
   tests/export tests/cli/test_{demo,doctor}.py
 )
 PYTHONS=(3.11 3.12 3.13)

@@ -1,5 +1,6 @@
 """Building, installing and importing, in real processes."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -142,3 +143,16 @@ def test_a_wrong_verb_from_the_shell(words: list[str]) -> None:
     assert process.returncode == 2
     assert "usage: solo-family" in process.stderr
     assert process.stderr.splitlines()[-1].startswith("solo-family: error:")
+
+
+def test_the_tests_of_the_matrix_are_there() -> None:
+    script = (ROOT / "tests" / "matrix.sh").read_text()
+    core = re.search(r"^CORE=\((.*?)^\)", script, re.MULTILINE | re.DOTALL)
+    listed = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {' '.join(core[1].split())}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(listed) > 20
+    assert [path for path in listed if not (ROOT / path).exists()] == []

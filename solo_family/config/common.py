@@ -70,6 +70,8 @@ def add_common_config(cfg: CN) -> None:
     # Factor on the learning rate from each block of the backbone to the one before it, for instance
     # 0.8 for transformers; 1 for one rate. The pyramid's convolutions have the whole rate.
     cfg.SOLVER.BACKBONE_LAYER_DECAY = 1.0
+    # What WarmupCosineLR and OneCycleLR end with; version 0.6 of detectron2 has no such key.
+    cfg.SOLVER.setdefault("BASE_LR_END", 0.0)
     # The batch size that BASE_LR is meant for: with another IMS_PER_BATCH the learning rate is
     # scaled in proportion. 0 leaves it unchanged.
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0

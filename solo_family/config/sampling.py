@@ -29,8 +29,11 @@ NEUTRAL: dict[str, Any] = {
 
 
 def add_sampling_config(cfg: CfgNode) -> None:
-    """Add the keys that detectron2's samplers read, but that it gives no defaults, in place."""
-    for key in (*_SUBSET, *_WEIGHTS):
+    """Add the keys that detectron2's samplers read, but that it gives no defaults, in place.
+
+    Version 0.6 of detectron2 has none for `REPEAT_SQRT`, either.
+    """
+    for key in NEUTRAL:
         section, name = key.split(".")
         cfg[section].setdefault(name, NEUTRAL[key])
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers.batch_norm import LayerNorm
+from detectron2.layers import batch_norm
 from detectron2.solver.build import get_default_optimizer_params, reduce_param_groups
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -16,6 +16,8 @@ from ..registry import METHODS
 from .layer_decay import layer_factors
 
 _Clipper = Callable[[list[nn.Parameter]], Any]
+# Normalisation layers that detectron2 does not count as such. Version 0.6 lacks its own LayerNorm.
+_OTHER_NORMS = (nn.RMSNorm, getattr(batch_norm, "LayerNorm", nn.RMSNorm))
 # The keys of a parameter group that determine how a step is computed, and not its result.
 _IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
 
@@ -47,9 +49,13 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         names = [name for name, _ in model.named_parameters()]
         factors = layer_factors(names, cfg.SOLVER.BACKBONE_LAYER_DECAY)
 
-    def rate_factor(key: str) -> float:
-        return factors.get(key, 1.0) * (multiplier if key.startswith("backbone.") else 1.0)
-
+    rates = []
+    for key, parameter in model.named_parameters():
+        factor = factors.get(key, 1.0) * (multiplier if key.startswith("backbone.") else 1.0)
+        # As with detectron2's own factors, biases with a rate of their own have that alone.
+        is_set = key.rpartition(".")[2] == "bias" and cfg.SOLVER.BIAS_LR_FACTOR not in (None, 1)
+        if parameter.requires_grad and factor != 1 and not is_set:
+            rates.append({"params": [parameter], "lr": base_lr * factor})
     params = get_default_optimizer_params(
         model,
         base_lr=base_lr,
@@ -57,14 +63,15 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        lr_factor_func=rate_factor,
     )
-    # Module types that detectron2 does not handle; a later group overrides earlier ones.
+    # What detectron2 0.6 has no argument for, and module types that no version handles; a later
+    # group overrides earlier ones.
     embeddings = _parameters_of(model, (nn.Embedding,))
-    other_norms = _parameters_of(model, (nn.RMSNorm, LayerNorm))
+    other_norms = _parameters_of(model, _OTHER_NORMS)
     params = reduce_param_groups(
         [
             *params,
+            *rates,
             {"params": embeddings, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_EMBED},
             {"params": other_norms, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_NORM},
             {"params": _position_tables(model), "weight_decay": 0.0},

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
+from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ..errors import ConfigError
@@ -80,11 +81,16 @@ def _check_gpus(args: argparse.Namespace) -> None:
     """Refuse more processes than there are GPUs, each of which takes one.
 
     Raises:
-        ConfigError: names both numbers.
+        ConfigError: names both numbers; or there is no GPU, and detectron2's launcher needs some.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if 0 < count < args.num_gpus:
         raise ConfigError(
             f"--num-gpus is {args.num_gpus}, but this machine has {count}. Give at most {count}, "
             "or allow more devices in CUDA_VISIBLE_DEVICES."
+        )
+    if not count and args.num_gpus > 1 and not hasattr(HookBase, "after_backward"):
+        raise ConfigError(
+            f"--num-gpus is {args.num_gpus}, but this machine has no GPU, and detectron2 0.6 "
+            "starts several processes on GPUs alone. Leave it out, or install a later detectron2."
         )

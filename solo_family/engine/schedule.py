@@ -6,12 +6,13 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.projects.deeplab.build_solver import build_lr_scheduler as build_with_poly
 from detectron2.projects.deeplab.lr_scheduler import WarmupPolyLR
-from detectron2.solver import LRMultiplier, LRScheduler
+from detectron2.solver import LRMultiplier
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
     CosineParamScheduler,
     ParamScheduler,
 )
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..config.check import LR_SCHEDULES
 from ..config.rules import check_one_of

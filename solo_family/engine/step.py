@@ -85,7 +85,8 @@ class TrainingStep(SimpleTrainer):
                 if not index:
                     self.optimizer.zero_grad(set_to_none=True)
                 self.grad_scaler.scale(values.sum()).backward()
-        self.after_backward()
+        if hasattr(self, "after_backward"):  # for hooks; detectron2 0.6 has none at this place
+            self.after_backward()
         of_parts = [dict(zip(names, copy.wait())) for names, copy in copies]
         for part, on_host in zip(parts, of_parts):
             check_finite(on_host, part, self.iter, self.model)

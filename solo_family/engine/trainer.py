@@ -12,10 +12,10 @@ from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.testing import verify_results
-from detectron2.solver import LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..checkpoint.load import load_weights
 from ..data.formats.classes import class_names, is_class_agnostic, with_classes

@@ -64,33 +64,33 @@ def _changes(masks: Tensor) -> Tensor:
 def _changes_in_rows(masks: Tensor) -> Tensor:
     """Compute `_changes` for masks on a CPU, reading only rows that have pixels."""
     size = masks.shape[1] * masks.shape[2] + 1
-    return torch.cat([_changes_of_one(mask) + n * size for n, mask in enumerate(masks)])
+    every = masks.contiguous().numpy()
+    return torch.from_numpy(
+        np.concatenate([_changes_of_one(mask) + n * size for n, mask in enumerate(every)])
+    )
 
 
-def _changes_of_one(mask: Tensor) -> Tensor:
+def _changes_of_one(mask: np.ndarray) -> np.ndarray:
     height, width = mask.shape
     first, stop = _occupied_rows(mask)
     if first == stop:
-        return mask.new_empty(0, dtype=torch.int64)
-    columns = mask[first:stop].view(torch.uint8).amax(dim=0).numpy().nonzero()[0]
+        return np.empty(0, np.int64)
+    columns = np.bitwise_or.reduce(mask[first:stop].view(np.uint8), axis=0).nonzero()[0]
     # One extra column, in which a run of the last column may end.
     left, right = int(columns[0]), min(int(columns[-1]) + 2, width)
-    window = mask[first:stop, left:right]
-    above, below = window.new_zeros(1, right - left), window.new_zeros(1, right - left)
-    if len(window) == height:
+    rows = np.zeros((stop - first + 2, right - left), bool)
+    rows[1:-1] = mask[first:stop, left:right]
+    if stop - first == height:
         # As in `_changes`; a last pixel that is set is followed by the next column's first.
-        above[0, 1:], below = window[-1, :-1], window[-1:]
-    rows = torch.cat([above, window, below]).numpy()
-    places = torch.from_numpy((rows[1:] != rows[:-1]).reshape(-1).nonzero()[0])
-    row, column = places // (right - left) + first, places % (right - left) + left
-    places = column * height + row
+        rows[0, 1:], rows[-1] = rows[-2, :-1], rows[-2]
+    row, column = np.divmod((rows[1:] != rows[:-1]).reshape(-1).nonzero()[0], right - left)
+    places = (column + left) * height + row + first
     # Nothing may follow the last column.
     return places[places < height * width]
 
 
-def _occupied_rows(mask: Tensor) -> tuple[int, int]:
+def _occupied_rows(rows: np.ndarray) -> tuple[int, int]:
     """Return the first row with pixels, and the one after the last; 0 and 0 without any."""
-    rows = mask.contiguous().numpy()
     first = int(rows.reshape(-1).argmax()) // rows.shape[1]
     for stop in range(len(rows), first, -_SEARCHED_ROWS):
         occupied = rows[max(first, stop - _SEARCHED_ROWS) : stop]

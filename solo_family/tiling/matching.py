@@ -168,31 +168,38 @@ def _seen(
     objects: Sequence[TileObject], indices: Sequence[int], shared: Window, height: int
 ) -> list[_Seen]:
     """Return the parts of objects in the overlap, of those that have one."""
+    boxes = np.array([objects[index].box for index in indices])
+    near = (boxes[:, :2] < shared[2:]) & (boxes[:, 2:] > shared[:2])
+    within = (boxes[:, :2] >= shared[:2]) & (boxes[:, 2:] <= shared[2:])
     parts = []
-    for index in indices:
-        found = objects[index]
-        if found.box.intersection(shared).is_empty:
+    for place in np.flatnonzero(near.all(axis=1)).tolist():
+        found = objects[indices[place]]
+        if within[place].all():
+            parts.append(_Seen(indices[place], found.runs, found.box, found.area, False, found))
             continue
         runs = clip(found.runs, shared, height)
         area = runs.area
         if area:
             box = box_of(runs, height)
-            parts.append(_Seen(index, runs, box, area, area < found.area, found))
+            parts.append(_Seen(indices[place], runs, box, area, area < found.area, found))
     return parts
 
 
 def _overlaps(ours: list[_Seen], theirs: list[_Seen]) -> Iterator[_Overlap]:
-    """Yield all pairs of one class that share pixels."""
+    """Yield all pairs of one class of which one part has at least `SAME` of the smaller one."""
     boxes = np.array([part.box for part in theirs]).reshape(-1, 4)
     labels = np.array([part.label for part in theirs])
+    areas = np.array([part.area for part in theirs])
     for a in ours:
-        begins = np.maximum(boxes[:, :2], a.box[:2])
-        ends = np.minimum(boxes[:, 2:], a.box[2:])
-        near = (begins < ends).all(axis=1) & (labels == a.label)
+        sides = np.minimum(boxes[:, 2:], a.box[2:]) - np.maximum(boxes[:, :2], a.box[:2])
+        # Masks share no more than their boxes do.
+        most = sides.clip(min=0).prod(axis=1)
+        near = (labels == a.label) & (most > 0) & (most >= SAME * np.minimum(areas, a.area))
         others = [theirs[j] for j in np.flatnonzero(near)]
         if others:
             shared = intersections(a.runs, [b.runs for b in others])
-            yield from (_Overlap(a, b, n) for b, n in zip(others, shared.tolist()) if n)
+            enough = shared >= SAME * np.minimum(areas[near], a.area)
+            yield from (_Overlap(a, others[j], int(shared[j])) for j in np.flatnonzero(enough))
 
 
 def _descending(overlaps: list[_Overlap], value: Callable[[_Overlap], float]) -> list[_Overlap]:

@@ -76,3 +76,13 @@ def test_more_processes_than_gpus_are_refused(calls: list[Any]) -> None:
     with pytest.raises(ConfigError, match="--num-gpus is 4, but this machine has 2"):
         processes.start(lambda args: calls.append("run"), args)
     assert calls == []
+
+
+def test_an_old_launcher_needs_gpus(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with detectron2 0.6, whose hooks have no `after_backward`."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(processes, "HookBase", object)
+    args = argparse.Namespace(num_gpus=2, num_machines=1, dist_url="auto")
+    with pytest.raises(ConfigError, match=r"--num-gpus is 2, but .* no GPU, and detectron2 0\.6"):
+        processes.start(lambda args: calls.append("run"), args)
+    assert calls == []

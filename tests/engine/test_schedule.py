@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.layers.batch_norm import LayerNorm
+from detectron2.layers import batch_norm
 from torch import nn
 
 from solo_family.engine.optimizer import build_optimizer
@@ -101,7 +101,9 @@ class Everything(nn.Module):
         self.norm = nn.Linear(2, 2)
         self.embedding = nn.Conv2d(2, 2, 1)
         self.a, self.b, self.c = nn.Embedding(3, 2), nn.LayerNorm(2), nn.GroupNorm(1, 2)
-        self.d, self.e, self.f = nn.BatchNorm2d(2), nn.RMSNorm(2), LayerNorm(2)
+        self.d, self.e = nn.BatchNorm2d(2), nn.RMSNorm(2)
+        # Of images; detectron2 0.6 has none.
+        self.f = getattr(batch_norm, "LayerNorm", nn.LayerNorm)(2)
         self.g = nn.Embedding(3, 2).requires_grad_(False)
 
 

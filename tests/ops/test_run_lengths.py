@@ -71,7 +71,7 @@ def test_rows_with_pixels_are_found(searched: int, monkeypatch: pytest.MonkeyPat
         for stop in range(first + 1, 8):
             mask = torch.zeros(7, 3, dtype=torch.bool)
             mask[first, 1] = mask[stop - 1, 2] = True
-            assert module._occupied_rows(mask) == (first, stop)
+            assert module._occupied_rows(mask.numpy()) == (first, stop)
             assert_runs(mask[None])
 
 

@@ -5,6 +5,7 @@ What these samplers give when they are iterated is one process's share of such a
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -74,9 +75,15 @@ def _by_rarity(cfg: CfgNode, records: Records) -> Tensor:
             "of instances, but these labels are pictures. Set DATALOADER.SAMPLER_TRAIN "
             "TrainingSampler, and DATALOADER.REPEAT_THRESHOLD 0.0."
         )
-    return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-        records, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
-    )
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
+    if cfg.DATALOADER.REPEAT_SQRT:
+        return factors(records, cfg.DATALOADER.REPEAT_THRESHOLD)
+    if "sqrt" not in signature(factors).parameters:
+        raise ConfigError(
+            "DATALOADER.REPEAT_SQRT is False, which this version of detectron2 can't do. Leave it "
+            "at True, or install a version after 0.6."
+        )
+    return factors(records, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=False)
 
 
 def _shuffled(size: int, seed: int) -> Iterable[int]:

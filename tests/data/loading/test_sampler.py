@@ -7,11 +7,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.data.build import _train_loader_from_config
+from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.engine import launch
 from detectron2.utils import comm
 
 from solo_family.config import check_config
+from solo_family.data.loading import streams
 from solo_family.data.loading.loader import build_train_loader
 from solo_family.data.loading.sampler import GroupedSampler
 from solo_family.errors import ConfigError
@@ -215,3 +218,22 @@ def test_two_processes_with_workers_share_an_epoch_out(tmp_path: Path) -> None:
     seen = [(tmp_path / f"{rank}.txt").read_text().split() for rank in (0, 1)]
     assert [len(names) for names in seen] == [4, 4]
     assert sorted(seen[0] + seen[1]) == [f"{index}.png" for index in range(8)]
+
+
+def test_an_older_sampler_knows_the_square_root_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in detectron2 0.6, where the sampler has no argument for it."""
+    records = [{"annotations": [{"category_id": c} for c in ids]} for ids in ([0], [0], [0, 1])]
+    opts = [NAME, "RepeatFactorTrainingSampler", *REPEAT, "DATALOADER.REPEAT_SQRT"]
+    now = streams._by_rarity(tiny_cfg(opts=[*opts, True]), records)
+    assert not torch.equal(now, streams._by_rarity(tiny_cfg(opts=[*opts, False]), records))
+
+    class Older:
+        @staticmethod
+        def repeat_factors_from_category_frequency(dataset_dicts, repeat_thresh):
+            sampler = RepeatFactorTrainingSampler
+            return sampler.repeat_factors_from_category_frequency(dataset_dicts, repeat_thresh)
+
+    monkeypatch.setattr(streams, "RepeatFactorTrainingSampler", Older)
+    assert torch.equal(now, streams._by_rarity(tiny_cfg(opts=[*opts, True]), records))
+    with pytest.raises(ConfigError, match="REPEAT_SQRT is False, which this version"):
+        streams._by_rarity(tiny_cfg(opts=[*opts, False]), records)
