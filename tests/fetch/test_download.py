@@ -186,7 +186,8 @@ def test_a_connection_whose_encryption_breaks_is_taken_up_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = sys.modules[download.__module__]
-    write, broken = module._write, []
+    write = module._write
+    broken: list[Path] = []
 
     def write_once(response: Any, part: Path, done: int, total: int | None) -> None:
         if broken:
