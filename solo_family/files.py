@@ -38,6 +38,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sync(descriptor: int) -> None:
+    """Write an open file to its disk at once, where the drive can be told to.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_SYNCED:
+            raise
+
+
 @contextmanager
 def as_before_on_error(path: str | os.PathLike[str]) -> Iterator[None]:
     """On an error restore a small file as it was, or remove it if it did not exist."""
@@ -81,11 +94,7 @@ class WholeFiles:
             yield file
             file.flush()
             # Sync before the rename, or after a power failure the file could be empty.
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:
-                if error.errno not in NOT_SYNCED:
-                    raise
+            sync(file.fileno())
 
 
 @contextmanager

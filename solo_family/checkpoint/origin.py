@@ -109,7 +109,7 @@ def _licence_of_card(weights: str) -> str:
     """Return the licence that the model card of a repository names; "" if there is none."""
     file = parse_hub(weights)._replace(name="README.md")
     try:
-        text = fetch_from_hub(file).path.read_text(encoding="utf-8")
+        text = fetch_from_hub(file).path.read_text(encoding="utf-8-sig", errors="replace")
     except SoloFamilyError:
         return ""
     card = re.match(r"---\s*\n(.+?)\n---", text, re.S)
@@ -134,4 +134,5 @@ def _kept_in(path: Path) -> dict[str, Any]:
     # A damaged file can raise any of a dozen errors; what is wrong with it is told elsewhere.
     except Exception:
         return {}
-    return kept if isinstance(kept, dict) and set(kept) == {"weights", "licence"} else {}
+    is_known = isinstance(kept, dict) and set(kept) == {"weights", "licence"}
+    return kept if is_known and all(isinstance(text, str) for text in kept.values()) else {}

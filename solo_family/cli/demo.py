@@ -8,12 +8,11 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..config import setup_cfg
 from ..data.loading.images import Reading
 from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import keep_confident
 from ..predictor.sources import Source as Model
-from ..predictor.sources import from_config, from_exported, is_exported, run_config
+from ..predictor.sources import from_config, from_exported, is_exported, read_cfg
 from ..predictor.tracking import Tracker
 from ..saving.writer import PICTURES
 from ..tiling.tiles import with_tile
@@ -21,7 +20,7 @@ from .draw_items import Drawing
 from .draw_sources import Demo, Job
 from .input_flags import add_input_arguments, find_given
 from .inputs import split_pages
-from .opts import CONFIG_HELP, add_opts_argument
+from .opts import add_model_arguments, add_opts_argument
 from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
 from .source import Source
 from .threshold import lowest_score
@@ -44,18 +43,7 @@ INTERRUPTED = 130  # Exit status that shells report after Ctrl-C.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add detectron2's demo flags, and those of this package."""
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument(
-        "--config-file", metavar="FILE", help=f"{CONFIG_HELP}; or the folder of a training run"
-    )
-    model.add_argument(
-        "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
-    )
-    parser.add_argument(
-        "--engine",
-        metavar="NAME",
-        help="what runs an exported model: onnxruntime (the default) or openvino",
-    )
+    add_model_arguments(parser, "--engine")
     add_input_arguments(parser)
     parser.add_argument(
         "--output",
@@ -228,10 +216,7 @@ def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
         raise SoloFamilyError(
             "--engine is for exported models: add --exported DIR, or leave it out"
         )
-    file, words = args.config_file, args.opts
-    if Path(file).is_dir():
-        file, words = run_config(Path(file), words)
-    cfg = setup_cfg(file, words)
+    cfg = read_cfg(args.config_file, args.opts)
     return from_config(cfg), model_key(cfg, None)
 
 

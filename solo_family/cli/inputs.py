@@ -126,7 +126,7 @@ def _listed(pattern: str, finding: Finding) -> list[str | Source]:
 
 
 def _nothing(patterns: Sequence[str], finding: Finding) -> str:
-    folders = [pattern for pattern in patterns if Path(pattern).expanduser().is_dir()]
+    folders = [pattern for pattern in patterns if Path(os.path.expanduser(pattern)).is_dir()]
     hint = ": give files, folders or globs"
     if folders and not finding.recursive and any(_has_folders(Path(name)) for name in folders):
         hint = " in the folder itself; --recursive looks into its folders as well"
@@ -138,7 +138,7 @@ def _has_folders(folder: Path) -> bool:
 
 
 def _expand(pattern: str, finding: Finding) -> list[Source]:
-    path = Path(pattern).expanduser()
+    path = Path(os.path.expanduser(pattern))
     if path.is_dir():
         return list(_in_folder(path, finding))
     # Checked before globbing, because a file's own name may contain brackets.

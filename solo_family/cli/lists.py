@@ -1,6 +1,7 @@
 """Read lists of inputs: text with a file, folder, glob or address per line."""
 
 import codecs
+import os
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def read_list(path: Path) -> list[str]:
     Raises:
         DataError: the file can't be read, or is no text.
     """
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -32,7 +33,7 @@ def read_list(path: Path) -> list[str]:
 
 def _placed(line: str, folder: Path) -> str:
     beside = folder / line
-    if is_address(line) or Path(line).expanduser().exists() or not beside.exists():
+    if is_address(line) or os.path.exists(os.path.expanduser(line)) or not beside.exists():
         return line
     return str(beside)
 

@@ -2,11 +2,10 @@
 
 import argparse
 from importlib.util import find_spec
-from pathlib import Path
 
 from ..errors import SoloFamilyError
 from .input_flags import add_finding_arguments
-from .opts import add_opts_argument
+from .opts import add_model_arguments, add_opts_argument
 from .saving import add_filter_arguments
 from .tiled_pictures import add_tile_argument
 
@@ -17,16 +16,7 @@ SHARD_SIZE = 1000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's flags."""
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--config-file", metavar="FILE", help="the model's config")
-    model.add_argument(
-        "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
-    )
-    parser.add_argument(
-        "--exported-engine",
-        metavar="NAME",
-        help="what runs an exported model: onnxruntime (the default) or openvino",
-    )
+    add_model_arguments(parser, "--exported-engine")
     parser.add_argument(
         "--input",
         nargs="+",

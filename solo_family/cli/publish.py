@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def _report(folder: Path, card: Card, image: Path | None) -> None:
         print("No licence is named, so that nobody may use the weights: --licence NAME names one.")
     if card.origin is not None and not card.origin.licence:
         print(f"Training began with {card.origin.weights}, whose licence is not known here.")
-    demo = f"python -m solo_family demo --config-file {folder / CONFIG} --input IMAGE"
+    config = shlex.quote(str(folder / CONFIG))
+    demo = f"python -m solo_family demo --config-file {config} --input IMAGE"
     print(f"\nTry it:    {demo}")
-    print(f"Upload it: hf upload {card.repository or 'OWNER/REPO'} {folder}")
+    print(f"Upload it: hf upload {card.repository or 'OWNER/REPO'} {shlex.quote(str(folder))}")

@@ -1,12 +1,14 @@
 """Download of a file: with progress, resumption after an interruption, and a check of its hash."""
 
 import logging
+import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 
@@ -49,10 +51,11 @@ def download(
     """
     if path.is_file():
         return path
+    shown = _shown(address)
     forbidden = offline()
     if forbidden:
         raise DataError(
-            f"{address} is not in the cache ({path}), and {forbidden} forbids to download it. "
+            f"{shown} is not in the cache ({path}), and {forbidden} forbids to download it. "
             "Unset that variable, or copy the file there from another machine."
         )
     part = path.with_name(f"{path.name}.part")
@@ -78,7 +81,7 @@ def download(
 
 
 def _fetch(address: str, part: Path, headers: Mapping[str, str]) -> None:
-    reason = ""
+    reason, shown = "", _shown(address)
     for attempt in range(_ATTEMPTS):
         try:
             if _receive(address, part, headers):
@@ -87,27 +90,27 @@ def _fetch(address: str, part: Path, headers: Mapping[str, str]) -> None:
         except urllib.error.HTTPError as error:
             reason = f"{error.code} {error.reason}"
             if error.code == _RANGE_REFUSED:
-                part.unlink()  # it is no beginning of the file that is there now
+                part.unlink(missing_ok=True)  # it is no beginning of the file that is there now
             elif error.code not in _TEMPORARY:
                 part.unlink(missing_ok=True)
                 raise DataError(
-                    f"{address} does not exist any more ({reason}). Look for the "
+                    f"{shown} does not exist any more ({reason}). Look for the "
                     "file on the page of its authors (docs/model_zoo.md), download it there, and "
                     "run `python -m solo_family convert` on it."
                 ) from error
         except urllib.error.URLError as error:
             raise DataError(
-                f"{address} can't be reached ({error.reason}). Check the network; or download the "
+                f"{shown} can't be reached ({error.reason}). Check the network; or download the "
                 f"file on another machine, and copy it to {part.with_suffix('')}."
             ) from error
-        except (HTTPException, ConnectionError, TimeoutError) as error:
+        except (HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             reason = first_line(error)
         logger.warning(
             f"Download interrupted: {reason}. Resuming after {_megabytes(part)} "
             f"({attempt + 1}/{_ATTEMPTS})"
         )
     raise DataError(
-        f"{address}: the download was interrupted {_ATTEMPTS} times ({reason}) after "
+        f"{shown}: the download was interrupted {_ATTEMPTS} times ({reason}) after "
         f"{_megabytes(part)}. Run the same command again to resume it."
     )
 
@@ -122,8 +125,9 @@ def _receive(address: str, part: Path, headers: Mapping[str, str]) -> bool:
         request.add_unredirected_header(name, value)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
         if response.headers.get_content_type() == "text/html":
+            shown = _shown(address)
             raise DataError(
-                f"{address} is a web page and not a file any more. Look for the file on the page "
+                f"{shown} is a web page and not a file any more. Look for the file on the page "
                 "of its authors (docs/model_zoo.md), download it there, and run "
                 "`python -m solo_family convert` on it."
             )
@@ -149,18 +153,26 @@ def _write(response: HTTPResponse, part: Path, done: int, total: int | None) -> 
 
 
 def _check(address: str, part: Path, checksum: str) -> None:
+    shown = _shown(address)
     if not checksum:
-        logger.warning(f"{address}: no checksum is published, so the file was not verified")
+        logger.warning(f"{shown}: no checksum is published, so the file was not verified")
         return
     kind, expected = checksum.split(":")
     actual = actual_hash(part, kind)
     if not actual.startswith(expected):
         part.unlink()
         raise DataError(
-            f"{address} is not the published file: its {kind} is {actual}, and does not begin with "
+            f"{shown} is not the published file: its {kind} is {actual}, and does not begin with "
             f"{expected}. The download was deleted. Run the same command again; if the hash is "
             "wrong again, don't use the file."
         )
+
+
+def _shown(address: str) -> str:
+    """Return an address for messages: without what lets its reader download the file, too."""
+    parts = urlsplit(address)
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=place, query="", fragment=""))
 
 
 def _megabytes(path: Path) -> str:

@@ -6,7 +6,6 @@ Files that other programs have put into HuggingFace's own cache (`HF_HOME`) are 
 """
 
 import logging
-import re
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -16,12 +15,10 @@ from ..files import replacing
 from .cache import cache_folder, offline
 from .checksums import of_etag
 from .download import download
-from .hub_file import MAIN, HubFile
+from .hub_file import COMMIT, MAIN, HubFile
 from .hub_request import Unreachable, ask, endpoint
 
 logger = logging.getLogger(__name__)
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Fetched(NamedTuple):
@@ -48,7 +45,7 @@ def fetch_from_hub(file: HubFile, checksum: str = "") -> Fetched:
             or revision, or it is private; the file can't be written, or is damaged.
     """
     cached = _cached(file)
-    is_moving = file.revision and not _COMMIT.fullmatch(file.revision)
+    is_moving = file.revision and not COMMIT.fullmatch(file.revision)
     if cached is not None and (not is_moving or offline()):
         return cached
     if offline():
@@ -65,7 +62,8 @@ def fetch_from_hub(file: HubFile, checksum: str = "") -> Fetched:
         logger.warning(f"{error} The file in the cache is used, of commit {cached.commit[:8]}.")
         return cached
     path = _folder(file) / found.commit_hash / file.name
-    is_here = urlsplit(found.location).netloc == urlsplit(endpoint()).netloc
+    # The scheme, too: a token that goes from https to http could be read on its way.
+    is_here = urlsplit(found.location)[:2] == urlsplit(endpoint())[:2]
     download(
         found.location,
         path,
@@ -74,7 +72,7 @@ def fetch_from_hub(file: HubFile, checksum: str = "") -> Fetched:
         if is_here and "authorization" in headers
         else None,
     )
-    if not _COMMIT.fullmatch(file.revision):
+    if not COMMIT.fullmatch(file.revision):
         reference = _reference(file)
         reference.parent.mkdir(parents=True, exist_ok=True)
         with replacing(reference) as temporary:

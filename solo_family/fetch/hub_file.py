@@ -7,6 +7,7 @@ from ..errors import ConfigError
 
 PREFIX = "hf:"
 MAIN = "main"
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _PART = r"[A-Za-z0-9_][\w.-]*"
 _NAME = re.compile(rf"({_PART}/{_PART})(?:/([^@]+))?(?:@([\w./-]+))?")
 _ADDRESS = re.compile(

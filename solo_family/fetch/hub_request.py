@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from ..errors import DataError, first_line
-from .hub_file import MAIN, HubFile
+from .hub_file import COMMIT, MAIN, HubFile
 
 
 class MissingFile(DataError):
@@ -24,7 +24,8 @@ def ask(file: HubFile) -> tuple[Any, dict[str, str]]:
     """Return what the Hub says of a file, and the headers of the request with the user's token.
 
     Returns:
-        huggingface_hub's `HfFileMetadata`, with a `commit_hash`; the headers by name.
+        huggingface_hub's `HfFileMetadata`, with a commit and a location on the web; the headers by
+        name.
 
     Raises:
         MissingFile: the repository has no such file.
@@ -53,7 +54,9 @@ def ask(file: HubFile) -> tuple[Any, dict[str, str]]:
             f"({first_line(error)}). Check the network, or copy the cache of a machine that has "
             "the file."
         ) from error
-    if found.commit_hash is None:
+    # Both are used as they are: one as the name of a folder, the other as an address to open.
+    is_hub = COMMIT.fullmatch(found.commit_hash or "") is not None
+    if not is_hub or not found.location.startswith(("http://", "https://")):
         raise Unreachable(
             f"{_place(file)} does not answer as the HuggingFace Hub does. Check the network, and "
             "HF_ENDPOINT if it is set."

@@ -132,6 +132,19 @@ def run_config(folder: Path, keys: Sequence[Any]) -> tuple[str, list[Any]]:
     return str(file), [*keys, "MODEL.WEIGHTS", str(weights_of_run(folder))]
 
 
+def read_cfg(file: str, keys: Sequence[Any]) -> CfgNode:
+    """Return the configuration of a run's folder, a config file or a name.
+
+    Args:
+        file: one of these.
+        keys: `KEY VALUE ...` that override it.
+
+    Raises:
+        SoloFamilyError: see `run_config` and `setup_cfg`.
+    """
+    return setup_cfg(*run_config(Path(file), keys) if Path(file).is_dir() else (file, keys))
+
+
 def _with_weights(keys: Sequence[Any], weights: str | Path | None) -> list[Any]:
     return [*keys] if weights is None else [*keys, "MODEL.WEIGHTS", str(weights)]
 

@@ -10,6 +10,7 @@ from tabulate import tabulate
 from ..checkpoint.origin import Origin, is_non_commercial
 from ..registry import Method
 from ..version import __version__
+from .licences import IDENTIFIERS
 from .scores import TASKS, Scores
 
 PICTURE = "picture.jpg"
@@ -97,7 +98,8 @@ def write_card(card: Card) -> str:
 
 
 def _front_matter(card: Card) -> str:
-    known = re.fullmatch(r"[a-z0-9][a-z0-9.-]*", card.licence) is not None
+    identifier = card.licence.lower()
+    known = identifier in IDENTIFIERS
     options: dict[str, Any] = {}
     if card.licence and not known:
         options["license_name"] = card.licence
@@ -117,7 +119,7 @@ def _front_matter(card: Card) -> str:
     ]
     tasks = [f"{task}-segmentation" for task in card.tasks if task != "proposals"]
     data = ModelCardData(
-        license=card.licence if known else "other" if card.licence else None,
+        license=identifier if known else "other" if card.licence else None,
         library_name=_OWN_PACKAGE,
         pipeline_tag="image-segmentation",
         tags=[_OWN_PACKAGE, "detectron2", "image-segmentation", *tasks, _tag(card.method.title)],

@@ -20,6 +20,8 @@ _TOLERANCES = (2.0, 1.0, 0.75, 0.5, 0.0)
 _MOST_PARTS = 1000
 # The most points of which the closest are searched when rings are joined.
 _MOST_SEARCHED = 20_000
+# Distances that are in memory at once.
+_MOST_DISTANCES = 2**20
 
 
 @dataclass
@@ -220,9 +222,33 @@ def join(parts: list[Part]) -> np.ndarray:
         return np.concatenate([piece for three in pieces for piece in three])
     joined = rings[0]
     for ring in rings[1:]:
-        distances = np.abs(joined[:, None] - ring[None]).sum(axis=2)
-        here, there = np.unravel_index(distances.argmin(), distances.shape)
+        here, there = _closest(joined, ring)
         turned = np.roll(ring, -there, axis=0)
         bridge = [joined[: here + 1], turned, turned[:1], joined[here:]]
         joined = np.concatenate(bridge)
     return joined
+
+
+def _closest(points: np.ndarray, ring: np.ndarray) -> tuple[int, int]:
+    """Return the places of the two closest points, of which the first are taken of several pairs.
+
+    Distances are sums of those in x and in y.
+
+    Args:
+        points: [P, 2].
+        ring: another P of them.
+    """
+    from_first = np.abs(points - ring[0]).sum(axis=1)
+    reach = np.abs(ring - ring[0]).sum(axis=1).max()
+    # A point that is further away than that is not the closest to any of the ring.
+    near = np.flatnonzero(from_first <= from_first.min() + reach)
+    best, here, there = np.inf, 0, 0
+    step = max(1, _MOST_DISTANCES // len(ring))
+    for start in range(0, len(near), step):
+        x, y = points[near[start : start + step]].T
+        distances = np.abs(x[:, None] - ring[:, 0]) + np.abs(y[:, None] - ring[:, 1])
+        place = int(distances.argmin())
+        if distances.flat[place] < best:
+            best = distances.flat[place]
+            here, there = int(near[start + place // len(ring)]), place % len(ring)
+    return here, there

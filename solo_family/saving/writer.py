@@ -16,6 +16,7 @@ from .geojson import GeoJson
 from .journal import Journal, Known
 from .label_map import LabelMap
 from .labelme import Labelme
+from .names import Names
 from .panoptic import Panoptic
 from .picture import Classes, Picture, predicted
 from .saver import Options, Saver
@@ -70,7 +71,7 @@ class ResultWriter:
         self._savers = savers
         self._root = root
         self._journal = journal
-        self._names = set() if journal is None else journal.names
+        self._names = Names(() if journal is None else journal.names)
         self._open = ExitStack()
 
     @property
@@ -132,7 +133,7 @@ class ResultWriter:
         stem = source.stem if frame is None else f"{source.stem}_{frame:06d}"
         is_file = name is None and source.is_file()
         own = None if self._journal is None else self._journal.name_of(where)
-        own = own or self._distinct(stem)
+        own = own or self._names.new(stem)
         if self._journal is not None and known is None and keeps:
             # First, because an interruption may leave only some of the files.
             self._journal.append(where, own, found)
@@ -148,14 +149,6 @@ class ResultWriter:
         )
         for saver in self._savers:
             saver.add(picture)
-
-    def _distinct(self, stem: str) -> str:
-        # Compared in lower case, because some file systems don't distinguish it.
-        name, copy = stem, 2
-        while name.lower() in self._names:
-            name, copy = f"{stem}_{copy}", copy + 1
-        self._names.add(name.lower())
-        return name
 
     def _relative(self, source: Path) -> str:
         if self._root is None:

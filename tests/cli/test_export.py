@@ -59,6 +59,29 @@ def test_the_demo_of_an_exported_model_gives_the_same_pictures_and_json(
         assert (pictures[0] != pictures[1]).mean() < 0.01
 
 
+def test_predict_many_of_an_exported_model_gives_what_the_demo_gives(files: Path) -> None:
+    """By either flag, and with the lowest score that was exported with the model."""
+    pq = pytest.importorskip("pyarrow.parquet", reason="predict-many needs pyarrow")
+    exported = files / "exported for many"
+    config = ["--config-file", str(files / "config.yaml"), "--output", str(exported)]
+    assert main(["export", *config, "--opts", "TEST.CONFIDENCE_THRESHOLD", "0.1"]) == 0
+    given = ["--input", str(files / "pictures"), "--save", "coco-results", "--output"]
+    demo, many = files / "by the demo", files / "by predict-many"
+    assert main(["demo", "--exported", str(exported), *given, str(demo)]) == 1
+    for flag in ("--exported", "--config-file"):  # the second start has nothing to do
+        words = [flag, str(exported), "--engine", "local", *given, str(many)]
+        assert main(["predict-many", *words]) == 1  # one picture is broken
+    expected, found = (
+        json.loads((folder / "coco_results.json").read_text()) for folder in (demo, many)
+    )
+    assert found == expected
+    assert 0.1 <= min(one["score"] for one in found) < 0.5
+    rows = pq.read_table(many / "shards").to_pylist()
+    assert [row["error"] is None for row in rows] == [True, True, False]
+    assert sum(len(row["class_names"] or []) for row in rows) == len(found)
+    assert {name for row in rows for name in row["class_names"] or []} <= {"a", "b", "c"}
+
+
 def test_an_export_that_differs_leaves_nothing_behind(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,11 +142,11 @@ def test_the_card_says_what_the_model_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_measured_run(tmp_path / "run", tmp_path / "data")
-    output = tmp_path / "model"
-    words = ("--licence", "apache-2.0", "--name", "Two animals", "--repository", "me/animals")
+    output = tmp_path / "my model"
+    words = ("--licence", "Apache-2.0", "--name", "Two animals", "--repository", "me/animals")
     assert publish(run, output, *words) == 0
     printed = capsys.readouterr().out
-    assert f"hf upload me/animals {output}" in printed
+    assert f"hf upload me/animals '{output}'" in printed
     assert "shows" in printed
     assert "WARNING" not in printed
     card = ModelCard.load(output / "README.md")  # the Hub's own reader
@@ -167,7 +167,7 @@ def test_the_card_says_what_the_model_is(
         "maxDets is 120",
         "| segm/AP   | 31.25   |",
         "| 0       | cat    | 3                   | 44.50 |",
-        "These weights: apache-2.0.",
+        "These weights: Apache-2.0.",
         "training began with: random weights",
         "![Predictions",
     ):
@@ -200,13 +200,13 @@ def test_weights_that_forbid_commercial_use_are_told_loudly(
 ) -> None:
     run = write_run(tmp_path / "run", "SOLOv2", ("MODEL.WEIGHTS", ZOO))
     output = tmp_path / "model"
-    assert publish(run, output, "--no-picture", "--licence", "My own terms") == 0
+    assert publish(run, output, "--no-picture", "--licence", "my-own-terms") == 0
     warning = f"Not for commercial use: training began with {ZOO}, licence: non-commercial."
     assert f"WARNING: {warning}" in capsys.readouterr().out
     text = (output / "README.md").read_text()
-    assert f"> **{warning} The licence My own terms of this model does not change that.**" in text
+    assert f"> **{warning} The licence my-own-terms of this model does not change that.**" in text
     front = ModelCard(text).data.to_dict()
-    assert (front["license"], front["license_name"]) == ("other", "My own terms")
+    assert (front["license"], front["license_name"]) == ("other", "my-own-terms")
     # Who trains on from the folder, or from its weights alone, is told as well.
     assert origin_of_weights(str(output / "model.safetensors")).is_non_commercial
     again = write_run(tmp_path / "again", opts=("MODEL.WEIGHTS", str(output / "model.safetensors")))
@@ -223,6 +223,9 @@ def test_the_licence_of_what_a_run_began_with(
     assert origin_of_weights(str(tmp_path / "by_init.pth")) == kept
     torch.save({"model": {}}, tmp_path / "mine.pth")
     assert origin_of_weights(str(tmp_path / "mine.pth")) == Origin("mine.pth")
+    # What others have written there is no text.
+    torch.save({"origin": {"weights": "a", "licence": None}}, tmp_path / "odd.pth")
+    assert origin_of_weights(str(tmp_path / "odd.pth")) == Origin("odd.pth")
     assert origin_of_weights("/nonexistent/gone.pth") == Origin("gone.pth")
     card = b"---\nlicense: cc-by-nc-4.0\ntags: [a]\n---\n# A model\n"
     with Hub({"me/model": {"README.md": card}, "me/bare": {"a.pth": b""}}) as server:

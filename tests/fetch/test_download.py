@@ -1,9 +1,12 @@
 """What can go wrong with a download: one message each, and no file that is not whole."""
 
 import errno
+import ssl
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from iopath.common.file_io import HTTPURLHandler
@@ -164,3 +167,38 @@ def test_what_detectron2_takes_by_address_is_resumed_and_forbidden_as_all_else(
     assert Path(found).read_bytes() == DATA
     monkeypatch.setenv("SOLO_FAMILY_OFFLINE", "1")
     check_weights_file("detectron2://a/b.pkl")
+
+
+def test_messages_have_nothing_that_lets_others_download_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An address of a private file is signed in its query, and so is as good as a password."""
+    query = "X-Amz-Signature=secret"
+    with Files({f"/file.pth?{query}": DATA}) as server:
+        download(f"{server.address}/file.pth?{query}", tmp_path / "file.pth")
+        assert f"{server.address}/file.pth: no checksum is published" in caplog.text
+        with pytest.raises(DataError, match=r"/other\.pth does not exist") as raised:
+            download(f"{server.address}/other.pth?{query}", tmp_path / "other.pth")
+    assert "secret" not in caplog.text + str(raised.value)
+
+
+def test_a_connection_whose_encryption_breaks_is_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules[download.__module__]
+    write = module._write
+    broken: list[Path] = []
+
+    def write_once(response: Any, part: Path, done: int, total: int | None) -> None:
+        if broken:
+            write(response, part, done, total)
+            return
+        broken.append(part)
+        part.write_bytes(DATA[:100])
+        raise ssl.SSLError("decryption failed or bad record mac")
+
+    monkeypatch.setattr(module, "_write", write_once)
+    with Files({"/file.pth": DATA}) as server:
+        download(f"{server.address}/file.pth", tmp_path / "file.pth", Files.checksum(DATA))
+    assert (tmp_path / "file.pth").read_bytes() == DATA
+    assert server.requests[-1] == ("/file.pth", "bytes=100-")

@@ -166,6 +166,18 @@ def test_a_hub_that_does_not_answer_is_one_line(at) -> None:
         fetch_from_hub(HubFile("a/b", "c.pth"))
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "model.safetensors"])
+def test_what_a_server_calls_a_commit_is_no_way_out_of_the_cache(
+    name: str, at, own_cache: Path
+) -> None:
+    with Hub({"me/model": REPOSITORY}) as server:
+        at(server)
+        server.refs["main"] = "../../../../outside"
+        with pytest.raises(DataError, match="does not answer as the HuggingFace Hub does"):
+            fetch_from_hub(HubFile("me/model", name))
+    assert [path.name for path in own_cache.parent.rglob("*") if path.is_file()] == []
+
+
 def test_a_private_repository_gets_the_token_and_the_other_host_does_not(
     at, monkeypatch: pytest.MonkeyPatch
 ) -> None:

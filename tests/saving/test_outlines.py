@@ -1,5 +1,7 @@
 """Polygons of masks: exact, simplified, and joined to one line."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -84,3 +86,37 @@ def test_a_tolerance_is_a_largest_distance_and_nothing_collapses() -> None:
     assert [len(dot.outer), len(square.outer)] == [4, 4]
     assert len(outline(encode(mask), 0)[1].outer) == 8
     assert outline(encode(np.zeros((4, 4), bool))) == []
+
+
+def joined_slowly(rings: list[np.ndarray]) -> np.ndarray:
+    """Join rings at the first of their closest points, by all distances."""
+    line = rings[0]
+    for ring in rings[1:]:
+        distances = np.array([[np.abs(one - other).sum() for other in ring] for one in line])
+        here, there = divmod(int(distances.argmin()), len(ring))
+        passed = [*ring[there:], *ring[:there], ring[there]]
+        line = np.array([*line[: here + 1], *passed, *line[here:]])
+    return line
+
+
+@pytest.mark.parametrize("most", [1, 40, 2**20])
+def test_rings_are_joined_at_their_closest_points(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlines, "_MOST_DISTANCES", most)
+    for seed in range(4):
+        parts = trace(np.random.default_rng(seed).random((9, 12)) < 0.4)
+        rings = [ring for part in parts for ring in part.rings]
+        np.testing.assert_array_equal(join(parts), joined_slowly(rings))
+
+
+def test_joining_long_rings_takes_little_memory() -> None:
+    angles = np.linspace(0, 2 * np.pi, 3000, endpoint=False)
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * 1000
+    tracemalloc.start()
+    try:
+        joined = join([Part(ring), Part(ring + np.array([2500.0, 0]))])
+        assert tracemalloc.get_traced_memory()[1] < 64e6  # all distances would take 144 MB twice
+    finally:
+        tracemalloc.stop()
+    assert len(joined) == 2 * 3000 + 2

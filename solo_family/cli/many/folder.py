@@ -1,5 +1,6 @@
 """The output folder, on a disk or in cloud storage, whose files appear complete or not at all."""
 
+import os
 import shutil
 from contextlib import suppress
 from copy import copy
@@ -10,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from ...engine.lock import can_lock
 from ...errors import DataError, first_line
+from ...files import sync
 from ..addresses import is_address
 from .storage import open_file_system, shown_address
 
@@ -46,7 +48,7 @@ class Folder:
             if isinstance(self._fs, fs.LocalFileSystem):
                 self.local = Path(self._root)
         else:
-            self.local = Path(place).expanduser().absolute()
+            self.local = Path(os.path.expanduser(place)).absolute()
             self._fs, self._root = fs.LocalFileSystem(), str(self.local)
         self._lock: FileLock | None = None
         self._create()
@@ -139,6 +141,10 @@ class Folder:
         try:
             with self._fs.open_output_stream(unfinished) as stream:
                 stream.write(content)
+            if self.local is not None:
+                # Before the rename, or after a power failure the file could be empty.
+                with open(self.local / f".{name}{_UNFINISHED}", "rb") as file:
+                    sync(file.fileno())
             self._fs.move(unfinished, path)
         except OSError as error:
             with suppress(OSError):

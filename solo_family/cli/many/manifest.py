@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from .folder import Folder
 MANIFEST = "manifest.json"
 INPUTS = "inputs.txt"
 _KIND = "solo_family predict-many 1"
+_MEANING = re.compile(r"[#@~\s-]")
 
 
 def begin(
@@ -79,7 +81,9 @@ def _go_on(folder: Folder, inputs: dict[str, Any], settings: dict[str, Any]) -> 
 
 def _lines(sources: Sequence[Source]) -> list[str]:
     """Return the lines of a list of the pictures, each file once."""
-    return list(dict.fromkeys(source.file_name for source in sources))
+    names = dict.fromkeys(source.file_name for source in sources)
+    # In a list some first letters have a meaning.
+    return [f"./{name}" if _MEANING.match(name) else name for name in names]
 
 
 def _digest(names: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from detectron2.data import Metadata
 from detectron2.data import transforms as T
 
-from ...config import setup_cfg
 from ...config.output import DEFAULT_CONFIDENCE, confidence_threshold
 from ...data.loading.images import Reading
 from ...errors import ConfigError
@@ -15,7 +14,7 @@ from ...export.folder import read_description
 from ...predictor.exported import exported_metadata, exported_reading, exported_threshold
 from ...predictor.load import class_metadata
 from ...predictor.sources import Source as Model
-from ...predictor.sources import from_config, from_exported
+from ...predictor.sources import from_config, from_exported, read_cfg
 from ..tiled_pictures import model_key
 
 # Networks' inputs are padded to a multiple of this many pixels; where it is another number, batches
@@ -65,7 +64,7 @@ def describe_model(args: argparse.Namespace) -> Description:
             key,
             threshold=exported_threshold(description),
         )
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = read_cfg(args.config_file, args.opts)
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError(
             f"MODEL.WEIGHTS of {args.config_file} is empty: each worker would have other random "
@@ -96,4 +95,4 @@ def open_model(args: argparse.Namespace, threads: int = 0) -> Model:
     """
     if args.exported is not None:
         return from_exported(args.exported, args.exported_engine, threads)
-    return from_config(setup_cfg(args.config_file, args.opts))
+    return from_config(read_cfg(args.config_file, args.opts))

@@ -3,12 +3,14 @@
 import argparse
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ...errors import ConfigError, DataError, SoloFamilyError
+from ...predictor.sources import is_exported
 from ...saving.filters import find_labels
 from ...saving.picture import Classes
 from ...tiling.tiles import with_tile
@@ -40,6 +42,8 @@ _NAMED = 10
 
 def run(args: argparse.Namespace) -> int:
     """Predict; see `predict_many.run`."""
+    if args.exported is None and is_exported(Path(args.config_file)):
+        args.exported = Path(args.config_file)
     _check(args)
     description = describe_model(args)
     args.confidence_threshold = lowest_score(args.confidence_threshold, description.threshold)
@@ -81,10 +85,9 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise ConfigError(f"--{flag.replace('_', '-')} is {value}; give a number, 1 or more.")
-    if args.confidence_threshold is not None and not 0 <= args.confidence_threshold <= 1:
-        raise ConfigError(
-            f"--confidence-threshold is {args.confidence_threshold}; it must be between 0 and 1."
-        )
+    threshold = args.confidence_threshold
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ConfigError(f"--confidence-threshold is {threshold}; it must be between 0 and 1.")
     for flag in ("address", "workers"):
         if args.engine == "local" and getattr(args, flag) is not None:
             raise ConfigError(f"--{flag} is for --engine ray; leave it out with --engine local.")

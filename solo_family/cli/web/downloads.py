@@ -16,6 +16,7 @@ from ...saving.cutouts import Cutouts
 from ...saving.geojson import GeoJson
 from ...saving.label_map import LabelMap
 from ...saving.labelme import Labelme
+from ...saving.names import Names
 from ...saving.panoptic import Panoptic
 from ...saving.picture import Classes, Picture, predicted
 from ...saving.saver import Saver
@@ -117,7 +118,7 @@ def _save(kind: str, pictures: Iterable[Saved], folder: Path, model: WebModel) -
     savers = [saver for saver in _SAVERS if saver.format == kind]
     if not savers:
         raise ConfigError(f"The format is {kind!r}; save as one of: {', '.join(KINDS)}.")
-    names = _Names()
+    names = Names()
     with savers[0](folder, Classes(model.model.metadata), model.options) as saver:
         for number, one in enumerate(pictures, start=1):
             source = one.source
@@ -136,7 +137,7 @@ def _save(kind: str, pictures: Iterable[Saved], folder: Path, model: WebModel) -
 
 
 def _write_pictures(kind: str, pictures: Iterable[Saved], folder: Path, model: WebModel) -> None:
-    metadata, names = model.model.metadata, _Names()
+    metadata, names = model.model.metadata, Names()
     for picture in pictures:
         if kind == PNG:
             size = picture.image.shape[:2]
@@ -144,18 +145,3 @@ def _write_pictures(kind: str, pictures: Iterable[Saved], folder: Path, model: W
         else:
             drawn = draw_predictions(VideoVisualizer(metadata), picture.image, picture.predictions)
         write_picture(folder / f"{names.new(Path(picture.source.name).stem)}.png", drawn)
-
-
-class _Names:
-    """Names for files, of which no two are the same, in upper or lower case."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def new(self, stem: str) -> str:
-        """Return a name, with a number if it was there."""
-        name, copy = stem, 2
-        while name.lower() in self._taken:
-            name, copy = f"{stem}_{copy}", copy + 1
-        self._taken.add(name.lower())
-        return name

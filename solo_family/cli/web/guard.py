@@ -74,7 +74,7 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._names and _name(f"//{host}") not in self._names:
             return 403, f"This page is not called {host}."
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _netloc(origin) != host:
             return 403, f"{origin} is another page."
         length = headers.get("content-length")
         if length is None and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
@@ -91,6 +91,13 @@ class Guard:
 def _name(address: str) -> str | None:
     try:
         return urlsplit(address).hostname
+    except ValueError:
+        return None
+
+
+def _netloc(address: str) -> str | None:
+    try:
+        return urlsplit(address).netloc
     except ValueError:
         return None
 

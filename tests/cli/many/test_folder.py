@@ -1,5 +1,6 @@
 """Files of an output folder appear complete or not at all, on a disk and in storage."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,21 @@ def test_a_file_appears_complete_or_not_at_all(
             folder.take(taken)
     files = {path.name: path.read_text() for path in root.iterdir() if path.name[0] != "."}
     assert files == {"a.txt": "before"} | ({} if place == "storage" else {"c.txt": "moved"})
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it could have its name and be empty after a power failure."""
+    synced: list[tuple[bytes, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.pread(descriptor, 99, 0), (tmp_path / "a.txt").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with Folder(str(tmp_path)) as folder:
+        folder.write("a.txt", b"content")
+    assert synced == [(b"content", False)]
 
 
 def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ from solo_family.errors import ConfigError, OutOfMemoryError, SoloFamilyError
 from solo_family.predictor.predictions import Predictions
 from solo_family.predictor.sources import Source
 
+from ...conftest import tiny_cfg
 from ..test_demo import METADATA, _find_bright_regions, _save, _scene
+
+LOWEST = ["--confidence-threshold", "0"]
 
 
 class Model:
@@ -238,6 +241,45 @@ def test_what_is_no_picture_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [row["file_name"] for row in found] == ["caf\\udce9.png", *given[1:]]
     assert all(row["error"] for row in found)
     assert run("--input", *given, "--output", "out") == 1  # which is the same input
+
+
+def test_the_list_of_the_pictures_is_an_input_whatever_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Model(monkeypatch)
+    names = ["#1.png", "@2.png", "~3.png", " 4.png", "-5.png", "6[1].png", "%7é.png"]
+    for name in names:
+        _save(tmp_path / name, _scene())
+    monkeypatch.chdir(tmp_path)
+    assert run("--input", ".", "--output", "out") == 0
+    assert [row["file_name"] for row in rows(tmp_path / "out")] == sorted(names)
+    assert run("--input", "@out/inputs.txt", "--output", "out") == 0  # else refused
+
+
+def test_the_lowest_score_is_the_models_own_as_in_the_demo(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Model(monkeypatch)
+    described = Description(METADATA, Reading(), "one", threshold=0.8)
+    monkeypatch.setattr(run_module, "describe_model", lambda _: described)
+    words = ["--input", pictures, "--output"]
+    assert run(*words, tmp_path / "own") == run(*words, tmp_path / "all", *LOWEST) == 1
+    scores = [score for row in rows(tmp_path / "all") for score in row["scores"] or []]
+    assert min(scores) < 0.8 < max(scores)
+    kept = [score for row in rows(tmp_path / "own") for score in row["scores"] or []]
+    assert kept == [score for score in scores if score >= 0.8]
+
+
+def test_a_run_is_described_by_its_folder(tmp_path: Path) -> None:
+    opts = ["TEST.CONFIDENCE_THRESHOLD", 0.3]
+    (tmp_path / "config.yaml").write_text(tiny_cfg(opts=opts).dump())
+    torch.save({"model": {"x": torch.zeros(1)}}, tmp_path / "model_final.pth")
+    flags = {"exported": None, "config_file": str(tmp_path), "opts": []}
+    described = describe_model(argparse.Namespace(**flags))
+    assert described.threshold == 0.3
+    weights = ["MODEL.WEIGHTS", str(tmp_path / "model_final.pth")]
+    flags |= {"config_file": str(tmp_path / "config.yaml"), "opts": weights}
+    assert describe_model(argparse.Namespace(**flags)).key == described.key
 
 
 def test_nothing_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:

@@ -56,6 +56,7 @@ def test_answers_forbid_other_hosts() -> None:
         (OWN | {"origin": "http://evil.example"}, 403),
         (OWN | {"origin": "http://127.0.0.1:9999"}, 403),
         (OWN | {"origin": "null"}, 403),
+        (OWN | {"origin": "http://["}, 403),
         ({}, 403),
     ],
 )
