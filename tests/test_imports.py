@@ -58,6 +58,7 @@ CHECKS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [

@@ -30,6 +30,7 @@ def converted(name: str, folder: Path, suffix: str = ".pth", *flags: str) -> Pat
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_detectron2_takes_what_is_written(suffix: str, tmp_path: Path) -> None:
     path = converted("official_solov2", tmp_path, suffix)

@@ -102,6 +102,7 @@ def test_a_folder_that_can_t_be_written_to_is_found(tmp_path: Path) -> None:
     assert "OUTPUT_DIR" in check.remedy
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_with_its_remedy(tmp_path: Path) -> None:
     """A shapely that is broken, and no onnxruntime, as a process finds them."""
     for name in ("shapely", "onnxruntime"):

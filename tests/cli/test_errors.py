@@ -28,6 +28,7 @@ def row(text: str, name: str) -> list[str]:
     return line.split()
 
 
+@pytest.mark.slow
 def test_the_golden_files(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

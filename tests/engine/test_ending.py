@@ -73,6 +73,7 @@ def ask_after(iteration: int) -> None:
     EndOnSignal.before_step = before_step
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_if_it_had_not_been_asked(tmp_path: Path) -> None:
     opts = ["SOLVER.MAX_ITER", 6, "INPUT.RANDOM_FLIP", "horizontal"]
     with Forked(train_net, config(tmp_path, *opts, name="whole"), tmp_path) as run:
@@ -94,6 +95,7 @@ def ask_before_the_first() -> None:
     Trainer.before_train = lambda self: os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_that_is_asked_at_once_says_where_it_was(tmp_path: Path) -> None:
     words = config(tmp_path, "SOLVER.MAX_ITER", 2, "SOLVER.CHECKPOINT_PERIOD", 2)
     with Forked(train_net, words, tmp_path) as run:

@@ -143,6 +143,7 @@ def remove(folder: Path) -> None:
     EndOnSignal.before_step = before_step
 
 
+@pytest.mark.slow
 def test_an_output_folder_that_is_gone_is_made_again(tmp_path: Path) -> None:
     words = words_in(tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 3)
     with Forked(train_net, words, tmp_path, partial(remove, tmp_path / "run")) as run:
@@ -151,6 +152,7 @@ def test_an_output_folder_that_is_gone_is_made_again(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "model_0000002.pth").is_file()
 
 
+@pytest.mark.slow
 def test_results_that_find_no_room_are_one_line_and_not_torn(tmp_path: Path) -> None:
     words = words_in(tmp_path, "MODEL.SOLOV2.SCORE_THR", 0.0, "MODEL.SOLOV2.MASK_THR", 0.0)
     with Forked(train_net, words, tmp_path) as run:

@@ -31,6 +31,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_run_refuses_a_folder_in_which_another_is_alive(tmp_path: Path) -> None:
     cfg = run_cfg(small_dataset(tmp_path / "data").name, tmp_path / "run")
     config = write_cfg(tmp_path / "config.yaml", cfg)

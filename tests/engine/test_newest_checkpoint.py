@@ -181,6 +181,7 @@ def test_a_run_without_resume_moves_them_also_where_it_starts_from_one(tmp_path:
     assert (output / "model_final.pth").read_bytes() != first
 
 
+@pytest.mark.slow
 def test_the_final_checkpoint_is_written_though_the_run_was_killed_before_it(
     tmp_path: Path,
 ) -> None:

@@ -100,6 +100,7 @@ def test_classes_are_the_model_s_and_images_those_of_inference(tmp_path: Path) -
         assert box == [left, 16, left + 40, 64]
 
 
+@pytest.mark.slow
 def test_a_run_logs_them_and_is_otherwise_the_same(tmp_path: Path) -> None:
     opts = ["TEST.EVAL_PERIOD", 1, "SOLVER.MAX_ITER", 2, "SOLVER.EMA.ENABLED", True]
     weights, lines = [], []

@@ -524,6 +524,7 @@ def errors_of(process: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in process.stderr.splitlines() if line.startswith("error: ")]
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_in_a_worker_process_is_one_line_too(
     outcomes: Outcomes, tmp_path: Path
 ) -> None:

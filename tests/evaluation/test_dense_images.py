@@ -86,6 +86,7 @@ def test_nothing_predicted_is_an_ap_of_0_with_a_reason(
     assert "No instance was predicted on any image, so the segm AP is 0" in caplog.text
 
 
+@pytest.mark.slow
 def test_recall_counts_as_many_as_the_model_returns(squares: CocoFolder, tmp_path: Path) -> None:
     register_in_place([squares.name])
     cfg = tiny_cfg("SOLOv2", opts=["TEST.PROPOSAL_RECALL", True, "TEST.DETECTIONS_PER_IMAGE", 2000])

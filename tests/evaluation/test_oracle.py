@@ -81,6 +81,7 @@ def test_what_was_not_replaced_has_the_published_ap(golden: tuple[str, str]) -> 
     assert np.round(values, 3).tolist() == PUBLISHED
 
 
+@pytest.mark.slow
 def test_oracles_of_the_golden_files_equal_brute_force(golden: tuple[str, str]) -> None:
     annotations = json.loads(Path(golden[0]).read_text())["annotations"]
     coco = COCO(golden[0])

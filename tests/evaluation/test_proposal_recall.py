@@ -75,6 +75,7 @@ def pycocotools_recall(truth: COCO, results: list[dict[str, Any]]) -> np.ndarray
     return evaluation.eval["recall"][:, 0]
 
 
+@pytest.mark.slow
 def test_equals_pycocotools_on_cocos_own_fixture(
     golden: tuple[Path, COCO, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

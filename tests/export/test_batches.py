@@ -30,6 +30,7 @@ def assert_each_as_alone(run: Any, images: np.ndarray) -> None:
             assert differs.mean() < 0.01, (name, count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", of_all_or_slow("SparseInst", "InstanceFCN"))
 def test_each_of_a_batch_gives_what_it_gives_alone(method: str, tmp_path: Path) -> None:
     """In ONNX Runtime and, where it is, OpenVINO."""
@@ -74,6 +75,7 @@ def test_what_takes_no_batch_of_any_size(tmp_path: Path) -> None:
         main([*words, "--batch-size", "2"])
 
 
+@pytest.mark.slow
 def test_large_weights_stand_beside_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def assert_same(one: PredictedInstances | None, other: PredictedInstances | None
         assert differing.min(initial=1) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_openvino_finds_what_onnx_runtime_finds(method: str, exported_method: Exported) -> None:
     pytest.importorskip("openvino")

@@ -21,7 +21,7 @@ from solo_family.errors import SoloFamilyError
 
 from ..coco_folder import run_cfg
 from ..data.tools import FIXTURES
-from .fuzzing import counts, fuzz
+from .fuzzing import MANY, fuzz
 from .test_annotations import mutate, mutations
 
 # The dataset's name, and the file that is broken; labelme's folder is converted first.
@@ -95,7 +95,8 @@ def read_dataset(name: str, mapper: MaskDatasetMapper) -> None:
             mapper(record)
 
 
-@counts
+@pytest.mark.slow
+@pytest.mark.parametrize("examples", [MANY])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_broken_files_of_a_tool(dialect: str, tmp_path: Path, examples: int) -> None:
     form, pattern = DIALECTS[dialect]

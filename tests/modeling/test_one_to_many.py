@@ -170,6 +170,7 @@ class Exported(nn.Module):
         return self.model.export_forward(pixels)
 
 
+@pytest.mark.slow
 @cases
 def test_inference_and_export_are_as_without(case: str) -> None:
     on = eager_to_find(model_of(case, on=True))

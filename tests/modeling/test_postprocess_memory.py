@@ -94,6 +94,7 @@ def assert_bounded(
     assert straightforward > bound
 
 
+@pytest.mark.slow
 def test_memory_of_a_crowded_image_is_bounded() -> None:
     assert_bounded((800, 1344), (800, 1333), (600, 1000), bound=300e6, limit=2000)
 

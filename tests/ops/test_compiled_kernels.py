@@ -62,6 +62,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", TRITON)
 def test_no_spills_and_few_registers(operator: str, compiled: Rows) -> None:
     rows = [row for row in compiled if row["operator"] == operator]
@@ -82,6 +83,7 @@ def test_one_variant_whatever_the_sizes(operator: str, compiled: Rows) -> None:
     assert not many, [row["specialised"] for row in rows if row["kernel"] in many]
 
 
+@pytest.mark.slow
 def test_a_spill_is_seen(tmp_path: Path) -> None:
     """A kernel that needs more registers than it may have, compiled in the same way."""
     code = f"""

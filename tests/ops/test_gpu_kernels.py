@@ -324,6 +324,7 @@ for machine in (without_triton, without_compiler, use_driver):
 """
 
 
+@pytest.mark.slow
 def test_machines_that_lack_something_fall_back_with_one_warning(tmp_path: Path) -> None:
     environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     process = subprocess.run(

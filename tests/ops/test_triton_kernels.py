@@ -82,6 +82,7 @@ def test_masks_of_more_words_than_a_part() -> None:
     assert_matrix_nms(inside, torch.zeros(3, dtype=torch.int64), "gaussian", inside)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("large_blocks")
 def test_five_hundred_masks() -> None:
     logits = random_logits(500, (40, 64))
@@ -91,6 +92,7 @@ def test_five_hundred_masks() -> None:
     assert_matrix_nms(words, labels, "gaussian", logits > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("large_blocks")
 @pytest.mark.parametrize(("size", "classes"), [((32, 32), 80), ((5, 7), 1)])
 def test_two_thousand_packed_masks(size: tuple[int, int], classes: int) -> None:

@@ -44,6 +44,7 @@ def test_as_many_at_once_as_torch_has_threads(two_threads: None) -> None:
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_models_predict_the_same_at_the_same_time(
     method: str, two_threads: None, tmp_path, monkeypatch: pytest.MonkeyPatch

@@ -221,6 +221,7 @@ def test_impossible_arguments_are_an_error(tmp_path: Path, wrong: dict[str, Any]
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_under_the_name(tmp_path: Path) -> None:
     root = tmp_path / "shapes"
     call = (

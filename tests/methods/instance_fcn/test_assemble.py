@@ -141,6 +141,7 @@ print(json.dumps([len(probabilities), status("VmHWM") - before]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="measures through /proc")
 def test_all_windows_of_a_large_image_fit_in_a_gigabyte() -> None:
     """600 x 1000 pixels at stride 8, all at once."""

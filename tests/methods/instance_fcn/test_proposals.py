@@ -219,6 +219,7 @@ print(json.dumps([len(hard), status("VmHWM") - before]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="measures through /proc")
 def test_memory_of_sliding_over_a_large_map_is_bounded() -> None:
     """37,500 windows of 21 x 21."""

@@ -27,6 +27,7 @@ def checkpoint(plain: VGG, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_every_second_position_is_the_plain_networks(plain: VGG, checkpoint: Path) -> None:
     backbone = AtrousVGG16(weights=str(checkpoint)).eval()
     image = torch.randn(2, 3, 96, 160, generator=torch.Generator().manual_seed(0))
