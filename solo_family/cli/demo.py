@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..config.output import DEFAULT_CONFIDENCE
 from ..data.loading.images import Reading
 from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import keep_confident
@@ -24,6 +23,7 @@ from .inputs import split_pages
 from .opts import add_model_arguments, add_opts_argument
 from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
 from .source import Source
+from .threshold import lowest_score
 from .tiled_pictures import (
     TiledPictures,
     add_tile_argument,
@@ -116,10 +116,7 @@ def run(args: argparse.Namespace) -> int:
         logger.error("%s", error)
         return 2
     model, key = _open_model(args)
-    if args.confidence_threshold is None:
-        args.confidence_threshold = model.threshold
-        if model.threshold != DEFAULT_CONFIDENCE:
-            logger.info("what scores %.3g or more (docs/report.md)", model.threshold)
+    args.confidence_threshold = lowest_score(args.confidence_threshold, model.threshold)
     try:
         sources = split_pages(sources, model.reading)
         jobs = _plan_jobs(args, sources)

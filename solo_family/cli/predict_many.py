@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confidence-threshold",
         type=float,
         metavar="SCORE",
-        help="the lowest score (default: the model's, as of `demo`)",
+        help="the lowest score (default: the config's, which a training's report fills in, or 0.5)",
     )
     add_tile_argument(parser)
     _add_engine_arguments(parser)

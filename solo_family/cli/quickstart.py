@@ -14,6 +14,7 @@ from ..evaluation.build import predicted_tasks
 from ..model_zoo import get_config_file
 from ..recipe.deadline import Deadline, Replanned, keeping
 from ..recipe.shortened import Plan
+from ..report import report_path
 from .opts import add_opts_argument
 
 _NUM_PICTURES = 12
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         budget,
         len(list((shapes / "val").iterdir())),
         cfg.SOLVER.IMS_PER_BATCH,
+        cfg.OUTPUT.REPORT,
     )
     try:
         results, iterations = _train(args.config_file, opts, Plan(run_dir, cfg), deadline)
@@ -98,6 +100,9 @@ def run(args: argparse.Namespace) -> int:
         f"pictures: {pictures}\n"
         f"weights:  {run_dir / 'model_final.pth'}"
     )
+    report = report_path(run_dir)
+    if cfg.OUTPUT.REPORT and report.is_file():
+        print(f"report:   {report}")
     return status
 
 

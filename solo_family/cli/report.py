@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..config import setup_cfg
 from ..errors import DataError, SoloFamilyError
+from ..report.evaluated import evaluation_of
 from ..report.write import write_report
 from .opts import add_opts_argument
 
@@ -37,7 +38,16 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(
             f"{args.run} has no {_CONFIG}: name the OUTPUT_DIR of a training, which has one."
         )
+    evaluated = evaluation_of(args.run)
+    if evaluated is not None:
+        path = args.run / evaluated.config
     # No model is built, so a missing GPU needs no warning.
     cfg = setup_cfg(str(path), [*args.opts, "MODEL.DEVICE", "cpu"])
-    print(write_report(cfg, args.run, threshold))
+    try:
+        print(write_report(cfg, args.run, threshold))
+    except OSError as error:
+        raise DataError(
+            f"The report of {args.run} can't be written ({error}). It needs a folder, and room on "
+            "its drive, that you may write to: copy the run there, and name the copy."
+        ) from error
     return 0

@@ -38,6 +38,7 @@ from ..fetch.names import named_config
 from ..files import as_before_on_error, remove_unfinished, replacing
 from ..modeling.inference import inference_model
 from ..registry import METHODS
+from ..report.evaluated import Evaluated, note_evaluation
 from ..stopping import Stopped
 from ..tiling.model import TiledModel, refuse_unread
 from .checkpointer import AtomicCheckpointer
@@ -70,6 +71,11 @@ def read_config(args: argparse.Namespace) -> CfgNode:
     if args.skip_bad_images:
         cfg.DATALOADER.SKIP_BAD_IMAGES = True
     if not args.eval_only:
+        if cfg.SOLVER.MAX_ITER < 1:
+            raise ConfigError(
+                f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; a training has 1 iteration or more. To "
+                "evaluate weights without one add --eval-only."
+            )
         check_installed(cfg.OUTPUT.LOGGERS)
         cfg.TEST.BEST_CONFIDENCE = None  # that of another run, from whose config.yaml this began
     train_names = () if args.eval_only else tuple(cfg.DATASETS.TRAIN)
@@ -221,6 +227,9 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
     model = as_tested(cfg, inference_model(model.eval(), cfg))
     results = args.trainer.test(cfg, model)
     if comm.is_main_process():
+        run = Path(cfg.OUTPUT_DIR)
+        config = EVALUATED if (run / EVALUATED).is_file() else "config.yaml"
+        note_evaluation(run, Evaluated(str(newest or cfg.MODEL.WEIGHTS), config))
         verify_results(cfg, results)
     if isinstance(model, TiledModel):
         refuse_unread(model.unread)

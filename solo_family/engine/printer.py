@@ -17,10 +17,11 @@ class MetricPrinter(EventWriter):
 
     Args:
         max_iter: number of iterations of the run.
-        eta: tells how long they will take.
+        eta: tells how long they will take; None for an estimate from the times of the iterations
+            alone, as trainers of other code have it.
     """
 
-    def __init__(self, max_iter: int, eta: Eta) -> None:
+    def __init__(self, max_iter: int, eta: Eta | None = None) -> None:
         self._logger = logging.getLogger("solo_family.train")
         self._max_iter = max_iter
         self._eta = eta
@@ -43,7 +44,12 @@ class MetricPrinter(EventWriter):
         self._logger.info("  ".join(parts))
 
     def _left(self, storage: EventStorage) -> str:
-        seconds = self._eta.left(storage.iter + 1, self._max_iter)
+        finished = storage.iter + 1
+        seconds = None
+        if self._eta is not None:
+            seconds = self._eta.left(finished, self._max_iter)
+        elif "time" in storage.histories():
+            seconds = (self._max_iter - finished) * storage.histories()["time"].median(1000)
         return "?" if seconds is None else str(datetime.timedelta(seconds=int(seconds)))
 
 

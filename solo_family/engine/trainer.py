@@ -25,6 +25,7 @@ from ..errors import ConfigError
 from ..evaluation.build import build_evaluator
 from ..evaluation.preconditions import check_evaluation
 from ..modeling.stem import colour_places
+from ..report.evaluated import note_training
 from ..stopping import Stopped
 from .checkpointer import AtomicCheckpointer
 from .early_stop import EarlyStopped
@@ -239,6 +240,8 @@ class Trainer(DefaultTrainer):
 
     def _evaluate(self) -> dict[str, dict[str, float]]:
         results = self.test(self.cfg, self._trainer.model)
+        if comm.is_main_process():
+            note_training(Path(self.cfg.OUTPUT_DIR))
         if self.ema is not None:
             evaluators = [
                 self.build_evaluator(

@@ -27,11 +27,11 @@ def possible_metrics(cfg: CfgNode) -> list[str]:
             prefix = f"{name}/" if len(names) > 1 else ""
             found += [prefix + metric for metric in kind.metrics(name)]
     if cfg.SOLVER.EMA.ENABLED:
-        found += [_averaged(metric, names) for metric in found]
+        found += [averaged_metric(metric, names) for metric in found]
     return found
 
 
-def _averaged(metric: str, names: Sequence[str]) -> str:
+def averaged_metric(metric: str, names: Sequence[str]) -> str:
     """Return the name of a metric for averaged weights."""
     # A name in place has slashes of its own.
     first = next((name for name in names if metric.startswith(f"{name}/")), metric.split("/")[0])

@@ -9,6 +9,7 @@ import torch
 from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 
+from ..config.output import DEFAULT_CONFIDENCE
 from ..data.loading.images import MOST_PIXELS, Reading
 from ..errors import SoloFamilyError
 from ..pictures.formats import parse_format
@@ -75,6 +76,11 @@ def exported_metadata(description: dict[str, Any]) -> Metadata:
         | description["drawing"],
         thing_dataset_id_to_contiguous_id={category: index for index, category in enumerate(ids)},
     )
+
+
+def exported_threshold(description: dict[str, Any]) -> float:
+    """Return the lowest score to show, which earlier versions have not exported with a model."""
+    return float(description.get("confidence_threshold", DEFAULT_CONFIDENCE))
 
 
 def as_detectron2(prediction: "Prediction") -> Predictions:

@@ -23,7 +23,7 @@ from ..fetch.names import is_name
 from ..model_zoo.models import setup_named
 from ..modeling.base import MaskSegmentor
 from ..tiling.tiles import Tiling
-from .exported import exported_reading, load_exported
+from .exported import exported_reading, exported_threshold, load_exported
 from .load import class_metadata, load_predictor
 from .parallel import on_one_core_each
 from .predictions import Predictions
@@ -205,6 +205,5 @@ def from_exported(folder: Path, engine: str | None = None, threads: int = 0) -> 
         lambda images: [one(image) for image in images],
         metadata,
         exported_reading(folder),
-        # Those that earlier versions have exported don't tell it.
-        threshold=description.get("confidence_threshold", DEFAULT_CONFIDENCE),
+        threshold=exported_threshold(description),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import replacing
-from .figures import count_iterations, new_figure, save, tidy
+from .figures import count_iterations, literal, new_figure, save, tidy
 
 # History of a metric: iterations, counted from 1, and values.
 Series = tuple[list[int], list[float]]
@@ -80,7 +80,7 @@ def draw_curves(path: Path, metrics: dict[str, Series]) -> None:
     losses.tick_params(axis="y", which="both", labelsize="small")
     if evaluations:
         for name, series in evaluations.items():
-            axes[1].plot(*series, label=name, marker="o", markersize=4)
+            axes[1].plot(*series, label=literal(name), marker="o", markersize=4)
         axes[1].set(title="Evaluations", ylabel="percent", ylim=(0, None))
     for one in axes:
         tidy(one)

@@ -16,6 +16,15 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def literal(name: str) -> str:
+    """Return a name of other people's as matplotlib draws it: no formula between dollar signs.
+
+    A legend leaves out what begins with an underscore.
+    """
+    escaped = name.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
+
+
 def tidy(axes: Axes) -> None:
     """Leave out what carries nothing."""
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import replacing
-from .figures import new_figure, save
+from .figures import literal, new_figure, save
 
 # A picture of more rows could not be read.
 _MOST_ROWS = 30
@@ -42,7 +42,8 @@ def draw_matrix(
         Whether all classes that occur are drawn.
     """
     count = len([row for row, column in zip(rows, columns) if row == column])
-    chosen = _most_confused(matrix, count)
+    present = _occurring(matrix, count)
+    chosen = _most_confused(matrix, present)
     shown_rows = [*chosen, *range(count, len(rows))]
     shown_columns = [*chosen, *range(count, len(columns))]
     counts = matrix[np.ix_(shown_rows, shown_columns)]
@@ -52,8 +53,12 @@ def draw_matrix(
     figure = new_figure(max(4.5, side + 1), max(3.6, side))
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(shown_columns)), [columns[i] for i in shown_columns], rotation=90)
-    axes.set_yticks(range(len(shown_rows)), [rows[i] for i in shown_rows])
+    for axis, names, shown in (
+        (axes.xaxis, columns, shown_columns),
+        (axes.yaxis, rows, shown_rows),
+    ):
+        axis.set_ticks(range(len(shown)), [literal(names[place]) for place in shown])
+    axes.tick_params(axis="x", labelrotation=90)
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(f"Confusion matrix: {unit}, colours in percent of a row", fontsize="medium")
     if len(shown_rows) <= _MOST_WITH_NUMBERS:
@@ -64,15 +69,20 @@ def draw_matrix(
     figure.colorbar(image, ax=axes, shrink=0.8)
     with replacing(path) as temporary:
         save(figure, temporary)
-    return len(chosen) < _MOST_ROWS
+    return len(present) == len(chosen)
 
 
-def _most_confused(matrix: np.ndarray, count: int) -> list[int]:
-    """Return the classes to draw, in their order: those that occur, or are most confused."""
+def _occurring(matrix: np.ndarray, count: int) -> np.ndarray:
+    """Return which of the first `count` classes occur, or were predicted; all if none does."""
     occurs = (matrix[:count].sum(1) > 0) | (matrix[:, :count].sum(0) > 0)
-    present = np.flatnonzero(occurs) if occurs.any() else np.arange(count)
-    square = matrix[:count, :count] * (1 - np.eye(count, dtype=np.int64))
-    errors = (square.sum(0) + square.sum(1))[present]
+    return np.flatnonzero(occurs) if occurs.any() else np.arange(count)
+
+
+def _most_confused(matrix: np.ndarray, present: np.ndarray) -> list[int]:
+    """Return the classes to draw, in their order: of many those that are most confused."""
+    square = matrix[np.ix_(present, present)]
+    square = square * (1 - np.eye(len(present), dtype=np.int64))
+    errors = square.sum(0) + square.sum(1)
     return sorted(present[np.argsort(-errors, kind="stable")[:_MOST_ROWS]].tolist())
 
 

@@ -53,7 +53,7 @@ def report_objects(
     """
     truth = read_dataset_truth(dataset)
     results = read_results(str(inference / RESULTS), truth)
-    matches = matches_of(evaluate(truth, results))
+    matches = matches_of(evaluate(truth, results, by_size=False))
     thresholds = by_threshold(matches)
     best = thresholds.best()
     used = next(t for t in (given, best, DEFAULT_CONFIDENCE) if t is not None)
@@ -96,7 +96,10 @@ def _add_precision(
     num_images: int,
 ) -> None:
     both = f"{ap['AP']}, AP50 {ap['AP50']}"
-    section.text += ["## Masks", on_the_interval("AP", both, num_images, has_folds=True)]
+    said = on_the_interval("AP", both, num_images, has_folds=True)
+    if np.isnan(ap["AP"].value):
+        said = "The validation images have no objects, so that there is no AP."
+    section.text += ["## Masks", said]
     section.numbers["images"] = num_images
     for name in ("AP", "AP50"):
         one = ap[name]

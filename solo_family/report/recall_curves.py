@@ -7,7 +7,7 @@ import numpy as np
 
 from ..files import replacing
 from .confidence import ByThreshold
-from .figures import RIGHT, SECOND, WRONG, new_figure, save, tidy
+from .figures import RIGHT, SECOND, WRONG, literal, new_figure, save, tidy
 
 
 def draw_recall_curves(
@@ -31,7 +31,7 @@ def draw_recall_curves(
     for place, (name, precision) in enumerate(curves.items()):
         # The first two are of all classes.
         options = {"color": "black", "linestyle": "-:"[place], "linewidth": 2} if place < 2 else {}
-        left.plot(recalls, precision, label=name, **options)
+        left.plot(recalls, precision, label=literal(name), **options)
     left.set(title="Precision and recall", xlabel="recall", ylabel="precision")
     for name, colour in (("precision", RIGHT), ("recall", SECOND), ("f1", WRONG)):
         values = getattr(thresholds, name)
@@ -45,6 +45,7 @@ def draw_recall_curves(
     for axes in (left, right):
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         tidy(axes)
-        axes.legend(fontsize="small", frameon=False)
+        if axes.get_legend_handles_labels()[0]:  # without objects there is nothing to draw
+            axes.legend(fontsize="small", frameon=False)
     with replacing(path) as temporary:
         save(figure, temporary)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from ..files import replacing
-from .figures import new_figure, save
+from .figures import literal, new_figure, save
 
 # The longer side of a picture on the sheet, in pixels.
 SIDE = 480
@@ -107,11 +107,11 @@ def write_sheet(
             axes.imshow(drawn.pixels)
             axes.set_anchor("N")
             caption = f"{row.caption}\n{title}" if place == 0 else title
-            axes.set_title(caption, fontsize=8, loc="left")
+            axes.set_title(literal(caption), fontsize=8, loc="left")
             for text, x, y, colour in drawn.labels:
                 box = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
                 axes.text(
-                    *(x, y, text),
+                    *(x, y, literal(text)),
                     fontsize=6,
                     color="white",
                     ha="center",
@@ -129,4 +129,4 @@ def write_sheet(
 
 
 def _patch(colour: str, name: str) -> Patch:
-    return Patch(color=colour, label=name)
+    return Patch(color=colour, label=literal(name))

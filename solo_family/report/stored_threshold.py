@@ -31,6 +31,6 @@ def store_threshold(path: Path, best: float) -> str:
     if test.get(_GIVEN) is not None:
         return f"{stored} `TEST.{_GIVEN}` {test[_GIVEN]:g}, which was given, comes before it."
     return (
-        f"{stored} `demo`, `Predictor` and `visualize-results` show what has at least this score, "
-        "unless they are given another threshold."
+        f"{stored} `demo`, `predict-many`, `Predictor` and `visualize-results` show what has at "
+        "least this score, unless they are given another threshold."
     )

@@ -12,16 +12,18 @@ from ..data.formats.register import check_datasets
 from ..errors import SoloFamilyError
 from ..evaluation.build import kinds_of, predicted_tasks
 from ..files import replacing
+from . import report_path
 from .curves import Series, draw_curves, evaluation_curves, read_metrics
+from .evaluated import INFERENCE, evaluation_of
 from .labels import PANOPTIC, SEMANTIC, report_panoptic, report_semantic
 from .objects import RESULTS, report_objects
 from .section import Section, plain
 from .stored_threshold import store_threshold
+from .weights import about_weights
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "report"
-_TEXT, _NUMBERS = "report.md", "report.json"
+_NUMBERS = "report.json"
 _PICTURES = ("curves.png", "pr.png", "worst.jpg", "confusion.png", "confusion.csv", "classes.csv")
 _PROPOSALS, _RECALL = "proposals", "proposal_recall"
 # Datasets whose instances are evaluated with files of their own.
@@ -47,13 +49,14 @@ def write_report(cfg: CfgNode, run: Path, threshold: float | None = None) -> Pat
         SoloFamilyError: a dataset or the predictions can't be read. The report has the curves
             then.
     """
-    folder = run / FOLDER
+    path = report_path(run)
+    folder = path.parent
     folder.mkdir(exist_ok=True)
     for name in _PICTURES:  # an earlier report may have had more parts
-        for path in folder.glob(f"*{name}"):
-            path.unlink()
+        for picture in folder.glob(f"*{name}"):
+            picture.unlink()
     metrics = read_metrics(run / "metrics.json", cfg.SOLVER.MAX_ITER)
-    text = [f"# {run.resolve().name}", _about(cfg, metrics)]
+    text = [f"# {run.resolve().name}", _about(cfg, run, metrics)]
     if metrics:
         draw_curves(folder / "curves.png", metrics)
         text += ["## Curves", "![losses and metrics](curves.png)"]
@@ -68,29 +71,29 @@ def write_report(cfg: CfgNode, run: Path, threshold: float | None = None) -> Pat
         section.text.insert(section.threshold_at, stored)
     with replacing(folder / _NUMBERS) as temporary:
         temporary.write_text(json.dumps(section.numbers, indent=1), encoding="utf-8")
-    with replacing(folder / _TEXT) as temporary:
+    with replacing(path) as temporary:
         parts = [part for part in [*text, *section.text] if part]
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        # Names of files need not be UTF-8.
+        content = "\n\n".join(parts) + "\n"
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
     if failure is not None:
         raise failure
-    return folder / _TEXT
+    return path
 
 
-def _about(cfg: CfgNode, metrics: dict[str, Series]) -> str:
+def _about(cfg: CfgNode, run: Path, metrics: dict[str, Series]) -> str:
     """Return what was trained, and which weights were evaluated."""
     train = ", ".join(f"`{name}`" for name in cfg.DATASETS.TRAIN)
     text = f"{cfg.MODEL.META_ARCHITECTURE}, trained on {train or 'a dataset that is not named'}"
-    evaluations = evaluation_curves(metrics)
     if not cfg.DATASETS.TEST:
         return f"{text}, without a validation set (`DATASETS.TEST`): there are curves only."
-    last = max((series[0][-1] for series in evaluations.values()), default=None)
-    after = f" after iteration {last}" if last else ""
+    evaluations = evaluation_curves(metrics).values()
+    last = max((series[0][-1] for series in evaluations), default=None)
+    after = f" after iteration {last}" if last and evaluation_of(run) is None else ""
     text += f"; evaluated{after} on `{cfg.DATASETS.TEST[-1]}`."
     if len(cfg.DATASETS.TEST) > 1:
         text += " Of several datasets the predictions of the last one are kept."
-    if cfg.SOLVER.EMA.ENABLED:
-        text += " The predictions are those of the raw weights, not of their average."
-    return text
+    return f"{text} {about_weights(cfg, run, metrics)}"
 
 
 def _evaluated(cfg: CfgNode, run: Path, folder: Path, threshold: float | None) -> Section:
@@ -98,7 +101,7 @@ def _evaluated(cfg: CfgNode, run: Path, folder: Path, threshold: float | None) -
     whole = Section()
     if not cfg.DATASETS.TEST:
         return whole
-    dataset, inference = cfg.DATASETS.TEST[-1], run / "inference"
+    dataset, inference = cfg.DATASETS.TEST[-1], run / INFERENCE
     check_datasets([dataset])
     for kind in kinds_of(cfg, dataset):
         # Two parts have files of the same kind; proposals have none.

@@ -103,6 +103,9 @@ def test_training_begins_again_with_the_number_that_fits(
         assert args.resume
         for number in fitting:
             raise Replanned(number)
+        report = tmp_path / "solov2/report/report.md"
+        report.parent.mkdir()
+        report.touch()
         return {"segm": {"AP": 12.34}}
 
     (tmp_path / "shapes" / "val").mkdir(parents=True)
@@ -113,7 +116,13 @@ def test_training_begins_again_with_the_number_that_fits(
     assert quick.run(arguments("--output", str(tmp_path))) == 0
     assert counts == [880, 500, 300]
     expected = "segm AP 12.3 on .*, after 300 of the recipe's 880 iterations, in 0.0 minutes"
-    assert re.search(expected, capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert re.search(expected, printed)
+    assert f"report:   {tmp_path / 'solov2/report/report.md'}\n" in printed
+    words = ("--output", str(tmp_path), "--opts", "OUTPUT.REPORT", "False")
+    monkeypatch.setattr(quick, "train", lambda _: {"segm": {"AP": 12.34}})
+    assert quick.run(arguments(*words)) == 0
+    assert "report" not in capsys.readouterr().out  # that of an earlier run
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])

@@ -1,10 +1,13 @@
 """The time that is left is right within 30 % after a tenth, whatever the first iterations take."""
 
+import logging
 from collections.abc import Callable
 
 import pytest
+from detectron2.utils.events import EventStorage
 
 from solo_family.engine.eta import Eta
+from solo_family.engine.printer import MetricPrinter
 
 TOTAL, BATCH = 1000, 4
 
@@ -54,3 +57,14 @@ def test_a_resumed_run_measures_its_own_iterations() -> None:
     now[0] += 2
     eta.begin(501, 500)
     assert eta.left(501, TOTAL) == 2 * 499
+
+
+def test_a_printer_of_other_code_needs_no_eta(caplog: pytest.LogCaptureFixture) -> None:
+    with EventStorage(9) as storage, caplog.at_level(logging.INFO, "solo_family.train"):
+        printer = MetricPrinter(TOTAL)
+        printer.write()
+        storage.put_scalar("time", 2.0)
+        printer.write()
+    texts = [record.getMessage() for record in caplog.records]
+    assert texts[0].startswith("eta: ?  iter: 10/1000")
+    assert texts[1].startswith("eta: 0:33:00  iter: 10/1000")  # 990 of 2 s each

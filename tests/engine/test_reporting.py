@@ -1,13 +1,16 @@
 """A training ends with its report; whatever fails in that, the training has not."""
 
+import json
 import logging
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from solo_family.__main__ import main as command
 from solo_family.engine.ending import ENDING
 from solo_family.engine.main import main
 from solo_family.engine.reporting import report_training
@@ -27,6 +30,28 @@ def test_a_training_ends_with_its_report(tmp_path: Path) -> None:
     assert {"report.md", "curves.png", "classes.csv", "confusion.png", "pr.png"} <= files
     assert (tmp_path / "run/metrics.csv").is_file()
     assert not list((tmp_path / "run").glob("events*"))
+    # An evaluation by itself has another dataset, of which the report is then.
+    other = small_dataset(tmp_path / "other", images=2)
+    words = ["--config-file", str(tmp_path / "run/config.yaml"), "--eval-only"]
+    words += ["DATASETS.TEST", f"('{other.name}',)"]
+    shutil.copy(tmp_path / "run/model_final.pth", tmp_path / "a.pth")
+    assert report_of(tmp_path / "run")["images"] == 6
+    assert main([*words, "MODEL.WEIGHTS", str(tmp_path / "a.pth")]) == 0
+    assert report_of(tmp_path / "run")["images"] == 2
+    assert f"those of `{tmp_path / 'a.pth'}`" in (tmp_path / "run/report/report.md").read_text()
+
+
+def report_of(run: Path) -> dict[str, Any]:
+    assert command(["report", str(run)]) == 0
+    return json.loads((run / "report/report.json").read_text())
+
+
+def test_no_iteration_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = run_cfg("a", tmp_path / "run", "SOLVER.MAX_ITER", 0)
+    assert main(["--config-file", str(write_cfg(tmp_path / "c.yaml", cfg))]) == 2
+    assert "error: SOLVER.MAX_ITER is 0; a training has 1 iteration" in capsys.readouterr().err
 
 
 def test_a_failure_is_one_line(

@@ -16,7 +16,8 @@ from solo_family.recipe.shortened import Plan, shortened
 from ..conftest import tiny_cfg
 
 FULL = 1000
-AFTER = 100 / 4 / 3 + 10  # iterations' times: 100 images are evaluated, 4 at a time, and drawn
+# Iterations' times: 100 images are evaluated, 4 at a time, there is a report, and they are drawn.
+AFTER = 100 / 4 / 3 + 5 + 10
 
 
 def simulate(budget: float, seconds: Callable[[int], float], full: int = FULL) -> tuple:
@@ -32,6 +33,15 @@ def simulate(budget: float, seconds: Callable[[int], float], full: int = FULL) -
         if deadline.said != before:
             said.append(deadline.said)
     return finished, now + AFTER * seconds(finished), said
+
+
+def test_a_report_has_its_time_only_if_there_is_one() -> None:
+    fitting = []
+    for reports in (True, False):
+        deadline = Deadline(360, 360, images=0, batch=4, reports=reports, clock=lambda: 12)
+        deadline.seconds = [1.0] * 12
+        fitting.append(deadline.look(12, FULL))
+    assert fitting[1] - fitting[0] == 5  # iterations
 
 
 def test_a_fast_machine_does_the_whole_recipe() -> None:
@@ -122,7 +132,7 @@ def test_a_training_goes_on_with_a_schedule_that_fits(
     )
     config = tmp_path / "config.yaml"
     config.write_text(cfg.dump())
-    budget = 40.0  # 6 % of it are kept, 10 iterations for the end
+    budget = 45.0  # 6 % of it are kept, 15 iterations for the end
     deadline = Deadline(budget, budget, images=0, batch=2, clock=clock)
     words = ["--config-file", str(config), "--resume"]
     trainer = keeping(deadline)
@@ -130,7 +140,7 @@ def test_a_training_goes_on_with_a_schedule_that_fits(
     with pytest.raises(Replanned) as replanned:
         train(parse([*words], type(parse(words))(trainer=trainer)))
     planned = replanned.value.iterations
-    assert planned == int(40 - 10 - 0.06 * 40) == 27
+    assert planned == int(45 - 15 - 0.06 * 45) == 27
     again = parse([*words, *shortened(cfg, planned)], type(parse(words))(trainer=trainer))
     train(again)
 

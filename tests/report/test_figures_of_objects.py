@@ -33,7 +33,9 @@ def scene(
     paths = write(root, annotations, predictions, images)
     coco = read_truth(paths[0])
     results = read_results(paths[1], coco)
-    return coco, results, matches_of(evaluate(coco, results))
+    evaluation = evaluate(coco, results, by_size=False)
+    assert evaluation.eval["counts"][-2:] == [1, 1]  # sizes of objects, limits on detections
+    return coco, results, matches_of(evaluation)
 
 
 @pytest.mark.parametrize("seed", range(3))

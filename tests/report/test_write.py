@@ -1,6 +1,8 @@
 """The report of a run's folder: what it has, what it keeps, what it says of what is missing."""
 
 import json
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from solo_family.data.formats.register import check_datasets
 from solo_family.data.formats.rle import encode_masks
 from solo_family.engine.main import argument_parser, read_config
 from solo_family.errors import SoloFamilyError
+from solo_family.report.matrix_picture import draw_matrix
 from solo_family.report.stored_threshold import store_threshold
 from solo_family.report.write import write_report
 
@@ -29,10 +32,11 @@ from ..conftest import tiny_cfg
 @pytest.fixture
 def run(tmp_path: Path) -> tuple[CfgNode, Path]:
     """A run without a model: its configuration, its metrics, and predictions by hand."""
-    folder = CocoFolder(tmp_path / "data", {1: "cat", 2: "a|dog"})
+    # "$\\" begins a formula that matplotlib can't read.
+    folder = CocoFolder(tmp_path / "data", {1: "cat", 2: "a|dog$\\$"})
     for index in range(4):
         boxes = [rectangle(5, 5, 20, 20), rectangle(30, 10, 20, 20, category_id=2)]
-        folder.add(f"ü {index}.png", noise(48, 64, seed=index), boxes)
+        folder.add(f"ü $\\{index}$.png", noise(48, 64, seed=index), boxes)
     name, output = folder.write(), tmp_path / "run"
     cfg = run_cfg(name, output, test=name)
     (output / "inference").mkdir(parents=True)
@@ -67,7 +71,7 @@ def test_the_report_of_instances(run: tuple[CfgNode, Path]) -> None:
     text = write_report(cfg, output).read_text()
     assert "**AP 50.0 (50.0 to 50.0)" in text
     assert "4 images are few" in text
-    assert "| a\\|dog | 4 | 4 | 0.0 (0.0 to 0.0) | 0.0 | - | 0.0 | 0.0 |" in text
+    assert "| a\\|dog$\\$ | 4 | 4 | 0.0 (0.0 to 0.0) | 0.0 | - | 0.0 | 0.0 |" in text
     for link in ("curves.png", "pr.png", "confusion.png", "worst.jpg", "classes.csv"):
         assert f"({link})" in text
         assert (output / "report" / link).stat().st_size
@@ -78,7 +82,23 @@ def test_the_report_of_instances(run: tuple[CfgNode, Path]) -> None:
     stored = setup_cfg(str(output / "config.yaml"), ["MODEL.DEVICE", "cpu"])
     assert stored.TEST.BEST_CONFIDENCE == 0.6
     confusion = (output / "report/confusion.csv").read_text().splitlines()
-    assert confusion[1:] == ["cat,4,0,0", "a|dog,0,0,4", "no object,0,0,0"]
+    assert confusion[1:] == ["cat,4,0,0", "a|dog$\\$,0,0,4", "no object,0,0,0"]
+
+
+def test_better_weights_than_the_reported_are_named(run: tuple[CfgNode, Path]) -> None:
+    cfg, output = run
+    assert "`model_final.pth`" in write_report(cfg, output).read_text()
+    cfg.SOLVER.EMA.ENABLED = True
+    cfg.TEST.BEST_METRIC = "segm/AP"
+    (output / "model_best.pth").touch()
+    rows = [
+        {"iteration": 1, "segm/AP": 60.0, "segm_ema/AP": 40.0},
+        {"iteration": 3, "segm/AP": 50.0, "segm_ema/AP": 70.0},
+    ]
+    (output / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
+    text = write_report(cfg, output).read_text()
+    assert "`model_final_ema.pth`, has segm/AP 70.0; they themselves have 50.0." in text
+    assert "The best segm/AP, 60.0, was after iteration 2: `model_best.pth`." in text
 
 
 def test_the_best_threshold_is_kept_for_pictures(tmp_path: Path) -> None:
@@ -128,6 +148,27 @@ def test_what_is_missing_is_said(
     assert main(["report", str(output / "inference")]) == 2
     assert "has no config.yaml" in capsys.readouterr().err
     assert main(["report", str(output), "--confidence-threshold", "7"]) == 2
+    shutil.rmtree(output / "report")
+    (output / "report").touch()  # as where nothing may be written
+    assert main(["report", str(output)]) == 2
+    assert f"The report of {output} can't be written" in capsys.readouterr().err
+
+
+def test_without_objects_there_is_no_ap(run: tuple[CfgNode, Path]) -> None:
+    cfg, output = run
+    path = output.parent / "data/instances.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # matplotlib's, of a legend of nothing
+        text = write_report(cfg, output).read_text()
+    assert "have no objects, so that there is no AP" in text
+    assert "bootstrap" not in text
+
+
+def test_a_picture_of_as_many_classes_as_there_is_room_for_is_whole(tmp_path: Path) -> None:
+    for count, is_whole in ((30, True), (31, False)):
+        matrix, names = np.eye(count, dtype=np.int64), [f"_{place}" for place in range(count)]
+        assert draw_matrix(tmp_path / "m.png", matrix, names, names, "objects") == is_whole
 
 
 def test_nothing_predicted_and_pictures_that_are_gone(run: tuple[CfgNode, Path]) -> None:

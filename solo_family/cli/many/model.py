@@ -11,7 +11,7 @@ from ...config.output import DEFAULT_CONFIDENCE, confidence_threshold
 from ...data.loading.images import Reading
 from ...errors import ConfigError
 from ...export.folder import read_description
-from ...predictor.exported import exported_metadata, exported_reading
+from ...predictor.exported import exported_metadata, exported_reading, exported_threshold
 from ...predictor.load import class_metadata
 from ...predictor.sources import Source as Model
 from ...predictor.sources import from_config, from_exported, read_cfg
@@ -31,7 +31,7 @@ class Description(NamedTuple):
         key: a text that changes with what it answers.
         edges: pixels of the short edge to which pictures are resized, and the most of the long one;
             (0, 0) if the size is not changed, or unknown.
-        threshold: the lowest score that counts, unless another is asked for.
+        threshold: the lowest score that is saved, unless another is asked for.
     """
 
     metadata: Metadata
@@ -58,10 +58,12 @@ def describe_model(args: argparse.Namespace) -> Description:
     if args.exported is not None:
         description = read_description(args.exported)
         key = model_key(None, Path(args.exported))
-        # Those that earlier versions have exported don't tell it.
-        threshold = description.get("confidence_threshold", DEFAULT_CONFIDENCE)
-        metadata, reading = exported_metadata(description), exported_reading(args.exported)
-        return Description(metadata, reading, key, threshold=threshold)
+        return Description(
+            exported_metadata(description),
+            exported_reading(args.exported),
+            key,
+            threshold=exported_threshold(description),
+        )
     cfg = read_cfg(args.config_file, args.opts)
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError(

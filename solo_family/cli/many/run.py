@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ...config.output import DEFAULT_CONFIDENCE
 from ...errors import ConfigError, DataError, SoloFamilyError
 from ...predictor.sources import is_exported
 from ...saving.filters import find_labels
@@ -18,6 +17,7 @@ from ...tiling.tiles import with_tile
 from ..input_flags import network_of
 from ..inputs import Finding, Source, find_sources, split_pages
 from ..saving import check_filters
+from ..threshold import lowest_score
 from .datasets import write_datasets
 from .engine import Engine, predict_all
 from .folder import Folder
@@ -46,10 +46,7 @@ def run(args: argparse.Namespace) -> int:
         args.exported = Path(args.config_file)
     _check(args)
     description = describe_model(args)
-    if args.confidence_threshold is None:
-        args.confidence_threshold = description.threshold
-        if description.threshold != DEFAULT_CONFIDENCE:
-            logger.info("what scores %.3g or more (docs/report.md)", description.threshold)
+    args.confidence_threshold = lowest_score(args.confidence_threshold, description.threshold)
     if args.classes is not None:
         find_labels(args.classes, Classes(description.metadata).names)
     with Folder(args.output) as folder:
@@ -88,9 +85,10 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise ConfigError(f"--{flag.replace('_', '-')} is {value}; give a number, 1 or more.")
-    threshold = args.confidence_threshold
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ConfigError(f"--confidence-threshold is {threshold}; it must be between 0 and 1.")
+    if args.confidence_threshold is not None and not 0 <= args.confidence_threshold <= 1:
+        raise ConfigError(
+            f"--confidence-threshold is {args.confidence_threshold}; it must be between 0 and 1."
+        )
     for flag in ("address", "workers"):
         if args.engine == "local" and getattr(args, flag) is not None:
             raise ConfigError(f"--{flag} is for --engine ray; leave it out with --engine local.")

@@ -39,4 +39,4 @@ def run_page(args: argparse.Namespace, open_model: Callable[[], Model]) -> int:
             filters=replace(filters, labels=None),
             options=make_options(args),
         )
-        return serve(web_model, serving_of(args, filters.labels or ()), folder)
+        return serve(web_model, serving_of(args, filters.labels or (), model.threshold), folder)

@@ -65,7 +65,7 @@ class MaskDatasetMapper(DatasetMapper):
         super().__init__(**options)
         self._reading = reading or Reading()
         self._crop_around = crop_around
-        self._cache = cache
+        self._cache = None if cache is None else cache.of(self._reading)
         self._bad_images = BadImages(skip_bad_images, num_images)
         self._has_warned = False
 

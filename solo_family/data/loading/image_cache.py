@@ -85,6 +85,13 @@ class ImageCache:
         """Return the number of images that have a place."""
         return len(self._places)
 
+    def of(self, reading: Reading) -> "ImageCache | None":
+        """Return the cache for a reader of its images; None if that reads them in another way.
+
+        Copy-paste takes objects from images of another size, for which fewer are decoded reduced.
+        """
+        return self if reading == self._reading else None
+
     def __getstate__(self) -> dict[str, Any]:
         # Memory without a file can't be sent to a process that was not forked.
         return {"_image_format": self._image_format, "_reading": self._reading, "_places": {}}

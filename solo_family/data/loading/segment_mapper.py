@@ -90,8 +90,8 @@ class SegmentDatasetMapper:
         cache: ImageCache | None = None,
     ) -> None:
         self._crop_around = crop_around
-        self._cache = cache
         self._reading = reading or Reading()
+        self._cache = None if cache is None else cache.of(self._reading)
         self.augmentations = augmentations
         self.image_format = image_format
         self.labels = labels

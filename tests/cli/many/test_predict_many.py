@@ -27,9 +27,6 @@ from solo_family.predictor.sources import Source
 from ...conftest import tiny_cfg
 from ..test_demo import METADATA, _find_bright_regions, _save, _scene
 
-LOWEST = ["--confidence-threshold", "0"]
-
-
 class Model:
     """Connected bright regions; it fails, or is interrupted, as a test says."""
 
@@ -256,20 +253,6 @@ def test_the_list_of_the_pictures_is_an_input_whatever_their_names(
     assert run("--input", "@out/inputs.txt", "--output", "out") == 0  # else refused
 
 
-def test_the_lowest_score_is_the_models_own_as_in_the_demo(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Model(monkeypatch)
-    described = Description(METADATA, Reading(), "one", threshold=0.8)
-    monkeypatch.setattr(run_module, "describe_model", lambda _: described)
-    words = ["--input", pictures, "--output"]
-    assert run(*words, tmp_path / "own") == run(*words, tmp_path / "all", *LOWEST) == 1
-    scores = [score for row in rows(tmp_path / "all") for score in row["scores"] or []]
-    assert min(scores) < 0.8 < max(scores)
-    kept = [score for row in rows(tmp_path / "own") for score in row["scores"] or []]
-    assert kept == [score for score in scores if score >= 0.8]
-
-
 def test_a_run_is_described_by_its_folder(tmp_path: Path) -> None:
     opts = ["TEST.CONFIDENCE_THRESHOLD", 0.3]
     (tmp_path / "config.yaml").write_text(tiny_cfg(opts=opts).dump())
@@ -293,6 +276,32 @@ def test_random_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("MODEL: {DEVICE: cpu, META_ARCHITECTURE: SOLOv2}\n")
     with pytest.raises(ConfigError, match="each worker would have other random"):
         run("--config-file", tmp_path / "c.yaml", "--input", "x", "--output", tmp_path / "out")
+
+
+def test_the_models_own_threshold_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Model(monkeypatch)
+    description = Description(METADATA, Reading(), "one", threshold=0.7)
+    monkeypatch.setattr(run_module, "describe_model", lambda _: description)
+    for index, value in enumerate((150, 200)):  # scores of 0.59 and 0.78
+        _save(tmp_path / "in" / f"{index}.png", _scene(value))
+    words = ["--input", tmp_path / "in", "--output"]
+    assert run(*words, tmp_path / "own") == 0
+    assert [len(row["scores"]) for row in rows(tmp_path / "own")] == [0, 1]
+    assert run(*words, tmp_path / "given", "--confidence-threshold", "0.5") == 0
+    assert [len(row["scores"]) for row in rows(tmp_path / "given")] == [1, 1]
+    with pytest.raises(ConfigError, match="--confidence-threshold"):  # another than it began with
+        run(*words, tmp_path / "own", "--confidence-threshold", "0.5")
+
+
+def test_the_threshold_of_a_run_is_described(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "MODEL: {META_ARCHITECTURE: SOLOv2, DEVICE: cpu, WEIGHTS: w.pth}\n"
+        "TEST: {BEST_CONFIDENCE: 0.12}\n"
+    )
+    flags = {"exported": None, "config_file": str(tmp_path / "c.yaml"), "opts": []}
+    assert describe_model(argparse.Namespace(**flags)).threshold == 0.12
 
 
 def test_the_model_is_described_by_what_changes_its_answers(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -64,13 +65,29 @@ def test_the_page_and_an_input_exclude_each_other(capsys: pytest.CaptureFixture[
     assert "not allowed with argument" in capsys.readouterr().err
 
 
-def test_what_the_flags_say_reaches_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def pages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[WebModel, Serving]]:
+    """Lets `demo --web` show no page but a line in a list; its model's own threshold is 0.12."""
     served: list[tuple[WebModel, Serving]] = []
     monkeypatch.setattr(run, "check_gradio", lambda: None)
     monkeypatch.setattr(
         run, "serve", lambda model, serving, _: served.append((model, serving)) or 0
     )
-    monkeypatch.setattr(demo, "_open_model", lambda *_: (web_model().model, "key"))
+    model = replace(web_model().model, threshold=0.12)
+    monkeypatch.setattr(demo, "_open_model", lambda *_: (model, "key"))
+    return served
+
+
+@pytest.mark.parametrize(("flags", "first"), [((), 0.12), (("--confidence-threshold", "0"), 0)])
+def test_the_page_begins_with_the_models_own_threshold(
+    flags: tuple[str, ...], first: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = pages(monkeypatch)
+    assert demo.run(_parsed("--web", *flags)) == 0
+    assert [serving.threshold for _, serving in served] == [first]
+
+
+def test_what_the_flags_say_reaches_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = pages(monkeypatch)
     words = ["--port", "0", "--host", "0.0.0.0", "--max-upload", "2", "--classes", "high"]
     more = ["--confidence-threshold", "0.3", "--min-size", "7", "--tile", "64", "8"]
     assert demo.run(_parsed("--web", *words, *more, "--pixel-size", "2um", "--no-overlap")) == 0
@@ -87,7 +104,7 @@ def test_what_the_flags_say_reaches_the_page(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_this_machine_and_256_megabytes_are_the_default() -> None:
-    assert serving_of(_parsed("--web"), ()) == Serving(None, None, 256 * 10**6, 0.5, ())
+    assert serving_of(_parsed("--web"), (), 0.5) == Serving(None, None, 256 * 10**6, 0.5, ())
     assert LOOPBACK == "127.0.0.1"
 
 

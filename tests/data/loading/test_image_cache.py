@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from PIL import Image
 
 from solo_family.config.check import check_config
@@ -21,8 +22,10 @@ from solo_family.data.loading.batch_loader import BatchLoader
 from solo_family.data.loading.image_cache import ImageCache
 from solo_family.data.loading.images import Reading, read_image
 from solo_family.data.loading.loader import build_train_loader
+from solo_family.data.loading.mappers import build_train_mapper
 from solo_family.errors import ConfigError, DataError
 
+from ...coco_folder import noise
 from ...conftest import tiny_cfg
 from ..coco import HEIGHT, WIDTH, polygon, write_dataset
 
@@ -210,6 +213,47 @@ def test_records_without_sizes_have_those_of_their_files(tmp_path: Path) -> None
     cfg = tiny_cfg(opts=["DATALOADER.CACHE_BYTES", 10**6])
     cache = image_cache.build_cache(cfg, [{"file_name": path} for path in paths])
     assert (len(cache), cache.num_bytes) == (1, BYTES)
+
+
+def test_images_with_semantic_labels_are_kept_too(
+    tmp_path: Path, decoded: Callable[[], Counter[str]]
+) -> None:
+    pictures(tmp_path / "images", 2)
+    (tmp_path / "labels").mkdir()
+    for index in range(2):
+        labels = np.full((HEIGHT, WIDTH), index, np.uint8)
+        Image.fromarray(labels).save(tmp_path / f"labels/{index}.png")
+    name = f"semantic:{tmp_path}/images:{tmp_path}/labels:a,b"
+    register_in_place([name])
+    batches = []
+    for num_bytes in (0, 10**6):
+        keys = ["DATASETS.TRAIN", (name,), "DATALOADER.NUM_WORKERS", 0, "SEED", 3]
+        keys += ["SOLVER.IMS_PER_BATCH", 2, "DATALOADER.CACHE_BYTES", num_bytes]
+        loader = build_train_loader(tiny_cfg("MaskFormer", opts=keys))[0]
+        batches.append(list(itertools.islice(loader, 4)))
+    for plain, cached in zip(*batches):
+        for one, other in zip(plain, cached):
+            assert torch.equal(one["image"], other["image"])
+            assert torch.equal(one["sem_seg"], other["sem_seg"])
+    assert decoded() == {"0.png": 1, "1.png": 1}
+
+
+def test_images_at_another_scale_are_not_those_of_the_cache(tmp_path: Path) -> None:
+    """Copy-paste reads larger ones where objects are pasted enlarged."""
+    path = str(tmp_path / "a.jpg")
+    noise(160, 160).save(path)
+    record = {"file_name": path, "height": 160, "width": 160, "image_id": 1, "annotations": []}
+    keys = ["DATALOADER.CACHE_BYTES", 10**6, "INPUT.REDUCED_JPEG", True]
+    keys += ["INPUT.RANDOM_FLIP", "none", "INPUT.MIN_SIZE_TRAIN"]
+    small, large = (tiny_cfg(opts=[*keys, (side,)]) for side in (40, 80))
+    cache = image_cache.build_cache(small, [record])
+
+    def image(cfg: CfgNode, cache: ImageCache | None) -> torch.Tensor:
+        return build_train_mapper(cfg, [record], cache)(record)["image"]
+
+    for _ in range(2):
+        assert torch.equal(image(small, cache), image(small, None))
+    assert torch.equal(image(large, cache), image(large, None))
 
 
 def test_a_negative_size_is_refused() -> None:
