@@ -27,6 +27,7 @@ from solo_family.predictor.sources import Source
 from ...conftest import tiny_cfg
 from ..test_demo import METADATA, _find_bright_regions, _save, _scene
 
+
 class Model:
     """Connected bright regions; it fails, or is interrupted, as a test says."""
 
