@@ -7,6 +7,7 @@ T IoU thresholds, R recalls, K categories, A sizes of objects, M limits on detec
 """
 
 import importlib.util
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _SIZES = range(4)
 _IMAGE_KEYS = ("id", "height", "width")
 _CATEGORY_KEYS = ("id", "name")
 _LARGEST_ID = 2**63 - 1
+# The process in which hotcoco has started its threads.
+_threads_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,16 @@ def library_for(truth: COCO, wanted: str) -> str:
     """Return the library that evaluates a ground truth.
 
     hotcoco needs ids of images and categories that are numbers from 0 on; pycocotools takes any.
+    The threads of hotcoco don't survive a fork, so that it would wait for them in a process that
+    was forked after they had started.
 
     Args:
         truth: the ground truth.
         wanted: the one to use if it can be; one of `LIBRARIES`.
     """
     if wanted != "hotcoco" or importlib.util.find_spec("hotcoco") is None:
+        return "pycocotools"
+    if _threads_of not in (None, os.getpid()):
         return "pycocotools"
     ids = [*truth.imgs, *truth.cats]
     fits = all(type(one) is int and 0 <= one <= _LARGEST_ID for one in ids)
@@ -117,6 +124,8 @@ def _by_hotcoco(
     # Only a process that evaluates needs it.
     import hotcoco
 
+    global _threads_of
+    _threads_of = os.getpid()
     dataset = truth.dataset
     expected = hotcoco.COCO(
         {

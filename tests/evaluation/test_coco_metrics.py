@@ -17,6 +17,8 @@ from solo_family.data.formats.register import register_in_place
 from solo_family.evaluation.coco_metrics import coco_metrics, library_for
 from solo_family.evaluation.instance_results import InstanceEvaluator
 
+from ..forked import Forked
+
 FIXTURES = "eval_fixtures/cocoapi"
 
 
@@ -145,3 +147,18 @@ def test_the_published_ap_of_cocos_fixture(data_root: Path, tmp_path: Path) -> N
     assert [round(fast[key], 1) for key in ("AP", "AP50", "AP75")] == [32.0, 56.2, 29.9]
     assert len(fast) == 6 + 80
     np.testing.assert_equal(fast, slow)
+
+
+def test_a_process_that_was_forked_after_an_evaluation_evaluates_too(tmp_path: Path) -> None:
+    pytest.importorskip("hotcoco")
+    dataset, results = random_case(0, first_id=1)
+    truth = indexed(dataset)
+    stats = coco_metrics(truth, results, "segm", [1, 10, 100]).stats
+
+    def main(_: list[str]) -> int:
+        assert library_for(truth, "hotcoco") == "pycocotools"
+        again = coco_metrics(truth, results, "segm", [1, 10, 100]).stats
+        return 0 if np.array_equal(again, stats) else 1
+
+    with Forked(main, [], tmp_path) as process:
+        assert process.status(limit=120) == 0, process.printed

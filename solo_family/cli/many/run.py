@@ -85,10 +85,9 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise ConfigError(f"--{flag.replace('_', '-')} is {value}; give a number, 1 or more.")
-    if args.confidence_threshold is not None and not 0 <= args.confidence_threshold <= 1:
-        raise ConfigError(
-            f"--confidence-threshold is {args.confidence_threshold}; it must be between 0 and 1."
-        )
+    threshold = args.confidence_threshold
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ConfigError(f"--confidence-threshold is {threshold}; it must be between 0 and 1.")
     for flag in ("address", "workers"):
         if args.engine == "local" and getattr(args, flag) is not None:
             raise ConfigError(f"--{flag} is for --engine ray; leave it out with --engine local.")
