@@ -27,8 +27,6 @@ from solo_family.predictor.sources import Source
 from ...conftest import tiny_cfg
 from ..test_demo import METADATA, _find_bright_regions, _save, _scene
 
-LOWEST = ["--confidence-threshold", "0"]
-
 
 class Model:
     """Connected bright regions; it fails, or is interrupted, as a test says."""
@@ -254,20 +252,6 @@ def test_the_list_of_the_pictures_is_an_input_whatever_their_names(
     assert run("--input", ".", "--output", "out") == 0
     assert [row["file_name"] for row in rows(tmp_path / "out")] == sorted(names)
     assert run("--input", "@out/inputs.txt", "--output", "out") == 0  # else refused
-
-
-def test_the_lowest_score_is_the_models_own_as_in_the_demo(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Model(monkeypatch)
-    described = Description(METADATA, Reading(), "one", threshold=0.8)
-    monkeypatch.setattr(run_module, "describe_model", lambda _: described)
-    words = ["--input", pictures, "--output"]
-    assert run(*words, tmp_path / "own") == run(*words, tmp_path / "all", *LOWEST) == 1
-    scores = [score for row in rows(tmp_path / "all") for score in row["scores"] or []]
-    assert min(scores) < 0.8 < max(scores)
-    kept = [score for row in rows(tmp_path / "own") for score in row["scores"] or []]
-    assert kept == [score for score in scores if score >= 0.8]
 
 
 def test_a_run_is_described_by_its_folder(tmp_path: Path) -> None:
