@@ -314,6 +314,7 @@ def test_training_begins_with_a_model_of_the_hub_and_is_evaluated_as_one(
     words = ["DATASETS.TEST", f"('{dataset}',)", "DATALOADER.NUM_WORKERS", "0"]
     short = ["DATASETS.TRAIN", f"('{dataset}',)", "SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH"]
     short += ["1", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "0", "TEST.EVAL_PERIOD", "0"]
+    short += ["SOLVER.BASE_LR", "0.0001", "SEED", "1"]
     with Hub({"me/model": files}) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         name = ["--config-file", "hf:me/model"]
