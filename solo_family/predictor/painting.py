@@ -36,17 +36,18 @@ def paint(image: np.ndarray, predictions: Predictions, metadata: Metadata) -> No
         predictions: result of `keep_confident`.
         metadata: the colours of classes.
     """
-    colours = colours_of(predictions, metadata)
     if "panoptic_seg" in predictions:
         segments, infos = predictions["panoptic_seg"]
+        colours = colours_of(predictions, metadata)
         kept = {info["id"] for info in infos or []}
         shown = np.array([number in kept for number in range(len(colours))])
         _paint_map(image, segments.numpy(), colours, shown)
     elif "sem_seg" in predictions:
         labels = predictions["sem_seg"].argmax(dim=0).numpy()
+        colours = _colours_of_classes(labels, metadata)
         _paint_map(image, labels, colours, np.arange(len(colours)) < _named(metadata))
     else:
-        _paint_instances(image, predictions, colours)
+        _paint_instances(image, predictions, colours_of(predictions, metadata))
 
 
 def colours_of(predictions: Predictions, metadata: Metadata) -> np.ndarray:
@@ -63,13 +64,18 @@ def colours_of(predictions: Predictions, metadata: Metadata) -> np.ndarray:
     if "panoptic_seg" in predictions:
         return _colours(int(predictions["panoptic_seg"][0].numpy().max(initial=0)) + 1)
     if "sem_seg" in predictions:
-        colours = _colours(int(predictions["sem_seg"].argmax(dim=0).numpy().max(initial=0)) + 1)
-        given = metadata.get("stuff_colors") or []
-        count = int(min(len(colours), _named(metadata)))
-        if len(given) >= count:
-            colours[:count] = np.array(given)[:count, ::-1]
-        return colours
+        return _colours_of_classes(predictions["sem_seg"].argmax(dim=0).numpy(), metadata)
     return _colours(len(predictions["instances"]))
+
+
+def _colours_of_classes(labels: np.ndarray, metadata: Metadata) -> np.ndarray:
+    """Return the colours of the classes of pixels: the dataset's where it has them for all."""
+    colours = _colours(int(labels.max(initial=0)) + 1)
+    given = metadata.get("stuff_colors") or []
+    count = int(min(len(colours), _named(metadata)))
+    if len(given) >= count:
+        colours[:count] = np.array(given)[:count, ::-1]
+    return colours
 
 
 def _named(metadata: Metadata) -> float:

@@ -11,15 +11,16 @@ import numpy as np
 from detectron2.config import CfgNode
 
 from .average_precision import mean
-from .bootstrap import Interval, intervals
+from .bootstrap import intervals
 from .label_images import LabelImage, class_names_of, panoptic_images, semantic_images
-from .matrix_picture import draw_matrix, write_matrix
+from .matrix_picture import add_matrix
 from .pixels import Counted, class_ious, class_qualities, count, image_scores
 from .section import (
     Section,
     on_the_interval,
     percent,
     plain,
+    plain_interval,
     shown_rows,
     table,
     write_table,
@@ -113,12 +114,8 @@ def _beginning(title: str, main: str, figures: Figures, counted: Counted) -> Sec
     text = on_the_interval(main, value, len(counted.files), has_folds=False)
     numbers: dict[str, Any] = {"images": len(counted.files)}
     for name, one in found.items():
-        numbers[name] = _three(one)
+        numbers[name] = plain_interval(one)
     return Section([f"## {title}", text], numbers)
-
-
-def _three(one: Interval) -> list[Any]:
-    return [plain(one.value), plain(one.low), plain(one.high)]
 
 
 def _add_classes(
@@ -150,14 +147,12 @@ def _add_confusion(
     matrix, columns = counted.confusion, [*names, _NO_CLASS]
     if not matrix[:, -1].any():
         matrix, columns = matrix[:, :-1], names
-    path = folder / f"{prefix}confusion.csv"
-    write_matrix(path, matrix, names, columns)
-    picture = path.with_suffix(".png")
-    whole = draw_matrix(picture, matrix, names, columns, "pixels")
-    section.text += [
-        "### Confusions" if prefix else "## Confusions",
-        "How many pixels of each class (rows) were taken for each class (columns)."
-        + ("" if whole else " The picture shows the classes that are confused most.")
-        + f" All numbers: [{path.name}]({path.name}).",
-        f"![confusion matrix]({picture.name})",
-    ]
+    section.text.append("### Confusions" if prefix else "## Confusions")
+    add_matrix(
+        section,
+        folder / f"{prefix}confusion.csv",
+        matrix,
+        (names, columns),
+        "pixels",
+        "How many pixels of each class (rows) were taken for each class (columns).",
+    )

@@ -8,10 +8,40 @@ import numpy as np
 
 from ..files import replacing
 from .figures import literal, new_figure, save
+from .section import Section
 
 # A picture of more rows could not be read.
 _MOST_ROWS = 30
 _MOST_WITH_NUMBERS = 16
+
+
+def add_matrix(
+    section: Section,
+    path: Path,
+    matrix: np.ndarray,
+    names: tuple[Sequence[str], Sequence[str]],
+    unit: str,
+    meaning: str,
+) -> None:
+    """Write a matrix as a csv file and as a picture beside it, and add both to a section.
+
+    Args:
+        section: gets the paragraphs after its heading.
+        path: of the csv file.
+        matrix: int64 [R, C].
+        names: of its R rows and of its C columns.
+        unit: what is counted.
+        meaning: what the matrix shows, in words.
+    """
+    write_matrix(path, matrix, *names)
+    picture = path.with_suffix(".png")
+    whole = draw_matrix(picture, matrix, *names, unit)
+    section.text += [
+        meaning
+        + ("" if whole else " The picture shows the classes that are confused most.")
+        + f" All numbers: [{path.name}]({path.name}).",
+        f"![confusion matrix]({picture.name})",
+    ]
 
 
 def write_matrix(

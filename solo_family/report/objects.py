@@ -17,13 +17,14 @@ from .bootstrap import Interval, intervals
 from .confidence import ByThreshold, by_threshold
 from .confusion import confusion_of_objects
 from .matches import Matches, matches_of
-from .matrix_picture import draw_matrix, write_matrix
+from .matrix_picture import add_matrix
 from .recall_curves import draw_recall_curves
 from .section import (
     Section,
     on_the_interval,
     percent,
     plain,
+    plain_interval,
     shown_rows,
     table,
     write_table,
@@ -102,8 +103,7 @@ def _add_precision(
     section.text += ["## Masks", said]
     section.numbers["images"] = num_images
     for name in ("AP", "AP50"):
-        one = ap[name]
-        section.numbers[name] = [plain(one.value), plain(one.low), plain(one.high)]
+        section.numbers[name] = plain_interval(ap[name])
     if best is None:
         section.text.append(
             "No object was found, so no confidence threshold is better than another."
@@ -190,17 +190,17 @@ def _add_classes(section: Section, folder: Path, rows: list[tuple[Any, ...]]) ->
 
 def _add_confusion(section: Section, folder: Path, matrix: np.ndarray, names: list[str]) -> None:
     rows, columns = [*names, _NO_OBJECT], [*names, _MISSED]
-    write_matrix(folder / "confusion.csv", matrix, rows, columns)
-    whole = draw_matrix(folder / "confusion.png", matrix, rows, columns, "objects")
-    section.text += [
-        "## Confusions",
+    section.text.append("## Confusions")
+    add_matrix(
+        section,
+        folder / "confusion.csv",
+        matrix,
+        (rows, columns),
+        "objects",
         "How many objects of each class (rows) were taken for each class (columns), at the "
         "confidence threshold; a mask is an object's at an IoU of 0.5 or more. The last column "
-        "counts objects that were missed, the last row masks where there is no object."
-        + ("" if whole else " The picture shows the classes that are confused most.")
-        + " All numbers: [confusion.csv](confusion.csv).",
-        "![confusion matrix](confusion.png)",
-    ]
+        "counts objects that were missed, the last row masks where there is no object.",
+    )
 
 
 def judge(truth: COCO, results: list[Result], matches: Matches, threshold: float) -> list[Judged]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import replacing
+from .bootstrap import Interval
 
 # Rows of a table in the text; its csv file has all.
 MOST_ROWS = 30
@@ -56,6 +57,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value
+
+
+def plain_interval(one: Interval) -> list[Any]:
+    """Return a figure and the ends of its interval, each as `plain` gives it."""
+    return [plain(one.value), plain(one.low), plain(one.high)]
 
 
 def percent(value: float) -> str:
