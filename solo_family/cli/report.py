@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from ..config import setup_cfg
-from ..errors import DataError, SoloFamilyError
+from ..errors import DataError
 from ..report.evaluated import evaluation_of
 from ..report.write import write_report
 from .opts import add_opts_argument
+from .threshold import check_score
 
 _CONFIG = "config.yaml"
 
@@ -28,11 +29,10 @@ def run(args: argparse.Namespace) -> int:
     """Write RUN/report, and return the exit status.
 
     Raises:
-        SoloFamilyError: the folder is none of a run, or its data can't be read.
+        ConfigError: the threshold is no score.
+        DataError: the folder is none of a run, or its data can't be read.
     """
-    threshold = args.confidence_threshold
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise SoloFamilyError(f"--confidence-threshold is {threshold}; it must be from 0 to 1.")
+    check_score(args.confidence_threshold)
     path = args.run / _CONFIG
     if not path.is_file():
         raise DataError(
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     # No model is built, so a missing GPU needs no warning.
     cfg = setup_cfg(str(path), [*args.opts, "MODEL.DEVICE", "cpu"])
     try:
-        print(write_report(cfg, args.run, threshold))
+        print(write_report(cfg, args.run, args.confidence_threshold))
     except OSError as error:
         raise DataError(
             f"The report of {args.run} can't be written ({error}). It needs a folder, and room on "

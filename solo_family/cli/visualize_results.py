@@ -21,6 +21,7 @@ from .batches import read_picture
 from .inputs import find_sources
 from .opts import CONFIG_HELP, add_opts_argument
 from .source import Source
+from .threshold import lowest_score
 from .truth_pictures import dataset_records, draw_beside_truth
 from .writers import make_folder, plan_outputs
 
@@ -104,8 +105,7 @@ def run(args: argparse.Namespace) -> int:
         SoloFamilyError: a flag, a file, a config key, a dataset or every input can't work.
     """
     cfg = setup_cfg(args.config_file, args.opts)
-    if args.confidence_threshold is None:
-        args.confidence_threshold = confidence_threshold(cfg)
+    args.confidence_threshold = lowest_score(args.confidence_threshold, confidence_threshold(cfg))
     if args.flag == TRUTH_FLAG:
         if args.input:
             raise SoloFamilyError(f"{TRUTH_FLAG} draws the images of DATASETS.TEST: remove --input")

@@ -6,18 +6,18 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ...errors import ConfigError, DataError, SoloFamilyError
 from ...predictor.sources import is_exported
+from ...progress import Progress
 from ...saving.filters import find_labels
 from ...saving.picture import Classes
 from ...tiling.tiles import with_tile
 from ..input_flags import network_of
 from ..inputs import Finding, Source, find_sources, split_pages
 from ..saving import check_filters
-from ..threshold import lowest_score
+from ..threshold import check_score, lowest_score
 from .datasets import write_datasets
 from .engine import Engine, predict_all
 from .folder import Folder
@@ -85,9 +85,7 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise ConfigError(f"--{flag.replace('_', '-')} is {value}; give a number, 1 or more.")
-    threshold = args.confidence_threshold
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ConfigError(f"--confidence-threshold is {threshold}; it must be between 0 and 1.")
+    check_score(args.confidence_threshold)
     for flag in ("address", "workers"):
         if args.engine == "local" and getattr(args, flag) is not None:
             raise ConfigError(f"--{flag} is for --engine ray; leave it out with --engine local.")
@@ -142,7 +140,7 @@ def _predict(
     with (
         logging_redirect_tqdm(),
         _engine(args, description) as engine,
-        tqdm(total=len(sources), initial=known, unit="picture") as progress,
+        Progress(total=len(sources), initial=known, unit="picture") as progress,
     ):
         for table in predict_all(engine, todo, size):
             _refuse_semantic(args, table)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ...errors import ConfigError
 from ..addresses import MAX_MEGABYTES, MEGABYTE
-from ..threshold import lowest_score
+from ..threshold import check_score, lowest_score
 
 LOOPBACK = "127.0.0.1"
 PORT = 7860
@@ -88,11 +88,7 @@ def check_web_flags(args: argparse.Namespace) -> bool:
         raise ConfigError(f"--port is {args.port}; give a number from 1 to 65535, or 0 for any.")
     if args.max_upload is not None and not 0 < args.max_upload < float("inf"):
         raise ConfigError(f"--max-upload is {args.max_upload:g}; give megabytes, more than 0.")
-    if args.confidence_threshold is not None and not 0 <= args.confidence_threshold <= 1:
-        raise ConfigError(
-            f"--confidence-threshold is {args.confidence_threshold:g}; with --web it must be from "
-            "0 to 1."
-        )
+    check_score(args.confidence_threshold)
     return True
 
 
