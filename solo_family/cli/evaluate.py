@@ -196,7 +196,7 @@ def _predict(
             picture = model.read(path)
         return TiledPrediction(one(picture), [])
     with Watchdog(TIMEOUT, f"Reading {path}"):
-        reading = exported_reading(model.folder)
+        reading = exported_reading(model.description)
         windows = open_windows(path, reading.image_format, reading)
     return predict_by_tiles(lambda tiles: [one(tile) for tile in tiles], windows, tiling)
 

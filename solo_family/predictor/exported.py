@@ -1,10 +1,8 @@
 """Use an exported model in place of a detectron2 predictor."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
@@ -42,23 +40,9 @@ def open_exported(folder: Path, engine: str | None = None, threads: int = 0) -> 
     return ExportedModel(folder, threads=threads, engine=engine or DEFAULT_ENGINE)
 
 
-def load_exported(
-    folder: Path, engine: str | None = None, threads: int = 0
-) -> tuple[Callable[[np.ndarray], Predictions], Metadata]:
-    """Return a function that predicts as detectron2's `DefaultPredictor` does, and the metadata.
-
-    Raises:
-        SoloFamilyError: see `open_exported`.
-    """
-    model = open_exported(folder, engine, threads)
-    return lambda image: as_detectron2(model(image)), exported_metadata(model.description)
-
-
-def exported_reading(folder: Path) -> Reading:
+def exported_reading(description: dict[str, Any]) -> Reading:
     """Return how the model's images were read in training; earlier versions wrote less of it."""
-    from ..export.folder import read_description
-
-    given = read_description(folder)["input"]
+    given = description["input"]
     value_range = given.get("range")
     return Reading(
         None if value_range is None else (value_range[0], value_range[1]),

@@ -1,6 +1,5 @@
 """Open a model from a run's folder, a config, an exported folder, the zoo or the Hub."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +17,26 @@ from ..data.loading.augmentation import resized_input
 from ..data.loading.images import Reading
 from ..engine.run_weights import weights_of_run
 from ..errors import ConfigError, DataError
+from ..export.folder import DESCRIPTION
 from ..faults import explained
 from ..fetch.names import is_name
 from ..model_zoo.models import setup_named
 from ..modeling.base import MaskSegmentor
 from ..tiling.tiles import Tiling
-from .exported import exported_reading, exported_threshold, load_exported
+from .exported import (
+    as_detectron2,
+    exported_metadata,
+    exported_reading,
+    exported_threshold,
+    open_exported,
+)
 from .load import class_metadata, load_predictor
 from .parallel import on_one_core_each
 from .predictions import Predictions
 
 _GPU_BATCH, _CPU_BATCH = 4, 8
-# The file that marks a folder as an exported model, and the file that marks it as a run.
-_EXPORTED, _RUN = "model.json", "config.yaml"
+# The file that marks a folder as a run, as `DESCRIPTION` marks one as an exported model.
+_RUN = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def open_source(
         path = path / _RUN
     if not path.is_file():
         raise DataError(
-            f"{source}: there is no such file, or no {_RUN} or {_EXPORTED} in it. Give the "
+            f"{source}: there is no such file, or no {_RUN} or {DESCRIPTION} in it. Give the "
             "OUTPUT_DIR of a training run, a folder that `publish` or `export` wrote, a config "
             "file, or a name: zoo:CONFIG or hf:OWNER/REPO."
         )
@@ -111,7 +117,7 @@ def open_source(
 
 def is_exported(folder: Path) -> bool:
     """Return whether a path is the folder of an exported model."""
-    return (folder / _EXPORTED).is_file()
+    return (folder / DESCRIPTION).is_file()
 
 
 def run_config(folder: Path, keys: Sequence[Any]) -> tuple[str, list[Any]]:
@@ -123,8 +129,8 @@ def run_config(folder: Path, keys: Sequence[Any]) -> tuple[str, list[Any]]:
     file = folder / _RUN
     if not file.is_file():
         raise DataError(
-            f"{folder}: there is no {_RUN} or {_EXPORTED} in it. Give the OUTPUT_DIR of a training "
-            "run, a folder that `publish` or `export` wrote, a config file, or a name: "
+            f"{folder}: there is no {_RUN} or {DESCRIPTION} in it. Give the OUTPUT_DIR of a "
+            "training run, a folder that `publish` or `export` wrote, a config file, or a name: "
             "zoo:CONFIG or hf:OWNER/REPO."
         )
     if "MODEL.WEIGHTS" in keys[::2]:
@@ -197,13 +203,12 @@ def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, An
 
 
 def from_exported(folder: Path, engine: str | None = None, threads: int = 0) -> Source:
-    """Open an exported model; see `load_exported`."""
-    predict, metadata = load_exported(folder, engine, threads)
-    one = explained()(predict)
-    description = json.loads((folder / _EXPORTED).read_text(encoding="utf-8"))
+    """Open an exported model; see `open_exported`."""
+    model = open_exported(folder, engine, threads)
+    one = explained()(lambda image: as_detectron2(model(image)))
     return Source(
         lambda images: [one(image) for image in images],
-        metadata,
-        exported_reading(folder),
-        threshold=exported_threshold(description),
+        exported_metadata(model.description),
+        exported_reading(model.description),
+        threshold=exported_threshold(model.description),
     )

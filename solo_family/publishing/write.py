@@ -18,13 +18,13 @@ from ..data.formats.classes import class_ids, class_names, stuff_ids
 from ..engine.run_weights import weights_of_run
 from ..errors import DataError
 from ..evaluation.build import predicted_tasks
+from ..export.folder import DESCRIPTION
 from ..fetch.names import CONFIG, WEIGHTS
 from ..registry import METHODS
 from .card import Card
 from .portable import as_yaml, portable
 from .scores import count_images, read_scores, shown_dataset
 
-_EXPORTED = "model.json"
 _AVERAGED = "_ema"
 
 
@@ -58,7 +58,7 @@ def open_run(folder: Path, weights: Path | None = None) -> Run:
     """
     config = folder / CONFIG
     if not config.is_file():
-        hint = " It is an exported model: name the run it is of." * (folder / _EXPORTED).is_file()
+        hint = " It is an exported model: name the run it is of." * (folder / DESCRIPTION).is_file()
         raise DataError(
             f"{folder} is no training run: there is no {CONFIG} in it.{hint} Name the OUTPUT_DIR "
             "of a run."

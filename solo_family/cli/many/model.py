@@ -60,7 +60,7 @@ def describe_model(args: argparse.Namespace) -> Description:
         key = model_key(None, Path(args.exported))
         return Description(
             exported_metadata(description),
-            exported_reading(args.exported),
+            exported_reading(description),
             key,
             threshold=exported_threshold(description),
         )
