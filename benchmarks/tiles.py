@@ -115,7 +115,7 @@ def measure(predict: Callable[[np.ndarray], Results], dataset: str, side: int) -
     records = DatasetCatalog.get(dataset)
     ids = sorted(dataset_truth(dataset).getCatIds())
     predict(np.ascontiguousarray(_read(records[0]["file_name"])[:side, :side]))
-    before = _memory_mib("VmRSS")
+    before = memory_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     results: Results = []
     seconds = cpu = 0.0
@@ -132,7 +132,7 @@ def measure(predict: Callable[[np.ndarray], Results], dataset: str, side: int) -
         "found": len(results),
         "seconds": seconds,
         "CPU seconds": cpu,
-        "MiB beyond the model": _memory_mib("VmHWM") - before,
+        "MiB beyond the model": memory_mib("VmHWM") - before,
         "results": results,
     }
 
@@ -144,7 +144,7 @@ def _read(path: str) -> np.ndarray:
     return picture
 
 
-def _memory_mib(what: str) -> float:
+def memory_mib(what: str) -> float:
     """Return a line of this process's status, VmRSS (what it has) or VmHWM (its peak), in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024

@@ -21,7 +21,7 @@ _CHUNK_BYTES = 64 * 2**20
 # On a GPU every chunk adds a few launches, whatever its size.
 _GPU_CHUNKS = 4
 # The number of masks that are resized row by row together.
-_MASKS_AT_ONCE = 128
+MASKS_AT_ONCE = 128
 
 Size = tuple[int, int]
 
@@ -117,10 +117,15 @@ class ResizedMasks:
         """Whether `rows` is faster than iterating, which it is on a CPU."""
         return self.masks.device.type == "cpu"
 
-    def rows(self) -> MaskRows:
-        """Return the masks as what iterating yields, but in blocks of rows of all masks."""
+    def rows(self, as_for: int = 0) -> MaskRows:
+        """Return the masks as what iterating yields, but in blocks of rows of all masks.
+
+        Args:
+            as_for: see `resized_rows`.
+        """
         sizes = self.padded_size, self.image_size, self.output_size
-        return MaskRows(len(self.masks), resized_rows(self.masks, *sizes, resize_soft_masks))
+        blocks = resized_rows(self.masks, *sizes, resize_soft_masks, as_for)
+        return MaskRows(len(self.masks), blocks)
 
     def __getitem__(self, chosen: Tensor) -> ResizedMasks:
         """Return some masks: those with indices int64 [n], or those where bool [N] is set."""
@@ -195,7 +200,7 @@ def _threshold(masks: ResizedMasks, threshold: float) -> Tensor:
     if masks.by_rows:
         # A few masks at a time: with more, a block would have few rows. Rounding can't move a value
         # that equals the threshold when that is taken from the masks before.
-        for some, part in zip(given.split(_MASKS_AT_ONCE), result.split(_MASKS_AT_ONCE)):
+        for some, part in zip(given.split(MASKS_AT_ONCE), result.split(MASKS_AT_ONCE)):
             shifted = replace(masks, masks=some.float() - threshold)
             for rows, block in shifted.rows().blocks:
                 torch.gt(block, 0, out=part[:, rows])

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.loading.windows import Window
-from .runs import Runs, box_of, clip, intersections
+from ..ops.runs import Runs, box_of, clip, intersections
+from ..ops.window import Window
 
 # From this IoU on, two masks are one object's; and from this share of the smaller one on, a mask
 # that has no such partner is a piece of the larger one.

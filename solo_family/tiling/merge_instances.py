@@ -7,32 +7,36 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 from torch import Tensor
 
+from ..modeling.instances import make_instances
+from ..ops.run_masks import RunMasks, are_dense
+from ..ops.runs import Runs, box_of, moved, runs_of, union
 from .links import Links
 from .matching import Link, TileObject, link
 from .repeats import without_repeats
-from .runs import RunMasks, Runs, box_of, runs_of, union
 from .tiles import Tile, overlapping
-
-# Masks that take no more memory than this are returned as bools.
-DENSE_BYTES = 256 * 2**20
 
 
 def tile_objects(
-    tile: Tile, masks: Tensor, scores: Tensor, classes: Tensor, height: int
+    tile: Tile, masks: Tensor | RunMasks, scores: Tensor, classes: Tensor, height: int
 ) -> list[TileObject]:
     """Return what a tile shows, in the image's pixels; masks without a pixel are left out.
 
     Args:
         tile: the tile.
-        masks: bool [N, h, w], on any device.
+        masks: bool [N, h, w], on any device, or runs.
         scores: [N].
         classes: int64 [N].
         height: H.
     """
-    every = zip(runs_of(masks, tile.window, height), scores.tolist(), classes.tolist())
+    if isinstance(masks, RunMasks):
+        rows = masks.size[0]
+        found = [moved(runs, rows, tile.window, height) for runs in masks.masks]
+    else:
+        found = runs_of(masks, tile.window, height)
+    every = zip(found, scores.tolist(), classes.tolist())
     objects = []
     for runs, score, label in every:
         if len(runs.starts):
@@ -106,16 +110,13 @@ def instances_of(
 ) -> Instances:
     """Return detectron2's `Instances`, the best score first.
 
-    Their `pred_masks` are bool [N, H, W] where that takes at most `DENSE_BYTES`, and else
+    Their `pred_masks` are bool [N, H, W] where that needs little memory, see `are_dense`, and else
     `RunMasks`.
     """
     packed = RunMasks(masks, size)
-    boxes = Boxes(packed.boxes)
-    dense = len(masks) * size[0] * size[1] <= DENSE_BYTES
-    return Instances(
-        size,
-        pred_masks=packed.tensor if dense else packed,
-        pred_boxes=boxes,
-        scores=torch.tensor(scores, dtype=torch.float32),
-        pred_classes=torch.tensor(classes, dtype=torch.int64),
+    return make_instances(
+        packed.tensor if are_dense(len(masks), size) else packed,
+        torch.tensor(scores, dtype=torch.float32),
+        torch.tensor(classes, dtype=torch.int64),
+        packed.boxes,
     )

@@ -13,6 +13,7 @@ from detectron2.structures import BitMasks
 from ..data.loading.ahead import ahead
 from ..data.loading.windows import WindowReader
 from ..errors import ConfigError, DataError
+from ..ops.run_masks import RunMasks
 from ..progress import Progress
 from .matching import TileObject
 from .merge_instances import merge_instances, tile_objects
@@ -134,8 +135,9 @@ def _tile_result(tile: Tile, output: dict[str, Any], height: int) -> TileResult:
                 "have only boxes. Set TEST.TILE.SIZE 0."
             )
         masks = found.pred_masks
-        masks = masks.tensor if isinstance(masks, BitMasks) else masks
-        objects = tile_objects(tile, masks.bool(), found.scores, found.pred_classes, height)
+        if not isinstance(masks, RunMasks):
+            masks = (masks.tensor if isinstance(masks, BitMasks) else masks).bool()
+        objects = tile_objects(tile, masks, found.scores, found.pred_classes, height)
     if "panoptic_seg" in output:
         segments, infos = output["panoptic_seg"]
         if infos is None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..ops.runs import Runs, box_of, intersections
 from .matching import TileObject
-from .runs import Runs, box_of, intersections
 from .tiles import Tile, overlapping
 
 # A mask repeats a better one that has this share of it; one that contains a better one stays.

@@ -9,16 +9,14 @@ N masks; R runs of a mask, or of all; H W of the image; h w of a window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..data.formats.rle import encode_runs
-from ..data.loading.windows import Window
-from ..ops.run_lengths import run_lengths
+from .run_lengths import run_lengths
+from .window import Window
 
 
 class Runs(NamedTuple):
@@ -76,6 +74,20 @@ def _in_image(
     column, row = np.divmod(starts, rows)
     starts_there = (column + window.left) * (height + 1) + row + window.top
     return Runs(starts_there, starts_there + stops - starts)
+
+
+def moved(runs: Runs, rows: int, window: Window, height: int) -> Runs:
+    """Return a mask of a window in pixels of the image.
+
+    Args:
+        runs: in the window's own pixels.
+        rows: h.
+        window: where it is in the image.
+        height: H.
+    """
+    column, row = np.divmod(runs.starts, rows + 1)
+    starts = (column + window.left) * (height + 1) + row + window.top
+    return Runs(starts, starts + runs.stops - runs.starts)
 
 
 def box_of(runs: Runs, height: int) -> Window:
@@ -154,70 +166,7 @@ def fill(runs: Runs, window: Window, height: int) -> np.ndarray:
     return steps[:-1].cumsum(dtype=np.int8).view(bool).reshape(columns, rows).T
 
 
-class RunMasks:
-    """The masks of the instances of a large image, in memory as their runs.
-
-    It stands where detectron2's `Instances` have a bool tensor [N, H, W] as `pred_masks`, and can
-    be indexed likewise; `tensor` and `numpy()` make one.
-
-    Args:
-        masks: N of them.
-        size: (H, W).
-    """
-
-    def __init__(self, masks: Sequence[Runs], size: tuple[int, int]) -> None:
-        self.masks = list(masks)
-        self.size = size
-
-    def __len__(self) -> int:
-        """Return N."""
-        return len(self.masks)
-
-    def __getitem__(self, index: Any) -> RunMasks:
-        """Return some masks: of an int, a slice, or a tensor of bools or indices."""
-        places = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
-        return RunMasks([self.masks[i] for i in places.reshape(-1).tolist()], self.size)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield each mask as bool [H, W]."""
-        window = Window(0, 0, *self.size)
-        return (fill(mask, window, self.size[0]) for mask in self.masks)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(N, H, W)."""
-        return (len(self), *self.size)
-
-    @property
-    def tensor(self) -> Tensor:
-        """The masks as bool [N, H, W]."""
-        masks = torch.zeros(self.shape, dtype=torch.bool)
-        for mask, filled in zip(masks, self):
-            mask.copy_(torch.from_numpy(filled))
-        return masks
-
-    def numpy(self) -> np.ndarray:
-        """Return the masks as bool [N, H, W]."""
-        return self.tensor.numpy()
-
-    def to(self, *_: Any, **__: Any) -> RunMasks:
-        """Return itself: it is on the CPU."""
-        return self
-
-    @property
-    def boxes(self) -> Tensor:
-        """Boxes tight around the masks, float32 [N, 4]: x0 y0 x1 y1, ends exclusive."""
-        boxes = [box_of(mask, self.size[0]) for mask in self.masks]
-        corners = [(box.left, box.top, box.right, box.bottom) for box in boxes]
-        return torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
-
-    def rles(self) -> list[dict[str, Any]]:
-        """Return the masks in COCO's compressed RLE: for each "size" and "counts", str."""
-        lengths = [_run_lengths(mask, self.size) for mask in self.masks]
-        return encode_runs(lengths, self.size)
-
-
-def _run_lengths(mask: Runs, size: tuple[int, int]) -> np.ndarray:
+def coco_lengths(mask: Runs, size: tuple[int, int]) -> np.ndarray:
     """Return the lengths of the runs of 0, 1, 0, 1, ..., int64, of a mask's H x W pixels."""
     height, width = size
     # In COCO's count of pixels, x H + y, runs at the ends of columns may touch.

@@ -5,8 +5,9 @@ import pytest
 import torch
 from pycocotools import mask as mask_util
 
-from solo_family.data.loading.windows import Window
-from solo_family.tiling.runs import RunMasks, box_of, clip, fill, intersections, runs_of, union
+from solo_family.ops.run_masks import RunMasks
+from solo_family.ops.runs import box_of, clip, fill, intersections, moved, runs_of, union
+from solo_family.ops.window import Window
 
 SIZE = (37, 53)
 WHOLE = Window(0, 0, *SIZE)
@@ -29,6 +30,15 @@ def test_masks_of_a_window_are_in_the_image_s_pixels() -> None:
         expected[5:30, 11:50] = mask
         assert np.array_equal(fill(runs, WHOLE, SIZE[0]), expected)
         assert runs.area == expected.sum()
+
+
+def test_masks_of_a_window_are_moved_to_their_place() -> None:
+    window = Window(5, 11, 30, 50)
+    masks = torch.from_numpy(random_masks(9, window.size))
+    own = runs_of(masks, Window(0, 0, *window.size), window.size[0])
+    for one, expected in zip(own, runs_of(masks, window, SIZE[0])):
+        placed = moved(one, window.size[0], window, SIZE[0])
+        assert np.array_equal(np.stack(placed), np.stack(expected))
 
 
 def test_operations_are_those_of_the_pixels() -> None:
@@ -59,15 +69,3 @@ def test_rle_is_pycocotools_own(size: tuple[int, int]) -> None:
         expected = mask_util.encode(np.asfortranarray(mask, np.uint8))
         assert rle == {"size": list(size), "counts": expected["counts"].decode()}
     assert RunMasks([], size).rles() == []
-
-
-def test_they_are_indexed_as_a_tensor() -> None:
-    masks = torch.from_numpy(random_masks(6, SIZE))
-    packed = RunMasks(runs_of(masks, WHOLE, SIZE[0]), SIZE)
-    assert packed.shape == masks.shape
-    assert torch.equal(packed.to("cpu").tensor, masks)
-    chosen = torch.tensor([True, False, True, True, False, False])
-    for index in (chosen, torch.tensor([4, 0]), slice(1, 4), torch.zeros(6, dtype=torch.bool)):
-        assert torch.equal(packed[index].tensor, masks[index])
-    assert torch.equal(packed[2].tensor, masks[2:3])
-    assert [mask.sum() for mask in packed] == [int(mask.sum()) for mask in masks]
