@@ -9,8 +9,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from .resize import MASKS_AT_ONCE, Size, resize_masks, resize_masks_with_boxes
-from .run_masks import RunMasks, are_dense, collect_runs, mask_parts
+from .crops import runs_of_crops
+from .resize import Size, resize_masks_with_boxes, resize_soft_masks
+from .resize_crops import MASKS_AT_ONCE, resized_crops
+from .run_masks import RunMasks, are_dense, mask_parts
 
 
 class SoftMasks(Protocol):
@@ -69,9 +71,10 @@ def resize_compactly(
     if are_dense(len(masks), output_size, masks[:0].device):
         return resize_masks_with_boxes(masks[:], *sizes, threshold)
 
-    def resized(part: slice) -> Tensor:
-        return resize_masks(masks[part], *sizes, threshold)
-
-    parts = mask_parts(len(masks), output_size, MASKS_AT_ONCE)
-    found = collect_runs(resized, parts, output_size)
+    crops = (
+        crop
+        for part in mask_parts(len(masks), output_size, MASKS_AT_ONCE)
+        for crop in resized_crops(masks[part], *sizes, threshold, resize_soft_masks)
+    )
+    found = runs_of_crops(crops, output_size)
     return found, found.boxes

@@ -104,15 +104,20 @@ def resized_rows(
         yield band.outputs, block
 
 
+def resizing_matrix(size: int, padded: int, image: int, output: int, resize: Callable) -> Tensor:
+    """Return the resizing of one axis, float32 [output, size]; sizes as for `resized_rows`."""
+    # What becomes of a picture that is 1 in one place, for every place, is the matrix.
+    with torch.inference_mode(False), torch.no_grad():
+        units = torch.eye(size)[:, :, None]
+        return resize(units, (padded, 1), (image, 1), (output, 1))[:, :, 0].T.contiguous()
+
+
 @lru_cache(maxsize=64)
 def _bands(
     size: int, padded: int, image: int, output: int, step: int, resize: Callable
 ) -> list[_Band]:
     """Return the resizing of one axis, in blocks of outputs."""
-    # What becomes of a picture that is 1 in one place, for every place, is the matrix.
-    with torch.inference_mode(False), torch.no_grad():
-        units = torch.eye(size)[:, :, None]
-        matrix = resize(units, (padded, 1), (image, 1), (output, 1))[:, :, 0].T.contiguous()
+    matrix = resizing_matrix(size, padded, image, output, resize)
     bands = []
     for start in range(0, output, step):
         block = matrix[start : start + step]

@@ -6,12 +6,11 @@ N masks, m their side, H W of the image, h w of the part of it that a mask reach
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ...ops.crops import Crop, bools_of_crops, runs_of_crops
 from ...ops.run_masks import RunMasks, are_dense
-from ...ops.runs import runs_of
 from ...ops.window import Window
 
 
@@ -33,32 +32,17 @@ def paste_separably(
         masks: bool [N, H, W], or runs; see `are_dense`.
         boxes: float32 [N, 4], tight around these, see `mask_boxes`.
     """
-    if not are_dense(len(masks), size):
-        found = RunMasks(
-            [
-                runs_of(torch.from_numpy(inside)[None], window, size[0])[0]
-                for window, inside in _pasted(masks, boxes, size, threshold)
-            ],
-            size,
-        )
-        return found, found.boxes
-    # The system gives numpy zeros where they are written or read; torch writes all of them at once,
-    # though masks cover a small part of them.
-    values = np.zeros((len(masks), *size), bool)
-    tight = np.zeros(boxes.shape, np.float32)
-    for index, (window, inside) in enumerate(_pasted(masks, boxes, size, threshold)):
-        top, left, bottom, right = window
-        values[index, top:bottom, left:right] = inside
-        ys, xs = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
-        if len(ys):  # the box of a mask without pixels is 0
-            tight[index] = (left + xs[0], top + ys[0], left + xs[-1] + 1, top + ys[-1] + 1)
-    return torch.from_numpy(values), torch.from_numpy(tight)
+    crops = _pasted(masks, boxes, size, threshold)
+    if are_dense(len(masks), size):
+        return bools_of_crops(crops, len(masks), size)
+    found = runs_of_crops(crops, size)
+    return found, found.boxes
 
 
 def _pasted(
     masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
-) -> Iterator[tuple[Window, np.ndarray]]:
-    """Yield for each mask the part of the image that it reaches, and its pixels there, bool."""
+) -> Iterator[Crop]:
+    """Yield each mask in the part of the image that it reaches."""
     known: dict[tuple[float, float, int], tuple[int, Tensor]] = {}
 
     def samples(start: float, stop: float, side: int) -> tuple[int, Tensor]:
@@ -73,7 +57,8 @@ def _pasted(
         inside = (rows @ (mask @ columns.T)) >= threshold
         # A box beside the image has no rows, or no columns.
         top, left = min(top, size[0]), min(left, size[1])
-        yield Window(top, left, top + len(rows), left + len(columns)), inside.numpy()
+        window = Window(top, left, top + len(rows), left + len(columns))
+        yield Crop(window, inside.numpy())
 
 
 def _samples(start: float, stop: float, side: int, m: int) -> tuple[int, Tensor]:
