@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from .run_masks import RunMasks
-from .runs import Runs, runs_of
+from .runs import Runs, split
 from .window import Window
 
 Size = tuple[int, int]
+
+# Pixels of the crops of which runs are found at a time.
+_PIXELS_AT_ONCE = 2**22
 
 
 class Crop(NamedTuple):
@@ -62,11 +65,32 @@ def runs_of_crops(crops: Iterable[Crop], size: Size) -> RunMasks:
         crops: the masks.
         size: (H, W).
     """
-    return RunMasks([_runs(crop, size[0]) for crop in crops], size)
+    masks: list[Runs] = []
+    waiting: list[Crop] = []
+    pixels = 0
+    for crop in crops:
+        waiting.append(crop)
+        pixels += crop.pixels.size
+        if pixels > _PIXELS_AT_ONCE:
+            masks += _runs(waiting, size[0])
+            waiting, pixels = [], 0
+    return RunMasks(masks + _runs(waiting, size[0]), size)
 
 
-def _runs(crop: Crop, height: int) -> Runs:
-    (runs,) = runs_of(
-        torch.from_numpy(np.ascontiguousarray(crop.pixels))[None], crop.window, height
-    )
-    return runs
+def _runs(crops: list[Crop], height: int) -> list[Runs]:
+    """Return the runs of some masks, found in all of them at once."""
+    windows = np.array([crop.window for crop in crops], np.int64).reshape(-1, 4)
+    tops, lefts, bottoms, rights = windows.T
+    # Each column of each crop is followed by a pixel that is not set, in which its last run ends.
+    lengths = bottoms - tops + 1
+    edges = np.concatenate([[0], (lengths * (rights - lefts)).cumsum()])
+    pixels = np.zeros(1 + edges[-1], bool)
+    for crop, length, begin, end in zip(crops, lengths.tolist(), edges[:-1], edges[1:]):
+        pixels[1 + begin : 1 + end].reshape(-1, length)[:, :-1] = crop.pixels.T
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1])
+    starts, stops = changes[0::2], changes[1::2]
+    which = np.searchsorted(edges, starts, side="right") - 1
+    column, row = np.divmod(starts - edges[which], lengths[which])
+    begins = (column + lefts[which]) * (height + 1) + row + tops[which]
+    ends = np.bincount(which, minlength=len(crops)).cumsum()
+    return split(Runs(begins, begins + stops - starts), ends)

@@ -58,7 +58,7 @@ class _Axis(NamedTuple):
     stop_output: np.ndarray
 
     def reach(self, starts: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the outputs, from and to, that inputs from and to reach; the same for no inputs."""
+        """Return the outputs, from and to, that inputs, from and to, reach; no inputs, none."""
         firsts = self.first_output[np.minimum(starts, len(self.first_output) - 1)]
         ends = self.stop_output[np.maximum(stops - 1, 0)]
         return firsts, np.where(stops > starts, np.maximum(ends, firsts), firsts)

@@ -6,6 +6,8 @@ N, M masks; H W of the image; h w of a part of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ from torch import Tensor
 
 from .masks import iou_from, mask_iou
 from .rle import encode_runs
-from .runs import Runs, box_of, coco_lengths, fill, intersections, runs_of
+from .runs import Runs, boxes_and_areas, coco_lengths, fill, joined, pair_intersections, runs_of
 from .window import Window
 
 # Masks that take no more memory than this are returned as bools.
 DENSE_BYTES = 256 * 2**20
+_PREFERS_RUNS: ContextVar[bool] = ContextVar("prefers_runs", default=False)
 # Bytes of the bools of those masks that are turned into runs at a time.
 _PART_BYTES = 64 * 2**20
 
@@ -118,19 +121,28 @@ class RunMasks:
     @property
     def areas(self) -> Tensor:
         """Number of pixels of each mask, int64 [N]."""
-        return torch.tensor([mask.area for mask in self.masks], dtype=torch.int64)
+        return torch.from_numpy(boxes_and_areas(*joined(self.masks), self.size[0])[1])
 
     @property
     def boxes(self) -> Tensor:
         """Boxes tight around the masks, float32 [N, 4]: x0 y0 x1 y1, ends exclusive."""
-        boxes = [box_of(mask, self.size[0]) for mask in self.masks]
-        corners = [(box.left, box.top, box.right, box.bottom) for box in boxes]
-        return torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
+        boxes, _ = boxes_and_areas(*joined(self.masks), self.size[0])
+        return torch.from_numpy(boxes[:, [1, 0, 3, 2]]).float()
 
     def rles(self) -> list[dict[str, Any]]:
         """Return the masks in COCO's compressed RLE: for each "size" and "counts", str."""
         lengths = [coco_lengths(mask, self.size) for mask in self.masks]
         return encode_runs(lengths, self.size)
+
+
+@contextmanager
+def preferring_runs() -> Iterator[None]:
+    """Within this, make masks on a CPU as runs whatever their size: tiles are joined as such."""
+    token = _PREFERS_RUNS.set(True)
+    try:
+        yield
+    finally:
+        _PREFERS_RUNS.reset(token)
 
 
 def are_dense(count: int, size: tuple[int, int], device: torch.device | None = None) -> bool:
@@ -144,7 +156,8 @@ def are_dense(count: int, size: tuple[int, int], device: torch.device | None = N
         device: of the masks; None for the CPU.
     """
     on_cpu = device is None or device.type == "cpu"
-    return not on_cpu or count * size[0] * size[1] <= DENSE_BYTES
+    is_small = count * size[0] * size[1] <= DENSE_BYTES
+    return not on_cpu or (is_small and not _PREFERS_RUNS.get())
 
 
 def pixels_of(masks: Tensor | RunMasks) -> Tensor:
@@ -185,15 +198,12 @@ def iou_of_any(a: Tensor | RunMasks, b: Tensor | RunMasks) -> Tensor:
         masks if isinstance(masks, RunMasks) else RunMasks(whole_runs(masks), masks.shape[1:])
         for masks in (a, b)
     )
-    boxes, others = ours.boxes, theirs.boxes
+    boxes, others = ours.boxes[:, None], theirs.boxes
+    begins, ends = torch.maximum(boxes, others)[..., :2], torch.minimum(boxes, others)[..., 2:]
+    near = (begins < ends).all(-1).nonzero(as_tuple=True)
+    shared = pair_intersections(ours.masks, theirs.masks, (near[0].numpy(), near[1].numpy()))
     common = torch.zeros((len(ours), len(theirs)), dtype=torch.int64)
-    for index, mask in enumerate(ours.masks):
-        begins = torch.maximum(boxes[index, :2], others[:, :2])
-        ends = torch.minimum(boxes[index, 2:], others[:, 2:])
-        near = (begins < ends).all(1).nonzero()[:, 0]
-        if len(near):
-            shared = intersections(mask, [theirs.masks[other] for other in near.tolist()])
-            common[index, near] = torch.from_numpy(shared)
+    common[near] = torch.from_numpy(shared)
     return iou_from(common, ours.areas, theirs.areas)
 
 

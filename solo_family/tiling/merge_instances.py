@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..modeling.instances import make_instances
 from ..ops.run_masks import RunMasks, are_dense
-from ..ops.runs import Runs, box_of, moved, runs_of, union
+from ..ops.runs import Runs, boxes_and_areas, joined, moved, runs_of, split, union
+from ..ops.window import Window
 from .links import Links
 from .matching import Link, TileObject, link
 from .repeats import without_repeats
@@ -32,17 +33,18 @@ def tile_objects(
         height: H.
     """
     if isinstance(masks, RunMasks):
-        rows = masks.size[0]
-        found = [moved(runs, rows, tile.window, height) for runs in masks.masks]
+        own, ends = joined(masks.masks)
+        runs = moved(own, masks.size[0], tile.window, height)
     else:
-        found = runs_of(masks, tile.window, height)
-    every = zip(found, scores.tolist(), classes.tolist())
+        runs, ends = joined(runs_of(masks, tile.window, height))
+    boxes, areas = boxes_and_areas(runs, ends, height)
+    seen = zip(split(runs, ends), boxes.tolist(), areas.tolist(), scores.tolist(), classes.tolist())
     objects = []
-    for runs, score, label in every:
-        if len(runs.starts):
-            box = box_of(runs, height)
+    for mask, corners, area, score, label in seen:
+        if area:
+            box = Window(*corners)
             is_cut = tile.cuts(box)
-            objects.append(TileObject(tile.index, runs, box, runs.area, score, label, is_cut))
+            objects.append(TileObject(tile.index, mask, box, area, score, label, is_cut))
     return objects
 
 
