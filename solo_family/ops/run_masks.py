@@ -195,7 +195,9 @@ def iou_of_any(a: Tensor | RunMasks, b: Tensor | RunMasks) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return mask_iou(a, b)
     ours, theirs = (
-        masks if isinstance(masks, RunMasks) else RunMasks(whole_runs(masks), masks.shape[1:])
+        masks
+        if isinstance(masks, RunMasks)
+        else RunMasks(whole_runs(masks), tuple(masks.shape[1:]))
         for masks in (a, b)
     )
     boxes, others = ours.boxes[:, None], theirs.boxes

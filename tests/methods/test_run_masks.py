@@ -24,7 +24,7 @@ from ..predictor.test_predictor import tiny_run
 from ..tiling.test_methods import record
 
 HEIGHT, WIDTH = 133, 187
-WAYS = [(name, ()) for name in sorted(METHODS)]
+WAYS: list[tuple[str, tuple[Any, ...]]] = [(name, ()) for name in sorted(METHODS)]
 WAYS += [
     ("InstanceFCN", ("MODEL.INSTANCE_FCN.NMS_TYPE", "matrix")),
     ("InstanceFCN", ("MODEL.INSTANCE_FCN.MASK_THR", 0.0)),
@@ -80,7 +80,8 @@ def test_evaluations_take_runs(pairs: list[Instances]) -> None:
 def test_comparisons_of_models_take_runs(pairs: list[Instances]) -> None:
     dense, runs = pairs
     assert shared_instances(runs, runs) == shared_instances(dense, runs) == 1.0
-    fewer = runs[torch.arange(len(runs)) % 2 == 0]
+    even: Any = torch.arange(len(runs)) % 2 == 0
+    fewer = runs[even]
     assert shared_instances(fewer, runs) == shared_instances(fewer, dense) < 1
     arrays = (dense.scores, dense.pred_classes, dense.pred_masks)
     exported = PredictedInstances(*(array.numpy() for array in arrays))

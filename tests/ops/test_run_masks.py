@@ -1,5 +1,7 @@
 """Masks as runs in the place of a tensor of bools: whatever is done with one is done with them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -33,8 +35,8 @@ def test_they_are_indexed_as_a_tensor() -> None:
     for index in (chosen, torch.tensor([4, 0]), slice(1, 4), torch.zeros(6, dtype=torch.bool)):
         assert isinstance(packed[index], RunMasks)
         assert torch.equal(packed[index].tensor, masks[index])
-    for index in (2, -1, np.int64(3)):
-        assert torch.equal(packed[index], masks[int(index)])
+    for place in (2, -1, np.int64(3)):
+        assert torch.equal(packed[place], masks[int(place)])
     with pytest.raises(IndexError):
         packed[6]
     for mask, expected in zip(packed, masks, strict=True):
@@ -42,11 +44,11 @@ def test_they_are_indexed_as_a_tensor() -> None:
 
 
 @pytest.mark.parametrize("first", [slice(None), slice(1, 3), -1, torch.tensor([5, 0])])
-def test_parts_of_the_image_are_cut_out_as_of_a_tensor(first: object) -> None:
+def test_parts_of_the_image_are_cut_out_as_of_a_tensor(first: Any) -> None:
     masks, packed = both()
     for rest in ((slice(3, 20), slice(10, None)), (slice(None), slice(-7, -2)), (slice(9, 4),)):
-        assert torch.equal(packed[(first, *rest)], masks[(first, *rest)])  # type: ignore[index]
-    assert torch.equal(packed[first, ::3, 1:40:2], masks[first, ::3, 1:40:2])  # type: ignore
+        assert torch.equal(packed[(first, *rest)], masks[(first, *rest)])
+    assert torch.equal(packed[first, ::3, 1:40:2], masks[first, ::3, 1:40:2])
 
 
 def test_numpy_makes_an_array_of_them() -> None:
@@ -60,7 +62,7 @@ def test_numpy_makes_an_array_of_them() -> None:
 
 def test_instances_of_them_are_chosen_and_joined() -> None:
     masks, packed = both()
-    scores = torch.linspace(0.9, 0.1, len(masks))
+    scores: Any = torch.linspace(0.9, 0.1, len(masks))
     found = Instances(SIZE, pred_masks=packed, pred_boxes=Boxes(packed.boxes), scores=scores)
     joined = Instances.cat([found[scores > 0.5], found[4].to("cpu")])
     assert torch.equal(joined.pred_masks.tensor, masks[[0, 1, 2, 4]])

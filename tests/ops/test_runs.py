@@ -6,7 +6,19 @@ import torch
 from pycocotools import mask as mask_util
 
 from solo_family.ops.run_masks import RunMasks
-from solo_family.ops.runs import box_of, clip, fill, intersections, moved, runs_of, union
+from solo_family.ops.runs import (
+    box_of,
+    boxes_and_areas,
+    clip,
+    fill,
+    intersections,
+    joined,
+    moved,
+    pair_intersections,
+    runs_of,
+    split,
+    union,
+)
 from solo_family.ops.window import Window
 
 SIZE = (37, 53)
@@ -59,6 +71,25 @@ def test_operations_are_those_of_the_pixels() -> None:
         if len(rows):
             box = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
             assert box_of(a, SIZE[0]) == box
+
+
+def test_many_masks_at_once_are_as_one_at_a_time() -> None:
+    masks, others = random_masks(8, SIZE, 3), random_masks(6, SIZE, 4)
+    masks[2] = others[5] = False
+    ours, theirs = (runs_of(torch.from_numpy(some), WHOLE, SIZE[0]) for some in (masks, others))
+    runs, ends = joined(ours)
+    for one, expected in zip(split(runs, ends), ours, strict=True):
+        assert np.array_equal(np.stack(one), np.stack(expected))
+    boxes, areas = boxes_and_areas(runs, ends, SIZE[0])
+    assert [tuple(box) for box in boxes] == [box_of(mask, SIZE[0]) for mask in ours]
+    assert areas.tolist() == masks.sum((1, 2)).tolist()
+    i, j = np.random.default_rng(0).integers(0, 6, (2, 40))
+    expected = [(masks[a] & others[b]).sum() for a, b in zip(i, j)]
+    assert pair_intersections(ours, theirs, (i, j)).tolist() == expected
+    none = np.zeros(0, np.int64)
+    assert pair_intersections(ours, theirs, (none, none)).shape == (0,)
+    assert pair_intersections(ours[2:3], theirs[5:], (np.array([0]), np.array([0]))).tolist() == [0]
+    assert boxes_and_areas(*joined([]), 9)[0].shape == (0, 4)
 
 
 @pytest.mark.parametrize("size", [SIZE, (1, 9), (9, 1), (1, 1)])
