@@ -194,10 +194,9 @@ def iou_of_any(a: Tensor | RunMasks, b: Tensor | RunMasks) -> Tensor:
     """Return `mask_iou`, float32 [N, M], of masks of which some may be runs."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return mask_iou(a, b)
+    height, width = a.shape[1:]
     ours, theirs = (
-        masks
-        if isinstance(masks, RunMasks)
-        else RunMasks(whole_runs(masks), tuple(masks.shape[1:]))
+        masks if isinstance(masks, RunMasks) else RunMasks(whole_runs(masks), (height, width))
         for masks in (a, b)
     )
     boxes, others = ours.boxes[:, None], theirs.boxes
