@@ -84,8 +84,8 @@ def test_many_masks_at_once_are_as_one_at_a_time() -> None:
     assert [tuple(box) for box in boxes] == [box_of(mask, SIZE[0]) for mask in ours]
     assert areas.tolist() == masks.sum((1, 2)).tolist()
     i, j = np.random.default_rng(0).integers(0, 6, (2, 40))
-    expected = [(masks[a] & others[b]).sum() for a, b in zip(i, j)]
-    assert pair_intersections(ours, theirs, (i, j)).tolist() == expected
+    shared = [(masks[a] & others[b]).sum() for a, b in zip(i, j)]
+    assert pair_intersections(ours, theirs, (i, j)).tolist() == shared
     none = np.zeros(0, np.int64)
     assert pair_intersections(ours, theirs, (none, none)).shape == (0,)
     assert pair_intersections(ours[2:3], theirs[5:], (np.array([0]), np.array([0]))).tolist() == [0]
