@@ -94,8 +94,12 @@ def choose(
         ),
         *detection_choices(data),
         Choice("TEST.BEST_METRIC", metric_of(request), "its best checkpoint is kept"),
-        # What is repeated is counted by instances.
-        *([worker_choice(machine)] if request.task != "instance" else loader_choices(data, machine)),
+        # Of label pictures no sampler counts the classes.
+        *(
+            loader_choices(data, machine)
+            if request.task == "instance"
+            else [worker_choice(machine)]
+        ),
         # Of windows the files are read, each time.
         *([] if _reads_windows(size) else cache_choices(data, machine)),
         Choice("OUTPUT_DIR", request.output_dir, "the log, the checkpoints and the results"),

@@ -140,7 +140,7 @@ def _window(
         side = min(side, short / 2)
     elif pixels * scale**2 <= _MOST_CROPS * area:
         return 0
-    return max(_LEAST_WINDOW, round(side / _ROUND) * _ROUND) if side < short else 0
+    return max(_LEAST_WINDOW, int(side / _ROUND) * _ROUND) if side < short else 0
 
 
 def _crop(area: float, shape: tuple[float, float], largest: list[float]) -> tuple[int, int]:

@@ -152,7 +152,8 @@ def _semantic_regions(record: dict[str, Any], num_classes: int, ignored: int) ->
 def _panoptic_regions(record: dict[str, Any]) -> list[Region]:
     """Return the segments of an image, without crowds and those that no pixel has."""
     path = record["pan_seg_file_name"]
-    ids, counts = np.unique(_read(lambda: read_panoptic_ids(path), path, record), return_counts=True)
+    segments = _read(lambda: read_panoptic_ids(path), path, record)
+    ids, counts = np.unique(segments, return_counts=True)
     pixels = dict(zip(ids.tolist(), counts.tolist()))
     return [
         Region(int(segment["category_id"]), pixels[segment["id"]])

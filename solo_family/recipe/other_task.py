@@ -39,9 +39,9 @@ def task_choices(cfg: CfgNode, task: str) -> list[Choice]:
     if cfg.MODEL.META_ARCHITECTURE == "MaskFormer":
         return [*choices, *_of_mask_former(cfg, task, why)]
     if cfg.MODEL.META_ARCHITECTURE == "SparseInst":
-        panoptic = task == "panoptic"
-        if cfg.MODEL.SPARSE_INST.PANOPTIC_ON != panoptic:
-            choices.append(Choice("MODEL.SPARSE_INST.PANOPTIC_ON", panoptic, why))
+        wanted = task == "panoptic"
+        if wanted != cfg.MODEL.SPARSE_INST.PANOPTIC_ON:
+            choices.append(Choice("MODEL.SPARSE_INST.PANOPTIC_ON", wanted, why))
     return choices
 
 

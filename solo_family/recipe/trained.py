@@ -147,9 +147,7 @@ def _names(cfg: CfgNode) -> list[str]:
         return []
 
 
-def trained_base(
-    trained: Trained, names: list[str], path: Path, task: str = "instance"
-) -> Base:
+def trained_base(trained: Trained, names: list[str], path: Path, task: str = "instance") -> Base:
     """Write the weights that training begins with, and return the base of the recipe.
 
     Args:
