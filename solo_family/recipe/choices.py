@@ -94,18 +94,18 @@ def choose(
         ),
         *detection_choices(data),
         Choice("TEST.BEST_METRIC", metric_of(request), "its best checkpoint is kept"),
-        # Of label pictures no sampler counts the classes.
-        *(
-            loader_choices(data, machine)
-            if request.task == "instance"
-            else [worker_choice(machine)]
-        ),
+        *_loading(data, machine, request.task),
         # Of windows the files are read, each time.
         *([] if _reads_windows(size) else cache_choices(data, machine)),
         Choice("OUTPUT_DIR", request.output_dir, "the log, the checkpoints and the results"),
     ]
     # A later line about a key replaces an earlier one, at its place.
     return list({choice.key: choice for choice in choices}.values())
+
+
+def _loading(data: Fingerprint, machine: Machine, task: str) -> list[Choice]:
+    """Choose how images are loaded; no sampler counts the classes of label pictures."""
+    return loader_choices(data, machine) if task == "instance" else [worker_choice(machine)]
 
 
 def _of_method(data: Fingerprint, size: InputSize, method: str, is_trained: bool) -> list[Choice]:
