@@ -1,5 +1,6 @@
 """The verb `init` for labels that are pictures: of classes, and of panoptic segments."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from solo_family.data.formats.register import register_in_place
+from solo_family.data.formats.semantic_dataset import register_semantic
 from solo_family.evaluation.build import predicted_tasks
+from solo_family.fetch import table
 
+from ..checkpoint.lists import random_weights, save
 from ..data.segments import write_panoptic, write_semantic
+from ..fetch.server import Files
+from ..fetch.tables import write_table
 from .test_init import FAST, config_of, init, train_one_step, write_run
 
 
@@ -123,6 +129,38 @@ def test_panoptic_segments_have_their_methods_and_splits(method: str, tmp_path: 
     assert sides[0] + sides[1] == records_of(name)
     content = json.loads((tmp_path / "new" / "my_data" / "val.json").read_text())
     assert len(content["images"]) == 1
+
+
+def test_labels_get_the_names_of_their_images(tmp_path: Path) -> None:
+    write_semantic(tmp_path / "data")
+    images, labels = tmp_path / "data" / "images", tmp_path / "data" / "labels"
+    for path in list(labels.iterdir()):
+        path.rename(labels / f"{path.stem}_truth.png")
+    register_semantic(str(tmp_path), str(images), str(labels), "abc", label_suffix="_truth")
+    assert init(tmp_path, "--train", str(tmp_path), *FAST) == 0
+    cfg = config_of(tmp_path)
+    records = [*records_of(cfg.DATASETS.TRAIN[0]), *records_of(cfg.DATASETS.TEST[0])]
+    for record in records:
+        number = Path(record["file_name"]).stem
+        assert Path(record["sem_seg_file_name"]).resolve() == labels / f"{number}_truth.png"
+    assert len(records) == 3
+
+
+def test_where_links_cannot_be_made_a_validation_set_is_asked_for(
+    data: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    assert init(tmp_path, "--train", data, *FAST) == 2
+    error = capsys.readouterr().err
+    assert "links to its files can't be made in" in error
+    assert "(Operation not permitted). Name the dataset for validation with --val." in error
+    assert not list((tmp_path / "new").iterdir())
 
 
 def one_wrong_label(root: Path) -> None:
@@ -246,3 +284,33 @@ def test_without_a_given_time_ten_iterations_are_timed(data: str, tmp_path: Path
     assert init(tmp_path, "--train", data, "--minutes", "1") == 0
     reason = (tmp_path / "new" / "my.yaml").read_text().split("1 minutes of ")[1].split(" s ")[0]
     assert float(reason) > 0
+
+
+@pytest.mark.slow
+def test_published_weights_of_other_classes_are_taken_over(
+    data: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name, sky = "MaskFormer/ade20k-150/maskformer_R50_bs16_160k.yaml", 2  # among ADE20K's classes
+    weights = random_weights("mask_former_r50_v2")
+    outputs = "sem_seg_head.predictor.class_embed"
+    weights[f"{outputs}.weight"] = torch.randn(151, weights[f"{outputs}.weight"].shape[1])
+    weights[f"{outputs}.bias"] = torch.randn(151)
+    published = save(tmp_path / "theirs.pth", weights).read_bytes()
+    monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
+    with Files({"/a.pth": published}) as server:
+        place = {"weights": f"{server.address}/a.pth", "checksum": server.checksum(published)}
+        changed = write_table(tmp_path / "models.csv", name, **place)
+        monkeypatch.setattr(table, "TABLE", changed)
+        assert init(tmp_path, "--train", data, "--from", name, *FAST) == 0
+    cfg = config_of(tmp_path)
+    assert predicted_tasks(cfg) == ["semantic"]
+    assert cfg.INPUT.SIZE_DIVISIBILITY == -1  # 512 there, which is more than these crops
+    new = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]
+    (rows,) = [key for key in new if key.endswith("class_embed.bias")]
+    # The first of the new classes, and "no object" after the three.
+    assert torch.equal(new[rows][[0, 3]], weights[f"{outputs}.bias"][[sky, 150]])
+    assert "classes that keep their weights: sky\n" in capsys.readouterr().out
+    assert train_one_step(tmp_path / "new" / "my.yaml", tmp_path / "output")
