@@ -19,6 +19,7 @@ from ..data.formats.label_sample import check_labels
 from ..data.formats.register import check_datasets
 from ..data.loading.images import Reading, read_image_size
 from ..data.loading.object_crop import pixels_of
+from ..data.loading.watchdog import TIMEOUT, watched
 from ..errors import DataError
 from ..progress import Progress
 from .data import problem_words
@@ -96,25 +97,39 @@ def task_of_labels(name: str) -> str:
     return next((task for key, task in keys if key in first), "")
 
 
-def read_label_dataset(name: str, task: str) -> LabelDataset:
+def read_label_dataset(
+    name: str,
+    task: str,
+    *,
+    decode_images: bool = False,
+    reading: Reading | None = None,
+    timeout: float = TIMEOUT,
+) -> LabelDataset:
     """Read all of a registered dataset's labels, and check them and its images.
 
     Args:
         name: of the dataset.
         task: that of `task_of_labels`.
+        decode_images: whether to decode each image, instead of its header only.
+        reading: how image files are read; by default `Reading()`.
+        timeout: the longest time to read a file, in seconds; 0 sets no limit.
 
     Raises:
         DataError: a folder or a file is missing, a label picture can't be read, has another size
             than its image, or has a value that is no class.
+        TrainingError: a file has taken longer than `timeout`.
     """
     check_datasets([name])
     classes = tuple(dataset_classes(name) or ())
     records = tuple(_with_size(record) for record in DatasetCatalog.get(name))
     check = DatasetCheck(num_images=len(records), num_categories=len(classes))
-    _check_images(check, records)
+    files = ImageFiles("", "the dataset")
+    images = Progress(records, "images", unit=" images", delay=1, leave=False)
+    for place, record in enumerate(watched(images, "An image", timeout)):
+        check_file(check, {**record, "id": place}, files, decode_images, reading or Reading())
     read = _reader(name, task, len(classes))
-    bar = Progress(records, "labels", unit=" images", delay=1, leave=False)
-    regions = tuple(read(record) for record in bar)
+    labels = Progress(records, "labels", unit=" images", delay=1, leave=False)
+    regions = tuple(read(record) for record in watched(labels, "A label picture", timeout))
     check.classes = {classes[region.label] for found in regions for region in found}
     contradictions = tuple(check_labels(name, _COMPARED)) if task == PANOPTIC else ()
     return LabelDataset(name, task, classes, records, regions, check, contradictions)
@@ -125,13 +140,6 @@ def _with_size(record: dict[str, Any]) -> dict[str, Any]:
         return record
     height, width = read_image_size(record["file_name"])
     return {**record, "height": height, "width": width}
-
-
-def _check_images(check: DatasetCheck, records: tuple[dict[str, Any], ...]) -> None:
-    files, reading = ImageFiles("", "the dataset"), Reading()
-    bar = Progress(records, "images", unit=" images", delay=1, leave=False)
-    for place, record in enumerate(bar):
-        check_file(check, {**record, "id": place}, files, False, reading)
 
 
 def _reader(name: str, task: str, num_classes: int) -> Callable[[dict[str, Any]], list[Region]]:
