@@ -55,7 +55,7 @@ class LabelFingerprint(Fingerprint):
         return (
             f"{len(self.object_boxes)} regions, at most {int(self.objects_per_image.max())} in an "
             f"image; {len(self.sides_of_class)} of {len(self.pixels_of_class)} classes occur, the "
-            f"rarest, {rarest}, in {self.pixels_of_class[rarest] / total:.2%} of the pixels; "
+            f"rarest, {rarest}, in {100 * self.pixels_of_class[rarest] / total:.3g}% of the pixels; "
             f"{self.unlabelled:.1%} of the pixels have no class"
         )
 
