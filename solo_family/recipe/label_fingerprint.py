@@ -52,10 +52,11 @@ class LabelFingerprint(Fingerprint):
         """What the images show, in words."""
         total = sum(self.pixels_of_class.values())
         rarest = min(self.sides_of_class, key=lambda name: self.pixels_of_class[name])
+        percent = 100 * self.pixels_of_class[rarest] / total
         return (
             f"{len(self.object_boxes)} regions, at most {int(self.objects_per_image.max())} in an "
             f"image; {len(self.sides_of_class)} of {len(self.pixels_of_class)} classes occur, the "
-            f"rarest, {rarest}, in {100 * self.pixels_of_class[rarest] / total:.3g}% of the pixels; "
+            f"rarest, {rarest}, in {percent:.3g}% of the pixels; "
             f"{self.unlabelled:.1%} of the pixels have no class"
         )
 
