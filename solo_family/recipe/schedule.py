@@ -100,16 +100,18 @@ def _steps(iterations: int) -> list[int]:
 
 def loader_choices(data: Fingerprint, machine: Machine) -> list[Choice]:
     """Choose the sampler, and how images are loaded."""
-    workers = min(8 if machine.gpu else 2, machine.cores)
-    choices = [
-        Choice("DATALOADER.NUM_WORKERS", workers, "processes that load images, from the cores"),
-        *sampler_choices(data),
-    ]
+    choices = [worker_choice(machine), *sampler_choices(data)]
     empty = int((data.objects_per_image == 0).sum())
     if empty and 2 * empty <= data.num_images:
         why = f"{empty} images without objects show what is none"
         choices.append(Choice("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, why))
     return choices
+
+
+def worker_choice(machine: Machine) -> Choice:
+    """Choose how many processes load images."""
+    workers = min(8 if machine.gpu else 2, machine.cores)
+    return Choice("DATALOADER.NUM_WORKERS", workers, "processes that load images, from the cores")
 
 
 def cache_choices(data: Fingerprint, machine: Machine) -> list[Choice]:
