@@ -8,7 +8,13 @@ from .choice import Choice
 from .fingerprint import Fingerprint
 from .levels import grid_choices, slot_choices, window_choices
 from .machine import Machine
-from .schedule import cache_choices, detection_choices, loader_choices, solver_choices
+from .schedule import (
+    cache_choices,
+    detection_choices,
+    loader_choices,
+    precision_choices,
+    solver_choices,
+)
 from .sizes import InputSize, input_size
 
 # The length in pixels of the input of one pixel of the masks.
@@ -84,6 +90,7 @@ def choose(
             clip=_CLIP.get(request.method, _USUAL_CLIP),
             is_trained=base.is_trained,
         ),
+        *precision_choices(machine),
         *detection_choices(data),
         Choice("TEST.BEST_METRIC", _metric(request), "its best checkpoint is kept"),
         *loader_choices(data, machine),

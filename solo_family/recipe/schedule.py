@@ -98,6 +98,21 @@ def _steps(iterations: int) -> list[int]:
     return sorted({int(0.75 * iterations), int(0.92 * iterations)})
 
 
+def precision_choices(machine: Machine) -> list[Choice]:
+    """Choose what a CPU computes in; a GPU keeps the published float32."""
+    if machine.gpu:
+        return []
+    last = "convolutions of a CPU read them so"
+    choices = [Choice("SOLVER.CHANNELS_LAST", True, f"{last}: the channels of a pixel together")]
+    if machine.bfloat16:
+        why = "this CPU multiplies faster in bfloat16; weights and losses stay in float32"
+        choices += [
+            Choice("SOLVER.AMP.ENABLED", True, why),
+            Choice("SOLVER.AMP.PRECISION", "bfloat16", "as above"),
+        ]
+    return choices
+
+
 def loader_choices(data: Fingerprint, machine: Machine) -> list[Choice]:
     """Choose the sampler, and how images are loaded."""
     workers = min(8 if machine.gpu else 2, machine.cores)
