@@ -31,7 +31,8 @@ def has_faster_gradients(
     Args:
         x: [B, C, H, W].
         weight: of the convolution.
-        stride, dilation: of rows and of columns.
+        stride: of rows and of columns.
+        dilation: of rows and of columns.
         groups: of channels.
     """
     depthwise = x.dim() == 4 and 1 < groups == x.shape[1] == weight.shape[0]
@@ -51,7 +52,8 @@ def depthwise_conv(
         x: [B, C, H, W], floating, on a CPU.
         weight: [C, 1, K, K]; under autocast its dtype may be another.
         bias: [C], or None.
-        stride, padding: of rows and of columns.
+        stride: of rows and of columns.
+        padding: of rows and of columns.
 
     Returns:
         [B, C, Y, X].

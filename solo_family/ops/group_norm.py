@@ -34,7 +34,8 @@ def group_norm(
     Args:
         x: [B, C, H, W], floating, on a CPU, channels last.
         num_groups: a divisor of C.
-        weight, bias: [C], or None.
+        weight: [C], or None.
+        bias: [C], or None.
         eps: is added to the variance.
 
     Returns:
