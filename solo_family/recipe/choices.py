@@ -11,6 +11,7 @@ from .machine import Machine
 from .schedule import (
     cache_choices,
     detection_choices,
+    is_mixed,
     loader_choices,
     precision_choices,
     solver_choices,
@@ -89,6 +90,7 @@ def choose(
             num_val=request.num_val * size.tiles,
             clip=_CLIP.get(request.method, _USUAL_CLIP),
             is_trained=base.is_trained,
+            mixed=is_mixed(machine),
         ),
         *precision_choices(machine),
         *detection_choices(data),
