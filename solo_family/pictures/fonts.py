@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from matplotlib import font_manager
 from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def _fallback(missing: frozenset[str]) -> tuple[list[str], frozenset[str]]:
     return families, missing
 
 
-@lru_cache(maxsize=None)
+@cache
 def _letters(path: str) -> frozenset[str]:
     """Return the letters of a font's file; none of one that can't be read."""
     try:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from solo_family.pictures import fonts
 
-# In a font that matplotlib brings along, at a code point that no script has.
-OTHER = "\ue22d"
+# In a font that matplotlib brings along.
+OTHER = "\U0001d608"  # an italic A of mathematics
 
 
 def drawn(name: str, *, prepared: bool) -> np.ndarray:
@@ -28,7 +28,7 @@ def drawn(name: str, *, prepared: bool) -> np.ndarray:
 def test_letters_are_those_of_another_font() -> None:
     own = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
     assert ord(OTHER) not in own.get_charmap()
-    box = drawn("\ue22e", prepared=False)
+    box = drawn("\U0001d609", prepared=False)
     assert np.array_equal(drawn(OTHER, prepared=False), box)
     assert not np.array_equal(drawn(OTHER, prepared=True), box)
     # Names that need no other font look as before.
