@@ -108,18 +108,15 @@ def is_mixed(machine: Machine) -> bool:
 
 
 def precision_choices(machine: Machine) -> list[Choice]:
-    """Choose what a CPU computes in; a GPU keeps the published float32."""
-    if machine.gpu:
+    """Choose what to compute in: bfloat16 on CPUs that are faster so, else the published float32."""
+    if not is_mixed(machine):
         return []
-    last = "convolutions of a CPU read them so"
-    choices = [Choice("SOLVER.CHANNELS_LAST", True, f"{last}: the channels of a pixel together")]
-    if is_mixed(machine):
-        why = "this CPU multiplies faster in bfloat16; weights and losses stay in float32"
-        choices += [
-            Choice("SOLVER.AMP.ENABLED", True, why),
-            Choice("SOLVER.AMP.PRECISION", "bfloat16", "as above"),
-        ]
-    return choices
+    why = "this CPU multiplies faster in bfloat16; weights and losses stay in float32"
+    return [
+        Choice("SOLVER.AMP.ENABLED", True, why),
+        Choice("SOLVER.AMP.PRECISION", "bfloat16", "as above"),
+        Choice("SOLVER.CHANNELS_LAST", True, "the order that bfloat16 is fastest in"),
+    ]
 
 
 def loader_choices(data: Fingerprint, machine: Machine) -> list[Choice]:

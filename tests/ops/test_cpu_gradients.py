@@ -88,6 +88,7 @@ def test_group_norms_of_channels_last_have_the_gradients_of_float64(affine):
         module_result = norm(x.requires_grad_(True))
     assert type(result.grad_fn).__name__ == "_GroupNormBackward"
     assert torch.equal(module_result, result)
+    assert torch.equal(normalized(x, *parameters), result)
     assert result.is_contiguous(memory_format=torch.channels_last)
     assert found[0].is_contiguous(memory_format=torch.channels_last)
     doubles = [tensor.detach().double().contiguous() for tensor in (x, *parameters)]
