@@ -108,7 +108,7 @@ def is_mixed(machine: Machine) -> bool:
 
 
 def precision_choices(machine: Machine) -> list[Choice]:
-    """Choose what to compute in: bfloat16 on CPUs that are faster so, else the published float32."""
+    """Choose bfloat16 on CPUs that are faster so, else the published float32."""
     if not is_mixed(machine):
         return []
     why = "this CPU multiplies faster in bfloat16; weights and losses stay in float32"
