@@ -207,7 +207,7 @@ class _Step:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         batch: list[dict],
         device: str,
         precision: str,

@@ -134,6 +134,6 @@ def _backward(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, mask: list[bool]
 ) -> tuple[Tensor, ...]:
     """Return torch's gradients of the input, the weight and the bias: those that `mask` names."""
-    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
+    return torch.ops.aten.convolution_backward(
         gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), mask
     )

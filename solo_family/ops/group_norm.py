@@ -55,9 +55,12 @@ class _GroupNorm(torch.autograd.Function):
         bias: Tensor | None,
         eps: float,
     ) -> Tensor:
-        images, channels, *_ = x.shape
-        ctx.sizes = (images, channels, x[0, 0].numel(), num_groups)
-        result, mean, scale = torch.native_group_norm(x, weight, bias, *ctx.sizes, eps)
+        images, channels, height, width = x.shape
+        area = height * width
+        result, mean, scale = torch.native_group_norm(
+            x, weight, bias, images, channels, area, num_groups, eps
+        )
+        ctx.sizes = (images, channels, area, num_groups)
         ctx.save_for_backward(x, weight, mean, scale)
         return result
 
