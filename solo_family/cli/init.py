@@ -61,7 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the config and, if `--val` is missing, the splits; return the exit status.
+    """Write the recipe, say what comes next, and return the exit status. See `make`."""
+    make(args)
+    print(f"\n{args.output} is written. Next:\npython train_net.py --config-file {args.output}")
+    return 0
+
+
+def make(args: argparse.Namespace) -> None:
+    """Write the config and, if `--val` is missing, the splits; print the plan.
 
     Raises:
         SoloFamilyError: the flags, the data or the weights can't be used. Nothing is left behind.
@@ -89,7 +96,6 @@ def run(args: argparse.Namespace) -> int:
     except BaseException:
         _remove(written)
         raise
-    return 0
 
 
 def _outputs(output: Path) -> list[Path]:
@@ -191,7 +197,6 @@ def _write_recipe(
     choices, content = text(seconds)
     write(content, args.output)
     print(plan(data, machine, seconds, choices, [*notes, *base.notes]))
-    print(f"\n{args.output} is written. Next:\npython train_net.py --config-file {args.output}")
 
 
 def _datasets(

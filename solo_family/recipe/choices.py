@@ -11,7 +11,9 @@ from .machine import Machine
 from .schedule import (
     cache_choices,
     detection_choices,
+    is_mixed,
     loader_choices,
+    precision_choices,
     solver_choices,
     worker_choice,
 )
@@ -91,7 +93,9 @@ def choose(
             num_val=request.num_val * size.tiles,
             clip=_CLIP.get(request.method, _USUAL_CLIP),
             is_trained=base.is_trained,
+            mixed=is_mixed(machine),
         ),
+        *precision_choices(machine),
         *detection_choices(data),
         Choice("TEST.BEST_METRIC", metric_of(request), "its best checkpoint is kept"),
         *_loading(data, machine, request.task),

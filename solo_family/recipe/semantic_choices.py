@@ -4,6 +4,7 @@ from math import ceil
 
 import numpy as np
 
+from ..engine.eta import evaluation_seconds
 from ..registry import METHODS
 from .bases import Base
 from .choice import Choice
@@ -11,14 +12,18 @@ from .choices import Request, metric_of
 from .crop_size import crop_size
 from .label_fingerprint import LabelFingerprint
 from .machine import Machine
-from .schedule import cache_choices, solver_choices, worker_choice
+from .schedule import (
+    cache_choices,
+    is_mixed,
+    precision_choices,
+    solver_choices,
+    worker_choice,
+)
 from .sizes import BATCH
 
 # configs/benchmarks/Base-CamVid.yaml.
 _QUERIES = 30
 _CLIP = 1.0
-# Inference of an image is a third of its part of an iteration (`evaluation_seconds`).
-_INFERENCE = 1 / 3
 # The metrics of a picture of CamVid, 360 x 480, take 0.09 s of a core.
 _SCORING_SECONDS = 0.09 / (360 * 480)
 # Label pictures of more classes have 16 bits, and 255 is a class.
@@ -56,10 +61,12 @@ def choose_semantic(
             BATCH,
             request.minutes,
             seconds,
-            num_val=ceil(request.num_val * (size.evaluated + _scored(data, seconds))),
+            num_val=ceil(request.num_val * (size.evaluated + _scored(data, machine, seconds))),
             clip=_CLIP,
             is_trained=base.is_trained,
+            mixed=is_mixed(machine),
         ),
+        *precision_choices(machine),
         Choice("TEST.BEST_METRIC", metric_of(request), "its best checkpoint is kept"),
         worker_choice(machine),
         # Of windows the files are read, each time.
@@ -73,15 +80,17 @@ def choose_semantic(
     return list({choice.key: choice for choice in choices}.values())
 
 
-def _scored(data: LabelFingerprint, seconds: float) -> float:
+def _scored(data: LabelFingerprint, machine: Machine, seconds: float) -> float:
     """Return in the inference of how many crops' time the metrics of the median image are computed.
 
     Args:
         data: what the images are like.
+        machine: what trains.
         seconds: of an iteration.
     """
+    inference = evaluation_seconds(1, BATCH, seconds, mixed=is_mixed(machine))
     pixels = float(np.median([height * width for height, width in data.image_sizes]))
-    return pixels * _SCORING_SECONDS / (seconds / BATCH * _INFERENCE)
+    return pixels * _SCORING_SECONDS / inference
 
 
 def _model_choices(data: LabelFingerprint) -> list[Choice]:
