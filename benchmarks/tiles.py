@@ -53,7 +53,8 @@ def main() -> None:
         rows = [_row(way, args, Path(folder)) for way in WAYS]
     print(tabulate(rows, headers="keys", floatfmt=".2f"))
     ours, theirs = rows
-    print(f"time: {ours['seconds'] / theirs['seconds']:.2f} of SAHI's")
+    shares = {key: ours[key] / theirs[key] for key in ("CPU seconds", "MiB beyond the model")}
+    print(", ".join(f"{key}: {share:.2f} of SAHI's" for key, share in shares.items()))
 
 
 def _arguments() -> argparse.Namespace:
