@@ -14,7 +14,9 @@ from torch import Tensor
 from solo_family.config import get_cfg
 from solo_family.methods.grid import decoded_masks
 from solo_family.methods.grid.mask_decoder import Grid, GridOutputs, MaskDecoder
-from solo_family.methods.grid.selection import Selected, Selection, Selector, select_in_chunks
+from solo_family.methods.grid.selection import Selection, Selector, select_in_chunks
+
+from .dense import Dense, dense
 
 SIZE = (24, 32)
 STRIDES = (8, 8, 16, 32, 32)
@@ -87,11 +89,11 @@ def of_one_level(selector: Selector, decoder: MaskDecoder, strides: Tensor) -> S
     return Selection(selector, decoder, Grid(strides, torch.tensor([len(strides)])))
 
 
-def select(scene: Scene, **options: object) -> Selected:
+def select(scene: Scene, **options: object) -> Dense:
     chosen = of_one_level(Selector(**options), Given(), scene.strides)  # type: ignore[arg-type]
     outputs = SoftMasks([], scene.probabilities)
     found = select_in_chunks(chosen, outputs, scene.cell_scores, SIZE)
-    return found._replace(masks=found.masks[:])
+    return dense(found)
 
 
 def reference(

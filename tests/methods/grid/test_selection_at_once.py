@@ -10,12 +10,13 @@ from torch import Tensor
 from solo_family.methods.grid import selection_at_once
 from solo_family.methods.grid.instances import suits_at_once
 from solo_family.methods.grid.mask_decoder import Grid
-from solo_family.methods.grid.selection import Selected, Selection, Selector
+from solo_family.methods.grid.selection import Selection, Selector
 from solo_family.methods.grid.selection_at_once import find_claims, select_at_once
 from solo_family.modeling import order
 from solo_family.ops import PackedMasks, pack_masks
 
 from ...waits import count_waits
+from .dense import Dense, dense
 from .test_selection import SIZE, Given, Scene, SoftMasks, make_scene, reference, select
 
 
@@ -59,7 +60,7 @@ def outputs_of(*scenes: Scene) -> SoftMasks:
     return SoftMasks([logits], torch.stack([scene.probabilities for scene in scenes]))
 
 
-def at_once(*scenes: Scene, directly: bool = True, **options: Any) -> list[Selected]:
+def at_once(*scenes: Scene, directly: bool = True, **options: Any) -> list[Dense]:
     """Selects from scenes of one grid; their cells may be of several strides."""
     decoder = GivenDirectly() if directly else GivenByLevel()
     ends = torch.tensor([len(scenes[0].strides) // 3, len(scenes[0].strides)])
@@ -67,11 +68,11 @@ def at_once(*scenes: Scene, directly: bool = True, **options: Any) -> list[Selec
     selection = Selection(selector, decoder, Grid(scenes[0].strides, ends))
     scores = torch.stack([scene.cell_scores for scene in scenes])
     with count_waits() as waits:
-        found = list(select_at_once(selection, outputs_of(*scenes), scores, SIZE))
+        selected = list(select_at_once(selection, outputs_of(*scenes), scores, SIZE))
     assert waits.total == (1 if directly else 2)
     for cells, counts in decoder.told:
         assert counts == [int((cells < end).sum()) for end in ends.tolist()]
-    return found
+    return [dense(found) for found in selected]
 
 
 def assert_as_in_chunks(scene: Scene, **options: Any) -> int:

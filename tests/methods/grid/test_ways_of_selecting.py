@@ -7,40 +7,41 @@ import pytest
 import torch
 
 from solo_family.methods.grid.mask_decoder import Grid
-from solo_family.methods.grid.selection import Selected, Selection, Selector, select_in_chunks
+from solo_family.methods.grid.selection import Selection, Selector, select_in_chunks
 from solo_family.methods.grid.selection_at_once import select_at_once
 from solo_family.methods.grid.selection_traceable import select_traceable
 
+from .dense import Dense, dense
 from .test_selection import SIZE, Given, Scene, make_scene, reference
 from .test_selection_at_once import GivenDirectly, outputs_of
 
 
-def in_chunks(scene: Scene, selector: Selector, grid: Grid) -> Selected:
+def in_chunks(scene: Scene, selector: Selector, grid: Grid) -> Dense:
     (image,) = outputs_of(scene).images()
     found = select_in_chunks(Selection(selector, Given(), grid), image, scene.cell_scores, SIZE)
-    return found._replace(masks=found.masks[:])
+    return dense(found)
 
 
-def at_once(scene: Scene, selector: Selector, grid: Grid) -> Selected:
+def at_once(scene: Scene, selector: Selector, grid: Grid) -> Dense:
     selection = Selection(selector, Given(), grid)
     (found,) = select_at_once(selection, outputs_of(scene), scene.cell_scores[None], SIZE)
-    return found
+    return dense(found)
 
 
-def packed_directly(scene: Scene, selector: Selector, grid: Grid) -> Selected:
+def packed_directly(scene: Scene, selector: Selector, grid: Grid) -> Dense:
     selection = Selection(selector, GivenDirectly(), grid)
     (found,) = select_at_once(selection, outputs_of(scene), scene.cell_scores[None], SIZE)
-    return found
+    return dense(found)
 
 
-def traceable(scene: Scene, selector: Selector, grid: Grid) -> Selected:
+def traceable(scene: Scene, selector: Selector, grid: Grid) -> Dense:
     """Without those that a runtime drops."""
     selection = Selection(selector, Given(), grid)
     found = select_traceable(selection, outputs_of(scene), scene.cell_scores[None], SIZE)
     scores, classes, masks, candidates = (values[0] for values in found)
     assert candidates == (scene.cell_scores > 0.1).sum()
     kept = scores >= selector.update_threshold
-    return Selected(scores[kept], classes[kept], masks[kept])
+    return Dense(scores[kept], classes[kept], masks[kept])
 
 
 WAYS = (in_chunks, at_once, packed_directly, traceable)

@@ -16,6 +16,7 @@ def test_equals_detectron2() -> None:
     sides = 22 + torch.rand((40, 2), generator=generator) * 90
     boxes = torch.cat([corners, corners + sides], dim=1)
     pasted, tight = paste_separably(masks, boxes, (60, 100), 0.5)
+    assert isinstance(pasted, torch.Tensor)
     expected = paste_masks_in_image(masks, boxes, (60, 100), 0.5)
     assert expected.flatten(1).any(1).sum() > 30
     assert (pasted != expected).sum() <= 2
@@ -34,5 +35,6 @@ def test_the_threshold_belongs_to_the_mask() -> None:
 def test_a_window_beside_the_image_has_no_pixels() -> None:
     box = torch.tensor([[300.0, 10.0, 340.0, 50.0]])
     pasted, tight = paste_separably(torch.ones(1, 4, 4), box, (60, 100), 0.5)
+    assert isinstance(pasted, torch.Tensor)
     assert not pasted.any()
     assert not tight.any()

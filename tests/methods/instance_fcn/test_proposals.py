@@ -294,8 +294,12 @@ def test_windows_of_several_scales_are_pasted_from_their_own(
         here = windows.scales == index
         some = windows[here]
         some.scales = torch.zeros_like(some.scales)
-        alone[here], _ = selector.paste(some, [scale], (64, 96))
-    assert torch.equal(selector.paste(windows, scales, (64, 96))[0], alone)
+        pasted, _ = selector.paste(some, [scale], (64, 96))
+        assert isinstance(pasted, torch.Tensor)
+        alone[here] = pasted
+    together, _ = selector.paste(windows, scales, (64, 96))
+    assert isinstance(together, torch.Tensor)
+    assert torch.equal(together, alone)
     monkeypatch.setattr(order, "waits", lambda _: True)
     with count_waits() as waits:
         assert selector.paste(windows, scales, (64, 96))[0].shape == alone.shape
