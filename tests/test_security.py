@@ -4,8 +4,8 @@ import ast
 import json
 import os
 import pickle
-import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from solo_family.engine.main import main as train_net
 from solo_family.errors import DataError
 
 from .coco_folder import CocoFolder, noise, rectangle, run_cfg, small_dataset, write_cfg
-from .conftest import ROOT
+from .conftest import ROOT, picture, tiny_model
 from .data.segments import write_panoptic
+from .forked import Forked
 
 PACKAGE = ROOT / "solo_family"
 
@@ -226,44 +227,32 @@ def test_nor_does_a_panoptic_one(tmp_path: Path, part: str) -> None:
         check_datasets([name])
 
 
-OFFLINE = """
-import sys
+def without_a_network() -> None:
+    """Have this process fail where it asks for one."""
 
-def refuse(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request"):
-        raise RuntimeError(f"{event}: {arguments}")
+    def refuse(event: str, arguments: object) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request"):
+            raise RuntimeError(f"{event}: {arguments}")
 
-sys.addaudithook(refuse)
-import torch
-import urllib.request
-try:
-    urllib.request.urlopen("http://127.0.0.1:9")
-except RuntimeError:
-    pass
-else:
-    raise AssertionError("the hook does nothing")
-import solo_family
-from solo_family import METHODS
-from tests.conftest import picture, tiny_model
-for method in METHODS:
-    model = tiny_model(method)
-    losses = model([picture(seed=1), picture(seed=2)])
-    sum(losses.values()).backward()
-    torch.optim.SGD(model.parameters(), 1e-3).step()
-    model.eval()
-    assert len(model([{"image": picture()["image"]}])) == 1
-    print(method)
-"""
+    sys.addaudithook(refuse)
+    with pytest.raises(RuntimeError, match=r"urllib\.Request"):
+        urllib.request.urlopen("http://127.0.0.1:9")
 
 
-def test_no_network_is_used_to_build_train_and_infer() -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", OFFLINE],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.split() == list(METHODS)
+def build_train_and_infer(methods: list[str]) -> int:
+    for method in methods:
+        model = tiny_model(method)
+        losses = model([picture(seed=1), picture(seed=2)])
+        sum(losses.values()).backward()
+        torch.optim.SGD(model.parameters(), 1e-3).step()
+        model.eval()
+        assert len(model([{"image": picture()["image"]}])) == 1
+        print(method)
+    return 0
+
+
+def test_no_network_is_used_to_build_train_and_infer(tmp_path: Path) -> None:
+    """Nor to import anything: see tests/test_portable.py."""
+    with Forked(build_train_and_infer, METHODS, tmp_path, without_a_network) as process:
+        assert process.status() == 0, process.printed
+    assert process.printed.split() == list(METHODS)
