@@ -77,6 +77,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_old_checkpoint_stays(tmp_p
     assert f"Starting training from iteration {len(written)}" in run.printed
 
 
+@pytest.mark.slow
 def test_metrics_that_find_no_room_are_one_line_too(tmp_path: Path) -> None:
     words = config(tmp_path)
     (tmp_path / "run").mkdir()
@@ -193,7 +194,9 @@ def spoilt_weights(root: Path) -> Path:
     return root / "spoilt.pth"
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "demo"])
+@pytest.mark.parametrize(
+    "command", ["train", *(pytest.param(c, marks=pytest.mark.slow) for c in ("evaluate", "demo"))]
+)
 def test_weights_that_are_not_finite_are_refused_by_name(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ import torch
 from solo_family.__main__ import main as solo_family
 from solo_family.engine.main import main as train_net
 
+from ..coco_folder import write_cfg
 from ..conftest import ROOT, tiny_cfg
 from ..forked import Forked
 
@@ -62,7 +63,7 @@ def write_config(path: Path, dataset: Path, *opts: Any, num_classes: int = 0) ->
             *opts,
         ],
     )
-    path.write_text(cfg.dump())
+    write_cfg(path, cfg)
     return path
 
 

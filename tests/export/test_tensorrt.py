@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
-from .exporting import export, of_all_or_slow
+from ..conftest import of_all_or_slow
+from .exporting import export
 
 SUPPORTED = {
     name

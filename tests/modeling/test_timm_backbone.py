@@ -75,10 +75,10 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "built"),
     [
-        pytest.param("resnet18", "resnet34", id="too few layers"),
-        pytest.param("resnet34", "resnet18", id="too many layers"),
-        pytest.param("resnet50", "resnet18", id="other shapes"),
-        pytest.param("tf_efficientnet_lite0", "resnet18", id="other names"),
+        pytest.param("resnet10t", "resnet14t", id="too few layers"),
+        pytest.param("resnet14t", "resnet10t", id="too many layers"),
+        pytest.param("resnet14t", "resnet18", id="other shapes"),
+        pytest.param("test_efficientnet", "resnet10t", id="other names"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_an_error(
@@ -212,7 +212,7 @@ def test_freezing_an_unknown_part_names_the_parts() -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet50"])
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet"])
 def test_a_dilated_model_gives_its_deepest_layer_at_stride_8(name: str) -> None:
     options: dict[str, Any] = {"in_channels": 3, "out_features": ["res3"], "weights": ""}
     plain = TimmBackbone(name=name, **(options | {"out_features": ["res5"]}))

@@ -111,7 +111,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("kernel", WRONG)
+@pytest.mark.parametrize(
+    "kernel",
+    ["pack", "nms", *(pytest.param(name, marks=pytest.mark.slow) for name in ("decode", "resize"))],
+)
 def test_wrong_numbers_fall_back_with_one_warning(
     kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ..coco_folder import write_cfg
 from ..conftest import ROOT, eager_to_find, tiny_cfg, tiny_model
 from ..walking import sh_commands, walk
 
@@ -45,7 +46,7 @@ def write_first_round(folder: Path) -> None:
     keys = ["INPUT.MIN_SIZE_TEST", 64, "INPUT.MIN_SIZE_TRAIN", (64,), "SOLVER.MAX_ITER", 1]
     keys += ["SOLVER.IMS_PER_BATCH", 1, "DATALOADER.NUM_WORKERS", 0, "SOLVER.STEPS", ()]
     keys += ["MODEL.CLASS_NAMES", NAMES, "OUTPUT_DIR", str(run)]
-    (run / "config.yaml").write_text(tiny_cfg(opts=keys).dump())
+    write_cfg(run / "config.yaml", tiny_cfg(opts=keys))
     model = eager_to_find(tiny_model(), True)
     torch.save({"model": model.state_dict()}, run / "model_final.pth")
 
