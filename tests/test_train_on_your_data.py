@@ -1,8 +1,8 @@
 """The walk of docs/train_on_your_data.md, from files to pictures: its commands as they stand there.
 
-One number is replaced: SOLVER.MAX_ITER of the page's config, by 2, and with it STEPS, which would
-lie behind the end. The commands of a walk are run in a folder that holds nothing but what the page
-says: the clone's `train_net.py` and `configs`, and the user's files.
+SOLVER.MAX_ITER of the page's config is replaced by 2, and with it STEPS, which would lie behind the
+end; and pictures keep their size, which is small. The commands of a walk are run in a folder that
+holds nothing but what the page says: the clone's `train_net.py` and `configs`, and the user's files.
 """
 
 import json
@@ -35,7 +35,8 @@ def config() -> str:
     (block,) = re.findall(r"```yaml\n(# my_solov2\.yaml\n.+?)```", PAGE, re.S)
     block, count = re.subn(r"MAX_ITER: \d+", "MAX_ITER: 2", block)
     assert count == 1
-    return re.sub(r"STEPS: \(.+?\)", "STEPS: ()", block)
+    sizes = "INPUT:\n  MIN_SIZE_TRAIN: (96,)\n  MIN_SIZE_TEST: 96\n"
+    return re.sub(r"STEPS: \(.+?\)", "STEPS: ()", block) + sizes
 
 
 def write_images(
