@@ -25,9 +25,8 @@ def files_of_the_page() -> dict[str, str]:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the repository with the page's files; none of the copy's is changed."""
     root = tmp_path_factory.mktemp("clone")
-    ignored = shutil.ignore_patterns("__pycache__")
     for folder in ("solo_family", "configs"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
+        shutil.copytree(ROOT / folder, root / folder)  # with what is compiled, which takes long
     for name in (*(f"tests/{name}" for name in TESTS), "tests/methods/__init__.py"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)

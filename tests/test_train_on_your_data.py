@@ -2,7 +2,7 @@
 
 SOLVER.MAX_ITER of the page's config is replaced by 2, and with it STEPS, which would lie behind the
 end; and pictures keep their size, which is small. The commands of a walk are run in a folder that
-holds nothing but what the page says: the clone's `train_net.py` and `configs`, and the user's files.
+holds nothing but what the page says: the clone's `train_net.py` and `configs`, the user's files.
 """
 
 import json
