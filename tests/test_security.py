@@ -8,17 +8,20 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from safetensors.torch import save_file
 from torch import nn
 
 from solo_family import METHODS
 from solo_family.__main__ import main as solo_family
 from solo_family.config import get_cfg
 from solo_family.data.formats.register import check_datasets
+from solo_family.detectron2_patches import read_checkpoints_safely
 from solo_family.engine.main import main as train_net
 from solo_family.errors import DataError
 
@@ -225,6 +228,30 @@ def test_nor_does_a_panoptic_one(tmp_path: Path, part: str) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"names \.\./images/1\.png, which is outside"):
         check_datasets([name])
+
+
+class OlderCheckpointer:
+    """As that of detectron2 0.6, whose `_load_file` reads every other file with `torch.load`."""
+
+    def _load_file(self, path: str) -> Any:
+        return torch.load(path, weights_only=False)
+
+
+def test_an_older_checkpointer_runs_no_code_either(tmp_path: Path) -> None:
+    package = SimpleNamespace(
+        DetectionCheckpointer=OlderCheckpointer, detection_checkpoint=SimpleNamespace()
+    )
+    read_checkpoints_safely(package)
+    weights = {"a": torch.ones(2)}
+    save_file(weights, tmp_path / "a.safetensors")
+    torch.save(weights, tmp_path / "a.pth")
+    for name in ("a.safetensors", "a.pth"):
+        content = OlderCheckpointer()._load_file(str(tmp_path / name))
+        assert torch.equal(content["model"]["a"], weights["a"])
+    path = write_trap(tmp_path / "weights.pth", tmp_path / "sprung", "zip")
+    with pytest.raises(Exception, match="mkdir"):
+        OlderCheckpointer()._load_file(path)
+    assert not (tmp_path / "sprung").exists()
 
 
 def without_a_network() -> None:

@@ -155,7 +155,10 @@ class Trainer(DefaultTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run goes on with, and the settings that it was written with."""
-        return {**super().state_dict(), "settings": settings_of(self.cfg)}
+        state = {**super().state_dict(), "settings": settings_of(self.cfg)}
+        if "_trainer" not in state:  # as in detectron2 0.6
+            state["_trainer"] = self._trainer.state_dict()
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint as the config says; see `resumed`.
@@ -167,6 +170,8 @@ class Trainer(DefaultTrainer):
         check_resumed(state_dict.get("settings"), finished, self.cfg)
         by_config = state_by_config(self.scheduler)
         super().load_state_dict(state_dict)
+        if "load_state_dict" not in vars(DefaultTrainer):  # as in detectron2 0.6
+            self._trainer.load_state_dict(state_dict["_trainer"])
         saved = state_dict["_trainer"]["optimizer"]["param_groups"]
         follow_config(self.scheduler, by_config, [group["lr"] for group in saved])
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase
+from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.engine.hooks import CallbackHook
 from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
@@ -239,3 +239,19 @@ def test_a_checkpoint_of_another_model_is_refused_with_the_first_mismatch(
     assert "number of classes" in str(error.value)
     assert "\n" not in str(error.value)
     assert path.read_bytes() == before
+
+
+def test_with_an_older_detectron2_the_optimizer_is_kept_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with version 0.6, whose `DefaultTrainer` has neither of the two methods."""
+    for name in ("state_dict", "load_state_dict"):
+        monkeypatch.delattr(DefaultTrainer, name, raising=False)
+    cfg = run_cfg(small_dataset(tmp_path / "data").name, tmp_path / "run", "SOLVER.MAX_ITER", 1)
+    trainer, again = Trainer(cfg), Trainer(cfg)
+    trainer.train()
+    state = trainer.state_dict()
+    again.load_state_dict(state)
+    momentum = state["_trainer"]["optimizer"]["state"]
+    assert momentum
+    assert_equal(again.state_dict()["_trainer"]["optimizer"]["state"], momentum)

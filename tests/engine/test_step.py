@@ -45,8 +45,8 @@ class OneStep(TrainerBase):
         optimizer.register_step_pre_hook(
             lambda *_: self.gradients.append(self.model.layer.weight.grad.clone())
         )
-        batches = [[{"x": torch.tensor(x), "file_name": "x.png"}]] * 5
-        self.step = TrainingStep(self.model, batches, optimizer, precision=precision)
+        self.batches = [[{"x": torch.tensor(x), "file_name": "x.png"}]] * 5
+        self.step = TrainingStep(self.model, self.batches, optimizer, precision=precision)
 
     def run_step(self) -> None:
         self.step.iter = self.iter
@@ -93,7 +93,7 @@ def test_a_fused_optimizer_sees_true_gradients_and_leaves_out_what_overflows(kin
     torch.testing.assert_close(seen, [expected])
     weights = run.model.layer.weight.detach().clone()
     assert not (weights == 0.5).any()
-    run.step._data_loader_iter_obj = iter([[{"x": torch.full((4,), 1000.0)}]])
+    run.batches[1] = [{"x": torch.full((4,), 1000.0)}]
     run.train(1, 2)
     assert torch.equal(run.model.layer.weight.detach(), weights)
     assert run.step.grad_scaler.get_scale() == 2**15

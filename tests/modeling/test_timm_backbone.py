@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from solo_family.errors import ConfigError
 from solo_family.modeling.timm_backbone import TimmBackbone
+from solo_family.modeling.timm_models.pyramid import make_level
 
 from ..conftest import picture, tiny_model
 from ..fetch.server import Hub
@@ -236,3 +237,12 @@ def test_only_maps_that_are_made_need_sides_of_their_multiples(
     name: str, features: list[str], divisibility: int
 ) -> None:
     assert make_backbone(name, features).size_divisibility == divisibility
+
+
+def test_an_older_detectron2_has_a_layer_norm_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As version 0.6, which has none of its own."""
+    monkeypatch.delattr(batch_norm, "LayerNorm", raising=False)
+    norm = make_level(8, stride=16, wanted=4)[0][1]
+    x = torch.rand(2, 4, 3, 5)
+    expected = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-6).sqrt()
+    torch.testing.assert_close(norm(x), expected)

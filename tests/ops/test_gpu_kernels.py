@@ -19,6 +19,7 @@ from torch import Tensor
 
 from solo_family.ops import PackedMasks, gpu_kernels, pack_masks, packing_triton
 from solo_family.ops.gpu_kernels import CUDA, TRITON, runs
+from solo_family.ops.jit_triton import jit
 
 from ..conftest import ROOT
 
@@ -55,6 +56,16 @@ def caught(function: Callable[[], object]) -> list[str]:
     messages = [str(warning.message) for warning in found]
     # Triton's interpreter has warnings of numpy's besides.
     return [message for message in messages if "kernel is" in message]
+
+
+def test_an_older_triton_lacks_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As version 3.0, of torch 2.4."""
+    given: list[object] = []
+    monkeypatch.setattr(
+        "triton.jit", lambda do_not_specialize=None: given.append(do_not_specialize)
+    )
+    jit(do_not_specialize=("count",), do_not_specialize_on_alignment=("masks",))
+    assert given == [("count",)]
 
 
 def test_every_kernel_has_a_check() -> None:
