@@ -45,10 +45,11 @@ from .resumed import check_resumed, settings_of
 from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .step import TrainingStep
 from .tested import as_tested
+from .whole_state import WholeState
 from .wrappers import distributed, resumable_sampler
 
 
-class Trainer(DefaultTrainer):
+class Trainer(WholeState):
     """Train and evaluate a model, with detectron2's extension points (docs/extending.md).
 
     Args:
@@ -155,10 +156,7 @@ class Trainer(DefaultTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run goes on with, and the settings that it was written with."""
-        state = {**super().state_dict(), "settings": settings_of(self.cfg)}
-        if "_trainer" not in state:  # as in detectron2 0.6
-            state["_trainer"] = self._trainer.state_dict()
-        return state
+        return {**super().state_dict(), "settings": settings_of(self.cfg)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint as the config says; see `resumed`.
@@ -170,8 +168,6 @@ class Trainer(DefaultTrainer):
         check_resumed(state_dict.get("settings"), finished, self.cfg)
         by_config = state_by_config(self.scheduler)
         super().load_state_dict(state_dict)
-        if "load_state_dict" not in vars(DefaultTrainer):  # as in detectron2 0.6
-            self._trainer.load_state_dict(state_dict["_trainer"])
         saved = state_dict["_trainer"]["optimizer"]["param_groups"]
         follow_config(self.scheduler, by_config, [group["lr"] for group in saved])
 

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from detectron2.layers import batch_norm
 from torch import Tensor, nn
 
 from solo_family.errors import ConfigError
