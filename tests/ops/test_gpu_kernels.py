@@ -61,9 +61,11 @@ def caught(function: Callable[[], object]) -> list[str]:
 def test_an_older_triton_lacks_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     """As version 3.0, of torch 2.4."""
     given: list[object] = []
-    monkeypatch.setattr(
-        "triton.jit", lambda do_not_specialize=None: given.append(do_not_specialize)
-    )
+
+    def older(do_not_specialize: object = None) -> None:
+        given.append(do_not_specialize)
+
+    monkeypatch.setattr("triton.jit", older)
     jit(do_not_specialize=("count",), do_not_specialize_on_alignment=("masks",))
     assert given == [("count",)]
 
