@@ -12,6 +12,10 @@ In inference ours runs in the ways of `--ways`: plain, as the peer does; optimiz
 graphs; half-graph, as CUDA graphs too, with weights of half precision (bfloat16 beside a peer in
 float32), channels last, no autocast. Times are from a picture on the host to masks on the device.
 With `--clock cpu` they are the process's CPU seconds, for a machine that does other things too.
+
+In training ours runs in the ways of `--training-ways`: plain, as the peer does; last, with
+`SOLVER.CHANNELS_LAST`; half-last, with autocast to bfloat16 as well. On a CPU the last two have the
+gradients of `CpuGradients`, as our trainer does.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -45,6 +49,7 @@ _WAYS: dict[str, dict[str, Any]] = {
     "graph": {"cuda_graph": True},
     "half-graph": {"cuda_graph": True, "channels_last": True},
 }
+_TRAINING_WAYS = ("plain", "last", "half-last")
 _COLUMNS = (
     "model",
     "what",
@@ -89,6 +94,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="torch's (default: as it is)")
     parser.add_argument("--precisions", nargs="+", choices=_DTYPES, default=["float32"])
     parser.add_argument("--ways", nargs="+", choices=_WAYS, default=["plain"])
+    parser.add_argument("--training-ways", nargs="+", choices=_TRAINING_WAYS, default=["plain"])
     parser.add_argument("--models", nargs="+", choices=PEERS, default=list(PEERS))
     whats = ("inference", "training")
     parser.add_argument("--what", nargs="+", choices=whats, default=["inference"])
@@ -180,13 +186,13 @@ def _training(peer: Peer, models: Models, args: argparse.Namespace) -> Iterator[
     theirs = batch
     if peer.checkout == "maskformer":
         theirs = [with_mask_tensors(item) for item in batch]
-    for precision in args.precisions:
+    for precision, way in product(args.precisions, args.training_ways):
         what = f"training step of {count} x {size[0]}x{size[1]}, ms"
-        row: Row = {"what": what, "precision": precision}
+        row: Row = {"what": what, "precision": precision, "way": way}
         with _caught(row):
             steps: dict[str, Callable[[], float]] = {
                 "peer": _Step(models["peer"], theirs, args.device, precision),
-                "ours": _Step(models["ours"], batch, args.device, precision),
+                "ours": _Step(models["ours"], batch, args.device, precision, way),
             }
             losses = [step() for step in steps.values()]
             row["agreement"] = "losses {:.5g}, {:.5g}".format(*losses)
@@ -199,19 +205,35 @@ def _training(peer: Peer, models: Models, args: argparse.Namespace) -> Iterator[
 class _Step:
     """A training step of one model, on the same batch each time, at a rate that changes little."""
 
-    def __init__(self, model: nn.Module, batch: list[dict], device: str, precision: str) -> None:
-        self.model, self.batch = model.train(), batch
-        self.device, self.precision = device, precision
+    def __init__(
+        self,
+        model: Any,
+        batch: list[dict],
+        device: str,
+        precision: str,
+        way: str = "plain",
+    ) -> None:
+        self.last = way != "plain"
+        order = torch.channels_last if self.last else torch.contiguous_format
+        self.model, self.batch = model.train().to(memory_format=order), batch
+        self.device, self.precision = device, "bfloat16" if way == "half-last" else precision
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(trained, 1e-6)
 
     def __call__(self) -> float:
         self.optimizer.zero_grad()
-        with _autocast(self.device, self.precision):
+        with _autocast(self.device, self.precision), self._gradients():
             loss = sum(self.model([dict(item) for item in self.batch]).values())
         loss.backward()
         self.optimizer.step()
         return float(loss.detach())
+
+    def _gradients(self) -> AbstractContextManager[Any]:
+        if self.device != "cpu" or not self.last:
+            return nullcontext()
+        from solo_family.modeling.cpu_gradients import CpuGradients  # here: see `_in_a_way`
+
+        return CpuGradients()
 
 
 def _measure(

@@ -1,4 +1,4 @@
-"""Report all that is wrong with a COCO-format dataset, and how large its objects are."""
+"""Report all that is wrong with datasets, and how large their objects are."""
 
 import argparse
 import sys
@@ -22,17 +22,16 @@ from ..data.checks.fixes import fix_dataset, write_fixed
 from ..data.checks.relations import check_splits
 from ..data.formats.coco_file import read_coco_file
 from ..data.formats.coco_json import records_as_file
-from ..data.formats.label_sample import check_labels
 from ..data.formats.register import check_datasets, register_in_place, split_crowd
 from ..data.loading.images import Reading
 from ..data.loading.watchdog import TIMEOUT
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
+from ..recipe.label_data import LabelDataset, read_label_dataset, task_of_labels
 from .crowding import describe_crowding
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
 from .opts import add_opts_argument
 
-_LABELS = 200  # label images of a dataset that are opened, at most
 _NAMED = 5  # examples that are named for each type of problem, at most
 
 
@@ -82,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     checks = {name: _check_one(name, cfg, args.decode) for name in _names(cfg)}
     status = max((_report(name, check, cfg) for name, check in checks.items()), default=0)
     train, test = (
-        {name: checks[name] for name in names if isinstance(checks[name], DatasetCheck)}
+        {name: found for name in names if (found := _comparable(checks[name])) is not None}
         for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
     )
     between = check_splits(train, test)
@@ -134,25 +133,36 @@ def _names(cfg: CfgNode) -> Iterator[str]:
     yield from dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
 
 
-def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | list[str] | DataError:
+# None is a dataset that can be read, and is not looked into further.
+_Check = DatasetCheck | LabelDataset | DataError | None
+
+
+def _comparable(check: _Check) -> DatasetCheck | None:
+    """Return what is compared between training and validation."""
+    if isinstance(check, LabelDataset):
+        return check.check
+    return check if isinstance(check, DatasetCheck) else None
+
+
+def _check_one(name: str, cfg: CfgNode, decode: bool) -> _Check:
     """Check a dataset of a config; an unreadable one does not prevent the check of the others.
 
     Returns:
-        The findings; or those of `check_labels`, if the dataset has no instances to check; or the
-        error, if it can't be read.
+        The findings; or the error, if it can't be read.
     """
     try:
         register_in_place([name])
         metadata = MetadataCatalog.get(name)
-        if metadata.get("evaluator_type") != "coco":
-            check_datasets([name])
-            return check_labels(name, _LABELS)
         options: dict[str, Any] = {
             "decode_images": decode,
-            "training_sizes": _sizes(cfg),
             "reading": Reading.from_config(cfg),
             "timeout": cfg.DATALOADER.TIMEOUT,
         }
+        if metadata.get("evaluator_type") != "coco":
+            check_datasets([name])
+            task = task_of_labels(name)
+            return read_label_dataset(name, task, **options) if task else None
+        options["training_sizes"] = _sizes(cfg)
         if not metadata.get("json_file"):
             return check_dataset(records_as_file(name), "", **options)
         return check_coco_dataset(
@@ -162,15 +172,21 @@ def _check_one(name: str, cfg: CfgNode, decode: bool) -> DatasetCheck | list[str
         return error
 
 
-def _report(name: str, check: DatasetCheck | list[str] | DataError, cfg: CfgNode | None) -> int:
+def _report(name: str, check: _Check, cfg: CfgNode | None) -> int:
     """Print the findings, and return the exit status."""
     if isinstance(check, DataError):
         print(f"error: {check}\n", file=sys.stderr)
         return 2
-    if isinstance(check, list):
-        print(f"{name}: it can be read. Only datasets of instances are looked into further.\n")
-        print("".join(f"problem: {text}\n\n" for text in check), end="")
-        return 1 if check else 0
+    if check is None:
+        print(f"{name}: it can be read. Datasets of this kind are not looked into further.\n")
+        return 0
+    if isinstance(check, LabelDataset):
+        print(f"{name}\n{check.num_images} images, {len(check.classes)} classes\n")
+        _print_found(check.check)
+        print("".join(f"problem: {text}\n\n" for text in check.contradictions), end="")
+        if any(check.regions):
+            print(f"{check.measure().contents}\n")
+        return _conclude(len(check.problems))
     print(
         f"{name}\n{check.num_images} images, {check.num_annotations} annotations, "
         f"{check.num_categories} categories\n"
@@ -178,7 +194,11 @@ def _report(name: str, check: DatasetCheck | list[str] | DataError, cfg: CfgNode
     _print_found(check)
     if check.num_annotations:
         _print_sizes(check, cfg)
-    count = len(check.problems)
+    return _conclude(len(check.problems))
+
+
+def _conclude(count: int) -> int:
+    """Print how many types of problem there are, and return the exit status."""
     print("no problems\n" if not count else f"{count} type{'s' * (count > 1)} of problem\n")
     return 1 if count else 0
 

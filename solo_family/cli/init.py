@@ -9,24 +9,17 @@ from ..errors import ConfigError, DataError
 from ..recipe.bases import Base, backbone_base
 from ..recipe.choice import Choice
 from ..recipe.choices import Request, choose
-from ..recipe.data import (
-    Dataset,
-    check_both,
-    in_place,
-    problem_words,
-    read_dataset,
-    refuse_problems,
-    split_dataset,
-)
-from ..recipe.fingerprint import measure
+from ..recipe.data import in_place, problem_words, refuse_problems
+from ..recipe.datasets import AnyDataset, check_both, listed, methods_for, read_any
+from ..recipe.label_data import SEMANTIC
+from ..recipe.label_fingerprint import LabelFingerprint
 from ..recipe.machine import Machine, this_machine
 from ..recipe.plan import plan
+from ..recipe.semantic_choices import choose_semantic
 from ..recipe.timing import seconds_per_iteration, two_digits
 from ..recipe.trained import Trained, find_trained, trained_base
 from ..recipe.write import as_yaml, base_path, write
 from ..registry import METHODS
-
-_DEFAULT_METHOD = "solov2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        help=f"one of {', '.join(map(_plain, METHODS))} (default: {_DEFAULT_METHOD}, or --from's)",
+        help=f"one of {', '.join(map(_plain, METHODS))} (default: --from's; or solov2, and for "
+        "labels that are pictures maskformer)",
     )
     parser.add_argument(
         "--from",
@@ -67,7 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the config and, if `--val` is missing, the splits; return the exit status.
+    """Write the recipe, say what comes next, and return the exit status. See `make`."""
+    make(args)
+    print(f"\n{args.output} is written. Next:\npython train_net.py --config-file {args.output}")
+    return 0
+
+
+def make(args: argparse.Namespace) -> None:
+    """Write the config and, if `--val` is missing, the splits; print the plan.
 
     Raises:
         SoloFamilyError: the flags, the data or the weights can't be used. Nothing is left behind.
@@ -75,18 +76,17 @@ def run(args: argparse.Namespace) -> int:
     written = _outputs(args.output)
     _check_flags(args, written)
     method = _method(args.method)
-    default = METHODS_BY_NAME[_DEFAULT_METHOD]
-    trained = find_trained(args.source, method or default) if args.source else None
+    whole = _checked(in_place(args.train), args.anyway)
+    allowed = methods_for(whole.task)
+    if method:
+        _check_method(f"--method is {_plain(method)}", method, whole.task, allowed)
+    trained = find_trained(args.source, method or allowed[0]) if args.source else None
     if trained is not None:
-        if method and method != trained.method:
-            raise ConfigError(
-                f"--method is {_plain(method)}, but --from {args.source} is a model of "
-                f"{_plain(trained.method)}. Leave one of the two out."
-            )
-        method = trained.method
+        _check_source(args.source, trained, method, whole.task, allowed)
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        _write_recipe(args, method or default, trained, this_machine())
+        method = trained.method if trained else method or allowed[0]
+        _write_recipe(args, whole, method, trained, this_machine())
     except OSError as error:
         _remove(written)
         raise DataError(
@@ -96,7 +96,6 @@ def run(args: argparse.Namespace) -> int:
     except BaseException:
         _remove(written)
         raise
-    return 0
 
 
 def _outputs(output: Path) -> list[Path]:
@@ -146,23 +145,51 @@ def _method(given: str | None) -> str:
     return METHODS_BY_NAME[name]
 
 
-def _write_recipe(
-    args: argparse.Namespace, method: str, trained: Trained | None, machine: Machine
+def _check_source(
+    source: str, trained: Trained, method: str, task: str, allowed: list[str]
 ) -> None:
-    train, val, notes = _datasets(args)
-    data = measure(train.file, train.crowd, train.check.paths.values())
-    base = _base(args.output, method, trained, machine, [*data.images_of_class])
+    if method and method != trained.method:
+        raise ConfigError(
+            f"--method is {_plain(method)}, but --from {source} is a model of "
+            f"{_plain(trained.method)}. Leave one of the two out."
+        )
+    what = f"--from {source} is a model of {_plain(trained.method)}"
+    _check_method(what, trained.method, task, allowed)
+
+
+def _check_method(what: str, method: str, task: str, allowed: list[str]) -> None:
+    if method not in allowed:
+        raise ConfigError(
+            f"{what}, but the labels of --train are for {task} segmentation; allowed: "
+            f"{listed(allowed)}."
+        )
+
+
+def _write_recipe(
+    args: argparse.Namespace,
+    whole: AnyDataset,
+    method: str,
+    trained: Trained | None,
+    machine: Machine,
+) -> None:
+    train, val, notes = _datasets(args, whole)
+    data = train.measure()
+    base = _base(args.output, method, trained, machine, train)
     request = Request(
         method=method,
         train=train.name,
         val=val.name if val else "",
-        num_val=len(val.file.images) if val else 0,
+        num_val=val.num_images if val else 0,
         minutes=args.minutes,
         output_dir=f"output/{args.output.stem}",
+        task=train.task,
     )
 
     def text(seconds: float) -> tuple[list[Choice], str]:
-        choices = choose(data, machine, request, base, seconds)
+        if train.task == SEMANTIC and isinstance(data, LabelFingerprint):
+            choices = choose_semantic(data, machine, request, base, seconds)
+        else:
+            choices = choose(data, machine, request, base, seconds)
         head = f"Written by `python -m solo_family init` for {machine}; all of it can be edited."
         return choices, as_yaml(base_path(base.config, args.output), choices, head)
 
@@ -170,45 +197,44 @@ def _write_recipe(
     choices, content = text(seconds)
     write(content, args.output)
     print(plan(data, machine, seconds, choices, [*notes, *base.notes]))
-    print(f"\n{args.output} is written. Next:\npython train_net.py --config-file {args.output}")
 
 
-def _datasets(args: argparse.Namespace) -> tuple[Dataset, Dataset | None, list[str]]:
+def _datasets(
+    args: argparse.Namespace, whole: AnyDataset
+) -> tuple[AnyDataset, AnyDataset | None, list[str]]:
     """Return the datasets of training and validation, and what to tell about them."""
-    whole = _checked(in_place(args.train), args.anyway)
-    notes = [f"{whole.name}: {words}" for words in problem_words(whole.check)]
+    notes = [f"{whole.name}: {words}" for words in whole.problems]
     if args.val is not None:
         train, val = whole, _checked(in_place(args.val), args.anyway)
-        notes += [f"{val.name}: {words}" for words in problem_words(val.check)]
+        notes += [f"{val.name}: {words}" for words in val.problems]
     else:
-        whole.file.check()
-        names = split_dataset(whole, _outputs(args.output)[1])
+        names = whole.split(_outputs(args.output)[1])
         if not names[1]:
             return whole, None, [*notes, "one image: nothing is left to validate on"]
-        train, val = (read_dataset(name) for name in names)
+        train, val = (read_any(name) for name in names)
         notes.append(
-            f"no --val: {len(val.file.images)} of {len(whole.file.images)} images are split off, "
+            f"no --val: {val.num_images} of {whole.num_images} images are split off, "
             "those with the same name but for a number together"
         )
-    between = check_both(train, val)
+    between = problem_words(check_both(train, val))
     if not args.anyway:
         refuse_problems("training and validation", between)
-    return train, val, [*notes, *problem_words(between)]
+    return train, val, [*notes, *between]
 
 
-def _checked(name: str, anyway: bool) -> Dataset:
-    dataset = read_dataset(name)
+def _checked(name: str, anyway: bool) -> AnyDataset:
+    dataset = read_any(name)
     if not anyway:
-        refuse_problems(name, dataset.check)
+        refuse_problems(name, dataset.problems)
     return dataset
 
 
 def _base(
-    output: Path, method: str, trained: Trained | None, machine: Machine, names: list[str]
+    output: Path, method: str, trained: Trained | None, machine: Machine, train: AnyDataset
 ) -> Base:
     if trained is None:
-        return backbone_base(method, machine, output.parent)
-    return trained_base(trained, names, _outputs(output)[2])
+        return backbone_base(method, machine, output.parent, train.task)
+    return trained_base(trained, [*train.classes], _outputs(output)[2], train.task)
 
 
 def _seconds(args: argparse.Namespace, text: Callable[[float], tuple[list[Choice], str]]) -> float:

@@ -1,4 +1,4 @@
-"""Run the quick start: make the shapes dataset, train on it, evaluate, and draw predictions."""
+"""Run the quick start: make the shapes dataset, a recipe for it, train, evaluate, and draw."""
 
 import argparse
 import time
@@ -11,10 +11,10 @@ from ..engine.main import argument_parser
 from ..engine.main import run as train
 from ..errors import ConfigError
 from ..evaluation.build import predicted_tasks
-from ..model_zoo import get_config_file
 from ..recipe.deadline import Deadline, Replanned, keeping
 from ..recipe.shortened import Plan
 from ..report import report_path
+from . import init
 from .opts import add_opts_argument
 
 _NUM_PICTURES = 12
@@ -26,6 +26,8 @@ _HEADLINES = (
     ("proposals", "AR@100"),
 )
 
+# One evaluation, at the end, is what a few minutes have time for.
+_ONCE = ("TEST.EVAL_PERIOD", "0", "TEST.BEST_METRIC", "")
 # The dataset names that replace those of the shapes dataset, by task.
 _DATASETS = {
     "instance": "coco_json:{root}/annotations/{split}.json:{root}/{split}",
@@ -39,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `quickstart`."""
     parser.add_argument(
         "--config-file",
-        default=get_config_file("quickstart/solov2.yaml"),
-        help="one of configs/quickstart (default: SOLOv2)",
+        help="one of configs/quickstart (default: the recipe that `init` writes for SOLOv2)",
     )
     parser.add_argument(
         "--minutes",
@@ -66,28 +67,29 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.minutes < float("inf"):
         raise ConfigError(f"--minutes is {args.minutes:g}; it must be a number above 0.")
     root: Path = args.output
-    task = _task(args.config_file)
+    task = _task(args.config_file) if args.config_file else "instance"
     stuff = task != "instance"
     shapes = make_shapes(root / ("shapes_stuff" if stuff else "shapes"), stuff=stuff)
-    weights = write_timm_weights(root / "efficientnet_lite0.pth")
-    run_dir = root / Path(args.config_file).stem
-    opts = [
-        *dataset_opts(task, shapes),
-        *("MODEL.TIMM.WEIGHTS", str(weights)),
-        *("OUTPUT_DIR", str(run_dir)),
-        *args.opts,
-    ]
+    if args.config_file:
+        config_file = args.config_file
+        weights = write_timm_weights(root / "efficientnet_lite0.pth")
+        opts = [*dataset_opts(task, shapes), "MODEL.TIMM.WEIGHTS", str(weights)]
+    else:
+        config_file, opts = _recipe(root, shapes, args), [*_ONCE]
+    run_dir = root / Path(config_file).stem
+    opts += ["OUTPUT_DIR", str(run_dir), *args.opts]
     budget = 60 * args.minutes
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(config_file, args.opts)
     deadline = Deadline(
         args.started + budget,
         budget,
         len(list((shapes / "val").iterdir())),
         cfg.SOLVER.IMS_PER_BATCH,
         cfg.OUTPUT.REPORT,
+        cfg.SOLVER.AMP.ENABLED,
     )
     try:
-        results, iterations = _train(args.config_file, opts, Plan(run_dir, cfg), deadline)
+        results, iterations = _train(config_file, opts, Plan(run_dir, cfg), deadline)
     except KeyboardInterrupt:
         print(f"\nStopped. The same command continues from the last checkpoint in {run_dir}.")
         return 130
@@ -104,6 +106,21 @@ def run(args: argparse.Namespace) -> int:
     if cfg.OUTPUT.REPORT and report.is_file():
         print(f"report:   {report}")
     return status
+
+
+def _recipe(root: Path, shapes: Path, args: argparse.Namespace) -> str:
+    """Return the path of the recipe that `init` writes, as for a user's data; written once."""
+    path = root / "solov2.yaml"
+    if path.is_file():
+        return str(path)
+    train, val = (_DATASETS["instance"].format(root=shapes, split=split) for split in SPLITS)
+    left = args.minutes - (time.monotonic() - args.started) / 60
+    words = ["--train", train, "--val", val, "--output", str(path), "--minutes", str(max(1, left))]
+    parser = argparse.ArgumentParser()
+    init.add_arguments(parser)
+    init.make(parser.parse_args(words))
+    print(f"\nThe recipe is {path}.\n")
+    return str(path)
 
 
 def _train(

@@ -27,7 +27,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
     If `OPTIMIZER` is '' or `BACKBONE_MULTIPLIER` is 0, the method's own default is used. The weight
     decay is `WEIGHT_DECAY_NORM` for normalisation layers and `WEIGHT_DECAY_EMBED` for embeddings.
-    On a GPU the optimizer is fused; checkpoints are the same either way.
+    On GPUs and CPUs the optimizer is fused; checkpoints are the same either way.
 
     Args:
         cfg: the configuration; `SOLVER.CLIP_GRADIENTS.CLIP_TYPE` is "value", "norm" (of each
@@ -78,7 +78,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             {"params": _named(model, cfg.SOLVER.NO_DECAY_NAMES), "weight_decay": 0.0},
         ]
     )
-    fused = True if _can_fuse(model) else None
+    fused = True if _can_fuse(cfg, model) else None
     optimizer: torch.optim.Optimizer
     if name == "SGD":
         optimizer = torch.optim.SGD(
@@ -107,8 +107,15 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _can_fuse(model: nn.Module) -> bool:
-    return all(p.is_cuda and p.is_floating_point() for p in model.parameters() if p.requires_grad)
+def _can_fuse(cfg: CfgNode, model: nn.Module) -> bool:
+    """Return whether one kernel may update all weights."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if all(parameter.is_cuda and parameter.is_floating_point() for parameter in trained):
+        return True
+    # A CPU's kernel takes a step although a float16 gradient has overflowed.
+    scaled = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.PRECISION == "float16"
+    on_cpu = all(p.device.type == "cpu" and p.is_floating_point() for p in trained)
+    return on_cpu and not scaled
 
 
 def _keep_implementation(

@@ -15,6 +15,7 @@ from ..checkpoint.load import not_finite
 from ..data.loading.sampler import GroupedSampler
 from ..data.loading.seeding import seed_all
 from ..errors import TrainingError
+from ..modeling.cpu_gradients import CpuGradients
 from ..ops.host_copy import HostCopy
 from .optimizer_state import fitted, parameter_names
 from .parts import divide, part_weights, weighted
@@ -104,11 +105,13 @@ class TrainingStep(SimpleTrainer):
             model: the trained model, with or without a DDP wrapper.
             batch: detectron2's dicts.
         """
-        with torch.autocast(
+        faster = CpuGradients() if self.device_type == "cpu" else nullcontext()
+        autocast = torch.autocast(
             self.device_type,
             dtype=self.precision or torch.bfloat16,
             enabled=self.precision is not None,
-        ):
+        )
+        with faster, autocast:
             return model(batch)
 
     def _gradients_exchanged(self, now: bool) -> AbstractContextManager[None]:

@@ -4,6 +4,8 @@ from typing import Any
 
 from detectron2.utils.visualizer import VisImage
 
+from ..pictures.fonts import have_all_letters
+
 # Points; smaller letters can't be read. Labels that still don't fit begin at the left border.
 _SMALLEST = 5.0
 
@@ -11,9 +13,12 @@ _SMALLEST = 5.0
 def keep_labels_inside(drawn: VisImage) -> None:
     """Move the labels of a drawing that a border cuts into it, and shrink those that are too wide.
 
+    Letters that matplotlib's own font lacks are drawn with another font.
+
     Args:
         drawn: detectron2's, not yet rendered.
     """
+    have_all_letters(drawn.fig)
     renderer: Any = drawn.canvas.get_renderer()
     for text in drawn.ax.texts:
         left, top, right, bottom = _box(text, renderer, drawn.height)

@@ -19,6 +19,12 @@ _BASES: Mapping[str, str] = {
     "SparseInst": "benchmarks/pennfudan_sparse_inst.yaml",
     "InstanceFCN": "benchmarks/pennfudan_instance_fcn.yaml",
 }
+# Of labels that are pictures, by method and task.
+_LABEL_BASES: Mapping[tuple[str, str], str] = {
+    ("MaskFormer", "semantic"): "benchmarks/camvid_mask_former.yaml",
+    ("MaskFormer", "panoptic"): "benchmarks/coco_panoptic_two_mask_former.yaml",
+    ("SparseInst", "panoptic"): "benchmarks/coco_panoptic_two_sparse_inst.yaml",
+}
 _LITE0 = "efficientnet_lite0.pth"
 _DOWNLOADED = "timm downloads its ImageNet weights"
 
@@ -40,7 +46,7 @@ class Base:
     notes: tuple[str, ...] = ()
 
 
-def backbone_base(method: str, machine: Machine, folder: Path) -> Base:
+def backbone_base(method: str, machine: Machine, folder: Path, task: str = "instance") -> Base:
     """Return the base for training from a pretrained backbone.
 
     EfficientNet-Lite0 on a CPU: its weights are written into `folder` where the package that has
@@ -50,11 +56,13 @@ def backbone_base(method: str, machine: Machine, folder: Path) -> Base:
         method: the name in `MODEL.META_ARCHITECTURE`.
         machine: what trains.
         folder: of the recipe.
+        task: of the labels: "instance", "semantic" or "panoptic".
 
     Raises:
         OSError: the weights can't be written.
     """
-    config = Path(get_config_file(_BASES.get(method) or METHODS[method].quickstart_config))
+    name = _BASES.get(method) if task == "instance" else _LABEL_BASES.get((method, task))
+    config = Path(get_config_file(name or METHODS[method].quickstart_config))
     choices = [
         *(_resnet50() if machine.gpu else _lite0(folder)),
         Choice("MODEL.TIMM.FREEZE", [], "all of the backbone is trained"),

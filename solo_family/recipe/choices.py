@@ -8,7 +8,15 @@ from .choice import Choice
 from .fingerprint import Fingerprint
 from .levels import grid_choices, slot_choices, window_choices
 from .machine import Machine
-from .schedule import cache_choices, detection_choices, loader_choices, solver_choices
+from .schedule import (
+    cache_choices,
+    detection_choices,
+    is_mixed,
+    loader_choices,
+    precision_choices,
+    solver_choices,
+    worker_choice,
+)
 from .sizes import InputSize, input_size
 
 # The length in pixels of the input of one pixel of the masks.
@@ -34,6 +42,7 @@ class Request:
         num_val: number of validation images.
         minutes: of training.
         output_dir: of the run.
+        task: of the labels: "instance", "semantic" or "panoptic".
     """
 
     method: str
@@ -42,6 +51,7 @@ class Request:
     num_val: int
     minutes: float
     output_dir: str
+    task: str = "instance"
 
 
 def size_of(data: Fingerprint, machine: Machine, request: Request) -> InputSize:
@@ -83,16 +93,23 @@ def choose(
             num_val=request.num_val * size.tiles,
             clip=_CLIP.get(request.method, _USUAL_CLIP),
             is_trained=base.is_trained,
+            mixed=is_mixed(machine),
         ),
+        *precision_choices(machine),
         *detection_choices(data),
-        Choice("TEST.BEST_METRIC", _metric(request), "its best checkpoint is kept"),
-        *loader_choices(data, machine),
+        Choice("TEST.BEST_METRIC", metric_of(request), "its best checkpoint is kept"),
+        *_loading(data, machine, request.task),
         # Of windows the files are read, each time.
         *([] if _reads_windows(size) else cache_choices(data, machine)),
         Choice("OUTPUT_DIR", request.output_dir, "the log, the checkpoints and the results"),
     ]
     # A later line about a key replaces an earlier one, at its place.
     return list({choice.key: choice for choice in choices}.values())
+
+
+def _loading(data: Fingerprint, machine: Machine, task: str) -> list[Choice]:
+    """Choose how images are loaded; no sampler counts the classes of label pictures."""
+    return loader_choices(data, machine) if task == "instance" else [worker_choice(machine)]
 
 
 def _of_method(data: Fingerprint, size: InputSize, method: str, is_trained: bool) -> list[Choice]:
@@ -109,7 +126,11 @@ def _reads_windows(size: InputSize) -> bool:
     return any(choice.key == "INPUT.CROP.AROUND_OBJECTS" for choice in size.choices)
 
 
-def _metric(request: Request) -> str:
+def metric_of(request: Request) -> str:
+    """Return the metric of the best checkpoint; "" without validation images."""
     if not request.val:
         return ""
-    return "proposals/AR@100" if request.method == "InstanceFCN" else "segm/AP"
+    if request.method == "InstanceFCN":
+        return "proposals/AR@100"
+    metrics = {"semantic": "sem_seg/mIoU", "panoptic": "panoptic_seg/PQ"}
+    return metrics.get(request.task, "segm/AP")

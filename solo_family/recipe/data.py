@@ -1,5 +1,6 @@
-"""Read the datasets of a recipe: refuse what `check-data` refuses, and split what is one set."""
+"""Read datasets of instances: refuse what `check-data` refuses, and split what is one set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,15 @@ from detectron2.data import MetadataCatalog
 
 from ..data.checks.dataset_check import DatasetCheck, check_coco_dataset, check_dataset
 from ..data.checks.findings import Findings
-from ..data.checks.relations import check_splits
 from ..data.formats.coco_file import CocoFile, read_coco_file
 from ..data.formats.coco_json import records_as_file
 from ..data.formats.register import PREFIX, check_datasets, register_in_place
 from ..data.formats.splits import TRAIN, VAL, write_splits
 from ..errors import DataError
+from .fingerprint import Fingerprint, measure
 from .split import split_by_stem
 
+INSTANCE = "instance"
 _NAMED = 3
 
 
@@ -36,6 +38,31 @@ class Dataset:
     image_dir: str
     crowd: str
     check: DatasetCheck
+    task: str = INSTANCE
+
+    @property
+    def num_images(self) -> int:
+        """Number of images."""
+        return len(self.file.images)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names, in the order of the model's outputs."""
+        return tuple(str(category["name"]) for category in self.file.categories)
+
+    @property
+    def problems(self) -> list[str]:
+        """`check-data`'s words about each problem."""
+        return problem_words(self.check)
+
+    def measure(self) -> Fingerprint:
+        """Return the fingerprint; see `measure`."""
+        return measure(self.file, self.crowd, self.check.paths.values())
+
+    def split(self, folder: Path) -> tuple[str, str]:
+        """Write two splits; see `split_dataset`."""
+        self.file.check()
+        return split_dataset(self, folder)
 
 
 def in_place(text: str) -> str:
@@ -50,18 +77,12 @@ def read_dataset(name: str) -> Dataset:
     Raises:
         DataError: it can't be read, or is none of instances.
     """
-    try:
-        register_in_place([name])
-        metadata = MetadataCatalog.get(name)
-    except KeyError:
-        metadata = None
-    if metadata is None or metadata.get("evaluator_type") is None:
-        check_datasets([name])  # raises an error that says what to write
-    if metadata is None or metadata.get("evaluator_type") != "coco":
+    if evaluator_of(name) != "coco":
         raise DataError(
-            f"{name}: recipes are for datasets of instances. For labels that are pictures take "
-            "configs/benchmarks/camvid_mask_former.yaml as an example."
+            f"{name}: folds are of datasets of instances. For labels that are pictures, and for "
+            "datasets with other metrics than COCO's, name a validation set in DATASETS.TEST."
         )
+    metadata = MetadataCatalog.get(name)
     if not metadata.get("json_file"):
         file = records_as_file(name)
         return Dataset(name, file, "", "", check_dataset(file, ""))
@@ -71,17 +92,34 @@ def read_dataset(name: str) -> Dataset:
     return Dataset(name, file, folder, crowd, check)
 
 
-def refuse_problems(name: str, found: Findings) -> None:
-    """Refuse data with problems.
+def evaluator_of(name: str) -> str:
+    """Return the `evaluator_type` of a dataset, which is registered if it is named in place.
 
     Raises:
-        DataError: the first problem, in `check-data`'s words, and how many there are.
+        DataError: there is no such dataset.
     """
-    if not found.problems:
+    register_in_place([name])
+    found = MetadataCatalog.get(name).get("evaluator_type") if name else None
+    if found is None:
+        check_datasets([name])  # raises an error that says what to write
+    return str(found)
+
+
+def refuse_problems(name: str, problems: Sequence[str]) -> None:
+    """Refuse data with problems.
+
+    Args:
+        name: of the dataset.
+        problems: `check-data`'s words about each.
+
+    Raises:
+        DataError: the first problem, and how many there are.
+    """
+    if not problems:
         return
-    rest = len(found.problems) - 1
+    rest = len(problems) - 1
     more = f" `check-data` names {rest} more." if rest else ""
-    raise DataError(f"{name}: {problem_words(found)[0]}{more} --anyway goes on in spite of this.")
+    raise DataError(f"{name}: {problems[0]}{more} --anyway goes on in spite of this.")
 
 
 def problem_words(found: Findings) -> list[str]:
@@ -93,11 +131,6 @@ def problem_words(found: Findings) -> list[str]:
         named = "; ".join(what[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
         words.append(f"{len(what)} {kind.title} ({named}). {kind.effect} {kind.remedy}")
     return words
-
-
-def check_both(train: Dataset, val: Dataset) -> Findings:
-    """Return what is wrong between training and validation."""
-    return check_splits({train.name: train.check}, {val.name: val.check})
 
 
 def split_dataset(whole: Dataset, folder: Path) -> tuple[str, str]:

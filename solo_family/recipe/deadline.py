@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from detectron2.engine import HookBase
 
-from ..engine.eta import evaluation_seconds
+from ..engine.eta import evaluation_seconds, in_float32
 from ..engine.trainer import Trainer
 from .timing import FIRST, TIMED, typical
 
@@ -20,7 +20,7 @@ _ENOUGH = 0.05
 _TOO_LONG = 0.3
 _AGAIN = 20  # iterations after which a plan may be changed again
 _LAST = _AGAIN + FIRST  # which tell how fast the machine is
-# The evaluation's metrics, the demo's start and its pictures, in iterations.
+# The evaluation's metrics, the demo's start and its pictures, in iterations in float32.
 _DRAWING = 10
 # The report, likewise: 5.3 CPU seconds where an iteration of the quick start took 1.4.
 _REPORT = 5
@@ -50,6 +50,7 @@ class Deadline:
         images: that are evaluated after the training.
         batch: images of an iteration.
         reports: whether a report is written after the training.
+        mixed: whether the training is in mixed precision, which nothing after it is.
         clock: seconds that only grow.
 
     Attributes:
@@ -62,6 +63,7 @@ class Deadline:
     images: int
     batch: int
     reports: bool = True
+    mixed: bool = False
     clock: Callable[[], float] = time.monotonic
     seconds: list[float] = field(default_factory=list)
     said: str = ""
@@ -98,8 +100,8 @@ class Deadline:
 
     def _afterwards(self, each: float) -> float:
         """Return the seconds of the evaluation, of the report, and of drawing."""
-        others = _DRAWING + _REPORT * self.reports
-        return evaluation_seconds(self.images, self.batch, each) + others * each
+        others = (_DRAWING + _REPORT * self.reports) * in_float32(each, self.mixed)
+        return evaluation_seconds(self.images, self.batch, each, mixed=self.mixed) + others
 
 
 def _in_words(timed: int, each: float, fitting: int, planned: int, budget: float) -> str:

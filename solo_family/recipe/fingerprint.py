@@ -64,6 +64,15 @@ class Fingerprint:
         """int64 [N]."""
         return np.bincount(np.array(self.object_images, np.int64), minlength=self.num_images)
 
+    @property
+    def contents(self) -> str:
+        """What the images show, in words."""
+        learnt = sum(count > 0 for count in self.images_of_class.values())
+        return (
+            f"{len(self.object_boxes)} objects, at most {int(self.objects_per_image.max())} in an "
+            f"image; {learnt} of {len(self.images_of_class)} classes have objects"
+        )
+
     def resized(self, short_edge: int, max_size: int) -> np.ndarray:
         """Return the factor by which detectron2's ResizeShortestEdge enlarges each object's image.
 
@@ -103,15 +112,22 @@ def measure(file: CocoFile, crowd: str = "", paths: Iterable[str] = ()) -> Finge
     if not boxes:
         raise DataError(f"{file.source} has no objects with masks: there is nothing to learn.")
     counts = Counter(category for category, _ in seen)
-    headers = [_header(path) for path in list(paths)[:_OPENED]]
+    channels, is_deep = look_at_files(paths)
     return Fingerprint(
         image_sizes=tuple((int(i["height"]), int(i["width"])) for i in file.images),
         object_boxes=tuple(boxes),
         object_images=tuple(images),
         images_of_class={name: counts[key] for key, name in names.items()},
-        channels=tuple(sorted({header.channels for header in headers})) or (3,),
-        is_deep=any(header.is_deep for header in headers),
+        channels=channels,
+        is_deep=is_deep,
     )
+
+
+def look_at_files(paths: Iterable[str]) -> tuple[tuple[int, ...], bool]:
+    """Return how many channels the first image files have, and whether some have over 8 bits."""
+    headers = [_header(path) for path in list(paths)[:_OPENED]]
+    channels = tuple(sorted({header.channels for header in headers})) or (3,)
+    return channels, any(header.is_deep for header in headers)
 
 
 def _inside(box: Any, image: dict[str, Any]) -> tuple[float, float]:

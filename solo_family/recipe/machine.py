@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..modeling.precision import why_not_bfloat16
 from ..threads import usable_cores
 
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -19,15 +20,18 @@ class Machine:
         memory: of the machine or, in a container, of it, in whole GB.
         gpu: the name of the first GPU; "" for none.
         gpu_memory: its memory in whole GB.
+        bfloat16: whether the CPU multiplies in bfloat16 faster than in float32.
     """
 
     cores: int
     memory: int
     gpu: str = ""
     gpu_memory: int = 0
+    bfloat16: bool = False
 
     def __str__(self) -> str:
-        cpu = f"{self.cores} CPU cores, {self.memory} GB"
+        fast = " with bfloat16" if self.bfloat16 else ""
+        cpu = f"{self.cores} CPU cores{fast}, {self.memory} GB"
         return f"{self.gpu}, {self.gpu_memory} GB; {cpu}" if self.gpu else cpu
 
 
@@ -35,10 +39,12 @@ def this_machine() -> Machine:
     """Return the description of this machine."""
     cores = usable_cores().number
     memory = _memory()
+    bfloat16 = not why_not_bfloat16(torch.device("cpu"))
     if not torch.cuda.is_available():
-        return Machine(cores, memory)
+        return Machine(cores, memory, bfloat16=bfloat16)
     device = torch.cuda.get_device_properties(0)
-    return Machine(cores, memory, device.name, max(1, round(device.total_memory / 2**30)))
+    gpu_memory = max(1, round(device.total_memory / 2**30))
+    return Machine(cores, memory, device.name, gpu_memory, bfloat16)
 
 
 def _memory() -> int:

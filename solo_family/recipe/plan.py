@@ -43,14 +43,11 @@ def _few(choices: list[Choice]) -> list[str]:
 def _described(data: Fingerprint) -> str:
     """Return, in words, what the data are."""
     heights, widths = zip(*data.image_sizes)
-    learnt = sum(count > 0 for count in data.images_of_class.values())
     channels = " or ".join(map(str, data.channels))
     depth = ", more than 8 bits" if data.is_deep else ""
     return (
         f"{data.num_images} images of {min(heights)} x {min(widths)} to {max(heights)} x "
-        f"{max(widths)} pixels (channels: {channels}{depth}), {len(data.object_boxes)} objects, "
-        f"at most {int(data.objects_per_image.max())} in an image; "
-        f"{learnt} of {len(data.images_of_class)} classes have objects"
+        f"{max(widths)} pixels (channels: {channels}{depth}), {data.contents}"
     )
 
 

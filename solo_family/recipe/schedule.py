@@ -31,6 +31,7 @@ def solver_choices(
     num_val: int,
     clip: float,
     is_trained: bool,
+    mixed: bool,
 ) -> list[Choice]:
     """Choose the keys of `SOLVER`, and when to evaluate.
 
@@ -42,8 +43,10 @@ def solver_choices(
         num_val: images of an evaluation; 0 for none.
         clip: the greatest norm of the gradients, the measured recipe's.
         is_trained: whether weights of a whole model are given.
+        mixed: whether the seconds are of iterations in mixed precision.
     """
-    iterations, evaluations = _iterations(batch, minutes, seconds, num_val)
+    evaluation = evaluation_seconds(num_val, batch, seconds, mixed=mixed)
+    iterations, evaluations = _iterations(minutes, seconds, evaluation)
     passes = iterations * batch / data.num_images
     warmup = min(100, iterations // 7)
     rate = _LR_TRAINED if is_trained else _LR
@@ -81,15 +84,16 @@ def _clipping(value: float) -> list[Choice]:
     ]
 
 
-def _iterations(batch: int, minutes: float, seconds: float, num_val: int) -> tuple[int, int]:
+def _iterations(minutes: float, seconds: float, evaluation: float) -> tuple[int, int]:
     """Return how many iterations and evaluations the time suffices for.
 
     Evaluations may take a fifth of the time; there is always one if there are images for it.
     """
     available = max(60 * minutes / 2, 60 * minutes - _START_SECONDS)
-    one = evaluation_seconds(num_val, batch, seconds)
-    evaluations = max(1, min(_EVALUATIONS, int(available / 5 / one))) if one else 1
-    rest = max(available / 2, available - evaluations * one)
+    evaluations = 1
+    if evaluation:
+        evaluations = max(1, min(_EVALUATIONS, int(available / 5 / evaluation)))
+    rest = max(available / 2, available - evaluations * evaluation)
     iterations = max(10, int(rest / seconds))
     return iterations, min(evaluations, iterations)
 
@@ -98,18 +102,37 @@ def _steps(iterations: int) -> list[int]:
     return sorted({int(0.75 * iterations), int(0.92 * iterations)})
 
 
+def is_mixed(machine: Machine) -> bool:
+    """Return whether a recipe is in mixed precision: on CPUs for which that is faster."""
+    return machine.bfloat16 and not machine.gpu
+
+
+def precision_choices(machine: Machine) -> list[Choice]:
+    """Choose bfloat16 on CPUs that are faster so, else the published float32."""
+    if not is_mixed(machine):
+        return []
+    why = "this CPU multiplies faster in bfloat16; weights and losses stay in float32"
+    return [
+        Choice("SOLVER.AMP.ENABLED", True, why),
+        Choice("SOLVER.AMP.PRECISION", "bfloat16", "as above"),
+        Choice("SOLVER.CHANNELS_LAST", True, "the order that bfloat16 is fastest in"),
+    ]
+
+
 def loader_choices(data: Fingerprint, machine: Machine) -> list[Choice]:
     """Choose the sampler, and how images are loaded."""
-    workers = min(8 if machine.gpu else 2, machine.cores)
-    choices = [
-        Choice("DATALOADER.NUM_WORKERS", workers, "processes that load images, from the cores"),
-        *sampler_choices(data),
-    ]
+    choices = [worker_choice(machine), *sampler_choices(data)]
     empty = int((data.objects_per_image == 0).sum())
     if empty and 2 * empty <= data.num_images:
         why = f"{empty} images without objects show what is none"
         choices.append(Choice("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, why))
     return choices
+
+
+def worker_choice(machine: Machine) -> Choice:
+    """Choose how many processes load images."""
+    workers = min(8 if machine.gpu else 2, machine.cores)
+    return Choice("DATALOADER.NUM_WORKERS", workers, "processes that load images, from the cores")
 
 
 def cache_choices(data: Fingerprint, machine: Machine) -> list[Choice]:

@@ -105,16 +105,24 @@ def input_size(data: Fingerprint, machine: Machine, minutes: float, stride: int)
     edges = tuple(sorted({_rounded(edge * share) for share in _SHARES}))
     max_size = edges[-1] if window else _rounded(edges[-1] * longest)
     why = _reason(edge, usual, wanted, affordable, short)
-    tiles = _tiles(np.median(sizes, axis=0), window) if window else 1
+    tiles = num_tiles(np.median(sizes, axis=0), window) if window else 1
     found = InputSize(edges, edge, max_size, window, batch, tiles, small * scale, ())
     return replace(found, choices=tuple(_choices(found, why, stride)))
 
 
 def _pixels(machine: Machine, minutes: float) -> float:
     """Return how many pixels the images of an iteration may have together."""
-    memory = (machine.gpu_memory if machine.gpu else machine.memory) * 2**30 / _BYTES_PER_PIXEL
-    speed = _PIXELS_PER_SECOND_GPU if machine.gpu else machine.cores * _PIXELS_PER_SECOND_AND_CORE
-    return min(memory, minutes * 60 * speed / _FEWEST_ITERATIONS)
+    return min(memory_pixels(machine), minutes * 60 * speed(machine) / _FEWEST_ITERATIONS)
+
+
+def memory_pixels(machine: Machine) -> float:
+    """Return for how many pixels of an iteration the memory suffices."""
+    return (machine.gpu_memory if machine.gpu else machine.memory) * 2**30 / _BYTES_PER_PIXEL
+
+
+def speed(machine: Machine) -> float:
+    """Return how many pixels a second the machine learns, about."""
+    return _PIXELS_PER_SECOND_GPU if machine.gpu else machine.cores * _PIXELS_PER_SECOND_AND_CORE
 
 
 def _window(data: Fingerprint, edge: int, scale: float) -> int:
@@ -126,7 +134,7 @@ def _window(data: Fingerprint, edge: int, scale: float) -> int:
     return max(_LEAST_TILE, int(side / _MULTIPLE) * _MULTIPLE)
 
 
-def _tiles(size: np.ndarray, window: int) -> int:
+def num_tiles(size: np.ndarray, window: int) -> int:
     """Return how many windows, a quarter of which overlaps the next, cover (height, width)."""
     step = window - window // _OVERLAP
     rows, columns = (1 + max(0, ceil((length - window) / step)) for length in size)

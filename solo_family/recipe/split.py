@@ -2,12 +2,14 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from ..data.formats.splits import TRAIN, VAL
 
 _EVERY = 5
+_LEAST = 0.1  # of the images, for validation
 # "a_1", "a-2", "a (3)", "a_copy", "a_png.rf.0123456789abcdef" (Roboflow) are pictures of "a".
 _ENDINGS = re.compile(
     r"(?:[_\-. ]?(?:jpe?g|png|bmp|tiff?))?\.rf\.[0-9a-f]{16,}$|[_\-. ]+\(?\d+\)?$|[_\-. ]+copy$",
@@ -31,9 +33,11 @@ def split_by_stem(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
     Every fifth group of images, in the order of names, is for validation; images of a group have
     the same stem. A group stays in training if no other group there has one of its classes. Where
-    groups are so large that more than half of the images would be for validation, or none (the
-    frames of one film), the last fifth of the images in the order of names is: only the first of
-    these has a neighbour in training.
+    these are less than a tenth of the images, because a few groups have most of them, the largest
+    groups that together have at most a fifth are for validation. Where groups are so large that
+    more than half of the images would be for validation, or none (the frames of one film), the last
+    fifth of the images in the order of names is: only the first of these has a neighbour in
+    training.
 
     Args:
         content: of a COCO-format json that was checked.
@@ -47,7 +51,11 @@ def split_by_stem(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     groups: dict[str, set[Any]] = defaultdict(set)
     for image in images:
         groups[stem_of(image["file_name"])].add(image["id"])
-    chosen = _validation(list(groups.values()), _classes_of_images(content))
+    ids, classes = list(groups.values()), _classes_of_images(content)
+    every = range(_EVERY - 1, len(ids), _EVERY) or [len(ids) - 1]
+    chosen = _validation(ids, every, classes)
+    if len(chosen) < _LEAST * len(images):
+        chosen = max(chosen, _validation(ids, _largest(ids), classes), key=len)
     if not 0 < 2 * len(chosen) <= len(images):
         chosen = {image["id"] for image in images[-max(1, len(images) // _EVERY) :]}
     shares = {
@@ -57,18 +65,37 @@ def split_by_stem(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {split: part_of(content, share) for split, share in shares.items()}
 
 
-def _validation(groups: list[set[Any]], classes: dict[Any, set[Any]]) -> set[Any]:
-    """Return the ids of the images of every fifth group, or the last if there are fewer."""
-    val = groups[_EVERY - 1 :: _EVERY] or groups[-1:]
-    train = [group for group in groups if group not in val]
+def _largest(groups: list[set[Any]]) -> list[int]:
+    """Return the places of the largest groups that together have at most a fifth of the images."""
+    left = sum(map(len, groups)) // _EVERY
+    taken = []
+    for place in sorted(range(len(groups)), key=lambda place: -len(groups[place])):
+        if len(groups[place]) <= left:
+            left -= len(groups[place])
+            taken.append(place)
+    return taken
+
+
+def _validation(
+    groups: list[set[Any]], places: Sequence[int], classes: dict[Any, set[Any]]
+) -> set[Any]:
+    """Return the ids of the images of some groups, but those that training needs.
+
+    Args:
+        groups: the ids of the images of each.
+        places: of those that may be for validation.
+        classes: of each image, by its id.
+    """
+    held = set(places)
+    train = [group for place, group in enumerate(groups) if place not in held]
     counts = Counter(c for group in train for image in group for c in classes[image])
     chosen: set[Any] = set()
-    for group in val:
-        held = [c for image in group for c in classes[image]]
-        if all(counts[c] for c in held):
+    for group in (groups[place] for place in places):
+        labels = [c for image in group for c in classes[image]]
+        if all(counts[c] for c in labels):
             chosen |= group
         else:
-            counts.update(held)
+            counts.update(labels)
     return chosen
 
 

@@ -25,6 +25,7 @@ from ..weight_files import read_weights
 from .bases import Base
 from .choice import Choice
 from .matched import WITHOUT_WEIGHTS, matched
+from .other_task import task_choices
 from .published import COCO, advise, choose_coco
 
 logger = logging.getLogger(__name__)
@@ -146,13 +147,14 @@ def _names(cfg: CfgNode) -> list[str]:
         return []
 
 
-def trained_base(trained: Trained, names: list[str], path: Path) -> Base:
+def trained_base(trained: Trained, names: list[str], path: Path, task: str = "instance") -> Base:
     """Write the weights that training begins with, and return the base of the recipe.
 
     Args:
         trained: the model to begin with.
         names: of the classes to learn, in the order of the model's outputs.
         path: where to write the weights.
+        task: of the labels: "instance", "semantic" or "panoptic".
 
     Raises:
         OSError: they can't be written.
@@ -180,26 +182,10 @@ def trained_base(trained: Trained, names: list[str], path: Path) -> Base:
         Choice("INPUT.LSJ.ENABLED", False, "short edges are chosen instead"),
         Choice("INPUT.CROP.ENABLED", False, "whole images, or windows around objects"),
     ]
-    choices += _instances(trained)
+    choices += task_choices(trained.cfg, task)
     if solver.REFERENCE_BATCH_SIZE:
         choices.append(Choice("SOLVER.REFERENCE_BATCH_SIZE", 0, "BASE_LR is for this batch"))
     return Base(trained.config, tuple(choices), is_trained=True, notes=tuple(notes))
-
-
-def _instances(trained: Trained) -> list[Choice]:
-    """Return the lines by which a model for other tasks predicts instances."""
-    why = "the data are instances"
-    if trained.method == "MaskFormer":
-        key = "MODEL.MASK_FORMER.TEST"
-        return [
-            Choice("INPUT.DATASET_MAPPER_NAME", "", why),
-            Choice(f"{key}.SEMANTIC_ON", False, why),
-            Choice(f"{key}.PANOPTIC_ON", False, why),
-            Choice(f"{key}.INSTANCE_ON", True, why),
-        ]
-    if trained.method == "SparseInst" and trained.cfg.MODEL.SPARSE_INST.PANOPTIC_ON:
-        return [Choice("MODEL.SPARSE_INST.PANOPTIC_ON", False, why)]
-    return []
 
 
 def _listed(names: list[str]) -> str:

@@ -6,6 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..pictures.fonts import have_all_letters
+
 # Okabe and Ito's colours, which people who confuse red and green can tell apart.
 RIGHT, WRONG, SECOND = "#0072B2", "#D55E00", "#009E73"
 _DPI = 120
@@ -41,5 +43,6 @@ def count_iterations(axes: Axes) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the suffix names."""
+    have_all_letters(figure)
     options = {"quality": 90} if path.suffix == ".jpg" else {}
     figure.savefig(path, dpi=_DPI, pil_kwargs=options)

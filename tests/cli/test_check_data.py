@@ -4,8 +4,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from solo_family.__main__ import main
 from solo_family.cli.object_sizes import table_of_areas, table_of_levels, training_sizes
@@ -13,6 +15,7 @@ from solo_family.data.checks.dataset_check import DatasetCheck
 
 from ..coco_folder import CocoFolder, run_cfg, small_dataset, write_cfg
 from ..conftest import tiny_cfg
+from ..data.segments import HEIGHT, WIDTH, write_semantic
 
 
 def check(folder: CocoFolder, *words: str) -> int:
@@ -150,3 +153,22 @@ def test_a_dataset_without_objects_has_tables_too() -> None:
     _, rows = table_of_levels(tiny_cfg(), objects())
     assert {row[-1] for row in rows} == {"0"}
     assert {row[-1] for row in table_of_areas(objects())[1]} == {"0"}
+
+
+def test_label_pictures_are_looked_into_completely(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    train, val = (write_semantic(tmp_path / side) for side in ("train", "val"))
+    np.save(tmp_path / "val" / "images" / "1.npy", np.zeros((HEIGHT, WIDTH, 5), np.uint8))
+    (tmp_path / "val" / "images" / "1.png").unlink()
+    cfg = run_cfg(train, tmp_path / "run", test=val)
+    words = ["check-data", "--config-file", str(write_cfg(tmp_path / "my.yaml", cfg))]
+    assert main(words) == 1
+    output = capsys.readouterr().out
+    assert "3 images, 3 classes" in output
+    assert "3 of 3 classes occur" in output
+    assert "problem: 1 images of another number of channels than INPUT.FORMAT" in output
+    assert "problem: 2 images that are both in training and in validation" in output
+    Image.fromarray(np.full((HEIGHT, WIDTH), 7, np.uint8)).save(tmp_path / "val/labels/2.png")
+    assert main(words) == 2
+    assert "labels/2.png has label 7" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from solo_family.engine import optimizer as optimizer_module
-from solo_family.engine.optimizer import _can_fuse, build_optimizer
+from solo_family.engine.optimizer import build_optimizer
 from solo_family.errors import ConfigError
 
 from ..conftest import tiny_cfg
@@ -152,7 +152,7 @@ def test_a_checkpoint_of_another_implementation_goes_on(
     """As from a GPU to a CPU and back; on a CPU both implementations are there."""
 
     def one(fused: bool) -> tuple[Model, torch.optim.Optimizer]:
-        monkeypatch.setattr(optimizer_module, "_can_fuse", lambda model: fused)
+        monkeypatch.setattr(optimizer_module, "_can_fuse", lambda cfg, model: fused)
         model, optimizer = build("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1)
         assert all(bool(group["fused"]) == fused for group in optimizer.param_groups)
         return model, optimizer
@@ -175,10 +175,15 @@ def test_a_checkpoint_of_another_implementation_goes_on(
         torch.testing.assert_close(found, expected)
 
 
-def test_only_a_gpus_parameters_are_updated_by_fused_kernels() -> None:
-    model, optimizer = build()
-    assert not any(group["fused"] for group in optimizer.param_groups)
-    assert not _can_fuse(model)
+def test_a_cpus_parameters_are_updated_by_fused_kernels_but_for_float16() -> None:
+    float16 = ["SOLVER.AMP.ENABLED", "True"]
+    for opts, fused in (
+        ([], True),
+        (float16, False),
+        ([*float16, "SOLVER.AMP.PRECISION", "bfloat16"], True),
+    ):
+        optimizer = build_optimizer(tiny_cfg(opts=opts), Model())
+        assert all(bool(group["fused"]) == fused for group in optimizer.param_groups)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

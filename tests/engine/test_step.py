@@ -65,6 +65,30 @@ def test_the_optimizer_sees_true_gradients(precision: torch.dtype | None) -> Non
     torch.testing.assert_close(run.model.layer.weight.detach(), 0.5 - 0.1 * expected)
 
 
+def test_a_step_on_a_cpu_has_the_faster_gradients() -> None:
+    names = []
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 2, 5, groups=2)
+
+        def forward(self, data: list[dict[str, Any]]) -> dict[str, Tensor]:
+            result = self.conv(torch.stack([item["x"] for item in data]))
+            names.append(type(result.grad_fn).__name__)
+            return {"loss": result.square().mean()}
+
+    model = Model()
+    batches = [[{"x": torch.ones(2, 8, 8), "file_name": "x.png"}]]
+    step = TrainingStep(model, batches, torch.optim.SGD(model.parameters(), 0.1))
+    step.losses(model, batches[0])["loss"].backward()
+    assert names == ["_DepthwiseConvBackward"]
+    assert model.conv.weight.grad is not None
+    # Outside of a step torch's own are computed.
+    model(batches[0])
+    assert names[1] == "ConvolutionBackward0"
+
+
 def test_only_float16_scales_its_loss() -> None:
     for precision, enabled in ((torch.float16, True), (torch.bfloat16, False), (None, False)):
         assert OneStep([1.0] * 4, precision).step.grad_scaler.is_enabled() == enabled

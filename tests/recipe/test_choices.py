@@ -1,6 +1,7 @@
 """The choices of a recipe, for data of all kinds."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,22 @@ def resized(data: Fingerprint, short_edge: int, max_size: int, window: int) -> l
             factor = max_size / max(size)
         sides.append(math.sqrt(height * width) * factor)
     return sides
+
+
+def test_cpus_train_in_the_order_and_the_precision_that_are_fast() -> None:
+    keys = ("SOLVER.CHANNELS_LAST", "SOLVER.AMP.ENABLED", "SOLVER.AMP.PRECISION")
+    data = DATA["usual"]
+    for machine, expected in (
+        (CPU, [None, None, None]),
+        (replace(CPU, bfloat16=True), [True, True, "bfloat16"]),
+        (replace(GPU, bfloat16=True), [None, None, None]),
+    ):
+        values = values_of(data, machine)
+        assert [values.get(key) for key in keys] == expected
+    # What is evaluated is in float32, which takes longer beside iterations that take the same time.
+    few = {"num_val": 100, "seconds": 1.5}
+    slower = values_of(data, replace(CPU, bfloat16=True), **few)
+    assert slower["SOLVER.MAX_ITER"] < values_of(data, CPU, **few)["SOLVER.MAX_ITER"]
 
 
 @pytest.mark.parametrize("machine", [CPU, GPU], ids=["CPU", "GPU"])

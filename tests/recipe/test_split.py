@@ -67,6 +67,16 @@ def test_no_class_is_left_to_validation_alone() -> None:
     assert len(splits["val"]["images"]) == 9
 
 
+def test_about_a_fifth_is_split_off_where_few_groups_have_most_images() -> None:
+    """Two films and seventeen single pictures, as in CamVid."""
+    names = [f"a_{n}.png" for n in range(11)] + [f"m{n}x.png" for n in range(17)]
+    names += [f"z_{n}.png" for n in range(32)]
+    splits = split_by_stem(content(names))
+    train, val = names_of(splits["train"]), names_of(splits["val"])
+    assert len(val) == 12
+    assert not {stem_of(n) for n in train} & {stem_of(n) for n in val}
+
+
 @pytest.mark.parametrize("count", range(1, 12))
 def test_few_images(count: int) -> None:
     splits = split_by_stem(content([f"{n}.jpg" for n in range(count)]))

@@ -125,7 +125,7 @@ def check_dataset(
         _check_ids(check, part, kind, [item.get("id") for item in file.content.get(part, [])])
     files = ImageFiles(image_dir, "the json")
     for image in watched(_progress(file.images, "images"), "An image", timeout):
-        _check_file(check, image, files, decode_images, reading or Reading())
+        check_file(check, image, files, decode_images, reading or Reading())
     check.add(findings.NAMED_OTHERWISE, *files.otherwise)
     images = {_hashable(image["id"]): image for image in file.images}
     categories = {_hashable(category["id"]): category["name"] for category in file.categories}
@@ -188,9 +188,18 @@ def _check_ids(check: DatasetCheck, part: str, kind: Kind, ids: list[Any]) -> No
     check.add(kind, *twice)
 
 
-def _check_file(
+def check_file(
     check: DatasetCheck, image: dict[str, Any], files: ImageFiles, decode: bool, reading: Reading
 ) -> None:
+    """Check the file of an image.
+
+    Args:
+        check: receives the findings, and the file's path if it can be read.
+        image: as a json has it, with `id`, `file_name`, `height` and `width`.
+        files: where files are looked up.
+        decode: whether to decode it, instead of its header only.
+        reading: how files are read.
+    """
     name = str(image["file_name"])
     try:
         path = files.find(name)

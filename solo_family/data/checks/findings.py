@@ -217,7 +217,7 @@ SHARED_PICTURE = Kind(
 )
 UNLEARNT_CLASS = Kind(
     "classes that have objects in validation and none in training",
-    "The model can't learn them: their AP is 0.",
+    "The model can't learn them: their AP or IoU is 0.",
     "Split the images differently, or remove these classes from validation.",
 )
 

@@ -1,0 +1,69 @@
+"""Read the datasets of a recipe, whatever their labels are."""
+
+from collections.abc import Iterable
+
+from ..data.checks.findings import Findings
+from ..data.checks.relations import check_splits
+from ..data.formats.dataset_classes import match_classes
+from ..data.formats.register import check_datasets
+from ..errors import ConfigError, DataError
+from ..registry import METHODS
+from .data import INSTANCE, Dataset, evaluator_of, read_dataset
+from .label_data import PANOPTIC, SEMANTIC, LabelDataset, read_label_dataset, task_of_labels
+
+AnyDataset = Dataset | LabelDataset
+
+# The methods that learn labels if no other is asked for.
+_DEFAULT_METHODS = {INSTANCE: "SOLOv2", SEMANTIC: "MaskFormer", PANOPTIC: "MaskFormer"}
+# Methods with proposals have no classes, and learn instances too.
+_SERVES = {INSTANCE: ("instance", "proposals"), SEMANTIC: ("semantic",), PANOPTIC: ("panoptic",)}
+
+
+def read_any(name: str) -> AnyDataset:
+    """Read and check a dataset.
+
+    Raises:
+        DataError: it can't be read, or has labels that no recipe is for.
+    """
+    kind = evaluator_of(name)
+    if kind == "coco":
+        return read_dataset(name)
+    check_datasets([name])
+    task = task_of_labels(name)
+    if not task:
+        raise DataError(
+            f"{name}: recipes are for datasets of instances with COCO's metrics, of semantic "
+            f"labels or of panoptic segments, but this one has the evaluator_type {kind!r}. Name "
+            "its files in place (docs/datasets.md)."
+        )
+    return read_label_dataset(name, task)
+
+
+def methods_for(task: str) -> list[str]:
+    """Return the methods that learn a kind of labels, by their names in `MODEL.META_ARCHITECTURE`.
+
+    The first is the one to take unless another is asked for.
+    """
+    able = [name for name, method in METHODS.items() if set(method.tasks) & set(_SERVES[task])]
+    return sorted(able, key=lambda name: name != _DEFAULT_METHODS[task])
+
+
+def check_both(train: AnyDataset, val: AnyDataset) -> Findings:
+    """Return what is wrong between training and validation.
+
+    Raises:
+        ConfigError: their labels are of different kinds, or pictures of different classes.
+    """
+    if train.task != val.task:
+        raise ConfigError(
+            f"--val {val.name} has labels for {val.task} segmentation, and --train for "
+            f"{train.task} segmentation. Name two datasets of one kind."
+        )
+    if train.task != INSTANCE:
+        match_classes(train.classes, val.name)
+    return check_splits({train.name: train.check}, {val.name: val.check})
+
+
+def listed(methods: Iterable[str]) -> str:
+    """Return the names of methods as users write them."""
+    return ", ".join(method.lower() for method in methods)

@@ -1,0 +1,62 @@
+"""Let a trained model learn another task than its own."""
+
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from ..config.rules import get_key
+from .choice import Choice
+
+_TASKS = ("semantic", "panoptic", "instance")
+# What only labels of one kind allow, or data of one size need, with the values that do nothing.
+_NEUTRAL: dict[str, Any] = {
+    "INPUT.DATASET_MAPPER_NAME": "",
+    "INPUT.SIZE_DIVISIBILITY": -1,
+    "INPUT.CROP.AROUND_OBJECTS": [],
+    "INPUT.REDUCED_JPEG": False,
+    "INPUT.COPY_PASTE.ENABLED": False,
+    "DATALOADER.SAMPLER_TRAIN": "TrainingSampler",
+    "DATALOADER.REPEAT_THRESHOLD": 0.0,
+    "TEST.TILE.SIZE": 0,
+    "MODEL.STUFF_IDS": [],
+}
+
+
+def task_choices(cfg: CfgNode, task: str) -> list[Choice]:
+    """Return the lines by which a trained model learns and predicts what the data have.
+
+    Args:
+        cfg: of the trained model.
+        task: of the labels: "instance", "semantic" or "panoptic".
+    """
+    why = "the data are instances" if task == "instance" else f"the labels are {task}"
+    choices = []
+    if task != "instance":
+        changed = {
+            key: value for key, value in _NEUTRAL.items() if _plain(get_key(cfg, key)) != value
+        }
+        choices = [Choice(key, value, why) for key, value in changed.items()]
+    if cfg.MODEL.META_ARCHITECTURE == "MaskFormer":
+        return [*choices, *_of_mask_former(cfg, task, why)]
+    if cfg.MODEL.META_ARCHITECTURE == "SparseInst":
+        wanted = task == "panoptic"
+        if wanted != cfg.MODEL.SPARSE_INST.PANOPTIC_ON:
+            choices.append(Choice("MODEL.SPARSE_INST.PANOPTIC_ON", wanted, why))
+    return choices
+
+
+def _of_mask_former(cfg: CfgNode, task: str, why: str) -> list[Choice]:
+    key = "MODEL.MASK_FORMER.TEST"
+    choices = [Choice("INPUT.DATASET_MAPPER_NAME", "", why)]
+    choices += [Choice(f"{key}.{name.upper()}_ON", name == task, why) for name in _TASKS]
+    if task == "panoptic" and not cfg.MODEL.MASK_FORMER.TEST.PANOPTIC_ON:
+        published = "as in the published configs of panoptic segmentation"
+        choices += [
+            Choice(f"{key}.OBJECT_MASK_THRESHOLD", 0.8, published),
+            Choice(f"{key}.OVERLAP_THRESHOLD", 0.8, published),
+        ]
+    return choices
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,118 @@
+"""Gradients on a CPU beside torch's own, which are computed in float64."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from solo_family.modeling.cpu_gradients import CpuGradients
+
+
+def _gradients(function, tensors):
+    leaves = [tensor.clone().requires_grad_(True) for tensor in tensors]
+    result = function(*leaves)
+    weights = torch.linspace(-1, 2, result.numel()).to(result.dtype).view_as(result)
+    return result, torch.autograd.grad((result * weights).sum(), leaves)
+
+
+CONVOLUTIONS = [
+    # kernel, stride, padding
+    ((5, 5), 1, 2),
+    ((5, 5), (2, 2), 2),
+    ((7, 7), (1, 1), (3, 3)),
+    ((4, 4), 2, 1),
+    ((3, 5), (1, 2), (1, 2)),
+    ((6, 3), (2, 1), (0, 1)),
+    ((9, 9), 4, 0),
+]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), CONVOLUTIONS)
+def test_wide_depthwise_kernels_have_the_gradients_of_float64(
+    kernel, stride, padding, channels_last
+):
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 6, 19, 23), torch.randn(6, 1, *kernel), torch.randn(6)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+
+    def convolved(x, weight, bias):
+        return F.conv2d(x, weight, bias, stride, padding, groups=6)
+
+    with CpuGradients():
+        result, found = _gradients(convolved, (x, weight, bias))
+    assert type(result.grad_fn).__name__ == "_DepthwiseConvBackward"
+    expected_result, expected = _gradients(convolved, (x.double(), weight.double(), bias.double()))
+    torch.testing.assert_close(result.double(), expected_result, rtol=1e-5, atol=1e-5)
+    for ours, exact in zip(found, expected):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 5])
+def test_strides_in_bfloat16_round_no_more_than_torch_does(kernel):
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 8, 20, 30), torch.randn(8, 1, kernel, kernel)
+
+    def convolved(x, weight):
+        with torch.autocast("cpu", torch.bfloat16):
+            return F.conv2d(x, weight, None, 2, 1, groups=8)
+
+    with CpuGradients():
+        result, found = _gradients(convolved, (x, weight))
+    assert type(result.grad_fn).__name__ == "_DepthwiseConvBackward"
+    plain, theirs = _gradients(convolved, (x, weight))
+    assert torch.equal(result, plain)
+    rounded = (x.bfloat16().double(), weight.bfloat16().double())
+    exact = _gradients(lambda x, weight: F.conv2d(x, weight, None, 2, 1, groups=8), rounded)[1]
+    for ours, torchs, true in zip(found, theirs, exact):
+        assert ours.dtype == torch.float32
+        assert (ours - true).abs().max() <= 1.1 * (torchs - true).abs().max()
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_group_norms_of_channels_last_have_the_gradients_of_float64(affine):
+    torch.manual_seed(0)
+    x = torch.randn(3, 8, 9, 11).contiguous(memory_format=torch.channels_last)
+    norm = nn.GroupNorm(4, 8, affine=affine)
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    parameters = [parameter.detach() for parameter in norm.parameters()]
+
+    def normalized(x, weight=None, bias=None):
+        return F.group_norm(x, 4, weight, bias, 1e-5)
+
+    with CpuGradients():
+        result, found = _gradients(normalized, (x, *parameters))
+        module_result = norm(x.requires_grad_(True))
+    assert type(result.grad_fn).__name__ == "_GroupNormBackward"
+    assert torch.equal(module_result, result)
+    assert torch.equal(normalized(x, *parameters), result)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert found[0].is_contiguous(memory_format=torch.channels_last)
+    doubles = [tensor.detach().double().contiguous() for tensor in (x, *parameters)]
+    expected_result, expected = _gradients(normalized, doubles)
+    torch.testing.assert_close(result.double(), expected_result, rtol=1e-5, atol=1e-5)
+    for ours, exact in zip(found, expected):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+def test_what_torch_does_as_fast_is_left_to_torch():
+    x = torch.randn(1, 6, 12, 12, requires_grad=True)
+    wide = torch.randn(6, 1, 5, 5)
+    with CpuGradients():
+        for result in (
+            F.conv2d(x, torch.randn(6, 1, 3, 3), padding=1, groups=6),
+            F.conv2d(x, torch.randn(6, 1, 3, 3), stride=2, padding=1, groups=6),
+            F.conv2d(x, wide, dilation=2, groups=6),
+            F.conv2d(x, wide, padding="same", groups=6),
+            F.conv2d(x, torch.randn(12, 1, 5, 5), groups=6),
+            F.conv2d(x, torch.randn(4, 3, 5, 5), groups=2),
+            F.conv2d(x, torch.randn(4, 6, 5, 5)),
+            F.conv2d(x[0], wide, groups=6),
+            F.group_norm(x, 2),
+        ):
+            assert not type(result.grad_fn).__name__.startswith("_")
+        with torch.no_grad():
+            assert F.conv2d(x, wide, groups=6).grad_fn is None
