@@ -64,7 +64,7 @@ def assert_same(one: Any, other: Any) -> None:
     assert one.names == other.names
 
 
-@pytest.mark.parametrize("method", of_all_or_slow("InstanceFCN", "MaskFormer", "SparseInst"))
+@pytest.mark.parametrize("method", of_all_or_slow("MaskFormer", "SparseInst"))
 def test_the_folder_gives_what_the_run_gives(method: str, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", method)
     image = noise(tmp_path / "image.png")

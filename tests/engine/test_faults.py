@@ -238,6 +238,7 @@ def test_too_little_memory_to_evaluate_names_the_keys_that_lower_it(tmp_path: Pa
     assert all(part in message for part in LESS)
 
 
+@pytest.mark.slow
 def test_too_little_memory_for_a_picture_names_it_and_the_demo_goes_on(tmp_path: Path) -> None:
     folder = CocoFolder(tmp_path / "pictures", {1: "cat"})
     large = folder.add("large.png", noise(600, 800), [rectangle(5, 5, 20, 20)])

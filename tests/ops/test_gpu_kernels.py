@@ -272,6 +272,7 @@ def test_no_memory_says_nothing_about_a_kernel(monkeypatch: pytest.MonkeyPatch) 
     assert runs("pack", masks())
 
 
+@pytest.mark.slow
 def test_a_check_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 

@@ -165,6 +165,7 @@ def test_without_objects_there_is_no_ap(run: tuple[CfgNode, Path]) -> None:
     assert "bootstrap" not in text
 
 
+@pytest.mark.slow
 def test_a_picture_of_as_many_classes_as_there_is_room_for_is_whole(tmp_path: Path) -> None:
     for count, is_whole in ((30, True), (31, False)):
         matrix, names = np.eye(count, dtype=np.int64), [f"_{place}" for place in range(count)]

@@ -27,7 +27,7 @@ def result_of(folder: Path, method: str, *opts: object) -> Result:
     return Predictor(folder / "run", confidence_threshold=0)(folder / "photo.png")
 
 
-@pytest.mark.parametrize("method", of_all_or_slow("InstanceFCN", "MaskFormer", "SparseInst"))
+@pytest.mark.parametrize("method", of_all_or_slow("MaskFormer", "SparseInst"))
 def test_instances_of_every_method_are_saved_as_they_are(method: str, tmp_path: Path) -> None:
     only = [f"{TEST}.SEMANTIC_ON", False, f"{TEST}.PANOPTIC_ON", False]
     result = result_of(tmp_path, method, *(only if method == "MaskFormer" else []))
