@@ -247,8 +247,10 @@ def test_with_an_older_detectron2_the_optimizer_is_kept_too(
     """As with version 0.6, whose `DefaultTrainer` has neither of the two methods."""
     for name in {"state_dict", "load_state_dict"} & set(vars(DefaultTrainer)):
         monkeypatch.delattr(DefaultTrainer, name)
-    cfg = run_cfg(small_dataset(tmp_path / "data").name, tmp_path / "run", "SOLVER.MAX_ITER", 1)
-    trainer, again = Trainer(cfg), Trainer(cfg)
+    name = small_dataset(tmp_path / "data").name
+    trainer, again = (
+        Trainer(run_cfg(name, tmp_path, "SOLVER.MAX_ITER", count)) for count in (1, 2)
+    )
     trainer.train()
     state = trainer.state_dict()
     again.load_state_dict(state)
