@@ -31,8 +31,7 @@ TRAIN = [64] * 300
 SIDE = 256  # of a tile
 OVERLAP = 64
 WAYS = {"one pass": None, "tiles": (SIDE, OVERLAP)}
-# One pass gives a bool for every pixel of every instance: 30 GB of 5,000 objects in an image of
-# 2,272 x 2,272. Tiles give runs of pixels where bools would take more than 256 MiB.
+# One pass takes long for more, and finds little of it.
 MOST = {"one pass": 1000, "tiles": max(NUMBERS)}
 PANELS = ("AP", "CPU seconds", "MiB beyond the model")
 

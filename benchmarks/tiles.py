@@ -53,7 +53,8 @@ def main() -> None:
         rows = [_row(way, args, Path(folder)) for way in WAYS]
     print(tabulate(rows, headers="keys", floatfmt=".2f"))
     ours, theirs = rows
-    print(f"time: {ours['seconds'] / theirs['seconds']:.2f} of SAHI's")
+    shares = {key: ours[key] / theirs[key] for key in ("CPU seconds", "MiB beyond the model")}
+    print(", ".join(f"{key}: {share:.2f} of SAHI's" for key, share in shares.items()))
 
 
 def _arguments() -> argparse.Namespace:
@@ -115,7 +116,7 @@ def measure(predict: Callable[[np.ndarray], Results], dataset: str, side: int) -
     records = DatasetCatalog.get(dataset)
     ids = sorted(dataset_truth(dataset).getCatIds())
     predict(np.ascontiguousarray(_read(records[0]["file_name"])[:side, :side]))
-    before = _memory_mib("VmRSS")
+    before = memory_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     results: Results = []
     seconds = cpu = 0.0
@@ -132,7 +133,7 @@ def measure(predict: Callable[[np.ndarray], Results], dataset: str, side: int) -
         "found": len(results),
         "seconds": seconds,
         "CPU seconds": cpu,
-        "MiB beyond the model": _memory_mib("VmHWM") - before,
+        "MiB beyond the model": memory_mib("VmHWM") - before,
         "results": results,
     }
 
@@ -144,7 +145,7 @@ def _read(path: str) -> np.ndarray:
     return picture
 
 
-def _memory_mib(what: str) -> float:
+def memory_mib(what: str) -> float:
     """Return a line of this process's status, VmRSS (what it has) or VmHWM (its peak), in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024

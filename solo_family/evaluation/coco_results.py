@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..data.formats.coco_json import dataset_truth, read_coco_truth
-from ..data.formats.rle import fills_image
 from ..errors import DataError
+from ..ops.rle import fills_image
 from ..progress import Progress
 from .instance_results import most_per_image
 

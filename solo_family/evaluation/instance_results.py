@@ -13,9 +13,9 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import BitMasks, Instances
 
 from ..data.formats.coco_json import dataset_truth
-from ..data.formats.rle import encode_masks
 from ..files import replacing, whole_files_of
-from ..tiling.runs import RunMasks
+from ..ops.rle import encode_masks
+from ..ops.run_masks import RunMasks
 from .coco_metrics import coco_metrics, library_for
 
 # The number of detections per image, those with the highest scores, that COCO's metrics evaluate.

@@ -17,8 +17,8 @@ from detectron2.utils.logger import create_small_table
 from torch import Tensor
 
 from ..data.formats.label_maps import read_panoptic_ids
-from ..data.formats.rle import encode_masks
 from ..files import replacing
+from ..ops.rle import encode_masks
 
 logger = logging.getLogger(__name__)
 

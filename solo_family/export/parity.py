@@ -10,6 +10,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..ops.run_masks import pixels_of
 from .results import PredictedInstances, Prediction
 
 # Differences up to this one count as equal.
@@ -118,7 +119,7 @@ def instance_error(expected: Instances, found: PredictedInstances, summary: Summ
     if len(expected) != len(found) and summary is max:
         return 1.0
     return _matched_error(
-        [expected.scores, expected.pred_classes, expected.pred_masks],
+        [expected.scores, expected.pred_classes, pixels_of(expected.pred_masks)],
         [torch.from_numpy(value) for value in (found.scores, found.classes, found.masks)],
         lambda a, b: float((a ^ b).float().mean()),
         summary,

@@ -13,7 +13,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..ops import mask_iou
+from ..ops.run_masks import are_empty, iou_of_any
 from .base import MaskSegmentor
 
 # Instances that score at least this share of the best one are compared; the others hardly count in
@@ -137,11 +137,9 @@ def shared_instances(expected: Instances, found: Instances) -> float:
         better = some[some.scores >= _SHARE_OF_BEST * best]
         total += len(better)
         if len(better) and len(others):
-            same = mask_iou(better.pred_masks, others.pred_masks) >= _MIN_IOU
+            same = iou_of_any(better.pred_masks, others.pred_masks) >= _MIN_IOU
             # Empty masks have no IoU.
-            same |= ~(
-                better.pred_masks.flatten(1).any(1)[:, None] | others.pred_masks.flatten(1).any(1)
-            )
+            same |= are_empty(better.pred_masks)[:, None] & are_empty(others.pred_masks)
             same &= better.pred_classes[:, None] == others.pred_classes
             same &= (better.scores[:, None] - others.scores).abs() <= _MAX_GAP * best
             shared += int(same.any(1).sum())

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import gpu_kernels
+from .crops import bools_of_crops
 from .masks import mask_boxes
+from .resize_crops import MASKS_AT_ONCE, are_mostly_small, resized_crops
 from .resize_rows import MaskRows, resized_rows
 
 # Bytes of float maps in memory at a time.
 _CHUNK_BYTES = 64 * 2**20
 # On a GPU every chunk adds a few launches, whatever its size.
 _GPU_CHUNKS = 4
-# The number of masks that are resized row by row together.
-_MASKS_AT_ONCE = 128
 
 Size = tuple[int, int]
 
@@ -117,10 +117,15 @@ class ResizedMasks:
         """Whether `rows` is faster than iterating, which it is on a CPU."""
         return self.masks.device.type == "cpu"
 
-    def rows(self) -> MaskRows:
-        """Return the masks as what iterating yields, but in blocks of rows of all masks."""
+    def rows(self, as_for: int = 0) -> MaskRows:
+        """Return the masks as what iterating yields, but in blocks of rows of all masks.
+
+        Args:
+            as_for: see `resized_rows`.
+        """
         sizes = self.padded_size, self.image_size, self.output_size
-        return MaskRows(len(self.masks), resized_rows(self.masks, *sizes, resize_soft_masks))
+        blocks = resized_rows(self.masks, *sizes, resize_soft_masks, as_for)
+        return MaskRows(len(self.masks), blocks)
 
     def __getitem__(self, chosen: Tensor) -> ResizedMasks:
         """Return some masks: those with indices int64 [n], or those where bool [N] is set."""
@@ -147,10 +152,7 @@ def resize_masks(
             input.
     """
     _check(masks, padded_size, image_size, output_size)
-    sizes = padded_size, image_size, output_size
-    if gpu_kernels.runs("resize", masks):
-        return _run_kernel(masks, *sizes, threshold)[0]
-    return _threshold(ResizedMasks(masks, *sizes), threshold)
+    return _resize(ResizedMasks(masks, padded_size, image_size, output_size), threshold)[0]
 
 
 def resize_masks_with_boxes(
@@ -173,36 +175,34 @@ def resize_masks_with_boxes(
         ValueError: see `resize_masks`.
     """
     _check(masks, padded_size, image_size, output_size)
-    sizes = padded_size, image_size, output_size
-    if gpu_kernels.runs("resize", masks):
-        return _run_kernel(masks, *sizes, threshold)
-    binary = _threshold(ResizedMasks(masks, *sizes), threshold)
-    return binary, mask_boxes(binary)
+    binary, boxes = _resize(ResizedMasks(masks, padded_size, image_size, output_size), threshold)
+    return binary, mask_boxes(binary) if boxes is None else boxes
 
 
-def _run_kernel(
-    masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, threshold: float
-) -> tuple[Tensor, Tensor]:
-    # Not every machine has Triton.
-    from .resize_masks_triton import resize_masks_triton
-
-    return resize_masks_triton(masks, padded_size, image_size, output_size, threshold)
-
-
-def _threshold(masks: ResizedMasks, threshold: float) -> Tensor:
+def _resize(masks: ResizedMasks, threshold: float) -> tuple[Tensor, Tensor | None]:
+    """Return thresholded masks, and their boxes where these come with them."""
     given = masks.masks
+    sizes = masks.padded_size, masks.image_size, masks.output_size
+    if gpu_kernels.runs("resize", given):
+        # Not every machine has Triton.
+        from .resize_masks_triton import resize_masks_triton
+
+        return resize_masks_triton(given, *sizes, threshold)
+    if masks.by_rows and are_mostly_small(given, threshold):
+        crops = resized_crops(given, *sizes, threshold, resize_soft_masks)
+        return bools_of_crops(crops, len(given), masks.output_size)
     result = torch.empty((len(given), *masks.output_size), dtype=torch.bool, device=given.device)
     if masks.by_rows:
         # A few masks at a time: with more, a block would have few rows. Rounding can't move a value
         # that equals the threshold when that is taken from the masks before.
-        for some, part in zip(given.split(_MASKS_AT_ONCE), result.split(_MASKS_AT_ONCE)):
+        for some, part in zip(given.split(MASKS_AT_ONCE), result.split(MASKS_AT_ONCE)):
             shifted = replace(masks, masks=some.float() - threshold)
             for rows, block in shifted.rows().blocks:
                 torch.gt(block, 0, out=part[:, rows])
-        return result
+        return result, None
     for part, soft in masks:
         torch.gt(soft, threshold, out=result[part])
-    return result
+    return result, None
 
 
 def _check(masks: Tensor, padded_size: Size, image_size: Size, output_size: Size) -> None:

@@ -53,7 +53,12 @@ class _Band(NamedTuple):
 
 
 def resized_rows(
-    masks: Tensor, padded_size: Size, image_size: Size, output_size: Size, resize: Callable
+    masks: Tensor,
+    padded_size: Size,
+    image_size: Size,
+    output_size: Size,
+    resize: Callable,
+    as_for: int = 0,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Resize masks, all at once, a few rows at a time.
 
@@ -63,6 +68,8 @@ def resized_rows(
         image_size: (height, width) of the image in it, without padding.
         output_size: (H, W).
         resize: `resize_soft_masks`, whose results these are, up to rounding.
+        as_for: the blocks have as many rows as those of so many masks; 0 for N. Sums over blocks
+            are then the same, to the last bit.
 
     Yields:
         A slice of the output's rows, and all masks there, float32 [N, r, W]. The tensor is
@@ -71,7 +78,7 @@ def resized_rows(
     (count, *size), width = masks.shape, output_size[1]
     if not count:
         return
-    step = max(1, _BLOCK_BYTES // (4 * count * width))
+    step = max(1, _BLOCK_BYTES // (4 * (as_for or count) * width))
     if not masks.sum(dtype=torch.float32).isfinite():
         # A product with 0 would spread what is not finite.
         whole = resize(masks, padded_size, image_size, output_size)
@@ -97,15 +104,20 @@ def resized_rows(
         yield band.outputs, block
 
 
+def resizing_matrix(size: int, padded: int, image: int, output: int, resize: Callable) -> Tensor:
+    """Return the resizing of one axis, float32 [output, size]; sizes as for `resized_rows`."""
+    # What becomes of a picture that is 1 in one place, for every place, is the matrix.
+    with torch.inference_mode(False), torch.no_grad():
+        units = torch.eye(size)[:, :, None]
+        return resize(units, (padded, 1), (image, 1), (output, 1))[:, :, 0].T.contiguous()
+
+
 @lru_cache(maxsize=64)
 def _bands(
     size: int, padded: int, image: int, output: int, step: int, resize: Callable
 ) -> list[_Band]:
     """Return the resizing of one axis, in blocks of outputs."""
-    # What becomes of a picture that is 1 in one place, for every place, is the matrix.
-    with torch.inference_mode(False), torch.no_grad():
-        units = torch.eye(size)[:, :, None]
-        matrix = resize(units, (padded, 1), (image, 1), (output, 1))[:, :, 0].T.contiguous()
+    matrix = resizing_matrix(size, padded, image, output, resize)
     bands = []
     for start in range(0, output, step):
         block = matrix[start : start + step]

@@ -7,8 +7,9 @@ import numpy as np
 from detectron2.data import Metadata
 from detectron2.utils.colormap import colormap
 
-from ..data.loading.windows import Window
-from ..tiling.runs import RunMasks, box_of, fill
+from ..ops.run_masks import RunMasks
+from ..ops.runs import box_of, fill
+from ..ops.window import Window
 from .predictions import Predictions
 
 # Pictures of more pixels are painted.

@@ -7,6 +7,7 @@ cores leave them idle at its many small steps.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from typing import TypeVar
 
 import torch
@@ -36,8 +37,12 @@ def on_one_core_each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     def without_gradients(item: T) -> R:
         return function(item)
 
+    def within(context: Context, item: T) -> R:
+        return context.run(without_gradients, item)
+
+    contexts = [copy_context() for _ in items[:together]]
     with _threads_of_torch(1), ThreadPoolExecutor(threads, "core") as cores:
-        results = list(cores.map(without_gradients, items[:together]))
+        results = list(cores.map(within, contexts, items[:together]))
     return results + [function(item) for item in items[together:]]
 
 

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from ..data.loading.windows import Window
 from ..errors import ConfigError
+from ..ops.run_masks import RunMasks, whole_runs
 from ..tiling.merge_semantic import LabelMap
-from ..tiling.runs import RunMasks, runs_of
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,7 @@ def disjoint(instances: Instances) -> Instances:
         pixels = torch.from_numpy(mask)
         in_runs = isinstance(given, RunMasks)
         # A large image has no room for the pixels of all masks.
-        whole = Window(0, 0, height, width)
-        own[index] = runs_of(pixels[None], whole, height)[0] if in_runs else pixels
+        own[index] = whole_runs(pixels[None])[0] if in_runs else pixels
     masks: Any
     if isinstance(given, RunMasks):
         masks = RunMasks(own, (height, width))

@@ -14,8 +14,8 @@ from detectron2.data import Metadata
 from detectron2.structures import Instances
 from pycocotools import mask as mask_util
 
-from ..data.formats.rle import encode_masks
 from ..evaluation.instance_results import instance_results
+from ..ops.rle import encode_masks
 
 
 class Classes:

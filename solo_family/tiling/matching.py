@@ -4,13 +4,14 @@ Within the overlap both tiles have the same pixels, so that one object's two mas
 however large it is and whatever the tiles' borders cut off.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from ..data.loading.windows import Window
-from .runs import Runs, box_of, clip, intersections
+from ..ops.runs import Runs, box_of, clip, pair_intersections
+from ..ops.window import Window
 
 # From this IoU on, two masks are one object's; and from this share of the smaller one on, a mask
 # that has no such partner is a piece of the larger one.
@@ -18,6 +19,8 @@ SAME = 0.5
 # Parts of one object are joined if none scores more than this many times as much as the other: the
 # shape of a mask with a very low score would spoil a good one.
 ALIKE = 4
+# Pairs whose boxes are compared at a time.
+_PAIRS_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
@@ -87,45 +90,29 @@ class _Seen:
         return self.whole.score <= limit
 
 
-@dataclass(frozen=True)
-class _Overlap:
-    """Two parts that share pixels, and how many."""
+class _Overlaps(NamedTuple):
+    """P pairs of parts that share pixels.
 
-    a: _Seen
-    b: _Seen
-    common: int
+    Attributes:
+        ours, theirs: int64 [P], places of the parts.
+        common: int64 [P], the numbers of pixels that they share.
+        our_areas, their_areas: int64 [P], of the parts.
+    """
+
+    ours: np.ndarray
+    theirs: np.ndarray
+    common: np.ndarray
+    our_areas: np.ndarray
+    their_areas: np.ndarray
 
     @property
-    def iou(self) -> float:
-        return self.common / (self.a.area + self.b.area - self.common)
+    def iou(self) -> np.ndarray:
+        return self.common / (self.our_areas + self.their_areas - self.common)
 
     @property
-    def containment(self) -> float:
+    def containment(self) -> np.ndarray:
         """The share of the smaller part that the larger one has, too."""
-        return self.common / self.smaller.area
-
-    @property
-    def smaller(self) -> _Seen:
-        return self.a if self.a.area <= self.b.area else self.b
-
-    @property
-    def link(self) -> Link:
-        """The link of two masks that agree in the overlap."""
-        a, b = sorted((self.a, self.b), key=lambda part: part.index)  # the better rank first
-        low, high = sorted((a.whole.score, b.whole.score))
-        if a.leaves and b.leaves and high <= ALIKE * low:
-            return Link(a.index, b.index, joins=True)
-        if b.leaves and not a.leaves and a.yields_to(b):
-            return Link(b.index, a.index)
-        return Link(a.index, b.index)
-
-    @property
-    def piece(self) -> Link | None:
-        """The link of a piece with the mask that contains it; None if both are kept."""
-        larger = self.b if self.smaller is self.a else self.a
-        if self.smaller.yields_to(larger):
-            return Link(larger.index, self.smaller.index)
-        return None
+        return self.common / np.minimum(self.our_areas, self.their_areas)
 
 
 def link(
@@ -147,20 +134,22 @@ def link(
         shared: what both tiles have.
         height: of the image.
     """
-    overlaps = list(
-        _overlaps(_seen(objects, first, shared, height), _seen(objects, second, shared, height))
-    )
+    ours, theirs = (_seen(objects, tile, shared, height) for tile in (first, second))
+    if not (ours and theirs):
+        return []
+    overlaps = _overlaps(ours, theirs)
     linked: set[int] = set()
     links = []
-    for overlap in _descending(overlaps, lambda overlap: overlap.iou):
-        if overlap.a.index not in linked and overlap.b.index not in linked:
-            linked |= {overlap.a.index, overlap.b.index}
-            links.append(overlap.link)
-    for overlap in _descending(overlaps, lambda overlap: overlap.containment):
-        piece = overlap.piece
-        if piece is not None and piece.other not in linked:
-            linked.add(piece.other)
-            links.append(piece)
+    for i, j in _descending(overlaps, overlaps.iou):
+        a, b = ours[i], theirs[j]
+        if a.index not in linked and b.index not in linked:
+            linked |= {a.index, b.index}
+            links.append(_link(a, b))
+    for i, j in _descending(overlaps, overlaps.containment):
+        smaller, larger = sorted((ours[i], theirs[j]), key=lambda part: part.area)
+        if smaller.index not in linked and smaller.yields_to(larger):
+            linked.add(smaller.index)
+            links.append(Link(larger.index, smaller.index))
     return links
 
 
@@ -185,23 +174,48 @@ def _seen(
     return parts
 
 
-def _overlaps(ours: list[_Seen], theirs: list[_Seen]) -> Iterator[_Overlap]:
-    """Yield all pairs of one class of which one part has at least `SAME` of the smaller one."""
-    boxes = np.array([part.box for part in theirs]).reshape(-1, 4)
-    labels = np.array([part.label for part in theirs])
-    areas = np.array([part.area for part in theirs])
-    for a in ours:
-        sides = np.minimum(boxes[:, 2:], a.box[2:]) - np.maximum(boxes[:, :2], a.box[:2])
+def _overlaps(ours: list[_Seen], theirs: list[_Seen]) -> _Overlaps:
+    """Return all pairs of one class of which one part has at least `SAME` of the smaller one."""
+    areas, their_areas = (np.array([part.area for part in parts]) for parts in (ours, theirs))
+    i, j = _near(ours, theirs)
+    common = pair_intersections([a.runs for a in ours], [b.runs for b in theirs], (i, j))
+    enough = common >= SAME * np.minimum(areas[i], their_areas[j])
+    i, j = i[enough], j[enough]
+    return _Overlaps(i, j, common[enough], areas[i], their_areas[j])
+
+
+def _near(ours: list[_Seen], theirs: list[_Seen]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs, int64 [P] and [P], of which `_overlaps` can be true by their boxes."""
+    others = np.array([part.box for part in theirs])
+    areas, labels = np.array([(part.area, part.label) for part in theirs]).T
+    pairs = [np.zeros((2, 0), np.int64)]
+    step = max(1, _PAIRS_AT_ONCE // len(theirs))
+    for start in range(0, len(ours), step):
+        some = ours[start : start + step]
+        boxes = np.array([part.box for part in some])[:, None]
+        own_areas, own_labels = np.array([(part.area, part.label) for part in some]).T[..., None]
+        sides = np.minimum(boxes, others)[..., 2:] - np.maximum(boxes, others)[..., :2]
         # Masks share no more than their boxes do.
-        most = sides.clip(min=0).prod(axis=1)
-        near = (labels == a.label) & (most > 0) & (most >= SAME * np.minimum(areas, a.area))
-        others = [theirs[j] for j in np.flatnonzero(near)]
-        if others:
-            shared = intersections(a.runs, [b.runs for b in others])
-            enough = shared >= SAME * np.minimum(areas[near], a.area)
-            yield from (_Overlap(a, others[j], int(shared[j])) for j in np.flatnonzero(enough))
+        most = sides.clip(min=0).prod(axis=2)
+        near = (own_labels == labels) & (most > 0) & (most >= SAME * np.minimum(own_areas, areas))
+        pairs.append(np.stack(near.nonzero()) + np.array([[start], [0]]))
+    i, j = np.concatenate(pairs, axis=1)
+    return i, j
 
 
-def _descending(overlaps: list[_Overlap], value: Callable[[_Overlap], float]) -> list[_Overlap]:
-    """Return the overlaps whose value is at least `SAME`, the greatest first, else in order."""
-    return sorted((one for one in overlaps if value(one) >= SAME), key=lambda one: -value(one))
+def _link(one: _Seen, other: _Seen) -> Link:
+    """Return the link of two masks that agree in the overlap."""
+    a, b = sorted((one, other), key=lambda part: part.index)  # the better rank first
+    low, high = sorted((a.whole.score, b.whole.score))
+    if a.leaves and b.leaves and high <= ALIKE * low:
+        return Link(a.index, b.index, joins=True)
+    if b.leaves and not a.leaves and a.yields_to(b):
+        return Link(b.index, a.index)
+    return Link(a.index, b.index)
+
+
+def _descending(overlaps: _Overlaps, values: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the pairs whose value is at least `SAME`, the greatest first, else in order."""
+    order = np.argsort(-values, kind="stable")
+    order = order[values[order] >= SAME]
+    return zip(overlaps.ours[order].tolist(), overlaps.theirs[order].tolist())

@@ -7,38 +7,44 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 from torch import Tensor
 
+from ..modeling.instances import make_instances
+from ..ops.run_masks import RunMasks, are_dense
+from ..ops.runs import Runs, boxes_and_areas, joined, moved, runs_of, split, union
+from ..ops.window import Window
 from .links import Links
 from .matching import Link, TileObject, link
 from .repeats import without_repeats
-from .runs import RunMasks, Runs, box_of, runs_of, union
 from .tiles import Tile, overlapping
-
-# Masks that take no more memory than this are returned as bools.
-DENSE_BYTES = 256 * 2**20
 
 
 def tile_objects(
-    tile: Tile, masks: Tensor, scores: Tensor, classes: Tensor, height: int
+    tile: Tile, masks: Tensor | RunMasks, scores: Tensor, classes: Tensor, height: int
 ) -> list[TileObject]:
     """Return what a tile shows, in the image's pixels; masks without a pixel are left out.
 
     Args:
         tile: the tile.
-        masks: bool [N, h, w], on any device.
+        masks: bool [N, h, w], on any device, or runs.
         scores: [N].
         classes: int64 [N].
         height: H.
     """
-    every = zip(runs_of(masks, tile.window, height), scores.tolist(), classes.tolist())
+    if isinstance(masks, RunMasks):
+        own, ends = joined(masks.masks)
+        runs = moved(own, masks.size[0], tile.window, height)
+    else:
+        runs, ends = joined(runs_of(masks, tile.window, height))
+    boxes, areas = boxes_and_areas(runs, ends, height)
+    seen = zip(split(runs, ends), boxes.tolist(), areas.tolist(), scores.tolist(), classes.tolist())
     objects = []
-    for runs, score, label in every:
-        if len(runs.starts):
-            box = box_of(runs, height)
+    for mask, corners, area, score, label in seen:
+        if area:
+            box = Window(*corners)
             is_cut = tile.cuts(box)
-            objects.append(TileObject(tile.index, runs, box, runs.area, score, label, is_cut))
+            objects.append(TileObject(tile.index, mask, box, area, score, label, is_cut))
     return objects
 
 
@@ -106,16 +112,13 @@ def instances_of(
 ) -> Instances:
     """Return detectron2's `Instances`, the best score first.
 
-    Their `pred_masks` are bool [N, H, W] where that takes at most `DENSE_BYTES`, and else
+    Their `pred_masks` are bool [N, H, W] where that needs little memory, see `are_dense`, and else
     `RunMasks`.
     """
     packed = RunMasks(masks, size)
-    boxes = Boxes(packed.boxes)
-    dense = len(masks) * size[0] * size[1] <= DENSE_BYTES
-    return Instances(
-        size,
-        pred_masks=packed.tensor if dense else packed,
-        pred_boxes=boxes,
-        scores=torch.tensor(scores, dtype=torch.float32),
-        pred_classes=torch.tensor(classes, dtype=torch.int64),
+    return make_instances(
+        packed.tensor if are_dense(len(masks), size) else packed,
+        torch.tensor(scores, dtype=torch.float32),
+        torch.tensor(classes, dtype=torch.int64),
+        packed.boxes,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.loading.windows import Window
+from ..ops.window import Window
 from .tiles import Tile
 
 # The scores of an image that take no more memory than this are returned as they are.

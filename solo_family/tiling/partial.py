@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..ops.runs import Runs, box_of
 from .matching import TileObject
 from .records import RecordFile
-from .runs import Runs, box_of
 
 _KIND = "solo_family tiles 1"
 

@@ -13,6 +13,7 @@ from detectron2.structures import BitMasks
 from ..data.loading.ahead import ahead
 from ..data.loading.windows import WindowReader
 from ..errors import ConfigError, DataError
+from ..ops.run_masks import RunMasks, preferring_runs
 from ..progress import Progress
 from .matching import TileObject
 from .merge_instances import merge_instances, tile_objects
@@ -88,7 +89,8 @@ def predict_by_tiles(
                 logger.error("%s", error)
                 unread.append(str(error))
                 merger.add(tile, None)
-            outputs = predict([pixels for _, pixels in batch]) if batch else []
+            with preferring_runs():
+                outputs = predict([pixels for _, pixels in batch]) if batch else []
             for (tile, _), output in zip(batch, outputs, strict=True):
                 result = _tile_result(tile, output, windows.size[0])
                 merger.add(tile, result)
@@ -134,8 +136,9 @@ def _tile_result(tile: Tile, output: dict[str, Any], height: int) -> TileResult:
                 "have only boxes. Set TEST.TILE.SIZE 0."
             )
         masks = found.pred_masks
-        masks = masks.tensor if isinstance(masks, BitMasks) else masks
-        objects = tile_objects(tile, masks.bool(), found.scores, found.pred_classes, height)
+        if not isinstance(masks, RunMasks):
+            masks = (masks.tensor if isinstance(masks, BitMasks) else masks).bool()
+        objects = tile_objects(tile, masks, found.scores, found.pred_classes, height)
     if "panoptic_seg" in output:
         segments, infos = output["panoptic_seg"]
         if infos is None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..ops.runs import Runs, boxes_and_areas, intersections, joined
 from .matching import TileObject
-from .runs import Runs, box_of, intersections
 from .tiles import Tile, overlapping
 
 # A mask repeats a better one that has this share of it; one that contains a better one stays.
@@ -37,16 +37,20 @@ def without_repeats(
         height: of the image.
     """
     seen_by = [frozenset(objects[index].tile for index in group) for group in groups]
-    boxes = np.array([box_of(mask, height) for mask in masks]).reshape(-1, 4)
+    boxes, areas = boxes_and_areas(*joined(masks), height)
     labels = np.array([objects[group[0]].label for group in groups])
-    areas = np.array([mask.area for mask in masks])
     reach = _by_reach(seen_by, tiles)
+    reach_of_all: dict[frozenset[int], np.ndarray] = {}
     stays = np.ones(len(masks), bool)
     for index, mask in enumerate(masks):
         if not stays[index]:
             continue
-        worse = np.unique(np.concatenate([reach[tile] for tile in seen_by[index]]))
-        worse = worse[(worse > index) & stays[worse] & (labels[worse] == labels[index])]
+        worse = reach_of_all.get(seen_by[index])
+        if worse is None:
+            worse = np.unique(np.concatenate([reach[tile] for tile in seen_by[index]]))
+            reach_of_all[seen_by[index]] = worse
+        worse = worse[np.searchsorted(worse, index, side="right") :]
+        worse = worse[stays[worse] & (labels[worse] == labels[index])]
         begins = np.maximum(boxes[worse, :2], boxes[index, :2])
         ends = np.minimum(boxes[worse, 2:], boxes[index, 2:])
         worse = worse[(begins < ends).all(axis=1)]

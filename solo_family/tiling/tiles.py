@@ -7,8 +7,8 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..config.tiles import check_tile
-from ..data.loading.windows import Window
 from ..errors import ConfigError
+from ..ops.window import Window
 
 
 @dataclass(frozen=True)

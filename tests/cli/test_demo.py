@@ -17,8 +17,9 @@ from pycocotools import mask as mask_util
 from solo_family.cli import demo
 from solo_family.data.formats.coco_file import check_parts
 from solo_family.data.loading.images import Reading
-from solo_family.data.loading.windows import ArrayWindows, Window
+from solo_family.data.loading.windows import ArrayWindows
 from solo_family.errors import ConfigError, DataError, SoloFamilyError
+from solo_family.ops.window import Window
 from solo_family.predictor.predictions import Predictions
 from solo_family.predictor.sources import Source
 

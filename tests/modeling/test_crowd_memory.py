@@ -20,7 +20,9 @@ from solo_family.methods.mask_former.inference import Inference
 from solo_family.methods.sparse_inst.selection import SetSelector
 from solo_family.modeling.instances import make_instances
 from solo_family.modeling.set_predictions import SetPredictions
+from solo_family.methods.instance_fcn.paste_separably import paste_separably
 from solo_family.ops import fast_nms, mask_nms, pack_masks, soft_nms
+from solo_family.ops.compact import resize_compactly
 from solo_family.ops.matrix_nms import matrix_nms_decay
 from solo_family.ops.resize import ResizedMasks, resize_masks_with_boxes
 
@@ -61,6 +63,12 @@ def parts(count):
     binary, boxes = resize_masks_with_boxes(soft, *SIZES, 0.5)
     instances = make_instances(binary, scores, classes, boxes)
     yield "encode", lambda: instance_results(instances, 1)
+    yield "compact", lambda: instance_results(
+        make_instances(resize_compactly(soft, *SIZES, 0.5)[0], scores, classes), 1
+    )
+    corners = 4 * torch.cat([x, y], dim=1).flatten(1)
+    windows = torch.cat([corners - 30, corners + 30], dim=1)
+    yield "InstanceFCN", lambda: paste_separably(soft[:, :21, :21], windows, SIZES[0], 0.5)
     class_logits = torch.tensor([3.0, 0.0]).expand(1, count, 2)
     for panoptic in (False, True):
         inference = Inference(
@@ -97,3 +105,6 @@ def test_nothing_grows_faster_than_the_objects_but_one_integer_per_pair() -> Non
         assert many[name] < pairs + slack + 5 * 64 * 64 * MANY, name
     for name in ("SparseInst ", "resize", "encode", "MaskFormer False", "MaskFormer True"):
         assert many[name] < MANY / FEW * few[name] + slack + 256 * 256 * MANY, name
+    # What ends in results has the masks as bools only where these are small enough.
+    for name in ("compact", "InstanceFCN", "MaskFormer False"):
+        assert many[name] < 0.6 * 256 * 256 * MANY, name

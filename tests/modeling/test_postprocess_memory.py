@@ -50,7 +50,7 @@ def status(key):
 before = status("VmRSS")
 selection = Selection(Selector(), Discs(), Grid(strides, torch.tensor([C])))
 kept, classes, masks = select_in_chunks(selection, None, scores, (h, w))
-masks = resize_masks(masks, tuple(padded), tuple(image), tuple(output), 0.5)
+masks = resize_masks(masks[:], tuple(padded), tuple(image), tuple(output), 0.5)
 instances = make_instances(masks, kept, classes)
 print(json.dumps([len(instances), status("VmHWM") - before - masks.numel()]))
 del masks, instances

@@ -9,13 +9,14 @@ from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
 
-from solo_family.data.loading.windows import Window
+from solo_family.ops.run_masks import RunMasks
+from solo_family.ops.runs import runs_of
+from solo_family.ops.window import Window
 from solo_family.predictor import painting
 from solo_family.predictor.drawing import draw_predictions
 from solo_family.predictor.result import Result
 from solo_family.saving.filters import Filters
 from solo_family.tiling.merge_semantic import LabelMap
-from solo_family.tiling.runs import RunMasks, runs_of
 
 SIZE = (40, 60)
 NAMES = Metadata(thing_classes=["a", "b"], stuff_classes=["a", "b"])

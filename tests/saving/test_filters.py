@@ -5,10 +5,11 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from solo_family.data.loading.windows import Window
 from solo_family.errors import ConfigError
+from solo_family.ops.run_masks import RunMasks
+from solo_family.ops.runs import runs_of
+from solo_family.ops.window import Window
 from solo_family.saving.filters import Filters, find_labels
-from solo_family.tiling.runs import RunMasks, runs_of
 
 MASKS = np.zeros((3, 6, 8), bool)
 MASKS[0, 1:4, 1:4] = True

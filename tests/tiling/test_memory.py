@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from solo_family.data.loading.windows import Window
+from solo_family.ops.window import Window
 from solo_family.tiling.predict import PredictTiles, predict_by_tiles
 from solo_family.tiling.tiles import Tiling
 

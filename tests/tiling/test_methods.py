@@ -11,9 +11,9 @@ from PIL import Image
 
 from solo_family import METHODS
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
-from solo_family.data.loading.windows import Window
 from solo_family.engine.main import main
 from solo_family.errors import DataError
+from solo_family.ops.window import Window
 from solo_family.predictor import Predictor
 from solo_family.tiling import model as model_module
 from solo_family.tiling.model import TiledModel

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from solo_family.data.loading.windows import ArrayWindows, Window
+from solo_family.data.loading.windows import ArrayWindows
 from solo_family.errors import DataError
-from solo_family.tiling import merge_instances, merge_semantic
+from solo_family.ops import run_masks
+from solo_family.ops.run_masks import RunMasks
+from solo_family.ops.window import Window
+from solo_family.tiling import merge_semantic
 from solo_family.tiling.merge_semantic import LabelMap
 from solo_family.tiling.partial import PartialFile
 from solo_family.tiling.predict import predict_by_tiles
-from solo_family.tiling.runs import RunMasks
 from solo_family.tiling.tiles import Tiling, place_tiles
 
 from .scenes import Scene, crowd, seen_in
@@ -83,7 +85,7 @@ def test_instances_and_segments_are_the_truth_whatever_the_batch(truth: Scene, b
 
 
 def test_masks_of_a_large_image_are_runs(truth: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merge_instances, "DENSE_BYTES", 1000)
+    monkeypatch.setattr(run_masks, "DENSE_BYTES", 1000)
     model = Known(truth)
     found = predict_by_tiles(model, ArrayWindows(model.image), Tiling(100, 30))
     masks = found.predictions["instances"].pred_masks

@@ -10,8 +10,9 @@ from PIL import Image
 
 from solo_family.data.loading import windows as windows_module
 from solo_family.data.loading.images import Reading, read_image
-from solo_family.data.loading.windows import ArrayWindows, Window, open_windows, read_whole
+from solo_family.data.loading.windows import ArrayWindows, open_windows, read_whole
 from solo_family.errors import DataError
+from solo_family.ops.window import Window
 from solo_family.pictures.depth import UntoldRange
 
 SIZE = (70, 90)

@@ -12,11 +12,11 @@ import torch
 from detectron2.data import Metadata
 from scipy import ndimage
 
-from ...data.loading.windows import Window
+from ...ops.runs import Runs, box_of, runs_of
+from ...ops.window import Window
 from ...predictor.painting import colours_of
 from ...predictor.predictions import Predictions
 from ...saving.picture import Classes
-from ...tiling.runs import Runs, box_of, runs_of
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from ...data.loading.windows import Window
+from ...ops.run_masks import RunMasks
+from ...ops.runs import Runs, box_of, fill, runs_of
+from ...ops.window import Window
 from ...predictor.predictions import Predictions
 from ...tiling.merge_semantic import LabelMap
-from ...tiling.runs import RunMasks, Runs, box_of, fill, runs_of
 
 
 def made_small(predictions: Predictions) -> Predictions:

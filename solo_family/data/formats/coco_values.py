@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from .rle import fills_image
+from ...ops.rle import fills_image
 
 # pycocotools counts the pixels of a mask with 32 bits.
 MOST_PIXELS = 2**31

@@ -21,7 +21,7 @@ from fvcore.transforms import transform as fvcore_transforms
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from ..formats.rle import some_columns
+from ...ops.rle import some_columns
 
 # They change colours alone.
 _COLOURS = (fvcore_transforms.NoOpTransform, fvcore_transforms.BlendTransform, ColorAugSSDTransform)

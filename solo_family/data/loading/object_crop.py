@@ -10,8 +10,8 @@ from detectron2.structures import BoxMode
 from fvcore.transforms.transform import CropTransform
 from pycocotools import mask as mask_util
 
+from ...ops.window import Window
 from ..formats.label_maps import VOID_ID
-from .windows import Window
 
 
 def pixels_of(size: tuple[int, int]) -> np.ndarray:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
 from ...errors import DataError, SoloFamilyError, first_line
+from ...ops.window import Window
 from ...pictures.depth import infer_range, to_8_bits
 from ...pictures.formats import parse_format
 from .images import Reading, read_image
@@ -21,37 +22,6 @@ from .large_files import Opened, open_npy, open_rasterio, open_tiff
 
 # Rows and columns of a large image that are read at a time.
 _ROWS, _COLUMNS = 256, 4096
-
-
-class Window(NamedTuple):
-    """A part of an image: rows `top` to `bottom`, columns `left` to `right`, ends exclusive."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.bottom - self.top, self.right - self.left
-
-    def intersection(self, other: "Window") -> "Window":
-        """Return the intersection of two windows, which is empty if they do not overlap."""
-        return Window(
-            max(self.top, other.top),
-            max(self.left, other.left),
-            min(self.bottom, other.bottom),
-            min(self.right, other.right),
-        )
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the window has no pixels."""
-        return self.bottom <= self.top or self.right <= self.left
-
-    def __str__(self) -> str:
-        return f"rows {self.top} to {self.bottom}, columns {self.left} to {self.right}"
 
 
 class WindowReader(Protocol):

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ...modeling import order
 from ...modeling.instances import make_instances
-from ...ops.resize import resize_masks_with_boxes
+from ...ops.compact import resize_compactly
+from .decoded_masks import Size
 from .mask_decoder import GridOutputs
-from .selection import Selected, Selection, Size, select_in_chunks
+from .selection import Selected, Selection, select_in_chunks
 from .selection_at_once import Ranked, rank, select_at_once
 
 
@@ -76,7 +77,7 @@ def select_images(
         )
     threshold = selection.selector.mask_threshold
     for (scores, classes, soft), size, output_size in zip(selected, image_sizes, output_sizes):
-        binary, boxes = resize_masks_with_boxes(soft, padded_size, size, output_size, threshold)
+        binary, boxes = resize_compactly(soft, padded_size, size, output_size, threshold)
         yield make_instances(binary, scores, classes, boxes)
 
 

@@ -24,16 +24,12 @@ from torch import Tensor
 from ...config.caps import instances_per_image
 from ...config.rules import get_key
 from ...ops import fast_nms, mask_nms, soft_nms
+from ...ops.compact import SoftMasks
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import WORD_BITS, unpack_masks
+from .decoded_masks import DecodedMasks, Size, chunk_length, chunks
 from .mask_decoder import Grid, GridOutputs, MaskDecoder
 
-Size = tuple[int, int]
-
-# Bytes of the probability maps that are in memory at a time, however many candidates there are. On
-# a CPU they fit into its caches; chunks as small would leave a GPU waiting for the host.
-_CHUNK_BYTES = 16 * 2**20
-_CHUNK_BYTES_GPU = 256 * 2**20
 # Cells whose masks a GPU packs at a time, if the decoder needs no probability maps.
 _CHUNK_PACKED = 1024
 
@@ -182,12 +178,12 @@ class Selected(NamedTuple):
     Attributes:
         scores: float32 [n], descending.
         classes: int64 [n].
-        masks: float32 [n, h, w], probabilities.
+        masks: float32 [n, h, w], probabilities; a slice of them is a tensor.
     """
 
     scores: Tensor
     classes: Tensor
-    masks: Tensor
+    masks: SoftMasks
 
 
 def select_in_chunks(
@@ -197,8 +193,8 @@ def select_in_chunks(
 
     Masks are decoded in chunks, so that the soft masks of all candidates are never in memory
     together. A mask is decoded at most twice: once to measure it and to pack it for NMS, and again
-    for the result if NMS keeps it. A mask is not decoded at all if its score is too low for NMS,
-    whatever its maskness.
+    for the result if NMS keeps it, when it is asked for. A mask is not decoded at all if its score
+    is too low for NMS, whatever its maskness.
 
     Args:
         selection: the rules, the decoder and the grid.
@@ -217,11 +213,7 @@ def select_in_chunks(
     scores, order = selector.best_first(scores[large] * maskness[mask_index])
     cells, classes = cells[order], classes[order]
     keep, scores = selector.nms(words[mask_index[order]], size, classes, scores)
-    cells, classes = cells[keep], classes[keep]
-    soft = scores.new_empty((len(cells), *size))
-    for chunk in chunks(len(cells), chunk_length(size, cells.device)):
-        soft[chunk] = decoder.soft(outputs, size, cells[chunk])
-    return Selected(scores, classes, soft)
+    return Selected(scores, classes[keep], DecodedMasks(decoder, outputs, size, cells[keep]))
 
 
 def _measure_best(
@@ -266,14 +258,3 @@ def _measure_best(
             if best[order[chunk.stop]] < measured.topk(selector.pre_nms).values[-1]:
                 break
     return words, maskness
-
-
-def chunks(count: int, step: int) -> list[slice]:
-    """Return consecutive slices of at most `step` items that cover `count` items."""
-    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
-
-
-def chunk_length(size: Size, device: torch.device) -> int:
-    """Return how many probability maps of `size` may be in memory at a time."""
-    chunk_bytes = _CHUNK_BYTES if device.type == "cpu" else _CHUNK_BYTES_GPU
-    return max(1, chunk_bytes // (4 * size[0] * size[1]))

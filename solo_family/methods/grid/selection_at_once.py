@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ...ops.packed_masks import PackedMasks, empty_packed
+from .decoded_masks import Size, chunk_length, chunks
 from .mask_decoder import Grid, GridOutputs
-from .selection import Selected, Selection, Selector, Size, chunk_length, chunks
+from .selection import Selected, Selection, Selector
 
 
 class Claims(NamedTuple):

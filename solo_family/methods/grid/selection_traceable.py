@@ -11,8 +11,9 @@ from ...errors import ConfigError
 from ...modeling.fixed_instances import FixedInstances, measure_fixed
 from ...ops.matrix_nms_torch import matrix_nms_plain
 from ...ops.take import take_rows
+from .decoded_masks import Size
 from .mask_decoder import GridOutputs
-from .selection import Selection, Size
+from .selection import Selection
 
 
 def select_traceable(

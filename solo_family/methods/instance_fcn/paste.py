@@ -11,10 +11,13 @@ from detectron2.layers import paste_masks_in_image
 from torch import Tensor
 
 from ...modeling import order
-from ...ops import mask_boxes
+from ...ops import mask_boxes, pack_masks
+from ...ops.run_masks import RunMasks, are_dense, collect_runs, mask_parts, pixels_of
 from .assemble import assemble
 from .paste_separably import paste_separably
 from .windows import DenseMaps, Windows, in_pixels
+
+Size = tuple[int, int]
 
 # Bytes in memory at a time, beside the result; and bytes per pixel: its sampling position, the
 # sampled value, and whether that is inside.
@@ -26,10 +29,9 @@ def paste_windows(
     windows: Windows,
     maps: list[DenseMaps],
     window_size: int,
-    output_size: tuple[int, int],
+    output_size: Size,
     threshold: float,
-    zoom: float = 1.0,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor | RunMasks, Tensor]:
     """Upsample the windows' masks, bilinearly as probabilities, and threshold the result.
 
     Args:
@@ -38,12 +40,63 @@ def paste_windows(
         window_size: m.
         output_size: (H, W) of the masks.
         threshold: see `paste_masks`.
+
+    Returns:
+        masks: bool [N, H, W], or runs; see `are_dense`.
+        boxes: float32 [N, 4], tight around them, see `mask_boxes`.
+    """
+    soft, boxes, longest = _small_masks(windows, maps, window_size)
+    if len(soft) and not order.waits(soft) and threshold > 0:
+        return paste_separably(soft, boxes, output_size, threshold)
+
+    def pasted(part: slice) -> Tensor:
+        return paste_masks(soft[part], boxes[part], output_size, threshold, longest)
+
+    if are_dense(len(soft), output_size, soft.device):
+        masks = pasted(slice(None))
+        return masks, mask_boxes(masks)
+    parts = mask_parts(len(soft), output_size, len(soft))
+    runs = collect_runs(pasted, parts, output_size)
+    return runs, runs.boxes
+
+
+def windows_for_nms(
+    windows: Windows,
+    maps: list[DenseMaps],
+    window_size: int,
+    output_size: Size,
+    threshold: float,
+    zoom: float,
+) -> Tensor:
+    """Return the masks of `paste_windows` in another size, in a form that matrix NMS takes.
+
+    Args:
+        windows: see `paste_windows`.
+        maps: see `paste_windows`.
+        window_size: m.
+        output_size: (H, W) of the masks.
+        threshold: see `paste_masks`.
         zoom: the masks' pixels per pixel of the output that `cell_size` refers to.
 
     Returns:
-        masks: bool [N, H, W].
-        boxes: float32 [N, 4], tight around them, see `mask_boxes`.
+        bool [N, H, W]; on a CPU packed, int32 [N, W], since there may be many windows.
     """
+    soft, boxes, longest = _small_masks(windows, maps, window_size, zoom)
+    if order.waits(soft) or not len(soft):
+        return paste_masks(soft, boxes, output_size, threshold, longest)
+
+    def packed(part: slice) -> Tensor:
+        given = soft[part], boxes[part], output_size, threshold
+        masks = paste_separably(*given)[0] if threshold > 0 else paste_masks(*given, longest)
+        return pack_masks(pixels_of(masks)).words
+
+    return torch.cat([packed(part) for part in mask_parts(len(soft), output_size, len(soft))])
+
+
+def _small_masks(
+    windows: Windows, maps: list[DenseMaps], window_size: int, zoom: float = 1.0
+) -> tuple[Tensor, Tensor, float]:
+    """Return the windows' masks, float32 [N, m, m], their boxes, [N, 4], and the longest side."""
     m, centers = window_size, windows.centers
     corner = (centers - m // 2).flip(1)
     corners = torch.cat([corner, corner + m], dim=1)
@@ -59,11 +112,7 @@ def paste_windows(
             its_soft = torch.where(here[:, None, None], its_soft, soft)
             its_boxes = torch.where(here[:, None], its_boxes, boxes)
         soft, boxes = its_soft, its_boxes
-    sides = [side * m * zoom for scale in maps for side in scale.cell_size]
-    if len(soft) and not order.waits(soft) and threshold > 0:
-        return paste_separably(soft, boxes, output_size, threshold)
-    masks = paste_masks(soft, boxes, output_size, threshold, max(sides))
-    return masks, mask_boxes(masks)
+    return soft, boxes, max(side * m * zoom for scale in maps for side in scale.cell_size)
 
 
 def paste_masks(

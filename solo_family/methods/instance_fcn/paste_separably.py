@@ -4,15 +4,19 @@ N masks, m their side, H W of the image, h w of the part of it that a mask reach
 """
 
 import math
+from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from ...ops.crops import Crop, bools_of_crops, runs_of_crops
+from ...ops.run_masks import RunMasks, are_dense
+from ...ops.window import Window
 
 
 def paste_separably(
     masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor | RunMasks, Tensor]:
     """Paste each mask into its box, bilinearly, and threshold the result.
 
     It is `paste_masks_in_image` of detectron2, up to rounding. Bilinear sampling acts on rows and
@@ -25,13 +29,20 @@ def paste_separably(
         threshold: positive; a pixel is inside where its value is at least this.
 
     Returns:
-        masks: bool [N, H, W].
+        masks: bool [N, H, W], or runs; see `are_dense`.
         boxes: float32 [N, 4], tight around these, see `mask_boxes`.
     """
-    # The system gives numpy zeros where they are written or read; torch writes all of them at once,
-    # though masks cover a small part of them.
-    values = np.zeros((len(masks), *size), bool)
-    tight = np.zeros(boxes.shape, np.float32)
+    crops = _pasted(masks, boxes, size, threshold)
+    if are_dense(len(masks), size):
+        return bools_of_crops(crops, len(masks), size)
+    found = runs_of_crops(crops, size)
+    return found, found.boxes
+
+
+def _pasted(
+    masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
+) -> Iterator[Crop]:
+    """Yield each mask in the part of the image that it reaches."""
     known: dict[tuple[float, float, int], tuple[int, Tensor]] = {}
 
     def samples(start: float, stop: float, side: int) -> tuple[int, Tensor]:
@@ -40,17 +51,14 @@ def paste_separably(
             known[key] = _samples(start, stop, side, masks.shape[-1])
         return known[key]
 
-    for index, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes.tolist()):
         top, rows = samples(y0, y1, size[0])
         left, columns = samples(x0, x1, size[1])
-        if not (len(rows) and len(columns)):
-            continue
-        inside = ((rows @ (masks[index] @ columns.T)) >= threshold).numpy()
-        values[index, top : top + len(rows), left : left + len(columns)] = inside
-        ys, xs = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
-        if len(ys):  # the box of a mask without pixels is 0
-            tight[index] = (left + xs[0], top + ys[0], left + xs[-1] + 1, top + ys[-1] + 1)
-    return torch.from_numpy(values), torch.from_numpy(tight)
+        inside = (rows @ (mask @ columns.T)) >= threshold
+        # A box beside the image has no rows, or no columns.
+        top, left = min(top, size[0]), min(left, size[1])
+        window = Window(top, left, top + len(rows), left + len(columns))
+        yield Crop(window, inside.numpy())
 
 
 def _samples(start: float, stop: float, side: int, m: int) -> tuple[int, Tensor]:

@@ -24,10 +24,11 @@ from ...ops import mask_boxes
 from ...ops.host_copy import HostCopy
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.packed_masks import measure_inside
+from ...ops.run_masks import RunMasks
 from ...ops.take import take_rows
 from .assemble import assemble, every_center, soft_masks, soft_masks_of_rows
 from .head import MaskPooledClassifier, WindowPredictions
-from .paste import paste_windows
+from .paste import paste_windows, windows_for_nms
 from .windows import DenseMaps, FixedWindows, Windows, in_pixels
 
 # Bytes of assembled windows in memory at a time, whatever the size of the map; and bytes of one of
@@ -127,7 +128,8 @@ class ProposalSelector:
             keep = _best_boxes(windows, threshold, self.max_proposals)
             return windows[keep]
         height, width = (-(-side // NMS_STRIDE) for side in output_size)
-        masks, _ = self.paste(windows, maps, (height, width), 1 / NMS_STRIDE)
+        m, threshold = self.window_size, self.mask_threshold
+        masks = windows_for_nms(windows, maps, m, (height, width), threshold, 1 / NMS_STRIDE)
         labels = torch.zeros_like(windows.scales)
         # No score falls below 0, so that the host need not wait for the outcome of a threshold.
         keep, scores = matrix_nms_decay(
@@ -169,16 +171,10 @@ class ProposalSelector:
         return Windows.cat(parts)
 
     def paste(
-        self,
-        windows: Windows,
-        maps: list[DenseMaps],
-        output_size: tuple[int, int],
-        zoom: float = 1.0,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the windows' masks, bool [N, H, W], and their boxes; see `paste_windows`."""
-        return paste_windows(
-            windows, maps, self.window_size, output_size, self.mask_threshold, zoom
-        )
+        self, windows: Windows, maps: list[DenseMaps], output_size: tuple[int, int]
+    ) -> tuple[Tensor | RunMasks, Tensor]:
+        """Return the windows' masks, bools or runs, and their boxes; see `paste_windows`."""
+        return paste_windows(windows, maps, self.window_size, output_size, self.mask_threshold)
 
     def slide_fixed(
         self,

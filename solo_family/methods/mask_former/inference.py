@@ -182,9 +182,7 @@ class Inference:
 
     def _rank(self, probabilities: Tensor, masks: ResizedMasks) -> InstanceRanking:
         best = select_instances(probabilities, self.stuff_classes, self.max_instances)
-        return rank_instances(
-            masks[best.masks], best.scores, best.classes, threshold=self.instance_threshold
-        )
+        return rank_instances(masks, best, threshold=self.instance_threshold)
 
 
 def _finish(

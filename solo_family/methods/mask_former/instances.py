@@ -18,6 +18,7 @@ from ...modeling.layers.remembered import constant
 from ...ops.masks import mask_areas
 from ...ops.packed_masks import measure_inside
 from ...ops.resize import ResizedMasks
+from ...ops.run_masks import RunMasks, are_dense, collect_runs, mask_parts
 
 
 class ClassifiedMasks(NamedTuple):
@@ -56,14 +57,14 @@ class InstanceRanking:
     """The sorted instances of one image; only the device knows yet how many of them are kept.
 
     Attributes:
-        masks: bool [I, H, W].
+        masks: bool [I, H, W], or as many runs.
         scores: float32 [I], descending.
         classes: int64 [I].
         order: int64 [I], indices of the masks and classes, in the order of the scores.
         count: int64 [], how many are kept: the first ones.
     """
 
-    masks: Tensor
+    masks: Tensor | RunMasks
     scores: Tensor
     classes: Tensor
     order: Tensor
@@ -76,31 +77,51 @@ class InstanceRanking:
 
 
 def rank_instances(
-    logits: ResizedMasks, scores: Tensor, classes: Tensor, *, threshold: float
+    logits: ResizedMasks, best: ClassifiedMasks, *, threshold: float
 ) -> InstanceRanking:
     """Sort instances by their scores times the mean probability inside their masks.
 
     Args:
-        logits: the logits of the instances' masks, [I, h, w] and resized.
-        scores: float32 [I].
-        classes: int64 [I].
+        logits: the logits of all N masks, resized.
+        best: the instances.
         threshold: the lowest score, exclusive; a mask without pixels scores 0.
     """
-    masks = torch.empty((len(scores), *logits.output_size), dtype=torch.bool, device=scores.device)
-    quality = torch.zeros_like(scores)
-    if logits.by_rows:
-        total, area = torch.zeros_like(scores), torch.zeros_like(scores)
-        for rows, block in logits.rows().blocks:
-            inside = torch.gt(block, 0)
-            masks[:, rows] = inside
-            area += mask_areas(inside)
-            total += F.threshold(block, 0.0, -math.inf).sigmoid_().sum((1, 2))
-        quality = total / area.clamp(min=1)
+    count, size = len(best.scores), logits.output_size
+    quality = torch.zeros_like(best.scores)
+
+    def measured(part: slice) -> Tensor:
+        masks, quality[part] = _measure(logits[best.masks[part]], count)
+        return masks
+
+    masks: Tensor | RunMasks
+    if are_dense(count, size, best.scores.device):
+        masks = measured(slice(count))
     else:
+        masks = collect_runs(measured, mask_parts(count, size, count), size)
+    scores = best.scores * quality
+    kept = scores > threshold
+    scores, order = torch.where(kept, scores, -math.inf).sort(descending=True, stable=True)
+    return InstanceRanking(masks, scores, best.classes, order, kept.sum())
+
+
+def _measure(logits: ResizedMasks, total: int) -> tuple[Tensor, Tensor]:
+    """Return the masks of some of `total` instances, bool [n, H, W], and their qualities.
+
+    The quality, float32 [n], is the mean probability inside the mask, 0 for one without pixels.
+    """
+    given = logits.masks
+    shape, kind = (len(given), *logits.output_size), torch.bool
+    masks = torch.empty(shape, dtype=kind, device=given.device)
+    if not logits.by_rows:
+        quality = torch.zeros(len(given), device=given.device)
         for part, soft in logits:
             inside = torch.gt(soft, 0, out=masks[part])
             quality[part] = measure_inside(soft, inside, 0.0, logits=True)[1]
-    scores = scores * quality
-    kept = scores > threshold
-    scores, order = torch.where(kept, scores, -math.inf).sort(descending=True, stable=True)
-    return InstanceRanking(masks, scores, classes, order, kept.sum())
+        return masks, quality
+    within, area = torch.zeros(2, len(given))
+    for rows, block in logits.rows(as_for=total).blocks:
+        inside = torch.gt(block, 0)
+        masks[:, rows] = inside
+        area += mask_areas(inside)
+        within += F.threshold(block, 0.0, -math.inf).sigmoid_().sum((1, 2))
+    return masks, within / area.clamp(min=1)

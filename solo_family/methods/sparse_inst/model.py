@@ -18,8 +18,9 @@ from ...modeling.normalizer import LossCount
 from ...modeling.one_to_many import HybridCriterion
 from ...modeling.set_criterion import SetCriterion, set_counts
 from ...modeling.set_predictions import LayeredPredictions, SetTargets
+from ...ops.compact import resize_compactly
 from ...ops.host_copy import HostCopy
-from ...ops.resize import ResizedMasks, resize_masks_with_boxes
+from ...ops.resize import ResizedMasks
 from .build import build_criterion, build_decoder, build_encoder, mask_stride
 from .decoder import DecoderOutputs, SparseInstDecoder
 from .encoder import InstanceContextEncoder
@@ -170,7 +171,7 @@ class SparseInst(MaskSegmentor):
         assignments = []
         for index, count in enumerate(counts[0]):
             best = fixed.instances.best(index, count)
-            resized = ResizedMasks(best.masks, *sizes[index])
+            resized = ResizedMasks(best.masks[:], *sizes[index])
             assignments.append(self.panoptic.assign(resized, best.scores, best.classes))
         self._add_instances(results, fixed.things, counts[1], fixed.activation_maps, sizes)
         for result, panoptic_seg in zip(results, self.panoptic.number(assignments)):
@@ -189,7 +190,7 @@ class SparseInst(MaskSegmentor):
         threshold = self.selector.mask_threshold
         for index, (result, count) in enumerate(zip(results, counts)):
             best = ranking.best(index, count)
-            masks, boxes = resize_masks_with_boxes(best.masks, *sizes[index], threshold)
+            masks, boxes = resize_compactly(best.masks, *sizes[index], threshold)
             instances = make_instances(masks, best.scores, best.classes, boxes)
             if activation_maps is not None:
                 instances.activation_maps = activation_maps[index][:, best.indices].transpose(0, 1)

@@ -15,6 +15,7 @@ from ...modeling import order
 from ...modeling.fixed_instances import FixedInstances, decay_fixed, measure_fixed
 from ...modeling.set_predictions import SetPredictions
 from ...ops import pack_masks
+from ...ops.compact import SoftMasks, TakenMasks
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.take import take_rows
 
@@ -25,13 +26,13 @@ class SelectedMasks(NamedTuple):
     Attributes:
         scores: float32 [n], descending.
         classes: int64 [n].
-        masks: float32 [n, h, w], probabilities.
+        masks: float32 [n, h, w], probabilities; a slice of them is a tensor.
         indices: int64 [n], of the predictions.
     """
 
     scores: Tensor
     classes: Tensor
-    masks: Tensor
+    masks: SoftMasks
     indices: Tensor
 
 
@@ -65,7 +66,7 @@ class SetRanking:
 
     def best(self, image: int, count: int) -> SelectedMasks:
         """Return the first `count` predictions of an image."""
-        masks = self.masks[image].index_select(0, self.places[image, :count])
+        masks = TakenMasks(self.masks[image], self.places[image, :count])
         scores, classes = self.scores[image, :count], self.classes[image, :count]
         return SelectedMasks(scores, classes, masks, self.indices[image, :count])
 

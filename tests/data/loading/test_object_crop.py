@@ -15,8 +15,9 @@ from solo_family.data.loading import dataset_mapper
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
 from solo_family.data.loading.loader import build_train_mapper, load_train_dicts
 from solo_family.data.loading.object_crop import window_around_object, window_around_segment
-from solo_family.data.loading.windows import ArrayWindows, Window
+from solo_family.data.loading.windows import ArrayWindows
 from solo_family.errors import ConfigError
+from solo_family.ops.window import Window
 
 from ...conftest import tiny_cfg
 from ..coco import HEIGHT, WIDTH, counts, polygon, rectangle, write_dataset

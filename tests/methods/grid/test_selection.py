@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from solo_family.config import get_cfg
-from solo_family.methods.grid import selection
+from solo_family.methods.grid import decoded_masks
 from solo_family.methods.grid.mask_decoder import Grid, GridOutputs, MaskDecoder
 from solo_family.methods.grid.selection import Selected, Selection, Selector, select_in_chunks
 
@@ -90,7 +90,8 @@ def of_one_level(selector: Selector, decoder: MaskDecoder, strides: Tensor) -> S
 def select(scene: Scene, **options: object) -> Selected:
     chosen = of_one_level(Selector(**options), Given(), scene.strides)  # type: ignore[arg-type]
     outputs = SoftMasks([], scene.probabilities)
-    return select_in_chunks(chosen, outputs, scene.cell_scores, SIZE)
+    found = select_in_chunks(chosen, outputs, scene.cell_scores, SIZE)
+    return found._replace(masks=found.masks[:])
 
 
 def reference(
@@ -262,6 +263,8 @@ def test_masks_are_asked_for_a_few_at_a_time() -> None:
     cell_scores = torch.linspace(0.2, 0.9, cells)[:, None]
     scores, _, masks = select_in_chunks(chosen, GridOutputs([]), cell_scores, size)
     assert len(scores) == len(masks) == cells
+    assert sum(asked) == cells  # the result is decoded when it is asked for
+    assert masks[:].shape == (cells, *size)
     assert max(asked) * 512 * 512 * 4 <= 32 * 2**20
     assert sum(asked) == 2 * cells
 
@@ -285,7 +288,7 @@ def test_masks_that_cannot_be_among_the_best_are_not_asked_for(
 ) -> None:
     """Maskness is random, or the greater the lower a score, which puts the last cells first."""
     cells, size = 100, (8, 12)
-    monkeypatch.setattr(selection, "_CHUNK_BYTES", 4 * size[0] * size[1] * chunk)
+    monkeypatch.setattr(decoded_masks, "_CHUNK_BYTES", 4 * size[0] * size[1] * chunk)
     generator = torch.Generator().manual_seed(0)
     cell_scores = torch.linspace(0.9, 0.2, cells)[torch.randperm(cells, generator=generator)]
     maskness = 0.6 + 0.4 * torch.rand(cells, generator=generator)

@@ -5,10 +5,10 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from solo_family.methods.grid import level_masks, selection
+from solo_family.methods.grid import decoded_masks, level_masks
 from solo_family.methods.grid.category_branch import cell_scores_of
+from solo_family.methods.grid.decoded_masks import chunk_length
 from solo_family.methods.grid.instances import select_images
-from solo_family.methods.grid.selection import chunk_length
 from solo_family.modeling import order
 from solo_family.ops import gpu_kernels
 
@@ -142,7 +142,7 @@ def test_masks_are_made_a_few_at_a_time(name: str, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(level_masks, "pack_masks", packing)
     for name in ("_CHUNK_BYTES", "_CHUNK_BYTES_GPU"):
-        monkeypatch.setattr(selection, name, 7 * 16 * 24 * 4)
+        monkeypatch.setattr(decoded_masks, name, 7 * 16 * 24 * 4)
     assert_same(predict(model, features), expected)
     assert max(asked) == 7
     assert sum(asked) > 30

@@ -17,7 +17,8 @@ from .test_selection_at_once import GivenDirectly, outputs_of
 
 def in_chunks(scene: Scene, selector: Selector, grid: Grid) -> Selected:
     (image,) = outputs_of(scene).images()
-    return select_in_chunks(Selection(selector, Given(), grid), image, scene.cell_scores, SIZE)
+    found = select_in_chunks(Selection(selector, Given(), grid), image, scene.cell_scores, SIZE)
+    return found._replace(masks=found.masks[:])
 
 
 def at_once(scene: Scene, selector: Selector, grid: Grid) -> Selected:

@@ -57,7 +57,7 @@ def test_selection_is_the_reference(seed: int, threshold: float) -> None:
     assert indices.tolist() == [n for *_, n in expected]
     assert classes.tolist() == [k for _, k, _ in expected]
     assert scores.tolist() == pytest.approx([score for score, *_ in expected], rel=1e-5)
-    torch.testing.assert_close(masks, predictions[1][indices].sigmoid())
+    torch.testing.assert_close(masks[:], predictions[1][indices].sigmoid())
 
 
 def test_a_mask_without_pixels_scores_zero() -> None:
@@ -72,7 +72,7 @@ def test_nothing_found() -> None:
     predictions = class_logits - 100, mask_logits, objectness
     scores, classes, masks, indices = select(SetSelector(), predictions)
     assert scores.shape == classes.shape == indices.shape == (0,)
-    assert masks.shape == (0, 10, 14)
+    assert masks[:].shape == (0, 10, 14)
     assert classes.dtype == indices.dtype == torch.int64
 
 
@@ -207,7 +207,7 @@ def test_a_gpu_looks_at_all_and_a_cpu_at_the_best(
         torch.testing.assert_close(best.scores, image.scores, rtol=1e-6, atol=1e-7)
         assert torch.equal(best.classes, image.classes)
         assert torch.equal(best.indices, image.indices)
-        assert torch.equal(best.masks, image.masks)
+        assert torch.equal(best.masks[:], image.masks[:])
 
 
 @pytest.mark.parametrize("found", [True, False])

@@ -5,8 +5,21 @@ import pytest
 import torch
 from pycocotools import mask as mask_util
 
-from solo_family.data.loading.windows import Window
-from solo_family.tiling.runs import RunMasks, box_of, clip, fill, intersections, runs_of, union
+from solo_family.ops.run_masks import RunMasks
+from solo_family.ops.runs import (
+    box_of,
+    boxes_and_areas,
+    clip,
+    fill,
+    intersections,
+    joined,
+    moved,
+    pair_intersections,
+    runs_of,
+    split,
+    union,
+)
+from solo_family.ops.window import Window
 
 SIZE = (37, 53)
 WHOLE = Window(0, 0, *SIZE)
@@ -31,6 +44,15 @@ def test_masks_of_a_window_are_in_the_image_s_pixels() -> None:
         assert runs.area == expected.sum()
 
 
+def test_masks_of_a_window_are_moved_to_their_place() -> None:
+    window = Window(5, 11, 30, 50)
+    masks = torch.from_numpy(random_masks(9, window.size))
+    own = runs_of(masks, Window(0, 0, *window.size), window.size[0])
+    for one, expected in zip(own, runs_of(masks, window, SIZE[0])):
+        placed = moved(one, window.size[0], window, SIZE[0])
+        assert np.array_equal(np.stack(placed), np.stack(expected))
+
+
 def test_operations_are_those_of_the_pixels() -> None:
     masks, others = random_masks(8, SIZE, 1), random_masks(8, SIZE, 2)[::-1].copy()
     window = Window(4, 2, 33, 9)
@@ -51,6 +73,25 @@ def test_operations_are_those_of_the_pixels() -> None:
             assert box_of(a, SIZE[0]) == box
 
 
+def test_many_masks_at_once_are_as_one_at_a_time() -> None:
+    masks, others = random_masks(8, SIZE, 3), random_masks(6, SIZE, 4)
+    masks[2] = others[5] = False
+    ours, theirs = (runs_of(torch.from_numpy(some), WHOLE, SIZE[0]) for some in (masks, others))
+    runs, ends = joined(ours)
+    for one, expected in zip(split(runs, ends), ours, strict=True):
+        assert np.array_equal(np.stack(one), np.stack(expected))
+    boxes, areas = boxes_and_areas(runs, ends, SIZE[0])
+    assert [tuple(box) for box in boxes] == [box_of(mask, SIZE[0]) for mask in ours]
+    assert areas.tolist() == masks.sum((1, 2)).tolist()
+    i, j = np.random.default_rng(0).integers(0, 6, (2, 40))
+    shared = [(masks[a] & others[b]).sum() for a, b in zip(i, j)]
+    assert pair_intersections(ours, theirs, (i, j)).tolist() == shared
+    none = np.zeros(0, np.int64)
+    assert pair_intersections(ours, theirs, (none, none)).shape == (0,)
+    assert pair_intersections(ours[2:3], theirs[5:], (np.array([0]), np.array([0]))).tolist() == [0]
+    assert boxes_and_areas(*joined([]), 9)[0].shape == (0, 4)
+
+
 @pytest.mark.parametrize("size", [SIZE, (1, 9), (9, 1), (1, 1)])
 def test_rle_is_pycocotools_own(size: tuple[int, int]) -> None:
     masks = np.concatenate([random_masks(9, size), np.ones((1, *size), bool)])
@@ -59,15 +100,3 @@ def test_rle_is_pycocotools_own(size: tuple[int, int]) -> None:
         expected = mask_util.encode(np.asfortranarray(mask, np.uint8))
         assert rle == {"size": list(size), "counts": expected["counts"].decode()}
     assert RunMasks([], size).rles() == []
-
-
-def test_they_are_indexed_as_a_tensor() -> None:
-    masks = torch.from_numpy(random_masks(6, SIZE))
-    packed = RunMasks(runs_of(masks, WHOLE, SIZE[0]), SIZE)
-    assert packed.shape == masks.shape
-    assert torch.equal(packed.to("cpu").tensor, masks)
-    chosen = torch.tensor([True, False, True, True, False, False])
-    for index in (chosen, torch.tensor([4, 0]), slice(1, 4), torch.zeros(6, dtype=torch.bool)):
-        assert torch.equal(packed[index].tensor, masks[index])
-    assert torch.equal(packed[2].tensor, masks[2:3])
-    assert [mask.sum() for mask in packed] == [int(mask.sum()) for mask in masks]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as mask_util
 
-from solo_family.data.formats.rle import encode_masks, fills_image, some_columns
+from solo_family.ops.rle import encode_masks, fills_image, some_columns
 
 
 def encoded(mask: np.ndarray) -> dict:

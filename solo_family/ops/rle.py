@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...ops.run_lengths import run_lengths
+from .run_lengths import run_lengths
 
 _OFFSET, _DIGIT, _MORE, _SIGN, _BITS = 48, 0x1F, 0x20, 0x10, 5
 

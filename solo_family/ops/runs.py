@@ -9,16 +9,14 @@ N masks; R runs of a mask, or of all; H W of the image; h w of a window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..data.formats.rle import encode_runs
-from ..data.loading.windows import Window
-from ..ops.run_lengths import run_lengths
+from .run_lengths import run_lengths
+from .window import Window
 
 
 class Runs(NamedTuple):
@@ -78,6 +76,20 @@ def _in_image(
     return Runs(starts_there, starts_there + stops - starts)
 
 
+def moved(runs: Runs, rows: int, window: Window, height: int) -> Runs:
+    """Return a mask of a window in pixels of the image.
+
+    Args:
+        runs: in the window's own pixels.
+        rows: h.
+        window: where it is in the image.
+        height: H.
+    """
+    column, row = np.divmod(runs.starts, rows + 1)
+    starts = (column + window.left) * (height + 1) + row + window.top
+    return Runs(starts, starts + runs.stops - runs.starts)
+
+
 def box_of(runs: Runs, height: int) -> Window:
     """Return the smallest window around a mask; an empty one for no pixel."""
     if not len(runs.starts):
@@ -85,6 +97,75 @@ def box_of(runs: Runs, height: int) -> Window:
     columns, tops = np.divmod(runs.starts, height + 1)
     bottoms = tops + runs.stops - runs.starts
     return Window(int(tops.min()), int(columns[0]), int(bottoms.max()), int(columns[-1]) + 1)
+
+
+def joined(masks: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
+    """Return the runs of all masks, one mask after another, and where each one's end: int64 [N]."""
+    none = np.zeros(0, np.int64)
+    starts = np.concatenate([none, *(mask.starts for mask in masks)])
+    stops = np.concatenate([none, *(mask.stops for mask in masks)])
+    return Runs(starts, stops), np.array([len(mask.starts) for mask in masks], np.int64).cumsum()
+
+
+def split(runs: Runs, ends: np.ndarray) -> list[Runs]:
+    """Return the masks of which `joined` has made these runs and ends."""
+    every = ends.tolist()
+    return [Runs(runs.starts[a:b], runs.stops[a:b]) for a, b in zip([0, *every], every)]
+
+
+def boxes_and_areas(runs: Runs, ends: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the windows around masks, and their numbers of pixels; 0 for no pixel.
+
+    Args:
+        runs: of all masks; see `joined`.
+        ends: int64 [N].
+        height: H.
+
+    Returns:
+        boxes: int64 [N, 4], as of `Window`.
+        areas: int64 [N].
+    """
+    boxes, areas = np.zeros((len(ends), 4), np.int64), np.zeros(len(ends), np.int64)
+    firsts = np.concatenate([[0], ends])[:-1]
+    there = ends > firsts
+    if there.any():
+        begins, lengths = firsts[there], runs.stops - runs.starts
+        columns, tops = np.divmod(runs.starts, height + 1)
+        boxes[there, 0] = np.minimum.reduceat(tops, begins)
+        boxes[there, 1] = columns[begins]
+        boxes[there, 2] = np.maximum.reduceat(tops + lengths, begins)
+        boxes[there, 3] = columns[ends[there] - 1] + 1
+        areas[there] = np.add.reduceat(lengths, begins)
+    return boxes, areas
+
+
+def pair_intersections(
+    ours: Sequence[Runs], theirs: Sequence[Runs], pairs: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Return the number of pixels that pairs of masks share, int64 [P].
+
+    Args:
+        ours: N masks.
+        theirs: M others, of the same image.
+        pairs: the indices of P of ours, and of P of theirs.
+    """
+    (a, a_ends), (b, b_ends) = joined(ours), joined(theirs)
+    if not len(pairs[0]) or not len(a.starts) or not len(b.starts):
+        return np.zeros(len(pairs[0]), np.int64)
+    # Each mask of ours is moved behind the one before it, and the runs of each partner with it.
+    step = int(max(a.stops.max(), b.stops.max())) + 1
+    moves = step * np.arange(len(ours))
+    counts = np.diff(a_ends, prepend=0)
+    every = Runs(*(part + np.repeat(moves, counts) for part in a))
+    first, last = np.concatenate([[0], b_ends])[pairs[1]], b_ends[pairs[1]]
+    sizes = last - first
+    ends = sizes.cumsum()
+    runs = np.arange(ends[-1]) + np.repeat(first - (ends - sizes), sizes)
+    offsets = np.repeat(moves[pairs[0]], sizes)
+    shared = _pixels_before(every, b.stops[runs] + offsets)
+    shared -= _pixels_before(every, b.starts[runs] + offsets)
+    before = np.concatenate([[0], shared.cumsum()])
+    return before[ends] - before[ends - sizes]
 
 
 def clip(runs: Runs, window: Window, height: int) -> Runs:
@@ -128,10 +209,10 @@ def union(parts: Sequence[Runs]) -> Runs:
     starts = np.concatenate([part.starts for part in parts])
     stops = np.concatenate([part.stops for part in parts])
     order = np.argsort(starts, kind="stable")
-    return _joined(starts[order], stops[order])
+    return _without_touching(starts[order], stops[order])
 
 
-def _joined(starts: np.ndarray, stops: np.ndarray) -> Runs:
+def _without_touching(starts: np.ndarray, stops: np.ndarray) -> Runs:
     """Join the runs, sorted by their beginnings, that overlap or touch."""
     if not len(starts):
         return Runs(starts, stops)
@@ -154,75 +235,12 @@ def fill(runs: Runs, window: Window, height: int) -> np.ndarray:
     return steps[:-1].cumsum(dtype=np.int8).view(bool).reshape(columns, rows).T
 
 
-class RunMasks:
-    """The masks of the instances of a large image, in memory as their runs.
-
-    It stands where detectron2's `Instances` have a bool tensor [N, H, W] as `pred_masks`, and can
-    be indexed likewise; `tensor` and `numpy()` make one.
-
-    Args:
-        masks: N of them.
-        size: (H, W).
-    """
-
-    def __init__(self, masks: Sequence[Runs], size: tuple[int, int]) -> None:
-        self.masks = list(masks)
-        self.size = size
-
-    def __len__(self) -> int:
-        """Return N."""
-        return len(self.masks)
-
-    def __getitem__(self, index: Any) -> RunMasks:
-        """Return some masks: of an int, a slice, or a tensor of bools or indices."""
-        places = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
-        return RunMasks([self.masks[i] for i in places.reshape(-1).tolist()], self.size)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield each mask as bool [H, W]."""
-        window = Window(0, 0, *self.size)
-        return (fill(mask, window, self.size[0]) for mask in self.masks)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(N, H, W)."""
-        return (len(self), *self.size)
-
-    @property
-    def tensor(self) -> Tensor:
-        """The masks as bool [N, H, W]."""
-        masks = torch.zeros(self.shape, dtype=torch.bool)
-        for mask, filled in zip(masks, self):
-            mask.copy_(torch.from_numpy(filled))
-        return masks
-
-    def numpy(self) -> np.ndarray:
-        """Return the masks as bool [N, H, W]."""
-        return self.tensor.numpy()
-
-    def to(self, *_: Any, **__: Any) -> RunMasks:
-        """Return itself: it is on the CPU."""
-        return self
-
-    @property
-    def boxes(self) -> Tensor:
-        """Boxes tight around the masks, float32 [N, 4]: x0 y0 x1 y1, ends exclusive."""
-        boxes = [box_of(mask, self.size[0]) for mask in self.masks]
-        corners = [(box.left, box.top, box.right, box.bottom) for box in boxes]
-        return torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
-
-    def rles(self) -> list[dict[str, Any]]:
-        """Return the masks in COCO's compressed RLE: for each "size" and "counts", str."""
-        lengths = [_run_lengths(mask, self.size) for mask in self.masks]
-        return encode_runs(lengths, self.size)
-
-
-def _run_lengths(mask: Runs, size: tuple[int, int]) -> np.ndarray:
+def coco_lengths(mask: Runs, size: tuple[int, int]) -> np.ndarray:
     """Return the lengths of the runs of 0, 1, 0, 1, ..., int64, of a mask's H x W pixels."""
     height, width = size
     # In COCO's count of pixels, x H + y, runs at the ends of columns may touch.
     starts = mask.starts - mask.starts // (height + 1)
-    joined = _joined(starts, starts + mask.stops - mask.starts)
+    joined = _without_touching(starts, starts + mask.stops - mask.starts)
     edges = np.stack([joined.starts, joined.stops], axis=1).reshape(-1)
     lengths = np.diff(edges, prepend=0, append=height * width)
     return lengths[:-1] if len(edges) and lengths[-1] == 0 else lengths
