@@ -200,10 +200,14 @@ def read_checkpoints_safely(checkpoint: Any) -> None:
     """
     checkpointer = checkpoint.DetectionCheckpointer
     original = checkpointer._load_file
+    calls_torch_load = hasattr(checkpointer, "_torch_load")  # version 0.6 does not
 
     def load_any(self: Any, path: str) -> Any:
         if path.endswith(".pyth"):  # detectron2 uses torch.load, which runs code in old versions
             resolve("solo_family.weight_files:read_file")(Path(path))
+        elif not calls_torch_load and not path.endswith(".pkl"):
+            content = _torch_load(self, path)
+            return content if "model" in content else {"model": content}
         return original(self, path)
 
     checkpointer._load_file = load_any

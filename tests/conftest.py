@@ -5,11 +5,13 @@ import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import defaults
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils import video_visualizer, visualizer
@@ -19,6 +21,23 @@ from solo_family.config import get_cfg
 from solo_family.modeling.base import MaskSegmentor
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def _try_get_key(cfg: CfgNode, *keys: str, default: Any = None) -> Any:
+    """What detectron2's function of this name returns, which writes and reads all of `cfg` for it.
+
+    A run begins with three such calls; they take half a second.
+    """
+    for key in keys:
+        node: Any = cfg
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        if node is not None:
+            return node
+    return default
+
+
+defaults._try_get_key = _try_get_key
 
 
 def _of_every_method(name: str) -> dict:
@@ -34,6 +53,12 @@ TINY = _of_every_method("TINY")
 # deviation for random weights, or the value of a bias where something and nothing is to be found.
 EAGER_STD = _of_every_method("EAGER_STD")
 EAGER_BIAS = _of_every_method("EAGER_BIAS")
+
+
+def of_all_or_slow(*fast: str) -> list[Any]:
+    """Returns all methods as parameters of a test; all but these are slow."""
+    slow = pytest.mark.slow
+    return [name if name in fast else pytest.param(name, marks=slow) for name in sorted(METHODS)]
 
 
 def tiny_cfg(method: str = "SOLOv2", num_classes: int = 3, opts: list | None = None) -> CfgNode:

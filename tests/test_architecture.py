@@ -182,6 +182,7 @@ assert order.tolist() == [0, 1]
 """
 
 
+@pytest.mark.slow
 def test_operators_need_torch_alone() -> None:
     """Kernels in Triton's language need Triton, which torch brings on a GPU's machine."""
     kernels = [path.stem for path in (PACKAGE / "ops").glob("*_triton.py")]

@@ -91,7 +91,7 @@ def save(path: Path, image: np.ndarray, name: str) -> Path:
 
 @pytest.fixture(
     scope="module",
-    params=["L", "5ch", pytest.param("RGBA", marks=SLOW), pytest.param("RGBN", marks=SLOW)],
+    params=["5ch", *(pytest.param(name, marks=SLOW) for name in ("L", "RGBA", "RGBN"))],
 )
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on such a dataset, with a config file."""

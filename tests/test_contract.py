@@ -1,6 +1,9 @@
 """What every method promises, tested over METHODS."""
 
 import json
+import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +32,16 @@ EVERY_CONFIG = sorted(
 )
 
 
-@pytest.mark.parametrize("config", EVERY_CONFIG)
+def every_config() -> Iterator[Any]:
+    """Yields all, of which those are slow whose names differ from another's in numbers alone."""
+    seen = set()
+    for config in EVERY_CONFIG:
+        kind = (config.split("/")[0], re.sub(r"\d+", "", config.rsplit("/", 1)[1]))
+        yield pytest.param(config, marks=pytest.mark.slow if kind in seen else ())
+        seen.add(kind)
+
+
+@pytest.mark.parametrize("config", every_config())
 def test_every_config_builds_its_model(config: str) -> None:
     cfg = setup_cfg(get_config_file(config))
     name = cfg.MODEL.META_ARCHITECTURE

@@ -7,14 +7,13 @@ Numbers of iterations are replaced, and the timing of `init`; see test_train_on_
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from solo_family.config import setup_cfg
+from solo_family.fetch import table
 from solo_family.fetch.table import find, read_table
 from solo_family.recipe.published import advise, choose_coco
 
@@ -22,19 +21,13 @@ from .checkpoint.lists import random_weights, save
 from .conftest import ROOT
 from .fetch.server import Files
 from .fetch.tables import write_table
-from .test_train_on_your_data import DRIVER, sh_commands, write_coco
+from .test_train_on_your_data import write_coco
+from .walking import sh_commands, walk
 
 PAGE = (ROOT / "docs" / "finetune.md").read_text()
 METHODS = {"solo": "SOLO", "decoupledsolo": "DecoupledSOLO"}
 METHODS |= {"solov2": "SOLOv2", "maskformer": "MaskFormer"}
 COCO = "SOLOv2/mmdetection/solov2_mmdet_R50_3x.yaml"
-
-# The table of the zoo is another file, and pictures are small.
-PRELUDE = """
-import pathlib, sys, os
-import solo_family.fetch.table as table
-table.TABLE = pathlib.Path("models.csv")
-"""
 
 
 def published() -> dict[str, torch.Tensor]:
@@ -85,20 +78,14 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     with Files({"/weights.pth": data}) as server:
         place = {"weights": f"{server.address}/weights.pth", "checksum": server.checksum(data)}
         write_table(tmp_path / "models.csv", COCO, **place)
-        result = subprocess.run(
-            [sys.executable, "-c", PRELUDE + DRIVER, json.dumps(words)],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "SOLO_FAMILY_CACHE": str(tmp_path / "cache"),
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-            },
-            capture_output=True,
-            text=True,
-        )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+
+        def prepare() -> None:
+            """Have the zoo read another table, and keep its files elsewhere."""
+            table.TABLE = Path("models.csv")
+            os.environ["SOLO_FAMILY_CACHE"] = str(tmp_path / "cache")
+
+        printed = walk(words, tmp_path, prepare)
     assert len(words) == 9
-    printed = result.stdout
     assert f"published weights of {COCO}, licence: Apache-2.0" in printed
     assert "classes that keep their weights: person" in printed
     for run in ("coco", "by_hand", "backbone", "again", "again_by_hand"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from .coco_folder import write_cfg
 from .conftest import ROOT, eager_to_find, tiny_cfg, tiny_model
 
 
@@ -135,13 +136,14 @@ def test_detectron2s_own_predictor_runs_our_configs() -> None:
     run(script)
 
 
+@pytest.mark.slow
 def test_sahi_runs_our_models_after_a_bare_import(tmp_path: Path) -> None:
     """Slices of a picture through SAHI's own class for detectron2, which knows nothing of ours."""
     names = ["apple", "pear", "plum"]
     model = eager_to_find(tiny_model(), True)
     torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
     cfg = tiny_cfg(opts=["MODEL.CLASS_NAMES", names, "INPUT.MIN_SIZE_TEST", 64])
-    (tmp_path / "config.yaml").write_text(cfg.dump())
+    write_cfg(tmp_path / "config.yaml", cfg)
     script = f"""
         import solo_family
         import numpy as np

@@ -1,4 +1,4 @@
-"""Nothing of the package needs what only POSIX systems have, until it is used."""
+"""Nothing of the package needs what only POSIX systems have, or a network, until it is used."""
 
 import subprocess
 import sys
@@ -7,8 +7,14 @@ from .conftest import ROOT
 
 # Other packages may: they are asked for what is there.
 IMPORT_ALL = """
-import builtins, importlib, os, pkgutil, signal
+import builtins, importlib, os, pkgutil, signal, sys
 import detectron2.data, detectron2.engine, filelock, torch  # noqa
+
+def offline(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request"):
+        raise RuntimeError(f"{event}: {arguments}")
+
+sys.addaudithook(offline)
 
 imported = builtins.__import__
 
@@ -33,7 +39,7 @@ print(count)
 """
 
 
-def test_every_module_is_imported_without_posix() -> None:
+def test_every_module_is_imported_without_posix_and_without_a_network() -> None:
     process = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

@@ -4,27 +4,31 @@ import ast
 import json
 import os
 import pickle
-import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from safetensors.torch import save_file
 from torch import nn
 
 from solo_family import METHODS
 from solo_family.__main__ import main as solo_family
 from solo_family.config import get_cfg
 from solo_family.data.formats.register import check_datasets
+from solo_family.detectron2_patches import read_checkpoints_safely
 from solo_family.engine.main import main as train_net
 from solo_family.errors import DataError
 
 from .coco_folder import CocoFolder, noise, rectangle, run_cfg, small_dataset, write_cfg
-from .conftest import ROOT
+from .conftest import ROOT, picture, tiny_model
 from .data.segments import write_panoptic
+from .forked import Forked
 
 PACKAGE = ROOT / "solo_family"
 
@@ -226,44 +230,56 @@ def test_nor_does_a_panoptic_one(tmp_path: Path, part: str) -> None:
         check_datasets([name])
 
 
-OFFLINE = """
-import sys
+class OlderCheckpointer:
+    """As that of detectron2 0.6, whose `_load_file` reads every other file with `torch.load`."""
 
-def refuse(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request"):
-        raise RuntimeError(f"{event}: {arguments}")
-
-sys.addaudithook(refuse)
-import torch
-import urllib.request
-try:
-    urllib.request.urlopen("http://127.0.0.1:9")
-except RuntimeError:
-    pass
-else:
-    raise AssertionError("the hook does nothing")
-import solo_family
-from solo_family import METHODS
-from tests.conftest import picture, tiny_model
-for method in METHODS:
-    model = tiny_model(method)
-    losses = model([picture(seed=1), picture(seed=2)])
-    sum(losses.values()).backward()
-    torch.optim.SGD(model.parameters(), 1e-3).step()
-    model.eval()
-    assert len(model([{"image": picture()["image"]}])) == 1
-    print(method)
-"""
+    def _load_file(self, path: str) -> Any:
+        return torch.load(path, weights_only=False)
 
 
-def test_no_network_is_used_to_build_train_and_infer() -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", OFFLINE],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
+def test_an_older_checkpointer_runs_no_code_either(tmp_path: Path) -> None:
+    package = SimpleNamespace(
+        DetectionCheckpointer=OlderCheckpointer, detection_checkpoint=SimpleNamespace()
     )
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.split() == list(METHODS)
+    read_checkpoints_safely(package)
+    weights = {"a": torch.ones(2)}
+    save_file(weights, tmp_path / "a.safetensors")
+    torch.save(weights, tmp_path / "a.pth")
+    for name in ("a.safetensors", "a.pth"):
+        content = OlderCheckpointer()._load_file(str(tmp_path / name))
+        assert torch.equal(content["model"]["a"], weights["a"])
+    path = write_trap(tmp_path / "weights.pth", tmp_path / "sprung", "zip")
+    with pytest.raises(Exception, match="mkdir"):
+        OlderCheckpointer()._load_file(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def without_a_network() -> None:
+    """Have this process fail where it asks for one."""
+
+    def refuse(event: str, arguments: object) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request"):
+            raise RuntimeError(f"{event}: {arguments}")
+
+    sys.addaudithook(refuse)
+    with pytest.raises(RuntimeError, match=r"urllib\.Request"):
+        urllib.request.urlopen("http://127.0.0.1:9")
+
+
+def build_train_and_infer(methods: list[str]) -> int:
+    for method in methods:
+        model = tiny_model(method)
+        losses = model([picture(seed=1), picture(seed=2)])
+        sum(losses.values()).backward()
+        torch.optim.SGD(model.parameters(), 1e-3).step()
+        model.eval()
+        assert len(model([{"image": picture()["image"]}])) == 1
+        print(method)
+    return 0
+
+
+def test_no_network_is_used_to_build_train_and_infer(tmp_path: Path) -> None:
+    """Nor to import anything: see tests/test_portable.py."""
+    with Forked(build_train_and_infer, METHODS, tmp_path, without_a_network) as process:
+        assert process.status() == 0, process.printed
+    assert process.printed.split() == list(METHODS)

@@ -34,7 +34,14 @@ def test_what_a_verb_was_writing_is_not_left(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*report*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_demo_of_many_pictures_ends_at_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     dataset = small_dataset(tmp_path / "data").name
     config = write_cfg(tmp_path / "config.yaml", run_cfg(dataset, tmp_path / "run"))

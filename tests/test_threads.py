@@ -231,7 +231,7 @@ def test_openmp_has_what_was_chosen() -> None:
     assert "GOMP_SPINCOUNT" not in logged or "GOMP_SPINCOUNT = '77'" in logged
 
 
-@pytest.mark.parametrize("first", ["", "import torch"])
+@pytest.mark.parametrize("first", ["", pytest.param("import torch", marks=pytest.mark.slow)])
 def test_other_peoples_processes_keep_their_environment(first: str) -> None:
     """The front door in Python sets variables while it imports torch, if it is the first to."""
     code = "before = dict(os.environ); import solo_family; solo_family.ops\n"

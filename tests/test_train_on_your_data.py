@@ -1,17 +1,12 @@
 """The walk of docs/train_on_your_data.md, from files to pictures: its commands as they stand there.
 
-One number is replaced: SOLVER.MAX_ITER of the page's config, by 2, and with it STEPS, which would
-lie behind the end. The commands of a walk are run in one process, because importing torch for each
-would take most of the time, and in a folder that holds nothing but what the page says: the clone's
-`train_net.py` and `configs`, and the user's files.
+SOLVER.MAX_ITER of the page's config is replaced by 2, and with it STEPS, which would lie behind the
+end; and pictures keep their size, which is small. The commands of a walk are run in a folder that
+holds nothing but what the page says: the clone's `train_net.py` and `configs`, the user's files.
 """
 
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,60 +16,27 @@ import pytest
 from PIL import Image
 
 from .conftest import ROOT
+from .walking import sh_commands, walk
 
 PAGE = (ROOT / "docs" / "train_on_your_data.md").read_text()
 KINDS = {"labelme": "### From labelme", "coco": "### From CVAT, Label Studio, Roboflow and others"}
 HEIGHT, WIDTH = 96, 128
 NUM_IMAGES = 6
 
-DRIVER = """
-import json, runpy, sys
-for words in json.loads(sys.argv[1]):
-    print("===", *words, flush=True)
-    assert words[0] == "python"
-    try:
-        if words[1] == "-c":
-            exec(words[2], {})
-        elif words[1] == "-m":
-            sys.argv = words[2:]
-            runpy.run_module(words[2], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = words[1:]
-            runpy.run_path(words[1], run_name="__main__")
-    except SystemExit as end:
-        if end.code:
-            sys.exit(f"exit status {end.code} of {words}")
-"""
-
 
 def commands(kind: str) -> list[list[str]]:
     """Returns the commands of the page in order, without those of the other kind of files."""
     sections = re.split(r"(?=^##)", PAGE, flags=re.M)
     others = tuple(heading for name, heading in KINDS.items() if name != kind)
-    blocks = [
-        block
-        for section in sections
-        if not section.startswith(others)
-        for block in re.findall(r"```sh\n(.+?)```", section, re.S)
-    ]
-    return _split(blocks)
-
-
-def sh_commands(page: str) -> list[list[str]]:
-    """Returns all commands of a page in order."""
-    return _split(re.findall(r"```sh\n(.+?)```", page, re.S))
-
-
-def _split(blocks: list[str]) -> list[list[str]]:
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line) for line in lines]
+    return sh_commands(*(section for section in sections if not section.startswith(others)))
 
 
 def config() -> str:
     (block,) = re.findall(r"```yaml\n(# my_solov2\.yaml\n.+?)```", PAGE, re.S)
     block, count = re.subn(r"MAX_ITER: \d+", "MAX_ITER: 2", block)
     assert count == 1
-    return re.sub(r"STEPS: \(.+?\)", "STEPS: ()", block)
+    sizes = "INPUT:\n  MIN_SIZE_TRAIN: (96,)\n  MIN_SIZE_TEST: 96\n"
+    return re.sub(r"STEPS: \(.+?\)", "STEPS: ()", block) + sizes
 
 
 def write_images(
@@ -150,18 +112,7 @@ def run_walk(kind: str, folder: Path, end: str = "") -> tuple[list[list[str]], s
     words = commands(kind)
     if end:
         words = words[: next(n for n, command in enumerate(words, 1) if end in command)]
-    result = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps(words)],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
-    return words, result.stdout
+    return words, walk(words, folder)
 
 
 def names_of(folder: Path, split: str) -> list[str]:

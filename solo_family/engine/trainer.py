@@ -45,10 +45,11 @@ from .resumed import check_resumed, settings_of
 from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .step import TrainingStep
 from .tested import as_tested
+from .whole_state import WholeState
 from .wrappers import distributed, resumable_sampler
 
 
-class Trainer(DefaultTrainer):
+class Trainer(WholeState):
     """Train and evaluate a model, with detectron2's extension points (docs/extending.md).
 
     Args:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .decode_tiles import VECTOR_BYTES, layout_of, readable, tile_for
 from .float32_precision import tf32_allowed
+from .jit_triton import jit
 from .packed_masks import WORD_BITS, PackedMasks, empty_packed
 
 # Number of masks, and of parts of each, that are added up at a time.
@@ -111,7 +112,7 @@ def _precision(dtype: torch.dtype) -> str:
 _SIZES = ("count", "channels", "pixels", "num_words", "row_stride", "channel_stride")
 
 
-@triton.jit(
+@jit(
     do_not_specialize=(*_SIZES, "pixel_stride"),
     do_not_specialize_on_alignment=("kernels", "features", "rows", "valid"),
 )
@@ -198,7 +199,7 @@ def _decode_kernel(
     tl.store(place + parts.to(tl.int64) * count, total, mask=mask < limit)
 
 
-@triton.jit(do_not_specialize=("count", "parts"), do_not_specialize_on_alignment=("valid",))
+@jit(do_not_specialize=("count", "parts"), do_not_specialize_on_alignment=("valid",))
 def _add_kernel(
     sums,
     valid,

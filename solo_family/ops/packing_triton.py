@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .jit_triton import jit
 from .packed_masks import WORD_BITS, PackedMasks, empty_packed
 
 # Words of one program: 8,192 pixels, of which each thread loads neighbouring ones.
@@ -75,7 +76,7 @@ def add_parts(words: Tensor, areas: Tensor, totals: Tensor) -> PackedMasks:
     return PackedMasks(words, area, totals.sum(dim=1) / area.clamp(min=1))
 
 
-@triton.jit(do_not_specialize=["pixels", "num_words"], do_not_specialize_on_alignment=["masks"])
+@jit(do_not_specialize=["pixels", "num_words"], do_not_specialize_on_alignment=["masks"])
 def _pack_kernel(
     masks,
     rows,

@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .bilinear_triton import resized, span
+from .jit_triton import jit
 
 # Pixels of one program, a region, and how many of its rows are interpolated at a time. Values of a
 # soft mask that are read at a time.
@@ -78,9 +79,7 @@ _SIZES = ("mask_stride", "row_stride", "mask_height", "mask_width", "image_heigh
 _MORE_SIZES = ("height", "width", "resizes_mask", "resizes_image", "regions", "across")
 
 
-@triton.jit(
-    do_not_specialize=(*_SIZES, *_MORE_SIZES), do_not_specialize_on_alignment=("masks", "result")
-)
+@jit(do_not_specialize=(*_SIZES, *_MORE_SIZES), do_not_specialize_on_alignment=("masks", "result"))
 def _resize_kernel(
     masks,
     result,
@@ -200,7 +199,7 @@ def _stays_inside(least, greatest, threshold):
     return (least - _MARGIN * tl.abs(least) > threshold) & (greatest < float("inf"))
 
 
-@triton.jit(do_not_specialize=["regions"])
+@jit(do_not_specialize=["regions"])
 def _join_kernel(corners, boxes, regions: tl.int32, BLOCK: tl.constexpr):
     """Compute the box around the boxes of a mask's regions; zeros if none has pixels."""
     mask = tl.program_id(0).to(tl.int64)

@@ -1,19 +1,20 @@
 """Bundled ImageNet weights under timm's names, against the same weights converted elsewhere."""
 
-import subprocess
-import sys
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 
+from solo_family.checkpoint import efficientnet_lite0
 from solo_family.checkpoint.efficientnet_lite import package_of, to_timm_names, write_timm_weights
 from solo_family.checkpoint.origin import origin_of_weights
 from solo_family.errors import DataError
 from solo_family.weight_files import read_weights
 
-from ..conftest import ROOT
+from ..forked import Forked
 
 pytest.importorskip(package_of("tf_efficientnet_lite0"))
 
@@ -41,25 +42,21 @@ def test_a_checkpoint_that_is_there_is_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def write_a_megabyte_at_most(words: list[str]) -> int:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+    efficientnet_lite0.write_timm_weights(words[0])  # by the module's first name
+    return 0
+
+
 def test_nothing_is_left_when_writing_fails(tmp_path: Path) -> None:
     """A process that may write a megabyte, as on a full disk."""
-    script = (
-        "import resource, signal, sys\n"
-        "from solo_family.checkpoint.efficientnet_lite0 import write_timm_weights\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))\n"
-        "write_timm_weights(sys.argv[1])\n"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "weights.pth")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert process.returncode == 1, process.stderr
-    assert "in write_timm_weights" in process.stderr
-    assert list(tmp_path.iterdir()) == []
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    with Forked(write_a_megabyte_at_most, [folder / "weights.pth"], tmp_path) as process:
+        assert process.status() == 1, process.printed
+    assert "in write_timm_weights" in process.printed
+    assert list(folder.iterdir()) == []
 
 
 def test_an_unknown_weight_is_not_passed_over() -> None:

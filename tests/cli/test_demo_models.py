@@ -13,6 +13,7 @@ from solo_family.data.loading.images import Reading
 from solo_family.errors import DataError
 from solo_family.predictor.sources import Source
 
+from ..coco_folder import write_cfg
 from ..conftest import tiny_cfg
 
 SOURCE = Source(lambda images: [], Metadata(), Reading())
@@ -34,7 +35,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    (tmp_path / "config.yaml").write_text(tiny_cfg().dump())
+    write_cfg(tmp_path / "config.yaml", tiny_cfg())
     for name in ("model_0000009.pth", "model_final.pth", "other.pth"):
         torch.save({"model": {"x": torch.zeros(1)}}, tmp_path / name)
     return tmp_path

@@ -11,6 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from solo_family.__main__ import main
 from solo_family.export import write
 
+from ..coco_folder import write_cfg
 from ..conftest import eager_to_find, tiny_cfg, tiny_model
 from ..export.exporting import SMALL, picture_of
 
@@ -25,7 +26,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = eager_to_find(tiny_model("SparseInst", opts=opts))
     DetectionCheckpointer(model, str(folder)).save("weights")
     cfg = tiny_cfg("SparseInst", opts=[*opts, "MODEL.WEIGHTS", str(folder / "weights.pth")])
-    (folder / "config.yaml").write_text(cfg.dump())
+    write_cfg(folder / "config.yaml", cfg)
     (folder / "pictures").mkdir()
     for index, size in enumerate([(60, 90), (130, 70)]):
         cv2.imwrite(str(folder / "pictures" / f"{index}.png"), picture_of(size, index))
@@ -82,6 +83,7 @@ def test_predict_many_of_an_exported_model_gives_what_the_demo_gives(files: Path
     assert {name for row in rows for name in row["class_names"] or []} <= {"a", "b", "c"}
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_leaves_nothing_behind(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from solo_family.evaluation.build import predicted_tasks
 from solo_family.fetch import table
 
 from ..checkpoint.lists import random_weights, save
+from ..coco_folder import write_cfg
 from ..conftest import ROOT, tiny_cfg, tiny_model
 from ..data.coco import write_dataset
 from ..fetch.server import Files
@@ -201,7 +202,7 @@ def write_run(folder: Path, method: str, names: list[str]) -> dict[str, torch.Te
     folder.mkdir()
     keys = ["MODEL.CLASS_NAMES", names, "DATASETS.TRAIN", (), "INPUT.LSJ.ENABLED", True]
     cfg = tiny_cfg(method, len(names), keys)
-    (folder / "config.yaml").write_text(cfg.dump())
+    write_cfg(folder / "config.yaml", cfg)
     weights = tiny_model(method, len(names)).state_dict()
     torch.save({"model": weights}, folder / "model_final.pth")
     return weights

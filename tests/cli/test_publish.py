@@ -14,15 +14,15 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors import safe_open
 
-from solo_family import METHODS, Predictor
+from solo_family import Predictor
 from solo_family.__main__ import main
 from solo_family.checkpoint.origin import Origin, is_non_commercial, origin_of_weights
 from solo_family.config import setup_cfg
 from solo_family.engine.main import main as train_net
 from solo_family.publishing.scores import shown_dataset
 
-from ..coco_folder import small_dataset
-from ..conftest import eager_to_find, tiny_cfg
+from ..coco_folder import small_dataset, write_cfg
+from ..conftest import eager_to_find, of_all_or_slow, tiny_cfg
 from ..fetch.server import Hub
 
 NAMES = ["bird", "cat", "fish"]
@@ -40,7 +40,7 @@ def write_run(
     names = () if method == "InstanceFCN" else ("MODEL.CLASS_NAMES", classes)
     keys = [*names, "OUTPUT_DIR", str(folder), "INPUT.MIN_SIZE_TEST", 64, *opts]
     cfg = tiny_cfg(method, len(classes), keys)
-    (folder / "config.yaml").write_text(cfg.dump())
+    write_cfg(folder / "config.yaml", cfg)
     torch.manual_seed(0)
     model = eager_to_find(build_model(cfg))
     torch.save({"model": model.state_dict(), **content}, folder / "model_final.pth")
@@ -64,7 +64,7 @@ def assert_same(one: Any, other: Any) -> None:
     assert one.names == other.names
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", of_all_or_slow("MaskFormer", "SparseInst"))
 def test_the_folder_gives_what_the_run_gives(method: str, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", method)
     image = noise(tmp_path / "image.png")

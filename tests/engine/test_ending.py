@@ -21,8 +21,6 @@ from ..conftest import ROOT
 from ..forked import LIMIT, Forked, alive, children
 from .test_resume import assert_equal
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
-
 
 def config(root: Path, *opts: Any, name: str = "run", test: bool = False) -> list[Any]:
     dataset = root / "data" / "instances.json"
@@ -42,7 +40,14 @@ def stopped_line(printed: str) -> str:
 FOR_EVER: list[Any] = ["SOLVER.MAX_ITER", 100_000, "SOLVER.CHECKPOINT_PERIOD", 100_000]
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 def test_one_signal_ends_a_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
     words, output = config(tmp_path, *FOR_EVER, "DATALOADER.NUM_WORKERS", 1), tmp_path / "run"
     with Forked(train_net, words, tmp_path) as run:

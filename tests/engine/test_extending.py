@@ -17,7 +17,7 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from solo_family.engine.main import main
 from solo_family.engine.trainer import Trainer
 
-from ..coco_folder import run_cfg, small_dataset
+from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT
 
 
@@ -37,7 +37,7 @@ def train(folder: Path, trainer: type[Trainer], *opts: Any) -> list[dict[str, An
     """Train for three iterations, and return the lines of metrics.json."""
     dataset = small_dataset(folder / "data").name
     cfg = run_cfg(dataset, folder / "run", "SOLVER.MAX_ITER", 3, *opts, test=dataset)
-    (folder / "config.yaml").write_text(cfg.dump())
+    write_cfg(folder / "config.yaml", cfg)
     assert main(["--config-file", str(folder / "config.yaml")], trainer) == 0
     return [json.loads(line) for line in (folder / "run" / "metrics.json").open()]
 

@@ -77,6 +77,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_old_checkpoint_stays(tmp_p
     assert f"Starting training from iteration {len(written)}" in run.printed
 
 
+@pytest.mark.slow
 def test_metrics_that_find_no_room_are_one_line_too(tmp_path: Path) -> None:
     words = config(tmp_path)
     (tmp_path / "run").mkdir()
@@ -193,7 +194,9 @@ def spoilt_weights(root: Path) -> Path:
     return root / "spoilt.pth"
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "demo"])
+@pytest.mark.parametrize(
+    "command", ["train", *(pytest.param(c, marks=pytest.mark.slow) for c in ("evaluate", "demo"))]
+)
 def test_weights_that_are_not_finite_are_refused_by_name(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +238,7 @@ def test_too_little_memory_to_evaluate_names_the_keys_that_lower_it(tmp_path: Pa
     assert all(part in message for part in LESS)
 
 
+@pytest.mark.slow
 def test_too_little_memory_for_a_picture_names_it_and_the_demo_goes_on(tmp_path: Path) -> None:
     folder = CocoFolder(tmp_path / "pictures", {1: "cat"})
     large = folder.add("large.png", noise(600, 800), [rectangle(5, 5, 20, 20)])

@@ -11,6 +11,7 @@ from solo_family.cli import demo
 from solo_family.data.formats.voc import register_voc_instances
 from solo_family.engine.main import argument_parser, run
 
+from ..coco_folder import write_cfg
 from ..conftest import tiny_cfg
 from ..data.formats.test_voc import write_voc
 
@@ -28,7 +29,7 @@ def write_config(path: Path, train: str, test: str, *opts: Any, method: str = "I
             *("DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", str(path.parent / "run"), *opts),
         ],
     )
-    path.write_text(cfg.dump())
+    write_cfg(path, cfg)
     return str(path)
 
 

@@ -35,7 +35,7 @@ def test_a_training_ends_with_its_report(tmp_path: Path) -> None:
     words = ["--config-file", str(tmp_path / "run/config.yaml"), "--eval-only"]
     words += ["DATASETS.TEST", f"('{other.name}',)"]
     shutil.copy(tmp_path / "run/model_final.pth", tmp_path / "a.pth")
-    assert report_of(tmp_path / "run")["images"] == 6
+    assert json.loads((tmp_path / "run/report/report.json").read_text())["images"] == 6
     assert main([*words, "MODEL.WEIGHTS", str(tmp_path / "a.pth")]) == 0
     assert report_of(tmp_path / "run")["images"] == 2
     assert f"those of `{tmp_path / 'a.pth'}`" in (tmp_path / "run/report/report.md").read_text()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.engine.hooks import CallbackHook
 from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
 
@@ -24,26 +25,9 @@ from solo_family.errors import DataError
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT, tiny_cfg, tiny_model
+from ..forked import Forked
 
 HALF, WHOLE = 4, 8
-KILLED = f"""
-import os, signal, sys
-from detectron2.engine.hooks import CallbackHook
-from detectron2.utils.env import seed_all_rng
-from solo_family.config import setup_cfg
-from solo_family.engine.trainer import Trainer
-
-cfg = setup_cfg(sys.argv[1])
-seed_all_rng(cfg.SEED)
-os.makedirs(cfg.OUTPUT_DIR)
-trainer = Trainer(cfg)
-def kill(trainer):
-    if trainer.iter == {HALF + 1}:
-        os.kill(os.getpid(), signal.SIGKILL)
-trainer.register_hooks([CallbackHook(after_step=kill)])
-trainer.resume_or_load(resume=False)
-trainer.train()
-"""
 
 
 class Recorder(HookBase):
@@ -84,16 +68,24 @@ def train_here(cfg: CfgNode, *, resume: bool = False) -> dict[int, dict[str, Any
     return recorder.iterations
 
 
-def train_until_killed(config: Path) -> None:
+def train_until_killed(cfg: CfgNode, folder: Path) -> None:
     """Trains in another process, which is killed two iterations after its first checkpoint."""
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, str(config)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        timeout=300,
-    )
-    assert process.returncode == -signal.SIGKILL
+
+    def kill(trainer: Any) -> None:
+        if trainer.iter == HALF + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def train(_: list[str]) -> int:
+        seed_all_rng(cfg.SEED)
+        os.makedirs(cfg.OUTPUT_DIR)
+        trainer = Trainer(cfg)
+        trainer.register_hooks([CallbackHook(after_step=kill)])
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+        return 0
+
+    with Forked(train, [], folder) as run:
+        assert run.status() == -signal.SIGKILL, run.printed
 
 
 def checkpoint(cfg: CfgNode, name: str = "model_final.pth") -> dict[str, Any]:
@@ -139,7 +131,7 @@ def test_a_killed_run_goes_on_as_if_it_never_stopped(tmp_path: Path, opts: list[
     uninterrupted = train_here(whole)
     assert list(uninterrupted) == list(range(WHOLE))
     stopped = run_cfg(dataset, tmp_path / "stopped", *opts)
-    train_until_killed(write_cfg(tmp_path / "config.yaml", stopped))
+    train_until_killed(stopped, tmp_path)
     assert (tmp_path / "stopped" / "last_checkpoint").read_text() == "model_0000003.pth"
     resumed = train_here(stopped, resume=True)
     assert list(resumed) == list(range(HALF, WHOLE))
@@ -247,3 +239,21 @@ def test_a_checkpoint_of_another_model_is_refused_with_the_first_mismatch(
     assert "number of classes" in str(error.value)
     assert "\n" not in str(error.value)
     assert path.read_bytes() == before
+
+
+def test_with_an_older_detectron2_the_optimizer_is_kept_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with version 0.6, whose `DefaultTrainer` has neither of the two methods."""
+    for name in {"state_dict", "load_state_dict"} & set(vars(DefaultTrainer)):
+        monkeypatch.delattr(DefaultTrainer, name)
+    name = small_dataset(tmp_path / "data").name
+    trainer, again = (
+        Trainer(run_cfg(name, tmp_path, "SOLVER.MAX_ITER", count)) for count in (1, 2)
+    )
+    trainer.train()
+    state = trainer.state_dict()
+    again.load_state_dict(state)
+    momentum = state["_trainer"]["optimizer"]["state"]
+    assert momentum
+    assert_equal(again.state_dict()["_trainer"]["optimizer"]["state"], momentum)

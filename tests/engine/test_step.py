@@ -1,8 +1,5 @@
 """One training step: mixed precision on a CPU, and losses that are not finite."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +9,14 @@ from detectron2.engine import TrainerBase
 from detectron2.utils.env import seed_all_rng
 from torch import Tensor, nn
 
+from solo_family.engine.main import main as train_net
 from solo_family.engine.step import TrainingStep, check_finite
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import TrainingError
 from solo_family.ops.host_copy import HostCopy
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
-from ..conftest import ROOT
+from ..forked import Forked
 
 
 class Regression(nn.Module):
@@ -47,8 +45,8 @@ class OneStep(TrainerBase):
         optimizer.register_step_pre_hook(
             lambda *_: self.gradients.append(self.model.layer.weight.grad.clone())
         )
-        batches = [[{"x": torch.tensor(x), "file_name": "x.png"}]] * 5
-        self.step = TrainingStep(self.model, batches, optimizer, precision=precision)
+        self.batches = [[{"x": torch.tensor(x), "file_name": "x.png"}]] * 5
+        self.step = TrainingStep(self.model, self.batches, optimizer, precision=precision)
 
     def run_step(self) -> None:
         self.step.iter = self.iter
@@ -119,7 +117,7 @@ def test_a_fused_optimizer_sees_true_gradients_and_leaves_out_what_overflows(kin
     torch.testing.assert_close(seen, [expected])
     weights = run.model.layer.weight.detach().clone()
     assert not (weights == 0.5).any()
-    run.step._data_loader_iter_obj = iter([[{"x": torch.full((4,), 1000.0)}]])
+    run.batches[1] = [{"x": torch.full((4,), 1000.0)}]
     run.train(1, 2)
     assert torch.equal(run.model.layer.weight.detach(), weights)
     assert run.step.grad_scaler.get_scale() == 2**15
@@ -195,18 +193,9 @@ def test_too_high_a_rate_ends_the_run_in_one_line(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data")
     opts = ["SOLVER.BASE_LR", 1e12, "SOLVER.MAX_ITER", 50]
     config = write_cfg(tmp_path / "config.yaml", run_cfg(dataset.name, tmp_path / "run", *opts))
-    process = subprocess.run(
-        [sys.executable, str(ROOT / "train_net.py"), "--config-file", str(config)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 2
-    (line,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    with Forked(train_net, ["--config-file", config], tmp_path) as run:
+        line = run.error()
     for words in ("Iteration ", "loss_", " is nan", str(dataset.root / "images")):
         assert words in line
-    assert "Traceback" not in process.stdout + process.stderr
-    assert line.removeprefix("error: ") in (tmp_path / "run" / "log.txt").read_text()
+    assert line in (tmp_path / "run" / "log.txt").read_text()
     assert not list((tmp_path / "run").glob("*.pth"))

@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from solo_family.engine.main import main
+from solo_family.__main__ import main as solo_family
+from solo_family.engine.main import main as train_net
 
+from ..coco_folder import write_cfg
 from ..conftest import ROOT, tiny_cfg
+from ..forked import Forked
 
 NAMES = ["circle", "rectangle", "triangle", "star", "ring"]
 
@@ -60,7 +63,7 @@ def write_config(path: Path, dataset: Path, *opts: Any, num_classes: int = 0) ->
             *opts,
         ],
     )
-    path.write_text(cfg.dump())
+    write_cfg(path, cfg)
     return path
 
 
@@ -152,8 +155,11 @@ def assert_one_line(process: subprocess.CompletedProcess[str], *words: str) -> N
 
 def test_a_wrong_class_count_is_one_line(shapes: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "tiny.yaml", shapes, num_classes=7)
-    process = train(config, "OUTPUT_DIR", tmp_path / "run")
-    assert_one_line(process, "MODEL.SOLOV2.NUM_CLASSES is 7", "5 classes")
+    words = ["--config-file", config, "OUTPUT_DIR", tmp_path / "run"]
+    with Forked(train_net, words, tmp_path) as run:
+        line = run.error()
+    assert "MODEL.SOLOV2.NUM_CLASSES is 7" in line
+    assert "5 classes" in line
 
 
 @pytest.mark.slow
@@ -166,11 +172,11 @@ def test_a_wrong_class_count_is_one_line_with_two_processes_too(
 
 
 def test_a_missing_config_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--config-file", f"{tmp_path}/none.yaml"]) == 2
+    assert train_net(["--config-file", f"{tmp_path}/none.yaml"]) == 2
     said = "there is no such file. Correct the path."
     expected = f"error: --config-file {tmp_path}/none.yaml: {said}\n"
     assert capsys.readouterr().err == expected
-    assert main([]) == 2
+    assert train_net([]) == 2
     assert "--config-file is needed" in capsys.readouterr().err
 
 
@@ -179,16 +185,17 @@ def test_a_missing_config_is_one_line_from_the_shell(tmp_path: Path) -> None:
     assert_one_line(train(tmp_path / "none.yaml"), f"--config-file {tmp_path}/none.yaml")
 
 
-def demo(run: Run, image: Path, output: Path) -> subprocess.CompletedProcess[str]:
+def demo_words(run: Run, image: Path, output: Path) -> list[Any]:
     words = ["--config-file", run.output / "config.yaml", "--input", image, "--output", output]
     words += ["--opts", "MODEL.WEIGHTS", run.output / "model_final.pth"]
-    return run_python("-m", "solo_family", "demo", *words)
+    return ["demo", *words]
 
 
 @pytest.mark.slow
 def test_the_demo_takes_what_training_saved(trained: Run, tmp_path: Path) -> None:
     image = trained.dataset / "val" / "000001.jpg"
-    process = demo(trained, image, tmp_path / "picture.jpg")
+    words = demo_words(trained, image, tmp_path / "picture.jpg")
+    process = run_python("-m", "solo_family", *words)
     assert process.returncode == 0, process.stderr
     assert (tmp_path / "picture.jpg").stat().st_size > 1000
 
@@ -198,9 +205,10 @@ def test_the_demo_needs_no_dataset(trained: Run, tmp_path: Path) -> None:
     shutil.copy(trained.dataset / "val" / "000001.jpg", image)
     away = trained.dataset.with_name("moved")
     trained.dataset.rename(away)
+    words = demo_words(trained, image, tmp_path / "picture.jpg")
     try:
-        process = demo(trained, image, tmp_path / "picture.jpg")
+        with Forked(solo_family, words, tmp_path) as run:
+            assert run.status() == 0, run.printed
     finally:
         away.rename(trained.dataset)
-    assert process.returncode == 0, process.stderr
     assert (tmp_path / "picture.jpg").stat().st_size > 1000

@@ -1,15 +1,16 @@
 """What users get wrong: each mistake is one line that names it, and exit status 2.
 
-One process makes all the mistakes of the table, each through train_net.py's own `main`, because
-starting Python for each would take minutes; some are made from the shell as well.
+One process makes all the mistakes of the table, a fork of this one, each through train_net.py's own
+`main`, because starting Python for each would take minutes; some are made from the shell as well.
 """
 
+import contextlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,30 +18,31 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from detectron2.data.datasets import register_coco_instances
 from detectron2.modeling import build_model
+
+from solo_family.engine.main import main as train_net
 
 from ..coco_folder import CocoFolder, noise, rectangle, run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT
+from ..forked import Forked
 
-DRIVER = """
-import contextlib, io, json, sys
-from detectron2.data.datasets import register_coco_instances
-from solo_family.engine.main import main
 
-jobs = json.load(open(sys.argv[1]))
-register_coco_instances("registered", {}, *jobs["registered"])
-results = {}
-for name, words in jobs["words"].items():
-    print("===", name, flush=True)
-    stream = io.StringIO()
-    with contextlib.redirect_stderr(stream):
-        try:
-            status = main(words)
-        except BaseException as error:
-            status = repr(error)
-    results[name] = [status, stream.getvalue()]
-json.dump(results, open(sys.argv[2], "w"))
-"""
+def make_all(mistakes: dict[str, list[str]], registered: tuple[str, str], results: Path) -> int:
+    """Makes mistakes by their words; writes each one's exit status and standard error."""
+    register_coco_instances("registered", {}, *registered)
+    outcomes = {}
+    for name, words in mistakes.items():
+        print("===", name, flush=True)
+        stream = io.StringIO()
+        with contextlib.redirect_stderr(stream):
+            try:
+                status: int | str = train_net(words)
+            except BaseException as error:
+                status = repr(error)
+        outcomes[name] = (status, stream.getvalue())
+    results.write_text(json.dumps(outcomes))
+    return 0
 
 
 class Place(NamedTuple):
@@ -467,33 +469,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     for index, (name, (make, _)) in enumerate(MISTAKES.items()):
         (folder / str(index)).mkdir()
         words[name] = make(Place(folder / str(index), good, weights))
-    jobs = {"words": words, "registered": [str(bad.json), str(bad.root / "images")]}
-    (folder / "jobs.json").write_text(json.dumps(jobs))
-    everything = follow(folder, "-c", DRIVER, folder / "jobs.json", folder / "results.json")
-    printed = dict(part.split("\n", 1) for part in everything.split("=== ")[1:])
+    registered = (str(bad.json), str(bad.root / "images"))
+    job = partial(make_all, words, registered, folder / "results.json")
+    with Forked(lambda _: job(), [], folder) as run:
+        assert run.status(limit=1200) == 0, run.printed
+        printed = dict(part.split("\n", 1) for part in run.printed.split("=== ")[1:])
     return Outcomes(folder, json.loads((folder / "results.json").read_text()), printed)
-
-
-def follow(folder: Path, *words: Any) -> str:
-    """Returns what Python prints. It may take any time, while it goes on printing."""
-    path = folder / "printed.txt"
-    with path.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, *map(str, words)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    seen, deadline = 0, time.monotonic() + 300
-    while process.poll() is None:
-        if path.stat().st_size > seen:
-            seen, deadline = path.stat().st_size, time.monotonic() + 300
-        if time.monotonic() > deadline:
-            process.kill()
-        time.sleep(0.05)
-    assert process.returncode == 0, path.read_text()
-    return path.read_text()
 
 
 def run_python(*words: Any) -> subprocess.CompletedProcess[str]:
@@ -553,8 +534,8 @@ def test_bad_images_are_skipped_and_counted_where_asked(tmp_path: Path, workers:
     cfg = run_cfg(folder.name, tmp_path / "run", "SOLVER.MAX_ITER", 8)
     config = write_cfg(tmp_path / "config.yaml", cfg)
     words = ["--config-file", config, "--skip-bad-images", "DATALOADER.NUM_WORKERS", workers]
-    process = run_python(ROOT / "train_net.py", *words)
-    assert process.returncode == 0, process.stderr
+    with Forked(train_net, words, tmp_path) as run:
+        assert run.status() == 0, run.printed
     log = (tmp_path / "run" / "log.txt").read_text()
     (count,) = re.findall(r"Unreadable training images were skipped (\d+) times\.", log)
     # 16 images were drawn, and this one is a quarter of them; it is tried once in a process.

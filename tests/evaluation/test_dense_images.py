@@ -11,7 +11,6 @@ from solo_family.config import get_cfg
 from solo_family.config.caps import instances_per_image
 from solo_family.data.formats.register import register_in_place
 from solo_family.evaluation.build import build_evaluator
-from solo_family.evaluation.coco_metrics import LIBRARIES
 from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.evaluation.proposal_recall import ProposalRecallEvaluator
 
@@ -59,7 +58,9 @@ def perfect() -> Instances:
     )
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    "library", ["hotcoco", pytest.param("pycocotools", marks=pytest.mark.slow)]
+)
 def test_evaluators_do_not_cap_it(
     squares: CocoFolder, tmp_path: Path, library: str, caplog: pytest.LogCaptureFixture
 ) -> None:

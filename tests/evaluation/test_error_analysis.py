@@ -176,6 +176,7 @@ def test_a_new_class_displaces_no_ranked_prediction(tmp_path: Path) -> None:
     assert mended == pytest.approx(100 * (67 + 34 * 3 / 101) / 101, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_ap_of_a_crowded_image_is_that_of_the_evaluation(tmp_path: Path) -> None:
     """Of 150 objects, which COCO's limit of 100 would make an AP of 67."""
     boxes = [(10 * (i % 15), 10 * (i // 15), 8, 8) for i in range(150)]

@@ -129,6 +129,7 @@ def test_cocos_example_against_itself_is_perfect(coco_example: str, tmp_path: Pa
     assert written["categories"]["person"]["PQ"] == pytest.approx(100)
 
 
+@pytest.mark.slow
 def test_cocos_example_without_its_largest_segments(coco_example: str) -> None:
     evaluator = PanopticEvaluator(coco_example)
     names = MetadataCatalog.get(coco_example).stuff_classes

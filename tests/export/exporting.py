@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 from detectron2.data import Metadata
 from detectron2.engine import DefaultPredictor
 
-from solo_family import METHODS
 from solo_family.export.parity import random_images
 from solo_family.export.write import Options, export_model
 
@@ -43,12 +40,6 @@ def export(
     metadata = Metadata(thing_classes=list(names))
     export_model(predictor.model, cfg, metadata, folder, Options(**options))
     return predictor
-
-
-def of_all_or_slow(*fast: str) -> list[Any]:
-    """Returns all methods as parameters of a test; all but these are slow."""
-    slow = pytest.mark.slow
-    return [name if name in fast else pytest.param(name, marks=slow) for name in sorted(METHODS)]
 
 
 def picture_of(size: tuple[int, int], seed: int = 0) -> np.ndarray:

@@ -14,7 +14,8 @@ from solo_family.errors import DataError, SoloFamilyError
 from solo_family.export import onnx_file
 from solo_family.export.runtime import ExportedModel
 
-from .exporting import export, of_all_or_slow, picture_of
+from ..conftest import of_all_or_slow
+from .exporting import export, picture_of
 
 
 def assert_each_as_alone(run: Any, images: np.ndarray) -> None:

@@ -49,6 +49,7 @@ def test_openvino_finds_what_onnx_runtime_finds(method: str, exported_method: Ex
             assert (found.panoptic_seg[0] != again.panoptic_seg[0]).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_openvino_computes_in_float32_whatever_the_cpu_has(exported_method: Exported) -> None:
     openvino = pytest.importorskip("openvino")
     folder, _ = exported_method("SparseInst")

@@ -14,7 +14,7 @@ from solo_family.export import self_check
 from solo_family.export.parity import cases, output_error, prediction_error
 from solo_family.export.runtime import ExportedModel
 
-from ..conftest import eager_to_find, tiny_model
+from ..conftest import eager_to_find, of_all_or_slow, tiny_model
 from .conftest import Exported
 from .exporting import export, picture_of
 
@@ -29,7 +29,7 @@ def assert_same(folder: Path, predictor: DefaultPredictor, sizes: list[tuple[int
         assert prediction_error(predictor(picture), exported(picture)) < TOLERANCE
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", of_all_or_slow("MaskFormer", "SOLOv2", "SparseInst"))
 def test_an_exported_model_finds_what_the_model_finds(
     method: str, exported_method: Exported
 ) -> None:
@@ -84,7 +84,14 @@ def test_panoptic_results_of_instances(tmp_path: Path) -> None:
     assert_same(tmp_path / "exported", predictor, [(50, 100), (130, 70)])
 
 
-@pytest.mark.parametrize("opts", [["CLASSIFY", True], ["SCORE", "product"], ["NMS_TYPE", "matrix"]])
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ["CLASSIFY", True],
+        pytest.param(["SCORE", "product"], marks=pytest.mark.slow),
+        pytest.param(["NMS_TYPE", "matrix"], marks=pytest.mark.slow),
+    ],
+)
 def test_kinds_of_proposals(opts: list, tmp_path: Path) -> None:
     pairs = [f"MODEL.INSTANCE_FCN.{opts[0]}", opts[1], "MODEL.INSTANCE_FCN.NMS_PRE", 1000]
     predictor = export("InstanceFCN", tmp_path / "exported", pairs)
@@ -132,17 +139,7 @@ def test_a_batch_gives_what_batches_of_one_give() -> None:
             assert output_error(alone, part) < 1e-4
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "InstanceFCN",
-        "SparseInst",
-        pytest.param("SOLO", marks=pytest.mark.slow),
-        pytest.param("DecoupledSOLO", marks=pytest.mark.slow),
-        pytest.param("SOLOv2", marks=pytest.mark.slow),
-        pytest.param("MaskFormer", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("method", of_all_or_slow("SparseInst"))
 def test_torchscript_follows_the_size(method: str, tmp_path: Path) -> None:
     export(method, tmp_path / "exported", format="torchscript")
     description = json.loads((tmp_path / "exported" / "model.json").read_text())
@@ -177,7 +174,9 @@ def test_torch_export_follows_the_size(method: str, tmp_path: Path) -> None:
         program(torch.zeros(1, 3, 100, 96), *list(given.values())[1:])
 
 
-@pytest.mark.parametrize("error_class", [AssertionError, Exception])
+@pytest.mark.parametrize(
+    "error_class", [AssertionError, pytest.param(Exception, marks=pytest.mark.slow)]
+)
 def test_a_graph_that_can_not_run_a_size_is_one_line(
     error_class: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,8 @@ def test_too_few_of_them_fail(share: float, message: str) -> None:
     check_agreement(0.7)
 
 
-@pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 1e4])
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_a_model_that_8_bits_ruin_is_not_written(
     scale: float, picture: Path, tmp_path: Path
 ) -> None:

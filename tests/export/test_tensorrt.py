@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
-from .exporting import export, of_all_or_slow
+from ..conftest import of_all_or_slow
+from .exporting import export
 
 SUPPORTED = {
     name
@@ -61,7 +62,7 @@ def assert_restrictions(node: onnx.NodeProto, known: dict[str, np.ndarray]) -> N
         assert all(name in known for name in node.input[1:] if name), node.name
 
 
-@pytest.mark.parametrize("method", of_all_or_slow("SparseInst", "InstanceFCN"))
+@pytest.mark.parametrize("method", of_all_or_slow("SparseInst"))
 @pytest.mark.parametrize("batch_size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_graph_of_one_size_has_nothing_that_tensorrt_lacks(
     method: str, batch_size: int, tmp_path: Path

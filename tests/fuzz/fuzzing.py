@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ..forked import Forked
 
-FEW, MANY = 25, int(os.environ.get("FUZZ_EXAMPLES", "500"))
+FEW, MANY = 10, int(os.environ.get("FUZZ_EXAMPLES", "500"))
 # `make test` tries few examples, `make test-all` many, or as many as FUZZ_EXAMPLES says.
 counts = pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 _SECONDS = 60  # for one example, on a busy machine

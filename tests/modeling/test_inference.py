@@ -60,7 +60,7 @@ class Operators(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", METHODS)
 def test_half_precision_finds_mostly_the_same(
     method: str, precision: str, channels_last: bool

@@ -46,7 +46,11 @@ def test_the_same_value_in_fewer_channels_gives_the_same(channels: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "channels", "places"),
-    [("RGBN", 4, [0, 1, 2]), ("CBGRN", 5, [1, 2, 3]), ("5ch", 5, [0, 1, 2])],
+    [
+        ("CBGRN", 5, [1, 2, 3]),
+        pytest.param("RGBN", 4, [0, 1, 2], marks=pytest.mark.slow),
+        pytest.param("5ch", 5, [0, 1, 2], marks=pytest.mark.slow),
+    ],
 )
 def test_training_starts_with_the_colours_kernels(
     name: str,

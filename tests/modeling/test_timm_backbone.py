@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 import timm
 import torch
+from detectron2.layers import batch_norm
 from torch import Tensor, nn
 
 from solo_family.errors import ConfigError
 from solo_family.modeling.timm_backbone import TimmBackbone
+from solo_family.modeling.timm_models.pyramid import make_level
 
 from ..conftest import picture, tiny_model
 from ..fetch.server import Hub
@@ -75,10 +77,10 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "built"),
     [
-        pytest.param("resnet18", "resnet34", id="too few layers"),
-        pytest.param("resnet34", "resnet18", id="too many layers"),
-        pytest.param("resnet50", "resnet18", id="other shapes"),
-        pytest.param("tf_efficientnet_lite0", "resnet18", id="other names"),
+        pytest.param("resnet10t", "resnet14t", id="too few layers"),
+        pytest.param("resnet14t", "resnet10t", id="too many layers"),
+        pytest.param("resnet14t", "resnet18", id="other shapes"),
+        pytest.param("test_efficientnet", "resnet10t", id="other names"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_an_error(
@@ -212,7 +214,7 @@ def test_freezing_an_unknown_part_names_the_parts() -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet50"])
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet"])
 def test_a_dilated_model_gives_its_deepest_layer_at_stride_8(name: str) -> None:
     options: dict[str, Any] = {"in_channels": 3, "out_features": ["res3"], "weights": ""}
     plain = TimmBackbone(name=name, **(options | {"out_features": ["res5"]}))
@@ -236,3 +238,12 @@ def test_only_maps_that_are_made_need_sides_of_their_multiples(
     name: str, features: list[str], divisibility: int
 ) -> None:
     assert make_backbone(name, features).size_divisibility == divisibility
+
+
+def test_an_older_detectron2_has_a_layer_norm_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As version 0.6, which has none of its own."""
+    monkeypatch.delattr(batch_norm, "LayerNorm", raising=False)
+    norm = make_level(8, stride=16, wanted=4)[0][1]
+    x = torch.rand(2, 4, 3, 5)
+    expected = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-6).sqrt()
+    torch.testing.assert_close(norm(x), expected)

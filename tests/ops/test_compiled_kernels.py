@@ -33,11 +33,7 @@ Rows = list[dict[str, Any]]
 
 @pytest.fixture(
     scope="module",
-    params=[
-        90,
-        pytest.param(80, marks=pytest.mark.slow),
-        pytest.param(100, marks=pytest.mark.slow),
-    ],
+    params=[80, 90, 100],
 )
 def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """What `compile_kernels.py` prints; two processes, of about as much to do."""
@@ -74,6 +70,7 @@ def test_no_spills_and_few_registers(operator: str, compiled: Rows) -> None:
     assert not large
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", TRITON)
 def test_one_variant_whatever_the_sizes(operator: str, compiled: Rows) -> None:
     rows = [row for row in compiled if row["operator"] == operator and row["many_sizes"]]

@@ -1,8 +1,8 @@
 """Every way in which torch can be told, each in a process of its own: the settings are global."""
 
 import json
-import subprocess
-import sys
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 
 from solo_family.ops.float32_precision import tf32_allowed
 
-from ..conftest import ROOT
+from ..forked import Forked
 
 NEW = "torch.backends.cuda.matmul.fp32_precision = "
 ALL = "torch.backends.fp32_precision = "
@@ -43,24 +43,23 @@ MIXED_SETTINGS = {
 HAS_NEW = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 
 
-def test_every_way_of_setting_it() -> None:
-    """Statements run in forked children of one process, since importing torch takes seconds."""
+def tell(settings: list[str]) -> int:
+    """Print what each setting leads to, in a fork of its own."""
+    for setting in settings:
+        child = os.fork()
+        if not child:
+            exec(setting)
+            print(json.dumps([setting, tf32_allowed()]), flush=True)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0, setting
+    return 0
+
+
+def test_every_way_of_setting_it(tmp_path: Path) -> None:
     expected = OLD_SETTINGS | (NEW_SETTINGS | MIXED_SETTINGS if HAS_NEW else {})
-    code = f"""
-import json, os, torch
-from solo_family.ops.float32_precision import tf32_allowed
-for setting in {list(expected)!r}:
-    child = os.fork()
-    if not child:
-        exec(setting)
-        print(json.dumps([setting, tf32_allowed()]), flush=True)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0, setting
-"""
-    process = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert dict(map(json.loads, process.stdout.splitlines())) == expected
+    with Forked(tell, list(expected), tmp_path) as process:
+        assert process.status() == 0, process.printed
+    assert dict(map(json.loads, process.printed.splitlines())) == expected
 
 
 @pytest.mark.parametrize("allowed", [False, True])

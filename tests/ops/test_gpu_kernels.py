@@ -19,6 +19,7 @@ from torch import Tensor
 
 from solo_family.ops import PackedMasks, gpu_kernels, pack_masks, packing_triton
 from solo_family.ops.gpu_kernels import CUDA, TRITON, runs
+from solo_family.ops.jit_triton import jit
 
 from ..conftest import ROOT
 
@@ -55,6 +56,18 @@ def caught(function: Callable[[], object]) -> list[str]:
     messages = [str(warning.message) for warning in found]
     # Triton's interpreter has warnings of numpy's besides.
     return [message for message in messages if "kernel is" in message]
+
+
+def test_an_older_triton_lacks_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As version 3.0, of torch 2.4."""
+    given: list[object] = []
+
+    def older(do_not_specialize: object = None) -> None:
+        given.append(do_not_specialize)
+
+    monkeypatch.setattr("triton.jit", older)
+    jit(do_not_specialize=("count",), do_not_specialize_on_alignment=("masks",))
+    assert given == [("count",)]
 
 
 def test_every_kernel_has_a_check() -> None:
@@ -111,7 +124,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("kernel", WRONG)
+@pytest.mark.parametrize(
+    "kernel",
+    ["pack", "nms", *(pytest.param(name, marks=pytest.mark.slow) for name in ("decode", "resize"))],
+)
 def test_wrong_numbers_fall_back_with_one_warning(
     kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +272,7 @@ def test_no_memory_says_nothing_about_a_kernel(monkeypatch: pytest.MonkeyPatch) 
     assert runs("pack", masks())
 
 
+@pytest.mark.slow
 def test_a_check_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 

@@ -35,7 +35,7 @@ def reference_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return iou
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(mask_pairs())
 def test_matches_the_reference(pair: tuple[np.ndarray, np.ndarray]) -> None:
     a, b = pair
@@ -133,7 +133,7 @@ def reference_boxes(masks: np.ndarray) -> np.ndarray:
     return boxes
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(hnp.arrays(bool, st.tuples(st.integers(0, 4), st.integers(1, 6), st.integers(1, 6))))
 def test_boxes_match_the_references(masks: np.ndarray) -> None:
     boxes = mask_boxes(torch.from_numpy(masks))

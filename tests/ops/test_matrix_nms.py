@@ -84,7 +84,7 @@ def reference_decayed_scores(
     return decayed
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(
     inputs=candidates(),
     kernel=st.sampled_from(KERNELS),

@@ -95,7 +95,10 @@ def test_any_number_of_masks(count: int, kernel: str) -> None:
 
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize("squares", [1, 2])
-@pytest.mark.parametrize("words", [1, 2, 3, 4, 15, 16, 17, 20, 130, 150])
+@pytest.mark.parametrize(
+    "words",
+    [1, 2, 17, 150, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4, 15, 16, 20, 130))],
+)
 def test_any_number_of_words(words: int, squares: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bits, "_LARGE_SQUARES_FROM", 1 if squares == 2 else 10**6)
     inside = random_masks(35, (words, 31), seed=words)

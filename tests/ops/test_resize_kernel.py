@@ -75,7 +75,9 @@ def plateaus() -> Tensor:
     return soft
 
 
-@pytest.mark.parametrize("threshold", [0.5, 0.0, -2.0, 7.5])
+@pytest.mark.parametrize(
+    "threshold", [0.5, -2.0, *(pytest.param(value, marks=pytest.mark.slow) for value in (0.0, 7.5))]
+)
 @pytest.mark.parametrize("output", [(70, 150), (11, 13)])
 def test_regions_outside_and_inside(output: tuple[int, int], threshold: float) -> None:
     scale = 2 * abs(threshold - 0.5) if threshold != 0.5 else 1.0
@@ -102,9 +104,9 @@ def test_what_is_at_the_threshold_is_outside() -> None:
     ("padded", "image", "output"),
     [
         ((96, 160), (96, 150), (30, 41)),
-        ((24, 40), (24, 40), (24, 40)),
-        ((24, 40), (24, 40), (48, 80)),
-        ((48, 80), (24, 40), (24, 40)),
+        pytest.param((24, 40), (24, 40), (24, 40), marks=pytest.mark.slow),
+        pytest.param((24, 40), (24, 40), (48, 80), marks=pytest.mark.slow),
+        pytest.param((48, 80), (24, 40), (24, 40), marks=pytest.mark.slow),
     ],
 )
 def test_what_is_not_finite(

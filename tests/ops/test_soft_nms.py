@@ -30,7 +30,7 @@ def reference_scores(
     return lowered
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(
     inputs=candidates(),
     kernel=st.sampled_from(["gaussian", "linear"]),

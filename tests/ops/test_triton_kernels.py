@@ -69,7 +69,14 @@ def assert_matrix_nms(masks: Tensor, labels: Tensor, kernel: str, inside: Tensor
 
 @pytest.mark.parametrize("kernel", ["gaussian", "linear"])
 @pytest.mark.parametrize(
-    ("count", "size"), [(0, (5, 7)), (1, (1, 1)), (1, (5, 7)), (70, (13, 17)), (67, (8, 4))]
+    ("count", "size"),
+    [
+        (0, (5, 7)),
+        (1, (1, 1)),
+        (1, (5, 7)),
+        (67, (8, 4)),
+        pytest.param(70, (13, 17), marks=pytest.mark.slow),
+    ],
 )
 def test_matrix_nms(count: int, size: tuple[int, int], kernel: str) -> None:
     inside = random_logits(count, size) > 0

@@ -18,6 +18,7 @@ from solo_family.errors import ConfigError, DataError
 from solo_family.export.write import Options, export_model
 from solo_family.predictor.load import load_predictor
 
+from ..coco_folder import write_cfg
 from ..conftest import eager_to_find, tiny_cfg, tiny_model
 
 NAMES = ["apple", "pear", "plum"]
@@ -31,7 +32,7 @@ def tiny_run(folder: Path, method: str = "SOLOv2", *opts: Any) -> CfgNode:
     names = ["MODEL.CLASS_NAMES", NAMES, "OUTPUT_DIR", str(folder)]
     cfg = tiny_cfg(method, opts=[*opts, *names, *SMALL])
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(cfg.dump())
+    write_cfg(folder / "config.yaml", cfg)
     torch.save({"model": model.state_dict()}, folder / "model_final.pth")
     return cfg
 
@@ -249,6 +250,7 @@ def test_it_refuses_what_the_verbs_refuse(run: Path, tmp_path: Path) -> None:
         Predictor(run, confidence_threshold=50)
 
 
+@pytest.mark.slow
 def test_an_exported_folder_gives_what_the_model_gives(
     run: Path, photo: np.ndarray, tmp_path: Path
 ) -> None:

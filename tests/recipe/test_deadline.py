@@ -13,6 +13,7 @@ from solo_family.engine.step import TrainingStep
 from solo_family.recipe.deadline import Deadline, Replanned, keeping
 from solo_family.recipe.shortened import Plan, shortened
 
+from ..coco_folder import write_cfg
 from ..conftest import tiny_cfg
 
 FULL = 1000
@@ -131,7 +132,7 @@ def test_a_training_goes_on_with_a_schedule_that_fits(
         ]
     )
     config = tmp_path / "config.yaml"
-    config.write_text(cfg.dump())
+    write_cfg(config, cfg)
     budget = 45.0  # 6 % of it are kept, 15 iterations for the end
     deadline = Deadline(budget, budget, images=0, batch=2, clock=clock)
     words = ["--config-file", str(config), "--resume"]

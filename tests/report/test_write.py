@@ -25,7 +25,7 @@ from solo_family.report.matrix_picture import draw_matrix
 from solo_family.report.stored_threshold import store_threshold
 from solo_family.report.write import write_report
 
-from ..coco_folder import CocoFolder, noise, rectangle, run_cfg
+from ..coco_folder import CocoFolder, noise, rectangle, run_cfg, write_cfg
 from ..conftest import tiny_cfg
 
 
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> tuple[CfgNode, Path]:
     name, output = folder.write(), tmp_path / "run"
     cfg = run_cfg(name, output, test=name)
     (output / "inference").mkdir(parents=True)
-    (output / "config.yaml").write_text(cfg.dump())
+    write_cfg(output / "config.yaml", cfg)
     rows = [{"iteration": 2, "total_loss": 2.0}, {"iteration": 3, "segm/AP": 50.0}]
     (output / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
     check_datasets([name])
@@ -165,6 +165,7 @@ def test_without_objects_there_is_no_ap(run: tuple[CfgNode, Path]) -> None:
     assert "bootstrap" not in text
 
 
+@pytest.mark.slow
 def test_a_picture_of_as_many_classes_as_there_is_room_for_is_whole(tmp_path: Path) -> None:
     for count, is_whole in ((30, True), (31, False)):
         matrix, names = np.eye(count, dtype=np.int64), [f"_{place}" for place in range(count)]

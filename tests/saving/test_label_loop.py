@@ -1,11 +1,6 @@
 """The loop of docs/results_files.md: predict, correct, check, train again, as the page says."""
 
 import json
-import os
-import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ..coco_folder import write_cfg
 from ..conftest import ROOT, eager_to_find, tiny_cfg, tiny_model
-from ..test_train_on_your_data import DRIVER
+from ..walking import sh_commands, walk
 
 PAGE = (ROOT / "docs" / "results_files.md").read_text()
 NAMES = ["apple", "pear", "plum"]
-
-
-def commands() -> list[list[str]]:
-    blocks = re.findall(r"```sh\n(.+?)```", PAGE, re.S)
-    return [shlex.split(line) for line in "".join(blocks).replace("\\\n", " ").splitlines()]
 
 
 def write_pictures(folder: Path, count: int) -> None:
@@ -55,22 +46,9 @@ def write_first_round(folder: Path) -> None:
     keys = ["INPUT.MIN_SIZE_TEST", 64, "INPUT.MIN_SIZE_TRAIN", (64,), "SOLVER.MAX_ITER", 1]
     keys += ["SOLVER.IMS_PER_BATCH", 1, "DATALOADER.NUM_WORKERS", 0, "SOLVER.STEPS", ()]
     keys += ["MODEL.CLASS_NAMES", NAMES, "OUTPUT_DIR", str(run)]
-    (run / "config.yaml").write_text(tiny_cfg(opts=keys).dump())
+    write_cfg(run / "config.yaml", tiny_cfg(opts=keys))
     model = eager_to_find(tiny_model(), True)
     torch.save({"model": model.state_dict()}, run / "model_final.pth")
-
-
-def run(folder: Path, words: list[list[str]]) -> str:
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    result = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps(words)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
-    return result.stdout + result.stderr
 
 
 @pytest.mark.slow
@@ -78,9 +56,9 @@ def test_predictions_are_corrected_and_trained_on(tmp_path: Path) -> None:
     write_first_round(tmp_path / "data")
     write_pictures(tmp_path / "data" / "new", 5)
     (tmp_path / "train_net.py").symlink_to(ROOT / "train_net.py")
-    predict, *rest = commands()
+    predict, *rest = sh_commands(PAGE)
     assert [words[3] for words in (predict, *rest[:-1])] == ["demo", "labelme"] + ["check-data"] * 2
-    run(tmp_path, [predict])
+    walk([predict], tmp_path)
     files = sorted((tmp_path / "data" / "second" / "labelme").glob("*.json"))
     assert len(files) == 5
     for file in files:  # correct: keep two objects, and draw one that was missed
@@ -89,7 +67,7 @@ def test_predictions_are_corrected_and_trained_on(tmp_path: Path) -> None:
         drawn = {"label": "plum", "points": [[70, 5], [90, 20]], "shape_type": "rectangle"}
         content["shapes"] = [*content["shapes"][:2], drawn]
         file.write_text(json.dumps(content))
-    printed = run(tmp_path, rest)
+    printed = walk(rest, tmp_path)
     assert printed.count("no problems") == 2
     assert "copypaste: Task: segm" in printed
     assert (tmp_path / "output" / "my_solov2_second" / "model_final.pth").is_file()

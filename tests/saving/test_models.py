@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from solo_family import METHODS, Predictor
+from solo_family import Predictor
 from solo_family.data.formats.label_maps import read_labels, read_panoptic_ids
 from solo_family.predictor import Result
 from solo_family.saving.writer import SAVERS
 
+from ..conftest import of_all_or_slow
 from ..predictor.test_predictor import tiny_run
 
 TEST = "MODEL.MASK_FORMER.TEST"
@@ -26,7 +27,7 @@ def result_of(folder: Path, method: str, *opts: object) -> Result:
     return Predictor(folder / "run", confidence_threshold=0)(folder / "photo.png")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", of_all_or_slow("MaskFormer", "SparseInst"))
 def test_instances_of_every_method_are_saved_as_they_are(method: str, tmp_path: Path) -> None:
     only = [f"{TEST}.SEMANTIC_ON", False, f"{TEST}.PANOPTIC_ON", False]
     result = result_of(tmp_path, method, *(only if method == "MaskFormer" else []))

@@ -18,6 +18,7 @@ from solo_family.predictor import Predictor
 from solo_family.tiling import model as model_module
 from solo_family.tiling.model import TiledModel
 
+from ..coco_folder import write_cfg
 from ..conftest import eager_to_find, picture, tiny_cfg, tiny_model
 from ..predictor.test_predictor import tiny_run
 
@@ -117,7 +118,7 @@ def evaluation(root: Path, shapes: Path) -> list[str]:
     cfg = tiny_cfg(
         num_classes=5, opts=[*keys, "MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(root / "run")]
     )
-    (root / "tiled.yaml").write_text(cfg.dump())
+    write_cfg(root / "tiled.yaml", cfg)
     return ["--config-file", str(root / "tiled.yaml"), "--eval-only"]
 
 

@@ -8,7 +8,7 @@ B images, C channels of a map, h w of a map.
 
 from collections.abc import Sequence
 
-from detectron2.layers import Conv2d, get_norm
+from detectron2.layers import Conv2d, batch_norm, get_norm
 from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
@@ -28,13 +28,22 @@ def make_level(channels: int, stride: int, wanted: int) -> tuple[nn.Sequential, 
     layers: list[nn.Module] = []
     while stride > wanted:
         if layers:
-            layers += [get_norm("LN", channels), nn.GELU()]
+            layers += [_layer_norm(channels), nn.GELU()]
         layers.append(nn.ConvTranspose2d(channels, channels // 2, kernel_size=2, stride=2))
         channels, stride = channels // 2, stride // 2
     while stride < wanted:
         layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
         stride *= 2
     return nn.Sequential(*layers), channels
+
+
+def _layer_norm(channels: int) -> nn.Module:
+    """Return detectron2's layer norm over channels, or timm's, as version 0.6 has none."""
+    if hasattr(batch_norm, "LayerNorm"):
+        return get_norm("LN", channels)
+    from timm.layers import LayerNorm2d
+
+    return LayerNorm2d(channels)
 
 
 class SimpleFeaturePyramid(Backbone):

@@ -24,6 +24,7 @@ from solo_family.errors import ConfigError, OutOfMemoryError, SoloFamilyError
 from solo_family.predictor.predictions import Predictions
 from solo_family.predictor.sources import Source
 
+from ...coco_folder import write_cfg
 from ...conftest import tiny_cfg
 from ..test_demo import METADATA, _find_bright_regions, _save, _scene
 
@@ -256,7 +257,7 @@ def test_the_list_of_the_pictures_is_an_input_whatever_their_names(
 
 def test_a_run_is_described_by_its_folder(tmp_path: Path) -> None:
     opts = ["TEST.CONFIDENCE_THRESHOLD", 0.3]
-    (tmp_path / "config.yaml").write_text(tiny_cfg(opts=opts).dump())
+    write_cfg(tmp_path / "config.yaml", tiny_cfg(opts=opts))
     torch.save({"model": {"x": torch.zeros(1)}}, tmp_path / "model_final.pth")
     flags = {"exported": None, "config_file": str(tmp_path), "opts": []}
     described = describe_model(argparse.Namespace(**flags))

@@ -26,9 +26,20 @@ SMALL: dict[str, Any] = {"num_train": 6, "num_val": 3, "image_size": (96, 128)}
 REPOSITORY = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="session")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_shapes(tmp_path_factory.mktemp("data") / "shapes")
+# Of images for training and validation.
+FEW, WHOLE = (150, 50), (600, 100)
+
+
+@pytest.fixture(scope="module", params=[FEW, pytest.param(WHOLE, marks=pytest.mark.slow)])
+def counts(request: pytest.FixtureRequest) -> tuple[int, int]:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def shapes(counts: tuple[int, int], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of the default size, or of fewer images, which are drawn alike."""
+    more = {} if counts == WHOLE else {"num_train": counts[0], "num_val": counts[1]}
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", **more)
 
 
 @pytest.fixture(params=["train", "val"])
@@ -57,8 +68,8 @@ def read_tree(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def test_counts_ids_and_categories(coco: COCO) -> None:
-    assert len(coco.imgs) in (600, 100)
+def test_counts_ids_and_categories(coco: COCO, counts: tuple[int, int]) -> None:
+    assert len(coco.imgs) in counts
     assert list(coco.imgs) == list(range(1, len(coco.imgs) + 1))
     assert list(coco.anns) == list(range(1, len(coco.anns) + 1))
     assert min(coco.cats) == 1
@@ -172,12 +183,11 @@ def test_same_seed_same_bytes_other_seed_other_pictures(tmp_path: Path) -> None:
     assert not [name for name in first if first[name] == other[name]]
 
 
-def test_splits_share_no_picture(shapes: Path) -> None:
+def test_splits_share_no_picture(shapes: Path, counts: tuple[int, int]) -> None:
     train, val = (
         {path.read_bytes() for path in (shapes / split).iterdir()} for split in ("train", "val")
     )
-    assert len(train) == 600
-    assert len(val) == 100
+    assert (len(train), len(val)) == counts
     assert not train & val
 
 

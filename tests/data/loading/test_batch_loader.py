@@ -216,10 +216,17 @@ def test_a_worker_that_is_stopped_ends_the_wait(
     monkeypatch.setattr(batch_loader, "_STACK_TIME", 0.2)
     loader = BatchLoader(Calling(write_for_ever), [[key] for key in range(9)], num_workers=1)
     loader.timeout = 1
+    stopped: list[int] = []
+    wait = batch_loader._Workers.wait
+    # Before, a batch may take any time.
+    monkeypatch.setattr(
+        batch_loader._Workers, "wait", lambda *args: wait(*args) if stopped else None
+    )
     batches: Iterator[Any] = iter(loader)
     next(batches)
     for worker in workers():
         os.kill(worker, signal.SIGSTOP)
+        stopped.append(worker)
     with pytest.raises(TrainingError, match="an unknown place: it wrote no traceback"):
         list(batches)
     assert not workers()

@@ -12,8 +12,10 @@ from solo_family.__main__ import main
 RNG = np.random.default_rng(0)
 
 
-def full_index(root: Path) -> dict[str, np.ndarray]:
+def full_index(root: Path, first: tuple[int, int] = (6, 9)) -> dict[str, np.ndarray]:
     """Writes three images of 5 classes; returns the class of each pixel, from 1, 0 for none.
+
+    The first may be of another size than the others.
 
     Classes 2 and 3 have the same name; class 4 is only a part in validation, class 5 only there.
     """
@@ -29,7 +31,7 @@ def full_index(root: Path) -> dict[str, np.ndarray]:
         stem = f"ADE_{name.removesuffix('2')}_{column:08}"
         index["filename"].append(f"{stem}.jpg")
         index["folder"].append(images)
-        height, width = (1030, 1540) if column == 0 else (6, 9)
+        height, width = first if column == 0 else (6, 9)
         labels = RNG.choice([0, 1000, *classes], (height, width))
         truth[stem] = labels
         colours = np.stack([labels // 256 * 10 + 3, labels % 256, 0 * labels + 7], axis=2)
@@ -60,7 +62,7 @@ def test_ade20k_full(
     by_list: bool,
 ) -> None:
     monkeypatch.setattr("solo_family.data.prepare.ade20k_full._CLASSES", 2)
-    truth = full_index(tmp_path)
+    truth = full_index(tmp_path, (1030, 1540))
     # Classes 2 and 3 are those of objects in both splits.
     order, names = [2, 3], ["door", "door"]
     flags = []

@@ -158,7 +158,7 @@ LEVELS = st.builds(
 ANYWHERE = Level(40, (1, 2048))
 
 
-@settings(deadline=None, max_examples=250, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(
     objects=pictures(),
     levels=st.lists(LEVELS, min_size=1, max_size=3),

@@ -13,6 +13,7 @@ from solo_family.__main__ import main
 from solo_family.methods.instance_fcn.visualize import draw_score_maps
 from solo_family.methods.instance_fcn.windows import DenseMaps
 
+from ...coco_folder import write_cfg
 from ...conftest import tiny_cfg, tiny_model
 
 YELLOW = (0, 255, 255)
@@ -60,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("score_maps")
     torch.save({"model": tiny_model("InstanceFCN").state_dict()}, root / "model.pth")
     cfg = tiny_cfg("InstanceFCN", opts=["MODEL.WEIGHTS", str(root / "model.pth")])
-    (root / "config.yaml").write_text(cfg.dump())
+    write_cfg(root / "config.yaml", cfg)
     pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
     Image.fromarray(pixels).save(root / "picture.png")
     return root

@@ -205,13 +205,8 @@ def test_cells_are_told_the_strides_of_their_levels() -> None:
     assert cell_scores_of(outputs.category_logits).shape[1] == len(grid.strides)
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        write_torchscript,
-        pytest.param(write_onnx, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("write", [write_torchscript, write_onnx])
 def test_a_traced_graph_follows_the_size_of_its_input(write, tmp_path: Path) -> None:
     model = model_of(candidates=700)
     graph = ExportGraph(model).eval()

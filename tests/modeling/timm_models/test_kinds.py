@@ -55,7 +55,17 @@ def trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(key, weight) for key, weight in model.named_parameters() if weight.requires_grad]
 
 
-@pytest.mark.parametrize(("name", "options"), KINDS, ids=[name for name, _ in KINDS])
+# Of two of one architecture, and of those that maps are made for, one.
+FEW = {"test_resnet", "test_mambaout", "swinv2_tiny_window16_256", "test_maxvit", "test_vit"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, id=name, marks=() if name in FEW else pytest.mark.slow)
+        for name, options in KINDS
+    ],
+)
 def test_maps_of_any_image_are_at_their_strides_and_train(
     name: str, options: dict[str, Any]
 ) -> None:
