@@ -89,6 +89,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
             fused=fused,
         )
+        if fused and cfg.SOLVER.MOMENTUM:
+            optimizer.register_step_pre_hook(_start_momentum)
     elif name == "AdamW":
         optimizer = torch.optim.AdamW(
             params,
@@ -116,6 +118,19 @@ def _can_fuse(cfg: CfgNode, model: nn.Module) -> bool:
     scaled = cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.PRECISION == "float16"
     on_cpu = all(p.device.type == "cpu" and p.is_floating_point() for p in trained)
     return on_cpu and not scaled
+
+
+def _start_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Begin with a momentum of 0, from which the first one is the gradient, as without this.
+
+    torch's fused SGD fails where some weights have a momentum and others get their first gradient.
+    """
+    for parameter in _parameters(optimizer.param_groups):
+        if parameter.grad is None:
+            continue
+        state = optimizer.state[parameter]
+        if state.get("momentum_buffer") is None:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _keep_implementation(

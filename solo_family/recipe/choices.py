@@ -10,6 +10,7 @@ from .levels import grid_choices, slot_choices, window_choices
 from .machine import Machine
 from .schedule import (
     cache_choices,
+    copy_paste_choices,
     detection_choices,
     is_mixed,
     loader_choices,
@@ -77,6 +78,17 @@ def choose(
     """
     size = size_of(data, machine, request)
     classes = METHODS[request.method].num_classes_key
+    solver = solver_choices(
+        data,
+        size.batch,
+        request.minutes,
+        seconds,
+        num_val=request.num_val * size.tiles,
+        clip=_CLIP.get(request.method, _USUAL_CLIP),
+        is_trained=base.is_trained,
+        mixed=is_mixed(machine),
+    )
+    iterations = next(line.value for line in solver if line.key == "SOLVER.MAX_ITER")
     choices = [
         *base.choices,
         Choice(classes, 0, f"from the dataset, which has {len(data.images_of_class)}"),
@@ -85,16 +97,8 @@ def choose(
         *size.choices,
         *_of_method(data, size, request.method, base.is_trained),
         Choice("INPUT.RANDOM_FLIP", "horizontal", "as in the measured recipes"),
-        *solver_choices(
-            data,
-            size.batch,
-            request.minutes,
-            seconds,
-            num_val=request.num_val * size.tiles,
-            clip=_CLIP.get(request.method, _USUAL_CLIP),
-            is_trained=base.is_trained,
-            mixed=is_mixed(machine),
-        ),
+        *copy_paste_choices(data, iterations, size.batch),
+        *solver,
         *precision_choices(machine),
         *detection_choices(data),
         Choice("TEST.BEST_METRIC", metric_of(request), "its best checkpoint is kept"),

@@ -18,6 +18,8 @@ _START_SECONDS = 20.0
 # hundred.
 _RARE = 4.0
 _FREQUENT = 0.01
+# So many times each image has to be seen for copy-paste.
+_OFTEN = 20
 # The largest part of the machine's memory that decoded images may take.
 _CACHED = 1 / 16
 
@@ -63,8 +65,7 @@ def solver_choices(
             iterations,
             f"{minutes:g} minutes of {seconds:g} s per iteration; {passes:.0f} times each image",
         ),
-        Choice("SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "as in the measured recipes"),
-        Choice("SOLVER.STEPS", _steps(iterations), "the rate is divided by 10 at 3/4 and 92 %"),
+        Choice("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "half a cosine, down to 0"),
         Choice("SOLVER.WARMUP_ITERS", warmup, "100, or a seventh of a short training"),
         Choice(
             "SOLVER.EMA.ENABLED", False, "evaluation would take twice as long; try it in long runs"
@@ -96,10 +97,6 @@ def _iterations(minutes: float, seconds: float, evaluation: float) -> tuple[int,
     rest = max(available / 2, available - evaluations * evaluation)
     iterations = max(10, int(rest / seconds))
     return iterations, min(evaluations, iterations)
-
-
-def _steps(iterations: int) -> list[int]:
-    return sorted({int(0.75 * iterations), int(0.92 * iterations)})
 
 
 def is_mixed(machine: Machine) -> bool:
@@ -165,6 +162,24 @@ def sampler_choices(data: Fingerprint) -> list[Choice]:
             threshold,
             "below this share of the images",
         ),
+    ]
+
+
+def copy_paste_choices(data: Fingerprint, iterations: int, batch: int) -> list[Choice]:
+    """Paste objects of other images (arXiv 2012.07177) where each image is seen often.
+
+    Args:
+        data: the images.
+        iterations: of the training.
+        batch: images per iteration.
+    """
+    passes = iterations * batch / data.num_images
+    if passes < _OFTEN or data.num_images == 1:
+        return []
+    why = f"each image is seen {passes:.0f} times; PennFudan gains by it (docs/results.md)"
+    return [
+        Choice("INPUT.COPY_PASTE.ENABLED", True, why),
+        Choice("INPUT.COPY_PASTE.PROB", 0.5, "the other half of the images stay as they are"),
     ]
 
 

@@ -186,6 +186,28 @@ def test_a_cpus_parameters_are_updated_by_fused_kernels_but_for_float16() -> Non
         assert all(bool(group["fused"]) == fused for group in optimizer.param_groups)
 
 
+def test_weights_that_get_their_first_gradient_later_are_updated_too() -> None:
+    """As those of masks after a batch without objects; torch's fused SGD raises a TypeError."""
+    model, optimizer = build("SOLVER.OPTIMIZER", "SGD", "SOLVER.CLIP_GRADIENTS.ENABLED", False)
+    assert all(group["fused"] and group["momentum"] for group in optimizer.param_groups)
+    early, *late = model.parameters()
+    early.grad = torch.ones_like(early)
+    optimizer.step()
+    before = [parameter.detach().clone() for parameter in late]
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for parameter, old in zip(late, before):
+        rate, decay = next(
+            (group["lr"], group["weight_decay"])
+            for group in optimizer.param_groups
+            if any(other is parameter for other in group["params"])
+        )
+        torch.testing.assert_close(parameter.detach(), old - rate * (1 + decay * old))
+    buffer = optimizer.state[early]["momentum_buffer"]
+    assert buffer.mean() > 1  # the momentum of both steps
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpus_parameters_are_updated_by_fused_kernels() -> None:
     optimizer = build_optimizer(tiny_cfg(), Model().cuda())

@@ -166,7 +166,7 @@ def test_training_and_evaluations_fit_the_minutes(
     values = values_of(data, seconds=seconds, minutes=minutes, num_val=num_val)
     iterations, period = values["SOLVER.MAX_ITER"], values["TEST.EVAL_PERIOD"]
     assert iterations >= 10
-    assert values["SOLVER.WARMUP_ITERS"] < values["SOLVER.STEPS"][0] < iterations
+    assert values["SOLVER.WARMUP_ITERS"] < iterations
     if iterations > 10:
         assert iterations * seconds <= 60 * minutes
     if not num_val:
