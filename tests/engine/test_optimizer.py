@@ -221,7 +221,7 @@ def test_averages_of_another_order_in_memory_go_on(name: str, last: bool) -> Non
         return conv, build_optimizer(tiny_cfg(opts=opts), conv)
 
     (conv, optimizer), (other_conv, other) = one(last), one(not last)
-    conv(torch.ones(1, 3, 5, 5)).sum().backward()
+    conv(torch.randn(1, 3, 5, 5)).square().sum().backward()
     optimizer.step()
     other_conv.load_state_dict(conv.state_dict())
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
