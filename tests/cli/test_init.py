@@ -218,7 +218,8 @@ def test_a_class_that_the_source_has_keeps_its_weights(
     assert init(tmp_path, "--train", data, "--from", str(tmp_path / "run"), *FAST) == 0
     cfg = config_of(tmp_path)
     assert method == cfg.MODEL.META_ARCHITECTURE
-    assert not (cfg.INPUT.LSJ.ENABLED or cfg.INPUT.REDUCED_JPEG)
+    assert not cfg.INPUT.LSJ.ENABLED
+    assert not cfg.INPUT.REDUCED_JPEG
     assert predicted_tasks(cfg) == ["instance"]
     new = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]
     changed = {name for name, value in new.items() if value.shape != old[name].shape}
