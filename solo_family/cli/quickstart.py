@@ -62,11 +62,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the quick start from where an earlier call stopped, and return the exit status.
 
     Raises:
-        ConfigError: `--minutes` is no number above 0.
+        ConfigError: `--minutes` is no number above 0; or `--output` has a run by another recipe.
     """
     if not 0 < args.minutes < float("inf"):
         raise ConfigError(f"--minutes is {args.minutes:g}; it must be a number above 0.")
     root: Path = args.output
+    recipe = root / "solov2.yaml"
+    run_dir = root / Path(args.config_file or recipe).stem
+    _check_run(run_dir, recipe, args.config_file)
     task = _task(args.config_file) if args.config_file else "instance"
     stuff = task != "instance"
     shapes = make_shapes(root / ("shapes_stuff" if stuff else "shapes"), stuff=stuff)
@@ -75,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
         weights = write_timm_weights(root / "efficientnet_lite0.pth")
         opts = [*dataset_opts(task, shapes), "MODEL.TIMM.WEIGHTS", str(weights)]
     else:
-        config_file, opts = _recipe(root, shapes, args), [*_ONCE]
-    run_dir = root / Path(config_file).stem
+        config_file, opts = _recipe(recipe, shapes, args), [*_ONCE]
     opts += ["OUTPUT_DIR", str(run_dir), *args.opts]
     budget = 60 * args.minutes
     cfg = setup_cfg(config_file, args.opts)
@@ -108,9 +110,35 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def _recipe(root: Path, shapes: Path, args: argparse.Namespace) -> str:
+def _check_run(run_dir: Path, recipe: Path, config_file: str | None) -> None:
+    """Refuse to go on with a run by another recipe of the same name.
+
+    Args:
+        run_dir: where this run is, or would be.
+        recipe: what `init` writes, or has written.
+        config_file: that of the command line, if any.
+
+    Raises:
+        ConfigError: there is such a run, or a recipe for one.
+    """
+    written = recipe.is_file()
+    if config_file is None:
+        if written or not (run_dir / "last_checkpoint").is_file():
+            return
+        other, removed = "another recipe", "that folder"
+    else:
+        is_it = Path(config_file).resolve() == recipe.resolve()
+        if not written or is_it or run_dir.name != recipe.stem:
+            return
+        other, removed = str(recipe), "that folder and that recipe"
+    raise ConfigError(
+        f"{run_dir} is for {other}, and a run by one recipe can't go on with another: name another "
+        f"--output, or remove {removed} first."
+    )
+
+
+def _recipe(path: Path, shapes: Path, args: argparse.Namespace) -> str:
     """Return the path of the recipe that `init` writes, as for a user's data; written once."""
-    path = root / "solov2.yaml"
     if path.is_file():
         return str(path)
     train, val = (_DATASETS["instance"].format(root=shapes, split=split) for split in SPLITS)

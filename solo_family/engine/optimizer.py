@@ -102,6 +102,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     else:
         raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed: '', 'SGD', 'AdamW'.")
     optimizer.register_load_state_dict_pre_hook(_keep_implementation)
+    optimizer.register_load_state_dict_post_hook(_lay_out_as_weights)
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         clip = _clipper(cfg.SOLVER.CLIP_GRADIENTS)
         # This hook runs after an AMP scaler has unscaled the gradients, and not on skipped steps.
@@ -145,6 +146,20 @@ def _keep_implementation(
         for group, mine in zip(saved, ours)
     ]
     return {**state_dict, "param_groups": groups}
+
+
+def _lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Give loaded averages the order in memory of their weights.
+
+    A CPU's fused kernel pairs elements by their places in memory. A checkpoint that was written
+    with another `SOLVER.CHANNELS_LAST` has averages in another order.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                laid_out = torch.empty_like(parameter, dtype=value.dtype, device=value.device)
+                if laid_out.stride() != value.stride():
+                    state[key] = laid_out.copy_(value)
 
 
 def _parameters_of(model: nn.Module, types: tuple[type[nn.Module], ...]) -> list[nn.Parameter]:

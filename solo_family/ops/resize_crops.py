@@ -131,7 +131,8 @@ def _whole(masks: Tensor, sizes: tuple[Size, Size, Size], resize: Callable) -> n
     return inside.numpy()
 
 
-@lru_cache(maxsize=64)
+# A matrix has megabytes where the output is large.
+@lru_cache(maxsize=16)
 def _axis(size: int, padded: int, image: int, output: int, resize: Callable) -> _Axis:
     """Return the resizing of one axis."""
     weights = resizing_matrix(size, padded, image, output, resize).numpy()

@@ -56,14 +56,29 @@ class RunMasks:
         Args:
             index: a slice, or a tensor of bools or indices, of masks: some masks, as runs. An int:
                 one mask, bool [H, W]. A tuple of these and of slices of rows and columns: bools.
+                Any other, such as `None` or `...`: bools, by way of all masks' bools.
         """
-        if isinstance(index, tuple):
+        if isinstance(index, Tensor) and index.dim() == 0 and index.dtype != torch.bool:
+            index = int(index)
+        if isinstance(index, tuple) and _cuts_out(index):
             return self._pixels(*index)
+        if isinstance(index, tuple | bool) or index is None or index is Ellipsis:
+            return self.tensor[index]
         if isinstance(index, int | np.integer):
             (mask,) = RunMasks([self.masks[index]], self.size).tensor
             return mask
         places = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
         return RunMasks([self.masks[i] for i in places.reshape(-1).tolist()], self.size)
+
+    def __getattr__(self, name: str) -> Any:
+        """Say where what a tensor has besides can be found."""
+        raise AttributeError(
+            f"masks of which bools would take too much memory are runs, which have no {name!r}. "
+            f"`.tensor` makes bools [N, H, W] of them: {self.shape}; indexing them first, as in "
+            "`[:10].tensor`, makes those of some."
+            if "size" in vars(self)
+            else name
+        )
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield each mask as bool [H, W]."""
@@ -133,6 +148,16 @@ class RunMasks:
         """Return the masks in COCO's compressed RLE: for each "size" and "counts", str."""
         lengths = [coco_lengths(mask, self.size) for mask in self.masks]
         return encode_runs(lengths, self.size)
+
+
+def _cuts_out(index: tuple[Any, ...]) -> bool:
+    """Return whether an index is one of some masks, and slices of rows and columns."""
+    if not 1 <= len(index) <= 3:
+        return False
+    first, *sides = index
+    is_one = isinstance(first, int | np.integer) and not isinstance(first, bool)
+    is_some = isinstance(first, slice) or (isinstance(first, Tensor) and first.dim() == 1)
+    return (is_one or is_some) and all(isinstance(side, slice) for side in sides)
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def _link(path: Path, target: str) -> None:
     """Make a link that, if both are below the current folder, can be moved with its target."""
     path.parent.mkdir(parents=True, exist_ok=True)
     absolute, here = Path(os.path.abspath(target)), Path.cwd()
-    parent = Path(os.path.abspath(path.parent))
+    parent = path.parent.resolve()  # ".." of a link to a folder is that of what it leads to
     together = absolute.is_relative_to(here) and parent.is_relative_to(here)
     path.symlink_to(os.path.relpath(absolute, parent) if together else absolute)
 

@@ -182,6 +182,8 @@ def trained_base(trained: Trained, names: list[str], path: Path, task: str = "in
         Choice("INPUT.LSJ.ENABLED", False, "short edges are chosen instead"),
         Choice("INPUT.CROP.ENABLED", False, "whole images, or windows around objects"),
     ]
+    if trained.cfg.INPUT.REDUCED_JPEG:
+        choices.append(Choice("INPUT.REDUCED_JPEG", False, "windows and pasting need whole images"))
     choices += task_choices(trained.cfg, task)
     if solver.REFERENCE_BATCH_SIZE:
         choices.append(Choice("SOLVER.REFERENCE_BATCH_SIZE", 0, "BASE_LR is for this batch"))

@@ -200,7 +200,9 @@ def test_other_formats_need_their_own_validation(
 def write_run(folder: Path, method: str, names: list[str]) -> dict[str, torch.Tensor]:
     """Write the config and the weights of a run, and return the weights."""
     folder.mkdir()
-    keys = ["MODEL.CLASS_NAMES", names, "DATASETS.TRAIN", (), "INPUT.LSJ.ENABLED", True]
+    # Which a recipe leaves out: no run has both.
+    scaling = "INPUT.REDUCED_JPEG" if method == "SparseInst" else "INPUT.LSJ.ENABLED"
+    keys = ["MODEL.CLASS_NAMES", names, "DATASETS.TRAIN", (), scaling, True]
     cfg = tiny_cfg(method, len(names), keys)
     write_cfg(folder / "config.yaml", cfg)
     weights = tiny_model(method, len(names)).state_dict()
@@ -217,6 +219,7 @@ def test_a_class_that_the_source_has_keeps_its_weights(
     cfg = config_of(tmp_path)
     assert method == cfg.MODEL.META_ARCHITECTURE
     assert not cfg.INPUT.LSJ.ENABLED
+    assert not cfg.INPUT.REDUCED_JPEG
     assert predicted_tasks(cfg) == ["instance"]
     new = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]
     changed = {name for name, value in new.items() if value.shape != old[name].shape}

@@ -94,6 +94,18 @@ def test_links_can_be_moved_with_what_they_lead_to(
     assert link.resolve() == tmp_path / "images" / "day" / "drive0_0.jpg"
 
 
+def test_links_in_a_folder_that_is_a_link_lead_to_the_pictures(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs are often on another disk."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk" / "of" / "outputs").mkdir(parents=True)
+    (tmp_path / "new").symlink_to(tmp_path / "disk" / "of" / "outputs")
+    assert init(tmp_path, "--train", data, *FAST) == 0
+    (link,) = (tmp_path / "disk").rglob("images/drive0_0.jpg")
+    assert link.resolve() == tmp_path / "images" / "day" / "drive0_0.jpg"
+
+
 def test_the_same_picture_under_two_names_stays_on_one_side(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,6 +143,35 @@ def test_no_time_is_refused(minutes: str, tmp_path: Path) -> None:
         quick.run(arguments(f"--minutes={minutes}", "--output", str(tmp_path)))
 
 
+def test_a_run_by_another_recipe_of_the_name_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of an earlier version, or that of --config-file."""
+    by_hand = get_config_file("quickstart/solov2.yaml")
+    monkeypatch.setattr(quick, "make_shapes", lambda *_, **__: pytest.fail("it goes on"))
+
+    def refused(*words: str) -> str:
+        with pytest.raises(ConfigError, match="a run by one recipe can't go on with another") as e:
+            quick.run(arguments("--output", str(tmp_path), *words))
+        return str(e.value)
+
+    def goes_on(*words: str) -> None:
+        with pytest.raises(pytest.fail.Exception, match="it goes on"):
+            quick.run(arguments("--output", str(tmp_path), *words))
+
+    goes_on()
+    (tmp_path / "solov2").mkdir()
+    (tmp_path / "solov2" / "last_checkpoint").touch()
+    assert f"{tmp_path / 'solov2'} is for another recipe" in refused()
+    goes_on("--config-file", by_hand)
+    recipe = tmp_path / "solov2.yaml"
+    recipe.write_text("_BASE_: 'solo_family://quickstart/solov2.yaml'")
+    goes_on()
+    goes_on("--config-file", str(recipe))
+    goes_on("--config-file", get_config_file("quickstart/solo.yaml"))
+    assert "remove that folder and that recipe" in refused("--config-file", by_hand)
+
+
 def test_the_metric_that_is_named_is_the_methods() -> None:
     proposals = {"AR@10": 10.0, "AR@100": 34.56}
     assert _headline({"proposals": proposals}) == "proposals AR@100 34.6"

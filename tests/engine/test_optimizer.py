@@ -208,6 +208,31 @@ def test_weights_that_get_their_first_gradient_later_are_updated_too() -> None:
     assert buffer.mean() > 1  # the momentum of both steps
 
 
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+@pytest.mark.parametrize("last", [False, True])
+def test_averages_of_another_order_in_memory_go_on(name: str, last: bool) -> None:
+    """As of a run that goes on with another SOLVER.CHANNELS_LAST."""
+    orders = (torch.contiguous_format, torch.channels_last)
+
+    def one(is_last: bool) -> tuple[nn.Conv2d, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        conv = nn.Conv2d(3, 4, 3).to(memory_format=orders[is_last])
+        opts = ["SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1]
+        return conv, build_optimizer(tiny_cfg(opts=opts), conv)
+
+    (conv, optimizer), (other_conv, other) = one(last), one(not last)
+    conv(torch.randn(1, 3, 5, 5)).square().sum().backward()
+    optimizer.step()
+    other_conv.load_state_dict(conv.state_dict())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    picture = torch.randn(1, 3, 5, 5)
+    for model, its_optimizer in ((conv, optimizer), (other_conv, other)):
+        its_optimizer.zero_grad()
+        model(picture).square().sum().backward()
+        its_optimizer.step()
+    torch.testing.assert_close(other_conv.weight.detach(), conv.weight.detach())
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpus_parameters_are_updated_by_fused_kernels() -> None:
     optimizer = build_optimizer(tiny_cfg(), Model().cuda())

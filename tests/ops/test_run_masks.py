@@ -1,5 +1,7 @@
 """Masks as runs in the place of a tensor of bools: whatever is done with one is done with them."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,9 @@ def test_they_are_indexed_as_a_tensor() -> None:
         assert torch.equal(packed[index].tensor, masks[index])
     for place in (2, -1, np.int64(3)):
         assert torch.equal(packed[place], masks[int(place)])
+    assert torch.equal(packed[torch.tensor(4)], masks[4])
+    for index in (None, ..., (..., 3), (1, 5), (slice(2), None), (slice(2), 7, slice(3))):
+        assert torch.equal(packed[index], masks[index])
     with pytest.raises(IndexError):
         packed[6]
     for mask, expected in zip(packed, masks, strict=True):
@@ -49,6 +54,14 @@ def test_parts_of_the_image_are_cut_out_as_of_a_tensor(first: Any) -> None:
     for rest in ((slice(3, 20), slice(10, None)), (slice(None), slice(-7, -2)), (slice(9, 4),)):
         assert torch.equal(packed[(first, *rest)], masks[(first, *rest)])
     assert torch.equal(packed[first, ::3, 1:40:2], masks[first, ::3, 1:40:2])
+
+
+def test_what_they_lack_names_what_has_it() -> None:
+    _, packed = both()
+    with pytest.raises(AttributeError, match=r"have no 'sum'. `.tensor` makes bools \[N, H, W\]"):
+        packed.sum((1, 2))
+    for copied in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert torch.equal(copied.tensor, packed.tensor)
 
 
 def test_numpy_makes_an_array_of_them() -> None:
