@@ -85,7 +85,8 @@ class TrainingStep(SimpleTrainer):
                 copies.append((tuple(losses), HostCopy(values)))
                 if not index:
                     self.optimizer.zero_grad(set_to_none=True)
-                self.grad_scaler.scale(values.sum()).backward()
+                with self._faster():  # for what is computed again (activation checkpointing)
+                    self.grad_scaler.scale(values.sum()).backward()
         if hasattr(self, "after_backward"):  # for hooks; detectron2 0.6 has none at this place
             self.after_backward()
         of_parts = [dict(zip(names, copy.wait())) for names, copy in copies]
@@ -105,14 +106,16 @@ class TrainingStep(SimpleTrainer):
             model: the trained model, with or without a DDP wrapper.
             batch: detectron2's dicts.
         """
-        faster = CpuGradients() if self.device_type == "cpu" else nullcontext()
         autocast = torch.autocast(
             self.device_type,
             dtype=self.precision or torch.bfloat16,
             enabled=self.precision is not None,
         )
-        with faster, autocast:
+        with self._faster(), autocast:
             return model(batch)
+
+    def _faster(self) -> AbstractContextManager[Any]:
+        return CpuGradients() if self.device_type == "cpu" else nullcontext()
 
     def _gradients_exchanged(self, now: bool) -> AbstractContextManager[None]:
         """Let DDP average the gradients of all processes after the last part alone."""

@@ -8,6 +8,7 @@ import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils.env import seed_all_rng
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from solo_family.engine.main import main as train_net
 from solo_family.engine.step import TrainingStep, check_finite
@@ -87,6 +88,36 @@ def test_a_step_on_a_cpu_has_the_faster_gradients() -> None:
     # Outside of a step torch's own are computed.
     model(batches[0])
     assert names[1] == "ConvolutionBackward0"
+
+
+def test_layers_that_are_computed_again_have_them_too() -> None:
+    """Activation checkpointing refuses to save other tensors than the first time."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 2, 5, groups=2)
+
+        def forward(self, data: list[dict[str, Any]]) -> dict[str, Tensor]:
+            x = torch.stack([item["x"] for item in data])
+            return {"loss": checkpoint(self.conv, x, use_reentrant=False).square().mean()}
+
+    class Steps(TrainerBase):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Model()
+            batches = [[{"x": torch.ones(2, 8, 8), "file_name": "x.png"}]]
+            optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
+            self.step = TrainingStep(self.model, batches, optimizer, precision=torch.bfloat16)
+
+        def run_step(self) -> None:
+            self.step.iter = self.iter
+            self.step.run_step()
+
+    run = Steps()
+    before = run.model.conv.weight.detach().clone()
+    run.train(0, 1)
+    assert not torch.equal(run.model.conv.weight, before)
 
 
 def test_only_float16_scales_its_loss() -> None:
