@@ -85,8 +85,10 @@ class TrainingStep(SimpleTrainer):
                 copies.append((tuple(losses), HostCopy(values)))
                 if not index:
                     self.optimizer.zero_grad(set_to_none=True)
-                with self._faster():  # for what is computed again (activation checkpointing)
-                    self.grad_scaler.scale(values.sum()).backward()
+                # Layers may be computed again (activation checkpointing). A tensor's own `backward`
+                # would run outside of the mode.
+                with self._faster():
+                    torch.autograd.backward(self.grad_scaler.scale(values.sum()))
         if hasattr(self, "after_backward"):  # for hooks; detectron2 0.6 has none at this place
             self.after_backward()
         of_parts = [dict(zip(names, copy.wait())) for names, copy in copies]
