@@ -280,6 +280,6 @@ def build_train_and_infer(methods: list[str]) -> int:
 
 def test_no_network_is_used_to_build_train_and_infer(tmp_path: Path) -> None:
     """Nor to import anything: see tests/test_portable.py."""
-    with Forked(build_train_and_infer, METHODS, tmp_path, without_a_network) as process:
+    with Forked(build_train_and_infer, list(METHODS), tmp_path, without_a_network) as process:
         assert process.status() == 0, process.printed
     assert process.printed.split() == list(METHODS)

@@ -85,10 +85,7 @@ class TrainingStep(SimpleTrainer):
                 copies.append((tuple(losses), HostCopy(values)))
                 if not index:
                     self.optimizer.zero_grad(set_to_none=True)
-                # Layers may be computed again (activation checkpointing). A tensor's own `backward`
-                # would run outside of the mode.
-                with self._faster():
-                    torch.autograd.backward(self.grad_scaler.scale(values.sum()))
+                self.grad_scaler.scale(values.sum()).backward()
         if hasattr(self, "after_backward"):  # for hooks; detectron2 0.6 has none at this place
             self.after_backward()
         of_parts = [dict(zip(names, copy.wait())) for names, copy in copies]
@@ -113,11 +110,9 @@ class TrainingStep(SimpleTrainer):
             dtype=self.precision or torch.bfloat16,
             enabled=self.precision is not None,
         )
-        with self._faster(), autocast:
+        faster = CpuGradients() if self.device_type == "cpu" else nullcontext()
+        with faster, autocast:
             return model(batch)
-
-    def _faster(self) -> AbstractContextManager[Any]:
-        return CpuGradients() if self.device_type == "cpu" else nullcontext()
 
     def _gradients_exchanged(self, now: bool) -> AbstractContextManager[None]:
         """Let DDP average the gradients of all processes after the last part alone."""

@@ -68,8 +68,10 @@ class _DepthwiseConv(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair
     ) -> Tensor:
         result = F.conv2d(x, weight, bias, stride, padding, groups=len(weight))
-        ctx.save_for_backward(x.to(result.dtype), weight)
-        ctx.stride, ctx.padding, ctx.dtype = stride, padding, x.dtype
+        # What torch's own convolution saves, in its order: activation checkpointing computes a layer
+        # again with that one.
+        ctx.save_for_backward(x.to(result.dtype), weight.to(result.dtype))
+        ctx.stride, ctx.padding, ctx.dtypes = stride, padding, (x.dtype, weight.dtype)
         return result
 
     @staticmethod
@@ -78,11 +80,11 @@ class _DepthwiseConv(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = _of_input(gradient, x, weight, ctx.stride, ctx.padding).to(ctx.dtype)
+            of_x = _of_input(gradient, x, weight, ctx.stride, ctx.padding).to(ctx.dtypes[0])
         if ctx.needs_input_grad[1]:
-            of_weight = _of_weight(gradient, x, weight, ctx.stride, ctx.padding)
+            of_weight = _of_weight(gradient, x, weight, ctx.stride, ctx.padding).to(ctx.dtypes[1])
         if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 2, 3), dtype=weight.dtype)
+            of_bias = gradient.sum((0, 2, 3), dtype=ctx.dtypes[1])
         return of_x, of_weight, of_bias, None, None
 
 
@@ -105,9 +107,9 @@ def _of_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: Pair, paddin
     """
     mask = [False, True, False]
     if not _is_wide(weight):
-        return _backward(gradient, x, weight.to(x.dtype), stride, padding, mask)[1].to(weight.dtype)
+        return _backward(gradient, x, weight, stride, padding, mask)[1]
     padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
-    part = weight.new_empty((len(weight), 1, _FAST, _FAST), dtype=x.dtype)
+    part = weight.new_empty((len(weight), 1, _FAST, _FAST))
     height, width = ((n - 1) * s + _FAST for n, s in zip(gradient.shape[2:], stride))
     result = torch.empty_like(weight)
     for i, j in product(*map(_starts, weight.shape[2:])):

@@ -216,7 +216,8 @@ def test_averages_of_another_order_in_memory_go_on(name: str, last: bool) -> Non
 
     def one(is_last: bool) -> tuple[nn.Conv2d, torch.optim.Optimizer]:
         torch.manual_seed(0)
-        conv = nn.Conv2d(3, 4, 3).to(memory_format=orders[is_last])
+        conv: Any = nn.Conv2d(3, 4, 3)
+        conv.to(memory_format=orders[is_last])
         opts = ["SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1]
         return conv, build_optimizer(tiny_cfg(opts=opts), conv)
 

@@ -40,8 +40,9 @@ def test_they_are_indexed_as_a_tensor() -> None:
     for place in (2, -1, np.int64(3)):
         assert torch.equal(packed[place], masks[int(place)])
     assert torch.equal(packed[torch.tensor(4)], masks[4])
-    for index in (None, ..., (..., 3), (1, 5), (slice(2), None), (slice(2), 7, slice(3))):
-        assert torch.equal(packed[index], masks[index])
+    others: list[Any] = [None, ..., (..., 3), (1, 5), (slice(2), None), (slice(2), 7, slice(3))]
+    for other in others:
+        assert torch.equal(packed[other], masks[other])
     with pytest.raises(IndexError):
         packed[6]
     for mask, expected in zip(packed, masks, strict=True):

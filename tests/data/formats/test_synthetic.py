@@ -38,7 +38,7 @@ def counts(request: pytest.FixtureRequest) -> tuple[int, int]:
 @pytest.fixture(scope="module")
 def shapes(counts: tuple[int, int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of the default size, or of fewer images, which are drawn alike."""
-    more = {} if counts == WHOLE else {"num_train": counts[0], "num_val": counts[1]}
+    more: dict[str, Any] = {} if counts == WHOLE else {"num_train": counts[0], "num_val": counts[1]}
     return make_shapes(tmp_path_factory.mktemp("data") / "shapes", **more)
 
 
@@ -74,8 +74,8 @@ def test_counts_ids_and_categories(coco: COCO, counts: tuple[int, int]) -> None:
     assert list(coco.anns) == list(range(1, len(coco.anns) + 1))
     assert min(coco.cats) == 1
     assert len(coco.cats) >= 4
-    counts = [len(coco.getAnnIds(catIds=category)) for category in coco.cats]
-    assert min(counts) > 0.5 * max(counts)
+    of_classes = [len(coco.getAnnIds(catIds=category)) for category in coco.cats]
+    assert min(of_classes) > 0.5 * max(of_classes)
     assert max(len(objects) for objects in objects_by_image(coco)) <= 9
 
 
