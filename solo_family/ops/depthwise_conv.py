@@ -68,7 +68,7 @@ class _DepthwiseConv(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair
     ) -> Tensor:
         result = F.conv2d(x, weight, bias, stride, padding, groups=len(weight))
-        # What torch's own convolution saves, in its order: activation checkpointing computes a layer
+        # What torch's own convolution saves, in its order: activation checkpointing computes layers
         # again with that one.
         ctx.save_for_backward(x.to(result.dtype), weight.to(result.dtype))
         ctx.stride, ctx.padding, ctx.dtypes = stride, padding, (x.dtype, weight.dtype)
