@@ -95,14 +95,15 @@ def test_a_pair_of_models_is_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     args = argparse.Namespace(
         **{"what": ["inference", "training"], "precisions": ["float32", "bfloat16"]},
         **{"input": tmp_path, "pictures": 2, "device": "cpu", "scale": 1.0, "repeats": 1},
-        **{"ways": ["plain"], "clock": "cpu"},
+        **{"ways": ["plain"], "training_ways": ["plain", "half-last"], "clock": "cpu"},
     )
     rows = list(peers._rows(args))
-    assert [row["what"].split()[0] for row in rows] == ["ms", "ms", "training", "training"]
+    assert [row["what"].split()[0] for row in rows] == ["ms"] * 2 + ["training"] * 4
+    assert [row["way"] for row in rows[2:]] == ["plain", "half-last"] * 2
     assert not any("error" in row for row in rows)
     assert all(row["ratio"] == row["peer"] / row["ours"] for row in rows)
     assert rows[0]["agreement"].endswith("scores 0.0e+00")
-    assert peers._table(rows).count("SOLOv2") == 4
+    assert peers._table(rows).count("SOLOv2") == 6
 
 
 def test_ways_that_ours_runs_in() -> None:
