@@ -143,7 +143,8 @@ def _recipe(path: Path, shapes: Path, args: argparse.Namespace) -> str:
         return str(path)
     train, val = (_DATASETS["instance"].format(root=shapes, split=split) for split in SPLITS)
     left = args.minutes - (time.monotonic() - args.started) / 60
-    words = ["--train", train, "--val", val, "--output", str(path), "--minutes", f"{max(1, left):.1f}"]
+    words = ["--train", train, "--val", val, "--output", str(path)]
+    words += ["--minutes", f"{max(1, left):.1f}"]
     parser = argparse.ArgumentParser()
     init.add_arguments(parser)
     init.make(parser.parse_args(words))
