@@ -105,14 +105,17 @@ def is_mixed(machine: Machine) -> bool:
 
 
 def precision_choices(machine: Machine) -> list[Choice]:
-    """Choose bfloat16 on CPUs that are faster so, else the published float32."""
-    if not is_mixed(machine):
+    """Choose what a CPU computes in, and in which order; a GPU keeps what is published."""
+    if machine.gpu:
         return []
+    order = Choice("SOLVER.CHANNELS_LAST", True, "the order in which a CPU convolves faster")
+    if not is_mixed(machine):
+        return [order]
     why = "this CPU multiplies faster in bfloat16; weights and losses stay in float32"
     return [
         Choice("SOLVER.AMP.ENABLED", True, why),
         Choice("SOLVER.AMP.PRECISION", "bfloat16", "as above"),
-        Choice("SOLVER.CHANNELS_LAST", True, "the order that bfloat16 is fastest in"),
+        order,
     ]
 
 
