@@ -1,5 +1,6 @@
 """One line of a recipe."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,3 +18,8 @@ class Choice:
     key: str
     value: Any
     reason: str
+
+
+def value_of(key: str, choices: Iterable[Choice]) -> Any:
+    """Return the value of a key that one of the lines is about."""
+    return next(choice.value for choice in choices if choice.key == key)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..registry import METHODS
 from .bases import Base
-from .choice import Choice
+from .choice import Choice, value_of
 from .fingerprint import Fingerprint
 from .levels import grid_choices, slot_choices, window_choices
 from .machine import Machine
@@ -88,7 +88,7 @@ def choose(
         is_trained=base.is_trained,
         mixed=is_mixed(machine),
     )
-    iterations = next(line.value for line in solver if line.key == "SOLVER.MAX_ITER")
+    iterations = value_of("SOLVER.MAX_ITER", solver)
     choices = [
         *base.choices,
         Choice(classes, 0, f"from the dataset, which has {len(data.images_of_class)}"),

@@ -11,7 +11,7 @@ import numpy as np
 from .choice import Choice
 from .label_fingerprint import LabelFingerprint
 from .machine import Machine
-from .sizes import BATCH, memory_pixels, num_tiles, speed
+from .sizes import BATCH, cut_choices, memory_pixels, num_tiles, speed
 
 # configs/benchmarks/Base-CamVid.yaml: crops of 216 x 288, of images with short edges of 0.6 to 1.2
 # of the test's 360, so that the smallest are as high as the crop.
@@ -30,7 +30,6 @@ _ENLARGED = 2.0
 _LEAST_SIDE = 2 * 4
 # Of images more than so many times as large as the crop, windows are read.
 _MOST_CROPS = 8
-_OVERLAP = 4  # neighbouring windows share this part of their side
 _LEAST_WINDOW = 64
 # Scores of K classes, float32, twice; they may take this part of the memory.
 _BYTES_PER_SCORE, _SCORES = 8, 1 / 4
@@ -182,14 +181,5 @@ def _choices(size: CropSize, why: str) -> list[Choice]:
         Choice("INPUT.CROP.TYPE", "absolute", "in pixels"),
         Choice("INPUT.CROP.SIZE", list(size.crop), "height and width, as the time allows"),
     ]
-    if size.window:
-        choices += [
-            Choice(
-                "INPUT.CROP.AROUND_OBJECTS",
-                [size.window, size.window],
-                "windows around a random class: the images are large",
-            ),
-            Choice("TEST.TILE.SIZE", size.window, "the same windows, whose results are blended"),
-            Choice("TEST.TILE.OVERLAP", size.window // _OVERLAP, "a quarter of a window"),
-        ]
-    return choices
+    why = "windows around a random class: the images are large"
+    return [*choices, *cut_choices(size.window, why, "blended")]

@@ -2,7 +2,7 @@
 
 from tabulate import tabulate
 
-from .choice import Choice
+from .choice import Choice, value_of
 from .fingerprint import Fingerprint
 from .machine import Machine
 
@@ -36,7 +36,7 @@ def plan(
 
 def _few(choices: list[Choice]) -> list[str]:
     """Return a note if the time suffices for few iterations only."""
-    count = next(choice.value for choice in choices if choice.key == "SOLVER.MAX_ITER")
+    count = value_of("SOLVER.MAX_ITER", choices)
     return [f"{count} iterations are few: give more --minutes"] if count < _FEW else []
 
 

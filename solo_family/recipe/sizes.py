@@ -167,15 +167,22 @@ def _choices(size: InputSize, why: str, stride: int) -> list[Choice]:
         Choice("INPUT.MIN_SIZE_TEST", size.test_edge, why),
         Choice("INPUT.MAX_SIZE_TEST", size.max_size, "as in training"),
     ]
-    if size.window:
-        overlap = size.window // _OVERLAP
-        choices += [
-            Choice(
-                "INPUT.CROP.AROUND_OBJECTS",
-                [size.window, size.window],
-                "windows: in whole images small objects would be too small",
-            ),
-            Choice("TEST.TILE.SIZE", size.window, "the same windows, whose results are merged"),
-            Choice("TEST.TILE.OVERLAP", overlap, "a quarter of a window"),
-        ]
-    return choices
+    why = "windows: in whole images small objects would be too small"
+    return [*choices, *cut_choices(size.window, why, "merged")]
+
+
+def cut_choices(window: int, why: str, put_together: str) -> list[Choice]:
+    """Choose to train and to predict by windows.
+
+    Args:
+        window: their side, in pixels of the files; 0 for whole images.
+        why: the reason for windows.
+        put_together: what becomes of their results.
+    """
+    if not window:
+        return []
+    return [
+        Choice("INPUT.CROP.AROUND_OBJECTS", [window, window], why),
+        Choice("TEST.TILE.SIZE", window, f"the same windows, whose results are {put_together}"),
+        Choice("TEST.TILE.OVERLAP", window // _OVERLAP, "a quarter of a window"),
+    ]

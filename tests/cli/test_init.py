@@ -2,7 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -237,6 +240,19 @@ def test_a_class_that_the_source_has_keeps_its_weights(
     assert "left out: bird, fish" in printed
 
 
+@contextmanager
+def published(
+    name: str, weights: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Let a server here publish the weights of a model of the zoo."""
+    content = save(folder / "theirs.pth", weights).read_bytes()
+    monkeypatch.setenv("SOLO_FAMILY_CACHE", str(folder / "cache"))
+    with Files({"/a.pth": content}) as server:
+        place = {"weights": f"{server.address}/a.pth", "checksum": server.checksum(content)}
+        monkeypatch.setattr(table, "TABLE", write_table(folder / "models.csv", name, **place))
+        yield
+
+
 def test_published_weights_are_converted_and_their_licence_is_told(
     data: str,
     tmp_path: Path,
@@ -247,12 +263,7 @@ def test_published_weights_are_converted_and_their_licence_is_told(
     weights = random_weights("official_solov2")
     weights["bbox_head.solo_cate.weight"] = torch.randn(80, 64, 3, 3)
     weights["bbox_head.solo_cate.bias"] = torch.randn(80)
-    published = save(tmp_path / "theirs.pth", weights).read_bytes()
-    monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
-    with Files({"/a.pth": published}) as server:
-        place = {"weights": f"{server.address}/a.pth", "checksum": server.checksum(published)}
-        changed = write_table(tmp_path / "models.csv", name, **place)
-        monkeypatch.setattr(table, "TABLE", changed)
+    with published(name, weights, tmp_path, monkeypatch):
         assert init(tmp_path, "--train", data, "--from", name, *FAST) == 0
     cfg = config_of(tmp_path)
     new = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]

@@ -14,13 +14,10 @@ from PIL import Image
 from solo_family.data.formats.register import register_in_place
 from solo_family.data.formats.semantic_dataset import register_semantic
 from solo_family.evaluation.build import predicted_tasks
-from solo_family.fetch import table
 
-from ..checkpoint.lists import random_weights, save
+from ..checkpoint.lists import random_weights
 from ..data.segments import write_panoptic, write_semantic
-from ..fetch.server import Files
-from ..fetch.tables import write_table
-from .test_init import FAST, config_of, init, train_one_step, write_run
+from .test_init import FAST, config_of, init, published, train_one_step, write_run
 
 
 @pytest.fixture
@@ -310,12 +307,7 @@ def test_published_weights_of_other_classes_are_taken_over(
     outputs = "sem_seg_head.predictor.class_embed"
     weights[f"{outputs}.weight"] = torch.randn(151, weights[f"{outputs}.weight"].shape[1])
     weights[f"{outputs}.bias"] = torch.randn(151)
-    published = save(tmp_path / "theirs.pth", weights).read_bytes()
-    monkeypatch.setenv("SOLO_FAMILY_CACHE", str(tmp_path / "cache"))
-    with Files({"/a.pth": published}) as server:
-        place = {"weights": f"{server.address}/a.pth", "checksum": server.checksum(published)}
-        changed = write_table(tmp_path / "models.csv", name, **place)
-        monkeypatch.setattr(table, "TABLE", changed)
+    with published(name, weights, tmp_path, monkeypatch):
         assert init(tmp_path, "--train", data, "--from", name, *FAST) == 0
     cfg = config_of(tmp_path)
     assert predicted_tasks(cfg) == ["semantic"]
