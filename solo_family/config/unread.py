@@ -19,6 +19,8 @@ READ = (
     *("INPUT", "DATASETS.TRAIN", "DATASETS.TEST", "DATALOADER", "SOLVER"),
     *("TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.DETECTIONS_PER_IMAGE", "TEST.AUG"),
     *("TEST.PRECISE_BN", "OUTPUT_DIR", "SEED", "CUDNN_BENCHMARK", "VIS_PERIOD", "VERSION"),
+    # Of detectron2 after 0.6: read by its `default_setup`.
+    "FLOAT32_PRECISION",
     # All models here have masks, whatever it says.
     "MODEL.MASK_ON",
 )

@@ -29,6 +29,8 @@ from solo_family.ops.matrix_nms_triton import decay_by_class_triton
 from solo_family.ops.packing_triton import pack_masks_triton
 from solo_family.ops.resize_masks_triton import resize_masks_triton
 
+from ..versions import interpreted
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -83,6 +85,7 @@ def test_iou(given: Scene) -> None:
     np.testing.assert_array_equal(array, expected.numpy())
 
 
+@interpreted
 @scenes
 def test_boxes(given: Scene) -> None:
     expected = mask_boxes(given.masks)
@@ -97,6 +100,7 @@ def test_boxes(given: Scene) -> None:
     assert torch.equal(boxes.cpu(), expected[:4])
 
 
+@interpreted
 @scenes
 def test_packing(given: Scene) -> None:
     expected = pack_masks(given.masks)
@@ -104,6 +108,7 @@ def test_packing(given: Scene) -> None:
         assert torch.equal(part.cpu(), other)
 
 
+@interpreted
 @scenes
 @pytest.mark.parametrize("kernel", ["gaussian", "linear"])
 def test_matrix_nms(given: Scene, kernel: str) -> None:

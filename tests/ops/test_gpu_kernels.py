@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from solo_family.ops.gpu_kernels import CUDA, TRITON, runs
 from solo_family.ops.jit_triton import jit
 
 from ..conftest import ROOT
+from ..versions import compiles_environment, interpreted
 
 HAS_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda:0" if HAS_GPU else "cpu")
@@ -74,6 +76,7 @@ def test_every_kernel_has_a_check() -> None:
     assert set(gpu_kernels.CHECKS) == {*TRITON, *CUDA}
 
 
+@interpreted
 @pytest.mark.parametrize("kernel", [*TRITON, *(CUDA if HAS_GPU else ())])
 def test_every_kernel_passes_its_check(kernel: str) -> None:
     assert gpu_kernels.failure(kernel, DEVICE) is None
@@ -124,6 +127,7 @@ WRONG = {
 }
 
 
+@interpreted
 @pytest.mark.parametrize(
     "kernel",
     ["pack", "nms", *(pytest.param(name, marks=pytest.mark.slow) for name in ("decode", "resize"))],
@@ -174,14 +178,15 @@ def test_triton_lets_a_failure_through(monkeypatch: pytest.MonkeyPatch) -> None:
         pack_masks(masks(), 0.5)
 
 
+@pytest.mark.skipif(find_spec("triton.knobs") is None, reason="this Triton has no knobs")
 def test_triton_means_wherever_a_kernel_can_be_launched(
     monkeypatch: pytest.MonkeyPatch, checked: list[str]
 ) -> None:
     monkeypatch.setenv("SOLO_FAMILY_KERNELS", "triton")
-    for on_gpu, interpreted in ((True, False), (False, True), (False, False)):
+    for on_gpu, in_interpreter in ((True, False), (False, True), (False, False)):
         monkeypatch.setattr(gpu_kernels, "_on_gpu", lambda tensor, answer=on_gpu: answer)
-        monkeypatch.setattr("triton.knobs.runtime.interpret", interpreted)
-        assert all(runs(kernel, masks()) is (on_gpu or interpreted) for kernel in TRITON)
+        monkeypatch.setattr("triton.knobs.runtime.interpret", in_interpreter)
+        assert all(runs(kernel, masks()) is (on_gpu or in_interpreter) for kernel in TRITON)
         assert not any(runs(kernel, masks()) for kernel in (*CUDA, "other"))
     assert checked == []
 
@@ -290,6 +295,7 @@ def test_a_check_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@compiles_environment
 def test_torch_compile_takes_the_answer_for_a_constant() -> None:
     def choose(tensor: Tensor) -> Tensor:
         return tensor + 1 if runs("pack", tensor) else tensor - 1

@@ -7,6 +7,8 @@ from solo_family.export.formats import sides_of_one_as_others
 from solo_family.modeling.layers import AdaptiveAveragePool
 from solo_family.modeling.layers.pooling import adaptive_average_pool
 
+from ...versions import exports_autocast
+
 SIZES = [(20, 20), (13, 21), (6, 6), (5, 3), (1, 1), (1, 27), (2, 7)]
 
 
@@ -42,6 +44,7 @@ def test_a_traced_graph_follows_the_size_of_its_input(size: tuple[int, int]) -> 
     torch.testing.assert_close(traced(x), F.adaptive_avg_pool2d(x, 3))
 
 
+@exports_autocast
 def test_an_exported_program_takes_maps_of_one_row() -> None:
     sides = {2: Dim("rows", min=1), 3: Dim("columns", min=1)}
     layer = AdaptiveAveragePool(3)
