@@ -29,7 +29,7 @@ from solo_family import threads
 
 WHATS = ("training", "inference")
 # In turn: iterations of a training, whose worker must go on loading, and images.
-_RUNS = {"training": 4, "inference": 1}
+_RUNS = {"training": 8, "inference": 1}
 _WARM_UP = 2  # turns
 _SIZE = (480, 640)
 # Between turns: a loader's worker fills its queue, and threads stop spinning.
@@ -42,6 +42,7 @@ def main() -> None:
     """Measure, or do the turns of one process."""
     args = _arguments()
     if args.turns:
+        threads.choose_before_torch()
         take_turns(args.turns, args.scale)
         return
     cores = threads.usable_cores()
@@ -70,9 +71,11 @@ def _arguments() -> argparse.Namespace:
 def settings(spins: list[int]) -> dict[str, dict[str, str]]:
     """Return the variables of each setting, by its name."""
     number = {threads.NUMBER: str(threads.usable_cores().number)}
+    # The defaults of libgomp and oneDNN.
+    own = {**number, threads.SPIN: "300000", threads.CACHE: "1024"}
     return {
-        "torch's own": {**number, threads.SPIN: "300000"},  # libgomp's default
-        "chosen": threads.wanted({}),
+        "torch's own": own,
+        "chosen": {},
         **{f"spin {count}": {**number, threads.SPIN: str(count)} for count in spins},
     }
 
@@ -112,9 +115,10 @@ def process(
 ) -> Iterator[Callable[[], list[float]]]:
     """Start a process, and give a function that lets it take its turn and returns its seconds."""
     command = [sys.executable, "-m", "benchmarks.busy", "--turns", what, "--scale", str(scale)]
+    others = {name: value for name, value in os.environ.items() if name not in threads.VARIABLES}
     child = subprocess.Popen(
         command,
-        env={**os.environ, **variables},
+        env={**others, **variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

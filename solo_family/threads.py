@@ -3,7 +3,13 @@
 By itself torch starts a thread per core of the machine, although a container may allow fewer. In
 torch's wheels a thread that waits for the others spins for milliseconds (libgomp's `GOMP_SPINCOUNT`
 of 300,000). When another process has a core, the threads at a barrier wait for one that does not
-run, and the spinning ones take the time that it needs. Nothing here imports torch or numpy.
+run, and the spinning ones take the time that it needs.
+
+oneDNN, with which torch convolves on a CPU, compiles code for every layer at every input size, and
+keeps the last 1,024 pieces. A training step with its gradients needs some 500 of them: where sizes
+change from batch to batch, it would compile much of its code again in every iteration.
+
+Nothing here imports torch or numpy.
 """
 
 import os
@@ -16,6 +22,7 @@ from typing import NamedTuple
 
 NUMBER = "OMP_NUM_THREADS"
 SPIN = "GOMP_SPINCOUNT"
+CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 # torch takes its number of threads from the first of these that is set.
 _NUMBERS = (NUMBER, "MKL_NUM_THREADS")
 # Each of them says how threads wait: libgomp's own, OpenMP's, and that of Intel's and LLVM's.
@@ -23,6 +30,11 @@ _WAITS = (SPIN, "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 # Fewer turns cost an idle machine more than 2 % of the time, more turns a busy one: the table that
 # python -m benchmarks.busy --spins 300 1000 10000 prints is in docs/performance.md.
 SPINS = 3000
+# oneDNN still reads its older name. A piece takes less than 0.1 MB.
+_CACHES = (CACHE, "DNNL_PRIMITIVE_CACHE_CAPACITY")
+PIECES = 8192
+# What is chosen, or keeps something from being chosen.
+VARIABLES = (*_NUMBERS, *_WAITS, *_CACHES)
 
 _ROOT = Path("/")
 _CGROUPS = PurePosixPath("sys/fs/cgroup")
@@ -156,7 +168,14 @@ def wanted(by_user: Mapping[str, str], processes: int = 1, root: Path = _ROOT) -
         variables[NUMBER] = str(max(1, usable_cores(root).number // processes))
     if not any(name in by_user for name in _WAITS):
         variables[SPIN] = str(SPINS)
+    if not any(name in by_user for name in _CACHES):
+        variables[CACHE] = str(PIECES)
     return variables
+
+
+def number_is_chosen() -> bool:
+    """Return whether the number of threads was chosen here, and not by the user."""
+    return NUMBER in _chosen and not any(name in _by_user() for name in _NUMBERS)
 
 
 def _by_user() -> dict[str, str]:
@@ -179,6 +198,8 @@ def while_importing() -> Iterator[None]:
         import torch
 
         torch.get_num_threads()  # MKL reads the number when it is first asked for it
+        if torch.backends.mkldnn.is_available():  # oneDNN reads it when it first does something
+            torch.ones(1).to_mkldnn().to_dense()
         yield
     finally:
         for name in variables:

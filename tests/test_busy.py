@@ -24,8 +24,13 @@ def test_ratios_are_of_medians() -> None:
 def test_settings_are_torchs_own_and_those_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "usable_cores", lambda *_: threads.Cores(3, ""))
     assert busy.settings([7]) == {
-        "torch's own": {"OMP_NUM_THREADS": "3", "GOMP_SPINCOUNT": "300000"},
-        "chosen": {"OMP_NUM_THREADS": "3", "GOMP_SPINCOUNT": str(threads.SPINS)},
+        "torch's own": {
+            "OMP_NUM_THREADS": "3",
+            "GOMP_SPINCOUNT": "300000",
+            "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024",
+        },
+        # By the process itself, as in a training.
+        "chosen": {},
         "spin 7": {"OMP_NUM_THREADS": "3", "GOMP_SPINCOUNT": "7"},
     }
 

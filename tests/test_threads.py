@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
 from solo_family import threads
 from solo_family.engine import processes
-from solo_family.threads import SPINS, cgroup_cpus, description, usable_cores, wanted
+from solo_family.threads import PIECES, SPINS, cgroup_cpus, description, usable_cores, wanted
 
 from .conftest import ROOT
 
 VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"),
-    "KMP_BLOCKTIME",
+    *("KMP_BLOCKTIME", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"),
 )
 V2 = "0::/user.slice/job\n"
 V1 = "5:memory:/docker/a1\n4:cpu,cpuacct:/docker/a1\n0::/\n"
@@ -126,7 +127,9 @@ def test_without_those_files_each_cpu_is_a_core(
     assert usable_cores(tmp_path).number == 6
 
 
-SPIN = {"GOMP_SPINCOUNT": str(SPINS)}
+CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(PIECES)}
+SPINNING = {"GOMP_SPINCOUNT": str(SPINS)}
+SPIN = {**SPINNING, **CACHE}
 
 
 @pytest.mark.parametrize(
@@ -135,9 +138,11 @@ SPIN = {"GOMP_SPINCOUNT": str(SPINS)}
         ({}, {"OMP_NUM_THREADS": "8", **SPIN}),
         ({"OMP_NUM_THREADS": "3"}, SPIN),
         ({"MKL_NUM_THREADS": "3"}, SPIN),
-        ({"OMP_WAIT_POLICY": "active"}, {"OMP_NUM_THREADS": "8"}),
-        ({"GOMP_SPINCOUNT": "7"}, {"OMP_NUM_THREADS": "8"}),
-        ({"KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": "1"}, {}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_NUM_THREADS": "8", **CACHE}),
+        ({"GOMP_SPINCOUNT": "7"}, {"OMP_NUM_THREADS": "8", **CACHE}),
+        ({"KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": "1"}, CACHE),
+        ({"KMP_BLOCKTIME": "0", "MKL_NUM_THREADS": "1", **dict.fromkeys(CACHE, "5")}, {}),
+        ({"DNNL_PRIMITIVE_CACHE_CAPACITY": "0"}, {"OMP_NUM_THREADS": "8", **SPINNING}),
     ],
 )
 def test_what_the_user_has_set_stays(
@@ -229,6 +234,34 @@ def test_openmp_has_what_was_chosen() -> None:
     printed, logged = run(code, OMP_NUM_THREADS="2", GOMP_SPINCOUNT="77")
     assert printed == "2\n"
     assert "GOMP_SPINCOUNT" not in logged or "GOMP_SPINCOUNT = '77'" in logged
+
+
+# Convolves maps of 1,200 widths, one after another, two times over.
+WIDTHS = """
+import torch
+layer = torch.nn.Conv2d(4, 4, 3).requires_grad_(False)
+for turn in range(2):
+    print("turn", flush=True)
+    for width in range(200, 1400):
+        layer(torch.zeros(1, 4, 8, width))
+"""
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "from solo_family.threads import *; choose_before_torch()",
+        pytest.param("import solo_family; solo_family.ops", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch lacks oneDNN")
+def test_onednn_compiles_for_each_size_once(start: str) -> None:
+    """As the library itself says, whose own default is 1,024."""
+    printed, _ = run(f"{start}\n{WIDTHS}", ONEDNN_VERBOSE="profile")
+    first, second = printed.split("turn\n")[1:]
+    assert first.count("create:cache_miss") > 1024
+    assert second.count("create:cache_miss") == 0
+    assert second.count("create:cache_hit") > 1024
 
 
 @pytest.mark.parametrize("first", ["", pytest.param("import torch", marks=pytest.mark.slow)])

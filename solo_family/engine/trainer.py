@@ -43,6 +43,7 @@ from .resume import iteration_of, set_aside
 from .resume import resume as resume_newest
 from .resumed import check_resumed, settings_of
 from .schedule import build_lr_scheduler, follow_config, state_by_config
+from .shared_cores import shared_cores
 from .step import TrainingStep
 from .tested import as_tested
 from .whole_state import WholeState
@@ -180,7 +181,7 @@ class Trainer(WholeState):
     def build_hooks(self) -> list[HookBase | None]:
         """Return detectron2's hooks, with this package's before those that save and evaluate."""
         cfg = self.cfg
-        ours: list[HookBase] = [self._eta]
+        ours: list[HookBase] = [self._eta, *shared_cores(cfg.MODEL.DEVICE)]
         if self.sampler is not None:
             ours.append(SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH))
         if cfg.DATALOADER.SKIP_BAD_IMAGES:
@@ -200,8 +201,7 @@ class Trainer(WholeState):
         hooks: list[HookBase | None] = []
         for hook in super().build_hooks():
             if isinstance(hook, EvalHook):
-                hooks.append(self._end)
-                hooks += evaluation_hooks(self, self._best_metric)
+                hooks += [self._end, *evaluation_hooks(self, self._best_metric)]
             else:
                 hooks.append(hook)
         # The hooks that save and evaluate need this step's average, so they come later.

@@ -3,6 +3,7 @@
 K classes.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +16,9 @@ from detectron2.utils import comm
 from ..data.formats.label_maps import read_labels
 from ..files import whole_files_of
 from .panoptic_quality import PanopticQuality
+
+# detectron2 0.6 reads labels by itself, as they are in the file.
+_TAKES_LOADER = "sem_seg_loading_fn" in inspect.signature(SemSegEvaluator.__init__).parameters
 
 
 class SemanticEvaluator(SemSegEvaluator):
@@ -33,11 +37,9 @@ class SemanticEvaluator(SemSegEvaluator):
     def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
         metadata = MetadataCatalog.get(dataset_name)
         num_classes = len(metadata.stuff_classes)
-        super().__init__(
-            dataset_name,
-            output_dir=output_dir,
-            sem_seg_loading_fn=_loader(num_classes, metadata.get("ignore_label", 255)),
-        )
+        self._load = _loader(num_classes, metadata.get("ignore_label", 255))
+        options = {"sem_seg_loading_fn": self._load} if _TAKES_LOADER else {}
+        super().__init__(dataset_name, output_dir=output_dir, **options)
         # The label that `read_labels` gives to pixels without a class.
         self._ignore_label = num_classes
 
@@ -49,10 +51,20 @@ class SemanticEvaluator(SemSegEvaluator):
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         """Add the `sem_seg` of some images."""
         for item, output in zip(inputs, outputs):
-            super().process([item], [output])
-            truth = self.sem_seg_loading_fn(self.input_file_to_gt_file[item["file_name"]])
+            truth = self._load(self.input_file_to_gt_file[item["file_name"]])
             predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            if _TAKES_LOADER:
+                super().process([item], [output])
+            else:
+                self._count(item["file_name"], predicted, truth)
             self._quality.add(*self._as_segments(truth), *self._as_segments(predicted))
+
+    def _count(self, name: str, predicted: np.ndarray, truth: np.ndarray) -> None:
+        """Do what `SemSegEvaluator.process` of detectron2 0.6 does, with these labels."""
+        pairs = (self._num_classes + 1) * predicted.reshape(-1) + truth.reshape(-1)
+        counts = np.bincount(pairs, minlength=self._conf_matrix.size)
+        self._conf_matrix += counts.reshape(self._conf_matrix.shape)
+        self._predictions.extend(self.encode_json_sem_seg(predicted, name))
 
     def _as_segments(self, labels: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Return segment ids, which are the classes counted from 1, and their segments."""

@@ -13,6 +13,7 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from ..engine.main import argument_parser, read_config
+from ..engine.shared_cores import shared_cores
 from ..engine.trainer import Trainer
 from ..progress import Progress
 
@@ -56,9 +57,12 @@ def seconds_of_iterations(config: Path, opts: Sequence[str] = ()) -> Generator[f
             words = ["--config-file", str(config), *opts, *_WITHOUT, "OUTPUT_DIR", folder]
             trainer = Trainer(read_config(argument_parser().parse_args(words)))
             trainer.raw_model.train()
+            cores = shared_cores(trainer.cfg.MODEL.DEVICE)
         number = 0
         while True:
             with _quiet(), EventStorage(number):
+                for hook in cores:
+                    hook.look()
                 start = time.perf_counter()
                 trainer._trainer.iter = number
                 trainer._trainer.run_step()

@@ -10,6 +10,7 @@ from PIL import Image
 
 from solo_family.data.formats.semantic_dataset import register_semantic
 from solo_family.errors import DataError
+from solo_family.evaluation import semantic
 from solo_family.evaluation.semantic import SemanticEvaluator
 
 K = 3
@@ -32,15 +33,24 @@ def scores(labels: np.ndarray) -> torch.Tensor:
     )
 
 
+@pytest.mark.parametrize("takes_loader", [semantic._TAKES_LOADER, False], ids=["", "0.6"])
 @pytest.mark.parametrize(("dtype", "void"), [(np.uint8, 255), (np.uint16, 65535)])
-def test_metrics_are_those_of_counted_pixels(tmp_path: Path, dtype: type, void: int) -> None:
+def test_metrics_are_those_of_counted_pixels(
+    tmp_path: Path,
+    dtype: type,
+    void: int,
+    takes_loader: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether detectron2 takes a function that reads labels, or is 0.6, which takes none."""
+    monkeypatch.setattr(semantic, "_TAKES_LOADER", takes_loader)
     rng = np.random.default_rng(0)
     # The third class never appears in the truth, but is predicted.
     truths: list[np.ndarray] = [rng.integers(0, 2, (8, 10)).astype(dtype) for _ in range(2)]
     truths[0][:, :2] = void
     guesses = [np.where(rng.random((8, 10)) < 0.3, 2, truth).astype(np.int64) for truth in truths]
     guesses[0][:, :2] = 1
-    name = write(tmp_path, truths, f"semantic_{void}")
+    name = write(tmp_path, truths, f"semantic_{void}_{takes_loader}_{tmp_path.name}")
     evaluator = SemanticEvaluator(name)
     evaluator.reset()
     for record, guess in zip(DatasetCatalog.get(name), guesses):
