@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
@@ -34,7 +35,7 @@ class SharedCores(HookBase):
     """Before a step, set the number of torch's threads by what other programs compute.
 
     The results of a step depend on the number of threads in their last digits. A number that the
-    user has chosen (`OMP_NUM_THREADS`) stays.
+    user has chosen (`OMP_NUM_THREADS`) stays, and any with `SOLVER.SHARE_CORES False`.
 
     Args:
         cores: the number of threads of an idle machine.
@@ -80,20 +81,20 @@ class SharedCores(HookBase):
         self._free_looks = 0
         logging.getLogger(__name__).info(
             f"Training goes on with {number} of {self._cores} threads, since other programs use "
-            f"{others:.1f} cores. OMP_NUM_THREADS sets a number that stays."
+            f"{others:.1f} cores (SOLVER.SHARE_CORES)."
         )
 
 
-def shared_cores(device: str) -> list[SharedCores]:
+def shared_cores(cfg: CfgNode) -> list[SharedCores]:
     """Return the hook that adapts this process's threads, or none where they stay as they are.
 
-    Threads are adapted on a CPU of several cores, in a training of one process, if nobody has
-    chosen their number and no quota limits this process beside other programs.
-
-    Args:
-        device: `MODEL.DEVICE`.
+    Threads are adapted if `SOLVER.SHARE_CORES` is on, on a CPU of several cores, in a training of
+    one process, if nobody has chosen their number and no quota limits this process beside other
+    programs.
     """
-    if device != "cpu" or comm.get_world_size() > 1 or not threads.number_is_chosen():
+    if not cfg.SOLVER.SHARE_CORES or cfg.MODEL.DEVICE != "cpu":
+        return []
+    if comm.get_world_size() > 1 or not threads.number_is_chosen():
         return []
     cores, quota = torch.get_num_threads(), threads.cgroup_cpus()
     if cores < 2 or (quota is not None and quota < len(os.sched_getaffinity(0))):

@@ -181,7 +181,7 @@ class Trainer(WholeState):
     def build_hooks(self) -> list[HookBase | None]:
         """Return detectron2's hooks, with this package's before those that save and evaluate."""
         cfg = self.cfg
-        ours: list[HookBase] = [self._eta, *shared_cores(cfg.MODEL.DEVICE)]
+        ours: list[HookBase] = [self._eta, *shared_cores(cfg)]
         if self.sampler is not None:
             ours.append(SamplerPlace(self.sampler, cfg.SOLVER.IMS_PER_BATCH))
         if cfg.DATALOADER.SKIP_BAD_IMAGES:

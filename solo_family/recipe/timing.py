@@ -57,7 +57,7 @@ def seconds_of_iterations(config: Path, opts: Sequence[str] = ()) -> Generator[f
             words = ["--config-file", str(config), *opts, *_WITHOUT, "OUTPUT_DIR", folder]
             trainer = Trainer(read_config(argument_parser().parse_args(words)))
             trainer.raw_model.train()
-            cores = shared_cores(trainer.cfg.MODEL.DEVICE)
+            cores = shared_cores(trainer.cfg)
         number = 0
         while True:
             with _quiet(), EventStorage(number):

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from solo_family import threads
-from solo_family.engine.shared_cores import SharedCores, busy_seconds, own_seconds
+from solo_family.engine.shared_cores import SharedCores, busy_seconds, own_seconds, shared_cores
 from solo_family.engine.trainer import Trainer
 
 from ..coco_folder import run_cfg, small_dataset
+from ..conftest import tiny_cfg
 
 
 class Machine:
@@ -158,3 +159,11 @@ def test_a_number_that_the_user_has_chosen_stays(
     monkeypatch.delenv("MKL_NUM_THREADS")
     monkeypatch.setattr(threads, "_chosen", {})
     assert not is_adapted()
+
+
+def test_the_key_switches_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    monkeypatch.setattr(threads, "number_is_chosen", lambda: True)
+    monkeypatch.setattr(threads, "cgroup_cpus", lambda: None)
+    for is_on in (True, False):
+        assert bool(shared_cores(tiny_cfg(opts=["SOLVER.SHARE_CORES", is_on]))) is is_on
