@@ -20,7 +20,7 @@ from .lvis import METRICS as LVIS_METRICS
 from .lvis import TASKS, LvisInstanceEvaluator
 from .panoptic_quality import PanopticEvaluator
 from .proposal_recall import LIMITS, ProposalRecallEvaluator, summarise
-from .semantic import SemanticEvaluator
+from .semantic import HAS_BOUNDARIES, SemanticEvaluator
 
 _COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 # The evaluation of boundaries has pictures of 8 bits.
@@ -62,7 +62,7 @@ def _coco_metrics(name: str) -> list[str]:
 def _semantic_metrics(name: str) -> list[str]:
     names: Sequence[str] = MetadataCatalog.get(name).get("stuff_classes") or []
     per_class = ["IoU", "ACC"]
-    if len(names) < _BOUNDARY_CLASSES:
+    if HAS_BOUNDARIES and len(names) < _BOUNDARY_CLASSES:
         per_class += ["BoundaryIoU", "min(IoU, B-Iou)"]
     overall = ["mIoU", "fwIoU", "mACC", "pACC", "final_score", "PQ_st", "SQ_st", "RQ_st"]
     return _of(["sem_seg"], [*overall, *(f"{kind}-{n}" for kind in per_class for n in names)])

@@ -17,8 +17,10 @@ from ..data.formats.label_maps import read_labels
 from ..files import whole_files_of
 from .panoptic_quality import PanopticQuality
 
-# detectron2 0.6 reads labels by itself, as they are in the file.
+# detectron2 0.6 takes no function, and reads labels as they are in the file.
 _TAKES_LOADER = "sem_seg_loading_fn" in inspect.signature(SemSegEvaluator.__init__).parameters
+# Version 0.6 has no metrics of boundaries.
+HAS_BOUNDARIES = bool(getattr(sem_seg_evaluation, "_CV2_IMPORTED", False))
 
 
 class SemanticEvaluator(SemSegEvaluator):
@@ -82,6 +84,8 @@ class SemanticEvaluator(SemSegEvaluator):
         for part in parts:
             total += part
         metrics = results["sem_seg"]
+        if not _TAKES_LOADER:  # version 0.6 also divides by classes that are predicted alone
+            metrics["mIoU"] = np.nanmean([metrics[f"IoU-{name}"] for name in self._class_names])
         metrics["final_score"] = (metrics["mIoU"] + metrics["pACC"]) / 2
         quality = total.metrics(range(self._num_classes))
         metrics.update({f"{name}_st": value for name, value in quality.items()})
