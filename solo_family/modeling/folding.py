@@ -80,7 +80,9 @@ def fold_observed_norms(backbone: nn.Module, channels: int, size_divisibility: i
         _fold(conv, norm)
         norm._parameters.clear()
         norm._buffers.clear()
-        norm.__class__ = _FoldedNorm
+        norm.__class__ = FoldedNorm
+        # Not as a part of the norm, which the convolution is none of.
+        norm.__dict__["conv"] = conv
 
 
 def _observe(module: nn.Module, image: Tensor) -> list[tuple[nn.Module, nn.Module]]:
@@ -127,10 +129,17 @@ def _observe(module: nn.Module, image: Tensor) -> list[tuple[nn.Module, nn.Modul
     return pairs
 
 
-class _FoldedNorm(nn.Module):
-    """What is left of a norm: of timm's, the activation that they include."""
+class FoldedNorm(nn.Module):
+    """What is left of a norm: of timm's, the activation that they include.
+
+    Attributes:
+        conv: the convolution that it is folded into, whose outputs are its inputs.
+    """
+
+    conv: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the activation, if the norm included one that is not a convolution's now."""
         act = self._modules.get("act")
         return x if act is None else act(x)
 

@@ -15,6 +15,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from .base import MaskSegmentor
+from .fast_group_norm import make_group_norms_fast
 from .folding import fold_batch_norms, fold_observed_norms, is_norm
 from .packed_conv import pack_convolutions, packing_works
 from .precision import PrecisionCheck, why_not_bfloat16
@@ -101,6 +102,7 @@ def prepare_for_inference(
     _convert(model, dtype, channels_last)
     if packs:
         pack_convolutions(model)
+        make_group_norms_fast(model)
     if fold_norms or half or packs:
         model.refuse_training(dtype)
     model.inference_mode = optimize

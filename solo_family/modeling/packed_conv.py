@@ -20,6 +20,7 @@ from detectron2.layers import Conv2d
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor, nn
 
+from .folding import FoldedNorm
 from .layers import ConvNormReLU
 
 # The size of maps that weights are packed for. Others have the same results, and on processors with
@@ -36,8 +37,9 @@ class PackedConv2d(nn.Conv2d):
 
     norm: nn.Module | None
     activation: Any
-    # What oneDNN does to a value before it writes it.
+    # What oneDNN does to a value before it writes it, and the numbers of that.
     attribute: str
+    scalars: tuple[float, ...]
 
     @staticmethod
     def pack(conv: nn.Conv2d) -> PackedConv2d:
@@ -48,7 +50,7 @@ class PackedConv2d(nn.Conv2d):
         packed.__class__ = PackedConv2d
         packed.norm = getattr(conv, "norm", None)
         packed.activation = getattr(conv, "activation", None)
-        packed.attribute = "none"
+        packed.attribute, packed.scalars = "none", ()
         if packed.norm is None and _is_relu(packed.activation):
             packed.attribute, packed.activation = "relu", None
         packed._pack(weight.detach())
@@ -73,7 +75,7 @@ class PackedConv2d(nn.Conv2d):
         x = torch.ops.mkldnn._convolution_pointwise(
             *(x.to(self.dtype), self._packed, self.bias),
             *(self.padding, self.stride, self.dilation, self.groups),
-            *(self.attribute, [], ""),
+            *(self.attribute, self.scalars, ""),
         )
         if self.norm is not None:
             x = self.norm(x)
@@ -122,6 +124,7 @@ def pack_convolutions(model: nn.Module) -> None:
             PackedConv2d.pack(cast(nn.Conv2d, module))
     for module in model.modules():
         _join_relu(module)
+        _join_folded(module)
         _join_block(module)
     for module in model.modules():
         _overwrite_between_blocks(module)
@@ -174,6 +177,20 @@ def _join_relu(module: Any) -> None:
             if _is_bare(conv) and _is_relu(relu):
                 conv.attribute = "relu"
                 module._modules[name] = nn.Identity()
+
+
+def _join_folded(module: Any) -> None:
+    """Join the activation of a folded norm of timm's, a ReLU or ReLU6, to its convolution."""
+    if type(module) is not FoldedNorm or not _is_bare(module.conv):
+        return
+    act = module._modules.get("act")
+    if type(act) is nn.ReLU6:
+        module.conv.attribute, module.conv.scalars = "hardtanh", (act.min_val, act.max_val)
+    elif _is_relu(act):
+        module.conv.attribute = "relu"
+    else:
+        return
+    del module._modules["act"]
 
 
 def _is_bare(conv: Any) -> bool:

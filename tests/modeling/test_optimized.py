@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from solo_family import METHODS
 from solo_family.config import get_cfg
 from solo_family.modeling import precision
+from solo_family.modeling.fast_group_norm import FastGroupNorm, make_group_norms_fast
 from solo_family.modeling.folding import fold_observed_norms, is_norm
 from solo_family.modeling.inference import inference_model, prepare_for_inference
+from solo_family.modeling.layers.conv_tower import GroupNorm
 from solo_family.modeling.packed_conv import PackedConv2d, pack_convolutions, packing_works
 
 from ..conftest import picture
@@ -126,6 +128,49 @@ def test_norms_of_timm_s_backbones_are_folded(name: str, left: int) -> None:
     assert sum(map(is_norm, model.modules())) == left
     for feature, other in zip(model(image), expected):
         torch.testing.assert_close(feature, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+
+
+@packs
+@torch.no_grad()
+def test_activations_of_folded_norms_are_joined_to_convolutions() -> None:
+    """All of them but those after convolutions that can't be packed, which pad as TensorFlow."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
+    for norm in filter(is_norm, model.modules()):
+        # Large enough that a ReLU6 has something to cut.
+        norm.weight.copy_(4 * torch.rand(norm.weight.shape))
+        norm.bias.copy_(torch.randn(norm.bias.shape))
+    image = torch.randn(1, 3, 96, 128)
+    expected = model(image)
+    fold_observed_norms(model, 3, 32)
+    pack_convolutions(model)
+    attributes = [part.attribute for part in model.modules() if isinstance(part, PackedConv2d)]
+    assert (attributes.count("hardtanh"), attributes.count("none")) == (27, 16)
+    for same in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        for feature, other in zip(same(image), expected):
+            limit = 1e-4 * float(other.abs().max())
+            torch.testing.assert_close(feature, other, rtol=1e-4, atol=limit)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (31, 33), (40, 40)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_group_norms_keep_their_results_and_the_order_in_memory(
+    size: tuple[int, int], dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.GroupNorm(4, 8), GroupNorm(8, 8)).to(dtype).requires_grad_(False)
+    x = (3 * torch.randn(2, 8, *size, generator=generator) + 1).to(dtype)
+    for given in (x, x.to(memory_format=torch.channels_last), x[:0]):
+        for layer in copy.deepcopy(model):
+            expected = torch.group_norm(given, layer.num_groups, layer.weight, layer.bias)
+            fast = nn.Sequential(layer)
+            make_group_norms_fast(fast)
+            assert type(fast[0]) is FastGroupNorm
+            found = fast(given)
+            assert found.stride() == expected.stride()
+            # bfloat16's last digit.
+            tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+            torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
 class _Shared(nn.Module):
