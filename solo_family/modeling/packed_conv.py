@@ -181,13 +181,14 @@ def _join_relu(module: Any) -> None:
 
 def _join_folded(module: Any) -> None:
     """Join the activation of a folded norm of timm's, a ReLU or ReLU6, to its convolution."""
-    if type(module) is not FoldedNorm or not _is_bare(module.conv):
+    conv: Any = module.conv if type(module) is FoldedNorm else None
+    if not _is_bare(conv):
         return
     act = module._modules.get("act")
     if type(act) is nn.ReLU6:
-        module.conv.attribute, module.conv.scalars = "hardtanh", (act.min_val, act.max_val)
+        conv.attribute, conv.scalars = "hardtanh", (act.min_val, act.max_val)
     elif _is_relu(act):
-        module.conv.attribute = "relu"
+        conv.attribute = "relu"
     else:
         return
     del module._modules["act"]

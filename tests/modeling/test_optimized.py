@@ -137,9 +137,9 @@ def test_activations_of_folded_norms_are_joined_to_convolutions() -> None:
     torch.manual_seed(0)
     model = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
     for norm in filter(is_norm, model.modules()):
-        # Large enough that a ReLU6 has something to cut.
-        norm.weight.copy_(4 * torch.rand(norm.weight.shape))
-        norm.bias.copy_(torch.randn(norm.bias.shape))
+        # Such that a ReLU6 has something to cut, on both sides.
+        norm.weight.copy_(torch.rand(norm.weight.shape))
+        norm.bias.copy_(3 * torch.randn(norm.bias.shape))
     image = torch.randn(1, 3, 96, 128)
     expected = model(image)
     fold_observed_norms(model, 3, 32)
