@@ -47,7 +47,7 @@ class PackedConv2d(nn.Conv2d):
         weight = conv._parameters.pop("weight")
         assert weight is not None
         packed: Any = conv
-        packed.__class__ = PackedConv2d
+        packed.__class__ = _PackedConv2dSame if _pads_as_tensorflow(conv) else PackedConv2d
         packed.norm = getattr(conv, "norm", None)
         packed.activation = getattr(conv, "activation", None)
         packed.attribute, packed.scalars = "none", ()
@@ -113,6 +113,22 @@ class PackedConv2d(nn.Conv2d):
         return self
 
 
+class _PackedConv2dSame(PackedConv2d):
+    """timm's Conv2dSame: as many outputs as strides fit; where padding is odd, there is more after.
+
+    Its own padding is 0.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding: list[int] = []
+        for dim in (1, 0):  # columns first, as `pad` has it
+            size, stride = x.shape[2 + dim], self.stride[dim]
+            reach = self.dilation[dim] * (self.kernel_size[dim] - 1) + 1
+            total = max(0, (-(-size // stride) - 1) * stride + reach - size)
+            padding += [total // 2, total - total // 2]
+        return super().forward(F.pad(x, padding))
+
+
 def pack_convolutions(model: nn.Module) -> None:
     """Replace a model's convolutions by packed ones, with ReLU and sums of ResNets, in place.
 
@@ -120,7 +136,8 @@ def pack_convolutions(model: nn.Module) -> None:
         model: on a CPU, in evaluation mode, without gradients; of one dtype.
     """
     for module in list(model.modules()):
-        if type(module) in (nn.Conv2d, Conv2d) and _can_pack(module):
+        known = type(module) in (nn.Conv2d, Conv2d) or _pads_as_tensorflow(module)
+        if known and _can_pack(module):
             PackedConv2d.pack(cast(nn.Conv2d, module))
     for module in model.modules():
         _join_relu(module)
@@ -158,6 +175,11 @@ def _can_pack(conv: Any) -> bool:
     plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
     hooked = conv._forward_pre_hooks or conv._forward_hooks or hasattr(conv, "parametrizations")
     return plain and not hooked
+
+
+def _pads_as_tensorflow(module: nn.Module) -> bool:
+    """Go by the name: importing timm takes longer than preparing a small model."""
+    return type(module).__name__ == "Conv2dSame"
 
 
 def _is_relu(activation: Any) -> bool:
