@@ -44,8 +44,10 @@ class LocalMaskDecoder(MaskDecoder[GridOutputs]):
     ) -> Tensor:
         """Return probabilities, float32 [n, h, w], 0 outside the window."""
         soft = self.decoder.soft(outputs, size, cells, counts)
-        for near in self._near(size, cells):
-            soft *= near
+        # In images of the training's size, and tiles are, nothing is outside.
+        if size[0] > self.window[0] or size[1] > self.window[1]:
+            for near in self._near(size, cells):
+                soft *= near
         return soft
 
     def traceable(self, outputs: Any, size: Size, cells: Tensor) -> Tensor:
