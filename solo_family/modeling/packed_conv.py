@@ -24,8 +24,11 @@ from .folding import FoldedNorm
 from .layers import ConvNormReLU
 
 # The size of maps that weights are packed for. Others have the same results, and on processors with
-# AVX-512 the same speed.
+# AVX-512 the same speed, but for 1 x 1 kernels in float32: oneDNN wants their weights in another
+# order for small maps, and reorders them in each call, which takes up to 50 times as long as the
+# convolution. Up to so many pixels they are matrix products with the weights as they are.
 _PACKED_FOR = (100, 136)
+_FEW_PIXELS = 2048
 
 
 class PackedConv2d(nn.Conv2d):
@@ -40,6 +43,9 @@ class PackedConv2d(nn.Conv2d):
     # What oneDNN does to a value before it writes it, and the numbers of that.
     attribute: str
     scalars: tuple[float, ...]
+    # The weights in oneDNN's order, and as they were; at least one of them.
+    _packed: Tensor | None
+    _plain: Tensor | None
 
     @staticmethod
     def pack(conv: nn.Conv2d) -> PackedConv2d:
@@ -58,25 +64,42 @@ class PackedConv2d(nn.Conv2d):
 
     def _pack(self, weight: Tensor) -> None:
         self.dtype = weight.dtype
-        size = [1, self.in_channels, *_PACKED_FOR]
-        self._packed = torch.ops.mkldnn._reorder_convolution_weight(
-            weight, self.padding, self.stride, self.dilation, self.groups, size
-        )
+        pointwise = self.kernel_size == (1, 1) and self.padding == (0, 0) and self.groups == 1
+        self._multiplies = pointwise and weight.dtype == torch.float32
+        self.__dict__.update(_packed=None, _plain=weight)
+        if not self._multiplies:  # others are packed when the first large map comes
+            self.__dict__.update(_packed=self.packed, _plain=None)
+
+    @property
+    def packed(self) -> Tensor:
+        """The weights in oneDNN's order."""
+        packed = self._packed
+        if packed is None:
+            size = [1, self.in_channels, *_PACKED_FOR]
+            packed = self.__dict__["_packed"] = torch.ops.mkldnn._reorder_convolution_weight(
+                self._plain, self.padding, self.stride, self.dilation, self.groups, size
+            )
+        return packed
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """The weights [O, I / groups, k, k], for what computes with some of them only."""
-        if "_plain" not in self.__dict__:
-            self.__dict__["_plain"] = self._packed.to_dense()
-        return self.__dict__["_plain"]
+        plain = self._plain
+        if plain is None:
+            plain = self.__dict__["_plain"] = self.packed.to_dense()
+        return plain
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x`, [B, I, H, W]."""
-        x = torch.ops.mkldnn._convolution_pointwise(
-            *(x.to(self.dtype), self._packed, self.bias),
-            *(self.padding, self.stride, self.dilation, self.groups),
-            *(self.attribute, self.scalars, ""),
-        )
+        x = x.to(self.dtype)
+        if self._is_small(x):
+            x = self._activate(self._product(x))
+        else:
+            x = torch.ops.mkldnn._convolution_pointwise(
+                *(x, self.packed, self.bias),
+                *(self.padding, self.stride, self.dilation, self.groups),
+                *(self.attribute, self.scalars, ""),
+            )
         if self.norm is not None:
             x = self.norm(x)
         return x if self.activation is None else self.activation(x)
@@ -84,16 +107,35 @@ class PackedConv2d(nn.Conv2d):
     def add_to_and_relu(self, other: Tensor, x: Tensor) -> Tensor:
         """Convolve `x`, add it to `other`, [B, O, H', W'], in place, and apply a ReLU."""
         other = other.contiguous(memory_format=torch.channels_last)
+        if self._is_small(x):
+            return other.add_(self._product(x)).relu_()
         return torch.ops.mkldnn._convolution_pointwise_.binary(
-            *(other, x, self._packed, self.bias),
+            *(other, x, self.packed, self.bias),
             *(self.padding, self.stride, self.dilation, self.groups),
             *("add", 1.0, "relu", [], None),
         )
 
+    def _is_small(self, x: Tensor) -> bool:
+        rows, columns = self.stride
+        pixels = x.shape[0] * -(-x.shape[2] // rows) * -(-x.shape[3] // columns)
+        return self._multiplies and pixels <= _FEW_PIXELS
+
+    def _product(self, x: Tensor) -> Tensor:
+        """Convolve `x`, [B, I, H, W], with a 1 x 1 kernel: a row of a matrix is a pixel."""
+        rows, columns = self.stride
+        pixels = x[:, :, ::rows, ::columns].permute(0, 2, 3, 1)
+        product = F.linear(pixels, self.weight.flatten(1), self.bias)
+        return product.permute(0, 3, 1, 2)
+
+    def _activate(self, x: Tensor) -> Tensor:
+        if self.attribute == "relu":
+            return x.relu_()
+        return x.clamp_(*self.scalars) if self.attribute == "hardtanh" else x
+
     # Packed weights can be neither copied nor written.
     def __getstate__(self) -> dict[str, Any]:
         state = {k: v for k, v in self.__dict__.items() if k not in ("_packed", "_plain")}
-        return {**state, "weight": self._packed.to_dense()}
+        return {**state, "weight": self.weight}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         weight = state.pop("weight")
@@ -101,14 +143,13 @@ class PackedConv2d(nn.Conv2d):
         self._pack(weight)
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedConv2d:
-        weight = fn(self._packed.to_dense())
+        weight = fn(self.weight)
         if weight.device.type != "cpu":
             raise RuntimeError(
                 "This model was prepared for inference on a CPU; it can't be moved. Prepare it "
                 "where it is to run: MODEL.DEVICE, or `device` of Predictor."
             )
         super()._apply(fn, recurse)
-        self.__dict__.pop("_plain", None)
         self._pack(weight)
         return self
 
