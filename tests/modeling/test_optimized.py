@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from solo_family import METHODS
 from solo_family.config import get_cfg
-from solo_family.modeling import precision
+from solo_family.modeling import packed_conv, precision
 from solo_family.modeling.fast_group_norm import FastGroupNorm, make_group_norms_fast
 from solo_family.modeling.folding import fold_observed_norms, is_norm
 from solo_family.modeling.inference import inference_model, prepare_for_inference
@@ -90,6 +90,35 @@ def test_packed_convolutions_convolve() -> None:
         *("PackedConv2d", "Identity", "PackedConv2d", "PackedConv2d", "Identity"),
         *("Conv2d", "Conv2d"),
     ]
+
+
+@packs
+@pytest.mark.parametrize("most", [0, 10**9], ids=["packed", "product"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_pointwise_convolutions_convolve_both_ways(
+    most: int, stride: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_conv, "_FEW_PIXELS", most)
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 8, 1, stride=stride, bias=bias)
+    x = torch.randn(2, 6, 9, 13)
+    expected, weight = conv(x), conv.weight.detach().clone()
+    other = torch.randn_like(expected)
+    packed = PackedConv2d.pack(conv)
+    for given in (x, x.to(memory_format=torch.channels_last)):
+        for same in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+            torch.testing.assert_close(same(given), expected)
+            assert same(given).is_contiguous(memory_format=torch.channels_last)
+            summed = same.add_to_and_relu(other.clone(), given)
+            torch.testing.assert_close(summed, (other + expected).relu())
+    packed.attribute = "relu"
+    torch.testing.assert_close(packed(x), expected.relu())
+    packed.attribute, packed.scalars = "hardtanh", (0.0, 0.5)
+    torch.testing.assert_close(packed(x), expected.clamp(0, 0.5))
+    assert torch.equal(packed.weight, weight)
+    assert (packed._packed is None) == (most > 0)
 
 
 @packs
