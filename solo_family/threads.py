@@ -63,7 +63,7 @@ def usable_cores(root: Path = _ROOT) -> Cores:
     Args:
         root: the folder that holds `proc` and `sys`.
     """
-    cpus = _affinity()
+    cpus = affinity()
     physical = len({_siblings(cpu, root) for cpu in cpus})
     reason = f"{len(cpus)} CPUs may be used"
     if physical < len(cpus):
@@ -74,9 +74,10 @@ def usable_cores(root: Path = _ROOT) -> Cores:
     return Cores(max(1, ceil(quota)), f"{reason}; the cgroup allows the time of {quota:g}")
 
 
-def _affinity() -> set[int]:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux's
-    return affinity(0) if affinity else set(range(os.cpu_count() or 1))
+def affinity() -> set[int]:
+    """Return the numbers of the CPUs that this process may run on."""
+    of_process = getattr(os, "sched_getaffinity", None)  # Linux's
+    return of_process(0) if of_process else set(range(os.cpu_count() or 1))
 
 
 def _siblings(cpu: int, root: Path) -> str:

@@ -97,7 +97,7 @@ def shared_cores(cfg: CfgNode) -> list[SharedCores]:
     if comm.get_world_size() > 1 or not threads.number_is_chosen():
         return []
     cores, quota = torch.get_num_threads(), threads.cgroup_cpus()
-    if cores < 2 or (quota is not None and quota < len(os.sched_getaffinity(0))):
+    if cores < 2 or (quota is not None and quota < len(threads.affinity())):
         return []
     try:
         busy_seconds()
@@ -115,7 +115,7 @@ def busy_seconds(root: Path = Path("/")) -> float:
     Raises:
         OSError, ValueError: the system does not count them.
     """
-    cpus = {f"cpu{cpu}" for cpu in os.sched_getaffinity(0)}
+    cpus = {f"cpu{cpu}" for cpu in threads.affinity()}
     ticks = 0
     for line in (root / "proc/stat").read_text(encoding="ascii").splitlines():
         name, *fields = line.split()

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -167,3 +167,20 @@ def test_the_key_switches_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(threads, "cgroup_cpus", lambda: None)
     for is_on in (True, False):
         assert bool(shared_cores(tiny_cfg(opts=["SOLVER.SHARE_CORES", is_on]))) is is_on
+
+
+def test_a_system_that_counts_nothing_keeps_its_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As macOS, which has neither /proc nor affinities."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    with pytest.raises(OSError, match="proc"):
+        busy_seconds(tmp_path)
+    monkeypatch.setattr(threads, "number_is_chosen", lambda: True)
+    monkeypatch.setattr("solo_family.engine.shared_cores.busy_seconds", busy_of(tmp_path))
+    torch.set_num_threads(2)
+    assert shared_cores(tiny_cfg()) == []
+
+
+def busy_of(root: Path) -> Callable[[], float]:
+    return lambda: busy_seconds(root)
