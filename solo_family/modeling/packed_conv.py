@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .folding import FoldedNorm
 from .layers import ConvNormReLU
+from .packed_blocks import PackedBasicBlock, PackedBlock, PackedBottleneck, PackedStem
 
 # The size of maps that weights are packed for. Others have the same results, and on processors with
 # AVX-512 the same speed, but for 1 x 1 kernels in float32: oneDNN wants their weights in another
@@ -267,14 +268,14 @@ def _is_bare(conv: Any) -> bool:
 def _join_block(block: nn.Module) -> None:
     """Join the ReLUs and the sum of detectron2's residual blocks and stem to its convolutions."""
     packed = {
-        BasicStem: (_PackedStem, ("conv1",)),
-        BasicBlock: (_PackedBasicBlock, ("conv1", "conv2")),
-        BottleneckBlock: (_PackedBottleneck, ("conv1", "conv2", "conv3")),
+        BasicStem: (PackedStem, ("conv1",)),
+        BasicBlock: (PackedBasicBlock, ("conv1", "conv2")),
+        BottleneckBlock: (PackedBottleneck, ("conv1", "conv2", "conv3")),
     }.get(type(block))
     if packed is None or not all(_is_bare(getattr(block, name)) for name in packed[1]):
         return
     block.__class__ = packed[0]
-    for name in packed[1] if type(block) is _PackedStem else packed[1][:-1]:
+    for name in packed[1] if type(block) is PackedStem else packed[1][:-1]:
         getattr(block, name).attribute = "relu"
 
 
@@ -284,7 +285,7 @@ def _overwrite_between_blocks(stage: Any) -> None:
     The first one's input is the result of the stage before, which may be a feature.
     """
     blocks: list[Any] = list(stage.children()) if type(stage) is nn.Sequential else []
-    if all(isinstance(block, _PackedBlock) for block in blocks):
+    if all(isinstance(block, PackedBlock) for block in blocks):
         for block in blocks[1:]:
             block.overwrites = True
 
@@ -292,39 +293,3 @@ def _overwrite_between_blocks(stage: Any) -> None:
 class _PackedConvReLU(ConvNormReLU):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
-
-
-class _PackedStem(BasicStem):
-    def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(self.conv1(x), kernel_size=3, stride=2, padding=1)
-
-
-class _PackedBlock:
-    """The shortcut of a residual block, to which its last convolution adds in place."""
-
-    overwrites = False
-    shortcut: Any
-
-    def shortcut_of(self, x: Tensor) -> Tensor:
-        if self.shortcut is not None:
-            return self.shortcut(x)
-        return x if self.overwrites else x.clone()
-
-
-class _PackedBasicBlock(_PackedBlock, BasicBlock):
-    conv1: Any
-    conv2: Any
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.conv1(x)
-        return self.conv2.add_to_and_relu(self.shortcut_of(x), out)
-
-
-class _PackedBottleneck(_PackedBlock, BottleneckBlock):
-    conv1: Any
-    conv2: Any
-    conv3: Any
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.conv2(self.conv1(x))
-        return self.conv3.add_to_and_relu(self.shortcut_of(x), out)

@@ -1,9 +1,11 @@
 """Build SparseInst's parts from a configuration."""
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from torch import nn
@@ -15,6 +17,7 @@ from ...modeling.matching_costs import sparse_inst_cost
 from ...modeling.one_to_many import HybridCriterion, with_one_to_many
 from ...modeling.set_criterion import SetCriterion
 from ...modeling.shapes import channels_of, stride_of
+from ...modeling.unit_init import natural_noise, scale_to_unit_deviation
 from .config import one_to_many
 from .cross_attention import CrossAttentionBranch
 from .decoder import (
@@ -55,6 +58,31 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
         pyramid_pooling=sparse_inst.ENCODER.PYRAMID_POOLING,
         fusion=sparse_inst.ENCODER.FUSION,
     )
+
+
+def scale_to_features(
+    backbone: nn.Module,
+    encoder: InstanceContextEncoder,
+    decoder: SparseInstDecoder,
+    names: Sequence[str],
+    channels: int,
+) -> None:
+    """Scale the random weights of encoder and decoder to the backbone's features, in place.
+
+    Args:
+        backbone: with its pretrained weights.
+        encoder: reads the features.
+        decoder: reads the encoder's map.
+        names: of the features, the finest first.
+        channels: of images.
+    """
+    parts = nn.ModuleList([backbone, encoder, decoder])
+    parts.eval()  # so that no norm counts the noise
+    with torch.no_grad():
+        features = backbone(natural_noise(channels))
+    maps = [features[name] for name in names]
+    scale_to_unit_deviation(nn.ModuleList([encoder, decoder]), lambda: decoder(encoder(maps)))
+    parts.train()
 
 
 def build_decoder(cfg: CfgNode) -> SparseInstDecoder:

@@ -13,6 +13,7 @@ from ...config.rules import check_one_of, get_key
 from ...errors import ConfigError
 
 DECODERS = ("BaseIAMDecoder", "GroupIAMDecoder", "GroupIAMSoftDecoder", "CrossAttentionDecoder")
+TIMM_BACKBONE = "build_timm_backbone"
 _NUM_AUXILIARY = "NUM_MASKS"
 
 
@@ -120,6 +121,9 @@ def _add_our_keys(sparse_inst: CN) -> None:
     # Further activation maps, in training only, which are matched with every object several times
     # (hybrid matching, arXiv 2207.13080).
     add_one_to_many(sparse_inst, _NUM_AUXILIARY)
+    # Scale random weights to the features of the backbone (`modeling/unit_init.py`): the encoder
+    # has no norms, and features of timm's models are several times as large as ResNet's.
+    sparse_inst.UNIT_INIT = False
     # Matrix NMS on top, for crowded scenes: "" or matrix. The other keys are as in SOLOV2.
     sparse_inst.NMS_TYPE = ""
     sparse_inst.NMS_KERNEL = "gaussian"
@@ -153,6 +157,12 @@ def check_sparse_inst_config(cfg: CN) -> None:
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("", "matrix"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
     sparse_inst = cfg.MODEL.SPARSE_INST
+    if sparse_inst.UNIT_INIT and cfg.MODEL.BACKBONE.NAME != TIMM_BACKBONE:
+        raise ConfigError(
+            f"{prefix}.UNIT_INIT is True, but MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}, "
+            f"whose weights are loaded after the model is built. Use {TIMM_BACKBONE}, or leave "
+            f"{prefix}.UNIT_INIT False."
+        )
     check_one_to_many(sparse_inst, _NUM_AUXILIARY, prefix)
     unknown = [item for item in sparse_inst.LOSS.ITEMS if item not in ("labels", "masks")]
     if unknown or not sparse_inst.LOSS.ITEMS:

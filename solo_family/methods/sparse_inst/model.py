@@ -21,7 +21,13 @@ from ...modeling.set_predictions import LayeredPredictions, SetTargets
 from ...ops.compact import resize_compactly
 from ...ops.host_copy import HostCopy
 from ...ops.resize import ResizedMasks
-from .build import build_criterion, build_decoder, build_encoder, mask_stride
+from .build import (
+    build_criterion,
+    build_decoder,
+    build_encoder,
+    mask_stride,
+    scale_to_features,
+)
 from .decoder import DecoderOutputs, SparseInstDecoder
 from .encoder import InstanceContextEncoder
 from .panoptic import PanopticMerge
@@ -91,11 +97,14 @@ class SparseInst(MaskSegmentor):
         base = cls.base_config(cfg)
         shapes = base["backbone"].output_shape()
         names = sparse_inst.ENCODER.IN_FEATURES
-        encoder = build_encoder(sparse_inst, shapes)
+        encoder, decoder = build_encoder(sparse_inst, shapes), build_decoder(cfg)
+        # A file that is loaded later has all weights.
+        if sparse_inst.UNIT_INIT and not cfg.MODEL.WEIGHTS:
+            scale_to_features(base["backbone"], encoder, decoder, names, len(cfg.MODEL.PIXEL_MEAN))
         return {
             **base,
             "encoder": encoder,
-            "decoder": build_decoder(cfg),
+            "decoder": decoder,
             "in_features": names,
             "mask_stride": mask_stride(shapes[names[0]].stride, sparse_inst.DECODER.SCALE_FACTOR),
             "criterion": build_criterion(sparse_inst),

@@ -1,0 +1,58 @@
+"""detectron2's residual blocks and stem, whose ReLUs and sums are those of packed convolutions.
+
+A block takes a map, [B, I, H, W], and returns one, [B, O, H', W'], as detectron2's does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
+from torch import Tensor
+
+
+class PackedStem(BasicStem):
+    """The stem; its convolution applies the ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve and pool `x`."""
+        return F.max_pool2d(self.conv1(x), kernel_size=3, stride=2, padding=1)
+
+
+class PackedBlock:
+    """The shortcut of a residual block, to which its last convolution adds in place."""
+
+    overwrites = False
+    shortcut: Any
+
+    def shortcut_of(self, x: Tensor) -> Tensor:
+        """Return what the last convolution may add to."""
+        if self.shortcut is not None:
+            return self.shortcut(x)
+        return x if self.overwrites else x.clone()
+
+
+class PackedBasicBlock(PackedBlock, BasicBlock):
+    """A block of two convolutions."""
+
+    conv1: Any
+    conv2: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to `x`, which it may overwrite."""
+        out = self.conv1(x)
+        return self.conv2.add_to_and_relu(self.shortcut_of(x), out)
+
+
+class PackedBottleneck(PackedBlock, BottleneckBlock):
+    """A block of three convolutions."""
+
+    conv1: Any
+    conv2: Any
+    conv3: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to `x`, which it may overwrite."""
+        out = self.conv2(self.conv1(x))
+        return self.conv3.add_to_and_relu(self.shortcut_of(x), out)
