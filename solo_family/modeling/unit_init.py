@@ -1,10 +1,9 @@
 """Scale random weights so that no layer begins with large values. Ours.
 
-A layer without a norm hands on the scale of its inputs, and features of some backbones are several
-times as large as those that the published initialisation was chosen with. As in layer-sequential
-unit-variance initialisation (Mishkin and Matas, ICLR 2016, arXiv 1511.06422) each layer is divided
-by the standard deviation of its outputs, one after another; but only where that is above 1, because
-last layers begin with small values on purpose.
+A layer without a norm hands on the scale of its inputs, and features of some backbones are large.
+As in layer-sequential unit-variance initialisation (Mishkin and Matas, ICLR 2016, arXiv 1511.06422)
+each layer is divided by the standard deviation of its outputs, one after another; but only where
+that is above 1, because last layers begin with small values on purpose.
 """
 
 from collections.abc import Callable

@@ -122,7 +122,7 @@ def _add_our_keys(sparse_inst: CN) -> None:
     # (hybrid matching, arXiv 2207.13080).
     add_one_to_many(sparse_inst, _NUM_AUXILIARY)
     # Scale random weights to the features of the backbone (`modeling/unit_init.py`): the encoder
-    # has no norms, and features of timm's models are several times as large as ResNet's.
+    # has no norms, and features of some of timm's models are large.
     sparse_inst.UNIT_INIT = False
     # Matrix NMS on top, for crowded scenes: "" or matrix. The other keys are as in SOLOV2.
     sparse_inst.NMS_TYPE = ""
