@@ -22,6 +22,7 @@ from .matrix_nms_bits import matrix_nms_bits
 from .matrix_nms_torch import decay_by_class, matrix_nms_plain
 from .packed_masks import measure
 from .resize import resize_soft_masks
+from .window_boxes import window_boxes_of_rows
 
 # Tolerance of means and factors: a GPU's quotients are less exact, which 1 - IoU magnifies in NMS.
 _TOLERANCE = 1e-4
@@ -85,6 +86,21 @@ def _check_nms(device: torch.device) -> None:
         _compare(f"matrix NMS of {masks.dtype}, {kernel}", (actual,), (expected,))
 
 
+def _check_windows(device: torch.device) -> None:
+    from .window_boxes_triton import window_boxes_triton
+
+    # More windows than one program has, of bins that differ in size; many masks are empty.
+    positions, size, threshold = 3, 10, 0.3
+    logits = _waves(positions**2, 7, 9) - 1.5
+    probabilities = logits.sigmoid()
+    found = window_boxes_triton(probabilities.to(device), positions, size, threshold)
+    mean = found.totals / found.areas.clamp(min=1)
+    expected = window_boxes_of_rows(logits, size, threshold, True, range(7))
+    assert expected.maskness is not None
+    actual = found.boxes, found.areas > 0, mean
+    _compare("boxes of windows", actual, (expected.boxes, expected.filled, expected.maskness))
+
+
 def _check_bits(device: torch.device) -> None:
     # More masks than the sides of a program's square, and words that are read 1, 2, 4 at a time.
     count = 70
@@ -134,5 +150,6 @@ CHECKS.update(
     decode=_check_decode,
     resize=_check_resize,
     nms=_check_nms,
+    windows=_check_windows,
     bits=_check_bits,
 )

@@ -12,12 +12,12 @@ from torch import Tensor
 from ...methods.grid.instances import select_images
 from ...methods.grid.mask_decoder import Grid
 from ...methods.grid.selection import Selection, Selector
-from ...methods.instance_fcn.assemble import soft_masks_of_rows
 from ...methods.solov2.model import DynamicMaskDecoder, SOLOv2Outputs
 from ...ops import decode_masks
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.matrix_nms_torch import matrix_nms_plain
 from ...ops.resize import resize_masks_with_boxes
+from ...ops.sliding import soft_masks_of_rows
 from .candidates import candidate_scores
 from .plain import plain_assemble, plain_decode, plain_post_process, plain_resize
 

@@ -23,19 +23,14 @@ from ...modeling.instances import make_instances
 from ...ops import mask_boxes
 from ...ops.host_copy import HostCopy
 from ...ops.matrix_nms import matrix_nms_decay
-from ...ops.packed_masks import measure_inside
 from ...ops.run_masks import RunMasks
 from ...ops.take import take_rows
-from .assemble import assemble, every_center, soft_masks, soft_masks_of_rows
+from ...ops.window_boxes import window_boxes
+from .assemble import assemble, every_center, soft_masks
 from .head import MaskPooledClassifier, WindowPredictions
 from .paste import paste_windows, windows_for_nms
 from .windows import DenseMaps, FixedWindows, Windows, in_pixels
 
-# Bytes of assembled windows in memory at a time, whatever the size of the map; and bytes of one of
-# their cells: its probability and whether it is inside.
-_CHUNK_BYTES = 16 * 2**20
-_GPU_CHUNK_BYTES = 256 * 2**20
-_CELL_BYTES = 5
 # Matrix NMS compares masks at a quarter of the output's resolution.
 NMS_STRIDE = 4
 # The number of windows that an exported graph keeps where the selector keeps all, whose number
@@ -147,28 +142,19 @@ class ProposalSelector:
             index: the index of the scale.
         """
         height, width = maps.objectness_logits.shape
-        device = maps.score_maps.device
-        centers = every_center((height, width), device).unflatten(0, (height, -1))
-        objectness = maps.objectness_logits.sigmoid()
-        at_once = _GPU_CHUNK_BYTES if device.type == "cuda" else _CHUNK_BYTES
-        step = max(1, at_once // (_CELL_BYTES * width * self.window_size**2))
-        parts = []
-        for start in range(0, height, step):
-            rows = range(start, min(start + step, height))
-            probabilities = soft_masks_of_rows(maps.score_maps, self.window_size, rows)
-            probabilities = probabilities.flatten(0, 1)
-            hard = probabilities > self.mask_threshold
-            scores = objectness[start : rows.stop].flatten()
-            if self.score == "product":
-                scores = scores * measure_inside(probabilities, hard, self.mask_threshold)[1]
-            some = centers[start : rows.stop].flatten(0, 1)
-            corner = (some - self.window_size // 2).flip(1).repeat(1, 2)
-            boxes = mask_boxes(hard)
-            # The box of a mask without cells ends at 0.
-            scores = torch.where(boxes[:, 2] > 0, scores, -math.inf)
-            boxes = in_pixels(boxes + corner, maps.cell_size)
-            parts.append(Windows(scores, boxes, some, torch.full_like(some[:, 0], index)))
-        return Windows.cat(parts)
+        found = window_boxes(
+            maps.score_maps,
+            self.window_size,
+            self.mask_threshold,
+            maskness=self.score == "product",
+        )
+        scores = maps.objectness_logits.sigmoid().flatten()
+        if found.maskness is not None:
+            scores = scores * found.maskness
+        scores = torch.where(found.filled, scores, -math.inf)
+        centers = every_center((height, width), scores.device)
+        scales = torch.full_like(centers[:, 0], index)
+        return Windows(scores, in_pixels(found.boxes, maps.cell_size), centers, scales)
 
     def paste(
         self, windows: Windows, maps: list[DenseMaps], output_size: tuple[int, int]
