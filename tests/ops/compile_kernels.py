@@ -22,6 +22,7 @@ from solo_family.ops.decode_masks_triton import decode_masks_triton
 from solo_family.ops.matrix_nms_triton import decay_by_class_triton
 from solo_family.ops.packing_triton import pack_masks_triton
 from solo_family.ops.resize_masks_triton import resize_masks_triton
+from solo_family.ops.window_boxes_triton import window_boxes_triton
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -57,17 +58,25 @@ def _nms(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
         decay_by_class_triton(words, rows, labels, kernel, 2.0, None)
 
 
+def _windows(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    positions = 1 + count % 7
+    maps = torch.zeros(positions**2, *size, dtype=dtype)
+    window_boxes_triton(maps, positions, max(positions, count % 32), 0.5)
+
+
 LAUNCH: dict[str, Callable[[torch.dtype, tuple[int, int], int], None]] = {
     "pack": _pack,
     "decode": _decode,
     "resize": _resize,
     "nms": _nms,
+    "windows": _windows,
 }
 DTYPES = {
     "pack": (*FLOATS, torch.bool),
     "decode": FLOATS,
     "resize": FLOATS,
     "nms": (torch.int32,),
+    "windows": (torch.float32,),
 }
 
 
