@@ -1,4 +1,4 @@
-"""Boxes of densely sliding windows against loops: the kernel, compiled or interpreted, and torch."""
+"""Boxes of densely sliding windows against loops: the kernel's, maybe interpreted, and torch's."""
 
 import math
 
@@ -130,7 +130,8 @@ def test_chunks_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator, "_CHUNK_BYTES", 1)
     monkeypatch.setattr(operator, "_GPU_CHUNK_BYTES", 1)
     logits = random_maps(3, 4, 6)
-    assert_as_loops(window_boxes(logits.to(DEVICE), 5, 0.5, maskness=True), logits.sigmoid(), 5, 0.5)
+    found = window_boxes(logits.to(DEVICE), 5, 0.5, maskness=True)
+    assert_as_loops(found, logits.sigmoid(), 5, 0.5)
     assert window_boxes(logits.to(DEVICE), 5, 0.5).maskness is None
 
 

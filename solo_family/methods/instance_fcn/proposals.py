@@ -2,14 +2,14 @@
 
 InstanceFCN, arXiv 1603.08678, "Inference".
 
-N windows, k relative positions per axis, m side of a window, C channels, h w cells of a map, H W of
-the output.
+B images, N windows, k relative positions per axis, m side of a window, C channels, h w cells of a
+map, H W of the output.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,18 @@ NMS_STRIDE = 4
 # The number of windows that an exported graph keeps where the selector keeps all, whose number
 # depends on the size of the image.
 FIXED_WINDOWS = 500
+
+
+class Ranked(NamedTuple):
+    """The windows of several images.
+
+    Attributes:
+        windows: those of each image, the best first.
+        counts: int64 [B], how many of each have a mask and take part.
+    """
+
+    windows: list[Windows]
+    counts: Tensor
 
 
 @dataclass(frozen=True)
@@ -85,17 +97,15 @@ class ProposalSelector:
             maps: the network's outputs at every scale.
             output_size: (H, W).
         """
-        windows, counts = self.rank([maps])
-        return self.suppress(windows[0][: counts.wait().tolist()[0]], maps, output_size)
+        ranked, counts = self.rank([maps])
+        (count,) = HostCopy(counts).wait().tolist()
+        return self.suppress(ranked[0][:count], maps, output_size)
 
-    def rank(self, images: Sequence[list[DenseMaps]]) -> tuple[list[Windows], HostCopy]:
+    def rank(self, images: Sequence[list[DenseMaps]]) -> Ranked:
         """Score and sort the windows of several images, without making the host wait.
 
         Args:
             images: the maps of every scale of each.
-
-        Returns:
-            The windows of each image, the best first, and how many of them take part.
         """
         ranked, counts = [], []
         for maps in images:
@@ -103,7 +113,7 @@ class ProposalSelector:
             counts.append((windows.scores != -math.inf).sum())
             best = windows.scores.argsort(descending=True, stable=True)
             ranked.append(windows[best[: self.pre_nms or None]])
-        return ranked, HostCopy(torch.stack(counts))
+        return Ranked(ranked, torch.stack(counts))
 
     def suppress(
         self, windows: Windows, maps: list[DenseMaps], output_size: tuple[int, int]
@@ -213,23 +223,22 @@ class ProposalSelector:
 
 def _best_boxes(windows: Windows, threshold: float, count: int) -> Tensor:
     """Return the first `count` indices that box NMS keeps of windows, the best first: int64 [n]."""
-    total = len(windows.scores)
-    if order.waits(windows.scores):
-        return nms(windows.boxes, windows.scores, threshold)[:count]
-    # Which windows are kept depends on better ones only: on a CPU, a few times as many as are asked
-    # for are enough mostly, and the time grows with the square of their number.
-    considered = 4 * count
+    # Which windows are kept depends on better ones only: a few times as many as are asked for are
+    # enough mostly, and time and memory grow with the square of their number.
+    total, considered = len(windows.scores), 4 * count
     while True:
         keep = nms(windows.boxes[:considered], windows.scores[:considered], threshold)
         if len(keep) >= count or considered >= total:
             return keep[:count]
-        considered *= 4
+        # Each time the host waits for a GPU, so that there are no more than two.
+        considered = total if order.waits(windows.scores) else 4 * considered
 
 
 def propose(
     selector: ProposalSelector,
     classifier: MaskPooledClassifier | None,
     images: Sequence[list[DenseMaps]],
+    ranked: Ranked,
     output_sizes: Sequence[tuple[int, int]],
 ) -> list[dict[str, Any]]:
     """Return the results of images, in detectron2's form.
@@ -240,11 +249,12 @@ def propose(
         selector: selects the windows.
         classifier: None for class-agnostic proposals.
         images: the maps of every scale of each.
+        ranked: the windows of these; see `ProposalSelector.rank`.
         output_sizes: (H, W) of each.
     """
     results = []
-    ranked, counts = selector.rank(images)
-    for windows, count, maps, size in zip(ranked, counts.wait().tolist(), images, output_sizes):
+    counts = HostCopy(ranked.counts).wait().tolist()
+    for windows, count, maps, size in zip(ranked.windows, counts, images, output_sizes):
         kept = selector.suppress(windows[:count], maps, size)
         scores, classes = kept.scores, torch.zeros_like(kept.scales)
         if classifier is not None:
