@@ -21,6 +21,7 @@ from .masks import mask_boxes
 from .matrix_nms_bits import matrix_nms_bits
 from .matrix_nms_torch import decay_by_class, matrix_nms_plain
 from .packed_masks import measure
+from .paste_masks import paste_parts
 from .resize import resize_soft_masks
 from .window_boxes import window_boxes_of_rows
 
@@ -101,6 +102,19 @@ def _check_windows(device: torch.device) -> None:
     _compare("boxes of windows", actual, (expected.boxes, expected.filled, expected.maskness))
 
 
+def _check_paste(device: torch.device) -> None:
+    from .paste_masks_triton import paste_masks_triton
+
+    # Cells of 8 x 4 pixels, from any pixel on: shares are multiples of 1/16 and 1/8. More pixels
+    # than one program has; the last mask lies over the image's corner.
+    size, threshold = (40, 80), 0.3
+    masks, corners = _waves(3, 6, 6), torch.tensor([[3.0, 2.0], [25.0, 14.0], [-30.0, -9.0]])
+    boxes = torch.cat([corners, corners + torch.tensor([48.0, 24.0])], dim=1)
+    expected = paste_parts(masks, boxes, size, threshold, 48.0)
+    actual = paste_masks_triton(masks.to(device), boxes.to(device), size, threshold)
+    _compare("pasting", actual, (expected, mask_boxes(expected)))
+
+
 def _check_bits(device: torch.device) -> None:
     # More masks than the sides of a program's square, and words that are read 1, 2, 4 at a time.
     count = 70
@@ -151,5 +165,6 @@ CHECKS.update(
     resize=_check_resize,
     nms=_check_nms,
     windows=_check_windows,
+    paste=_check_paste,
     bits=_check_bits,
 )

@@ -21,6 +21,7 @@ from solo_family.ops import decode_tiles
 from solo_family.ops.decode_masks_triton import decode_masks_triton
 from solo_family.ops.matrix_nms_triton import decay_by_class_triton
 from solo_family.ops.packing_triton import pack_masks_triton
+from solo_family.ops.paste_masks_triton import paste_masks_triton
 from solo_family.ops.resize_masks_triton import resize_masks_triton
 from solo_family.ops.window_boxes_triton import window_boxes_triton
 
@@ -64,12 +65,19 @@ def _windows(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
     window_boxes_triton(maps, positions, max(positions, count % 32), 0.5)
 
 
+def _paste(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    side = 1 + count % 32
+    masks, boxes = torch.zeros(count, side, side, dtype=dtype), torch.zeros(count, 4)
+    paste_masks_triton(masks, boxes, size, 0.5)
+
+
 LAUNCH: dict[str, Callable[[torch.dtype, tuple[int, int], int], None]] = {
     "pack": _pack,
     "decode": _decode,
     "resize": _resize,
     "nms": _nms,
     "windows": _windows,
+    "paste": _paste,
 }
 DTYPES = {
     "pack": (*FLOATS, torch.bool),
@@ -77,6 +85,7 @@ DTYPES = {
     "resize": FLOATS,
     "nms": (torch.int32,),
     "windows": (torch.float32,),
+    "paste": (torch.float32,),
 }
 
 

@@ -125,6 +125,7 @@ WRONG = {
     "resize": ("resize_masks_triton", "resize_masks_triton", 1),
     "nms": ("matrix_nms_triton", "decay_by_class_triton", None),
     "windows": ("window_boxes_triton", "window_boxes_triton", 1),
+    "paste": ("paste_masks_triton", "paste_masks_triton", 1),
 }
 
 
@@ -132,7 +133,7 @@ WRONG = {
 @pytest.mark.parametrize(
     "kernel",
     [
-        *("pack", "nms", "windows"),
+        *("pack", "nms", "windows", "paste"),
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("decode", "resize")),
     ],
 )

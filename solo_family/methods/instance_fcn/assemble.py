@@ -7,11 +7,14 @@ N windows; k positions along each axis; m side of a window, in cells; H W cells 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...ops.host_copy import to_device
 from ...ops.sliding import bins_of_cells, positions_of
 from ...ops.take import take_rows
 
@@ -55,15 +58,57 @@ def assemble(
         ValueError: the number of maps is not a square, or there are more bins than cells.
     """
     height, width = score_maps.shape[-2:]
-    k = positions_of(score_maps, window_size)
     size = (height, width) if map_size is None else map_size
     cells, inside = window_cells(centers, window_size, size, width)
-    bins = bins_of_cells(k, window_size, score_maps.device)
-    maps = bins[:, None] * k + bins
-    index = maps * (height * width) + cells
-    index, cells = index.flatten(-3), score_maps.flatten(-3)
-    logits = cells.index_select(0, index) if index.dim() == 1 else take_rows(cells, index)
-    return AssembledMasks(logits.unflatten(-1, inside.shape[-3:]), inside)
+    return AssembledMasks(gather_cells([score_maps], cells, window_size), inside)
+
+
+def gather_cells(score_maps: Sequence[Tensor], cells: Tensor, window_size: int) -> Tensor:
+    """Copy the cells of windows from score maps, each from the map of its bin.
+
+    Args:
+        score_maps: those of every scale, as for `assemble`.
+        cells: int64 [..., N, m, m], their number among the cells of all scales, one scale's after
+            another's; see `cells_of_scales`.
+        window_size: m.
+
+    Returns:
+        The logits of `AssembledMasks`.
+
+    Raises:
+        ValueError: see `assemble`.
+    """
+    k = positions_of(score_maps[0], window_size)
+    flat = [maps.flatten(-2) for maps in score_maps]
+    maps = flat[0] if len(flat) == 1 else torch.cat(flat, dim=-1)
+    bins = bins_of_cells(k, window_size, cells.device)
+    index = ((bins[:, None] * k + bins) * maps.shape[-1] + cells).flatten(-3)
+    values = maps.flatten(-2)
+    logits = values.index_select(0, index) if index.dim() == 1 else take_rows(values, index)
+    return logits.unflatten(-1, cells.shape[-3:])
+
+
+def cells_of_scales(
+    sizes: Sequence[tuple[int, ...]], centers: Tensor, scales: Tensor, window_size: int
+) -> tuple[Tensor, Tensor]:
+    """Return which cells windows cover on the maps of several scales, without making the host wait.
+
+    Args:
+        sizes: (H, W) of the map of each scale.
+        centers: int64 [N, 2], as for `assemble`.
+        scales: int64 [N], the index of each window's map.
+        window_size: m.
+
+    Returns:
+        cells: int64 [N, m, m], see `gather_cells`; for those outside the map, the nearest inside.
+        inside: bool [N, m, m], whether they are on the map.
+    """
+    ends = list(accumulate(height * width for height, width in sizes))
+    table = torch.tensor([(*size, start) for size, start in zip(sizes, [0, *ends])])
+    (table,) = to_device([table], centers.device)
+    height, width, start = table[scales][..., None].unbind(1)
+    cells, inside = window_cells(centers, window_size, (height, width), width[..., None])
+    return cells + start[..., None], inside
 
 
 def soft_masks(
@@ -75,15 +120,15 @@ def soft_masks(
 
 
 def window_cells(
-    centers: Tensor, window_size: int, map_size: MapSize, row_length: int | None = None
+    centers: Tensor, window_size: int, map_size: MapSize, row_length: int | Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return which cells of a map each window covers.
 
     Args:
         centers: int64 [..., N, 2], as for `assemble`.
         window_size: m.
-        map_size: (H, W), as for `assemble`.
-        row_length: cells from one row to the next; None for W.
+        map_size: (H, W), as for `assemble`; or int64 [N, 1] each.
+        row_length: cells from one row to the next, maybe int64 [N, 1, 1]; None for W.
 
     Returns:
         cells: int64 [..., N, m, m], row * `row_length` + column; for those outside, the nearest

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.layers.mask_ops import _do_paste_mask
 from torch import Tensor
 from torchvision.ops import nms
 
-from solo_family.methods.instance_fcn import paste, proposals
-from solo_family.methods.instance_fcn.paste import paste_parts
+from solo_family.methods.instance_fcn import proposals
 from solo_family.methods.instance_fcn.proposals import ProposalSelector
 from solo_family.methods.instance_fcn.windows import DenseMaps, Windows, by_scale
 from solo_family.modeling import order
@@ -232,32 +230,6 @@ def test_memory_of_sliding_over_a_large_map_is_bounded() -> None:
     assert count == 37500
     assert peak < 160e6
     assert straightforward > 250e6
-
-
-@pytest.mark.parametrize("size", [(64, 96), (30, 200), (9, 7)])
-@pytest.mark.parametrize("threshold", [0.5, 0.2])
-def test_pasting_in_parts_is_pasting_into_the_whole_image(
-    size: tuple[int, int], threshold: float
-) -> None:
-    """Of boxes within the image, over its borders, and larger than it; and none."""
-    generator = torch.Generator().manual_seed(0)
-    masks = torch.rand((40, M, M), generator=generator)
-    corners = torch.rand((40, 2), generator=generator) * torch.tensor([110.0, 80.0]) - 20
-    sides = 3 + 27.5 * torch.rand((40, 2), generator=generator)
-    boxes = torch.cat([corners, corners + sides], dim=1)
-    values, _ = _do_paste_mask(masks[:, None], boxes, *size, skip_empty=False)
-    expected = values >= threshold
-    longest = float(sides.max())
-    assert torch.equal(paste_parts(masks, boxes, size, threshold, longest), expected)
-    assert paste_parts(masks[:0], boxes[:0], size, threshold, longest).shape == (0, *size)
-
-
-def test_pasting_is_bounded_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The result doesn't depend on how many are pasted at a time."""
-    masks, boxes = torch.rand(5, M, M), torch.tensor([[3.5, 4.0, 20.0, 30.0]]).expand(5, 4)
-    expected = paste_parts(masks, boxes, (40, 50), 0.5, 26.0)
-    monkeypatch.setattr(paste, "_CHUNK_BYTES", 1)
-    assert torch.equal(paste_parts(masks, boxes, (40, 50), 0.5, 26.0), expected)
 
 
 def same_windows(one: Windows, other: Windows) -> bool:
