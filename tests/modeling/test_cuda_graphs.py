@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from solo_family import METHODS
 from solo_family.methods.sparse_inst.selection import SetRanking
 from solo_family.modeling import cuda_graphs, recording
+from solo_family.modeling.base import MaskSegmentor
 from solo_family.modeling.cuda_graphs import CudaGraphs
 from solo_family.modeling.recording import Recording, map_tensors
 from solo_family.ops import gpu_kernels
@@ -452,7 +453,7 @@ OPTS: dict[str, list] = {
 CASES = (*METHODS, ONE_SCALE)
 
 
-def eager_case(case: str) -> nn.Module:
+def eager_case(case: str) -> MaskSegmentor:
     return eager_to_find(tiny_model(case.split()[0], opts=OPTS.get(case)))
 
 

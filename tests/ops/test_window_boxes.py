@@ -38,7 +38,9 @@ def by_loops(soft: Tensor, m: int, threshold: float) -> tuple[list[list[float]],
     boxes, means = [], []
     for row in range(height):
         for column in range(width):
-            ys, xs, values = [], [], []
+            ys: list[int] = []
+            xs: list[int] = []
+            values: list[float] = []
             for u in range(m):
                 for v in range(m):
                     y, x = row - m // 2 + u, column - m // 2 + v

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from solo_family.cli.benchmark.benchmark import time_parts
 from solo_family.cli.benchmark.benchmark_report import AFTER, BEFORE
 from solo_family.cli.benchmark.candidates import candidates_table
+from solo_family.modeling.base import MaskSegmentor
+from solo_family.modeling.inference import prepare_for_inference
 
 from . import published, rows, settings
 from .timing import milliseconds
@@ -23,12 +25,14 @@ class Run(NamedTuple):
 
     Attributes:
         bars: by batch size, milliseconds that bfloat16 may take on an H100 or H200.
+        as_graph: whether to time one picture as a CUDA graph, too.
     """
 
     method: str
     size: tuple[int, int]
     batch_sizes: tuple[int, ...] = (1, 8)
     bars: Mapping[int, float] = MappingProxyType({})
+    as_graph: bool = False
 
 
 RUNS = (
@@ -38,7 +42,7 @@ RUNS = (
     Run("MaskFormer", (800, 1066), (1, 8), {1: 15}),
     Run("SOLO", (800, 1066)),
     Run("DecoupledSOLO", (800, 1066)),
-    Run("InstanceFCN", (800, 1066), (1,), {1: 20}),
+    Run("InstanceFCN", (800, 1066), (1,), {1: 20}, as_graph=True),
 )
 # Those with a grid, and the bar of 2,000 candidates.
 _CANDIDATES = {"SOLOv2": "", "SOLO": "bar 5", "DecoupledSOLO": "bar 5"}
@@ -52,6 +56,8 @@ def run() -> None:
             for precision in ("float32", "bfloat16"):
                 for size in one.batch_sizes:
                     _measure(one, model, image, precision, size)
+                if one.as_graph:
+                    _measure_graph(one, model, image, precision)
             if one.method in _CANDIDATES and one.method not in tried:
                 tried.add(one.method)
                 _measure_candidates(one.method, model, image)
@@ -72,6 +78,16 @@ def _measure(one: Run, model: nn.Module, image: Tensor, precision: str, batch_si
             notes += [f"{part} {value:.1f} ms" for part, value in median.items()]
     name = f"{one.method} R50 {height}x{width} {precision} batch {batch_size}"
     rows.add(name, value=took, unit="ms", note="; ".join(notes))
+
+
+def _measure_graph(one: Run, model: MaskSegmentor, image: Tensor, precision: str) -> None:
+    """As `Predictor` does with MODEL.INFERENCE.CUDA_GRAPH, and weights of this precision."""
+    prepared = prepare_for_inference(model, precision=precision, cuda_graph=True)
+    took = milliseconds(lambda: prepared([{"image": image}]), repeats=20, seconds=0.5)
+    recorded = len(prepared.graphs) == 1 or not settings.on_gpu()
+    note = f"bar {one.bars[1]}" if 1 in one.bars else ""
+    name = f"{one.method} R50 {image.shape[1]}x{image.shape[2]} {precision} weights, as a graph"
+    rows.add(name, recorded, took, "ms", note)
 
 
 def _measure_candidates(method: str, model: nn.Module, image: Tensor) -> None:
