@@ -289,12 +289,8 @@ class MaskSegmentor(nn.Module, MethodInterface):
         settings: Hashable,
     ) -> list[dict[str, Any]]:
         """Return `finish(first(batch))`, results that may be written to; see `CudaGraphs.run`."""
-
-        def finish_owned(fixed: Any) -> list[dict[str, Any]]:
-            # Tensors of inference mode could not be written to afterwards.
-            return owned(finish(fixed), fixed)
-
-        last = finish_owned if self.inference_mode else finish
+        # Tensors of inference mode could not be written to afterwards.
+        last = (lambda fixed: owned(finish(fixed), fixed)) if self.inference_mode else finish
         return self.graphs.run(self, first, last, batch, settings)
 
     def without_autograd(self) -> AbstractContextManager[Any]:

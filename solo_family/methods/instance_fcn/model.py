@@ -208,7 +208,13 @@ class InstanceFCN(MaskSegmentor):
 
     def _normalise(self, image: Tensor) -> Tensor:
         there = to_device([image], self.device)
-        return normalise(there, self.pixel_mean, self.pixel_std, size_divisibility=1)
+        return normalise(
+            there,
+            self.pixel_mean,
+            self.pixel_std,
+            size_divisibility=1,
+            dtype=self.pixel_mean.dtype,
+        )
 
     def _scaled_maps(self, normalised: Tensor, output_size: tuple[int, int]) -> list[DenseMaps]:
         """Return the maps of every scale of a normalised image [1, C, h, w].
@@ -220,8 +226,11 @@ class InstanceFCN(MaskSegmentor):
         sizes = scaled_sizes(height, width, self.test_scales, self.max_size)
         maps: list[DenseMaps] = []
         for size in sizes or [(height, width)]:
-            scaled = resize_to_scale(normalised, size, self.size_divisibility)
-            features = self.backbone(scaled.to(self.weight_dtype))
+            scaled = resize_to_scale(normalised, size, self.size_divisibility).to(self.weight_dtype)
+            if self.channels_last and scaled.is_cuda:
+                # Otherwise convolutions on a GPU would rearrange their weights each time.
+                scaled = scaled.contiguous(memory_format=torch.channels_last)
+            features = self.backbone(scaled)
             predictions = self.head(features[self.in_feature])
             maps += self.dense_maps(predictions, [size], [output_size])
         return maps
