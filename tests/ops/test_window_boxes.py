@@ -29,7 +29,7 @@ def rounded(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-def by_loops(soft: Tensor, m: int, threshold: float) -> tuple[list[list[float]], list[float]]:
+def by_loops(soft: Tensor, m: int, threshold: float) -> tuple[list[list[int]], list[float]]:
     """Section "From FCN to InstanceFCN": boxes, without corners where a mask is empty; means."""
     k = round(len(soft) ** 0.5)
     edges = [rounded(i * m / k) for i in range(k + 1)]
