@@ -23,14 +23,29 @@ from .joined_blocks import JoinedBlock
 from .joined_conv import JoinedConv2d, can_join, is_bare, is_relu, join_what_follows
 from .layers import ConvNormReLU
 
+# Maps of bfloat16 with fewer channels are padded by cuDNN, which then takes a slower kernel.
+_FEWEST_CHANNELS = 8
+
 
 class FusedConv2d(JoinedConv2d):
     """A convolution with which cuDNN applies what follows."""
 
     adds_in_place = False
+    # Channels of zeros that inputs get, and that the weights have got by `widen`.
+    added_channels = 0
+
+    def widen(self) -> None:
+        """Take so many channels as suit tensor cores, where there are as few as an image has."""
+        missing = _FEWEST_CHANNELS - self.in_channels
+        if missing > 0 and self.groups == 1 and self.weight.dtype == torch.bfloat16:
+            wide = F.pad(self.weight.detach(), (0, 0, 0, 0, 0, missing))
+            wide = wide.contiguous(memory_format=torch.channels_last)
+            self.weight, self.added_channels = nn.Parameter(wide, requires_grad=False), missing
 
     def convolve(self, x: Tensor) -> Tensor:
         """Convolve `x`, and apply `attribute`; see `JoinedConv2d`."""
+        if self.added_channels:
+            x = F.pad(x, (0, 0, 0, 0, 0, self.added_channels))
         if self.fuses(x):
             if self.attribute == "relu":
                 return convolve_and_relu(x, self)
@@ -88,7 +103,7 @@ def fuse_convolutions(model: nn.Module) -> None:
     """
     for module in list(model.modules()):
         if type(module) in (nn.Conv2d, Conv2d) and can_join(module):
-            FusedConv2d.take(cast(nn.Conv2d, module))
+            FusedConv2d.take(cast(nn.Conv2d, module)).widen()
     join_what_follows(model)
     fuse_group_norms(model)
     for module in model.modules():

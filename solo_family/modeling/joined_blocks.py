@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor
+
+from ..ops.max_pool import max_pool
 
 
 class JoinedStem(BasicStem):
@@ -17,7 +18,7 @@ class JoinedStem(BasicStem):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and pool `x`."""
-        return F.max_pool2d(self.conv1(x), kernel_size=3, stride=2, padding=1)
+        return max_pool(self.conv1(x))
 
 
 class JoinedBlock:

@@ -166,6 +166,17 @@ def _check_resize_maps(device: torch.device) -> None:
             _compare_rounded(what, resize_maps_triton(last, size, False, other), nearest + 1)
 
 
+def _check_max_pool(device: torch.device) -> None:
+    from .max_pool_triton import max_pool_triton
+
+    values = _waves(2, 264, 5, 12)
+    values[0, 3, 2, 2] = float("nan")
+    expected = F.max_pool2d(values, kernel_size=3, stride=2, padding=1)
+    for dtype in _DTYPES:
+        last = values.to(device, dtype).to(memory_format=torch.channels_last)
+        _compare_rounded(f"pooling of {dtype}", max_pool_triton(last), expected)
+
+
 def _check_normalise(device: torch.device) -> None:
     from .normalise_triton import normalise_triton
 
@@ -184,7 +195,7 @@ def _compare_rounded(what: str, actual: Tensor, expected: Tensor) -> None:
     """Compare values that were rounded to their dtype once, or nearly so."""
     unit = torch.finfo(actual.dtype).eps
     least = max(_TOLERANCE, unit)
-    if not torch.allclose(actual.cpu().float(), expected, rtol=unit, atol=least):
+    if not torch.allclose(actual.cpu().float(), expected, rtol=unit, atol=least, equal_nan=True):
         raise AssertionError(f"{what} gives other results than torch")
 
 
@@ -226,4 +237,5 @@ CHECKS.update(
     group_norm=_check_group_norm,
     resize_maps=_check_resize_maps,
     normalise=_check_normalise,
+    max_pool=_check_max_pool,
 )

@@ -120,6 +120,17 @@ def test_a_product_in_half_precision_is_the_convolution() -> None:
         torch.testing.assert_close(found.float(), expected, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_stem_of_three_channels_is_widened(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 7, stride=2, padding=3)).to(dtype)
+    x = torch.randn(2, 3, 9, 11).to(dtype).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = model(x)
+        fuse_convolutions(model)
+        assert model[0].weight.shape[1] == (8 if dtype == torch.bfloat16 else 3)
+        torch.testing.assert_close(model(x), expected, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("top", ["", "pool", "p6p7"])
 @pytest.mark.parametrize("fuse_type", ["sum", "avg"])
 def test_the_pyramid_is_detectron2s(top: str, fuse_type: str, calls: Counter[str]) -> None:

@@ -21,6 +21,7 @@ from solo_family.ops import decode_tiles
 from solo_family.ops.decode_masks_triton import decode_masks_triton
 from solo_family.ops.group_norm_triton import group_norm_triton
 from solo_family.ops.matrix_nms_triton import decay_by_class_triton
+from solo_family.ops.max_pool_triton import max_pool_triton
 from solo_family.ops.normalise_triton import normalise_triton
 from solo_family.ops.packing_triton import pack_masks_triton
 from solo_family.ops.paste_masks_triton import paste_masks_triton
@@ -97,6 +98,10 @@ def _normalise(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
         normalise_triton(image, factors, factors, target[0])
 
 
+def _max_pool(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    max_pool_triton(torch.zeros(1, 64, *size, dtype=dtype).to(memory_format=torch.channels_last))
+
+
 LAUNCH: dict[str, Callable[[torch.dtype, tuple[int, int], int], None]] = {
     "pack": _pack,
     "decode": _decode,
@@ -107,6 +112,7 @@ LAUNCH: dict[str, Callable[[torch.dtype, tuple[int, int], int], None]] = {
     "group_norm": _group_norm,
     "resize_maps": _resize_maps,
     "normalise": _normalise,
+    "max_pool": _max_pool,
 }
 DTYPES = {
     "pack": (*FLOATS, torch.bool),
@@ -117,6 +123,7 @@ DTYPES = {
     "paste": (torch.float32,),
     "group_norm": FLOATS,
     "resize_maps": FLOATS,
+    "max_pool": FLOATS,
     "normalise": (torch.uint8, torch.float32),
 }
 

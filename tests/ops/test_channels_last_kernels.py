@@ -9,6 +9,7 @@ from solo_family.modeling.transfer import normalise
 from solo_family.ops import gpu_kernels, group_norm_triton
 from solo_family.ops.decode_masks import dynamic_conv_in_float32
 from solo_family.ops.group_norm_relu import group_norm_relu
+from solo_family.ops.max_pool import max_pool
 from solo_family.ops.resize_maps import add_enlarged, resize_map, upsample_map
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -204,3 +205,18 @@ def test_float32_logits_of_halves() -> None:
     torch.testing.assert_close(
         dynamic_conv_in_float32(kernels, features).double(), expected, rtol=1e-2, atol=1e-2
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [(12, 9), (1, 4), (5, 2)])
+def test_pooling(dtype: torch.dtype, size: tuple[int, int], used: list[str]) -> None:
+    x = maps(2, 20, *size, dtype=dtype)
+    x[0, 3, 0, 1] = float("nan")
+    x[1, 4] = -float("inf")
+    expected = F.max_pool2d(x.cpu().contiguous(), kernel_size=3, stride=2, padding=1)
+    found = max_pool(x)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=0, equal_nan=True)
+    assert used == ["max_pool"]
+    assert torch.equal(max_pool(x[1:].contiguous()), F.max_pool2d(x[1:], 3, 2, 1))
+    assert used == ["max_pool"]
