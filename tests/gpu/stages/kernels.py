@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 import torch
@@ -12,25 +13,15 @@ import torch.nn.functional as F
 
 from solo_family.ops import gpu_kernels, pack_masks, unpack_masks
 from solo_family.ops.decode_masks import decode_masks
-from solo_family.ops.group_norm_relu import group_norm_relu
 from solo_family.ops.matrix_nms import matrix_nms_decay
-from solo_family.ops.max_pool import max_pool
+from solo_family.ops.paste_masks import paste_masks_with_boxes
 from solo_family.ops.resize import resize_masks_with_boxes
-from solo_family.ops.resize_maps import add_enlarged, upsample_map
+from solo_family.ops.window_boxes import window_boxes
 
 from . import references, rows, sampling, settings
+from .maps import check_maps
 
 _NEW_SETTING = "decode where torch's new setting allows TF32"
-_MAPS = (
-    *((1, 512, 40, 40), (1, 512, 12, 12), (2, 128, 200, 336)),
-    *((8, 256, 100, 168), (1, 64, 401, 543)),
-)
-    (1, 512, 40, 40),
-    (1, 512, 12, 12),
-    (2, 128, 200, 336),
-    (8, 256, 100, 168),
-    (1, 64, 401, 543),
-)
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -47,7 +38,10 @@ def run() -> None:
         _check_resizing()
         for dtype in (torch.float32, *_HALVES):
             with rows.case(f"maps of {dtype}"):
-                _check_maps(dtype)
+                check_maps(dtype)
+        _check_windows()
+        with rows.case("paste"):
+            _check_pasting()
         _check_refusals()
         if settings.on_gpu():
             _check_on_gpu()
@@ -140,27 +134,35 @@ def _check_resizing() -> None:
             rows.add(f"resize to {output}", same, int(differ.sum()), "pixels differ")
 
 
-def _check_maps(dtype: torch.dtype) -> None:
-    """Kernels of feature maps with channels last: errors in units of the dtype's rounding."""
-    for shape in ((1, 8, 5, 7), (2, 48, 13, 20)) if settings.is_tiny() else _MAPS:
-        x = (sampling.normal(*shape) * 3 + 5).to(dtype).to(memory_format=torch.channels_last)
-        size = 2 * shape[2], 2 * shape[3]
-        other = sampling.normal(*shape[:2], *size).to(dtype).to(memory_format=torch.channels_last)
-        weight, bias = (sampling.normal(shape[1]).to(dtype) for _ in range(2))
-        exact, groups = x.double().contiguous(), shape[1] // 8
-        normed = torch.group_norm(exact, groups, weight.double(), bias.double(), 1e-5)
-        found = {
-            "group norm": (group_norm_relu(x, groups, weight, bias, 1e-5, True), normed.relu()),
-            "upsample": (upsample_map(x, 2), F.interpolate(exact, size=size, mode="bilinear")),
-            "add": (add_enlarged(other, x), other.double() + F.interpolate(exact, size=size)),
-            "pool": (max_pool(x), F.max_pool2d(exact, 3, 2, 1)),
-        }
-        for what, (one, expected) in found.items():
-            unit = torch.finfo(dtype).eps
-            error = ((one.double() - expected).abs() / (expected.abs() + 1)).max() / unit
-            # In float32 a sum of many values has more than one rounding.
-            bound = 64 if dtype == torch.float32 else 4
-            rows.add(f"{what} {dtype} {shape}", error < bound, error, "roundings")
+def _check_windows() -> None:
+    """Boxes and areas are exact; sums of probabilities are rounded."""
+    sizes = ((5, 7),) if settings.is_tiny() else ((113, 150), (15, 20), (1, 1))
+    for k, size in product((3, 5, 7), sizes):
+        m = 7 if settings.is_tiny() else 21
+        with rows.case(f"windows of {k}x{k} positions on {size}"):
+            maps = sampling.normal(k * k, *size, offset=k) - 2
+            found = window_boxes(maps, m, 0.5, maskness=True)
+            boxes, areas, totals = references.window_boxes(maps.sigmoid(), m, 0.5)
+            filled = areas > 0
+            same = torch.equal(found.filled, filled)
+            same = same and torch.equal(found.boxes[filled], boxes[filled].float())
+            error = (found.maskness - totals / areas.clamp(min=1)).abs().max()
+            name = f"windows of {k}x{k} positions on {size}"
+            rows.add(name, same and error < 1e-6, error, "error of maskness")
+
+
+def _check_pasting() -> None:
+    size, count = ((30, 41), 4) if settings.is_tiny() else ((800, 1066), 100)
+    masks = sampling.normal(count, 21, 21).sigmoid()
+    boxes = sampling.normal(count, 4, offset=1) * size[0]
+    boxes = torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:].abs() + 1], dim=1)
+    longest = float((boxes[:, 2:] - boxes[:, :2]).max())
+    found, around = paste_masks_with_boxes(masks, boxes, size, 0.5, longest)
+    expected = torch.stack([references.paste(*pair, size) for pair in zip(masks, boxes)])
+    differ = found != (expected >= 0.5)
+    same = not (differ & ((expected - 0.5).abs() > 1e-5)).any()
+    same = same and torch.equal(around, references.boxes(found).float())
+    rows.add(f"paste {count} masks into {size}", same, int(differ.sum()), "pixels differ")
 
 
 def _check_refusals() -> None:

@@ -68,6 +68,7 @@ def _measure(one: Run, model: Any, image: Tensor, precision: str, batch_size: in
     took = milliseconds(
         lambda: prepared([{"image": image} for _ in range(batch_size)]), repeats=10, seconds=0.5
     )
+    recorded = len(prepared.graphs) == 1 or not settings.on_gpu()
     notes = [f"bar {one.bars[batch_size]}"] if half and batch_size in one.bars else []
     if batch_size == 1:
         # Each part waited for, so no graph.
@@ -75,7 +76,7 @@ def _measure(one: Run, model: Any, image: Tensor, precision: str, batch_size: in
         median = {part: 1e3 * statistics.median(parts[part]) for part in (BEFORE, AFTER)}
         notes += [f"{part} {value:.1f} ms" for part, value in median.items()]
     name = f"{one.method} R50 {height}x{width} {precision} batch {batch_size}"
-    rows.add(name, value=took, unit="ms", note="; ".join(notes))
+    rows.add(name, recorded, took, "ms", "; ".join(notes))
 
 
 def _measure_candidates(method: str, model: nn.Module, image: Tensor) -> None:
