@@ -19,10 +19,11 @@ def add_common_config(cfg: CN) -> None:
     # Which of these are stuff, without instances. Filled in likewise.
     cfg.MODEL.STUFF_IDS = []
 
-    # From the second time on that a padded size occurs, replay network and selection as a CUDA
-    # graph: the same results, with one launch instead of hundreds (modeling/cuda_graphs.py).
+    # In demo, Predictor, evaluation without training and benchmark, on a GPU: from the second time
+    # on that a padded size occurs, replay network and selection as a CUDA graph: the same results,
+    # with one launch instead of hundreds (modeling/cuda_graphs.py).
     cfg.MODEL.INFERENCE = CN()
-    cfg.MODEL.INFERENCE.CUDA_GRAPH = False
+    cfg.MODEL.INFERENCE.CUDA_GRAPH = True
     # Precision of inference in demo, evaluation and benchmark, never in training or export:
     # float32, float16, bfloat16, or "auto": bfloat16 where the processor is fast with it and the
     # first image agrees with float32 (modeling/precision.py).
