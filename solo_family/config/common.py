@@ -93,6 +93,9 @@ def add_common_config(cfg: CN) -> None:
     # SOLOv2 in bfloat16) and others slower (SOLOv2 in float32, SparseInst in bfloat16), so measure
     # it. Checkpoints fit either way.
     cfg.SOLVER.CHANNELS_LAST = False
+    # Keep only the inputs of the backbone's blocks and of the heads' parts in training, and compute
+    # the rest again in the backward pass: less memory and more time, with the same gradients.
+    cfg.SOLVER.ACTIVATION_CHECKPOINTING = False
     # On a CPU: use fewer threads while other programs need the cores (`engine/shared_cores.py`).
     cfg.SOLVER.SHARE_CORES = True
     # Keep an exponential moving average of the weights, evaluated and saved beside them.

@@ -3,11 +3,14 @@
 import logging
 from typing import Any
 
+import torch
+from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loading.sampler import GroupedSampler
+from ..modeling.recomputed_blocks import checkpoint_activations
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,18 @@ def resumable_sampler(loader: Any) -> GroupedSampler | None:
         type(loader).__name__,
     )
     return None
+
+
+def adapt(model: Any, cfg: CfgNode) -> None:
+    """Let a model train as `SOLVER` asks for: in less memory, in another order of memory.
+
+    Raises:
+        ConfigError: see `checkpoint_activations`.
+    """
+    if cfg.SOLVER.ACTIVATION_CHECKPOINTING:
+        checkpoint_activations(model)
+    if cfg.SOLVER.CHANNELS_LAST:
+        model.to(memory_format=torch.channels_last)
 
 
 def distributed(model: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from solo_family.engine.trainer import distributed
+from solo_family.modeling.recomputed_blocks import checkpoint_activations
 
 from ..conftest import picture, tiny_model
 from ..forked import Forked
@@ -69,11 +70,16 @@ def in_one_process(
     return losses_and_gradients(make_model(globally, method), list(batch))
 
 
-def one_of_two(folder: Path, globally: bool, method: str, words: list[str]) -> int:
+def one_of_two(
+    folder: Path, globally: bool, method: str, recomputed: bool, words: list[str]
+) -> int:
     """The program of one process; `words` are its rank, and how many objects its image has."""
     rank, objects = map(int, words)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    model = distributed(make_model(globally, method))
+    alone = make_model(globally, method)
+    if recomputed:
+        checkpoint_activations(alone)
+    model = distributed(alone)
     assert type(model).__name__ == "DistributedDataParallel"
     torch.save(losses_and_gradients(model, [image(rank, objects)]), folder / f"{rank}.pth")
     dist.barrier()
@@ -82,12 +88,17 @@ def one_of_two(folder: Path, globally: bool, method: str, words: list[str]) -> i
 
 
 def in_two_processes(
-    folder: Path, globally: bool, objects: tuple[int, int], method: str = "SOLOv2"
+    folder: Path,
+    globally: bool,
+    objects: tuple[int, int],
+    method: str = "SOLOv2",
+    *,
+    recomputed: bool = False,
 ) -> list[Outcome]:
     folders = [folder / "first", folder / "second"]
     for own in folders:
         own.mkdir()
-    program = partial(one_of_two, folder, globally, method)
+    program = partial(one_of_two, folder, globally, method, recomputed)
     with (
         Forked(program, [0, objects[0]], folders[0]) as first,
         Forked(program, [1, objects[1]], folders[1]) as second,
@@ -123,6 +134,14 @@ def test_by_default_every_process_divides_by_its_own_counts(by_default: list[Out
     together = in_one_process(image(0, 3), image(1, 1))
     averaged = mean([outcome.losses for outcome in by_default])
     assert abs(averaged["loss_dice"] - together.losses["loss_dice"]) > 1e-4
+
+
+@pytest.mark.slow
+def test_activations_that_are_computed_again(tmp_path: Path, by_default: list[Outcome]) -> None:
+    outcomes = in_two_processes(tmp_path, False, (3, 1), recomputed=True)
+    for outcome, plain in zip(outcomes, by_default):
+        for name, gradient in plain.gradients.items():
+            assert torch.equal(outcome.gradients[name], gradient), name
 
 
 @pytest.mark.parametrize(
