@@ -96,6 +96,9 @@ def add_common_config(cfg: CN) -> None:
     # Keep only the inputs of the backbone's blocks and of the heads' parts in training, and compute
     # the rest again in the backward pass: less memory and more time, with the same gradients.
     cfg.SOLVER.ACTIVATION_CHECKPOINTING = False
+    # Compile the heads with torch.compile in training, for sizes that vary: the same losses up to
+    # rounding. Evaluations run them uncompiled, and so does training where compiling fails.
+    cfg.SOLVER.COMPILE = False
     # On a CPU: use fewer threads while other programs need the cores (`engine/shared_cores.py`).
     cfg.SOLVER.SHARE_CORES = True
     # Keep an exponential moving average of the weights, evaluated and saved beside them.

@@ -80,6 +80,14 @@ class MethodInterface(ABC):
         """
         return ()
 
+    @property
+    def network_parts(self) -> Sequence[nn.Module]:
+        """The parts, beside the backbone, that `SOLVER.COMPILE` compiles: no losses, no matching.
+
+        `losses` calls each once, with tensors in tuples, lists and dicts.
+        """
+        return ()
+
     @abstractmethod
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> Any:
         """Run the part of inference that can be recorded as a CUDA graph.

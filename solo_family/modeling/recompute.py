@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import checkpoint
 
+from .derived_class import derived
+
 _Contexts = tuple[AbstractContextManager[None], AbstractContextManager[None]]
 
 
@@ -48,7 +50,7 @@ def _recomputing(method: str, cls: Any) -> Any:
     def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return recomputed(self, partial(getattr(cls, method), self), *args, **kwargs)
 
-    return _derived(cls, partial(_recomputing, method), {method: call})
+    return derived(cls, partial(_recomputing, method), {method: call})
 
 
 @cache
@@ -58,21 +60,7 @@ def _in_parts(cls: Any) -> Any:
             x = recomputed(self, partial(_run, part), x)
         return x
 
-    return _derived(cls, _in_parts, {"forward": forward})
-
-
-def _derived(cls: Any, make: Callable[[Any], Any], members: dict[str, Any]) -> Any:
-    def reduce(self: nn.Module, _: Any) -> tuple[Any, ...]:
-        # Pickle finds the original class alone.
-        return _new, (cls, make), self.__getstate__()
-
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (cls,), {**names, **members, "__reduce_ex__": reduce})
-
-
-def _new(cls: Any, make: Callable[[Any], Any]) -> Any:
-    derived = make(cls)
-    return derived.__new__(derived)
+    return derived(cls, _in_parts, {"forward": forward})
 
 
 def _parts_of(sequence: nn.Sequential) -> list[list[nn.Module]]:

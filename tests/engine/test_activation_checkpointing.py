@@ -1,4 +1,4 @@
-"""Training with `SOLVER.ACTIVATION_CHECKPOINTING`: the same run, equal to the bit."""
+"""Training with `SOLVER.ACTIVATION_CHECKPOINTING` or `COMPILE`: the same run."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,10 @@ import torch
 from detectron2.utils.env import seed_all_rng
 
 from solo_family.engine.trainer import Trainer
+from solo_family.engine.wrappers import adapt
 
 from ..coco_folder import run_cfg, small_dataset
+from ..conftest import tiny_cfg, tiny_model
 from .test_resume import assert_equal
 
 OPTS: list[Any] = [
@@ -50,3 +52,16 @@ def test_a_run_goes_on_with_the_other_setting(tmp_path: Path, on: bool) -> None:
     (tmp_path / "model_final.pth").unlink()
     (tmp_path / "last_checkpoint").write_text("model_0000000.pth")
     assert_equal(whole, train(data, tmp_path, not on, resume=True))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_compiled_heads_are_not_computed_again(compiled: bool) -> None:
+    """A compiler chooses what it computes again; the backbone is not compiled."""
+    model, plain = tiny_model("SparseInst"), tiny_model("SparseInst")
+    opts = ["SOLVER.ACTIVATION_CHECKPOINTING", True, "SOLVER.COMPILE", compiled]
+    adapt(model, tiny_cfg("SparseInst", opts=opts))
+    assert hasattr(model.encoder, "compilation") == compiled
+    assert type(model.decoder) is not type(plain.decoder) or not compiled
+    branch, block = model.decoder.instance_branch, model.backbone.res2[0]
+    assert (type(branch) is type(plain.decoder.instance_branch)) == compiled
+    assert type(block) is not type(plain.backbone.res2[0])

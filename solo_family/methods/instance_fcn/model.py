@@ -104,6 +104,11 @@ class InstanceFCN(MaskSegmentor):
         }
 
     @property
+    def network_parts(self) -> list[nn.Module]:
+        """The head; see `MethodInterface.network_parts`."""
+        return [self.head]
+
+    @property
     def recomputed_parts(self) -> list[nn.Module]:
         """Both branches; see `MethodInterface.recomputed_parts`."""
         return [self.head]

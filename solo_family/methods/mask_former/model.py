@@ -88,6 +88,11 @@ class MaskFormer(MaskSegmentor):
         }
 
     @property
+    def network_parts(self) -> list[nn.Module]:
+        """The head; see `MethodInterface.network_parts`."""
+        return [self.sem_seg_head]
+
+    @property
     def recomputed_parts(self) -> list[nn.Module]:
         """The pixel decoder and the transformer's layers; see `MethodInterface`."""
         layers = self.sem_seg_head.predictor.modules()

@@ -165,6 +165,11 @@ class SOLOv2(GridSegmentor):
         }
 
     @property
+    def network_parts(self) -> list[nn.Module]:
+        """The head and the mask branch; see `MethodInterface.network_parts`."""
+        return [self.head, self.mask_branch]
+
+    @property
     def recomputed_parts(self) -> list[nn.Module]:
         """The towers, and the layers of the mask branch, which calls them one by one."""
         if isinstance(self.mask_branch, SeparateMaskBranch):

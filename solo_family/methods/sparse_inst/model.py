@@ -114,6 +114,11 @@ class SparseInst(MaskSegmentor):
         }
 
     @property
+    def network_parts(self) -> list[nn.Module]:
+        """The encoder and the decoder; see `MethodInterface.network_parts`."""
+        return [self.encoder, self.decoder]
+
+    @property
     def recomputed_parts(self) -> list[nn.Module]:
         """The encoder and both branches; see `MethodInterface.recomputed_parts`."""
         return [self.encoder, self.decoder.instance_branch, self.decoder.mask_branch]
