@@ -45,7 +45,7 @@ def pointwise(repeats: int) -> list[list[str]]:
     """Return the rows "packed, product" in GFLOP/s."""
     rows = []
     for inputs, outputs in CHANNELS:
-        conv = PackedConv2d.pack(nn.Conv2d(inputs, outputs, 1))
+        conv = PackedConv2d.take(nn.Conv2d(inputs, outputs, 1))
         row = [f"{inputs:,} to {outputs:,}"]
         for size in SIZES:
             x = last(1, inputs, *size)

@@ -55,6 +55,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
         self.graphs = CudaGraphs()
         # These are set on copies for inference, see `prepare_for_inference`.
         self.inference_mode = False
+        self.channels_last = False
         self.first_inference: FirstInference | None = None
         self._prepared: torch.dtype | None = None
         self.pixel_mean: Tensor
@@ -194,9 +195,17 @@ class MaskSegmentor(nn.Module, MethodInterface):
             [B, C, H, W] of the weights' dtype, normalised in float32; the padding is 0.
         """
         there = to_device(images, self.device)
-        batch = normalise(there, self.pixel_mean, self.pixel_std, self.size_divisibility, pad_to)
+        batch = normalise(
+            there,
+            self.pixel_mean,
+            self.pixel_std,
+            self.size_divisibility,
+            pad_to,
+            self.weight_dtype,
+            self.channels_last,
+        )
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        return ImageList(batch.to(self.weight_dtype), sizes)
+        return ImageList(batch, sizes)
 
     @property
     def weight_dtype(self) -> torch.dtype:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .decode_masks import dynamic_conv
@@ -102,6 +103,72 @@ def _check_bits(device: torch.device) -> None:
             _compare(what, [_by_mask(*actual)], [_by_mask(*expected)])
 
 
+def _check_group_norm(device: torch.device) -> None:
+    from .group_norm_triton import group_norm_triton
+
+    # A map that one program holds, and one of several parts, whose means differ.
+    for height, width, groups in ((5, 9, 4), (93, 97, 2)):
+        values = _waves(2, 24, height, width) + torch.arange(height, device="cpu")[:, None] / 8
+        weight, bias = _waves(24) + 1, _waves(24)
+        for dtype in _DTYPES:
+            last = values.to(device, dtype).to(memory_format=torch.channels_last)
+            factors = weight.to(device, dtype), bias.to(device, dtype)
+            actual = group_norm_triton(last, groups, *factors, 1e-5, True)
+            given, scale, shift = (part.cpu().float() for part in (last.contiguous(), *factors))
+            expected = torch.group_norm(given, groups, scale, shift, 1e-5).relu()
+            _compare_rounded(f"group norm of {dtype}", actual, expected)
+
+
+def _check_resize_maps(device: torch.device) -> None:
+    from .resize_maps_triton import resize_maps_triton
+
+    # Larger, in part smaller, and more channels than one program has.
+    values = _waves(2, 264, 5, 12)
+    for size in ((10, 24), (13, 7)):
+        bilinear = F.interpolate(values, size=size, mode="bilinear", align_corners=False)
+        nearest = F.interpolate(values, size=size, mode="nearest")
+        for dtype in _DTYPES:
+            last = values.to(device, dtype).to(memory_format=torch.channels_last)
+            other = torch.ones_like(nearest).to(device, dtype)
+            other = other.to(memory_format=torch.channels_last)
+            what = f"resizing of maps of {dtype}"
+            _compare_rounded(what, resize_maps_triton(last, size, True), bilinear)
+            _compare_rounded(what, resize_maps_triton(last, size, False, other), nearest + 1)
+
+
+def _check_max_pool(device: torch.device) -> None:
+    from .max_pool_triton import max_pool_triton
+
+    values = _waves(2, 264, 5, 12)
+    values[0, 3, 2, 2] = float("nan")
+    expected = F.max_pool2d(values, kernel_size=3, stride=2, padding=1)
+    for dtype in _DTYPES:
+        last = values.to(device, dtype).to(memory_format=torch.channels_last)
+        _compare_rounded(f"pooling of {dtype}", max_pool_triton(last), expected)
+
+
+def _check_normalise(device: torch.device) -> None:
+    from .normalise_triton import normalise_triton
+
+    image = (_waves(3, 37, 41) * 32 + 128).clamp(0, 255).to(torch.uint8)
+    mean, std = torch.tensor([103.53, 116.28, 123.675]), torch.tensor([57.375, 1.0, 58.395])
+    expected = (image - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    expected = F.pad(expected, (0, 23, 0, 27))
+    for dtype, given in product(_DTYPES, (image, image.float())):
+        actual = torch.empty((1, 3, 64, 64), dtype=dtype, device=device)
+        actual = actual.to(memory_format=torch.channels_last)[0]
+        normalise_triton(given.to(device), mean.to(device), std.to(device), actual)
+        _compare_rounded(f"normalising to {dtype}", actual, expected)
+
+
+def _compare_rounded(what: str, actual: Tensor, expected: Tensor) -> None:
+    """Compare values that were rounded to their dtype once, or nearly so."""
+    unit = torch.finfo(actual.dtype).eps
+    least = max(_TOLERANCE, unit)
+    if not torch.allclose(actual.cpu().float(), expected, rtol=unit, atol=least, equal_nan=True):
+        raise AssertionError(f"{what} gives other results than torch")
+
+
 def _by_mask(order: Tensor, decayed: Tensor) -> Tensor:
     """Return decayed scores in the order of the masks, as near ties may come in any order."""
     result = torch.zeros_like(decayed)
@@ -135,4 +202,8 @@ CHECKS.update(
     resize=_check_resize,
     nms=_check_nms,
     bits=_check_bits,
+    group_norm=_check_group_norm,
+    resize_maps=_check_resize_maps,
+    normalise=_check_normalise,
+    max_pool=_check_max_pool,
 )

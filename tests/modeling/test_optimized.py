@@ -106,7 +106,7 @@ def test_pointwise_convolutions_convolve_both_ways(
     x = torch.randn(2, 6, 9, 13)
     expected, weight = conv(x), conv.weight.detach().clone()
     other = torch.randn_like(expected)
-    packed = PackedConv2d.pack(conv)
+    packed = PackedConv2d.take(conv)
     for given in (x, x.to(memory_format=torch.channels_last)):
         for same in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
             torch.testing.assert_close(same(given), expected)
