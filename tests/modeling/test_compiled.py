@@ -58,9 +58,10 @@ def test_ten_sizes_are_compiled_once(method: str) -> None:
         for seed, size in enumerate(SIZES):
             losses, gradients = losses_and_gradients(model, size, seed)
             expected, plain_gradients = losses_and_gradients(plain, size, seed)
-            for name, loss in expected.items():
-                assert torch.equal(losses[name], loss), name
-            assert all(map(torch.equal, gradients, plain_gradients))
+            torch.testing.assert_close(losses, expected)
+            # Tensors that are repeated may be summed in another order.
+            for one, two in zip(gradients, plain_gradients, strict=True):
+                torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max()))
     assert counter.frame_count == len(model.network_parts)
     # Evaluations are not compiled.
     model.eval()([picture()])
