@@ -195,4 +195,8 @@ def _less(cfg: CfgNode | None, training: bool) -> str:
     elif cfg.MODEL.META_ARCHITECTURE in METHODS:
         keys += METHODS[cfg.MODEL.META_ARCHITECTURE].memory_keys
     values = ", ".join(f"{key} (now {get_key(cfg, key)})" for key in keys)
-    return f"Lower {values}{', or set SOLVER.AMP.ENABLED True' if training else ''}."
+    if not training:
+        return f"Lower {values}."
+    switches = ("SOLVER.ACTIVATION_CHECKPOINTING", "SOLVER.AMP.ENABLED")
+    off = [f"{key} True" for key in switches if not get_key(cfg, key)]
+    return f"Lower {values}{', or set ' if off else ''}{' or '.join(off)}."

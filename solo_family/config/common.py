@@ -19,10 +19,11 @@ def add_common_config(cfg: CN) -> None:
     # Which of these are stuff, without instances. Filled in likewise.
     cfg.MODEL.STUFF_IDS = []
 
-    # From the second time on that a padded size occurs, replay network and selection as a CUDA
-    # graph: the same results, with one launch instead of hundreds (modeling/cuda_graphs.py).
+    # In demo, Predictor, evaluation without training and benchmark, on a GPU: from the second time
+    # on that a padded size occurs, replay network and selection as a CUDA graph: the same results,
+    # with one launch instead of hundreds (modeling/cuda_graphs.py).
     cfg.MODEL.INFERENCE = CN()
-    cfg.MODEL.INFERENCE.CUDA_GRAPH = False
+    cfg.MODEL.INFERENCE.CUDA_GRAPH = True
     # Precision of inference in demo, evaluation and benchmark, never in training or export:
     # float32, float16, bfloat16, or "auto": bfloat16 where the processor is fast with it and the
     # first image agrees with float32 (modeling/precision.py).
@@ -92,6 +93,12 @@ def add_common_config(cfg: CN) -> None:
     # SOLOv2 in bfloat16) and others slower (SOLOv2 in float32, SparseInst in bfloat16), so measure
     # it. Checkpoints fit either way.
     cfg.SOLVER.CHANNELS_LAST = False
+    # Keep only the inputs of the backbone's blocks and of the heads' parts in training, and compute
+    # the rest again in the backward pass: less memory and more time, with the same gradients.
+    cfg.SOLVER.ACTIVATION_CHECKPOINTING = False
+    # Compile the heads with torch.compile in training, for sizes that vary: the same losses up to
+    # rounding. Evaluations run them uncompiled, and so does training where compiling fails.
+    cfg.SOLVER.COMPILE = False
     # On a CPU: use fewer threads while other programs need the cores (`engine/shared_cores.py`).
     cfg.SOLVER.SHARE_CORES = True
     # Keep an exponential moving average of the weights, evaluated and saved beside them.

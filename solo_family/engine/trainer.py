@@ -47,7 +47,7 @@ from .shared_cores import shared_cores
 from .step import TrainingStep
 from .tested import as_tested
 from .whole_state import WholeState
-from .wrappers import distributed, resumable_sampler
+from .wrappers import adapt, distributed, resumable_sampler
 
 
 class Trainer(WholeState):
@@ -71,8 +71,7 @@ class Trainer(WholeState):
         self._best_metric = self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
         check_parts(self.raw_model, cfg.SOLVER.ACCUMULATE)
-        if cfg.SOLVER.CHANNELS_LAST:
-            self.raw_model.to(memory_format=torch.channels_last)
+        adapt(self.raw_model, cfg)
         optimizer = self.build_optimizer(cfg, self.raw_model)
         data_loader = self.build_train_loader(cfg)
         self.sampler = resumable_sampler(data_loader)

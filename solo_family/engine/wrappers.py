@@ -3,11 +3,15 @@
 import logging
 from typing import Any
 
+import torch
+from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loading.sampler import GroupedSampler
+from ..modeling.compiled import compile_network
+from ..modeling.recomputed_blocks import checkpoint_activations
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +30,21 @@ def resumable_sampler(loader: Any) -> GroupedSampler | None:
         type(loader).__name__,
     )
     return None
+
+
+def adapt(model: Any, cfg: CfgNode) -> None:
+    """Let a model train as `SOLVER` asks for: in less memory, compiled, in another order of memory.
+
+    Raises:
+        ConfigError: see `checkpoint_activations` and `compile_network`.
+    """
+    if cfg.SOLVER.ACTIVATION_CHECKPOINTING:
+        # A compiler chooses itself what it computes again.
+        checkpoint_activations(model, heads=not cfg.SOLVER.COMPILE)
+    if cfg.SOLVER.COMPILE:
+        compile_network(model)
+    if cfg.SOLVER.CHANNELS_LAST:
+        model.to(memory_format=torch.channels_last)
 
 
 def distributed(model: nn.Module) -> nn.Module:

@@ -11,12 +11,13 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ..ops.host_copy import to_device
-from .cuda_graphs import CudaGraphs, owned
+from .cuda_graphs import CudaGraphs
 from .gt_masks import with_bitmasks
 from .interface import MethodInterface
 from .layers import torchvision_deform_conv
 from .layers.folded_norm import fold_fixed_norms
 from .normalizer import LossCount
+from .owned import owned
 from .transfer import instances_to_device, normalise, padded_size
 
 # Runs inference on a batch with a model, and decides something on the way.
@@ -34,7 +35,6 @@ class MaskSegmentor(nn.Module, MethodInterface):
         pixel_std: one value per channel, likewise.
         size_divisibility: inputs are padded, on the right and below, to multiples of this.
         norm_eval: keep the backbone's batch-norm statistics fixed in training.
-        cuda_graph: see `CudaGraphs`.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class MaskSegmentor(nn.Module, MethodInterface):
         pixel_std: list[float],
         size_divisibility: int = 32,
         norm_eval: bool = False,
-        cuda_graph: bool = False,
     ) -> None:
         super().__init__()
         fold_fixed_norms(backbone)
         self.backbone = backbone
         self.size_divisibility = size_divisibility
         self.norm_eval = norm_eval
-        self.graphs = CudaGraphs(cuda_graph)
+        # Off in training; `inference_model` switches them on.
+        self.graphs = CudaGraphs()
         # These are set on copies for inference, see `prepare_for_inference`.
         self.inference_mode = False
         self.channels_last = False
@@ -75,7 +75,6 @@ class MaskSegmentor(nn.Module, MethodInterface):
             # At least 32, so that the finest and the coarsest level differ by an exact factor.
             "size_divisibility": max(32, backbone.size_divisibility),
             "norm_eval": cfg.MODEL.BACKBONE.NORM_EVAL,
-            "cuda_graph": cfg.MODEL.INFERENCE.CUDA_GRAPH,
         }
 
     def predict(

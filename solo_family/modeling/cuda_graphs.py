@@ -4,7 +4,7 @@ An image needs some hundred kernel launches, which take the host longer than the
 compute them. A graph needs one launch.
 """
 
-import os
+import math
 import threading
 import warnings
 from collections import OrderedDict
@@ -12,18 +12,22 @@ from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeVar
 
 import torch
-from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from ..ops import gpu_kernels
-from ..ops.float32_precision import tf32_allowed
-from .recording import Recorder, map_tensors
+from .graph_conditions import any_mode, kind_of, state_of
+from .owned import owned
+from .recording import Recorder
 
 # The maximum number of graphs of one model. At a short edge of 800 pixels, COCO's images have 36
 # different sizes.
 MAX_GRAPHS = 40
+# From then on at most one in so many batches is recorded, which takes the time of a few batches:
+# otherwise images of more sizes than there are graphs would be slower with graphs than without.
+_REPLACE_AFTER = 16
 # The number of kinds of batches, the latest ones, of which is known that they came once.
 _MAX_SEEN = 1000
+# Where memory is short, batches of so many times the largest recorded one's values get no graph.
+_LESS = 0.75
 
 Result = TypeVar("Result")
 
@@ -39,6 +43,10 @@ class CudaGraphs:
     contains are equal. The model runs without graphs on a CPU, with gradients, in training, with
     hooks, inside compiled code, and while another thread uses the graphs.
 
+    Graphs take no memory that anything else needs: where they take more than they leave free, or
+    memory runs out, all are dropped, and the largest batches get none from then on. These gain the
+    least from them.
+
     A copy, by `deepcopy` or `pickle`, starts without graphs.
 
     Args:
@@ -50,6 +58,11 @@ class CudaGraphs:
         self.enabled = enabled
         self._recorder = recorder or Recorder()
         self._lock = threading.Lock()
+        # The number of values of the largest batch that may be recorded.
+        self._largest_allowed = math.inf
+        self._said = False
+        # Batches so far, and when the last graph made room for another.
+        self._batches, self._replaced = 0, -_REPLACE_AFTER
         self.forget()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -59,11 +72,13 @@ class CudaGraphs:
         """Drop all graphs, because the weights have moved or changed."""
         self._recorder.forget()
         self._trusted = False
-        self._weights: tuple[int, ...] | None = None
+        self._state: tuple[Any, ...] | None = None
         # Memory that the graphs read. It must stay allocated even if the model drops it.
         self._kept: list[Tensor] = []
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._recordings: OrderedDict[Hashable, _Recording] = OrderedDict()
+        # The number of values of the largest recorded batch.
+        self._largest = 0
 
     def __len__(self) -> int:
         return len(self._recordings)
@@ -87,15 +102,32 @@ class CudaGraphs:
             settings: everything else that the first part depends on, apart from the weights and
                 torch's own settings.
         """
+        try:
+            return self._run(model, first, finish, batch, settings)
+        except RuntimeError as error:
+            if not _lacks_memory(error) or not self._gave_memory():
+                raise
+        # Here, because the error's traceback held tensors.
+        return finish(first(batch))
+
+    def _run(
+        self,
+        model: nn.Module,
+        first: Callable[[Tensor], Any],
+        finish: Callable[[Any], Result],
+        batch: Tensor,
+        settings: Hashable,
+    ) -> Result:
         if not self._may_run(batch) or not self._lock.acquire(blocking=False):
             return finish(first(batch))
         try:
-            key = (*_kind_of(batch), settings)
+            self._batches += 1
+            key = (*kind_of(batch), settings)
             # The check takes the host some time. If it succeeded the last time, it is done after
             # the replay is queued, while the GPU is busy; otherwise before.
             if self._trusted or self._check(model):
                 recording = self._recordings.get(key)
-                if recording is None and self._comes_again(key, model):
+                if recording is None and self._comes_again(key, model, batch):
                     recording = self._record(key, first, batch)
                 if recording is not None:
                     with self._recorder.in_turn(batch):
@@ -114,23 +146,28 @@ class CudaGraphs:
             and not torch.compiler.is_compiling()
             and not torch.jit.is_tracing()
             and type(batch) is Tensor
+            and not any_mode()
             and self._recorder.suits(batch)
         )
 
     def _check(self, model: nn.Module) -> bool:
         """Return whether graphs compute what the model would; drop them if the weights moved."""
-        weights = _weights_of(model)
-        if weights is not None and weights != self._weights:
+        state = state_of(model)
+        if state is not None and state != self._state:
             self.forget()
-            self._weights = weights
+            self._state = state
             self._kept = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
-        self._trusted = weights is not None
+        self._trusted = state is not None
         return self._trusted
 
-    def _comes_again(self, key: Hashable, model: nn.Module) -> bool:
+    def _comes_again(self, key: Hashable, model: nn.Module, batch: Tensor) -> bool:
         """Return whether to record this kind of batch now; remember that it came."""
-        # `_check` may have dropped everything, so membership is tested once more after it.
-        if key in self._seen and self._check(model) and key in self._seen:
+        if batch.numel() > self._largest_allowed:
+            return False
+        full = len(self._recordings) >= MAX_GRAPHS
+        waits = full and self._batches - self._replaced < _REPLACE_AFTER
+        # `_check` may drop everything, so membership is tested once more after it.
+        if not waits and key in self._seen and self._check(model) and key in self._seen:
             del self._seen[key]
             return True
         self._seen[key] = None
@@ -141,110 +178,66 @@ class CudaGraphs:
     def _record(
         self, key: Hashable, first: Callable[[Tensor], Any], batch: Tensor
     ) -> _Recording | None:
-        """Return the graph for this kind of batch; None, and no more graphs, if recording fails."""
+        """Return the graph for this kind of batch; None if it can't be recorded, or kept."""
         if len(self._recordings) >= MAX_GRAPHS:
             self._recordings.popitem(last=False)
+            self._replaced = self._batches
+        self._largest = max(self._largest, batch.numel())
         try:
             self._recordings[key] = self._recorder.record(first, batch)
         except Exception as error:  # a driver, a library or a user's own module may raise anything
-            self.enabled = False
-            self.forget()
-            what = " ".join(str(error).split())[:300]
-            warnings.warn(
-                "Inference continues without CUDA graphs, more slowly: recording one for a batch "
-                f"of {tuple(batch.shape)} failed with {type(error).__name__}: {what}. "
-                "MODEL.INFERENCE.CUDA_GRAPH False goes without them from the start.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            if _lacks_memory(error):
+                self._make_room()
+                self._say_memory()
+            else:
+                self._give_up(error, batch)
+            return None
+        if not self._recorder.leaves_enough():
+            self._make_room()
             return None
         return self._recordings[key]
 
+    def _give_up(self, error: Exception, batch: Tensor) -> None:
+        self.enabled = False
+        self.forget()
+        what = " ".join(str(error).split())[:300]
+        warnings.warn(
+            "Inference continues without CUDA graphs, more slowly: recording one for a batch "
+            f"of {tuple(batch.shape)} failed with {type(error).__name__}: {what}. "
+            "MODEL.INFERENCE.CUDA_GRAPH False goes without them from the start.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
-def _weights_of(model: nn.Module) -> tuple[int, ...] | None:
-    """Return the addresses of all parameters and buffers, in the order of a walk over the modules.
+    def _make_room(self) -> None:
+        """Drop all graphs, and record none of the largest batches any more."""
+        self._largest_allowed = _LESS * self._largest
+        self.forget()
 
-    Return None if a graph would leave something out: hooks, a compiled module, a module in training
-    mode. The walk takes about a microsecond per module, on every call.
-    """
-    if _any_global_hook():
-        return None
-    places: list[int] = []
-    modules = [model]
-    while modules:
-        state = modules.pop().__dict__
-        if (
-            # A scripted module does not have the attribute here; nothing is known about it.
-            state.get("training", True)
-            or state["_forward_hooks"]
-            or state["_forward_pre_hooks"]
-            or "forward" in state
-            or state.get("_compiled_call_impl") is not None
-            # The wrapper that torch.compile returns.
-            or "_orig_mod" in state["_modules"]
-        ):
-            return None
-        for tensors in (state["_parameters"], state["_buffers"]):
-            places += [tensor.data_ptr() for tensor in tensors.values() if tensor is not None]
-        modules += [part for part in state["_modules"].values() if part is not None]
-    return tuple(places)
+    def _gave_memory(self) -> bool:
+        """Return whether there were graphs, which are dropped, after memory has run out."""
+        # Another thread may have the lock for the time of a batch.
+        with self._lock:
+            if not self._recordings:
+                return False
+            self._make_room()
+        self._say_memory()
+        return True
 
-
-def _any_global_hook() -> bool:
-    hooks = nn.modules.module
-    return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
-
-
-def _kind_of(batch: Tensor) -> tuple[Hashable, ...]:
-    """Return everything that a graph contains of the batch, of torch's settings and of our own."""
-    device = batch.device.type
-    autocast = torch.is_autocast_enabled(device)
-    return (
-        *(batch.device, tuple(batch.shape), batch.stride(), batch.dtype),
-        *(autocast, torch.get_autocast_dtype(device) if autocast else None),
-        os.environ.get(gpu_kernels.VARIABLE),
-        *(tf32_allowed(), _tf32_convolutions()),
-        torch.are_deterministic_algorithms_enabled(),
-        *(torch.backends.cudnn.enabled, torch.backends.cudnn.deterministic),
-        torch.backends.cudnn.benchmark,
-        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
-    )
+    def _say_memory(self) -> None:
+        if not self._said:
+            self._said = True
+            warnings.warn(
+                "Memory of the GPU has run out. Inference continues without the CUDA graphs, which "
+                "took some of it, of the largest batches: the same results, more slowly. "
+                "MODEL.INFERENCE.CUDA_GRAPH False goes without any graph.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
-def _tf32_convolutions() -> Hashable:
-    newer = getattr(torch.backends.cudnn, "conv", None)
-    # Older versions of torch have only `allow_tf32`; in newer ones it can no longer be read.
-    return torch.backends.cudnn.allow_tf32 if newer is None else newer.fp32_precision
-
-
-def owned(results: Any, outputs: Any) -> Any:
-    """Return results, of which those that lie in the memory of `outputs` are copied.
-
-    A graph's outputs are overwritten by its next replay.
-    """
-    borrowed: set[int] = set()
-
-    def note(tensor: Tensor) -> Tensor:
-        borrowed.add(tensor.untyped_storage().data_ptr())
-        return tensor
-
-    def own(tensor: Tensor) -> Tensor:
-        return tensor.clone() if tensor.untyped_storage().data_ptr() in borrowed else tensor
-
-    def own_all(value: Any) -> Any:
-        if isinstance(value, Instances):
-            for name, field in value.get_fields().items():
-                value.set(
-                    name, Boxes(own(field.tensor)) if type(field) is Boxes else own_all(field)
-                )
-            return value
-        if isinstance(value, dict):
-            return {key: own_all(part) for key, part in value.items()}
-        if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-            return type(value)(own_all(part) for part in value)
-        return map_tensors(own, value)
-
-    map_tensors(note, outputs)
-    borrowed.discard(0)
-    return own_all(results)
+def _lacks_memory(error: Exception) -> bool:
+    """Return whether the GPU has no memory left, as PyTorch, cuBLAS or CUDA itself say it."""
+    text = str(error)
+    alone = "out of memory" in text or "ALLOC_FAILED" in text
+    return isinstance(error, torch.cuda.OutOfMemoryError) or alone

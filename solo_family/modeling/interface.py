@@ -4,11 +4,11 @@ B images.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from detectron2.structures import Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from .normalizer import LossCount
 
@@ -70,6 +70,23 @@ class MethodInterface(ABC):
             A count for each name of `losses`, without the numbers of layers at their ends.
         """
         raise NotImplementedError
+
+    @property
+    def recomputed_parts(self) -> Sequence[nn.Module]:
+        """The parts, beside the backbone, that `SOLVER.ACTIVATION_CHECKPOINTING` computes again.
+
+        Each is called by `losses`, or has its `forward_features` called, writes to none of its
+        inputs, and returns the same if it is called again.
+        """
+        return ()
+
+    @property
+    def network_parts(self) -> Sequence[nn.Module]:
+        """The parts, beside the backbone, that `SOLVER.COMPILE` compiles: no losses, no matching.
+
+        `losses` calls each once, with tensors in tuples, lists and dicts.
+        """
+        return ()
 
     @abstractmethod
     def fixed_part(self, features: dict[str, Tensor], padded_size: tuple[int, int]) -> Any:

@@ -72,10 +72,20 @@ class Recorder:
         self._pool: Any = None
         self._done: Any = None
         self._graph: Any = None
+        # Bytes of the pool.
+        self._held = 0
 
     def forget(self) -> None:
         """Use new memory from now on: the pool of graphs that are all gone can't be reused."""
         self._device = None
+
+    def leaves_enough(self) -> bool:
+        """Return whether the graphs take at most as much of the GPU's memory as they leave free."""
+        free, _ = torch.cuda.mem_get_info(self._device)
+        reserved = torch.cuda.memory_reserved(self._device)
+        # PyTorch keeps memory that it can give to others; that of the graphs is not among it.
+        kept = reserved - torch.cuda.memory_allocated(self._device) - self._held
+        return self._held <= free + max(0, kept)
 
     def suits(self, batch: Tensor) -> bool:
         """Return whether the batch is on a GPU that is not recording a graph at the moment."""
@@ -117,8 +127,11 @@ class Recorder:
         self._graph = graph = torch.cuda.CUDAGraph()
         mode = "thread_local"
         with _capturing, torch.cuda.graph(graph, self._pool, self._stream, mode):
+            # Meanwhile all memory that this thread reserves is the pool's.
+            before = torch.cuda.memory_reserved(batch.device)
             given = torch.empty_like(batch)
             outputs = function(given)
+            self._held += torch.cuda.memory_reserved(batch.device) - before
         self._graph = None
         return Recording(graph, _borrowed(given), map_tensors(_borrowed, outputs))
 
@@ -147,7 +160,7 @@ class Recorder:
     def _prepare(self, device: torch.device) -> None:
         if device == self._device:
             return
-        self._device = device
+        self._device, self._held = device, 0
         with torch.cuda.device(device):
             self._stream = torch.cuda.Stream(device)
             self._pool = torch.cuda.graph_pool_handle()

@@ -28,8 +28,11 @@ Size = tuple[int, int]
 
 def resize_bilinear(features: Tensor, size: Size) -> Tensor:
     """Resize [B, C, H, W] to [B, C, *size]; features of that size are returned as they are."""
-    # For a symbolic size the answer would be fixed for every image that an exported program gets.
-    symbolic = any(isinstance(side, torch.SymInt) for side in features.shape)
+    # For a symbolic size the answer would be fixed for every image that an exported program gets,
+    # and code would be compiled again where it changes. Resizing to the same size is exact.
+    symbolic = torch.compiler.is_dynamo_compiling() or any(
+        isinstance(side, torch.SymInt) for side in features.shape
+    )
     if not symbolic and features.shape[-2:] == size:
         return features
     return resize_map(features, size)

@@ -1,5 +1,6 @@
 """Two gloo processes against one process with both images."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +11,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from solo_family.engine.trainer import distributed
+from solo_family.modeling.compiled import compile_network
+from solo_family.modeling.recomputed_blocks import checkpoint_activations
 
 from ..conftest import picture, tiny_model
 from ..forked import Forked
+
+Adapt = Callable[[nn.Module], None] | None
 
 
 class Outcome(NamedTuple):
@@ -69,11 +74,14 @@ def in_one_process(
     return losses_and_gradients(make_model(globally, method), list(batch))
 
 
-def one_of_two(folder: Path, globally: bool, method: str, words: list[str]) -> int:
+def one_of_two(folder: Path, globally: bool, method: str, adapt: Adapt, words: list[str]) -> int:
     """The program of one process; `words` are its rank, and how many objects its image has."""
     rank, objects = map(int, words)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    model = distributed(make_model(globally, method))
+    alone = make_model(globally, method)
+    if adapt is not None:
+        adapt(alone)
+    model = distributed(alone)
     assert type(model).__name__ == "DistributedDataParallel"
     torch.save(losses_and_gradients(model, [image(rank, objects)]), folder / f"{rank}.pth")
     dist.barrier()
@@ -82,12 +90,17 @@ def one_of_two(folder: Path, globally: bool, method: str, words: list[str]) -> i
 
 
 def in_two_processes(
-    folder: Path, globally: bool, objects: tuple[int, int], method: str = "SOLOv2"
+    folder: Path,
+    globally: bool,
+    objects: tuple[int, int],
+    method: str = "SOLOv2",
+    *,
+    adapt: Adapt = None,
 ) -> list[Outcome]:
     folders = [folder / "first", folder / "second"]
     for own in folders:
         own.mkdir()
-    program = partial(one_of_two, folder, globally, method)
+    program = partial(one_of_two, folder, globally, method, adapt)
     with (
         Forked(program, [0, objects[0]], folders[0]) as first,
         Forked(program, [1, objects[1]], folders[1]) as second,
@@ -123,6 +136,18 @@ def test_by_default_every_process_divides_by_its_own_counts(by_default: list[Out
     together = in_one_process(image(0, 3), image(1, 1))
     averaged = mean([outcome.losses for outcome in by_default])
     assert abs(averaged["loss_dice"] - together.losses["loss_dice"]) > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "adapt", [checkpoint_activations, partial(compile_network, backend="aot_eager")]
+)
+def test_adapted_models(tmp_path: Path, by_default: list[Outcome], adapt: Adapt) -> None:
+    """Whose activations are computed again, or whose heads are compiled."""
+    outcomes = in_two_processes(tmp_path, False, (3, 1), adapt=adapt)
+    for outcome, plain in zip(outcomes, by_default):
+        for name, gradient in plain.gradients.items():
+            torch.testing.assert_close(outcome.gradients[name], gradient, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(

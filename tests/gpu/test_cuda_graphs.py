@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from solo_family import METHODS
 from solo_family.modeling import cuda_graphs
 from solo_family.modeling.base import MaskSegmentor
-from solo_family.modeling.inference import prepare_for_inference
+from solo_family.modeling.inference import inference_model, prepare_for_inference
 
-from ..conftest import eager_to_find, picture, tiny_model
+from ..conftest import eager_to_find, picture, tiny_cfg, tiny_model
 from ..modeling.test_cuda_graphs import CASES, OPTS, values_of
 from ..modeling.test_inference import share_found
 from ..waits import count_waits
@@ -275,3 +276,82 @@ def test_inference_mode_and_back() -> None:
             assert_equal(values_of(graphs([picture()])), expected)
     assert_equal(values_of(graphs([picture()])), expected)
     assert len(graphs.graphs) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_predictor_and_demo_run(method: str) -> None:
+    """Their model is optimised for inference, and records graphs, by default."""
+    model = make(method)
+    cfg = tiny_cfg(method)
+    graphs = inference_model(model, cfg)
+    cfg.MODEL.INFERENCE.CUDA_GRAPH = False
+    assert_same_results(inference_model(model, cfg), graphs)
+
+
+def test_threads_that_record_while_others_run() -> None:
+    """Also with what waits for the whole device, as other code may do at any time."""
+    model = make("SOLOv2")
+    graphs = with_graphs(model)
+    images = [picture(64, 32 * (3 + index), seed=index) for index in range(8)]
+    expected = [values_of(model([one])) for one in images]
+    wrong: list[BaseException] = []
+
+    def work(first: int) -> None:
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                for turn in range(24):
+                    index = (first + turn) % len(images)
+                    found = values_of(graphs([images[index]]))
+                    torch.cuda.current_stream().synchronize()
+                    assert_equal(found, expected[index])
+                    torch.cuda.synchronize()
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[0]
+    assert graphs.graphs.enabled
+
+
+def test_graphs_are_dropped_where_memory_runs_out() -> None:
+    """A batch that fits only without them gets its results."""
+    model = with_graphs(make("SOLOv2"))
+    large = picture(1024, 1024)
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    expected = values_of(model([large]))
+    needed = torch.cuda.max_memory_allocated() - before
+    for _ in range(2):
+        model([picture(1024, 992)])
+    assert len(model.graphs) == 1
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    room = before + needed + model.graphs._recorder._held // 2
+    torch.cuda.set_per_process_memory_fraction(room / total)
+    try:
+        with pytest.warns(RuntimeWarning, match="Memory of the GPU has run out"):
+            found = values_of(model([large]))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    # Where memory is short cuDNN takes other algorithms, whose sums have another order.
+    assert [values.shape for values in found] == [values.shape for values in expected]
+    assert len(model.graphs) == 0
+
+
+def test_a_graph_that_takes_more_than_it_leaves_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = with_graphs(make("SOLOv2"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (0, 1))
+    torch.cuda.empty_cache()
+    for _ in range(4):
+        model([picture(512, 512)])
+    assert len(model.graphs) == 0
+    assert model.graphs.enabled

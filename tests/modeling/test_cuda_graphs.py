@@ -1,6 +1,7 @@
 """Which calls a model's graphs take over: all but the recording itself, which needs a GPU."""
 
 import copy
+import math
 import pickle
 import threading
 import warnings
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from solo_family import METHODS
 from solo_family.methods.sparse_inst.selection import SetRanking
-from solo_family.modeling import cuda_graphs, recording
+from solo_family.modeling import cuda_graphs, graph_conditions, recording
 from solo_family.modeling.base import MaskSegmentor
 from solo_family.modeling.cuda_graphs import CudaGraphs
 from solo_family.modeling.recording import Recording, map_tensors
@@ -52,6 +54,8 @@ class FakeRecorder:
         self.made: list[FakeRecording] = []
         # How often a graph ran, and how often its outputs were taken.
         self.queued = self.replays = self.forgotten = 0
+        # The most values of a batch for which there is memory, and what is then left for others.
+        self.room = self.spare = 10**9
 
     def suits(self, batch: Tensor) -> bool:
         return True
@@ -62,9 +66,14 @@ class FakeRecorder:
     def record(self, function: Callable[[Tensor], Any], batch: Tensor) -> FakeRecording:
         if self.error is not None:
             raise self.error
+        if batch.numel() > self.room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         self.recorded.append(tuple(batch.shape))
         self.made.append(FakeRecording(self, function, batch))
         return self.made[-1]
+
+    def leaves_enough(self) -> bool:
+        return math.prod(self.recorded[-1]) <= self.spare
 
     def in_turn(self, batch: Tensor) -> Any:
         return nullcontext()
@@ -73,7 +82,7 @@ class FakeRecorder:
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.inner = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+        self.inner = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.ReLU())
         self.eval()
 
 
@@ -115,6 +124,7 @@ def test_the_least_recently_used_makes_room(
 ) -> None:
     assert cuda_graphs.MAX_GRAPHS == 40
     monkeypatch.setattr(cuda_graphs, "MAX_GRAPHS", 3)
+    monkeypatch.setattr(cuda_graphs, "_REPLACE_AFTER", 1)
     net = Net()
     for width in (1, 1, 2, 2, 3, 3, 1, 4, 4):
         call(graphs, net, width)
@@ -126,6 +136,99 @@ def test_the_least_recently_used_makes_room(
     call(graphs, net, 2)
     assert recorder.replays == replays + 3
     assert len(recorder.recorded) == 4
+
+
+def test_more_sizes_than_graphs_are_seldom_recorded(
+    graphs: CudaGraphs, recorder: FakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "MAX_GRAPHS", 2)
+    net = Net()
+    for _ in range(20):
+        for width in (1, 2, 3, 4, 5):
+            call(graphs, net, width)
+    assert 100 // 16 <= len(recorder.recorded) <= 2 + 1 + 100 // 16
+    # A size that stays gets its graph nevertheless.
+    for _ in range(18):
+        call(graphs, net, 7)
+    assert recorder.recorded[-1][-1] == 7
+
+
+def test_the_largest_go_without_where_memory_is_short(
+    graphs: CudaGraphs, recorder: FakeRecorder
+) -> None:
+    net = Net()
+    recorder.room = 3 * 4 * 6
+    for width in (4, 4):
+        call(graphs, net, width)
+    call(graphs, net, 8)
+    with pytest.warns(RuntimeWarning, match="Memory of the GPU has run out.*CUDA_GRAPH False"):
+        result = call(graphs, net, 8)
+    assert torch.equal(result, net.inner(torch.full((1, 3, 4, 8), 8.0))[0, 0])
+    assert len(graphs) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for width in (8, 8, 4, 4, 4, 7, 7):
+            call(graphs, net, width)
+    assert [shape[-1] for shape in recorder.recorded] == [4, 4]
+    assert len(graphs) == 1
+
+
+def test_graphs_leave_memory_for_others(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    net = Net()
+    recorder.spare = 3 * 4 * 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for width in (4, 4, 8, 8, 8, 8, 4, 4, 4):
+            call(graphs, net, width)
+    # 8 was recorded once, and let go with all others.
+    assert [shape[-1] for shape in recorder.recorded] == [4, 8, 4]
+    assert len(graphs) == 1
+
+
+def test_graphs_give_way_to_what_needs_their_memory(
+    graphs: CudaGraphs, recorder: FakeRecorder
+) -> None:
+    """Here to a batch that came once, and to results after a replay."""
+    net, full = Net(), [True]
+
+    @torch.no_grad()
+    def predict(width: int) -> Tensor:
+        def finish(fixed: Tensor) -> Tensor:
+            if len(graphs) and full:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return fixed[0, 0]
+
+        return graphs.run(net, net.inner, finish, torch.full((1, 3, 4, width), float(width)))
+
+    full.clear()
+    for width in (4, 4):
+        predict(width)
+    full.append(True)
+    for width, warns in ((8, True), (2, False), (2, False)):
+        context = pytest.warns(RuntimeWarning, match="run out") if warns else nullcontext()
+        with context:
+            result = predict(width)
+        assert torch.equal(result, net.inner(torch.full((1, 3, 4, width), float(width)))[0, 0])
+        assert len(graphs) == 0
+    with torch.no_grad(), pytest.raises(torch.cuda.OutOfMemoryError):
+        graphs.run(net, net.inner, lambda _: no_memory(), torch.zeros(1, 3, 4, 4))
+
+
+def no_memory() -> Any:
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(("held", "enough"), [(40, True), (70, False)])
+def test_memory_that_torch_keeps_is_left_for_others(
+    held: int, enough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 200 bytes 100 are weights; torch has reserved 20 besides these and the graphs' own."""
+    ours = recording.Recorder()
+    ours._held = held
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 120 + held)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (200 - 120 - held, 200))
+    assert ours.leaves_enough() is enough
 
 
 def test_sizes_that_came_once_are_forgotten_in_the_end(
@@ -143,7 +246,7 @@ def test_sizes_that_came_once_are_forgotten_in_the_end(
         lambda patch: patch.setenv(gpu_kernels.VARIABLE, "torch"),
         lambda patch: patch.setattr(torch.backends.cudnn, "deterministic", True),
         lambda patch: patch.setattr(torch.backends.cudnn, "benchmark", True),
-        lambda patch: patch.setattr(cuda_graphs, "tf32_allowed", lambda: "other"),
+        lambda patch: patch.setattr(graph_conditions, "tf32_allowed", lambda: "other"),
     ],
     ids=["kernels", "deterministic", "benchmark", "tf32"],
 )
@@ -212,6 +315,15 @@ def wrapped(net: nn.Module) -> Any:
     return Undo(lambda: net.inner.__setitem__(0, before))
 
 
+def replica(net: nn.Module) -> Any:
+    """As `nn.DataParallel` makes them."""
+    before = net.inner[0]
+    net.inner[0] = before._replicate_for_data_parallel()
+    for name, value in before.named_parameters():
+        setattr(net.inner[0], name, value.detach())
+    return Undo(lambda: net.inner.__setitem__(0, before))
+
+
 def another_forward(net: nn.Module) -> Any:
     net.inner[0].forward = net.inner[0].forward
     return Undo(lambda: delattr(net.inner[0], "forward"))
@@ -221,7 +333,7 @@ def another_forward(net: nn.Module) -> Any:
     "forbid",
     [
         *(hook, pre_hook, hook_of_the_model, global_hook),
-        *(part_in_training, compiled, wrapped, another_forward),
+        *(part_in_training, compiled, wrapped, replica, another_forward),
     ],
 )
 def test_hooks_and_compiled_parts_run(
@@ -238,6 +350,30 @@ def test_hooks_and_compiled_parts_run(
     for _ in range(3):
         call(graphs, net)
     assert recorder.replays == 2
+
+
+class Counter(TorchDispatchMode):
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten.convolution.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_sees_every_operator_sees_them_all(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
+    net = Net()
+    for _ in range(2):
+        call(graphs, net)
+    with Counter() as counter:
+        call(graphs, net)
+    assert (counter.count, recorder.queued) == (1, 1)
+    with torch.overrides.BaseTorchFunctionMode():
+        call(graphs, net)
+    assert recorder.queued == 1
+    # The default device is also such a mode, but graphs know their own device.
+    with torch.device("cpu"):
+        call(graphs, net)
+    assert recorder.queued == 2
 
 
 def test_a_hook_that_comes_later_runs(graphs: CudaGraphs, recorder: FakeRecorder) -> None:
@@ -317,7 +453,14 @@ def assign(net: nn.Module) -> None:
     net.load_state_dict({name: t.clone() for name, t in net.state_dict().items()}, assign=True)
 
 
-@pytest.mark.parametrize("move", [swap, replace_a_buffer, assign, lambda net: net.double().float()])
+def other_layer(net: nn.Module) -> None:
+    net.inner[2] = nn.GELU().eval()
+
+
+MOVES = [swap, replace_a_buffer, assign, other_layer, lambda net: net.double().float()]
+
+
+@pytest.mark.parametrize("move", MOVES)
 def test_weights_that_are_elsewhere(
     move: Callable, graphs: CudaGraphs, recorder: FakeRecorder
 ) -> None:
@@ -407,7 +550,7 @@ def test_an_error_afterwards_leaves_the_graphs_free(
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_a_copy_begins_without_graphs(copied: Callable, recorder: FakeRecorder) -> None:
-    model = tiny_model("SOLOv2", opts=["MODEL.INFERENCE.CUDA_GRAPH", True]).eval()
+    model = tiny_model("SOLOv2").eval()
     model.graphs = CudaGraphs(True, recorder)
     for _ in range(3):
         model([picture()])
@@ -417,11 +560,6 @@ def test_a_copy_begins_without_graphs(copied: Callable, recorder: FakeRecorder) 
     assert other.graphs.enabled
     assert other.graphs is not model.graphs
     assert not any("graph" in key for key in model.state_dict())
-
-
-def test_the_key_switches_them_on() -> None:
-    assert not tiny_model().graphs.enabled
-    assert tiny_model(opts=["MODEL.INFERENCE.CUDA_GRAPH", True]).graphs.enabled
 
 
 @pytest.mark.parametrize(

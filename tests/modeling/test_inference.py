@@ -190,12 +190,15 @@ def test_what_a_configuration_asks_for() -> None:
     optimised = inference_model(model, cfg)
     assert optimised is not model
     assert optimised.inference_mode
+    assert optimised.graphs.enabled
+    assert not model.graphs.enabled
     cfg.MODEL.INFERENCE.OPTIMIZE = "off"
+    assert inference_model(model, cfg) is model
+    assert model.graphs.enabled
+    cfg.MODEL.INFERENCE.CUDA_GRAPH = False
     assert inference_model(model, cfg) is model
     assert not model.graphs.enabled
     cfg.MODEL.INFERENCE.CUDA_GRAPH = True
-    assert inference_model(model, cfg) is model
-    assert model.graphs.enabled
     cfg.MODEL.INFERENCE.PRECISION = "bfloat16"
     half = inference_model(model, cfg)
     assert half.weight_dtype == torch.bfloat16

@@ -32,9 +32,13 @@ def test_tools_run_the_precision_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_by_default_and_for_an_export_weights_are_as_trained(tmp_path: Path) -> None:
-    assert load_predictor(config(tmp_path)).model.weight_dtype == torch.float32
+    model = load_predictor(config(tmp_path)).model
+    assert model.weight_dtype == torch.float32
+    assert model.graphs.enabled
     cfg = config(tmp_path, "MODEL.INFERENCE.PRECISION", "bfloat16")
-    assert load_predictor(cfg, as_trained=True).model.weight_dtype == torch.float32
+    model = load_predictor(cfg, as_trained=True).model
+    assert model.weight_dtype == torch.float32
+    assert not model.graphs.enabled
 
 
 def test_an_evaluation_runs_the_precision_that_is_asked_for(
@@ -46,6 +50,21 @@ def test_an_evaluation_runs_the_precision_that_is_asked_for(
     main.evaluate(cfg, argparse.Namespace(resume=False, trainer=main.Trainer))
     assert tested[0].weight_dtype == torch.float16
     assert not tested[0].training
+    assert tested[0].graphs.enabled
+
+
+def test_a_model_in_training_records_no_graphs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no memory for them, and the weights change."""
+    tested: list[Any] = []
+    monkeypatch.setattr(main.Trainer, "build_train_loader", staticmethod(list))
+    trainer = main.Trainer(config(tmp_path))
+    monkeypatch.setattr(trainer, "test", lambda cfg, model: tested.append(model) or {})
+    trainer.cfg.defrost()
+    trainer.cfg.DATASETS.TEST = ("one",)
+    trainer.evaluate()
+    assert not tested[0].graphs.enabled
 
 
 def test_models_of_other_packages_stay_as_they_are() -> None:

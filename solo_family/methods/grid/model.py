@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...config.rules import check_channels, check_features, get_key
 from ...modeling.base import MaskSegmentor
 from ...modeling.gt_masks import downsample_masks
+from ...modeling.layers import ConvTower
 from ...modeling.normalizer import LossCount
 from ...ops.resize import resize_bilinear
 from .assigner import GridAssigner
@@ -176,6 +177,11 @@ class GridSegmentor(MaskSegmentor):
     def mask_size(self, padded_size: tuple[int, int]) -> tuple[int, int]:
         """Return (h, w) of the masks at inference."""
         return padded_size[0] // self.mask_stride, padded_size[1] // self.mask_stride
+
+    @property
+    def recomputed_parts(self) -> list[nn.Module]:
+        """The towers; see `MethodInterface.recomputed_parts`."""
+        return [part for part in self.modules() if isinstance(part, ConvTower)]
 
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]

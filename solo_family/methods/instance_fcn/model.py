@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...config.rules import check_features
 from ...data.formats.classes import num_classes
@@ -102,6 +102,16 @@ class InstanceFCN(MaskSegmentor):
             "max_size": cfg.INPUT.MAX_SIZE_TEST,
             "classifier": classifier,
         }
+
+    @property
+    def network_parts(self) -> list[nn.Module]:
+        """The head; see `MethodInterface.network_parts`."""
+        return [self.head]
+
+    @property
+    def recomputed_parts(self) -> list[nn.Module]:
+        """Both branches; see `MethodInterface.recomputed_parts`."""
+        return [self.head]
 
     def loss_counts(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]

@@ -12,7 +12,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import build_sem_seg_head
 from detectron2.structures import Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...modeling.base import MaskSegmentor
@@ -28,6 +28,7 @@ from .inference import Inference, QueryScores
 from .losses import LEAST_WEIGHT, MarginalLikelihood, MaskClassificationLosses
 from .point_mask_losses import PointSampler
 from .predictor import MaskFormerHead
+from .transformer import TransformerLayer
 
 _Criterion = Callable[[LayeredPredictions, SetTargets], dict[str, Tensor]]
 
@@ -85,6 +86,20 @@ class MaskFormer(MaskSegmentor):
             "criterion": _build_criterion(cfg, head.num_classes),
             "inference": Inference.from_config(cfg, head.num_classes),
         }
+
+    @property
+    def network_parts(self) -> list[nn.Module]:
+        """The head; see `MethodInterface.network_parts`."""
+        return [self.sem_seg_head]
+
+    @property
+    def recomputed_parts(self) -> list[nn.Module]:
+        """The pixel decoder and the transformer's layers; see `MethodInterface`."""
+        layers = self.sem_seg_head.predictor.modules()
+        return [
+            self.sem_seg_head.pixel_decoder,
+            *(part for part in layers if isinstance(part, TransformerLayer)),
+        ]
 
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]

@@ -18,7 +18,7 @@ from ...modeling.layers.remembered import remembered
 _TEMPERATURE = 10000.0
 
 
-class _Layer(nn.Module):
+class TransformerLayer(nn.Module):
     """The self-attention and the feed-forward network, which encoder and decoder share.
 
     Args:
@@ -53,14 +53,16 @@ class _Layer(nn.Module):
         return norm(x + self.dropout(part(x)))
 
     def attend_to_itself(self, x: Tensor, position: Tensor) -> Tensor:
+        """Return the self-attention of `x`, with positions in queries and keys only."""
         query = x + position
         return self.self_attn(query, query, x, need_weights=False)[0]
 
     def feedforward(self, x: Tensor) -> Tensor:
+        """Return the feed-forward network's output for `x`."""
         return self.linear2(self.dropout(self.linear1(x).relu()))
 
 
-class TransformerEncoderLayer(_Layer):
+class TransformerEncoderLayer(TransformerLayer):
     """Self-attention over pixels, then the feed-forward network."""
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ class TransformerEncoderLayer(_Layer):
         return self.residual(x, self.norm2, self.feedforward)
 
 
-class TransformerDecoderLayer(_Layer):
+class TransformerDecoderLayer(TransformerLayer):
     """Self-attention over queries, attention of queries to pixels, the feed-forward network."""
 
     def __init__(self, channels: int, num_heads: int, *others: Any) -> None:
@@ -113,11 +115,11 @@ class TransformerEncoder(nn.Module):
 
     Args:
         num_layers: the number of layers.
-        channels: see `_Layer`.
-        num_heads: see `_Layer`.
-        feedforward_channels: see `_Layer`.
-        dropout: see `_Layer`.
-        pre_norm: see `_Layer`.
+        channels: see `TransformerLayer`.
+        num_heads: see `TransformerLayer`.
+        feedforward_channels: see `TransformerLayer`.
+        dropout: see `TransformerLayer`.
+        pre_norm: see `TransformerLayer`.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...data.formats.classes import num_classes
 from ..grid.category_branch import CategoryBranch
@@ -93,6 +93,11 @@ class SOLO(GridSegmentor):
                 globally=cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY,
             ),
         }
+
+    @property
+    def network_parts(self) -> list[nn.Module]:
+        """The head; see `MethodInterface.network_parts`."""
+        return [self.head]
 
     def predict_cells(
         self, levels: list[Tensor], features: dict[str, Tensor]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...config.rules import check_channels, check_features
 from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
+from ...modeling.layers import ConvNormReLU
 from ...ops import PackedMasks, decode_masks, dynamic_conv
 from ...ops.decode_masks import dynamic_conv_in_float32
 from ...ops.take import take_rows
@@ -161,6 +162,19 @@ class SOLOv2(GridSegmentor):
                 globally=cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY,
             ),
         }
+
+    @property
+    def network_parts(self) -> list[nn.Module]:
+        """The head and the mask branch; see `MethodInterface.network_parts`."""
+        return [self.head, self.mask_branch]
+
+    @property
+    def recomputed_parts(self) -> list[nn.Module]:
+        """The towers, and the layers of the mask branch, which calls them one by one."""
+        if isinstance(self.mask_branch, SeparateMaskBranch):
+            return super().recomputed_parts
+        layers = [part for part in self.mask_branch.modules() if isinstance(part, ConvNormReLU)]
+        return [self.head.category_branch.tower, self.head.kernel_tower, *layers]
 
     def predict_cells(
         self, levels: list[Tensor], features: dict[str, Tensor]

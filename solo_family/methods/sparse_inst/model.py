@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...modeling.base import MaskSegmentor
 from ...modeling.gt_masks import downsample_soft_masks
@@ -112,6 +112,16 @@ class SparseInst(MaskSegmentor):
             "panoptic": PanopticMerge.from_config(cfg) if sparse_inst.PANOPTIC_ON else None,
             "output_maps": sparse_inst.DECODER.OUTPUT_IAM,
         }
+
+    @property
+    def network_parts(self) -> list[nn.Module]:
+        """The encoder and the decoder; see `MethodInterface.network_parts`."""
+        return [self.encoder, self.decoder]
+
+    @property
+    def recomputed_parts(self) -> list[nn.Module]:
+        """The encoder and both branches; see `MethodInterface.recomputed_parts`."""
+        return [self.encoder, self.decoder.instance_branch, self.decoder.mask_branch]
 
     def prepare_targets(
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
