@@ -118,7 +118,7 @@ def test_pointwise_convolutions_convolve_both_ways(
     packed.attribute, packed.scalars = "hardtanh", (0.0, 0.5)
     torch.testing.assert_close(packed(x), expected.clamp(0, 0.5))
     assert torch.equal(packed.weight, weight)
-    assert (packed._packed is None) == (most > 0)
+    assert (packed.packed.packed is None) == (most > 0)
 
 
 @packs
