@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .masks import iou_from, mask_iou
 from .rle import encode_runs
-from .runs import Runs, boxes_and_areas, coco_lengths, fill, joined, pair_intersections, runs_of
+from .run_pairs import pair_intersections
+from .runs import Runs, boxes_and_areas, coco_lengths, fill, joined, runs_of
 from .window import Window
 
 # Masks that take no more memory than this are returned as bools.

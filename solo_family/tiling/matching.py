@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ops.runs import Runs, boxes_and_areas, clip_all, joined, pair_intersections
+from ..ops.run_pairs import pair_intersections
+from ..ops.runs import Runs, boxes_and_areas, clip_all, joined
 from ..ops.window import Window
 
 # From this IoU on, two masks are one object's; and from this share of the smaller one on, a mask

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..ops.runs import Runs, boxes_and_areas, joined, pair_intersections
+from ..ops.run_pairs import pair_intersections
+from ..ops.runs import Runs, boxes_and_areas, joined
 from .matching import TileObject
 
 # A mask repeats a better one that has this share of it; one that contains a better one stays.

@@ -6,6 +6,7 @@ import torch
 from pycocotools import mask as mask_util
 
 from solo_family.ops.run_masks import RunMasks
+from solo_family.ops.run_pairs import pair_intersections
 from solo_family.ops.runs import (
     box_of,
     boxes_and_areas,
@@ -14,7 +15,6 @@ from solo_family.ops.runs import (
     fill,
     joined,
     moved,
-    pair_intersections,
     runs_of,
     split,
     union,
