@@ -97,8 +97,8 @@ def _crops(
         for axis, size in enumerate(masks.shape[1:])
     )
     inside = pixels > limit
-    tops, bottoms = rows.reach(*_extents(inside.any(axis=2)))
-    lefts, rights = columns.reach(*_extents(inside.any(axis=1)))
+    tops, bottoms = rows.reach(*_extents(np.any(inside, axis=2)))
+    lefts, rights = columns.reach(*_extents(np.any(inside, axis=1)))
     large = (bottoms - tops) * (rights - lefts) > _MOST_REACHED * height * width
     if not masks.sum().isfinite():
         large[:] = True  # a product with 0 would spread what is not finite

@@ -91,9 +91,9 @@ def masks_of_tile(objects: Sequence[TileObject], indices: Sequence[int]) -> Tile
 
 
 class _Seen(NamedTuple):
-    """The part of an object that lies in the overlap."""
+    """The part of an object, of a number among all tiles', that lies in the overlap."""
 
-    index: int
+    number: int
     area: int
     leaves: bool
     whole: TileObject
@@ -178,14 +178,14 @@ def link(
     links = []
     for i, j in _descending(overlaps, overlaps.iou):
         a, b = ours[i], theirs[j]
-        if a.index not in linked and b.index not in linked:
-            linked |= {a.index, b.index}
+        if a.number not in linked and b.number not in linked:
+            linked |= {a.number, b.number}
             links.append(_link(a, b))
     for i, j in _descending(overlaps, overlaps.containment):
         smaller, larger = sorted((ours[i], theirs[j]), key=lambda part: part.area)
-        if smaller.index not in linked and smaller.yields_to(larger):
-            linked.add(smaller.index)
-            links.append(Link(larger.index, smaller.index))
+        if smaller.number not in linked and smaller.yields_to(larger):
+            linked.add(smaller.number)
+            links.append(Link(larger.number, smaller.number))
     return links
 
 
@@ -196,8 +196,8 @@ def _parts(objects: Sequence[TileObject], tile: TileMasks, shared: Window, heigh
     there = np.flatnonzero(areas)
     of_each = tile.indices[there], areas[there], areas[there] < tile.areas[there]
     seen = [
-        _Seen(index, area, leaves, objects[index])
-        for index, area, leaves in zip(*(values.tolist() for values in of_each))
+        _Seen(number, area, leaves, objects[number])
+        for number, area, leaves in zip(*(values.tolist() for values in of_each))
     ]
     return _Parts(seen, runs, ends[there], boxes[there], areas[there], tile.labels[there])
 
@@ -231,13 +231,13 @@ def _near(ours: _Parts, theirs: _Parts) -> tuple[np.ndarray, np.ndarray]:
 
 def _link(one: _Seen, other: _Seen) -> Link:
     """Return the link of two masks that agree in the overlap."""
-    a, b = sorted((one, other), key=lambda part: part.index)  # the better rank first
+    a, b = sorted((one, other), key=lambda part: part.number)  # the better rank first
     low, high = sorted((a.whole.score, b.whole.score))
     if a.leaves and b.leaves and high <= ALIKE * low:
-        return Link(a.index, b.index, joins=True)
+        return Link(a.number, b.number, joins=True)
     if b.leaves and not a.leaves and a.yields_to(b):
-        return Link(b.index, a.index)
-    return Link(a.index, b.index)
+        return Link(b.number, a.number)
+    return Link(a.number, b.number)
 
 
 def _descending(overlaps: _Overlaps, values: np.ndarray) -> Iterator[tuple[int, int]]:
