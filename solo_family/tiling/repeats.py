@@ -18,7 +18,7 @@ from .matching import TileObject
 # A mask repeats a better one that has this share of it; one that contains a better one stays.
 COVERED = 0.7
 # Pairs of masks that are looked at at a time, most of which are far from each other.
-_PAIRS_AT_ONCE = 2**15
+_PAIRS_AT_ONCE = 2**14
 
 
 def without_repeats(

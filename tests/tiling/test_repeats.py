@@ -30,7 +30,7 @@ def stay(masks: np.ndarray, labels: np.ndarray, tiles: list[set[int]]) -> list[i
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("pairs", [1, 50, 2**15])
+@pytest.mark.parametrize("pairs", [1, 50, 2**14])
 def test_a_mask_on_a_better_one_that_stays_is_dropped(
     size: tuple[int, int], pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
