@@ -8,9 +8,9 @@ whose folder is not given is left out. Runs take turns, and a figure is the medi
 Prints the tables that docs/performance.md shows.
 
 In inference ours runs in the ways of `--ways`: plain, as the peer does; optimized, with
-`MODEL.INFERENCE.OPTIMIZE auto`; auto, with `MODEL.INFERENCE.PRECISION auto` as well; graph, as CUDA
-graphs; half-graph, as CUDA graphs too, with weights of half precision (bfloat16 beside a peer in
-float32), channels last, no autocast. Times are from a picture on the host to masks on the device.
+`MODEL.INFERENCE.OPTIMIZE auto`; auto, with `MODEL.INFERENCE.PRECISION auto` as well; graph,
+optimized and as CUDA graphs; half-graph, the same with weights of half precision (bfloat16 beside a
+peer in float32), no autocast. Times are from a picture on the host to masks on the device.
 With `--clock cpu` they are the process's CPU seconds, for a machine that does other things too.
 
 In training ours runs in the ways of `--training-ways`: plain, as the peer does; last, with
@@ -46,8 +46,8 @@ _WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "optimized": {"optimize": True},
     "auto": {"optimize": True, "precision": "auto"},
-    "graph": {"cuda_graph": True},
-    "half-graph": {"cuda_graph": True, "channels_last": True},
+    "graph": {"cuda_graph": True, "optimize": True},
+    "half-graph": {"cuda_graph": True, "optimize": True},
 }
 _TRAINING_WAYS = ("plain", "last", "half-last")
 _COLUMNS = (

@@ -46,7 +46,7 @@ def pointwise(repeats: int) -> list[list[str]]:
     packed_weights._IN_A_ROW = 10**9  # never packed anew for the maps that come
     rows = []
     for inputs, outputs in CHANNELS:
-        conv = PackedConv2d.pack(nn.Conv2d(inputs, outputs, 1))
+        conv = PackedConv2d.take(nn.Conv2d(inputs, outputs, 1))
         row = [f"{inputs:,} to {outputs:,}"]
         for size in SIZES:
             x = last(1, inputs, *size)

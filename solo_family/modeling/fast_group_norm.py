@@ -1,4 +1,4 @@
-"""Normalize groups fast in models that are prepared for inference on a CPU, channels last.
+"""Normalize groups fast in models that are prepared for inference, channels last.
 
 B images, C channels, H W of a map.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..ops.group_norm_relu import group_norm_relu
 from .layers.conv_tower import GroupNorm
 
 # torch 2.11 normalizes smaller maps whose channels are last in another way, which takes 10 to 30
@@ -35,3 +36,24 @@ def make_group_norms_fast(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) in (nn.GroupNorm, GroupNorm):
             module.__class__ = FastGroupNorm
+
+
+class FusedGroupNorm(nn.GroupNorm):
+    """Normalize maps with channels last on a GPU, and apply a ReLU if `relu` is set."""
+
+    relu = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize `x`, [B, C, H, W]; the order in memory stays, and results but for rounding."""
+        return group_norm_relu(x, self.num_groups, self.weight, self.bias, self.eps, self.relu)
+
+
+def fuse_group_norms(model: nn.Module) -> None:
+    """Replace the same group norms of a model by `FusedGroupNorm`, in place.
+
+    Args:
+        model: for inference on a GPU.
+    """
+    for module in model.modules():
+        if type(module) in (nn.GroupNorm, GroupNorm):
+            module.__class__ = FusedGroupNorm

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .base import MaskSegmentor
 from .fast_group_norm import make_group_norms_fast
 from .folding import fold_batch_norms, fold_observed_norms, is_norm
+from .fused_conv import fuse_convolutions, fusing_works
 from .packed_conv import pack_convolutions, packing_works
 from .precision import PrecisionCheck, why_not_bfloat16
 
@@ -72,10 +73,10 @@ def prepare_for_inference(
             where the device is fast with it and the first image agrees, see `PrecisionCheck`. There
             is no autocast: every layer takes the dtype that the layer before it returns.
         cuda_graph: see `CudaGraphs`.
-        optimize: fold norms; on a CPU pack the weights of convolutions; run the network in
-            `torch.inference_mode`.
+        optimize: fold norms; on a CPU pack the weights of convolutions, on a GPU convolve with what
+            follows in one kernel; run the network in `torch.inference_mode`.
         channels_last: store the channels of a pixel together; by default where it is faster: with
-            half precision on a GPU, as tensor cores prefer, and if optimised on a CPU.
+            half precision on a GPU, as tensor cores prefer, and if optimised.
         fold_norms: multiply weights by the factors of the batch norms after them, in float32 before
             they are rounded; by default if the precision is not float32, or if optimised.
 
@@ -92,8 +93,9 @@ def prepare_for_inference(
     half, dtype = precision != "float32", PRECISIONS[precision]
     model = copy.deepcopy(model).eval()
     packs = optimize and packing_works(dtype, model.device)
+    fuses = optimize and fusing_works(dtype, model.device)
     if channels_last is None:
-        channels_last = packs or (half and model.device.type == "cuda")
+        channels_last = packs or fuses or (half and model.device.type == "cuda")
     if fold_norms is None:
         fold_norms = half or optimize
     if fold_norms:
@@ -103,9 +105,12 @@ def prepare_for_inference(
     if packs:
         pack_convolutions(model)
         make_group_norms_fast(model)
-    if fold_norms or half or packs:
+    if fuses:
+        fuse_convolutions(model)
+    if fold_norms or half or packs or fuses:
         model.refuse_training(dtype)
     model.inference_mode = optimize
+    model.channels_last = channels_last
     model.graphs.enabled = cuda_graph
     return model
 

@@ -2,8 +2,7 @@
 
 oneDNN, which torch convolves with on a CPU, needs weights in blocks that fit the processor, and
 maps with the channels of a pixel together. Left to itself, torch packs all weights and reorders all
-maps for every picture; a ReLU and the sum of a residual block are passes over memory of their own,
-which oneDNN does while it writes.
+maps for every picture.
 
 B images, I input channels, O output channels, H W of a map.
 """
@@ -11,18 +10,14 @@ B images, I input channels, O output channels, H W of a map.
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
-from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor, nn
 
-from .folding import FoldedNorm
-from .layers import ConvNormReLU
-from .packed_blocks import PackedBasicBlock, PackedBlock, PackedBottleneck, PackedStem
+from .joined_conv import JoinedConv2d, can_join, join_what_follows
 from .packed_weights import PackedWeights
 
 # For maps of up to so many pixels, convolutions with 1 x 1 kernels in float32 are matrix products
@@ -31,32 +26,19 @@ from .packed_weights import PackedWeights
 _FEW_PIXELS = 2048
 
 
-class PackedConv2d(nn.Conv2d):
-    """torch's or detectron2's convolution, for inference on a CPU, with packed weights.
+class PackedConv2d(JoinedConv2d):
+    """A convolution with packed weights; what follows it, oneDNN applies."""
 
-    `pack` turns a convolution into this, in place, because some modules keep theirs in lists of
-    their own.
-    """
-
-    norm: nn.Module | None
-    activation: Any
-    # What oneDNN does to a value before it writes it, and the numbers of that.
-    attribute: str
-    scalars: tuple[float, ...]
+    adds_in_place = True
     packed: PackedWeights
 
-    @staticmethod
-    def pack(conv: nn.Conv2d) -> PackedConv2d:
-        """Return the same object, whose norm and activation follow as in detectron2's."""
+    @classmethod
+    def take(cls, conv: nn.Conv2d) -> PackedConv2d:
+        """Return the same object; see `JoinedConv2d.take`."""
         weight = conv._parameters.pop("weight")
         assert weight is not None
-        packed: Any = conv
-        packed.__class__ = _PackedConv2dSame if _pads_as_tensorflow(conv) else PackedConv2d
-        packed.norm = getattr(conv, "norm", None)
-        packed.activation = getattr(conv, "activation", None)
-        packed.attribute, packed.scalars = "none", ()
-        if packed.norm is None and _is_relu(packed.activation):
-            packed.attribute, packed.activation = "relu", None
+        kind = _PackedConv2dSame if _pads_as_tensorflow(conv) else PackedConv2d
+        packed: PackedConv2d = super(PackedConv2d, kind).take(conv)
         packed._pack(weight.detach())
         return packed
 
@@ -74,20 +56,17 @@ class PackedConv2d(nn.Conv2d):
         """The weights [O, I / groups, k, k], for what computes with some of them only."""
         return self.packed.plain
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve `x`, [B, I, H, W]."""
+    def convolve(self, x: Tensor) -> Tensor:
+        """Convolve `x`, and apply `attribute`; see `JoinedConv2d`."""
         x = x.to(self.dtype)
         if self._is_small(x):
-            x = self._activate(self._product(x))
-        else:
-            x = torch.ops.mkldnn._convolution_pointwise(
-                *(x, self.packed.for_maps(x.shape), self.bias),
-                *(self.padding, self.stride, self.dilation, self.groups),
-                *(self.attribute, self.scalars, ""),
-            )
-        if self.norm is not None:
-            x = self.norm(x)
-        return x if self.activation is None else self.activation(x)
+            return self.apply_attribute(self._product(x))
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            *(x, self.packed.for_maps(x.shape), self.bias),
+            *(self.padding, self.stride, self.dilation, self.groups),
+            *(self.attribute, self.scalars, ""),
+        )
+        return result
 
     def add_to_and_relu(self, other: Tensor, x: Tensor) -> Tensor:
         """Convolve `x`, add it to `other`, [B, O, H', W'], in place, and apply a ReLU."""
@@ -111,11 +90,6 @@ class PackedConv2d(nn.Conv2d):
         pixels = x[:, :, ::rows, ::columns].permute(0, 2, 3, 1)
         product = F.linear(pixels, self.weight.flatten(1), self.bias)
         return product.permute(0, 3, 1, 2)
-
-    def _activate(self, x: Tensor) -> Tensor:
-        if self.attribute == "relu":
-            return x.relu_()
-        return x.clamp_(*self.scalars) if self.attribute == "hardtanh" else x
 
     # Packed weights can be neither copied nor written.
     def __getstate__(self) -> dict[str, Any]:
@@ -145,14 +119,14 @@ class _PackedConv2dSame(PackedConv2d):
     Its own padding is 0.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor) -> Tensor:
         padding: list[int] = []
         for dim in (1, 0):  # columns first, as `pad` has it
             size, stride = x.shape[2 + dim], self.stride[dim]
             reach = self.dilation[dim] * (self.kernel_size[dim] - 1) + 1
             total = max(0, (-(-size // stride) - 1) * stride + reach - size)
             padding += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, padding))
+        return super().convolve(F.pad(x, padding))
 
 
 def pack_convolutions(model: nn.Module) -> None:
@@ -163,14 +137,9 @@ def pack_convolutions(model: nn.Module) -> None:
     """
     for module in list(model.modules()):
         known = type(module) in (nn.Conv2d, Conv2d) or _pads_as_tensorflow(module)
-        if known and _can_pack(module):
-            PackedConv2d.pack(cast(nn.Conv2d, module))
-    for module in model.modules():
-        _join_relu(module)
-        _join_folded(module)
-        _join_block(module)
-    for module in model.modules():
-        _overwrite_between_blocks(module)
+        if known and can_join(module):
+            PackedConv2d.take(cast(nn.Conv2d, module))
+    join_what_follows(model)
 
 
 def packing_works(dtype: torch.dtype, device: torch.device) -> bool:
@@ -189,7 +158,7 @@ def _packing_works(dtype: torch.dtype) -> bool:
     try:
         with torch.no_grad():
             expected = conv(x.float())
-            packed = PackedConv2d.pack(conv.to(dtype))
+            packed = PackedConv2d.take(conv.to(dtype))
             found = packed(x).float()
             summed = packed.add_to_and_relu(expected.to(dtype, copy=True), x).float()
     except (RuntimeError, AttributeError):  # a torch without oneDNN, or without these operators
@@ -197,83 +166,6 @@ def _packing_works(dtype: torch.dtype) -> bool:
     return torch.equal(found, expected) and torch.equal(summed, (2 * expected).relu())
 
 
-def _can_pack(conv: Any) -> bool:
-    plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    hooked = conv._forward_pre_hooks or conv._forward_hooks or hasattr(conv, "parametrizations")
-    return plain and not hooked
-
-
 def _pads_as_tensorflow(module: nn.Module) -> bool:
     """Go by the name: importing timm takes longer than preparing a small model."""
     return type(module).__name__ == "Conv2dSame"
-
-
-def _is_relu(activation: Any) -> bool:
-    if isinstance(activation, nn.Module):
-        return type(activation) is nn.ReLU
-    return activation in (F.relu, F.relu_, torch.relu, torch.relu_)
-
-
-def _join_relu(module: Any) -> None:
-    """Join ReLUs to the convolutions before them, in modules that are known to apply both."""
-    kind = type(module)
-    if kind is ConvNormReLU and module.norm is None and _is_bare(module.conv):
-        module.conv.attribute = "relu"
-        module.__class__ = _PackedConvReLU
-    if kind is nn.Sequential:
-        for (_, conv), (name, relu) in pairwise(list(module._modules.items())):
-            if _is_bare(conv) and _is_relu(relu):
-                conv.attribute = "relu"
-                module._modules[name] = nn.Identity()
-
-
-def _join_folded(module: Any) -> None:
-    """Join the activation of a folded norm of timm's, a ReLU or ReLU6, to its convolution."""
-    conv: Any = module.conv if type(module) is FoldedNorm else None
-    if not _is_bare(conv):
-        return
-    act = module._modules.get("act")
-    if type(act) is nn.ReLU6:
-        conv.attribute, conv.scalars = "hardtanh", (act.min_val, act.max_val)
-    elif _is_relu(act):
-        conv.attribute = "relu"
-    else:
-        return
-    del module._modules["act"]
-
-
-def _is_bare(conv: Any) -> bool:
-    """Return whether a module is a packed convolution that nothing follows."""
-    if not isinstance(conv, PackedConv2d) or conv.norm is not None:
-        return False
-    return conv.activation is None and conv.attribute == "none"
-
-
-def _join_block(block: nn.Module) -> None:
-    """Join the ReLUs and the sum of detectron2's residual blocks and stem to its convolutions."""
-    packed = {
-        BasicStem: (PackedStem, ("conv1",)),
-        BasicBlock: (PackedBasicBlock, ("conv1", "conv2")),
-        BottleneckBlock: (PackedBottleneck, ("conv1", "conv2", "conv3")),
-    }.get(type(block))
-    if packed is None or not all(_is_bare(getattr(block, name)) for name in packed[1]):
-        return
-    block.__class__ = packed[0]
-    for name in packed[1] if type(block) is PackedStem else packed[1][:-1]:
-        getattr(block, name).attribute = "relu"
-
-
-def _overwrite_between_blocks(stage: Any) -> None:
-    """Let all blocks of a stage but the first overwrite their inputs, which nothing else reads.
-
-    The first one's input is the result of the stage before, which may be a feature.
-    """
-    blocks: list[Any] = list(stage.children()) if type(stage) is nn.Sequential else []
-    if all(isinstance(block, PackedBlock) for block in blocks):
-        for block in blocks[1:]:
-            block.overwrites = True
-
-
-class _PackedConvReLU(ConvNormReLU):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)

@@ -7,6 +7,7 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
+from ..ops import gpu_kernels
 from ..ops.host_copy import HostCopy, to_device
 
 
@@ -33,8 +34,12 @@ def normalise(
     std: Tensor,
     size_divisibility: int,
     least: Sequence[int] = (0, 0),
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
 ) -> Tensor:
     """Subtract the mean, divide by the standard deviation, and pad with 0 to one size.
+
+    This is computed in the mean's dtype, and rounded once.
 
     Args:
         images: one tensor [C, h, w] per image, of any dtype, on the device of the mean.
@@ -42,18 +47,39 @@ def normalise(
         std: [C, 1, 1].
         size_divisibility: see `padded_size`.
         least: see `padded_size`.
+        dtype: of the result.
+        channels_last: whether the result stores the channels of a pixel together, where that costs
+            nothing.
 
     Returns:
-        [B, C, H, W] of the mean's dtype.
+        [B, C, H, W].
     """
     height, width = padded_size(images, size_divisibility, least)
+    if gpu_kernels.runs("normalise", mean) and _known(images, mean):
+        # Not every machine has Triton.
+        from ..ops.normalise_triton import normalise_triton
+
+        order = torch.channels_last if channels_last else torch.contiguous_format
+        shape = len(images), len(mean), height, width
+        batch = torch.empty(shape, dtype=dtype, device=mean.device, memory_format=order)
+        for image, target in zip(images, batch):
+            normalise_triton(image, mean.flatten(), std.flatten(), target)
+        return batch
     # Padding with the mean becomes 0 when the mean is subtracted; no further copy is needed.
     batch = mean.expand(len(images), len(mean), height, width).clone(
         memory_format=torch.contiguous_format
     )
     for index, image in enumerate(images):
         batch[index, :, : image.shape[-2], : image.shape[-1]].copy_(image)
-    return batch.sub_(mean).div_(std)
+    return batch.sub_(mean).div_(std).to(dtype)
+
+
+def _known(images: Sequence[Tensor], mean: Tensor) -> bool:
+    """Return whether the kernel takes images: all have as many channels as the mean, on its GPU."""
+    dtypes = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
+    same = all(len(image) == len(mean) and image.device == mean.device for image in images)
+    plain = not torch.is_grad_enabled() or not any(image.requires_grad for image in images)
+    return same and plain and all(image.dtype in dtypes for image in images)
 
 
 def instances_to_device(instances: Sequence[Instances], device: torch.device) -> list[Instances]:

@@ -38,6 +38,45 @@ def dynamic_conv(kernels: Tensor, features: Tensor) -> Tensor:
     return (kernels @ features.flatten(-2)).unflatten(-1, features.shape[-2:])
 
 
+def dynamic_conv_in_float32(kernels: Tensor, features: Tensor) -> Tensor:
+    """Return float32 logits of kernels and features of any precision.
+
+    Products of values of half precision are exact in float32. A GPU multiplies them with its tensor
+    cores, without a copy of them in float32; sums are of float32 either way.
+
+    Args:
+        kernels: see `dynamic_conv`.
+        features: see `dynamic_conv`.
+
+    Returns:
+        float32 [N, H, W] or [B, N, H, W].
+
+    Raises:
+        ValueError: see `dynamic_conv`.
+    """
+    if not _multiplies_halves(kernels, features):
+        return dynamic_conv(kernels.float(), features.float())
+    _check_factors(kernels, features)
+    multiply = torch.mm if kernels.ndim == 2 else torch.bmm
+    product = multiply(kernels, features.flatten(-2), out_dtype=torch.float32)
+    return product.unflatten(-1, features.shape[-2:])
+
+
+def _multiplies_halves(kernels: Tensor, features: Tensor) -> bool:
+    """Return whether cuBLAS can write a product of halves in float32 here, without gradients."""
+    dtype, has_values = kernels.dtype, kernels.numel() > 0 and features.numel() > 0
+    if not (kernels.is_cuda and dtype == features.dtype and has_values):
+        return False
+    if dtype not in (torch.float16, torch.bfloat16) or torch.version.cuda is None:
+        return False
+    if torch.is_grad_enabled() and (kernels.requires_grad or features.requires_grad):
+        return False
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return False
+    # Older versions of torch have no such product.
+    return "dtype" in torch.ops.aten.mm.overloads()
+
+
 def decode_masks(
     kernels: Tensor,
     features: Tensor,

@@ -18,7 +18,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 # Kernels by the operator that runs them: written in Triton, and in CUDA C.
-TRITON = ("pack", "decode", "resize", "nms")
+TRITON = (
+    *("pack", "decode", "resize", "nms", "windows", "paste"),  # of masks
+    *("group_norm", "resize_maps", "normalise", "max_pool"),  # of images and maps of features
+)
 CUDA = ("bits",)
 
 # Functions that run a kernel once on a device, and raise any exception if it can't be launched, or

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import gpu_kernels
 from .crops import bools_of_crops
 from .masks import mask_boxes
 from .resize_crops import MASKS_AT_ONCE, are_mostly_small, resized_crops
+from .resize_maps import resize_map
 from .resize_rows import MaskRows, resized_rows
 
 # Bytes of float maps in memory at a time.
@@ -30,7 +30,7 @@ def resize_bilinear(features: Tensor, size: Size) -> Tensor:
     """Resize [B, C, H, W] to [B, C, *size]; features of that size are returned as they are."""
     if _has_size(features, size):
         return features
-    return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+    return resize_map(features, size)
 
 
 def _has_size(features: Tensor, size: Size) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .decode_masks import dynamic_conv
@@ -21,7 +22,9 @@ from .masks import mask_boxes
 from .matrix_nms_bits import matrix_nms_bits
 from .matrix_nms_torch import decay_by_class, matrix_nms_plain
 from .packed_masks import measure
+from .paste_masks import paste_parts
 from .resize import resize_soft_masks
+from .window_boxes import window_boxes_of_rows
 
 # Tolerance of means and factors: a GPU's quotients are less exact, which 1 - IoU magnifies in NMS.
 _TOLERANCE = 1e-4
@@ -85,6 +88,34 @@ def _check_nms(device: torch.device) -> None:
         _compare(f"matrix NMS of {masks.dtype}, {kernel}", (actual,), (expected,))
 
 
+def _check_windows(device: torch.device) -> None:
+    from .window_boxes_triton import window_boxes_triton
+
+    # More windows than one program has, of bins that differ in size; many masks are empty.
+    positions, size, threshold = 3, 10, 0.3
+    logits = _waves(positions**2, 7, 9) - 1.5
+    probabilities = logits.sigmoid()
+    found = window_boxes_triton(probabilities.to(device), positions, size, threshold)
+    mean = found.totals / found.areas.clamp(min=1)
+    expected = window_boxes_of_rows(logits, size, threshold, True, range(7))
+    assert expected.maskness is not None
+    actual = found.boxes, found.areas > 0, mean
+    _compare("boxes of windows", actual, (expected.boxes, expected.filled, expected.maskness))
+
+
+def _check_paste(device: torch.device) -> None:
+    from .paste_masks_triton import paste_masks_triton
+
+    # Cells of 8 x 4 pixels, from any pixel on: shares are multiples of 1/16 and 1/8. More pixels
+    # than one program has; the last mask lies over the image's corner.
+    size, threshold = (40, 80), 0.3
+    masks, corners = _waves(3, 6, 6), torch.tensor([[3.0, 2.0], [25.0, 14.0], [-30.0, -9.0]])
+    boxes = torch.cat([corners, corners + torch.tensor([48.0, 24.0])], dim=1)
+    expected = paste_parts(masks, boxes, size, threshold, 48.0)
+    actual = paste_masks_triton(masks.to(device), boxes.to(device), size, threshold)
+    _compare("pasting", actual, (expected, mask_boxes(expected)))
+
+
 def _check_bits(device: torch.device) -> None:
     # More masks than the sides of a program's square, and words that are read 1, 2, 4 at a time.
     count = 70
@@ -100,6 +131,72 @@ def _check_bits(device: torch.device) -> None:
             expected = matrix_nms_plain(soft > 0, labels, scores, kernel, 2.0, False)
             what = f"matrix NMS by single bits, of {masks.dtype}, {kernel}"
             _compare(what, [_by_mask(*actual)], [_by_mask(*expected)])
+
+
+def _check_group_norm(device: torch.device) -> None:
+    from .group_norm_triton import group_norm_triton
+
+    # A map that one program holds, and one of several parts, whose means differ.
+    for height, width, groups in ((5, 9, 4), (93, 97, 2)):
+        values = _waves(2, 24, height, width) + torch.arange(height, device="cpu")[:, None] / 8
+        weight, bias = _waves(24) + 1, _waves(24)
+        for dtype in _DTYPES:
+            last = values.to(device, dtype).to(memory_format=torch.channels_last)
+            factors = weight.to(device, dtype), bias.to(device, dtype)
+            actual = group_norm_triton(last, groups, *factors, 1e-5, True)
+            given, scale, shift = (part.cpu().float() for part in (last.contiguous(), *factors))
+            expected = torch.group_norm(given, groups, scale, shift, 1e-5).relu()
+            _compare_rounded(f"group norm of {dtype}", actual, expected)
+
+
+def _check_resize_maps(device: torch.device) -> None:
+    from .resize_maps_triton import resize_maps_triton
+
+    # Larger, in part smaller, and more channels than one program has.
+    values = _waves(2, 264, 5, 12)
+    for size in ((10, 24), (13, 7)):
+        bilinear = F.interpolate(values, size=size, mode="bilinear", align_corners=False)
+        nearest = F.interpolate(values, size=size, mode="nearest")
+        for dtype in _DTYPES:
+            last = values.to(device, dtype).to(memory_format=torch.channels_last)
+            other = torch.ones_like(nearest).to(device, dtype)
+            other = other.to(memory_format=torch.channels_last)
+            what = f"resizing of maps of {dtype}"
+            _compare_rounded(what, resize_maps_triton(last, size, True), bilinear)
+            _compare_rounded(what, resize_maps_triton(last, size, False, other), nearest + 1)
+
+
+def _check_max_pool(device: torch.device) -> None:
+    from .max_pool_triton import max_pool_triton
+
+    values = _waves(2, 264, 5, 12)
+    values[0, 3, 2, 2] = float("nan")
+    expected = F.max_pool2d(values, kernel_size=3, stride=2, padding=1)
+    for dtype in _DTYPES:
+        last = values.to(device, dtype).to(memory_format=torch.channels_last)
+        _compare_rounded(f"pooling of {dtype}", max_pool_triton(last), expected)
+
+
+def _check_normalise(device: torch.device) -> None:
+    from .normalise_triton import normalise_triton
+
+    image = (_waves(3, 37, 41) * 32 + 128).clamp(0, 255).to(torch.uint8)
+    mean, std = torch.tensor([103.53, 116.28, 123.675]), torch.tensor([57.375, 1.0, 58.395])
+    expected = (image - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    expected = F.pad(expected, (0, 23, 0, 27))
+    for dtype, given in product(_DTYPES, (image, image.float())):
+        actual = torch.empty((1, 3, 64, 64), dtype=dtype, device=device)
+        actual = actual.to(memory_format=torch.channels_last)[0]
+        normalise_triton(given.to(device), mean.to(device), std.to(device), actual)
+        _compare_rounded(f"normalising to {dtype}", actual, expected)
+
+
+def _compare_rounded(what: str, actual: Tensor, expected: Tensor) -> None:
+    """Compare values that were rounded to their dtype once, or nearly so."""
+    unit = torch.finfo(actual.dtype).eps
+    least = max(_TOLERANCE, unit)
+    if not torch.allclose(actual.cpu().float(), expected, rtol=unit, atol=least, equal_nan=True):
+        raise AssertionError(f"{what} gives other results than torch")
 
 
 def _by_mask(order: Tensor, decayed: Tensor) -> Tensor:
@@ -134,5 +231,11 @@ CHECKS.update(
     decode=_check_decode,
     resize=_check_resize,
     nms=_check_nms,
+    windows=_check_windows,
+    paste=_check_paste,
     bits=_check_bits,
+    group_norm=_check_group_norm,
+    resize_maps=_check_resize_maps,
+    normalise=_check_normalise,
+    max_pool=_check_max_pool,
 )

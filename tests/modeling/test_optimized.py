@@ -106,7 +106,7 @@ def test_pointwise_convolutions_convolve_both_ways(
     x = torch.randn(2, 6, 9, 13)
     expected, weight = conv(x), conv.weight.detach().clone()
     other = torch.randn_like(expected)
-    packed = PackedConv2d.pack(conv)
+    packed = PackedConv2d.take(conv)
     for given in (x, x.to(memory_format=torch.channels_last)):
         for same in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
             torch.testing.assert_close(same(given), expected)
@@ -127,7 +127,7 @@ def test_weights_are_packed_anew_for_maps_of_one_size_with_the_same_results() ->
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 6, 3, padding=1)
     weight = conv.weight.detach().clone()
-    packed = PackedConv2d.pack(conv)
+    packed = PackedConv2d.take(conv)
     maps = [torch.randn(1, 8, side, side) for side in (5, 9)]
     first, expected = packed.packed.packed, [packed(x) for x in maps]
     for _ in range(3):  # sizes that take turns

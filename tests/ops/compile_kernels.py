@@ -19,9 +19,15 @@ from offline_driver import OfflineDriver
 from solo_family.ops import decode_masks_triton as decode_module
 from solo_family.ops import decode_tiles
 from solo_family.ops.decode_masks_triton import decode_masks_triton
+from solo_family.ops.group_norm_triton import group_norm_triton
 from solo_family.ops.matrix_nms_triton import decay_by_class_triton
+from solo_family.ops.max_pool_triton import max_pool_triton
+from solo_family.ops.normalise_triton import normalise_triton
 from solo_family.ops.packing_triton import pack_masks_triton
+from solo_family.ops.paste_masks_triton import paste_masks_triton
+from solo_family.ops.resize_maps_triton import resize_maps_triton
 from solo_family.ops.resize_masks_triton import resize_masks_triton
+from solo_family.ops.window_boxes_triton import window_boxes_triton
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -57,17 +63,68 @@ def _nms(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
         decay_by_class_triton(words, rows, labels, kernel, 2.0, None)
 
 
+def _windows(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    positions = 1 + count % 7
+    maps = torch.zeros(positions**2, *size, dtype=dtype)
+    window_boxes_triton(maps, positions, max(positions, count % 32), 0.5)
+
+
+def _paste(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    side = 1 + count % 32
+    masks, boxes = torch.zeros(count, side, side, dtype=dtype), torch.zeros(count, 4)
+    paste_masks_triton(masks, boxes, size, 0.5)
+
+
+def _group_norm(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    factors = torch.zeros(256, dtype=dtype), torch.zeros(256, dtype=dtype)
+    maps = torch.zeros(1 + count % 2, 256, *size, dtype=dtype)
+    group_norm_triton(maps.to(memory_format=torch.channels_last), 32, *factors, 1e-5, True)
+
+
+def _resize_maps(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    x = torch.zeros(1, 256, *size, dtype=dtype).to(memory_format=torch.channels_last)
+    resize_maps_triton(x, (40, 40 + count), True)
+    if size[0] > 64:
+        twice = torch.zeros(1, 256, 2 * size[0], 2 * size[1], dtype=dtype)
+        twice = twice.to(memory_format=torch.channels_last)
+        resize_maps_triton(x, (2 * size[0], 2 * size[1]), False, twice)
+
+
+def _normalise(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    image, factors = torch.zeros(3, *size, dtype=dtype), torch.zeros(3)
+    for order in (torch.channels_last, torch.contiguous_format):
+        sides = size[0] + count % 3, size[1] + count % 17
+        target = torch.empty((1, 3, *sides), dtype=torch.bfloat16, memory_format=order)
+        normalise_triton(image, factors, factors, target[0])
+
+
+def _max_pool(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    max_pool_triton(torch.zeros(1, 64, *size, dtype=dtype).to(memory_format=torch.channels_last))
+
+
 LAUNCH: dict[str, Callable[[torch.dtype, tuple[int, int], int], None]] = {
     "pack": _pack,
     "decode": _decode,
     "resize": _resize,
     "nms": _nms,
+    "windows": _windows,
+    "paste": _paste,
+    "group_norm": _group_norm,
+    "resize_maps": _resize_maps,
+    "normalise": _normalise,
+    "max_pool": _max_pool,
 }
 DTYPES = {
     "pack": (*FLOATS, torch.bool),
     "decode": FLOATS,
     "resize": FLOATS,
     "nms": (torch.int32,),
+    "windows": (torch.float32,),
+    "paste": (torch.float32,),
+    "group_norm": FLOATS,
+    "resize_maps": FLOATS,
+    "max_pool": FLOATS,
+    "normalise": (torch.uint8, torch.float32),
 }
 
 

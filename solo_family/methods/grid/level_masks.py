@@ -12,7 +12,6 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...modeling.gt_masks import downsample_masks
@@ -20,6 +19,7 @@ from ...modeling.layers.remembered import constant
 from ...ops import PackedMasks, pack_masks
 from ...ops.packed_masks import empty_packed
 from ...ops.resize import resize_bilinear
+from ...ops.resize_maps import upsample_map
 from .mask_decoder import MaskDecoder
 from .mask_losses import in_parts
 from .targets import ImagePairs
@@ -192,7 +192,7 @@ def losses_by_level(
 
 def upsample_twofold(features: Tensor) -> Tensor:
     """Upsample [B, C, H, W] bilinearly to [B, C, 2 H, 2 W]."""
-    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+    return upsample_map(features, 2)
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,7 +21,7 @@ from ...modeling.normalizer import LossCount
 from ...modeling.one_to_many import with_one_to_many
 from ...modeling.set_criterion import SetCriterion, set_counts
 from ...modeling.set_predictions import EmbeddedMasks, LayeredPredictions, SetTargets
-from ...ops import dynamic_conv
+from ...ops.decode_masks import dynamic_conv_in_float32
 from ...ops.resize import ResizedMasks
 from .config import one_to_many
 from .inference import Inference, QueryScores
@@ -131,8 +131,8 @@ class MaskFormer(MaskSegmentor):
         """Run the network and score its queries; see `MaskSegmentor.fixed_part`."""
         last = self.sem_seg_head(features).last_layer()
         with torch.autocast(self.device.type, enabled=False):
-            images = zip(last.mask_embeddings.float(), last.mask_features.float())
-            masks = [dynamic_conv(*image) for image in images]
+            images = zip(last.mask_embeddings, last.mask_features)
+            masks = [dynamic_conv_in_float32(*image) for image in images]
             return QueryOutputs(self.make_results.score(last.class_logits), masks)
 
     @property
@@ -171,9 +171,7 @@ class MaskFormer(MaskSegmentor):
         with torch.autocast(self.device.type, enabled=False):
             return {
                 "class_probabilities": last.class_logits.float().softmax(-1),
-                "mask_logits": dynamic_conv(
-                    last.mask_embeddings.float(), last.mask_features.float()
-                ),
+                "mask_logits": dynamic_conv_in_float32(last.mask_embeddings, last.mask_features),
             }
 
     def export_settings(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ...config.rules import check_features
 from ...errors import ConfigError
 from ...modeling.layers import make_norm
 from ...modeling.shapes import channels_of, stride_of
+from ...ops.resize_maps import add_enlarged
 from .transformer import TransformerEncoder, as_sequence, initialise, sine_position_encoding
 
 
@@ -116,7 +117,7 @@ class BasePixelDecoder(PixelDecoder):
         y = self.get_submodule(f"layer_{levels}")(x)
         for level in range(levels - 1, 0, -1):
             lateral = self.get_submodule(f"adapter_{level}")(features[self.in_features[level - 1]])
-            y = lateral + F.interpolate(y, size=lateral.shape[-2:], mode="nearest")
+            y = add_enlarged(lateral, y)
             y = self.get_submodule(f"layer_{level}")(y)
         return PixelFeatures(self.mask_features(y), transformer_features)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Unpack
 import torch
 from torch import Tensor, nn
 
-from ...modeling.layers import ConvTower, TowerOptions, append_coords_to_levels
+from ...modeling.layers import ConvTower, TowerOptions, coordinate_maps
 from ...ops.resize import resize_bilinear, sample_cells
 from ..grid.category_branch import CategoryBranch
 from ..grid.layout import GridLayout
@@ -84,17 +84,29 @@ class SOLOv2Head(nn.Module):
         Args:
             levels: L x [B, C, H_l, W_l], at the head's strides.
         """
-        if self.coord_conv:
-            spans = [self.layout.span(stride) for stride in self.strides]
-            levels = append_coords_to_levels(levels, spans)
-        # The coordinates are resized together with the features, as in the official code.
         grids = [self._to_cells(number, features) for number, features in enumerate(levels)]
-        without_coords = [grid[:, : self.in_channels] for grid in grids]
-        kernels = [self.kernel_predictor(self.kernel_tower(grid)).flatten(2) for grid in grids]
+        with_coords = grids
+        if self.coord_conv:
+            with_coords = [
+                torch.cat([grid, self._coords_of_cells(number, features)], dim=1)
+                for number, (grid, features) in enumerate(zip(grids, levels))
+            ]
+        towers = [self.kernel_tower(grid) for grid in with_coords]
+        kernels = [self.kernel_predictor(tower).flatten(2) for tower in towers]
         return CategoriesAndKernels(
-            self.category_branch.classify(without_coords),
+            self.category_branch.classify(grids),
             torch.cat(kernels, dim=2).transpose(1, 2),
         )
+
+    def _coords_of_cells(self, number: int, features: Tensor) -> Tensor:
+        """Return a level's coordinates, which are resized as its features are: [B, 2, S, S].
+
+        The official code resizes them together, which costs another copy of the features.
+        """
+        coords = coordinate_maps(features[:1], self.layout.span(self.strides[number]))
+        if features.is_contiguous(memory_format=torch.channels_last):
+            coords = coords.contiguous(memory_format=torch.channels_last)
+        return self._to_cells(number, coords).expand(len(features), -1, -1, -1)
 
     def _to_cells(self, number: int, features: Tensor) -> Tensor:
         """Resize a level to its grid: over the whole map, or in cells of one size."""

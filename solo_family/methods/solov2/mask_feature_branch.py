@@ -5,12 +5,12 @@ SOLOv2, arXiv 2003.10152, section 2.1.2 of the NeurIPS version ("Mask Feature F"
 B images, C channels, E channels of the mask features.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvNormReLU, ConvTower, append_coords
 from ...modeling.layers.coord import Span
 from ...modeling.layers.deform_conv import DeformConv2d
+from ...ops.resize_maps import upsample_map
 
 
 class MaskFeatureBranch(nn.Module):
@@ -73,9 +73,7 @@ class MaskFeatureBranch(nn.Module):
             for conv in convs.children():
                 feature = conv(feature)
                 if level > 0:
-                    feature = F.interpolate(
-                        feature, scale_factor=2, mode="bilinear", align_corners=False
-                    )
+                    feature = upsample_map(feature, 2)
             total = feature if total is None else total + feature
         assert total is not None
         return self.projection(total)

@@ -16,6 +16,7 @@ from ...config.rules import check_channels, check_features
 from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
 from ...ops import PackedMasks, decode_masks, dynamic_conv
+from ...ops.decode_masks import dynamic_conv_in_float32
 from ...ops.take import take_rows
 from ..grid.criterion import GridCriterion
 from ..grid.layout import GridLayout
@@ -62,9 +63,7 @@ class DynamicMaskDecoder(MaskDecoder[SOLOv2Outputs]):
         counts: Sequence[int] | None = None,
     ) -> Tensor:
         """Return the masks as probabilities, float32 [..., n, h, w]; see `MaskDecoder`."""
-        logits = dynamic_conv(
-            take_rows(outputs.kernels, cells).float(), outputs.mask_features.float()
-        )
+        logits = dynamic_conv_in_float32(take_rows(outputs.kernels, cells), outputs.mask_features)
         # In place, because the logits are not needed again.
         return logits.sigmoid_()
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...modeling.layers import ConvTower, append_coords_to_levels
 from ...ops import dynamic_conv
+from ...ops.decode_masks import dynamic_conv_in_float32
 from ...ops.take import take_rows
 from ..grid.level_masks import all_levels, resize, upsample_twofold
 from ..grid.mask_decoder import GridOutputs
@@ -96,8 +97,8 @@ class SeparateMasks:
 
         They are resized after the sigmoid, as SOLO's are.
         """
-        kernels = take_rows(outputs.kernels, self._firsts[level] + cells).float()
-        logits = dynamic_conv(kernels, outputs.mask_features[level].float())
+        kernels = take_rows(outputs.kernels, self._firsts[level] + cells)
+        logits = dynamic_conv_in_float32(kernels, outputs.mask_features[level])
         return resize(logits.sigmoid_(), size)
 
     def traceable_probabilities(

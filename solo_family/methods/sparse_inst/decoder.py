@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...modeling.layers import prepend_coords
 from ...modeling.one_to_many import for_training_only
 from ...modeling.set_predictions import SetPredictions
-from ...ops import dynamic_conv
+from ...ops.decode_masks import dynamic_conv_in_float32
 
 _PRIOR_BIAS = -math.log(99)  # the logit of a probability of 0.01
 
@@ -91,7 +91,7 @@ class SparseInstDecoder(nn.Module):
         mask_features = self.mask_branch(x)
         # Without normalisation layers these sums can exceed the range of float16.
         with torch.autocast(x.device.type, enabled=False):
-            mask_logits = dynamic_conv(instances.mask_kernels.float(), mask_features.float())
+            mask_logits = dynamic_conv_in_float32(instances.mask_kernels, mask_features)
         mask_logits = F.interpolate(
             mask_logits, scale_factor=self.scale_factor, mode="bilinear", align_corners=False
         )

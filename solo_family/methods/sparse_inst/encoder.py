@@ -8,11 +8,11 @@ B images, C channels of the encoder.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from fvcore.nn.weight_init import c2_msra_fill, c2_xavier_fill
 from torch import Tensor, nn
 
 from ...modeling.layers import AdaptiveAveragePool
+from ...ops.resize_maps import add_enlarged, resize_map
 
 
 class PyramidPooling(nn.Module):
@@ -38,7 +38,7 @@ class PyramidPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return a map of the input's shape, [B, C, H, W]."""
         pooled = [stage(x).relu() for stage in self.stages]
-        spread = [_resize(bins, x.shape[-2:]) for bins in pooled]
+        spread = [resize_map(bins, x.shape[-2:]) for bins in pooled]
         return self.bottleneck(torch.cat([*spread, x], dim=1)).relu()
 
 
@@ -92,15 +92,10 @@ class InstanceContextEncoder(nn.Module):
         coarsest_first = features[::-1]
         sums = [self.ppm(self.fpn_laterals[0](coarsest_first[0]))]
         for lateral, feature in zip(self.fpn_laterals[1:], coarsest_first[1:]):
-            above = F.interpolate(sums[-1], scale_factor=2.0, mode="nearest")
-            sums.append(lateral(feature) + above)
+            sums.append(add_enlarged(lateral(feature), sums[-1]))
         if self.fusion is None:
             return self.fpn_outputs[0](sums[-1])
         outputs = [output(x) for output, x in zip(self.fpn_outputs, sums)]
         finest = outputs.pop()
-        resized = [_resize(output, finest.shape[-2:]) for output in reversed(outputs)]
+        resized = [resize_map(output, finest.shape[-2:]) for output in reversed(outputs)]
         return self.fusion(torch.cat([finest, *resized], dim=1))
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

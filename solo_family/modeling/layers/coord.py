@@ -1,7 +1,5 @@
 """Add coordinates to features: CoordConv (arXiv 1807.03247), as in SOLO, section 2.1."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -47,12 +45,9 @@ def append_coords(x: Tensor, span: Span | None = None) -> Tensor:
     return torch.cat([x, coordinate_maps(x, span)], dim=1)
 
 
-def append_coords_to_levels(
-    levels: list[Tensor], spans: Sequence[Span | None] = ()
-) -> list[Tensor]:
-    """Append coordinates to every level of a pyramid; see `coordinate_maps` for each one's span."""
-    spans = spans or [None] * len(levels)
-    maps = [_maps_like(x, span) for x, span in zip(levels, spans)]
+def append_coords_to_levels(levels: list[Tensor]) -> list[Tensor]:
+    """Append coordinates to every level of a pyramid, from -1 to 1 over each."""
+    maps = [_maps_like(x, None) for x in levels]
     return [torch.cat([x, of.expand(x.shape[0], -1, -1, -1)], 1) for x, of in zip(levels, maps)]
 
 

@@ -1,4 +1,4 @@
-"""detectron2's residual blocks and stem, whose ReLUs and sums are those of packed convolutions.
+"""detectron2's residual blocks and stem, whose ReLUs and sums are those of `JoinedConv2d`.
 
 A block takes a map, [B, I, H, W], and returns one, [B, O, H', W'], as detectron2's does.
 """
@@ -7,21 +7,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor
 
+from ..ops.max_pool import max_pool
 
-class PackedStem(BasicStem):
+
+class JoinedStem(BasicStem):
     """The stem; its convolution applies the ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and pool `x`."""
-        return F.max_pool2d(self.conv1(x), kernel_size=3, stride=2, padding=1)
+        return max_pool(self.conv1(x))
 
 
-class PackedBlock:
-    """The shortcut of a residual block, to which its last convolution adds in place."""
+class JoinedBlock:
+    """The shortcut of a residual block, to which its last convolution adds, perhaps in place.
+
+    Attributes:
+        overwrites: whether the input is needed no more, or not added to in place.
+    """
 
     overwrites = False
     shortcut: Any
@@ -32,12 +37,22 @@ class PackedBlock:
             return self.shortcut(x)
         return x if self.overwrites else x.clone()
 
+    @property
+    def last(self) -> Any:
+        """The convolution that adds to the shortcut."""
+        raise NotImplementedError
 
-class PackedBasicBlock(PackedBlock, BasicBlock):
+
+class JoinedBasicBlock(JoinedBlock, BasicBlock):
     """A block of two convolutions."""
 
     conv1: Any
     conv2: Any
+
+    @property
+    def last(self) -> Any:
+        """The convolution that adds."""
+        return self.conv2
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block to `x`, which it may overwrite."""
@@ -45,12 +60,17 @@ class PackedBasicBlock(PackedBlock, BasicBlock):
         return self.conv2.add_to_and_relu(self.shortcut_of(x), out)
 
 
-class PackedBottleneck(PackedBlock, BottleneckBlock):
+class JoinedBottleneck(JoinedBlock, BottleneckBlock):
     """A block of three convolutions."""
 
     conv1: Any
     conv2: Any
     conv3: Any
+
+    @property
+    def last(self) -> Any:
+        """The convolution that adds."""
+        return self.conv3
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block to `x`, which it may overwrite."""

@@ -1,0 +1,160 @@
+"""Models whose convolutions apply what follows them, as on a GPU, with stand-ins for cuDNN."""
+
+from collections import Counter
+
+import pytest
+import torch
+import torch.nn.functional as F
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone import FPN
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+from detectron2.modeling.backbone.resnet import BasicStem, ResNet
+from torch import Tensor, nn
+
+from solo_family import METHODS
+from solo_family.modeling import fused_conv, inference
+from solo_family.modeling.fast_group_norm import FusedGroupNorm
+from solo_family.modeling.fused_conv import FusedConv2d, fuse_convolutions, fusing_works
+from solo_family.modeling.fused_fpn import FusedFPN
+from solo_family.modeling.inference import prepare_for_inference
+from solo_family.modeling.joined_blocks import JoinedBottleneck
+
+from ..conftest import picture
+from .test_inference import make
+
+CUDA = torch.cuda.is_available()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Let a CPU fuse as a GPU does; count what is fused."""
+    counted: Counter[str] = Counter()
+
+    def plain(x: Tensor, conv: nn.Conv2d) -> Tensor:
+        return F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation)
+
+    def relu(x: Tensor, conv: nn.Conv2d) -> Tensor:
+        counted["relu"] += 1
+        return plain(x, conv).relu()
+
+    def add(x: Tensor, other: Tensor, conv: nn.Conv2d) -> Tensor:
+        counted["add"] += 1
+        return (plain(x, conv) + other).relu()
+
+    monkeypatch.setattr(fused_conv, "convolve_and_relu", relu)
+    monkeypatch.setattr(fused_conv, "convolve_add_and_relu", add)
+    monkeypatch.setattr(inference, "fusing_works", lambda dtype, device: True)
+    monkeypatch.setattr(inference, "packing_works", lambda dtype, device: False)
+    return counted
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_finds_the_same(method: str, calls: Counter[str]) -> None:
+    model, one = make(method), picture(seed=2)
+    (expected,) = model([one])
+    fused = prepare_for_inference(model, optimize=True)
+    (found,) = fused([one])
+    assert len(expected["instances"]) > 0
+    torch.testing.assert_close(
+        found["instances"].scores, expected["instances"].scores, rtol=0, atol=1e-5
+    )
+    same = found["instances"].pred_masks == expected["instances"].pred_masks
+    assert same.float().mean() > 0.999
+    assert calls["relu"] > 0
+    assert calls["add"] > 0
+    convolutions = [part for part in fused.modules() if isinstance(part, nn.Conv2d)]
+    assert all(isinstance(conv, FusedConv2d) for conv in convolutions)
+    norms = [part for part in fused.modules() if isinstance(part, nn.GroupNorm)]
+    assert all(type(norm) is FusedGroupNorm for norm in norms)
+
+
+def test_in_solov2_no_relu_is_a_pass_of_its_own(
+    calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused = prepare_for_inference(make("SOLOv2"), optimize=True)
+    monkeypatch.setattr(Tensor, "relu", None)
+    monkeypatch.setattr(F, "relu", None)
+    blocks = [part for part in fused.modules() if isinstance(part, JoinedBottleneck)]
+    for norm in fused.modules():
+        if isinstance(norm, FusedGroupNorm):
+            assert norm.relu
+            norm.relu = False  # torch's own group norm, on a CPU, has none to offer
+    with monkeypatch.context() as patch:
+        patch.setattr(fused_conv, "convolve_and_relu", lambda x, conv: nn.Conv2d.forward(conv, x))
+        patch.setattr(
+            fused_conv,
+            "convolve_add_and_relu",
+            lambda x, other, conv: nn.Conv2d.forward(conv, x) + other,
+        )
+        with torch.no_grad():
+            fused.fixed_part(fused.backbone(torch.zeros(1, 3, 64, 64)), (64, 64))
+    # The biases of shortcuts are those of the sums.
+    shortcuts = [block.shortcut for block in blocks if block.shortcut is not None]
+    assert shortcuts
+    assert all(shortcut.bias is None for shortcut in shortcuts)
+    assert all(block.conv3.bias is not None for block in blocks)
+
+
+def test_with_gradients_or_autocast_torch_does_all(calls: Counter[str]) -> None:
+    conv = FusedConv2d.take(nn.Conv2d(4, 8, 3))
+    conv.attribute = "relu"
+    x = torch.randn(1, 4, 9, 9)
+    conv(x).sum().backward()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert conv(x).dtype == torch.bfloat16
+    assert not calls
+    with torch.no_grad():
+        torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, conv.bias).relu())
+        # Of another dtype than the weights, and of no images.
+        assert conv(x[:0]).shape == (0, 8, 7, 7)
+    assert calls == {"relu": 1}
+
+
+def test_a_product_in_half_precision_is_the_convolution() -> None:
+    conv = FusedConv2d.take(nn.Conv2d(16, 8, 1).bfloat16())
+    x = torch.randn(2, 16, 5, 7).bfloat16().to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        found = conv(x)
+        expected = F.conv2d(x.float(), conv.weight.float(), conv.bias.float())
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found.float(), expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_stem_of_three_channels_is_widened(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 7, stride=2, padding=3)).to(dtype)
+    x = torch.randn(2, 3, 9, 11).to(dtype).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = model(x)
+        fuse_convolutions(model)
+        assert model[0].weight.shape[1] == (8 if dtype == torch.bfloat16 else 3)
+        torch.testing.assert_close(model(x), expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("top", ["", "pool", "p6p7"])
+@pytest.mark.parametrize("fuse_type", ["sum", "avg"])
+def test_the_pyramid_is_detectron2s(top: str, fuse_type: str, calls: Counter[str]) -> None:
+    stages = ResNet.make_default_stages(18, norm="")
+    bottom = ResNet(BasicStem(norm=""), stages, out_features=["res3", "res4", "res5"])
+    blocks = {"": None, "pool": LastLevelMaxPool(), "p6p7": LastLevelP6P7(512, 32)}
+    fpn = FPN(bottom, ["res3", "res4", "res5"], 32, "GN", blocks[top], fuse_type).eval()
+    assert all(isinstance(shape, ShapeSpec) for shape in fpn.output_shape().values())
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = fpn(x)
+        fuse_convolutions(fpn)
+        assert type(fpn) is FusedFPN
+        found = fpn(x)
+    assert list(found) == list(expected)
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not CUDA, reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_cuda_fuses(dtype: torch.dtype) -> None:
+    assert fusing_works(dtype, torch.device("cuda", 0))
+
+
+def test_a_cpu_does_not() -> None:
+    assert not fusing_works(torch.float32, torch.device("cpu"))
