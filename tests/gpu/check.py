@@ -47,7 +47,7 @@ STAGES = (
 )
 _AT_ONCE = 4
 # Of the budget, what the stages side by side may take where timed ones follow.
-_SHARE = 0.5
+_SHARE = 0.6
 
 
 def main(words: Sequence[str] | None = None, stages: Sequence[Stage] = STAGES) -> int:

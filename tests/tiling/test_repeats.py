@@ -43,15 +43,17 @@ def test_a_mask_on_a_better_one_that_stays_is_dropped(
     masks[5] = masks[0] = True  # one beside which all others begin
     labels = random.integers(0, 2, 60)
     # Two thirds are of one tile, and others joined from two.
-    groups, objects, tiles = [], [], []
-    for mask, label in zip(runs_of(torch.from_numpy(masks), Window(0, 0, *size), size[0]), labels):
+    groups: list[list[int]] = []
+    objects: list[TileObject] = []
+    tiles = []
+    for runs, label in zip(runs_of(torch.from_numpy(masks), Window(0, 0, *size), size[0]), labels):
         seen = {int(tile) for tile in random.choice(4, 1 + (random.random() < 0.3), replace=False)}
-        box = box_of(mask, size[0])
+        box = box_of(runs, size[0])
         groups.append(list(range(len(objects), len(objects) + len(seen))))
-        objects += [TileObject(tile, mask, box, mask.area, 0.5, int(label)) for tile in seen]
+        objects += [TileObject(tile, runs, box, runs.area, 0.5, int(label)) for tile in seen]
         tiles.append(seen)
-    runs = [objects[group[0]].runs for group in groups]
-    found = without_repeats(groups, runs, objects, size[0])
+    joined = [objects[group[0]].runs for group in groups]
+    found = without_repeats(groups, joined, objects, size[0])
     expected = stay(masks, labels, tiles)
     assert found == expected
     assert 10 < len(expected) < 55
