@@ -24,15 +24,13 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances
 from tabulate import tabulate
-from torch import Tensor
 
 from solo_family.config import setup_cfg
 from solo_family.data.formats.register import register_in_place
 from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.methods.grid import model as grid_model
-from solo_family.methods.solov2 import head
 from solo_family.methods.solov2.model import SOLOv2
-from solo_family.modeling.layers import append_coords_to_levels
+from solo_family.modeling.layers.coord import Span
 from solo_family.ops import mask_boxes
 
 Box = tuple[int, int, int, int]
@@ -56,14 +54,14 @@ def variant(model: SOLOv2, grid: bool, coordinates: bool, local: bool) -> Iterat
     spans = [reference.span(stride) for stride in model.level_strides]
     branch = model.mask_branch.coord_span
 
-    def append(levels: list[Tensor], _: Any) -> list[Tensor]:
-        return append_coords_to_levels(levels, spans if coordinates else [None] * len(levels))
+    def span_of_coords(number: int) -> Span | None:
+        return spans[number] if coordinates else None
 
     model.layout = model.head.layout = reference if grid else published
     model.mask_branch.coord_span = branch if coordinates else None
     try:
         with ExitStack() as stack:
-            stack.enter_context(mock.patch.object(head, "append_coords_to_levels", append))
+            stack.enter_context(mock.patch.object(model.head, "span_of_coords", span_of_coords))
             if not local:
                 whole = mock.patch.object(grid_model, "decode_locally", lambda decoder, *_: decoder)
                 stack.enter_context(whole)

@@ -1,6 +1,6 @@
 """Do what every method does before and after its own part: preprocess, train or infer, group."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -278,14 +278,19 @@ class MaskSegmentor(nn.Module, MethodInterface):
         def finish(fixed: Any) -> list[dict[str, Any]]:
             return self.results(fixed, padded_size, images.image_sizes, output_sizes)
 
-        if not self.inference_mode:
-            return self.graphs.run(self, first, finish, images.tensor, self.fixed_settings)
+        return self.run_in_parts(first, finish, images.tensor, self.fixed_settings)
 
-        def finish_owned(fixed: Any) -> list[dict[str, Any]]:
-            # Tensors of inference mode could not be written to afterwards.
-            return owned(finish(fixed), fixed)
-
-        return self.graphs.run(self, first, finish_owned, images.tensor, self.fixed_settings)
+    def run_in_parts(
+        self,
+        first: Callable[[Tensor], Any],
+        finish: Callable[[Any], list[dict[str, Any]]],
+        batch: Tensor,
+        settings: Hashable,
+    ) -> list[dict[str, Any]]:
+        """Return `finish(first(batch))`, results that may be written to; see `CudaGraphs.run`."""
+        # Tensors of inference mode could not be written to afterwards.
+        last = (lambda fixed: owned(finish(fixed), fixed)) if self.inference_mode else finish
+        return self.graphs.run(self, first, last, batch, settings)
 
     def without_autograd(self) -> AbstractContextManager[Any]:
         """Return the context of the network at inference: `torch.inference_mode`, if optimised."""

@@ -9,43 +9,22 @@ B images, I input channels, O output channels, H W of a map.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import Conv2d
-from detectron2.modeling.backbone import FPN
 from torch import Tensor, nn
 
-from .fast_group_norm import FusedGroupNorm, fuse_group_norms
-from .fused_fpn import FusedFPN
-from .joined_blocks import JoinedBlock
-from .joined_conv import JoinedConv2d, can_join, is_bare, is_relu, join_what_follows
-from .layers import ConvNormReLU
-
-# Maps of bfloat16 with fewer channels are padded by cuDNN, which then takes a slower kernel.
-_FEWEST_CHANNELS = 8
+from .joined_conv import JoinedConv2d
 
 
 class FusedConv2d(JoinedConv2d):
     """A convolution with which cuDNN applies what follows."""
 
     adds_in_place = False
-    # Channels of zeros that inputs get, and that the weights have got by `widen`.
-    added_channels = 0
-
-    def widen(self) -> None:
-        """Take so many channels as suit tensor cores, where there are as few as an image has."""
-        missing = _FEWEST_CHANNELS - self.in_channels
-        if missing > 0 and self.groups == 1 and self.weight.dtype == torch.bfloat16:
-            wide = F.pad(self.weight.detach(), (0, 0, 0, 0, 0, missing))
-            wide = wide.contiguous(memory_format=torch.channels_last)
-            self.weight, self.added_channels = nn.Parameter(wide, requires_grad=False), missing
 
     def convolve(self, x: Tensor) -> Tensor:
         """Convolve `x`, and apply `attribute`; see `JoinedConv2d`."""
-        if self.added_channels:
-            x = F.pad(x, (0, 0, 0, 0, 0, self.added_channels))
         if self.fuses(x):
             if self.attribute == "relu":
                 return convolve_and_relu(x, self)
@@ -95,26 +74,6 @@ def convolve_add_and_relu(x: Tensor, other: Tensor, conv: nn.Conv2d) -> Tensor:
     )
 
 
-def fuse_convolutions(model: nn.Module) -> None:
-    """Join ReLUs, norms and sums to a model's convolutions, in place.
-
-    Args:
-        model: on a GPU, in evaluation mode, without gradients; of one dtype, channels last.
-    """
-    for module in list(model.modules()):
-        if type(module) in (nn.Conv2d, Conv2d) and can_join(module):
-            FusedConv2d.take(cast(nn.Conv2d, module)).widen()
-    join_what_follows(model)
-    fuse_group_norms(model)
-    for module in model.modules():
-        _join_group_norm(module)
-        if isinstance(module, JoinedBlock):
-            module.overwrites = True  # its input, which stays as it is: nothing adds in place
-            _join_shortcut(module)
-        if type(module) is FPN:
-            module.__class__ = FusedFPN
-
-
 def fusing_works(dtype: torch.dtype, device: torch.device) -> bool:
     """Return whether this GPU and its cuDNN convolve with what follows, and rightly."""
     return device.type == "cuda" and _fusing_works(dtype, device)
@@ -140,29 +99,3 @@ def _fusing_works(dtype: torch.dtype, device: torch.device) -> bool:
             )
     except (RuntimeError, AttributeError):  # a torch without cuDNN, or without these operators
         return False
-
-
-def _join_group_norm(module: Any) -> None:
-    """Let a group norm apply the ReLU after it, in modules that are known to apply both."""
-    norm = getattr(module, "norm", None)
-    if type(norm) is not FusedGroupNorm or norm.relu:
-        return
-    if type(module) is ConvNormReLU:
-        norm.relu, module.__class__ = True, _ConvNorm
-    elif type(module) is FusedConv2d and is_relu(module.activation):
-        norm.relu, module.activation = True, None
-
-
-def _join_shortcut(block: Any) -> None:
-    """Add the bias of a block's shortcut to that of the convolution which adds to it."""
-    shortcut, last = block.shortcut, block.last
-    if is_bare(shortcut) and shortcut.bias is not None and last.bias is not None:
-        both = shortcut.bias.data.float() + last.bias.data.float()
-        last.bias.data, shortcut.bias = both.to(last.bias.dtype), None
-
-
-class _ConvNorm(ConvNormReLU):
-    """A convolution whose norm applies the ReLU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))  # type: ignore[misc]

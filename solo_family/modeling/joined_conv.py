@@ -106,7 +106,8 @@ def _join_relu(module: Any) -> None:
         for (_, conv), (name, relu) in pairwise(list(module._modules.items())):
             if is_bare(conv) and is_relu(relu):
                 conv.attribute = "relu"
-                module._modules[name] = nn.Identity()
+                # Not in training mode, which would forbid CUDA graphs.
+                module._modules[name] = nn.Identity().eval()
 
 
 def _join_folded(module: Any) -> None:

@@ -18,12 +18,11 @@ from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
 from .joined_conv import JoinedConv2d, can_join, join_what_follows
+from .packed_weights import PackedWeights
 
-# The size of maps that weights are packed for. Others have the same results, and on processors with
-# AVX-512 the same speed, but for 1 x 1 kernels in float32: oneDNN wants their weights in another
-# order for small maps, and reorders them in each call, which takes up to 50 times as long as the
-# convolution. Up to so many pixels they are matrix products with the weights as they are.
-_PACKED_FOR = (100, 136)
+# For maps of up to so many pixels, convolutions with 1 x 1 kernels in float32 are matrix products
+# with the weights as they are. For most of them oneDNN wants the weights in another order than for
+# large maps (see `PackedWeights`), and in the right order it is no faster than the product.
 _FEW_PIXELS = 2048
 
 
@@ -31,9 +30,7 @@ class PackedConv2d(JoinedConv2d):
     """A convolution with packed weights; what follows it, oneDNN applies."""
 
     adds_in_place = True
-    # The weights in oneDNN's order, and as they were; at least one of them.
-    _packed: Tensor | None
-    _plain: Tensor | None
+    packed: PackedWeights
 
     @classmethod
     def take(cls, conv: nn.Conv2d) -> PackedConv2d:
@@ -49,28 +46,15 @@ class PackedConv2d(JoinedConv2d):
         self.dtype = weight.dtype
         pointwise = self.kernel_size == (1, 1) and self.padding == (0, 0) and self.groups == 1
         self._multiplies = pointwise and weight.dtype == torch.float32
-        self.__dict__.update(_packed=None, _plain=weight)
+        geometry = self.padding, self.stride, self.dilation, self.groups
+        self.__dict__["packed"] = PackedWeights(weight, geometry)
         if not self._multiplies:  # others are packed when the first large map comes
-            self.__dict__.update(_packed=self.packed, _plain=None)
-
-    @property
-    def packed(self) -> Tensor:
-        """The weights in oneDNN's order."""
-        packed = self._packed
-        if packed is None:
-            size = [1, self.in_channels, *_PACKED_FOR]
-            packed = self.__dict__["_packed"] = torch.ops.mkldnn._reorder_convolution_weight(
-                self._plain, self.padding, self.stride, self.dilation, self.groups, size
-            )
-        return packed
+            self.packed.pack()
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """The weights [O, I / groups, k, k], for what computes with some of them only."""
-        plain = self._plain
-        if plain is None:
-            plain = self.__dict__["_plain"] = self.packed.to_dense()
-        return plain
+        return self.packed.plain
 
     def convolve(self, x: Tensor) -> Tensor:
         """Convolve `x`, and apply `attribute`; see `JoinedConv2d`."""
@@ -78,7 +62,7 @@ class PackedConv2d(JoinedConv2d):
         if self._is_small(x):
             return self.apply_attribute(self._product(x))
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            *(x, self.packed, self.bias),
+            *(x, self.packed.for_maps(x.shape), self.bias),
             *(self.padding, self.stride, self.dilation, self.groups),
             *(self.attribute, self.scalars, ""),
         )
@@ -90,7 +74,7 @@ class PackedConv2d(JoinedConv2d):
         if self._is_small(x):
             return other.add_(self._product(x)).relu_()
         return torch.ops.mkldnn._convolution_pointwise_.binary(
-            *(other, x, self.packed, self.bias),
+            *(other, x, self.packed.for_maps(x.shape), self.bias),
             *(self.padding, self.stride, self.dilation, self.groups),
             *("add", 1.0, "relu", [], None),
         )
@@ -109,7 +93,7 @@ class PackedConv2d(JoinedConv2d):
 
     # Packed weights can be neither copied nor written.
     def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_packed", "_plain")}
+        state = {k: v for k, v in self.__dict__.items() if k != "packed"}
         return {**state, "weight": self.weight}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

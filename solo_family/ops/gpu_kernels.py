@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 # Kernels by the operator that runs them: written in Triton, and in CUDA C.
 TRITON = (
-    *("pack", "decode", "resize", "nms"),  # of masks
+    *("pack", "decode", "resize", "nms", "windows", "paste"),  # of masks
     *("group_norm", "resize_maps", "normalise", "max_pool"),  # of images and maps of features
 )
 CUDA = ("bits",)

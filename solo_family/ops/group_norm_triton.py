@@ -16,9 +16,9 @@ from .jit_triton import jit
 _HELD = 32768
 # Values of a program's step over larger maps, and pixels of a part of these.
 _STEP = 8192
-_PART = 256
+_PART = 128
 # Parts whose means are merged at a time.
-_MERGED = 64
+_MERGED = 256
 
 
 def group_norm_triton(

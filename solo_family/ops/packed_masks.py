@@ -47,7 +47,7 @@ def empty_packed(like: Tensor, count: int, pixels: int) -> PackedMasks:
 
 def measure(masks: Tensor, mask_threshold: float | None, logits: bool = False) -> PackedMasks:
     """Compute `pack_masks`, with the same arguments, in torch and for all masks at once."""
-    inside = binary_masks(masks, mask_threshold)
+    inside = _above(masks, mask_threshold)
     areas = mask_areas(inside)
     if masks.dtype == torch.bool:
         return PackedMasks(_pack(inside), areas, (areas > 0).float())
@@ -74,6 +74,13 @@ def measure_inside(
     total = _total_inside(masks, mask_threshold, logits)
     areas = mask_areas(inside)
     return areas, total / areas.clamp(min=1)
+
+
+def _above(masks: Tensor, mask_threshold: float | None) -> Tensor:
+    """Return `binary_masks`, of which numpy compares float32 several times as fast as torch."""
+    if masks.dtype == torch.float32 and mask_threshold is not None and _has_numpy(masks):
+        return torch.from_numpy(masks.detach().numpy() > np.float32(mask_threshold))
+    return binary_masks(masks, mask_threshold)
 
 
 def _total_inside(masks: Tensor, mask_threshold: float, logits: bool) -> Tensor:

@@ -28,20 +28,25 @@ Size = tuple[int, int]
 
 def resize_bilinear(features: Tensor, size: Size) -> Tensor:
     """Resize [B, C, H, W] to [B, C, *size]; features of that size are returned as they are."""
+    if _has_size(features, size):
+        return features
+    return resize_map(features, size)
+
+
+def _has_size(features: Tensor, size: Size) -> bool:
     # For a symbolic size the answer would be fixed for every image that an exported program gets,
     # and code would be compiled again where it changes. Resizing to the same size is exact.
     symbolic = torch.compiler.is_dynamo_compiling() or any(
         isinstance(side, torch.SymInt) for side in features.shape
     )
-    if not symbolic and features.shape[-2:] == size:
-        return features
-    return resize_map(features, size)
+    return not symbolic and features.shape[-2:] == size
 
 
 def sample_cells(features: Tensor, counts: Size, cell: tuple[float, float]) -> Tensor:
     """Return features at the centres of cells of one size, bilinearly; beyond the map its border's.
 
-    Where the cells fill the map exactly it is what `resize_bilinear` gives.
+    Where the cells fill the map exactly it is what `resize_bilinear` gives; where they are the
+    pixels, the features as they are.
 
     Args:
         features: [B, C, H, W].
@@ -51,8 +56,12 @@ def sample_cells(features: Tensor, counts: Size, cell: tuple[float, float]) -> T
     Returns:
         [B, C, *counts].
     """
+    if cell == (1, 1) and _has_size(features, counts):
+        return features
     dtype = features.dtype
-    for axis, count, length in zip((-2, -1), counts, cell):
+    # With its channels last, what is copied of a place is in one piece.
+    features = features.permute(0, 2, 3, 1)
+    for axis, count, length in zip((1, 2), counts, cell):
         # Tensors, so that a traced graph follows the size of its input.
         last = torch.arange(features.shape[axis], device=features.device)[-1:]
         centres = torch.arange(count, device=features.device, dtype=torch.float32)
@@ -61,10 +70,10 @@ def sample_cells(features: Tensor, counts: Size, cell: tuple[float, float]) -> T
         before = places.long()
         after = torch.minimum(before + 1, last)
         share = places - before
-        share = share[:, None] if axis == -2 else share
+        share = share[:, None, None] if axis == 1 else share[:, None]
         first = features.index_select(axis, before).float()
-        features = first + share * (features.index_select(axis, after).float() - first)
-    return features.to(dtype)
+        features = features.index_select(axis, after).float().sub_(first).mul_(share).add_(first)
+    return features.permute(0, 3, 1, 2).to(dtype)
 
 
 def resize_soft_masks(

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from .crops import Crop
-from .masks import mask_boxes
 from .resize_rows import resized_rows, resizing_matrix
 from .run_masks import mask_parts
 from .window import Window
@@ -84,42 +83,54 @@ def resized_crops(
     """
     sizes = padded_size, image_size, output_size
     for part in mask_parts(len(masks), output_size, MASKS_AT_ONCE):
-        # Rounding can't move a value that equals the threshold when that is taken from the masks
-        # before.
-        yield from _crops(masks[part].float() - threshold, sizes, resize)
+        yield from _crops(masks[part].detach().float(), sizes, threshold, resize)
 
 
-def _crops(masks: Tensor, sizes: tuple[Size, Size, Size], resize: Callable) -> list[Crop]:
-    """Return a few masks, thresholded at 0."""
+def _crops(
+    masks: Tensor, sizes: tuple[Size, Size, Size], threshold: float, resize: Callable
+) -> list[Crop]:
+    """Return a few masks, float32 [n, h, w]."""
     height, width = sizes[2]
+    pixels, limit = masks.numpy(), np.float32(threshold)
     rows, columns = (
         _axis(size, *(side[axis] for side in sizes), resize)
         for axis, size in enumerate(masks.shape[1:])
     )
-    left, top, right, bottom = mask_boxes(masks > 0).long().numpy().T
-    tops, bottoms = rows.reach(top, bottom)
-    lefts, rights = columns.reach(left, right)
+    inside = pixels > limit
+    tops, bottoms = rows.reach(*_extents(np.any(inside, axis=2)))
+    lefts, rights = columns.reach(*_extents(np.any(inside, axis=1)))
     large = (bottoms - tops) * (rights - lefts) > _MOST_REACHED * height * width
     if not masks.sum().isfinite():
         large[:] = True  # a product with 0 would spread what is not finite
     bounds = np.stack([tops, lefts, bottoms, rights], axis=1).tolist()
-    of_large = iter(_whole(masks[torch.from_numpy(large)], sizes, resize))
+    of_large = iter(_whole(masks[torch.from_numpy(large)] - threshold, sizes, resize))
     whole = Window(0, 0, height, width)
     return [
-        Crop(whole, next(of_large)) if is_large else _resized(mask, Window(*bound), rows, columns)
-        for mask, bound, is_large in zip(masks.detach().numpy(), bounds, large.tolist())
+        Crop(whole, next(of_large))
+        if is_large
+        else _resized(mask, Window(*bound), limit, rows, columns)
+        for mask, bound, is_large in zip(pixels, bounds, large.tolist())
     ]
 
 
-def _resized(mask: np.ndarray, window: Window, rows: _Axis, columns: _Axis) -> Crop:
+def _extents(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first occupied place of each row, and the one after the last; 0 and 0 for none."""
+    stops = occupied.shape[1] - occupied[:, ::-1].argmax(axis=1)
+    return occupied.argmax(axis=1), np.where(occupied.any(axis=1), stops, 0)
+
+
+def _resized(
+    mask: np.ndarray, window: Window, threshold: np.float32, rows: _Axis, columns: _Axis
+) -> Crop:
     """Return a mask, float32 [h, w], within a window of the output."""
     top, left, bottom, right = window
     if top == bottom or left == right:
         return Crop(window, np.zeros(window.size, bool))
     ys = slice(rows.first_input[top], rows.stop_input[bottom - 1])
     xs = slice(columns.first_input[left], columns.stop_input[right - 1])
+    # Rounding can't move a value that equals the threshold when that is taken from the mask before.
     # Of such small products numpy, which calls BLAS as torch does, takes a fifth of the time.
-    stretched = mask[ys, xs] @ columns.weights[left:right, xs].T
+    stretched = (mask[ys, xs] - threshold) @ columns.weights[left:right, xs].T
     return Crop(window, rows.weights[top:bottom, ys] @ stretched > 0)
 
 

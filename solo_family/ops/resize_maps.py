@@ -35,14 +35,25 @@ def resize_map(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def upsample_map(x: Tensor, factor: int) -> Tensor:
-    """Resize maps bilinearly to `factor` times their height and width."""
-    if suits_kernels(x) and gpu_kernels.runs("resize_maps", x):
+def upsample_map(x: Tensor, factor: int, other: Tensor | None = None) -> Tensor:
+    """Resize maps bilinearly to `factor` times their height and width.
+
+    Args:
+        x: floating-point [B, C, h, w].
+        factor: of both sides.
+        other: maps of the resulting size and the same dtype, which the result is added to.
+
+    Returns:
+        [B, C, H, W].
+    """
+    given = (x,) if other is None else (x, other)
+    if suits_kernels(*given) and gpu_kernels.runs("resize_maps", x):
         from .resize_maps_triton import resize_maps_triton
 
         size = x.shape[-2] * factor, x.shape[-1] * factor
-        return resize_maps_triton(x, size, bilinear=True)
-    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+        return resize_maps_triton(x, size, bilinear=True, other=other)
+    result = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+    return result if other is None else other + result
 
 
 def add_enlarged(other: Tensor, x: Tensor) -> Tensor:

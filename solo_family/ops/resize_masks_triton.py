@@ -15,14 +15,13 @@ from torch import Tensor
 
 from .bilinear_triton import resized, span
 from .jit_triton import jit
+from .join_boxes_triton import box_of_extents, join_boxes, store_box
 
 # Pixels of one program, a region, and how many of its rows are interpolated at a time. Values of a
 # soft mask that are read at a time.
 _REGION_HEIGHT, _REGION_WIDTH = 32, 64
 _ROWS = 4
 _LOOK_HEIGHT, _LOOK_WIDTH = 8, 32
-# Number of regions whose boxes are joined at a time.
-_JOINED = 256
 
 Size = tuple[int, int]
 
@@ -36,9 +35,8 @@ def resize_masks_triton(
     """
     count, (height, width), mask_size = len(masks), output_size, tuple(masks.shape[1:])
     result = torch.empty((count, height, width), dtype=torch.bool, device=masks.device)
-    boxes = torch.empty((count, 4), device=masks.device)
     if not result.numel():
-        return result, boxes.zero_()
+        return result, torch.zeros((count, 4), device=masks.device)
     masks = masks if masks.stride(2) == 1 else masks.contiguous()
     across = triton.cdiv(width, _REGION_WIDTH)
     regions = triton.cdiv(height, _REGION_HEIGHT) * across
@@ -71,8 +69,7 @@ def resize_masks_triton(
             LOOK_HEIGHT=_LOOK_HEIGHT,
             LOOK_WIDTH=_LOOK_WIDTH,
         )
-        _join_kernel[(count,)](corners, boxes, regions, BLOCK=_JOINED)
-    return result, boxes
+    return result, join_boxes(corners)
 
 
 _SIZES = ("mask_stride", "row_stride", "mask_height", "mask_width", "image_height", "image_width")
@@ -142,16 +139,8 @@ def _resize_kernel(
             tl.store(pixels + y.to(tl.int64)[:, None] * width, inside.to(tl.uint8), mask=exists)
             first_row = tl.minimum(first_row, tl.where(inside, y[:, None], first_row))
             last_row = tl.maximum(last_row, tl.where(inside, y[:, None], last_row))
-        columns = tl.max(last_row, axis=0)
-        x0 = tl.min(tl.where(columns >= 0, x, width), axis=0)
-        y0 = tl.minimum(tl.min(tl.min(first_row, axis=1), axis=0), height)
-        x1 = tl.max(tl.where(columns >= 0, x + 1, 0), axis=0)
-        y1 = tl.max(columns, axis=0) + 1
-    corner = corners + tl.program_id(0).to(tl.int64) * 4
-    tl.store(corner, x0)
-    tl.store(corner + 1, y0)
-    tl.store(corner + 2, x1)
-    tl.store(corner + 3, y1)
+        x0, y0, x1, y1 = box_of_extents(first_row, last_row, x, width, height)
+    store_box(corners + tl.program_id(0).to(tl.int64) * 4, x0, y0, x1, y1)
 
 
 @triton.jit
@@ -197,25 +186,3 @@ def _stays_outside(greatest, threshold):
 def _stays_inside(least, greatest, threshold):
     # Infinity times a weight of 0 is NaN.
     return (least - _MARGIN * tl.abs(least) > threshold) & (greatest < float("inf"))
-
-
-@jit(do_not_specialize=["regions"])
-def _join_kernel(corners, boxes, regions: tl.int32, BLOCK: tl.constexpr):
-    """Compute the box around the boxes of a mask's regions; zeros if none has pixels."""
-    mask = tl.program_id(0).to(tl.int64)
-    x0, y0 = tl.full((BLOCK,), 2**31 - 1, tl.int32), tl.full((BLOCK,), 2**31 - 1, tl.int32)
-    x1, y1 = tl.zeros((BLOCK,), dtype=tl.int32), tl.zeros((BLOCK,), dtype=tl.int32)
-    for first in range(0, regions, BLOCK):
-        region = first + tl.arange(0, BLOCK)
-        corner = corners + (mask * regions + region) * 4
-        exists = region < regions
-        x0 = tl.minimum(x0, tl.load(corner, mask=exists, other=2**31 - 1))
-        y0 = tl.minimum(y0, tl.load(corner + 1, mask=exists, other=2**31 - 1))
-        x1 = tl.maximum(x1, tl.load(corner + 2, mask=exists, other=0))
-        y1 = tl.maximum(y1, tl.load(corner + 3, mask=exists, other=0))
-    right = tl.max(x1, axis=0)
-    box = boxes + mask * 4
-    tl.store(box, tl.where(right > 0, tl.min(x0, axis=0), 0).to(tl.float32))
-    tl.store(box + 1, tl.where(right > 0, tl.min(y0, axis=0), 0).to(tl.float32))
-    tl.store(box + 2, right.to(tl.float32))
-    tl.store(box + 3, tl.max(y1, axis=0).to(tl.float32))

@@ -10,7 +10,6 @@ before is written instead of the length.
 Shape letters: N masks, H W their height and width.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -34,26 +33,23 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
         For each mask a dict of "size", [H, W], and "counts", str.
     """
     lengths, counts = (tensor.numpy() for tensor in run_lengths(masks))
-    return _encode(lengths, counts, list(masks.shape[1:]))
+    return encode_runs(lengths, counts, (masks.shape[1], masks.shape[2]))
 
 
-def encode_runs(masks: Sequence[np.ndarray], size: tuple[int, int]) -> list[dict[str, Any]]:
+def encode_runs(
+    lengths: np.ndarray, counts: np.ndarray, size: tuple[int, int]
+) -> list[dict[str, Any]]:
     """Encode masks that are given as run lengths, byte for byte as pycocotools does.
 
     Args:
-        masks: for each mask the lengths of its runs of 0, 1, 0, 1, ..., int64, down the columns.
+        lengths: int64, the lengths of each mask's runs of 0, 1, 0, 1, ..., down the columns; of
+            the first mask, then of the second, ...
+        counts: int64 [N], how many of them each mask has, at least 1.
         size: (H, W) of all masks.
 
     Returns:
         For each mask a dict of "size", [H, W], and "counts", str.
     """
-    if not masks:
-        return []
-    counts = np.array([len(lengths) for lengths in masks])
-    return _encode(np.concatenate(masks), counts, list(size))
-
-
-def _encode(lengths: np.ndarray, counts: np.ndarray, size: list[int]) -> list[dict[str, Any]]:
     stops = counts.cumsum()
     values = lengths.copy()
     index = np.arange(len(values)) - np.repeat(stops - counts, counts)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .masks import iou_from, mask_iou
 from .rle import encode_runs
-from .runs import Runs, boxes_and_areas, coco_lengths, fill, joined, pair_intersections, runs_of
+from .run_pairs import pair_intersections
+from .runs import Runs, boxes_and_areas, coco_lengths, fill, joined, runs_of
 from .window import Window
 
 # Masks that take no more memory than this are returned as bools.
@@ -146,8 +147,7 @@ class RunMasks:
 
     def rles(self) -> list[dict[str, Any]]:
         """Return the masks in COCO's compressed RLE: for each "size" and "counts", str."""
-        lengths = [coco_lengths(mask, self.size) for mask in self.masks]
-        return encode_runs(lengths, self.size)
+        return encode_runs(*coco_lengths(self.masks, self.size), self.size)
 
 
 def _cuts_out(index: tuple[Any, ...]) -> bool:
@@ -227,7 +227,8 @@ def iou_of_any(a: Tensor | RunMasks, b: Tensor | RunMasks) -> Tensor:
     boxes, others = ours.boxes[:, None], theirs.boxes
     begins, ends = torch.maximum(boxes, others)[..., :2], torch.minimum(boxes, others)[..., 2:]
     near = (begins < ends).all(-1).nonzero(as_tuple=True)
-    shared = pair_intersections(ours.masks, theirs.masks, (near[0].numpy(), near[1].numpy()))
+    pairs = near[0].numpy(), near[1].numpy()
+    shared = pair_intersections(joined(ours.masks), joined(theirs.masks), pairs)
     common = torch.zeros((len(ours), len(theirs)), dtype=torch.int64)
     common[near] = torch.from_numpy(shared)
     return iou_from(common, ours.areas, theirs.areas)

@@ -139,67 +139,21 @@ def boxes_and_areas(runs: Runs, ends: np.ndarray, height: int) -> tuple[np.ndarr
     return boxes, areas
 
 
-def pair_intersections(
-    ours: Sequence[Runs], theirs: Sequence[Runs], pairs: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
-    """Return the number of pixels that pairs of masks share, int64 [P].
-
-    Args:
-        ours: N masks.
-        theirs: M others, of the same image.
-        pairs: the indices of P of ours, and of P of theirs.
-    """
-    (a, a_ends), (b, b_ends) = joined(ours), joined(theirs)
-    if not len(pairs[0]) or not len(a.starts) or not len(b.starts):
-        return np.zeros(len(pairs[0]), np.int64)
-    # Each mask of ours is moved behind the one before it, and the runs of each partner with it.
-    step = int(max(a.stops.max(), b.stops.max())) + 1
-    moves = step * np.arange(len(ours))
-    counts = np.diff(a_ends, prepend=0)
-    every = Runs(*(part + np.repeat(moves, counts) for part in a))
-    first, last = np.concatenate([[0], b_ends])[pairs[1]], b_ends[pairs[1]]
-    sizes = last - first
-    ends = sizes.cumsum()
-    runs = np.arange(ends[-1]) + np.repeat(first - (ends - sizes), sizes)
-    offsets = np.repeat(moves[pairs[0]], sizes)
-    shared = _pixels_before(every, b.stops[runs] + offsets)
-    shared -= _pixels_before(every, b.starts[runs] + offsets)
-    before = np.concatenate([[0], shared.cumsum()])
-    return before[ends] - before[ends - sizes]
-
-
 def clip(runs: Runs, window: Window, height: int) -> Runs:
     """Return the part of a mask that lies in a window."""
     first = np.searchsorted(runs.starts, window.left * (height + 1))
     stop = np.searchsorted(runs.starts, window.right * (height + 1))
-    starts, stops = runs.starts[first:stop], runs.stops[first:stop]
-    begin = starts // (height + 1) * (height + 1)
-    starts = np.maximum(starts, begin + window.top)
-    stops = np.minimum(stops, begin + window.bottom)
-    kept = starts < stops
-    return Runs(starts[kept], stops[kept])
+    near = Runs(runs.starts[first:stop], runs.stops[first:stop])
+    return clip_all(near, np.array([len(near.starts)]), window, height)[0]
 
 
-def intersections(mask: Runs, others: Sequence[Runs]) -> np.ndarray:
-    """Return the number of pixels that a mask shares with each of others, int64."""
-    counts = np.array([len(other.starts) for other in others])
-    starts = np.concatenate([other.starts for other in others])
-    stops = np.concatenate([other.stops for other in others])
-    shared = _pixels_before(mask, stops) - _pixels_before(mask, starts)
-    before = np.concatenate([[0], shared.cumsum()])
-    ends = counts.cumsum()
-    return before[ends] - before[ends - counts]
-
-
-def _pixels_before(runs: Runs, pixels: np.ndarray) -> np.ndarray:
-    """Return, for each of some pixels, how many of a mask's are before it."""
-    if not len(runs.starts):
-        return np.zeros(len(pixels), np.int64)
-    before = np.concatenate([[0], (runs.stops - runs.starts).cumsum()])
-    run = np.searchsorted(runs.starts, pixels, side="right")
-    # Of the last run that begins before it, what it has from there on does not count.
-    beyond = np.where(run > 0, np.maximum(runs.stops[run - 1] - pixels, 0), 0)
-    return before[run] - beyond
+def clip_all(runs: Runs, ends: np.ndarray, window: Window, height: int) -> tuple[Runs, np.ndarray]:
+    """Return the parts of masks that lie in a window, as many masks; see `joined`."""
+    column = runs.starts // (height + 1)
+    starts = np.maximum(runs.starts, column * (height + 1) + window.top)
+    stops = np.minimum(runs.stops, column * (height + 1) + window.bottom)
+    kept = (starts < stops) & (window.left <= column) & (column < window.right)
+    return Runs(starts[kept], stops[kept]), np.concatenate([[0], kept.cumsum()])[ends]
 
 
 def union(parts: Sequence[Runs]) -> Runs:
@@ -235,12 +189,35 @@ def fill(runs: Runs, window: Window, height: int) -> np.ndarray:
     return steps[:-1].cumsum(dtype=np.int8).view(bool).reshape(columns, rows).T
 
 
-def coco_lengths(mask: Runs, size: tuple[int, int]) -> np.ndarray:
-    """Return the lengths of the runs of 0, 1, 0, 1, ..., int64, of a mask's H x W pixels."""
-    height, width = size
-    # In COCO's count of pixels, x H + y, runs at the ends of columns may touch.
-    starts = mask.starts - mask.starts // (height + 1)
-    joined = _without_touching(starts, starts + mask.stops - mask.starts)
-    edges = np.stack([joined.starts, joined.stops], axis=1).reshape(-1)
-    lengths = np.diff(edges, prepend=0, append=height * width)
-    return lengths[:-1] if len(edges) and lengths[-1] == 0 else lengths
+def coco_lengths(masks: Sequence[Runs], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lengths of the runs of 0, 1, 0, 1, ... of masks, as COCO counts them.
+
+    Args:
+        masks: N of them.
+        size: (H, W).
+
+    Returns:
+        lengths: int64, of the first mask, then of the second, ...
+        counts: int64 [N], how many of them each mask has.
+    """
+    height, pixels = size[0], size[0] * size[1]
+    runs, ends = joined(masks)
+    mask = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    # In COCO's count of pixels, x H + y, runs at the ends of columns may touch. Masks are one after
+    # another, with a place between them, so that theirs do not.
+    starts = runs.starts - runs.starts // (height + 1) + mask * (pixels + 1)
+    whole = _without_touching(starts, starts + runs.stops - runs.starts)
+    mask = whole.starts // (pixels + 1)
+    # The edges of the runs of all masks, each mask's followed by its end.
+    first = 2 * np.arange(len(mask)) + mask
+    counts = 2 * np.bincount(mask, minlength=len(ends)) + 1
+    last = counts.cumsum() - 1
+    edges = np.zeros(len(ends) + 2 * len(mask), np.int64)
+    edges[first], edges[first + 1] = whole.starts, whole.stops
+    edges[last] = np.arange(len(ends)) * (pixels + 1) + pixels
+    lengths = np.diff(edges, prepend=0)
+    lengths[last[:-1] + 1] -= 1  # from the place between two masks to the second one's first pixel
+    # A mask that has its last pixel ends with a run of 1.
+    kept = np.ones(len(lengths), bool)
+    kept[last] = (lengths[last] > 0) | (counts == 1)
+    return lengths[kept], counts - ~kept[last]

@@ -22,7 +22,9 @@ from .masks import mask_boxes
 from .matrix_nms_bits import matrix_nms_bits
 from .matrix_nms_torch import decay_by_class, matrix_nms_plain
 from .packed_masks import measure
+from .paste_masks import paste_parts
 from .resize import resize_soft_masks
+from .window_boxes import window_boxes_of_rows
 
 # Tolerance of means and factors: a GPU's quotients are less exact, which 1 - IoU magnifies in NMS.
 _TOLERANCE = 1e-4
@@ -84,6 +86,34 @@ def _check_nms(device: torch.device) -> None:
         actual = decay_by_class_triton(*inputs, kernel, 2.0, threshold)
         expected = decay_by_class(masks, rows, labels, kernel, 2.0, threshold)
         _compare(f"matrix NMS of {masks.dtype}, {kernel}", (actual,), (expected,))
+
+
+def _check_windows(device: torch.device) -> None:
+    from .window_boxes_triton import window_boxes_triton
+
+    # More windows than one program has, of bins that differ in size; many masks are empty.
+    positions, size, threshold = 3, 10, 0.3
+    logits = _waves(positions**2, 7, 9) - 1.5
+    probabilities = logits.sigmoid()
+    found = window_boxes_triton(probabilities.to(device), positions, size, threshold)
+    mean = found.totals / found.areas.clamp(min=1)
+    expected = window_boxes_of_rows(logits, size, threshold, True, range(7))
+    assert expected.maskness is not None
+    actual = found.boxes, found.areas > 0, mean
+    _compare("boxes of windows", actual, (expected.boxes, expected.filled, expected.maskness))
+
+
+def _check_paste(device: torch.device) -> None:
+    from .paste_masks_triton import paste_masks_triton
+
+    # Cells of 8 x 4 pixels, from any pixel on: shares are multiples of 1/16 and 1/8. More pixels
+    # than one program has; the last mask lies over the image's corner.
+    size, threshold = (40, 80), 0.3
+    masks, corners = _waves(3, 6, 6), torch.tensor([[3.0, 2.0], [25.0, 14.0], [-30.0, -9.0]])
+    boxes = torch.cat([corners, corners + torch.tensor([48.0, 24.0])], dim=1)
+    expected = paste_parts(masks, boxes, size, threshold, 48.0)
+    actual = paste_masks_triton(masks.to(device), boxes.to(device), size, threshold)
+    _compare("pasting", actual, (expected, mask_boxes(expected)))
 
 
 def _check_bits(device: torch.device) -> None:
@@ -201,6 +231,8 @@ CHECKS.update(
     decode=_check_decode,
     resize=_check_resize,
     nms=_check_nms,
+    windows=_check_windows,
+    paste=_check_paste,
     bits=_check_bits,
     group_norm=_check_group_norm,
     resize_maps=_check_resize_maps,

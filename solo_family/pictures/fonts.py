@@ -12,6 +12,9 @@ from matplotlib.text import Text
 
 logger = logging.getLogger(__name__)
 
+# A font that newer versions of matplotlib bring along: it has a box for every letter.
+_BOXES = "Last Resort"
+
 # Of all that was said to be missing; said once.
 _said: set[str] = set()
 
@@ -62,6 +65,8 @@ def _fallback(missing: frozenset[str]) -> tuple[list[str], frozenset[str]]:
         key=lambda font: (font.style != "normal", font.weight != 400, len(font.name), font.name),
     )
     for font in fonts:
+        if font.name.startswith(_BOXES):
+            continue
         found = missing & _letters(font.fname)
         if found:
             families.append(font.name)

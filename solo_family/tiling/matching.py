@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ops.runs import Runs, box_of, clip, pair_intersections
+from ..ops.run_pairs import pair_intersections
+from ..ops.runs import Runs, boxes_and_areas, clip_all, joined
 from ..ops.window import Window
 
 # From this IoU on, two masks are one object's; and from this share of the smaller one on, a mask
@@ -66,20 +67,36 @@ class Link:
     joins: bool = False
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """The part of an object that lies in the overlap."""
+class TileMasks(NamedTuple):
+    """The objects of one tile, M of them, in the order of their ranks.
 
-    index: int
+    Attributes:
+        indices: int64 [M], which of all tiles' objects they are.
+        runs, ends: their masks; see `joined`.
+        areas, labels: int64 [M].
+    """
+
+    indices: np.ndarray
     runs: Runs
-    box: Window
+    ends: np.ndarray
+    areas: np.ndarray
+    labels: np.ndarray
+
+
+def masks_of_tile(objects: Sequence[TileObject], indices: Sequence[int]) -> TileMasks:
+    """Return some of the objects of all tiles, those of one tile."""
+    found = [objects[index] for index in indices]
+    areas, labels = np.array([(one.area, one.label) for one in found]).T
+    return TileMasks(np.array(indices), *joined([one.runs for one in found]), areas, labels)
+
+
+class _Seen(NamedTuple):
+    """The part of an object, of a number among all tiles', that lies in the overlap."""
+
+    number: int
     area: int
     leaves: bool
     whole: TileObject
-
-    @property
-    def label(self) -> int:
-        return self.whole.label
 
     def yields_to(self, other: "_Seen") -> bool:
         """Return whether the other one, which shows more of the object, is to be kept.
@@ -88,6 +105,24 @@ class _Seen:
         """
         limit = 2 * other.whole.score if self.whole.is_cut else other.whole.score
         return self.whole.score <= limit
+
+
+class _Parts(NamedTuple):
+    """The parts of a tile's objects that lie in the overlap, Q of them.
+
+    Attributes:
+        seen: Q of them.
+        runs, ends: their masks; see `joined`.
+        boxes: int64 [Q, 4].
+        areas, labels: int64 [Q].
+    """
+
+    seen: list[_Seen]
+    runs: Runs
+    ends: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    labels: np.ndarray
 
 
 class _Overlaps(NamedTuple):
@@ -117,8 +152,8 @@ class _Overlaps(NamedTuple):
 
 def link(
     objects: Sequence[TileObject],
-    first: Sequence[int],
-    second: Sequence[int],
+    first: TileMasks,
+    second: TileMasks,
     shared: Window,
     height: int,
 ) -> list[Link]:
@@ -129,75 +164,66 @@ def link(
 
     Args:
         objects: of all tiles.
-        first: the indices of those of the one tile, in the order of their ranks.
-        second: the indices of those of the other.
+        first: those of the one tile.
+        second: those of the other.
         shared: what both tiles have.
         height: of the image.
     """
-    ours, theirs = (_seen(objects, tile, shared, height) for tile in (first, second))
+    parts = [_parts(objects, tile, shared, height) for tile in (first, second)]
+    ours, theirs = (part.seen for part in parts)
     if not (ours and theirs):
         return []
-    overlaps = _overlaps(ours, theirs)
+    overlaps = _overlaps(*parts)
     linked: set[int] = set()
     links = []
     for i, j in _descending(overlaps, overlaps.iou):
         a, b = ours[i], theirs[j]
-        if a.index not in linked and b.index not in linked:
-            linked |= {a.index, b.index}
+        if a.number not in linked and b.number not in linked:
+            linked |= {a.number, b.number}
             links.append(_link(a, b))
     for i, j in _descending(overlaps, overlaps.containment):
         smaller, larger = sorted((ours[i], theirs[j]), key=lambda part: part.area)
-        if smaller.index not in linked and smaller.yields_to(larger):
-            linked.add(smaller.index)
-            links.append(Link(larger.index, smaller.index))
+        if smaller.number not in linked and smaller.yields_to(larger):
+            linked.add(smaller.number)
+            links.append(Link(larger.number, smaller.number))
     return links
 
 
-def _seen(
-    objects: Sequence[TileObject], indices: Sequence[int], shared: Window, height: int
-) -> list[_Seen]:
-    """Return the parts of objects in the overlap, of those that have one."""
-    boxes = np.array([objects[index].box for index in indices])
-    near = (boxes[:, :2] < shared[2:]) & (boxes[:, 2:] > shared[:2])
-    within = (boxes[:, :2] >= shared[:2]) & (boxes[:, 2:] <= shared[2:])
-    parts = []
-    for place in np.flatnonzero(near.all(axis=1)).tolist():
-        found = objects[indices[place]]
-        if within[place].all():
-            parts.append(_Seen(indices[place], found.runs, found.box, found.area, False, found))
-            continue
-        runs = clip(found.runs, shared, height)
-        area = runs.area
-        if area:
-            box = box_of(runs, height)
-            parts.append(_Seen(indices[place], runs, box, area, area < found.area, found))
-    return parts
+def _parts(objects: Sequence[TileObject], tile: TileMasks, shared: Window, height: int) -> _Parts:
+    """Return the parts of a tile's objects in the overlap, of those that have one."""
+    runs, ends = clip_all(tile.runs, tile.ends, shared, height)
+    boxes, areas = boxes_and_areas(runs, ends, height)
+    there = np.flatnonzero(areas)
+    of_each = tile.indices[there], areas[there], areas[there] < tile.areas[there]
+    seen = [
+        _Seen(number, area, leaves, objects[number])
+        for number, area, leaves in zip(*(values.tolist() for values in of_each))
+    ]
+    return _Parts(seen, runs, ends[there], boxes[there], areas[there], tile.labels[there])
 
 
-def _overlaps(ours: list[_Seen], theirs: list[_Seen]) -> _Overlaps:
+def _overlaps(ours: _Parts, theirs: _Parts) -> _Overlaps:
     """Return all pairs of one class of which one part has at least `SAME` of the smaller one."""
-    areas, their_areas = (np.array([part.area for part in parts]) for parts in (ours, theirs))
     i, j = _near(ours, theirs)
-    common = pair_intersections([a.runs for a in ours], [b.runs for b in theirs], (i, j))
-    enough = common >= SAME * np.minimum(areas[i], their_areas[j])
+    common = pair_intersections((ours.runs, ours.ends), (theirs.runs, theirs.ends), (i, j))
+    enough = common >= SAME * np.minimum(ours.areas[i], theirs.areas[j])
     i, j = i[enough], j[enough]
-    return _Overlaps(i, j, common[enough], areas[i], their_areas[j])
+    return _Overlaps(i, j, common[enough], ours.areas[i], theirs.areas[j])
 
 
-def _near(ours: list[_Seen], theirs: list[_Seen]) -> tuple[np.ndarray, np.ndarray]:
+def _near(ours: _Parts, theirs: _Parts) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs, int64 [P] and [P], of which `_overlaps` can be true by their boxes."""
-    others = np.array([part.box for part in theirs])
-    areas, labels = np.array([(part.area, part.label) for part in theirs]).T
+    top, left, bottom, right = theirs.boxes.T
     pairs = [np.zeros((2, 0), np.int64)]
-    step = max(1, _PAIRS_AT_ONCE // len(theirs))
-    for start in range(0, len(ours), step):
-        some = ours[start : start + step]
-        boxes = np.array([part.box for part in some])[:, None]
-        own_areas, own_labels = np.array([(part.area, part.label) for part in some]).T[..., None]
-        sides = np.minimum(boxes, others)[..., 2:] - np.maximum(boxes, others)[..., :2]
+    step = max(1, _PAIRS_AT_ONCE // len(theirs.seen))
+    for start in range(0, len(ours.seen), step):
+        some = slice(start, start + step)
+        tops, lefts, bottoms, rights = ours.boxes[some].T[..., None]
         # Masks share no more than their boxes do.
-        most = sides.clip(min=0).prod(axis=2)
-        near = (own_labels == labels) & (most > 0) & (most >= SAME * np.minimum(own_areas, areas))
+        most = (np.minimum(bottoms, bottom) - np.maximum(tops, top)).clip(min=0)
+        most *= (np.minimum(rights, right) - np.maximum(lefts, left)).clip(min=0)
+        least = SAME * np.minimum(ours.areas[some, None], theirs.areas)
+        near = (most > 0) & (most >= least) & (ours.labels[some, None] == theirs.labels)
         pairs.append(np.stack(near.nonzero()) + np.array([[start], [0]]))
     i, j = np.concatenate(pairs, axis=1)
     return i, j
@@ -205,13 +231,13 @@ def _near(ours: list[_Seen], theirs: list[_Seen]) -> tuple[np.ndarray, np.ndarra
 
 def _link(one: _Seen, other: _Seen) -> Link:
     """Return the link of two masks that agree in the overlap."""
-    a, b = sorted((one, other), key=lambda part: part.index)  # the better rank first
+    a, b = sorted((one, other), key=lambda part: part.number)  # the better rank first
     low, high = sorted((a.whole.score, b.whole.score))
     if a.leaves and b.leaves and high <= ALIKE * low:
-        return Link(a.index, b.index, joins=True)
+        return Link(a.number, b.number, joins=True)
     if b.leaves and not a.leaves and a.yields_to(b):
-        return Link(b.index, a.index)
-    return Link(a.index, b.index)
+        return Link(b.number, a.number)
+    return Link(a.number, b.number)
 
 
 def _descending(overlaps: _Overlaps, values: np.ndarray) -> Iterator[tuple[int, int]]:

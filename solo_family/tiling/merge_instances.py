@@ -15,7 +15,7 @@ from ..ops.run_masks import RunMasks, are_dense
 from ..ops.runs import Runs, boxes_and_areas, joined, moved, runs_of, split, union
 from ..ops.window import Window
 from .links import Links
-from .matching import Link, TileObject, link
+from .matching import Link, TileObject, link, masks_of_tile
 from .repeats import without_repeats
 from .tiles import Tile, overlapping
 
@@ -82,7 +82,7 @@ def merge_instances(
         links.add(one)
     groups = links.groups()
     masks = [union([ranked[index].runs for index in group]) for group in groups]
-    stays = without_repeats(groups, masks, ranked, tiles, size[0])
+    stays = without_repeats(groups, masks, ranked, size[0])
     groups, masks = [groups[index] for index in stays], [masks[index] for index in stays]
     # The first of a group has the greatest score.
     scores = [ranked[group[0]].score for group in groups]
@@ -101,10 +101,11 @@ def link_all(ranked: Sequence[TileObject], tiles: Sequence[Tile], height: int) -
     of_tile: dict[int, list[int]] = defaultdict(list)
     for index, found in enumerate(ranked):
         of_tile[found.tile].append(index)
+    masks = {tile: masks_of_tile(ranked, indices) for tile, indices in of_tile.items()}
     for one, other in overlapping(list(tiles)):
-        if of_tile[one] and of_tile[other]:
+        if one in masks and other in masks:
             shared = tiles[one].window.intersection(tiles[other].window)
-            yield from link(ranked, of_tile[one], of_tile[other], shared, height)
+            yield from link(ranked, masks[one], masks[other], shared, height)
 
 
 def instances_of(

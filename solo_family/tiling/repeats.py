@@ -3,26 +3,28 @@
 Where a model has several masks of one object in each of two tiles, the pairs of the best and of the
 others are linked, and of each pair one stays: the best of one tile, and another of the other tile,
 on top of each other.
+
+N joined masks, P pairs of them.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..ops.runs import Runs, boxes_and_areas, intersections, joined
+from ..ops.run_pairs import pair_intersections
+from ..ops.runs import Runs, boxes_and_areas, joined
 from .matching import TileObject
-from .tiles import Tile, overlapping
 
 # A mask repeats a better one that has this share of it; one that contains a better one stays.
 COVERED = 0.7
+# Pairs of masks that are looked at at a time, most of which are far from each other.
+_PAIRS_AT_ONCE = 2**14
 
 
 def without_repeats(
     groups: Sequence[Sequence[int]],
     masks: Sequence[Runs],
     objects: Sequence[TileObject],
-    tiles: Sequence[Tile],
     height: int,
 ) -> list[int]:
     """Return the indices of the joined masks that repeat no better one of their class.
@@ -31,45 +33,55 @@ def without_repeats(
 
     Args:
         groups: which of `objects` each joined mask consists of, the best score first.
-        masks: the joined masks.
+        masks: the joined masks, the best first.
         objects: of all tiles.
-        tiles: all of them, by their indices.
         height: of the image.
     """
     seen_by = [frozenset(objects[index].tile for index in group) for group in groups]
-    boxes, areas = boxes_and_areas(*joined(masks), height)
     labels = np.array([objects[group[0]].label for group in groups])
-    reach = _by_reach(seen_by, tiles)
-    reach_of_all: dict[frozenset[int], np.ndarray] = {}
-    stays = np.ones(len(masks), bool)
-    for index, mask in enumerate(masks):
-        if not stays[index]:
-            continue
-        worse = reach_of_all.get(seen_by[index])
-        if worse is None:
-            worse = np.unique(np.concatenate([reach[tile] for tile in seen_by[index]]))
-            reach_of_all[seen_by[index]] = worse
-        worse = worse[np.searchsorted(worse, index, side="right") :]
-        worse = worse[stays[worse] & (labels[worse] == labels[index])]
-        begins = np.maximum(boxes[worse, :2], boxes[index, :2])
-        ends = np.minimum(boxes[worse, 2:], boxes[index, 2:])
-        worse = worse[(begins < ends).all(axis=1)]
-        others = [other for other in worse.tolist() if not seen_by[index] & seen_by[other]]
-        if others:
-            shared = intersections(mask, [masks[other] for other in others])
-            stays[others] = shared < COVERED * areas[others]
+    boxes, areas = boxes_and_areas(*joined(masks), height)
+    covering: list[list[int]] = []
+    for pairs in _near(boxes):
+        pairs = pairs[:, labels[pairs[0]] == labels[pairs[1]]]
+        apart = [seen_by[a].isdisjoint(seen_by[b]) for a, b in pairs.T.tolist()]
+        covering += _covering(masks, areas, pairs[:, np.array(apart, bool)]).T.tolist()
+    stays = [True] * len(masks)
+    for better, worse in sorted(covering):
+        stays[worse] &= not stays[better]
     return np.flatnonzero(stays).tolist()
 
 
-def _by_reach(seen_by: Sequence[frozenset[int]], tiles: Sequence[Tile]) -> dict[int, np.ndarray]:
-    """Return for each tile the masks that it or a tile that overlaps it shows, ascending."""
-    of_tile: dict[int, list[int]] = defaultdict(list)
-    for index, numbers in enumerate(seen_by):
-        for tile in numbers:
-            of_tile[tile].append(index)
-    reach: dict[int, set[int]] = {tile: set(masks) for tile, masks in of_tile.items()}
-    for one, other in overlapping(list(tiles)):
-        for here, there in ((one, other), (other, one)):
-            if here in reach:
-                reach[here].update(of_tile.get(there, ()))
-    return {tile: np.array(sorted(masks)) for tile, masks in reach.items()}
+def _covering(masks: Sequence[Runs], areas: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return the pairs, int64 [2, P], of which the first mask has `COVERED` of the second."""
+    places, numbers = np.unique(pairs, return_inverse=True)
+    some = joined([masks[place] for place in places.tolist()])
+    i, j = numbers.reshape(2, -1)
+    return pairs[:, pair_intersections(some, some, (i, j)) >= COVERED * areas[pairs[1]]]
+
+
+def _near(boxes: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield all pairs whose boxes overlap, a few at a time: int64 [2, P], the smaller index first.
+
+    Args:
+        boxes: int64 [N, 4], as of `Window`, none of them empty.
+    """
+    if not len(boxes):
+        return
+    # In the order of where they begin, along the image's longer axis, a box overlaps there with
+    # those after it that begin before it ends.
+    along = int(np.ptp(boxes[:, :2], axis=0).argmax())
+    order = np.argsort(boxes[:, along], kind="stable")
+    begins, ends = boxes[order, along], boxes[order, along + 2]
+    place = np.arange(len(boxes))
+    counts = np.searchsorted(begins, ends) - place - 1
+    before = counts.cumsum() - counts
+    for some in np.split(place, np.flatnonzero(np.diff(before // _PAIRS_AT_ONCE)) + 1):
+        first = np.repeat(some, counts[some])
+        number = np.arange(len(first)) - np.repeat(before[some] - before[some[0]], counts[some])
+        second = first + 1 + number  # the next one, the one after it, ...
+        a, b = order[first], order[second]
+        across = 1 - along
+        overlap = (boxes[a, across] < boxes[b, across + 2]) & (
+            boxes[b, across] < boxes[a, across + 2]
+        )
+        yield np.sort(np.stack([a[overlap], b[overlap]]), axis=0)

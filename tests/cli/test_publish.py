@@ -324,8 +324,8 @@ def test_training_begins_with_a_model_of_the_hub_and_is_evaluated_as_one(
         assert train_net(trained) == 0
     cfg = setup_cfg(str(tmp_path / "trained" / "config.yaml"))
     assert f"hf:me/model/model.safetensors@{'a' * 40}" == cfg.MODEL.WEIGHTS
-    old = torch.load(run / "model_final.pth", weights_only=True)["model"]
-    new = torch.load(tmp_path / "trained" / "model_final.pth", weights_only=True)["model"]
+    both = run / "model_final.pth", tmp_path / "trained" / "model_final.pth"
+    old, new = (torch.load(file, "cpu", weights_only=True)["model"] for file in both)
     largest = max((old[name] - new[name]).abs().max() for name in old if name.endswith("weight"))
     assert 0 < largest < 0.1  # one step from there
 

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from solo_family import METHODS
 from solo_family.methods.sparse_inst.selection import SetRanking
 from solo_family.modeling import cuda_graphs, graph_conditions, recording
+from solo_family.modeling.base import MaskSegmentor
 from solo_family.modeling.cuda_graphs import CudaGraphs
 from solo_family.modeling.recording import Recording, map_tensors
 from solo_family.ops import gpu_kernels
@@ -580,10 +582,17 @@ def test_models_forget_them(move: Callable, recorder: FakeRecorder) -> None:
     assert recorder.forgotten >= 2
 
 
+ONE_SCALE = "InstanceFCN of one scale"
 OPTS: dict[str, list] = {
-    "InstanceFCN": ["MODEL.INSTANCE_FCN.TEST_SCALES", ()],
+    ONE_SCALE: ["MODEL.INSTANCE_FCN.TEST_SCALES", ()],
     "SparseInst": ["MODEL.SPARSE_INST.DECODER.OUTPUT_IAM", True],
 }
+# Each begins with the name of its method.
+CASES = (*METHODS, ONE_SCALE)
+
+
+def eager_case(case: str) -> MaskSegmentor:
+    return eager_to_find(tiny_model(case.split()[0], opts=OPTS.get(case)))
 
 
 def values_of(results: list[dict]) -> list[Tensor]:
@@ -598,9 +607,9 @@ def values_of(results: list[dict]) -> list[Tensor]:
     return values
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_results_are_those_without_graphs_and_stay(method: str, recorder: FakeRecorder) -> None:
-    model = eager_to_find(tiny_model(method, opts=OPTS.get(method)))
+@pytest.mark.parametrize("case", CASES)
+def test_results_are_those_without_graphs_and_stay(case: str, recorder: FakeRecorder) -> None:
+    model = eager_case(case)
     pictures = [picture(seed=1), picture(seed=2), picture(70, 60, seed=3), picture(seed=4)] * 2
     expected = [values_of(model([one])) for one in pictures]
     model.graphs = CudaGraphs(True, recorder)
@@ -613,9 +622,9 @@ def test_results_are_those_without_graphs_and_stay(method: str, recorder: FakeRe
     assert recorder.queued == 6
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_result_lies_in_a_graphs_memory(method: str, recorder: FakeRecorder) -> None:
-    model = eager_to_find(tiny_model(method, opts=OPTS.get(method)))
+@pytest.mark.parametrize("case", CASES)
+def test_no_result_lies_in_a_graphs_memory(case: str, recorder: FakeRecorder) -> None:
+    model = eager_case(case)
     model.graphs = CudaGraphs(True, recorder)
     for _ in range(3):
         results = model([picture()])
@@ -633,17 +642,47 @@ def test_other_thresholds_are_another_graph(method: str) -> None:
     assert isinstance(hash(model.fixed_settings), int)
 
 
-def test_several_scales_are_run_without(recorder: FakeRecorder) -> None:
-    model = eager_to_find(tiny_model("InstanceFCN"))
+def test_several_scales_are_one_graph_for_a_size_of_image_and_output(
+    recorder: FakeRecorder,
+) -> None:
+    """The padded size isn't enough: all scales are resized from the image without padding."""
+    model = eager_case("InstanceFCN")
+    images = [picture(64, 96), picture(64, 95), picture(64, 96) | {"height": 32, "width": 48}]
+    expected = [values_of(model([image])) for image in images]
     model.graphs = CudaGraphs(True, recorder)
     for _ in range(3):
-        model([picture()])
-    assert not recorder.recorded
+        for image, values in zip(images, expected):
+            found = values_of(model([image]))
+            assert all(torch.equal(*pair) for pair in zip(found, values, strict=True))
+    assert recorder.recorded == [(1, 3, 64, 96), (1, 3, 64, 95), (1, 3, 64, 96)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: setattr(model, "test_scales", (48,)),
+        lambda model: setattr(model, "max_size", 80),
+        lambda model: setattr(model, "selector", replace(model.selector, score="product")),
+    ],
+    ids=["scales", "limit", "score"],
+)
+def test_other_scales_and_selection_are_another_graph(
+    change: Callable, recorder: FakeRecorder
+) -> None:
+    model = eager_case("InstanceFCN")
+    model.graphs = CudaGraphs(True, recorder)
+    for _ in range(3):
+        before = values_of(model([picture()]))
+    change(model)
+    model.graphs.enabled = False
+    expected = values_of(model([picture()]))
+    model.graphs.enabled = True
+    found = values_of(model([picture()]))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert not torch.equal(found[0], before[0])
 
 
 def test_a_threshold_that_changes(recorder: FakeRecorder) -> None:
-    from dataclasses import replace
-
     model = eager_to_find(tiny_model("SparseInst"))
     model.graphs = CudaGraphs(True, recorder)
     for _ in range(3):

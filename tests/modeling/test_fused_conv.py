@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from solo_family import METHODS
 from solo_family.modeling import fused_conv, inference
 from solo_family.modeling.fast_group_norm import FusedGroupNorm
-from solo_family.modeling.fused_conv import FusedConv2d, fuse_convolutions, fusing_works
+from solo_family.modeling.fuse import fuse_convolutions
+from solo_family.modeling.fused_conv import FusedConv2d, fusing_works
 from solo_family.modeling.fused_fpn import FusedFPN
+from solo_family.modeling.fused_stem import FusedStem
 from solo_family.modeling.inference import prepare_for_inference
 from solo_family.modeling.joined_blocks import JoinedBottleneck
 
@@ -120,15 +122,32 @@ def test_a_product_in_half_precision_is_the_convolution() -> None:
         torch.testing.assert_close(found.float(), expected, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_stem_of_three_channels_is_widened(dtype: torch.dtype) -> None:
-    model = nn.Sequential(nn.Conv2d(3, 8, 7, stride=2, padding=3)).to(dtype)
-    x = torch.randn(2, 3, 9, 11).to(dtype).to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("last", [True, False])
+def test_a_stem_is_convolved_in_blocks(last: bool, calls: Counter[str]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 7, stride=2, padding=3), nn.ReLU()).bfloat16()
+    x = torch.randn(2, 3, 10, 14).bfloat16()
+    x = x.to(memory_format=torch.channels_last) if last else x
     with torch.no_grad():
-        expected = model(x)
-        fuse_convolutions(model)
-        assert model[0].weight.shape[1] == (8 if dtype == torch.bfloat16 else 3)
-        torch.testing.assert_close(model(x), expected, rtol=1e-2, atol=1e-2)
+        expected = model.float()(x.float())
+        fuse_convolutions(model.bfloat16())
+        assert type(model[0]) is FusedStem
+        torch.testing.assert_close(model(x).float(), expected, rtol=2e-2, atol=2e-2)
+        # Of an odd side, as it is.
+        odd = model(x[:, :, 1:])
+        assert odd.shape == (2, 8, 5, 7)
+    assert calls == {"relu": 2}
+
+
+def test_stems_of_other_kinds_stay() -> None:
+    for conv in (nn.Conv2d(3, 8, 7, 2, 3), nn.Conv2d(4, 8, 7, 2, 3).bfloat16()):
+        assert not FusedStem.suits(conv)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_parts_are_in_evaluation_mode(method: str, calls: Counter[str]) -> None:
+    """Others are taken for models in training, which have no CUDA graphs."""
+    fused = prepare_for_inference(make(method), precision="bfloat16", optimize=True)
+    assert not [name for name, part in fused.named_modules() if part.training]
 
 
 @pytest.mark.parametrize("top", ["", "pool", "p6p7"])

@@ -118,7 +118,30 @@ def test_pointwise_convolutions_convolve_both_ways(
     packed.attribute, packed.scalars = "hardtanh", (0.0, 0.5)
     torch.testing.assert_close(packed(x), expected.clamp(0, 0.5))
     assert torch.equal(packed.weight, weight)
-    assert (packed._packed is None) == (most > 0)
+    assert (packed.packed.packed is None) == (most > 0)
+
+
+@packs
+@torch.no_grad()
+def test_weights_are_packed_anew_for_maps_of_one_size_with_the_same_results() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 6, 3, padding=1)
+    weight = conv.weight.detach().clone()
+    packed = PackedConv2d.take(conv)
+    maps = [torch.randn(1, 8, side, side) for side in (5, 9)]
+    first, expected = packed.packed.packed, [packed(x) for x in maps]
+    for _ in range(3):  # sizes that take turns
+        assert all(torch.equal(packed(x), y) for x, y in zip(maps, expected))
+        assert packed.packed.packed is first
+    for x, y in zip(maps, expected):
+        before = packed.packed.packed
+        orders = []
+        for _ in range(5):
+            assert torch.equal(packed(x), y)
+            orders.append(packed.packed.packed)
+        assert orders[-1] is orders[-2] is not before  # once for each size
+    assert torch.equal(packed.weight, weight)
+    assert torch.equal(copy.deepcopy(packed)(maps[0]), expected[0])
 
 
 @packs

@@ -24,8 +24,10 @@ from solo_family.ops.matrix_nms_triton import decay_by_class_triton
 from solo_family.ops.max_pool_triton import max_pool_triton
 from solo_family.ops.normalise_triton import normalise_triton
 from solo_family.ops.packing_triton import pack_masks_triton
+from solo_family.ops.paste_masks_triton import paste_masks_triton
 from solo_family.ops.resize_maps_triton import resize_maps_triton
 from solo_family.ops.resize_masks_triton import resize_masks_triton
+from solo_family.ops.window_boxes_triton import window_boxes_triton
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -61,6 +63,18 @@ def _nms(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
         decay_by_class_triton(words, rows, labels, kernel, 2.0, None)
 
 
+def _windows(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    positions = 1 + count % 7
+    maps = torch.zeros(positions**2, *size, dtype=dtype)
+    window_boxes_triton(maps, positions, max(positions, count % 32), 0.5)
+
+
+def _paste(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
+    side = 1 + count % 32
+    masks, boxes = torch.zeros(count, side, side, dtype=dtype), torch.zeros(count, 4)
+    paste_masks_triton(masks, boxes, size, 0.5)
+
+
 def _group_norm(dtype: torch.dtype, size: tuple[int, int], count: int) -> None:
     factors = torch.zeros(256, dtype=dtype), torch.zeros(256, dtype=dtype)
     maps = torch.zeros(1 + count % 2, 256, *size, dtype=dtype)
@@ -93,6 +107,8 @@ LAUNCH: dict[str, Callable[[torch.dtype, tuple[int, int], int], None]] = {
     "decode": _decode,
     "resize": _resize,
     "nms": _nms,
+    "windows": _windows,
+    "paste": _paste,
     "group_norm": _group_norm,
     "resize_maps": _resize_maps,
     "normalise": _normalise,
@@ -103,6 +119,8 @@ DTYPES = {
     "decode": FLOATS,
     "resize": FLOATS,
     "nms": (torch.int32,),
+    "windows": (torch.float32,),
+    "paste": (torch.float32,),
     "group_norm": FLOATS,
     "resize_maps": FLOATS,
     "max_pool": FLOATS,

@@ -132,6 +132,10 @@ def test_upsampling() -> None:
     of = x.cpu().double().contiguous()
     expected = F.interpolate(of, scale_factor=2, mode="bilinear", align_corners=False)
     assert_near(upsample_map(x, 2), expected)
+    other = maps(1, 4, 10, 14, seed=3)
+    assert_near(upsample_map(x, 2, other), other.cpu() + expected)
+    contiguous = upsample_map(x.contiguous(), 2, other.contiguous())
+    torch.testing.assert_close(contiguous.cpu(), (other.cpu() + expected).float())
 
 
 def test_torch_computes_what_needs_gradients_and_other_orders(used: list[str]) -> None:

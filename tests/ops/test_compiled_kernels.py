@@ -25,7 +25,10 @@ VARIANTS = {
     "_decode_kernel": 2,  # features read in vectors, or one by one
 }
 # Operators whose kernels one process compiles.
-JOBS = (("decode", "group_norm"), ("pack", "resize", "nms", "resize_maps", "normalise", "max_pool"))
+JOBS = (
+    ("decode", "group_norm", "windows", "paste"),
+    ("pack", "resize", "nms", "resize_maps", "normalise", "max_pool"),
+)
 assert sorted(operator for job in JOBS for operator in job) == sorted(TRITON)
 
 Rows = list[dict[str, Any]]

@@ -124,13 +124,18 @@ WRONG = {
     "decode": ("decode_masks_triton", "decode_masks_triton", 1),
     "resize": ("resize_masks_triton", "resize_masks_triton", 1),
     "nms": ("matrix_nms_triton", "decay_by_class_triton", None),
+    "windows": ("window_boxes_triton", "window_boxes_triton", 1),
+    "paste": ("paste_masks_triton", "paste_masks_triton", 1),
 }
 
 
 @interpreted
 @pytest.mark.parametrize(
     "kernel",
-    ["pack", "nms", *(pytest.param(name, marks=pytest.mark.slow) for name in ("decode", "resize"))],
+    [
+        *("pack", "nms", "windows", "paste"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("decode", "resize")),
+    ],
 )
 def test_wrong_numbers_fall_back_with_one_warning(
     kernel: str, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from solo_family.ops import join_boxes_triton
 from solo_family.ops import resize_masks_triton as module
 from solo_family.ops.resize_masks_triton import resize_masks_triton
 from tests.ops.test_triton_kernels import random_logits
@@ -145,7 +146,7 @@ def test_rows_beside_each_other_are_not_copied(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_boxes_of_more_regions_than_are_joined_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_JOINED", 2)
+    monkeypatch.setattr(join_boxes_triton, "_JOINED", 2)
     assert_resized(plateaus(), (96, 160), (96, 150), (70, 131), 0.5)
 
 

@@ -6,15 +6,15 @@ import torch
 from pycocotools import mask as mask_util
 
 from solo_family.ops.run_masks import RunMasks
+from solo_family.ops.run_pairs import pair_intersections
 from solo_family.ops.runs import (
     box_of,
     boxes_and_areas,
     clip,
+    clip_all,
     fill,
-    intersections,
     joined,
     moved,
-    pair_intersections,
     runs_of,
     split,
     union,
@@ -61,8 +61,6 @@ def test_operations_are_those_of_the_pixels() -> None:
     ours = runs_of(torch.from_numpy(masks), WHOLE, SIZE[0])
     theirs = runs_of(torch.from_numpy(others), WHOLE, SIZE[0])
     for a, b, mask, other in zip(ours, theirs, masks, others):
-        expected = [(mask & other).sum() for other in others]
-        assert intersections(a, theirs).tolist() == expected
         assert np.array_equal(fill(union([a, b]), WHOLE, SIZE[0]), mask | other)
         part = clip(a, window, SIZE[0])
         assert np.array_equal(fill(part, WHOLE, SIZE[0]), mask & inside)
@@ -83,12 +81,18 @@ def test_many_masks_at_once_are_as_one_at_a_time() -> None:
     boxes, areas = boxes_and_areas(runs, ends, SIZE[0])
     assert [tuple(box) for box in boxes] == [box_of(mask, SIZE[0]) for mask in ours]
     assert areas.tolist() == masks.sum((1, 2)).tolist()
+    window = Window(4, 2, 33, 9)
+    parts = split(*clip_all(runs, ends, window, SIZE[0]))
+    for part, one in zip(parts, ours, strict=True):
+        assert np.array_equal(np.stack(part), np.stack(clip(one, window, SIZE[0])))
     i, j = np.random.default_rng(0).integers(0, 6, (2, 40))
     shared = [(masks[a] & others[b]).sum() for a, b in zip(i, j)]
-    assert pair_intersections(ours, theirs, (i, j)).tolist() == shared
-    none = np.zeros(0, np.int64)
-    assert pair_intersections(ours, theirs, (none, none)).shape == (0,)
-    assert pair_intersections(ours[2:3], theirs[5:], (np.array([0]), np.array([0]))).tolist() == [0]
+    others_runs = joined(theirs)
+    assert pair_intersections((runs, ends), others_runs, (i, j)).tolist() == shared
+    none, first = np.zeros(0, np.int64), np.array([0])
+    assert pair_intersections((runs, ends), others_runs, (none, none)).shape == (0,)
+    empty = joined(ours[2:3]), joined(theirs[5:])
+    assert pair_intersections(*empty, (first, first)).tolist() == [0]
     assert boxes_and_areas(*joined([]), 9)[0].shape == (0, 4)
 
 

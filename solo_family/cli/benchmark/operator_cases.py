@@ -12,14 +12,23 @@ from torch import Tensor
 from ...methods.grid.instances import select_images
 from ...methods.grid.mask_decoder import Grid
 from ...methods.grid.selection import Selection, Selector
-from ...methods.instance_fcn.assemble import soft_masks_of_rows
 from ...methods.solov2.model import DynamicMaskDecoder, SOLOv2Outputs
 from ...ops import decode_masks
 from ...ops.matrix_nms import matrix_nms_decay
 from ...ops.matrix_nms_torch import matrix_nms_plain
+from ...ops.paste_masks import paste_masks_with_boxes
 from ...ops.resize import resize_masks_with_boxes
+from ...ops.sliding import soft_masks_of_rows
+from ...ops.window_boxes import window_boxes
 from .candidates import candidate_scores
-from .plain import plain_assemble, plain_decode, plain_post_process, plain_resize
+from .plain import (
+    plain_assemble,
+    plain_decode,
+    plain_paste,
+    plain_post_process,
+    plain_resize,
+    plain_window_boxes,
+)
 
 Size = tuple[int, int]
 # As published: SOLOv2's features, the stride of its masks, and its largest input; InstanceFCN's
@@ -109,6 +118,45 @@ def assemble_case(
     )
 
 
+def windows_case(
+    count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
+) -> Case:
+    """Return the boxes of every cell's window, of which many have no cells.
+
+    `count` has no effect here.
+    """
+    maps = torch.randn(_POSITIONS**2, *size, generator=_generator()).to(device, dtype) - 1
+    return Case(
+        lambda: window_boxes(maps, _WINDOW, 0.5),
+        lambda: plain_window_boxes(maps, _WINDOW, 0.5),
+        _bytes(maps),
+        size[0] * size[1] * 17,
+    )
+
+
+def paste_case(
+    count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
+) -> Case:
+    """Return the pasting of `count` masks of 21 x 21 into an image, in float32 in any case.
+
+    Their boxes are centred anywhere, as large as the windows of InstanceFCN's scales are in an
+    image that is resized to short edges from 119 to 900.
+    """
+    sides = torch.tensor(size)
+    masks = torch.rand(count, _WINDOW, _WINDOW, generator=_generator())
+    centers = (torch.rand(count, 2, generator=_generator()) * sides).flip(1)
+    scales = torch.randint(0, 6, (count,), generator=_generator())
+    reach = 8 * _WINDOW * min(size) / 900 * 1.5 ** scales[:, None] / 2
+    boxes = torch.cat([centers - reach, centers + reach], dim=1).to(device)
+    masks, longest = masks.to(device), float(2 * reach.max()) if count else 0.0
+    return Case(
+        lambda: paste_masks_with_boxes(masks, boxes, size, 0.5, longest),
+        lambda: plain_paste(masks, boxes, size, 0.5),
+        _bytes(masks, boxes),
+        count * size[0] * size[1],
+    )
+
+
 def post_process_case(
     count: int, size: Size, dtype: torch.dtype, classes: int, device: torch.device
 ) -> Case:
@@ -165,6 +213,8 @@ CASES: dict[str, Callable[[int, Size, torch.dtype, int, torch.device], Case]] = 
     "decode": decode_case,
     "resize": resize_case,
     "assemble": assemble_case,
+    "windows": windows_case,
+    "paste": paste_case,
     "post-process": post_process_case,
 }
 

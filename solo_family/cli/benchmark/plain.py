@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from detectron2.layers import paste_masks_in_image
 from torch import Tensor
 
 from ...ops.matrix_nms_torch import matrix_nms_plain
@@ -102,3 +103,33 @@ def plain_assemble(score_maps: Tensor, window_size: int) -> Tensor:
             rows, columns = slice(edges[i], edges[i + 1]), slice(edges[j], edges[j + 1])
             result[:, :, rows, columns] = windows[i * k + j, :, :, rows, columns]
     return result.sigmoid()
+
+
+def plain_window_boxes(score_maps: Tensor, window_size: int, threshold: float) -> Tensor:
+    """Box the masks of all windows, assembled at once: [H W, 4], in cells of the window.
+
+    Args:
+        score_maps: [k^2, H, W].
+        window_size: m.
+        threshold: probability above which a cell is in a mask.
+    """
+    return _boxes(plain_assemble(score_maps, window_size).flatten(0, 1) > threshold)
+
+
+def plain_paste(
+    masks: Tensor, boxes: Tensor, size: Size, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Return masks pasted by detectron2, bool [N, H, W], and the boxes around them, [N, 4]."""
+    pasted = paste_masks_in_image(masks, boxes, size, threshold)
+    return pasted, _boxes(pasted)
+
+
+def _boxes(masks: Tensor) -> Tensor:
+    """Return x0, y0, x1, y1 of masks, bool [N, h, w]: [N, 4], zeros for one without pixels."""
+    sides = []
+    for axis in (1, 2):
+        occupied = masks.any(axis).byte()
+        stop = occupied.shape[1] - occupied.flip(1).argmax(1)
+        sides.append((occupied.argmax(1), stop * occupied.amax(1)))
+    (x0, x1), (y0, y1) = sides
+    return torch.stack([x0, y0, x1, y1], dim=1).float()

@@ -43,9 +43,12 @@ class DecodedMasks:
     def __getitem__(self, part: slice) -> Tensor:
         """Return the probabilities of some masks, float32 [n, h, w]."""
         cells = self._cells[part]
-        soft = cells.new_empty((len(cells), *self._size), dtype=torch.float32)
+        parts = chunks(len(cells), chunk_length(self._size, cells.device))
         with torch.autocast(cells.device.type, enabled=False):
-            for chunk in chunks(len(cells), chunk_length(self._size, cells.device)):
+            if len(parts) == 1:
+                return self._decoder.soft(self._outputs, self._size, cells)
+            soft = cells.new_empty((len(cells), *self._size), dtype=torch.float32)
+            for chunk in parts:
                 soft[chunk] = self._decoder.soft(self._outputs, self._size, cells[chunk])
         return soft
 

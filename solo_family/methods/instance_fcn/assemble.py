@@ -2,20 +2,20 @@
 
 InstanceFCN, arXiv 1603.08678, "From FCN to InstanceFCN".
 
-N windows; k positions along each axis; m side of a window, in cells; H W cells of the map; R rows
-of it.
+N windows; k positions along each axis; m side of a window, in cells; H W cells of the map.
 """
 
 from __future__ import annotations
 
-import math
-from itertools import pairwise, product
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ...ops.host_copy import to_device
+from ...ops.sliding import bins_of_cells, positions_of
 from ...ops.take import take_rows
 
 # Height and width of a map, in cells; tensors while a graph is exported.
@@ -58,15 +58,57 @@ def assemble(
         ValueError: the number of maps is not a square, or there are more bins than cells.
     """
     height, width = score_maps.shape[-2:]
-    k = _positions(score_maps, window_size)
     size = (height, width) if map_size is None else map_size
     cells, inside = window_cells(centers, window_size, size, width)
-    bins = bins_of_cells(k, window_size, score_maps.device)
-    maps = bins[:, None] * k + bins
-    index = maps * (height * width) + cells
-    index, cells = index.flatten(-3), score_maps.flatten(-3)
-    logits = cells.index_select(0, index) if index.dim() == 1 else take_rows(cells, index)
-    return AssembledMasks(logits.unflatten(-1, inside.shape[-3:]), inside)
+    return AssembledMasks(gather_cells([score_maps], cells, window_size), inside)
+
+
+def gather_cells(score_maps: Sequence[Tensor], cells: Tensor, window_size: int) -> Tensor:
+    """Copy the cells of windows from score maps, each from the map of its bin.
+
+    Args:
+        score_maps: those of every scale, as for `assemble`.
+        cells: int64 [..., N, m, m], their number among the cells of all scales, one scale's after
+            another's; see `cells_of_scales`.
+        window_size: m.
+
+    Returns:
+        The logits of `AssembledMasks`.
+
+    Raises:
+        ValueError: see `assemble`.
+    """
+    k = positions_of(score_maps[0], window_size)
+    flat = [maps.flatten(-2) for maps in score_maps]
+    maps = flat[0] if len(flat) == 1 else torch.cat(flat, dim=-1)
+    bins = bins_of_cells(k, window_size, cells.device)
+    index = ((bins[:, None] * k + bins) * maps.shape[-1] + cells).flatten(-3)
+    values = maps.flatten(-2)
+    logits = values.index_select(0, index) if index.dim() == 1 else take_rows(values, index)
+    return logits.unflatten(-1, cells.shape[-3:])
+
+
+def cells_of_scales(
+    sizes: Sequence[tuple[int, ...]], centers: Tensor, scales: Tensor, window_size: int
+) -> tuple[Tensor, Tensor]:
+    """Return which cells windows cover on the maps of several scales, without making the host wait.
+
+    Args:
+        sizes: (H, W) of the map of each scale.
+        centers: int64 [N, 2], as for `assemble`.
+        scales: int64 [N], the index of each window's map.
+        window_size: m.
+
+    Returns:
+        cells: int64 [N, m, m], see `gather_cells`; for those outside the map, the nearest inside.
+        inside: bool [N, m, m], whether they are on the map.
+    """
+    ends = list(accumulate(height * width for height, width in sizes))
+    table = torch.tensor([(*size, start) for size, start in zip(sizes, [0, *ends])])
+    (table,) = to_device([table], centers.device)
+    height, width, start = table[scales][..., None].unbind(1)
+    cells, inside = window_cells(centers, window_size, (height, width), width[..., None])
+    return cells + start[..., None], inside
 
 
 def soft_masks(
@@ -77,91 +119,16 @@ def soft_masks(
     return masks.logits.float().sigmoid() * masks.inside
 
 
-def soft_masks_of_rows(score_maps: Tensor, window_size: int, rows: range | None = None) -> Tensor:
-    """Return `soft_masks` of every cell's window in some rows of the map: dense sliding.
-
-    Each bin of all windows is one copy of its shifted map, whose probabilities are computed before
-    copying, and so only once.
-
-    Args:
-        score_maps: floating-point [k^2, H, W].
-        window_size: m.
-        rows: R consecutive rows; None for all.
-
-    Returns:
-        float32 [R, W, m, m], the windows in the order of `every_center`. In memory a cell of all
-        windows is followed by the next cell of all windows.
-
-    Raises:
-        ValueError: see `assemble`.
-    """
-    k = _positions(score_maps, window_size)
-    height, width = score_maps.shape[-2:]
-    rows = range(height) if rows is None else rows
-    before = window_size // 2
-    after = window_size - 1 - before
-    top, bottom = rows.start - before, rows.stop + after
-    probabilities = score_maps[:, max(top, 0) : min(bottom, height)].float().sigmoid()
-    border = (before, after, max(-top, 0), max(bottom - height, 0))
-    # [k^2, m, m, R, W], of which a bin needs one map and some of the cells.
-    shifted = F.pad(probabilities, border).unfold(1, len(rows), 1).unfold(2, width, 1)
-    gather = _gather_bins if shifted.device.type == "cuda" else _copy_bins
-    return gather(shifted, k).permute(2, 3, 0, 1)
-
-
-def _copy_bins(shifted: Tensor, k: int) -> Tensor:
-    """Return each cell from its bin's map, [m, m, R, W] of [k^2, m, m, R, W], in k^2 copies."""
-    window_size = shifted.shape[1]
-    masks = shifted.new_empty(shifted.shape[1:])
-    edges = [(2 * window_size * i + k) // (2 * k) for i in range(k + 1)]
-    bins = [slice(start, stop) for start, stop in pairwise(edges)]
-    for index, (u, v) in enumerate(product(bins, bins)):
-        masks[u, v] = shifted[index, u, v]
-    return masks
-
-
-def _gather_bins(shifted: Tensor, k: int) -> Tensor:
-    """Return the result of `_copy_bins` in one launch; a GPU should have few launches."""
-    m = shifted.shape[1]
-    bins = bins_of_cells(k, m, shifted.device)
-    cells = torch.arange(m, device=shifted.device)
-    return shifted[bins[:, None] * k + bins, cells[:, None], cells]
-
-
-def _positions(score_maps: Tensor, window_size: int) -> int:
-    count = score_maps.shape[-3]
-    k = math.isqrt(count)
-    if k * k != count or k > window_size:
-        raise ValueError(
-            f"score maps must be k^2 with k at most the window's {window_size} cells, "
-            f"but there are {count}"
-        )
-    return k
-
-
-def bins_of_cells(k: int, window_size: int, device: torch.device | None = None) -> Tensor:
-    """Return the bin, 0 to k - 1, of each of m cells along one axis: int64 [m].
-
-    Bin i reaches from round(i m / k) to round((i + 1) m / k), halves rounded up.
-    """
-    starts = _bin_starts(k, window_size, device)
-    return (torch.arange(window_size, device=device)[:, None] >= starts).sum(dim=1) - 1
-
-
-def _bin_starts(k: int, window_size: int, device: torch.device | None = None) -> Tensor:
-    return (2 * window_size * torch.arange(k, device=device) + k) // (2 * k)
-
-
 def window_cells(
-    centers: Tensor, window_size: int, map_size: MapSize, row_length: int | None = None
+    centers: Tensor, window_size: int, map_size: MapSize, row_length: int | Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return which cells of a map each window covers.
 
     Args:
         centers: int64 [..., N, 2], as for `assemble`.
         window_size: m.
-        map_size: (H, W), as for `assemble`.
-        row_length: cells from one row to the next; None for W.
+        map_size: (H, W), as for `assemble`; or int64 [N, 1] each.
+        row_length: cells from one row to the next, maybe int64 [N, 1, 1]; None for W.
 
     Returns:
         cells: int64 [..., N, m, m], row * `row_length` + column; for those outside, the nearest

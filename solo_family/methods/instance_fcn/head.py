@@ -10,12 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...modeling import order
 from ...modeling.layers import ConvNormReLU
-from .assemble import soft_masks, window_cells
+from .assemble import cells_of_scales, gather_cells, soft_masks, window_cells
 from .windows import DenseMaps, Windows, by_scale
 
-# The number of windows whose masks are placed on a whole map at a time.
+# The number of windows whose masks are placed on a whole map at a time; on a GPU, where they are on
+# those of all scales, the bytes of these.
 _WINDOWS_AT_ONCE = 128
+_CHUNK_BYTES = 128 * 2**20
 
 
 class WindowPredictions(NamedTuple):
@@ -112,15 +115,33 @@ class MaskPooledClassifier(nn.Module):
             windows: the windows of one image.
             window_size: m.
         """
-        order, counts = by_scale(windows.scales, len(maps))
+        if order.waits(windows.scales):
+            return self._best_at_once(maps, windows, window_size)
+        first, counts = by_scale(windows.scales, len(maps))
         parts = []
-        for scale, centers in zip(maps, windows.centers[order].split(counts)):
+        for scale, centers in zip(maps, windows.centers[first].split(counts)):
             soft = soft_masks(scale.score_maps, centers, window_size)
             parts.append(self(scale.features, centers, soft).softmax(dim=1).max(dim=1))
         values, indices = (torch.cat(values) for values in zip(*parts))
         probabilities, classes = torch.empty_like(windows.scores), torch.empty_like(windows.scales)
-        probabilities[order], classes[order] = values.to(probabilities.dtype), indices
+        probabilities[first], classes[first] = values.to(probabilities.dtype), indices
         return probabilities, classes
+
+    def _best_at_once(
+        self, maps: list[DenseMaps], windows: Windows, window_size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `best` does, without waiting for how many windows each scale has."""
+        sizes = [tuple(scale.score_maps.shape[-2:]) for scale in maps]
+        cells, inside = cells_of_scales(sizes, windows.centers, windows.scales, window_size)
+        logits = gather_cells([scale.score_maps for scale in maps], cells, window_size)
+        soft = logits.float().sigmoid() * inside
+        features = torch.cat([scale.features.flatten(1).float() for scale in maps], dim=1)
+        at_once = max(1, _CHUNK_BYTES // (4 * features.shape[1]))
+        pooled = [
+            _average(features, *part) for part in zip(cells.split(at_once), soft.split(at_once))
+        ]
+        probabilities, classes = self._classify(torch.cat(pooled)).softmax(dim=1).max(dim=1)
+        return probabilities.to(windows.scores.dtype), classes
 
     def best_fixed(self, features: Tensor, centers: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same as `best`, traceably: for one scale and all windows at once.
@@ -148,7 +169,12 @@ def mask_average_pool(features: Tensor, centers: Tensor, masks: Tensor) -> Tenso
     """
     height, width = features.shape[-2:]
     cells, _ = window_cells(centers, masks.shape[-1], (height, width))
-    weights = masks.new_zeros((*masks.shape[:-2], height * width))
+    return _average(features.flatten(-2), cells, masks)
+
+
+def _average(features: Tensor, cells: Tensor, masks: Tensor) -> Tensor:
+    """Return `mask_average_pool` of features [..., C, P] at cells [..., N, m, m] of these P."""
+    weights = masks.new_zeros((*masks.shape[:-2], features.shape[-1]))
     weights = weights.scatter_add(-1, cells.flatten(-2), masks.flatten(-2))
     total = weights.sum(dim=-1, keepdim=True)
-    return weights @ features.flatten(-2).transpose(-2, -1) / total.clamp(min=1e-6)
+    return weights @ features.transpose(-2, -1) / total.clamp(min=1e-6)

@@ -23,7 +23,7 @@ from ...ops.host_copy import to_device
 from .assemble import soft_masks
 from .head import InstanceFCNHead, MaskPooledClassifier, WindowPredictions
 from .losses import WindowCriterion
-from .proposals import FIXED_WINDOWS, NMS_STRIDE, ProposalSelector, propose
+from .proposals import FIXED_WINDOWS, NMS_STRIDE, ProposalSelector, Ranked, propose
 from .scales import resize_to_scale, scaled_sizes
 from .targets import SampledWindows, WindowSampler
 from .windows import DenseMaps
@@ -176,43 +176,72 @@ class InstanceFCN(MaskSegmentor):
         output_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
         """Return results in detectron2's form; see `MaskSegmentor.results`."""
-        maps = self.dense_maps(fixed, image_sizes, output_sizes)
-        return self._propose([[one] for one in maps], output_sizes)
+        maps = [[one] for one in self.dense_maps(fixed, image_sizes, output_sizes)]
+        return self._propose(maps, self._rank(maps), output_sizes)
 
     def _inference_group(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Run each image at every scale, one after the other, with one NMS over all scales."""
         if not self.test_scales:
             return super()._inference_group(batched_inputs)
-        results = []
-        for item in batched_inputs:
-            image = item["image"]
-            output_size = (
-                int(item.get("height", image.shape[1])),
-                int(item.get("width", image.shape[2])),
-            )
-            results += self._propose([self.multi_scale_maps(image, output_size)], [output_size])
-        return results
+        return [result for item in batched_inputs for result in self._infer_scales(item)]
+
+    def _infer_scales(self, item: dict[str, Any]) -> list[dict[str, Any]]:
+        """Run an image at every scale; all that doesn't wait may be one CUDA graph for its size."""
+        image = item["image"]
+        output_size = (
+            int(item.get("height", image.shape[1])),
+            int(item.get("width", image.shape[2])),
+        )
+
+        def first(normalised: Tensor) -> tuple[list[DenseMaps], Ranked]:
+            with self.without_autograd():
+                maps = self._scaled_maps(normalised, output_size)
+                return maps, self._rank([maps])
+
+        def finish(fixed: tuple[list[DenseMaps], Ranked]) -> list[dict[str, Any]]:
+            maps, ranked = fixed
+            return self._propose([maps], ranked, [output_size])
+
+        # Boxes are in pixels of the output.
+        settings = output_size, tuple(self.test_scales), self.max_size, self.selector
+        return self.run_in_parts(first, finish, self._normalise(image), settings)
 
     def multi_scale_maps(self, image: Tensor, output_size: tuple[int, int]) -> list[DenseMaps]:
         """Run the network on one image at every scale; or as it is, if there are none.
-
-        All scales are resized here from one normalised image, because the data loader returns one
-        size only: bilinearly, smoothed where the image shrinks, as the loader does.
 
         Args:
             image: [C, h, w], 0 to 255.
             output_size: (height, width) of the requested output.
         """
+        with self.without_autograd():
+            return self._scaled_maps(self._normalise(image), output_size)
+
+    def _normalise(self, image: Tensor) -> Tensor:
         there = to_device([image], self.device)
-        normalised = normalise(there, self.pixel_mean, self.pixel_std, size_divisibility=1)
-        height, width = image.shape[-2:]
+        return normalise(
+            there,
+            self.pixel_mean,
+            self.pixel_std,
+            size_divisibility=1,
+            dtype=self.pixel_mean.dtype,
+        )
+
+    def _scaled_maps(self, normalised: Tensor, output_size: tuple[int, int]) -> list[DenseMaps]:
+        """Return the maps of every scale of a normalised image [1, C, h, w].
+
+        All scales are resized here from one image, because the data loader returns one size only:
+        bilinearly, smoothed where the image shrinks, as the loader does.
+        """
+        height, width = normalised.shape[-2:]
         sizes = scaled_sizes(height, width, self.test_scales, self.max_size)
         maps: list[DenseMaps] = []
         for size in sizes or [(height, width)]:
-            scaled = resize_to_scale(normalised, size, self.size_divisibility)
-            with self.without_autograd():
-                features = self.backbone(scaled.to(self.weight_dtype))
-                predictions = self.head(features[self.in_feature])
+            scaled = resize_to_scale(normalised, size, self.size_divisibility).to(self.weight_dtype)
+            if self.channels_last and scaled.is_cuda:
+                # Otherwise convolutions on a GPU would rearrange their weights each time.
+                scaled = scaled.contiguous(memory_format=torch.channels_last)
+            features = self.backbone(scaled)
+            predictions = self.head(features[self.in_feature])
             maps += self.dense_maps(predictions, [size], [output_size])
         return maps
 
@@ -232,11 +261,15 @@ class InstanceFCN(MaskSegmentor):
             maps.append(image.dense_maps((cell_height, cell_width)))
         return maps
 
+    def _rank(self, images: list[list[DenseMaps]]) -> Ranked:
+        with torch.autocast(self.device.type, enabled=False):
+            return self.selector.rank(images)
+
     def _propose(
-        self, images: list[list[DenseMaps]], output_sizes: list[tuple[int, int]]
+        self, images: list[list[DenseMaps]], ranked: Ranked, output_sizes: list[tuple[int, int]]
     ) -> list[dict[str, Any]]:
         with torch.autocast(self.device.type, enabled=False):
-            return propose(self.selector, self.classifier, images, output_sizes)
+            return propose(self.selector, self.classifier, images, ranked, output_sizes)
 
     def predict_fixed(
         self,

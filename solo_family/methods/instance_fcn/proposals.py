@@ -2,14 +2,14 @@
 
 InstanceFCN, arXiv 1603.08678, "Inference".
 
-N windows, k relative positions per axis, m side of a window, C channels, h w cells of a map, H W of
-the output.
+B images, N windows, k relative positions per axis, m side of a window, C channels, h w cells of a
+map, H W of the output.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,24 +23,31 @@ from ...modeling.instances import make_instances
 from ...ops import mask_boxes
 from ...ops.host_copy import HostCopy
 from ...ops.matrix_nms import matrix_nms_decay
-from ...ops.packed_masks import measure_inside
 from ...ops.run_masks import RunMasks
 from ...ops.take import take_rows
-from .assemble import assemble, every_center, soft_masks, soft_masks_of_rows
+from ...ops.window_boxes import window_boxes
+from .assemble import assemble, every_center, soft_masks
 from .head import MaskPooledClassifier, WindowPredictions
 from .paste import paste_windows, windows_for_nms
 from .windows import DenseMaps, FixedWindows, Windows, in_pixels
 
-# Bytes of assembled windows in memory at a time, whatever the size of the map; and bytes of one of
-# their cells: its probability and whether it is inside.
-_CHUNK_BYTES = 16 * 2**20
-_GPU_CHUNK_BYTES = 256 * 2**20
-_CELL_BYTES = 5
 # Matrix NMS compares masks at a quarter of the output's resolution.
 NMS_STRIDE = 4
 # The number of windows that an exported graph keeps where the selector keeps all, whose number
 # depends on the size of the image.
 FIXED_WINDOWS = 500
+
+
+class Ranked(NamedTuple):
+    """The windows of several images.
+
+    Attributes:
+        windows: those of each image, the best first.
+        counts: int64 [B], how many of each have a mask and take part.
+    """
+
+    windows: list[Windows]
+    counts: Tensor
 
 
 @dataclass(frozen=True)
@@ -90,17 +97,15 @@ class ProposalSelector:
             maps: the network's outputs at every scale.
             output_size: (H, W).
         """
-        windows, counts = self.rank([maps])
-        return self.suppress(windows[0][: counts.wait().tolist()[0]], maps, output_size)
+        ranked, counts = self.rank([maps])
+        (count,) = HostCopy(counts).wait().tolist()
+        return self.suppress(ranked[0][:count], maps, output_size)
 
-    def rank(self, images: Sequence[list[DenseMaps]]) -> tuple[list[Windows], HostCopy]:
+    def rank(self, images: Sequence[list[DenseMaps]]) -> Ranked:
         """Score and sort the windows of several images, without making the host wait.
 
         Args:
             images: the maps of every scale of each.
-
-        Returns:
-            The windows of each image, the best first, and how many of them take part.
         """
         ranked, counts = [], []
         for maps in images:
@@ -108,7 +113,7 @@ class ProposalSelector:
             counts.append((windows.scores != -math.inf).sum())
             best = windows.scores.argsort(descending=True, stable=True)
             ranked.append(windows[best[: self.pre_nms or None]])
-        return ranked, HostCopy(torch.stack(counts))
+        return Ranked(ranked, torch.stack(counts))
 
     def suppress(
         self, windows: Windows, maps: list[DenseMaps], output_size: tuple[int, int]
@@ -147,28 +152,19 @@ class ProposalSelector:
             index: the index of the scale.
         """
         height, width = maps.objectness_logits.shape
-        device = maps.score_maps.device
-        centers = every_center((height, width), device).unflatten(0, (height, -1))
-        objectness = maps.objectness_logits.sigmoid()
-        at_once = _GPU_CHUNK_BYTES if device.type == "cuda" else _CHUNK_BYTES
-        step = max(1, at_once // (_CELL_BYTES * width * self.window_size**2))
-        parts = []
-        for start in range(0, height, step):
-            rows = range(start, min(start + step, height))
-            probabilities = soft_masks_of_rows(maps.score_maps, self.window_size, rows)
-            probabilities = probabilities.flatten(0, 1)
-            hard = probabilities > self.mask_threshold
-            scores = objectness[start : rows.stop].flatten()
-            if self.score == "product":
-                scores = scores * measure_inside(probabilities, hard, self.mask_threshold)[1]
-            some = centers[start : rows.stop].flatten(0, 1)
-            corner = (some - self.window_size // 2).flip(1).repeat(1, 2)
-            boxes = mask_boxes(hard)
-            # The box of a mask without cells ends at 0.
-            scores = torch.where(boxes[:, 2] > 0, scores, -math.inf)
-            boxes = in_pixels(boxes + corner, maps.cell_size)
-            parts.append(Windows(scores, boxes, some, torch.full_like(some[:, 0], index)))
-        return Windows.cat(parts)
+        found = window_boxes(
+            maps.score_maps,
+            self.window_size,
+            self.mask_threshold,
+            maskness=self.score == "product",
+        )
+        scores = maps.objectness_logits.sigmoid().flatten()
+        if found.maskness is not None:
+            scores = scores * found.maskness
+        scores = torch.where(found.filled, scores, -math.inf)
+        centers = every_center((height, width), scores.device)
+        scales = torch.full_like(centers[:, 0], index)
+        return Windows(scores, in_pixels(found.boxes, maps.cell_size), centers, scales)
 
     def paste(
         self, windows: Windows, maps: list[DenseMaps], output_size: tuple[int, int]
@@ -227,23 +223,22 @@ class ProposalSelector:
 
 def _best_boxes(windows: Windows, threshold: float, count: int) -> Tensor:
     """Return the first `count` indices that box NMS keeps of windows, the best first: int64 [n]."""
-    total = len(windows.scores)
-    if order.waits(windows.scores):
-        return nms(windows.boxes, windows.scores, threshold)[:count]
-    # Which windows are kept depends on better ones only: on a CPU, a few times as many as are asked
-    # for are enough mostly, and the time grows with the square of their number.
-    considered = 4 * count
+    # Which windows are kept depends on better ones only: a few times as many as are asked for are
+    # enough mostly, and time and memory grow with the square of their number.
+    total, considered = len(windows.scores), 4 * count
     while True:
         keep = nms(windows.boxes[:considered], windows.scores[:considered], threshold)
         if len(keep) >= count or considered >= total:
             return keep[:count]
-        considered *= 4
+        # Each time the host waits for a GPU, so that there are no more than two.
+        considered = total if order.waits(windows.scores) else 4 * considered
 
 
 def propose(
     selector: ProposalSelector,
     classifier: MaskPooledClassifier | None,
     images: Sequence[list[DenseMaps]],
+    ranked: Ranked,
     output_sizes: Sequence[tuple[int, int]],
 ) -> list[dict[str, Any]]:
     """Return the results of images, in detectron2's form.
@@ -254,11 +249,12 @@ def propose(
         selector: selects the windows.
         classifier: None for class-agnostic proposals.
         images: the maps of every scale of each.
+        ranked: the windows of these; see `ProposalSelector.rank`.
         output_sizes: (H, W) of each.
     """
     results = []
-    ranked, counts = selector.rank(images)
-    for windows, count, maps, size in zip(ranked, counts.wait().tolist(), images, output_sizes):
+    counts = HostCopy(ranked.counts).wait().tolist()
+    for windows, count, maps, size in zip(ranked.windows, counts, images, output_sizes):
         kept = selector.suppress(windows[:count], maps, size)
         scores, classes = kept.scores, torch.zeros_like(kept.scales)
         if classifier is not None:

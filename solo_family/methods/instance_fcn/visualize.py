@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ...errors import SoloFamilyError
 from ...modeling.drawing import Drawing, DrawingOptions, Picture, network_input
-from .assemble import bins_of_cells, soft_masks
+from ...ops.sliding import bins_of_cells
+from .assemble import soft_masks
 from .model import InstanceFCN
 from .proposals import DenseMaps
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...modeling.layers import ConvTower, TowerOptions, coordinate_maps
+from ...modeling.layers.coord import Span
 from ...ops.resize import resize_bilinear, sample_cells
 from ..grid.category_branch import CategoryBranch
 from ..grid.layout import GridLayout
@@ -103,10 +104,14 @@ class SOLOv2Head(nn.Module):
 
         The official code resizes them together, which costs another copy of the features.
         """
-        coords = coordinate_maps(features[:1], self.layout.span(self.strides[number]))
+        coords = coordinate_maps(features[:1], self.span_of_coords(number))
         if features.is_contiguous(memory_format=torch.channels_last):
             coords = coords.contiguous(memory_format=torch.channels_last)
         return self._to_cells(number, coords).expand(len(features), -1, -1, -1)
+
+    def span_of_coords(self, number: int) -> Span | None:
+        """Return what a level's coordinates span, see `coordinate_maps`."""
+        return self.layout.span(self.strides[number])
 
     def _to_cells(self, number: int, features: Tensor) -> Tensor:
         """Resize a level to its grid: over the whole map, or in cells of one size."""

@@ -70,10 +70,12 @@ class MaskFeatureBranch(nn.Module):
         ]
         total: Tensor | None = None
         for level, (convs, feature) in enumerate(zip(self.levels, features)):
-            for conv in convs.children():
-                feature = conv(feature)
-                if level > 0:
-                    feature = upsample_map(feature, 2)
-            total = feature if total is None else total + feature
+            if level == 0:
+                total = convs(feature)
+                continue
+            *others, last = convs.children()
+            for conv in others:
+                feature = upsample_map(conv(feature), 2)
+            total = upsample_map(last(feature), 2, total)
         assert total is not None
         return self.projection(total)

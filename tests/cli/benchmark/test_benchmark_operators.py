@@ -47,6 +47,25 @@ def test_the_two_ways_of_assembling_give_the_same() -> None:
     torch.testing.assert_close(result, expected)
 
 
+def test_the_two_ways_of_boxing_windows_give_the_same() -> None:
+    case = CASES["windows"](0, (40, 17), torch.float32, 1, CPU)
+    found, expected = case.ours(), case.plain()
+    filled = expected[:, 2] > 0
+    assert torch.equal(found.filled, filled)
+    places = torch.arange(40 * 17)
+    corner = torch.stack([places % 17, places // 17] * 2, dim=1) - 10
+    assert torch.equal(found.boxes[filled], (expected + corner)[filled])
+
+
+def test_the_two_ways_of_pasting_give_the_same() -> None:
+    """Masks that the image cuts off, and some that are all in it."""
+    case = CASES["paste"](12, (60, 99), torch.float32, 1, CPU)
+    (masks, boxes), (expected, around) = case.ours(), case.plain()
+    assert (masks != expected).sum() <= 2
+    assert masks.flatten(1).any(1).all()
+    torch.testing.assert_close(boxes, around, rtol=0, atol=1)
+
+
 @pytest.mark.parametrize("at_once", [False, True], ids=["in chunks", "at once"])
 def test_the_two_ways_of_post_processing_give_the_same(
     at_once: bool, monkeypatch: pytest.MonkeyPatch

@@ -20,7 +20,9 @@ import solo_family.ops
 from solo_family.ops import gpu_kernels, pack_masks
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms_decay
+from solo_family.ops.paste_masks import paste_masks_with_boxes
 from solo_family.ops.resize import resize_masks_with_boxes
+from solo_family.ops.window_boxes import window_boxes
 
 from . import rows, sampling, settings
 
@@ -56,7 +58,7 @@ def _time_first_uses() -> None:
 
 
 def _use(size: tuple[int, int], count: int) -> None:
-    """Launch every kernel as SOLOv2 does for a picture whose masks have a size."""
+    """Launch every kernel as for a picture whose masks have a size in SOLOv2."""
     labels, scores = sampling.candidates(count, 80)
     padded = size[0] * 4, size[1] * 4
     for dtype in _DTYPES:
@@ -67,6 +69,9 @@ def _use(size: tuple[int, int], count: int) -> None:
         resize_masks_with_boxes(soft[:2], padded, padded, (480, 640), 0.5)
         for kind in ("gaussian", "linear"):
             matrix_nms_decay(decoded.words, labels, scores, kind, 2.0, False)
+    window_boxes(sampling.normal(25, size[0] // 2, size[1] // 2), 21, 0.5)
+    boxes = sampling.normal(10, 2).mul(100).repeat(1, 2) + torch.tensor([0, 0, 150, 150]).cuda()
+    paste_masks_with_boxes(sampling.normal(10, 21, 21), boxes, padded, 0.5, 150)
     torch.cuda.synchronize()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 import torch
@@ -13,9 +14,12 @@ import torch.nn.functional as F
 from solo_family.ops import gpu_kernels, pack_masks, unpack_masks
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms_decay
+from solo_family.ops.paste_masks import paste_masks_with_boxes
 from solo_family.ops.resize import resize_masks_with_boxes
+from solo_family.ops.window_boxes import window_boxes
 
 from . import references, rows, sampling, settings
+from .maps import check_maps
 
 _NEW_SETTING = "decode where torch's new setting allows TF32"
 _HALVES = (torch.float16, torch.bfloat16)
@@ -32,6 +36,12 @@ def run() -> None:
             with rows.case(f"decode {dtype}"):
                 _check_decoding(f"decode {dtype}", dtype)
         _check_resizing()
+        for dtype in (torch.float32, *_HALVES):
+            with rows.case(f"maps of {dtype}"):
+                check_maps(dtype)
+        _check_windows()
+        with rows.case("paste"):
+            _check_pasting()
         _check_refusals()
         if settings.on_gpu():
             _check_on_gpu()
@@ -122,6 +132,37 @@ def _check_resizing() -> None:
             differ = masks != (expected > 0.5)
             same = not (differ & sure).any() and torch.equal(boxes, references.boxes(masks).float())
             rows.add(f"resize to {output}", same, int(differ.sum()), "pixels differ")
+
+
+def _check_windows() -> None:
+    """Boxes and areas are exact; sums of probabilities are rounded."""
+    sizes = ((5, 7),) if settings.is_tiny() else ((113, 150), (15, 20), (1, 1))
+    for k, size in product((3, 5, 7), sizes):
+        m = 7 if settings.is_tiny() else 21
+        with rows.case(f"windows of {k}x{k} positions on {size}"):
+            maps = sampling.normal(k * k, *size, offset=k) - 2
+            found = window_boxes(maps, m, 0.5, maskness=True)
+            boxes, areas, totals = references.window_boxes(maps.sigmoid(), m, 0.5)
+            filled = areas > 0
+            same = torch.equal(found.filled, filled)
+            same = same and torch.equal(found.boxes[filled], boxes[filled].float())
+            error = (found.maskness - totals / areas.clamp(min=1)).abs().max()
+            name = f"windows of {k}x{k} positions on {size}"
+            rows.add(name, same and error < 1e-6, error, "error of maskness")
+
+
+def _check_pasting() -> None:
+    size, count = ((30, 41), 4) if settings.is_tiny() else ((800, 1066), 100)
+    masks = sampling.normal(count, 21, 21).sigmoid()
+    boxes = sampling.normal(count, 4, offset=1) * size[0]
+    boxes = torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:].abs() + 1], dim=1)
+    longest = float((boxes[:, 2:] - boxes[:, :2]).max())
+    found, around = paste_masks_with_boxes(masks, boxes, size, 0.5, longest)
+    expected = torch.stack([references.paste(*pair, size) for pair in zip(masks, boxes)])
+    differ = found != (expected >= 0.5)
+    same = not (differ & ((expected - 0.5).abs() > 1e-5)).any()
+    same = same and torch.equal(around, references.boxes(found).float())
+    rows.add(f"paste {count} masks into {size}", same, int(differ.sum()), "pixels differ")
 
 
 def _check_refusals() -> None:

@@ -19,9 +19,11 @@ from solo_family.ops.matrix_nms_torch import matrix_nms_plain
 from . import rows, sampling, settings
 from .timing import copy_of, milliseconds
 
-# What waits for the host can't be captured; plain resizing makes boxes mask by mask.
-_WAITS, _DOES_NOT_COMPILE = ("post-process",), ("post-process", "resize")
-_PEAKS = ("decode", "resize", "post-process")
+# What waits for the host can't be captured; plain resizing makes boxes mask by mask, and plain
+# pasting, which is detectron2's, goes through masks in chunks.
+_WAITS, _DOES_NOT_COMPILE = ("post-process",), ("post-process", "resize", "paste")
+_ALSO_TINY = ("decode", "resize", "paste")
+_PEAKS = ("decode", "resize", "post-process", "windows", "paste")
 # Inputs of matrix NMS whose plain way is compiled: each takes seconds.
 _NMS_COMPILED = {(500, "bool", 1), (2000, "bool", 1)}
 
@@ -87,7 +89,7 @@ def _inputs() -> list[Input]:
     if settings.is_tiny():
         small = (12, 20)
         nms = [Input("matrix-nms", 9, small, kind, 2) for kind in ("packed", "bool", "float16")]
-        rest = [Input(operator, 3, small, "float32", 2) for operator in ("decode", "resize")]
+        rest = [Input(operator, 3, small, "float32", 2) for operator in _ALSO_TINY]
         return [*nms, *rest]
     size = (200, 336)
     nms = [
@@ -105,8 +107,11 @@ def _inputs() -> list[Input]:
             ("post-process", 500, size),
             ("post-process", 4000, (120, 160)),
             ("assemble", 0, (50, 84)),
+            ("windows", 0, (113, 150)),
+            ("paste", 1000, (800, 1066)),
         )
         for kind in ("float32", "float16")
+        if operator != "paste" or kind == "float32"
     ]
     return [*nms, *others]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from detectron2.modeling import build_model
-from torch import Tensor, nn
+from torch import Tensor
 
 from solo_family.config import setup_cfg
 from solo_family.model_zoo import get_config_file
+from solo_family.modeling.base import MaskSegmentor
 from tests.conftest import tiny_model
 
 from . import settings
@@ -22,7 +23,7 @@ CONFIGS = {
 }
 
 
-def model(method: str) -> nn.Module:
+def model(method: str) -> MaskSegmentor:
     """Return it in evaluation mode on the device; a tiny one to try the script."""
     if settings.is_tiny():
         return tiny_model(method).to(settings.device()).eval()

@@ -1,9 +1,12 @@
 """What kernels are compared with: float64, on the device of the inputs, all at once.
 
-Shape letters: N masks; E mask features; h w of the masks; H W of an image.
+Shape letters: N masks; E mask features; h w of the masks; H W of an image, or of a map; k positions
+along each axis and m cells of a window's side.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +57,51 @@ def resize(soft: Tensor, padded: Size, image: Size, output: Size) -> Tensor:
     """Return soft masks [N, h, w] resized to the padded input, cut, resized: float64 [N, H, W]."""
     full = F.interpolate(soft.double()[None], padded, mode="bilinear")
     return F.interpolate(full[:, :, : image[0], : image[1]], output, mode="bilinear")[0]
+
+
+def window_boxes(soft: Tensor, m: int, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return boxes, int64 [H W, 4], areas and sums of probabilities, of every cell's window.
+
+    Args:
+        soft: probabilities [k^2, H, W]; bin (i, j) of a window is copied from map i k + j.
+        m: side of a window.
+        threshold: cells above it are inside.
+    """
+    k, (height, width) = math.isqrt(len(soft)), soft.shape[1:]
+    edges = [math.floor(i * m / k + 0.5) for i in range(k + 1)]
+    bins = [i for i in range(k) for _ in range(edges[i], edges[i + 1])]
+    padded = F.pad(soft, (m, m, m, m))
+    empty = torch.full((height, width), 2**40, device=soft.device)
+    starts, stops = [empty, empty], [-empty, -empty]
+    areas, totals = torch.zeros_like(empty), torch.zeros_like(empty, dtype=torch.float64)
+    for u in range(m):
+        for v in range(m):
+            top, left = m + u - m // 2, m + v - m // 2
+            cell = padded[bins[u] * k + bins[v], top : top + height, left : left + width]
+            inside = cell > threshold
+            areas, totals = areas + inside, totals + torch.where(inside, cell.double(), 0)
+            for axis, place in enumerate((v, u)):
+                here = torch.where(inside, place, empty)
+                starts[axis] = torch.minimum(starts[axis], here)
+                stops[axis] = torch.maximum(stops[axis], torch.where(inside, place + 1, -empty))
+    x, y = (torch.arange(side, device=soft.device) - m // 2 for side in (width, height))
+    first = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)] * 2, dim=2)
+    return (
+        (torch.stack([*starts, *stops], dim=2) + first).flatten(0, 1),
+        areas.flatten(),
+        totals.flatten(),
+    )
+
+
+def paste(mask: Tensor, box: Tensor, size: Size) -> Tensor:
+    """Return a mask [m, m] pasted into a box x0, y0, x1, y1 of an image, float64 [H, W]."""
+    shares = []
+    for side, start, stop in zip(size, box.double()[[1, 0]], box.double()[[3, 2]]):
+        pixels = torch.arange(side, dtype=torch.float64, device=mask.device) + 0.5
+        cells = (pixels - start) / (stop - start) * len(mask) - 0.5
+        distance = (cells[:, None] - torch.arange(len(mask), device=mask.device)).abs()
+        shares.append((1 - distance).clamp(min=0))
+    return shares[0] @ mask.double() @ shares[1].T
 
 
 def boxes(masks: Tensor) -> Tensor:

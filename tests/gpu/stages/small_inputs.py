@@ -7,7 +7,9 @@ import torch
 from solo_family.ops import pack_masks
 from solo_family.ops.decode_masks import decode_masks
 from solo_family.ops.matrix_nms import matrix_nms_decay
+from solo_family.ops.paste_masks import paste_masks_with_boxes
 from solo_family.ops.resize import resize_masks_with_boxes
+from solo_family.ops.window_boxes import window_boxes
 
 from . import settings
 
@@ -35,6 +37,11 @@ def _run(count: int, size: tuple[int, int]) -> None:
         features = torch.randn(33, *size, device=device, dtype=dtype)
         decode_masks(kernels, features, 0.5)
         resize_masks_with_boxes(soft.to(dtype), (32, 32), (31, 29), (45, 61), 0.5)
+        window_boxes(torch.randn(9, *size, device=device, dtype=dtype), 5, 0.5, maskness=True)
+    boxes = torch.rand(count, 2, device=device).repeat(1, 2) * 60 - 20
+    boxes[:, 2:] += 30
+    small = torch.rand(count, 5, 5, device=device)
+    paste_masks_with_boxes(small, boxes, (45, 61), 0.5, 30)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,12 @@ def make(name: str, found: bool = True) -> nn.Module:
     return eager_to_find(tiny_model(method, opts=opts), found).to(DEVICE)
 
 
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's TensorFloat-32 gives an image other features in a batch than alone."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @torch.no_grad()
 def features_of(model: nn.Module, images: int = 3) -> dict[str, Tensor]:
     pictures = [picture(*SIZE, seed=seed)["image"] for seed in range(images)]

@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from solo_family.methods.instance_fcn.assemble import (
-    _copy_bins,
-    _gather_bins,
-    assemble,
-    bins_of_cells,
-    every_center,
-    soft_masks_of_rows,
-)
+from solo_family.methods.instance_fcn.assemble import assemble, every_center
+from solo_family.ops.sliding import _copy_bins, _gather_bins, bins_of_cells, soft_masks_of_rows
 
 from ...conftest import ROOT
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.layers.mask_ops import _do_paste_mask
 from torch import Tensor
+from torchvision.ops import nms
 
-from solo_family.methods.instance_fcn import paste
-from solo_family.methods.instance_fcn.paste import paste_parts
+from solo_family.methods.instance_fcn import proposals
 from solo_family.methods.instance_fcn.proposals import ProposalSelector
 from solo_family.methods.instance_fcn.windows import DenseMaps, Windows, by_scale
 from solo_family.modeling import order
@@ -233,32 +232,6 @@ def test_memory_of_sliding_over_a_large_map_is_bounded() -> None:
     assert straightforward > 250e6
 
 
-@pytest.mark.parametrize("size", [(64, 96), (30, 200), (9, 7)])
-@pytest.mark.parametrize("threshold", [0.5, 0.2])
-def test_pasting_in_parts_is_pasting_into_the_whole_image(
-    size: tuple[int, int], threshold: float
-) -> None:
-    """Of boxes within the image, over its borders, and larger than it; and none."""
-    generator = torch.Generator().manual_seed(0)
-    masks = torch.rand((40, M, M), generator=generator)
-    corners = torch.rand((40, 2), generator=generator) * torch.tensor([110.0, 80.0]) - 20
-    sides = 3 + 27.5 * torch.rand((40, 2), generator=generator)
-    boxes = torch.cat([corners, corners + sides], dim=1)
-    values, _ = _do_paste_mask(masks[:, None], boxes, *size, skip_empty=False)
-    expected = values >= threshold
-    longest = float(sides.max())
-    assert torch.equal(paste_parts(masks, boxes, size, threshold, longest), expected)
-    assert paste_parts(masks[:0], boxes[:0], size, threshold, longest).shape == (0, *size)
-
-
-def test_pasting_is_bounded_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The result doesn't depend on how many are pasted at a time."""
-    masks, boxes = torch.rand(5, M, M), torch.tensor([[3.5, 4.0, 20.0, 30.0]]).expand(5, 4)
-    expected = paste_parts(masks, boxes, (40, 50), 0.5, 26.0)
-    monkeypatch.setattr(paste, "_CHUNK_BYTES", 1)
-    assert torch.equal(paste_parts(masks, boxes, (40, 50), 0.5, 26.0), expected)
-
-
 def same_windows(one: Windows, other: Windows) -> bool:
     return all(torch.equal(getattr(one, name), value) for name, value in vars(other).items())
 
@@ -274,7 +247,7 @@ def test_a_batch_waits_once_for_how_many_take_part() -> None:
     with count_waits() as waits:
         ranked, counts = selector.rank(images)
         assert waits.total == 0
-        host_counts = counts.wait().tolist()
+        host_counts = counts.tolist()
     assert host_counts[0] > host_counts[1] > host_counts[2] == 0
     for windows, count, maps_, other in zip(ranked, host_counts, images, expected, strict=True):
         assert (windows.scores[:count] > -math.inf).all()
@@ -313,3 +286,36 @@ def test_windows_are_sorted_by_scale() -> None:
     with count_waits() as waits:
         assert by_scale(torch.zeros(3, dtype=torch.int64), 1)[1] == [3]
     assert waits.total == 0
+
+
+@pytest.mark.parametrize(
+    ("waiting", "repeated", "rounds"),
+    [
+        (False, 10, [20]),
+        (False, 20, [20, 80]),
+        (False, 90, [20, 80, 100]),
+        (True, 10, [20]),
+        (True, 20, [20, 100]),
+        (True, 90, [20, 100]),
+    ],
+)
+def test_nms_considers_more_windows_until_enough_are_kept(
+    waiting: bool, repeated: int, rounds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first windows many are the same; on a GPU all that are left are one round."""
+    boxes = torch.tensor([[0.0, 0, 8, 8]]).repeat(100, 1)
+    boxes[repeated:, 0::2] += 10.0 * torch.arange(100 - repeated)[:, None]
+    numbers = torch.zeros((100, 2), dtype=torch.int64)
+    windows = Windows(torch.linspace(0.9, 0.1, 100), boxes, numbers, numbers[:, 0])
+    asked: list[int] = []
+
+    def counted(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+        asked.append(len(boxes))
+        return nms(boxes, scores, threshold)
+
+    monkeypatch.setattr(proposals, "nms", counted)
+    monkeypatch.setattr(order, "waits", lambda _: waiting)
+    kept = ProposalSelector(window_size=M, max_proposals=5).suppress(windows, [], (64, 96))
+    expected = nms(boxes, windows.scores, 0.8)[:5]
+    assert kept.scores.tolist() == windows.scores[expected].tolist()
+    assert asked == rounds

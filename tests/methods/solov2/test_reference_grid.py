@@ -61,6 +61,29 @@ def test_cells_that_fill_a_map_are_sampled_as_the_published_ones(side: int) -> N
     torch.testing.assert_close(found, resize_bilinear(features, (side, side)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_cells_are_sampled_along_one_axis_after_the_other(
+    dtype: torch.dtype, order: torch.memory_format
+) -> None:
+    """Bit for bit, in float32 whatever the features are in, and in any order in memory."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 3, 8, 6, generator=generator).to(dtype, memory_format=order)
+    found = sample_cells(features, (5, 7), (1.6, 1.0))
+    expected = features.float()
+    for axis, count, length in ((2, 5, 1.6), (3, 7, 1.0)):
+        lines = []
+        for cell in range(count):
+            last = expected.shape[axis] - 1
+            place = ((torch.tensor(cell) + 0.5) * length - 0.5).clamp(0, last)
+            a, b = int(place), min(int(place) + 1, last)
+            before, after = expected.select(axis, a), expected.select(axis, b)
+            lines.append(before + (place - a) * (after - before))
+        expected = torch.stack(lines, axis)
+    assert torch.equal(found, expected.to(dtype))
+    assert sample_cells(features, (8, 6), (1.0, 1.0)) is features
+
+
 def test_cells_beyond_a_map_have_the_values_of_its_border() -> None:
     features = torch.arange(6.0).reshape(1, 1, 1, 6)
     found = sample_cells(features, (2, 4), (1.0, 2.0))
