@@ -112,12 +112,15 @@ def _settings() -> Iterator[None]:
     """Set how torch compiles, where its version has the setting."""
     import torch._dynamo.config as graphs
     import torch._functorch.config as functions
+    import torch._inductor.config as kernels
     import torch.fx.experimental._config as sizes
 
     with ExitStack() as stack:
         for config, name, value in (
             # The backward pass is compiled with the forward pass, where its failure is caught.
             (functions, "force_non_lazy_backward_lowering", True),
+            # On a CPU the compiler would change layouts, and fix all sizes by the new strides.
+            (kernels, "layout_optimization", False),
             # The parts of a model are too small to be divided by DDP's buckets.
             (graphs, "optimize_ddp", False),
             # Two sides that are equal by chance, such as those of a square, stay two variables.
