@@ -91,13 +91,15 @@ def _check_nms(device: torch.device) -> None:
 def _check_windows(device: torch.device) -> None:
     from .window_boxes_triton import window_boxes_triton
 
-    # More windows than one program has, of bins that differ in size; many masks are empty.
-    positions, size, threshold = 3, 10, 0.3
-    logits = _waves(positions**2, 7, 9) - 1.5
+    # More windows than one program has, of bins that differ in size, of more rows than one step
+    # has; many masks are empty, and others narrower below than above.
+    positions, size, threshold = 3, 20, 0.3
+    logits = _waves(positions**2, 19, 9) - 1.5
+    logits[:, 8:, 4:] = -8
     probabilities = logits.sigmoid()
     found = window_boxes_triton(probabilities.to(device), positions, size, threshold)
     mean = found.totals / found.areas.clamp(min=1)
-    expected = window_boxes_of_rows(logits, size, threshold, True, range(7))
+    expected = window_boxes_of_rows(logits, size, threshold, True, range(19))
     assert expected.maskness is not None
     actual = found.boxes, found.areas > 0, mean
     _compare("boxes of windows", actual, (expected.boxes, expected.filled, expected.maskness))

@@ -113,7 +113,7 @@ def _window_kernel(
             area += inside.to(tl.int32)
             total += tl.where(inside, value, 0.0)
             x0 = tl.where(inside, tl.minimum(x0, v), x0)
-            x1 = tl.where(inside, v + 1, x1)
+            x1 = tl.where(inside, tl.maximum(x1, v + 1), x1)
             y0 = tl.where(inside, tl.minimum(y0, u[:, None]), y0)
             y1 = tl.where(inside, u[:, None] + 1, y1)
     area_of_all = tl.sum(area, axis=0)

@@ -90,6 +90,15 @@ def test_equals_loops(k: int, m: int, size: tuple[int, int]) -> None:
     assert_as_loops(found, logits.sigmoid(), m, 0.5)
 
 
+def test_rows_of_several_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask may be narrower below than above: its box is that of all rows."""
+    monkeypatch.setattr(window_boxes_triton, "_ROWS", 4)
+    logits = torch.full((9, 10, 10), -9.0)
+    logits[:, 1, 2:9] = logits[:, 5, 4:6] = 9
+    found = window_boxes(logits.to(DEVICE), 10, 0.5, maskness=True)
+    assert_as_loops(found, logits.sigmoid(), 10, 0.5)
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.0, 0.3, -0.5])
 def test_thresholds(threshold: float) -> None:
     """No probability is above 1; every one is above 0, on the map; below 0 all cells count."""
