@@ -47,8 +47,13 @@ class FusedStem(fused_conv.FusedConv2d):
         """Convolve `x`, and apply `attribute`; see `JoinedConv2d`."""
         even = x.shape[2] % 2 == x.shape[3] % 2 == 0
         if even and self.attribute == "relu" and self.fuses(x):
-            return fused_conv.convolve_and_relu(in_blocks(x), self.blocks)
+            return self.trusted(
+                x, lambda: self._convolve_blocks(x), lambda: self.convolve_plainly(x)
+            )
         return super().convolve(x)
+
+    def _convolve_blocks(self, x: Tensor) -> Tensor:
+        return fused_conv.convolve_and_relu(in_blocks(x), self.blocks)
 
 
 def in_blocks(image: Tensor) -> Tensor:

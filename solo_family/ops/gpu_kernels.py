@@ -168,12 +168,19 @@ def _check(kernel: str, device: torch.device) -> str | None:
 
 def _run_check(check: Callable[[torch.device], None], device: torch.device) -> None:
     """Run a check whatever the caller has set: gradients, autocast, a ban on waiting."""
-    with torch.no_grad(), torch.autocast(device.type, enabled=False), _waits_allowed(device):
+    with torch.no_grad(), torch.autocast(device.type, enabled=False), waits_allowed(device):
         check(device)
 
 
+def may_wait(device: torch.device) -> bool:
+    """Return whether results can be looked at: not while a CUDA graph or a program is recorded."""
+    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return not (recorded or _is_capturing(device))
+
+
 @contextmanager
-def _waits_allowed(device: torch.device) -> Iterator[None]:
+def waits_allowed(device: torch.device) -> Iterator[None]:
+    """Let the host wait for a device inside, whatever `torch.cuda.set_sync_debug_mode` says."""
     if device.type != "cuda":
         yield
         return

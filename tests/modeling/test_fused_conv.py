@@ -1,6 +1,7 @@
 """Models whose convolutions apply what follows them, as on a GPU, with stand-ins for cuDNN."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -98,9 +99,9 @@ def test_in_solov2_no_relu_is_a_pass_of_its_own(
 
 
 def test_with_gradients_or_autocast_torch_does_all(calls: Counter[str]) -> None:
-    conv = FusedConv2d.take(nn.Conv2d(4, 8, 3))
+    conv = FusedConv2d.take(nn.Conv2d(8, 8, 3))
     conv.attribute = "relu"
-    x = torch.randn(1, 4, 9, 9)
+    x = torch.randn(1, 8, 9, 9)
     conv(x).sum().backward()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert conv(x).dtype == torch.bfloat16
@@ -110,6 +111,52 @@ def test_with_gradients_or_autocast_torch_does_all(calls: Counter[str]) -> None:
         # Of another dtype than the weights, and of no images.
         assert conv(x[:0]).shape == (0, 8, 7, 7)
     assert calls == {"relu": 1}
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x * 1.1, lambda x: x + torch.nan])
+def test_what_cudnn_computes_wrongly_for_a_size_it_does_not_compute(
+    wrong: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch, calls: Counter[str]
+) -> None:
+    """It is compared when a size comes first; before that, and if it is wrong, torch does all."""
+    conv = FusedConv2d.take(nn.Conv2d(8, 16, 3, padding=1))
+    conv.attribute = "relu"
+    right = fused_conv.convolve_and_relu
+
+    def of_some(x: Tensor, conv: nn.Conv2d) -> Tensor:
+        return right(x, conv) if x.shape[2] == 9 else wrong(right(x, conv))
+
+    monkeypatch.setattr(fused_conv, "convolve_and_relu", of_some)
+    with torch.no_grad():
+        for _ in range(3):
+            for side in (9, 10):
+                x, other = torch.randn(1, 8, side, side), torch.randn(1, 16, side, side)
+                expected = F.conv2d(x, conv.weight, conv.bias, padding=1)
+                torch.testing.assert_close(conv(x), expected.relu())
+    # Three times for the one size, once for the other.
+    assert calls == {"relu": 4}
+    with torch.no_grad():
+        torch.testing.assert_close(conv.add_to_and_relu(other, x), (expected + other).relu())
+
+
+def test_no_answer_is_had_from_infinite_values(calls: Counter[str]) -> None:
+    conv = FusedConv2d.take(nn.Conv2d(8, 8, 1))
+    conv.attribute = "relu"
+    x = torch.full((1, 8, 4, 4), torch.nan)
+    with torch.no_grad():
+        for _ in range(2):
+            assert conv(x).isnan().all()
+        assert not calls
+        conv(torch.ones(1, 8, 4, 4))
+    assert calls == {"relu": 1}
+
+
+def test_few_channels_are_left_to_torch(calls: Counter[str]) -> None:
+    for given, made in ((4, 8), (8, 4)):
+        conv = FusedConv2d.take(nn.Conv2d(given, made, 1))
+        conv.attribute = "relu"
+        with torch.no_grad():
+            conv(torch.ones(1, given, 4, 4))
+    assert not calls
 
 
 def test_a_product_in_half_precision_is_the_convolution() -> None:
