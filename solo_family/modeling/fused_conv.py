@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -36,9 +36,8 @@ class FusedConv2d(JoinedConv2d):
     def convolve(self, x: Tensor) -> Tensor:
         """Convolve `x`, and apply `attribute`; see `JoinedConv2d`."""
         if self.attribute == "relu" and self.fuses(x):
-            return self.trusted(
-                x, lambda: convolve_and_relu(x, self), lambda: self.convolve_plainly(x)
-            )
+            fused = partial(convolve_and_relu, x, self)
+            return self.trusted(x, fused, partial(self.convolve_plainly, x))
         if self._is_product(x):
             return self.apply_attribute(self._product(x))
         return self.convolve_plainly(x)
@@ -54,7 +53,7 @@ class FusedConv2d(JoinedConv2d):
             return self._conv_forward(x, self.weight, self.bias).add_(other).relu_()
 
         if self.fuses(x) and other.dtype == x.dtype:
-            return self.trusted(x, lambda: convolve_add_and_relu(x, other, self), plain)
+            return self.trusted(x, partial(convolve_add_and_relu, x, other, self), plain)
         return plain()
 
     def fuses(self, x: Tensor) -> bool:

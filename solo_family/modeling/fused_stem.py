@@ -9,6 +9,7 @@ B images, O output channels, H W of an image.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,9 +48,8 @@ class FusedStem(fused_conv.FusedConv2d):
         """Convolve `x`, and apply `attribute`; see `JoinedConv2d`."""
         even = x.shape[2] % 2 == x.shape[3] % 2 == 0
         if even and self.attribute == "relu" and self.fuses(x):
-            return self.trusted(
-                x, lambda: self._convolve_blocks(x), lambda: self.convolve_plainly(x)
-            )
+            fused, plain = partial(self._convolve_blocks, x), partial(self.convolve_plainly, x)
+            return self.trusted(x, fused, plain)
         return super().convolve(x)
 
     def _convolve_blocks(self, x: Tensor) -> Tensor:
