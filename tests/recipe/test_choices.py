@@ -58,10 +58,10 @@ def resized(data: Fingerprint, short_edge: int, max_size: int, window: int) -> l
 
 def test_sparse_inst_begins_with_weights_scaled_to_its_measured_backbone() -> None:
     key = "MODEL.SPARSE_INST.UNIT_INIT"
-    assert values_of(DATA, method="SparseInst")[key] is True
+    assert values_of(DATA["usual"], method="SparseInst")[key] is True
     # Not measured with a ResNet-50, and no key of other methods.
-    assert key not in values_of(DATA, GPU, method="SparseInst")
-    assert key not in values_of(DATA)
+    assert key not in values_of(DATA["usual"], GPU, method="SparseInst")
+    assert key not in values_of(DATA["usual"])
 
 
 def test_cpus_train_in_the_order_and_the_precision_that_are_fast() -> None:
