@@ -80,8 +80,11 @@ class FusedConv2d(JoinedConv2d):
         expected = plain()
         if answer is False or not may_wait(x.device):
             return expected
-        with waits_allowed(x.device):
-            found = is_right(fused, expected)
+        try:
+            with waits_allowed(x.device):
+                found = is_right(fused, expected)
+        except torch.cuda.OutOfMemoryError:  # a comparison takes more than inference
+            found = None
         tried = answer + 1
         answers[key] = found if found is not None else (tried if tried < _TRIES else False)
         return expected

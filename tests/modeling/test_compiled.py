@@ -83,7 +83,9 @@ def test_a_compiler_gives_the_same_losses(method: str) -> None:
             expected, plain_gradients = losses_and_gradients(plain, size, seed)
             torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
             for one, two in zip(gradients, plain_gradients, strict=True):
-                torch.testing.assert_close(one, two, rtol=1e-2, atol=1e-3 * float(two.abs().max()))
+                # The biases of attention's keys have no gradient but rounding's.
+                most = 1e-3 * float(two.abs().max()) + 1e-6
+                torch.testing.assert_close(one, two, rtol=1e-2, atol=most)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["forward", "backward"])

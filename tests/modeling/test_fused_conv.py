@@ -150,6 +150,21 @@ def test_no_answer_is_had_from_infinite_values(calls: Counter[str]) -> None:
     assert calls == {"relu": 1}
 
 
+def test_a_comparison_for_which_there_is_no_memory_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> Tensor:
+        raise torch.cuda.OutOfMemoryError("none left")
+
+    monkeypatch.setattr(fused_conv, "convolve_and_relu", fail)
+    conv = FusedConv2d.take(nn.Conv2d(8, 8, 1))
+    conv.attribute = "relu"
+    x = torch.randn(1, 8, 4, 4)
+    with torch.no_grad():
+        for _ in range(5):
+            torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, conv.bias).relu())
+
+
 def test_few_channels_are_left_to_torch(calls: Counter[str]) -> None:
     for given, made in ((4, 8), (8, 4)):
         conv = FusedConv2d.take(nn.Conv2d(given, made, 1))
