@@ -8,6 +8,7 @@ B images, I input channels, O output channels, H W of a map.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -20,10 +21,14 @@ from torch import Tensor, nn
 from ..ops.gpu_kernels import may_wait, waits_allowed
 from .joined_conv import JoinedConv2d
 
+logger = logging.getLogger(__name__)
+
 Result = Callable[[], Tensor]
 
 # Blocks of PyTorch's allocator begin at multiples of so many bytes.
 _BLOCK = 512
+# What was said of convolutions that are not fused: it is said once.
+_said: list[str] = []
 # How often the first answer for a size may be missing; then there is none.
 _TRIES = 3
 
@@ -87,6 +92,8 @@ class FusedConv2d(JoinedConv2d):
             found = None
         tried = answer + 1
         answers[key] = found if found is not None else (tried if tried < _TRIES else False)
+        if answers[key] is False:
+            _say_once(self, x)
         return expected
 
     def _is_product(self, x: Tensor) -> bool:
@@ -102,6 +109,19 @@ class FusedConv2d(JoinedConv2d):
     def _product(self, x: Tensor) -> Tensor:
         product = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return product.permute(0, 3, 1, 2)
+
+
+def _say_once(conv: nn.Conv2d, x: Tensor) -> None:
+    kinds = f"{conv.in_channels} to {conv.out_channels} channels, {tuple(conv.kernel_size)}"
+    if not _said:
+        _said.append(kinds)
+        logger.info(
+            "cuDNN's convolution with what follows is not used for some maps, of %s at first and "
+            "%s: its results differ from torch's, or could not be compared. torch computes these, "
+            "more slowly.",
+            kinds,
+            tuple(x.shape),
+        )
 
 
 def is_right(fused: Result, expected: Tensor) -> bool | None:

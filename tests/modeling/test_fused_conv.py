@@ -1,5 +1,6 @@
 """Models whose convolutions apply what follows them, as on a GPU, with stand-ins for cuDNN."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 
@@ -115,9 +116,14 @@ def test_with_gradients_or_autocast_torch_does_all(calls: Counter[str]) -> None:
 
 @pytest.mark.parametrize("wrong", [lambda x: x * 1.1, lambda x: x + torch.nan])
 def test_what_cudnn_computes_wrongly_for_a_size_it_does_not_compute(
-    wrong: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch, calls: Counter[str]
+    wrong: Callable[[Tensor], Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    calls: Counter[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is compared when a size comes first; before that, and if it is wrong, torch does all."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(fused_conv, "_said", [])
     conv = FusedConv2d.take(nn.Conv2d(8, 16, 3, padding=1))
     conv.attribute = "relu"
     right = fused_conv.convolve_and_relu
@@ -132,6 +138,7 @@ def test_what_cudnn_computes_wrongly_for_a_size_it_does_not_compute(
                 x, other = torch.randn(1, 8, side, side), torch.randn(1, 16, side, side)
                 expected = F.conv2d(x, conv.weight, conv.bias, padding=1)
                 torch.testing.assert_close(conv(x), expected.relu())
+    assert caplog.text.count("not used for some maps, of 8 to 16 channels, (3, 3)") == 1
     # Three times for the one size, once for the other.
     assert calls == {"relu": 4}
     with torch.no_grad():
