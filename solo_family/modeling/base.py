@@ -115,7 +115,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
         self.graphs.forget()
         for name, child in other.named_children():
             setattr(self, name, child)
-        self._prepared = other._prepared
+        self._prepared, self.channels_last = other._prepared, other.channels_last
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
         """Load weights as `nn.Module` does, and drop CUDA graphs of the old ones."""

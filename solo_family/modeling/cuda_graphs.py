@@ -26,7 +26,7 @@ MAX_GRAPHS = 40
 _REPLACE_AFTER = 16
 # The number of kinds of batches, the latest ones, of which is known that they came once.
 _MAX_SEEN = 1000
-# Where memory is short, batches of so many times the largest recorded one's values get no graph.
+# Where memory is short, batches of more than so many times the largest one's values get no graph.
 _LESS = 0.75
 
 Result = TypeVar("Result")

@@ -32,7 +32,6 @@ def fuse_convolutions(model: nn.Module) -> None:
     for module in model.modules():
         _join_group_norm(module)
         if isinstance(module, JoinedBlock):
-            module.overwrites = True  # its input, which stays as it is: nothing adds in place
             _join_shortcut(module)
         if type(module) is FPN:
             module.__class__ = FusedFPN

@@ -29,7 +29,7 @@ Result = Callable[[], Tensor]
 _BLOCK = 512
 # What was said of convolutions that are not fused: it is said once.
 _said: list[str] = []
-# How often the first answer for a size may be missing; then there is none.
+# After so many comparisons without an answer, a size is not fused.
 _TRIES = 3
 
 
@@ -73,28 +73,47 @@ class FusedConv2d(JoinedConv2d):
         return usual and self.groups == 1 and x.dtype == self.weight.dtype and x.numel() > 0
 
     def trusted(self, x: Tensor, fused: Result, plain: Result) -> Tensor:
-        """Return `fused()` for sizes of `x` for which it once was `plain()`, which is it otherwise.
+        """Return `plain()`; or `fused()`, once the two have agreed for this size of `x`.
 
-        Which kernel cuDNN takes depends on sizes.
+        Which kernel cuDNN takes depends on sizes. They are compared when a size comes for the
+        second time: for images of ever new sizes comparing would cost more than it gains.
         """
         answers: dict[Any, bool | int] = self.__dict__.setdefault("_answers", {})
-        key = tuple(x.shape), x.dtype
+        key = tuple(x.shape), x.dtype, x.device
         answer = answers.get(key, 0)
         if answer is True:
-            return fused()
+            return self._fused_or(plain, fused, x)
         expected = plain()
         if answer is False or not may_wait(x.device):
             return expected
+        if answer == 0:
+            answers[key] = 1
+            return expected
+        found: bool | None = False
         try:
             with waits_allowed(x.device):
                 found = is_right(fused, expected)
         except torch.cuda.OutOfMemoryError:  # a comparison takes more than inference
             found = None
-        tried = answer + 1
-        answers[key] = found if found is not None else (tried if tried < _TRIES else False)
+        except RuntimeError:  # cuDNN has no such kernel for this size
+            found = False
+        answers[key] = found if found is not None else (answer + 1 if answer < _TRIES else False)
         if answers[key] is False:
             _say_once(self, x)
         return expected
+
+    def _fused_or(self, plain: Result, fused: Result, x: Tensor) -> Tensor:
+        try:
+            return fused()
+        except RuntimeError:
+            # Memory may be short for cuDNN now; what is recorded can't go on after an error.
+            if not may_wait(x.device):
+                raise
+            return plain()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The answers are those of a GPU.
+        return {name: value for name, value in self.__dict__.items() if name != "_answers"}
 
     def _is_product(self, x: Tensor) -> bool:
         """Return whether a product of matrices is the same: cuBLAS adds the bias while it writes.

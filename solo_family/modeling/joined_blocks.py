@@ -25,7 +25,7 @@ class JoinedBlock:
     """The shortcut of a residual block, to which its last convolution adds, perhaps in place.
 
     Attributes:
-        overwrites: whether the input is needed no more, or not added to in place.
+        overwrites: whether the input may be passed on without a copy.
     """
 
     overwrites = False
@@ -35,7 +35,7 @@ class JoinedBlock:
         """Return what the last convolution may add to."""
         if self.shortcut is not None:
             return self.shortcut(x)
-        return x if self.overwrites else x.clone()
+        return x if self.overwrites or not self.last.adds_in_place else x.clone()
 
     @property
     def last(self) -> Any:

@@ -94,7 +94,7 @@ class PackedConv2d(JoinedConv2d):
     # Packed weights can be neither copied nor written.
     def __getstate__(self) -> dict[str, Any]:
         state = {k: v for k, v in self.__dict__.items() if k != "packed"}
-        return {**state, "weight": self.weight}
+        return {**state, "weight": self.packed.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         weight = state.pop("weight")

@@ -47,6 +47,10 @@ class PackedWeights:
             self._plain = self._unpacked()
         return self._plain
 
+    def copy(self) -> Tensor:
+        """Return `plain`, without keeping it where it is not kept."""
+        return self._unpacked() if self._plain is None else self._plain
+
     def pack(self) -> Tensor:
         """Return the weights in oneDNN's order, and forget them as they were."""
         packed = self.for_maps(self._packed_for)

@@ -8,6 +8,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
 from ..ops import gpu_kernels
+from ..ops.channels_last import MOST_VALUES
 from ..ops.host_copy import HostCopy, to_device
 
 
@@ -55,7 +56,8 @@ def normalise(
         [B, C, H, W].
     """
     height, width = padded_size(images, size_divisibility, least)
-    if gpu_kernels.runs("normalise", mean) and _known(images, mean):
+    fits = len(mean) * height * width < MOST_VALUES
+    if gpu_kernels.runs("normalise", mean) and fits and _known(images, mean):
         # Not every machine has Triton.
         from ..ops.normalise_triton import normalise_triton
 
@@ -76,6 +78,8 @@ def normalise(
 
 def _known(images: Sequence[Tensor], mean: Tensor) -> bool:
     """Return whether the kernel takes images: all have as many channels as the mean, on its GPU."""
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return False
     dtypes = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
     same = all(len(image) == len(mean) and image.device == mean.device for image in images)
     plain = not torch.is_grad_enabled() or not any(image.requires_grad for image in images)

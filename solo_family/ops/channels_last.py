@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+# Kernels count the values of an image in 32 bits.
+MOST_VALUES = 2**31
+
 
 def suits_kernels(*maps: Tensor) -> bool:
     """Return whether kernels that have no gradients can compute these maps, channels last.
@@ -21,4 +24,5 @@ def suits_kernels(*maps: Tensor) -> bool:
 
 def _is_channels_last(x: Tensor) -> bool:
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    return last and not x.is_contiguous() and x.is_floating_point()
+    few = x.dim() == 4 and x.shape[1] * x.shape[2] * x.shape[3] < MOST_VALUES
+    return last and few and not x.is_contiguous() and x.is_floating_point()

@@ -11,6 +11,9 @@ from torch import Tensor
 from . import gpu_kernels
 from .channels_last import suits_kernels
 
+# Channels of a group for which the kernels have registers.
+_MOST_CHANNELS = 512
+
 
 def group_norm_relu(
     x: Tensor,
@@ -36,7 +39,8 @@ def group_norm_relu(
     Returns:
         [B, C, H, W], of the dtype and the order in memory of `x`.
     """
-    if suits_kernels(x) and gpu_kernels.runs("group_norm", x):
+    few = x.shape[1] // num_groups <= _MOST_CHANNELS
+    if few and suits_kernels(x) and gpu_kernels.runs("group_norm", x):
         # Not every machine has Triton.
         from .group_norm_triton import group_norm_triton
 

@@ -26,7 +26,7 @@ def join_boxes(corners: Tensor) -> Tensor:
         float32 [N, 4], see `mask_boxes`.
     """
     count, regions, _ = corners.shape
-    boxes = torch.empty((count, 4), device=corners.device)
+    boxes = torch.empty((count, 4), dtype=torch.float32, device=corners.device)
     with torch.cuda.device_of(corners):
         _join_kernel[(count,)](corners, boxes, regions, BLOCK=_JOINED)
     return boxes

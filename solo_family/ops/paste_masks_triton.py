@@ -25,7 +25,7 @@ def paste_masks_triton(
     count, (height, width) = len(masks), size
     result = torch.empty((count, height, width), dtype=torch.bool, device=masks.device)
     if not result.numel():
-        return result, torch.zeros((count, 4), device=masks.device)
+        return result, masks.new_zeros((count, 4), dtype=torch.float32)
     across = triton.cdiv(width, _REGION_WIDTH)
     regions = triton.cdiv(height, _REGION_HEIGHT) * across
     corners = torch.empty((count, regions, 4), dtype=torch.int32, device=masks.device)

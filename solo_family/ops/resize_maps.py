@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import gpu_kernels
-from .channels_last import suits_kernels
+from .channels_last import MOST_VALUES, suits_kernels
 
 
 def resize_map(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -27,7 +27,7 @@ def resize_map(x: Tensor, size: Sequence[int]) -> Tensor:
     Returns:
         [B, C, H, W].
     """
-    if suits_kernels(x) and gpu_kernels.runs("resize_maps", x):
+    if _suits(size, x) and gpu_kernels.runs("resize_maps", x):
         # Not every machine has Triton.
         from .resize_maps_triton import resize_maps_triton
 
@@ -47,10 +47,10 @@ def upsample_map(x: Tensor, factor: int, other: Tensor | None = None) -> Tensor:
         [B, C, H, W].
     """
     given = (x,) if other is None else (x, other)
-    if suits_kernels(*given) and gpu_kernels.runs("resize_maps", x):
+    size = x.shape[-2] * factor, x.shape[-1] * factor
+    if _suits(size, *given) and _fits(other, x, size) and gpu_kernels.runs("resize_maps", x):
         from .resize_maps_triton import resize_maps_triton
 
-        size = x.shape[-2] * factor, x.shape[-1] * factor
         return resize_maps_triton(x, size, bilinear=True, other=other)
     result = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
     return result if other is None else other + result
@@ -66,10 +66,21 @@ def add_enlarged(other: Tensor, x: Tensor) -> Tensor:
     Returns:
         [B, C, H, W].
     """
-    fits = other.shape[:2] == x.shape[:2] and other.dtype == x.dtype
-    if fits and suits_kernels(other, x) and gpu_kernels.runs("resize_maps", x):
+    size = other.shape[-2], other.shape[-1]
+    if _suits(size, other, x) and _fits(other, x, size) and gpu_kernels.runs("resize_maps", x):
         from .resize_maps_triton import resize_maps_triton
 
-        size = other.shape[-2], other.shape[-1]
         return resize_maps_triton(x, size, bilinear=False, other=other)
     return other + F.interpolate(x, size=other.shape[-2:], mode="nearest")
+
+
+def _fits(other: Tensor | None, x: Tensor, size: Sequence[int]) -> bool:
+    """Return whether maps that were resized may be added: torch refuses others, or widens them."""
+    if other is None:
+        return True
+    return tuple(other.shape) == (*x.shape[:2], *size) and other.dtype == x.dtype
+
+
+def _suits(size: Sequence[int], *maps: Tensor) -> bool:
+    """Return whether the kernel computes maps of this size from these, or with them."""
+    return suits_kernels(*maps) and maps[0].shape[1] * size[0] * size[1] < MOST_VALUES

@@ -19,7 +19,7 @@ _VALUES = 2048
 def resize_maps_triton(
     x: Tensor, size: tuple[int, int], bilinear: bool, other: Tensor | None = None
 ) -> Tensor:
-    """Compute `resize_map` or `add_resized`.
+    """Compute `resize_map`, `upsample_map` or `add_enlarged`.
 
     Args:
         x: float16, bfloat16 or float32 [B, C, h, w], channels last.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -111,8 +112,8 @@ def _check_paste(device: torch.device) -> None:
     # Cells of 8 x 4 pixels, from any pixel on: shares are multiples of 1/16 and 1/8. More pixels
     # than one program has; the last mask lies over the image's corner.
     size, threshold = (40, 80), 0.3
-    masks, corners = _waves(3, 6, 6), torch.tensor([[3.0, 2.0], [25.0, 14.0], [-30.0, -9.0]])
-    boxes = torch.cat([corners, corners + torch.tensor([48.0, 24.0])], dim=1)
+    masks, corners = _waves(3, 6, 6), _numbers([[3.0, 2.0], [25.0, 14.0], [-30.0, -9.0]])
+    boxes = torch.cat([corners, corners + _numbers([48.0, 24.0])], dim=1)
     expected = paste_parts(masks, boxes, size, threshold, 48.0)
     actual = paste_masks_triton(masks.to(device), boxes.to(device), size, threshold)
     _compare("pasting", actual, (expected, mask_boxes(expected)))
@@ -183,7 +184,7 @@ def _check_normalise(device: torch.device) -> None:
     from .normalise_triton import normalise_triton
 
     image = (_waves(3, 37, 41) * 32 + 128).clamp(0, 255).to(torch.uint8)
-    mean, std = torch.tensor([103.53, 116.28, 123.675]), torch.tensor([57.375, 1.0, 58.395])
+    mean, std = _numbers([103.53, 116.28, 123.675]), _numbers([57.375, 1.0, 58.395])
     expected = (image - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     expected = F.pad(expected, (0, 23, 0, 27))
     for dtype, given in product(_DTYPES, (image, image.float())):
@@ -206,6 +207,11 @@ def _by_mask(order: Tensor, decayed: Tensor) -> Tensor:
     result = torch.zeros_like(decayed)
     result[order] = decayed
     return result
+
+
+def _numbers(values: list[Any]) -> Tensor:
+    """Return a tensor on the CPU, whatever the default device and dtype."""
+    return torch.tensor(values, device="cpu", dtype=torch.float32)
 
 
 def _waves(*shape: int) -> Tensor:

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from solo_family.modeling import transfer
 from solo_family.modeling.transfer import normalise
-from solo_family.ops import gpu_kernels, group_norm_triton
+from solo_family.ops import channels_last, gpu_kernels, group_norm_triton, resize_maps
 from solo_family.ops.decode_masks import dynamic_conv_in_float32
 from solo_family.ops.group_norm_relu import group_norm_relu
 from solo_family.ops.max_pool import max_pool
@@ -224,3 +225,29 @@ def test_pooling(dtype: torch.dtype, size: tuple[int, int], used: list[str]) -> 
     assert used == ["max_pool"]
     assert torch.equal(max_pool(x[1:].contiguous()), F.max_pool2d(x[1:], 3, 2, 1))
     assert used == ["max_pool"]
+
+
+def test_torch_refuses_sums_of_maps_that_do_not_fit(used: list[str]) -> None:
+    """The kernel would read beyond the smaller ones."""
+    x = maps(1, 4, 5, 7)
+    with pytest.raises(RuntimeError, match="must match"):
+        upsample_map(x, 2, maps(1, 4, 9, 14))
+    assert upsample_map(x.half(), 2, maps(1, 4, 10, 14)).dtype == torch.float32
+    assert not used
+
+
+def test_an_image_of_too_many_values_is_left_to_torch(
+    monkeypatch: pytest.MonkeyPatch, used: list[str]
+) -> None:
+    """Kernels count in 32 bits."""
+    for module in (channels_last, resize_maps, transfer):
+        monkeypatch.setattr(module, "MOST_VALUES", 1000)
+    x = maps(2, 4, 5, 7)
+    resize_map(x, (20, 20))  # to more
+    group_norm_relu(maps(1, 4, 20, 20), 2, None, None, 1e-5)
+    mean, std = torch.ones(3, 1, 1, device=DEVICE), torch.ones(3, 1, 1, device=DEVICE)
+    normalise([torch.zeros(3, 20, 20, device=DEVICE)], mean, std, 4)
+    assert "group_norm" not in used
+    found = normalise([torch.zeros(3, 8, 8, device=DEVICE)], mean, std, 4)
+    resize_map(x, (10, 10))
+    assert found.shape == (1, 3, 8, 8)

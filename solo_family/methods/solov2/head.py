@@ -105,9 +105,11 @@ class SOLOv2Head(nn.Module):
         The official code resizes them together, which costs another copy of the features.
         """
         coords = coordinate_maps(features[:1], self.span_of_coords(number))
-        if features.is_contiguous(memory_format=torch.channels_last):
+        last = features.is_contiguous(memory_format=torch.channels_last)
+        if last:
             coords = coords.contiguous(memory_format=torch.channels_last)
-        return self._to_cells(number, coords).expand(len(features), -1, -1, -1)
+        coords = self._to_cells(number, coords).expand(features.shape[0], -1, -1, -1)
+        return coords.contiguous(memory_format=torch.channels_last) if last else coords
 
     def span_of_coords(self, number: int) -> Span | None:
         """Return what a level's coordinates span, see `coordinate_maps`."""

@@ -248,3 +248,17 @@ def test_offsets_start_at_0_in_the_towers_alone() -> None:
     for name, weight in offsets.items():
         std = 0.01 if name.startswith("mask_branch") else 0
         assert weight.std().item() == pytest.approx(std, rel=0.2), name
+
+
+def test_a_traced_head_takes_any_number_of_images() -> None:
+    model = random_model()
+    features, _ = backbone_features(model)
+    levels = [features[name] for name in ("p2", "p3", "p4", "p5")]
+    levels = [level[:1] for level in levels][: len(model.level_strides)]
+    while len(levels) < len(model.level_strides):
+        levels.append(F.max_pool2d(levels[-1], 1, 2))
+    with torch.no_grad():
+        traced = torch.jit.trace(model.head, (levels,), check_trace=False, strict=False)
+        three = [torch.cat([level, 2 * level, 3 * level]) for level in levels]
+        found, expected = traced(three), model.head(three)
+        torch.testing.assert_close(found[1], expected.kernels)
