@@ -27,17 +27,6 @@ class FastGroupNorm(nn.GroupNorm):
         return result.contiguous(memory_format=torch.channels_last) if copies else result
 
 
-def make_group_norms_fast(model: nn.Module) -> None:
-    """Replace torch's and this package's group norms of a model, in place; others stay.
-
-    Args:
-        model: for inference on a CPU.
-    """
-    for module in model.modules():
-        if type(module) in (nn.GroupNorm, GroupNorm):
-            module.__class__ = FastGroupNorm
-
-
 class FusedGroupNorm(nn.GroupNorm):
     """Normalize maps with channels last on a GPU, and apply a ReLU if `relu` is set."""
 
@@ -48,12 +37,13 @@ class FusedGroupNorm(nn.GroupNorm):
         return group_norm_relu(x, self.num_groups, self.weight, self.bias, self.eps, self.relu)
 
 
-def fuse_group_norms(model: nn.Module) -> None:
-    """Replace the same group norms of a model by `FusedGroupNorm`, in place.
+def make_group_norms_fast(model: nn.Module, kind: type[nn.GroupNorm] = FastGroupNorm) -> None:
+    """Replace torch's and this package's group norms of a model, in place; others stay.
 
     Args:
-        model: for inference on a GPU.
+        model: for inference.
+        kind: `FastGroupNorm` on a CPU, `FusedGroupNorm` on a GPU.
     """
     for module in model.modules():
         if type(module) in (nn.GroupNorm, GroupNorm):
-            module.__class__ = FusedGroupNorm
+            module.__class__ = kind

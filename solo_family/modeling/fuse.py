@@ -8,7 +8,7 @@ from detectron2.layers import Conv2d
 from detectron2.modeling.backbone import FPN
 from torch import Tensor, nn
 
-from .fast_group_norm import FusedGroupNorm, fuse_group_norms
+from .fast_group_norm import FusedGroupNorm, make_group_norms_fast
 from .fused_conv import FusedConv2d
 from .fused_fpn import FusedFPN
 from .fused_stem import FusedStem
@@ -28,7 +28,7 @@ def fuse_convolutions(model: nn.Module) -> None:
             take = FusedStem.take if FusedStem.suits(module) else FusedConv2d.take
             take(cast(nn.Conv2d, module))
     join_what_follows(model)
-    fuse_group_norms(model)
+    make_group_norms_fast(model, FusedGroupNorm)
     for module in model.modules():
         _join_group_norm(module)
         if isinstance(module, JoinedBlock):

@@ -64,8 +64,8 @@ class FusedConv2d(JoinedConv2d):
     def fuses(self, x: Tensor) -> bool:
         """Return whether cuDNN may do what follows: its results have no gradients.
 
-        Of channels that are no multiples of 8 its results were seen to be wrong. The three of an
-        image are an exception.
+        Channels must be multiples of 8, or the three of an image: a model with 4 was seen to find
+        fewer objects.
         """
         if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
             return False
@@ -146,8 +146,8 @@ def _say_once(conv: nn.Conv2d, x: Tensor) -> None:
 def is_right(fused: Result, expected: Tensor) -> bool | None:
     """Return whether a function returns the expected values, up to rounding.
 
-    `cudnn_convolution_relu` passes the memory of its result, which nobody has written yet, as a map
-    that is added with a factor of 0. So there are NaN in it for once.
+    `cudnn_convolution_relu` adds the memory of its result, which nobody has written yet, with a
+    factor of 0. That memory is filled with NaN here, so that a kernel which reads it is found out.
 
     Args:
         fused: returns a map.

@@ -64,8 +64,9 @@ def normalise(
         order = torch.channels_last if channels_last else torch.contiguous_format
         shape = len(images), len(mean), height, width
         batch = torch.empty(shape, dtype=dtype, device=mean.device, memory_format=order)
+        factors = mean.flatten(), std.flatten()
         for image, target in zip(images, batch):
-            normalise_triton(image, mean.flatten(), std.flatten(), target)
+            normalise_triton(image, *factors, target)
         return batch
     # Padding with the mean becomes 0 when the mean is subtracted; no further copy is needed.
     batch = mean.expand(len(images), len(mean), height, width).clone(

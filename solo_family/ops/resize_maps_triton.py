@@ -6,14 +6,11 @@ B images; C channels; h w of the maps; H W of the result.
 from __future__ import annotations
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
 from .jit_triton import jit
-
-# Values that one program writes.
-_VALUES = 2048
+from .map_blocks_triton import empty_map, map_blocks
 
 
 def resize_maps_triton(
@@ -30,14 +27,11 @@ def resize_maps_triton(
     Returns:
         [B, C, H, W], channels last.
     """
-    images, channels, height, width = x.shape
-    # In this order in memory; then as [B, C, H, W].
-    result = x.new_empty((images, *size, channels)).permute(0, 3, 1, 2)
+    channels, height, width = x.shape[1:]
+    result = empty_map(x, size)
     if not result.numel():
         return result
-    columns = min(triton.next_power_of_2(channels), 256)
-    rows = _VALUES // columns
-    grid = triton.cdiv(size[0] * size[1], rows), triton.cdiv(channels, columns), images
+    grid, columns, rows = map_blocks(result)
     # Triton launches on the current GPU, which may be a different one.
     with torch.cuda.device_of(x):
         _resize_maps_kernel[grid](
