@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from .console import outlive_readers
+from .heap import keep_freed_memory
 from .starting import load, use_utf8
 from .threads import choose_before_torch
 
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         use_utf8()
     outlive_readers()
+    keep_freed_memory()
     choose_before_torch()
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)

@@ -20,6 +20,7 @@ FLOORS = (
         "console",
         "errors",
         "files",
+        "heap",
         "lifetime",
         "own_configs",
         "progress",

@@ -285,8 +285,9 @@ ENTRIES = {
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_programs_choose_before_anything_imports_torch(entry: str) -> None:
     code = (
-        "from solo_family import starting\n"
+        "from solo_family import heap, starting\n"
         "def load(name):\n"
+        "    assert heap.description().startswith('kept for the next step')\n"
         "    assert not {'torch', 'numpy'} & set(sys.modules)\n"
         "    print(name, os.environ['OMP_NUM_THREADS'], os.environ['GOMP_SPINCOUNT'])\n"
         "    sys.exit(0)\n"

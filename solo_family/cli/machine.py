@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from .. import heap
 from ..data.loading.batch_loader import BatchLoader
 from ..data.loading.shared_slots import SharedSlots
 from ..engine.lock import can_lock, why_not_renamed
@@ -45,6 +46,7 @@ def machine_findings(folder: Path) -> Iterator[Finding]:
         folder: an existing folder, in which runs would write.
     """
     yield Finding("threads", description())
+    yield Finding("freed memory", heap.description())
     yield _workers()
     yield _shared_memory()
     yield _open_files()

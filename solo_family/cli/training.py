@@ -12,8 +12,10 @@ _PROGRAM = """
 import sys
 from solo_family.lifetime import end_with_parent
 end_with_parent(int(sys.argv.pop(1)))
+from solo_family.heap import keep_freed_memory
 from solo_family.starting import load
 from solo_family.threads import choose_before_torch
+keep_freed_memory()
 choose_before_torch()
 sys.exit(load("solo_family.engine.main").main())
 """

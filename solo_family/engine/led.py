@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from detectron2.engine.launch import DEFAULT_TIMEOUT, _distributed_worker
 
+from ..heap import keep_freed_memory
 from ..lifetime import end_with_parent
 from ..stopping import Stopped, unblock_signals
 from .ending import ENDING
@@ -60,6 +61,7 @@ def run_process(
     global _led
     _led = True
     end_with_parent(parent)
+    keep_freed_memory()
     sender, report = senders[local_rank], Report(0)
     try:
         _distributed_worker(

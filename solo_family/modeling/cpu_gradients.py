@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ..ops import depthwise_conv, group_norm
+from ..ops import dense_conv, depthwise_conv, group_norm
 
 Size = int | tuple[int, ...] | list[int]
 
 
 class CpuGradients(TorchFunctionMode):
-    """Within a `with` block, depthwise convolutions and group norms have the faster gradients.
+    """Within a `with` block, convolutions and group norms have the faster gradients.
 
     Results are torch's; gradients are torch's up to rounding. Nothing of the model changes, and
     what runs elsewhere than on a CPU, or without gradients, is torch's own.
@@ -49,9 +49,11 @@ def _conv2d(
     groups: int = 1,
 ) -> Tensor | None:
     """Return the convolution, or None if torch's is as fast."""
-    if groups == 1 or isinstance(padding, str):
+    if isinstance(padding, str):
         return None
     steps, edges, gaps = map(_pair, (stride, padding, dilation))
+    if dense_conv.has_faster_gradients(input, weight, groups):
+        return dense_conv.dense_conv(input, weight, bias, steps, edges, gaps)
     if not depthwise_conv.has_faster_gradients(input, weight, steps, gaps, groups):
         return None
     return depthwise_conv.depthwise_conv(input, weight, bias, steps, edges)

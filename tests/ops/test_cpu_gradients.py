@@ -49,6 +49,76 @@ def test_wide_depthwise_kernels_have_the_gradients_of_float64(
         torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-4)
 
 
+STEPS = [
+    # kernel, stride, padding, dilation
+    ((3, 3), 1, 1, 1),
+    ((3, 3), (2, 2), (1, 1), 1),
+    ((3, 3), 1, 2, 2),
+    ((1, 3), (1, 2), (0, 3), (1, 3)),
+    ((7, 7), 2, 3, 1),
+    ((4, 2), (3, 2), (1, 0), (1, 2)),
+    ((5, 5), 1, 0, (2, 1)),
+]
+
+
+@pytest.mark.parametrize("last", ["both", "map", "weight"])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), STEPS)
+def test_weights_of_all_channels_have_the_gradients_of_float64(
+    kernel, stride, padding, dilation, last, monkeypatch
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 17, 19, 24), torch.randn(18, 17, *kernel), torch.randn(18)
+    if last != "weight":
+        x = x.contiguous(memory_format=torch.channels_last)
+    if last != "map":
+        weight = weight.contiguous(memory_format=torch.channels_last)
+
+    def convolved(x, weight, bias):
+        return F.conv2d(x, weight, bias, stride, padding, dilation)
+
+    with CpuGradients():
+        result, found = _gradients(convolved, (x, weight, bias))
+    assert type(result.grad_fn).__name__ == "_DenseConvBackward"
+    assert torch.equal(result, convolved(x, weight, bias))
+    expected = _gradients(convolved, (x.double(), weight.double(), bias.double()))[1]
+    for ours, exact in zip(found, expected):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5 * exact.abs().max())
+
+
+def test_only_what_is_asked_for_is_computed(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    x = torch.randn(1, 16, 9, 9).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(16, 16, 3, 3, requires_grad=True)
+    with CpuGradients():
+        result = F.conv2d(x, weight, padding=1)
+        (result.sum()).backward()
+    assert x.grad is None
+    assert weight.grad.shape == weight.shape
+
+
+def test_products_are_for_processors_with_avx2_alone(monkeypatch):
+    x = torch.randn(2, 16, 9, 9).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(16, 16, 3, 3, requires_grad=True)
+    for capability, ours in (("AVX512", False), ("DEFAULT", False), ("AVX2", True)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+        with CpuGradients():
+            result = F.conv2d(x, weight)
+            assert (type(result.grad_fn).__name__ == "_DenseConvBackward") is ours
+            for other in (
+                F.conv2d(x.contiguous(), weight),
+                F.conv2d(x, weight[:, :8], groups=2),
+                F.conv2d(x, weight[:, :, :1, :1]),
+                F.conv2d(x[:, :15], weight[:, :15]),
+                F.conv2d(x.double(), weight.double()),
+                F.conv2d(x[:0], weight),
+                F.conv2d(x.clone().requires_grad_(), weight.detach()),
+            ):
+                assert type(other.grad_fn).__name__ == "ConvolutionBackward0"
+            with torch.autocast("cpu", torch.bfloat16):
+                assert type(F.conv2d(x, weight).grad_fn).__name__ != "_DenseConvBackward"
+
+
 @pytest.mark.parametrize("kernel", [2, 3, 5])
 def test_strides_in_bfloat16_round_no_more_than_torch_does(kernel):
     torch.manual_seed(0)
