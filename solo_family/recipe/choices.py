@@ -13,12 +13,14 @@ from .schedule import (
     copy_paste_choices,
     detection_choices,
     is_mixed,
+    learning_rate,
     loader_choices,
     precision_choices,
     solver_choices,
     worker_choice,
 )
 from .sizes import InputSize, input_size
+from .thin import is_short, thin_choices
 
 # The length in pixels of the input of one pixel of the masks.
 _MASK_STRIDE = {"SparseInst": 8, "InstanceFCN": 8}
@@ -78,6 +80,11 @@ def choose(
     """
     size = size_of(data, machine, request)
     classes = METHODS[request.method].num_classes_key
+    is_thin = (
+        request.method in _GRIDS
+        and not base.is_trained
+        and is_short(machine, size, request.minutes)
+    )
     solver = solver_choices(
         data,
         size.batch,
@@ -85,7 +92,7 @@ def choose(
         seconds,
         num_val=request.num_val * size.tiles,
         clip=_CLIP.get(request.method, _USUAL_CLIP),
-        is_trained=base.is_trained,
+        rate=learning_rate(base.is_trained, is_thin),
         mixed=is_mixed(machine),
     )
     iterations = value_of("SOLVER.MAX_ITER", solver)
@@ -95,7 +102,7 @@ def choose(
         Choice("DATASETS.TRAIN", [request.train], f"{data.num_images} images"),
         Choice("DATASETS.TEST", [request.val] if request.val else [], f"{request.num_val} images"),
         *size.choices,
-        *_of_method(data, size, request.method, base.is_trained),
+        *_of_method(data, size, request.method, base.is_trained, is_thin),
         Choice("INPUT.RANDOM_FLIP", "horizontal", "as in the measured recipes"),
         *copy_paste_choices(data, iterations, size.batch),
         *solver,
@@ -116,10 +123,13 @@ def _loading(data: Fingerprint, machine: Machine, task: str) -> list[Choice]:
     return loader_choices(data, machine) if task == "instance" else [worker_choice(machine)]
 
 
-def _of_method(data: Fingerprint, size: InputSize, method: str, is_trained: bool) -> list[Choice]:
+def _of_method(
+    data: Fingerprint, size: InputSize, method: str, is_trained: bool, is_thin: bool
+) -> list[Choice]:
     if method in _GRIDS:
         prefix = METHODS[method].num_classes_key.rpartition(".")[0]
-        return grid_choices(data, size, prefix, is_trained=is_trained)
+        thin = thin_choices(data, prefix) if is_thin else []
+        return [*thin, *grid_choices(data, size, prefix, is_trained=is_trained)]
     if method in _SLOTS:
         key, usual = _SLOTS[method]
         return slot_choices(data, key, usual, is_trained=is_trained)

@@ -17,7 +17,7 @@ _LEAST_END = 16.0
 _PUBLISHED_GRID = 40
 _FINEST = 64
 _FINEST_OF_SOLO = 48  # which has a mask for each of S x S cells
-_CROWDED = 20  # objects per image, from which on finer grids are worth their time
+CROWDED = 20  # objects per image, from which on finer grids are worth their time
 # Masks at stride 4 of at most 8 pixels are dropped by the area filter of the first levels.
 _SAFE_OF_FILTER = 16.0
 # InstanceFCN's windows are for objects of 128 / 224 of their side: 21 cells of 8 pixels as
@@ -59,7 +59,7 @@ def grid_choices(
     most = int(data.objects_per_image.max())
     finest = _FINEST_OF_SOLO if prefix == "MODEL.SOLO" else _FINEST
     side = min(finest, max(_PUBLISHED_GRID, _cells(size)))
-    if most >= _CROWDED and side > _PUBLISHED_GRID and not is_trained:
+    if most >= CROWDED and side > _PUBLISHED_GRID and not is_trained:
         why = f"up to {most} objects in an image: a cell for each"
         grids = [side, max(36, side * 5 // 6), 24, 16, 12]
         choices.append(Choice(f"{prefix}.NUM_GRIDS", grids, why))

@@ -8,6 +8,7 @@ from ..engine.eta import evaluation_seconds
 from .choice import Choice
 from .fingerprint import Fingerprint
 from .machine import Machine
+from .thin import RATE as THIN_RATE
 
 # configs/benchmarks: AdamW for 4 images per iteration, from ImageNet weights.
 _LR = 5e-4
@@ -32,7 +33,7 @@ def solver_choices(
     *,
     num_val: int,
     clip: float,
-    is_trained: bool,
+    rate: tuple[float, str],
     mixed: bool,
 ) -> list[Choice]:
     """Choose the keys of `SOLVER`, and when to evaluate.
@@ -44,19 +45,17 @@ def solver_choices(
         seconds: per iteration.
         num_val: images of an evaluation; 0 for none.
         clip: the greatest norm of the gradients, the measured recipe's.
-        is_trained: whether weights of a whole model are given.
+        rate: result of `learning_rate`.
         mixed: whether the seconds are of iterations in mixed precision.
     """
     evaluation = evaluation_seconds(num_val, batch, seconds, mixed=mixed)
     iterations, evaluations = _iterations(minutes, seconds, evaluation)
     passes = iterations * batch / data.num_images
     warmup = min(100, iterations // 7)
-    rate = _LR_TRAINED if is_trained else _LR
-    why = "the weights are trained already" if is_trained else "the measured recipes' rate"
     choices = [
         Choice("SOLVER.IMS_PER_BATCH", batch, "images of an iteration, as the time allows"),
         Choice("SOLVER.OPTIMIZER", "AdamW", "as in the measured recipes"),
-        Choice("SOLVER.BASE_LR", rate * batch / 4, f"{why}, for {batch} images"),
+        Choice("SOLVER.BASE_LR", rate[0] * batch / 4, f"{rate[1]}, for {batch} images"),
         Choice("SOLVER.BACKBONE_MULTIPLIER", 0.2, "the backbone is pretrained"),
         Choice("SOLVER.WEIGHT_DECAY", 0.05, "as in the measured recipes"),
         *_clipping(clip),
@@ -74,6 +73,20 @@ def solver_choices(
     period = ceil(iterations / evaluations) if num_val else 0
     why = f"{evaluations} evaluations" if num_val else "there are no validation images"
     return [*choices, Choice("TEST.EVAL_PERIOD", period, why)]
+
+
+def learning_rate(is_trained: bool, is_thin: bool = False) -> tuple[float, str]:
+    """Return the learning rate for 4 images, and the reason for it.
+
+    Args:
+        is_trained: whether weights of a whole model are given.
+        is_thin: whether the model is the thinner one for few iterations.
+    """
+    if is_trained:
+        return _LR_TRAINED, "the weights are trained already"
+    if is_thin:
+        return THIN_RATE, "the quick start's rate: few iterations"
+    return _LR, "the measured recipes' rate"
 
 
 def _clipping(value: float) -> list[Choice]:

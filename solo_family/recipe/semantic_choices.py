@@ -15,6 +15,7 @@ from .machine import Machine
 from .schedule import (
     cache_choices,
     is_mixed,
+    learning_rate,
     precision_choices,
     solver_choices,
     worker_choice,
@@ -63,7 +64,7 @@ def choose_semantic(
             seconds,
             num_val=ceil(request.num_val * (size.evaluated + _scored(data, machine, seconds))),
             clip=_CLIP,
-            is_trained=base.is_trained,
+            rate=learning_rate(base.is_trained),
             mixed=is_mixed(machine),
         ),
         *precision_choices(machine),

@@ -54,6 +54,7 @@ class InputSize:
         batch: images per iteration.
         tiles: the number of windows that the median image is cut into in inference.
         small: the smallest sides (percentile 5) of objects at `test_edge`, in pixels.
+        pixels: of the median image at `test_edge`, times the images of an iteration.
         choices: the lines of the config.
     """
 
@@ -64,6 +65,7 @@ class InputSize:
     batch: int
     tiles: int
     small: float
+    pixels: float
     choices: tuple[Choice, ...]
 
     def factors(self, data: Fingerprint, short_edge: int) -> np.ndarray:
@@ -106,7 +108,8 @@ def input_size(data: Fingerprint, machine: Machine, minutes: float, stride: int)
     max_size = edges[-1] if window else _rounded(edges[-1] * longest)
     why = _reason(edge, usual, wanted, affordable, short)
     tiles = num_tiles(np.median(sizes, axis=0), window) if window else 1
-    found = InputSize(edges, edge, max_size, window, batch, tiles, small * scale, ())
+    pixels = batch * _area(edge, 1.0 if window else aspect)
+    found = InputSize(edges, edge, max_size, window, batch, tiles, small * scale, pixels, ())
     return replace(found, choices=tuple(_choices(found, why, stride)))
 
 

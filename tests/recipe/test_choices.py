@@ -265,3 +265,51 @@ def test_images_that_take_a_small_part_of_the_memory_are_kept(
     kind: str, machine: Machine, expected: int | None
 ) -> None:
     assert values_of(DATA[kind], machine).get("DATALOADER.CACHE_BYTES") == expected
+
+
+# What one iteration needs by the estimate: 4 images of 320 x 400 on two cores, 1.5 s.
+SHORT, LONG = 10, 20
+
+
+@pytest.mark.parametrize("method", ["SOLO", "DecoupledSOLO", "SOLOv2"])
+def test_a_short_training_is_of_a_thinner_model_with_larger_steps(method: str) -> None:
+    prefix = METHODS[method].num_classes_key.rpartition(".")[0]
+    short = values_of(DATA["usual"], method=method, minutes=SHORT)
+    long = values_of(DATA["usual"], method=method, minutes=LONG)
+    assert short["MODEL.FPN.OUT_CHANNELS"] == short[f"{prefix}.INSTANCE_CHANNELS"] == 64
+    assert short[f"{prefix}.NUM_GRIDS"] == [32, 28, 20, 14, 10]
+    assert short[f"{prefix}.SIGMA"] == 0.4
+    assert short["MODEL.TIMM.FREEZE"] == ["conv_stem", "bn1", "blocks.0", "blocks.1"]
+    assert short["SOLVER.BASE_LR"] == pytest.approx(1.5e-3)
+    assert long["SOLVER.BASE_LR"] == pytest.approx(5e-4)
+    assert long["MODEL.TIMM.FREEZE"] == []
+    assert {"MODEL.FPN.OUT_CHANNELS", f"{prefix}.SIGMA", f"{prefix}.NUM_GRIDS"}.isdisjoint(long)
+    if method == "SOLOv2":
+        keys = ("MASK_CHANNELS", "NUM_MASKS", "NUM_KERNELS")
+        assert [short[f"{prefix}.{key}"] for key in keys] == [32] * 3
+
+
+def test_the_model_depends_on_the_machine_but_not_on_its_momentary_speed() -> None:
+    key = "MODEL.FPN.OUT_CHANNELS"
+    for seconds in (0.1, 30.0):
+        assert key in values_of(DATA["usual"], minutes=SHORT, seconds=seconds)
+        assert key not in values_of(DATA["usual"], minutes=LONG, seconds=seconds)
+    assert key not in values_of(DATA["usual"], replace(CPU, cores=8), minutes=SHORT)
+    assert key not in values_of(DATA["usual"], GPU, minutes=1)
+
+
+def test_what_is_thinner_only_where_it_was_measured_or_may_be() -> None:
+    for method in ("SparseInst", "MaskFormer", "InstanceFCN"):
+        values = values_of(DATA["usual"], method=method, minutes=SHORT)
+        assert values["SOLVER.BASE_LR"] == pytest.approx(5e-4)
+        assert "MODEL.FPN.OUT_CHANNELS" not in values
+    trained = Base(Path("/of/the/run/config.yaml"), (), is_trained=True)
+    request = request_of(minutes=SHORT)
+    keys = {choice.key for choice in choose(DATA["usual"], CPU, request, trained, 1.5)}
+    assert "MODEL.FPN.OUT_CHANNELS" not in keys
+    # A crowd keeps its grids, and a stem for other channels is trained.
+    crowd = values_of(DATA["crowd"], minutes=SHORT)
+    assert crowd["MODEL.FPN.OUT_CHANNELS"] == 64
+    assert crowd.get("MODEL.SOLOV2.NUM_GRIDS", [40])[0] >= 40
+    deep = replace(DATA["usual"], channels=(5,))
+    assert values_of(deep, minutes=SHORT)["MODEL.TIMM.FREEZE"] == []
