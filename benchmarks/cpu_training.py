@@ -28,6 +28,7 @@ _HALF = ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16"]
 _WAYS: dict[str, tuple[list[str], bool]] = {
     "float32, torch's gradients": ([], False),
     "float32": ([], True),
+    "float32, channels last, torch's gradients": (_LAST, False),
     "float32, channels last": (_LAST, True),
     "bfloat16, torch's gradients": (_HALF, False),
     "bfloat16, channels last, torch's gradients": (_LAST + _HALF, False),

@@ -37,23 +37,28 @@ print(each, resident() - memory)
 PAGES = 3 * 32 * 2**20 // 4096
 
 
-def measure(start: str, **variables: str) -> tuple[float, int]:
-    """Return the page faults of a step, and how much a freed large block has left behind."""
+def run(code: str, **variables: str) -> tuple[float, float]:
+    """Return the two numbers that a new process prints."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in (*heap.VARIABLES, "GLIBC_TUNABLES")
     }
     process = subprocess.run(
-        [sys.executable, "-c", start + BLOCKS],
+        [sys.executable, "-c", code],
         cwd=ROOT,
         env=environment | {"OMP_NUM_THREADS": "1"} | variables,
         capture_output=True,
         text=True,
     )
     assert process.returncode == 0, process.stderr
-    faults, left = process.stdout.split()
-    return float(faults), int(left)
+    first, second = map(float, process.stdout.split())
+    return first, second
+
+
+def measure(start: str, **variables: str) -> tuple[float, float]:
+    """Return the page faults of a step, and how much a freed large block has left behind."""
+    return run(start + BLOCKS, **variables)
 
 
 def test_a_step_has_the_pages_of_the_step_before() -> None:
@@ -69,6 +74,23 @@ def test_by_itself_a_step_has_new_pages() -> None:
     if huge.is_file() and "[always]" in huge.read_text(encoding="ascii"):
         pytest.skip("pages are huge, and so few")
     assert measure("")[0] > PAGES / 2
+
+
+def test_what_is_kept_can_be_given_back() -> None:
+    code = """
+from solo_family.heap import give_back, keep_freed_memory
+keep_freed_memory()
+blocks = [b"x" * 2**25 for _ in range(8)]
+before = resident()
+del blocks
+kept = resident()
+give_back()
+print(before - kept, before - resident())
+"""
+    start, _, _ = BLOCKS.partition("for _ in range(2):")
+    freed, given_back = run(start + code)
+    assert freed < 2**25
+    assert given_back > 7 * 2**25
 
 
 def test_what_the_user_has_set_stays() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ...heap import give_back
 from ...progress import Progress
 
 Function = Callable[[], Any]
@@ -53,7 +54,7 @@ def _seconds(function: Function, device: torch.device) -> float:
 def peak_bytes(function: Function, device: torch.device) -> int | None:
     """Return the memory in bytes that a run needs beyond what was in use; None if unknown.
 
-    On a CPU it is the memory of the process, which may reuse small blocks that it has not returned.
+    On a CPU it is the memory of the process, which gives back what is free before.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -62,6 +63,7 @@ def peak_bytes(function: Function, device: torch.device) -> int | None:
         function()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
+    give_back()
     try:
         # Writing a 5 makes Linux reset the peak.
         _CLEAR.write_text("5", encoding="utf-8")
