@@ -90,13 +90,13 @@ class _DenseConv(torch.autograd.Function):
                 *(False, (0, 0), 1, [True, False, False]),
             )[0]
         if ctx.needs_input_grad[1]:
-            of_weight = _of_weight(gradient, x, weight, stride, padding, dilation)
+            of_weight = gradient_of_weight(gradient, x, weight, stride, padding, dilation)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3))
         return of_x, of_weight, of_bias, None, None, None
 
 
-def _of_weight(
+def gradient_of_weight(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair
 ) -> Tensor:
     """Return the gradient of the weight, [O, I, K, K], channels last.
@@ -106,6 +106,14 @@ def _of_weight(
     is as wide as the kernel reaches, these pixels lie at one distance behind those of the output,
     in memory too: matrices are multiplied where they are. With a stride, each row and column that
     is 0, 1, ... modulo it makes an image of its own.
+
+    Args:
+        gradient: of the result, [B, O, Y, X].
+        x: [B, I, H, W].
+        weight: [O, I, K, K], of which only the shape and the dtype are read.
+        stride: of rows and of columns.
+        padding: of rows and of columns.
+        dilation: of rows and of columns.
     """
     images, height, width = len(x), *gradient.shape[2:]
     reach = [gap * (length - 1) for gap, length in zip(dilation, weight.shape[2:])]
