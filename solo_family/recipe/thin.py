@@ -1,7 +1,8 @@
 """Choose a thinner model and larger steps where the time suffices for few iterations only.
 
-A model that is half as wide takes half the time on a CPU, and what it could express in the end it
-would have no time to learn: docs/results.md has both after the same minutes.
+A model that is half as wide, with a part of its backbone frozen, takes half the time on a CPU, and
+what a wider one could express it would have no time to learn: docs/results.md has both after the
+same minutes.
 """
 
 from .choice import Choice
@@ -16,7 +17,8 @@ _FEW = 500
 _CHANNELS, _MASK_CHANNELS = 64, 32
 _GRIDS = [32, 28, 20, 14, 10]
 _SIGMA = 0.4
-# Of EfficientNet-Lite0: half of its time is in these, whose features are those of any picture.
+# Of EfficientNet-Lite0: layers at strides 2 and 4, whose features are those of any picture. To train
+# them too takes a seventh of the time of a step.
 _SHALLOW = ["conv_stem", "bn1", "blocks.0", "blocks.1"]
 RATE = 1.5e-3  # that of configs/quickstart, for 4 images
 
@@ -58,6 +60,6 @@ def thin_choices(data: Fingerprint, prefix: str) -> list[Choice]:
     why = "more cells learn each object than published (0.2): there is little time"
     choices.append(Choice(f"{prefix}.SIGMA", _SIGMA, why))
     if data.channels == (3,):
-        why = "the first layers stay as ImageNet has made them: half of the backbone's time"
+        why = "the first layers stay as ImageNet has made them, which saves time"
         choices.append(Choice("MODEL.TIMM.FREEZE", _SHALLOW, why))
     return choices

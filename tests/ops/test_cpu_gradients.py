@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from solo_family.modeling.cpu_gradients import CpuGradients
 
@@ -95,6 +96,20 @@ def test_only_what_is_asked_for_is_computed(monkeypatch):
         (result.sum()).backward()
     assert x.grad is None
     assert weight.grad.shape == weight.shape
+
+
+def test_activations_may_be_computed_again(monkeypatch):
+    """What is saved is what torch's own convolution saves, which computes it for the second time."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3, stride=2))
+    x = torch.randn(1, 16, 11, 13).contiguous(memory_format=torch.channels_last)
+    expected = torch.autograd.grad(layers(x).square().sum(), list(layers.parameters()))
+    with CpuGradients():
+        result = checkpoint(layers, x, use_reentrant=False)
+    found = torch.autograd.grad(result.square().sum(), list(layers.parameters()))
+    for ours, torchs in zip(found, expected):
+        torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-4)
 
 
 def test_products_are_for_processors_with_avx2_alone(monkeypatch):
