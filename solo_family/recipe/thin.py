@@ -17,8 +17,8 @@ _FEW = 500
 _CHANNELS, _MASK_CHANNELS = 64, 32
 _GRIDS = [32, 28, 20, 14, 10]
 _SIGMA = 0.4
-# Of EfficientNet-Lite0: layers at strides 2 and 4, whose features are those of any picture. To train
-# them too takes a seventh of the time of a step.
+# Of EfficientNet-Lite0: layers at strides 2 and 4, whose features are those of any picture. To
+# train them too takes a seventh of the time of a step.
 _SHALLOW = ["conv_stem", "bn1", "blocks.0", "blocks.1"]
 RATE = 1.5e-3  # that of configs/quickstart, for 4 images
 

@@ -99,7 +99,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch):
 
 
 def test_activations_may_be_computed_again(monkeypatch):
-    """What is saved is what torch's own convolution saves, which computes it for the second time."""
+    """What is saved is what torch's own convolution saves, which computes the second time."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3, stride=2))
