@@ -76,8 +76,18 @@ def test_every_kernel_has_a_check() -> None:
     assert set(gpu_kernels.CHECKS) == {*TRITON, *CUDA}
 
 
+# The interpreter takes ten seconds for these; other tests run their kernels on small maps, too.
+LONG = () if HAS_GPU else ("group_norm", "resize_maps")
+
+
 @interpreted
-@pytest.mark.parametrize("kernel", [*TRITON, *(CUDA if HAS_GPU else ())])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+        for name in (*TRITON, *(CUDA if HAS_GPU else ()))
+    ],
+)
 def test_every_kernel_passes_its_check(kernel: str) -> None:
     assert gpu_kernels.failure(kernel, DEVICE) is None
     assert caught(lambda: runs(kernel, masks())) == []
