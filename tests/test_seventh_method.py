@@ -72,6 +72,7 @@ def test_everything_that_loops_over_the_methods_knows_prototypes():
 """
 
 
+@pytest.mark.slow
 def test_it_keeps_what_every_method_promises_and_everything_knows_it(clone: Path) -> None:
     (clone / "tests" / "test_known.py").write_text(KNOWN)
     words = ("-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "no:xdist", "tests")

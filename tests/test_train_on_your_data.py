@@ -128,7 +128,8 @@ def test_an_export_in_cocos_format_becomes_two_good_splits(tmp_path: Path) -> No
     assert len(names_of(tmp_path, "train")) == 4
 
 
-@pytest.mark.parametrize("kind", ["labelme", pytest.param("coco", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["labelme", "coco"])
 def test_the_walk_ends_with_pictures(kind: str, tmp_path: Path) -> None:
     words, printed = run_walk(kind, tmp_path)
     assert len(words) == 8
