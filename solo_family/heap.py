@@ -16,13 +16,18 @@ from contextlib import suppress
 
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-# Blocks of so many bytes are still mapped one by one, and given back. What is free at the end of
-# the heap is given back too when it is more than this: a few pictures of thousands of objects may
-# need far more memory than all others.
+# Larger blocks are still mapped one by one, and given back; so is what is free at the end of the
+# heap beyond this: a few pictures of thousands of objects may need far more memory than the others.
 KEPT = 2**30
 # Each of them says how glibc keeps memory, or puts another allocator in its place.
-VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "LD_PRELOAD")
 _TUNABLES = "GLIBC_TUNABLES"
+VARIABLES = (
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_MAX_",
+    "LD_PRELOAD",
+    _TUNABLES,
+)
 _state = "given back to the system, as the C library does"
 
 
@@ -55,7 +60,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def give_back() -> None:
-    """Give all memory that is free back to the system, once: what is resident is in use then."""
+    """Give all free memory back to the system, once, so that what stays resident is in use."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -68,7 +73,7 @@ def description() -> str:
 def _set_by_user(environment: Mapping[str, str]) -> str:
     """Return the name and the value of the variable that decides, or ""."""
     for name in VARIABLES:
-        if environment.get(name):
-            return f"{name}={environment[name]}"
-    tunables = environment.get(_TUNABLES, "")
-    return f"{_TUNABLES}={tunables}" if "glibc.malloc" in tunables else ""
+        value = environment.get(name, "")
+        if "glibc.malloc" in value if name == _TUNABLES else value:
+            return f"{name}={value}"
+    return ""

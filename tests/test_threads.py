@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from solo_family import threads
+from solo_family import heap, threads
 from solo_family.engine import processes
 from solo_family.threads import PIECES, SPINS, cgroup_cpus, description, usable_cores, wanted
 
@@ -211,7 +211,8 @@ def test_the_doctor_says_what_was_chosen_and_why(monkeypatch: pytest.MonkeyPatch
 def run(code: str, **variables: str) -> tuple[str, str]:
     """Return what a new process prints and logs that may use one CPU only."""
     cpu = min(os.sched_getaffinity(0))
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    chosen = {*VARIABLES, *heap.VARIABLES}
+    environment = {name: value for name, value in os.environ.items() if name not in chosen}
     process = subprocess.run(
         [sys.executable, "-c", f"import os, sys; os.sched_setaffinity(0, [{cpu}])\n{code}"],
         cwd=ROOT,

@@ -1,4 +1,6 @@
-"""Tell which maps kernels for maps with channels last may be given."""
+"""Tell which maps have their channels last, and which of them kernels may be given."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -19,10 +21,14 @@ def suits_kernels(*maps: Tensor) -> bool:
         return False
     if torch.is_grad_enabled() and any(x.requires_grad for x in maps):
         return False
-    return all(_is_channels_last(x) for x in maps)
+    few = all(math.prod(x.shape[1:]) < MOST_VALUES for x in maps)
+    return few and all(is_channels_last(x) and x.is_floating_point() for x in maps)
 
 
-def _is_channels_last(x: Tensor) -> bool:
+def is_channels_last(x: Tensor) -> bool:
+    """Return whether a tensor of any shape is a map that has channels last, and no other order.
+
+    A map of one channel or one pixel is in both orders at once.
+    """
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    few = x.dim() == 4 and x.shape[1] * x.shape[2] * x.shape[3] < MOST_VALUES
-    return last and few and not x.is_contiguous() and x.is_floating_point()
+    return last and not x.is_contiguous()

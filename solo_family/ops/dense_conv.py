@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .channels_last import is_channels_last
+
 Pair = tuple[int, int]
 
 # With fewer channels a product has too few columns to be fast.
@@ -23,9 +25,8 @@ _FEWEST_CHANNELS = 16
 def has_faster_gradients(x: Tensor, weight: Tensor, groups: int) -> bool:
     """Return whether `dense_conv` takes this convolution, and has the faster gradient.
 
-    oneDNN's code for the gradient of weights with channels last uses AVX-512. Without it, which is
-    so in many processors of AMD and in most of Intel's for desktops, the gradient takes 1.3 to 5
-    times as long as products of matrices do.
+    With channels last, oneDNN's gradient of weights takes up to four times as long as products of
+    matrices do on a processor that has AVX2 but no AVX-512 (docs/performance.md).
 
     Args:
         x: [B, I, H, W].
@@ -38,7 +39,9 @@ def has_faster_gradients(x: Tensor, weight: Tensor, groups: int) -> bool:
         return False
     if torch.is_autocast_enabled("cpu") or (x.dtype, weight.dtype) != (torch.float32,) * 2:
         return False
-    return (_is_last(x) or _is_last(weight)) and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return (
+        is_channels_last(x) or is_channels_last(weight)
+    ) and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def dense_conv(
@@ -102,10 +105,10 @@ def gradient_of_weight(
     """Return the gradient of the weight, [O, I, K, K], channels last.
 
     That of one place (i, j) of the kernel is the product of the gradient and of the pixels that the
-    place sees: all that is (i, j) further, in steps of the stride. In an image with a border that
-    is as wide as the kernel reaches, these pixels lie at one distance behind those of the output,
-    in memory too: matrices are multiplied where they are. With a stride, each row and column that
-    is 0, 1, ... modulo it makes an image of its own.
+    place sees: those of the output, moved by (i, j). If input and output have a border as wide as
+    the kernel reaches, every pixel lies the same distance behind its partner in memory, so that
+    both matrices can be multiplied where they are. With a stride S, the rows with each remainder
+    modulo S, and likewise the columns, make images of their own.
 
     Args:
         gradient: of the result, [B, O, Y, X].
@@ -131,13 +134,8 @@ def gradient_of_weight(
     outer = outer.flatten(0, 2).t()
     result = weight.new_empty(*weight.shape[2:], *weight.shape[:2])
     for i, j in product(*map(range, weight.shape[2:])):
-        y, x_ = i * dilation[0], j * dilation[1]
-        part = parts[y % stride[0], x_ % stride[1]]
-        distance = (y // stride[0]) * columns + x_ // stride[1]
+        down, right = i * dilation[0], j * dilation[1]
+        part = parts[down % stride[0], right % stride[1]]
+        distance = (down // stride[0]) * columns + right // stride[1]
         torch.mm(outer[:, : len(part) - distance], part[distance:], out=result[i, j])
     return result.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
-
-
-def _is_last(tensor: Tensor) -> bool:
-    last = tensor.is_contiguous(memory_format=torch.channels_last)
-    return last and not tensor.is_contiguous()

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .channels_last import is_channels_last
+
 
 def has_faster_gradients(x: Tensor) -> bool:
     """Return whether `group_norm` has the faster gradients: for channels last on a CPU.
@@ -20,8 +22,7 @@ def has_faster_gradients(x: Tensor) -> bool:
     Args:
         x: a map, of any shape.
     """
-    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    return last and x.device.type == "cpu" and not x.is_contiguous()
+    return x.device.type == "cpu" and is_channels_last(x)
 
 
 def group_norm(

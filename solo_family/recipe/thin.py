@@ -1,7 +1,7 @@
 """Choose a thinner model and larger steps where the time suffices for few iterations only.
 
-A model that is half as wide, with a part of its backbone frozen, takes half the time on a CPU, and
-what a wider one could express it would have no time to learn: docs/results.md has both after the
+A model that is half as wide, with a part of its backbone frozen, takes half the time on a CPU. A
+wider one could express more, but would have no time to learn it: docs/results.md has both after the
 same minutes.
 """
 
@@ -26,8 +26,8 @@ RATE = 1.5e-3  # that of configs/quickstart, for 4 images
 def is_short(machine: Machine, size: InputSize, minutes: float) -> bool:
     """Return whether the time suffices for few iterations of the full model on this CPU.
 
-    This is an estimate from the number of cores: what a machine does besides at the moment must not
-    change the model.
+    This is an estimate from the number of cores: what else the machine is doing at the moment must
+    not change the model.
 
     Args:
         machine: what trains.

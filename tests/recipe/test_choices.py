@@ -267,7 +267,7 @@ def test_images_that_take_a_small_part_of_the_memory_are_kept(
     assert values_of(DATA[kind], machine).get("DATALOADER.CACHE_BYTES") == expected
 
 
-# What one iteration needs by the estimate: 4 images of 320 x 400 on two cores, 1.5 s.
+# Minutes: by the estimate of 1.5 s for 4 images of 320 x 400, 400 and 800 iterations on two cores.
 SHORT, LONG = 10, 20
 
 
