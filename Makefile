@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Processes that run tests. One thread each: more would wait for one another.
 JOBS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+# Bytecode is written: many tests start processes, each of which would compile all of the package again.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .PHONY: demo test test-all soak bench bench-dense lint clean
 
@@ -12,13 +13,15 @@ $(VENV)/.done: requirements/pinned.txt requirements/detectron2.txt requirements/
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' \
 	  || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 demo"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/pinned.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -r requirements/pinned.txt
+	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
 	  --python-version 3.10 --implementation cp --abi none --platform any --upgrade \
 	  --target "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  -r requirements/detectron2.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/no_deps.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check --no-deps -r requirements/no_deps.txt
+	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
+# On all cores, which pip does on one. Some packages have templates that are no Python.
+	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	@touch $@
 
 demo: $(VENV)/.done

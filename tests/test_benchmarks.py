@@ -85,6 +85,7 @@ def write_pictures(folder: Path) -> None:
         cv2.imwrite(str(folder / name), noise)
 
 
+@pytest.mark.slow
 def test_a_pair_of_models_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pictures(tmp_path)
     peer = Peer("adelaidet", lambda *_: nn.Module(), "", test_size=(64, 96))

@@ -115,6 +115,7 @@ def test_a_training_imports_nothing_that_few_need() -> None:
     assert run(script, limit=1200).split() == []
 
 
+@pytest.mark.slow
 def test_detectron2s_own_predictor_runs_our_configs() -> None:
     """What SAHI and others do that know detectron2 alone, after a bare `import solo_family`."""
     script = """
@@ -167,6 +168,7 @@ def test_sahi_runs_our_models_after_a_bare_import(tmp_path: Path) -> None:
     assert int(run(script).split()[-1]) > 0
 
 
+@pytest.mark.slow
 def test_a_plain_config_that_reads_no_file_of_ours_stays_plain(tmp_path: Path) -> None:
     path = tmp_path / "other.yaml"
     path.write_text("MODEL:\n  META_ARCHITECTURE: GeneralizedRCNN\n")

@@ -54,6 +54,7 @@ def test_setup_needs_no_torch() -> None:
     assert process.stdout.splitlines()[-1] == solo_family.__version__
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_the_configs_and_nothing_compiled(tmp_path: Path) -> None:
     sources = copy_sources(tmp_path / "sources")
     # As pip does it.

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from .conftest import ROOT
 
 # Other packages may: they are asked for what is there.
@@ -39,6 +41,7 @@ print(count)
 """
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_without_posix_and_without_a_network() -> None:
     process = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL], cwd=ROOT, capture_output=True, text=True, timeout=300

@@ -224,6 +224,7 @@ def run(code: str, **variables: str) -> tuple[str, str]:
     return process.stdout, process.stderr
 
 
+@pytest.mark.slow
 def test_openmp_has_what_was_chosen() -> None:
     """As the library itself says that is in the process, if it is libgomp."""
     code = "from solo_family.threads import *; choose_before_torch(); import torch"
@@ -248,11 +249,12 @@ for turn in range(2):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "start",
     [
         "from solo_family.threads import *; choose_before_torch()",
-        pytest.param("import solo_family; solo_family.ops", marks=pytest.mark.slow),
+        "import solo_family; solo_family.ops",
     ],
 )
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch lacks oneDNN")
@@ -265,7 +267,8 @@ def test_onednn_compiles_for_each_size_once(start: str) -> None:
     assert second.count("create:cache_hit") > 1024
 
 
-@pytest.mark.parametrize("first", ["", pytest.param("import torch", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["", "import torch"])
 def test_other_peoples_processes_keep_their_environment(first: str) -> None:
     """The front door in Python sets variables while it imports torch, if it is the first to."""
     code = "before = dict(os.environ); import solo_family; solo_family.ops\n"

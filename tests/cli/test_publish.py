@@ -303,6 +303,7 @@ def test_a_name_of_the_hub_is_the_model_everywhere(
     assert began["origin"]["weights"].startswith("hf:me/model/model.safetensors@")
 
 
+@pytest.mark.slow
 def test_training_begins_with_a_model_of_the_hub_and_is_evaluated_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

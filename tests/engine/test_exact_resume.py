@@ -98,12 +98,13 @@ FLIP: list[Any] = ["INPUT.RANDOM_FLIP", "horizontal"]
 PASTE: list[Any] = ["INPUT.COPY_PASTE.ENABLED", True, "INPUT.COPY_PASTE.BLEND", 1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "opts",
     [
         pytest.param([*FLIP, *PASTE], id="flip"),
-        pytest.param([*COLOURS, *CROP, *EMA, *BFLOAT16], id="crop", marks=pytest.mark.slow),
-        pytest.param([*LSJ, *COLOURS], id="jitter", marks=pytest.mark.slow),
+        pytest.param([*COLOURS, *CROP, *EMA, *BFLOAT16], id="crop"),
+        pytest.param([*LSJ, *COLOURS], id="jitter"),
     ],
 )
 def test_every_augmentation_is_the_same_run(tmp_path: Path, opts: list[Any]) -> None:

@@ -21,6 +21,7 @@ from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import tiny_cfg
 
 
+@pytest.mark.slow
 def test_a_training_ends_with_its_report(tmp_path: Path) -> None:
     data = small_dataset(tmp_path / "data")
     opts = ("OUTPUT.LOGGERS", ("csv",), "SOLVER.MAX_ITER", 2, "OUTPUT.REPORT", True)

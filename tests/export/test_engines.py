@@ -59,6 +59,7 @@ def test_openvino_computes_in_float32_whatever_the_cpu_has(exported_method: Expo
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
+@pytest.mark.slow
 def test_several_threads_run_one_model_at_once(exported_method: Exported) -> None:
     pytest.importorskip("openvino")
     folder, _ = exported_method("SparseInst")

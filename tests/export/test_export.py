@@ -29,7 +29,7 @@ def assert_same(folder: Path, predictor: DefaultPredictor, sizes: list[tuple[int
         assert prediction_error(predictor(picture), exported(picture)) < TOLERANCE
 
 
-@pytest.mark.parametrize("method", of_all_or_slow("MaskFormer", "SOLOv2", "SparseInst"))
+@pytest.mark.parametrize("method", of_all_or_slow("SOLOv2", "SparseInst"))
 def test_an_exported_model_finds_what_the_model_finds(
     method: str, exported_method: Exported
 ) -> None:

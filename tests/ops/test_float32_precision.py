@@ -55,6 +55,7 @@ def tell(settings: list[str]) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_every_way_of_setting_it(tmp_path: Path) -> None:
     expected = OLD_SETTINGS | (NEW_SETTINGS | MIXED_SETTINGS if HAS_NEW else {})
     with Forked(tell, list(expected), tmp_path) as process:

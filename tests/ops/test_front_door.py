@@ -71,6 +71,7 @@ assert run_lengths(masks)[0].sum() == masks.numel()
 """
 
 
+@pytest.mark.slow
 def test_it_needs_torch_alone_and_gives_functions() -> None:
     words = [sys.executable, "-c", ALONE, str(FOLDER)]
     process = subprocess.run(words, capture_output=True, text=True)

@@ -84,6 +84,7 @@ def test_matrix_nms(count: int, size: tuple[int, int], kernel: str) -> None:
     assert_matrix_nms(inside, labels, kernel, inside)
 
 
+@pytest.mark.slow
 def test_masks_of_more_words_than_a_part() -> None:
     inside = random_logits(3, (91, 97)) > 0
     assert_matrix_nms(inside, torch.zeros(3, dtype=torch.int64), "gaussian", inside)

@@ -85,6 +85,7 @@ def test_the_report_of_instances(run: tuple[CfgNode, Path]) -> None:
     assert confusion[1:] == ["cat,4,0,0", "a|dog$\\$,0,0,4", "no object,0,0,0"]
 
 
+@pytest.mark.slow
 def test_better_weights_than_the_reported_are_named(run: tuple[CfgNode, Path]) -> None:
     cfg, output = run
     assert "`model_final.pth`" in write_report(cfg, output).read_text()
