@@ -20,7 +20,7 @@ $(VENV)/.done: requirements/pinned.txt requirements/detectron2.txt requirements/
 	  -r requirements/detectron2.txt
 	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check --no-deps -r requirements/no_deps.txt
 	$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
-# On all cores, which pip does on one. Some packages have templates that are no Python.
+# On all cores, which pip does on one; a package's file that can't be compiled stops nothing.
 	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	@touch $@
 
