@@ -1,8 +1,10 @@
 """Conversion of predicted instances to COCO results, with masks encoded on their device."""
 
+import copy
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import BitMasks, Instances
+from detectron2.utils import comm
 
 from ..data.formats.coco_json import dataset_truth
 from ..files import replacing, whole_files_of
 from ..ops.rle import encode_masks
 from ..ops.run_masks import RunMasks
 from .coco_metrics import coco_metrics, library_for
+from .plain_save import save_plain
 
 # The number of detections per image, those with the highest scores, that COCO's metrics evaluate.
 COCO_LIMIT = 100
@@ -83,8 +87,32 @@ class InstanceEvaluator(COCOEvaluator):
 
     def evaluate(self, img_ids: Any = None) -> Any:
         """Return the metrics, and write the results to files atomically."""
+        predictions = self._gathered()
+        if not comm.is_main_process():
+            return {}
+        if not predictions:
+            self._logger.warning("[COCOEvaluator] Did not receive valid predictions.")
+            return {}
+        has_tensors = "proposals" in predictions[0]
+        self._results: dict[str, Any] = {}
         with whole_files_of(coco_evaluation):
-            return super().evaluate(img_ids)
+            if self._output_dir:
+                path = Path(self._output_dir, "instances_predictions.pth")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with coco_evaluation.PathManager.open(str(path), "wb") as file:
+                    (torch.save if has_tensors else save_plain)(predictions, file)
+            if has_tensors:
+                self._eval_box_proposals(predictions)
+            if "instances" in predictions[0]:
+                self._eval_predictions(predictions, img_ids)
+        return copy.deepcopy(self._results)
+
+    def _gathered(self) -> list[dict[str, Any]]:
+        """Return the predictions of all processes in the main one, and its own in others."""
+        if not self._distributed:
+            return self._predictions
+        comm.synchronize()
+        return list(chain.from_iterable(comm.gather(self._predictions, dst=0)))
 
     def _eval_predictions(
         self, predictions: list[dict[str, Any]], img_ids: list[Any] | None = None

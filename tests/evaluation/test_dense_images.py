@@ -1,5 +1,6 @@
 """AP of an image with more objects than COCO's 100 detections, by every way of evaluating."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ def test_evaluators_do_not_cap_it(
     assert results["AP"] == pytest.approx(100, abs=0.1)
     assert "segm AP (maxDets=300): of the best 300 detections" in caplog.text
     assert f"Evaluating predictions with {library}." in caplog.text
+    # The files of detectron2's evaluator, of which torch reads one.
+    (stored,) = torch.load(tmp_path / "instances_predictions.pth", weights_only=True)
+    written = json.loads((tmp_path / "coco_instances_results.json").read_text(encoding="utf-8"))
+    assert stored["image_id"] == 1
+    assert [one["score"] for one in stored["instances"]] == [one["score"] for one in written]
+    assert len(written) == COUNT
 
 
 def test_nothing_predicted_is_an_ap_of_0_with_a_reason(
@@ -85,6 +92,17 @@ def test_nothing_predicted_is_an_ap_of_0_with_a_reason(
     evaluator.process([{"image_id": 1}], [{"instances": perfect()[:0]}])
     assert evaluator.evaluate()["segm"]["AP"] == 0
     assert "No instance was predicted on any image, so the segm AP is 0" in caplog.text
+
+
+def test_no_image_at_all_is_said(
+    squares: CocoFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    register_in_place([squares.name])
+    evaluator = coco_evaluator(squares.name, str(tmp_path / "new"))
+    evaluator.reset()
+    assert evaluator.evaluate() == {}
+    assert "Did not receive valid predictions" in caplog.text
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow
