@@ -35,4 +35,5 @@ class Pickler(pickle.Pickler):
         self._asks_nothing = pickle.Pickler(file, protocol)
 
     def dump(self, content: Any) -> None:
+        """Write `content`, as `pickle.Pickler.dump` does."""
         self._asks_nothing.dump(content)
