@@ -21,6 +21,7 @@ class Machine:
         gpu: the name of the first GPU; "" for none.
         gpu_memory: its memory in whole GB.
         bfloat16: whether the CPU multiplies in bfloat16 faster than in float32.
+        avx2: whether the CPU has AVX2 but no AVX-512, and so takes about twice as long.
     """
 
     cores: int
@@ -28,9 +29,10 @@ class Machine:
     gpu: str = ""
     gpu_memory: int = 0
     bfloat16: bool = False
+    avx2: bool = False
 
     def __str__(self) -> str:
-        fast = " with bfloat16" if self.bfloat16 else ""
+        fast = " with bfloat16" if self.bfloat16 else " with AVX2 alone" if self.avx2 else ""
         cpu = f"{self.cores} CPU cores{fast}, {self.memory} GB"
         return f"{self.gpu}, {self.gpu_memory} GB; {cpu}" if self.gpu else cpu
 
@@ -40,11 +42,12 @@ def this_machine() -> Machine:
     cores = usable_cores().number
     memory = _memory()
     bfloat16 = not why_not_bfloat16(torch.device("cpu"))
+    avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
     if not torch.cuda.is_available():
-        return Machine(cores, memory, bfloat16=bfloat16)
+        return Machine(cores, memory, bfloat16=bfloat16, avx2=avx2)
     device = torch.cuda.get_device_properties(0)
     gpu_memory = max(1, round(device.total_memory / 2**30))
-    return Machine(cores, memory, device.name, gpu_memory, bfloat16)
+    return Machine(cores, memory, device.name, gpu_memory, bfloat16, avx2)
 
 
 def _memory() -> int:

@@ -13,6 +13,8 @@ from .sizes import InputSize, speed
 
 # With fewer iterations of the full model, about, the thinner one learns more.
 _FEW = 500
+# So fast is a CPU with AVX2 alone, of `speed`, which is that of one with AVX-512.
+_AVX2 = 0.5
 # configs/benchmarks has 128 channels, configs/quickstart 96 and the grids.
 _CHANNELS, _MASK_CHANNELS = 64, 32
 _GRIDS = [32, 28, 20, 14, 10]
@@ -26,8 +28,8 @@ RATE = 1.5e-3  # that of configs/quickstart, for 4 images
 def is_short(machine: Machine, size: InputSize, minutes: float) -> bool:
     """Return whether the time suffices for few iterations of the full model on this CPU.
 
-    This is an estimate from the number of cores: what else the machine is doing at the moment must
-    not change the model.
+    This is an estimate from the number of cores and their kind: what else the machine is doing at
+    the moment must not change the model.
 
     Args:
         machine: what trains.
@@ -36,7 +38,8 @@ def is_short(machine: Machine, size: InputSize, minutes: float) -> bool:
     """
     if machine.gpu:
         return False
-    return minutes * 60 * speed(machine) < _FEW * size.pixels
+    pixels = minutes * 60 * speed(machine) * (_AVX2 if machine.avx2 else 1)
+    return pixels < _FEW * size.pixels
 
 
 def thin_choices(data: Fingerprint, prefix: str) -> list[Choice]:

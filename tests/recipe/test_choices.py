@@ -13,7 +13,7 @@ from solo_family.config.rules import get_key
 from solo_family.recipe.bases import Base, backbone_base
 from solo_family.recipe.choices import Request, choose, size_of
 from solo_family.recipe.fingerprint import Fingerprint
-from solo_family.recipe.machine import Machine
+from solo_family.recipe.machine import Machine, this_machine
 from solo_family.recipe.schedule import sampler_choices
 from solo_family.recipe.write import as_yaml, base_path, write
 
@@ -296,6 +296,20 @@ def test_the_model_depends_on_the_machine_but_not_on_its_momentary_speed() -> No
         assert key not in values_of(DATA["usual"], minutes=LONG, seconds=seconds)
     assert key not in values_of(DATA["usual"], replace(CPU, cores=8), minutes=SHORT)
     assert key not in values_of(DATA["usual"], GPU, minutes=1)
+
+
+@pytest.mark.parametrize(("capability", "is_thin"), [("AVX2", True), ("AVX512", False)])
+def test_a_cpu_with_avx2_alone_is_half_as_fast(
+    monkeypatch: pytest.MonkeyPatch, capability: str, is_thin: bool
+) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    machine = replace(CPU, avx2=this_machine().avx2)
+    assert ("with AVX2 alone" in str(machine)) == is_thin
+    assert ("MODEL.FPN.OUT_CHANNELS" in values_of(DATA["usual"], machine, minutes=LONG)) == is_thin
+    # The images stay as large: smaller ones, in more iterations, were no better.
+    key = "INPUT.MIN_SIZE_TRAIN"
+    assert values_of(DATA["usual"], machine)[key] == values_of(DATA["usual"], CPU)[key]
+    assert "MODEL.FPN.OUT_CHANNELS" not in values_of(DATA["usual"], machine, minutes=2 * LONG)
 
 
 def test_what_is_thinner_only_where_it_was_measured_or_may_be() -> None:
