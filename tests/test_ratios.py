@@ -21,7 +21,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(pairs, "use_one_thread", lambda: None)
     path = tmp_path / "expected.json"
-    content = {"measured on": ratios.this_machine(), "ratios": {"a": 2.0, "b": 2.0}}
+    content = {ratios.this_machine(): {"a": 2.0, "b": 2.0}, "another CPU": {"a": 1.0, "c": 9.0}}
     path.write_text(json.dumps(content))
     return path
 
@@ -45,7 +45,7 @@ def test_what_fell_is_named(
     assert printed[0].split() == ["a", "1.72", "kept:", "2.00", "(-14", "%)"]
     assert printed[-1] == "More than 15 % slower than before: b."
     assert run(kept, "--only", "a") == 0
-    assert json.loads(kept.read_text())["ratios"] == {"a": 2.0, "b": 2.0}
+    assert json.loads(kept.read_text())[ratios.this_machine()] == {"a": 2.0, "b": 2.0}
 
 
 def test_a_fall_is_measured_again(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,11 +61,26 @@ def test_new_ratios_are_kept(
 ) -> None:
     monkeypatch.setattr(pairs, "PAIRS", {"b": pair_of(1.0, 1.0), "c": pair_of(3.0, 1.0)})
     assert run(kept, "--update") == 0
-    assert json.loads(kept.read_text())["ratios"] == {"a": 2.0, "b": 1.0, "c": 3.0}
+    content = json.loads(kept.read_text())
+    assert content.pop(ratios.this_machine()) == {"a": 2.0, "b": 1.0, "c": 3.0}
+    assert content == {"another CPU": {"a": 1.0, "c": 9.0}}
     assert run(kept) == 0
-    kept.write_text(json.dumps({"measured on": "another CPU", "ratios": {}}))
-    assert run(kept) == 0
-    assert "The kept ratios are of another CPU; this is " in capsys.readouterr().out
+    assert "None is kept of this CPU" not in capsys.readouterr().out
+
+
+def test_a_cpu_of_which_none_is_kept_is_compared_with_the_lowest(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pairs, "PAIRS", {"a": pair_of(1.0, 1.0), "b": pair_of(1.0, 1.0)})
+    kept.write_text(json.dumps({"one": {"a": 2.0}, "two": {"a": 1.1, "b": 2.0}}))
+    assert run(kept) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split()[:4] == ["a", "1.00", "kept:", "1.10"]
+    assert printed[-2].startswith(f"None is kept of this CPU ({ratios.this_machine()})")
+    assert printed[-2].endswith("these are the lowest of one; two.")
+    assert printed[-1] == "More than 15 % slower than before: b."
+    kept.write_text("{}")
+    assert run(kept) == 0  # there is nothing to compare with
 
 
 def test_a_name_that_is_not_there_is_refused(kept: Path) -> None:
@@ -75,8 +90,10 @@ def test_a_name_that_is_not_there_is_refused(kept: Path) -> None:
 
 def test_every_kept_ratio_has_its_pair() -> None:
     content = json.loads(ratios.EXPECTED.read_text(encoding="utf-8"))
-    assert content["ratios"].keys() <= pairs.PAIRS.keys()
-    assert all(value > 0 for value in content["ratios"].values())
+    assert content
+    for kept in content.values():
+        assert kept.keys() <= pairs.PAIRS.keys()
+        assert all(value > 0 for value in kept.values())
 
 
 def test_the_papers_pseudo_code() -> None:
