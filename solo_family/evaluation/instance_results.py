@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -94,7 +95,7 @@ class InstanceEvaluator(COCOEvaluator):
             self._logger.warning("[COCOEvaluator] Did not receive valid predictions.")
             return {}
         has_tensors = "proposals" in predictions[0]
-        self._results: dict[str, Any] = {}
+        self._results = OrderedDict()
         with whole_files_of(coco_evaluation):
             if self._output_dir:
                 path = Path(self._output_dir, "instances_predictions.pth")

@@ -18,6 +18,7 @@ from .layers import torchvision_deform_conv
 from .layers.folded_norm import fold_fixed_norms
 from .normalizer import LossCount
 from .owned import owned
+from .trained_pairs import fold_for_training
 from .transfer import instances_to_device, normalise, padded_size
 
 # Runs inference on a batch with a model, and decides something on the way.
@@ -48,6 +49,8 @@ class MaskSegmentor(nn.Module, MethodInterface):
     ) -> None:
         super().__init__()
         fold_fixed_norms(backbone)
+        if norm_eval:
+            fold_for_training(backbone, len(pixel_mean), size_divisibility)
         self.backbone = backbone
         self.size_divisibility = size_divisibility
         self.norm_eval = norm_eval

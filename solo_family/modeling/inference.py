@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from .base import MaskSegmentor
 from .fast_group_norm import make_group_norms_fast
-from .folding import fold_batch_norms, fold_observed_norms, is_norm
+from .folding import fold_batch_norms, fold_observed_norms
 from .fuse import fuse_convolutions
 from .fused_conv import fusing_works
+from .norm_pairs import is_norm
 from .packed_conv import pack_convolutions, packing_works
 from .precision import PrecisionCheck, why_not_bfloat16
 

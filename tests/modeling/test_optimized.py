@@ -16,9 +16,10 @@ from solo_family import METHODS
 from solo_family.config import get_cfg
 from solo_family.modeling import packed_conv, precision
 from solo_family.modeling.fast_group_norm import FastGroupNorm, make_group_norms_fast
-from solo_family.modeling.folding import fold_observed_norms, is_norm
+from solo_family.modeling.folding import fold_observed_norms
 from solo_family.modeling.inference import inference_model, prepare_for_inference
 from solo_family.modeling.layers.conv_tower import GroupNorm
+from solo_family.modeling.norm_pairs import is_norm
 from solo_family.modeling.packed_conv import PackedConv2d, pack_convolutions, packing_works
 
 from ..conftest import picture

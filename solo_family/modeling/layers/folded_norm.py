@@ -27,12 +27,12 @@ class FoldingConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x`, [B, C, H, W], with the folded weights in training."""
-        if not (self.training and torch.is_grad_enabled() and _is_fixed(self.norm)):
+        if not (self.training and torch.is_grad_enabled() and is_fixed(self.norm)):
             return super().forward(x)
-        x = self._conv_forward(x, *self._folded())
+        x = self._conv_forward(x, *self.folded())
         return x if self.activation is None else self.activation(x)
 
-    def _folded(self) -> tuple[Tensor, Tensor]:
+    def folded(self) -> tuple[Tensor, Tensor]:
         """Return weights [O, I, k, k] and a bias, [O], that include the norm."""
         norm, weight = self.norm, self.weight
         kept = self.__dict__.setdefault("_kept", Kept())
@@ -60,7 +60,8 @@ def fold_fixed_norms(module: nn.Module) -> None:
             conv.__class__ = FoldingConv2d
 
 
-def _is_fixed(norm: nn.Module) -> bool:
+def is_fixed(norm: nn.Module) -> bool:
+    """Return whether a norm has a factor and a summand for each channel that no batch changes."""
     if isinstance(norm, _BatchNorm):
         return not norm.training and norm.affine and norm.running_mean is not None
     return isinstance(norm, FrozenBatchNorm2d)
