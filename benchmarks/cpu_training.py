@@ -19,6 +19,7 @@ from resource import RUSAGE_SELF, getrusage
 
 import torch
 from tabulate import tabulate
+from torch import nn
 
 from solo_family.engine import step
 from solo_family.modeling import base
@@ -78,7 +79,7 @@ def main() -> None:
     print(f"peak memory: {getrusage(RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
-def _leave(*_: object) -> None:
+def _leave(backbone: nn.Module, channels: int, size_divisibility: int) -> None:
     """Leave norms as they are."""
 
 
