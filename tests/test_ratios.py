@@ -65,7 +65,7 @@ def test_new_ratios_are_kept(
     assert content.pop(ratios.this_machine()) == {"a": 2.0, "b": 1.0, "c": 3.0}
     assert content == {"another CPU": {"a": 1.0, "c": 9.0}}
     assert run(kept) == 0
-    assert "None is kept of this CPU" not in capsys.readouterr().out
+    assert "not kept" not in capsys.readouterr().out
 
 
 def test_a_cpu_of_which_none_is_kept_is_compared_with_the_lowest(
@@ -76,9 +76,15 @@ def test_a_cpu_of_which_none_is_kept_is_compared_with_the_lowest(
     assert run(kept) == 1
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split()[:4] == ["a", "1.00", "kept:", "1.10"]
-    assert printed[-2].startswith(f"None is kept of this CPU ({ratios.this_machine()})")
-    assert printed[-2].endswith("these are the lowest of one; two.")
+    machine = ratios.this_machine()
+    assert printed[-2].startswith(f"Of this CPU ({machine}) these are not kept: a, b. They were")
+    assert printed[-2].endswith("compared with the lowest of one; two.")
     assert printed[-1] == "More than 15 % slower than before: b."
+    # After an update of one of them the others are compared as before.
+    assert run(kept, "--only", "a", "--update") == 0
+    capsys.readouterr()
+    assert run(kept) == 1
+    assert f"Of this CPU ({machine}) these are not kept: b. They" in capsys.readouterr().out
     kept.write_text("{}")
     assert run(kept) == 0  # there is nothing to compare with
 

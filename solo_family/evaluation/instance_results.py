@@ -88,7 +88,8 @@ class InstanceEvaluator(COCOEvaluator):
 
     def evaluate(self, img_ids: Any = None) -> Any:
         """Return the metrics, and write the results to files atomically."""
-        predictions = self._gathered()
+        comm.synchronize()
+        predictions = list(chain.from_iterable(comm.gather(self._predictions, dst=0)))
         if not comm.is_main_process():
             return {}
         if not predictions:
@@ -107,13 +108,6 @@ class InstanceEvaluator(COCOEvaluator):
             if "instances" in predictions[0]:
                 self._eval_predictions(predictions, img_ids)
         return copy.deepcopy(self._results)
-
-    def _gathered(self) -> list[dict[str, Any]]:
-        """Return the predictions of all processes in the main one, and its own in others."""
-        if not self._distributed:
-            return self._predictions
-        comm.synchronize()
-        return list(chain.from_iterable(comm.gather(self._predictions, dst=0)))
 
     def _eval_predictions(
         self, predictions: list[dict[str, Any]], img_ids: list[Any] | None = None

@@ -15,7 +15,6 @@ from .layers import ConvNormReLU
 from .layers.deform_conv import DeformConv
 from .layers.folded_norm import FoldingConv2d
 from .norm_pairs import has_statistics, observed_pairs
-from .trained_pairs import unfold_for_training
 
 
 def fold_batch_norms(module: nn.Module) -> None:
@@ -53,7 +52,6 @@ def fold_observed_norms(backbone: nn.Module, channels: int, size_divisibility: i
         channels: channels of its input.
         size_divisibility: the sides of its inputs are multiples of this.
     """
-    unfold_for_training(backbone)
     for conv, norm in observed_pairs(backbone, channels, size_divisibility):
         _fold(conv, norm)
         norm._parameters.clear()

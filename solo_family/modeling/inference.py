@@ -22,6 +22,7 @@ from .fused_conv import fusing_works
 from .norm_pairs import is_norm
 from .packed_conv import pack_convolutions, packing_works
 from .precision import PrecisionCheck, why_not_bfloat16
+from .trained_pairs import unfold_for_training
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -94,6 +95,7 @@ def prepare_for_inference(
         )
     half, dtype = precision != "float32", PRECISIONS[precision]
     model = copy.deepcopy(model).eval()
+    unfold_for_training(model.backbone)
     packs = optimize and packing_works(dtype, model.device)
     fuses = optimize and fusing_works(dtype, model.device)
     if channels_last is None:

@@ -13,7 +13,8 @@ from .sizes import InputSize, speed
 
 # With fewer iterations of the full model, about, the thinner one learns more.
 _FEW = 500
-# So fast is a CPU with AVX2 alone, of `speed`, which is that of one with AVX-512.
+# The speed of a CPU with AVX2 alone, as a share of `speed`. Images keep their size there: smaller
+# ones in more iterations were no better (docs/results.md).
 _AVX2 = 0.5
 # configs/benchmarks has 128 channels, configs/quickstart 96 and the grids.
 _CHANNELS, _MASK_CHANNELS = 64, 32

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,15 +64,23 @@ def perfect() -> Instances:
     "library", ["hotcoco", pytest.param("pycocotools", marks=pytest.mark.slow)]
 )
 def test_evaluators_do_not_cap_it(
-    squares: CocoFolder, tmp_path: Path, library: str, caplog: pytest.LogCaptureFixture
+    squares: CocoFolder,
+    tmp_path: Path,
+    library: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     register_in_place([squares.name])
     cfg = tiny_cfg("SOLOv2", opts=["TEST.COCO_LIBRARY", library])
     evaluator = build_evaluator(cfg, squares.name, str(tmp_path))
     evaluator.reset()
     evaluator.process([{"image_id": 1}], [{"instances": perfect()}])
-    with caplog.at_level("INFO"):
+    asked: list[Any] = []
+    is_storage = torch.is_storage
+    with caplog.at_level("INFO"), monkeypatch.context() as patch:
+        patch.setattr(torch, "is_storage", lambda one: asked.append(one) or is_storage(one))
         results = evaluator.evaluate()["segm"]
+    assert not asked  # by torch's pickler, about each number
     assert results["AP"] == pytest.approx(100, abs=0.1)
     assert "segm AP (maxDets=300): of the best 300 detections" in caplog.text
     assert f"Evaluating predictions with {library}." in caplog.text

@@ -13,6 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .remembered import Kept
 
+# The name, in a convolution's dictionary, of what is computed once from unchanged tensors.
+KEPT = "_kept"
+
 
 class FoldingConv2d(Conv2d):
     """detectron2's convolution, whose batch norm becomes part of its weights in training.
@@ -29,24 +32,30 @@ class FoldingConv2d(Conv2d):
         """Convolve `x`, [B, C, H, W], with the folded weights in training."""
         if not (self.training and torch.is_grad_enabled() and is_fixed(self.norm)):
             return super().forward(x)
-        x = self._conv_forward(x, *self.folded())
+        x = self._conv_forward(x, *fold(self, self.norm))
         return x if self.activation is None else self.activation(x)
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Return weights [O, I, k, k] and a bias, [O], that include the norm."""
-        norm, weight = self.norm, self.weight
-        kept = self.__dict__.setdefault("_kept", Kept())
-        statistics = (norm.running_mean, norm.running_var, norm.eps)
-        if norm.weight.requires_grad or norm.bias.requires_grad:
-            share, centre = kept.get(_standardised, *statistics)
-            return _Fold.apply(weight, norm.weight, norm.bias, share, centre)
-        factor, shift = kept.get(_affine, norm.weight, norm.bias, *statistics, weight.dtype)
-        if weight.requires_grad:
-            return weight * factor, shift
-        return kept.get(torch.mul, weight, factor), shift
-
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        return {name: value for name, value in self.__dict__.items() if name != KEPT}
+
+
+def fold(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
+    """Return weights [O, I, k, k] and a bias, [O], that include the norm.
+
+    Args:
+        conv: the convolution, without bias, in whose dictionary results are kept.
+        norm: the norm after it, with fixed statistics.
+    """
+    weight = conv.weight
+    kept = conv.__dict__.setdefault(KEPT, Kept())
+    statistics = (norm.running_mean, norm.running_var, norm.eps)
+    if norm.weight.requires_grad or norm.bias.requires_grad:
+        share, centre = kept.get(_standardised, *statistics)
+        return _Fold.apply(weight, norm.weight, norm.bias, share, centre)
+    factor, shift = kept.get(_affine, norm.weight, norm.bias, *statistics, weight.dtype)
+    if weight.requires_grad:
+        return weight * factor, shift
+    return kept.get(torch.mul, weight, factor), shift
 
 
 def fold_fixed_norms(module: nn.Module) -> None:
