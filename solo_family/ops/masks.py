@@ -17,6 +17,8 @@ _MAX_CHUNK_PIXELS = 2**20
 _MAX_CHUNK_BYTES = 32 * 2**20
 # Pairs of masks whose IoU is computed at a time, where there are many.
 _BLOCK_PAIRS = 2**20
+# Rows of a product on a CPU of which only the columns from its first row on are needed.
+_STRIP = 128
 # Number of masks on a GPU from which int8 products are used.
 _INT8_FROM = 500
 
@@ -69,6 +71,35 @@ def mask_intersections(a: Tensor, b: Tensor | None = None) -> Tensor:
             right = left if b is None else b_chunk.float()
             total += (left @ right.T).long()
     return total
+
+
+def later_intersections(masks: Tensor) -> Tensor:
+    """Count the pixels that each mask shares with itself and with those after it.
+
+    The counts are exact, as those of `mask_intersections`. Without int8 products each mask is
+    converted to float32 once, and little more than half of the products are computed.
+
+    Args:
+        masks: bool [N, h, w].
+
+    Returns:
+        int32 [N, N], in pixels; what is left of the diagonal may be anything.
+    """
+    assert masks.dtype == torch.bool
+    count, flat = len(masks), masks.flatten(1)
+    counts = torch.zeros((count, count), dtype=torch.int32, device=masks.device)
+    if masks.is_cuda or _has_int8_products(flat, flat):
+        for rows in row_blocks(count):
+            later = slice(rows.start, None)
+            counts[rows, later] = mask_intersections(masks[rows], masks[later]).int()
+        return counts
+    with torch.autocast(device_type=masks.device.type, enabled=False):
+        for chunk in flat.split(_chunk_pixels(count), dim=1):
+            values = chunk.float()
+            for start in range(0, count, _STRIP):
+                rows, later = slice(start, start + _STRIP), slice(start, None)
+                counts[rows, later] += (values[rows] @ values[later].T).int()
+    return counts
 
 
 def mask_iou(a: Tensor, b: Tensor | None = None) -> Tensor:

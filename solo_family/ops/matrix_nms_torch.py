@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .masks import binary_masks, iou_from, mask_areas, mask_intersections, row_blocks
+from .masks import binary_masks, iou_from, later_intersections, row_blocks
 from .packed_masks import unpacked_rows
 from .take import take_rows
 
@@ -126,13 +126,10 @@ def _decay_in_blocks(inside: Tensor, labels: Tensor, kernel: str, sigma: float) 
         kernel: see `decay_factors`.
         sigma: see `decay_factors`.
     """
-    count, areas = len(inside), mask_areas(inside)
-    blocks = row_blocks(count)
-    # Worse masks alone, in the columns from the block's first on, are of interest.
-    intersections = torch.empty((count, count), dtype=torch.int32, device=inside.device)
-    for block in blocks:
-        worse = slice(block.start, None)
-        intersections[block, worse] = mask_intersections(inside[block], inside[worse]).int()
+    count, blocks = len(inside), row_blocks(len(inside))
+    intersections = later_intersections(inside)
+    # The intersection of a mask with itself is its area.
+    areas = intersections.diagonal().long()
 
     def better(block: slice) -> Tensor:
         """Return the IoU of a block's masks with worse ones of their class; 0 with others."""

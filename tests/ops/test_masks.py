@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from solo_family.ops.masks import _chunk_pixels, _padded, mask_boxes, mask_intersections, mask_iou
+from solo_family.ops import masks as module
+from solo_family.ops.masks import (
+    _chunk_pixels,
+    _padded,
+    later_intersections,
+    mask_boxes,
+    mask_intersections,
+    mask_iou,
+)
 
 
 @st.composite
@@ -60,6 +68,22 @@ def test_chunks_add_up() -> None:
     assert masks[0].numel() > _chunk_pixels(5)
     expected = [[int((mask & other).sum()) for other in masks[:2]] for mask in masks[2:]]
     assert mask_intersections(masks[2:], masks[:2]).tolist() == expected
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_each_mask_with_those_after_it(
+    monkeypatch: pytest.MonkeyPatch, count: int, int8: bool
+) -> None:
+    """In strips of rows and chunks of pixels, whatever the CPU has."""
+    monkeypatch.setattr(module, "_MAX_CHUNK_BYTES", 4 * 300 * 100)  # 100 pixels of 300 masks
+    monkeypatch.setattr(module, "_has_int8_products", lambda *_: int8)
+    masks = torch.rand(count, 11, 23, generator=torch.Generator().manual_seed(0)) > 0.5
+    flat = masks.flatten(1).numpy().astype(np.int64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = later_intersections(masks)
+    assert found.dtype == torch.int32
+    np.testing.assert_array_equal(found.triu().numpy(), np.triu(flat @ flat.T))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 8, 500, 100_000])
