@@ -148,6 +148,7 @@ def verb(module: Any, words: list[str]) -> int:
     return module.run(parser.parse_args(words))
 
 
+@pytest.mark.slow
 def test_files_arrays_and_exported_models_give_the_same(run: Path, tmp_path: Path) -> None:
     cfg = loaded(run)
     name = cfg.INPUT.FORMAT

@@ -275,6 +275,7 @@ def test_what_can_not_be_published_leaves_nothing(
     assert left == (["model", "run"] if make == "full" else ["run"])
 
 
+@pytest.mark.slow
 def test_a_name_of_the_hub_is_the_model_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

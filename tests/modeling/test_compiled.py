@@ -47,7 +47,7 @@ def losses_and_gradients(
     return losses, [p.grad for p in model.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("method", of_all_or_slow("InstanceFCN"))
+@pytest.mark.parametrize("method", of_all_or_slow())
 def test_ten_sizes_are_compiled_once(method: str) -> None:
     model, counter = make(method), CompileCounterWithBackend("eager")
     plain = copy.deepcopy(model)
