@@ -172,7 +172,7 @@ def _write_recipe(
     trained: Trained | None,
     machine: Machine,
 ) -> None:
-    train, val, notes = _datasets(args, whole)
+    train, val, notes = _datasets(args, whole, method)
     data = train.measure()
     base = _base(args.output, method, trained, machine, train)
     request = Request(
@@ -200,7 +200,7 @@ def _write_recipe(
 
 
 def _datasets(
-    args: argparse.Namespace, whole: AnyDataset
+    args: argparse.Namespace, whole: AnyDataset, method: str
 ) -> tuple[AnyDataset, AnyDataset | None, list[str]]:
     """Return the datasets of training and validation, and what to tell about them."""
     notes = [f"{whole.name}: {words}" for words in whole.problems]
@@ -210,13 +210,13 @@ def _datasets(
     else:
         names = whole.split(_outputs(args.output)[1])
         if not names[1]:
-            return whole, None, [*notes, "one image: nothing is left to validate on"]
+            return whole, None, [*notes, "training needs all images: none is left to validate on"]
         train, val = (read_any(name) for name in names)
         notes.append(
             f"no --val: {val.num_images} of {whole.num_images} images are split off, "
-            "those with the same name but for a number together"
+            "as far as possible those with the same name but for a number together"
         )
-    between = problem_words(check_both(train, val))
+    between = problem_words(check_both(train, val, method))
     if not args.anyway:
         refuse_problems("training and validation", between)
     return train, val, [*notes, *between]

@@ -48,8 +48,13 @@ def methods_for(task: str) -> list[str]:
     return sorted(able, key=lambda name: name != _DEFAULT_METHODS[task])
 
 
-def check_both(train: AnyDataset, val: AnyDataset) -> Findings:
+def check_both(train: AnyDataset, val: AnyDataset, method: str) -> Findings:
     """Return what is wrong between training and validation.
+
+    Args:
+        train: the dataset to learn from.
+        val: the dataset to measure on.
+        method: the name in `MODEL.META_ARCHITECTURE`.
 
     Raises:
         ConfigError: their labels are of different kinds, or pictures of different classes.
@@ -61,7 +66,8 @@ def check_both(train: AnyDataset, val: AnyDataset) -> Findings:
         )
     if train.task != INSTANCE:
         match_classes(train.classes, val.name)
-    return check_splits({train.name: train.check}, {val.name: val.check})
+    with_classes = not METHODS[method].classify_key
+    return check_splits({train.name: train.check}, {val.name: val.check}, with_classes)
 
 
 def listed(methods: Iterable[str]) -> str:

@@ -48,6 +48,7 @@ class DatasetCheck(Findings):
         areas: [G], area of each object's mask, in pixels.
         paths: path of each readable image, by its id.
         classes: names of the classes that have objects.
+        class_names: of all classes of a json; empty for labels that are pictures.
     """
 
     num_images: int = 0
@@ -59,6 +60,7 @@ class DatasetCheck(Findings):
     areas: list[int] = field(default_factory=list)
     paths: dict[Any, str] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)
+    class_names: tuple[str, ...] = ()
 
 
 def check_coco_dataset(
@@ -119,6 +121,7 @@ def check_dataset(
         num_images=len(file.images),
         num_annotations=len(annotated),
         num_categories=len(file.categories),
+        class_names=tuple(str(category["name"]) for category in file.categories),
     )
     check.add(findings.OTHERWISE, *file.notices)
     for part, kind in _IDS.items():

@@ -215,6 +215,14 @@ SHARED_PICTURE = Kind(
     "Validation then measures how well the model remembers its training images.",
     "Remove them from one of the two.",
 )
+OTHER_CLASSES = Kind(
+    "validation sets whose list of classes is not that of training",
+    STOPS,
+    "Give all of them the same names in 'categories'; a class may be without objects.",
+)
+NOTHING_TO_LEARN = Kind(
+    "training sets, which have no object together", STOPS, "Draw some, or name other files."
+)
 UNLEARNT_CLASS = Kind(
     "classes that have objects in validation and none in training",
     "The model can't learn them: their AP or IoU is 0.",
