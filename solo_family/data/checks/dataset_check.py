@@ -130,6 +130,7 @@ def check_dataset(
     for image in watched(_progress(file.images, "images"), "An image", timeout):
         check_file(check, image, files, decode_images, reading or Reading())
     check.add(findings.NAMED_OTHERWISE, *files.otherwise)
+    _check_shared_files(check, file.images, files)
     images = {_hashable(image["id"]): image for image in file.images}
     categories = {_hashable(category["id"]): category["name"] for category in file.categories}
     objects: dict[Any, list[MeasuredObject]] = {}
@@ -156,6 +157,16 @@ def check_dataset(
         except DataError as error:
             check.add(findings.REFUSED, str(error))
     return check
+
+
+def _check_shared_files(
+    check: DatasetCheck, images: list[dict[str, Any]], files: ImageFiles
+) -> None:
+    """Record files that were found under the names of several images, and forget their paths."""
+    names = {_hashable(image["id"]): str(image["file_name"]) for image in images}
+    clashes = files.clashes((names[key], path) for key, path in check.paths.items())
+    check.add(findings.SHARED_FILE, *(" and ".join(same) for same in clashes.values()))
+    check.paths = {key: path for key, path in check.paths.items() if path not in clashes}
 
 
 def _check_empty(

@@ -58,6 +58,11 @@ OUTSIDE_FILE = Kind(
     "Name the folder that all images are in or, if you trust the json, set the environment "
     "variable SOLO_FAMILY_ALLOW_OUTSIDE=1.",
 )
+SHARED_FILE = Kind(
+    "'file_name's of different images for which the folder has one file",
+    STOPS,
+    "Put each image into the folder under the name that the json gives it.",
+)
 UNREADABLE_FILE = Kind("files that can't be read as an image", _UNREADABLE, "Fix or remove them.")
 OTHER_CHANNELS = Kind(
     "images of another number of channels than INPUT.FORMAT",
