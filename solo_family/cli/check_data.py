@@ -28,6 +28,7 @@ from ..data.loading.images import Reading
 from ..data.loading.watchdog import TIMEOUT
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
+from ..recipe.given import reading_of
 from ..recipe.label_data import LabelDataset, read_label_dataset, task_of_labels
 from .crowding import describe_crowding
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
@@ -104,7 +105,7 @@ def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
         crowd=crowd,
         decode_images=args.decode,
         training_sizes=_sizes(cfg),
-        reading=None if cfg is None else Reading.from_config(cfg),
+        reading=reading_of(args.opts) if cfg is None else Reading.from_config(cfg),
         timeout=TIMEOUT if cfg is None else cfg.DATALOADER.TIMEOUT,
     )
     status = _report(args.annotations, check, cfg)

@@ -14,6 +14,7 @@ from ..data.formats.coco_file import CocoFile, read_coco_file
 from ..data.formats.coco_json import records_as_file
 from ..data.formats.register import PREFIX, check_datasets, register_in_place
 from ..data.formats.splits import TRAIN, VAL, write_splits
+from ..data.loading.images import Reading
 from ..errors import DataError
 from .fingerprint import Fingerprint, measure
 from .split import split_by_stem
@@ -72,8 +73,12 @@ def in_place(text: str) -> str:
     return f"{PREFIX}{text}" if is_pair else text
 
 
-def read_dataset(name: str) -> Dataset:
+def read_dataset(name: str, reading: Reading | None = None) -> Dataset:
     """Read and check a dataset.
+
+    Args:
+        name: as configs name it.
+        reading: how its image files are read; by default `Reading()`.
 
     Raises:
         DataError: it can't be read, or is none of instances.
@@ -86,10 +91,10 @@ def read_dataset(name: str) -> Dataset:
     metadata = MetadataCatalog.get(name)
     if not metadata.get("json_file"):
         file = records_as_file(name)
-        return Dataset(name, file, "", "", check_dataset(file, ""))
+        return Dataset(name, file, "", "", check_dataset(file, "", reading=reading))
     crowd, folder = metadata.get("crowd", ""), metadata.image_root
     file = read_coco_file(metadata.json_file, folder)
-    check = check_coco_dataset(metadata.json_file, folder, crowd=crowd)
+    check = check_coco_dataset(metadata.json_file, folder, crowd=crowd, reading=reading)
     return Dataset(name, file, folder, crowd, check)
 
 

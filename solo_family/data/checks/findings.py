@@ -67,8 +67,8 @@ UNREADABLE_FILE = Kind("files that can't be read as an image", _UNREADABLE, "Fix
 OTHER_CHANNELS = Kind(
     "images of another number of channels than INPUT.FORMAT",
     _UNREADABLE,
-    "Set INPUT.FORMAT to that number if all images have it, in a config that --config-file names; "
-    "otherwise leave the others out.",
+    "If all images have it, set INPUT.FORMAT, for instance with --opts INPUT.FORMAT 5ch; otherwise "
+    "leave the others out.",
 )
 OTHER_SIZE = Kind(
     "images of another size than the json says",
@@ -79,13 +79,14 @@ OTHER_SIZE = Kind(
 TOO_LARGE = Kind(
     "images of more pixels than INPUT.MAX_PIXELS",
     _UNREADABLE,
-    "If the memory suffices, set INPUT.MAX_PIXELS to the largest of these numbers; otherwise cut "
-    "the images into tiles.",
+    "If the memory suffices, set INPUT.MAX_PIXELS to the largest of these numbers (--opts "
+    "INPUT.MAX_PIXELS N); otherwise cut the images into tiles.",
 )
 UNTOLD_RANGE = Kind(
     "images of more than 8 bits whose range of values can't be inferred",
     _UNREADABLE,
-    "Set INPUT.RANGE to the values that are black and white, for instance (0, 4095) for 12 bits.",
+    "Set INPUT.RANGE to the values that are black and white, for instance for 12 bits with --opts "
+    'INPUT.RANGE "(0, 4095)".',
 )
 TURNED_SIZE = Kind(
     "images whose height and width are exchanged in the json",
