@@ -133,7 +133,7 @@ def _to_coco(pictures: list[_Picture]) -> dict[str, Any]:
 
 def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_bytes())  # of bytes the encoding is detected
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{file} can't be read as labelme's json: {error}. Save it again in labelme, or move "
