@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from detectron2.utils.file_io import PathManager
 
 from ...errors import DataError
+from .text_files import files_below
 
 # The environment variable that lets a trusted json name images outside the image folder.
 OUTSIDE = "SOLO_FAMILY_ALLOW_OUTSIDE"
@@ -100,9 +101,8 @@ class ImageFiles:
 
 def _by_last_part(folder: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for root, _, names in os.walk(folder):
-        for name in names:
-            found.setdefault(name, []).append(os.path.join(root, name))
+    for path in files_below(folder):
+        found.setdefault(path.name, []).append(str(path))
     return found
 
 
