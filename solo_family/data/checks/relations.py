@@ -158,8 +158,8 @@ def check_splits(
     for name, found in only.items():
         missing, more = known - {*found.class_names}, {*found.class_names} - known
         if known and found.class_names and (missing or more):
-            sides = (("lacks", missing), ("has also", more))
-            words = " and ".join(f"{what} {_few(some)}" for what, some in sides if some)
+            differing = (("lacks", missing), ("has also", more))
+            words = " and ".join(f"{what} {_few(some)}" for what, some in differing if some)
             check.add(findings.OTHER_CLASSES, f"{name} {words}")
     learnt = {name for found in train.values() for name in found.classes}
     sought = {name for found in only.values() for name in found.classes}
