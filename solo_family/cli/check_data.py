@@ -17,9 +17,10 @@ from ..data.checks.dataset_check import (
     check_coco_dataset,
     check_dataset,
 )
-from ..data.checks.findings import Findings, Kind
+from ..data.checks.findings import NOTHING_TO_LEARN, Findings, Kind
 from ..data.checks.fixes import fix_dataset, write_fixed
 from ..data.checks.relations import check_splits
+from ..data.formats.classes import is_class_agnostic
 from ..data.formats.coco_file import read_coco_file
 from ..data.formats.coco_json import records_as_file
 from ..data.formats.register import check_datasets, register_in_place, split_crowd
@@ -27,6 +28,7 @@ from ..data.loading.images import Reading
 from ..data.loading.watchdog import TIMEOUT
 from ..errors import DataError, SoloFamilyError
 from ..methods.grid.config import grid_keys
+from ..recipe.given import reading_of
 from ..recipe.label_data import LabelDataset, read_label_dataset, task_of_labels
 from .crowding import describe_crowding
 from .object_sizes import table_of_areas, table_of_levels, training_sizes
@@ -84,9 +86,12 @@ def run(args: argparse.Namespace) -> int:
         {name: found for name in names if (found := _comparable(checks[name])) is not None}
         for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
     )
-    between = check_splits(train, test)
+    complete = len(train) == len(set(cfg.DATASETS.TRAIN))
+    between = check_splits(train, test, complete and not is_class_agnostic(cfg))
+    if train and complete and not any(found.classes for found in train.values()):
+        between.add(NOTHING_TO_LEARN, *train)
     if between.problems:
-        print("training and validation\n")
+        print("training and validation\n" if test else "training\n")
         _print_found(between)
     return max(status, 1 if between.problems else 0)
 
@@ -100,7 +105,7 @@ def _run_file(args: argparse.Namespace, cfg: CfgNode | None) -> int:
         crowd=crowd,
         decode_images=args.decode,
         training_sizes=_sizes(cfg),
-        reading=None if cfg is None else Reading.from_config(cfg),
+        reading=reading_of(args.opts) if cfg is None else Reading.from_config(cfg),
         timeout=TIMEOUT if cfg is None else cfg.DATALOADER.TIMEOUT,
     )
     status = _report(args.annotations, check, cfg)

@@ -39,7 +39,8 @@ def describe_crowding(check: DatasetCheck, cfg: CfgNode | None) -> str:
     lines = [_per_image(counts, check.num_images)]
     if cfg is not None:
         lines += _small(check, cfg)
-        if grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE) is not None:
+        has_grid = grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE) is not None
+        if has_grid and not cfg.INPUT.CROP.AROUND_OBJECTS:  # windows lie anywhere on the cells
             lines += _shared(check, cfg)
         lines.append(too_many_objects(cfg, counts.items()))
         lines += _larger_than_trained(check, cfg)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import setup_cfg
+from ..data.loading.images import Reading
 from ..errors import ConfigError, DataError
 from ..files import replacing
-from ..recipe.data import Dataset, check_can_be_split, in_place, read_dataset, write_parts
+from ..recipe.data import Dataset, in_place, read_dataset, write_parts
 from ..recipe.folds import split_folds
 from ..report.folds import last_results, summary
 from .opts import add_opts_argument
@@ -46,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """
     cfg = setup_cfg(args.config_file, args.opts)
     name = in_place(args.data) if args.data else _trained_on(cfg.DATASETS.TRAIN)
-    whole = read_dataset(name)
-    check_can_be_split(whole, "Convert it first (docs/datasets.md).")
+    whole = read_dataset(name, Reading.from_config(cfg))
     whole.file.check()
     output = Path(cfg.OUTPUT_DIR)
     output.mkdir(parents=True, exist_ok=True)

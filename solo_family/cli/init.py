@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ..data.loading.images import Reading
 from ..errors import ConfigError, DataError
 from ..recipe.bases import Base, backbone_base
 from ..recipe.choice import Choice
 from ..recipe.choices import Request, choose
 from ..recipe.data import in_place, problem_words, refuse_problems
 from ..recipe.datasets import AnyDataset, check_both, listed, methods_for, read_any
+from ..recipe.given import reading_of, with_given
 from ..recipe.label_data import SEMANTIC
 from ..recipe.label_fingerprint import LabelFingerprint
 from ..recipe.machine import Machine, this_machine
@@ -20,6 +22,7 @@ from ..recipe.timing import seconds_per_iteration, two_digits
 from ..recipe.trained import Trained, find_trained, trained_base
 from ..recipe.write import as_yaml, base_path, write
 from ..registry import METHODS
+from .opts import add_opts_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anyway", action="store_true", help="go on although check-data finds problems"
     )
+    add_opts_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,7 +80,7 @@ def make(args: argparse.Namespace) -> None:
     written = _outputs(args.output)
     _check_flags(args, written)
     method = _method(args.method)
-    whole = _checked(in_place(args.train), args.anyway)
+    whole = _checked(in_place(args.train), args.anyway, reading_of(args.opts))
     allowed = methods_for(whole.task)
     if method:
         _check_method(f"--method is {_plain(method)}", method, whole.task, allowed)
@@ -172,7 +176,7 @@ def _write_recipe(
     trained: Trained | None,
     machine: Machine,
 ) -> None:
-    train, val, notes = _datasets(args, whole)
+    train, val, notes = _datasets(args, whole, method)
     data = train.measure()
     base = _base(args.output, method, trained, machine, train)
     request = Request(
@@ -190,6 +194,7 @@ def _write_recipe(
             choices = choose_semantic(data, machine, request, base, seconds)
         else:
             choices = choose(data, machine, request, base, seconds)
+        choices = with_given(choices, args.opts)
         head = f"Written by `python -m solo_family init` for {machine}; all of it can be edited."
         return choices, as_yaml(base_path(base.config, args.output), choices, head)
 
@@ -200,30 +205,31 @@ def _write_recipe(
 
 
 def _datasets(
-    args: argparse.Namespace, whole: AnyDataset
+    args: argparse.Namespace, whole: AnyDataset, method: str
 ) -> tuple[AnyDataset, AnyDataset | None, list[str]]:
     """Return the datasets of training and validation, and what to tell about them."""
+    reading = reading_of(args.opts)
     notes = [f"{whole.name}: {words}" for words in whole.problems]
     if args.val is not None:
-        train, val = whole, _checked(in_place(args.val), args.anyway)
+        train, val = whole, _checked(in_place(args.val), args.anyway, reading)
         notes += [f"{val.name}: {words}" for words in val.problems]
     else:
         names = whole.split(_outputs(args.output)[1])
         if not names[1]:
-            return whole, None, [*notes, "one image: nothing is left to validate on"]
-        train, val = (read_any(name) for name in names)
+            return whole, None, [*notes, "training needs all images: none is left to validate on"]
+        train, val = (read_any(name, reading) for name in names)
         notes.append(
             f"no --val: {val.num_images} of {whole.num_images} images are split off, "
-            "those with the same name but for a number together"
+            "as far as possible those with the same name but for a number together"
         )
-    between = problem_words(check_both(train, val))
+    between = problem_words(check_both(train, val, method))
     if not args.anyway:
         refuse_problems("training and validation", between)
     return train, val, [*notes, *between]
 
 
-def _checked(name: str, anyway: bool) -> AnyDataset:
-    dataset = read_any(name)
+def _checked(name: str, anyway: bool, reading: Reading) -> AnyDataset:
+    dataset = read_any(name, reading)
     if not anyway:
         refuse_problems(name, dataset.problems)
     return dataset

@@ -51,6 +51,9 @@ def table_of_levels(cfg: CfgNode, check: DatasetCheck) -> tuple[tuple[str, ...],
 def training_sizes(cfg: CfgNode, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
     """Return the sizes to which training resizes images, without crops.
 
+    Of images that are cut to windows before they are resized (`INPUT.CROP.AROUND_OBJECTS`), it is
+    the size that the whole image would have if it were enlarged as much as its windows are.
+
     Args:
         cfg: `INPUT.MIN_SIZE_TRAIN` and `MAX_SIZE_TRAIN`, or `INPUT.LSJ`.
         sizes: (height, width) of each image.
@@ -58,6 +61,16 @@ def training_sizes(cfg: CfgNode, sizes: list[tuple[int, int]]) -> dict[str, Tens
     Returns:
         float32 [G, 2], by name: the smallest size, and the largest if it differs.
     """
+    window = cfg.INPUT.CROP.AROUND_OBJECTS
+    if not window:
+        return _resized(cfg, sizes)
+    seen = [(min(size[0], window[0]), min(size[1], window[1])) for size in sizes]
+    whole, part = (torch.tensor(s, dtype=torch.float32).reshape(-1, 2) for s in (sizes, seen))
+    resized = _resized(cfg, seen)
+    return {f"windows {title}": whole * (given / part) for title, given in resized.items()}
+
+
+def _resized(cfg: CfgNode, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
     if cfg.INPUT.LSJ.ENABLED:
         side = cfg.INPUT.LSJ.IMAGE_SIZE
         given = torch.tensor(sizes, dtype=torch.float32).reshape(-1, 2)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.formats.coco_file import read_coco_file
-from ..data.formats.splits import DEFAULT_VAL_EVERY, split_coco, write_splits
+from ..data.formats.splits import DEFAULT_VAL_EVERY, TRAIN, VAL, split_coco, write_splits
 from ..errors import DataError
 
 
@@ -67,3 +67,23 @@ def write_and_report(
         part = splits[split]
         print(f"{path}: {len(part['images'])} images, {len(part['annotations'])} objects")
     print("classes: " + ", ".join(str(c["name"]) for c in content["categories"]))
+    _name_lopsided(splits, args.val_every)
+
+
+def _name_lopsided(splits: dict[str, dict[str, Any]], val_every: int) -> None:
+    """Say which classes have objects in one split alone."""
+    used = {
+        split: {annotation["category_id"] for annotation in part["annotations"]}
+        for split, part in splits.items()
+    }
+    names = {category["id"]: str(category["name"]) for category in splits[TRAIN]["categories"]}
+    for split, other, what in (
+        (VAL, TRAIN, "can't be learnt"),
+        (TRAIN, VAL, "is not measured"),
+    ):
+        alone = [name for key, name in names.items() if key in used[split] - used[other]]
+        if alone:
+            print(
+                f"in {split}.json alone, so that it {what}: {', '.join(alone)}. If there are more "
+                f"images of it, give another --val-every than {val_every}."
+            )

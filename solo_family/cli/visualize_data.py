@@ -28,6 +28,7 @@ from ..pictures.formats import parse_format, to_picture
 from ..predictor.drawing import write_picture
 from ..progress import Progress
 from ..registry import METHODS
+from ..saving.names import Names
 from .opts import add_opts_argument
 from .writers import make_folder
 
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     names = class_names(cfg)
     pad = _size_divisibility(cfg) if args.targets else 1
     make_folder(args.output)
+    files = Names()
     places = Progress(range(min(args.num_images, len(images))), unit="image")
     for index in watched(places, "An image", cfg.DATALOADER.TIMEOUT):
         example = images[Draw(index, index, sampler.seed)]
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             if args.targets
             else _draw_instances(cfg, example, names)
         )
-        file = args.output / f"{Path(example['file_name']).stem}.png"
+        file = args.output / f"{files.new(Path(example['file_name']).stem)}.png"
         write_picture(file, np.ascontiguousarray(drawn[:, :, ::-1]))
     print(f"pictures: {args.output}")
     return 0

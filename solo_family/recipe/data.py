@@ -1,6 +1,7 @@
 """Read datasets of instances: refuse what `check-data` refuses, and split what is one set."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..data.formats.coco_file import CocoFile, read_coco_file
 from ..data.formats.coco_json import records_as_file
 from ..data.formats.register import PREFIX, check_datasets, register_in_place
 from ..data.formats.splits import TRAIN, VAL, write_splits
+from ..data.loading.images import Reading
 from ..errors import DataError
 from .fingerprint import Fingerprint, measure
 from .split import split_by_stem
@@ -71,8 +73,12 @@ def in_place(text: str) -> str:
     return f"{PREFIX}{text}" if is_pair else text
 
 
-def read_dataset(name: str) -> Dataset:
+def read_dataset(name: str, reading: Reading | None = None) -> Dataset:
     """Read and check a dataset.
+
+    Args:
+        name: as configs name it.
+        reading: how its image files are read; by default `Reading()`.
 
     Raises:
         DataError: it can't be read, or is none of instances.
@@ -85,10 +91,10 @@ def read_dataset(name: str) -> Dataset:
     metadata = MetadataCatalog.get(name)
     if not metadata.get("json_file"):
         file = records_as_file(name)
-        return Dataset(name, file, "", "", check_dataset(file, ""))
+        return Dataset(name, file, "", "", check_dataset(file, "", reading=reading))
     crowd, folder = metadata.get("crowd", ""), metadata.image_root
     file = read_coco_file(metadata.json_file, folder)
-    check = check_coco_dataset(metadata.json_file, folder, crowd=crowd)
+    check = check_coco_dataset(metadata.json_file, folder, crowd=crowd, reading=reading)
     return Dataset(name, file, folder, crowd, check)
 
 
@@ -141,32 +147,47 @@ def split_dataset(whole: Dataset, folder: Path) -> tuple[str, str]:
         folder: for `train.json` and `val.json`.
 
     Raises:
-        DataError: it is no COCO-format json, or the splits can't be written.
+        DataError: the splits can't be written.
     """
-    check_can_be_split(whole, "Name the dataset for validation with --val.")
     splits = split_by_stem(whole.file.content)
     if VAL not in splits:
         return whole.name, ""
     return write_parts(whole, splits, folder)
 
 
-def check_can_be_split(whole: Dataset, advice: str) -> None:
-    """Refuse a dataset that is no json in COCO's format, with advice.
-
-    Raises:
-        DataError: it is none.
-    """
-    if not whole.image_dir:
-        raise DataError(f"{whole.name} can't be split: it is no json in COCO's format. {advice}")
-
-
 def write_parts(whole: Dataset, splits: dict[str, dict[str, Any]], folder: Path) -> tuple[str, str]:
-    """Write `train.json` and `val.json`, and return the names of these datasets in configs.
+    """Write two parts as jsons in COCO's format, and return the names of these datasets in configs.
+
+    Args:
+        whole: the dataset, in any form.
+        splits: "train" and "val", parts of its content.
+        folder: for `train.json` and `val.json`.
 
     Raises:
         DataError: a file can't be written.
     """
+    image_dir = whole.image_dir
+    if not image_dir:  # names of images are complete paths
+        image_dir = _common_folder(image["file_name"] for image in whole.file.images)
+        splits = {split: _named_in(image_dir, part) for split, part in splits.items()}
     paths = write_splits(splits, folder)
     option = f"?crowd={whole.crowd}" if whole.crowd else ""
-    train, val = (f"{PREFIX}{paths[split]}:{whole.image_dir}{option}" for split in (TRAIN, VAL))
+    train, val = (f"{PREFIX}{paths[split]}:{image_dir}{option}" for split in (TRAIN, VAL))
     return train, val
+
+
+def _common_folder(paths: Iterable[str]) -> str:
+    """Return the folder that all files are in, relative to the current one if all paths are so."""
+    folders = {os.path.dirname(path) for path in paths}
+    if any(map(os.path.isabs, folders)):
+        folders = set(map(os.path.abspath, folders))
+    return os.path.commonpath(folders) or os.curdir
+
+
+def _named_in(folder: str, part: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a json whose images are named relative to a folder."""
+    images = [
+        image | {"file_name": Path(os.path.relpath(image["file_name"], folder)).as_posix()}
+        for image in part["images"]
+    ]
+    return part | {"images": images}

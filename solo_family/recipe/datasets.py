@@ -6,6 +6,7 @@ from ..data.checks.findings import Findings
 from ..data.checks.relations import check_splits
 from ..data.formats.dataset_classes import match_classes
 from ..data.formats.register import check_datasets
+from ..data.loading.images import Reading
 from ..errors import ConfigError, DataError
 from ..registry import METHODS
 from .data import INSTANCE, Dataset, evaluator_of, read_dataset
@@ -19,15 +20,19 @@ _DEFAULT_METHODS = {INSTANCE: "SOLOv2", SEMANTIC: "MaskFormer", PANOPTIC: "MaskF
 _SERVES = {INSTANCE: ("instance", "proposals"), SEMANTIC: ("semantic",), PANOPTIC: ("panoptic",)}
 
 
-def read_any(name: str) -> AnyDataset:
+def read_any(name: str, reading: Reading) -> AnyDataset:
     """Read and check a dataset.
+
+    Args:
+        name: as configs name it.
+        reading: how its image files are read.
 
     Raises:
         DataError: it can't be read, or has labels that no recipe is for.
     """
     kind = evaluator_of(name)
     if kind == "coco":
-        return read_dataset(name)
+        return read_dataset(name, reading)
     check_datasets([name])
     task = task_of_labels(name)
     if not task:
@@ -36,7 +41,7 @@ def read_any(name: str) -> AnyDataset:
             f"labels or of panoptic segments, but this one has the evaluator_type {kind!r}. Name "
             "its files in place (docs/datasets.md)."
         )
-    return read_label_dataset(name, task)
+    return read_label_dataset(name, task, reading=reading)
 
 
 def methods_for(task: str) -> list[str]:
@@ -48,8 +53,13 @@ def methods_for(task: str) -> list[str]:
     return sorted(able, key=lambda name: name != _DEFAULT_METHODS[task])
 
 
-def check_both(train: AnyDataset, val: AnyDataset) -> Findings:
+def check_both(train: AnyDataset, val: AnyDataset, method: str) -> Findings:
     """Return what is wrong between training and validation.
+
+    Args:
+        train: the dataset to learn from.
+        val: the dataset to measure on.
+        method: the name in `MODEL.META_ARCHITECTURE`.
 
     Raises:
         ConfigError: their labels are of different kinds, or pictures of different classes.
@@ -61,7 +71,8 @@ def check_both(train: AnyDataset, val: AnyDataset) -> Findings:
         )
     if train.task != INSTANCE:
         match_classes(train.classes, val.name)
-    return check_splits({train.name: train.check}, {val.name: val.check})
+    with_classes = not METHODS[method].classify_key
+    return check_splits({train.name: train.check}, {val.name: val.check}, with_classes)
 
 
 def listed(methods: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Split a dataset so that pictures of one thing are on one side."""
+"""Split a dataset so that pictures of one thing are on one side, and classes on both."""
 
 import re
 from collections import Counter, defaultdict
@@ -35,15 +35,14 @@ def split_by_stem(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     the same stem. A group stays in training if no other group there has one of its classes. Where
     these are less than a tenth of the images, because a few groups have most of them, the largest
     groups that together have at most a fifth are for validation. Where groups are so large that
-    more than half of the images would be for validation, or none (the frames of one film), the last
-    fifth of the images in the order of names is: only the first of these has a neighbour in
-    training.
+    more than half of the images would be for validation, or none (the frames of one film, or images
+    that are named by their classes), `_last` are.
 
     Args:
         content: of a COCO-format json that was checked.
 
     Returns:
-        "train" and "val", as `split_coco`; "train" alone if there is one image.
+        "train" and "val", as `split_coco`; "train" alone if training needs every image.
     """
     images = sorted(content["images"], key=lambda image: str(image["file_name"]))
     if len(images) < 2:
@@ -51,13 +50,15 @@ def split_by_stem(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     groups: dict[str, set[Any]] = defaultdict(set)
     for image in images:
         groups[stem_of(image["file_name"])].add(image["id"])
-    ids, classes = list(groups.values()), _classes_of_images(content)
+    ids, classes = list(groups.values()), classes_of_images(content)
     every = range(_EVERY - 1, len(ids), _EVERY) or [len(ids) - 1]
     chosen = _validation(ids, every, classes)
     if len(chosen) < _LEAST * len(images):
         chosen = max(chosen, _validation(ids, _largest(ids), classes), key=len)
     if not 0 < 2 * len(chosen) <= len(images):
-        chosen = {image["id"] for image in images[-max(1, len(images) // _EVERY) :]}
+        chosen = _last([image["id"] for image in images], classes)
+    if not chosen:
+        return {TRAIN: content}
     shares = {
         TRAIN: [image for image in images if image["id"] not in chosen],
         VAL: [image for image in images if image["id"] in chosen],
@@ -99,7 +100,48 @@ def _validation(
     return chosen
 
 
-def _classes_of_images(content: dict[str, Any]) -> dict[Any, set[Any]]:
+def _last(ids: Sequence[Any], classes: dict[Any, set[Any]]) -> set[Any]:
+    """Return the last fifth of the images, of which only the first has a neighbour in training.
+
+    Where a class with five images or more would be on one side alone, because images are in the
+    order of their classes, it is the last fifth of each class.
+
+    Args:
+        ids: of the images, in the order of their names.
+        classes: of each image, by its id.
+    """
+    chosen = set(ids[-max(1, len(ids) // _EVERY) :])
+    if is_lopsided(ids, chosen, classes):
+        runs = runs_of_classes(ids, classes)
+        chosen = {i for run in runs for i in run[len(run) - len(run) // _EVERY :]} or chosen
+    places = [place for place, identity in enumerate(ids) if identity in chosen]
+    return _validation([{identity} for identity in ids], places, classes)
+
+
+def is_lopsided(ids: Sequence[Any], chosen: set[Any], classes: dict[Any, set[Any]]) -> bool:
+    """Return whether a class that five images or more have is in chosen ones alone, or in none."""
+    counts = Counter(c for identity in ids for c in classes[identity])
+    there = Counter(c for identity in chosen for c in classes[identity])
+    return any(count >= _EVERY and there[c] in (0, count) for c, count in counts.items())
+
+
+def runs_of_classes(ids: Sequence[Any], classes: dict[Any, set[Any]]) -> list[list[Any]]:
+    """Return the images by the rarest class that each has; those without a class are a run, too.
+
+    Args:
+        ids: of the images, whose order runs keep.
+        classes: of each image, by its id.
+    """
+    counts = Counter(c for identity in ids for c in classes[identity])
+    runs: dict[Any, list[Any]] = defaultdict(list)
+    for identity in ids:
+        rarest = min(classes[identity], key=lambda c: (counts[c], str(c)), default=None)
+        runs[rarest].append(identity)
+    return list(runs.values())
+
+
+def classes_of_images(content: dict[str, Any]) -> dict[Any, set[Any]]:
+    """Return the ids of the classes of each image, by its id."""
     classes: dict[Any, set[Any]] = defaultdict(set)
     for annotation in content.get("annotations", []):
         classes[annotation["image_id"]].add(annotation["category_id"])

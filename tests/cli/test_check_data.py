@@ -13,7 +13,7 @@ from solo_family.__main__ import main
 from solo_family.cli.object_sizes import table_of_areas, table_of_levels, training_sizes
 from solo_family.data.checks.dataset_check import DatasetCheck
 
-from ..coco_folder import CocoFolder, run_cfg, small_dataset, write_cfg
+from ..coco_folder import CocoFolder, noise, rectangle, run_cfg, small_dataset, write_cfg
 from ..conftest import tiny_cfg
 from ..data.segments import HEIGHT, WIDTH, write_semantic
 
@@ -128,6 +128,26 @@ def test_the_longer_edge_limits_the_training_size() -> None:
     cfg.INPUT.MIN_SIZE_TRAIN = (0,)  # as they are
     (size,) = training_sizes(cfg, [(100, 200)]).values()
     assert size.tolist() == [[100, 200]]
+
+
+def test_windows_are_enlarged_as_training_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Points of 2 pixels, which would vanish if the whole image were resized."""
+    folder = CocoFolder(tmp_path / "data", {1: "dot"})
+    dots = [rectangle(40 * k, 30 * k, 2, 2) for k in range(20)]
+    folder.add("0.png", noise(600, 800), dots)
+    opts = ("INPUT.MIN_SIZE_TRAIN", (128,), "INPUT.MAX_SIZE_TRAIN", 128)
+    cfg = run_cfg(folder.write(), tmp_path / "run", *opts, "DATASETS.TEST", ())
+    words = ["check-data", "--config-file", str(write_cfg(tmp_path / "config.yaml", cfg))]
+    assert main(words) == 1
+    assert "objects that have no pixel left" in capsys.readouterr().out
+    assert main([*words, "--opts", "INPUT.CROP.AROUND_OBJECTS", "(32, 64)"]) == 0
+    assert "windows at 128 px: 0 objects are smaller than the mask" in capsys.readouterr().out
+    cfg.INPUT.CROP.AROUND_OBJECTS = (32, 64)
+    (sizes,) = training_sizes(cfg, [(600, 800), (16, 800)]).values()
+    # Twice as large as the windows, 32 x 64 and 16 x 64.
+    assert sizes.tolist() == [[1200, 1600], [32, 1600]]
 
 
 def test_jitter_has_its_own_sizes() -> None:

@@ -12,7 +12,6 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from PIL import Image
 
 from solo_family import METHODS
 from solo_family.__main__ import main
@@ -179,25 +178,6 @@ def test_one_image_is_not_split(
     assert cfg.DATASETS.TEST == ()
     assert cfg.TEST.EVAL_PERIOD == 0
     assert f"{cfg.SOLVER.MAX_ITER} iterations are few" in capsys.readouterr().out
-
-
-def test_other_formats_need_their_own_validation(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "yolo"
-    for split in ("train", "val"):
-        (root / "images" / split).mkdir(parents=True)
-        (root / "labels" / split).mkdir(parents=True)
-        shade = 90 if split == "train" else 160
-        Image.new("RGB", (96, 64), (shade, 9, 9)).save(root / "images" / split / "a.png")
-        label = root / "labels" / split / "a.txt"
-        label.write_text("0 0.1 0.1 0.6 0.1 0.6 0.8 0.1 0.8\n")
-    (root / "data.yaml").write_text("names: [cup]\ntrain: images/train\nval: images/val\n")
-    assert init(tmp_path, "--train", f"yolo:{root}:train", *FAST) == 2
-    assert "can't be split: it is no json in COCO's format" in capsys.readouterr().err
-    words = ("--train", f"yolo:{root}:train", "--val", f"yolo:{root}:val")
-    assert init(tmp_path, *words, *FAST) == 0
-    assert (f"yolo:{root}:train",) == config_of(tmp_path).DATASETS.TRAIN
 
 
 def write_run(folder: Path, method: str, names: list[str]) -> dict[str, torch.Tensor]:

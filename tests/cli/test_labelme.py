@@ -46,6 +46,28 @@ def test_split_data_shares_images_out(tmp_path: Path) -> None:
     assert names == {"val": ["0.png", "3.png"], "train": ["1.png", "2.png", "4.png", "5.png"]}
 
 
+def test_split_data_names_classes_of_one_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = small_dataset(tmp_path / "data")
+    content = json.loads(folder.json.read_text())
+    content["categories"].append({"id": 90, "name": "ring"})
+    first = next(i["id"] for i in content["images"] if i["file_name"] == "0.png")
+    for annotation in content["annotations"]:
+        if annotation["image_id"] == first:
+            annotation["category_id"] = 90
+    folder.json.write_text(json.dumps(content))
+    words = ["split-data", str(folder.json), "--output", str(tmp_path / "out"), "--val-every"]
+    assert main([*words, "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "in val.json alone, so that it can't be learnt: ring. If" in printed
+    assert "dog. If" not in printed
+    assert main([*words, "6"]) == 0
+    printed = capsys.readouterr().out
+    assert "in val.json alone, so that it can't be learnt: ring. If" in printed
+    assert "in train.json alone, so that it is not measured: cat, dog. If" in printed
+
+
 def test_the_source_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = small_dataset(tmp_path)
     source = folder.json.rename(tmp_path / "train.json")

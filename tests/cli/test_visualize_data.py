@@ -11,6 +11,7 @@ from solo_family.data.loading.loader import build_train_loader
 from solo_family.data.loading.sampler import Draw
 from solo_family.model_zoo import get_config_file
 
+from ..coco_folder import CocoFolder, noise, rectangle
 from ..data.segments import write_panoptic, write_semantic
 
 RED = np.array([255, 56, 56])  # RGB of the first object
@@ -38,6 +39,20 @@ def test_images_and_their_masks_are_drawn(shapes: Path, tmp_path: Path) -> None:
     assert sorted(path.stem for path in tmp_path.iterdir()) == [Path(n).stem for n in names]
     for file in tmp_path.iterdir():
         assert cv2.imread(str(file)).std() > 10
+
+
+def test_images_of_the_same_name_in_several_folders_are_all_drawn(tmp_path: Path) -> None:
+    folder = CocoFolder(tmp_path / "data", {1: "box"})
+    for number, name in enumerate(("monday/1.png", "tuesday/1.png", "tuesday/1.jpg")):
+        (folder.root / "images" / name).parent.mkdir(exist_ok=True)
+        folder.add(name, noise(48, 64, seed=number), [rectangle(5, 5, 20, 30)])
+    words = ["--config-file", get_config_file("quickstart/solo.yaml"), "--output"]
+    opts = ["--opts", "DATASETS.TRAIN", str((folder.write(),)), "MODEL.SOLO.NUM_CLASSES", "0"]
+    for _ in range(2):  # a second start replaces the pictures of the first
+        assert main(["visualize-data", *words, str(tmp_path / "out"), *opts]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("1.png", "1_2.png", "1_3.png")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,35 @@ def test_frames_of_one_film_are_cut_into_runs() -> None:
     assert folds == [names[:4], names[4:7], names[7:]]
 
 
+@pytest.mark.parametrize("name", ["{}_{:02}.jpg", "{}/{:02}.jpg", "{}/img_{:02}.jpg"])
+def test_a_class_that_names_its_images_is_in_each_training(name: str) -> None:
+    names = [name.format(word, n) for word in "abcde" for n in range(7)]
+    classes = [ord(name[0]) for name in names]
+    folds = split_folds(content(names, classes), 5)
+    assert sorted(name for fold in folds for name in names_of(fold["val"])) == sorted(names)
+    for fold in folds:
+        for part in fold.values():
+            assert {a["category_id"] for a in part["annotations"]} == set(classes)
+
+
+def test_a_class_of_one_scene_does_not_part_the_others() -> None:
+    names = [f"s{scene:02}_{shot}.jpg" for scene in range(17) for shot in range(3)]
+    folds = split_folds(content(names, [2] * 3 + [1] * 48), 5)
+    for fold in folds:
+        train, val = names_of(fold["train"]), names_of(fold["val"])
+        assert not {stem_of(name) for name in train} & {stem_of(name) for name in val}
+
+
+@pytest.mark.parametrize("count", range(5, 40))
+def test_images_of_few_classes_make_folds_of_similar_size(count: int) -> None:
+    names = [f"{'abc'[n * 3 // count]}_{n:02}.jpg" for n in range(count)]
+    folds = split_folds(content(names, [ord(name[0]) for name in names]), 5)
+    sizes = [len(fold["val"]["images"]) for fold in folds]
+    assert sum(sizes) == count
+    assert min(sizes) >= 1
+    assert max(sizes) - min(sizes) <= 3
+
+
 @pytest.mark.parametrize("folds", [1, 4])
 def test_more_folds_than_images(folds: int) -> None:
     with pytest.raises(DataError, match="3 images can't be split"):

@@ -84,3 +84,30 @@ def test_few_images(count: int) -> None:
     assert ("val" in splits) == (count > 1)
     if count > 1:
         assert 1 <= len(splits["val"]["images"]) <= max(1, count // 2)
+
+
+@pytest.mark.parametrize("kinds", ["ab", "abc", "abcde", "abcdefghij"])
+@pytest.mark.parametrize("name", ["{}_{:02}.jpg", "{} ({}).jpg", "{}/{:02}.jpg"])
+def test_classes_that_name_their_images_are_on_both_sides(kinds: str, name: str) -> None:
+    names = [name.format(kind, n) for kind in kinds for n in range(20)]
+    splits = split_by_stem(content(names, [ord(name[0]) for name in names]))
+    for part in splits.values():
+        assert {a["category_id"] for a in part["annotations"]} == set(map(ord, kinds))
+    assert len(splits["val"]["images"]) == len(names) // 5
+
+
+def test_images_in_the_order_of_their_classes() -> None:
+    """A camera's names tell nothing; a class of four images stays in training."""
+    names = [f"IMG_{n:04}.jpg" for n in range(104)]
+    classes = [1] * 50 + [2] * 50 + [3] * 4
+    splits = split_by_stem(content(names, classes))
+    of_train, of_val = (
+        [a["category_id"] for a in splits[split]["annotations"]] for split in ("train", "val")
+    )
+    assert [of_val.count(label) for label in (1, 2, 3)] == [10, 10, 0]
+    assert [of_train.count(label) for label in (1, 2, 3)] == [40, 40, 4]
+
+
+def test_training_needs_every_image() -> None:
+    whole = content(["a.jpg", "b.jpg"], [1, 2])
+    assert split_by_stem(whole) == {"train": whole}

@@ -48,6 +48,7 @@ class DatasetCheck(Findings):
         areas: [G], area of each object's mask, in pixels.
         paths: path of each readable image, by its id.
         classes: names of the classes that have objects.
+        class_names: of all classes of a json; empty for labels that are pictures.
     """
 
     num_images: int = 0
@@ -59,6 +60,7 @@ class DatasetCheck(Findings):
     areas: list[int] = field(default_factory=list)
     paths: dict[Any, str] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)
+    class_names: tuple[str, ...] = ()
 
 
 def check_coco_dataset(
@@ -119,6 +121,7 @@ def check_dataset(
         num_images=len(file.images),
         num_annotations=len(annotated),
         num_categories=len(file.categories),
+        class_names=tuple(str(category["name"]) for category in file.categories),
     )
     check.add(findings.OTHERWISE, *file.notices)
     for part, kind in _IDS.items():
@@ -127,6 +130,7 @@ def check_dataset(
     for image in watched(_progress(file.images, "images"), "An image", timeout):
         check_file(check, image, files, decode_images, reading or Reading())
     check.add(findings.NAMED_OTHERWISE, *files.otherwise)
+    _check_shared_files(check, file.images, files)
     images = {_hashable(image["id"]): image for image in file.images}
     categories = {_hashable(category["id"]): category["name"] for category in file.categories}
     objects: dict[Any, list[MeasuredObject]] = {}
@@ -153,6 +157,16 @@ def check_dataset(
         except DataError as error:
             check.add(findings.REFUSED, str(error))
     return check
+
+
+def _check_shared_files(
+    check: DatasetCheck, images: list[dict[str, Any]], files: ImageFiles
+) -> None:
+    """Record files that were found under the names of several images, and forget their paths."""
+    names = {_hashable(image["id"]): str(image["file_name"]) for image in images}
+    clashes = files.clashes((names[key], path) for key, path in check.paths.items())
+    check.add(findings.SHARED_FILE, *(" and ".join(same) for same in clashes.values()))
+    check.paths = {key: path for key, path in check.paths.items() if path not in clashes}
 
 
 def _check_empty(

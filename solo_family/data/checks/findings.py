@@ -58,12 +58,17 @@ OUTSIDE_FILE = Kind(
     "Name the folder that all images are in or, if you trust the json, set the environment "
     "variable SOLO_FAMILY_ALLOW_OUTSIDE=1.",
 )
+SHARED_FILE = Kind(
+    "'file_name's of different images for which the folder has one file",
+    STOPS,
+    "Put each image into the folder under the name that the json gives it.",
+)
 UNREADABLE_FILE = Kind("files that can't be read as an image", _UNREADABLE, "Fix or remove them.")
 OTHER_CHANNELS = Kind(
     "images of another number of channels than INPUT.FORMAT",
     _UNREADABLE,
-    "Set INPUT.FORMAT to that number if all images have it, in a config that --config-file names; "
-    "otherwise leave the others out.",
+    "If all images have it, set INPUT.FORMAT, for instance with --opts INPUT.FORMAT 5ch; otherwise "
+    "leave the others out.",
 )
 OTHER_SIZE = Kind(
     "images of another size than the json says",
@@ -74,13 +79,14 @@ OTHER_SIZE = Kind(
 TOO_LARGE = Kind(
     "images of more pixels than INPUT.MAX_PIXELS",
     _UNREADABLE,
-    "If the memory suffices, set INPUT.MAX_PIXELS to the largest of these numbers; otherwise cut "
-    "the images into tiles.",
+    "If the memory suffices, set INPUT.MAX_PIXELS to the largest of these numbers (--opts "
+    "INPUT.MAX_PIXELS N); otherwise cut the images into tiles.",
 )
 UNTOLD_RANGE = Kind(
     "images of more than 8 bits whose range of values can't be inferred",
     _UNREADABLE,
-    "Set INPUT.RANGE to the values that are black and white, for instance (0, 4095) for 12 bits.",
+    "Set INPUT.RANGE to the values that are black and white, for instance for 12 bits with --opts "
+    'INPUT.RANGE "(0, 4095)".',
 )
 TURNED_SIZE = Kind(
     "images whose height and width are exchanged in the json",
@@ -214,6 +220,14 @@ SHARED_PICTURE = Kind(
     "images that are both in training and in validation",
     "Validation then measures how well the model remembers its training images.",
     "Remove them from one of the two.",
+)
+OTHER_CLASSES = Kind(
+    "validation sets whose list of classes is not that of training",
+    STOPS,
+    "Give all of them the same names in 'categories'; a class may be without objects.",
+)
+NOTHING_TO_LEARN = Kind(
+    "training sets, which have no object together", STOPS, "Draw some, or name other files."
 )
 UNLEARNT_CLASS = Kind(
     "classes that have objects in validation and none in training",

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from .annotation_check import MeasuredObject, name_of
 from .findings import Findings
 
 _SAME_IOU = 0.95
+_NAMED = 10  # names in a line, at most
 # Coordinates are taken for percentages if at least this many objects, all in images of at least
 # this many pixels a side, have their largest coordinate between this one and 100.
 _LEAST_OBJECTS, _LARGE, _REACH = 10, 300, 60
@@ -123,16 +124,19 @@ def vanishes(found: MeasuredObject, size: tuple[int, int]) -> bool:
     return not mask[np.ix_(rows, columns)].any()
 
 
-def check_splits(train: Mapping[str, Any], test: Mapping[str, Any]) -> Findings:
+def check_splits(
+    train: Mapping[str, Any], test: Mapping[str, Any], with_classes: bool = True
+) -> Findings:
     """Compare the training datasets with the validation datasets.
 
     Args:
         train: the `DatasetCheck` of each training dataset, by its name.
         test: the `DatasetCheck` of each validation dataset, by its name. Datasets that are also in
             `train` are not compared.
+        with_classes: whether the model has classes.
 
     Returns:
-        Images in both splits, and classes that only validation has.
+        Images in both splits, and classes that only one of them has.
     """
     check = Findings()
     only = {name: found for name, found in test.items() if name not in train}
@@ -148,7 +152,22 @@ def check_splits(train: Mapping[str, Any], test: Mapping[str, Any]) -> Findings:
         sides = Counter(side for side, _, _ in keys)
         if len(sides) > 1:
             check.add(findings.SHARED_PICTURE, " = ".join(paths[key] for key in keys))
+    if not with_classes:
+        return check
+    known = {name for found in train.values() for name in found.class_names}
+    for name, found in only.items():
+        missing, more = known - {*found.class_names}, {*found.class_names} - known
+        if known and found.class_names and (missing or more):
+            differing = (("lacks", missing), ("has also", more))
+            words = " and ".join(f"{what} {_few(some)}" for what, some in differing if some)
+            check.add(findings.OTHER_CLASSES, f"{name} {words}")
     learnt = {name for found in train.values() for name in found.classes}
     sought = {name for found in only.values() for name in found.classes}
     check.add(findings.UNLEARNT_CLASS, *sorted(sought - learnt))
     return check
+
+
+def _few(names: Iterable[str]) -> str:
+    """Return the first of some names as text."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:_NAMED]) + (", ..." if len(ordered) > _NAMED else "")

@@ -65,8 +65,7 @@ def normalise(content: dict[str, Any]) -> Notices:
     _normalise_flags(annotations, notices)
     for annotation in annotations:
         _normalise_mask(annotation, notices)
-        box = annotation.get("bbox")
-        if not box or type(box) is not list or type(box[0]) is not float:
+        if not _is_plain(annotation.get("bbox")):
             _normalise_box(annotation, notices)
     content["categories"] = classes_of(content["categories"], annotations, notices)
     return notices
@@ -191,6 +190,16 @@ def _polygon(given: Any) -> tuple[array, str] | None:
         return None
 
 
+def _is_plain(box: Any) -> bool:
+    return (
+        type(box) is list
+        and len(box) == 4
+        and type(box[0]) is type(box[2]) is type(box[3]) is float
+        and box[2] > 0
+        and box[3] > 0
+    )
+
+
 def _normalise_box(annotation: Item, notices: Notices) -> None:
     box = annotation.get("bbox")
     if isinstance(box, list) and len(box) == 4:
@@ -201,8 +210,19 @@ def _normalise_box(annotation: Item, notices: Notices) -> None:
             return
         if any(isinstance(side, str) for side in box):
             notices.add("'bbox', numbers as text")
+        if min(annotation["bbox"][2:]) <= 0:
+            _box_from_mask(annotation, notices)
     elif box is None or box == []:
         mask = usable_at_any_size(annotation.get("segmentation"))
         annotation["bbox"] = [0.0, 0.0, 0.0, 0.0] if mask is None else box_of(mask)
         if mask is not None:
             notices.add("no 'bbox', computed from the mask")
+
+
+def _box_from_mask(annotation: Item, notices: Notices) -> None:
+    """Replace a box without area, such as the zeros of tools that write masks alone."""
+    mask = usable_at_any_size(annotation.get("segmentation"))
+    box = [0.0, 0.0, 0.0, 0.0] if mask is None else box_of(mask)
+    if min(box[2:]) > 0:
+        annotation["bbox"] = box
+        notices.add("a 'bbox' without area, computed from the mask")

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from detectron2.utils.file_io import PathManager
 
 from ...errors import DataError
+from .text_files import files_below
 
 # The environment variable that lets a trusted json name images outside the image folder.
 OUTSIDE = "SOLO_FAMILY_ALLOW_OUTSIDE"
@@ -59,6 +60,26 @@ class ImageFiles:
             path_inside(self._folder, name, self._source)
         return found
 
+    def clashes(self, found: Iterable[tuple[str, str | None]]) -> dict[str, list[str]]:
+        r"""Return the files that were found under several names, at most one of them in full.
+
+        They are probably one of several images: `a/1.jpg` and `b/1.jpg` are not both `1.jpg`. Names
+        that differ in `\` and `/` alone are one name.
+
+        Args:
+            found: names, each with the path that `find` has returned.
+
+        Returns:
+            Maps the path to the names.
+        """
+        if not self.otherwise:
+            return {}
+        names: dict[str, dict[str, str]] = {}
+        for name, path in found:
+            if path is not None:
+                names.setdefault(path, {}).setdefault(name.replace("\\", "/"), name)
+        return {path: list(same.values()) for path, same in names.items() if len(same) > 1}
+
     def _find_otherwise(self, name: str) -> str | None:
         if "\0" in name:
             return None
@@ -80,9 +101,8 @@ class ImageFiles:
 
 def _by_last_part(folder: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for root, _, names in os.walk(folder):
-        for name in names:
-            found.setdefault(name, []).append(os.path.join(root, name))
+    for path in files_below(folder):
+        found.setdefault(path.name, []).append(str(path))
     return found
 
 
@@ -128,7 +148,8 @@ def find_all(folder: str, names: Iterable[str], source: str) -> tuple[list[str],
         The path of each image; and a list with one notice if some were matched under another name.
 
     Raises:
-        DataError: images are missing, or their names lead out of the folder.
+        DataError: images are missing, their names lead out of the folder, or several names match
+            one file.
     """
     files = ImageFiles(folder, source)
     given = list(names)
@@ -141,6 +162,14 @@ def find_all(folder: str, names: Iterable[str], source: str) -> tuple[list[str],
             f"{source} names {len(missing)} images of {len(given)} that are not in {folder}: "
             f"{listed}. Name the folder that 'file_name' is relative to, or a folder in which the "
             "file name of each image, without its folders, is unique."
+        )
+    clashes = files.clashes(zip(given, paths))
+    if clashes:
+        path, together = next(iter(clashes.items()))
+        raise DataError(
+            f"{source} names different images, {' and '.join(together[:2])}, and {folder} has one "
+            f"file for them, {os.path.relpath(path, folder)}. Which of them it is can't be told: "
+            "put each image there under the name that the json gives it."
         )
     notices = []
     if files.otherwise:

@@ -18,7 +18,7 @@ from ...progress import Progress
 from ..loading.images import read_image_size
 from .coco_values import is_image_size
 from .labelme_shapes import read_shape
-from .text_files import is_file
+from .text_files import files_below, is_file
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,8 @@ def read_labelme(folder: Path, ignored: Collection[Path] = ()) -> tuple[dict[str
             image has two json files.
     """
     passed_over = {path.resolve() for path in ignored}
-    files = [file for file in sorted(folder.rglob("*.json")) if file.resolve() not in passed_over]
+    jsons = (file for file in files_below(folder) if file.suffix == ".json")
+    files = [file for file in jsons if file.resolve() not in passed_over]
     if not files:
         raise DataError(
             f"There is no json file in {folder}. Name the folder that labelme writes to."
@@ -133,7 +134,7 @@ def _to_coco(pictures: list[_Picture]) -> dict[str, Any]:
 
 def _read_picture(file: Path, folder: Path, left_out: list[str]) -> _Picture:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_bytes())  # of bytes the encoding is detected
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{file} can't be read as labelme's json: {error}. Save it again in labelme, or move "

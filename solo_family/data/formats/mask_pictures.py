@@ -22,6 +22,7 @@ from ...pictures.formats import SUFFIXES
 from ...progress import Progress
 from ..loading.images import read_image_size
 from .semantic_dataset import read_class_names
+from .text_files import files_below
 
 PREFIX = "masks:"
 _MASKS = (".png", ".tif", ".tiff", ".bmp")
@@ -75,11 +76,11 @@ def load_masks(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[
 
 @cache
 def _load(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    masks = sorted(path for path in Path(mask_dir).rglob("*") if path.suffix.lower() in _MASKS)
+    masks = [path for path in files_below(mask_dir) if path.suffix.lower() in _MASKS]
     by_folder: dict[Path, list[Path]] = {}
     for mask in masks:
         by_folder.setdefault(mask.parent, []).append(mask)
-    images = [path for path in sorted(Path(image_dir).rglob("*")) if _is_image(path)]
+    images = [path for path in files_below(image_dir) if _is_image(path)]
     if image_dir == mask_dir:
         images = [path for path in images if path.parent.name == "images"]
     if not images:

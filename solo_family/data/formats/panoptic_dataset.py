@@ -127,14 +127,14 @@ def read_panoptic_json(path: str) -> dict[str, Any]:
         DataError: the file is missing, is not JSON, or lacks a part of COCO's panoptic format.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        with open(path, "rb") as file:
+            content = json.loads(file.read())  # of bytes the encoding is detected
     except OSError as error:
         raise DataError(
             f"The panoptic json {path} can't be read ({error.strerror or error}). "
             "Give the path of a json in COCO's panoptic format."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: invalid JSON, or a huge number
         raise DataError(
             f"{path} is not JSON: {error}. Give the path of a json in COCO's panoptic format."
         ) from error

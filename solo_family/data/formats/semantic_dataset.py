@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ...errors import DataError
 from ...pictures.formats import SUFFIXES
 from ..loading.images import read_image_size
-from .text_files import read_lines
+from .text_files import files_below, read_lines
 
 _LABELS = (".png", ".tif", ".tiff", ".bmp")
 
@@ -131,7 +131,7 @@ def read_class_names(classes: str) -> list[str]:
 
 def _files(folder: str, suffix: str, extensions: Sequence[str]) -> dict[str, str]:
     found = {}
-    for path in Path(folder).rglob("*"):
+    for path in files_below(folder):
         if path.suffix.lower() in extensions and path.stem.endswith(suffix):
             key = path.relative_to(folder).with_suffix("").as_posix()
             found[key.removesuffix(suffix)] = str(path)

@@ -1,5 +1,6 @@
-"""Text files that tools write beside pictures: lists, outlines, names of classes."""
+"""Files of datasets: those of a folder, and text that tools write beside pictures."""
 
+import os
 from pathlib import Path
 
 from ...errors import DataError
@@ -19,6 +20,25 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """Return the files of a folder and its subfolders, sorted, as `demo` takes them.
+
+    Links to folders are followed, each folder once. Hidden files are other programs' own, as
+    macOS's `._photo.jpg`.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def read_text(path: Path) -> str:

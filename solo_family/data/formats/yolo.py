@@ -20,7 +20,7 @@ from ...files import expand_path
 from ...pictures.formats import SUFFIXES
 from ...progress import Progress
 from ..loading.images import read_image_size
-from .text_files import exists, is_file, read_lines, read_text
+from .text_files import exists, files_below, is_file, read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ def load_yolo(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]
 
 def _images(place: Path) -> list[str]:
     if place.is_dir():
-        return [str(path) for path in place.rglob("*") if path.suffix.lower() in SUFFIXES]
+        return [str(path) for path in files_below(place) if path.suffix.lower() in SUFFIXES]
     lines = read_lines(place)  # a text file that lists images
     return [os.path.join(place.parent, line) for line in lines if line]
 

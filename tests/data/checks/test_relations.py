@@ -146,6 +146,45 @@ def test_training_and_validation_are_compared(
     assert main(["check-data", "--config-file", config, *again]) == 0
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({1: "box"}, "lacks ring"),
+        ({1: "box", 2: "Ring"}, "lacks ring and has also Ring"),
+        ({5: "ring", 9: "box"}, ""),
+    ],
+)
+def test_lists_of_classes_are_compared_as_training_does(
+    names: dict[int, str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test = good(tmp_path / "train"), CocoFolder(tmp_path / "val", names)
+    train.content["categories"].append({"id": 2, "name": "ring"})
+    train.content["annotations"][0]["category_id"] = 2
+    (box,) = (key for key, name in names.items() if name == "box")
+    test.add("other.png", noise(60, 80, seed=77), [rectangle(5, 5, 30, 30, category_id=box)])
+    cfg = run_cfg(train.write(), tmp_path / "run", test=test.write())
+    written = str(write_cfg(tmp_path / "config.yaml", cfg))
+    assert main(["check-data", "--config-file", written]) == bool(words)
+    printed = capsys.readouterr().out
+    said = "problem: 1 validation sets whose list of classes is not that of training\n"
+    assert (said in printed) == bool(words)
+    assert f"{test.name} {words}\n" in printed or not words
+    # A model without classes has nothing to compare.
+    agnostic = ["MODEL.META_ARCHITECTURE", "InstanceFCN", "MODEL.INSTANCE_FCN.CLASSIFY", "False"]
+    assert main(["check-data", "--config-file", written, "--opts", *agnostic]) == 0
+
+
+def test_training_without_any_object_is_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = good(tmp_path / "train")
+    train.content["annotations"] = []
+    cfg = run_cfg(train.write(), tmp_path / "run", "DATASETS.TEST", ())
+    assert main(["check-data", "--config-file", str(write_cfg(tmp_path / "c.yaml", cfg))]) == 1
+    printed = capsys.readouterr().out
+    assert "training\n\nproblem: 1 training sets, which have no object together\n" in printed
+
+
 def wires(root: Path, as_rle: bool) -> CocoFolder:
     """Lines of 2 pixels, of which a tenth of the size leaves hardly any."""
     folder = CocoFolder(root, {1: "wire"})

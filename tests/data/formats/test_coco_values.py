@@ -10,6 +10,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
+from solo_family.__main__ import main
 from solo_family.data.formats.coco_json import coco_classes, load_coco, read_coco_truth
 from solo_family.data.formats.register import check_datasets
 from solo_family.errors import DataError
@@ -52,6 +53,8 @@ TAKEN: dict[str, Callable[[Content], Any]] = {
     "the same class twice": lambda c: c["categories"].append({"id": 2, "name": "box"}),
     "iscrowd as text": every("annotations", iscrowd="0"),
     "no box": every("annotations", bbox=[]),
+    "a box of zeros": every("annotations", bbox=[0, 0, 0, 0]),
+    "a box of zeros as fractions": every("annotations", bbox=[0.0, 0.0, 0.0, 0.0]),
     "a box of text": every("annotations", bbox=[str(side) for side in BOX]),
     "no size": every("images", height=None, width=None),
     "pairs, not in a list of their own": lambda c: points(c, xy),
@@ -76,6 +79,7 @@ def test_what_is_meant_is_read_and_said(
         read_coco_truth(str(folder.json), str(folder.root / "images"))
     assert [len(record["annotations"]) for record in records] == [1, 1, 1]
     assert {record["annotations"][0]["category_id"] for record in records} == {0}
+    assert {tuple(record["annotations"][0]["bbox"]) for record in records} == {BOX}
     assert {(record["height"], record["width"]) for record in records} == {(60, 80)}
     assert len(coco_classes(str(folder.json))) == 1
     said = [r.message for r in caplog.records if "converted to COCO's form" in r.message]
@@ -168,6 +172,44 @@ def test_a_picture_whose_name_stands_twice_is_not_guessed(tmp_path: Path) -> Non
         load_coco(str(folder.json), str(folder.root / "images"))
     # As the message says: a folder in which the name stands once.
     assert len(load_coco(str(folder.json), str(folder.root / "images" / "copy"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("0a1b2c3d-p0.png", "4a1b2c3d-p0.png"), "0a1b2c3d-p0.png and 4a1b2c3d-p0.png"),
+        (("p0.png", "tuesday/p0.png"), "p0.png and tuesday/p0.png"),
+        (("/a/p0.png", "/b/p0.png"), "/a/p0.png and /b/p0.png"),
+    ],
+)
+def test_a_file_is_not_taken_for_two_pictures(
+    names: tuple[str, str], shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rename(content: Content) -> None:
+        for image, name in zip(content["images"], names):
+            image["file_name"] = name
+
+    folder = dataset(tmp_path / "data", rename)
+    where = str(folder.root / "images")
+    with pytest.raises(DataError, match=f"different images, {shown}, .* one file for them, p0.png"):
+        load_coco(str(folder.json), where)
+    assert main(["check-data", "--annotations", str(folder.json), "--images", where]) == 1
+    printed = capsys.readouterr().out
+    assert (
+        f"1 'file_name's of different images for which the folder has one file\n  {shown}"
+        in printed
+    )
+    assert "duplicate images" not in printed
+
+
+def test_one_picture_under_two_spellings_is_one(tmp_path: Path) -> None:
+    def rename(content: Content) -> None:
+        content["images"][0]["file_name"] = "images/p0.png"
+        content["images"][1]["file_name"] = "images\\p0.png"
+
+    folder = dataset(tmp_path / "data", rename)
+    records = load_coco(str(folder.json), str(folder.root))
+    assert records[0]["file_name"] == records[1]["file_name"]
 
 
 def test_a_dataset_that_detectron2_registers_is_read_by_the_same_reader(tmp_path: Path) -> None:

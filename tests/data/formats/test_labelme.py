@@ -64,6 +64,12 @@ def test_polygons_rectangles_and_circles_become_annotations(tmp_path: Path) -> N
     assert circle["area"] == pytest.approx(math.pi * 8**2, rel=0.05)
 
 
+def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = write(tmp_path, "a", [shape("größe", TRIANGLE)])
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert [c["name"] for c in read_labelme(tmp_path)[0]["categories"]] == ["größe"]
+
+
 def test_shapes_of_one_group_are_one_object(tmp_path: Path) -> None:
     parts = [[[0, 0], [10, 10]], [[20, 0], [30, 10]], [[40, 0], [50, 10]]]
     shapes = [shape("cup", part, "rectangle", group) for part, group in zip(parts, (7, None, 7))]

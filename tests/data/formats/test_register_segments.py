@@ -43,6 +43,15 @@ def test_a_panoptic_name_in_place(tmp_path: Path) -> None:
     assert [(s["category_id"], s["isthing"]) for s in segments][:2] == [(2, False), (0, True)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_panoptic_json_of_windows(encoding: str, tmp_path: Path) -> None:
+    name, *_ = write_panoptic(tmp_path)
+    path = Path(name.rpartition(":")[2])
+    path.write_text(path.read_text(), encoding=encoding)
+    check_datasets([name])
+    assert len(DatasetCatalog.get(name)[0]["segments_info"]) > 1
+
+
 def test_what_training_stored_suffices() -> None:
     opts = ["MODEL.CLASS_NAMES", ["a", "b", "c"], "MODEL.STUFF_IDS", [1]]
     assert stuff_ids(tiny_cfg("MaskFormer", 3, opts), 3) == (1,)
