@@ -74,7 +74,7 @@ def _read(record: Record, number: int, name: str, count: int, notices: Notices) 
 
 
 def _check_class(annotation: Record, place: str, count: int) -> None:
-    index = annotation.get("category_id")
+    index: Any = annotation.get("category_id")
     whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
     if not whole or index < 0 or (count and index >= count):
         allowed = f"from 0 to {count - 1}" if count else "from 0 on"
