@@ -12,6 +12,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from tabulate import tabulate
 
+from ..data.formats.own_records import dataset_records
 from ..data.formats.register import check_datasets, register_in_place
 from ..data.loading.watchdog import TIMEOUT, Watchdog
 from ..data.loading.windows import open_windows
@@ -116,7 +117,7 @@ def measure(
         masks in percent, of the best `max_detections` of an image, which are None with a limit, and
         `unread`, for each window that could not be read which and why.
     """
-    images = DatasetCatalog.get(dataset)[:limit]
+    images = dataset_records(dataset)[:limit]
     stopwatch = _Stopwatch()
     scores: dict[str, float | None] = {"AP": None, "AP50": None}
     unread: list[str] = []

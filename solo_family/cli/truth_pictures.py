@@ -11,10 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.video_visualizer import VideoVisualizer
 from detectron2.utils.visualizer import Visualizer
 
+from ..data.formats.own_records import dataset_records as read_records
 from ..data.formats.register import check_datasets
 from ..errors import ConfigError, DataError
 from ..predictor.drawing import beside, draw_predictions, write_picture
@@ -42,7 +43,7 @@ def dataset_records(names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
             "\"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\", or give pictures with --input."
         )
     check_datasets(names)
-    return [(name, record) for name in names for record in DatasetCatalog.get(name)]
+    return [(name, record) for name in names for record in read_records(name)]
 
 
 def draw_beside_truth(

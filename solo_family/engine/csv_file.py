@@ -21,7 +21,7 @@ class MetricsTable(Logger):
     _file: Any = None
 
     def open(self, resumed: bool) -> None:
-        """Open the file for appending; lines of an earlier run stay."""
+        """Open the file for appending: a resumed run goes on with its lines."""
         path = self.folder / "metrics.csv"
         is_new = not path.is_file() or not path.stat().st_size
         if not is_new:

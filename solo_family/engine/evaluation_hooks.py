@@ -7,7 +7,7 @@ from detectron2.engine.hooks import EvalHook
 from detectron2.utils import comm
 
 from .early_stop import EarlyStop
-from .hooks import BestCheckpoint
+from .hooks import BestCheckpoint, EvaluationsWritten
 from .validation_loss import ValidationLosses
 
 
@@ -23,6 +23,7 @@ def evaluation_hooks(trainer: Any, metric: str) -> list[HookBase]:
     if test.EVAL_LOSS:
         losses = ValidationLosses(trainer.cfg, trainer.raw_model, trainer._trainer.losses)
         hooks.append(EvalHook(test.EVAL_PERIOD, losses))
+    hooks.append(EvaluationsWritten(test.EVAL_PERIOD))
     best = None
     if test.BEST_METRIC and comm.is_main_process():
         best = BestCheckpoint(test.EVAL_PERIOD, trainer.checkpointer, metric)

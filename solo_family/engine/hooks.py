@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from detectron2.engine import HookBase
-from detectron2.engine.hooks import BestCheckpointer
+from detectron2.engine.hooks import BestCheckpointer, PeriodicWriter
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch import nn
@@ -18,6 +18,7 @@ from ..data.loading.sampler import GroupedSampler
 from ..pictures.formats import parse_format, to_picture
 from ..stopping import Stopped
 from .ending import ENDING
+from .printer import MetricPrinter
 
 _PICTURES_AT_ONCE = 4
 
@@ -167,6 +168,31 @@ class BestCheckpoint(BestCheckpointer):
             )
             return
         super()._best_checking()
+
+
+class EvaluationsWritten(HookBase):
+    """Write the metrics of every evaluation, with the writers that the trainer has.
+
+    They write every 20 iterations, and only the latest value of each metric, so that of evaluations
+    in shorter periods most would be lost. The line of progress keeps its own period.
+
+    Args:
+        period: `TEST.EVAL_PERIOD`.
+    """
+
+    trainer: Any  # `Trainer`, as above
+
+    def __init__(self, period: int) -> None:
+        self._period = period
+
+    def after_step(self) -> None:
+        """Write them if there was an evaluation after this iteration."""
+        if self._period <= 0 or (self.trainer.iter + 1) % self._period:
+            return
+        periodic = [hook for hook in self.trainer._hooks if isinstance(hook, PeriodicWriter)]
+        for writer in (writer for hook in periodic for writer in hook._writers):
+            if not isinstance(writer, MetricPrinter):
+                writer.write()
 
 
 class TrainingPictures(HookBase):

@@ -220,6 +220,11 @@ def evaluate(cfg: CfgNode, args: argparse.Namespace) -> Any:
     if newest is None:
         cfg = with_implied_keys(cfg)
     args.trainer.check_evaluation(cfg)
+    if newest is None and not cfg.MODEL.WEIGHTS:
+        logger.warning(
+            "MODEL.WEIGHTS is empty: random weights are evaluated. Name a file there, or add "
+            f"--resume for the newest checkpoint of {cfg.OUTPUT_DIR}."
+        )
     model = args.trainer.build_model(cfg)
     checkpointer = AtomicCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     load_weights(checkpointer, str(newest or cfg.MODEL.WEIGHTS), complete=True)

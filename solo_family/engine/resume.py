@@ -1,7 +1,9 @@
 """The choice of the checkpoint to resume from, and the move of old ones when a new run starts."""
 
 import logging
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from ..weight_files import read_file
 logger = logging.getLogger(__name__)
 
 _LAST = "last_checkpoint"
+# What the writers of metrics append to.
+_METRICS = ("metrics.json", "metrics.csv")
 _NUMBERED = re.compile(r"model_(\d+)\.pth")
 
 
@@ -154,16 +158,18 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def set_aside(folder: str) -> None:
-    """Move the checkpoints of an earlier run into the subfolder `previous-N`, and log it.
+    """Move the checkpoints and the metrics of an earlier run to `previous-N`, and log it.
 
-    N is the smallest number that is not taken.
+    The curves, the report and the model card would take metrics of the earlier run for those of the
+    new one. N is the smallest number that is not taken.
 
     Args:
         folder: the output folder.
     """
     root = Path(folder)
     files = sorted({*root.glob("model_*.pth"), *root.glob(_LAST)})
-    if not files:
+    tables = [path for name in _METRICS if (path := root / name).is_file() and path.stat().st_size]
+    if not files and not tables:
         return
     number = 1
     while True:
@@ -175,7 +181,12 @@ def set_aside(folder: str) -> None:
             number += 1
     for path in files:
         path.rename(target / path.name)
+    for path in tables:
+        # The new run has opened the file for appending, and goes on with the one that it has.
+        shutil.copyfile(path, target / path.name)
+        os.truncate(path, 0)
+    moved = [f"the {len(files)} checkpoint files" if files else "", "the metrics" if tables else ""]
     logger.warning(
-        f"This is a new run: the {len(files)} checkpoint files of an earlier run were moved to "
+        f"This is a new run: {' and '.join(filter(None, moved))} of an earlier run were moved to "
         f"{target}. With --resume the earlier run would have been continued."
     )

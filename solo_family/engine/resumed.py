@@ -4,7 +4,7 @@ A key is applied from the resumed iteration on, or refused with what to do; none
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -12,6 +12,8 @@ from detectron2.config import CfgNode
 
 from ..config.load import dotted_values
 from ..config.solver import optimizer_name
+from ..data.formats.classes import class_names
+from ..data.formats.dataset_classes import listed
 from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ REFUSED = {
 }
 # Files that a run begins with; a resumed one reads its checkpoint instead.
 BEGINNING = ("MODEL.WEIGHTS", "MODEL.TIMM.WEIGHTS")
+# They follow from the datasets, in the order of the model's outputs.
+CLASSES = "MODEL.CLASS_NAMES"
 
 
 def settings_of(cfg: CfgNode) -> dict[str, Any]:
@@ -72,6 +76,7 @@ def settings_of(cfg: CfgNode) -> dict[str, Any]:
         "SEED": cfg.SEED,
         "MODEL.WEIGHTS": cfg.MODEL.WEIGHTS,
         "MODEL.TIMM.WEIGHTS": cfg.MODEL.TIMM.WEIGHTS,
+        CLASSES: class_names(cfg),
     }
 
 
@@ -102,6 +107,9 @@ def check_resumed(before: Mapping[str, Any] | None, finished: int, cfg: CfgNode)
         if key in BEGINNING:
             _check_beginning(key, before[key], value)
             continue
+        if key == CLASSES:
+            _check_classes(before[key], value)
+            continue
         if key in REFUSED:
             raise ConfigError(
                 f"--resume: {key} is {value!r}, but the run began with {before[key]!r}: "
@@ -123,6 +131,17 @@ def _check_beginning(key: str, before: str, now: str) -> None:
             f"--resume: {key} is {now!r}, but the run began with {before!r}, and goes on with its "
             f"checkpoint: the file would not be read. Set {key} {before!r}, or begin a run of its "
             "own from the file: without --resume, with another OUTPUT_DIR."
+        )
+
+
+def _check_classes(before: Sequence[str], now: Sequence[str]) -> None:
+    """Refuse other names of the model's outputs, or another order; unknown names are let pass."""
+    if before and now:
+        raise ConfigError(
+            f"--resume: {CLASSES} is {listed(now)}, but the run began with {listed(before)}: each "
+            "output would change its class. Give DATASETS.TRAIN the names that it had, in the same "
+            "order of their ids, or begin a run of its own from these weights: without --resume, "
+            "with MODEL.WEIGHTS the checkpoint and another OUTPUT_DIR."
         )
 
 

@@ -32,25 +32,35 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
     check_one_of(cfg, "SOLVER.LR_SCHEDULER_NAME", LR_SCHEDULES)
     if cfg.SOLVER.LR_SCHEDULER_NAME == "OneCycleLR":
         return LRMultiplier(optimizer, _one_cycle(cfg), cfg.SOLVER.MAX_ITER)
-    scheduler = build_with_poly(cfg, optimizer)
-    if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
-        assert isinstance(scheduler, LRMultiplier)
-        scheduler._multiplier = _ToTheEnd(scheduler._multiplier, cfg.SOLVER.MAX_ITER)
+    if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupStepWithFixedGammaLR":
+        return build_with_poly(cfg, optimizer)
+    scheduler = build_with_poly(_warm_before_the_end(cfg), optimizer)
+    assert isinstance(scheduler, LRMultiplier)
+    scheduler._multiplier = _ToTheEnd(scheduler._multiplier, cfg.SOLVER.MAX_ITER)
     return scheduler
+
+
+def _warm_before_the_end(cfg: CfgNode) -> CfgNode:
+    """Return a configuration whose warm-up ends before the training, as fvcore's steps need it."""
+    shorter = cfg.clone()
+    shorter.defrost()
+    shorter.SOLVER.WARMUP_ITERS = min(cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER - 1)
+    return shorter
 
 
 def _one_cycle(cfg: CfgNode) -> ParamScheduler:
     """Return the cycle of Smith and Topin (arXiv 1708.07120): up, and down, along a cosine each.
 
-    It rises from `WARMUP_FACTOR` in `WARMUP_ITERS` iterations, and falls to `BASE_LR_END`.
+    It rises from `WARMUP_FACTOR` in `WARMUP_ITERS` iterations, and falls to `BASE_LR_END`. In a
+    training that is no longer than the warm-up it rises to the end, as detectron2's schedules do.
     """
     solver = cfg.SOLVER
     rising = min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0)
+    up = CosineParamScheduler(solver.WARMUP_FACTOR, 1.0)
+    if rising == 1:
+        return up
     return CompositeParamScheduler(
-        [
-            CosineParamScheduler(solver.WARMUP_FACTOR, 1.0),
-            CosineParamScheduler(1.0, solver.BASE_LR_END / solver.BASE_LR),
-        ],
+        [up, CosineParamScheduler(1.0, solver.BASE_LR_END / solver.BASE_LR)],
         lengths=[rising, 1 - rising],
         interval_scaling=["rescaled", "rescaled"],
     )

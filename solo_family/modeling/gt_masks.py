@@ -107,7 +107,9 @@ def with_bitmasks(instances: Instances) -> Instances:
     if masks is None:
         if len(instances):
             raise DataError(
-                "A training image has objects without masks: every object needs a 'segmentation'."
+                "A training image has objects without masks: every object needs a 'segmentation'. "
+                "If it has one, the mapper has left it out: detectron2's own needs MODEL.MASK_ON "
+                "True and, for RLE, INPUT.MASK_FORMAT bitmask."
             )
         masks = BitMasks(torch.zeros((0, height, width), dtype=torch.bool))
     elif isinstance(masks, Tensor):

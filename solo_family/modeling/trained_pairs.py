@@ -11,7 +11,7 @@ from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
 from .derived_class import derived
-from .layers.folded_norm import KEPT, fold, is_fixed
+from .layers.folded_norm import KEPT, fold, forget_moving, is_fixed
 from .norm_pairs import has_statistics, observed_pairs
 
 # Names in the modules' dictionaries. A convolution knows its norm, and the module and the name
@@ -27,7 +27,7 @@ def fold_for_training(backbone: nn.Module, channels: int, size_divisibility: int
     The norm's factor is multiplied with the weights, as in `FoldingConv2d`: results and gradients
     are the same, up to rounding, and the outputs of convolutions are not kept. On a GPU norms stay,
     because a norm is one launch there and its folding several. Names and values of parameters do
-    not change. A hook that is given the output of such a convolution sees the normed one.
+    not change. A convolution with a hook that is given its output leaves the norm to the norm.
 
     Args:
         backbone: norms of detectron2's convolutions, which `fold_fixed_norms` folds, are left out;
@@ -71,7 +71,8 @@ def _folds(conv: Any, x: Tensor) -> bool:
     parent, name = conv.norms_place
     norm = conv.included_norm
     trains = conv.training and torch.is_grad_enabled() and parent._modules.get(name) is norm
-    return trains and x.device.type == "cpu" and is_fixed(norm)
+    # What a hook makes of the output would be normed twice.
+    return trains and not conv._forward_hooks and x.device.type == "cpu" and is_fixed(norm)
 
 
 @cache
@@ -80,6 +81,7 @@ def _folding_conv(cls: Any) -> Any:
 
     def forward(self: Any, x: Tensor) -> Tensor:
         if not _folds(self, x):
+            forget_moving(self, self.included_norm)
             return cls.forward(self, x)
         weight, bias = fold(self, self.included_norm)
         if cls is nn.Conv2d:

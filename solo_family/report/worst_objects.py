@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
+from ..data.formats.own_records import dataset_records
 from ..data.loading.images import Reading, read_image
 from ..errors import DataError
 from ..evaluation.coco_results import Result
@@ -72,7 +72,7 @@ def write_worst_objects(
     chosen = worst_first(judged)
     if not chosen:
         return ["## Worst images", "No image has a mistake at this confidence threshold."]
-    files = {record["image_id"]: record["file_name"] for record in DatasetCatalog.get(dataset)}
+    files = {record["image_id"]: record["file_name"] for record in dataset_records(dataset)}
     reading = Reading.from_config(cfg)
     names = {i: one["name"] for i, one in truth.cats.items()} if len(truth.cats) > 1 else {}
     rows: list[Row] = []

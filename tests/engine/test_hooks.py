@@ -14,8 +14,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from solo_family.engine.trainer import Trainer
+from solo_family.report.curves import read_metrics
 
-from ..coco_folder import CocoFolder, noise, rectangle, run_cfg
+from ..coco_folder import CocoFolder, noise, rectangle, run_cfg, small_dataset
 
 PERIOD = 6  # of pictures, in iterations
 
@@ -96,6 +97,26 @@ def test_pictures_of_truth_beside_prediction(run: Run) -> None:
             assert np.abs(left - right).max() > 30  # an untrained model's prediction is not truth
     assert len(reds) >= 24 // PERIOD
     assert np.median(reds) > 20  # the object is drawn, in a colour of chance
+
+
+def test_every_evaluation_is_written(tmp_path: Path) -> None:
+    """Also of those that follow faster than the writers' own 20 iterations."""
+    dataset = small_dataset(tmp_path / "data", images=2).name
+    opts = ["SOLVER.MAX_ITER", 4, "TEST.EVAL_PERIOD", 1, "OUTPUT.LOGGERS", ("csv", "tensorboard")]
+    cfg = run_cfg(dataset, tmp_path / "run", *opts, "TEST.EVAL_LOSS", True, test=dataset)
+    (tmp_path / "run").mkdir()
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    names = ["segm/AP", "validation/total_loss"]
+    for name in names:
+        steps, values = read_metrics(tmp_path / "run" / "metrics.json", 4)[name]
+        assert steps == [1, 2, 3, 4]
+        table = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+        written = [row.split(",")[2] for row in table if row.split(",")[1] == name]
+        assert list(map(float, written)) == values
+        events = EventAccumulator(str(tmp_path / "run")).Reload()
+        assert [event.step for event in events.Scalars(name)] == [0, 1, 2, 4]
 
 
 def test_training_goes_on_in_training_mode(run: Run) -> None:

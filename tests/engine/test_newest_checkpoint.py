@@ -16,6 +16,7 @@ from solo_family.engine.ema import EMA
 from solo_family.engine.main import main as train_net
 from solo_family.engine.resume import newest_checkpoint, resume, set_aside
 from solo_family.errors import DataError, TrainingError
+from solo_family.report.curves import read_metrics
 from solo_family.weight_files import read_weights
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
@@ -179,6 +180,25 @@ def test_a_run_without_resume_moves_them_also_where_it_starts_from_one(tmp_path:
     assert train_net([*words, "MODEL.WEIGHTS", str(output / "model_final.pth")]) == 0
     assert (output / "previous-1" / "model_final.pth").read_bytes() == first
     assert (output / "model_final.pth").read_bytes() != first
+
+
+def test_metrics_of_an_earlier_run_are_not_those_of_a_new_one(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data").name
+    output = tmp_path / "run"
+    cfg = run_cfg(dataset, output, "OUTPUT.LOGGERS", ("csv",), test=dataset)
+    words = ["--config-file", str(write_cfg(tmp_path / "config.yaml", cfg))]
+    files = [output / "metrics.json", output / "metrics.csv"]
+    assert train_net([*words, "TEST.EVAL_PERIOD", "1"]) == 0
+    earlier = [path.read_text() for path in files]
+    assert read_metrics(files[0], 3)["segm/AP"][0] == [1, 2, 3]
+    assert train_net([*words, "SOLVER.MAX_ITER", "2"]) == 0
+    assert read_metrics(files[0], 2)["segm/AP"][0] == [2]
+    assert files[1].read_text().count("segm/AP,") == 1
+    assert [(output / "previous-1" / path.name).read_text() for path in files] == earlier
+    # One that goes on keeps them.
+    assert train_net([*words, "--resume"]) == 0
+    assert read_metrics(files[0], 3)["total_loss"][0] == [2, 3]
+    assert not (output / "previous-2").exists()
 
 
 @pytest.mark.slow

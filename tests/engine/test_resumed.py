@@ -28,6 +28,7 @@ from solo_family.engine.resumed import (
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError, DataError
 
+from ..coco_folder import CocoFolder, noise, rectangle, run_cfg
 from ..conftest import tiny_cfg
 
 HALF, WHOLE = 4, 8
@@ -275,6 +276,30 @@ def test_other_weights_to_begin_with_would_not_be_read(tmp_path: Path, key: str)
         check_resumed(before, HALF, small_cfg(tmp_path, key, "mine.pth"))
     for same in ("/data/R-50.pkl", "/moved/R-50.pkl", ""):
         check_resumed(before, HALF, small_cfg(tmp_path, key, same))
+
+
+@pytest.mark.parametrize("names", [["dog", "cat"], ["cat", "horse"]])
+def test_classes_that_follow_other_data_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str]
+) -> None:
+    """A tool that exports annotations again may give its categories other ids."""
+
+    def data(name: str, categories: dict[int, str]) -> str:
+        folder = CocoFolder(tmp_path / name, categories)
+        folder.add("0.png", noise(48, 64), [rectangle(5, 8, 20, 24, category_id=min(categories))])
+        return folder.write()
+
+    first = data("first", {1: "cat", 2: "dog"})
+    command = config_file(tmp_path, run_cfg(first, tmp_path / "run"))
+    assert main(command) == 0
+    kept = (tmp_path / "run" / "config.yaml").read_text()
+    again = [*command, "--resume", "SOLVER.MAX_ITER", "4", "DATASETS.TRAIN"]
+    assert main([*again, f"('{data('other', dict(enumerate(names, 1)))}',)"]) == 2
+    stated = f"MODEL.CLASS_NAMES is {', '.join(names)}, but the run began with cat, dog: each"
+    assert stated in capsys.readouterr().err
+    assert (tmp_path / "run" / "config.yaml").read_text() == kept
+    # Other ids in the same order are the same outputs.
+    assert main([*again, f"('{data('same', {3: 'cat', 5: 'dog'})}',)"]) == 0
 
 
 def test_an_evaluation_leaves_the_config_of_the_training(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from detectron2.layers import batch_norm
 from torch import nn
 
+from solo_family.config.check import LR_SCHEDULES
 from solo_family.engine.optimizer import build_optimizer
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError
@@ -59,6 +60,15 @@ def test_one_cycle() -> None:
         assert rate == pytest.approx(expected)
     # Without a rise, and after the last iteration.
     assert rates(*keys, "SOLVER.WARMUP_ITERS", 0)[0] == 0.5
+
+
+@pytest.mark.parametrize("name", LR_SCHEDULES)
+@pytest.mark.parametrize("warmup", [ITERATIONS - 1, ITERATIONS, 1000])
+def test_a_training_may_be_shorter_than_its_warmup(name: str, warmup: int) -> None:
+    """detectron2's warm-up of 1000 iterations is the default; `rates` goes to the very end."""
+    actual = rates("SOLVER.LR_SCHEDULER_NAME", name, "SOLVER.WARMUP_ITERS", warmup)
+    assert all(0 < rate <= 0.5 for rate in actual)
+    assert actual[0] == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(

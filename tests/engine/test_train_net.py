@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from detectron2.modeling import build_model
 
 from solo_family.__main__ import main as solo_family
 from solo_family.engine.main import main as train_net
 
-from ..coco_folder import write_cfg
+from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT, tiny_cfg
 from ..forked import Forked
 
@@ -115,6 +116,19 @@ def test_evaluation_alone_repeats_the_metrics(trained: Run, tmp_path: Path) -> N
         for folder in (trained.output, tmp_path)
     )
     assert [r["segmentation"] for r in first] == [r["segmentation"] for r in again]
+
+
+def test_an_evaluation_of_random_weights_says_so(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "data", images=1).name
+    for name, weights in (("random", ""), ("trained", tmp_path / "trained.pth")):
+        cfg = run_cfg(dataset, tmp_path / name, "MODEL.WEIGHTS", str(weights), test=dataset)
+        if weights:
+            torch.save({"model": build_model(cfg).state_dict()}, weights)
+        words = ["--config-file", str(write_cfg(tmp_path / "config.yaml", cfg)), "--eval-only"]
+        assert train_net(words) == 0
+        log = (tmp_path / name / "log.txt").read_text()
+        stated = "MODEL.WEIGHTS is empty: random weights are evaluated. Name a file there, or add"
+        assert (stated in log) == (not weights)
 
 
 @pytest.mark.slow

@@ -1,11 +1,17 @@
+import copy
+from pathlib import Path
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from detectron2.data import DatasetMapper
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as mask_util
 from scipy import ndimage
 from torch import Tensor
 
@@ -16,6 +22,9 @@ from solo_family.modeling.gt_masks import (
     mask_centers,
     with_bitmasks,
 )
+
+from ..coco_folder import noise
+from ..conftest import tiny_cfg
 
 
 def reference_downsample(mask: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
@@ -124,6 +133,23 @@ def test_bitmasks_are_left_alone() -> None:
     given_ = instances(1)
     given_.gt_masks = BitMasks(torch.ones(1, 12, 10, dtype=torch.bool))
     assert torch.equal(with_bitmasks(given_).gt_masks.tensor, given_.gt_masks.tensor)
+
+
+def test_masks_that_a_mapper_has_left_out(tmp_path: Path) -> None:
+    """As detectron2's own does; with the keys that the message names it gives them."""
+    noise(8, 8).save(tmp_path / "0.png")
+    rle = mask_util.encode(np.asfortranarray(np.eye(8, dtype=np.uint8)))
+    one = {"bbox": [0, 0, 8, 8], "bbox_mode": 0, "category_id": 0, "segmentation": rle}
+    record = {"file_name": str(tmp_path / "0.png"), "annotations": [one]}
+
+    def mapped(*opts: Any) -> Instances:
+        cfg = tiny_cfg(opts=["INPUT.MIN_SIZE_TRAIN", (8,), "INPUT.RANDOM_FLIP", "none", *opts])
+        return DatasetMapper(cfg, is_train=True)(copy.deepcopy(record))["instances"]
+
+    with pytest.raises(DataError, match=r"needs MODEL\.MASK_ON True and, for RLE, INPUT\.MASK_F"):
+        with_bitmasks(mapped())
+    masks = with_bitmasks(mapped("MODEL.MASK_ON", True, "INPUT.MASK_FORMAT", "bitmask")).gt_masks
+    assert torch.equal(masks.tensor[0], torch.eye(8).bool())
 
 
 def test_no_objects_give_empty_masks() -> None:

@@ -197,6 +197,27 @@ def test_a_part_that_was_replaced_is_noticed(what: str) -> None:
     torch.testing.assert_close(module(x), plain(x))
 
 
+def test_statistics_that_have_moved_are_used() -> None:
+    module = pair(nn.BatchNorm2d(4))
+    plain = copy.deepcopy(module)
+    unfold_for_training(plain)
+    x = torch.randn(2, 3, 8, 8)
+    for fixes in (True, False, True):
+        for one in (module, plain):
+            one[1].train(not fixes)
+        torch.testing.assert_close(module(x), plain(x))
+
+
+def test_what_a_hook_makes_of_an_output_is_normed_once() -> None:
+    module = pair(nn.BatchNorm2d(4))
+    plain = copy.deepcopy(module)
+    unfold_for_training(plain)
+    x = torch.randn(2, 3, 8, 8)
+    for one in (module, plain):
+        one[0].register_forward_hook(lambda conv, given, output: output * 2)
+    torch.testing.assert_close(module(x), plain(x))
+
+
 def test_a_convolution_without_gradients_leaves_the_norm_to_the_norm() -> None:
     module = pair(nn.BatchNorm2d(4))
     x = torch.randn(1, 3, 8, 8)

@@ -5,7 +5,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
@@ -14,6 +14,7 @@ from .coco_file import CocoFile, check_parts, read_coco_file, without_collection
 from .coco_normalise import compact
 from .coco_values import is_area
 from .crowds import OBJECTS
+from .own_records import dataset_records
 from .segmentation import to_rle
 
 
@@ -169,7 +170,7 @@ def _evaluable(
 def records_as_file(name: str) -> CocoFile:
     """Return a dataset that is registered as detectron2's dicts, as the content of a COCO json."""
     metadata = MetadataCatalog.get(name)
-    records = DatasetCatalog.get(name)
+    records = dataset_records(name)
     to_contiguous = metadata.get("thing_dataset_id_to_contiguous_id") or {}
     to_dataset = {index: identity for identity, index in to_contiguous.items()}
     classes = metadata.get("thing_classes") or []

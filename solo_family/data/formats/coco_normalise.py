@@ -64,7 +64,7 @@ def normalise(content: dict[str, Any]) -> Notices:
     _normalise_ids(annotations, notices)
     _normalise_flags(annotations, notices)
     for annotation in annotations:
-        _normalise_mask(annotation, notices)
+        normalise_mask(annotation, notices)
         if not _is_plain(annotation.get("bbox")):
             _normalise_box(annotation, notices)
     content["categories"] = classes_of(content["categories"], annotations, notices)
@@ -138,7 +138,8 @@ def _normalise_flags(annotations: list[Item], notices: Notices) -> None:
             notices.add("'ignore' 1, as 'iscrowd' 1: not learnt, and not counted in evaluation")
 
 
-def _normalise_mask(annotation: Item, notices: Notices) -> None:
+def normalise_mask(annotation: Item, notices: Notices) -> None:
+    """Convert an annotation's `segmentation` to polygons or RLE, in place, if it can be."""
     given = annotation.get("segmentation")
     if type(given) is dict:
         as_rle(given)

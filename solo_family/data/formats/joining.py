@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.data.build import print_instances_class_histogram
 
+from ...config.rules import get_key
 from ...errors import ConfigError, DataError
+from ...registry import METHODS
 from .crowds import OBJECTS, are_of_a_tool
 from .dataset_classes import JoinedClasses, join_classes
-from .register import PREFIX, READ_HERE
+from .own_records import READ_HERE, dataset_records
+from .register import PREFIX
 from .unusable import drop_unusable
 
 logger = logging.getLogger(__name__)
@@ -45,7 +48,7 @@ def load_each(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
     datasets: dict[str, list[dict[str, Any]]] = {}
     kinds: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        own = list(DatasetCatalog.get(name))
+        own = dataset_records(name)
         if not own:
             raise DataError(
                 f"Dataset {name!r} of DATASETS.TRAIN has no images. Name a dataset that has some."
@@ -63,6 +66,8 @@ def load_each(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
     if "instances" in kinds.values():
         records = [record for own in datasets.values() for record in own]
         _check_objects(records, names)
+        if joined is None:
+            _check_indices(records, cfg)
         if joined is not None:
             print_instances_class_histogram(records, joined.names)
     return datasets
@@ -96,6 +101,24 @@ def with_classes_at(
                 ]
         mapped.append(changed)
     return mapped
+
+
+def _check_indices(records: list[dict[str, Any]], cfg: CfgNode) -> None:
+    """Check the classes of objects whose datasets name none.
+
+    Raises:
+        ConfigError: the model has not so many classes.
+    """
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    if method is None or (method.classify_key and not get_key(cfg, method.classify_key)):
+        return
+    count = get_key(cfg, method.num_classes_key)
+    largest = max(one["category_id"] for record in records for one in record["annotations"])
+    if largest >= count:
+        raise ConfigError(
+            f"{method.num_classes_key} is {count}, but DATASETS.TRAIN has objects with category_id "
+            f"{largest}; classes count from 0. Correct the number of classes, or category_id."
+        )
 
 
 def _check_objects(records: list[dict[str, Any]], names: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ from .crowds import OBJECTS
 from .label_sample import check_labels
 from .mask_pictures import PREFIX as MASKS_PREFIX
 from .mask_pictures import register_masks
+from .own_records import READ_HERE
 from .packages import check_package
 from .panoptic_dataset import register_panoptic
 from .semantic_dataset import read_class_names, register_semantic
@@ -40,9 +41,6 @@ logger = logging.getLogger(__name__)
 PREFIX = "coco_json:"
 SEMANTIC_PREFIX = "semantic:"
 PANOPTIC_PREFIX = "panoptic:"
-
-# Names of the datasets that `load_coco` reads, which has already dropped unusable masks.
-READ_HERE: set[str] = set()
 
 # Number of label images that are read as a check before a run.
 _LABELS = 20

@@ -34,7 +34,7 @@ def usable_segmentation(segmentation: Any, size: tuple[float, float]) -> tuple[A
         near = [p for p in long if is_drawable(p, *size)]
         reasons = {SHORT: len(segmentation) - len(long), FAR: len(long) - len(near)}
         return near or None, +Counter(reasons)
-    if list(segmentation["size"]) != list(size):
+    if np.isfinite(size[0]) and list(segmentation["size"]) != list(size):
         return None, Counter([MISFIT])
     if not adds_up(segmentation):
         return None, Counter([UNFILLED])

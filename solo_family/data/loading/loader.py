@@ -4,14 +4,18 @@ import logging
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, MapDataset, get_detection_dataset_dicts
-from detectron2.data.build import filter_images_with_only_crowd_annotations
+from detectron2.data import DatasetFromList, MapDataset, MetadataCatalog
+from detectron2.data.build import (
+    filter_images_with_only_crowd_annotations,
+    print_instances_class_histogram,
+)
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 
 from ...config.caps import too_many_objects
-from ...errors import ConfigError
+from ...errors import ConfigError, DataError
 from ..formats.joining import load_each
+from ..formats.own_records import dataset_records
 from ..formats.register import check_datasets
 from .batch_loader import BatchLoader
 from .dataset_mapper import MaskDatasetMapper
@@ -82,7 +86,14 @@ def build_train_loader(
 def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
     """Build the evaluation loader of a dataset: batches of one image, divided among processes."""
     check_datasets([name])
-    records = get_detection_dataset_dicts(name, filter_empty=False)
+    records = dataset_records(name)
+    if not records:
+        raise DataError(
+            f"Dataset {name!r} of DATASETS.TEST has no images. Name a dataset that has some."
+        )
+    names = MetadataCatalog.get(name).get("thing_classes")
+    if names and "annotations" in records[0]:
+        print_instances_class_histogram(records, names)
     # With tiles the model reads the files itself, in parts.
     mapper = dict if cfg.TEST.TILE.SIZE else MaskDatasetMapper(cfg, is_train=False)
     return BatchLoader(

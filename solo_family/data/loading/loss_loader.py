@@ -9,7 +9,8 @@ from detectron2.utils import comm
 from ...errors import ConfigError
 from ..formats.dataset_classes import match_classes
 from ..formats.joining import with_classes_at
-from ..formats.register import READ_HERE, check_datasets
+from ..formats.own_records import READ_HERE, dataset_records
+from ..formats.register import check_datasets
 from ..formats.unusable import drop_unusable
 from .batch_loader import BatchLoader
 from .mappers import LABEL_KEYS, build_train_mapper, mapper_name
@@ -53,7 +54,7 @@ def _labelled(cfg: CfgNode, name: str) -> tuple[list[dict[str, Any]], str]:
     check_datasets([name, *cfg.DATASETS.TRAIN])
     kind = mapper_name(cfg, DatasetCatalog.get(cfg.DATASETS.TRAIN[0]))
     key = LABEL_KEYS.get(kind, "annotations")
-    records = list(DatasetCatalog.get(name))
+    records = dataset_records(name)
     # The dataset's index of each of the model's classes.
     order = match_classes(cfg.MODEL.CLASS_NAMES, name)
     if not records or key not in records[0] or (order and key == "sem_seg_file_name"):

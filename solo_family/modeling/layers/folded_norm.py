@@ -31,6 +31,7 @@ class FoldingConv2d(Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x`, [B, C, H, W], with the folded weights in training."""
         if not (self.training and torch.is_grad_enabled() and is_fixed(self.norm)):
+            forget_moving(self, self.norm)
             return super().forward(x)
         x = self._conv_forward(x, *fold(self, self.norm))
         return x if self.activation is None else self.activation(x)
@@ -49,13 +50,27 @@ def fold(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
     weight = conv.weight
     kept = conv.__dict__.setdefault(KEPT, Kept())
     statistics = (norm.running_mean, norm.running_var, norm.eps)
+    # What depends on values that are trained is not kept, not even for when they are frozen again:
+    # steps of fused optimizers change no version of a tensor.
     if norm.weight.requires_grad or norm.bias.requires_grad:
+        kept.forget(_affine, torch.mul)
         share, centre = kept.get(_standardised, *statistics)
         return _Fold.apply(weight, norm.weight, norm.bias, share, centre)
     factor, shift = kept.get(_affine, norm.weight, norm.bias, *statistics, weight.dtype)
     if weight.requires_grad:
+        kept.forget(torch.mul)
         return weight * factor, shift
     return kept.get(torch.mul, weight, factor), shift
+
+
+def forget_moving(conv: Any, norm: Any) -> None:
+    """Forget what a convolution keeps if its norm's statistics may move, now that both compute.
+
+    torch changes them without changing the version of their tensors. Weights that are trained
+    beside such a norm are forgotten with it.
+    """
+    if norm is not None and norm.training:
+        conv.__dict__.pop(KEPT, None)
 
 
 def fold_fixed_norms(module: nn.Module) -> None:

@@ -102,7 +102,8 @@ class Kept:
     """The latest results of some functions, without gradient, each by its input tensors.
 
     A change in place is recognised by the tensor's version, and another tensor by its address.
-    Writing through `tensor.data` changes no version: such a change is not noticed.
+    Some changes change no version: writing through `tensor.data`, the step of a fused optimizer,
+    and a batch norm's update of its statistics. For these there is `forget`.
     """
 
     def __init__(self) -> None:
@@ -126,6 +127,11 @@ class Kept:
             alive = [value.detach() for value in inputs if isinstance(value, Tensor)]
             known = self._results[make] = (state, alive, made)
         return known[2]
+
+    def forget(self, *functions: Callable[..., Any]) -> None:
+        """Drop the results of some functions."""
+        for function in functions:
+            self._results.pop(function, None)
 
 
 def _state(value: Any) -> Any:

@@ -146,6 +146,44 @@ def test_statistics_that_move_are_left_to_the_norm() -> None:
     assert torch.equal(folding.norm.running_mean, plain.norm.running_mean)
 
 
+def test_statistics_that_have_moved_are_used() -> None:
+    """A batch norm writes them without a new version of their tensors."""
+    plain, folding = fixed()
+    x = torch.randn(2, 4, 9, 7, dtype=torch.float64)
+    for weights_train in (False, True):
+        for module in (plain, folding):
+            module.requires_grad_(weights_train)
+        for fixes in (True, False, True):
+            for module in (plain, folding):
+                module.norm.train(not fixes)
+            torch.testing.assert_close(folding(x), plain(x), rtol=1e-10, atol=1e-12)
+    plain.norm.train(), folding.norm.train()
+    with torch.no_grad():  # as precise batch norm does
+        plain(x), folding(x)
+    plain.norm.eval(), folding.norm.eval()
+    torch.testing.assert_close(folding(x), plain(x), rtol=1e-10, atol=1e-12)
+
+
+@NORMS
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_weights_that_are_frozen_train_and_are_frozen_again(norm: Any, kind: Any) -> None:
+    """A fused optimizer changes them without a new version of their tensors."""
+    plain, folding = fixed(norm=norm)
+    plain.float(), folding.float()
+    x = torch.randn(2, 4, 9, 7)
+    optimizers = [kind(module.parameters(), lr=0.1, fused=True) for module in (plain, folding)]
+    for trains in (False, True, True, False, True, False):
+        outputs = []
+        for module, optimizer in zip((plain, folding), optimizers):
+            module.requires_grad_(trains)
+            outputs.append(module(x))
+            if trains:
+                outputs[-1].sum().backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-4)
+
+
 @NORMS
 def test_without_training_nothing_changes(norm: Any) -> None:
     plain, folding = fixed(norm=norm)

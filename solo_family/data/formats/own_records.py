@@ -1,0 +1,160 @@
+"""detectron2's dicts that code of the user's registers, in the one form that is trained on.
+
+detectron2's documentation of these dicts is followed in many ways, and its functions take more than
+it says: masks as arrays, polygons as tuples, no boxes. What can be meant in one way is read so.
+
+h w of an image.
+"""
+
+import logging
+from array import array
+from collections.abc import Sequence
+from functools import cache
+from reprlib import repr as shortened
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from pycocotools import mask as mask_util
+from torch import Tensor
+
+from ...errors import DataError
+from .coco_normalise import normalise_mask
+from .notices import Notices
+from .segmentation import box_of, usable_at_any_size
+
+logger = logging.getLogger(__name__)
+
+# Names of the datasets that `load_coco` reads, which has already dropped unusable masks.
+READ_HERE: set[str] = set()
+Record = dict[str, Any]
+# Keys of labels that are pictures.
+_PICTURES = ("pan_seg_file_name", "sem_seg_file_name")
+
+
+def dataset_records(name: str) -> list[Record]:
+    """Return detectron2's dicts of a registered dataset.
+
+    Dicts with instances, or without any labels, have `image_id` and `annotations`, and each
+    annotation `bbox`, `bbox_mode`, `iscrowd`, and as `segmentation` polygons or RLE with its size.
+    A box that is missing, or of which the mode is, is that of the mask. What a function of the
+    user's returns is not changed.
+
+    Raises:
+        DataError: an object has a class that the dataset has not, or a mask that can't be read.
+    """
+    records = list(DatasetCatalog.get(name))
+    if name in READ_HERE:
+        return records
+    count = len(MetadataCatalog.get(name).get("thing_classes") or [])
+    notices = Notices()
+    read = [_read(record, number, name, count, notices) for number, record in enumerate(records)]
+    if notices:
+        _tell_once(f"{name}: read as detectron2's dicts: {', '.join(notices.listed())}.")
+    return read
+
+
+@cache
+def _tell_once(message: str) -> None:
+    logger.info(message)
+
+
+def _read(record: Record, number: int, name: str, count: int, notices: Notices) -> Record:
+    given = record.get("annotations")
+    if given is None and any(key in record for key in _PICTURES):
+        return record
+    place = f"Dataset {name!r}: {record.get('file_name')}"
+    size = (record.get("height"), record.get("width"))
+    annotations = []
+    for annotation in given or []:
+        _check_class(annotation, place, count)
+        annotations.append(_annotation(annotation, place, size, notices))
+    return {"image_id": number, **record, "annotations": annotations}
+
+
+def _check_class(annotation: Record, place: str, count: int) -> None:
+    index: Any = annotation.get("category_id")
+    whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
+    if not whole or index < 0 or (count and index >= count):
+        allowed = f"from 0 to {count - 1}" if count else "from 0 on"
+        raise DataError(
+            f"{place} has an object with category_id {index!r}; it must be the place of its class "
+            f"in the dataset's thing_classes, {allowed}. Correct it, or set all thing_classes in "
+            "MetadataCatalog."
+        )
+
+
+def _annotation(annotation: Record, place: str, size: tuple[Any, Any], notices: Notices) -> Record:
+    read = {"iscrowd": 0, **annotation}
+    if read.get("segmentation") is not None:
+        try:
+            read["segmentation"] = _plain(read["segmentation"], size, notices)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{place} has an object with the segmentation {shortened(read['segmentation'])}, "
+                "which can't be read. Give a list of polygons [x1, y1, x2, y2, ...], RLE with "
+                "'size' [height, width] and 'counts', or an array [height, width] that is not 0 "
+                "where the object is."
+            ) from error
+        normalise_mask(read, notices)
+    if read.get("bbox") is None or read.get("bbox_mode") is None:
+        mask = usable_at_any_size(read.get("segmentation"))
+        read["bbox"] = [0.0] * 4 if mask is None else box_of(mask)
+        read["bbox_mode"] = BoxMode.XYWH_ABS
+        notices.add("no 'bbox' with 'bbox_mode', computed from the mask")
+    return read
+
+
+def _plain(given: Any, size: tuple[Any, Any], notices: Notices) -> Any:
+    """Return a segmentation as a list of lists or arrays of numbers, or as RLE with its size."""
+    if isinstance(given, Tensor):
+        given = given.numpy(force=True)
+    if isinstance(given, np.ndarray) and given.dtype != object:
+        if _is_mask(given, size):
+            notices.add("'segmentation', a mask as an array")
+            return mask_util.encode(np.asfortranarray(given != 0, np.uint8))
+        return given.tolist()
+    if isinstance(given, dict):
+        return _rle(given, size)
+    if isinstance(given, str):
+        raise TypeError("text is no list of polygons")
+    return [_polygon(polygon) for polygon in given]
+
+
+def _is_mask(given: np.ndarray, size: tuple[Any, Any]) -> bool:
+    """Return whether an array is a mask of pixels, and not the points of polygons."""
+    if given.ndim != 2:
+        return False
+    counts = given.dtype.kind in "bui" and given.shape[1] != 2
+    return given.shape == size or counts or bool(np.isin(given, (0, 1)).all())
+
+
+def _rle(given: Record, size: tuple[Any, Any]) -> Record:
+    """Return RLE with its size, which is the image's where it has none."""
+    sides = given.get("size")
+    counts = given.get("counts")
+    if sides is None and None not in size:
+        sides = size
+    if sides is None or counts is None:
+        raise ValueError("RLE needs its size and counts")
+    if not isinstance(counts, bytes | str):
+        counts = [int(count) for count in counts]
+    elif isinstance(counts, bytes):
+        counts = counts.decode("ascii")
+    return {"size": [int(side) for side in sides], "counts": counts}
+
+
+def _polygon(given: Any) -> Any:
+    """Return a polygon of any sequence as a list or an array, and other parts as they are."""
+    if isinstance(given, array):
+        return given
+    if isinstance(given, np.ndarray | Tensor):
+        return given.tolist()
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return [_polygon(part) for part in given] if _is_nested(given) else list(given)
+    return given
+
+
+def _is_nested(given: Sequence[Any]) -> bool:
+    return bool(given) and isinstance(given[0], Sequence | np.ndarray | Tensor)

@@ -1,0 +1,165 @@
+"""Datasets of detectron2's dicts that a function of the user's returns, in many forms."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from pycocotools import mask as mask_util
+from torch import Tensor
+
+from solo_family.data.formats.coco_json import dataset_truth
+from solo_family.data.formats.own_records import dataset_records
+from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
+from solo_family.data.loading.loader import build_test_loader, load_train_dicts
+from solo_family.errors import ConfigError, DataError
+
+from ...coco_folder import noise, run_cfg
+
+HEIGHT, WIDTH = 48, 64
+POLYGON = [10.0, 8.0, 30.0, 8.0, 30.0, 32.0, 10.0, 32.0]
+POINTS = np.array(POLYGON).reshape(-1, 2)
+MASK = mask_util.decode(mask_util.frPyObjects([POLYGON], HEIGHT, WIDTH))[..., 0]
+RLE = mask_util.encode(np.asfortranarray(MASK))
+RUNS = np.diff([0, *np.flatnonzero(np.diff(MASK.flatten("F"))) + 1, MASK.size])
+
+SEGMENTATIONS: dict[str, Any] = {
+    "polygons": [POLYGON],
+    "whole numbers": [list(map(int, POLYGON))],
+    "arrays": [np.array(POLYGON)],
+    "tuples": (tuple(POLYGON),),
+    "pairs": [POINTS.tolist()],
+    "arrays of pairs": [POINTS],
+    "one polygon": POLYGON,
+    "one array": np.array(POLYGON),
+    "one array of pairs": POINTS,
+    "array of polygons": np.array([POLYGON]),
+    "RLE": RLE,
+    "RLE as text": RLE | {"counts": RLE["counts"].decode()},
+    "RLE of a shape": {"size": MASK.shape, "counts": RLE["counts"]},
+    "RLE of numpy's numbers": {"size": np.array(MASK.shape), "counts": RLE["counts"]},
+    "RLE without a size": {"counts": RLE["counts"]},
+    "runs": {"size": [HEIGHT, WIDTH], "counts": RUNS.tolist()},
+    "runs as an array": {"size": [HEIGHT, WIDTH], "counts": RUNS},
+    "mask": MASK,
+    "mask of bools": MASK.astype(bool),
+    "mask of 255": MASK * 255,
+    "mask as a tensor": torch.from_numpy(MASK),
+}
+Change = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def register(tmp_path: Path) -> Callable[..., str]:
+    """Registers a dataset of one image and one object."""
+    noise(HEIGHT, WIDTH).save(tmp_path / "0.png")
+
+    def registering(classes: list[str] | None = None, **changed: Any) -> str:
+        one = {
+            "bbox": [10.0, 8.0, 30.0, 32.0],
+            "bbox_mode": BoxMode.XYXY_ABS,
+            "segmentation": [POLYGON],
+            "category_id": 0,
+            "iscrowd": 0,
+        } | changed
+        record = {"file_name": str(tmp_path / "0.png"), "height": HEIGHT, "width": WIDTH}
+        record |= {"image_id": 7, "annotations": [one]}
+        for part in (one, record):
+            for key in [key for key, value in (part | changed).items() if value is None]:
+                part.pop(key, None)
+        name = f"own/{tmp_path.name}"
+        DatasetCatalog.register(name, lambda: [record])
+        if classes != []:
+            MetadataCatalog.get(name).set(thing_classes=classes or ["box"])
+        return name
+
+    return registering
+
+
+def learnt(name: str, tmp_path: Path) -> tuple[Tensor, Tensor]:
+    """Returns the mask and the box that training sees."""
+    cfg = run_cfg(name, tmp_path)
+    (record,) = load_train_dicts(cfg)
+    mapped = MaskDatasetMapper(cfg, is_train=True)(record)
+    assert mapped is not None
+    return mapped["instances"].gt_masks.tensor, mapped["instances"].gt_boxes.tensor
+
+
+@pytest.mark.parametrize("form", SEGMENTATIONS)
+def test_every_form_of_a_mask_is_read(
+    tmp_path: Path, register: Callable[..., str], form: str
+) -> None:
+    given = copy.deepcopy(SEGMENTATIONS[form])
+    name = register(segmentation=given)
+    masks, boxes = learnt(name, tmp_path)
+    assert torch.equal(masks, torch.from_numpy(MASK)[None].bool())
+    assert boxes.tolist() == [[10, 8, 30, 32]]
+    truth = dataset_truth(name)
+    assert np.array_equal(truth.annToMask(truth.anns[1]), MASK)
+    # What the user's function has returned is as it was.
+    (record,) = DatasetCatalog.get(name)
+    assert record["annotations"][0]["segmentation"] is given
+
+
+@pytest.mark.parametrize("key", ["bbox", "bbox_mode", "iscrowd", "height", "image_id"])
+@pytest.mark.parametrize("form", ["polygons", "RLE"])
+def test_what_a_mask_says_need_not_be_there(
+    tmp_path: Path, register: Callable[..., str], key: str, form: str
+) -> None:
+    missing = {"height": None, "width": None} if key == "height" else {key: None}
+    name = register(segmentation=SEGMENTATIONS[form], **missing)
+    masks, boxes = learnt(name, tmp_path)
+    assert masks.sum() == MASK.sum()
+    assert boxes.tolist() == [[10, 8, 30, 32]]
+    truth = dataset_truth(name)
+    (batch,) = build_test_loader(run_cfg(name, tmp_path), name)
+    assert [batch[0]["image_id"]] == list(truth.imgs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"category_id": 1}, "category_id 1; it must be the place .*, from 0 to 0"),
+        ({"category_id": -1}, "category_id -1; it must be the place"),
+        ({"category_id": None}, "category_id None; it must be the place"),
+        ({"segmentation": "10 8 30 8"}, "segmentation '10 8 30 8', which can't be read"),
+        ({"segmentation": {"size": [48, 64]}}, "segmentation .*, which can't be read"),
+        ({"segmentation": None}, "nothing to learn"),
+        ({"annotations": None}, "nothing to learn"),
+    ],
+)
+def test_what_says_nothing_is_refused(
+    tmp_path: Path, register: Callable[..., str], changed: dict[str, Any], message: str
+) -> None:
+    name = register(**changed)
+    with pytest.raises(DataError, match=message):
+        load_train_dicts(run_cfg(name, tmp_path))
+
+
+def test_a_class_that_the_model_has_not_is_refused_without_names(
+    tmp_path: Path, register: Callable[..., str]
+) -> None:
+    name = register([], category_id=2)
+    count = "MODEL.SOLOV2.NUM_CLASSES"
+    with pytest.raises(ConfigError, match=f"{count} is 2, but .* category_id 2; classes count"):
+        load_train_dicts(run_cfg(name, tmp_path, count, 2))
+    assert load_train_dicts(run_cfg(name, tmp_path, count, 3))
+
+
+def test_a_test_set_without_images_is_refused(tmp_path: Path) -> None:
+    name = f"own/{tmp_path.name}"
+    DatasetCatalog.register(name, list)
+    with pytest.raises(DataError, match=r"of DATASETS\.TEST has no images"):
+        build_test_loader(run_cfg(name, tmp_path), name)
+
+
+def test_labels_that_are_pictures_are_left_alone(tmp_path: Path) -> None:
+    name = f"own/{tmp_path.name}"
+    own = [{"file_name": "0.png", "sem_seg_file_name": "0_labels.png"}]
+    DatasetCatalog.register(name, lambda: own)
+    assert dataset_records(name) == own
