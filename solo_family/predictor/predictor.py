@@ -12,7 +12,7 @@ from PIL import Image
 from ..data.loading.ahead import ahead
 from ..data.loading.windows import ArrayWindows, open_windows, read_whole
 from ..errors import ConfigError
-from ..saving.filters import find_labels
+from ..saving.filters import Filters, find_labels
 from ..tiling.model import refuse_unread
 from ..tiling.predict import predict_by_tiles
 from ..tiling.tiles import with_tile
@@ -38,7 +38,7 @@ class Predictor:
         confidence_threshold: instances and segments with lower scores are dropped, 0 to 1; by
             default the configuration's `TEST.CONFIDENCE_THRESHOLD` or, if there is none, the one
             with the best F1, which the report of a training has stored, or 0.5.
-        classes: names or labels of the classes to keep; None for all.
+        classes: names or labels of the classes to keep, in all that is predicted; None for all.
         precision: the precision of the weights: "float32", "float16" or "bfloat16"; by default the
             configuration's `MODEL.INFERENCE.PRECISION`.
         tile: predict pictures by overlapping tiles of this many pixels a side, or of a size with an
@@ -126,7 +126,8 @@ class Predictor:
         self._tiling = with_tile(source.tiling, tile)
         self._threshold = confidence_threshold
         self.class_names = metadata_names(source.metadata)
-        self._labels = None if classes is None else find_labels(classes, self.class_names)
+        labels = None if classes is None else tuple(find_labels(classes, self.class_names))
+        self._filters = Filters(labels)
 
     @overload
     def __call__(
@@ -211,12 +212,7 @@ class Predictor:
         return Result(self._kept(predictions), self._metadata, shown, **file)
 
     def _kept(self, predictions: Predictions) -> Predictions:
-        predictions = keep_confident(predictions, self._threshold)
-        if self._labels is not None and "instances" in predictions:
-            instances = predictions["instances"]
-            kept = torch.isin(instances.pred_classes, torch.tensor(self._labels))
-            predictions["instances"] = instances[kept]
-        return predictions
+        return self._filters(keep_confident(predictions, self._threshold))
 
 
 def _precision(precision: str | None) -> list[Any]:

@@ -186,6 +186,17 @@ def test_panoptic_and_semantic_results(tmp_path: Path, photo: np.ndarray) -> Non
     assert segments.shape == result.semantic.shape == (50, 70)
     assert {info["id"] for info in infos} <= set(np.unique(segments).tolist())
     assert set(np.unique(result.semantic)) <= {0, 1, 2}
+    label = infos[0]["category_id"]
+    others = [other for other in range(3) if other != label]
+    predict = Predictor(tmp_path / "run", confidence_threshold=0, classes=others)
+    kept = predict(photo, channels="RGB")
+    assert np.array_equal(kept.semantic, np.where(result.semantic == label, 3, result.semantic))
+    assert not kept.panoptic[0][segments == infos[0]["id"]].any()
+    assert {info["category_id"] for info in kept.panoptic[1]} <= set(others)
+    assert not (kept.labels == label).any()
+    above = Predictor(tmp_path / "run", confidence_threshold=1)(photo, channels="RGB")
+    assert not above.panoptic[0].any()
+    assert above.panoptic[1] == []
 
 
 def test_a_config_takes_weights(run: Path, photo: np.ndarray, tmp_path: Path) -> None:
