@@ -103,8 +103,21 @@ def test_a_picture_is_the_same_however_it_is_given(
     [
         (lambda p: p, None, "channels='RGB'.*channels='BGR'"),
         (lambda p: p, "GBR", "channels is 'GBR'; allowed: 'RGB', 'BGR'"),
-        (lambda p: p / 255, "RGB", "this one is float64, 0 to .*give it as uint8"),
-        (lambda p: p.astype(np.uint16) * 257, "RGB", "this one is uint16"),
+        (lambda p: p / 255, "RGB", r"float64, 0 to .*\(x \* \(255 / 1\)\)\.round\(\), .* uint8"),
+        (lambda p: p > 99, "RGB", r"bool, 0 to 1\. Scale it, for instance \(x \* \(255 / 1\)\)"),
+        (lambda p: p * np.uint16(257), "RGB", r"uint16, .*\(x \* \(255 / 65535\)\)\.round"),
+        (lambda p: p * np.uint16(16), "RGB", r"uint16, .*\(x \* \(255 / 4095\)\)\.round"),
+        (lambda p: p.astype(np.int64), "RGB", r"int64, 0 to [0-9]*\. Give it as uint8\."),
+        (lambda p: p.astype(np.float32), "RGB", r"float32, .*\. Round it, and give it as uint8"),
+        (lambda p: p - 100.0, "RGB", r"float64, -100 .*\(\(x - -100\) \* \(255 / "),
+        (lambda p: p[:0] / 255, "RGB", r"this one is float64\."),
+        (lambda p: p.astype(object), "RGB", r"this one is object\."),
+        (lambda p: torch.from_numpy(p).permute(2, 0, 1).bfloat16(), "RGB", "float32, .*Round it"),
+        (
+            lambda p: torch.from_numpy(p / 255).permute(2, 0, 1).requires_grad_(),
+            "RGB",
+            "float64, .*Scale it",
+        ),
         (lambda p: p[None], "RGB", r"this one is \[1, 50, 70, 3\]"),
         (lambda p: torch.from_numpy(p), "RGB", r"\[50, 70, 3\]. Permute it"),
         (lambda p: "no_such_photo.jpg", None, "no_such_photo.jpg can't be read"),
@@ -120,6 +133,23 @@ def test_what_is_no_picture_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         Predictor(run)(make(photo), channels=channels)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_deep_pillow_image_is_what_its_file_is(
+    run: Path, photo: np.ndarray, tmp_path: Path, mode: str
+) -> None:
+    """Pillow's own conversion makes all but the darkest pixels white, and fractions black."""
+    values = photo[:, :, 0] / 255 if mode == "F" else photo[:, :, 0] * np.uint16(257)
+    deep = Image.fromarray(values.astype({"I;16": "u2", "I": "i4", "F": "f4"}[mode]))
+    assert deep.mode == mode
+    deep.save(tmp_path / "deep.tif")
+    predict = Predictor(run, confidence_threshold=0)
+    result = predict(deep)
+    assert np.array_equal(result.image, np.repeat(photo[:, :, :1], 3, axis=2))
+    assert np.array_equal(result.masks, predict(tmp_path / "deep.tif").masks)
+    with pytest.raises(DataError, match=r"A Pillow image has values from 0 to .* INPUT.RANGE"):
+        predict(Image.fromarray(photo[:, :, 0] * np.uint16(2)))
 
 
 def test_a_list_gives_what_one_after_the_other_gives(run: Path, photo: np.ndarray) -> None:
