@@ -104,7 +104,8 @@ def cells_of_scales(
         inside: bool [N, m, m], whether they are on the map.
     """
     ends = list(accumulate(height * width for height, width in sizes))
-    table = torch.tensor([(*size, start) for size, start in zip(sizes, [0, *ends])])
+    rows = [(*size, start) for size, start in zip(sizes, [0, *ends])]
+    table = torch.tensor(rows, device="cpu")
     (table,) = to_device([table], centers.device)
     height, width, start = table[scales][..., None].unbind(1)
     cells, inside = window_cells(centers, window_size, (height, width), width[..., None])

@@ -103,7 +103,8 @@ def _small_masks(
     corner = (windows.centers - m // 2).flip(1)
     corners = torch.cat([corner, corner + m], dim=1).float()
     # Of each window in pixels of the output, (width, height) twice.
-    cell = torch.tensor([scale.cell_size[::-1] * 2 for scale in maps], dtype=torch.float32)
+    sides = [scale.cell_size[::-1] * 2 for scale in maps]
+    cell = torch.tensor(sides, dtype=torch.float32, device="cpu")
     (cell,) = to_device([cell], corners.device)
     boxes = corners * cell[windows.scales] * zoom
     return soft, boxes, max(side * m * zoom for scale in maps for side in scale.cell_size)
