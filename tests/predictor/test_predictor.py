@@ -1,5 +1,6 @@
 """Pictures of every kind in, results out: the front door in Python."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,31 @@ def test_a_list_gives_what_one_after_the_other_gives(run: Path, photo: np.ndarra
         assert np.allclose(alone.scores, result.scores, atol=1e-4)
         assert (alone.masks != result.masks).mean() < 1e-3
     assert predict([], channels="RGB") == []
+
+
+def test_the_threshold_may_be_changed_and_is_checked(run: Path, photo: np.ndarray) -> None:
+    predict = Predictor(run, confidence_threshold=0, device=torch.device("cpu"))
+    everything = predict(photo, channels="RGB")
+    predict.confidence_threshold = float(np.median(everything.scores))
+    some = predict(photo, channels="RGB")
+    assert len(some) == (everything.scores >= predict.confidence_threshold).sum() < len(everything)
+    with pytest.raises(ConfigError, match="confidence_threshold is 50; it must be between 0 and 1"):
+        predict.confidence_threshold = 50
+    assert predict.confidence_threshold <= 1
+
+
+@pytest.mark.parametrize("kind", ["run", "config"])
+def test_a_pickled_predictor_finds_the_same(run: Path, photo: np.ndarray, kind: str) -> None:
+    source = run if kind == "run" else trained_cfg(run)
+    predict = Predictor(source, classes=[0], tile=(64, 8))
+    predict.confidence_threshold = 0
+    if isinstance(source, CfgNode):
+        source.MODEL.WEIGHTS = "nowhere.pth"
+    again = pickle.loads(pickle.dumps(predict))
+    one, other = predict(photo, channels="RGB"), again(photo, channels="RGB")
+    assert len(one) > 0
+    assert all(map(np.array_equal, fields(one), fields(other)))
+    assert again.class_names == predict.class_names
 
 
 def test_threshold_and_classes_leave_out(run: Path, photo: np.ndarray) -> None:
