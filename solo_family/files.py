@@ -24,11 +24,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path, which is renamed to `path` at the end unless there was an error.
 
     Whatever interrupts the writing, `path` is either the complete old file or the complete new one.
+    Devices and pipes, such as /dev/stdout, are not replaced: they get what was written.
 
     Args:
         path: of the file to write; the temporary file is in the same folder.
     """
     path = Path(path)
+    if _is_device(path):
+        with TemporaryDirectory() as folder:
+            content = Path(folder, path.name)
+            yield content
+            with open(content, "rb") as complete, open(path, "wb") as device:
+                shutil.copyfileobj(complete, device)
+        return
     # The suffix stays at the end, because OpenCV infers the format from it.
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
@@ -36,6 +44,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether a path names no file of a disk, but what takes in what is written to it."""
+    # A standard stream that is redirected to a file would look like that file.
+    in_dev = os.path.abspath(path.parent) == "/dev"
+    return path.exists() and not path.is_dir() and (in_dev or not path.is_file())
 
 
 def sync(descriptor: int) -> None:

@@ -158,6 +158,30 @@ def test_bfloat16_autocast_trains_and_infers(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
+def test_a_program_may_have_another_default_dtype_and_device(method: str) -> None:
+    """As a notebook with `torch.set_default_dtype` and `torch.set_default_device`."""
+    model = eager_to_find(tiny_model(method), True)
+    image = picture()
+    with torch.no_grad():
+        expected = model([image])[0]
+        torch.set_default_dtype(torch.float64)
+        try:
+            # Whatever is made on no device in particular would be without data.
+            with torch.device("meta"):
+                found = model([image])[0]
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert len(found["instances"]) > 0
+    for name, value in expected["instances"].get_fields().items():
+        given = found["instances"].get(name)
+        value, given = (getattr(field, "tensor", field) for field in (value, given))
+        assert given.dtype == value.dtype
+        assert torch.equal(given, value), name
+    if "panoptic_seg" in expected:
+        assert torch.equal(found["panoptic_seg"][0], expected["panoptic_seg"][0])
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
 @pytest.mark.parametrize("num_classes", [1, 80])
 def test_one_class_and_eighty(method: str, num_classes: int) -> None:
     model = tiny_model(method, num_classes)

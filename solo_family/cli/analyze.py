@@ -14,9 +14,9 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..config import setup_cfg
 from ..modeling.layers.deform_conv import DeformConv
-from .opts import CONFIG_HELP, add_opts_argument
+from ..predictor.sources import read_cfg
+from .opts import MODEL_HELP, add_opts_argument
 from .writers import make_folder, write_json
 
 # Layers whose outputs count as activations, as in fvcore.
@@ -25,7 +25,7 @@ _COUNTED = (nn.Conv2d, nn.Linear, DeformConv)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `analyze`."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help=CONFIG_HELP)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help=MODEL_HELP)
     parser.add_argument(
         "--size",
         nargs=2,
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the config can't work.
     """
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = read_cfg(args.config_file, args.opts)
     # No weights are loaded: the counts don't depend on them, except through the number of
     # candidates that NMS sees.
     cfg.MODEL.TIMM.WEIGHTS = cfg.MODEL.VGG.WEIGHTS = ""

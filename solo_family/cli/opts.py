@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 CONFIG_HELP = "the model's config: a file, zoo:NAME of the model zoo, or hf:OWNER/REPO of the Hub"
+MODEL_HELP = f"{CONFIG_HELP}; or the folder of a training run"
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, engine: str) -> None:
@@ -14,9 +15,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, engine: str) -> None:
         engine: the flag for what runs it.
     """
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument(
-        "--config-file", metavar="FILE", help=f"{CONFIG_HELP}; or the folder of a training run"
-    )
+    model.add_argument("--config-file", metavar="FILE", help=MODEL_HELP)
     model.add_argument(
         "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
     )

@@ -81,6 +81,9 @@ def read_chain(
         )
     if not os.path.isfile(path):
         source = f"{_BASE} of {inheriting[-1]} names" if inheriting else "--config-file"
+        if os.path.isdir(path):
+            inside = os.path.join(path, "config.yaml")
+            raise ConfigError(f"{source} {path}, which is a folder. Name a file, such as {inside}.")
         raise ConfigError(f"{source} {path}: there is no such file. Correct the path.")
     content = _read(path, load)
     bases = content.pop(_BASE, [])

@@ -6,6 +6,7 @@ N masks, H W of the requested output.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -144,7 +145,7 @@ def number_segments(
     masks = [zip(table[0::3], table[1::3], table[2::3]) for table in tables]
     numbered = [join_segments(each, stuff_classes) for each in masks]
     # One extra entry for no segment: pixels belong to mask 0 if there are no masks.
-    ids = [torch.tensor([*ids, 0], dtype=torch.int32) for ids, _ in numbered]
+    ids = [torch.from_numpy(np.array([*ids, 0], np.int32)) for ids, _ in numbered]
     there = to_device(ids, assignments[0].mask.device)
     return [
         (its_ids[image.mask], segments)

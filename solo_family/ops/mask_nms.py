@@ -134,7 +134,7 @@ def soft_nms(
     """
     check_kernel(kernel)
     masks, labels, scores, order = _best_first(masks, labels, scores, pre_nms)
-    iou = torch.empty((len(masks), len(masks)), device=masks.device)
+    iou = torch.empty((len(masks), len(masks)), dtype=torch.float32, device=masks.device)
     for block in row_blocks(len(masks)):
         iou[block] = mask_iou(masks[block], masks)
         if not class_agnostic:

@@ -86,7 +86,7 @@ def decay_by_class(
     Returns:
         float32 [n] in [0, 1].
     """
-    factors = [torch.ones(0, device=masks.device)]
+    factors = [torch.ones(0, dtype=torch.float32, device=masks.device)]
     for group in rows.split(labels.unique_consecutive(return_counts=True)[1].tolist()):
         inside = unpacked_rows(masks, group, mask_threshold)
         factors.append(_decay_in_blocks(inside, torch.zeros_like(group), kernel, sigma))
@@ -138,12 +138,12 @@ def _decay_in_blocks(inside: Tensor, labels: Tensor, kernel: str, sigma: float) 
         iou = iou_from(shared, areas[block], areas[worse])
         return torch.where(labels[block, None] == labels[worse], iou, 0).triu(diagonal=1)
 
-    compensation = torch.zeros(count, device=inside.device)
+    compensation = torch.zeros(count, dtype=torch.float32, device=inside.device)
     for block in blocks:
         most = compensation[block.start :]
         torch.maximum(most, better(block).amax(dim=0), out=most)
     # See `decay_factors` for why no row need be left out.
-    factors = torch.ones(count, device=inside.device)
+    factors = torch.ones(count, dtype=torch.float32, device=inside.device)
     for block in blocks:
         least = factors[block.start :]
         ratios = _KERNEL_RATIOS[kernel](better(block), compensation[block, None], sigma)

@@ -97,7 +97,8 @@ def _pack(masks: Tensor) -> Tensor:
     flat = masks.flatten(1)
     missing = -flat.shape[1] % WORD_BITS
     if _has_numpy(flat):
-        words = torch.zeros((len(flat), (flat.shape[1] + missing) // WORD_BITS), dtype=torch.int32)
+        shape = len(flat), (flat.shape[1] + missing) // WORD_BITS
+        words = torch.zeros(shape, dtype=torch.int32, device=flat.device)
         octets = torch.from_numpy(np.packbits(flat.numpy(), axis=1, bitorder="little"))
         words.view(torch.uint8)[:, : octets.shape[1]] = octets
         return words

@@ -136,7 +136,7 @@ def _resized(
 
 def _whole(masks: Tensor, sizes: tuple[Size, Size, Size], resize: Callable) -> np.ndarray:
     """Return masks, thresholded at 0, in all of the output: bool [n, H, W]."""
-    inside = torch.empty((len(masks), *sizes[2]), dtype=torch.bool)
+    inside = torch.empty((len(masks), *sizes[2]), dtype=torch.bool, device=masks.device)
     for rows, block in resized_rows(masks, *sizes, resize):
         torch.gt(block, 0, out=inside[:, rows])
     return inside.numpy()

@@ -38,13 +38,13 @@ def run_lengths(masks: Tensor) -> tuple[Tensor, Tensor]:
     changes = torch.cat([torch.empty(0, dtype=torch.int64, device=masks.device), *places]).cpu()
     # Each mask's pixels are followed by one place for its end, and the first mask's are preceded by
     # 0.
-    ends = torch.arange(count + 1) * (pixels + 1) - 1
+    ends = torch.arange(count + 1, device="cpu") * (pixels + 1) - 1
     ends[0] = 0
     every = torch.cat([changes, ends[1:]]).sort().values
     lengths = every.diff(prepend=ends[:1])
     positions = torch.searchsorted(every, ends[1:])
     lengths[positions[:-1] + 1] -= 1  # from the place of an end to the next mask's first pixel
-    return lengths, positions.diff(prepend=torch.tensor([-1]))
+    return lengths, positions.diff(prepend=torch.tensor([-1], device="cpu"))
 
 
 def _changes(masks: Tensor) -> Tensor:

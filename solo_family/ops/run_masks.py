@@ -68,7 +68,8 @@ class RunMasks:
         if isinstance(index, int | np.integer):
             (mask,) = RunMasks([self.masks[index]], self.size).tensor
             return mask
-        places = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
+        every = torch.arange(len(self), device="cpu")
+        places = every[index.cpu() if isinstance(index, Tensor) else index]
         return RunMasks([self.masks[i] for i in places.reshape(-1).tolist()], self.size)
 
     def __getattr__(self, name: str) -> Any:
@@ -97,7 +98,7 @@ class RunMasks:
         (top, bottom, _), (left, right, _) = sides
         window = Window(top, left, max(top, bottom), max(left, right))
         chosen = self[masks].masks
-        pixels = torch.zeros((len(chosen), *window.size), dtype=torch.bool)
+        pixels = torch.zeros((len(chosen), *window.size), dtype=torch.bool, device="cpu")
         for part, mask in zip(pixels, chosen):
             part.copy_(torch.from_numpy(fill(mask, window, self.size[0])))
         return pixels[:, :: sides[0][2], :: sides[1][2]]
@@ -229,7 +230,7 @@ def iou_of_any(a: Tensor | RunMasks, b: Tensor | RunMasks) -> Tensor:
     near = (begins < ends).all(-1).nonzero(as_tuple=True)
     pairs = near[0].numpy(), near[1].numpy()
     shared = pair_intersections(joined(ours.masks), joined(theirs.masks), pairs)
-    common = torch.zeros((len(ours), len(theirs)), dtype=torch.int64)
+    common = torch.zeros((len(ours), len(theirs)), dtype=torch.int64, device="cpu")
     common[near] = torch.from_numpy(shared)
     return iou_from(common, ours.areas, theirs.areas)
 

@@ -53,6 +53,11 @@ def fills_16_bits(values: np.ndarray) -> bool:
     return least >= 0 and (most == 0 or _RANGES[-2] < most <= _RANGES[-1])
 
 
+def likely_top(least: float, most: float) -> int | None:
+    """Return the white of the smallest usual range that values fit into; None for none."""
+    return next((top for top in _RANGES if least >= 0 and most <= top), None)
+
+
 def infer_range(path: str, values: np.ndarray) -> tuple[float, float]:
     """Return the range that values must have.
 
@@ -69,7 +74,7 @@ def infer_range(path: str, values: np.ndarray) -> tuple[float, float]:
             return 0, 1
     elif fills_16_bits(values):
         return 0, _RANGES[-1]
-    likely = next((top for top in _RANGES if least >= 0 and most <= top), None)
+    likely = likely_top(least, most)
     suggested = f"(0, {likely})" if likely else f"({least:g}, {most:g})"
     raise UntoldRange(
         f"{least:g} to {most:g}",

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..data.loading.images import Reading, converted, read_image
 from ..errors import DataError
+from ..pictures.depth import likely_top
 from ..pictures.formats import Format, in_format
 
 CHANNELS = ("RGB", "BGR")
@@ -37,14 +38,17 @@ def to_working(picture: Any, channels: str | None, reading: Reading) -> np.ndarr
         return read_image(str(picture), reading.image_format, reading)
     wanted = reading.format
     if isinstance(picture, Image.Image):
-        return converted("A Pillow image", ImageOps.exif_transpose(picture), wanted)
+        return converted("A Pillow image", picture, reading, wanted)
     if isinstance(picture, torch.Tensor):
         if picture.ndim != 3 or picture.shape[0] not in (1, 3, wanted.count):
             raise DataError(
                 f"A tensor of a picture must be uint8 [{wanted.count}, H, W]; this one is "
                 f"{list(picture.shape)}. Permute it, or give several pictures as a list."
             )
-        picture = picture.permute(1, 2, 0).cpu().numpy()
+        # Numpy has no bfloat16, and takes no tensor that wants gradients.
+        is_half = picture.dtype == torch.bfloat16
+        pixels = (picture.float() if is_half else picture).detach()
+        picture = pixels.permute(1, 2, 0).cpu().numpy()
     if not isinstance(picture, np.ndarray):
         raise DataError(
             "A picture is the path of a file, a Pillow image, a numpy array or a tensor; this "
@@ -55,11 +59,9 @@ def to_working(picture: Any, channels: str | None, reading: Reading) -> np.ndarr
 
 def _array_to_working(array: np.ndarray, channels: str | None, wanted: Format) -> np.ndarray:
     if array.dtype != np.uint8:
-        scale = "(255 * x).round()" if np.issubdtype(array.dtype, np.floating) else "x // 257"
         raise DataError(
-            f"A picture in an array or a tensor is uint8, 0 to 255; this one is {array.dtype}, "
-            f"{array.min():g} to {array.max():g}. Scale it, for instance {scale}, and give it as "
-            "uint8."
+            "A picture in an array or a tensor is uint8, 0 to 255; this one is "
+            f"{array.dtype}{_what_to_do(array)}."
         )
     if array.ndim == 2:
         array = array[:, :, None]
@@ -81,3 +83,19 @@ def _array_to_working(array: np.ndarray, channels: str | None, wanted: Format) -
     if array.shape[2] == 4 and wanted.name == "RGBA":
         order = [*order, 3]
     return in_format("The array", array[:, :, order], wanted)
+
+
+def _what_to_do(array: np.ndarray) -> str:
+    """Return the range of numbers that are not uint8, and how they become a picture."""
+    if array.dtype.kind not in "biuf" or not array.size:
+        return ""
+    low, high = float(array.min()), float(array.max())
+    is_fraction = array.dtype.kind in "bf" and low >= 0 and high <= 1
+    top = 1 if is_fraction else likely_top(low, high)
+    there = f", {low:g} to {high:g}"
+    if top == 255:
+        return f"{there}. {'Round it, and give' if array.dtype.kind == 'f' else 'Give'} it as uint8"
+    if top is None and not high - low > 0:
+        return there
+    scaled = f"(x - {low:g}) * (255 / {high - low:g})" if top is None else f"x * (255 / {top})"
+    return f"{there}. Scale it, for instance ({scaled}).round(), and give it as uint8"

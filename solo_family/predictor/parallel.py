@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -28,9 +29,11 @@ def on_one_core_each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     Raises:
         Exception: the first that the function has raised, when all threads have ended.
     """
-    threads = torch.get_num_threads()
+    threads = _outside.threads()
     together = len(items) - len(items) % threads if threads > 1 else 0
     if not together:
+        if torch.get_num_threads() != threads:  # this thread began while another one was here
+            torch.set_num_threads(threads)
         return [function(item) for item in items]
 
     @torch.no_grad()
@@ -41,17 +44,42 @@ def on_one_core_each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return context.run(without_gradients, item)
 
     contexts = [copy_context() for _ in items[:together]]
-    with _threads_of_torch(1), ThreadPoolExecutor(threads, "core") as cores:
+    with _outside.one_thread_each(), ThreadPoolExecutor(threads, "core") as cores:
         results = list(cores.map(within, contexts, items[:together]))
     return results + [function(item) for item in items[together:]]
 
 
-@contextmanager
-def _threads_of_torch(count: int) -> Iterator[None]:
-    """Let torch's operators take so many threads, of threads that start in the `with` block too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+class _Outside:
+    """The number of torch's threads while nobody computes on one core each.
+
+    It belongs to the whole program, so of several threads that come here at once only the first
+    finds it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._here = 0
+        self._threads = 0
+
+    def threads(self) -> int:
+        """Return the number."""
+        with self._lock:
+            return self._threads if self._here else torch.get_num_threads()
+
+    @contextmanager
+    def one_thread_each(self) -> Iterator[None]:
+        """Let operators take one thread, of threads that start in the `with` block too."""
+        with self._lock:
+            if not self._here:
+                self._threads = torch.get_num_threads()
+            self._here += 1
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._here -= 1
+                torch.set_num_threads(self._threads)
+
+
+_outside = _Outside()

@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import torch
 from detectron2.data import Metadata
 from detectron2.structures import BitMasks, Instances
+from torch import Tensor
 
 from ..evaluation.instance_results import instance_results
 
 # Any of "instances", "sem_seg" and "panoptic_seg", as detectron2's models return them.
 Predictions = dict[str, Any]
+# What a panoptic segmentation says of each segment.
+Segments = list[dict[str, Any]]
 
 
 def keep_confident(predictions: Predictions, threshold: float) -> Predictions:
@@ -21,10 +25,21 @@ def keep_confident(predictions: Predictions, threshold: float) -> Predictions:
         confident["sem_seg"] = predictions["sem_seg"].to("cpu")
     if "panoptic_seg" in predictions:
         segments, infos = predictions["panoptic_seg"]
-        # Some models return no infos, and stuff has no score: nothing can be judged then.
-        infos = infos and [s for s in infos if s.get("score", 1.0) >= threshold]
-        confident["panoptic_seg"] = segments.to("cpu"), infos
+        confident["panoptic_seg"] = _confident_segments(segments.to("cpu"), infos, threshold)
     return confident
+
+
+def _confident_segments(
+    segments: Tensor, infos: Segments | None, threshold: float
+) -> tuple[Tensor, Segments | None]:
+    """Return the segments that are kept; the pixels of the others belong to none."""
+    # Some models return no infos, and stuff has no score: nothing can be judged then.
+    dropped = [info["id"] for info in infos or () if info.get("score", 1.0) < threshold]
+    if infos is None or not dropped:
+        return segments, infos
+    numbers = torch.tensor(dropped, dtype=segments.dtype, device=segments.device)
+    left = torch.where(torch.isin(segments, numbers), segments.new_zeros(()), segments)
+    return left, [info for info in infos if info["id"] not in dropped]
 
 
 def _with_boxes(instances: Instances) -> Instances:

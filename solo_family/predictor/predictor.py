@@ -1,6 +1,7 @@
 """Apply a trained model to pictures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -12,7 +13,7 @@ from PIL import Image
 from ..data.loading.ahead import ahead
 from ..data.loading.windows import ArrayWindows, open_windows, read_whole
 from ..errors import ConfigError
-from ..saving.filters import find_labels
+from ..saving.filters import Filters, find_labels
 from ..tiling.model import refuse_unread
 from ..tiling.predict import predict_by_tiles
 from ..tiling.tiles import with_tile
@@ -38,12 +39,14 @@ class Predictor:
         confidence_threshold: instances and segments with lower scores are dropped, 0 to 1; by
             default the configuration's `TEST.CONFIDENCE_THRESHOLD` or, if there is none, the one
             with the best F1, which the report of a training has stored, or 0.5.
-        classes: names or labels of the classes to keep; None for all.
+        classes: names or labels of the classes to keep, in all that is predicted; None for all.
         precision: the precision of the weights: "float32", "float16" or "bfloat16"; by default the
             configuration's `MODEL.INFERENCE.PRECISION`.
         tile: predict pictures by overlapping tiles of this many pixels a side, or of a size with an
             overlap, (1024, 128); 0 for not; by default the configuration's `TEST.TILE`.
         engine: what runs an exported model: "onnxruntime" (the default) or "openvino".
+
+    A pickled predictor opens its model again, from the same files, where the pickle is read.
 
     Attributes:
         class_names: names of all classes, in the order of the model's outputs; empty if it has
@@ -59,20 +62,17 @@ class Predictor:
         source: str | Path | CfgNode,
         weights: str | Path | None = None,
         *,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         confidence_threshold: float | None = None,
         classes: Iterable[str | int] | None = None,
         precision: str | None = None,
         tile: int | tuple[int, int] | None = None,
         engine: str | None = None,
     ) -> None:
-        keys = [] if device is None else ["MODEL.DEVICE", device]
-        self._set_up(
-            open_source(source, weights, [*keys, *_precision(precision)], engine),
-            confidence_threshold,
-            classes,
-            tile,
-        )
+        keys = _keys(device, precision)
+        kept = source.clone() if isinstance(source, CfgNode) else source  # it may be changed later
+        opened = partial(open_source, kept, weights, keys, engine)
+        self._set_up(opened, confidence_threshold, classes, tile)
 
     @classmethod
     def from_zoo(
@@ -80,7 +80,7 @@ class Predictor:
         name: str,
         *,
         trained: bool = True,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         confidence_threshold: float | None = None,
         classes: Iterable[str | int] | None = None,
         precision: str | None = None,
@@ -102,31 +102,53 @@ class Predictor:
             ConfigError, DataError: see `model_zoo.get`.
         """
         predictor = cls.__new__(cls)
-        keys = [] if device is None else ["MODEL.DEVICE", device]
-        source = from_name(name, trained, [*keys, *_precision(precision)])
-        predictor._set_up(source, confidence_threshold, classes, tile)
+        opened = partial(from_name, name, trained, _keys(device, precision))
+        predictor._set_up(opened, confidence_threshold, classes, tile)
         return predictor
 
     def _set_up(
         self,
-        source: Source,
+        opened: Callable[[], Source],
         confidence_threshold: float | None,
         classes: Iterable[str | int] | None,
         tile: int | tuple[int, int] | None,
     ) -> None:
-        if confidence_threshold is None:
-            confidence_threshold = source.threshold
-        if not 0 <= confidence_threshold <= 1:
-            raise ConfigError(
-                f"confidence_threshold is {confidence_threshold}; it must be between 0 and 1."
-            )
+        source = opened()
+        self._opened = opened
         self._predict = source.predict
         self._metadata = source.metadata
         self._reading = source.reading
         self._tiling = with_tile(source.tiling, tile)
-        self._threshold = confidence_threshold
+        if confidence_threshold is None:
+            confidence_threshold = source.threshold
+        self.confidence_threshold = confidence_threshold
         self.class_names = metadata_names(source.metadata)
-        self._labels = None if classes is None else find_labels(classes, self.class_names)
+        labels = None if classes is None else tuple(find_labels(classes, self.class_names))
+        self._filters = Filters(labels)
+
+    @property
+    def confidence_threshold(self) -> float:
+        """The lowest score of the instances and segments that are kept; it may be changed.
+
+        Raises:
+            ConfigError: the new one is not between 0 and 1.
+        """
+        return self._threshold
+
+    @confidence_threshold.setter
+    def confidence_threshold(self, threshold: float) -> None:
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"confidence_threshold is {threshold}; it must be between 0 and 1.")
+        self._threshold = threshold
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the model out of a pickle: it may have been prepared for this very machine."""
+        return {name: value for name, value in vars(self).items() if name != "_predict"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the model again, from the same files, where the pickle is read."""
+        vars(self).update(state)
+        self._predict = self._opened().predict
 
     @overload
     def __call__(
@@ -211,13 +233,10 @@ class Predictor:
         return Result(self._kept(predictions), self._metadata, shown, **file)
 
     def _kept(self, predictions: Predictions) -> Predictions:
-        predictions = keep_confident(predictions, self._threshold)
-        if self._labels is not None and "instances" in predictions:
-            instances = predictions["instances"]
-            kept = torch.isin(instances.pred_classes, torch.tensor(self._labels))
-            predictions["instances"] = instances[kept]
-        return predictions
+        return self._filters(keep_confident(predictions, self._threshold))
 
 
-def _precision(precision: str | None) -> list[Any]:
-    return [] if precision is None else ["MODEL.INFERENCE.PRECISION", precision]
+def _keys(device: str | torch.device | None, precision: str | None) -> list[Any]:
+    given = {"MODEL.DEVICE": device, "MODEL.INFERENCE.PRECISION": precision}
+    words = ((key, str(value)) for key, value in given.items() if value is not None)
+    return [word for pair in words for word in pair]

@@ -102,6 +102,8 @@ class Result:
     def semantic(self) -> np.ndarray:
         """The class of every pixel, int64 [H, W].
 
+        A pixel whose class is not kept has the number of classes, which is no class.
+
         Raises:
             AttributeError: the model predicts no semantic segmentation.
         """

@@ -64,10 +64,10 @@ class Tracker:
             data={"place": np.arange(len(instances))},
         )
         tracked = self._tracker.update(found)
-        ids = torch.full((len(instances),), NO_TRACK)
+        ids = torch.full((len(instances),), NO_TRACK, device="cpu")
         if len(tracked):
-            given = torch.as_tensor(np.asarray(tracked.tracker_id), dtype=torch.int64)
-            ids[torch.as_tensor(tracked.data["place"])] = torch.where(
+            given = torch.from_numpy(np.asarray(tracked.tracker_id, np.int64))
+            ids[torch.from_numpy(tracked.data["place"])] = torch.where(
                 given < 0, NO_TRACK, given + 1
             )
         # A copy: the model's own result is left as it is.

@@ -5,6 +5,7 @@ Shape letters: N instances, H W of the picture, K classes.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Filters:
 
     def _instances(self, instances: Instances) -> Instances:
         if self.labels is not None:
-            labels: Any = torch.tensor(self.labels, dtype=torch.int64)
+            labels: Any = torch.tensor(self.labels, dtype=torch.int64, device="cpu")
             kept: Any = torch.isin(instances.pred_classes, labels)
             instances = instances[kept]
         if self.no_overlap:
@@ -53,7 +54,7 @@ class Filters:
             masks = instances.pred_masks
             areas = [int(_pixels(masks, index).sum()) for index in range(len(masks))]
             large: Any = torch.tensor(
-                [area >= max(self.min_size, 1) for area in areas], dtype=torch.bool
+                [area >= max(self.min_size, 1) for area in areas], dtype=torch.bool, device="cpu"
             )
             instances = instances[large]
         return instances
@@ -67,12 +68,12 @@ class Filters:
             if (self.labels is None or info["category_id"] in self.labels)
             and int((ids == info["id"]).sum()) >= self.min_size
         ]
-        numbers = torch.tensor([info["id"] for info in kept], dtype=ids.dtype)
+        numbers = torch.tensor([info["id"] for info in kept], dtype=ids.dtype, device="cpu")
         return torch.where(torch.isin(ids, numbers), ids, ids.new_zeros(())), kept
 
     def _scores(self, scores: Any) -> Any:
         """Append a class K that wins in each pixel whose class, of 0 to K - 1, is not kept."""
-        labels = torch.tensor(self.labels, dtype=torch.int64)
+        labels = torch.tensor(self.labels, dtype=torch.int64, device="cpu")
         if isinstance(scores, LabelMap):
             return scores.only(labels)
         dropped = ~torch.isin(scores.argmax(dim=0), labels)
@@ -120,8 +121,8 @@ def find_labels(given: Iterable[str | int], names: Sequence[str]) -> list[int]:
     labels = []
     for one in [given] if isinstance(given, str | int) else given:
         label = names.index(one) if one in names else one
-        if isinstance(label, str) and label.isdecimal():
-            label = int(label)
+        if isinstance(label, Integral) or (isinstance(label, str) and label.isdecimal()):
+            label = int(label)  # numpy's integers are Integral, and not int
         if not isinstance(label, int) or (names and not 0 <= label < len(names)):
             raise ConfigError(
                 f"classes has {one!r}; the model's classes are "

@@ -119,7 +119,7 @@ def instances_of(
     packed = RunMasks(masks, size)
     return make_instances(
         packed.tensor if are_dense(len(masks), size) else packed,
-        torch.tensor(scores, dtype=torch.float32),
-        torch.tensor(classes, dtype=torch.int64),
+        torch.tensor(scores, dtype=torch.float32, device="cpu"),
+        torch.tensor(classes, dtype=torch.int64, device="cpu"),
         packed.boxes,
     )

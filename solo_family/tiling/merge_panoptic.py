@@ -48,7 +48,7 @@ class PanopticMerger:
             infos: of each its `id`, `category_id`, `isthing`, and where it has one its `score`.
         """
         ids = segments.cpu()
-        listed = torch.tensor([info["id"] for info in infos], dtype=ids.dtype)
+        listed = torch.tensor([info["id"] for info in infos], dtype=ids.dtype, device="cpu")
         numbers = np.zeros(ids.shape, np.int32)
         for info, part in zip(infos, self._found(tile, ids, listed, infos)):
             for one in part:
@@ -69,8 +69,8 @@ class PanopticMerger:
             tile_objects(
                 tile,
                 ids[None] == one,
-                torch.tensor([info.get("score", 1.0)]),
-                torch.tensor([info["category_id"]]),
+                torch.tensor([info.get("score", 1.0)], dtype=torch.float32, device="cpu"),
+                torch.tensor([info["category_id"]], device="cpu"),
                 self._size[0],
             )
             for one, info in zip(listed, infos)

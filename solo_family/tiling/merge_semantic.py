@@ -76,7 +76,7 @@ class SemanticMerger:
             self._is_dense = 4 * classes * self._size[0] * self._size[1] <= DENSE_BYTES
             shape = (classes, *self._size) if self._is_dense else self._size
             kind = torch.float32 if self._is_dense else torch.int16
-            self._result = torch.zeros(shape, dtype=kind)
+            self._result = torch.zeros(shape, dtype=kind, device="cpu")
 
     def _finish(self, cell: Window, parts: list[tuple[int, Tensor, Tensor]]) -> None:
         assert self._result is not None
@@ -127,8 +127,8 @@ def _ramp(start: int, stop: int, core_start: int, core_stop: int) -> Tensor:
     A core ends in the middle of an overlap, so that the overlap is twice as wide as what is beyond
     the core; at the image's border nothing is.
     """
-    places = torch.arange(start, stop, dtype=torch.float32) + 0.5
-    weights = torch.ones(stop - start)
+    places = torch.arange(start, stop, dtype=torch.float32, device="cpu") + 0.5
+    weights = torch.ones(stop - start, dtype=torch.float32, device="cpu")
     for distance, beyond in (
         (places - start, core_start - start),
         (stop - places, stop - core_stop),

@@ -7,9 +7,12 @@ import cv2
 import numpy as np
 import pytest
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 
+from solo_family import Predictor
 from solo_family.__main__ import main
 from solo_family.export import write
+from solo_family.export.runtime import ExportedModel
 
 from ..coco_folder import write_cfg
 from ..conftest import eager_to_find, tiny_cfg, tiny_model
@@ -58,6 +61,24 @@ def test_the_demo_of_an_exported_model_gives_the_same_pictures_and_json(
     for name in ("0.png", "1.png"):
         pictures = [cv2.imread(str(files / folder / name)) for folder in ("eager", "demo")]
         assert (pictures[0] != pictures[1]).mean() < 0.01
+
+
+def test_the_folder_of_a_run_is_exported_with_its_own_weights(files: Path) -> None:
+    """Whatever weights the run began with, which its config names."""
+    cfg = CfgNode.load_cfg((files / "config.yaml").read_text())
+    run = files / "run"
+    run.mkdir()
+    cfg.MODEL.WEIGHTS = str(files / "none.pth")
+    write_cfg(run / "config.yaml", cfg)
+    (run / "model_final.pth").write_bytes((files / "weights.pth").read_bytes())
+    assert main(["export", "--config-file", str(run), "--output", str(files / "of_run")]) == 0
+    picture = picture_of((60, 90))
+    found = ExportedModel(files / "of_run")(picture).instances
+    expected = Predictor(run, confidence_threshold=0)(picture, channels="BGR")
+    assert found is not None
+    assert np.allclose(found.scores, expected.scores, atol=1e-4)
+    assert main(["analyze", "--config-file", str(run)]) == 0
+    assert main(["visualize-data", "--config-file", str(run), "--output", str(files / "x")]) == 2
 
 
 def test_predict_many_of_an_exported_model_gives_what_the_demo_gives(files: Path) -> None:

@@ -1,12 +1,15 @@
 """Output names, and files that appear complete or not at all."""
 
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from solo_family.cli.inputs import WEBCAM, Source
-from solo_family.cli.writers import plan_outputs, video_writer
+from solo_family.cli.writers import plan_outputs, video_writer, write_json
 from solo_family.errors import DataError
 from solo_family.files import replacing
 from solo_family.predictor.drawing import write_picture
@@ -68,6 +71,18 @@ def test_an_error_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> Non
         temporary.write_text("half") / 0
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
     assert path.read_text() == "former"
+
+
+def test_a_pipe_gets_what_is_written_and_stays_a_pipe(tmp_path: Path) -> None:
+    """As /dev/stdout and a shell's >(...): root would put a file in the place of a device."""
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as readers:
+        text = readers.submit(pipe.read_text)
+        write_json(pipe, [1, 2])
+        assert json.loads(text.result()) == [1, 2]
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".PNG", ".bmp", ".tif", ".webp"])

@@ -285,6 +285,12 @@ def test_the_defaults_and_a_tiny_model_are_not_refused() -> None:
     check_config(tiny_cfg())
 
 
+def test_a_folder_in_place_of_a_config(tmp_path: Path) -> None:
+    said = f"--config-file {tmp_path}, which is a folder. Name a file, such as {tmp_path}/config"
+    with pytest.raises(ConfigError, match=said):
+        setup_cfg(str(tmp_path))
+
+
 def test_a_missing_config_file(tmp_path: Path) -> None:
     path = str(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=f"--config-file {path}: there is no such file"):

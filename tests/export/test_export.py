@@ -47,6 +47,19 @@ def test_an_exported_model_finds_what_the_model_finds(
     assert max(errors.values()) < TOLERANCE
 
 
+@pytest.mark.parametrize("method", of_all_or_slow("SOLOv2", "SparseInst"))
+def test_images_as_narrow_as_a_pixel_of_a_map(method: str, exported_method: Exported) -> None:
+    """Coordinates of such a map have no step, and were infinite in a traced graph."""
+    folder, predictor = exported_method(method)
+    description = json.loads((folder / "model.json").read_text())
+    forward = self_check.load_forward(folder, description)
+    sizes = [(32, 160), (192, 32), (32, 32)]
+    for given in cases(predictor.model.export_inputs, sizes, 1, 0.1).values():
+        with torch.no_grad():
+            expected = predictor.model.export_forward(**given)
+        assert output_error(expected, forward(given)) < TOLERANCE
+
+
 @pytest.mark.parametrize(
     ("resize_first", "inference"),
     [

@@ -44,6 +44,31 @@ def test_as_many_at_once_as_torch_has_threads(two_threads: None) -> None:
     assert torch.get_num_threads() == 2
 
 
+def test_threads_that_overlap_leave_torch_its_threads(two_threads: None) -> None:
+    """The second finds one thread, the first's, and kept it for all that it did later."""
+    left: list[int] = []
+    first_is_in, second_is_in = threading.Event(), threading.Event()
+
+    def call(here: threading.Event, other: threading.Event) -> None:
+        def work(item: int) -> int:
+            here.set()
+            assert other.wait(60)
+            return item
+
+        assert on_one_core_each(work, range(2)) == [0, 1]
+        left.append(torch.get_num_threads())
+
+    first = threading.Thread(target=call, args=(first_is_in, second_is_in))
+    first.start()
+    assert first_is_in.wait(60)
+    second = threading.Thread(target=call, args=(second_is_in, first_is_in))
+    second.start()
+    for thread in (first, second):
+        thread.join()
+    assert left == [2, 2]
+    assert torch.get_num_threads() == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_models_predict_the_same_at_the_same_time(

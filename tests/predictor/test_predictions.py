@@ -33,9 +33,13 @@ def test_the_threshold_is_the_least_score_kept() -> None:
 
 def test_the_threshold_drops_segments_but_not_stuff() -> None:
     infos = [{"id": 1, "score": 0.2}, {"id": 2, "score": 0.8}, {"id": 3}]
-    segments = torch.zeros(2, 2, dtype=torch.int32)
-    _, kept = keep_confident({"panoptic_seg": (segments, infos)}, 0.5)["panoptic_seg"]
+    segments = torch.tensor([[1, 2], [3, 0]], dtype=torch.int32)
+    left, kept = keep_confident({"panoptic_seg": (segments, infos)}, 0.5)["panoptic_seg"]
     assert [info["id"] for info in kept] == [2, 3]
+    # A pixel never has the number of a segment that is not described.
+    assert left.tolist() == [[0, 2], [3, 0]]
+    assert left.dtype == torch.int32
+    assert segments.tolist() == [[1, 2], [3, 0]]
     _, kept = keep_confident({"panoptic_seg": (segments, None)}, 0.5)["panoptic_seg"]
     assert kept is None
 

@@ -1,5 +1,6 @@
 """Pictures of every kind in, results out: the front door in Python."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,21 @@ def test_a_picture_is_the_same_however_it_is_given(
     [
         (lambda p: p, None, "channels='RGB'.*channels='BGR'"),
         (lambda p: p, "GBR", "channels is 'GBR'; allowed: 'RGB', 'BGR'"),
-        (lambda p: p / 255, "RGB", "this one is float64, 0 to .*give it as uint8"),
-        (lambda p: p.astype(np.uint16) * 257, "RGB", "this one is uint16"),
+        (lambda p: p / 255, "RGB", r"float64, 0 to .*\(x \* \(255 / 1\)\)\.round\(\), .* uint8"),
+        (lambda p: p > 99, "RGB", r"bool, 0 to 1\. Scale it, for instance \(x \* \(255 / 1\)\)"),
+        (lambda p: p * np.uint16(257), "RGB", r"uint16, .*\(x \* \(255 / 65535\)\)\.round"),
+        (lambda p: p * np.uint16(16), "RGB", r"uint16, .*\(x \* \(255 / 4095\)\)\.round"),
+        (lambda p: p.astype(np.int64), "RGB", r"int64, 0 to [0-9]*\. Give it as uint8\."),
+        (lambda p: p.astype(np.float32), "RGB", r"float32, .*\. Round it, and give it as uint8"),
+        (lambda p: p - 100.0, "RGB", r"float64, -100 .*\(\(x - -100\) \* \(255 / "),
+        (lambda p: p[:0] / 255, "RGB", r"this one is float64\."),
+        (lambda p: p.astype(object), "RGB", r"this one is object\."),
+        (lambda p: torch.from_numpy(p).permute(2, 0, 1).bfloat16(), "RGB", "float32, .*Round it"),
+        (
+            lambda p: torch.from_numpy(p / 255).permute(2, 0, 1).requires_grad_(),
+            "RGB",
+            "float64, .*Scale it",
+        ),
         (lambda p: p[None], "RGB", r"this one is \[1, 50, 70, 3\]"),
         (lambda p: torch.from_numpy(p), "RGB", r"\[50, 70, 3\]. Permute it"),
         (lambda p: "no_such_photo.jpg", None, "no_such_photo.jpg can't be read"),
@@ -122,6 +136,23 @@ def test_what_is_no_picture_is_refused(
         Predictor(run)(make(photo), channels=channels)
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_deep_pillow_image_is_what_its_file_is(
+    run: Path, photo: np.ndarray, tmp_path: Path, mode: str
+) -> None:
+    """Pillow's own conversion makes all but the darkest pixels white, and fractions black."""
+    values = photo[:, :, 0] / 255 if mode == "F" else photo[:, :, 0] * np.uint16(257)
+    deep = Image.fromarray(values.astype({"I;16": "u2", "I": "i4", "F": "f4"}[mode]))
+    assert deep.mode == mode
+    deep.save(tmp_path / "deep.tif")
+    predict = Predictor(run, confidence_threshold=0)
+    result = predict(deep)
+    assert np.array_equal(result.image, np.repeat(photo[:, :, :1], 3, axis=2))
+    assert np.array_equal(result.masks, predict(tmp_path / "deep.tif").masks)
+    with pytest.raises(DataError, match=r"A Pillow image has values from 0 to .* INPUT.RANGE"):
+        predict(Image.fromarray(photo[:, :, 0] * np.uint16(2)))
+
+
 def test_a_list_gives_what_one_after_the_other_gives(run: Path, photo: np.ndarray) -> None:
     predict = Predictor(run, confidence_threshold=0)
     pictures = [photo, photo[:40], np.ascontiguousarray(photo[:, ::-1])]
@@ -133,6 +164,31 @@ def test_a_list_gives_what_one_after_the_other_gives(run: Path, photo: np.ndarra
         assert np.allclose(alone.scores, result.scores, atol=1e-4)
         assert (alone.masks != result.masks).mean() < 1e-3
     assert predict([], channels="RGB") == []
+
+
+def test_the_threshold_may_be_changed_and_is_checked(run: Path, photo: np.ndarray) -> None:
+    predict = Predictor(run, confidence_threshold=0, device=torch.device("cpu"))
+    everything = predict(photo, channels="RGB")
+    predict.confidence_threshold = float(np.median(everything.scores))
+    some = predict(photo, channels="RGB")
+    assert len(some) == (everything.scores >= predict.confidence_threshold).sum() < len(everything)
+    with pytest.raises(ConfigError, match="confidence_threshold is 50; it must be between 0 and 1"):
+        predict.confidence_threshold = 50
+    assert predict.confidence_threshold <= 1
+
+
+@pytest.mark.parametrize("kind", ["run", "config"])
+def test_a_pickled_predictor_finds_the_same(run: Path, photo: np.ndarray, kind: str) -> None:
+    source = run if kind == "run" else trained_cfg(run)
+    predict = Predictor(source, classes=[0], tile=(64, 8))
+    predict.confidence_threshold = 0
+    if isinstance(source, CfgNode):
+        source.MODEL.WEIGHTS = "nowhere.pth"
+    again = pickle.loads(pickle.dumps(predict))
+    one, other = predict(photo, channels="RGB"), again(photo, channels="RGB")
+    assert len(one) > 0
+    assert all(map(np.array_equal, fields(one), fields(other)))
+    assert again.class_names == predict.class_names
 
 
 def test_threshold_and_classes_leave_out(run: Path, photo: np.ndarray) -> None:
@@ -186,6 +242,17 @@ def test_panoptic_and_semantic_results(tmp_path: Path, photo: np.ndarray) -> Non
     assert segments.shape == result.semantic.shape == (50, 70)
     assert {info["id"] for info in infos} <= set(np.unique(segments).tolist())
     assert set(np.unique(result.semantic)) <= {0, 1, 2}
+    label = infos[0]["category_id"]
+    others = [other for other in range(3) if other != label]
+    predict = Predictor(tmp_path / "run", confidence_threshold=0, classes=others)
+    kept = predict(photo, channels="RGB")
+    assert np.array_equal(kept.semantic, np.where(result.semantic == label, 3, result.semantic))
+    assert not kept.panoptic[0][segments == infos[0]["id"]].any()
+    assert {info["category_id"] for info in kept.panoptic[1]} <= set(others)
+    assert not (kept.labels == label).any()
+    above = Predictor(tmp_path / "run", confidence_threshold=1)(photo, channels="RGB")
+    assert not above.panoptic[0].any()
+    assert above.panoptic[1] == []
 
 
 def test_a_config_takes_weights(run: Path, photo: np.ndarray, tmp_path: Path) -> None:

@@ -57,5 +57,6 @@ def test_panoptic_segments_and_semantic_classes_are_dropped() -> None:
 
 def test_classes_are_found_by_name_or_label() -> None:
     assert find_labels(["pear", "0", 1], ["apple", "pear"]) == [1, 0, 1]
+    assert find_labels(np.array([1, 0]), ["apple", "pear"]) == [1, 0]
     with pytest.raises(ConfigError, match=r"'plum'.*apple, pear"):
         find_labels(["plum"], ["apple", "pear"])

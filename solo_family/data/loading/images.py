@@ -117,19 +117,22 @@ def read_image(path: str, image_format: str, reading: Reading | None = None) -> 
                 _check_pixels(path, image.height, image.width, reading)
                 if reading.target is not None:
                     reading.target.draft(image)
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode[:1] in _DEEP_MODES:
-                    values = np.asarray(upright)
-                    upright = Image.fromarray(to_8_bits(path, values, reading.value_range))
-                return converted(path, upright, wanted)
+                return converted(path, image, reading, wanted)
     except SoloFamilyError:
         raise
     except Exception as error:  # Pillow's decoders can raise any error for a broken file
         raise unreadable(path, error) from error
 
 
-def converted(path: str, image: Image.Image, wanted: Format) -> np.ndarray:
-    """Return a Pillow picture of 8 bits in a format, uint8 [H, W, C]; `path` is for errors."""
+def converted(path: str, image: Image.Image, reading: Reading, wanted: Format) -> np.ndarray:
+    """Return a Pillow picture, turned upright, as `read_image` returns its file: uint8 [H, W, C].
+
+    Raises:
+        OtherChannels, UntoldRange: see `read_image`; `path` is named in them.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode[:1] in _DEEP_MODES:
+        image = Image.fromarray(to_8_bits(path, np.asarray(image), reading.value_range))
     if wanted.is_converted:
         # A copy: OpenCV and torch want neither read-only nor reversed views.
         return convert_PIL_to_numpy(image, wanted.name).copy()

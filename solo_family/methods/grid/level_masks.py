@@ -84,7 +84,7 @@ class LevelMaskDecoder(MaskDecoder[Any]):
         counts: Sequence[int] | None = None,
     ) -> Tensor:
         """Return the masks as probabilities, float32 [n, h, w]; see `MaskDecoder`."""
-        soft = torch.empty((len(cells), *size), device=cells.device)
+        soft = torch.empty((len(cells), *size), dtype=torch.float32, device=cells.device)
         for level, here, inside in self._by_level(cells, counts):
             soft[here] = self.masks.mask_probabilities(level, outputs, inside, size)
         return soft

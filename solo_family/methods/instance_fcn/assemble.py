@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,7 +105,8 @@ def cells_of_scales(
         inside: bool [N, m, m], whether they are on the map.
     """
     ends = list(accumulate(height * width for height, width in sizes))
-    table = torch.tensor([(*size, start) for size, start in zip(sizes, [0, *ends])])
+    rows = [(*size, start) for size, start in zip(sizes, [0, *ends])]
+    table = torch.from_numpy(np.array(rows))  # on the CPU, whatever torch's default device is
     (table,) = to_device([table], centers.device)
     height, width, start = table[scales][..., None].unbind(1)
     cells, inside = window_cells(centers, window_size, (height, width), width[..., None])

@@ -3,6 +3,7 @@
 N masks, m their side, H W of the image.
 """
 
+import numpy as np
 import torch
 from detectron2.layers import paste_masks_in_image
 from torch import Tensor
@@ -103,7 +104,8 @@ def _small_masks(
     corner = (windows.centers - m // 2).flip(1)
     corners = torch.cat([corner, corner + m], dim=1).float()
     # Of each window in pixels of the output, (width, height) twice.
-    cell = torch.tensor([scale.cell_size[::-1] * 2 for scale in maps], dtype=torch.float32)
+    sides = [scale.cell_size[::-1] * 2 for scale in maps]
+    cell = torch.from_numpy(np.array(sides, np.float32))  # on the CPU, whatever torch's default is
     (cell,) = to_device([cell], corners.device)
     boxes = corners * cell[windows.scales] * zoom
     return soft, boxes, max(side * m * zoom for scale in maps for side in scale.cell_size)

@@ -74,7 +74,7 @@ def _samples(start: float, stop: float, side: int, m: int) -> tuple[int, Tensor]
         The first pixel, and float32 [h, m]; h is 0 for a box outside the image.
     """
     first, last = max(math.floor(start) - 1, 0), min(math.ceil(stop) + 1, side)
-    pixels = torch.arange(first, max(first, last), dtype=torch.float32) + 0.5
+    pixels = torch.arange(first, max(first, last), dtype=torch.float32, device="cpu") + 0.5
     cells = (pixels - start) / (stop - start) * m - 0.5
-    distance = (cells[:, None] - torch.arange(m)).abs()
+    distance = (cells[:, None] - torch.arange(m, device="cpu")).abs()
     return first, (1 - distance).clamp(min=0)

@@ -113,12 +113,12 @@ def _measure(logits: ResizedMasks, total: int) -> tuple[Tensor, Tensor]:
     shape, kind = (len(given), *logits.output_size), torch.bool
     masks = torch.empty(shape, dtype=kind, device=given.device)
     if not logits.by_rows:
-        quality = torch.zeros(len(given), device=given.device)
+        quality = torch.zeros(len(given), dtype=torch.float32, device=given.device)
         for part, soft in logits:
             inside = torch.gt(soft, 0, out=masks[part])
             quality[part] = measure_inside(soft, inside, 0.0, logits=True)[1]
         return masks, quality
-    within, area = torch.zeros(2, len(given))
+    within, area = torch.zeros(2, len(given), dtype=torch.float32, device=given.device)
     for rows, block in logits.rows(as_for=total).blocks:
         inside = torch.gt(block, 0)
         masks[:, rows] = inside

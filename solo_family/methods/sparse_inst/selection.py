@@ -124,7 +124,8 @@ class SetSelector:
             num_images, num_predictions = scores.shape
             parts = (scores, classes, above)
             scores, classes, above = (part.gather(1, indices) for part in parts)
-            rows = indices + num_predictions * torch.arange(num_images)[:, None]
+            first = num_predictions * torch.arange(num_images, device=indices.device)
+            rows = indices + first[:, None]
             masks = predictions.mask_logits.flatten(0, 1)[rows].sigmoid_()
         words, _, maskness = pack_masks(masks.flatten(0, 1), self.mask_threshold)
         # Sorted behind those that are kept with a score of 0.

@@ -34,10 +34,18 @@ def _maps(
 ) -> Tensor:
     """Return the coordinates, [2, H, W], that are -1 to 1 over `high` rows, `wide` columns."""
     # arange, not linspace, so that an exported graph follows the size of its input.
-    xs = torch.arange(width, device=device, dtype=torch.float32) * (2 / max(wide - 1, 1)) - 1
-    ys = torch.arange(height, device=device, dtype=torch.float32) * (2 / max(high - 1, 1)) - 1
+    xs = torch.arange(width, device=device, dtype=torch.float32) * _step(wide) - 1
+    ys = torch.arange(height, device=device, dtype=torch.float32) * _step(high) - 1
     maps = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)])
     return maps.to(dtype)
+
+
+def _step(length: float | Tensor) -> float | Tensor:
+    """Return the distance of pixels of which `length` span -1 to 1; 2 for a single one."""
+    if isinstance(length, Tensor):
+        # A size of a traced graph: Python's max would choose for the traced size alone.
+        return 2 / (length - 1).clamp(min=1)
+    return 2 / max(length - 1, 1)
 
 
 def append_coords(x: Tensor, span: Span | None = None) -> Tensor:
