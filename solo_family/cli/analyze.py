@@ -14,8 +14,8 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..config import setup_cfg
 from ..modeling.layers.deform_conv import DeformConv
+from ..predictor.sources import read_cfg
 from .opts import CONFIG_HELP, add_opts_argument
 from .writers import make_folder, write_json
 
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the config can't work.
     """
-    cfg = setup_cfg(args.config_file, args.opts)
     # No weights are loaded: the counts don't depend on them, except through the number of
     # candidates that NMS sees.
+    cfg = read_cfg(args.config_file, [*args.opts, "MODEL.WEIGHTS", ""])
     cfg.MODEL.TIMM.WEIGHTS = cfg.MODEL.VGG.WEIGHTS = ""
     short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     height, width = args.size or (short, min(longest, short * 4 // 3))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from ..config import setup_cfg
 from ..errors import ConfigError, SoloFamilyError
 from ..export.formats import FORMATS
 from ..predictor.load import class_metadata, load_predictor
+from ..predictor.sources import read_cfg
 from ..registry import METHODS
 from .opts import CONFIG_HELP, add_opts_argument
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         raise SoloFamilyError(f"--batch-size is {args.batch_size}; at least 1 is needed.")
     if (args.quantize is None) != (args.calibration is None):
         raise SoloFamilyError("--quantize int8 and --calibration DIR go together.")
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = read_cfg(args.config_file, args.opts)
     if cfg.MODEL.META_ARCHITECTURE not in METHODS:
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; "

@@ -81,6 +81,11 @@ def read_chain(
         )
     if not os.path.isfile(path):
         source = f"{_BASE} of {inheriting[-1]} names" if inheriting else "--config-file"
+        if os.path.isdir(path):
+            raise ConfigError(
+                f"{source} {path}, which is a folder. Name the yaml file in it, for instance "
+                f"{os.path.join(path, 'config.yaml')}."
+            )
         raise ConfigError(f"{source} {path}: there is no such file. Correct the path.")
     content = _read(path, load)
     bases = content.pop(_BASE, [])

@@ -285,6 +285,11 @@ def test_the_defaults_and_a_tiny_model_are_not_refused() -> None:
     check_config(tiny_cfg())
 
 
+def test_a_folder_is_no_config_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"which is a folder.+instance {tmp_path}/config.yaml"):
+        setup_cfg(str(tmp_path))
+
+
 def test_a_missing_config_file(tmp_path: Path) -> None:
     path = str(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=f"--config-file {path}: there is no such file"):

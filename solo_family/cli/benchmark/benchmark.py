@@ -14,14 +14,14 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from ...config import setup_cfg
 from ...data.loading.augmentation import detectron2_augmentation
 from ...data.loading.images import Reading, read_image
 from ...errors import DataError, SoloFamilyError
 from ...predictor.load import load_predictor
+from ...predictor.sources import read_cfg
 from ...progress import Progress
 from ..inputs import find_sources
-from ..opts import add_opts_argument
+from ..opts import CONFIG_HELP, add_opts_argument
 from ..writers import make_folder, write_json
 from .benchmark_operators import add_operator_arguments, run_operators
 from .benchmark_report import AFTER, BEFORE, TOTAL, model_plot, summary, table
@@ -33,7 +33,7 @@ _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `benchmark`."""
-    parser.add_argument("--config-file", metavar="FILE", help="config of the model to time")
+    parser.add_argument("--config-file", metavar="FILE", help=CONFIG_HELP)
     add_operator_arguments(parser)
     parser.add_argument(
         "--input",
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if args.op:
         report = run_operators(args)
     else:
-        cfg = setup_cfg(args.config_file, args.opts)
+        cfg = read_cfg(args.config_file, args.opts)
         images = _images(cfg, args.input)
         if args.compile or args.precision != ["float32"]:
             # torch.compile and autocast are alternatives to packed weights.
