@@ -72,8 +72,9 @@ def test_an_image_without_a_label_is_named(tmp_path: Path) -> None:
 
 def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     name = write_semantic(tmp_path / "a")
-    with pytest.raises(DataError, match=r"needs the folder .*nowhere"):
+    with pytest.raises(DataError, match=r"needs the folder .*nowhere.*Correct this path") as error:
         check_datasets([name.replace("labels", "nowhere")])
+    assert "DETECTRON2_DATASETS" not in str(error.value)
     name = write_panoptic(tmp_path / "b")[0]
     with pytest.raises(DataError, match=r"nothing\.json can't be read"):
         check_datasets([name.replace("panoptic.json", "nothing.json")])
