@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 import solo_family
 from solo_family import Predictor, model_zoo
@@ -140,6 +141,27 @@ def defined(scope: ast.Module | ast.ClassDef) -> Iterator[str]:
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_the_page_of_datasets_has_those_of_every_config() -> None:
+    page = (ROOT / "docs" / "datasets.md").read_text()
+    listed = set()
+    for row in re.findall(r"(?m)^\| `(\w+(?:\{[\w,]+\}\w*)?)` \| `", page):
+        name, _, rest = row.partition("{")
+        choices, _, end = rest.partition("}")
+        listed |= {f"{name}{choice}{end}" for choice in choices.split(",")}
+    used = set()
+    for path in (ROOT / "configs").rglob("*.yaml"):
+        values = yaml.safe_load(re.sub(r"!!python\S+", "", path.read_text())).get("DATASETS", {})
+        used |= {name for key in ("TRAIN", "TEST") for name in names_in(values.get(key, "()"))}
+    assert len(used) > 10
+    assert not used - listed
+
+
+def names_in(value: str | list[str]) -> list[str]:
+    """Return the names of a config's datasets that are not described in place."""
+    names = ast.literal_eval(value) if isinstance(value, str) else value
+    return [name for name in names if ":" not in name]
 
 
 def test_every_method_has_a_page() -> None:

@@ -73,3 +73,17 @@ def test_every_message_of_a_run_is_explained(message: str) -> None:
     if not re.sub(r"[…: ]", "", message):
         return  # yacs' message after a file or key: "Type mismatch"
     assert any(squeezed(heading) in message for heading in headings())
+
+
+def test_every_heading_has_a_text_below_it_in_its_own_section() -> None:
+    """Headings in a row share the text below them; a section's last heading must have one."""
+    page = Path(ROOT / "docs/faq.md").read_text()
+    for section in re.split(r"^## ", page, flags=re.M)[1:]:
+        last = section.rsplit("\n### ", 1)
+        assert "\n" in last[-1].strip(), last[-1]
+
+
+def test_headings_that_share_a_text_stand_close_together() -> None:
+    """A blank line between two headings looks as if the first had no answer."""
+    page = Path(ROOT / "docs/faq.md").read_text()
+    assert re.findall(r"^(### .+)\n\n### ", page, flags=re.M) == []

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..modeling.layers.deform_conv import DeformConv
 from ..predictor.sources import read_cfg
-from .opts import MODEL_HELP, add_opts_argument
+from .opts import CONFIG_HELP, add_opts_argument
 from .writers import make_folder, write_json
 
 # Layers whose outputs count as activations, as in fvcore.
@@ -25,7 +25,7 @@ _COUNTED = (nn.Conv2d, nn.Linear, DeformConv)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `analyze`."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help=MODEL_HELP)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help=CONFIG_HELP)
     parser.add_argument(
         "--size",
         nargs=2,
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the config can't work.
     """
-    cfg = read_cfg(args.config_file, args.opts)
     # No weights are loaded: the counts don't depend on them, except through the number of
     # candidates that NMS sees.
+    cfg = read_cfg(args.config_file, [*args.opts, "MODEL.WEIGHTS", ""])
     cfg.MODEL.TIMM.WEIGHTS = cfg.MODEL.VGG.WEIGHTS = ""
     short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
     height, width = args.size or (short, min(longest, short * 4 // 3))

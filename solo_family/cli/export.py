@@ -10,12 +10,12 @@ from ..export.formats import FORMATS
 from ..predictor.load import class_metadata, load_predictor
 from ..predictor.sources import read_cfg
 from ..registry import METHODS
-from .opts import MODEL_HELP, add_opts_argument
+from .opts import CONFIG_HELP, add_opts_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `export`."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help=MODEL_HELP)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help=CONFIG_HELP)
     parser.add_argument(
         "--format", choices=FORMATS, default="onnx", help="format of the file (default: onnx)"
     )

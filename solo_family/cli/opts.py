@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
-CONFIG_HELP = "the model's config: a file, zoo:NAME of the model zoo, or hf:OWNER/REPO of the Hub"
-MODEL_HELP = f"{CONFIG_HELP}; or the folder of a training run"
+CONFIG_HELP = (
+    "the model's config: a file, zoo:NAME of the model zoo, or hf:OWNER/REPO of the Hub; or the "
+    "folder of a training run, with its weights"
+)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, engine: str) -> None:
@@ -15,7 +17,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, engine: str) -> None:
         engine: the flag for what runs it.
     """
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--config-file", metavar="FILE", help=MODEL_HELP)
+    model.add_argument("--config-file", metavar="FILE", help=CONFIG_HELP)
     model.add_argument(
         "--exported", type=Path, metavar="DIR", help="folder of a model that `export` wrote"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..checkpoint.efficientnet_lite0 import write_timm_weights
 from ..config import setup_cfg
 from ..data.formats.synthetic import SPLITS, make_shapes
-from ..engine.main import argument_parser
+from ..engine.arguments import argument_parser
 from ..engine.main import run as train
 from ..errors import ConfigError
 from ..evaluation.build import predicted_tasks

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ..config import setup_cfg
 from ..config.output import confidence_threshold
 from ..data.loading.images import Reading
 from ..errors import ConfigError, DataError, SoloFamilyError
 from ..modeling.drawing import DrawingOptions, Picture
 from ..predictor.drawing import write_picture
 from ..predictor.load import class_metadata, load_predictor
+from ..predictor.sources import read_cfg
 from ..progress import Progress
 from ..registry import METHODS, Visualization, resolve
 from .batches import read_picture
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SoloFamilyError: a flag, a file, a config key, a dataset or every input can't work.
     """
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = read_cfg(args.config_file, args.opts)
     args.confidence_threshold = lowest_score(args.confidence_threshold, confidence_threshold(cfg))
     if args.flag == TRUTH_FLAG:
         if args.input:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -82,8 +83,10 @@ def read_chain(
     if not os.path.isfile(path):
         source = f"{_BASE} of {inheriting[-1]} names" if inheriting else "--config-file"
         if os.path.isdir(path):
-            inside = os.path.join(path, "config.yaml")
-            raise ConfigError(f"{source} {path}, which is a folder. Name a file, such as {inside}.")
+            raise ConfigError(
+                f"{source} {path}, which is a folder. Name the yaml file in it, for instance "
+                f"{os.path.join(path, 'config.yaml')}."
+            )
         raise ConfigError(f"{source} {path}: there is no such file. Correct the path.")
     content = _read(path, load)
     bases = content.pop(_BASE, [])
@@ -126,10 +129,35 @@ def dotted_values(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any
 
 
 def _wrong_type(where: str, error: ValueError) -> ConfigError:
-    hint = ""
-    if str(error).endswith("INPUT.FORMAT"):  # of all texts the one that people give a number
-        hint = ". Write a number of channels with ch, for instance INPUT.FORMAT 5ch."
-    return ConfigError(f"{where}: {first_line(error)}{hint}")
+    return ConfigError(f"{where}: {first_line(error)}{_remedy(first_line(error))}")
+
+
+# What yacs says of a value: the types of the default and of the value, the two, and the key.
+_MISMATCH = re.compile(
+    r"Type mismatch \(<class '(\w+)'> vs\. <class '(\w+)'>\) "
+    r"with values \((.*) vs\. (.*)\) for config key: (\S+)"
+)
+
+
+def _remedy(message: str) -> str:
+    """Return what to write instead of a value of the wrong type, after the message; or ""."""
+    found = _MISMATCH.search(message)
+    if found is None:
+        return ""
+    wanted, given, _, value, key = found.groups()
+    if key == "INPUT.FORMAT":  # of all texts the one that people give a number
+        return f". Write a number of channels with ch, for instance {key} 5ch."
+    if wanted in ("tuple", "list"):
+        element = repr(value) if given == "str" else value
+        return f'. Write a list, on the command line in quotes: {key} "({element},)".'
+    if (wanted, given) == ("float", "int"):
+        return f". Write the number with a point: {key} {value}.0."
+    if (wanted, given) == ("int", "float"):
+        number = float(value)
+        instead = f": {key} {number:.0f}" if number.is_integer() else ""
+        return f". Write a whole number, in digits alone{instead}."
+    kinds = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "text"}
+    return f". Write {kinds[wanted]}." if wanted in kinds else ""
 
 
 def _check_known(cfg: CfgNode, key: str) -> None:

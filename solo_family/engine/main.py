@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup
+from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -41,6 +41,7 @@ from ..registry import METHODS
 from ..report.evaluated import Evaluated, note_evaluation
 from ..stopping import Stopped
 from ..tiling.model import TiledModel, refuse_unread
+from .arguments import argument_parser
 from .checkpointer import AtomicCheckpointer
 from .ending import ENDING
 from .led import is_led
@@ -98,18 +99,6 @@ def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
     default_setup(cfg, argparse.Namespace(**(vars(args) | file)))
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="solo_family", abbrev_name="solo")
     logging.getLogger("detectron2.engine.train_loop").addFilter(partial(_without_traceback, cfg))
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """Return detectron2's argument parser, with `--skip-bad-images` added."""
-    parser = default_argument_parser()
-    parser.add_argument(
-        "--skip-bad-images",
-        action="store_true",
-        help="skip training images that can't be read, and count them, instead of stopping",
-    )
-    parser.set_defaults(trainer=Trainer)
-    return parser
 
 
 def store_classes(cfg: CfgNode, key: str) -> None:

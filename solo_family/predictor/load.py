@@ -35,7 +35,10 @@ def load_predictor(cfg: CfgNode, *, as_trained: bool = False) -> DefaultPredicto
     check_weights_file(cfg.MODEL.WEIGHTS)
     cfg = with_implied_keys(cfg)
     if not cfg.MODEL.WEIGHTS:
-        logger.warning("MODEL.WEIGHTS is empty: the model has random weights")
+        logger.warning(
+            "MODEL.WEIGHTS is empty: the model has random weights, and its predictions mean "
+            "nothing. Set it to a checkpoint, or name the folder of a training run as the model."
+        )
     bare = cfg.clone()
     bare.merge_from_list(WITHOUT_WEIGHTS)
     bare.INPUT.FORMAT = "BGR"  # the class takes no others; it changes the order of RGB alone

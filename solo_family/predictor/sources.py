@@ -124,8 +124,14 @@ def run_config(folder: Path, keys: Sequence[Any]) -> tuple[str, list[Any]]:
     """Return the config file of a run's folder, and `keys` with its weights if they name none.
 
     Raises:
+        ConfigError: it is the folder of an exported model.
         DataError: the run has no config, or no intact weights.
     """
+    if is_exported(folder):
+        raise ConfigError(
+            f"--config-file {folder} is an exported model, and a model with a config is needed. "
+            "Name the run that it was exported from."
+        )
     file = folder / _RUN
     if not file.is_file():
         raise DataError(

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from detectron2.utils.events import EventStorage
 
-from ..engine.main import argument_parser, read_config
+from ..engine.arguments import argument_parser
+from ..engine.main import read_config
 from ..engine.shared_cores import shared_cores
 from ..engine.trainer import Trainer
 from ..progress import Progress

@@ -1,4 +1,4 @@
-"""The ways to name a model for the demo: a config, a run's folder, an exported folder."""
+"""The ways to name a model for the verbs: a config, a run's folder, an exported folder."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata
 
-from solo_family.cli import demo
+from solo_family.__main__ import main
+from solo_family.cli import demo, export, visualize_results
+from solo_family.cli.benchmark import benchmark
 from solo_family.data.loading.images import Reading
 from solo_family.errors import DataError
 from solo_family.predictor.sources import Source
@@ -71,6 +73,46 @@ def test_an_exported_folder_is_known_by_its_content(tmp_path: Path, opened: list
 def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no config.yaml or model.json in it"):
         _open("--config-file", tmp_path, "--input", "x.png")
+
+
+OTHERS = {
+    "export": (export, ["--output", "exported"]),
+    "visualize-results": (visualize_results, ["--activation-maps", "--input", __file__]),
+    "benchmark": (benchmark, []),
+}
+
+
+@pytest.mark.parametrize("verb", OTHERS)
+def test_the_other_verbs_of_a_trained_model_take_the_folder_of_a_run(
+    verb: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cfg(run / "config.yaml", tiny_cfg("SparseInst"))
+    module, words = OTHERS[verb]
+    opened = []
+
+    def load(cfg: CfgNode, **_: bool) -> None:
+        opened.append(cfg.MODEL.WEIGHTS)
+        raise DataError("far enough")
+
+    monkeypatch.setattr(module, "load_predictor", load)
+    assert main([verb, "--config-file", str(run), *words]) == 2
+    assert opened == [str(run / "model_final.pth")]
+
+
+def test_a_run_without_checkpoints_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cfg(tmp_path / "config.yaml", tiny_cfg())
+    assert main(["analyze", "--config-file", str(tmp_path), "--size", "64", "64"]) == 0
+    assert "backbone" in capsys.readouterr().out
+
+
+def test_an_exported_folder_is_no_model_to_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.json").write_text("{}")
+    assert main(["export", "--config-file", str(tmp_path), "--output", "exported"]) == 2
+    assert "Name the run that it was exported from" in capsys.readouterr().err
 
 
 def test_a_name_of_the_zoo_is_its_config_and_its_weights(

@@ -16,7 +16,7 @@ from detectron2.modeling import build_model
 from solo_family import METHODS
 from solo_family.__main__ import main
 from solo_family.config import setup_cfg
-from solo_family.engine.main import argument_parser
+from solo_family.engine.arguments import argument_parser
 from solo_family.engine.main import run as train
 from solo_family.evaluation.build import predicted_tasks
 from solo_family.fetch import table

@@ -285,9 +285,44 @@ def test_the_defaults_and_a_tiny_model_are_not_refused() -> None:
     check_config(tiny_cfg())
 
 
-def test_a_folder_in_place_of_a_config(tmp_path: Path) -> None:
-    said = f"--config-file {tmp_path}, which is a folder. Name a file, such as {tmp_path}/config"
-    with pytest.raises(ConfigError, match=said):
+@pytest.mark.parametrize(
+    ("key", "value", "advice"),
+    [
+        ("DATASETS.TRAIN", "my_train", "\"('my_train',)\""),
+        ("INPUT.MIN_SIZE_TRAIN", "480", '"(480,)"'),
+        ("SOLVER.WEIGHT_DECAY", "0", "0.0"),
+        ("SOLVER.MAX_ITER", "9e4", "90000"),
+    ],
+)
+def test_the_advice_after_a_value_of_another_type_works(
+    key: str, value: str, advice: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(f"{key}: {value}\n".replace(".", ": {", 1) + "}")
+    path = get_config_file("SOLOv2/solov2_R50_1x.yaml")
+    for words in ([str(tmp_path / "a.yaml")], [path, [key, value]]):
+        with pytest.raises(ConfigError, match=r"Type mismatch") as error:
+            setup_cfg(*words)
+        assert str(error.value).endswith(f"{key} {advice}.")
+    setup_cfg(path, [key, advice.strip('"')])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "advice"),
+    [
+        ("SOLVER.AMP.ENABLED", "1", "Write True or False."),
+        ("SOLVER.BASE_LR", "fast", "Write a number."),
+        ("SOLVER.MAX_ITER", "1.5", "Write a whole number, in digits alone."),
+        ("OUTPUT_DIR", "7", "Write text."),
+    ],
+)
+def test_a_value_of_another_type_is_told_what_to_be(key: str, value: str, advice: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        setup_cfg(get_config_file("SOLOv2/solov2_R50_1x.yaml"), [key, value])
+    assert str(error.value).endswith(advice)
+
+
+def test_a_folder_is_no_config_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"which is a folder.+instance {tmp_path}/config.yaml"):
         setup_cfg(str(tmp_path))
 
 

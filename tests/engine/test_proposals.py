@@ -9,7 +9,8 @@ from detectron2.config import CfgNode
 
 from solo_family.cli import demo
 from solo_family.data.formats.voc import register_voc_instances
-from solo_family.engine.main import argument_parser, run
+from solo_family.engine.arguments import argument_parser
+from solo_family.engine.main import run
 
 from ..coco_folder import write_cfg
 from ..conftest import tiny_cfg

@@ -9,7 +9,8 @@ from solo_family import METHODS
 from solo_family.config import get_cfg
 from solo_family.config.rules import get_key
 from solo_family.data.formats.synthetic import make_shapes
-from solo_family.engine.main import argument_parser, run
+from solo_family.engine.arguments import argument_parser
+from solo_family.engine.main import run
 
 from ..conftest import ROOT
 

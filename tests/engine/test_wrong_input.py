@@ -215,7 +215,8 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "another type in the file": (
         lambda p: p.text("SOLVER: {BASE_LR: fast}\n"),
-        r"ROOT/text\.yaml: Type mismatch .*float.* vs\. .*str.*fast.* SOLVER\.BASE_LR",
+        r"ROOT/text\.yaml: Type mismatch .*float.* vs\. .*str.*fast.* SOLVER\.BASE_LR\. "
+        r"Write a number\.",
     ),
     "another type": (
         lambda p: [*p.config(), "SOLVER.BASE_LR", "fast"],

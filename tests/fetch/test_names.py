@@ -7,7 +7,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from solo_family.checkpoint.load import check_weights_file, load_weights
 from solo_family.config import setup_cfg
-from solo_family.engine.main import argument_parser, read_config
+from solo_family.engine.arguments import argument_parser
+from solo_family.engine.main import read_config
 from solo_family.errors import ConfigError, DataError
 from solo_family.fetch import table
 from solo_family.fetch.names import weights_file

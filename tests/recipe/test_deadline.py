@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from solo_family.engine.main import argument_parser
+from solo_family.engine.arguments import argument_parser
 from solo_family.engine.main import run as train
 from solo_family.engine.step import TrainingStep
 from solo_family.recipe.deadline import Deadline, Replanned, keeping

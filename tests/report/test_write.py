@@ -18,7 +18,8 @@ from solo_family.config import get_cfg, setup_cfg
 from solo_family.config.output import confidence_threshold
 from solo_family.data.formats.coco_json import dataset_truth
 from solo_family.data.formats.register import check_datasets
-from solo_family.engine.main import argument_parser, read_config
+from solo_family.engine.arguments import argument_parser
+from solo_family.engine.main import read_config
 from solo_family.errors import SoloFamilyError
 from solo_family.ops.rle import encode_masks
 from solo_family.report.matrix_picture import draw_matrix

@@ -21,7 +21,7 @@ from ...predictor.load import load_predictor
 from ...predictor.sources import read_cfg
 from ...progress import Progress
 from ..inputs import find_sources
-from ..opts import MODEL_HELP, add_opts_argument
+from ..opts import CONFIG_HELP, add_opts_argument
 from ..writers import make_folder, write_json
 from .benchmark_operators import add_operator_arguments, run_operators
 from .benchmark_report import AFTER, BEFORE, TOTAL, model_plot, summary, table
@@ -33,7 +33,7 @@ _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `benchmark`."""
-    parser.add_argument("--config-file", metavar="FILE", help=MODEL_HELP)
+    parser.add_argument("--config-file", metavar="FILE", help=CONFIG_HELP)
     add_operator_arguments(parser)
     parser.add_argument(
         "--input",

@@ -149,10 +149,15 @@ def check_paths(
     missing = [("folder", path) for path in folders if path and not os.path.isdir(path)]
     missing += [("file", path) for path in files if path and not os.path.isfile(path)]
     for kind, path in missing:
+        remedy = (
+            "Name data of your own in DATASETS.TRAIN and TEST (docs/train_on_your_data.md); the "
+            "files of public datasets, listed in docs/datasets.md, are in the folder that "
+            "DETECTRON2_DATASETS names, by default ./datasets."
+        )
+        if ":" in name:  # its paths are in the name, wherever public datasets are
+            remedy = "Correct this path in the name; it is relative to the current folder."
         raise MissingFolder(
-            f"Dataset {name!r} needs the {kind} {path}, which does not exist. docs/datasets.md "
-            "says what each dataset's folders and files are and how they are made; "
-            "DETECTRON2_DATASETS is the folder that holds the datasets, by default ./datasets."
+            f"Dataset {name!r} needs the {kind} {path}, which does not exist. {remedy}"
         )
 
 

@@ -95,6 +95,8 @@ def check_datasets(names: Sequence[str]) -> None:
                 logger.warning(f"{name}: in a sample, {contradiction}")
         json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
         if metadata.get("evaluator_type") == "coco" and json_file and image_root:
+            if "://" not in json_file and not name.startswith(PREFIX):
+                check_paths(name, [], [json_file])
             check_coco(json_file, image_root)
         elif metadata.get("evaluator_type") == EVALUATOR_TYPE:
             check_voc(metadata.dirname, metadata.split)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 
 from solo_family.data.formats.classes import dataset_classes, num_classes, stuff_ids
 from solo_family.data.formats.register import check_datasets
@@ -81,8 +82,9 @@ def test_an_image_without_a_label_is_named(tmp_path: Path) -> None:
 
 def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     name = write_semantic(tmp_path / "a")
-    with pytest.raises(DataError, match=r"needs the folder .*nowhere"):
+    with pytest.raises(DataError, match=r"needs the folder .*nowhere.*Correct this path") as error:
         check_datasets([name.replace("labels", "nowhere")])
+    assert "DETECTRON2_DATASETS" not in str(error.value)
     name = write_panoptic(tmp_path / "b")[0]
     with pytest.raises(DataError, match=r"nothing\.json can't be read"):
         check_datasets([name.replace("panoptic.json", "nothing.json")])
@@ -99,3 +101,14 @@ def test_a_segment_of_an_unknown_category_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"segment 70000 of 0\.png has category_id 44"):
         check_datasets([name])
+
+
+def test_a_registered_dataset_that_is_missing_is_told_where_it_belongs() -> None:
+    register_coco_instances("absent_train", {}, "absent/train.json", "absent")
+    advice = r"needs the file absent/train\.json, .*DATASETS\.TRAIN .*DETECTRON2_DATASETS"
+    try:
+        with pytest.raises(DataError, match=advice):
+            check_datasets(["absent_train"])
+    finally:
+        DatasetCatalog.remove("absent_train")
+        MetadataCatalog.remove("absent_train")
