@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
+from ..ops import winograd
 from .joined_conv import JoinedConv2d, can_join, join_what_follows
 from .packed_weights import PackedWeights
 
@@ -24,6 +25,9 @@ from .packed_weights import PackedWeights
 # with the weights as they are. For most of them oneDNN wants the weights in another order than for
 # large maps (see `PackedWeights`), and in the right order it is no faster than the product.
 _FEW_PIXELS = 2048
+# Convolutions with 3 x 3 kernels of so many channels, of both sides, and of maps with so many tiles
+# are computed in Winograd's tiles (docs/performance.md).
+_TILED_CHANNELS, _FEWEST_TILES = 256, 16
 
 
 class PackedConv2d(JoinedConv2d):
@@ -46,9 +50,15 @@ class PackedConv2d(JoinedConv2d):
         self.dtype = weight.dtype
         pointwise = self.kernel_size == (1, 1) and self.padding == (0, 0) and self.groups == 1
         self._multiplies = pointwise and weight.dtype == torch.float32
-        geometry = self.padding, self.stride, self.dilation, self.groups
+        # Words for the padding are refused by `can_join`.
+        padding = cast(tuple[int, int], self.padding)
+        geometry = padding, self.stride, self.dilation, self.groups
         self.__dict__["packed"] = PackedWeights(weight, geometry)
-        if not self._multiplies:  # others are packed when the first large map comes
+        wide = min(weight.shape[:2]) >= _TILED_CHANNELS
+        self._has_tiles = wide and winograd.suits(weight, geometry)
+        self._border = padding[0]
+        # Others are packed when the first map comes that needs them.
+        if not self._multiplies and not self._has_tiles:
             self.packed.pack()
 
     @property
@@ -61,6 +71,8 @@ class PackedConv2d(JoinedConv2d):
         x = x.to(self.dtype)
         if self._is_small(x):
             return self.apply_attribute(self._product(x))
+        if self._is_tiled(x):
+            return self.apply_attribute(self._tiled(x))
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
             *(x, self.packed.for_maps(x.shape), self.bias),
             *(self.padding, self.stride, self.dilation, self.groups),
@@ -73,6 +85,8 @@ class PackedConv2d(JoinedConv2d):
         other = other.contiguous(memory_format=torch.channels_last)
         if self._is_small(x):
             return other.add_(self._product(x)).relu_()
+        if self._is_tiled(x):
+            return other.add_(self._tiled(x)).relu_()
         return torch.ops.mkldnn._convolution_pointwise_.binary(
             *(other, x, self.packed.for_maps(x.shape), self.bias),
             *(self.padding, self.stride, self.dilation, self.groups),
@@ -90,6 +104,15 @@ class PackedConv2d(JoinedConv2d):
         pixels = x[:, :, ::rows, ::columns].permute(0, 2, 3, 1)
         product = F.linear(pixels, self.weight.flatten(1), self.bias)
         return product.permute(0, 3, 1, 2)
+
+    def _is_tiled(self, x: Tensor) -> bool:
+        # By the tiles of one image: its results do not depend on how many there are.
+        tiles = winograd.count_tiles(x[:1], self._border) if self._has_tiles else 0
+        return tiles >= _FEWEST_TILES
+
+    def _tiled(self, x: Tensor) -> Tensor:
+        """Convolve `x`, [B, I, H, W], with a 3 x 3 kernel."""
+        return winograd.convolve(x, self.packed.for_tiles(), self.bias, self._border)
 
     # Packed weights can be neither copied nor written.
     def __getstate__(self) -> dict[str, Any]:

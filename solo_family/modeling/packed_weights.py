@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..ops import winograd
+
 # The height and width of maps that weights are packed for at first.
 _PACKED_FOR = (100, 136)
 # After so many calls with maps of one size the weights are packed for that size: tiles and videos
@@ -30,10 +32,12 @@ class PackedWeights:
 
     Attributes:
         packed: the weights in oneDNN's order; None until they are asked for.
+        transformed: those that Winograd's tiles are multiplied by; None until they are asked for.
     """
 
     def __init__(self, plain: Tensor, geometry: tuple[Any, Any, Any, int]) -> None:
         self.packed: Tensor | None = None
+        self.transformed: Tensor | None = None
         self._plain: Tensor | None = plain
         self._geometry = geometry
         self._channels = plain.shape[1] * geometry[3]
@@ -56,6 +60,12 @@ class PackedWeights:
         packed = self.for_maps(self._packed_for)
         self._plain = None
         return packed
+
+    def for_tiles(self) -> Tensor:
+        """Return the weights for `ops.winograd`, four times as large as they are."""
+        if self.transformed is None:
+            self.transformed = winograd.transform_weight(self.copy())
+        return self.transformed
 
     def for_maps(self, size: torch.Size) -> Tensor:
         """Return the weights in oneDNN's order.

@@ -1,4 +1,4 @@
-"""Convolution of all channels, the gradient of whose weights is fast on a CPU with AVX2 alone.
+"""Convolution of all channels that trains fast on a CPU with AVX2 alone.
 
 B images, I O channels of the input and of the output, H W rows and columns of the input, Y X of the
 output, K of the kernel.
@@ -14,12 +14,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from . import winograd
 from .channels_last import is_channels_last
 
 Pair = tuple[int, int]
 
 # With fewer channels a product has too few columns to be fast.
 _FEWEST_CHANNELS = 16
+# Winograd's tiles pay from so many channels on, in results and gradients of the input and in
+# gradients of weights, whose other way is slower; and from so many tiles on, since each step
+# transforms the weights anew (docs/performance.md).
+_TILED_RESULTS, _TILED_WEIGHTS = 128, 64
+_FEWEST_TILES = 48
 
 
 def has_faster_gradients(x: Tensor, weight: Tensor, groups: int) -> bool:
@@ -47,9 +53,11 @@ def has_faster_gradients(x: Tensor, weight: Tensor, groups: int) -> bool:
 def dense_conv(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair
 ) -> Tensor:
-    """Convolve: the result and the gradient of the input are those of `torch.conv2d`.
+    """Convolve: `torch.conv2d` up to rounding.
 
-    The gradient of the weights is its sums in another order.
+    The gradient of the weights is its sums in another order. With 3 x 3 kernels and many channels
+    everything is computed in Winograd's tiles; otherwise the result and the gradient of the input
+    are torch's.
 
     Args:
         x: [B, I, H, W], float32, on a CPU.
@@ -79,6 +87,9 @@ class _DenseConv(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.steps = (stride, padding, dilation)
+        ctx.channels = _tiled_channels(x, weight, (padding, stride, dilation, 1))
+        if ctx.channels >= _TILED_RESULTS:
+            return winograd.convolve(x, winograd.transform_weight(weight), bias, padding[0])
         return F.conv2d(x, weight, bias, stride, padding, dilation)
 
     @staticmethod
@@ -87,16 +98,28 @@ class _DenseConv(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         stride, padding, dilation = ctx.steps
         of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[0] and ctx.channels >= _TILED_RESULTS:
+            of_x = winograd.gradient_of_input(gradient, weight, padding[0])
+        elif ctx.needs_input_grad[0]:
             of_x = torch.ops.aten.convolution_backward(
                 *(gradient, x, weight, None, stride, padding, dilation),
                 *(False, (0, 0), 1, [True, False, False]),
             )[0]
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[1] and ctx.channels >= _TILED_WEIGHTS:
+            of_weight = winograd.gradient_of_weight(gradient, x, padding[0])
+        elif ctx.needs_input_grad[1]:
             of_weight = gradient_of_weight(gradient, x, weight, stride, padding, dilation)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3))
         return of_x, of_weight, of_bias, None, None, None
+
+
+def _tiled_channels(x: Tensor, weight: Tensor, geometry: winograd.Geometry) -> int:
+    """Return the channels of a convolution that tiles may compute, of the smaller side, or 0."""
+    if not winograd.suits(weight, geometry):
+        return 0
+    few = winograd.count_tiles(x, geometry[0][0]) < _FEWEST_TILES
+    return 0 if few else min(weight.shape[:2])
 
 
 def gradient_of_weight(

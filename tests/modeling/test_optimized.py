@@ -123,6 +123,49 @@ def test_pointwise_convolutions_convolve_both_ways(
 
 
 @packs
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_wide_3x3_convolutions_of_large_maps_are_computed_in_tiles(
+    bias: bool, padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_conv, "_TILED_CHANNELS", 8)
+    monkeypatch.setattr(packed_conv, "_FEWEST_TILES", 12)
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 8, 3, padding=padding, bias=bias)
+    large, small = torch.randn(2, 8, 13, 18), torch.randn(2, 8, 9, 11)
+    weight, expected, of_small = conv.weight.detach().clone(), conv(large), conv(small)
+    other = torch.randn_like(expected)
+    packed = PackedConv2d.take(conv)
+    for same in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        torch.testing.assert_close(same(large), expected, rtol=1e-5, atol=1e-5)
+        assert same.packed.transformed is not None
+        assert same.packed.packed is None  # two copies would be a waste of memory
+        assert torch.equal(same(large)[1:], same(large[1:]))
+        summed = same.add_to_and_relu(other.clone(), large)
+        torch.testing.assert_close(summed, (other + expected).relu(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(packed(small), of_small, rtol=1e-5, atol=1e-5)
+    assert packed.packed.packed is not None
+    packed.attribute = "relu"
+    torch.testing.assert_close(packed(large), expected.relu(), rtol=1e-5, atol=1e-5)
+    assert torch.equal(packed.weight, weight)
+
+
+@packs
+def test_which_convolutions_are_computed_in_tiles() -> None:
+    wide = [nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(512, 256, 3)]
+    others = [
+        nn.Conv2d(256, 255, 3, padding=1),
+        nn.Conv2d(256, 256, 3, padding=1, stride=2),
+        nn.Conv2d(256, 256, 3, padding=2, dilation=2),
+        nn.Conv2d(256, 256, 5, padding=2),
+        nn.Conv2d(256, 256, 1),
+    ]
+    assert all(PackedConv2d.take(conv)._has_tiles for conv in wide)
+    assert not any(PackedConv2d.take(conv)._has_tiles for conv in others)
+
+
+@packs
 @torch.no_grad()
 def test_weights_are_packed_anew_for_maps_of_one_size_with_the_same_results() -> None:
     torch.manual_seed(0)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from solo_family.modeling.cpu_gradients import CpuGradients
+from solo_family.ops import winograd
 
 
 def _gradients(function, tensors):
@@ -84,7 +85,76 @@ def test_weights_of_all_channels_have_the_gradients_of_float64(
     assert torch.equal(result, convolved(x, weight, bias))
     expected = _gradients(convolved, (x.double(), weight.double(), bias.double()))[1]
     for ours, exact in zip(found, expected):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5 * exact.abs().max())
+        scale = exact.abs().max().item()
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_wide_3x3_kernels_are_computed_in_tiles(padding, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    torch.manual_seed(0)
+    x = torch.randn(2, 128, 21, 26).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.randn(128, 128, 3, 3), torch.randn(128)
+    calls = []
+    for name in ("convolve", "gradient_of_input", "gradient_of_weight"):
+        function = getattr(winograd, name)
+
+        def counted(*args, name=name, function=function):
+            calls.append(name)
+            return function(*args)
+
+        monkeypatch.setattr(winograd, name, counted)
+
+    def convolved(x, weight, bias):
+        return F.conv2d(x, weight, bias, padding=padding)
+
+    with CpuGradients():
+        result, found = _gradients(convolved, (x, weight, bias))
+    # The gradient of the input is a convolution, too.
+    assert calls == ["convolve", "gradient_of_input", "convolve", "gradient_of_weight"]
+    doubles = (x.double(), weight.double(), bias.double())
+    expected_result, expected = _gradients(convolved, doubles)
+    for ours, exact in zip((result, *found), (expected_result, *expected)):
+        scale = exact.abs().max().item()
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("side", [28, 29])  # whole tiles, and tiles that are cut off
+def test_results_of_tiles_may_be_changed_in_place(side, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    layers = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1), nn.ReLU(inplace=True))
+    x = torch.randn(1, 128, side, side).contiguous(memory_format=torch.channels_last)
+    with CpuGradients():
+        layers(x).sum().backward()
+    found = [weight.grad.clone() for weight in layers.parameters()]
+    layers.zero_grad()
+    layers(x).sum().backward()
+    for ours, weight in zip(found, layers.parameters()):
+        torch.testing.assert_close(ours, weight.grad, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "expected"),
+    [
+        (63, 28, []),
+        (64, 28, ["gradient_of_weight"]),
+        (127, 28, ["gradient_of_weight"]),
+        (128, 28, ["convolve", "gradient_of_weight"]),
+        (128, 24, []),  # 36 tiles
+    ],
+)
+def test_few_channels_or_tiles_are_left_to_torch(channels, side, expected, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    calls = []
+    for name in ("convolve", "gradient_of_weight"):
+        function = getattr(winograd, name)
+        monkeypatch.setattr(winograd, name, lambda *a, n=name, f=function: calls.append(n) or f(*a))
+    x = torch.randn(1, channels, side, side).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(128, channels, 3, 3, requires_grad=True)
+    with CpuGradients():
+        F.conv2d(x, weight, padding=1).sum().backward()
+    assert calls == expected
+    assert weight.grad.shape == weight.shape
 
 
 def test_only_what_is_asked_for_is_computed(monkeypatch):
