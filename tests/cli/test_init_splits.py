@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_two_images_that_training_needs_are_not_split(
     assert "training needs all images: none is left to validate on" in capsys.readouterr().out
 
 
-def objects(name: str) -> dict[str, list[tuple[str, list[float], int]]]:
+def objects(name: str) -> dict[str, list[tuple[Any, ...]]]:
     """Returns class, box and number of pixels of each object, by the image's name."""
     check_datasets([name])
     classes = MetadataCatalog.get(name).thing_classes

@@ -33,7 +33,7 @@ def test_results_and_gradients_are_those_of_float64(case, channels_last):
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     leaves = [t.double().requires_grad_(True) for t in (x, weight)]
-    exact = F.conv2d(*leaves, bias.double(), padding=padding)
+    exact = F.conv2d(leaves[0], leaves[1], bias.double(), padding=padding)
     gradient = torch.randn(exact.shape)
     of_x, of_weight = torch.autograd.grad(exact, leaves, gradient.double())
 
