@@ -25,7 +25,7 @@ _FEWEST_CHANNELS = 16
 # gradients of weights, whose other way is slower; and from so many tiles on, since each step
 # transforms the weights anew (docs/performance.md).
 _TILED_RESULTS, _TILED_WEIGHTS = 128, 64
-_FEWEST_TILES = 48
+_FEWEST_TILES = 64
 
 
 def has_faster_gradients(x: Tensor, weight: Tensor, groups: int) -> bool:

@@ -86,7 +86,8 @@ def convolve(x: Tensor, transformed: Tensor, bias: Tensor | None, padding: int) 
     tiles = _Tiles(len(x), x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
     seen = tiles.with_border(x, padding)
     size = len(x), outputs, tiles.down * _OUTPUT, tiles.across * _OUTPUT
-    result = torch.empty(size, memory_format=torch.channels_last)
+    order = torch.channels_last
+    result = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=order)
     pixels_last = result.permute(0, 2, 3, 1)
     blocks = pixels_last.view(len(x), tiles.down, _OUTPUT, tiles.across, _OUTPUT, outputs)
     for images, rows in tiles.chunks():
@@ -102,7 +103,7 @@ def convolve(x: Tensor, transformed: Tensor, bias: Tensor | None, padding: int) 
         return result
     # Not a view, which autograd would forbid to change in place.
     part = result[:, :, : tiles.height, : tiles.width]
-    return part.clone(memory_format=torch.channels_last)
+    return part.clone(memory_format=order)
 
 
 def gradient_of_input(gradient: Tensor, weight: Tensor, padding: int) -> Tensor:

@@ -93,7 +93,7 @@ def test_weights_of_all_channels_have_the_gradients_of_float64(
 def test_wide_3x3_kernels_are_computed_in_tiles(padding, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     torch.manual_seed(0)
-    x = torch.randn(2, 128, 21, 26).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(2, 128, 25, 26).contiguous(memory_format=torch.channels_last)
     weight, bias = torch.randn(128, 128, 3, 3), torch.randn(128)
     calls = []
     for name in ("convolve", "gradient_of_input", "gradient_of_weight"):
@@ -119,7 +119,7 @@ def test_wide_3x3_kernels_are_computed_in_tiles(padding, monkeypatch):
         torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("side", [28, 29])  # whole tiles, and tiles that are cut off
+@pytest.mark.parametrize("side", [32, 33])  # whole tiles, and tiles that are cut off
 def test_results_of_tiles_may_be_changed_in_place(side, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     layers = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1), nn.ReLU(inplace=True))
@@ -136,11 +136,11 @@ def test_results_of_tiles_may_be_changed_in_place(side, monkeypatch):
 @pytest.mark.parametrize(
     ("channels", "side", "expected"),
     [
-        (63, 28, []),
-        (64, 28, ["gradient_of_weight"]),
-        (127, 28, ["gradient_of_weight"]),
-        (128, 28, ["convolve", "gradient_of_weight"]),
-        (128, 24, []),  # 36 tiles
+        (63, 32, []),
+        (64, 32, ["gradient_of_weight"]),
+        (127, 32, ["gradient_of_weight"]),
+        (128, 32, ["convolve", "gradient_of_weight"]),
+        (128, 28, []),  # 49 tiles
     ],
 )
 def test_few_channels_or_tiles_are_left_to_torch(channels, side, expected, monkeypatch):
