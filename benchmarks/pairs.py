@@ -5,6 +5,7 @@ N masks of H x W pixels.
 
 from __future__ import annotations
 
+import copy
 import resource
 import subprocess
 import sys
@@ -107,6 +108,22 @@ def evaluation(images: int, folder: Path) -> Pair:
     return drawn(images, folder).pairs()["the evaluator, which also writes two files"]
 
 
+def convolution(channels: int, height: int, width: int, _: Path) -> Pair:
+    """A 3 x 3 convolution of a model prepared for inference, against torch's own."""
+    from torch import nn
+
+    from solo_family.modeling.packed_conv import PackedConv2d
+
+    torch.manual_seed(0)
+    conv = nn.Conv2d(channels, channels, 3, padding=1).requires_grad_(False)
+    conv = conv.to(memory_format=torch.channels_last)
+    packed = PackedConv2d.take(copy.deepcopy(conv))
+    x = torch.randn(1, channels, height, width).contiguous(memory_format=torch.channels_last)
+    if not torch.allclose(conv(x), packed(x), rtol=1e-4, atol=1e-4):
+        raise RuntimeError("The results are not the same.")
+    return Pair(cpu_seconds(lambda: conv(x)), cpu_seconds(lambda: packed(x)))
+
+
 PAIRS: dict[str, Callable[[Path], Pair]] = {
     "matrix NMS, 500 masks, 1 class": partial(matrix_nms, 500, 1),
     "matrix NMS, 500 masks, 80 classes": partial(matrix_nms, 500, 80),
@@ -114,6 +131,8 @@ PAIRS: dict[str, Callable[[Path], Pair]] = {
     "import solo_family, torch": partial(imports, "import solo_family, torch"),
     "import get_cfg": partial(imports, "from solo_family import get_cfg; get_cfg()"),
     "import the training": partial(imports, "import solo_family.engine.main"),
+    "convolution, 256 channels, 50 x 68": partial(convolution, 256, 50, 68),
+    "convolution, 512 channels, 25 x 34": partial(convolution, 512, 25, 34),
     "mapper": mapper,
     "evaluation of masks": partial(evaluation, 200),
 }

@@ -113,7 +113,14 @@ def test_the_papers_pseudo_code() -> None:
     assert torch.allclose(decayed, expected)
 
 
-@pytest.mark.parametrize("name", ["matrix NMS, 500 masks, 80 classes", "mapper"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "matrix NMS, 500 masks, 80 classes",
+        "convolution, 256 channels, 50 x 68",
+        "mapper",
+    ],
+)
 def test_pairs_run(name: str, tmp_path: Path) -> None:
     pair = pairs.PAIRS[name](tmp_path)
     assert pair.other() > 0

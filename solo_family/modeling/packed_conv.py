@@ -26,8 +26,10 @@ from .packed_weights import PackedWeights
 # large maps (see `PackedWeights`), and in the right order it is no faster than the product.
 _FEW_PIXELS = 2048
 # Convolutions with 3 x 3 kernels of so many channels, of both sides, and of maps with so many tiles
-# are computed in Winograd's tiles (docs/performance.md).
+# are computed in Winograd's tiles (docs/performance.md), on processors whose products of matrices
+# are known to be as fast as oneDNN.
 _TILED_CHANNELS, _FEWEST_TILES = 256, 16
+_TILED_CPUS = ("AVX2", "AVX512")
 
 
 class PackedConv2d(JoinedConv2d):
@@ -55,7 +57,8 @@ class PackedConv2d(JoinedConv2d):
         geometry = padding, self.stride, self.dilation, self.groups
         self.__dict__["packed"] = PackedWeights(weight, geometry)
         wide = min(weight.shape[:2]) >= _TILED_CHANNELS
-        self._has_tiles = wide and winograd.suits(weight, geometry)
+        known = torch.backends.cpu.get_cpu_capability() in _TILED_CPUS
+        self._has_tiles = wide and known and winograd.suits(weight, geometry)
         self._border = padding[0]
         # Others are packed when the first map comes that needs them.
         if not self._multiplies and not self._has_tiles:

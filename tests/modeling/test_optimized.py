@@ -129,6 +129,7 @@ def test_pointwise_convolutions_convolve_both_ways(
 def test_wide_3x3_convolutions_of_large_maps_are_computed_in_tiles(
     bias: bool, padding: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr(packed_conv, "_TILED_CHANNELS", 8)
     monkeypatch.setattr(packed_conv, "_FEWEST_TILES", 12)
     torch.manual_seed(0)
@@ -152,7 +153,8 @@ def test_wide_3x3_convolutions_of_large_maps_are_computed_in_tiles(
 
 
 @packs
-def test_which_convolutions_are_computed_in_tiles() -> None:
+def test_which_convolutions_are_computed_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     wide = [nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(512, 256, 3)]
     others = [
         nn.Conv2d(256, 255, 3, padding=1),
@@ -163,6 +165,8 @@ def test_which_convolutions_are_computed_in_tiles() -> None:
     ]
     assert all(PackedConv2d.take(conv)._has_tiles for conv in wide)
     assert not any(PackedConv2d.take(conv)._has_tiles for conv in others)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    assert not PackedConv2d.take(nn.Conv2d(256, 256, 3))._has_tiles
 
 
 @packs
