@@ -178,7 +178,10 @@ def _polygon(given: Any) -> tuple[array, str] | None:
     """
     if not isinstance(given, list):
         return None
-    form = ""
+    try:
+        return array("d", given), ""  # the usual case: numbers, and neither text nor points
+    except (TypeError, ValueError, OverflowError):
+        form = ""
     if given and all(isinstance(point, dict) and {"x", "y"} <= point.keys() for point in given):
         given, form = [[point["x"], point["y"]] for point in given], "points as objects of x and y"
     if given and all(isinstance(point, list | array) and len(point) == 2 for point in given):
