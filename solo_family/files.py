@@ -4,13 +4,14 @@ import errno
 import glob
 import os
 import shutil
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -34,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with TemporaryDirectory() as folder:
             content = Path(folder, path.name)
             yield content
-            with open(content, "rb") as complete, open(path, "wb") as device:
+            with open(content, "rb") as complete, _open_device(path) as device:
                 shutil.copyfileobj(complete, device)
         return
     # The suffix stays at the end, because OpenCV infers the format from it.
@@ -51,6 +52,23 @@ def _is_device(path: Path) -> bool:
     # A standard stream that is redirected to a file would look like that file.
     in_dev = os.path.abspath(path.parent) == "/dev"
     return path.exists() and not path.is_dir() and (in_dev or not path.is_file())
+
+
+def _open_device(path: Path) -> BinaryIO:
+    """Open a device; of a standard stream, at the place where what is printed goes on.
+
+    Opened again, a file that a shell has redirected the stream to would lose what is in it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            number = stream.fileno()
+            same = os.path.samestat(os.fstat(number), path.stat())
+        except (AttributeError, OSError, ValueError):  # no stream, a closed one, or none of a file
+            continue
+        if same:
+            stream.flush()
+            return os.fdopen(os.dup(number), "wb")
+    return open(path, "wb")
 
 
 def sync(descriptor: int) -> None:

@@ -109,9 +109,12 @@ class PackedConv2d(JoinedConv2d):
         return product.permute(0, 3, 1, 2)
 
     def _is_tiled(self, x: Tensor) -> bool:
+        # Tiles have no gradient, and autocast would compute their products in bfloat16, with
+        # several times the error of a convolution in bfloat16.
+        if not self._has_tiles or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            return False
         # By the tiles of one image: its results do not depend on how many there are.
-        tiles = winograd.count_tiles(x[:1], self._border) if self._has_tiles else 0
-        return tiles >= _FEWEST_TILES
+        return winograd.count_tiles(x[:1], self._border) >= _FEWEST_TILES
 
     def _tiled(self, x: Tensor) -> Tensor:
         """Convolve `x`, [B, I, H, W], with a 3 x 3 kernel."""

@@ -27,7 +27,7 @@ def fold_for_training(backbone: nn.Module, channels: int, size_divisibility: int
     The norm's factor is multiplied with the weights, as in `FoldingConv2d`: results and gradients
     are the same, up to rounding, and the outputs of convolutions are not kept. On a GPU norms stay,
     because a norm is one launch there and its folding several. Names and values of parameters do
-    not change. A convolution with a hook that is given its output leaves the norm to the norm.
+    not change. Where a hook comes between them, a convolution leaves the norm to the norm.
 
     Args:
         backbone: norms of detectron2's convolutions, which `fold_fixed_norms` folds, are left out;
@@ -71,8 +71,16 @@ def _folds(conv: Any, x: Tensor) -> bool:
     parent, name = conv.norms_place
     norm = conv.included_norm
     trains = conv.training and torch.is_grad_enabled() and parent._modules.get(name) is norm
-    # What a hook makes of the output would be normed twice.
-    return trains and not conv._forward_hooks and x.device.type == "cpu" and is_fixed(norm)
+    return trains and x.device.type == "cpu" and is_fixed(norm) and not _are_parted(conv, norm)
+
+
+def _are_parted(conv: Any, norm: Any) -> bool:
+    """Return whether a hook may pass the norm another tensor, which would be normed twice.
+
+    torch does so itself for hooks of the backward pass.
+    """
+    hooks = (conv._forward_hooks, conv._backward_hooks, conv._backward_pre_hooks)
+    return any((*hooks, norm._forward_pre_hooks, norm._backward_hooks, norm._backward_pre_hooks))
 
 
 @cache

@@ -95,23 +95,31 @@ class _DenseConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        stride, padding, dilation = ctx.steps
-        of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0] and ctx.channels >= _TILED_RESULTS:
-            of_x = winograd.gradient_of_input(gradient, weight, padding[0])
-        elif ctx.needs_input_grad[0]:
-            of_x = torch.ops.aten.convolution_backward(
-                *(gradient, x, weight, None, stride, padding, dilation),
-                *(False, (0, 0), 1, [True, False, False]),
-            )[0]
-        if ctx.needs_input_grad[1] and ctx.channels >= _TILED_WEIGHTS:
-            of_weight = winograd.gradient_of_weight(gradient, x, padding[0])
-        elif ctx.needs_input_grad[1]:
-            of_weight = gradient_of_weight(gradient, x, weight, stride, padding, dilation)
-        if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 2, 3))
-        return of_x, of_weight, of_bias, None, None, None
+        # Autocast may be on again, around the backward pass; the convolution was computed without.
+        with torch.autocast("cpu", enabled=False):
+            gradients = _gradients(ctx, gradient)
+        return (*gradients, None, None, None)
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the input, of the weight and of the bias, where they are needed."""
+    x, weight = ctx.saved_tensors
+    stride, padding, dilation = ctx.steps
+    of_x = of_weight = of_bias = None
+    if ctx.needs_input_grad[0] and ctx.channels >= _TILED_RESULTS:
+        of_x = winograd.gradient_of_input(gradient, weight, padding[0])
+    elif ctx.needs_input_grad[0]:
+        of_x = torch.ops.aten.convolution_backward(
+            *(gradient, x, weight, None, stride, padding, dilation),
+            *(False, (0, 0), 1, [True, False, False]),
+        )[0]
+    if ctx.needs_input_grad[1] and ctx.channels >= _TILED_WEIGHTS:
+        of_weight = winograd.gradient_of_weight(gradient, x, padding[0])
+    elif ctx.needs_input_grad[1]:
+        of_weight = gradient_of_weight(gradient, x, weight, stride, padding, dilation)
+    if ctx.needs_input_grad[2]:
+        of_bias = gradient.sum((0, 2, 3))
+    return of_x, of_weight, of_bias
 
 
 def _tiled_channels(x: Tensor, weight: Tensor, geometry: winograd.Geometry) -> int:

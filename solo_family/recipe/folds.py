@@ -41,8 +41,11 @@ def split_folds(content: dict[str, Any], folds: int) -> list[dict[str, dict[str,
         )
     ids, classes = [image["id"] for image in images], classes_of_images(content)
     fold_of = _by_stem(images, folds) or _in_runs([ids], folds)
-    if len(_unlearnt(fold_of, classes)) > _MANY * len(images):
-        fold_of = _in_runs(runs_of_classes(ids, classes), folds)
+    unlearnt = len(_unlearnt(fold_of, classes))
+    if unlearnt > _MANY * len(images):
+        in_runs = _in_runs(runs_of_classes(ids, classes), folds)
+        # A class of a single image is unlearnt in its fold however images are split.
+        fold_of = in_runs if len(_unlearnt(in_runs, classes)) < unlearnt else fold_of
     return [
         {
             TRAIN: part_of(content, [image for image in images if fold_of[image["id"]] != fold]),

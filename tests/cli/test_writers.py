@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,6 +85,19 @@ def test_a_pipe_gets_what_is_written_and_stays_a_pipe(tmp_path: Path) -> None:
         assert json.loads(text.result()) == [1, 2]
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_redirected_stream_keeps_what_was_printed(tmp_path: Path) -> None:
+    code = """
+from solo_family.files import replacing
+print("before")
+with replacing("/dev/stdout") as path:
+    path.write_text("content\\n")
+print("after")
+"""
+    with open(tmp_path / "printed.txt", "w") as printed:
+        subprocess.run([sys.executable, "-c", code], stdout=printed, check=True)
+    assert (tmp_path / "printed.txt").read_text().split() == ["before", "content", "after"]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".PNG", ".bmp", ".tif", ".webp"])

@@ -158,3 +158,11 @@ def test_what_can_not_be(tmp_path: Path) -> None:
     register_in_place([name])
     with pytest.raises(ConfigError, match=r"EVAL_LOSS is True, but dataset .* has no images with"):
         build_loss_loader(cfg, name)
+
+
+def test_own_dicts_without_labels(tmp_path: Path) -> None:
+    cfg = cfg_of(tmp_path, "TEST.EVAL_LOSS", True)
+    name = f"unlabelled/{tmp_path.name}"
+    DatasetCatalog.register(name, lambda: [{"file_name": "0.png", "height": 9, "width": 9}])
+    with pytest.raises(ConfigError, match=r"EVAL_LOSS is True, but dataset .* has no images with"):
+        build_loss_loader(cfg, name)

@@ -153,6 +153,24 @@ def test_wide_3x3_convolutions_of_large_maps_are_computed_in_tiles(
 
 
 @packs
+def test_tiles_are_for_float32_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(packed_conv, "_TILED_CHANNELS", 8)
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(64, 64, 3, padding=1), torch.randn(1, 64, 32, 32)
+    expected = conv(x).detach()
+    packed = PackedConv2d.take(conv)
+    # As `predictor.model(inputs)`, which detectron2 allows.
+    torch.testing.assert_close(packed(x).detach(), expected, rtol=1e-5, atol=1e-5)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(packed(x), expected, rtol=1e-5, atol=1e-5)
+    assert packed.packed.transformed is None
+    with torch.no_grad():
+        packed(x)
+    assert packed.packed.transformed is not None
+
+
+@packs
 def test_which_convolutions_are_computed_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     wide = [nn.Conv2d(256, 256, 3, padding=1), nn.Conv2d(512, 256, 3)]

@@ -218,6 +218,22 @@ def test_what_a_hook_makes_of_an_output_is_normed_once() -> None:
     torch.testing.assert_close(module(x), plain(x))
 
 
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("kind", ["full_backward_hook", "full_backward_pre_hook", "forward_pre"])
+def test_what_a_hook_passes_on_is_normed_once(kind: str, place: int) -> None:
+    """torch passes a module with a hook of the backward pass other tensors, and takes others."""
+    module = pair(nn.BatchNorm2d(4))
+    plain = copy.deepcopy(module)
+    unfold_for_training(plain)
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    for one in (module, plain):
+        if kind == "forward_pre":
+            one[place].register_forward_pre_hook(lambda part, given: (given[0] * 2,))
+        else:
+            getattr(one[place], f"register_{kind}")(lambda *_: None)
+    torch.testing.assert_close(module(x), plain(x))
+
+
 def test_a_convolution_without_gradients_leaves_the_norm_to_the_norm() -> None:
     module = pair(nn.BatchNorm2d(4))
     x = torch.randn(1, 3, 8, 8)

@@ -119,6 +119,22 @@ def test_wide_3x3_kernels_are_computed_in_tiles(padding, monkeypatch):
         torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("channels", [32, 128])
+def test_a_backward_pass_under_autocast_is_that_without(channels, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    torch.manual_seed(0)
+    x = torch.randn(1, channels, 32, 32).contiguous(memory_format=torch.channels_last)
+    leaves = x.requires_grad_(True), torch.randn(channels, channels, 3, 3, requires_grad=True)
+    found = []
+    for enabled in (False, True):
+        with CpuGradients(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            with torch.autocast("cpu", enabled=False):  # as a layer that wants float32
+                loss = F.conv2d(*leaves, padding=1).square().sum()
+            found.append(torch.autograd.grad(loss, leaves))
+    for under, without in zip(*found):
+        assert torch.equal(under, without)
+
+
 @pytest.mark.parametrize("side", [32, 33])  # whole tiles, and tiles that are cut off
 def test_results_of_tiles_may_be_changed_in_place(side, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")

@@ -57,6 +57,21 @@ def test_errors_are_those_of_torchs_own_convolution():
     assert (found - exact).abs().max() < 2 * of_torch
 
 
+def test_torchs_defaults_change_nothing():
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 8, 11, 14), torch.randn(8, 8, 3, 3)
+    expected = winograd.convolve(x, winograd.transform_weight(weight), None, 1)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        found = winograd.convolve(x, winograd.transform_weight(weight), None, 1)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert (found.dtype, found.device) == (torch.float32, x.device)
+    assert torch.equal(found, expected)
+
+
 def test_no_pixel_depends_on_another_image():
     torch.manual_seed(0)
     x, weight = torch.randn(3, 8, 11, 14), torch.randn(8, 8, 3, 3)

@@ -51,6 +51,13 @@ def test_a_class_of_one_scene_does_not_part_the_others() -> None:
         assert not {stem_of(name) for name in train} & {stem_of(name) for name in val}
 
 
+def test_a_class_of_one_image_does_not_part_scenes() -> None:
+    names = [f"s{scene}_{shot}.jpg" for scene in range(3) for shot in range(3)]
+    for fold in split_folds(content(names, [2] + [1] * 8), 3):
+        train, val = names_of(fold["train"]), names_of(fold["val"])
+        assert not {stem_of(name) for name in train} & {stem_of(name) for name in val}
+
+
 @pytest.mark.parametrize("count", range(5, 40))
 def test_images_of_few_classes_make_folds_of_similar_size(count: int) -> None:
     names = [f"{'abc'[n * 3 // count]}_{n:02}.jpg" for n in range(count)]

@@ -11,6 +11,7 @@ from .segmentation import as_rle, box_of, usable_at_any_size
 
 # A whole number of at most 18 digits, which fits into 64 bits.
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
+_SEQUENCES = list | array  # made once: making it takes longer than the check itself
 _FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
 
 
@@ -178,10 +179,13 @@ def _polygon(given: Any) -> tuple[array, str] | None:
     """
     if not isinstance(given, list):
         return None
-    form = ""
+    try:
+        return array("d", given), ""  # the usual case: numbers, and neither text nor points
+    except (TypeError, ValueError, OverflowError):
+        form = ""
     if given and all(isinstance(point, dict) and {"x", "y"} <= point.keys() for point in given):
         given, form = [[point["x"], point["y"]] for point in given], "points as objects of x and y"
-    if given and all(isinstance(point, list | array) and len(point) == 2 for point in given):
+    if given and all(isinstance(point, _SEQUENCES) and len(point) == 2 for point in given):
         given, form = [value for point in given for value in point], form or "points as pairs"
     if any(isinstance(value, str) for value in given):
         form = "numbers as text"

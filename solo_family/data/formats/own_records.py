@@ -68,21 +68,26 @@ def _read(record: Record, number: int, name: str, count: int, notices: Notices) 
     size = (record.get("height"), record.get("width"))
     annotations = []
     for annotation in given or []:
-        _check_class(annotation, place, count)
+        annotation = annotation | {"category_id": _class_of(annotation, place, count)}
         annotations.append(_annotation(annotation, place, size, notices))
     return {"image_id": number, **record, "annotations": annotations}
 
 
-def _check_class(annotation: Record, place: str, count: int) -> None:
-    index: Any = annotation.get("category_id")
-    whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
-    if not whole or index < 0 or (count and index >= count):
+def _class_of(annotation: Record, place: str, count: int) -> int:
+    """Return the place of an object's class, which may be any whole number, such as numpy's."""
+    given: Any = annotation.get("category_id")
+    try:
+        index = -1 if isinstance(given, bool | str) or int(given) != given else int(given)
+    except (TypeError, ValueError, OverflowError):
+        index = -1
+    if index < 0 or (count and index >= count):
         allowed = f"from 0 to {count - 1}" if count else "from 0 on"
         raise DataError(
-            f"{place} has an object with category_id {index!r}; it must be the place of its class "
+            f"{place} has an object with category_id {given!r}; it must be the place of its class "
             f"in the dataset's thing_classes, {allowed}. Correct it, or set all thing_classes in "
             "MetadataCatalog."
         )
+    return index
 
 
 def _annotation(annotation: Record, place: str, size: tuple[Any, Any], notices: Notices) -> Record:
@@ -98,7 +103,8 @@ def _annotation(annotation: Record, place: str, size: tuple[Any, Any], notices: 
                 "where the object is."
             ) from error
         normalise_mask(read, notices)
-    if read.get("bbox") is None or read.get("bbox_mode") is None:
+    box = read.get("bbox")
+    if box is None or not len(box) or read.get("bbox_mode") is None:
         mask = usable_at_any_size(read.get("segmentation"))
         read["bbox"] = [0.0] * 4 if mask is None else box_of(mask)
         read["bbox_mode"] = BoxMode.XYWH_ABS
@@ -126,8 +132,8 @@ def _is_mask(given: np.ndarray, size: tuple[Any, Any]) -> bool:
     """Return whether an array is a mask of pixels, and not the points of polygons."""
     if given.ndim != 2:
         return False
-    counts = given.dtype.kind in "bui" and given.shape[1] != 2
-    return given.shape == size or counts or bool(np.isin(given, (0, 1)).all())
+    # A mask of another size, which is named later, is one number or 0 everywhere.
+    return given.shape == size or len(np.unique(given[given != 0])) <= 1
 
 
 def _rle(given: Record, size: tuple[Any, Any]) -> Record:
@@ -149,6 +155,8 @@ def _polygon(given: Any) -> Any:
     """Return a polygon of any sequence as a list or an array, and other parts as they are."""
     if isinstance(given, array):
         return given
+    if type(given) is list and given and type(given[0]) in (float, int):
+        return given  # the usual case; the checks below take long for a large dataset
     if isinstance(given, np.ndarray | Tensor):
         return given.tolist()
     if isinstance(given, Sequence) and not isinstance(given, str):

@@ -92,7 +92,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
             f"Dataset {name!r} of DATASETS.TEST has no images. Name a dataset that has some."
         )
     names = MetadataCatalog.get(name).get("thing_classes")
-    if names and "annotations" in records[0]:
+    if names and any(record.get("annotations") for record in records):
         print_instances_class_histogram(records, names)
     # With tiles the model reads the files itself, in parts.
     mapper = dict if cfg.TEST.TILE.SIZE else MaskDatasetMapper(cfg, is_train=False)

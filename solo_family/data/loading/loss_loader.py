@@ -57,7 +57,9 @@ def _labelled(cfg: CfgNode, name: str) -> tuple[list[dict[str, Any]], str]:
     records = dataset_records(name)
     # The dataset's index of each of the model's classes.
     order = match_classes(cfg.MODEL.CLASS_NAMES, name)
-    if not records or key not in records[0] or (order and key == "sem_seg_file_name"):
+    # Own dicts without labels are read as images without objects.
+    labelled = any(record.get(key) for record in records)
+    if not labelled or (order and key == "sem_seg_file_name"):
         raise ConfigError(
             f"TEST.EVAL_LOSS is True, but dataset {name!r} has no images with the kind of labels "
             f"that DATASETS.TRAIN has ({key}, with classes in the same order where they are "

@@ -39,6 +39,7 @@ SEGMENTATIONS: dict[str, Any] = {
     "one array": np.array(POLYGON),
     "one array of pairs": POINTS,
     "array of polygons": np.array([POLYGON]),
+    "array of polygons in whole numbers": np.array([POLYGON], int),
     "RLE": RLE,
     "RLE as text": RLE | {"counts": RLE["counts"].decode()},
     "RLE of a shape": {"size": MASK.shape, "counts": RLE["counts"]},
@@ -121,9 +122,34 @@ def test_what_a_mask_says_need_not_be_there(
     assert [batch[0]["image_id"]] == list(truth.imgs)
 
 
+@pytest.mark.parametrize("index", [1.0, np.int64(1), np.array(1), torch.tensor(1)])
+def test_a_class_is_any_whole_number(
+    tmp_path: Path, register: Callable[..., str], index: Any
+) -> None:
+    name = register(["box", "ball"], category_id=index)
+    (record,) = load_train_dicts(run_cfg(name, tmp_path))
+    (one,) = record["annotations"]
+    assert (type(one["category_id"]), one["category_id"]) == (int, 1)
+
+
+def test_an_empty_box_is_that_of_the_mask(tmp_path: Path, register: Callable[..., str]) -> None:
+    assert learnt(register(bbox=[]), tmp_path)[1].tolist() == [[10, 8, 30, 32]]
+    (box,) = (one["bbox"] for one in dataset_truth(f"own/{tmp_path.name}").anns.values())
+    assert box == [10, 8, 20, 24]
+
+
+def test_a_mask_of_another_size_is_no_polygon(tmp_path: Path, register: Callable[..., str]) -> None:
+    name = register(segmentation=np.ones((WIDTH, HEIGHT), np.uint8) * 255)
+    with pytest.raises(DataError, match="nothing to learn"):
+        load_train_dicts(run_cfg(name, tmp_path))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"category_id": 0.5}, "category_id 0.5; it must be the place"),
+        ({"category_id": True}, "category_id True; it must be the place"),
+        ({"category_id": "0"}, "category_id '0'; it must be the place"),
         ({"category_id": 1}, "category_id 1; it must be the place .*, from 0 to 0"),
         ({"category_id": -1}, "category_id -1; it must be the place"),
         ({"category_id": None}, "category_id None; it must be the place"),
