@@ -189,3 +189,18 @@ def test_labels_that_are_pictures_are_left_alone(tmp_path: Path) -> None:
     own = [{"file_name": "0.png", "sem_seg_file_name": "0_labels.png"}]
     DatasetCatalog.register(name, lambda: own)
     assert dataset_records(name) == own
+
+
+def test_what_detectron2_reads_itself_is_taken_as_it_is() -> None:
+    """As LVIS: its million of objects need not be looked at one by one."""
+    records = [{"file_name": "a.jpg", "image_id": 1, "annotations": [{"category_id": 1202}]}]
+
+    def load() -> list[dict[str, Any]]:
+        return records
+
+    load.__module__ = "detectron2.data.datasets.lvis"
+    DatasetCatalog.register("as_lvis", load)
+    try:
+        assert dataset_records("as_lvis")[0] is records[0]
+    finally:
+        DatasetCatalog.remove("as_lvis")
