@@ -132,8 +132,7 @@ def gradient_of_weight(gradient: Tensor, x: Tensor, padding: int) -> Tensor:
     inputs, outputs = x.shape[1], gradient.shape[1]
     tiles = _Tiles(len(x), *gradient.shape[2:])
     seen = tiles.with_border(x, padding)
-    given = gradient.new_zeros(len(x), tiles.down * _OUTPUT, tiles.across * _OUTPUT, outputs)
-    given[:, : tiles.height, : tiles.width] = gradient.permute(0, 2, 3, 1)
+    given = _framed(gradient, 0, tiles.down * _OUTPUT, tiles.across * _OUTPUT)
     blocks = given.view(len(x), tiles.down, _OUTPUT, tiles.across, _OUTPUT, outputs)
     total = x.new_zeros(_INPUT**2, inputs, outputs)
     for images, rows in tiles.chunks():
@@ -144,6 +143,23 @@ def gradient_of_weight(gradient: Tensor, x: Tensor, padding: int) -> Tensor:
     result = _on_both_axes(_G.t(), total.view(_INPUT**2, -1))
     result = result.view(_KERNEL, _KERNEL, inputs, outputs).permute(3, 2, 0, 1)
     return result.contiguous(memory_format=torch.channels_last)
+
+
+def _framed(x: Tensor, padding: int, rows: int, columns: int) -> Tensor:
+    """Return maps with zeros around them, [B, rows, columns, C].
+
+    Args:
+        x: [B, C, H, W].
+        padding: rows of zeros above and columns on the left; below and on the right they fill up.
+        rows: of the result.
+        columns: of the result.
+    """
+    framed = x.new_empty(len(x), rows, columns, x.shape[1])
+    bottom, right = padding + x.shape[2], padding + x.shape[3]
+    framed[:, :padding] = framed[:, bottom:] = 0
+    framed[:, padding:bottom, :padding] = framed[:, padding:bottom, right:] = 0
+    framed[:, padding:bottom, padding:right] = x.permute(0, 2, 3, 1)
+    return framed
 
 
 def _on_both_axes(matrix: Tensor, tiles: Tensor) -> Tensor:
@@ -186,10 +202,7 @@ class _Tiles:
         """Return all that tiles see of `x`, [B, H', W', I], with zeros where there is nothing."""
         border = _INPUT - _OUTPUT
         rows, columns = self.down * _OUTPUT + border, self.across * _OUTPUT + border
-        seen = x.new_zeros(len(x), rows, columns, x.shape[1])
-        inside = seen[:, padding : padding + x.shape[2], padding : padding + x.shape[3]]
-        inside.copy_(x.permute(0, 2, 3, 1))
-        return seen
+        return _framed(x, padding, rows, columns)
 
     def chunks(self) -> Iterator[tuple[slice, slice]]:
         """Yield slices of images and of rows of tiles."""
