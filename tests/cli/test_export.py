@@ -63,6 +63,7 @@ def test_the_demo_of_an_exported_model_gives_the_same_pictures_and_json(
         assert (pictures[0] != pictures[1]).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_is_exported_with_its_own_weights(files: Path) -> None:
     """Whatever weights the run began with, which its config names."""
     cfg = CfgNode.load_cfg((files / "config.yaml").read_text())

@@ -182,6 +182,7 @@ def test_a_run_without_resume_moves_them_also_where_it_starts_from_one(tmp_path:
     assert (output / "model_final.pth").read_bytes() != first
 
 
+@pytest.mark.slow
 def test_metrics_of_an_earlier_run_are_not_those_of_a_new_one(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data").name
     output = tmp_path / "run"

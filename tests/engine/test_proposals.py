@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pytest
 from detectron2.config import CfgNode
 
 from solo_family.cli import demo
@@ -44,6 +45,7 @@ def shapes_names(shapes: Path) -> list[str]:
     return [f"coco_json:{shapes}/annotations/{split}.json:{shapes}/{split}" for split in splits]
 
 
+@pytest.mark.slow
 def test_a_dataset_of_several_classes_is_no_error(shapes: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "tiny.yaml", *shapes_names(shapes), "VIS_PERIOD", 1)
     results = trained(config)

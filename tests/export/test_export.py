@@ -81,6 +81,7 @@ def test_semantic_results(resize_first: bool, inference: str, tmp_path: Path) ->
     assert_same(tmp_path / "exported", predictor, [(50, 100)])
 
 
+@pytest.mark.slow
 def test_panoptic_results_of_instances(tmp_path: Path) -> None:
     """SparseInst's, of one class of things and two of stuff; instances are those of things."""
     opts = ["MODEL.SPARSE_INST.PANOPTIC_ON", True, "MODEL.STUFF_IDS", [1, 2]]
