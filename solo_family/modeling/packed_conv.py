@@ -72,10 +72,9 @@ class PackedConv2d(JoinedConv2d):
     def convolve(self, x: Tensor) -> Tensor:
         """Convolve `x`, and apply `attribute`; see `JoinedConv2d`."""
         x = x.to(self.dtype)
-        if self._is_small(x):
-            return self.apply_attribute(self._product(x))
-        if self._is_tiled(x):
-            return self.apply_attribute(self._tiled(x))
+        products = self._products(x)
+        if products is not None:
+            return self.apply_attribute(products)
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
             *(x, self.packed.for_maps(x.shape), self.bias),
             *(self.padding, self.stride, self.dilation, self.groups),
@@ -86,15 +85,22 @@ class PackedConv2d(JoinedConv2d):
     def add_to_and_relu(self, other: Tensor, x: Tensor) -> Tensor:
         """Convolve `x`, add it to `other`, [B, O, H', W'], in place, and apply a ReLU."""
         other = other.contiguous(memory_format=torch.channels_last)
-        if self._is_small(x):
-            return other.add_(self._product(x)).relu_()
-        if self._is_tiled(x):
-            return other.add_(self._tiled(x)).relu_()
+        products = self._products(x)
+        if products is not None:
+            return other.add_(products).relu_()
         return torch.ops.mkldnn._convolution_pointwise_.binary(
             *(other, x, self.packed.for_maps(x.shape), self.bias),
             *(self.padding, self.stride, self.dilation, self.groups),
             *("add", 1.0, "relu", [], None),
         )
+
+    def _products(self, x: Tensor) -> Tensor | None:
+        """Convolve `x`, [B, I, H, W], by products of matrices, or return None for oneDNN."""
+        if self._is_small(x):
+            return self._product(x)
+        if self._is_tiled(x):
+            return winograd.convolve(x, self.packed.for_tiles(), self.bias, self._border)
+        return None
 
     def _is_small(self, x: Tensor) -> bool:
         rows, columns = self.stride
@@ -115,10 +121,6 @@ class PackedConv2d(JoinedConv2d):
             return False
         # By the tiles of one image: its results do not depend on how many there are.
         return winograd.count_tiles(x[:1], self._border) >= _FEWEST_TILES
-
-    def _tiled(self, x: Tensor) -> Tensor:
-        """Convolve `x`, [B, I, H, W], with a 3 x 3 kernel."""
-        return winograd.convolve(x, self.packed.for_tiles(), self.bias, self._border)
 
     # Packed weights can be neither copied nor written.
     def __getstate__(self) -> dict[str, Any]:

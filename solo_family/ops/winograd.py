@@ -82,18 +82,15 @@ def convolve(x: Tensor, transformed: Tensor, bias: Tensor | None, padding: int) 
     Returns:
         [B, O, Y, X], channels last.
     """
-    inputs, outputs = transformed.shape[1:]
+    outputs = transformed.shape[2]
     tiles = _Tiles(len(x), x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2)
-    seen = tiles.with_border(x, padding)
     size = len(x), outputs, tiles.down * _OUTPUT, tiles.across * _OUTPUT
     order = torch.channels_last
     result = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=order)
-    pixels_last = result.permute(0, 2, 3, 1)
-    blocks = pixels_last.view(len(x), tiles.down, _OUTPUT, tiles.across, _OUTPUT, outputs)
-    for images, rows in tiles.chunks():
-        d = _on_both_axes(_BT, tiles.seen(seen, images, rows)).view(_INPUT**2, -1, inputs)
+    pixels_of_tiles = tiles.of_output(result.permute(0, 2, 3, 1))
+    for images, rows, d in tiles.inputs(x, padding):
         products = torch.bmm(d, transformed).view(_INPUT**2, -1)
-        found = blocks[images, rows].permute(2, 4, 0, 1, 3, 5)
+        found = pixels_of_tiles[:, :, images, rows]
         pixels = _on_both_axes(_AT, products).view(found.shape)
         if bias is None:
             found.copy_(pixels)
@@ -131,13 +128,11 @@ def gradient_of_weight(gradient: Tensor, x: Tensor, padding: int) -> Tensor:
     """
     inputs, outputs = x.shape[1], gradient.shape[1]
     tiles = _Tiles(len(x), *gradient.shape[2:])
-    seen = tiles.with_border(x, padding)
     given = _framed(gradient, 0, tiles.down * _OUTPUT, tiles.across * _OUTPUT)
-    blocks = given.view(len(x), tiles.down, _OUTPUT, tiles.across, _OUTPUT, outputs)
+    gradients_of_tiles = tiles.of_output(given)
     total = x.new_zeros(_INPUT**2, inputs, outputs)
-    for images, rows in tiles.chunks():
-        d = _on_both_axes(_BT, tiles.seen(seen, images, rows)).view(_INPUT**2, -1, inputs)
-        y = blocks[images, rows].permute(2, 4, 0, 1, 3, 5).reshape(_OUTPUT**2, -1)
+    for images, rows, d in tiles.inputs(x, padding):
+        y = gradients_of_tiles[:, :, images, rows].reshape(_OUTPUT**2, -1)
         y = _on_both_axes(_AT.t(), y).view(_INPUT**2, -1, outputs)
         total.baddbmm_(d.transpose(1, 2), y)
     result = _on_both_axes(_G.t(), total.view(_INPUT**2, -1))
@@ -198,26 +193,39 @@ class _Tiles:
     def across(self) -> int:
         return -(-self.width // _OUTPUT)
 
-    def with_border(self, x: Tensor, padding: int) -> Tensor:
-        """Return all that tiles see of `x`, [B, H', W', I], with zeros where there is nothing."""
+    def of_output(self, maps: Tensor) -> Tensor:
+        """Return a view of maps [B, rows, columns, C] by tiles, [4, 4, B, down, across, C]."""
+        blocks = maps.view(self.images, self.down, _OUTPUT, self.across, _OUTPUT, maps.shape[3])
+        return blocks.permute(2, 4, 0, 1, 3, 5)
+
+    def inputs(self, x: Tensor, padding: int) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield slices of images and of rows of tiles, and B^T d B of the tiles d in both.
+
+        Args:
+            x: [B, I, H, W].
+            padding: zeros around it.
+
+        Yields:
+            The slices, and [36, T, I] for their T tiles.
+        """
         border = _INPUT - _OUTPUT
         rows, columns = self.down * _OUTPUT + border, self.across * _OUTPUT + border
-        return _framed(x, padding, rows, columns)
+        framed = _framed(x, padding, rows, columns)
+        image, row, column, channel = framed.stride()
+        size = (_INPUT, _INPUT, self.images, self.down, self.across, x.shape[1])
+        stride = (row, column, image, _OUTPUT * row, _OUTPUT * column, channel)
+        overlapping = framed.as_strided(size, stride)
+        for part, strip in self._chunks():
+            d = overlapping[:, :, part, strip].reshape(_INPUT**2, -1)
+            yield part, strip, _on_both_axes(_BT, d).view(_INPUT**2, -1, x.shape[1])
 
-    def chunks(self) -> Iterator[tuple[slice, slice]]:
+    def _chunks(self) -> Iterator[tuple[slice, slice]]:
         """Yield slices of images and of rows of tiles."""
         rows = min(self.down, max(1, _CHUNK // self.across))
         images = max(1, _CHUNK // (self.down * self.across))
         for first in range(0, self.images, images):
             for row in range(0, self.down, rows):
                 yield slice(first, first + images), slice(row, row + rows)
-
-    def seen(self, seen: Tensor, images: slice, rows: slice) -> Tensor:
-        """Return what tiles see, [36, T * I]: a row is one of their 36 pixels."""
-        size = (_INPUT, _INPUT, self.images, self.down, self.across, seen.shape[3])
-        image, row, column, channel = seen.stride()
-        stride = (row, column, image, _OUTPUT * row, _OUTPUT * column, channel)
-        return seen.as_strided(size, stride)[:, :, images, rows].reshape(_INPUT**2, -1)
 
 
 def _matrices() -> tuple[Tensor, Tensor, Tensor]:

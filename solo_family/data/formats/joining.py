@@ -68,7 +68,7 @@ def load_each(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
         _check_objects(records, names)
         if joined is None:
             _check_indices(records, cfg)
-        if joined is not None:
+        else:
             print_instances_class_histogram(records, joined.names)
     return datasets
 
