@@ -7,7 +7,7 @@ import shutil
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,6 +69,32 @@ def _open_device(path: Path) -> BinaryIO:
             stream.flush()
             return os.fdopen(os.dup(number), "wb")
     return open(path, "wb")
+
+
+def walk(
+    folder: str | os.PathLike[str],
+    leave_out: Path | None = None,
+    onerror: Callable[[OSError], None] | None = None,
+) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and those below it, each once, with the sorted names of the files in it.
+
+    Links to folders are followed. Hidden files and folders are other programs' own, as macOS's
+    `._photo.jpg`, and left out.
+
+    Args:
+        folder: where to begin.
+        leave_out: a folder below it, without links in its path, that is left out.
+        onerror: is told of each folder that can't be read.
+    """
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
+        here, real = Path(place), os.path.realpath(place)
+        if real in seen or (here != Path(folder) and Path(real) == leave_out):
+            folders.clear()  # a link to a folder above, or what is left out
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield here, sorted(name for name in names if not name.startswith("."))
 
 
 def sync(descriptor: int) -> None:

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from ..data.loading.images import Reading
 from ..data.loading.watchdog import TIMEOUT, Watchdog, watched
 from ..errors import DataError
+from ..files import walk
 from ..pictures.formats import SUFFIXES
 from ..pictures.pages import picture_pages
 from .addresses import MEGABYTE, NO_NETWORK, Network, is_address, is_downloaded
@@ -169,21 +170,13 @@ def _in_folder(folder: Path, finding: Finding) -> Iterator[Source]:
     """Yield the files of a folder in the order of their names, those of inner folders last."""
     wanted = IMAGE_SUFFIXES | (VIDEO_SUFFIXES if finding.takes_videos else frozenset())
     left_out = finding.leave_out and finding.leave_out.resolve()
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, onerror=_tell, followlinks=True):
-        here = Path(place)
-        real = os.path.realpath(place)
-        if real in seen or (here != folder and Path(real) == left_out):
-            folders.clear()  # a link to a folder above, or this tool's own outputs
-            continue
-        seen.add(real)
-        for name in sorted(names):
-            # Hidden files are other programs' own, as macOS's ._photo.jpg.
-            if Path(name).suffix.lower() in wanted and not name.startswith("."):
+    # This tool's own outputs are no inputs.
+    for here, names in walk(folder, left_out, _tell):
+        for name in names:
+            if Path(name).suffix.lower() in wanted:
                 yield Source(here / name, is_video=False, below=here.relative_to(folder))
         if not finding.recursive:
             return
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 
 def _tell(error: OSError) -> None:

@@ -1,9 +1,9 @@
 """Files of datasets: those of a folder, and text that tools write beside pictures."""
 
-import os
 from pathlib import Path
 
 from ...errors import DataError
+from ...files import walk
 
 
 def is_file(path: Path) -> bool:
@@ -25,20 +25,9 @@ def exists(path: Path) -> bool:
 def files_below(folder: str | Path) -> list[Path]:
     """Return the files of a folder and its subfolders, sorted, as `demo` takes them.
 
-    Links to folders are followed, each folder once. Hidden files are other programs' own, as
-    macOS's `._photo.jpg`.
+    Links to folders are followed, and hidden files left out; see `walk`.
     """
-    found: list[Path] = []
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+    return sorted(place / name for place, names in walk(folder) for name in names)
 
 
 def read_text(path: Path) -> str:
