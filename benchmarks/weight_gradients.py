@@ -32,15 +32,22 @@ _CASES = (
 
 def main() -> None:
     """Time all cases, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    repeats = repeats_given(__doc__)
+    rows = [[_in_words(case), *_milliseconds(case, repeats)] for case in _CASES]
+    print(f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}")
+    heads = ("maps, weights", "torch", "torch, channels last", "products")
+    print(tabulate(rows, heads, tablefmt="github", floatfmt=".0f"))
+
+
+def repeats_given(text: str | None) -> int:
+    """Read the flags of a benchmark that `text` describes; set the threads, return the repeats."""
+    parser = argparse.ArgumentParser(description=(text or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = [[_in_words(case), *_milliseconds(case, args.repeats)] for case in _CASES]
-    print(f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}")
-    heads = ("maps, weights", "torch", "torch, channels last", "products")
-    print(tabulate(rows, heads, tablefmt="github", floatfmt=".0f"))
+    repeats: int = args.repeats
+    return repeats
 
 
 def _milliseconds(case: tuple[int, ...], repeats: int) -> list[float]:

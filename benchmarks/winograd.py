@@ -10,7 +10,6 @@ are transformed beforehand for the results, as in inference, and in each call fo
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +20,8 @@ from torch import Tensor
 
 from solo_family import heap
 from solo_family.ops import dense_conv, winograd
+
+from .weight_gradients import repeats_given
 
 # Images, channels of the input, rows and columns of a map, output channels.
 _CASES = (
@@ -41,13 +42,9 @@ Way = Callable[[], Tensor]
 
 def main() -> None:
     """Time all cases, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    repeats = repeats_given(__doc__)
     heap.keep_freed_memory()
-    rows = [[_in_words(case), *_row(case, args.repeats)] for case in _CASES]
+    rows = [[_in_words(case), *_row(case, repeats)] for case in _CASES]
     print(f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, CPU ms")
     heads = (
         *("maps, output channels", "result: torch, tiles", "of the input: torch, tiles"),
