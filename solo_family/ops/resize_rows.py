@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .bands import Band, bands
+
 Size = tuple[int, int]
 
 # Bytes of the float32 values of one block: they stay in the cache, and are enough for a product.
@@ -36,20 +38,6 @@ class MaskRows(NamedTuple):
 
     num_masks: int
     blocks: Iterator[tuple[slice, Tensor]]
-
-
-class _Band(NamedTuple):
-    """A block of outputs along one axis, the inputs that they depend on, and how.
-
-    Attributes:
-        outputs: slice of the outputs.
-        inputs: slice of the inputs.
-        weights: float32 [outputs, inputs].
-    """
-
-    outputs: slice
-    inputs: slice
-    weights: Tensor
 
 
 def resized_rows(
@@ -115,14 +103,6 @@ def resizing_matrix(size: int, padded: int, image: int, output: int, resize: Cal
 @lru_cache(maxsize=64)
 def _bands(
     size: int, padded: int, image: int, output: int, step: int, resize: Callable
-) -> list[_Band]:
+) -> list[Band]:
     """Return the resizing of one axis, in blocks of outputs."""
-    matrix = resizing_matrix(size, padded, image, output, resize)
-    bands = []
-    for start in range(0, output, step):
-        block = matrix[start : start + step]
-        used = block.ne(0).any(0).nonzero()[:, 0].tolist()
-        inputs = slice(used[0], used[-1] + 1)
-        weights = block[:, inputs].contiguous()
-        bands.append(_Band(slice(start, start + len(block)), inputs, weights))
-    return bands
+    return bands(resizing_matrix(size, padded, image, output, resize), step)

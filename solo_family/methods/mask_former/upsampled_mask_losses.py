@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ...ops.resize_gradient import resize_gradient
+
 # Of the focal loss (arXiv 1708.02002), whose gamma is 2.
 _ALPHA = 0.25
 # Beyond this, log(1 + exp(x)) equals x within the precision of any dtype.
@@ -43,16 +45,17 @@ class _UpsampledMaskLosses(torch.autograd.Function):
         dtype = torch.promote_types(logits.dtype, torch.float32)
         learning = ctx.needs_input_grad[0]
         losses = logits.new_empty((2, len(logits)), dtype=dtype)
+        before = logits.shape[1], logits.shape[2]
         gradients = logits.new_empty((2 * learning, *logits.shape), dtype=dtype)
         with torch.autocast(logits.device.type, enabled=False):
             for first in range(0, len(logits), size):
                 part = slice(first, first + size)
-                true = masks.index_select(0, objects[part])
+                true = masks.index_select(0, objects[part]).to(dtype)
                 results = _part(logits[part].to(dtype), true, learning)
                 for index, (values, gradient) in enumerate(results):
                     losses[index, part] = values
                     if gradient is not None:
-                        gradients[index, part] = _downsampled(gradient, logits.shape[1:])
+                        gradients[index, part] = resize_gradient(gradient, before)
         ctx.dtype = logits.dtype
         ctx.save_for_backward(gradients)
         return losses
@@ -71,13 +74,14 @@ def _part(logits: Tensor, masks: Tensor, learning: bool) -> Iterator[tuple[Tenso
 
     Args:
         logits: [n, h, w].
-        masks: bool [n, H, W].
+        masks: 0 or 1, of the logits' dtype, [n, H, W]. What depends on them is computed from them:
+            that takes a CPU less time than choosing by a condition, and rounds nothing.
         learning: whether to compute the gradients, [n, H, W]; otherwise they are None.
     """
     size = masks.shape[-2:]
-    upsampled = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)
-    # The logit of a pixel's being on the wrong side.
-    wrong = torch.where(masks, -upsampled[:, 0], upsampled[:, 0])
+    upsampled = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    # The logit of a pixel's being on the wrong side: the negative one inside.
+    wrong = torch.addcmul(upsampled, upsampled, masks, value=-2)
     del upsampled
     cross_entropy = F.softplus(wrong, threshold=_LINEAR)
     wrong.sigmoid_()  # 1 - p_t
@@ -90,8 +94,8 @@ def _focal(
     cross_entropy: Tensor, wrong: Tensor, masks: Tensor, learning: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Return mean alpha_t (1 - p_t)^2 cross entropy, and gradient; overwrite `cross_entropy`."""
-    # alpha_t, with the sign of d wrong / d logit.
-    weights = torch.where(masks, -_ALPHA, 1 - _ALPHA) * wrong
+    # alpha_t, with the sign of d wrong / d logit: -alpha inside, 1 - alpha outside.
+    weights = (1 - _ALPHA - masks).mul_(wrong)
     weights *= wrong
     signed = cross_entropy.mul_(weights)
     pixels = masks[0].numel()
@@ -106,21 +110,14 @@ def _focal(
 
 def _dice(wrong: Tensor, masks: Tensor, learning: bool) -> tuple[Tensor, Tensor | None]:
     """Return 1 - (2 sum(pq) + 1) / (sum(p) + sum(q) + 1), and its gradient; overwrite `wrong`."""
-    p = torch.where(masks, 1 - wrong, wrong)
+    p = (masks - wrong).abs_()
     numerator = 2 * (p * masks).sum((1, 2)) + 1
-    size = p.sum((1, 2)) + masks.sum((1, 2), dtype=p.dtype) + 1
+    size = p.sum((1, 2)) + masks.sum((1, 2)) + 1
     values = 1 - numerator / size
     if not learning:
         return values, None
-    outside = numerator / size**2
-    inside = outside - 2 / size
-    slope = torch.where(masks, inside[:, None, None], outside[:, None, None])
+    # It is this outside, and less inside.
+    outside = (numerator / size**2)[:, None, None]
+    slope = torch.addcmul(outside, masks, (2 / size)[:, None, None], value=-1)
     # The derivative of p is p (1 - p), on either side.
     return values, slope.mul_(wrong.addcmul_(wrong, wrong, value=-1))
-
-
-def _downsampled(gradient: Tensor, size: torch.Size) -> Tensor:
-    """Return the gradient before upsampling, [n, h, w], from the gradient after it."""
-    shape = [len(gradient), 1, *size]
-    upsample = torch.ops.aten.upsample_bilinear2d_backward
-    return upsample(gradient[:, None], list(gradient.shape[1:]), shape, False, None, None)[:, 0]
