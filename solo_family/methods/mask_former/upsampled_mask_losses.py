@@ -79,7 +79,8 @@ def _part(logits: Tensor, masks: Tensor, learning: bool) -> Iterator[tuple[Tenso
         learning: whether to compute the gradients, [n, H, W]; otherwise they are None.
     """
     size = masks.shape[-2:]
-    upsampled = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    logits = logits[:, None]
+    upsampled = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[:, 0]
     # The logit of a pixel's being on the wrong side: the negative one inside.
     wrong = torch.addcmul(upsampled, upsampled, masks, value=-2)
     del upsampled
