@@ -30,7 +30,8 @@ def group_norm(
 ) -> Tensor:
     """Normalize groups of channels: the result is that of `torch.nn.functional.group_norm`.
 
-    The gradients are computed on contiguous copies.
+    The gradients are sums over the places of each channel, and then one product for each value of
+    the map, in the order in memory that the map has.
 
     Args:
         x: [B, C, H, W], floating, on a CPU, channels last.
@@ -62,6 +63,7 @@ class _GroupNorm(torch.autograd.Function):
             x, weight, bias, images, channels, area, num_groups, eps
         )
         ctx.sizes = (images, channels, area, num_groups)
+        ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight, mean, scale)
         return result
 
@@ -69,10 +71,42 @@ class _GroupNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale = ctx.saved_tensors
-        needed = [ctx.needs_input_grad[index] for index in (0, 2, 3)]
-        of_x, of_weight, of_bias = torch.ops.aten.native_group_norm_backward(
-            gradient.contiguous(), x.contiguous(), mean, scale, weight, *ctx.sizes, needed
-        )
-        if of_x is not None:
-            of_x = of_x.contiguous(memory_format=torch.channels_last)
+        images, channels, area, num_groups = ctx.sizes
+        gradient, values = _places(gradient), _places(x)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        sums, products = (mean.new_empty(images, channels, dtype=dtype) for _ in range(2))
+        for image in range(images):
+            each = gradient[image].to(dtype)
+            sums[image] = each.sum(0)
+            products[image] = (each * values[image].to(dtype)).sum(0)
+        # [B, groups, channels of a group]; mean and scale, [B, groups, 1].
+        sums, products = (one.view(images, num_groups, -1) for one in (sums, products))
+        mean, scale = (one.to(dtype).view(images, num_groups, 1) for one in (mean, scale))
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            weights = sums.new_ones(channels) if weight is None else weight.to(dtype)
+            weights = weights.view(num_groups, -1)
+            # The gradients of the variance and of the mean, of all values of a group.
+            of_mean, of_both = ((weights * one).sum(2, keepdim=True) for one in (sums, products))
+            slope = (of_mean * mean - of_both) * scale**3 * num_groups / (channels * area)
+            shift = -slope * mean - of_mean * scale * num_groups / (channels * area)
+            slope, shift, factor = (
+                one.expand_as(sums).reshape(images, channels)
+                for one in (slope, shift, scale * weights)
+            )
+            of_x = torch.empty_like(x, memory_format=torch.channels_last)
+            result = _places(of_x)
+            for image in range(images):
+                part = torch.addcmul(shift[image], values[image].to(dtype), slope[image])
+                result[image] = part.addcmul_(gradient[image].to(dtype), factor[image])
+        of_weight = of_bias = None
+        if ctx.needs_input_grad[2]:
+            of_weight = ((products - mean * sums) * scale).sum(0).flatten().to(weight.dtype)
+        if ctx.needs_input_grad[3]:
+            of_bias = sums.sum(0).flatten().to(ctx.bias_dtype)
         return of_x, None, of_weight, of_bias, None
+
+
+def _places(x: Tensor) -> Tensor:
+    """Return a view of channels last, or a copy, of maps [B, C, H, W] as [B, H * W, C]."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)

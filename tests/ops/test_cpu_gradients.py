@@ -241,34 +241,6 @@ def test_strides_in_bfloat16_round_no_more_than_torch_does(kernel):
         assert (ours - true).abs().max() <= 1.1 * (torchs - true).abs().max()
 
 
-@pytest.mark.parametrize("affine", [False, True])
-def test_group_norms_of_channels_last_have_the_gradients_of_float64(affine):
-    torch.manual_seed(0)
-    x = torch.randn(3, 8, 9, 11).contiguous(memory_format=torch.channels_last)
-    norm = nn.GroupNorm(4, 8, affine=affine)
-    if affine:
-        nn.init.normal_(norm.weight)
-        nn.init.normal_(norm.bias)
-    parameters = [parameter.detach() for parameter in norm.parameters()]
-
-    def normalized(x, weight=None, bias=None):
-        return F.group_norm(x, 4, weight, bias, 1e-5)
-
-    with CpuGradients():
-        result, found = _gradients(normalized, (x, *parameters))
-        module_result = norm(x.requires_grad_(True))
-    assert type(result.grad_fn).__name__ == "_GroupNormBackward"
-    assert torch.equal(module_result, result)
-    assert torch.equal(normalized(x, *parameters), result)
-    assert result.is_contiguous(memory_format=torch.channels_last)
-    assert found[0].is_contiguous(memory_format=torch.channels_last)
-    doubles = [tensor.detach().double().contiguous() for tensor in (x, *parameters)]
-    expected_result, expected = _gradients(normalized, doubles)
-    torch.testing.assert_close(result.double(), expected_result, rtol=1e-5, atol=1e-5)
-    for ours, exact in zip(found, expected):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-4)
-
-
 def test_what_torch_does_as_fast_is_left_to_torch():
     x = torch.randn(1, 6, 12, 12, requires_grad=True)
     wide = torch.randn(6, 1, 5, 5)
