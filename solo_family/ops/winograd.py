@@ -141,7 +141,7 @@ def gradient_of_weight(gradient: Tensor, x: Tensor, padding: int) -> Tensor:
 
 
 def _framed(x: Tensor, padding: int, rows: int, columns: int) -> Tensor:
-    """Return maps with zeros around them, [B, rows, columns, C].
+    """Return maps with zeros around them, [B, rows, columns, C]; a view, if none are needed.
 
     Args:
         x: [B, C, H, W].
@@ -149,11 +149,14 @@ def _framed(x: Tensor, padding: int, rows: int, columns: int) -> Tensor:
         rows: of the result.
         columns: of the result.
     """
+    maps = x.permute(0, 2, 3, 1)
+    if not padding and maps.shape[1:3] == (rows, columns) and maps.is_contiguous():
+        return maps
     framed = x.new_empty(len(x), rows, columns, x.shape[1])
     bottom, right = padding + x.shape[2], padding + x.shape[3]
     framed[:, :padding] = framed[:, bottom:] = 0
     framed[:, padding:bottom, :padding] = framed[:, padding:bottom, right:] = 0
-    framed[:, padding:bottom, padding:right] = x.permute(0, 2, 3, 1)
+    framed[:, padding:bottom, padding:right] = maps
     return framed
 
 
