@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor
@@ -24,7 +23,7 @@ from ...ops.host_copy import HostCopy
 from ...ops.resize import ResizedMasks
 from ...ops.resize_rows import MaskRows
 from .instances import InstanceRanking, rank_instances, select_instances
-from .semantic_maps import assign_hard, class_weights, marginalise, probability_maps
+from .semantic_maps import assign_hard, class_weights, marginalise, probability_maps, sum_masks
 
 
 class QueryScores(NamedTuple):
@@ -173,7 +172,7 @@ class Inference:
 
         def of_chosen(every: MaskRows) -> Iterator[tuple[slice, Tensor]]:
             for rows, block in every.blocks:
-                torch.mm(weights, block.flatten(1), out=semantic[:, rows].flatten(1))
+                sum_masks(weights, block, semantic[:, rows])
                 if len(chosen):
                     yield rows, block[chosen]
 

@@ -10,6 +10,9 @@ from ...modeling.panoptic import SoftMasks, assign_pixels
 from ...ops.resize import ResizedMasks
 from ...ops.resize_rows import MaskRows
 
+# Pixels of one product: those of all masks fit the cache of one core.
+_COLUMNS = 1024
+
 
 def marginalise(
     masks: SoftMasks | MaskRows, probabilities: Tensor, size: tuple[int, int]
@@ -28,13 +31,27 @@ def marginalise(
         weights = class_weights(probabilities)
         result = probabilities.new_empty((len(weights), *size))
         for rows, block in masks.blocks:
-            torch.mm(weights, block.flatten(1), out=result[:, rows].flatten(1))
+            sum_masks(weights, block, result[:, rows])
         return result
     result = probabilities.new_zeros((probabilities.shape[1] - 1, *size))
     for part, mask in masks:
         # In place, because a second map of all classes would be as large as the result.
         result.flatten(1).addmm_(probabilities[part, :-1].T, mask.flatten(1))
     return result
+
+
+def sum_masks(weights: Tensor, masks: Tensor, result: Tensor) -> None:
+    """Write the sum over masks i of p_i(c) m_i for some rows, on a CPU.
+
+    Args:
+        weights: p, float32 [K, N].
+        masks: m, float32 [N, r, W].
+        result: [K, r, W], each class's rows in one piece.
+    """
+    for columns, sums in zip(
+        masks.flatten(1).split(_COLUMNS, 1), result.flatten(1).split(_COLUMNS, 1)
+    ):
+        torch.mm(weights, columns, out=sums)
 
 
 def class_weights(probabilities: Tensor) -> Tensor:
