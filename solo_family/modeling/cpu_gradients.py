@@ -68,7 +68,7 @@ def _group_norm(
     cudnn_enabled: bool = True,
 ) -> Tensor | None:
     """Return the normalized map, or None if torch's is as fast."""
-    if not group_norm.has_faster_gradients(input):
+    if not group_norm.has_faster_gradients(input, num_groups):
         return None
     return group_norm.group_norm(input, num_groups, weight, bias, eps)
 

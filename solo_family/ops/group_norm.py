@@ -13,16 +13,24 @@ from torch.autograd.function import once_differentiable
 
 from .channels_last import is_channels_last
 
+# Of torch's vectors, by the processor; 32 for all others.
+_VECTOR_BYTES = {"AVX512": 64}
 
-def has_faster_gradients(x: Tensor) -> bool:
+
+def has_faster_gradients(x: Tensor, num_groups: int) -> bool:
     """Return whether `group_norm` has the faster gradients: for channels last on a CPU.
 
-    torch's own take 4 to 10 times as long as for contiguous maps.
+    torch's own take two to four times as long as ours, unless the channels of a group fill vectors
+    of the processor.
 
     Args:
         x: a map, of any shape.
+        num_groups: a divisor of its channels.
     """
-    return x.device.type == "cpu" and is_channels_last(x)
+    if x.device.type != "cpu" or not is_channels_last(x):
+        return False
+    of_a_group = x.shape[1] // num_groups * x.element_size()
+    return of_a_group % _VECTOR_BYTES.get(torch.backends.cpu.get_cpu_capability(), 32) != 0
 
 
 def group_norm(

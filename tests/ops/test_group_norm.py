@@ -81,3 +81,18 @@ def test_frozen_parts_have_no_gradient(learning: tuple[int, int, int]) -> None:
     for ours, expected in zip(found, others):
         if ours is not None:
             torch.testing.assert_close(ours, expected.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_groups_that_fill_vectors_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_ours(channels: int, dtype: torch.dtype) -> bool:
+        x = maps(1, 2 * channels, 4, 4, dtype=dtype).requires_grad_()
+        with CpuGradients():
+            return type(F.group_norm(x, 2).grad_fn).__name__ == "_GroupNormBackward"
+
+    for capability, size in {"AVX2": 32, "AVX512": 64, "DEFAULT": 32}.items():
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda it=capability: it)
+        for dtype in (torch.float32, torch.bfloat16):
+            whole = size // dtype.itemsize
+            assert [
+                is_ours(count, dtype) for count in (whole // 2, whole, whole + 1, 3 * whole)
+            ] == [*(True, False, True, False)]
