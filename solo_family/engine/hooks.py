@@ -152,7 +152,7 @@ class BestCheckpoint(BestCheckpointer):
             Path(self._checkpointer.save_dir) / f"{self._file_prefix}.pth", type(self).__name__
         )
         if best.get("name") == self._val_metric and best["iteration"] == finished:
-            self.best_metric, self.best_iter = best["metric"], finished
+            self._update_best(best["metric"], finished)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the metric, its best value and the iteration of that, for a checkpoint."""
@@ -194,8 +194,8 @@ class BestCheckpoint(BestCheckpointer):
         """
         if self.best_metric is not None and value <= self.best_metric:
             self._logger.info(
-                f"Not saving as latest eval score for {self._val_metric} is {value:0.5f}, "
-                f"not better than best score {self.best_metric:0.5f} @ iteration {self.best_iter}."
+                f"{self._val_metric} is {value:.5g}, not better than {self.best_metric:.5g} after "
+                f"iteration {self.best_iter + 1}: that stays the best checkpoint."
             )
             return
         now, finished = self.trainer.iter, min(self.trainer.iter, self.trainer.max_iter - 1)
@@ -206,8 +206,8 @@ class BestCheckpoint(BestCheckpointer):
         finally:
             self.trainer.iter = now
         self._logger.info(
-            f"Saved the best model: {self._val_metric} is {value:0.5f} @ iteration "
-            f"{self.best_iter}."
+            f"The best checkpoint is now that of iteration {finished + 1}: {self._val_metric} is "
+            f"{value:.5g}."
         )
 
 

@@ -69,4 +69,6 @@ def test_images_that_the_model_of_a_run_does_not_take_are_refused(
 ) -> None:
     write_run_of_five_channels(tmp_path / "run")
     assert init(tmp_path, "--train", data, "--from", str(tmp_path / "run"), *FAST) == 2
-    assert "images of another number of channels than INPUT.FORMAT" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "images of another number of channels than INPUT.FORMAT" in error
+    assert "RGB for 3" in error  # not the run's own format again
