@@ -10,7 +10,7 @@ from ..errors import ConfigError, DataError
 from ..recipe.bases import Base, backbone_base
 from ..recipe.choice import Choice
 from ..recipe.choices import Request, choose
-from ..recipe.data import in_place, problem_words, refuse_problems
+from ..recipe.data import Dataset, in_place, problem_words, refuse_problems
 from ..recipe.datasets import AnyDataset, check_both, listed, methods_for, read_any, task_of
 from ..recipe.given import reading_of, with_given
 from ..recipe.label_data import SEMANTIC
@@ -229,6 +229,11 @@ def _datasets(
     between = problem_words(check_both(train, val, method))
     if not args.anyway:
         refuse_problems("training and validation", between)
+    if isinstance(val, Dataset) and not val.has_objects:
+        notes.append(
+            "no validation image has an object, so that there will be no AP, no best checkpoint "
+            "and no confidence threshold: name other images with --val"
+        )
     return train, val, [*notes, *between]
 
 
