@@ -11,6 +11,7 @@ from .choice import Choice
 # What a recipe chooses itself where the new data ask for it, or never sets. All else of a run is
 # kept: the model, how it reads images, colours, the optimizer's decays, what its owner likes.
 _FORGOTTEN = (
+    "MODEL.STUFF_IDS",
     *("DATASETS.TRAIN_REPEAT_FACTOR", "DATASETS.CLASS_UNION"),
     *("DATALOADER.SAMPLER_TRAIN", "DATALOADER.REPEAT_THRESHOLD", "DATALOADER.RANDOM_SUBSET_RATIO"),
     *("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "DATALOADER.CACHE_BYTES"),

@@ -12,7 +12,6 @@ _TASKS = ("semantic", "panoptic", "instance")
 _NEUTRAL: dict[str, Any] = {
     "INPUT.DATASET_MAPPER_NAME": "",
     "INPUT.SIZE_DIVISIBILITY": -1,
-    "MODEL.STUFF_IDS": [],
 }
 
 

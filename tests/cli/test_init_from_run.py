@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from solo_family import METHODS
 from solo_family.config import get_cfg
 from solo_family.config.rules import get_key
+from solo_family.engine.main import store_classes
 
 from ..coco_folder import small_dataset, write_cfg
 from ..conftest import tiny_cfg, tiny_model
@@ -72,3 +74,19 @@ def test_images_that_the_model_of_a_run_does_not_take_are_refused(
     error = capsys.readouterr().err
     assert "images of another number of channels than INPUT.FORMAT" in error
     assert "RGB for 3" in error  # not the run's own format again
+
+
+def test_things_are_found_where_a_run_had_stuff(data: str, tmp_path: Path) -> None:
+    """Scores of stuff are put below all others, so that such a class would never be found."""
+    classes = ["MODEL.CLASS_NAMES", ["road", "dog", "cat"], "MODEL.STUFF_IDS", [0, 1, 2]]
+    write_run(tmp_path / "run", "MaskFormer", ["road", "dog", "cat"])
+    path = tmp_path / "run" / "config.yaml"
+    write_cfg(path, tiny_cfg("MaskFormer", 3, [*classes, "DATASETS.TRAIN", ()]))
+    assert init(tmp_path, "--train", data, "--from", str(tmp_path / "run"), *FAST) == 0
+    assert not config_of(tmp_path).MODEL.STUFF_IDS
+    # By hand, as docs/finetune.md writes it, the run's lines stay.
+    key = METHODS["MaskFormer"].num_classes_key
+    by_hand = tiny_cfg("MaskFormer", 3, [*classes, "DATASETS.TRAIN", (data,), key, 0])
+    store_classes(by_hand, key)
+    assert by_hand.MODEL.CLASS_NAMES == ["cat", "dog"]
+    assert not by_hand.MODEL.STUFF_IDS
