@@ -198,7 +198,9 @@ def test_weights_that_were_final_keep_their_metrics_in_a_longer_run(
 ) -> None:
     """Row 40 is of the weights of 40 iterations; with a period of 41 it is of those of 41."""
     run = write_measured_run(tmp_path / "run", tmp_path / "data")
-    cfg = setup_cfg(str(run / "config.yaml"), ["SOLVER.MAX_ITER", 80, "TEST.EVAL_PERIOD", period])
+    cfg = setup_cfg(
+        str(run / "config.yaml"), ["SOLVER.MAX_ITER", "80", "TEST.EVAL_PERIOD", str(period)]
+    )
     metrics = read_scores(run, cfg, 39, averaged=False).metrics
     assert metrics.get("segm/AP") == (31.25 if has_metrics else None)
 
