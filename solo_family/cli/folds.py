@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,18 @@ def run(args: argparse.Namespace) -> int:
     whole.file.check()
     output = Path(cfg.OUTPUT_DIR)
     output.mkdir(parents=True, exist_ok=True)
-    parts = _write_folds(whole, args.folds, output)
-    state = _State(output / _STATE, name, args.folds, hashlib.sha256(cfg.dump().encode()))
+    splits = split_folds(whole.file.content, args.folds)
+    # Before anything is written: what has ended keeps its files where the command is refused.
+    state = _State(
+        output / _STATE,
+        {
+            "dataset": name,
+            "folds": args.folds,
+            "config": _hash(cfg.dump()),
+            "state of the dataset": _hash(json.dumps(splits, default=str)),
+        },
+    )
+    parts = _write_folds(whole, splits, output)
     started, trained = time.monotonic(), 0
     for fold, (train, val) in enumerate(parts):
         if state.results[fold] is not None:
@@ -89,11 +100,17 @@ def _trained_on(names: tuple[str, ...]) -> str:
     return names[0]
 
 
-def _write_folds(whole: Dataset, folds: int, output: Path) -> list[tuple[str, str]]:
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_folds(
+    whole: Dataset, splits: Sequence[dict[str, Any]], output: Path
+) -> list[tuple[str, str]]:
     """Write the json files of the folds, and return the datasets of training and validation."""
     return [
-        write_parts(whole, splits, output / "folds_data" / str(fold + 1))
-        for fold, splits in enumerate(split_folds(whole.file.content, folds))
+        write_parts(whole, of_fold, output / "folds_data" / str(fold + 1))
+        for fold, of_fold in enumerate(splits)
     ]
 
 
@@ -102,21 +119,20 @@ class _State:
 
     Args:
         path: of the file.
-        name: of the dataset that is split.
-        folds: how many.
-        config: a hash of the configuration.
+        is_of: what the results are of, by the words of the message that refuses something else; the
+            number of "folds" among it.
 
     Attributes:
         results: metrics by name for each fold; None for one that has not ended.
 
     Raises:
-        DataError: the file is of other folds, or of another configuration.
+        DataError: the file is of something else, for instance of fewer images.
     """
 
-    def __init__(self, path: Path, name: str, folds: int, config: Any) -> None:
+    def __init__(self, path: Path, is_of: dict[str, Any]) -> None:
         self._path = path
-        self._is_of = {"dataset": name, "folds": folds, "config": config.hexdigest()}
-        self.results: list[dict[str, float | None] | None] = [None] * folds
+        self._is_of = is_of
+        self.results: list[dict[str, float | None] | None] = [None] * is_of["folds"]
         if not path.is_file():
             return
         content = json.loads(path.read_text(encoding="utf-8"))

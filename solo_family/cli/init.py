@@ -10,8 +10,8 @@ from ..errors import ConfigError, DataError
 from ..recipe.bases import Base, backbone_base
 from ..recipe.choice import Choice
 from ..recipe.choices import Request, choose
-from ..recipe.data import in_place, problem_words, refuse_problems
-from ..recipe.datasets import AnyDataset, check_both, listed, methods_for, read_any
+from ..recipe.data import Dataset, in_place, problem_words, refuse_problems
+from ..recipe.datasets import AnyDataset, check_both, listed, methods_for, read_any, task_of
 from ..recipe.given import reading_of, with_given
 from ..recipe.label_data import SEMANTIC
 from ..recipe.label_fingerprint import LabelFingerprint
@@ -80,17 +80,21 @@ def make(args: argparse.Namespace) -> None:
     written = _outputs(args.output)
     _check_flags(args, written)
     method = _method(args.method)
-    whole = _checked(in_place(args.train), args.anyway, reading_of(args.opts))
-    allowed = methods_for(whole.task)
+    name = in_place(args.train)
+    task = task_of(name)
+    allowed = methods_for(task)
     if method:
-        _check_method(f"--method is {_plain(method)}", method, whole.task, allowed)
+        _check_method(f"--method is {_plain(method)}", method, task, allowed)
     trained = find_trained(args.source, method or allowed[0]) if args.source else None
     if trained is not None:
-        _check_source(args.source, trained, method, whole.task, allowed)
+        _check_source(args.source, trained, method, task, allowed)
+    # The config inherits from the source's, which says what channels and values images have.
+    reading = reading_of(args.opts, trained.cfg if trained else None)
+    whole = _checked(name, args.anyway, reading)
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         method = trained.method if trained else method or allowed[0]
-        _write_recipe(args, whole, method, trained, this_machine())
+        _write_recipe(args, whole, method, trained, this_machine(), reading)
     except OSError as error:
         _remove(written)
         raise DataError(
@@ -175,8 +179,9 @@ def _write_recipe(
     method: str,
     trained: Trained | None,
     machine: Machine,
+    reading: Reading,
 ) -> None:
-    train, val, notes = _datasets(args, whole, method)
+    train, val, notes = _datasets(args, whole, method, reading)
     data = train.measure()
     base = _base(args.output, method, trained, machine, train)
     request = Request(
@@ -205,10 +210,9 @@ def _write_recipe(
 
 
 def _datasets(
-    args: argparse.Namespace, whole: AnyDataset, method: str
+    args: argparse.Namespace, whole: AnyDataset, method: str, reading: Reading
 ) -> tuple[AnyDataset, AnyDataset | None, list[str]]:
     """Return the datasets of training and validation, and what to tell about them."""
-    reading = reading_of(args.opts)
     notes = [f"{whole.name}: {words}" for words in whole.problems]
     if args.val is not None:
         train, val = whole, _checked(in_place(args.val), args.anyway, reading)
@@ -225,6 +229,11 @@ def _datasets(
     between = problem_words(check_both(train, val, method))
     if not args.anyway:
         refuse_problems("training and validation", between)
+    if isinstance(val, Dataset) and not val.has_objects:
+        notes.append(
+            "no validation image has an object, so that there will be no AP, no best checkpoint "
+            "and no confidence threshold: name other images with --val"
+        )
     return train, val, [*notes, *between]
 
 

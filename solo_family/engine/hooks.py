@@ -2,6 +2,7 @@
 
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..pictures.formats import parse_format, to_picture
 from ..stopping import Stopped
 from .ending import ENDING
 from .printer import MetricPrinter
+from .resume import hook_of_checkpoint
 
 _PICTURES_AT_ONCE = 4
 
@@ -132,10 +134,25 @@ class EndOnSignal(HookBase):
 
 
 class BestCheckpoint(BestCheckpointer):
-    """Save the best checkpoint with detectron2's BestCheckpointer, whose best value is resumed.
+    """Save the best checkpoint as detectron2's BestCheckpointer does; its best value is resumed.
 
     After an evaluation that can't choose a checkpoint one line says why.
     """
+
+    def before_train(self) -> None:
+        """Learn of a best evaluation after the checkpoint that a run goes on from.
+
+        A checkpoint is written before its iteration is evaluated, so that `load_state_dict` doesn't
+        know how good it is. The best checkpoint does, if it is of the same iteration.
+        """
+        finished = self.trainer.start_iter - 1
+        if finished < 0:
+            return
+        best = hook_of_checkpoint(
+            Path(self._checkpointer.save_dir) / f"{self._file_prefix}.pth", type(self).__name__
+        )
+        if best.get("name") == self._val_metric and best["iteration"] == finished:
+            self._update_best(best["metric"], finished)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the metric, its best value and the iteration of that, for a checkpoint."""
@@ -167,7 +184,31 @@ class BestCheckpoint(BestCheckpointer):
                 "has no objects of that kind: this evaluation chooses no best checkpoint."
             )
             return
-        super()._best_checking()
+        self._keep_if_best(latest[self._val_metric][0])
+
+    def _keep_if_best(self, value: float) -> None:
+        """Save the weights if they are the best; the file says itself how good they are.
+
+        BestCheckpointer saves a later best one with the value of the one before, and what is best
+        at the end of training as if it had had one more iteration.
+        """
+        if self.best_metric is not None and value <= self.best_metric:
+            self._logger.info(
+                f"{self._val_metric} is {value:.5g}, not better than {self.best_metric:.5g} after "
+                f"iteration {self.best_iter + 1}: that stays the best checkpoint."
+            )
+            return
+        now, finished = self.trainer.iter, min(self.trainer.iter, self.trainer.max_iter - 1)
+        self._update_best(value, finished)
+        self.trainer.iter = finished
+        try:
+            self._checkpointer.save(self._file_prefix, iteration=finished)
+        finally:
+            self.trainer.iter = now
+        self._logger.info(
+            f"The best checkpoint is now that of iteration {finished + 1}: {self._val_metric} is "
+            f"{value:.5g}."
+        )
 
 
 class EvaluationsWritten(HookBase):

@@ -114,7 +114,8 @@ def store_classes(cfg: CfgNode, key: str) -> None:
     count = num_classes(cfg, key)
     cfg.merge_from_list([key, count])
     if cfg.DATASETS.TRAIN:
-        cfg.MODEL.CLASS_NAMES = cfg.MODEL.CLASS_IDS = []  # not those of an earlier dataset
+        # Not those of an earlier dataset, which may have had stuff where this one has things.
+        cfg.MODEL.CLASS_NAMES = cfg.MODEL.CLASS_IDS = cfg.MODEL.STUFF_IDS = []
         cfg.MODEL.CLASS_NAMES = class_names(cfg)
         cfg.MODEL.CLASS_IDS = class_ids(cfg)
         cfg.MODEL.STUFF_IDS = list(stuff_ids(cfg, count))

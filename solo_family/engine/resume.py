@@ -133,6 +133,15 @@ def iteration_of(path: Path) -> int:
         return -1
 
 
+def hook_of_checkpoint(path: Path, name: str) -> dict[str, Any]:
+    """Return the state of a hook in a checkpoint; empty if there is none, or no intact file."""
+    try:
+        content = torch.load(path, weights_only=True, mmap=True)
+        return dict(content["trainer"]["hooks"][name])
+    except Exception:  # a run goes on without it
+        return {}
+
+
 def check_checkpoint(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint, after checking that a run can resume from it.
 

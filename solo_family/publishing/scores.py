@@ -51,7 +51,7 @@ def read_scores(run: Path, cfg: CfgNode, iteration: int | None, averaged: bool) 
         averaged: whether the weights are the averages of `SOLVER.EMA`.
     """
     tests = tuple(cfg.DATASETS.TEST)
-    row, is_last = _row(run / _METRICS, iteration, cfg.SOLVER.MAX_ITER)
+    row, is_last = _row(run / _METRICS, _rows_of(iteration, cfg))
     metrics = {}
     for key, value in row.items():
         dataset = next((f"{name}/" for name in tests if key.startswith(f"{name}/")), "")
@@ -90,14 +90,25 @@ def shown_dataset(name: str) -> str:
     return "/".join(folders[-2:]).strip("/")
 
 
-def _row(path: Path, iteration: int | None, max_iter: int) -> tuple[dict[str, float], bool]:
-    """Return the metrics that were measured at an iteration, and whether none were later.
+def _rows_of(iteration: int | None, cfg: CfgNode) -> set[int]:
+    """Return the iterations under which metrics of weights are logged.
 
-    The evaluation after the last iteration is logged as one more.
+    The evaluation after the last iteration is logged as one more, also if the run was continued
+    afterwards with a higher `SOLVER.MAX_ITER`.
     """
-    if iteration is None or not path.is_file():
+    if iteration is None:
+        return set()
+    period, one_more = cfg.TEST.EVAL_PERIOD, iteration + 1
+    is_of_later_weights = period > 0 and (one_more + 1) % period == 0
+    if is_of_later_weights and one_more != cfg.SOLVER.MAX_ITER:
+        return {iteration}
+    return {iteration, one_more}
+
+
+def _row(path: Path, wanted: set[int]) -> tuple[dict[str, float], bool]:
+    """Return the metrics that were measured at an iteration, and whether none were later."""
+    if not wanted or not path.is_file():
         return {}, False
-    wanted = (iteration, max_iter if iteration + 1 == max_iter else iteration)
     row, is_last = {}, False
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

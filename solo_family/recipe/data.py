@@ -53,6 +53,11 @@ class Dataset:
         return tuple(str(category["name"]) for category in self.file.categories)
 
     @property
+    def has_objects(self) -> bool:
+        """Whether any image has an object."""
+        return bool(self.file.usable)
+
+    @property
     def problems(self) -> list[str]:
         """`check-data`'s words about each problem."""
         return problem_words(self.check)

@@ -30,9 +30,24 @@ def read_any(name: str, reading: Reading) -> AnyDataset:
     Raises:
         DataError: it can't be read, or has labels that no recipe is for.
     """
+    task = task_of(name)
+    if task == INSTANCE:
+        return read_dataset(name, reading)
+    return read_label_dataset(name, task, reading=reading)
+
+
+def task_of(name: str) -> str:
+    """Return which labels a dataset has; its images need not be read for that.
+
+    Args:
+        name: as configs name it.
+
+    Raises:
+        DataError: it can't be found, or has labels that no recipe is for.
+    """
     kind = evaluator_of(name)
     if kind == "coco":
-        return read_dataset(name, reading)
+        return INSTANCE
     check_datasets([name])
     task = task_of_labels(name)
     if not task:
@@ -41,7 +56,7 @@ def read_any(name: str, reading: Reading) -> AnyDataset:
             f"labels or of panoptic segments, but this one has the evaluator_type {kind!r}. Name "
             "its files in place (docs/datasets.md)."
         )
-    return read_label_dataset(name, task, reading=reading)
+    return task
 
 
 def methods_for(task: str) -> list[str]:

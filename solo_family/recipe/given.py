@@ -11,13 +11,17 @@ from ..data.loading.images import Reading
 from .choice import Choice
 
 
-def reading_of(opts: Sequence[str]) -> Reading:
+def reading_of(opts: Sequence[str], base: CfgNode | None = None) -> Reading:
     """Return how images are read with `KEY VALUE` pairs.
+
+    Args:
+        opts: the pairs.
+        base: the configuration that they change; by default the one of `get_cfg`.
 
     Raises:
         ConfigError: a key is unknown, or a value has another type.
     """
-    return Reading.from_config(_merged(opts))
+    return Reading.from_config(_merged(opts, base))
 
 
 def with_given(choices: Sequence[Choice], opts: Sequence[str]) -> list[Choice]:
@@ -31,7 +35,8 @@ def with_given(choices: Sequence[Choice], opts: Sequence[str]) -> list[Choice]:
     return list({choice.key: choice for choice in (*choices, *given)}.values())
 
 
-def _merged(opts: Sequence[str]) -> CfgNode:
-    cfg = get_cfg()
+def _merged(opts: Sequence[str], base: CfgNode | None = None) -> CfgNode:
+    cfg = get_cfg() if base is None else base.clone()
+    cfg.defrost()
     merge_pairs(cfg, opts)
     return cfg

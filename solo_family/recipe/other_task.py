@@ -8,17 +8,10 @@ from ..config.rules import get_key
 from .choice import Choice
 
 _TASKS = ("semantic", "panoptic", "instance")
-# What only labels of one kind allow, or data of one size need, with the values that do nothing.
+# What only labels of one kind allow, with the values that do nothing.
 _NEUTRAL: dict[str, Any] = {
     "INPUT.DATASET_MAPPER_NAME": "",
     "INPUT.SIZE_DIVISIBILITY": -1,
-    "INPUT.CROP.AROUND_OBJECTS": [],
-    "INPUT.REDUCED_JPEG": False,
-    "INPUT.COPY_PASTE.ENABLED": False,
-    "DATALOADER.SAMPLER_TRAIN": "TrainingSampler",
-    "DATALOADER.REPEAT_THRESHOLD": 0.0,
-    "TEST.TILE.SIZE": 0,
-    "MODEL.STUFF_IDS": [],
 }
 
 

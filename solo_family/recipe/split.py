@@ -36,7 +36,8 @@ def split_by_stem(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     these are less than a tenth of the images, because a few groups have most of them, the largest
     groups that together have at most a fifth are for validation. Where groups are so large that
     more than half of the images would be for validation, or none (the frames of one film, or images
-    that are named by their classes), `_last` are.
+    that are named by their classes), `_last` are. If none of all these has an object, another one
+    that has is added.
 
     Args:
         content: of a COCO-format json that was checked.
@@ -59,6 +60,8 @@ def split_by_stem(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
         chosen = _last([image["id"] for image in images], classes)
     if not chosen:
         return {TRAIN: content}
+    if not any(classes[identity] for identity in chosen):
+        chosen = _with_objects(chosen, ids, classes)
     shares = {
         TRAIN: [image for image in images if image["id"] not in chosen],
         VAL: [image for image in images if image["id"] in chosen],
@@ -97,6 +100,29 @@ def _validation(
             chosen |= group
         else:
             counts.update(labels)
+    return chosen
+
+
+def _with_objects(
+    chosen: set[Any], groups: list[set[Any]], classes: dict[Any, set[Any]]
+) -> set[Any]:
+    """Return images for validation with the last group, or image, that has objects, if possible.
+
+    Without an object nothing can be measured.
+
+    Args:
+        chosen: the ids of images without objects.
+        groups: the ids of the images of each.
+        classes: of each image, by its id.
+    """
+    count = sum(map(len, groups))
+    for parts in (groups, [{identity} for group in groups for identity in sorted(group)]):
+        for place in reversed(range(len(parts))):
+            if not any(classes[identity] for identity in parts[place]):
+                continue
+            more = chosen | _validation(parts, [place], classes)
+            if len(chosen) < len(more) and 2 * len(more) <= count:
+                return more
     return chosen
 
 

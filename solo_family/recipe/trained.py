@@ -24,6 +24,7 @@ from ..registry import METHODS
 from ..weight_files import read_weights
 from .bases import Base
 from .choice import Choice
+from .forgotten import forgotten_choices
 from .matched import WITHOUT_WEIGHTS, matched
 from .other_task import task_choices
 from .published import COCO, advise, choose_coco
@@ -172,21 +173,15 @@ def trained_base(trained: Trained, names: list[str], path: Path, task: str = "in
     ]
     if left:
         notes.append(f"weights that were not taken: {_listed(left)}")
-    solver = trained.cfg.SOLVER
     choices = [
         *(Choice(key, value, "as the weights have it") for key, value in trained.implied.items()),
         Choice("MODEL.WEIGHTS", str(path), trained.origin.weights),
         Choice("MODEL.CLASS_NAMES", [], "from the dataset"),
         Choice("MODEL.CLASS_IDS", [], "from the dataset"),
         Choice("MODEL.BACKBONE.NORM_EVAL", True, "too few images for statistics of their own"),
-        Choice("INPUT.LSJ.ENABLED", False, "short edges are chosen instead"),
-        Choice("INPUT.CROP.ENABLED", False, "whole images, or windows around objects"),
+        *forgotten_choices(trained.cfg),
+        *task_choices(trained.cfg, task),
     ]
-    if trained.cfg.INPUT.REDUCED_JPEG:
-        choices.append(Choice("INPUT.REDUCED_JPEG", False, "windows and pasting need whole images"))
-    choices += task_choices(trained.cfg, task)
-    if solver.REFERENCE_BATCH_SIZE:
-        choices.append(Choice("SOLVER.REFERENCE_BATCH_SIZE", 0, "BASE_LR is for this batch"))
     return Base(trained.config, tuple(choices), is_trained=True, notes=tuple(notes))
 
 

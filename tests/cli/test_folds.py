@@ -1,6 +1,7 @@
 """Cross-validation: each fold is trained once, also by a command that was interrupted."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,25 @@ def test_an_interrupted_command_goes_on(
     assert (tmp_path / "run/folds.md").read_text() in capsys.readouterr().out
     assert main([*words, "SOLVER.BASE_LR", "0.5"]) == 2
     assert "is of another config" in capsys.readouterr().err
+
+
+def test_folds_of_fewer_images_are_not_those_of_more(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    training = Training()
+    monkeypatch.setattr(folds, "run_training", training)
+    assert main(words) == 0
+    before = (tmp_path / "run/folds_data/1/val.json").read_bytes()
+    shutil.rmtree(tmp_path / "data")
+    small_dataset(tmp_path / "data", images=9)
+    assert main(words) == 2
+    assert "is of another state of the dataset: folds that have ended" in capsys.readouterr().err
+    assert len(training.given) == 3
+    assert (tmp_path / "run/folds_data/1/val.json").read_bytes() == before
+    assert main([*words, "OUTPUT_DIR", str(tmp_path / "more")]) == 0
 
 
 def test_data_that_cannot_be_split(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

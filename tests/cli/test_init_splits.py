@@ -54,6 +54,22 @@ def test_two_images_that_training_needs_are_not_split(
     assert "training needs all images: none is left to validate on" in capsys.readouterr().out
 
 
+def test_a_validation_set_without_objects_is_told(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder = data.split(":")
+    content = json.loads(Path(path).read_text())
+    (tmp_path / "val.json").write_text(json.dumps(content | {"annotations": []}))
+    shutil.copytree(folder, tmp_path / "val")
+    for number, image in enumerate(sorted((tmp_path / "val").iterdir())):
+        Image.new("RGB", (96, 64), (number, 9, 9)).save(image)
+    words = ("--train", data, "--val", f"{tmp_path / 'val.json'}:{tmp_path / 'val'}", "--anyway")
+    assert init(tmp_path, *words, *FAST) == 0
+    assert "no validation image has an object, so that there will be no AP" in (
+        capsys.readouterr().out
+    )
+
+
 def objects(name: str) -> dict[str, list[tuple[Any, ...]]]:
     """Returns class, box and number of pixels of each object, by the image's name."""
     check_datasets([name])

@@ -19,7 +19,7 @@ from solo_family.__main__ import main
 from solo_family.checkpoint.origin import Origin, is_non_commercial, origin_of_weights
 from solo_family.config import setup_cfg
 from solo_family.engine.main import main as train_net
-from solo_family.publishing.scores import shown_dataset
+from solo_family.publishing.scores import read_scores, shown_dataset
 
 from ..coco_folder import small_dataset, write_cfg
 from ..conftest import eager_to_find, of_all_or_slow, tiny_cfg
@@ -190,6 +190,19 @@ def test_weights_without_an_evaluation_get_no_other_weights_metrics(tmp_path: Pa
     text = (tmp_path / "averaged" / "README.md").read_text()
     assert "35.00" in text
     assert "31.25" not in text
+
+
+@pytest.mark.parametrize(("period", "has_metrics"), [(0, True), (20, True), (41, False)])
+def test_weights_that_were_final_keep_their_metrics_in_a_longer_run(
+    tmp_path: Path, period: int, has_metrics: bool
+) -> None:
+    """Row 40 is of the weights of 40 iterations; with a period of 41 it is of those of 41."""
+    run = write_measured_run(tmp_path / "run", tmp_path / "data")
+    cfg = setup_cfg(
+        str(run / "config.yaml"), ["SOLVER.MAX_ITER", "80", "TEST.EVAL_PERIOD", str(period)]
+    )
+    metrics = read_scores(run, cfg, 39, averaged=False).metrics
+    assert metrics.get("segm/AP") == (31.25 if has_metrics else None)
 
 
 ZOO = "zoo:SOLOv2/solov2_R50_3x.yaml"

@@ -116,11 +116,56 @@ def test_a_metric_that_is_not_a_number_is_never_best(tmp_path: Path) -> None:
 def test_the_best_is_remembered_over_a_resume(tmp_path: Path) -> None:
     ScriptedRun(tmp_path, [3.0, 7.0, 5.0]).train(0, 6)
     for metric, iteration, best in ((6.0, 6, 4), (8.0, 8, 10)):
-        resumed = ScriptedRun(tmp_path, [metric])
-        resumed.checkpointer.resume_or_load("", resume=True)
-        assert resumed.iter + 1 == iteration
-        resumed.train(iteration, iteration + 2)
+        run = resumed(tmp_path, [metric])
+        assert run.iter + 1 == iteration
+        run.train(iteration, iteration + 2)
         assert weight_in(tmp_path / "model_best.pth") == best
+
+
+def resumed(folder: Path, metrics: list[float]) -> ScriptedRun:
+    run = ScriptedRun(folder, metrics)
+    run.checkpointer.resume_or_load("", resume=True)
+    return run
+
+
+def test_what_was_best_at_the_end_stays_so_in_a_longer_run(tmp_path: Path) -> None:
+    ScriptedRun(tmp_path, [3.0, 7.0]).train(0, 4)
+    for start, metric, best in ((4, 6.0, 4), (6, 8.0, 8), (8, 7.5, 8)):
+        # The checkpoint that it goes on from was written before its evaluation.
+        run = resumed(tmp_path, [metric])
+        assert run.iter + 1 == start
+        run.train(start, start + 2)
+        assert weight_in(tmp_path / "model_best.pth") == best
+
+
+def test_a_killed_run_knows_the_best_evaluation_after_its_last_checkpoint(tmp_path: Path) -> None:
+    ScriptedRun(tmp_path, [3.0, 7.0, 5.0, 6.0]).train(0, 8)
+    tmp_path.joinpath("last_checkpoint").write_text("model_0000003.pth")  # weights of 4 steps
+    run = resumed(tmp_path, [5.0, 6.0])
+    run.train(4, 8)
+    assert weight_in(tmp_path / "model_best.pth") == 4
+    # Where the run was killed later, the best one is of an iteration that is still to come.
+    tmp_path.joinpath("last_checkpoint").write_text("model_0000001.pth")
+    run = resumed(tmp_path, [2.0, 4.0, 1.0])
+    run.train(2, 8)
+    assert weight_in(tmp_path / "model_best.pth") == 6
+
+
+def test_the_best_checkpoint_knows_how_good_it_is(tmp_path: Path) -> None:
+    ScriptedRun(tmp_path, [3.0, 7.0]).train(0, 4)
+    tmp_path.joinpath("last_checkpoint").write_text("model_best.pth")
+    run = resumed(tmp_path, [6.0])
+    assert run.iter + 1 == 4  # iterations, not one more, though it was measured at the end
+    run.train(4, 6)
+    assert weight_in(tmp_path / "model_best.pth") == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"PK damaged"])
+def test_a_damaged_best_checkpoint_ends_no_run(tmp_path: Path, content: bytes) -> None:
+    ScriptedRun(tmp_path, [3.0, 7.0]).train(0, 4)
+    tmp_path.joinpath("model_best.pth").write_bytes(content)
+    resumed(tmp_path, [6.0]).train(4, 6)
+    assert weight_in(tmp_path / "model_best.pth") == 6
 
 
 def test_best_metric_is_a_key_of_the_config(tmp_path: Path) -> None:

@@ -111,3 +111,19 @@ def test_images_in_the_order_of_their_classes() -> None:
 def test_training_needs_every_image() -> None:
     whole = content(["a.jpg", "b.jpg"], [1, 2])
     assert split_by_stem(whole) == {"train": whole}
+
+
+@pytest.mark.parametrize("name", ["{}{}.jpg", "film_{}{}.jpg"])  # with groups, and one film
+def test_validation_has_an_object_where_most_images_have_none(name: str) -> None:
+    names = [name.format("abcdefghij"[n], n) for n in range(10)]
+    whole = content(names)
+    # Training can spare one of the three images of the first class.
+    whole["annotations"] = [
+        {"id": n, "image_id": n, "category_id": c} for n, c in enumerate([1, 1, 1, 2])
+    ]
+    splits = split_by_stem(whole)
+    assert {a["category_id"] for a in splits["val"]["annotations"]} == {1}
+    assert {a["category_id"] for a in splits["train"]["annotations"]} == {1, 2}
+    assert len(names_of(splits["train"]) | names_of(splits["val"])) == 10
+    whole["annotations"] = whole["annotations"][2:]
+    assert not split_by_stem(whole)["val"]["annotations"]  # training needs both

@@ -67,8 +67,8 @@ UNREADABLE_FILE = Kind("files that can't be read as an image", _UNREADABLE, "Fix
 OTHER_CHANNELS = Kind(
     "images of another number of channels than INPUT.FORMAT",
     _UNREADABLE,
-    "If all images have it, set INPUT.FORMAT, for instance with --opts INPUT.FORMAT 5ch; otherwise "
-    "leave the others out.",
+    "If all images have it, set INPUT.FORMAT: L for one channel, RGB for 3, 5ch for 5 and so on, "
+    "for instance with --opts INPUT.FORMAT 5ch; otherwise leave the others out.",
 )
 OTHER_SIZE = Kind(
     "images of another size than the json says",
