@@ -7,6 +7,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
 from ..registry import METHODS, resolve
+from .caps import instance_limits
 from .copy_paste import check_copy_paste
 from .output import check_output
 from .pictures import check_pictures
@@ -79,6 +80,18 @@ def check_config(cfg: CfgNode) -> None:
         refuse_unread_keys(cfg, method)
         if method.check_config is not None:
             resolve(method.check_config)(cfg)
+        _check_limits(cfg)
+
+
+def _check_limits(cfg: CfgNode) -> None:
+    """Refuse limits that leave no instance, and detectron2's -1, which would leave out the last."""
+    for key, limit in instance_limits(cfg).items():
+        if limit < 1:
+            raise ConfigError(
+                f"{key} is {limit}, which is how many instances of an image the model keeps; 1 or "
+                f"more is needed. For no limit set more than any image has, for instance {key} "
+                "5000."
+            )
 
 
 def _check_crop(cfg: CfgNode) -> None:

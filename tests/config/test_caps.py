@@ -1,12 +1,15 @@
 """How many instances a model returns at most, by every key that limits them."""
 
 import logging
+import re
 
 import pytest
 
 from solo_family import METHODS
+from solo_family.config import check_config
 from solo_family.config.caps import instance_limits, most_instances, too_many_objects
 from solo_family.data.loading.loader import build_train_loader
+from solo_family.errors import ConfigError
 
 from ..coco_folder import run_cfg, small_dataset
 from ..conftest import tiny_cfg
@@ -86,3 +89,29 @@ def test_training_warns_once(tmp_path, caplog: pytest.LogCaptureFixture) -> None
     caplog.clear()
     build_train_loader(run_cfg(folder.name, tmp_path / "run", CAP, 3))
     assert "this model can" not in caplog.text
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [
+        *((method, CAP) for method in sorted(METHODS) if method != "InstanceFCN"),
+        *(("SOLOv2", "MODEL.SOLOV2.NMS_PRE"), ("SOLO", "MODEL.SOLO.NMS_PRE")),
+        *(("SOLOv2", "MODEL.SOLOV2.MAX_PER_IMG"), ("SOLO", "MODEL.SOLO.MAX_PER_IMG")),
+        ("SparseInst", "MODEL.SPARSE_INST.MAX_DETECTIONS"),
+        ("InstanceFCN", "MODEL.INSTANCE_FCN.MAX_PER_IMG"),
+        ("InstanceFCN", "MODEL.INSTANCE_FCN.NMS_PRE"),
+    ],
+)
+def test_a_limit_that_leaves_none_or_leaves_the_last_out_is_refused(
+    method: str, key: str, value: int
+) -> None:
+    cfg = tiny_cfg(method, opts=[*TINY.get(method, []), key, value])
+    own = ("MODEL.SOLOV2.MAX_PER_IMG", "MODEL.SOLO.MAX_PER_IMG", "MODEL.SPARSE_INST.MAX_DETECTIONS")
+    if value == 0 and key in (*own, "MODEL.INSTANCE_FCN.NMS_PRE"):
+        check_config(cfg)  # 0 follows another key, or is all
+        return
+    with pytest.raises(ConfigError, match=rf"{re.escape(key)} is {value}(, which is how many|;)"):
+        check_config(cfg)
+    cfg.merge_from_list([key, 5000])
+    check_config(cfg)

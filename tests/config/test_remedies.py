@@ -100,6 +100,9 @@ CASES: list[tuple[str, list[Any]]] = [
     ("SparseInst", ["SOLVER.NESTEROV", True]),
     ("SparseInst", ["SOLVER.MOMENTUM", 0.8]),
     ("SOLOv2", ["SOLVER.NESTEROV", True, "SOLVER.MOMENTUM", 0.0]),
+    ("SOLOv2", ["TEST.DETECTIONS_PER_IMAGE", -1]),
+    ("SOLOv2", [f"{SOLOV2}.NMS_PRE", 0]),
+    ("MaskFormer", ["TEST.DETECTIONS_PER_IMAGE", 0]),
 ]
 
 
@@ -116,6 +119,8 @@ def test_backbones_features_and_clipping() -> None:
     said = refused(tiny_cfg(opts=channels), Trainer.build_model)
     assert list(settings(said)) == [(channels[0], "16")]
     follow(tiny_cfg(opts=channels), Trainer.build_model)
+    unpadded = tiny_cfg("MaskFormer", opts=[f"{MASK_FORMER}.SIZE_DIVISIBILITY", 0])
+    assert follow(unpadded, Trainer.build_model) == [f"{MASK_FORMER}.SIZE_DIVISIBILITY"]
 
 
 def test_counts_of_classes(tmp_path: Path) -> None:

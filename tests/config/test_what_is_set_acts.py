@@ -84,3 +84,32 @@ def test_a_crop_of_another_unit(kind: str, size: list[float], advice: tuple[str,
     if advice != ("INPUT.CROP.TYPE", "absolute_range"):
         check_config(tiny_cfg(opts=[*opts, *advice]))
     check_config(tiny_cfg(opts=[*opts, "INPUT.CROP.ENABLED", False]))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["p3", "p2"], "name the finest first"),
+        (["p2", "p4"], "name the finest first"),
+        (["p2", "p2"], "name the finest first"),
+        (["p2", "p3", "p4", "p5", "p6"], "has p6 of stride 64, but inputs are padded to"),
+    ],
+)
+def test_mask_features_that_do_not_halve_are_refused(names: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^MODEL\.SOLOV2\.MASK_IN_FEATURES .*{said}"):
+        tiny_model(opts=["MODEL.SOLOV2.MASK_IN_FEATURES", names])
+    assert tiny_model(opts=["MODEL.SOLOV2.MASK_IN_FEATURES", ["p3", "p4"]]).mask_features
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "value"),
+    [
+        ("SparseInst", "MODEL.SPARSE_INST.DECODER.INST.CONVS", 0),
+        ("SparseInst", "MODEL.SPARSE_INST.DECODER.MASK.DIM", 0),
+        ("InstanceFCN", "MODEL.INSTANCE_FCN.WINDOWS_PER_IMAGE", 0),
+        ("InstanceFCN", "MODEL.INSTANCE_FCN.TEST_SCALES", (600, 0)),
+    ],
+)
+def test_counts_and_sizes_of_0_are_refused(method: str, key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^{re.escape(key)} is "):
+        check_config(tiny_cfg(method, opts=[key, value]))

@@ -2,7 +2,7 @@
 
 from detectron2.config import CfgNode as CN
 
-from ...config.rules import check_one_of
+from ...config.rules import check_at_least, check_one_of
 from ...errors import ConfigError
 
 
@@ -79,6 +79,12 @@ def check_instance_fcn_config(cfg: CN) -> None:
     check_one_of(cfg, f"{prefix}.SCORE", ("objectness", "product"))
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("box", "matrix"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
+    check_at_least(cfg, [f"{prefix}.WINDOWS_PER_IMAGE", f"{prefix}.MAX_PER_IMG"])
+    if any(side < 1 for side in instance_fcn.TEST_SCALES):
+        raise ConfigError(
+            f"{prefix}.TEST_SCALES is {tuple(instance_fcn.TEST_SCALES)}; each must be a short edge "
+            "of 1 pixel or more, or all () for the size that images are loaded with."
+        )
     if not 1 <= instance_fcn.NUM_POSITIONS <= instance_fcn.WINDOW_SIZE:
         raise ConfigError(
             f"{prefix}.NUM_POSITIONS is {instance_fcn.NUM_POSITIONS}; it must be from 1 to "

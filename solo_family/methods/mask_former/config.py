@@ -9,7 +9,7 @@ from ...config.one_to_many import (
     check_one_to_many,
     read_one_to_many,
 )
-from ...config.rules import check_one_of
+from ...config.rules import check_at_least, check_one_of
 from ...errors import ConfigError
 
 MAPPERS = ("mask_former_semantic", "mask_former_panoptic", "detr_panoptic")
@@ -52,7 +52,8 @@ def add_mask_former_config(cfg: CN) -> None:
     # Project that feature even if it has HIDDEN_DIM channels.
     method.ENFORCE_INPUT_PROJ = False
 
-    # Inputs are padded to multiples of this; 0 means no padding, -1 the backbone's own value.
+    # Inputs are padded to multiples of this; 0 means no padding, which a pyramid can't do with, -1
+    # the backbone's own value.
     method.SIZE_DIVISIBILITY = 32
 
     method.TEST = CN()
@@ -148,9 +149,7 @@ def check_mask_former_config(cfg: CN) -> None:
             f"{prefix}.HIDDEN_DIM is {method.HIDDEN_DIM}; it must be a multiple of {prefix}.NHEADS "
             f"({method.NHEADS}), and of 4 for the position encoding."
         )
-    for key in ("DEC_LAYERS", "NUM_OBJECT_QUERIES"):
-        if method[key] < 1:
-            raise ConfigError(f"{prefix}.{key} is {method[key]}; at least 1 is needed.")
+    check_at_least(cfg, [f"{prefix}.DEC_LAYERS", f"{prefix}.NUM_OBJECT_QUERIES"])
     if not (method.TEST.SEMANTIC_ON or method.TEST.PANOPTIC_ON or method.TEST.INSTANCE_ON):
         raise ConfigError(
             f"{prefix}.TEST.SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON are all False: the model "

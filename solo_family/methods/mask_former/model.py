@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import build_sem_seg_head
+from detectron2.modeling.backbone import FPN
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
@@ -76,8 +77,17 @@ class MaskFormer(MaskSegmentor):
         """Read the arguments from `cfg.MODEL.MASK_FORMER` and `cfg.MODEL.SEM_SEG_HEAD`."""
         base = cls.base_config(cfg)
         divisibility = cfg.MODEL.MASK_FORMER.SIZE_DIVISIBILITY
+        needed = base["backbone"].size_divisibility
         if divisibility < 0:
-            divisibility = base["backbone"].size_divisibility
+            divisibility = needed
+        # Other backbones, as Swin, take images of any size.
+        pyramid = isinstance(base["backbone"], FPN)
+        if pyramid and needed > 1 and (divisibility < 1 or divisibility % needed):
+            raise ConfigError(
+                f"MODEL.MASK_FORMER.SIZE_DIVISIBILITY is {divisibility}, but "
+                f"{cfg.MODEL.BACKBONE.NAME} takes inputs of multiples of {needed} alone. Set "
+                f"MODEL.MASK_FORMER.SIZE_DIVISIBILITY {needed}, or -1, which is the backbone's own."
+            )
         head = build_sem_seg_head(cfg, base["backbone"].output_shape())
         return {
             **base,

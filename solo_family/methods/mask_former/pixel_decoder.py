@@ -239,6 +239,8 @@ def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Pixe
     check_features(
         "MODEL.SEM_SEG_HEAD.IN_FEATURES", cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES, input_shape
     )
+    if name == "DeepLabV3PlusHead":
+        _check_projections(cfg)
     decoder = SEM_SEG_HEADS_REGISTRY.get(name)(cfg, input_shape)
     if hasattr(decoder, "forward_features"):
         return decoder
@@ -248,3 +250,16 @@ def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Pixe
         f"{key} is {name!r}, which has neither `forward_features` nor `layers` before a "
         "convolution named `predictor`: its features can't be separated from its classifier."
     )
+
+
+def _check_projections(cfg: CfgNode) -> None:
+    """Check what detectron2's head asserts: all features but the coarsest have a projection."""
+    head = cfg.MODEL.SEM_SEG_HEAD
+    names, channels = list(head.IN_FEATURES), list(head.PROJECT_CHANNELS)
+    if len(channels) != len(names) - 1:
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.PROJECT_CHANNELS is {channels}, but DeepLabV3PlusHead projects "
+            f"all but the coarsest of MODEL.SEM_SEG_HEAD.IN_FEATURES, {names}. Give "
+            f"{len(names) - 1} numbers, one for each of these, or name {len(channels) + 1} "
+            "features."
+        )

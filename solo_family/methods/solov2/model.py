@@ -12,7 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from ...config.rules import check_channels, check_features
+from ...config.rules import check_channels, check_doubling
 from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
 from ...modeling.layers import ConvNormReLU
@@ -123,7 +123,8 @@ class SOLOv2(GridSegmentor):
         classes = num_classes(cfg, "MODEL.SOLOV2.NUM_CLASSES")
         grid = cls.grid_config(cfg, "MODEL.SOLOV2", classes)
         shapes = grid["backbone"].output_shape()
-        check_features("MODEL.SOLOV2.MASK_IN_FEATURES", solov2.MASK_IN_FEATURES, shapes)
+        most = grid["size_divisibility"]
+        check_doubling("MODEL.SOLOV2.MASK_IN_FEATURES", solov2.MASK_IN_FEATURES, shapes, most)
         finest = shapes[solov2.MASK_IN_FEATURES[0]]
         check_channels(
             "MODEL.SOLOV2.MASK_IN_CHANNELS", solov2.MASK_IN_CHANNELS, 256, finest.channels

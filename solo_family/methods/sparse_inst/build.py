@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,13 +9,13 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from torch import nn
 
-from ...config.rules import check_features
+from ...config.rules import check_doubling
 from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.matching_costs import sparse_inst_cost
 from ...modeling.one_to_many import HybridCriterion, with_one_to_many
 from ...modeling.set_criterion import SetCriterion
-from ...modeling.shapes import channels_of, stride_of
+from ...modeling.shapes import channels_of
 from ...modeling.unit_init import natural_noise, scale_to_unit_deviation
 from .config import one_to_many
 from .cross_attention import CrossAttentionBranch
@@ -45,13 +44,7 @@ def build_encoder(sparse_inst: CfgNode, shapes: dict[str, ShapeSpec]) -> Instanc
             before it.
     """
     names = sparse_inst.ENCODER.IN_FEATURES
-    check_features("MODEL.SPARSE_INST.ENCODER.IN_FEATURES", names, shapes)
-    strides = [stride_of(shapes[name]) for name in names]
-    if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
-        raise ConfigError(
-            f"MODEL.SPARSE_INST.ENCODER.IN_FEATURES is {names}, of strides {strides}: name the "
-            "finest first, each with twice the stride of the one before."
-        )
+    check_doubling("MODEL.SPARSE_INST.ENCODER.IN_FEATURES", names, shapes)
     return InstanceContextEncoder(
         in_channels=[channels_of(shapes[name]) for name in names],
         channels=sparse_inst.ENCODER.NUM_CHANNELS,

@@ -9,7 +9,7 @@ from ...config.one_to_many import (
     check_one_to_many,
     read_one_to_many,
 )
-from ...config.rules import check_one_of, get_key
+from ...config.rules import check_at_least, check_one_of, get_key
 from ...errors import ConfigError
 
 DECODERS = ("BaseIAMDecoder", "GroupIAMDecoder", "GroupIAMSoftDecoder", "CrossAttentionDecoder")
@@ -170,9 +170,8 @@ def check_sparse_inst_config(cfg: CN) -> None:
             f"{prefix}.LOSS.ITEMS is {sparse_inst.LOSS.ITEMS}; allowed: labels, masks, or both."
         )
     decoder = sparse_inst.DECODER
-    for key in ("NUM_MASKS", "KERNEL_DIM", "GROUPS"):
-        if decoder[key] < 1:
-            raise ConfigError(f"{prefix}.DECODER.{key} is {decoder[key]}; at least 1 is needed.")
+    counts = ("NUM_MASKS", "KERNEL_DIM", "GROUPS", "INST.DIM", "INST.CONVS", "MASK.DIM")
+    check_at_least(cfg, [f"{prefix}.DECODER.{key}" for key in counts])
     if decoder.NAME != "BaseIAMDecoder" and decoder.INST.DIM % decoder.GROUPS:
         raise ConfigError(
             f"{prefix}.DECODER.GROUPS is {decoder.GROUPS}, which does not divide "

@@ -148,3 +148,9 @@ def test_wrong_names_are_refused() -> None:
         build_pixel_decoder(tiny_decoder_cfg("FPN", ["res2"]), SHAPES)
     with pytest.raises(ConfigError, match=r"IN_FEATURES has p9.*res2, res3"):
         build_pixel_decoder(tiny_decoder_cfg("BasePixelDecoder", ["p9"]), SHAPES)
+
+
+@pytest.mark.parametrize("names", [["res2", "res3", "res5"], ["res5"]])
+def test_a_projection_for_each_feature_but_the_coarsest(names: list[str]) -> None:
+    with pytest.raises(ConfigError, match=rf"PROJECT_CHANNELS is \[8\].*Give {len(names) - 1} num"):
+        build_pixel_decoder(tiny_decoder_cfg("DeepLabV3PlusHead", names), SHAPES)
