@@ -14,6 +14,8 @@ from .thin import RATE as THIN_RATE
 _LR = 5e-4
 _LR_TRAINED = 1e-4  # weights of a whole model change less
 _EVALUATIONS = 4
+_CHECKPOINTS = 4
+_CHECKPOINT_PERIOD = 5000  # detectron2's, at most
 _START_SECONDS = 20.0
 # A class is rare that so many times fewer images have than the median class, or than one image in a
 # hundred.
@@ -72,7 +74,15 @@ def solver_choices(
     ]
     period = ceil(iterations / evaluations) if num_val else 0
     why = f"{evaluations} evaluations" if num_val else "there are no validation images"
-    return [*choices, Choice("TEST.EVAL_PERIOD", period, why)]
+    return [
+        *choices,
+        Choice(
+            "SOLVER.CHECKPOINT_PERIOD",
+            min(_CHECKPOINT_PERIOD, ceil(iterations / _CHECKPOINTS)),
+            "what is lost at most if the machine fails: --resume goes on from the newest",
+        ),
+        Choice("TEST.EVAL_PERIOD", period, why),
+    ]
 
 
 def learning_rate(is_trained: bool, is_thin: bool = False) -> tuple[float, str]:

@@ -180,6 +180,8 @@ def test_training_and_evaluations_fit_the_minutes(
     assert values["SOLVER.WARMUP_ITERS"] < iterations
     if iterations > 10:
         assert iterations * seconds <= 60 * minutes
+    # A run that is killed loses a quarter at most, and no more than with detectron2's period.
+    assert values["SOLVER.CHECKPOINT_PERIOD"] == min(5000, -(-iterations // 4))
     if not num_val:
         assert period == 0
         assert values["TEST.BEST_METRIC"] == ""
