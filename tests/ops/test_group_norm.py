@@ -49,8 +49,9 @@ def test_maps_in_bfloat16_have_gradients_as_exact_as_torchs(weights: torch.dtype
     ours = torch.autograd.grad(group_norm(x, 4, weight, bias, 1e-5), given, upstream)
     torchs = torch.autograd.grad(F.group_norm(x, 4, weight, bias, 1e-5), given, upstream)
     exact_given = [one.detach().double().contiguous().requires_grad_() for one in given]
+    exact_x, exact_weight, exact_bias = exact_given
     exact = torch.autograd.grad(
-        F.group_norm(exact_given[0], 4, *exact_given[1:], 1e-5), exact_given, upstream.double()
+        F.group_norm(exact_x, 4, exact_weight, exact_bias, 1e-5), exact_given, upstream.double()
     )
     for one, its, true, of in zip(ours, torchs, exact, given):
         assert one.dtype == of.dtype
