@@ -8,12 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..ops.group_norm import is_faster_contiguous
 from ..ops.group_norm_relu import group_norm_relu
 from .layers.conv_tower import GroupNorm
-
-# torch 2.11 normalizes smaller maps whose channels are last in another way, which takes 10 to 30
-# times as long as for contiguous maps.
-_SMALL = 1024
 
 
 class FastGroupNorm(nn.GroupNorm):
@@ -21,7 +18,7 @@ class FastGroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize `x`, [B, C, H, W]; the order in memory stays, and results but for rounding."""
-        copies = x.dim() == 4 and x.shape[2] * x.shape[3] < _SMALL and not x.is_contiguous()
+        copies = is_faster_contiguous(x, self.num_groups)
         given = x.contiguous() if copies else x
         result = torch.group_norm(given, self.num_groups, self.weight, self.bias, self.eps)
         return result.contiguous(memory_format=torch.channels_last) if copies else result

@@ -15,6 +15,8 @@ from .channels_last import is_channels_last
 
 # Of torch's vectors, by the processor; 32 for all others.
 _VECTOR_BYTES = {"AVX512": 64}
+# torch 2.11 normalizes smaller maps whose channels are last in another way.
+_SMALL = 1024
 
 
 def has_faster_gradients(x: Tensor, num_groups: int) -> bool:
@@ -27,16 +29,34 @@ def has_faster_gradients(x: Tensor, num_groups: int) -> bool:
         x: a map, of any shape.
         num_groups: a divisor of its channels.
     """
-    if x.device.type != "cpu" or not is_channels_last(x):
-        return False
-    of_a_group = x.shape[1] // num_groups * x.element_size()
-    return of_a_group % _VECTOR_BYTES.get(torch.backends.cpu.get_cpu_capability(), 32) != 0
+    return x.device.type == "cpu" and is_channels_last(x) and not _fills_vectors(x, num_groups)
+
+
+def is_faster_contiguous(x: Tensor, num_groups: int) -> bool:
+    """Return whether torch normalizes a contiguous copy of a map with channels last faster.
+
+    That is so, 5 to 30 times, for small maps, unless the channels of a group fill vectors of the
+    processor: then it takes a third of the time with channels last.
+
+    Args:
+        x: a map on a CPU, of any shape.
+        num_groups: a divisor of its channels.
+    """
+    is_small = is_channels_last(x) and x.shape[2] * x.shape[3] < _SMALL
+    return is_small and not _fills_vectors(x, num_groups)
+
+
+def _fills_vectors(x: Tensor, num_groups: int) -> bool:
+    size = x.shape[1] // num_groups * x.element_size()
+    return size % _VECTOR_BYTES.get(torch.backends.cpu.get_cpu_capability(), 32) == 0
 
 
 def group_norm(
     x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
     """Normalize groups of channels: the result is that of `torch.nn.functional.group_norm`.
+
+    That of a small map is the one of a contiguous copy, which rounds in another order.
 
     The gradients are sums over the places of each channel, and then one product for each value of
     the map, in the order in memory that the map has.
@@ -67,13 +87,14 @@ class _GroupNorm(torch.autograd.Function):
     ) -> Tensor:
         images, channels, height, width = x.shape
         area = height * width
+        given = x.contiguous() if is_faster_contiguous(x, num_groups) else x
         result, mean, scale = torch.native_group_norm(
-            x, weight, bias, images, channels, area, num_groups, eps
+            given, weight, bias, images, channels, area, num_groups, eps
         )
         ctx.sizes = (images, channels, area, num_groups)
         ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight, mean, scale)
-        return result
+        return result.contiguous(memory_format=torch.channels_last)
 
     @staticmethod
     @once_differentiable

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from solo_family.modeling.cpu_gradients import CpuGradients
-from solo_family.ops.group_norm import group_norm
+from solo_family.ops.group_norm import group_norm, is_faster_contiguous
 
 
 def maps(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -24,7 +24,8 @@ def test_the_gradients_are_those_of_float64(affine: bool, offset: float) -> None
     with CpuGradients():
         result = norm(x)
     assert type(result.grad_fn).__name__ == "_GroupNormBackward"
-    assert torch.equal(result, F.group_norm(x, 4, norm.weight, norm.bias, 1e-5))
+    plain = F.group_norm(x.contiguous(), 4, norm.weight, norm.bias, 1e-5)
+    assert torch.equal(result, plain)  # as that of a contiguous map, because it is small
     assert result.is_contiguous(memory_format=torch.channels_last)
     found = torch.autograd.grad(result, (x, *norm.parameters()), upstream)
     assert found[0].is_contiguous(memory_format=torch.channels_last)
@@ -82,6 +83,29 @@ def test_frozen_parts_have_no_gradient(learning: tuple[int, int, int]) -> None:
     for ours, expected in zip(found, others):
         if ours is not None:
             torch.testing.assert_close(ours, expected.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "channels"), [(31, 8), (32, 8), (31, 16), (32, 16)])
+def test_small_maps_are_normalized_on_a_copy(
+    side: int, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For inference, too, but not if a group's channels fill a vector, here of 32 bytes."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    x = maps(2, channels, side, side).requires_grad_()
+    torchs = torch.native_group_norm
+    orders = []
+
+    def recorded(x: Tensor, *args: object) -> object:
+        orders.append(x.is_contiguous())
+        return torchs(x, *args)
+
+    monkeypatch.setattr(torch, "native_group_norm", recorded)
+    trained = group_norm(x, 2, None, None, 1e-5)
+    is_copied = side == 31 and channels == 8
+    assert orders == [is_copied]
+    torch.testing.assert_close(trained, F.group_norm(x, 2), rtol=1e-5, atol=1e-5)
+    assert is_faster_contiguous(x, 2) == is_copied
+    assert trained.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_groups_that_fill_vectors_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
