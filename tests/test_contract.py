@@ -33,10 +33,12 @@ EVERY_CONFIG = sorted(
 
 
 def every_config() -> Iterator[Any]:
-    """Yields all, of which those are slow whose names differ from another's in numbers alone."""
+    """Yield all; slow are those that differ from another in numbers, ablations or data alone."""
     seen = set()
     for config in EVERY_CONFIG:
-        kind = (config.split("/")[0], re.sub(r"\d+", "", config.rsplit("/", 1)[1]))
+        folder = config.rsplit("/", 1)[0]
+        is_alike = folder.startswith("MaskFormer") or folder.endswith("ablations")
+        kind = folder if is_alike else re.sub(r"\d+", "", config)
         yield pytest.param(config, marks=pytest.mark.slow if kind in seen else ())
         seen.add(kind)
 

@@ -56,7 +56,12 @@ def test_images_of_the_same_name_in_several_folders_are_all_drawn(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "config", ["quickstart/solo.yaml", "quickstart/decoupled_solo.yaml", "quickstart/solov2.yaml"]
+    "config",
+    [
+        pytest.param("quickstart/solo.yaml", marks=pytest.mark.slow),
+        pytest.param("quickstart/decoupled_solo.yaml", marks=pytest.mark.slow),
+        "quickstart/solov2.yaml",
+    ],
 )
 def test_the_cells_of_every_level_are_drawn_side_by_side(
     shapes: Path, tmp_path: Path, config: str
@@ -89,7 +94,7 @@ def test_cells_of_a_reference_size_are_drawn_as_large_as_they_are(
     assert 0 < coloured[1] < coloured[0] / 2
 
 
-@pytest.mark.parametrize("kind", ["semantic", "panoptic"])
+@pytest.mark.parametrize("kind", [pytest.param("semantic", marks=pytest.mark.slow), "panoptic"])
 def test_labels_are_drawn_on_what_the_training_loader_gives(tmp_path: Path, kind: str) -> None:
     """Augmented by the same draws; every class of semantic labels has one colour."""
     root = tmp_path / "data"

@@ -188,7 +188,14 @@ def saved(root: Path, method: str, opts: list[Any]) -> Path:
     return root
 
 
-@pytest.mark.parametrize("method", ["SOLO", "DecoupledSOLO", "SOLOv2"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("SOLO", marks=pytest.mark.slow),
+        pytest.param("DecoupledSOLO", marks=pytest.mark.slow),
+        "SOLOv2",
+    ],
+)
 def test_the_masks_of_all_cells(
     method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -161,11 +161,17 @@ CHANGED: dict[str, tuple[Any, list[Any]]] = {
 }
 
 
+# One of each kind; the others are slow.
+TOLD = ("BASE_LR", "MAX_ITER", "STEPS", "WARMUP_ITERS", "BACKBONE_LAYER_DECAY", "NO_DECAY_NAMES")
+
+
 def test_every_key_of_rates_is_changed_below() -> None:
     assert CHANGED.keys() == {key for key, how in APPLIED.items() if how in (SCHEDULE, GROUPS)}
 
 
-@pytest.mark.parametrize("key", CHANGED)
+@pytest.mark.parametrize(
+    "key", [key if key in TOLD else pytest.param(key, marks=pytest.mark.slow) for key in CHANGED]
+)
 def test_rates_are_those_of_a_run_that_had_them_from_the_start(tmp_path: Path, key: str) -> None:
     """Also where other rates are other groups; averages stay with their parameters."""
     value, needs = CHANGED[key]
@@ -278,7 +284,9 @@ def test_other_weights_to_begin_with_would_not_be_read(tmp_path: Path, key: str)
         check_resumed(before, HALF, small_cfg(tmp_path, key, same))
 
 
-@pytest.mark.parametrize("names", [["dog", "cat"], ["cat", "horse"]])
+@pytest.mark.parametrize(
+    "names", [["dog", "cat"], pytest.param(["cat", "horse"], marks=pytest.mark.slow)]
+)
 def test_classes_that_follow_other_data_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str]
 ) -> None:

@@ -47,7 +47,7 @@ def test_an_exported_model_finds_what_the_model_finds(
     assert max(errors.values()) < TOLERANCE
 
 
-@pytest.mark.parametrize("method", of_all_or_slow("SOLOv2", "SparseInst"))
+@pytest.mark.parametrize("method", of_all_or_slow("SOLOv2"))
 def test_images_as_narrow_as_a_pixel_of_a_map(method: str, exported_method: Exported) -> None:
     """Coordinates of such a map have no step, and were infinite in a traced graph."""
     folder, predictor = exported_method(method)

@@ -342,7 +342,13 @@ def test_a_model_of_the_zoo(photo: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in model_zoo.list() if n.startswith(("quickstart", "benchmarks"))]
+    "name",
+    [
+        # Both kinds are alike here.
+        pytest.param(name, marks=pytest.mark.slow if name.startswith("benchmarks") else ())
+        for name in model_zoo.list()
+        if name.startswith(("quickstart", "benchmarks"))
+    ],
 )
 def test_configs_of_own_data_build_without_it(name: str) -> None:
     cfg = model_zoo.get_config(name, device="meta")
