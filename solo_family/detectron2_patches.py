@@ -10,6 +10,7 @@ or at once if it has been. So the order of the two imports does not matter.
 | `DatasetCatalog` | import of `detectron2.data` | further public datasets |
 | `DetectionCheckpointer` | import of `detectron2.checkpoint` | .safetensors; no code is run |
 | `CfgNode.merge_from_file` | import of `detectron2.config` | the keys of our config files |
+| `CfgNode.merge_from_other_cfg`, `.merge_from_list` | as above | `NMS_SIGMA` 2 and 0.5 |
 | `CfgNode._open_cfg` | import of `detectron2.config` | `_BASE_: solo_family://...` |
 | `resnet.DeformConv` | while a backbone is built | deformable blocks without its `_C` |
 | `PathManager.open` | `detectron2.utils` is imported | text is UTF-8 in every locale |
@@ -53,6 +54,7 @@ def follow_detectron2() -> None:
         (register_datasets, "detectron2.data"),
         (read_checkpoints_safely, "detectron2.checkpoint"),
         (merge_our_keys, "detectron2.config"),
+        (merge_any_numbers, "detectron2.config"),
         (open_our_bases, "detectron2.config"),
         (open_text_as_utf8, "detectron2.utils.file_io"),
     ):
@@ -154,6 +156,31 @@ def merge_our_keys(config: Any) -> None:
         original(self, cfg_filename, allow_unsafe=allow_unsafe)
 
     config.CfgNode.merge_from_file = merge_from_file
+
+
+def merge_any_numbers(config: Any) -> None:
+    """Let keys such as `NMS_SIGMA`, whose default is an integer, take any number.
+
+    Args:
+        config: the module `detectron2.config`.
+    """
+    originals = config.CfgNode.merge_from_other_cfg, config.CfgNode.merge_from_list
+    numbers = "solo_family.config.any_number:admit_numbers"
+
+    # It is also what `merge_from_file` ends with.
+    @functools.wraps(originals[0])
+    def merge_from_other_cfg(self: Any, cfg_other: Any) -> None:
+        values = resolve("solo_family.config.load:dotted_values")(cfg_other)
+        resolve(numbers)(self, values.items())
+        originals[0](self, cfg_other)
+
+    @functools.wraps(originals[1])
+    def merge_from_list(self: Any, cfg_list: Sequence[Any]) -> None:
+        resolve(numbers)(self, zip(map(str, cfg_list[::2]), cfg_list[1::2]))
+        originals[1](self, cfg_list)
+
+    config.CfgNode.merge_from_other_cfg = merge_from_other_cfg
+    config.CfgNode.merge_from_list = merge_from_list
 
 
 def open_our_bases(config: Any) -> None:

@@ -30,8 +30,9 @@ def add_copy_paste_config(cfg: CfgNode) -> None:
     # Soften the borders of pasted objects by a Gaussian with this standard deviation, in pixels; 0
     # for none. The paper finds no difference.
     cfg.INPUT.COPY_PASTE.BLEND = 0.0
-    # Drop objects of which less than this share of pixels is still visible; 0 drops those that are
-    # covered completely, as in the paper.
+    # Drop objects of which less than this share of pixels is still visible, because others cover
+    # them or, of pasted ones, because the border cuts them; 0 drops those without any, as in the
+    # paper.
     cfg.INPUT.COPY_PASTE.MIN_VISIBLE = 0.0
     # Take objects more often from images of rare classes: those that fewer than this share of the
     # images have, as DATALOADER.REPEAT_THRESHOLD has it; 0 takes all images equally often.

@@ -77,7 +77,7 @@ def _newest(folder: Path) -> Path | None:
             logger.warning(
                 f"{folder / _LAST} names {named.name}, which is not an intact checkpoint."
             )
-        logger.info(f"--resume goes on from {path}, after iteration {iteration}.")
+        logger.info(f"--resume goes on from {path}, after iteration {iteration + 1}.")
         return path
     if not paths and named is None:
         return None

@@ -23,15 +23,21 @@ def read_metrics(path: Path, last: int) -> dict[str, Series]:
     """Return the history of each metric in a metrics.json.
 
     A resumed run repeats the iterations after its checkpoint; what it wrote of them before is
-    dropped.
+    dropped. What is measured when a training has ended counts as measured in its last iteration,
+    also if the run went on later.
 
     Args:
         path: of the file; where there is none, there is no history.
         last: the number of the last iteration; what is measured after it counts as measured in it.
     """
     metrics: dict[str, Series] = {}
+    trained = None  # the number of the last iteration that has losses
     for row in _rows(path):
-        iteration = min(row["iteration"] + 1, last)
+        if "total_loss" in row:
+            trained = row["iteration"] + 1
+        # detectron2 counts on for an evaluation at the end, and no loss has that number.
+        is_at_the_end = "total_loss" not in row and row["iteration"] == trained
+        iteration = min(row["iteration"] + (not is_at_the_end), last)
         for name, value in row.items():
             if name != "iteration" and isinstance(value, int | float):
                 iterations, values = metrics.setdefault(name, ([], []))

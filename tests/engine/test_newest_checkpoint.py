@@ -113,7 +113,7 @@ def test_a_damaged_one_is_left_out_by_name(
         (line,) = [line for line in caplog.messages if f"skips a checkpoint: {path}" in line]
         assert "\n" not in line
     assert any(
-        f"goes on from {run}/model_0000003.pth, after iteration 3" in m for m in caplog.messages
+        f"goes on from {run}/model_0000003.pth, after iteration 4" in m for m in caplog.messages
     )
 
 

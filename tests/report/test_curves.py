@@ -32,6 +32,22 @@ def test_what_a_resumed_run_repeats_replaces_what_it_wrote_before(tmp_path: Path
     assert read_metrics(tmp_path / "none.json", last=50) == {}
 
 
+def test_an_evaluation_at_the_end_of_a_run_that_went_on_later(tmp_path: Path) -> None:
+    rows = [
+        {"iteration": 3, "total_loss": 4.0, "segm/AP": 10.0},
+        {"iteration": 7, "total_loss": 3.0},
+        {"iteration": 8, "segm/AP": 30.0},  # MAX_ITER was 8
+        {"iteration": 8, "segm_ema/AP": 31.0},
+        {"iteration": 11, "total_loss": 2.0, "segm/AP": 20.0},
+        {"iteration": 13, "total_loss": 1.0},
+        {"iteration": 14, "segm/AP": 25.0},
+    ]
+    metrics = read_metrics(write(tmp_path, rows), last=14)
+    assert metrics["total_loss"][0] == [4, 8, 12, 14]
+    assert metrics["segm/AP"] == ([4, 8, 12, 14], [10.0, 30.0, 20.0, 25.0])
+    assert metrics["segm_ema/AP"] == ([8], [31.0])
+
+
 def test_the_sum_of_the_losses_and_the_main_metrics_are_drawn(tmp_path: Path) -> None:
     one = ([1], [1.0])
     names = ["loss_b", "loss_b_0", "total_loss", "validation/total_loss", "lr", "a/segm/AP"]

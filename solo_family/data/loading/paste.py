@@ -21,7 +21,7 @@ def paste(
 
     What is below a pasted object leaves the masks of the other objects, and the labels of pixels
     become the pasted object's. Objects that lie outside, because the images differ in size, are not
-    pasted.
+    pasted; nor are those of which the border leaves less than `min_visible`.
 
     Args:
         data: the image that is pasted on: `image`, uint8 [C, H, W], `instances` with `gt_classes`,
@@ -37,8 +37,9 @@ def paste(
     Returns:
         The dict, with other values under these four names.
     """
-    image, masks = _laid_over(data["image"], taken)
-    inside = masks.flatten(1).any(1)
+    image, masks, areas = _laid_over(data["image"], taken)
+    left = masks.flatten(1).sum(1)
+    inside = (left > 0) & (left >= min_visible * areas)
     masks, classes = masks[inside], taken["instances"].gt_classes[inside]
     if not len(masks):
         return data
@@ -55,12 +56,12 @@ def paste(
     return pasted
 
 
-def _laid_over(below: Tensor, taken: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def _laid_over(below: Tensor, taken: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """Lay an image over another, [C, H, W], at a random place where their sizes differ.
 
     Returns:
-        The upper image, with the lower one's pixels where it does not reach, [C, H, W]; and the
-        masks of its objects, bool [P, H, W].
+        The upper image, with the lower one's pixels where it does not reach, [C, H, W]; the masks
+        of its objects, bool [P, H, W]; and the areas that these had before, int64 [P].
     """
     image, masks = taken["image"], with_bitmasks(taken["instances"]).gt_masks.tensor
     here, there = [], []
@@ -74,7 +75,7 @@ def _laid_over(below: Tensor, taken: dict[str, Any]) -> tuple[Tensor, Tensor]:
     above[:, here[0], here[1]] = image[:, there[0], there[1]]
     moved = masks.new_zeros((len(masks), *below.shape[1:]))
     moved[:, here[0], here[1]] = masks[:, there[0], there[1]]
-    return above, moved
+    return above, moved, masks.flatten(1).sum(1)
 
 
 def _composed(below: Tensor, above: Tensor, covered: Tensor, sigma: float) -> Tensor:

@@ -3,7 +3,7 @@
 from detectron2.config import CfgNode as CN
 
 from ...config.caps import cap
-from ...config.rules import check_one_of, check_same_length, get_key
+from ...config.rules import check_at_least, check_one_of, check_same_length, get_key
 from ...errors import ConfigError
 from ...registry import METHODS
 
@@ -113,6 +113,7 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
     check_one_of(cfg, f"{prefix}.SHARED_CELL", ("both", "last"))
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("matrix", "mask", "soft", "fast"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
+    check_at_least(cfg, [f"{prefix}.NMS_SIGMA"], least=0)  # below, scores would rise
     check_one_of(cfg, f"{prefix}.LOSS.DICE_NORMALIZER", ("pairs", "cells"))
     check_one_of(cfg, f"{prefix}.LOSS.FOCAL_USE_SIGMOID", (True,))
     for key in ("FPN_INSTANCE_STRIDES", "NUM_GRIDS"):

@@ -79,6 +79,7 @@ def check_instance_fcn_config(cfg: CN) -> None:
     check_one_of(cfg, f"{prefix}.SCORE", ("objectness", "product"))
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("box", "matrix"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
+    check_at_least(cfg, [f"{prefix}.NMS_SIGMA"], least=0)  # below, scores would rise
     check_at_least(cfg, [f"{prefix}.WINDOWS_PER_IMAGE", f"{prefix}.MAX_PER_IMG"])
     if any(side < 1 for side in instance_fcn.TEST_SCALES):
         raise ConfigError(

@@ -156,6 +156,7 @@ def check_sparse_inst_config(cfg: CN) -> None:
     check_one_of(cfg, f"{prefix}.DATASET_MAPPER", ("SparseInstDatasetMapper",))
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("", "matrix"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
+    check_at_least(cfg, [f"{prefix}.NMS_SIGMA"], least=0)  # below, scores would rise
     sparse_inst = cfg.MODEL.SPARSE_INST
     if sparse_inst.UNIT_INIT and cfg.MODEL.BACKBONE.NAME != TIMM_BACKBONE:
         raise ConfigError(

@@ -111,6 +111,24 @@ def test_too_little_that_is_visible_is_dropped_and_empty_masks_stay() -> None:
         assert classes[:-1] == kept
 
 
+def test_pasted_objects_of_which_the_border_leaves_too_little_are_not_pasted() -> None:
+    numbers = set()
+    for seed in range(60):
+        np.random.seed(seed)
+        data, taken = mapped(1, 0), mapped(2, 4, (40, 40))
+        result = paste(data, taken, min_visible=0.5)
+        masks = result["instances"].gt_masks.tensor if len(result["instances"]) else []
+        assert all(mask.sum() >= 18 for mask in masks)  # of 36
+        if not len(masks):
+            assert torch.equal(result["image"], data["image"])
+        np.random.seed(seed)
+        everything = paste(data, taken)["instances"]
+        expected = list(everything.gt_masks.tensor) if len(everything) else []
+        assert len(masks) == sum(bool(mask.sum() >= 18) for mask in expected)
+        numbers.add((len(masks), len(expected)))
+    assert any(0 < kept < every for kept, every in numbers)
+
+
 def test_blending_softens_the_image_alone() -> None:
     data, taken = mapped(0, 0, (9, 60)), mapped(1, 1, (9, 60))
     data["image"][:], taken["image"][:] = 0, 200
