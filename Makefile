@@ -7,7 +7,7 @@ JOBS ?= 2
 # Bytecode is written: many tests start processes, each of which would compile all of the package again.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-.PHONY: demo test test-all fast style types soak bench bench-dense lint clean
+.PHONY: demo test test-all fast style soak bench bench-dense lint clean
 
 $(VENV)/.done: requirements/pinned.txt requirements/detectron2.txt requirements/no_deps.txt setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' \
@@ -34,13 +34,8 @@ style: $(VENV)/.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Of what is installed; those of the tests are checked by `make lint` and `make test-all`.
-types: style
-	$(BIN)/mypy solo_family
-
-# The types are checked beside the tests, which leave a part of the machine idle while they start.
-test: $(VENV)/.done
-	@$(MAKE) --no-print-directory -j 2 types fast
+# `make lint` and `make test-all` also check the types, which takes a minute.
+test: style fast
 
 test-all: lint
 	$(PYTEST)

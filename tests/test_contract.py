@@ -1,7 +1,6 @@
 """What every method promises, tested over METHODS."""
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,12 +32,11 @@ EVERY_CONFIG = sorted(
 
 
 def every_config() -> Iterator[Any]:
-    """Yield all; slow are those that differ from another in numbers, ablations or data alone."""
+    """Yield all; but for the quick start's, all but the first of a folder are slow."""
     seen = set()
     for config in EVERY_CONFIG:
         folder = config.rsplit("/", 1)[0]
-        is_alike = folder.startswith("MaskFormer") or folder.endswith("ablations")
-        kind = folder if is_alike else re.sub(r"\d+", "", config)
+        kind = config if folder == "quickstart" else folder
         yield pytest.param(config, marks=pytest.mark.slow if kind in seen else ())
         seen.add(kind)
 

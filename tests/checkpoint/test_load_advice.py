@@ -16,7 +16,7 @@ from ..conftest import tiny_model
 from .lists import random_weights, save
 
 
-@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("complete", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize(
     "name", ["mask_former_r50_v1", "mask_former_swin", "adelaidet_solov2", "official_solo"]
 )

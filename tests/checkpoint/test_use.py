@@ -103,10 +103,16 @@ def test_the_yaml_is_a_base_for_others(tmp_path: Path) -> None:
         ("mmdet3_solov2", {"SOLOV2.LOSS.DICE_NORMALIZER": "cells"}),
         ("sparse_inst_r50_soft", {"SPARSE_INST.DECODER.NAME": "GroupIAMSoftDecoder"}),
         ("sparse_inst_r50_giam", {"RESNETS.NORM": "FrozenBN", "SPARSE_INST.DECODER.GROUPS": 4}),
-        ("sparse_inst_pvt_b2_li_giam", {"PVT.NAME": "b2", "PVT.LINEAR": True}),
+        pytest.param(
+            *("sparse_inst_pvt_b2_li_giam", {"PVT.NAME": "b2", "PVT.LINEAR": True}),
+            marks=pytest.mark.slow,
+        ),
         ("sparse_inst_pvt_b1_giam", {"PVT.NAME": "b1", "PVT.EMBED_DIMS": [8, 16, 40, 64]}),
         ("sparse_inst_r50vd_giam", {"RESNETS.STEM_OUT_CHANNELS": 4, "RESNETS.WIDTH_PER_GROUP": 4}),
-        ("sparse_inst_darknet53_giam", {"CSPNET.CHANNELS": [4, 8, 16, 32, 64, 128]}),
+        pytest.param(
+            *("sparse_inst_darknet53_giam", {"CSPNET.CHANNELS": [4, 8, 16, 32, 64, 128]}),
+            marks=pytest.mark.slow,
+        ),
         ("mask_former_swin", {"SWIN.NUM_HEADS": [1, 2, 4, 8], "SWIN.WINDOW_SIZE": 4}),
         (
             "mask_former_r50_panoptic",

@@ -21,7 +21,7 @@ def plain_cfg() -> CfgNode:
 
 
 @pytest.mark.parametrize("method", ["SOLO", "SOLOV2", "SPARSE_INST", "INSTANCE_FCN"])
-@pytest.mark.parametrize("get", [get_cfg, plain_cfg])
+@pytest.mark.parametrize("get", [pytest.param(get_cfg, marks=pytest.mark.slow), plain_cfg])
 def test_sigma_of_nms_is_any_number(
     method: str, get: Callable[[], CfgNode], tmp_path: Path
 ) -> None:

@@ -84,7 +84,11 @@ def assert_the_same(actual: Any, expected: Any) -> None:
             assert (here - there).abs().max() <= 5e-4 * there.abs().max() + 1e-9, name
 
 
-@pytest.mark.parametrize(("method", "opts"), VARIANTS, ids=str)
+@pytest.mark.parametrize(
+    ("method", "opts"),
+    [pytest.param(*each, marks=pytest.mark.slow if each[1] else ()) for each in VARIANTS],
+    ids=str,
+)
 def test_two_parts_of_two_are_a_batch_of_four(method: str, opts: list[Any]) -> None:
     model = fixed_model(method, opts)
     data = batch(5, 0, 1, 2)

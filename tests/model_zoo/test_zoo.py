@@ -32,6 +32,7 @@ def test_every_config_that_is_no_base_is_listed() -> None:
     assert set(model_zoo.list()) == configs
 
 
+@pytest.mark.slow
 def test_every_config_is_read_and_those_with_weights_need_no_dataset() -> None:
     for name, entry in read_table().items():
         cfg = setup_cfg(f"zoo:{name}", ["MODEL.DEVICE", "cpu"])

@@ -93,7 +93,7 @@ def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return request.param
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_batches_are_those_of_this_process_and_stay_so(memory: str, count: int) -> None:
     expected = [flat(batch) for batch in BatchLoader(Numbered(), BATCHES)]
     loader = BatchLoader(Numbered(), BATCHES, num_workers=count, timeout=60)
