@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -95,7 +97,7 @@ def test_small_maps_are_normalized_on_a_copy(
     torchs = torch.native_group_norm
     orders = []
 
-    def recorded(x: Tensor, *args: object) -> object:
+    def recorded(x: Tensor, *args: Any) -> Any:
         orders.append(x.is_contiguous())
         return torchs(x, *args)
 
