@@ -3,10 +3,10 @@
 Bilinear resizing along an axis is such a matrix, and so is its transpose, the gradient.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -37,10 +37,15 @@ def bands(matrix: Tensor, step: int) -> list[Band]:
     return blocks
 
 
-def bilinear_matrix(size: int, output: int, dtype: torch.dtype) -> Tensor:
-    """Return torch's bilinear resizing of an axis between pixel centres, [output, size]."""
+def matrix_of(resize: Callable[[Tensor], Tensor], size: int, dtype: torch.dtype) -> Tensor:
+    """Return the matrix of a linear resizing of one axis, [output, size].
+
+    Args:
+        resize: takes pictures of one column, [size, size, 1], to [size, output, 1].
+        size: of the axis.
+        dtype: of the matrix.
+    """
     # What becomes of a picture that is 1 in one place, for every place, is the matrix.
     with torch.inference_mode(False), torch.no_grad():
-        units = torch.eye(size, dtype=dtype)[None, :, :, None]
-        resized = F.interpolate(units, size=(output, 1), mode="bilinear", align_corners=False)
-        return resized[0, :, :, 0].T.contiguous()
+        units = torch.eye(size, dtype=dtype)[:, :, None]
+        return resize(units)[:, :, 0].T.contiguous()

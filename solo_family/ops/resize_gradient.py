@@ -11,9 +11,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .bands import Band, bands, bilinear_matrix
+from .bands import Band, bands, matrix_of
 
 # Outputs of one product: more have a wider band.
 _STEP = 16
@@ -48,4 +49,8 @@ def resize_gradient(gradient: Tensor, size: tuple[int, int]) -> Tensor:
 @lru_cache(maxsize=64)
 def _transposed(size: int, output: int, dtype: torch.dtype) -> list[Band]:
     """Return the gradient of resizing one axis from `size` to `output`, in blocks of `_STEP`."""
-    return bands(bilinear_matrix(size, output, dtype).T, _STEP)
+
+    def resize(units: Tensor) -> Tensor:
+        return F.interpolate(units[None], size=(output, 1), mode="bilinear", align_corners=False)[0]
+
+    return bands(matrix_of(resize, size, dtype).T, _STEP)

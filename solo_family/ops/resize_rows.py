@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .bands import Band, bands
+from .bands import Band, bands, matrix_of
 
 Size = tuple[int, int]
 
@@ -94,10 +94,8 @@ def resized_rows(
 
 def resizing_matrix(size: int, padded: int, image: int, output: int, resize: Callable) -> Tensor:
     """Return the resizing of one axis, float32 [output, size]; sizes as for `resized_rows`."""
-    # What becomes of a picture that is 1 in one place, for every place, is the matrix.
-    with torch.inference_mode(False), torch.no_grad():
-        units = torch.eye(size)[:, :, None]
-        return resize(units, (padded, 1), (image, 1), (output, 1))[:, :, 0].T.contiguous()
+    sizes = (padded, 1), (image, 1), (output, 1)
+    return matrix_of(lambda units: resize(units, *sizes), size, torch.float32)
 
 
 @lru_cache(maxsize=64)

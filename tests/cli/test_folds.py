@@ -38,14 +38,16 @@ class Training:
         return self.status
 
 
-def test_an_interrupted_command_goes_on(
-    words: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> Training:
     training = Training()
     monkeypatch.setattr(folds, "run_training", training)
+    return training
+
+
+def test_an_interrupted_command_goes_on(
+    words: list[str], tmp_path: Path, training: Training, capsys: pytest.CaptureFixture[str]
+) -> None:
     training.status = 143
     assert main(words) == 143
     training.status = 0
@@ -68,13 +70,8 @@ def test_an_interrupted_command_goes_on(
 
 
 def test_folds_of_fewer_images_are_not_those_of_more(
-    words: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: list[str], tmp_path: Path, training: Training, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    training = Training()
-    monkeypatch.setattr(folds, "run_training", training)
     assert main(words) == 0
     before = (tmp_path / "run/folds_data/1/val.json").read_bytes()
     shutil.rmtree(tmp_path / "data")
