@@ -102,10 +102,10 @@ def mapper(folder: Path) -> Pair:
 
 
 def evaluation(images: int, folder: Path) -> Pair:
-    """COCO's metrics of masks: pycocotools, against our evaluator, which writes its files, too."""
-    from .evaluation import drawn
+    """COCO's metrics of masks: detectron2's evaluator with pycocotools, against ours."""
+    from .evaluation import EVALUATOR, drawn
 
-    return drawn(images, folder).pairs()["the evaluator, which also writes two files"]
+    return drawn(images, folder).pairs()[EVALUATOR]
 
 
 def convolution(channels: int, height: int, width: int, _: Path) -> Pair:

@@ -25,7 +25,7 @@ from ..weight_files import read_weights
 from .bases import Base
 from .choice import Choice
 from .forgotten import forgotten_choices
-from .matched import WITHOUT_WEIGHTS, matched
+from .matched import WITHOUT_WEIGHTS, matched, query_choices
 from .other_task import task_choices
 from .published import COCO, advise, choose_coco
 
@@ -160,7 +160,10 @@ def trained_base(trained: Trained, names: list[str], path: Path, task: str = "in
     Raises:
         OSError: they can't be written.
     """
-    weights, left = matched(trained.cfg, trained.weights, trained.names, names)
+    of_task = task_choices(trained.cfg, task)
+    cfg = trained.cfg.clone()
+    cfg.merge_from_list([word for choice in of_task for word in (choice.key, choice.value)])
+    weights, left = matched(cfg, trained.weights, trained.names, names)
     with replacing(path) as temporary:
         torch.save({"model": weights, KEY: trained.origin.as_dict()}, temporary)
     kept = [name for name in names if name in trained.names]
@@ -179,8 +182,9 @@ def trained_base(trained: Trained, names: list[str], path: Path, task: str = "in
         Choice("MODEL.CLASS_NAMES", [], "from the dataset"),
         Choice("MODEL.CLASS_IDS", [], "from the dataset"),
         Choice("MODEL.BACKBONE.NORM_EVAL", True, "too few images for statistics of their own"),
+        *query_choices(cfg, len(names)),
         *forgotten_choices(trained.cfg),
-        *task_choices(trained.cfg, task),
+        *of_task,
     ]
     return Base(trained.config, tuple(choices), is_trained=True, notes=tuple(notes))
 

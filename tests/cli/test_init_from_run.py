@@ -13,6 +13,7 @@ from solo_family.engine.main import store_classes
 
 from ..coco_folder import small_dataset, write_cfg
 from ..conftest import tiny_cfg, tiny_model
+from ..data.segments import write_semantic
 from .test_init import FAST, config_of, init, train_one_step, write_run
 from .test_init_opts import five_channels
 from .test_init_opts import write as write_images
@@ -90,3 +91,43 @@ def test_things_are_found_where_a_run_had_stuff(data: str, tmp_path: Path) -> No
     store_classes(by_hand, key)
     assert by_hand.MODEL.CLASS_NAMES == ["cat", "dog"]
     assert not by_hand.MODEL.STUFF_IDS
+
+
+FIXED: list[Any] = ["MODEL.MASK_FORMER.MATCHING", "fixed"]
+FIXED += ["MODEL.MASK_FORMER.TEST.PANOPTIC_ON", False, "MODEL.MASK_FORMER.TEST.INSTANCE_ON", False]
+
+
+def write_run_of_fixed_queries(folder: Path, classes: list[str], further: int) -> torch.Tensor:
+    """Write a run in which query k learned class k, and return the queries."""
+    queries: list[Any] = ["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", len(classes) + further]
+    keys = [*FIXED, *queries, "MODEL.CLASS_NAMES", classes, "DATASETS.TRAIN", ()]
+    folder.mkdir()
+    write_cfg(folder / "config.yaml", tiny_cfg("MaskFormer", len(classes), keys))
+    weights = tiny_model("MaskFormer", len(classes), keys).state_dict()
+    torch.save({"model": weights}, folder / "model_final.pth")
+    return weights["sem_seg_head.predictor.query_embed.weight"]
+
+
+@pytest.mark.parametrize("further", [0, 2])
+def test_with_fixed_matching_queries_stay_with_their_classes(further: int, tmp_path: Path) -> None:
+    old = write_run_of_fixed_queries(tmp_path / "run", ["sign", "river", "sky", "sea"], further)
+    labels = write_semantic(tmp_path / "data", classes="sky,road,sign")
+    assert init(tmp_path, "--train", labels, "--from", str(tmp_path / "run"), *FAST) == 0
+    cfg = config_of(tmp_path)
+    assert cfg.MODEL.MASK_FORMER.MATCHING == "fixed"
+    assert 3 + further == cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES
+    weights = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]
+    new = weights["sem_seg_head.predictor.query_embed.weight"]
+    assert len(new) == 3 + further
+    for row, old_row in [(0, 2), (2, 0), *((3 + k, 4 + k) for k in range(further))]:
+        assert torch.equal(new[row], old[old_row])
+    assert train_one_step(tmp_path / "new" / "my.yaml", tmp_path / "output")
+
+
+def test_objects_are_not_learned_with_a_query_for_each_class(data: str, tmp_path: Path) -> None:
+    write_run_of_fixed_queries(tmp_path / "run", ["cat", "dog"], 0)
+    assert init(tmp_path, "--train", data, "--from", str(tmp_path / "run"), *FAST) == 0
+    cfg = config_of(tmp_path)
+    assert cfg.MODEL.MASK_FORMER.MATCHING == "bipartite"
+    assert cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES == 100
+    assert train_one_step(tmp_path / "new" / "my.yaml", tmp_path / "output")

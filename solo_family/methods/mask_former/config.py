@@ -144,6 +144,7 @@ def check_mask_former_config(cfg: CN) -> None:
                 f"{method[key]}, which matches no object with several queries. Set {prefix}.{key} "
                 f"{needed}, or COPIES 0."
             )
+    _check_semantic_only(method, prefix)
     if method.HIDDEN_DIM % method.NHEADS or method.HIDDEN_DIM % 4:
         raise ConfigError(
             f"{prefix}.HIDDEN_DIM is {method.HIDDEN_DIM}; it must be a multiple of {prefix}.NHEADS "
@@ -155,6 +156,21 @@ def check_mask_former_config(cfg: CN) -> None:
             f"{prefix}.TEST.SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON are all False: the model "
             "would predict nothing. Set one of them to True."
         )
+
+
+def _check_semantic_only(method: CN, prefix: str) -> None:
+    """Refuse losses that take a class for one object where objects are wanted."""
+    wanted = [name for name in ("PANOPTIC_ON", "INSTANCE_ON") if method.TEST[name]]
+    for key, value, usual in (
+        ("MATCHING", "fixed", "bipartite"),
+        ("LOSS_TYPE", "per_pixel_likelihood", "mask_classification"),
+    ):
+        if wanted and method[key] == value:
+            raise ConfigError(
+                f"{prefix}.{key} is {value}, which is for semantic segmentation: it does not teach "
+                f"the model to tell objects of a class apart, as {prefix}.TEST.{wanted[0]} needs. "
+                f"Set {prefix}.{key} {usual}, or {wanted[0]} False."
+            )
 
 
 def one_to_many(method: CN) -> OneToMany:

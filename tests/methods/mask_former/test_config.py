@@ -117,6 +117,21 @@ def test_a_model_that_predicts_nothing_is_refused() -> None:
         check_config(tiny_cfg("MaskFormer", opts=off))
 
 
+@pytest.mark.parametrize("task", ["PANOPTIC_ON", "INSTANCE_ON"])
+@pytest.mark.parametrize(
+    ("key", "value"), [("MATCHING", "fixed"), ("LOSS_TYPE", "per_pixel_likelihood")]
+)
+def test_what_is_for_semantic_segmentation_is_refused_for_objects(
+    key: str, value: str, task: str
+) -> None:
+    test = "MODEL.MASK_FORMER.TEST"
+    semantic = [f"{test}.PANOPTIC_ON", False, f"{test}.INSTANCE_ON", False]
+    opts = [*semantic, f"MODEL.MASK_FORMER.{key}", value]
+    check_config(tiny_cfg("MaskFormer", opts=opts))
+    with pytest.raises(ConfigError, match=f"{key} is {value}, .* as {test}.{task} needs"):
+        check_config(tiny_cfg("MaskFormer", opts=[*opts, f"{test}.{task}", True]))
+
+
 def test_fixed_matching_needs_a_query_per_class() -> None:
     opts = ["MODEL.MASK_FORMER.MATCHING", "fixed", "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", 2]
     with pytest.raises(ConfigError, match="each of the 3 classes"):
