@@ -265,6 +265,13 @@ def test_a_negative_backbone_multiplier_is_refused() -> None:
     assert_refused(cfg, "SOLVER.BACKBONE_MULTIPLIER is -0.5", "must be positive")
 
 
+def test_a_negative_exponent_of_the_focal_loss_is_refused() -> None:
+    """With it the loss of what is surely right would be infinite."""
+    key = "MODEL.SOLOV2.LOSS.FOCAL_GAMMA"
+    with pytest.raises(ConfigError, match=rf"{key} is -1\.0; at least 0 is needed"):
+        setup_cfg(get_config_file("SOLOv2/solov2_R50_1x.yaml"), [key, "-1.0"])
+
+
 def test_reversed_scale_ranges_are_refused() -> None:
     ranges = ((24, 1), (12, 48), (24, 96), (48, 192), (96, 512))
     cfg = tiny_cfg(opts=["MODEL.SOLOV2.FPN_SCALE_RANGES", ranges])

@@ -114,6 +114,7 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("matrix", "mask", "soft", "fast"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
     check_at_least(cfg, [f"{prefix}.NMS_SIGMA"], least=0)  # below, scores would rise
+    check_at_least(cfg, [f"{prefix}.LOSS.FOCAL_GAMMA"], least=0)  # below, losses are infinite
     check_one_of(cfg, f"{prefix}.LOSS.DICE_NORMALIZER", ("pairs", "cells"))
     check_one_of(cfg, f"{prefix}.LOSS.FOCAL_USE_SIGMOID", (True,))
     for key in ("FPN_INSTANCE_STRIDES", "NUM_GRIDS"):
