@@ -1,5 +1,6 @@
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -118,7 +119,7 @@ def test_deform_conv_2d_predicts_its_offsets(modulated: bool, kernel_size: int) 
 @pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])
 def test_gradients_with_channels_last(modulated: bool, kernel_size: int) -> None:
     torch.manual_seed(0)
-    conv = DeformConv2d(3, 2, kernel_size, padding=kernel_size // 2, modulated=modulated)
+    conv: Any = DeformConv2d(3, 2, kernel_size, padding=kernel_size // 2, modulated=modulated)
     nn.init.normal_(conv.offset.weight, std=0.5)
     other = copy.deepcopy(conv).to(memory_format=torch.channels_last)
     x, upstream = torch.randn(2, 3, 5, 4), torch.randn(2, 2, 5, 4)
@@ -255,12 +256,13 @@ def test_keys_choose_the_deformable_convolutions(
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 def test_a_model_with_every_deformable_convolution_trains(order: torch.memory_format) -> None:
-    model = tiny_model(
+    model: Any = tiny_model(
         opts=[
             *("MODEL.SOLOV2.USE_DCN_IN_INSTANCE", True, "MODEL.SOLOV2.TYPE_DCN", "DCNv2"),
             *("MODEL.SOLOV2.USE_DCN_IN_MASK", True),
         ]
-    ).to(memory_format=order)
+    )
+    model = model.to(memory_format=order)
     sum(model([picture()]).values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
