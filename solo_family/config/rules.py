@@ -96,6 +96,18 @@ def check_at_least(cfg: CfgNode, keys: Sequence[str], least: int = 1) -> None:
             raise ConfigError(f"{key} is {value}; at least {least} is needed.")
 
 
+def check_shares(cfg: CfgNode, keys: Sequence[str]) -> None:
+    """Refuse probabilities and shares that are none, such as percentages.
+
+    Raises:
+        ConfigError: names the key, its value, and what is allowed.
+    """
+    for key in keys:
+        value = get_key(cfg, key)
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{key} is {value}; a number from 0 to 1 is needed.")
+
+
 def check_same_length(cfg: CfgNode, keys: Sequence[str]) -> None:
     """Refuse lists that need one entry per level but differ in length.
 

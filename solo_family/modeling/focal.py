@@ -18,7 +18,7 @@ def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -
         targets: bool, or 0 to 1, of the same shape.
         alpha: weight of the positives; that of the negatives is 1 - alpha. Less than 0 for no
             weights.
-        gamma: exponent.
+        gamma: exponent, at least 0.
 
     Returns:
         float32, of the same shape.
@@ -33,7 +33,9 @@ class _FocalLoss(torch.autograd.Function):
             x = logits.to(torch.promote_types(logits.dtype, torch.float32))
             t = targets.to(x.dtype)
             p = x.sigmoid()
-            wrong = torch.addcmul(p, t, p, value=-2).add_(t).clamp_(min=0)  # 1 - p_t
+            wrong = torch.addcmul(p, t, p, value=-2).add_(t)  # 1 - p_t
+            # Not 0, whose power gamma - 1 is infinite if gamma is below 1.
+            wrong.clamp_(min=torch.finfo(x.dtype).tiny)
             # log(1 + exp(x)), which torch sets to x above the threshold.
             cross_entropy = torch.addcmul(F.softplus(x, threshold=40), x, t, value=-1)
             balance = t * (2 * alpha - 1) + (1 - alpha) if alpha >= 0 else torch.ones_like(t)

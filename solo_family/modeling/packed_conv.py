@@ -139,6 +139,12 @@ class PackedConv2d(JoinedConv2d):
                 "This model was prepared for inference on a CPU; it can't be moved. Prepare it "
                 "where it is to run: MODEL.DEVICE, or `device` of Predictor."
             )
+        if weight.dtype != self.dtype:
+            raise RuntimeError(
+                f"This model was prepared for inference with weights of {self.dtype}, which can't "
+                f"become {weight.dtype}. Choose when it is prepared: MODEL.INFERENCE.PRECISION, or "
+                "`precision` of Predictor."
+            )
         super()._apply(fn, recurse)
         self._pack(weight)
         return self

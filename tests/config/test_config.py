@@ -265,6 +265,40 @@ def test_a_negative_backbone_multiplier_is_refused() -> None:
     assert_refused(cfg, "SOLVER.BACKBONE_MULTIPLIER is -0.5", "must be positive")
 
 
+@pytest.mark.parametrize("method", ["SOLO", "DecoupledSOLO", "SOLOv2"])
+@pytest.mark.parametrize(
+    ("key", "value", "needed"),
+    [
+        ("INSTANCE_CHANNELS", 0, "at least 1 is needed"),
+        ("NUM_INSTANCE_CONVS", -1, "at least 1 is needed"),
+        ("PRIOR_PROB", 0.0, "above 0 and below 1 is needed"),
+        ("PRIOR_PROB", 1.0, "above 0 and below 1 is needed"),
+        ("SCORE_THR", 30.0, "a number from 0 to 1 is needed"),
+        ("UPDATE_THR", -1.0, "a number from 0 to 1 is needed"),
+        ("MASK_THR", 50.0, "a number from 0 to 1 is needed"),
+        ("MASK_NMS_THR", 1.5, "a number from 0 to 1 is needed"),
+    ],
+)
+def test_numbers_with_which_nothing_can_be_built_or_found(
+    method: str, key: str, value: float, needed: str
+) -> None:
+    key = f"MODEL.{'SOLOV2' if method == 'SOLOv2' else 'SOLO'}.{key}"
+    assert_refused(tiny_cfg(method, opts=[key, value]), f"{key} is {value}; ", needed)
+
+
+@pytest.mark.parametrize("key", ["MASK_CHANNELS", "NUM_MASKS"])
+def test_mask_features_have_channels(key: str) -> None:
+    opts = ["MODEL.SOLOV2.NUM_KERNELS", 0, "MODEL.SOLOV2.NUM_MASKS", 0, f"MODEL.SOLOV2.{key}", 0]
+    assert_refused(tiny_cfg(opts=opts), " is 0; at least 1 is needed")
+
+
+def test_a_negative_exponent_of_the_focal_loss_is_refused() -> None:
+    """With it the loss of what is surely right would be infinite."""
+    key = "MODEL.SOLOV2.LOSS.FOCAL_GAMMA"
+    with pytest.raises(ConfigError, match=rf"{key} is -1\.0; at least 0 is needed"):
+        setup_cfg(get_config_file("SOLOv2/solov2_R50_1x.yaml"), [key, "-1.0"])
+
+
 def test_reversed_scale_ranges_are_refused() -> None:
     ranges = ((24, 1), (12, 48), (24, 96), (48, 192), (96, 512))
     cfg = tiny_cfg(opts=["MODEL.SOLOV2.FPN_SCALE_RANGES", ranges])

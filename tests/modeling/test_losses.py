@@ -106,6 +106,20 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_what_is_surely_right_has_no_focal_loss_and_no_gradient(
+    gamma: float, dtype: torch.dtype
+) -> None:
+    """Also for the exponents below 1 of RetinaNet's Table 1b."""
+    logits = torch.tensor([2e3, -2e3], dtype=dtype).requires_grad_()
+    loss = focal_loss(logits, torch.tensor([True, False]), alpha=0.25, gamma=gamma)
+    loss.sum().backward()
+    assert not loss.any()
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("size", [-6e4, 6e4])
 def test_large_logits_are_finite(dtype: torch.dtype, size: float) -> None:

@@ -67,6 +67,11 @@ def test_on_a_cpu_all_convolutions_are_packed() -> None:
         assert torch.equal(same([one])[0]["instances"].scores, expected["instances"].scores)
     with pytest.raises(RuntimeError, match="prepared for inference on a CPU; it can't be moved"):
         optimised.to("meta")
+    for change in (optimised.half, optimised.bfloat16, optimised.double):
+        with pytest.raises(RuntimeError, match=r"weights of torch\.float32, which can't become"):
+            change()
+    optimised.float()
+    assert torch.equal(optimised([one])[0]["instances"].scores, expected["instances"].scores)
 
 
 @packs

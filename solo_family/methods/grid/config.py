@@ -3,7 +3,13 @@
 from detectron2.config import CfgNode as CN
 
 from ...config.caps import cap
-from ...config.rules import check_at_least, check_one_of, check_same_length, get_key
+from ...config.rules import (
+    check_at_least,
+    check_one_of,
+    check_same_length,
+    check_shares,
+    get_key,
+)
 from ...errors import ConfigError
 from ...registry import METHODS
 
@@ -114,6 +120,15 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("matrix", "mask", "soft", "fast"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
     check_at_least(cfg, [f"{prefix}.NMS_SIGMA"], least=0)  # below, scores would rise
+    check_at_least(cfg, [f"{prefix}.LOSS.FOCAL_GAMMA"], least=0)  # below, losses are infinite
+    check_at_least(cfg, [f"{prefix}.INSTANCE_CHANNELS", f"{prefix}.NUM_INSTANCE_CONVS"])
+    thresholds = ("SCORE_THR", "UPDATE_THR", "MASK_THR", "MASK_NMS_THR")
+    check_shares(cfg, [f"{prefix}.{key}" for key in thresholds])
+    if not 0 < method.PRIOR_PROB < 1:
+        raise ConfigError(
+            f"{prefix}.PRIOR_PROB is {method.PRIOR_PROB}; a probability above 0 and below 1 is "
+            "needed, as 0.01."
+        )
     check_one_of(cfg, f"{prefix}.LOSS.DICE_NORMALIZER", ("pairs", "cells"))
     check_one_of(cfg, f"{prefix}.LOSS.FOCAL_USE_SIGMOID", (True,))
     for key in ("FPN_INSTANCE_STRIDES", "NUM_GRIDS"):

@@ -2,7 +2,7 @@
 
 from detectron2.config import CfgNode as CN
 
-from ...config.rules import check_at_least, check_one_of
+from ...config.rules import check_at_least, check_one_of, check_shares
 from ...errors import ConfigError
 
 
@@ -80,7 +80,9 @@ def check_instance_fcn_config(cfg: CN) -> None:
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("box", "matrix"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
     check_at_least(cfg, [f"{prefix}.NMS_SIGMA"], least=0)  # below, scores would rise
-    check_at_least(cfg, [f"{prefix}.WINDOWS_PER_IMAGE", f"{prefix}.MAX_PER_IMG"])
+    counts = ("WINDOWS_PER_IMAGE", "MAX_PER_IMG", "CHANNELS")
+    check_at_least(cfg, [f"{prefix}.{key}" for key in counts])
+    check_shares(cfg, [f"{prefix}.{key}" for key in ("POSITIVE_FRACTION", "MASK_THR", "NMS_THR")])
     if any(side < 1 for side in instance_fcn.TEST_SCALES):
         raise ConfigError(
             f"{prefix}.TEST_SCALES is {tuple(instance_fcn.TEST_SCALES)}; each must be a short edge "

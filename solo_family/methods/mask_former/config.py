@@ -9,7 +9,7 @@ from ...config.one_to_many import (
     check_one_to_many,
     read_one_to_many,
 )
-from ...config.rules import check_at_least, check_one_of
+from ...config.rules import check_at_least, check_one_of, check_shares
 from ...errors import ConfigError
 
 MAPPERS = ("mask_former_semantic", "mask_former_panoptic", "detr_panoptic")
@@ -145,12 +145,18 @@ def check_mask_former_config(cfg: CN) -> None:
                 f"{needed}, or COPIES 0."
             )
     _check_semantic_only(method, prefix)
+    sizes = ("DEC_LAYERS", "NUM_OBJECT_QUERIES", "HIDDEN_DIM", "NHEADS", "DIM_FEEDFORWARD")
+    check_at_least(cfg, [f"{prefix}.{key}" for key in (*sizes, "TRAIN_NUM_POINTS")])
+    check_at_least(cfg, ["MODEL.SEM_SEG_HEAD.CONVS_DIM", "MODEL.SEM_SEG_HEAD.MASK_DIM"])
+    thresholds = ("OBJECT_MASK", "OVERLAP", "INSTANCE_SCORE")
+    shares = [f"TEST.{name}_THRESHOLD" for name in thresholds]
+    shares += ["DROPOUT", "IMPORTANCE_SAMPLE_RATIO"]
+    check_shares(cfg, [f"{prefix}.{key}" for key in shares])
     if method.HIDDEN_DIM % method.NHEADS or method.HIDDEN_DIM % 4:
         raise ConfigError(
             f"{prefix}.HIDDEN_DIM is {method.HIDDEN_DIM}; it must be a multiple of {prefix}.NHEADS "
             f"({method.NHEADS}), and of 4 for the position encoding."
         )
-    check_at_least(cfg, [f"{prefix}.DEC_LAYERS", f"{prefix}.NUM_OBJECT_QUERIES"])
     if not (method.TEST.SEMANTIC_ON or method.TEST.PANOPTIC_ON or method.TEST.INSTANCE_ON):
         raise ConfigError(
             f"{prefix}.TEST.SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON are all False: the model "

@@ -2,7 +2,7 @@
 
 from detectron2.config import CfgNode as CN
 
-from ...config.rules import check_one_of
+from ...config.rules import check_at_least, check_one_of
 from ...errors import ConfigError
 from ..grid.config import add_grid_keys, check_grid_keys, grid_limits
 
@@ -52,6 +52,7 @@ def check_solov2_config(cfg: CN) -> None:
     check_one_of(cfg, "MODEL.SOLOV2.MASK_COORD_LEVEL", ("fourth", "last", "none"))
     check_one_of(cfg, "MODEL.SOLOV2.MASK_FEATURES", ("unified", "separate"))
     check_one_of(cfg, "MODEL.SOLOV2.KERNEL_SIZE", (1, 3))
+    check_at_least(cfg, ["MODEL.SOLOV2.MASK_CHANNELS", "MODEL.SOLOV2.NUM_MASKS"])
     solov2 = cfg.MODEL.SOLOV2
     _check_reference_size(solov2)
     if solov2.MASK_FEATURES == "separate" and solov2.GRID_REFERENCE_SIZE not in ((), []):

@@ -1,5 +1,6 @@
 """Build SparseInst's parts from a configuration."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -140,7 +141,7 @@ def mask_stride(feature_stride: int, scale_factor: float) -> int:
     Raises:
         ConfigError: true masks can't be reduced to that stride.
     """
-    stride = feature_stride / scale_factor
+    stride = feature_stride / scale_factor if scale_factor else math.inf
     if stride not in (2, 4, 8, 16):
         raise ConfigError(
             f"MODEL.SPARSE_INST.DECODER.SCALE_FACTOR is {scale_factor}, which brings features of "

@@ -9,7 +9,7 @@ from ...config.one_to_many import (
     check_one_to_many,
     read_one_to_many,
 )
-from ...config.rules import check_at_least, check_one_of, get_key
+from ...config.rules import check_at_least, check_one_of, check_shares, get_key
 from ...errors import ConfigError
 
 DECODERS = ("BaseIAMDecoder", "GroupIAMDecoder", "GroupIAMSoftDecoder", "CrossAttentionDecoder")
@@ -173,6 +173,12 @@ def check_sparse_inst_config(cfg: CN) -> None:
     decoder = sparse_inst.DECODER
     counts = ("NUM_MASKS", "KERNEL_DIM", "GROUPS", "INST.DIM", "INST.CONVS", "MASK.DIM")
     check_at_least(cfg, [f"{prefix}.DECODER.{key}" for key in counts])
+    check_at_least(cfg, [f"{prefix}.DECODER.MASK.CONVS"], least=0)
+    # Pyramid pooling has four maps of a quarter of the channels.
+    check_at_least(cfg, [f"{prefix}.ENCODER.NUM_CHANNELS"], least=4)
+    names = ("CLS_", "MASK_", "OBJECT_MASK_", "OVERLAP_")
+    thresholds = [f"{prefix}.{name}THRESHOLD" for name in names]
+    check_shares(cfg, [*thresholds, f"{prefix}.UPDATE_THR"])
     if decoder.NAME != "BaseIAMDecoder" and decoder.INST.DIM % decoder.GROUPS:
         raise ConfigError(
             f"{prefix}.DECODER.GROUPS is {decoder.GROUPS}, which does not divide "

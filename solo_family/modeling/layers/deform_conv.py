@@ -41,10 +41,12 @@ class DeformConv(nn.Module):
         """Convolve `x`, [B, C, H, W], at shifted positions, weighted by `mask` if given."""
         # torchvision's kernels need one dtype, and on a CPU float32 at least; so does its autocast.
         dtype = torch.promote_types(x.dtype, torch.float32)
+        # Of a 1 x 1 kernel with channels last they can't write the gradient. This is a view of it.
+        weight = self.weight.flatten(1).view_as(self.weight)
         x = deform_conv2d(
             x.to(dtype),
             offset.to(dtype),
-            self.weight.to(dtype),
+            weight.to(dtype),
             None if self.bias is None else self.bias.to(dtype),
             stride=self.stride,
             padding=self.padding,

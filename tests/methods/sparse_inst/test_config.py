@@ -95,6 +95,11 @@ def test_test_sizes_are_those_of_the_published_numbers(size: int, names: list[st
         ("DECODER.GROUPS", 3, ["GROUPS is 3", "INST.DIM, 16"]),
         ("DECODER.GROUPS", 0, ["GROUPS is 0", "at least 1"]),
         ("DECODER.NUM_MASKS", 0, ["NUM_MASKS is 0"]),
+        ("DECODER.MASK.CONVS", -1, ["MASK.CONVS is -1", "at least 0"]),
+        ("ENCODER.NUM_CHANNELS", 2, ["NUM_CHANNELS is 2", "at least 4"]),
+        ("CLS_THRESHOLD", 30.0, ["CLS_THRESHOLD is 30.0", "a number from 0 to 1"]),
+        ("MASK_THRESHOLD", -0.5, ["MASK_THRESHOLD is -0.5", "a number from 0 to 1"]),
+        ("OVERLAP_THRESHOLD", 50.0, ["OVERLAP_THRESHOLD is 50.0", "a number from 0 to 1"]),
         ("LOSS.NAME", "Criterion", ["'SparseInstCriterion'"]),
         ("LOSS.ITEMS", ("labels", "boxes"), ["LOSS.ITEMS", "boxes", "labels, masks"]),
         ("LOSS.ITEMS", (), ["LOSS.ITEMS", "labels, masks"]),
@@ -120,6 +125,7 @@ def test_mistakes_name_key_value_and_what_is_allowed(
     [
         ("ENCODER.IN_FEATURES", ["res3", "p4"], r"ENCODER\.IN_FEATURES has p4.*res3, res4, res5"),
         ("ENCODER.IN_FEATURES", ["res5", "res4"], r"strides \[32, 16\].*finest first"),
+        ("DECODER.SCALE_FACTOR", 0.0, r"SCALE_FACTOR is 0\.0.*stride inf; 2, 4, 8"),
         ("DECODER.SCALE_FACTOR", 8.0, r"SCALE_FACTOR is 8\.0.*stride 1; 2, 4, 8"),
     ],
 )

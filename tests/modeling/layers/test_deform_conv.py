@@ -1,4 +1,6 @@
+import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -111,6 +113,20 @@ def test_deform_conv_2d_predicts_its_offsets(modulated: bool, kernel_size: int) 
             x, maps[:, : 2 * places], conv.weight, mask, padding=padding
         )
     torch.testing.assert_close(found, expected + conv.bias.view(-1, 1, 1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+@pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])
+def test_gradients_with_channels_last(modulated: bool, kernel_size: int) -> None:
+    torch.manual_seed(0)
+    conv: Any = DeformConv2d(3, 2, kernel_size, padding=kernel_size // 2, modulated=modulated)
+    nn.init.normal_(conv.offset.weight, std=0.5)
+    other = copy.deepcopy(conv).to(memory_format=torch.channels_last)
+    x, upstream = torch.randn(2, 3, 5, 4), torch.randn(2, 2, 5, 4)
+    conv(x).backward(upstream)
+    other(x.contiguous(memory_format=torch.channels_last)).backward(upstream)
+    for one, two in zip(conv.parameters(), other.parameters()):
+        torch.testing.assert_close(two.grad, one.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("modulated", "share"), [(False, 1.0), (True, 0.5)], ids=["v1", "v2"])
@@ -238,13 +254,15 @@ def test_keys_choose_the_deformable_convolutions(
     assert all(module.modulated == (kind == "DCNv2") for module in found.values())
 
 
-def test_a_model_with_every_deformable_convolution_trains() -> None:
-    model = tiny_model(
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_a_model_with_every_deformable_convolution_trains(order: torch.memory_format) -> None:
+    model: Any = tiny_model(
         opts=[
             *("MODEL.SOLOV2.USE_DCN_IN_INSTANCE", True, "MODEL.SOLOV2.TYPE_DCN", "DCNv2"),
             *("MODEL.SOLOV2.USE_DCN_IN_MASK", True),
         ]
     )
+    model = model.to(memory_format=order)
     sum(model([picture()]).values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
