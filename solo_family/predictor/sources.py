@@ -211,7 +211,7 @@ def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, An
 def from_exported(folder: Path, engine: str | None = None, threads: int = 0) -> Source:
     """Open an exported model; see `open_exported`."""
     model = open_exported(folder, engine, threads)
-    one = explained()(lambda image: as_detectron2(model(image)))
+    one = explained()(lambda image: as_detectron2(model(image), model))
     return Source(
         lambda images: [one(image) for image in images],
         exported_metadata(model.description),
