@@ -31,7 +31,7 @@ from .exported import (
     open_exported,
 )
 from .load import class_metadata, load_predictor
-from .parallel import on_one_core_each
+from .parallel import on_one_core_each, one_thread_in_a_fork
 from .predictions import Predictions
 
 _GPU_BATCH, _CPU_BATCH = 4, 8
@@ -163,6 +163,7 @@ def _with_weights(keys: Sequence[Any], weights: str | Path | None) -> list[Any]:
 
 def from_config(cfg: CfgNode) -> Source:
     """Open the model of a configuration; see `load_predictor`."""
+    one_thread_in_a_fork()
     return _source(cfg, load_predictor(cfg))
 
 
@@ -181,6 +182,7 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     @explained(cfg)
     @torch.no_grad()
     def predict(images: list[np.ndarray]) -> list[Predictions]:
+        one_thread_in_a_fork()
         if is_on_cpu and isinstance(predictor.model, MaskSegmentor):
             return on_one_core_each(one, images)
         return predictor.model([_model_input(predictor, image) for image in images])
