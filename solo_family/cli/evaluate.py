@@ -190,7 +190,7 @@ def _predict(
         given, sizes = stopwatch.timed(_STAGES[0], lambda: model.preprocess(picture))
         outputs = stopwatch.timed(_STAGES[1], lambda: model.forward(given))
         found = stopwatch.timed(_STAGES[2], lambda: model.postprocess(outputs, sizes))
-        return as_detectron2(found)
+        return as_detectron2(found, model)
 
     if tiling is None:
         with Watchdog(TIMEOUT, f"Reading {path}"):

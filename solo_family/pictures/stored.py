@@ -219,7 +219,7 @@ def _tiff(path: str, data: Any, counted: int, page: int | None) -> Stored | None
             raise
         return None  # whether it is a picture, its reader says
     if not counted and first.is_ordinary:
-        if first.bands == 4 and not first.has_alpha:
+        if first.has_fourth_band:
             _name_band(path)
         return None
     alike = [p for p in pages if (p.height, p.width, p.bands) == (first.height, first.width, 1)]

@@ -20,6 +20,7 @@ _EXTRA, _KIND = 338, 339
 # Their types that matter here, as struct has them.
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _NONE, _DEFLATE = 1, (8, 32946)
+_RGB = 2  # of _PHOTOMETRIC
 # What libtiff decompresses without knowing bands: LZW and PackBits.
 _BY_LIBTIFF = (5, 32773)
 _KINDS = {1: "u", 2: "i", 3: "f"}
@@ -80,6 +81,11 @@ class Page:
     def has_alpha(self) -> bool:
         """Whether it says that its last band is transparency."""
         return self.bands > 1 and self.tags.get(_EXTRA, (0,))[-1] in (1, 2)
+
+    @property
+    def has_fourth_band(self) -> bool:
+        """Whether a band comes after red, green and blue; CMYK's black is part of its colours."""
+        return self.bands == 4 and self.one(_PHOTOMETRIC, 1) == _RGB and not self.has_alpha
 
     @property
     def described(self) -> str:

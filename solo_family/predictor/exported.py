@@ -1,5 +1,6 @@
 """Use an exported model in place of a detectron2 predictor."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,17 @@ from ..config.output import DEFAULT_CONFIDENCE
 from ..data.loading.images import MOST_PIXELS, Reading
 from ..errors import SoloFamilyError
 from ..pictures.formats import parse_format
+from ..registry import METHODS
 from .predictions import Predictions
 
 if TYPE_CHECKING:
     from ..export.results import PredictedInstances
     from ..export.runtime import ExportedModel, Prediction
+
+logger = logging.getLogger(__name__)
+
+# The folders of the models of which this process has said that they left candidates out.
+_told: set[Path] = set()
 
 
 def open_exported(folder: Path, engine: str | None = None, threads: int = 0) -> "ExportedModel":
@@ -67,8 +74,20 @@ def exported_threshold(description: dict[str, Any]) -> float:
     return float(description.get("confidence_threshold", DEFAULT_CONFIDENCE))
 
 
-def as_detectron2(prediction: "Prediction") -> Predictions:
-    """Return a prediction in the form of detectron2's models."""
+def as_detectron2(prediction: "Prediction", model: "ExportedModel") -> Predictions:
+    """Return a prediction of an exported model in the form of detectron2's models.
+
+    Where the model has left candidates out, a warning says so, once for each model.
+    """
+    if prediction.truncated and model.folder not in _told:
+        _told.add(model.folder)
+        count = model.description["candidates"]
+        prefix, _, _ = METHODS[model.description["method"]].num_classes_key.rpartition(".")
+        logger.warning(
+            f"{model.folder} has left candidates out: it considers the {count} best of a picture, "
+            "and a picture has more, so that objects with low scores may be missing. If you need "
+            f"them, export it again with --opts {prefix}.NMS_PRE {4 * count}."
+        )
     result: Predictions = {}
     if prediction.instances is not None:
         result["instances"] = as_instances(prediction.instances)

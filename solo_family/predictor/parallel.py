@@ -4,6 +4,7 @@ A core that has a picture to itself waits for no other one. Operators that share
 cores leave them idle at its many small steps.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -49,6 +50,20 @@ def on_one_core_each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return results + [function(item) for item in items[together:]]
 
 
+def one_thread_in_a_fork() -> None:
+    """Let torch compute with one thread in a process that was forked after a model was used.
+
+    Torch's threads don't survive a fork, and the new process would wait for them without end. That
+    is what the processes of `multiprocessing.Pool` would do, which are forks on Linux.
+    """
+    global _outside, _user
+    process = os.getpid()
+    if _user not in (None, process):
+        torch.set_num_threads(1)
+        _outside = _Outside()  # another thread may have had its lock
+    _user = process
+
+
 class _Outside:
     """The number of torch's threads while nobody computes on one core each.
 
@@ -83,3 +98,5 @@ class _Outside:
 
 
 _outside = _Outside()
+# The process that has used a model; a fork has that of the process before it.
+_user: int | None = None

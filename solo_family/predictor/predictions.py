@@ -16,11 +16,15 @@ Segments = list[dict[str, Any]]
 
 
 def keep_confident(predictions: Predictions, threshold: float) -> Predictions:
-    """Copy predictions to the CPU, without instances and segments of lower scores."""
+    """Copy predictions to the CPU, without instances and segments of lower scores.
+
+    Instances without a pixel are left out, too: a mask can lose its last one where it is resized to
+    the picture, and COCO's files and pictures can't show it.
+    """
     confident = dict(predictions)
     if "instances" in predictions:
         instances = predictions["instances"].to("cpu")
-        confident["instances"] = _with_boxes(instances[instances.scores >= threshold])
+        confident["instances"] = _visible(_with_boxes(instances[instances.scores >= threshold]))
     if "sem_seg" in predictions:
         confident["sem_seg"] = predictions["sem_seg"].to("cpu")
     if "panoptic_seg" in predictions:
@@ -47,6 +51,12 @@ def _with_boxes(instances: Instances) -> Instances:
     if not instances.has("pred_boxes"):
         instances.pred_boxes = BitMasks(instances.pred_masks).get_bounding_boxes()
     return instances
+
+
+def _visible(instances: Instances) -> Instances:
+    """Return the instances without those whose boxes have no extent, as detectron2's models do."""
+    has_extent = instances.pred_boxes.nonempty()
+    return instances if bool(has_extent.all()) else instances[has_extent]
 
 
 def describe(predictions: Predictions) -> str:

@@ -137,8 +137,11 @@ class Predictor:
 
     @confidence_threshold.setter
     def confidence_threshold(self, threshold: float) -> None:
-        if not 0 <= threshold <= 1:
-            raise ConfigError(f"confidence_threshold is {threshold}; it must be between 0 and 1.")
+        # Text has no order among numbers, and None none at all.
+        if not hasattr(threshold, "__float__") or not 0 <= threshold <= 1:
+            raise ConfigError(
+                f"confidence_threshold is {threshold!r}; it must be a number between 0 and 1."
+            )
         self._threshold = threshold
 
     def __getstate__(self) -> dict[str, Any]:

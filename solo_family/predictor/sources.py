@@ -31,7 +31,7 @@ from .exported import (
     open_exported,
 )
 from .load import class_metadata, load_predictor
-from .parallel import on_one_core_each
+from .parallel import on_one_core_each, one_thread_in_a_fork
 from .predictions import Predictions
 
 _GPU_BATCH, _CPU_BATCH = 4, 8
@@ -163,6 +163,7 @@ def _with_weights(keys: Sequence[Any], weights: str | Path | None) -> list[Any]:
 
 def from_config(cfg: CfgNode) -> Source:
     """Open the model of a configuration; see `load_predictor`."""
+    one_thread_in_a_fork()
     return _source(cfg, load_predictor(cfg))
 
 
@@ -181,6 +182,7 @@ def _source(cfg: CfgNode, predictor: DefaultPredictor) -> Source:
     @explained(cfg)
     @torch.no_grad()
     def predict(images: list[np.ndarray]) -> list[Predictions]:
+        one_thread_in_a_fork()
         if is_on_cpu and isinstance(predictor.model, MaskSegmentor):
             return on_one_core_each(one, images)
         return predictor.model([_model_input(predictor, image) for image in images])
@@ -211,7 +213,7 @@ def _model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, An
 def from_exported(folder: Path, engine: str | None = None, threads: int = 0) -> Source:
     """Open an exported model; see `open_exported`."""
     model = open_exported(folder, engine, threads)
-    one = explained()(lambda image: as_detectron2(model(image)))
+    one = explained()(lambda image: as_detectron2(model(image), model))
     return Source(
         lambda images: [one(image) for image in images],
         exported_metadata(model.description),

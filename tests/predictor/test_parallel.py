@@ -2,6 +2,8 @@
 
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from solo_family.predictor.parallel import on_one_core_each
 from solo_family.predictor.sources import from_config
 
 from ..conftest import eager_to_find, picture, tiny_cfg, tiny_model
+from ..forked import Forked
 
 
 @pytest.fixture
@@ -41,6 +44,23 @@ def test_as_many_at_once_as_torch_has_threads(two_threads: None) -> None:
     assert on_one_core_each(lambda _: threading.current_thread(), [0]) == [threading.main_thread()]
     with pytest.raises(ZeroDivisionError):
         on_one_core_each(lambda item: 1 // item, [1, 0, 1])
+    assert torch.get_num_threads() == 2
+
+
+def test_a_fork_computes_with_one_thread(two_threads: None, tmp_path: Path) -> None:
+    """It would wait without end for the threads that torch has started in this process."""
+    torch.save({"model": tiny_model().state_dict()}, tmp_path / "model.pth")
+    source = from_config(tiny_cfg(opts=["MODEL.WEIGHTS", str(tmp_path / "model.pth")]))
+    images = [np.zeros((64, 96, 3), np.uint8)] * 2
+    source.predict(images)
+
+    def predict(_: list[str]) -> int:
+        assert torch.get_num_threads() == 2
+        return 0 if len(source.predict(images)) == 2 and torch.get_num_threads() == 1 else 1
+
+    with Forked(predict, [], tmp_path, before=partial(torch.set_num_threads, 2)) as forked:
+        assert forked.status(limit=60) == 0
+    source.predict(images)
     assert torch.get_num_threads() == 2
 
 

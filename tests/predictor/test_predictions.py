@@ -6,6 +6,8 @@ from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as mask_util
 
+from solo_family.modeling.instances import make_instances
+from solo_family.ops.run_masks import RunMasks, whole_runs
 from solo_family.predictor.predictions import coco_results, describe, keep_confident
 
 
@@ -29,6 +31,22 @@ def test_the_threshold_is_the_least_score_kept() -> None:
     none = keep_confident(kept, threshold=1.0)
     assert describe(none) == "0 instances"
     assert coco_results(none, 1, Metadata()) == []
+
+
+def test_instances_without_a_pixel_are_dropped() -> None:
+    instances = _instances([0.9, 0.75, 0.5])
+    instances.pred_masks[1] = False
+    kept = keep_confident({"instances": instances}, threshold=0.0)
+    assert kept["instances"].pred_classes.tolist() == [0, 2]
+    assert describe(kept) == "2 instances"
+    in_runs = _instances([0.9, 0.75])
+    in_runs.pred_masks[0] = False
+    masks = RunMasks(whole_runs(in_runs.pred_masks), (10, 20))
+    found = make_instances(masks, in_runs.scores, in_runs.pred_classes)
+    assert keep_confident({"instances": found}, 0.0)["instances"].pred_classes.tolist() == [1]
+    only = keep_confident({"instances": instances[1:2]}, 0.0)["instances"]
+    assert len(only) == 0
+    assert only.pred_masks.shape == (0, 10, 20)
 
 
 def test_the_threshold_drops_segments_but_not_stuff() -> None:

@@ -123,6 +123,7 @@ def test_a_picture_is_the_same_however_it_is_given(
         (lambda p: torch.from_numpy(p), "RGB", r"\[50, 70, 3\]. Permute it"),
         (lambda p: "no_such_photo.jpg", None, "no_such_photo.jpg can't be read"),
         (lambda p: 3, None, "this one is a int"),
+        (lambda p: (one for one in [p]), "RGB", "a generator. Give several pictures as a list"),
     ],
 )
 def test_what_is_no_picture_is_refused(
@@ -172,8 +173,10 @@ def test_the_threshold_may_be_changed_and_is_checked(run: Path, photo: np.ndarra
     predict.confidence_threshold = float(np.median(everything.scores))
     some = predict(photo, channels="RGB")
     assert len(some) == (everything.scores >= predict.confidence_threshold).sum() < len(everything)
-    with pytest.raises(ConfigError, match="confidence_threshold is 50; it must be between 0 and 1"):
+    with pytest.raises(ConfigError, match="confidence_threshold is 50; it must be a number"):
         predict.confidence_threshold = 50
+    with pytest.raises(ConfigError, match=r"confidence_threshold is '0\.3'; it must be a number"):
+        predict.confidence_threshold = "0.3"
     assert predict.confidence_threshold <= 1
 
 

@@ -47,6 +47,11 @@ def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndar
                 "If the labels count from 1, add a name for label 0 before the others, and ignore "
                 "label 0: semantic:IMAGE_DIR:LABEL_DIR:unlabelled,CLASSES:0."
             )
+            if ignore_label != 0:  # it does not ignore the label that one would add a name for
+                remedy = (
+                    f"If label {num_classes} is of pixels without a class, ignore it: "
+                    f"semantic:IMAGE_DIR:LABEL_DIR:CLASSES:{num_classes}. {remedy}"
+                )
         raise DataError(
             f"{path} has label {wrong.max()}, but there are {num_classes} classes, 0 to "
             f"{num_classes - 1}, and label {ignore_label} is ignored. {remedy}"

@@ -37,6 +37,9 @@ def test_labels_that_count_from_1_and_the_advice(tmp_path: Path, end: str) -> No
     advice = str(error.value).rpartition(": ")[2].rstrip(".")
     assert advice == "semantic:IMAGE_DIR:LABEL_DIR:unlabelled,CLASSES:0"
     check_datasets([f"{name}:unlabelled,red,blue:0"])
+    advice = "pixels without a class, ignore it: semantic:IMAGE_DIR:LABEL_DIR:CLASSES:2. "
+    assert (advice in str(error.value)) == (not end)
+    check_datasets([f"{name}:red,blue:2"])
 
 
 def test_black_and_white_is_one_class_and_nothing(tmp_path: Path) -> None:

@@ -119,6 +119,10 @@ def test_a_fourth_band_that_is_no_transparency_is_named(
     for _ in range(2):
         read_image(str(path), "RGB")
     assert caplog.text.count("x.tif has a fourth band that is no transparency") == 1
+    caplog.clear()
+    Image.new("CMYK", (8, 6), (10, 60, 0, 90)).save(tmp_path / "cmyk.tif")
+    assert tuple(read_image(str(tmp_path / "cmyk.tif"), "RGB")[0, 0]) == (159, 126, 165)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
