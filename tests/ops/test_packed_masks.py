@@ -57,6 +57,7 @@ def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(part, expected)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_tracer_records_unpacking() -> None:
     masks = torch.rand(4, 9, 11, generator=torch.Generator().manual_seed(0)) > 0.5
     words = pack_masks(masks).words
