@@ -101,7 +101,21 @@ def register_method(method: Method, modeling: Any) -> None:
         method: the method.
         modeling: the module `detectron2.modeling`.
     """
-    _register(modeling.META_ARCH_REGISTRY, {method.meta_arch: method.model})
+    build = _builder(method.meta_arch, method.model)
+
+    @functools.wraps(build)
+    def build_model(*args: Any, **options: Any) -> Any:
+        if args and "CLASS_NAMES" not in getattr(args[0], "MODEL", ("CLASS_NAMES",)):
+            from .errors import ConfigError  # what `import solo_family` does without
+
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE is {method.meta_arch}, but the configuration lacks the "
+                "keys of solo_family. Call solo_family.add_solo_family_config(cfg) after "
+                "detectron2's get_cfg(), before files and values are merged."
+            )
+        return build(*args, **options)
+
+    modeling.META_ARCH_REGISTRY.register(build_model)
     _register(modeling.BACKBONE_REGISTRY, method.backbones)
     _register(modeling.SEM_SEG_HEADS_REGISTRY, method.sem_seg_heads)
 

@@ -4,6 +4,7 @@ A pickle can name any Python function, which is called while the file is read. H
 functions that create arrays and tensors are allowed.
 """
 
+import io
 import pickle
 import re
 from pathlib import Path
@@ -29,6 +30,8 @@ _NUMPY = {
     ("_codecs", "encode"),
     ("collections", "OrderedDict"),
 }
+# What a tensor in a pickle is made of, as the pretrained backbones of MaskFormer's converters have.
+_TENSORS = {("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter")}
 # The messages in which our unpickler and torch's name what they refuse.
 _REFUSED = re.compile(r"(\S+) is not allowed|GLOBAL `?([\w.]+)")
 
@@ -37,7 +40,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of a file.
 
     Args:
-        path: of a .safetensors, a .pkl of numpy arrays (detectron2's model zoo), or a file of
+        path: of a .safetensors, a .pkl of arrays (detectron2's model zoo) or tensors, or a file of
             `torch.save`; or a name of such a file, see `fetch.names`.
 
     Returns:
@@ -148,8 +151,13 @@ def find_weights(content: Any, path: Path) -> dict[str, Tensor]:
     return weights
 
 
+def _load_storage(content: bytes) -> Any:
+    """Return the numbers of a tensor, which torch writes into a pickle as a file of its own."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
 class ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that creates arrays, numbers, strings and containers, and nothing else.
+    """An unpickler that creates arrays, tensors, numbers, strings and containers, and nothing else.
 
     Args:
         file: the open pickle.
@@ -158,6 +166,7 @@ class ArrayUnpickler(pickle.Unpickler):
     def __init__(self, file: IO[bytes]) -> None:
         # Some published files were written by Python 2.
         super().__init__(file, encoding="latin1")
+        self._path = getattr(file, "name", "the file")
 
     def find_class(self, module: str, name: str) -> Any:
         """Return a class or function that a pickle names.
@@ -165,8 +174,15 @@ class ArrayUnpickler(pickle.Unpickler):
         Raises:
             pickle.UnpicklingError: it is not one of the few that are allowed.
         """
-        if (module, name) not in _NUMPY:
-            raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            # torch's own runs code that such a file names.
+            return _load_storage
+        if (module, name) not in _NUMPY | _TENSORS:
+            raise pickle.UnpicklingError(
+                f"{module}.{name} is not allowed in {self._path}: only arrays and tensors are "
+                "made, because anything else could run code that the file names. If you trust the "
+                "file, torch.save its weights alone, in a process without solo_family."
+            )
         return super().find_class(module, name)
 
 

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+
+from solo_family import METHODS
+from solo_family.errors import ConfigError
 
 from .coco_folder import write_cfg
 from .conftest import ROOT, eager_to_find, tiny_cfg, tiny_model
@@ -181,3 +186,11 @@ def test_a_plain_config_that_reads_no_file_of_ours_stays_plain(tmp_path: Path) -
         assert "SOLOV2" not in cfg.MODEL and "CLASS_NAMES" not in cfg.MODEL
     """
     run(script)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_of_a_plain_config_is_refused_with_the_call_that_adds_the_keys(method: str) -> None:
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = method
+    with pytest.raises(ConfigError, match=rf"is {method}, but .*add_solo_family_config"):
+        build_model(cfg)

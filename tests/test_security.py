@@ -1,6 +1,7 @@
 """What a file from a stranger can't do: run code, name files elsewhere, reach the network."""
 
 import ast
+import io
 import json
 import os
 import pickle
@@ -81,9 +82,19 @@ class Trap:
         return os.mkdir, (self._path,)
 
 
+class TrapInTensor(Trap):
+    """A tensor's numbers in a pickle are a file of torch's, in which a trap may be."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        buffer = io.BytesIO()
+        torch.save(Trap(Path(self._path)), buffer)
+        return torch.storage._load_from_bytes, (buffer.getvalue(),)
+
+
 def write_trap(path: Path, trap: Path, how: str) -> str:
-    content = {"model": {"a": Trap(trap)}, "__author__": "a stranger", "model_state": {}}
-    if how == "pickle":
+    kind = TrapInTensor if how == "tensor" else Trap
+    content = {"model": {"a": kind(trap)}, "__author__": "a stranger", "model_state": {}}
+    if how in ("pickle", "tensor"):
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=how == "zip")
@@ -91,15 +102,29 @@ def write_trap(path: Path, trap: Path, how: str) -> str:
 
 
 TRAPS = [
-    *((".pkl", "pickle"), (".pth", "zip"), (".pth", "legacy"), (".pth", "pickle")),
+    *(
+        (".pkl", "pickle"),
+        (".pkl", "tensor"),
+        (".pth", "zip"),
+        (".pth", "legacy"),
+        (".pth", "pickle"),
+    ),
     *((".pyth", "zip"), (".safetensors", "pickle"), ("", "zip")),
 ]
 
 
-def test_the_trap_would_spring(tmp_path: Path) -> None:
-    path = write_trap(tmp_path / "weights.pth", tmp_path / "sprung", "zip")
-    torch.load(path, weights_only=False)
+def test_the_traps_would_spring(tmp_path: Path) -> None:
+    torch.load(write_trap(tmp_path / "a.pth", tmp_path / "sprung", "zip"), weights_only=False)
     assert (tmp_path / "sprung").is_dir()
+    path = write_trap(tmp_path / "a.pkl", tmp_path / "sprung_too", "tensor")
+    pickle.loads(Path(path).read_bytes())
+    assert (tmp_path / "sprung_too").is_dir()
+
+
+def test_what_is_refused_is_said_with_the_file_and_the_remedy(tmp_path: Path) -> None:
+    path = write_trap(tmp_path / "weights.pkl", tmp_path / "sprung", "pickle")
+    with pytest.raises(pickle.UnpicklingError, match=rf"mkdir is not allowed in {path}: .* trust"):
+        DetectionCheckpointer(nn.Linear(1, 1)).load(path)
 
 
 @pytest.mark.parametrize(("suffix", "how"), TRAPS)

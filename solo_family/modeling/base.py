@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..ops.host_copy import to_device
 from .cuda_graphs import CudaGraphs
-from .gt_masks import with_bitmasks
+from .gt_masks import truth_of, with_bitmasks
 from .interface import MethodInterface
 from .layers import torchvision_deform_conv
 from .layers.folded_norm import fold_fixed_norms
@@ -177,7 +177,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
 
     def _truth(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         return instances_to_device(
-            [with_bitmasks(item["instances"]) for item in batched_inputs], self.device
+            [with_bitmasks(truth_of(item)) for item in batched_inputs], self.device
         )
 
     @torch.no_grad()

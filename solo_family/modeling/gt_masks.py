@@ -4,6 +4,7 @@ G ground-truth masks, h w of the image, H W of the network's padded input.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.structures import BitMasks, Instances
@@ -92,6 +93,22 @@ def _sums(images: Sequence[Tensor], axis: int) -> Tensor:
         for sums_of_some, some_masks in zip(part.split(max(1, some)), masks.split(max(1, some))):
             sums_of_some[:, : masks.shape[axis]] = some_masks.sum(3 - axis)
     return sums
+
+
+def truth_of(item: dict[str, Any]) -> Instances:
+    """Return the ground truth of a training input.
+
+    Raises:
+        DataError: there is none.
+    """
+    if "instances" not in item:
+        raise DataError(
+            f"A training input has {', '.join(item)}, but no 'instances', which the model needs in "
+            "training mode. To predict, call model.eval() first. detectron2's own mapper makes "
+            "none of semantic or panoptic labels: to train, give the loader the mapper of "
+            "solo_family.data.loading.mappers.build_train_mapper(cfg, dataset)."
+        )
+    return item["instances"]
 
 
 def with_bitmasks(instances: Instances) -> Instances:

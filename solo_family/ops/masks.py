@@ -222,7 +222,9 @@ def mask_boxes(masks: Tensor) -> Tensor:
     if not masks.numel():
         return torch.zeros((len(masks), 4), device=masks.device)
     # On a CPU the maximum of bytes is computed many times as fast as whether any bool is true.
-    octets = masks.view(torch.uint8) if masks.dtype == torch.bool else masks
+    octets = masks
+    if masks.dtype == torch.bool:
+        octets = masks.byte() if torch.jit.is_tracing() else masks.view(torch.uint8)
     x0, x1 = _extents(octets.amax(dim=1))
     y0, y1 = _extents(octets.amax(dim=2))
     return torch.stack([x0, y0, x1, y1], dim=1).float()

@@ -148,6 +148,9 @@ def unpacked_rows(masks: Tensor, rows: Tensor, mask_threshold: float | None) -> 
 
 def _unpack(words: Tensor) -> Tensor:
     """Return every bit of int32 [N, W], also those after the last pixel: bool [N, 32 W]."""
+    if torch.jit.is_tracing():
+        places = torch.arange(WORD_BITS, dtype=torch.int32, device=words.device)
+        return ((words[:, :, None] >> places) & 1).flatten(1).bool()
     octets = words.contiguous().view(torch.uint8)
     if _has_numpy(words):
         bits = np.unpackbits(octets.numpy(), axis=1, bitorder="little")
@@ -157,5 +160,9 @@ def _unpack(words: Tensor) -> Tensor:
 
 
 def _has_numpy(tensor: Tensor) -> bool:
-    """Return whether numpy, which packs bits many times as fast as torch, can read the tensor."""
-    return tensor.device.type == "cpu"
+    """Return whether numpy, which packs bits many times as fast as torch, can read the tensor.
+
+    A tracer, as fvcore's counters of operations are, can record neither numpy nor the views of
+    words as bytes that it needs.
+    """
+    return tensor.device.type == "cpu" and not torch.jit.is_tracing()

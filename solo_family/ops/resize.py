@@ -126,8 +126,11 @@ class ResizedMasks:
 
     @property
     def by_rows(self) -> bool:
-        """Whether `rows` is faster than iterating, which it is on a CPU."""
-        return self.masks.device.type == "cpu"
+        """Whether `rows` is faster than iterating, which it is on a CPU.
+
+        A tracer records the iteration, because fvcore counts no product into a given tensor.
+        """
+        return self.masks.device.type == "cpu" and not torch.jit.is_tracing()
 
     def rows(self, as_for: int = 0) -> MaskRows:
         """Return the masks as what iterating yields, but in blocks of rows of all masks.

@@ -15,6 +15,7 @@ from torch import nn
 from solo_family.__main__ import main
 from solo_family.config import setup_cfg
 from solo_family.engine.main import main as train_net
+from solo_family.weight_files import read_weights
 
 from ..coco_folder import small_dataset
 from ..conftest import tiny_model
@@ -205,6 +206,23 @@ def test_a_pickle_of_arrays_is_read(tmp_path: Path) -> None:
     source = tmp_path / "model_final_d8dbeb.pkl"
     source.write_bytes(pickle.dumps({"model": arrays, "__author__": "MaskFormer"}))
     assert main(["convert", str(source), str(tmp_path / "b.pth")]) == 0
+
+
+@pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
+def test_so_is_a_pickle_of_tensors(protocol: int, tmp_path: Path) -> None:
+    """As MaskFormer's converters of pretrained backbones write, for detectron2's checkpointer."""
+    layer = nn.Linear(3, 2).to(torch.bfloat16)
+    content = {**layer.state_dict(), "bias": nn.Parameter(torch.arange(4.0)[::2])}
+    source = tmp_path / "swin_tiny.pkl"
+    whole = {"model": content, "__author__": "third_party", "matching_heuristics": True}
+    source.write_bytes(pickle.dumps(whole, protocol))
+    for name, weight in read_weights(source).items():
+        assert weight.dtype == content[name].dtype
+        assert torch.equal(weight, content[name])
+    loaded = nn.Linear(3, 2)
+    DetectionCheckpointer(loaded).load(str(source))
+    assert torch.equal(loaded.weight, layer.weight.float())
+    assert loaded.bias.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])

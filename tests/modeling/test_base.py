@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from solo_family import METHODS
 from solo_family.modeling.transfer import normalise
 
-from ..conftest import picture, tiny_model
+from ..conftest import eager_to_find, picture, tiny_model
 from ..waits import count_waits
 
 
@@ -96,6 +96,16 @@ def test_weights_of_half_precision_get_pictures_of_it(dtype: torch.dtype) -> Non
     batch = half.preprocess(images).tensor
     assert batch.dtype == dtype
     assert torch.equal(batch, whole.preprocess(images).tensor.to(dtype))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_of_double_precision_find_the_same(method: str) -> None:
+    model, inputs = eager_to_find(tiny_model(method)), [{"image": picture()["image"]}]
+    single = model(inputs)[0]["instances"]
+    double = model.double()(inputs)[0]["instances"]
+    assert len(double) == len(single) > 0
+    assert double.scores.dtype == torch.float32
+    torch.testing.assert_close(double.scores, single.scores, atol=1e-4, rtol=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -24,7 +24,7 @@ from solo_family.modeling.gt_masks import (
 )
 
 from ..coco_folder import noise
-from ..conftest import tiny_cfg
+from ..conftest import tiny_cfg, tiny_model
 
 
 def reference_downsample(mask: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
@@ -200,3 +200,10 @@ def test_a_tensor_is_taken(dtype: torch.dtype) -> None:
 def test_objects_without_masks_are_an_error() -> None:
     with pytest.raises(DataError, match="segmentation"):
         with_bitmasks(instances(1))
+
+
+def test_a_training_input_without_truth_is_an_error() -> None:
+    """As detectron2's own mapper gives for semantic labels."""
+    item = {"file_name": "a.png", "image": torch.zeros(3, 64, 64), "sem_seg": torch.zeros(64, 64)}
+    with pytest.raises(DataError, match=r"has file_name, image, sem_seg, but no 'instances'"):
+        tiny_model("MaskFormer")([item])

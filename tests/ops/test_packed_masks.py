@@ -57,6 +57,15 @@ def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.equal(part, expected)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_tracer_records_unpacking() -> None:
+    masks = torch.rand(4, 9, 11, generator=torch.Generator().manual_seed(0)) > 0.5
+    words = pack_masks(masks).words
+    traced = torch.jit.trace(lambda some: unpack_masks(some, (9, 11)), words)
+    assert torch.equal(traced(words), masks)
+    assert torch.equal(traced(words.flip(0)), masks.flip(0))
+
+
 def test_without_numpy_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """What another device than a CPU does without Triton, here on a CPU."""
     masks = torch.rand(4, 9, 11, generator=torch.Generator().manual_seed(0)) > 0.5

@@ -111,7 +111,7 @@ class SOLOHead(nn.Module):
         """
         logits = self._predict(level, outputs.mask_features[level].float(), cells)
         # In place, because the logits are not needed again.
-        return resize(logits.sigmoid_(), size)
+        return resize(logits.sigmoid_(), size).float()
 
     def traceable_probabilities(
         self, outputs: SOLOOutputs, cells: Tensor, size: tuple[int, int]
