@@ -67,6 +67,7 @@ def follow(cfg: CfgNode, check: Any) -> list[str]:
 
 SOLOV2, SPARSE, MASK_FORMER = "MODEL.SOLOV2", "MODEL.SPARSE_INST", "MODEL.MASK_FORMER"
 CROP = ["INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE"]
+SEMANTIC = [f"{MASK_FORMER}.TEST.PANOPTIC_ON", False, f"{MASK_FORMER}.TEST.INSTANCE_ON", False]
 SAMPLER = "DATALOADER.SAMPLER_TRAIN"
 CASES: list[tuple[str, list[Any]]] = [
     *(
@@ -82,10 +83,9 @@ CASES: list[tuple[str, list[Any]]] = [
         ("SparseInst", [f"{SPARSE}.{key}", "Mine"])
         for key in ("ENCODER.NAME", "DECODER.NAME", "MATCHER.NAME", "NMS_TYPE", "LOSS.NAME")
     ),
-    *(
-        ("MaskFormer", [key, "Mine"])
-        for key in ("INPUT.DATASET_MAPPER_NAME", f"{MASK_FORMER}.MATCHING")
-    ),
+    ("MaskFormer", ["INPUT.DATASET_MAPPER_NAME", "Mine"]),
+    ("MaskFormer", [f"{MASK_FORMER}.MATCHING", "Mine", *SEMANTIC]),
+    ("MaskFormer", [f"{MASK_FORMER}.MATCHING", "fixed"]),
     ("SOLO", ["MODEL.SOLO.LOSS.MASK_LOSS", "Mine"]),
     ("InstanceFCN", ["MODEL.INSTANCE_FCN.SCORE", "Mine"]),
     ("SOLOv2", ["MODEL.LOAD_PROPOSALS", True]),

@@ -175,7 +175,7 @@ def _check_semantic_only(method: CN, prefix: str) -> None:
             raise ConfigError(
                 f"{prefix}.{key} is {value}, which is for semantic segmentation: it does not teach "
                 f"the model to tell objects of a class apart, as {prefix}.TEST.{wanted[0]} needs. "
-                f"Set {prefix}.{key} {usual}, or {wanted[0]} False."
+                f"Set {prefix}.{key} {usual}, or {' and '.join(wanted)} False."
             )
 
 
