@@ -176,7 +176,7 @@ def test_the_threshold_may_be_changed_and_is_checked(run: Path, photo: np.ndarra
     with pytest.raises(ConfigError, match="confidence_threshold is 50; it must be a number"):
         predict.confidence_threshold = 50
     with pytest.raises(ConfigError, match=r"confidence_threshold is '0\.3'; it must be a number"):
-        predict.confidence_threshold = "0.3"
+        predict.confidence_threshold = "0.3"  # type: ignore[assignment]
     assert predict.confidence_threshold <= 1
 
 
