@@ -21,8 +21,8 @@ _START_SECONDS = 20.0
 # hundred.
 _RARE = 4.0
 _FREQUENT = 0.01
-# So many times each image has to be seen for copy-paste.
-_OFTEN = 20
+# So many times each image has to be seen for copy-paste, which gained with 14.7 (docs/results.md).
+_OFTEN = 14
 # The largest part of the machine's memory that decoded images may take.
 _CACHED = 1 / 16
 

@@ -14,7 +14,7 @@ from solo_family.recipe.bases import Base, backbone_base
 from solo_family.recipe.choices import Request, choose, size_of
 from solo_family.recipe.fingerprint import Fingerprint
 from solo_family.recipe.machine import Machine, this_machine
-from solo_family.recipe.schedule import sampler_choices
+from solo_family.recipe.schedule import copy_paste_choices, sampler_choices
 from solo_family.recipe.write import as_yaml, base_path, write
 
 from .fingerprints import CPU, DATA, GPU, described
@@ -200,6 +200,8 @@ def test_objects_are_pasted_where_images_are_seen_often() -> None:
     assert often[key] is True
     assert key not in seldom
     assert key not in values_of(DATA["one image"], seconds=0.5)  # there is no other image
+    # 500 iterations, with which it was measured, are 14.7 times.
+    assert [bool(copy_paste_choices(usual, count, 4)) for count in (470, 500)] == [False, True]
 
 
 def test_rare_classes_are_repeated() -> None:
