@@ -14,8 +14,10 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..errors import ConfigError
 from ..modeling.layers.deform_conv import DeformConv
 from ..predictor.sources import read_cfg
+from .image_size import tested_size
 from .opts import CONFIG_HELP, add_opts_argument
 from .writers import make_folder, write_json
 
@@ -67,8 +69,11 @@ def run(args: argparse.Namespace) -> int:
     # candidates that NMS sees.
     cfg = read_cfg(args.config_file, [*args.opts, "MODEL.WEIGHTS", ""])
     cfg.MODEL.TIMM.WEIGHTS = cfg.MODEL.VGG.WEIGHTS = ""
-    short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
-    height, width = args.size or (short, min(longest, short * 4 // 3))
+    if args.size and min(args.size) < 1:
+        raise ConfigError(
+            f"--size is {args.size[0]} {args.size[1]}; height and width are 1 pixel or more."
+        )
+    height, width = args.size or tested_size(cfg, "Give the size of an image with --size H W.")
     image = torch.zeros(len(cfg.MODEL.PIXEL_MEAN), height, width)
     counts = count_parts(build_model(cfg).eval(), image)
     rows = [

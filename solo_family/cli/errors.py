@@ -17,6 +17,7 @@ from ..evaluation.coco_results import read_dataset_truth, read_results, read_tru
 from ..evaluation.error_analysis import METRICS, analyse_errors
 from ..evaluation.error_fixes import ERRORS
 from ..evaluation.error_types import SIZES, PredictionType, TruthType
+from ..evaluation.kinds import KINDS
 from ..evaluation.oracle import BACKGROUND_IOU
 from .error_picture import draw_errors
 from .opts import add_opts_argument
@@ -105,6 +106,15 @@ def _dataset_of(config_file: str, opts: list[str]) -> str:
             f"Dataset {names[0]!r} is LVIS's, which names the classes of an image that are "
             "annotated; this analysis takes an object without an annotation for a mistake. Name a "
             "dataset all of whose objects are annotated."
+        )
+    kinds = KINDS.get(MetadataCatalog.get(names[0]).get("evaluator_type"), ())
+    # detectron2's own panoptic datasets name the file of their instances.
+    has_file = MetadataCatalog.get(names[0]).get("json_file")
+    if kinds and not has_file and all(kind.task != "instance" for kind in kinds):
+        raise DataError(
+            f"Dataset {names[0]!r} has labels of {kinds[-1].task} segmentation, and these errors "
+            "are those of instances. Give the COCO json of the instances with --annotations FILE, "
+            "instead of --config-file."
         )
     evaluated = MetadataCatalog.get(names[0]).get("json_file") or names[0] in DatasetCatalog.list()
     if not evaluated or not dataset_classes(names[0]):

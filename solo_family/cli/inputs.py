@@ -26,7 +26,7 @@ __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "WEBCAM", "Source", "find_sources
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({*SUFFIXES, ".gif"})
+IMAGE_SUFFIXES = frozenset(SUFFIXES)
 VIDEO_SUFFIXES = frozenset(
     {
         *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"),

@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog
 
 from ..data.formats.register import register_in_place
 from ..errors import ConfigError, DataError
+from ..evaluation.build import predicted_tasks
 from ..fetch.names import CONFIG
 from ..files import making
 from ..predictor import Predictor
@@ -109,10 +110,13 @@ def _validation_image(opened: Run) -> Path | None:
 
 
 def _caption(opened: Run, given: Path | None) -> str:
+    # Panoptic segments, and else classes of pixels, are drawn instead of instances with scores.
+    has_scores = not {"panoptic", "semantic"} & {*predicted_tasks(opened.cfg)}
+    what = f"Predictions with a score of at least {_THRESHOLD}" if has_scores else "Predictions"
     if given is not None:
-        return f"Predictions with a score of at least {_THRESHOLD}"
+        return what
     names = ", ".join(map(shown_dataset, opened.cfg.DATASETS.TEST))
-    return f"Predictions with a score of at least {_THRESHOLD} on an image of {names}"
+    return f"{what} on an image of {names}"
 
 
 def _report(folder: Path, card: Card, image: Path | None) -> None:

@@ -10,12 +10,11 @@ import cv2
 
 from ..errors import DataError
 from ..files import replacing
+from ..pictures.formats import WRITTEN
 from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .source import Source
 
-# Can be read but not written: a GIF has only 256 colours, too few for the masks; arrays are no
-# pictures.
-PICTURE_SUFFIXES = IMAGE_SUFFIXES - {".gif", ".npy", ".npz"}
+PICTURE_SUFFIXES = frozenset(WRITTEN)
 
 
 def plan_outputs(sources: Sequence[Source], output: Path) -> list[Path]:

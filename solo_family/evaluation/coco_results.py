@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..data.formats.coco_json import dataset_truth, read_coco_truth
+from ..data.formats.coco_normalise import whole_number
 from ..errors import DataError
 from ..ops.rle import fills_image
 from ..progress import Progress
@@ -55,6 +56,8 @@ def _annotated(truth: COCO, source: str) -> COCO:
 def read_results(predictions: str, truth: COCO) -> list[Result]:
     """Read COCO results, for instance detectron2's coco_instances_results.json; ignore boxes.
 
+    An id that is a number in one of the two files and text in the other is the same id.
+
     Raises:
         DataError: the file doesn't exist, isn't in that format, or isn't about this ground truth.
     """
@@ -80,7 +83,14 @@ def read_results(predictions: str, truth: COCO) -> list[Result]:
             problem = _problem(result, truth)
             if problem:
                 raise DataError(f"{predictions}: prediction {index}, counted from 0, {problem}")
-    return [{key: result[key] for key in KEYS} for result in content]
+    return [
+        {key: result[key] for key in KEYS}
+        | {
+            "image_id": _known(result["image_id"], truth.imgs),
+            "category_id": _known(result["category_id"], truth.cats),
+        }
+        for result in content
+    ]
 
 
 def _problem(result: Any, truth: COCO) -> str | None:
@@ -90,23 +100,29 @@ def _problem(result: Any, truth: COCO) -> str | None:
         hint = " Boxes alone can't be analysed." if missing == ["segmentation"] else ""
         return f"has no {', '.join(missing)}. Each needs {', '.join(KEYS)}.{hint}"
     image, category, score = result["image_id"], result["category_id"], result["score"]
-    if not _is_known(image, truth.imgs):
+    identity = _known(image, truth.imgs)
+    if identity is None:
         return (
             f"has image_id {image!r}, which is not among the images of the ground truth. "
             "Name the annotation file of the dataset that was predicted on."
         )
-    if not _is_known(category, truth.cats):
+    if _known(category, truth.cats) is None:
         return (
             f"has category_id {category!r}, which is not among the categories of the ground truth. "
             "Write the dataset's own ids, not the index of the class."
         )
-    if not isinstance(score, int | float) or not math.isfinite(score):
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
         return f"has score {score!r}; it must be a finite number."
-    return _mask_problem(result["segmentation"], truth.imgs[image])
+    return _mask_problem(result["segmentation"], truth.imgs[identity])
 
 
-def _is_known(identity: Any, known: dict[Any, Any]) -> bool:
-    return isinstance(identity, int | float | str) and identity in known
+def _known(identity: Any, known: dict[Any, Any]) -> Any:
+    """Return the id that the ground truth has for an image or category; None if it has none."""
+    if not isinstance(identity, int | float | str):
+        return None
+    # The reader of annotations converts ids likewise: to numbers if all are such, else to text.
+    forms = (identity, whole_number(identity), str(identity))
+    return next((form for form in forms if form is not None and form in known), None)
 
 
 def _mask_problem(segmentation: Any, image: dict[str, Any]) -> str | None:

@@ -12,8 +12,15 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 
-# Of the files that are taken for pictures in folders.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".npy", ".npz")
+# Of the files that are taken for pictures in folders: all formats of photographs, scans and arrays
+# that Pillow and OpenCV both read, so that exported models find what training finds.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    *(".gif", ".pbm", ".pgm", ".ppm", ".pnm", ".npy", ".npz"),
+)
+# Of those that viewers open, and in which results are written: a GIF has too few colours for masks.
+WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # The channels of these are made from any picture; those of other formats are the file's own.
 COLOURS = ("RGB", "BGR")
 CONVERTED = (*COLOURS, "L", "RGBA")

@@ -12,6 +12,7 @@ _KINDS = (
     (b"<html", "it is a page of HTML; give the address or file of the picture in it"),
     (b"version https://git-lfs", "it is a Git LFS pointer; fetch the file with git lfs pull"),
 )
+_AVIF = (b"avif", b"avis")
 _HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
@@ -27,6 +28,8 @@ def what_it_is(path: str) -> str:
     if head[4:8] == b"ftyp":
         if head[8:12] in _HEIC:
             return "it is a HEIC picture; convert it to JPEG or PNG"
+        if head[8:12] in _AVIF:
+            return "it is a broken AVIF picture; export or copy it again"
         return "it is a video; demo reads it with --input FILE.mp4 or --video-input FILE"
     lowered = head.removeprefix(codecs.BOM_UTF8).lower()
     for beginning, kind in _KINDS:

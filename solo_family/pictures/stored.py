@@ -1,7 +1,8 @@
 """Read the values that a file has, where a decoder of pictures would change, drop or not read them.
 
-These are arrays (.npy, .npz), TIFFs of many bands or of colours deeper than 8 bits, and PNGs of
-16 bits. Everything else is a picture of 8 bits, which its reader decodes.
+These are arrays (.npy, .npz), TIFFs of many bands or of colours deeper than 8 bits, PNGs of 16
+bits, and JPEG 2000 of more than 8. Everything else is a picture of 8 bits, which its reader
+decodes.
 
 H W of an image, C of its channels.
 """
@@ -19,7 +20,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
-from . import tiff
+from . import jpeg2000, tiff
 from .depth import fills_16_bits, to_8_bits
 from .formats import Format, check_channels
 from .not_pictures import what_it_is
@@ -79,6 +80,8 @@ def open_stored(
             return _npz(path, data)
         if head.startswith(_PNG) and head[24:25] == b"\x10":
             return _png(head, data)
+        if jpeg2000.is_jpeg2000(head):
+            return _jpeg2000(mapped(data))
         if tiff.is_tiff(head):
             return _tiff(path, mapped(data), 0 if wanted.is_converted else wanted.count, page)
     except DataError:
@@ -207,6 +210,18 @@ def _png(head: bytes, data: BinaryIO) -> Stored:
         return values if channels < 3 else values[:, :, [2, 1, 0, 3][:channels]]
 
     return Stored(height, width, channels, np.dtype("u2"), 1, channels in (2, 4), False, read)
+
+
+def _jpeg2000(data: Any) -> Stored | None:
+    header = jpeg2000.read_header(data)
+    if not header.is_deep:
+        return None
+    count, dtype = len(header.bits), np.dtype("u2")
+
+    def read() -> np.ndarray:
+        return jpeg2000.decode(data, header)
+
+    return Stored(header.height, header.width, count, dtype, 1, count == 4, False, read)
 
 
 def _tiff(path: str, data: Any, counted: int, page: int | None) -> Stored | None:

@@ -156,10 +156,22 @@ def _use(card: Card) -> str:
         "## Use\n\n```python\nfrom solo_family import Predictor\n\n"
         f'predict = Predictor("hf:{name}")    # or the folder of these files\n'
         'result = predict("photo.jpg")\n'
-        "result.masks, result.boxes, result.scores, result.names\n```\n\n"
+        f"{_results(card)}\n```\n\n"
         "On the command line: "
         f"`python -m solo_family demo --config-file hf:{name} --input photo.jpg --output out`."
     )
+
+
+def _results(card: Card) -> str:
+    """Return the lines that read what the model predicts, and nothing else."""
+    instances = "result.masks, result.boxes, result.scores, result.names"
+    lines = {
+        "panoptic": "segment_ids, segments = result.panoptic",
+        "semantic": "result.semantic    # the class of every pixel",
+        "instance": instances,
+        "proposals": instances,
+    }
+    return "\n".join(dict.fromkeys(line for task, line in lines.items() if task in card.tasks))
 
 
 def _data(card: Card) -> str:

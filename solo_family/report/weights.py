@@ -4,6 +4,8 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
+from ..data.formats.register import register_in_place
+from ..errors import SoloFamilyError
 from ..evaluation.best_metric import averaged_metric, best_metric
 from .curves import Series, evaluation_curves
 from .evaluated import evaluation_of
@@ -36,7 +38,12 @@ def about_weights(cfg: CfgNode, run: Path, metrics: dict[str, Series]) -> str:
             f"Their average (`SOLVER.EMA`), `{_AVERAGE}`, has {main} {of_average:.1f}; they "
             f"themselves have {value:.1f}."
         )
-    chosen = best_metric(cfg)
+    try:
+        # As a command this runs without the training's check, which registers them.
+        register_in_place(names)
+        chosen = best_metric(cfg)
+    except SoloFamilyError:  # the part about the predictions says what is wrong
+        chosen = ""
     if chosen in metrics and (run / _BEST).is_file():
         iterations, values = metrics[chosen]
         best = max(values)

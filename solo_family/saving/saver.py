@@ -14,11 +14,9 @@ import cv2
 
 from ..errors import ConfigError, DataError
 from ..files import replacing
+from ..pictures.formats import WRITTEN
 from .picture import Classes, Picture
 from .units import PixelSize
-
-# Suffixes of pictures that labelling tools open; others are written as PNG.
-_COMMON = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,8 @@ def copy_picture(picture: Picture, folder: Path) -> str:
         The file's name, `picture.name` with a suffix.
     """
     source = picture.path
-    if source is None or source.suffix.lower() not in _COMMON:
+    # Labelling tools can't open other formats.
+    if source is None or source.suffix.lower() not in WRITTEN:
         write_png(folder / f"{picture.name}.png", picture.image)
         return f"{picture.name}.png"
     target = folder / f"{picture.name}{source.suffix}"

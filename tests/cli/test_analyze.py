@@ -1,6 +1,7 @@
 """Counts of a model's parts, against counts by hand and over METHODS."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,22 @@ def test_the_verb_prints_a_table_and_writes_the_numbers(
     assert main(list(map(str, words))) == 0
     assert "SOLOv2, one image of 64 x 96" in capsys.readouterr().out
     assert json.loads((tmp_path / "a.json").read_text())["total"]["flops"] > 1e6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size", "0", "5"], "--size is 0 5; height and width are 1 pixel or more"),
+        (["--size", "-1", "5"], "--size is -1 5; height and width are 1 pixel or more"),
+        (["--opts", "INPUT.MIN_SIZE_TEST", "0"], "MIN_SIZE_TEST is 0, .* with --size H W"),
+    ],
+)
+def test_an_image_without_a_size_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    config = write_cfg(tmp_path / "tiny.yaml", tiny_cfg())
+    assert main(["analyze", "--config-file", str(config), *words]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    if "--opts" in words:
+        assert main(["benchmark", "--config-file", str(config), *words]) == 2
+        assert "Name pictures with --input" in capsys.readouterr().err

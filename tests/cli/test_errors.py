@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from solo_family.__main__ import main
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
+from ..data.segments import write_panoptic, write_semantic
 from ..evaluation.scenes import prediction, truth, write
 
 BOX = (0, 0, 40, 40)
@@ -166,6 +167,22 @@ def test_a_dataset_that_nobody_registered(
     config = str(write_cfg(tmp_path / "config.yaml", cfg))
     assert errors(tmp_path, "--config-file", config, "--predictions", "p.json") == 2
     assert "Dataset 'nobody_knows' is not registered with a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("write", "task"), [(write_semantic, "semantic"), (write_panoptic, "panoptic")]
+)
+def test_labels_that_are_not_of_instances(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], write: Any, task: str
+) -> None:
+    written = write(tmp_path / "data")
+    name = written if task == "semantic" else written[0]
+    config = str(write_cfg(tmp_path / "config.yaml", run_cfg(name, tmp_path / "run", test=name)))
+    (tmp_path / "p.json").write_text("[]")
+    words = ["--config-file", config, "--predictions", str(tmp_path / "p.json")]
+    assert errors(tmp_path / "out", *words) == 2
+    assert f"has labels of {task} segmentation, and these errors" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,23 @@ def test_a_panoptic_model_keeps_things_and_stuff(tmp_path: Path) -> None:
     assert "| 2       | fish   | stuff |" in (tmp_path / "model" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
+def test_what_the_card_tells_to_do_works_for_every_task(tmp_path: Path, task: str) -> None:
+    keys: list[Any] = ["MODEL.STUFF_IDS", [2]]
+    for one in ("semantic", "panoptic", "instance"):
+        keys += [f"MODEL.MASK_FORMER.TEST.{one.upper()}_ON", one == task]
+    run = write_run(tmp_path / "run", "MaskFormer", tuple(keys))
+    image = noise(tmp_path / "image.png")
+    words = ("--picture", str(image), "--repository", "me/model")
+    assert publish(run, tmp_path / "model", *words) == 0
+    card = (tmp_path / "model" / "README.md").read_text()
+    # Only instances have scores.
+    assert ("with a score of at least" in card) == (task == "instance")
+    (code,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
+    code = code.replace("hf:me/model", str(tmp_path / "model")).replace("photo.jpg", str(image))
+    exec(code, {})
+
+
 def test_nothing_of_the_machine_is_in_it_and_the_config_is_the_models(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "data").name
     weights = tmp_path / "began.pth"

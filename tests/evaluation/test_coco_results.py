@@ -40,10 +40,11 @@ def with_mask(**values: Any) -> list[dict[str, Any]]:
         (without("score"), "prediction 1, .* has no score. Each needs image_id, category_id"),
         (without("segmentation"), "has no segmentation. .* Boxes alone can't be analysed"),
         (changed(image_id=99), "has image_id 99, which is not among the images"),
-        (changed(image_id="1"), "has image_id '1', which is not among"),
+        (changed(image_id="one"), "has image_id 'one', which is not among"),
         (changed(image_id=[1]), r"has image_id \[1\], which is not among"),
         (changed(category_id=0), "has category_id 0, which is not among the categories.* index"),
         (changed(score="0.5"), "has score '0.5'; it must be a finite number"),
+        (changed(score=True), "has score True; it must be a finite number"),
         (changed(score=float("nan")), "has score nan"),
         (changed(segmentation=[[1, 1, 5, 1, 5, 5]]), "has polygons as segmentation.*compressed"),
         (with_mask(counts=[0, 5]), "compressed RLE"),
@@ -56,6 +57,26 @@ def test_wrong_predictions_are_named(tmp_path: Path, predictions: Any, message: 
     annotations, path = write(tmp_path, [truth(BOX)], predictions)
     with pytest.raises(DataError, match=message):
         read_results(path, read_truth(annotations))
+
+
+@pytest.mark.parametrize("as_text", [int, str, float, "{:06}".format])
+def test_ids_are_those_of_the_annotations_in_whatever_form(tmp_path: Path, as_text: Any) -> None:
+    ids = {key: as_text(GOOD[key]) for key in ("image_id", "category_id")}
+    file, path = write(tmp_path, [truth(BOX)], [GOOD | ids])
+    annotations = read_truth(file)
+    results = read_results(path, annotations)
+    assert results == [{key: GOOD[key] for key in results[0]}]
+    assert average_precision(evaluate(annotations, results)) == pytest.approx(100)
+
+
+def test_numbers_name_images_whose_ids_are_text(tmp_path: Path) -> None:
+    annotations, path = write(tmp_path, [truth(BOX)], [GOOD])
+    whole = json.loads(Path(annotations).read_text())
+    other = {**whole["images"][0], "id": "a"}
+    renamed = {**whole, "images": [*whole["images"], other]}
+    Path(annotations).write_text(json.dumps(renamed))
+    (result,) = read_results(path, read_truth(annotations))
+    assert result["image_id"] == str(GOOD["image_id"])
 
 
 def test_the_message_has_a_line_of_its_own(

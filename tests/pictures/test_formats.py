@@ -1,11 +1,18 @@
 """Which values INPUT.FORMAT has, and what becomes of a file's channels."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from solo_family.cli.inputs import find_sources
+from solo_family.data.loading.images import read_image
 from solo_family.errors import ConfigError
+from solo_family.export.pictures import read_picture
 from solo_family.pictures.formats import (
+    SUFFIXES,
     OtherChannels,
     in_format,
     parse_format,
@@ -114,3 +121,32 @@ def test_what_pictures_show(name: str, bands: tuple, blue_green_red: tuple[int, 
     image = scene(parse_format(name).count)
     shown = to_picture(image, parse_format(name), bands)
     assert np.array_equal(shown, image[:, :, list(blue_green_red)])
+
+
+# What Pillow opens besides photographs and scans: animations, drawings, textures, icons, the files
+# of programs, astronomy (without its scale), and formats that OpenCV can't read.
+NO_PHOTOGRAPHS = {
+    *(".fli", ".flc", ".mpg", ".mpeg", ".apng", ".avifs"),
+    *(".dib", ".eps", ".ps", ".emf", ".wmf", ".dds", ".blp", ".ftc", ".ftu", ".gbr", ".vtf"),
+    *(".ico", ".icns", ".cur", ".xbm", ".xpm", ".psd", ".msp", ".pcx", ".dcx", ".pxr", ".pcd"),
+    *(".bufr", ".grib", ".h5", ".hdf", ".fit", ".fits", ".iim", ".im", ".pfm", ".qoi"),
+    *(".ras", ".bw", ".rgb", ".rgba", ".sgi", ".tga", ".icb", ".vda", ".vst"),
+}
+
+
+def test_every_format_that_is_read_is_found_in_folders(tmp_path: Path) -> None:
+    Image.init()
+    names = Image.registered_extensions()
+    opened = {suffix for suffix in names if names[suffix] in Image.OPEN}
+    assert opened - NO_PHOTOGRAPHS <= {*SUFFIXES}
+    picture = Image.fromarray(scene(3))
+    paths = [tmp_path / f"x{suffix}" for suffix in SUFFIXES if suffix not in (".npy", ".npz")]
+    for path in paths:
+        as_grey = path.suffix in (".pbm", ".pgm")
+        (picture.convert("1" if path.suffix == ".pbm" else "L") if as_grey else picture).save(path)
+        trained, exported = read_image(str(path), "BGR"), read_picture(path)
+        assert trained.shape == exported.shape == scene(3).shape
+        # Decoders round in their own ways.
+        assert cv2.absdiff(trained, exported).max() <= 8, path
+    found, _ = find_sources([str(tmp_path)])
+    assert {source.path for source in found} == {*paths}

@@ -38,6 +38,10 @@ def test_a_page_is_what_a_file_of_it_alone_is(tmp_path: Path, mode: str) -> None
         read_image(str(tmp_path / "all.tif"), "BGR", Reading(page=4))
 
 
+# The beginning of JPEG 2000, up to the number of bands.
+JPEG2000 = b"\xff\x4f\xff\x51" + bytes(36)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -45,6 +49,7 @@ def test_a_page_is_what_a_file_of_it_alone_is(tmp_path: Path, mode: str) -> None
         (b"<?xml version='1.0'?>\n<svg xmlns=''/>", "it is an SVG"),
         (b"\xef\xbb\xbf<!DOCTYPE html><html>", "it is a page of HTML"),
         (b"\0\0\0\x18ftypheic\0\0", "it is a HEIC picture"),
+        (b"\0\0\0\x18ftypavif\0\0", "it is a broken AVIF picture; export or copy it again"),
         (b"\0\0\0\x18ftypisom\0\0", "it is a video"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (
@@ -52,6 +57,9 @@ def test_a_page_is_what_a_file_of_it_alone_is(tmp_path: Path, mode: str) -> None
             "it is text; demo takes a list of files as --input @FILE",
         ),
         (b"", "the file is empty"),
+        (JPEG2000 + b"\0\5", "its header is cut off"),
+        (JPEG2000 + b"\0\x09" + b"\x0f\1\1" * 9, "JPEG 2000 with 9 bands, and at most 4"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\0ftyp", "it has no pixels"),
         (b"\x89PNG\r\n\x1a\n\0\0", "can't be read as an image: cannot identify"),
     ],
 )

@@ -1,5 +1,6 @@
 """The report's figures of pixels and segments are those of the evaluations."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,15 @@ import torch
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
+from solo_family.__main__ import main
 from solo_family.config import get_cfg
 from solo_family.data.formats.register import check_datasets
 from solo_family.evaluation.panoptic_quality import PanopticEvaluator
 from solo_family.evaluation.semantic import SemanticEvaluator
 from solo_family.report.labels import report_panoptic, report_semantic
 
+from ..coco_folder import write_cfg
+from ..conftest import tiny_cfg
 from ..data.segments import write_panoptic, write_semantic
 
 
@@ -66,3 +70,29 @@ def test_panoptic_segments(tmp_path: Path) -> None:
         assert section.numbers[metric][0] == pytest.approx(metrics[metric], abs=1e-5)
     assert {"panoptic_confusion.csv", "panoptic_worst.jpg"} <= {p.name for p in tmp_path.iterdir()}
     assert len(all_segments) == 3
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic"])
+def test_the_verb_finds_a_dataset_that_its_name_describes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    """As a command it runs without the training, which registers the dataset."""
+    run, data = tmp_path / "run", tmp_path / "data"
+    name = write_semantic(data) if task == "semantic" else write_panoptic(data)[0]
+    tasks = [
+        word
+        for one in ("semantic", "panoptic", "instance")
+        for word in (f"MODEL.MASK_FORMER.TEST.{one.upper()}_ON", one == task)
+    ]
+    metric = {"semantic": "sem_seg/mIoU", "panoptic": "panoptic_seg/PQ"}[task]
+    keys = ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (name,), "TEST.BEST_METRIC", metric]
+    run.mkdir()
+    write_cfg(run / "config.yaml", tiny_cfg("MaskFormer", 3, [*tasks, *keys]))
+    rows = [{"iteration": 2, metric: 20.0}, {"iteration": 3, metric: 10.0}]
+    (run / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
+    (run / "model_best.pth").touch()
+    assert name not in DatasetCatalog.list()
+    assert main(["report", str(run)]) == 2
+    assert "does not exist: the run was not evaluated" in capsys.readouterr().err
+    text = (run / "report" / "report.md").read_text()
+    assert f"The best {metric}, 20.0, was after iteration 3: `model_best.pth`" in text

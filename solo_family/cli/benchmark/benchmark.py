@@ -20,6 +20,7 @@ from ...errors import DataError, SoloFamilyError
 from ...predictor.load import load_predictor
 from ...predictor.sources import read_cfg
 from ...progress import Progress
+from ..image_size import tested_size
 from ..inputs import find_sources
 from ..opts import CONFIG_HELP, add_opts_argument
 from ..writers import make_folder, write_json
@@ -254,9 +255,9 @@ def describe_run(
 def _images(cfg: CfgNode, patterns: Sequence[str] | None) -> list[Tensor]:
     """Return pictures at the size of the test loader, or noise of that size."""
     if patterns is None:
-        short, longest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         generator = torch.Generator().manual_seed(0)
-        size = (len(cfg.MODEL.PIXEL_MEAN), short, min(longest, short * 4 // 3))
+        tested = tested_size(cfg, "Name pictures with --input.")
+        size = (len(cfg.MODEL.PIXEL_MEAN), *tested)
         return [torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)]
     sources, unmatched = find_sources(patterns)
     if unmatched:

@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from ...errors import DataError
+from ...pictures.formats import SUFFIXES
 from ...progress import Progress
 from .text_files import is_file
 
@@ -141,7 +142,8 @@ def image_file(root: Path, name: str) -> str:
     """Return the path of an image in JPEGImages: NAME.jpg, or NAME with another extension."""
     path = root / "JPEGImages" / f"{name}.jpg"
     if not is_file(path):
-        others = (path.with_suffix(suffix) for suffix in (".jpeg", ".png", ".bmp", ".JPG", ".webp"))
+        suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
+        others = (path.with_suffix(suffix) for suffix in suffixes)
         path = next((other for other in others if is_file(other)), path)
     return str(path)
 
