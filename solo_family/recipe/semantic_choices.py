@@ -22,7 +22,7 @@ from .schedule import (
 )
 from .sizes import BATCH
 
-# configs/benchmarks/Base-CamVid.yaml.
+# configs/benchmarks/Base-CamVid.yaml. So many classes at most have a query each.
 _QUERIES = 30
 _CLIP = 1.0
 # The metrics of a picture of CamVid, 360 x 480, take 0.09 s of a core.
@@ -96,13 +96,21 @@ def _scored(data: LabelFingerprint, machine: Machine, seconds: float) -> float:
 
 def _model_choices(data: LabelFingerprint) -> list[Choice]:
     """Choose what weights of a whole model have decided already: queries and colours."""
+    colours = Choice("INPUT.COLOR_AUG_SSD", True, "random colours, as in the measured recipe")
+    return [*_query_choices(data), colours]
+
+
+def _query_choices(data: LabelFingerprint) -> list[Choice]:
+    """Choose what the queries learn: each one class (arXiv 2107.06278, section 4.4), or any."""
+    prefix = "MODEL.MASK_FORMER"
+    count = len(data.pixels_of_class)
+    if count <= _QUERIES:
+        why = "query k learns class k, for which fewer iterations suffice (docs/results.md)"
+        return [
+            Choice(f"{prefix}.MATCHING", "fixed", why),
+            Choice(f"{prefix}.NUM_OBJECT_QUERIES", count, "one for each class"),
+        ]
     most = int(data.objects_per_image.max())
     count = max(_QUERIES, ceil(1.5 * most / 10) * 10)
-    return [
-        Choice(
-            "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES",
-            count,
-            f"each finds one class, and an image has up to {most}",
-        ),
-        Choice("INPUT.COLOR_AUG_SSD", True, "random colours, as in the measured recipe"),
-    ]
+    why = f"each finds one class, and an image has up to {most}"
+    return [Choice(f"{prefix}.NUM_OBJECT_QUERIES", count, why)]
