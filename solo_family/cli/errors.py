@@ -101,23 +101,23 @@ def _dataset_of(config_file: str, opts: list[str]) -> str:
             "--annotations FILE instead of --config-file."
         )
     register_in_place(names)
-    if MetadataCatalog.get(names[0]).get("evaluator_type") == "lvis":
+    metadata = MetadataCatalog.get(names[0])
+    evaluator, file = metadata.get("evaluator_type"), metadata.get("json_file")
+    if evaluator == "lvis":
         raise DataError(
             f"Dataset {names[0]!r} is LVIS's, which names the classes of an image that are "
             "annotated; this analysis takes an object without an annotation for a mistake. Name a "
             "dataset all of whose objects are annotated."
         )
-    kinds = KINDS.get(MetadataCatalog.get(names[0]).get("evaluator_type"), ())
+    kinds = KINDS.get(evaluator, ())
     # detectron2's own panoptic datasets name the file of their instances.
-    has_file = MetadataCatalog.get(names[0]).get("json_file")
-    if kinds and not has_file and all(kind.task != "instance" for kind in kinds):
+    if kinds and not file and all(kind.task != "instance" for kind in kinds):
         raise DataError(
             f"Dataset {names[0]!r} has labels of {kinds[-1].task} segmentation, and these errors "
             "are those of instances. Give the COCO json of the instances with --annotations FILE, "
             "instead of --config-file."
         )
-    evaluated = MetadataCatalog.get(names[0]).get("json_file") or names[0] in DatasetCatalog.list()
-    if not evaluated or not dataset_classes(names[0]):
+    if not (file or names[0] in DatasetCatalog.list()) or not dataset_classes(names[0]):
         raise DataError(
             f"Dataset {names[0]!r} is not registered with a COCO-format annotation file. "
             "Give --annotations FILE instead of --config-file."

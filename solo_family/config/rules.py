@@ -97,7 +97,7 @@ def check_at_least(cfg: CfgNode, keys: Sequence[str], least: int = 1) -> None:
 
 
 def check_shares(cfg: CfgNode, keys: Sequence[str]) -> None:
-    """Refuse probabilities and shares that are none, such as percentages.
+    """Refuse values that are not probabilities or shares, such as percentages.
 
     Raises:
         ConfigError: names the key, its value, and what is allowed.

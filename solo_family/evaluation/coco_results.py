@@ -120,9 +120,10 @@ def _known(identity: Any, known: dict[Any, Any]) -> Any:
     """Return the id that the ground truth has for an image or category; None if it has none."""
     if not isinstance(identity, int | float | str):
         return None
+    if identity in known:
+        return identity
     # The reader of annotations converts ids likewise: to numbers if all are such, else to text.
-    forms = (identity, whole_number(identity), str(identity))
-    return next((form for form in forms if form is not None and form in known), None)
+    return next((form for form in (whole_number(identity), str(identity)) if form in known), None)
 
 
 def _mask_problem(segmentation: Any, image: dict[str, Any]) -> str | None:

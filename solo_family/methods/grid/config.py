@@ -127,7 +127,7 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
     if not 0 < method.PRIOR_PROB < 1:
         raise ConfigError(
             f"{prefix}.PRIOR_PROB is {method.PRIOR_PROB}; a probability above 0 and below 1 is "
-            "needed, as 0.01."
+            "needed, such as 0.01."
         )
     check_one_of(cfg, f"{prefix}.LOSS.DICE_NORMALIZER", ("pairs", "cells"))
     check_one_of(cfg, f"{prefix}.LOSS.FOCAL_USE_SIGMOID", (True,))
