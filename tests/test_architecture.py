@@ -17,6 +17,7 @@ PACKAGE = ROOT / "solo_family"
 # From the bottom: a part imports only parts of its own floor and of those before it.
 FLOORS = (
     (
+        "class_maps",
         "console",
         "errors",
         "files",

@@ -2,19 +2,22 @@
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ..class_maps import without_class_maps
 from ..data.loading.images import Reading
 from ..errors import DataError, SoloFamilyError
-from ..predictor.predictions import keep_confident
+from ..predictor.predictions import Predictions, keep_confident
 from ..predictor.sources import Source as Model
 from ..predictor.sources import from_config, from_exported, is_exported, read_cfg
 from ..predictor.tracking import Tracker
-from ..saving.writer import PICTURES
+from ..saving.writer import PICTURES, SAVERS
 from ..tiling.tiles import with_tile
 from .draw_items import Drawing
 from .draw_sources import Demo, Job
@@ -115,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     except DataError as error:
         logger.error("%s", error)
         return 2
-    model, key = _open_model(args)
+    model, key = _for_formats(*_open_model(args), saved_formats(args))
     args.confidence_threshold = lowest_score(args.confidence_threshold, model.threshold)
     try:
         sources = split_pages(sources, model.reading)
@@ -218,6 +221,18 @@ def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
         )
     cfg = read_cfg(args.config_file, args.opts)
     return from_config(cfg), model_key(cfg, None)
+
+
+def _for_formats(model: Model, key: str, formats: Sequence[str]) -> tuple[Model, str]:
+    """Return the model without results that no format has, and a text as `_open_model` does."""
+    if any(name in SAVERS and SAVERS[name].needs[0] == "labels" for name in formats):
+        return model, key
+
+    def predict(images: list[np.ndarray]) -> list[Predictions]:
+        with without_class_maps():
+            return model.predict(images)
+
+    return replace(model, predict=predict), text_key(key, "without class maps")
 
 
 def _with_bands(args: argparse.Namespace, model: Model) -> Model:

@@ -45,7 +45,7 @@ from .resumed import check_resumed, settings_of
 from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .shared_cores import shared_cores
 from .step import TrainingStep
-from .tested import as_tested
+from .tested import as_tested, without_unread_maps
 from .whole_state import WholeState
 from .wrappers import adapt, distributed, resumable_sampler
 
@@ -316,4 +316,5 @@ class Trainer(WholeState):
                 "DATASETS.TEST is empty: name a dataset to evaluate on, "
                 "for instance \"('coco_json:ANNOTATIONS.json:IMAGE_DIR',)\"."
             )
-        return super().test(cfg, as_tested(cfg, model), evaluators)
+        with without_unread_maps(cfg, evaluators, cls.build_evaluator):
+            return super().test(cfg, as_tested(cfg, model), evaluators)

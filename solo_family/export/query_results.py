@@ -10,8 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..class_maps import class_maps_unread
 from .panoptic import assign_pixels, merge_panoptic
 from .results import PredictedInstances, Prediction, Sizes, resized
+
+# Masks, and pixels, of one product of matrices.
+_MASKS, _PIXELS = 32, 4096
 
 
 def query_results(
@@ -21,7 +25,7 @@ def query_results(
     thresholds: dict[str, float],
     settings: dict[str, Any],
 ) -> Prediction:
-    """Compute the results that the model was configured for.
+    """Compute the results that the model was configured for, but for `without_class_maps`.
 
     Args:
         probabilities: float32 [N, K + 1] of the classes, "no object" last.
@@ -33,7 +37,7 @@ def query_results(
         settings: those of `methods.mask_former.inference.Inference`.
     """
     instances = sem_seg = panoptic_seg = None
-    if settings["semantic"]:
+    if settings["semantic"] and not (settings["panoptic"] and class_maps_unread()):
         sem_seg = _semantic(probabilities, logits, sizes, settings)
     if settings["panoptic"]:
         panoptic_seg = _panoptic(
@@ -57,11 +61,20 @@ def _semantic(
 
 def _marginalise(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) -> np.ndarray:
     """Return the sum over masks i of p_i(c) m_i for every class and pixel, float32 [K, H, W]."""
-    result = np.zeros((probabilities.shape[1] - 1, *sizes.output), np.float32)
-    for classes, mask in zip(probabilities[:, :-1], _soft_masks(logits, sizes)):
-        for category in np.flatnonzero(classes):
-            result[category] += classes[category] * mask
-    return result
+    classes = probabilities[:, :-1].T
+    pixels = sizes.output[0] * sizes.output[1]
+    result = np.zeros((len(classes), pixels), np.float32)
+    # Products of matrices, of a few masks and pixels at a time: memory has no room for all masks,
+    # and the cache none for all pixels.
+    part = np.empty((min(_MASKS, len(logits)), pixels), np.float32)
+    for first in range(0, len(logits), _MASKS):
+        weights = np.ascontiguousarray(classes[:, first : first + _MASKS])
+        for mask, row in zip(_soft_masks(logits[first : first + _MASKS], sizes), part):
+            row[:] = mask.ravel()
+        for start in range(0, pixels, _PIXELS):
+            columns = slice(start, start + _PIXELS)
+            result[:, columns] += weights @ part[: weights.shape[1], columns]
+    return result.reshape(-1, *sizes.output)
 
 
 def _assign_hard(probabilities: np.ndarray, logits: np.ndarray, sizes: Sizes) -> np.ndarray:
@@ -126,6 +139,9 @@ def _soft_masks(logits: np.ndarray, sizes: Sizes) -> Iterator[np.ndarray]:
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    # Taken of the absolute value, because the exponential of a large number overflows.
-    small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1, small) / (1 + small)
+    values = np.negative(logits)
+    # Where the exponential is too large for float32, the probability is 0, as it should be.
+    with np.errstate(over="ignore"):
+        np.exp(values, out=values)
+    values += 1
+    return np.reciprocal(values, out=values)

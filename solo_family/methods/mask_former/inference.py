@@ -4,13 +4,14 @@ B images, N queries, K classes, h w of the predicted masks, H W of the requested
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor
 
+from ...class_maps import class_maps_unread
 from ...data.formats.classes import stuff_ids
 from ...modeling.order import set_first
 from ...modeling.panoptic import (
@@ -99,7 +100,7 @@ class Inference:
         return QueryScores(probabilities, set_first(chosen), chosen.sum(1))
 
     def of_scores(self, scores: QueryScores, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
-        """Compute the results of a batch.
+        """Compute the results of a batch, but for those of `without_class_maps`.
 
         While a GPU does the rest, the host waits for the number of masks that take part in
         segments; then for the segments, and for the number of instances. For semantic results it
@@ -113,6 +114,8 @@ class Inference:
             The requested results among `sem_seg`, `panoptic_seg` and `instances`, in detectron2's
             form.
         """
+        if self.semantic and self.panoptic and class_maps_unread():
+            return replace(self, semantic=False).of_scores(scores, masks)
         probabilities = scores.probabilities
         # Queued now, so that it is there when everything else is queued, too.
         counts = None if scores.num_objects is None else HostCopy(scores.num_objects)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from solo_family.class_maps import without_class_maps
 from solo_family.export.query_results import query_results
-from solo_family.export.results import Sizes
+from solo_family.export.results import Prediction, Sizes
 from solo_family.methods.mask_former.predictor import MaskPredictions
 
 from ...conftest import tiny_model
@@ -125,15 +126,7 @@ def of_results(model: nn.Module) -> Found:
 
 def of_runtime(model: nn.Module) -> Found:
     with torch.no_grad():
-        outputs = model.predict_fixed({}, PADDED, None, None)
-    settings = model.export_settings()
-    found = query_results(
-        outputs["class_probabilities"][0].numpy(),
-        outputs["mask_logits"][0].numpy(),
-        Sizes(PADDED, IMAGE, IMAGE),
-        settings["thresholds"],
-        settings["results"],
-    )
+        (found,) = results_of_runtime(model, model.predict_fixed({}, PADDED, None, None))
     ids, infos = found.panoptic_seg
     parts = found.instances.scores, found.instances.classes, found.instances.masks
     return (
@@ -141,6 +134,20 @@ def of_runtime(model: nn.Module) -> Found:
         (ids.tolist(), [info["category_id"] for info in infos]),
         list(zip(*(part.tolist() for part in parts))),
     )
+
+
+def results_of_runtime(model: nn.Module, outputs: dict[str, Tensor]) -> list[Prediction]:
+    settings = model.export_settings()
+    return [
+        query_results(
+            probabilities.numpy(),
+            logits.numpy(),
+            Sizes(PADDED, IMAGE, IMAGE),
+            settings["thresholds"],
+            settings["results"],
+        )
+        for probabilities, logits in zip(outputs["class_probabilities"], outputs["mask_logits"])
+    ]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -154,10 +161,8 @@ def of_runtime(model: nn.Module) -> Found:
     ],
 )
 def test_every_way_is_the_reference(seed: int, semantic_method: str, thresholds: tuple) -> None:
-    opts = ["MODEL.STUFF_IDS", list(STUFF), f"{TEST}.SEMANTIC_INFERENCE_METHOD", semantic_method]
-    model = tiny_model("MaskFormer", opts=[*opts, *thresholds]).eval()
-    image = predictions(seed)
-    model.sem_seg_head.forward = lambda features: image
+    opts = [f"{TEST}.SEMANTIC_INFERENCE_METHOD", semantic_method]
+    model, image = tiny_of_image(seed, *opts, *thresholds)
     sem_seg, segments, found = reference(image, model)
     assert segments[1]
     assert 1 < len(found) < N * (K - len(STUFF))
@@ -168,3 +173,55 @@ def test_every_way_is_the_reference(seed: int, semantic_method: str, thresholds:
         assert [one[1:] for one in its_found] == [one[1:] for one in found]
         scores = [one[0] for one in found]
         assert [one[0] for one in its_found] == pytest.approx(scores, rel=1e-4)
+
+
+def tiny_of_image(seed: int, *opts: object) -> tuple[nn.Module, MaskPredictions]:
+    model = tiny_model("MaskFormer", opts=["MODEL.STUFF_IDS", list(STUFF), *opts]).eval()
+    image = predictions(seed)
+    model.sem_seg_head.forward = lambda features: image
+    return model, image
+
+
+def test_scores_of_classes_are_left_out_beside_segments_where_nobody_reads_them() -> None:
+    model, image = tiny_of_image(0, f"{TEST}.OBJECT_MASK_THRESHOLD", 0.0)
+    _, segments, found = reference(image, model)
+    with without_class_maps(), torch.no_grad():
+        (result,) = model.predict({}, PADDED, [IMAGE], [IMAGE])
+        (other,) = results_of_runtime(model, model.predict_fixed({}, PADDED, None, None))
+    assert "sem_seg" not in result
+    assert other.sem_seg is None
+    for ids, infos in (result["panoptic_seg"], other.panoptic_seg):
+        assert (ids.tolist(), [info["category_id"] for info in infos]) == segments
+    assert len(result["instances"]) == len(other.instances) == len(found)
+
+
+def test_scores_of_classes_are_never_left_out_alone() -> None:
+    model, image = tiny_of_image(0, f"{TEST}.PANOPTIC_ON", False)
+    sem_seg, _, _ = reference(image, model)
+    with without_class_maps(), without_class_maps(False), torch.no_grad():
+        (result,) = model.predict({}, PADDED, [IMAGE], [IMAGE])
+        (other,) = results_of_runtime(model, model.predict_fixed({}, PADDED, None, None))
+    for found in (result["sem_seg"].numpy(), other.sem_seg):
+        np.testing.assert_allclose(found, sem_seg, rtol=1e-4, atol=1e-5)
+
+
+def test_the_runtime_sums_many_masks_and_pixels() -> None:
+    """More than are multiplied at a time, with logits whose exponentials are infinite."""
+    generator = np.random.default_rng(0)
+    probabilities = generator.random((70, 3), np.float32)
+    logits = generator.normal(scale=60, size=(70, 9, 11)).astype(np.float32)
+    size = (9, 11)
+    names = ("panoptic", "instance", "hard_assignment")
+    settings = dict.fromkeys(names, False) | {"semantic": True, "resize_first": True}
+    with np.errstate(all="raise", under="ignore"):
+        large = Sizes((72, 88), (70, 81), (97, 113))
+        found = query_results(probabilities, logits, large, {}, settings).sem_seg
+        exact = query_results(probabilities, logits, Sizes(size, size, size), {}, settings).sem_seg
+    soft = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = np.einsum("nk,nhw->khw", probabilities[:, :-1].astype(np.float64), soft)
+    np.testing.assert_allclose(exact, expected, rtol=1e-5)
+    masks = torch.from_numpy(logits)[None]
+    masks = F.interpolate(masks, (72, 88), mode="bilinear")[..., :70, :81]
+    masks = F.interpolate(masks, (97, 113), mode="bilinear")[0]
+    expected = torch.einsum("nk,nhw->khw", torch.from_numpy(probabilities[:, :-1]), masks.sigmoid())
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
