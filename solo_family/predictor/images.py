@@ -52,8 +52,8 @@ def to_working(picture: Any, channels: str | None, reading: Reading) -> np.ndarr
     if not isinstance(picture, np.ndarray):
         raise DataError(
             "A picture is the path of a file, a Pillow image, a numpy array or a tensor; this "
-            f"one is a {type(picture).__name__}. Give several pictures as a list, and the bytes of "
-            "a file as Image.open(io.BytesIO(...))."
+            f"one is a {type(picture).__name__}. Give several pictures as a list, those of a "
+            "generator to `stream`, and the bytes of a file as Image.open(io.BytesIO(...))."
         )
     return _array_to_working(picture, channels, wanted)
 

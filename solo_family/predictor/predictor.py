@@ -1,7 +1,8 @@
 """Apply a trained model to pictures."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -192,25 +193,46 @@ class Predictor:
             OutOfMemoryError: a picture, or a batch, is too large for the machine.
         """
         if not isinstance(pictures, list | tuple):
-            return self._segment([pictures], channels, 1)[0]
-        if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}; at least 1 is needed.")
-        return self._segment(pictures, channels, batch_size)
+            return next(self._segment([pictures], channels, 1, 0))
+        # The next batch is read while the model works; a thread would not help a single one.
+        is_one = len(pictures) <= _checked(batch_size)
+        return list(self._segment(pictures, channels, batch_size, 0 if is_one else 1))
+
+    def stream(
+        self, pictures: Iterable[Picture], *, channels: str | None = None, batch_size: int = 4
+    ) -> Iterator[Result]:
+        """Segment pictures without the results of all in memory.
+
+        Args:
+            pictures: any number of them. Those of a list are read a batch ahead, in a thread; those
+                of a generator when they are needed, however long it takes.
+            channels: see `__call__`.
+            batch_size: see `__call__`.
+
+        Returns:
+            An iterator of the results, each of which is made when it is asked for.
+
+        Raises:
+            DataError, OutOfMemoryError: see `__call__`; in the place of the result.
+        """
+        is_list = isinstance(pictures, list | tuple)
+        return self._segment(pictures, channels, _checked(batch_size), int(is_list))
 
     def _segment(
-        self, pictures: Sequence[Picture], channels: str | None, batch_size: int
-    ) -> list[Result]:
+        self, pictures: Iterable[Picture], channels: str | None, batch_size: int, num_ahead: int
+    ) -> Iterator[Result]:
         if self._tiling is not None:
-            return [self._segment_by_tiles(picture, channels) for picture in pictures]
+            for picture in pictures:
+                yield self._segment_by_tiles(picture, channels)
+            return
 
         def read(batch: Sequence[Picture]) -> tuple[Sequence[Picture], list[np.ndarray]]:
             return batch, [to_working(picture, channels, self._reading) for picture in batch]
 
-        starts = range(0, len(pictures), batch_size)
-        batches = (pictures[start : start + batch_size] for start in starts)
-        # The next batch is read while the model works; a thread would not help a single one.
-        read_ahead = ahead(map(read, batches), int(len(starts) > 1), "Reading a picture")
-        return [one for batch in read_ahead for one in self._results(*batch)]
+        iterator = iter(pictures)
+        batches = iter(lambda: list(islice(iterator, batch_size)), [])
+        for batch in ahead(map(read, batches), num_ahead, "Reading a picture"):
+            yield from self._results(*batch)
 
     def _results(self, pictures: Sequence[Picture], images: list[np.ndarray]) -> list[Result]:
         return [
@@ -237,6 +259,12 @@ class Predictor:
 
     def _kept(self, predictions: Predictions) -> Predictions:
         return self._filters(keep_confident(predictions, self._threshold))
+
+
+def _checked(batch_size: int) -> int:
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; at least 1 is needed.")
+    return batch_size
 
 
 def _keys(device: str | torch.device | None, precision: str | None) -> list[Any]:

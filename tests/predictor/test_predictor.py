@@ -1,7 +1,8 @@
 """Pictures of every kind in, results out: the front door in Python."""
 
 import pickle
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,36 @@ def test_a_list_gives_what_one_after_the_other_gives(run: Path, photo: np.ndarra
         assert np.allclose(alone.scores, result.scores, atol=1e-4)
         assert (alone.masks != result.masks).mean() < 1e-3
     assert predict([], channels="RGB") == []
+
+
+def test_a_stream_makes_one_result_after_another(run: Path, photo: np.ndarray) -> None:
+    predict = Predictor(run, confidence_threshold=0)
+    taken: list[int] = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        for index in range(7):
+            taken.append(index)
+            yield photo[: 40 + index]
+
+    results = predict.stream(pictures(), channels="RGB", batch_size=2)
+    assert taken == []
+    first = next(results)
+    assert taken == [0, 1]
+    gone = weakref.ref(first)
+    del first
+    expected = predict(list(pictures()), channels="RGB", batch_size=2)
+    others = [next(results), next(results)]
+    assert gone() is None
+    others += results
+    for result, one in zip(others, expected[1:], strict=True):
+        assert np.array_equal(result.masks, one.masks)
+    listed = [result.scores for result in predict.stream([*pictures()], channels="RGB")]
+    assert len(listed) == 7
+    assert list(predict.stream([])) == []
+    with pytest.raises(DataError, match="this one is a int"):
+        next(predict.stream([3]))
+    with pytest.raises(ConfigError, match="batch_size is 0; at least 1"):
+        predict.stream([], batch_size=0)
 
 
 def test_the_threshold_may_be_changed_and_is_checked(run: Path, photo: np.ndarray) -> None:
