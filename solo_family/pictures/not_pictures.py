@@ -12,6 +12,7 @@ _KINDS = (
     (b"<html", "it is a page of HTML; give the address or file of the picture in it"),
     (b"version https://git-lfs", "it is a Git LFS pointer; fetch the file with git lfs pull"),
 )
+_NUMBERS = (b"P1", b"P2", b"P3")  # pictures of decimal numbers, as PGM
 _AVIF = (b"avif", b"avis")
 _HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
@@ -35,6 +36,8 @@ def what_it_is(path: str) -> str:
     for beginning, kind in _KINDS:
         if lowered.lstrip().startswith(beginning.lower()) or beginning == b"<svg" in lowered:
             return kind
+    if head[:2] in _NUMBERS and head[2:3].isspace():
+        return ""  # its reader knows what is wrong with it
     with suppress(UnicodeDecodeError):
         # The last letter may be cut.
         text = head[:-3].decode() if len(head) == _HEAD else head.decode()

@@ -1,8 +1,8 @@
 """Read the values that a file has, where a decoder of pictures would change, drop or not read them.
 
 These are arrays (.npy, .npz), TIFFs of many bands or of colours deeper than 8 bits, PNGs of 16
-bits, and JPEG 2000 of more than 8. Everything else is a picture of 8 bits, which its reader
-decodes.
+bits, JPEG 2000 of more than 8, and PGM and PPM whose white is not 255. Everything else is a picture
+of 8 bits, which its reader decodes.
 
 H W of an image, C of its channels.
 """
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
-from . import jpeg2000, tiff
+from . import jpeg2000, netpbm, tiff
 from .depth import fills_16_bits, to_8_bits
 from .formats import Format, check_channels
 from .not_pictures import what_it_is
@@ -45,6 +45,7 @@ class Stored:
         has_alpha: the last channel is transparency.
         is_array: it is an array of numbers, and no picture.
         read: returns the values, [H, W, C], colours red first, while the file is open.
+        white: the value that is white, if the file says so.
     """
 
     height: int
@@ -55,6 +56,7 @@ class Stored:
     has_alpha: bool
     is_array: bool
     read: Callable[[], np.ndarray]
+    white: int | None = None
 
 
 def open_stored(
@@ -82,6 +84,8 @@ def open_stored(
             return _png(head, data)
         if jpeg2000.is_jpeg2000(head):
             return _jpeg2000(mapped(data))
+        if head[:1] == b"P":
+            return _netpbm(mapped(data))
         if tiff.is_tiff(head):
             return _tiff(path, mapped(data), 0 if wanted.is_converted else wanted.count, page)
     except DataError:
@@ -111,6 +115,10 @@ def values_in_8_bits(
     check_channels(path, channels, wanted)
     values = stored.read()[:, :, :channels]
     is_colour = stored.channels > 1 and not stored.is_array and values.dtype == np.uint16
+    if value_range is None and stored.white is not None:
+        if is_colour:
+            return np.round(values * (255 / stored.white)).astype(np.uint8)  # as Pillow does
+        return to_8_bits(path, values, (0, stored.white))
     if value_range is None and is_colour and wanted.is_converted and fills_16_bits(values):
         return (values >> 8).astype(np.uint8)  # as Pillow, and so detectron2, reads them
     return to_8_bits(path, values, value_range)
@@ -222,6 +230,19 @@ def _jpeg2000(data: Any) -> Stored | None:
         return jpeg2000.decode(data, header)
 
     return Stored(header.height, header.width, count, dtype, 1, count == 4, False, read)
+
+
+def _netpbm(data: Any) -> Stored | None:
+    header = netpbm.read_header(data)
+    if header is None:
+        return None
+    dtype = np.dtype("u2" if header.is_deep else "u1")
+
+    def read() -> np.ndarray:
+        return netpbm.decode(data, header)
+
+    size = header.height, header.width, header.channels
+    return Stored(*size, dtype, 1, False, False, read, header.white)
 
 
 def _tiff(path: str, data: Any, counted: int, page: int | None) -> Stored | None:

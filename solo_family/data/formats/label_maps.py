@@ -8,6 +8,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from ...errors import DataError
+from ...pictures import netpbm
 
 VOID_16_BIT = 65535
 # The segment id of pixels without a segment: three bytes of 255, which no panoptic PNG uses.
@@ -30,7 +31,7 @@ def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndar
         DataError: the file can't be read, has several channels, or has a value that is neither a
             class nor ignored.
     """
-    labels = np.asarray(_open(path))
+    labels = _values(path)
     if labels.ndim != 2:
         raise DataError(
             f"{path} has {labels.shape[2]} channels, but a label image has one, whose values are "
@@ -71,7 +72,7 @@ def read_panoptic_ids(path: str) -> np.ndarray:
     Raises:
         DataError: the file can't be read, or is not a colour image.
     """
-    colours = np.asarray(_open(path))
+    colours = _values(path)
     if colours.ndim != 3 or colours.shape[2] < 3:
         raise DataError(
             f"{path} is not a colour image, but a panoptic PNG has segment ids as "
@@ -113,12 +114,18 @@ def check_label_size(
         )
 
 
-def _open(path: str) -> Image.Image:
+def _values(path: str) -> np.ndarray:
+    """Return the numbers in a file: uint8, uint16 or int32, [H, W] or [H, W, C]."""
     try:
         with PathManager.open(path, "rb") as file:
-            image = Image.open(file)
-            image.load()
-            return image
+            if file.read(1) == b"P":
+                content = b"P" + file.read()
+                header = netpbm.read_header(content)
+                if header is not None:  # Pillow would scale the numbers
+                    values = netpbm.numbers(content, header)
+                    return values[:, :, 0] if header.channels == 1 else values
+            file.seek(0)
+            return np.asarray(Image.open(file))
     except Exception as error:  # Pillow's decoders can raise any error for a broken file
         reason = str(error) or type(error).__name__
         raise DataError(f"{path} can't be read as a label image: {reason}") from error
