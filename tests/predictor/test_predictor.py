@@ -192,8 +192,8 @@ def test_a_stream_makes_one_result_after_another(run: Path, photo: np.ndarray) -
     listed = [result.scores for result in predict.stream([*pictures()], channels="RGB")]
     assert len(listed) == 7
     assert list(predict.stream([])) == []
-    with pytest.raises(DataError, match="this one is a int"):
-        next(predict.stream([3]))
+    with pytest.raises(DataError, match="no_such_photo"):
+        next(predict.stream(["no_such_photo.jpg"]))
     with pytest.raises(ConfigError, match="batch_size is 0; at least 1"):
         predict.stream([], batch_size=0)
 
