@@ -55,7 +55,8 @@ def decode_masks_triton(
     if not sums.numel():
         return PackedMasks(packed.words, packed.areas.zero_(), packed.maskness.zero_())
     # Programs that run at the same time share a part of the features, which are the larger factor.
-    grid = triton.cdiv(count, tile.masks), parts
+    # Along one axis, because the others end at 65,535: features of 4 million pixels have more parts.
+    grid = (triton.cdiv(count, tile.masks) * parts,)
     # Triton launches on the current GPU, which may be a different one.
     with torch.cuda.device_of(kernels):
         _decode_kernel[grid](
@@ -139,7 +140,9 @@ def _decode_kernel(
     FEATURES: tl.constexpr,
     BITS: tl.constexpr,
 ):
-    first = tl.program_id(0) * MASKS
+    blocks = tl.cdiv(count, MASKS)
+    part, parts = tl.program_id(0) // blocks, tl.num_programs(0) // blocks
+    first = tl.program_id(0) % blocks * MASKS
     mask = first + tl.arange(0, MASKS)
     limit = count
     if valid is not None:
@@ -160,7 +163,7 @@ def _decode_kernel(
         pixel_stride = pixel_stride // VECTOR * VECTOR
         channel_stride = 1
     channel = tl.arange(0, FEATURES)
-    pixel = tl.program_id(1) * WORDS * BITS + tl.arange(0, WORDS * BITS)
+    pixel = part * WORDS * BITS + tl.arange(0, WORDS * BITS)
     a = kernels + row[:, None] * row_stride + channel[None, :]
     b = features + channel.to(tl.int64)[:, None] * channel_stride + pixel[None, :] * pixel_stride
     if LAYOUT != "any":
@@ -183,7 +186,6 @@ def _decode_kernel(
         b += FEATURES * channel_stride
     probability = 1 / (1 + tl.exp(-logits))
     inside = (probability > threshold) & within
-    part, parts = tl.program_id(1), tl.num_programs(1)
     bits = inside.to(tl.int32)
     places = tl.arange(0, WORDS * BITS) % BITS
     packed = tl.sum(tl.reshape(bits << places[None, :], (MASKS, WORDS, BITS)), axis=2)

@@ -1,5 +1,8 @@
 """The kernel that decodes masks, compiled where there is a GPU and else in Triton's interpreter."""
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -96,6 +99,31 @@ def test_features_of_one_dimension_of_pixels_are_not_copied(
     for name in features.keys() - {"transposed"}:
         module.decode_masks_triton(eighths(5, 24, seed=0).to(DEVICE), features[name], THRESHOLD)
         assert given[-1].data_ptr() == features[name].data_ptr()
+
+
+class Launches:
+    """Stands for a kernel, and keeps the numbers of programs along each axis."""
+
+    def __init__(self) -> None:
+        self.grids: list[tuple[int, ...]] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        self.grids.append(grid)
+        return lambda *_, **__: None
+
+
+def test_features_of_a_large_picture_are_not_too_many_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 8,192 x 8,448 pixels at stride 4: CUDA launches 65,535 programs along y and z at most."""
+    launches = Launches()
+    for name in ("_decode_kernel", "_add_kernel"):
+        monkeypatch.setattr(module, name, launches)
+    module.decode_masks_triton(torch.zeros(130, 1), torch.zeros(1, 2048, 2112), THRESHOLD)
+    decoding, adding = launches.grids
+    assert math.prod(decoding) == 3 * 2048 * 2112 // 64
+    for grid in (decoding, adding):
+        assert all(number <= 65_535 for number in grid[1:])
 
 
 @pytest.mark.usefixtures("either_way")
