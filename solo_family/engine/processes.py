@@ -63,6 +63,31 @@ def _join(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
         dist.destroy_process_group()
 
 
+def take_device(name: str, *, trains: bool) -> None:
+    """Make the GPU that `MODEL.DEVICE` names this process's current one, if it names one.
+
+    torch and detectron2 measure the memory of the current GPU, wait for it, and take some of its
+    memory for themselves, whichever one the model is on.
+
+    Args:
+        name: `MODEL.DEVICE`.
+        trains: whether the process trains, and so exchanges gradients with the others.
+
+    Raises:
+        ConfigError: there are several processes on GPUs, each of which has one already.
+    """
+    device, count = torch.device(name), comm.get_world_size()
+    on_gpus = count > 1 and dist.get_backend() == "nccl"
+    if on_gpus and (device.index is not None or (trains and device.type == "cpu")):
+        raise ConfigError(
+            f"MODEL.DEVICE is {name}, but each of {count} processes takes a GPU of its own. Leave "
+            "MODEL.DEVICE cuda, and choose the GPUs in the environment variable "
+            "CUDA_VISIBLE_DEVICES; with an empty one the processes run on the CPU."
+        )
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
 def _check_address(args: argparse.Namespace) -> None:
     """Refuse an address that other machines can't reach: they would wait half an hour for it.
 
