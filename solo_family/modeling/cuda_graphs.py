@@ -235,4 +235,3 @@ class CudaGraphs:
                 RuntimeWarning,
                 stacklevel=2,
             )
-

@@ -55,7 +55,7 @@ def decode_masks_triton(
     if not sums.numel():
         return PackedMasks(packed.words, packed.areas.zero_(), packed.maskness.zero_())
     # Programs that run at the same time share a part of the features, which are the larger factor.
-    # Along one axis, because the others end at 65,535: features of 4 million pixels have more parts.
+    # Along one axis, as the others end at 65,535: features of 4.2 million pixels have more parts.
     grid = (triton.cdiv(count, tile.masks) * parts,)
     # Triton launches on the current GPU, which may be a different one.
     with torch.cuda.device_of(kernels):
