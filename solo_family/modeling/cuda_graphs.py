@@ -42,7 +42,8 @@ class CudaGraphs:
 
     Two batches are of the same kind if their size, their dtype and all settings that a graph
     contains are equal. The model runs without graphs on a CPU, with gradients, in training, with
-    hooks, inside compiled code, and while another thread uses the graphs.
+    hooks, inside compiled code, with another allocator than PyTorch's own, and while another thread
+    uses the graphs.
 
     Graphs take no memory that anything else needs: where they take more than they leave free, or
     memory runs out, all are dropped, and the largest batches get none from then on. These gain the
