@@ -28,7 +28,7 @@ def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
             for the number of processes and machines must be omitted.
 
     Raises:
-        ConfigError: the flags contradict each other.
+        ConfigError: the flags contradict each other, or there are too few GPUs.
     """
     if dist.is_torchelastic_launched():
         _join(run, args)
@@ -53,7 +53,15 @@ def _join(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
     end_with_parent(os.getppid())
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if rank >= count:
+            raise ConfigError(
+                f"torchrun has started {os.environ['LOCAL_WORLD_SIZE']} processes on this machine, "
+                f"each of which takes a GPU, but sees {count}. Give it --nproc-per-node {count} at "
+                "most, or allow more devices in CUDA_VISIBLE_DEVICES; with an empty one the "
+                "processes run on the CPU."
+            )
+        torch.cuda.set_device(rank)
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
         comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))

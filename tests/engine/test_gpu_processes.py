@@ -57,6 +57,18 @@ def test_torchrun_s_process_takes_the_gpu_of_its_number(
     assert calls == ["cuda:1", ("nccl", None, None), 2, "run"]
 
 
+def test_torchrun_s_process_without_a_gpu_is_refused(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    args = argparse.Namespace(num_gpus=1, num_machines=1)
+    with pytest.raises(ConfigError, match="started 4 processes .* sees 2. .*per-node 2 at most"):
+        processes.start(lambda args: calls.append("run"), args)
+    assert calls == []
+
+
 @pytest.mark.parametrize(("is_cuda", "device_ids"), [(True, [1]), (False, None)])
 def test_a_model_is_wrapped_for_the_device_that_it_is_on(
     monkeypatch: pytest.MonkeyPatch, is_cuda: bool, device_ids: list[int] | None
