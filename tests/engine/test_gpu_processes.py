@@ -64,7 +64,7 @@ def test_torchrun_s_process_without_a_gpu_is_refused(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
     args = argparse.Namespace(num_gpus=1, num_machines=1)
-    with pytest.raises(ConfigError, match="started 4 processes .* sees 2. .*per-node 2 at most"):
+    with pytest.raises(ConfigError, match=r"started 4 processes .* sees 2\. .*per-node 2 at most"):
         processes.start(lambda args: calls.append("run"), args)
     assert calls == []
 
