@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .decode_tiles import VECTOR_BYTES, layout_of, readable, tile_for
+from .decode_tiles import VECTOR_BYTES, layout_of, multiplies_tiles, readable, tile_for
 from .float32_precision import tf32_allowed
 from .jit_triton import jit
 from .packed_masks import WORD_BITS, PackedMasks, empty_packed
@@ -46,7 +46,7 @@ def decode_masks_triton(
     count, (channels, pixels) = len(kernels if rows is None else rows), features.shape
     packed = empty_packed(kernels, count, pixels)
     num_words = packed.words.shape[1]
-    layout, precision = layout_of(kernels, features), _precision(kernels.dtype)
+    layout, precision = layout_of(kernels, features), _precision(kernels)
     tile = tile_for(layout, kernels, precision)
     parts = triton.cdiv(num_words, tile.words)
     # For each part: its pixels, a number that float32 represents, and the sum of their
@@ -96,12 +96,14 @@ def decode_masks_triton(
     return packed
 
 
-def _precision(dtype: torch.dtype) -> str:
+def _precision(kernels: Tensor) -> str:
     """Return how float32 is multiplied; half precisions stay as they are unless it is "float32"."""
     if not isinstance(_decode_kernel, triton.JITFunction):
         # Triton's interpreter supports only this, and would read bfloat16 as integers.
         return "float32"
-    if dtype != torch.float32 or tf32_allowed():
+    if not multiplies_tiles(kernels.device):
+        return "ieee"
+    if kernels.dtype != torch.float32 or tf32_allowed():
         return "tf32"
     # About as precise as float32: the products of three bfloat16 that together hold all its bits,
     # or, in earlier versions, of two TensorFloat-32.
