@@ -56,7 +56,8 @@ class Sleeper(nn.Module):
 
 def test_the_model_s_own_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the current one, the first: times of `MODEL.DEVICE cuda:1` would be too short."""
-    model, waited = Sleeper(), set()
+    model = Sleeper()
+    waited: set[torch.device] = set()
     parameter = argparse.Namespace(device=torch.device("cuda:1"))
     monkeypatch.setattr(model, "parameters", lambda: iter([parameter]))
     monkeypatch.setattr(torch.cuda, "synchronize", waited.add)
