@@ -20,10 +20,11 @@ _BROKEN = tuple(
     if hasattr(errno, name)
 )
 _NO_MORE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
-# Messages of torch on a CPU and on a GPU, of C++ in general, of OpenCV and of ONNX Runtime.
+# Messages of torch on a CPU and on a GPU, of C++ in general, of OpenCV, of ONNX Runtime, and of
+# cuBLAS and cuDNN.
 NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|bad_alloc|bad allocation|Insufficient memory|"
-    r"Failed to allocate memory|could not create a (primitive|memory object)$",
+    r"Failed to allocate memory|ALLOC(ATION)?_FAILED|could not create a (primitive|memory object)$",
     re.I,
 )
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid\D*([\d, ]+)\) (.+)")

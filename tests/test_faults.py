@@ -9,6 +9,7 @@ from solo_family.errors import ConfigError, OutOfMemoryError, SoloFamilyError, T
 from solo_family.faults import explain, explained, full_disk
 
 from .conftest import tiny_cfg
+from .ops.test_gpu_memory import NO_GPU_MEMORY
 
 # As torch 2.11, numpy 2.3, OpenCV 5.0 and ONNX Runtime 1.31 say it.
 NO_MEMORY = [
@@ -16,6 +17,7 @@ NO_MEMORY = [
     MemoryError("Unable to allocate 400. MiB for an array with shape (419430400,)"),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
     RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    *(RuntimeError(message) for message in NO_GPU_MEMORY),
     RuntimeError("std::bad_alloc"),
     RuntimeError("could not create a primitive"),
     Exception("error: (-4:Insufficient memory) Failed to allocate 900000000 bytes"),

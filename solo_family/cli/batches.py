@@ -118,5 +118,6 @@ def predict_each(
         return [*predict(images)]
     except OutOfMemoryError as error:
         if len(images) == 1:
-            return [error]
+            # Not this one, whose traceback holds all that the model had in memory.
+            return [OutOfMemoryError(str(error))]
     return [one for image in images for one in predict_each(predict, [image])]

@@ -46,7 +46,7 @@ from .checkpointer import AtomicCheckpointer
 from .ending import ENDING
 from .led import is_led
 from .lock import OutputLock
-from .processes import start
+from .processes import start, take_device
 from .reporting import report_training
 from .resume import checkpoints, newest_checkpoint
 from .tested import as_tested
@@ -147,6 +147,7 @@ def run(args: argparse.Namespace) -> Any:
 
 def _run(args: argparse.Namespace) -> Any:
     cfg = read_config(args)
+    take_device(cfg.MODEL.DEVICE, trains=not args.eval_only)
     with (
         explained(cfg, training=not args.eval_only),
         # Only the main process writes to the folder. The others wait until it has the lock.

@@ -28,7 +28,7 @@ def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
             for the number of processes and machines must be omitted.
 
     Raises:
-        ConfigError: the flags contradict each other.
+        ConfigError: the flags contradict each other, or there are too few GPUs.
     """
     if dist.is_torchelastic_launched():
         _join(run, args)
@@ -53,7 +53,15 @@ def _join(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
     end_with_parent(os.getppid())
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if rank >= count:
+            raise ConfigError(
+                f"torchrun has started {os.environ['LOCAL_WORLD_SIZE']} processes on this machine, "
+                f"each of which takes a GPU, but sees {count}. Give it --nproc-per-node {count} at "
+                "most, or allow more devices in CUDA_VISIBLE_DEVICES; with an empty one the "
+                "processes run on the CPU."
+            )
+        torch.cuda.set_device(rank)
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
         comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
@@ -61,6 +69,31 @@ def _join(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
         run(args)
     finally:
         dist.destroy_process_group()
+
+
+def take_device(name: str, *, trains: bool) -> None:
+    """Make the GPU that `MODEL.DEVICE` names this process's current one, if it names one.
+
+    torch and detectron2 measure the memory of the current GPU, wait for it, and take some of its
+    memory for themselves, whichever one the model is on.
+
+    Args:
+        name: `MODEL.DEVICE`.
+        trains: whether the process trains, and so exchanges gradients with the others.
+
+    Raises:
+        ConfigError: there are several processes on GPUs, each of which has one already.
+    """
+    device, count = torch.device(name), comm.get_world_size()
+    on_gpus = count > 1 and dist.get_backend() == "nccl"
+    if on_gpus and (device.index is not None or (trains and device.type == "cpu")):
+        raise ConfigError(
+            f"MODEL.DEVICE is {name}, but each of {count} processes takes a GPU of its own. Leave "
+            "MODEL.DEVICE cuda, and choose the GPUs in the environment variable "
+            "CUDA_VISIBLE_DEVICES; with an empty one the processes run on the CPU."
+        )
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def _check_address(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_m
 from torch.utils._device import DeviceContext
 
 from ..errors import ConfigError
+from ..ops.gpu_memory import lacks_memory
 from .derived_class import derived
 from .interface import MethodInterface
 
@@ -61,9 +62,9 @@ class Compilation:
             try:
                 with _without_modes(), _settings():
                     return _compiled(forward, self.backend)(*args, **kwargs)
-            except torch.cuda.OutOfMemoryError:
-                raise
             except Exception as error:  # compilers, drivers and their caches may raise anything
+                if lacks_memory(error):
+                    raise
                 self._give_up(error)
         # Outside of the handler, whose traceback holds tensors.
         return forward(*args, **kwargs)

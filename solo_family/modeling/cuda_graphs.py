@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..ops.gpu_memory import lacks_memory
 from .graph_conditions import any_mode, kind_of, state_of
 from .owned import owned
 from .recording import Recorder
@@ -41,7 +42,8 @@ class CudaGraphs:
 
     Two batches are of the same kind if their size, their dtype and all settings that a graph
     contains are equal. The model runs without graphs on a CPU, with gradients, in training, with
-    hooks, inside compiled code, and while another thread uses the graphs.
+    hooks, inside compiled code, with another allocator than PyTorch's own, and while another thread
+    uses the graphs.
 
     Graphs take no memory that anything else needs: where they take more than they leave free, or
     memory runs out, all are dropped, and the largest batches get none from then on. These gain the
@@ -105,7 +107,7 @@ class CudaGraphs:
         try:
             return self._run(model, first, finish, batch, settings)
         except RuntimeError as error:
-            if not _lacks_memory(error) or not self._gave_memory():
+            if not lacks_memory(error) or not self._gave_memory():
                 raise
         # Here, because the error's traceback held tensors.
         return finish(first(batch))
@@ -186,7 +188,7 @@ class CudaGraphs:
         try:
             self._recordings[key] = self._recorder.record(first, batch)
         except Exception as error:  # a driver, a library or a user's own module may raise anything
-            if _lacks_memory(error):
+            if lacks_memory(error):
                 self._make_room()
                 self._say_memory()
             else:
@@ -234,10 +236,3 @@ class CudaGraphs:
                 RuntimeWarning,
                 stacklevel=2,
             )
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Return whether the GPU has no memory left, as PyTorch, cuBLAS or CUDA itself say it."""
-    text = str(error)
-    alone = "out of memory" in text or "ALLOC_FAILED" in text
-    return isinstance(error, torch.cuda.OutOfMemoryError) or alone

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops.gpu_kernels import may_wait, waits_allowed
+from ..ops.gpu_memory import lacks_memory
 from .joined_conv import JoinedConv2d
 
 logger = logging.getLogger(__name__)
@@ -93,10 +94,9 @@ class FusedConv2d(JoinedConv2d):
         try:
             with waits_allowed(x.device):
                 found = is_right(fused, expected)
-        except torch.cuda.OutOfMemoryError:  # a comparison takes more than inference
-            found = None
-        except RuntimeError:  # cuDNN has no such kernel for this size
-            found = False
+        except RuntimeError as error:
+            # A comparison takes more memory than inference; or cuDNN has no kernel for this size.
+            found = None if lacks_memory(error) else False
         answers[key] = found if found is not None else (answer + 1 if answer < _TRIES else False)
         if answers[key] is False:
             _say_once(self, x)

@@ -80,7 +80,8 @@ def _count_each(index: Tensor, count: int) -> Tensor:
     Unlike `bincount`, it does not make the host wait for a GPU.
     """
     flat = index.flatten()
-    if flat.device.type == "cuda":
+    # Deterministic algorithms are slower, and refuse this one.
+    if flat.device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
         return flat.int().histc(bins=count, min=0, max=count).long()
     return flat.new_zeros(count).scatter_add_(0, flat, flat.new_ones(()).expand_as(flat))
 

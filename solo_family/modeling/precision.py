@@ -13,6 +13,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..errors import first_line
 from ..ops.run_masks import are_empty, iou_of_any
 from .base import MaskSegmentor
 
@@ -56,6 +57,9 @@ def _cpu_flags() -> set[str]:
 class PrecisionCheck:
     """Choose between a model and its copy of half precision, on the first image with objects.
 
+    If the copy fails, because an operator has no such precision or memory is short, the model is
+    chosen.
+
     As long as the model finds nothing, nothing can be compared: both run, and the model's results
     count.
 
@@ -80,14 +84,24 @@ class PrecisionCheck:
                 return model.inference(batched_inputs)
             first = model.inference(batched_inputs[:1])
             if not is_empty(first[0]):
-                halved = self._half.inference(batched_inputs[:1])
-                first = self._decide(model, self._half, first, halved)
+                first = self._decide(model, self._half, first, batched_inputs[:1])
             return first + model.inference(batched_inputs[1:])
 
     def _decide(
-        self, model: MaskSegmentor, half: MaskSegmentor, results: list[Any], halved: list[Any]
+        self,
+        model: MaskSegmentor,
+        half: MaskSegmentor,
+        results: list[Any],
+        batched_inputs: list[dict[str, Any]],
     ) -> list[Any]:
-        difference = differs(results[0], halved[0])
+        halved: list[Any] = []
+        try:
+            if half.device != model.device:  # the model was moved; the copy is no module of its
+                half.to(model.device)
+            halved = half.inference(batched_inputs)
+            difference = differs(results[0], halved[0])
+        except RuntimeError as error:  # no operator for bfloat16, or no memory for both copies
+            difference = f"it ends in {type(error).__name__} ({first_line(error)})"
         model.first_inference = self._half = None
         if difference:
             logger.info(

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from .layers.remembered import constants_of_a_graph
 
 # One lock for all models, because PyTorch captures one graph at a time.
 _capturing = threading.Lock()
+# Whose calls may not be what a capture forbids: otherwise those of all threads, which would fail.
+_MODE = "thread_local"
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -88,8 +91,14 @@ class Recorder:
         return self._held <= free + max(0, kept)
 
     def suits(self, batch: Tensor) -> bool:
-        """Return whether the batch is on a GPU that is not recording a graph at the moment."""
-        return batch.device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
+        """Return whether the batch is on a GPU that is not recording a graph at the moment.
+
+        Other allocators than PyTorch's own (`PYTORCH_CUDA_ALLOC_CONF=backend:cudaMallocAsync`) have
+        no memory of a graph that stays after its tensors are gone, as `_borrowed` needs it.
+        """
+        if batch.device.type != "cuda" or torch.cuda.get_allocator_backend() != "native":
+            return False
+        return not torch.cuda.is_current_stream_capturing()
 
     def record(self, function: Callable[[Tensor], Any], batch: Tensor) -> Recording:
         """Record a function that must not wait for the device and has run eagerly before.
@@ -125,8 +134,7 @@ class Recorder:
     def _capture(self, function: Callable[[Tensor], Any], batch: Tensor) -> Recording:
         # If the capture fails, the graph must stay alive: PyTorch still asks it about memory.
         self._graph = graph = torch.cuda.CUDAGraph()
-        mode = "thread_local"
-        with _capturing, torch.cuda.graph(graph, self._pool, self._stream, mode):
+        with _capturing, torch.cuda.graph(graph, self._pool, self._stream, _MODE):
             # Meanwhile all memory that this thread reserves is the pool's.
             before = torch.cuda.memory_reserved(batch.device)
             given = torch.empty_like(batch)
@@ -140,11 +148,14 @@ class Recorder:
 
         Otherwise PyTorch would still allocate from the graph's pool and refuse random numbers.
         """
-        with suppress(Exception):
-            torch._C._cuda_endAllocateToPool(device.index, self._pool)
+        # Its name until torch 2.7, and from 2.8 on.
+        for name in ("_cuda_endAllocateCurrentStreamToPool", "_cuda_endAllocateToPool"):
+            with suppress(Exception):
+                getattr(torch._C, name)(device.index, self._pool)
+        graph = partial(torch.cuda.graph, capture_error_mode=_MODE)
         with _capturing, suppress(Exception), torch.cuda.stream(self._stream):
             torch.cuda.synchronize(device)
-            with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self._stream):
+            with graph(torch.cuda.CUDAGraph(), stream=self._stream):
                 torch.zeros(1, device=device)
 
     @contextmanager

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .decode_tiles import VECTOR_BYTES, layout_of, readable, tile_for
+from .decode_tiles import VECTOR_BYTES, layout_of, multiplies_tiles, readable, tile_for
 from .float32_precision import tf32_allowed
 from .jit_triton import jit
 from .packed_masks import WORD_BITS, PackedMasks, empty_packed
@@ -46,7 +46,7 @@ def decode_masks_triton(
     count, (channels, pixels) = len(kernels if rows is None else rows), features.shape
     packed = empty_packed(kernels, count, pixels)
     num_words = packed.words.shape[1]
-    layout, precision = layout_of(kernels, features), _precision(kernels.dtype)
+    layout, precision = layout_of(kernels, features), _precision(kernels)
     tile = tile_for(layout, kernels, precision)
     parts = triton.cdiv(num_words, tile.words)
     # For each part: its pixels, a number that float32 represents, and the sum of their
@@ -55,7 +55,8 @@ def decode_masks_triton(
     if not sums.numel():
         return PackedMasks(packed.words, packed.areas.zero_(), packed.maskness.zero_())
     # Programs that run at the same time share a part of the features, which are the larger factor.
-    grid = triton.cdiv(count, tile.masks), parts
+    # Along one axis, as the others end at 65,535: features of 4.2 million pixels have more parts.
+    grid = (triton.cdiv(count, tile.masks) * parts,)
     # Triton launches on the current GPU, which may be a different one.
     with torch.cuda.device_of(kernels):
         _decode_kernel[grid](
@@ -95,12 +96,14 @@ def decode_masks_triton(
     return packed
 
 
-def _precision(dtype: torch.dtype) -> str:
+def _precision(kernels: Tensor) -> str:
     """Return how float32 is multiplied; half precisions stay as they are unless it is "float32"."""
     if not isinstance(_decode_kernel, triton.JITFunction):
         # Triton's interpreter supports only this, and would read bfloat16 as integers.
         return "float32"
-    if dtype != torch.float32 or tf32_allowed():
+    if not multiplies_tiles(kernels.device):
+        return "ieee"
+    if kernels.dtype != torch.float32 or tf32_allowed():
         return "tf32"
     # About as precise as float32: the products of three bfloat16 that together hold all its bits,
     # or, in earlier versions, of two TensorFloat-32.
@@ -139,7 +142,9 @@ def _decode_kernel(
     FEATURES: tl.constexpr,
     BITS: tl.constexpr,
 ):
-    first = tl.program_id(0) * MASKS
+    blocks = tl.cdiv(count, MASKS)
+    part, parts = tl.program_id(0) // blocks, tl.num_programs(0) // blocks
+    first = tl.program_id(0) % blocks * MASKS
     mask = first + tl.arange(0, MASKS)
     limit = count
     if valid is not None:
@@ -160,7 +165,7 @@ def _decode_kernel(
         pixel_stride = pixel_stride // VECTOR * VECTOR
         channel_stride = 1
     channel = tl.arange(0, FEATURES)
-    pixel = tl.program_id(1) * WORDS * BITS + tl.arange(0, WORDS * BITS)
+    pixel = part * WORDS * BITS + tl.arange(0, WORDS * BITS)
     a = kernels + row[:, None] * row_stride + channel[None, :]
     b = features + channel.to(tl.int64)[:, None] * channel_stride + pixel[None, :] * pixel_stride
     if LAYOUT != "any":
@@ -183,7 +188,6 @@ def _decode_kernel(
         b += FEATURES * channel_stride
     probability = 1 / (1 + tl.exp(-logits))
     inside = (probability > threshold) & within
-    part, parts = tl.program_id(1), tl.num_programs(1)
     bits = inside.to(tl.int32)
     places = tl.arange(0, WORDS * BITS) % BITS
     packed = tl.sum(tl.reshape(bits << places[None, :], (MASKS, WORDS, BITS)), axis=2)

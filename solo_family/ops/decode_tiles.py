@@ -73,7 +73,8 @@ _TILES = {
     "float32": Tile(64, 2, 32, 4, 3),
 }
 _TILES_OF_WARPS = _TILES | {"half": Tile(128, 2, 64, 8, 3), "bf16x6": Tile(64, 2, 16, 4, 4)}
-# Where single elements are read, their addresses occupy the registers.
+# Where single elements are read, their addresses occupy the registers; where single numbers are
+# multiplied, these do. A larger tile would spill.
 _SCATTERED = Tile(64, 2, 16, 8, 1)
 
 
@@ -85,10 +86,21 @@ def tile_for(layout: str, kernels: Tensor, precision: str) -> Tile:
         kernels: the kernels in the dtype that is multiplied, on the device in question.
         precision: how float32 is multiplied.
     """
-    if layout == "any":
+    if layout == "any" or not multiplies_tiles(kernels.device):
         return _SCATTERED
     tiles = _TILES if _multiplies_together(kernels.device) else _TILES_OF_WARPS
     return tiles[precision if kernels.dtype == torch.float32 else "half"]
+
+
+def multiplies_tiles(device: torch.device) -> bool:
+    """Return whether Triton multiplies matrices with tensor cores, which it does from sm_80 on.
+
+    On older GPUs it multiplies single numbers; a product of float32 that consists of several of
+    smaller numbers would take several times as long there.
+    """
+    if device.type != "cuda" or torch.version.cuda is None:
+        return True
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _multiplies_together(device: torch.device) -> bool:

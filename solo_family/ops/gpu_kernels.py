@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from .gpu_memory import lacks_memory
+
 # Kernels by the operator that runs them: written in Triton, and in CUDA C.
 TRITON = (
     *("pack", "decode", "resize", "nms", "windows", "paste"),  # of masks
@@ -159,10 +161,10 @@ _passes._dynamo_marked_constant = True  # type: ignore[attr-defined]
 def _check(kernel: str, device: torch.device) -> str | None:
     try:
         _run_check(CHECKS[kernel], device)
-    except torch.cuda.OutOfMemoryError:
-        raise
     except Exception as error:  # a compiler, a driver or a kernel may raise anything
-        return f"{_in_one_line(error)}. {_remedy(error)}"
+        if lacks_memory(error):
+            raise torch.cuda.OutOfMemoryError(str(error)) from error
+        return f"{_in_one_line(error)}. {_remedy(kernel, error)}"
     return None
 
 
@@ -199,7 +201,7 @@ def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {short}".rstrip(".")
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(kernel: str, error: Exception) -> str:
     message = str(error)
     if isinstance(error, ModuleNotFoundError):
         what = f"Install it with `pip install {(error.name or 'triton').split('.')[0]}`"
@@ -210,6 +212,8 @@ def _remedy(error: Exception) -> str:
         )
     elif isinstance(error, AssertionError):
         what = "Please report it with the output of `python -m solo_family doctor`"
+    elif kernel in CUDA:  # which that choice leaves out
+        what = f"{VARIABLE}=triton selects Triton's kernels"
     else:
         what = f"{VARIABLE}=triton raises the whole error"
     return f"{what}; {VARIABLE}=torch selects torch's kernels without this warning."

@@ -59,6 +59,7 @@ def seconds_of_iterations(config: Path, opts: Sequence[str] = ()) -> Generator[f
             trainer = Trainer(read_config(argument_parser().parse_args(words)))
             trainer.raw_model.train()
             cores = shared_cores(trainer.cfg)
+        device = next(trainer.raw_model.parameters()).device
         number = 0
         while True:
             with _quiet(), EventStorage(number):
@@ -67,8 +68,8 @@ def seconds_of_iterations(config: Path, opts: Sequence[str] = ()) -> Generator[f
                 start = time.perf_counter()
                 trainer._trainer.iter = number
                 trainer._trainer.run_step()
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
                 seconds = time.perf_counter() - start
             yield seconds
             number += 1

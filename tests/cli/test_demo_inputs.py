@@ -2,6 +2,7 @@
 
 import json
 import logging
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import torch
 from detectron2.data import Metadata
 from PIL import Image
 from pycocotools import mask as mask_util
+from torch import Tensor
 
 from solo_family.cli import batches, demo
+from solo_family.cli.batches import predict_each
 from solo_family.data.loading.images import Reading
 from solo_family.errors import OutOfMemoryError, SoloFamilyError
+from solo_family.faults import explained
 from solo_family.predictor.predictions import Predictions
 from solo_family.predictor.sources import Source, from_config
 
@@ -90,6 +94,23 @@ def test_large_pictures_are_no_batch(
         _save(tmp_path / f"{index}.png", _scene())
     assert _run("--input", tmp_path, "--output", tmp_path / "2", "--batch", 4) == 0
     assert model.batches == [2, 2, 2, 2]  # not 3, 3, 2: two cores have two each time
+
+
+def test_memory_of_a_picture_that_needs_too_much_is_free_for_the_next() -> None:
+    """An error's traceback holds what the model had made so far."""
+    made: list[weakref.ref[Tensor]] = []
+
+    def network(images: list[np.ndarray]) -> list[Predictions]:
+        feature = torch.zeros(len(images), 8)
+        made.append(weakref.ref(feature))
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    image = np.zeros((4, 4, 3), np.uint8)
+    errors = predict_each(explained()(network), [image, image])
+    assert [ref() for ref in made] == [None] * 3
+    for error in errors:
+        assert isinstance(error, OutOfMemoryError)
+        assert "Out of memory (CUDA out of memory)" in str(error)
 
 
 def test_a_batch_that_needs_too_much_memory_is_predicted_one_by_one(

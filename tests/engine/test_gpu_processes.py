@@ -57,6 +57,18 @@ def test_torchrun_s_process_takes_the_gpu_of_its_number(
     assert calls == ["cuda:1", ("nccl", None, None), 2, "run"]
 
 
+def test_torchrun_s_process_without_a_gpu_is_refused(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    args = argparse.Namespace(num_gpus=1, num_machines=1)
+    with pytest.raises(ConfigError, match=r"started 4 processes .* sees 2\. .*per-node 2 at most"):
+        processes.start(lambda args: calls.append("run"), args)
+    assert calls == []
+
+
 @pytest.mark.parametrize(("is_cuda", "device_ids"), [(True, [1]), (False, None)])
 def test_a_model_is_wrapped_for_the_device_that_it_is_on(
     monkeypatch: pytest.MonkeyPatch, is_cuda: bool, device_ids: list[int] | None
@@ -86,3 +98,36 @@ def test_an_old_launcher_needs_gpus(calls: list[Any], monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match=r"--num-gpus is 2, but .* no GPU, and detectron2 0\.6"):
         processes.start(lambda args: calls.append("run"), args)
     assert calls == []
+
+
+@pytest.fixture
+def current(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The GPUs that were made current."""
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(str(device)))
+    return asked
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("cpu", [])])
+def test_the_gpu_of_the_config_is_the_current_one(
+    current: list[str], name: str, chosen: list[str]
+) -> None:
+    """What is logged of memory is that of the current one, and so is what torch waits for."""
+    processes.take_device(name, trains=True)
+    assert current == chosen
+
+
+@pytest.mark.parametrize(("name", "trains"), [("cuda:0", True), ("cuda:1", False), ("cpu", True)])
+def test_several_processes_have_their_own_gpus(
+    current: list[str], monkeypatch: pytest.MonkeyPatch, name: str, trains: bool
+) -> None:
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "get_backend", lambda: "nccl")
+    with pytest.raises(ConfigError, match=f"MODEL.DEVICE is {name}, but each of 2 processes"):
+        processes.take_device(name, trains=trains)
+    assert current == []
+    for allowed, training in (("cuda", True), ("cuda", False), ("cpu", False)):
+        processes.take_device(allowed, trains=training)
+    monkeypatch.setattr(dist, "get_backend", lambda: "gloo")
+    processes.take_device("cpu", trains=True)
+    assert current == []

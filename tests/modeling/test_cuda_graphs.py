@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -229,6 +230,44 @@ def test_memory_that_torch_keeps_is_left_for_others(
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 120 + held)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (200 - 120 - held, 200))
     assert ours.leaves_enough() is enough
+
+
+@pytest.mark.parametrize("backend", ["native", "cudaMallocAsync", "pluggable"])
+def test_only_memory_of_pytorch_s_own_allocator_stays_a_graph_s(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch: Any = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: backend)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert recording.Recorder().suits(batch) is (backend == "native")
+
+
+@pytest.mark.parametrize(
+    "name", ["_cuda_endAllocateCurrentStreamToPool", "_cuda_endAllocateToPool"]
+)
+def test_after_a_failed_capture_memory_is_no_graph_s_whatever_torch_calls_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until 2.7 it had another name. What other threads do is not forbidden meanwhile."""
+    ended: list[tuple[Any, ...]] = []
+    modes: list[str] = []
+
+    def graph(_: Any, stream: Any, capture_error_mode: str = "global") -> Any:
+        modes.append(capture_error_mode)
+        return nullcontext()
+
+    for known in ("_cuda_endAllocateCurrentStreamToPool", "_cuda_endAllocateToPool"):
+        monkeypatch.delattr(torch._C, known, raising=False)
+    monkeypatch.setattr(torch._C, name, lambda *words: ended.append(words), raising=False)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    recorder = recording.Recorder()
+    recorder._pool = (0, 7)
+    recorder._recover(torch.device("cuda", 1))
+    assert ended == [(1, (0, 7))]
+    assert modes == ["thread_local"]
 
 
 def test_sizes_that_came_once_are_forgotten_in_the_end(

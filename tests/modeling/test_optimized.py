@@ -377,6 +377,38 @@ def test_auto_is_bfloat16_if_the_first_image_with_objects_agrees(
     assert len(caplog.messages) == 1
 
 
+def test_auto_is_float32_if_bfloat16_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a layer of the user's own has no kernel for it."""
+    chosen = choose(make("SparseInst"), monkeypatch)
+    half = chosen.first_inference._half
+
+    def fail(batch: Any) -> None:
+        raise RuntimeError("\"mine\" not implemented for 'BFloat16'\nmore")
+
+    monkeypatch.setattr(half, "inference", fail)
+    with caplog.at_level(logging.INFO, "solo_family"):
+        (found,) = chosen([picture(seed=1)])
+    assert len(found["instances"])
+    assert chosen.weight_dtype == torch.float32
+    assert chosen.first_inference is None
+    (message,) = caplog.messages
+    assert "it ends in RuntimeError (\"mine\" not implemented for 'BFloat16')" in message
+
+
+def test_auto_of_a_model_that_was_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy, which is none of its modules, comes after it; a copy elsewhere stands for that."""
+    chosen = choose(make("SparseInst"), monkeypatch)
+    half = chosen.first_inference._half
+    moves: list[Any] = []
+    half.pixel_mean = half.pixel_mean.to("meta")
+    monkeypatch.setattr(half, "to", moves.append)
+    monkeypatch.setattr(half, "inference", lambda batch: chosen.inference(batch))
+    chosen([picture(seed=1)])
+    assert moves == [CPU]
+
+
 def test_auto_waits_for_an_image_with_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make("SparseInst")
     chosen = choose(model, monkeypatch)

@@ -155,8 +155,12 @@ def main() -> None:
     rows = []
     for operator in operators:
         driver = OfflineDriver(int(arch)).install()
-        together = int(arch) >= 90
-        with mock.patch.object(decode_tiles, "_multiplies_together", return_value=together):
+        together, tiles = int(arch) >= 90, int(arch) >= 80
+        with (
+            mock.patch.object(decode_tiles, "_multiplies_together", return_value=together),
+            mock.patch.object(decode_tiles, "multiplies_tiles", return_value=tiles),
+            mock.patch.object(decode_module, "multiplies_tiles", return_value=tiles),
+        ):
             launch_many_sizes(operator)
             count = len(driver.compiled)
             launch_representatives(operator)

@@ -21,7 +21,7 @@ from triton.runtime.driver import driver
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 # Bytes of shared memory that one program may have, by architecture.
-_SHARED_MEMORY = {80: 166_912, 90: 232_448, 100: 232_448}
+_SHARED_MEMORY = {75: 65_536, 80: 166_912, 90: 232_448, 100: 232_448}
 
 
 @dataclass(frozen=True)

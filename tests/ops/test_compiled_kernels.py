@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,20 @@ Rows = list[dict[str, Any]]
 )
 def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """What `compile_kernels.py` prints; two processes, of about as much to do."""
+    return compile_for(request.param, tmp_path_factory)
+
+
+def compile_for(
+    arch: int, folders: pytest.TempPathFactory, jobs: Sequence[Sequence[str]] = JOBS
+) -> Rows:
     processes = []
-    for operators in JOBS:
+    for operators in jobs:
         environment = os.environ | {
             "TRITON_INTERPRET": "0",
-            "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+            "TRITON_CACHE_DIR": str(folders.mktemp("cache")),
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
-        words = [sys.executable, "tests/ops/compile_kernels.py", str(request.param), *operators]
+        words = [sys.executable, "tests/ops/compile_kernels.py", str(arch), *operators]
         processes.append(
             subprocess.Popen(
                 words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -81,6 +88,14 @@ def test_one_variant_whatever_the_sizes(operator: str, compiled: Rows) -> None:
     assert counts
     many = {kernel: count for kernel, count in counts.items() if count > VARIANTS.get(kernel, 1)}
     assert not many, [row["specialised"] for row in rows if row["kernel"] in many]
+
+
+@pytest.mark.slow
+def test_decoding_on_an_older_gpu(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Its products are of single numbers, which need more registers than those of tensor cores."""
+    rows = compile_for(75, tmp_path_factory, [["decode"]])
+    assert rows
+    assert not [row for row in rows if row["stack"] or row["local"] or row["registers"] > 208]
 
 
 @pytest.mark.slow

@@ -1,5 +1,9 @@
 """The kernel that decodes masks, compiled where there is a GPU and else in Triton's interpreter."""
 
+import math
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +16,7 @@ from tests.ops.test_triton_kernels import assert_packed
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 THRESHOLD = 0.6
+FLOAT = torch.zeros(1)
 
 
 @pytest.fixture(params=["kernel", "torch"])
@@ -98,6 +103,49 @@ def test_features_of_one_dimension_of_pixels_are_not_copied(
         assert given[-1].data_ptr() == features[name].data_ptr()
 
 
+@pytest.mark.parametrize(
+    ("capability", "tiles", "precision"), [((7, 5), False, "ieee"), ((8, 0), True, "tf32")]
+)
+def test_gpus_without_tensor_cores_for_it_multiply_single_numbers(
+    capability: tuple[int, int], tiles: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There each of them would be multiplied in six parts, in more registers than there are."""
+    kernels: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(module, "tf32_allowed", lambda: True)
+    monkeypatch.setattr(module.triton, "JITFunction", object)
+    assert decode_tiles.multiplies_tiles(kernels.device) is tiles
+    assert module._precision(kernels) == precision
+    tile = decode_tiles.tile_for("pixels", kernels, precision)
+    assert (tile == decode_tiles._SCATTERED) is not tiles
+
+
+class Launches:
+    """Stands for a kernel, and keeps the numbers of programs along each axis."""
+
+    def __init__(self) -> None:
+        self.grids: list[tuple[int, ...]] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        self.grids.append(grid)
+        return lambda *_, **__: None
+
+
+def test_features_of_a_large_picture_are_not_too_many_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 8,192 x 8,448 pixels at stride 4: CUDA launches 65,535 programs along y and z at most."""
+    launches = Launches()
+    for name in ("_decode_kernel", "_add_kernel"):
+        monkeypatch.setattr(module, name, launches)
+    module.decode_masks_triton(torch.zeros(130, 1), torch.zeros(1, 2048, 2112), THRESHOLD)
+    decoding, adding = launches.grids
+    assert math.prod(decoding) == 3 * 2048 * 2112 // 64
+    for grid in (decoding, adding):
+        assert all(number <= 65_535 for number in grid[1:])
+
+
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("channels", [24, 19])
 def test_some_rows_in_their_order(channels: int) -> None:
@@ -167,15 +215,15 @@ def test_the_operator_declares_what_it_gives() -> None:
 
 
 def test_how_float32_is_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert DEVICE == "cuda" or module._precision(torch.float32) == "float32"
+    assert DEVICE == "cuda" or module._precision(FLOAT) == "float32"
     monkeypatch.setattr(module, "_decode_kernel", object.__new__(module.triton.JITFunction))
     monkeypatch.setattr(module.triton, "__version__", "3.6.0")
     for allowed, expected_precision in ((True, "tf32"), (False, "bf16x6")):
         monkeypatch.setattr(module, "tf32_allowed", lambda allowed=allowed: allowed)
-        assert module._precision(torch.float32) == expected_precision
-        assert module._precision(torch.float16) == "tf32"
+        assert module._precision(FLOAT) == expected_precision
+        assert module._precision(FLOAT.half()) == "tf32"
     monkeypatch.setattr(module.triton, "__version__", "3.5.1")
-    assert module._precision(torch.float32) == "tf32x3"
+    assert module._precision(FLOAT) == "tf32x3"
 
 
 def test_float32_is_multiplied_as_precisely_as_torch_does() -> None:

@@ -282,14 +282,38 @@ def test_a_check_may_wait_where_others_may_not(kernel: str) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_no_memory_says_nothing_about_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [torch.cuda.OutOfMemoryError, RuntimeError])
+def test_no_memory_says_nothing_about_a_kernel(
+    kind: type[RuntimeError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch says it in a class of its own, CUDA and Triton don't."""
+
     def check(device: torch.device) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        raise kind("CUDA out of memory")
 
     monkeypatch.setitem(gpu_kernels.CHECKS, "pack", check)
     assert caught(lambda: runs("pack", masks())) == []
     monkeypatch.setitem(gpu_kernels.CHECKS, "pack", lambda device: None)
     assert runs("pack", masks())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "advice"),
+    [("pack", "triton raises the whole error"), ("bits", "triton selects Triton's kernels")],
+)
+def test_what_the_other_choice_does_to_a_kernel_that_fails(
+    kernel: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(device: torch.device) -> None:
+        raise RuntimeError("CUDA reports an invalid image")
+
+    monkeypatch.setitem(gpu_kernels.CHECKS, kernel, check)
+    why = gpu_kernels.failure(kernel, DEVICE)
+    assert why is not None
+    assert f"invalid image. SOLO_FAMILY_KERNELS={advice}; SOLO_FAMILY_KERNELS=torch" in why
+    monkeypatch.setenv("SOLO_FAMILY_KERNELS", "triton")
+    monkeypatch.setattr(gpu_kernels, "_interpreted", lambda: True)
+    assert runs(kernel, masks()) is (kernel == "pack")
 
 
 @pytest.mark.slow

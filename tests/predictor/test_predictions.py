@@ -1,6 +1,7 @@
 """The threshold, and COCO results."""
 
 import numpy as np
+import pytest
 import torch
 from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
@@ -31,6 +32,16 @@ def test_the_threshold_is_the_least_score_kept() -> None:
     none = keep_confident(kept, threshold=1.0)
     assert describe(none) == "0 instances"
     assert coco_results(none, 1, Metadata()) == []
+
+
+def test_only_what_is_kept_is_copied_from_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[int] = []
+    to = Instances.to
+    monkeypatch.setattr(
+        Instances, "to", lambda its, device: copied.append(len(its)) or to(its, device)
+    )
+    keep_confident({"instances": _instances([0.9, 0.5, 0.25, 0.0])}, threshold=0.5)
+    assert copied == [2]
 
 
 def test_instances_without_a_pixel_are_dropped() -> None:

@@ -192,7 +192,7 @@ def time_parts(
 class _Clock:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._on_gpu = next(model.parameters()).is_cuda
+        self._device = next(model.parameters()).device
         self._parts: dict[str, float] = {}
         self._started: dict[str, float] = {}
         self._first = 0.0
@@ -205,8 +205,8 @@ class _Clock:
             ]
 
     def _now(self) -> float:
-        if self._on_gpu:
-            torch.cuda.synchronize()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
     def _hooks(self, name: str) -> tuple[Callable[..., None], Callable[..., None]]:

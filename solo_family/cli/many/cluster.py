@@ -91,7 +91,12 @@ class Cluster:
             dataset.map_batches,
             {"max_restarts": -1, "max_task_retries": _RETRIES},
             Actor,
-            fn_constructor_args=(self._args, self._description, folder, int(not self._has_gpus)),
+            fn_constructor_args=(
+                self._worker_args(),
+                self._description,
+                folder,
+                int(not self._has_gpus),
+            ),
             compute=ActorPoolStrategy(size=min(self._workers, len(rows))),
             num_cpus=_CPU,
             num_gpus=int(self._has_gpus),
@@ -100,6 +105,13 @@ class Cluster:
         for batch in dataset.iter_batches(**every, prefetch_batches=0):
             for box in batch["rows"]:
                 yield rows_of(box.content)
+
+    def _worker_args(self) -> argparse.Namespace:
+        """Return the flags for workers, each of which sees one GPU, under the first number."""
+        if not self._has_gpus or ":" not in self._description.device:
+            return self._args
+        opts = [*self._args.opts, "MODEL.DEVICE", "cuda"]
+        return argparse.Namespace(**(vars(self._args) | {"opts": opts}))
 
 
 def _with_retries(

@@ -32,6 +32,7 @@ class Description(NamedTuple):
         edges: pixels of the short edge to which pictures are resized, and the most of the long one;
             (0, 0) if the size is not changed, or unknown.
         threshold: the lowest score that is saved, unless another is asked for.
+        device: `MODEL.DEVICE` in this process; "" for an exported model.
     """
 
     metadata: Metadata
@@ -39,6 +40,7 @@ class Description(NamedTuple):
     key: str
     edges: tuple[int, int] = (0, 0)
     threshold: float = DEFAULT_CONFIDENCE
+    device: str = ""
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size of a picture as the network has it: resized and padded."""
@@ -80,6 +82,7 @@ def describe_model(args: argparse.Namespace) -> Description:
         model_key(keyed, None),
         edges,
         confidence_threshold(cfg),
+        cfg.MODEL.DEVICE,
     )
 
 

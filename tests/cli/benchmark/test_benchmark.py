@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from solo_family.cli.benchmark.candidates import candidate_scores, candidates_ta
 from solo_family.errors import ConfigError
 
 from ...coco_folder import write_cfg
-from ...conftest import eager_to_find, tiny_cfg, tiny_model
+from ...conftest import ROOT, eager_to_find, tiny_cfg, tiny_model
 
 IMAGE = torch.zeros(3, 64, 96, dtype=torch.uint8)
 
@@ -51,6 +52,30 @@ class Sleeper(nn.Module):
         time.sleep(0.015)
         self.head()
         time.sleep(0.025)
+
+
+def test_the_model_s_own_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the current one, the first: times of `MODEL.DEVICE cuda:1` would be too short."""
+    model = Sleeper()
+    waited: set[torch.device] = set()
+    parameter = argparse.Namespace(device=torch.device("cuda:1"))
+    monkeypatch.setattr(model, "parameters", lambda: iter([parameter]))
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.add)
+    time_parts(model, [IMAGE], repeats=1, warm_up=0)
+    assert waited == {parameter.device}
+
+
+def test_nothing_measures_the_current_gpu_unasked() -> None:
+    """`engine/processes.py` makes a training's GPU the current one; operators are timed on it."""
+    of_current = re.compile(r"\b(synchronize|mem_get_info|\w*memory_\w+)\(\)")
+    allowed = {"engine/printer.py", "cli/benchmark/timing.py"}
+    package = ROOT / "solo_family"
+    found = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if any("torch.cuda" in line and of_current.search(line) for line in file.open())
+    }
+    assert found <= allowed
 
 
 def test_every_part_has_its_own_time() -> None:

@@ -128,6 +128,26 @@ def test_a_worker_per_gpu_or_cpu(
     assert ("Ray waits until it has more" in caplog.text) == waits
 
 
+@pytest.mark.parametrize(
+    ("gpus", "device", "added"),
+    [
+        (2.0, "cuda:1", ["MODEL.DEVICE", "cuda"]),
+        *((2.0, "cuda", []), (2.0, "cpu", []), (0.0, "cuda:1", [])),
+    ],
+)
+def test_a_worker_s_gpu_is_the_first_that_it_sees(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, device: str, added: list[str]
+) -> None:
+    """Whichever one a training has stored: Ray shows a worker one of them."""
+    monkeypatch.setattr(cluster, "_connect", lambda _: None)
+    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 16.0, "GPU": gpus})
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    opts = ["MODEL.SOLOV2.NMS_PRE", "100"]
+    args = argparse.Namespace(address=None, workers=None, exported=None, opts=opts)
+    made = cluster.Cluster(args, DESCRIPTION._replace(device=device))
+    assert made._worker_args().opts == [*opts, *added]
+
+
 @pytest.mark.parametrize("how", ["flag", "variable", "killed"])
 def test_a_cluster_that_is_not_there_is_named_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

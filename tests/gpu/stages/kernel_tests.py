@@ -10,7 +10,11 @@ from .suite import run_pytest
 # Those of this check itself.
 _OWN = ("test_check.py", "test_stages.py")
 # Why a test may be skipped on a machine with a GPU.
-MAY_SKIP = ("needs two GPUs", "this GPU has no tensor cores for single bits")
+MAY_SKIP = (
+    "needs two GPUs",
+    "this GPU has no tensor cores for single bits",
+    "this GPU has no tensor cores for bfloat16",
+)
 TESTS = Path(__file__).resolve().parents[2]
 
 

@@ -7,9 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from solo_family.methods.mask_former.inference import Inference
-from solo_family.modeling.panoptic import SoftMasks, assign_segments, number_segments
+from solo_family.modeling.panoptic import (
+    SoftMasks,
+    _count_each,
+    assign_segments,
+    number_segments,
+)
 from solo_family.modeling.transfer import to_host
 from solo_family.ops import resize
 from solo_family.ops.resize import ResizedMasks
@@ -268,6 +275,33 @@ def test_the_host_waits_at_most_twice_for_a_batch(
             torch.testing.assert_close(
                 result["instances"].scores, expected["instances"].scores, atol=1e-4, rtol=1e-4
             )
+
+
+class Operators(TorchDispatchMode):
+    """Keeps the names of all operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_pixels_are_counted_with_deterministic_algorithms_too(deterministic: bool) -> None:
+    """On a GPU, for which a tensor without values stands: there torch refuses histograms."""
+    with FakeTensorMode():
+        index = torch.zeros(4, 5, dtype=torch.int64, device="cuda")
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            with Operators() as operators:
+                counts = _count_each(index, 3)
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert (counts.shape, counts.dtype) == ((3,), torch.int64)
+    assert ("histc" in operators.names) is not deterministic
 
 
 def test_segments_are_counted_however_pixels_are_chunked() -> None:
