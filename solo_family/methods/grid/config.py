@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode as CN
 
+from ...config.backbone import check_norm
 from ...config.caps import cap
 from ...config.rules import (
     check_at_least,
@@ -123,6 +124,8 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
     check_at_least(cfg, [f"{prefix}.NMS_SIGMA"], least=0)  # below, scores would rise
     check_at_least(cfg, [f"{prefix}.LOSS.FOCAL_GAMMA"], least=0)  # below, losses are infinite
+    check_at_least(cfg, [f"{prefix}.SIGMA"], least=0)  # below, no cell is positive
+    check_norm(cfg, f"{prefix}.NORM")
     check_at_least(cfg, [f"{prefix}.INSTANCE_CHANNELS", f"{prefix}.NUM_INSTANCE_CONVS"])
     thresholds = ("SCORE_THR", "UPDATE_THR", "MASK_THR", "MASK_NMS_THR")
     check_shares(cfg, [f"{prefix}.{key}" for key in thresholds])
