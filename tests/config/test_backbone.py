@@ -8,6 +8,7 @@ import torch
 
 from solo_family.config import check_config
 from solo_family.errors import ConfigError
+from solo_family.export.formats import _for_even_and_odd_sides
 
 from ..conftest import eager_to_find, picture, tiny_cfg, tiny_model
 
@@ -106,3 +107,15 @@ def test_neighbours_of_a_timm_model() -> None:
     opts = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "resnet10t"]
     with pytest.raises(ConfigError, match=r"of strides \[4, 16\]: name the finest first"):
         tiny_model(opts=[*opts, f"{_F}.IN_FEATURES", ["res2", "res4"]])
+
+
+def test_a_pyramid_without_res5_for_torch_export() -> None:
+    """Its pooling is replaced there, and has to take the same level."""
+    opts = [f"{_F}.IN_FEATURES", ["res2", "res3", "res4"]]
+    opts += ["MODEL.SOLOV2.INSTANCE_IN_FEATURES", ["p2", "p3", "p4", "p4", "p5"]]
+    opts += ["MODEL.SOLOV2.MASK_IN_FEATURES", ["p2", "p3", "p4"]]
+    model = tiny_model(opts=opts).eval()
+    graph = _for_even_and_odd_sides(model)
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(graph.backbone(images)["p5"], model.backbone(images)["p5"])
