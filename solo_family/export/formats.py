@@ -141,8 +141,9 @@ def _for_even_and_odd_sides(graph: ExportGraph) -> ExportGraph:
     """Return a copy without pooling, which `torch.export` allows only even, or only odd, sides."""
     graph = deepcopy(graph)
     for module in graph.modules():
-        if isinstance(getattr(module, "top_block", None), LastLevelMaxPool):
-            module.top_block = _EverySecondPixel(module.top_block.in_feature)
+        top = getattr(module, "top_block", None)
+        if isinstance(top, LastLevelMaxPool):
+            module.top_block = _EverySecondPixel(top.in_feature)
     return graph
 
 
