@@ -1,17 +1,16 @@
 """Refuse configurations that can't work, before anything is built."""
 
-from collections.abc import Sequence
-
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from ..errors import ConfigError
 from ..registry import METHODS, resolve
+from .backbone import check_backbone
 from .caps import instance_limits
 from .copy_paste import check_copy_paste
 from .output import check_output
 from .pictures import check_pictures
-from .rules import check_one_of, get_key
+from .rules import check_one_of
 from .sampling import check_sampling
 from .solver import check_solver
 from .tiles import check_tile
@@ -45,7 +44,7 @@ def check_config(cfg: CfgNode) -> None:
     check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
     check_one_of(cfg, "MODEL.META_ARCHITECTURE", [name for name, _ in META_ARCH_REGISTRY])
     check_one_of(cfg, "MODEL.BACKBONE.NAME", [name for name, _ in BACKBONE_REGISTRY])
-    _check_backbone_features(cfg)
+    check_backbone(cfg)
     check_pictures(cfg)
     _check_crop(cfg)
     check_copy_paste(cfg)
@@ -123,29 +122,6 @@ def _check_crop(cfg: CfgNode) -> None:
         raise ConfigError(
             f"INPUT.CROP.SIZE is {list(crop.SIZE)} with INPUT.CROP.TYPE {crop.TYPE!r}, which takes "
             "whole pixels. For fractions of the image set INPUT.CROP.TYPE relative."
-        )
-
-
-def _check_backbone_features(cfg: CfgNode) -> None:
-    """Check the names of features that detectron2's ResNet and FPN look up.
-
-    timm's backbone checks its own.
-    """
-    name = cfg.MODEL.BACKBONE.NAME
-    sources = {"build_resnet_fpn_backbone": "RESNETS", "build_timm_fpn_backbone": "TIMM"}
-    if name == "build_resnet_fpn_backbone":
-        _check_names(cfg, "MODEL.RESNETS.OUT_FEATURES", ["stem", "res2", "res3", "res4", "res5"])
-    if name in sources:
-        given = f"MODEL.{sources[name]}.OUT_FEATURES"
-        _check_names(cfg, "MODEL.FPN.IN_FEATURES", get_key(cfg, given), f" ({given})")
-
-
-def _check_names(cfg: CfgNode, key: str, allowed: Sequence[str], source: str = "") -> None:
-    names = get_key(cfg, key)
-    unknown = [str(name) for name in names if name not in allowed]
-    if unknown or not names:
-        raise ConfigError(
-            f"{key} has {', '.join(unknown) or 'no names'}; allowed: {', '.join(allowed)}{source}."
         )
 
 

@@ -162,7 +162,8 @@ def add_common_config(cfg: CN) -> None:
     cfg.DATALOADER.CACHE_BYTES = 0
 
     # Large-scale jitter (Ghiasi et al., arXiv 2012.07177): resize by a random factor, then crop or
-    # pad to a square. It replaces MIN_SIZE_TRAIN and MAX_SIZE_TRAIN.
+    # pad to a square. It replaces MIN_SIZE_TRAIN and MAX_SIZE_TRAIN, whatever the labels are, and
+    # doesn't go with INPUT.CROP.ENABLED.
     cfg.INPUT.LSJ = CN()
     cfg.INPUT.LSJ.ENABLED = False
     cfg.INPUT.LSJ.IMAGE_SIZE = 1024
@@ -190,8 +191,8 @@ def add_common_config(cfg: CN) -> None:
     cfg.INPUT.CROP.AROUND_OBJECTS = ()
 
     # With INPUT.CROP: crop only half of the images, after a resize to one of these short edges, and
-    # resize again afterwards (DETR). () selects the method's own order; SOLO crops every image
-    # before resizing.
+    # resize again afterwards (DETR). () selects the order of the method and its labels; SOLO crops
+    # every image before resizing, MaskFormer after it.
     cfg.INPUT.CROP.SHORT_EDGES = ()
 
     # Whether to "keep" panoptic segments that a crop removes completely, as objects with an empty

@@ -52,6 +52,11 @@ def _check_statistics(cfg: CfgNode, wanted: Format) -> None:
     keys = ("PIXEL_MEAN", "PIXEL_STD")
     lengths = [len(cfg.MODEL[key]) for key in keys]
     if lengths == [wanted.count] * 2:
+        if any(not 0 < one < float("inf") for one in cfg.MODEL.PIXEL_STD):
+            raise ConfigError(
+                f"MODEL.PIXEL_STD is {list(cfg.MODEL.PIXEL_STD)}; pixels are divided by it, so "
+                "that each must be above 0: 1.0 leaves them as they are."
+            )
         return
     lines = " ".join(f'MODEL.{key} "{_of_length(cfg.MODEL[key], wanted)}"' for key in keys)
     raise ConfigError(

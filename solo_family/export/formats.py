@@ -129,6 +129,10 @@ def sides_of_one_as_others() -> Iterator[None]:
 class _EverySecondPixel(LastLevelMaxPool):
     """Slicing that equals detectron2's max pooling of single pixels with stride 2."""
 
+    def __init__(self, in_feature: str) -> None:
+        super().__init__()
+        self.in_feature = in_feature
+
     def forward(self, x: Tensor) -> list[Tensor]:
         return [x[:, :, ::2, ::2]]
 
@@ -137,8 +141,9 @@ def _for_even_and_odd_sides(graph: ExportGraph) -> ExportGraph:
     """Return a copy without pooling, which `torch.export` allows only even, or only odd, sides."""
     graph = deepcopy(graph)
     for module in graph.modules():
-        if isinstance(getattr(module, "top_block", None), LastLevelMaxPool):
-            module.top_block = _EverySecondPixel()
+        top = getattr(module, "top_block", None)
+        if isinstance(top, LastLevelMaxPool):
+            module.top_block = _EverySecondPixel(top.in_feature)
     return graph
 
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling.backbone import Backbone, build_backbone
+from detectron2.modeling.backbone import Backbone
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ..ops.host_copy import to_device
+from .built_backbone import built_backbone
 from .cuda_graphs import CudaGraphs
 from .gt_masks import truth_of, with_bitmasks
 from .interface import MethodInterface
-from .layers import torchvision_deform_conv
 from .layers.folded_norm import fold_fixed_norms
 from .normalizer import LossCount
 from .owned import owned
@@ -69,8 +69,7 @@ class MaskSegmentor(nn.Module, MethodInterface):
     @classmethod
     def base_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Return the arguments of `MaskSegmentor`; a method's `from_config` adds its own."""
-        with torchvision_deform_conv():
-            backbone = build_backbone(cfg)
+        backbone = built_backbone(cfg)
         return {
             "backbone": backbone,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,

@@ -1,6 +1,7 @@
 """Use timm's models as detectron2 backbones, plain or with a feature pyramid."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch.nn.functional as F
@@ -210,6 +211,13 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
             in_features=cfg.MODEL.FPN.IN_FEATURES,
             out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
             norm=cfg.MODEL.FPN.NORM or "LN",
+        )
+    names = list(cfg.MODEL.FPN.IN_FEATURES)
+    strides = [bottom_up.output_shape()[name].stride or 0 for name in names]
+    if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
+        raise ConfigError(
+            f"MODEL.FPN.IN_FEATURES is {names}, of strides {strides}: name the finest first, each "
+            "with twice the stride of the one before."
         )
     return FPN(
         bottom_up=bottom_up,

@@ -11,6 +11,7 @@ from detectron2.data.detection_utils import build_augmentation
 from detectron2.projects.point_rend import ColorAugSSDTransform
 from PIL import Image
 
+from ...errors import ConfigError
 from ...pictures.opencv import resize_by_opencv
 from ...registry import METHODS
 from .fixed_crop import FixedCrop
@@ -116,12 +117,20 @@ def _crop(cfg: CfgNode) -> T.Augmentation:
     DETR (arXiv 2005.12872, section 4) resizes and then crops an image with probability 0.5.
     """
     crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
-    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    edges = cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
+    edges = _short_edges(cfg)
     if not edges:
         return crop
     resize = _resize_choice(edges, cfg)
     return T.RandomApply(T.AugmentationList([resize, crop]), prob=0.5)
+
+
+def _short_edges(cfg: CfgNode) -> Sequence[int]:
+    """Return the short edges to which half of the images are resized before a crop, if there are.
+
+    They are those of `INPUT.CROP.SHORT_EDGES`, or else the method's.
+    """
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    return cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
 
 
 def _resize_choice(edges: Sequence[int], cfg: CfgNode) -> AtLeastOnePixel:
@@ -135,15 +144,18 @@ def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.Augmentatio
     """Return the training augmentations of images with semantic or panoptic labels.
 
     They resize, crop so that no class covers more than `INPUT.CROP.SINGLE_CATEGORY_MAX_AREA` of the
-    crop, change the colours and flip (MaskFormer, arXiv 2107.06278, section 4.1). If
-    `INPUT.LSJ.ENABLED`, they change the colours and apply large-scale jitter instead.
+    crop, change the colours and flip (MaskFormer, arXiv 2107.06278, section 4.1). With short edges
+    of the crop (`INPUT.CROP.SHORT_EDGES`) half of the images are resized to one of these, cropped
+    and resized again, as in DETR, and the others are not cropped. If `INPUT.LSJ.ENABLED`, they
+    change the colours and apply large-scale jitter instead.
 
     Args:
         cfg: the configuration.
         ignored: the label that the crop's area limit does not count.
 
     Returns:
-        A single sequence of augmentations, in a list because the mapper draws one per image.
+        One sequence of augmentations or, with short edges, two, of which the mapper draws one per
+        image.
     """
     if cfg.INPUT.LSJ.ENABLED:
         return [
@@ -156,8 +168,17 @@ def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.Augmentatio
             crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignored
         )
     ]
-    middle = cropped if crop.ENABLED else []
-    return [T.AugmentationList([resize, *middle, *_all_colours(cfg), *flip])]
+    last = [*_all_colours(cfg), *flip]
+    if not crop.ENABLED:
+        return [T.AugmentationList([resize, *last])]
+    edges = _short_edges(cfg)
+    if not edges:
+        return [T.AugmentationList([resize, *cropped, *last])]
+    to_be_cropped = _resize_choice(edges, cfg)
+    return [
+        T.AugmentationList([resize, *last]),
+        T.AugmentationList([to_be_cropped, *cropped, resize, *last]),
+    ]
 
 
 def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationList]:
@@ -165,18 +186,21 @@ def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationLi
 
     Args:
         cfg: the configuration; `INPUT.CROP` is the crop below.
-        ignored: unused; present so that the signature is `build_segment_augmentation`'s.
+        ignored: the label that the area limit of other crops does not count; DETR's has none.
 
     Returns:
         Two sequences, of which the mapper draws one per image: resize; or resize, crop and resize.
-        Only the first if `INPUT.CROP.ENABLED` is False.
+        Only the first if `INPUT.CROP.ENABLED` is False. If `INPUT.LSJ.ENABLED`, those of
+        `build_segment_augmentation`.
     """
+    if cfg.INPUT.LSJ.ENABLED:
+        return build_segment_augmentation(cfg, ignored)
     resize, *flip = detectron2_augmentation(cfg, is_train=True)
     plain = [*_all_colours(cfg), *flip, resize]
     if not cfg.INPUT.CROP.ENABLED:
         return [T.AugmentationList(plain)]
     crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
-    to_be_cropped = _resize_choice(_DETR_SIZES, cfg)
+    to_be_cropped = _resize_choice(_short_edges(cfg) or _DETR_SIZES, cfg)
     cropped = [*_all_colours(cfg), *flip, to_be_cropped, crop, resize]
     return [T.AugmentationList(plain), T.AugmentationList(cropped)]
 
@@ -202,6 +226,12 @@ def _colours(cfg: CfgNode) -> _Augmentations:
 
 
 def _large_scale_jitter(cfg: CfgNode, padded_label: int) -> _Augmentations:
+    if cfg.INPUT.CROP.ENABLED:
+        raise ConfigError(
+            "INPUT.CROP.ENABLED is True with INPUT.LSJ.ENABLED, which crops to "
+            "INPUT.LSJ.IMAGE_SIZE and leaves no other crop. Set INPUT.CROP.ENABLED False, or "
+            "INPUT.LSJ.ENABLED False. INPUT.CROP.AROUND_OBJECTS goes with both."
+        )
     lsj = cfg.INPUT.LSJ
     fill = list(cfg.MODEL.PIXEL_MEAN) if lsj.PAD == "mean" else _GRAY
     size = (lsj.IMAGE_SIZE, lsj.IMAGE_SIZE)

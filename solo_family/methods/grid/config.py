@@ -1,7 +1,10 @@
 """Define the keys that SOLO and SOLOv2 share: levels, grids, towers, inference, losses."""
 
+from collections.abc import Sequence
+
 from detectron2.config import CfgNode as CN
 
+from ...config.backbone import check_norm
 from ...config.caps import cap
 from ...config.rules import (
     check_at_least,
@@ -121,6 +124,8 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
     check_at_least(cfg, [f"{prefix}.NMS_SIGMA"], least=0)  # below, scores would rise
     check_at_least(cfg, [f"{prefix}.LOSS.FOCAL_GAMMA"], least=0)  # below, losses are infinite
+    check_at_least(cfg, [f"{prefix}.SIGMA"], least=0)  # below, no cell is positive
+    check_norm(cfg, f"{prefix}.NORM")
     check_at_least(cfg, [f"{prefix}.INSTANCE_CHANNELS", f"{prefix}.NUM_INSTANCE_CONVS"])
     thresholds = ("SCORE_THR", "UPDATE_THR", "MASK_THR", "MASK_NMS_THR")
     check_shares(cfg, [f"{prefix}.{key}" for key in thresholds])
@@ -143,6 +148,35 @@ def check_grid_keys(cfg: CN, prefix: str) -> None:
         if low > high:
             raise ConfigError(
                 f"{prefix}.FPN_SCALE_RANGES has ({low}, {high}): the lower end comes first."
+            )
+
+
+def check_level_strides(prefix: str, strides: Sequence[int], multiple: int, masked: bool) -> None:
+    """Refuse strides of levels that inputs of some size can't have.
+
+    Args:
+        prefix: "MODEL.SOLO" or "MODEL.SOLOV2".
+        strides: of the head's levels, from 1.
+        multiple: what inputs are padded to multiples of.
+        masked: whether each level has masks of its own, of half its stride: a stride that leaves a
+            rest of the input would make them smaller than the true masks.
+
+    Raises:
+        ConfigError: names the key, the stride, and those that are allowed.
+    """
+    allowed = [stride for stride in range(1, multiple + 1) if multiple % stride == 0]
+    for stride in strides:
+        if masked and (stride not in allowed or stride % 2):
+            even = ", ".join(str(one) for one in allowed if one % 2 == 0)
+            raise ConfigError(
+                f"{prefix}.FPN_INSTANCE_STRIDES has {stride}, but inputs are padded to multiples "
+                f"of {multiple}, and a level's masks have half its stride; allowed: {even}."
+            )
+        if stride > multiple:
+            raise ConfigError(
+                f"{prefix}.FPN_INSTANCE_STRIDES has {stride}, but inputs are padded to multiples "
+                f"of {multiple}: in the smallest one a level would have no pixel; allowed: 1 to "
+                f"{multiple}."
             )
 
 

@@ -21,6 +21,7 @@ from ...modeling.normalizer import LossCount
 from ...ops.resize import resize_bilinear
 from .assigner import GridAssigner
 from .category_branch import cell_scores_of
+from .config import check_level_strides
 from .criterion import GridCriterion
 from .instances import rank_images, select_images
 from .layout import GridLayout, make_grid
@@ -89,13 +90,16 @@ class GridSegmentor(MaskSegmentor):
         self.selector = selector
 
     @classmethod
-    def grid_config(cls, cfg: CfgNode, key: str, classes: int) -> dict[str, Any]:
+    def grid_config(
+        cls, cfg: CfgNode, key: str, classes: int, *, masked_levels: bool
+    ) -> dict[str, Any]:
         """Return the arguments of `GridSegmentor`, without decoder, mask stride and criterion.
 
         Args:
             cfg: the configuration.
             key: "MODEL.SOLO" or "MODEL.SOLOV2".
             classes: K.
+            masked_levels: whether each level has masks of its own.
         """
         method = get_key(cfg, key)
         base = cls.base_config(cfg)
@@ -107,11 +111,13 @@ class GridSegmentor(MaskSegmentor):
             256,
             shapes[method.INSTANCE_IN_FEATURES[0]].channels,
         )
+        strides, multiple = method.FPN_INSTANCE_STRIDES, base["size_divisibility"]
+        check_level_strides(key, strides, multiple, masked_levels)
         return {
             **base,
             "layout": GridLayout.from_config(method),
             "level_features": method.INSTANCE_IN_FEATURES,
-            "level_strides": method.FPN_INSTANCE_STRIDES,
+            "level_strides": strides,
             "assigner": GridAssigner.from_config(method, classes),
             "selector": Selector.from_config(cfg, key),
         }

@@ -80,7 +80,7 @@ def check_instance_fcn_config(cfg: CN) -> None:
     check_one_of(cfg, f"{prefix}.NMS_TYPE", ("box", "matrix"))
     check_one_of(cfg, f"{prefix}.NMS_KERNEL", ("gaussian", "linear"))
     check_at_least(cfg, [f"{prefix}.NMS_SIGMA"], least=0)  # below, scores would rise
-    counts = ("WINDOWS_PER_IMAGE", "MAX_PER_IMG", "CHANNELS")
+    counts = ("WINDOWS_PER_IMAGE", "MAX_PER_IMG", "CHANNELS", "OBJECT_SIZE")
     check_at_least(cfg, [f"{prefix}.{key}" for key in counts])
     check_shares(cfg, [f"{prefix}.{key}" for key in ("POSITIVE_FRACTION", "MASK_THR", "NMS_THR")])
     if any(side < 1 for side in instance_fcn.TEST_SCALES):
@@ -99,6 +99,7 @@ def check_instance_fcn_config(cfg: CN) -> None:
             "each mask with all others, a limit is needed, for instance 2000."
         )
     for key in ("SHIFT", "OCTAVES"):
+        check_at_least(cfg, [f"{prefix}.POSITIVE_{key}"], least=0)  # below, none is positive
         positive, negative = (instance_fcn[f"{label}_{key}"] for label in ("POSITIVE", "NEGATIVE"))
         if positive > negative:
             raise ConfigError(

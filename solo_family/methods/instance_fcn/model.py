@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...config.rules import check_features
 from ...data.formats.classes import num_classes
+from ...errors import ConfigError
 from ...modeling.base import MaskSegmentor
 from ...modeling.gt_masks import downsample_masks
 from ...modeling.normalizer import LossCount
@@ -80,7 +81,13 @@ class InstanceFCN(MaskSegmentor):
         base = cls.base_config(cfg)
         shapes = base["backbone"].output_shape()
         check_features("MODEL.INSTANCE_FCN.IN_FEATURE", [method.IN_FEATURE], shapes)
-        channels = shapes[method.IN_FEATURE].channels
+        channels, stride = shapes[method.IN_FEATURE].channels, shapes[method.IN_FEATURE].stride
+        if base["size_divisibility"] % stride:
+            raise ConfigError(
+                f"MODEL.INSTANCE_FCN.IN_FEATURE is {method.IN_FEATURE}, of stride {stride}, but "
+                f"inputs are padded to multiples of {base['size_divisibility']}, which that does "
+                "not divide. Name a finer feature."
+            )
         classifier = None
         if method.CLASSIFY:
             classes = num_classes(cfg, "MODEL.INSTANCE_FCN.NUM_CLASSES")

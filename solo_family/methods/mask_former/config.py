@@ -3,6 +3,7 @@
 from detectron2.config import CfgNode as CN
 from detectron2.projects.deeplab import add_deeplab_config
 
+from ...config.backbone import check_norm
 from ...config.one_to_many import (
     OneToMany,
     add_one_to_many,
@@ -148,6 +149,9 @@ def check_mask_former_config(cfg: CN) -> None:
     sizes = ("DEC_LAYERS", "NUM_OBJECT_QUERIES", "HIDDEN_DIM", "NHEADS", "DIM_FEEDFORWARD")
     check_at_least(cfg, [f"{prefix}.{key}" for key in (*sizes, "TRAIN_NUM_POINTS")])
     check_at_least(cfg, ["MODEL.SEM_SEG_HEAD.CONVS_DIM", "MODEL.SEM_SEG_HEAD.MASK_DIM"])
+    check_at_least(cfg, [f"{prefix}.OVERSAMPLE_RATIO"])
+    check_at_least(cfg, [f"{prefix}.{key}" for key in ("ENC_LAYERS", "NO_OBJECT_WEIGHT")], least=0)
+    _check_head(cfg, method.NHEADS)
     thresholds = ("OBJECT_MASK", "OVERLAP", "INSTANCE_SCORE")
     shares = [f"TEST.{name}_THRESHOLD" for name in thresholds]
     shares += ["DROPOUT", "IMPORTANCE_SAMPLE_RATIO"]
@@ -161,6 +165,24 @@ def check_mask_former_config(cfg: CN) -> None:
         raise ConfigError(
             f"{prefix}.TEST.SEMANTIC_ON, PANOPTIC_ON and INSTANCE_ON are all False: the model "
             "would predict nothing. Set one of them to True."
+        )
+
+
+def _check_head(cfg: CN, heads: int) -> None:
+    """Check the keys of the pixel decoder, which has attention or other norms with some names."""
+    head, prefix = cfg.MODEL.SEM_SEG_HEAD, "MODEL.SEM_SEG_HEAD"
+    is_fpn = head.PIXEL_DECODER_NAME == "SemSegFPNHead"
+    check_norm(cfg, f"{prefix}.NORM", [f"{prefix}.CONVS_DIM"] if is_fpn else [])
+    if not head.IN_FEATURES:
+        raise ConfigError(
+            f"{prefix}.IN_FEATURES has no names; name the backbone's features that the pixel "
+            "decoder combines."
+        )
+    attends = head.PIXEL_DECODER_NAME == "TransformerEncoderPixelDecoder"
+    if attends and head.TRANSFORMER_ENC_LAYERS and (head.CONVS_DIM % heads or head.CONVS_DIM % 4):
+        raise ConfigError(
+            f"{prefix}.CONVS_DIM is {head.CONVS_DIM}; it must be a multiple of "
+            f"MODEL.MASK_FORMER.NHEADS ({heads}), and of 4 for the position encoding."
         )
 
 

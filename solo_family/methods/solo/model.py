@@ -58,7 +58,7 @@ class SOLO(GridSegmentor):
         """Return the arguments of the constructor from `cfg`, see `MODEL.SOLO`."""
         solo = cfg.MODEL.SOLO
         classes = num_classes(cfg, "MODEL.SOLO.NUM_CLASSES")
-        grid = cls.grid_config(cfg, "MODEL.SOLO", classes)
+        grid = cls.grid_config(cfg, "MODEL.SOLO", classes, masked_levels=True)
         level = grid["backbone"].output_shape()[solo.INSTANCE_IN_FEATURES[0]]
         tower: dict[str, Any] = {
             "in_channels": level.channels,

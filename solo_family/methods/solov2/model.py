@@ -121,7 +121,8 @@ class SOLOv2(GridSegmentor):
         """Return the arguments of the constructor from `cfg`, see `MODEL.SOLOV2`."""
         solov2 = cfg.MODEL.SOLOV2
         classes = num_classes(cfg, "MODEL.SOLOV2.NUM_CLASSES")
-        grid = cls.grid_config(cfg, "MODEL.SOLOV2", classes)
+        separate = solov2.MASK_FEATURES == "separate"
+        grid = cls.grid_config(cfg, "MODEL.SOLOV2", classes, masked_levels=separate)
         shapes = grid["backbone"].output_shape()
         most = grid["size_divisibility"]
         check_doubling("MODEL.SOLOV2.MASK_IN_FEATURES", solov2.MASK_IN_FEATURES, shapes, most)
@@ -133,7 +134,7 @@ class SOLOv2(GridSegmentor):
         in_channels = shapes[solov2.INSTANCE_IN_FEATURES[0]].channels
         mask_stride = finest.stride
         mask_branch: nn.Module = _unified_branch(solov2, finest.channels, finest.stride, layout)
-        if solov2.MASK_FEATURES == "separate":
+        if separate:
             mask_branch = _separate_branch(solov2, in_channels)
             mask_stride = output_stride(solov2.FPN_INSTANCE_STRIDES[0])
         return {

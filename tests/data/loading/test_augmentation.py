@@ -10,6 +10,7 @@ from detectron2.data import transforms as T
 from PIL import Image
 
 from solo_family.data.loading.augmentation import build_train_augmentation, detectron2_augmentation
+from solo_family.errors import ConfigError
 from solo_family.export.runtime import ExportedModel
 from solo_family.predictor.load import load_predictor
 
@@ -74,10 +75,18 @@ def test_colours_come_with_crops_and_with_jitter(jitter: bool) -> None:
     np.random.seed(0)
     keys = ["INPUT.COLOR_AUG.ENABLED", True]
     keys += ["INPUT.LSJ.ENABLED", jitter, "INPUT.LSJ.IMAGE_SIZE", 32]
-    keys += ["INPUT.CROP.ENABLED", True, "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", [16, 8]]
+    keys += ["INPUT.CROP.ENABLED", not jitter]
+    keys += ["INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", [16, 8]]
     image = augmented(gradient(), *keys)
     assert image.shape == ((32, 32, 3) if jitter else (16, 8, 3))
     assert not np.isin(image[..., 2], [100, 128]).all()
+
+
+def test_a_crop_beside_jitter_is_refused() -> None:
+    """Jitter has the only crop, so that the other one did nothing."""
+    keys = ["INPUT.CROP.ENABLED", True, "INPUT.LSJ.ENABLED", True]
+    with pytest.raises(ConfigError, match=r"^INPUT\.CROP\.ENABLED is True with INPUT\.LSJ\."):
+        augmented(gradient(), *keys)
 
 
 DETR_CROP = [
