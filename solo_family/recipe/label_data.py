@@ -179,6 +179,9 @@ def _read(read: Callable[[], np.ndarray], path: str, record: dict[str, Any]) -> 
     try:
         labels = read()
         size = (record["height"], record["width"])
+        if labels.shape[:2] != size:
+            # If the dataset has said a wrong size of the image, `check_file` has recorded that.
+            size = read_image_size(record["file_name"])
         check_label_size(labels, pixels_of(size), path, record["file_name"])
     except DataError as error:
         raise DataError(f"{str(error).rstrip('.')}.") from error

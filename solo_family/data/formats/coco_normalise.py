@@ -12,7 +12,7 @@ from .segmentation import as_rle, box_of, usable_at_any_size
 # A whole number of at most 18 digits, which fits into 64 bits.
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 _SEQUENCES = list | array  # made once: making it takes longer than the check itself
-_FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
+FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
 
 
 def whole_number(value: Any) -> int | None:
@@ -57,13 +57,13 @@ def normalise(content: dict[str, Any]) -> Notices:
     """
     notices = Notices()
     annotations = content.get("annotations", [])
-    _normalise_image_ids(content["images"], annotations, notices)
+    normalise_image_ids(content["images"], annotations, notices)
     for key in ("height", "width"):
-        _whole_numbers(content["images"], "images", key, notices)
-    _whole_numbers(content["categories"], "categories", "id", notices)
-    _whole_numbers(annotations, "annotations", "category_id", notices)
+        whole_numbers(content["images"], "images", key, notices)
+    whole_numbers(content["categories"], "categories", "id", notices)
+    whole_numbers(annotations, "annotations", "category_id", notices)
     _normalise_ids(annotations, notices)
-    _normalise_flags(annotations, notices)
+    normalise_flags(annotations, notices)
     for annotation in annotations:
         normalise_mask(annotation, notices)
         if not _is_plain(annotation.get("bbox")):
@@ -72,7 +72,15 @@ def normalise(content: dict[str, Any]) -> Notices:
     return notices
 
 
-def _whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> None:
+def whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> None:
+    """Convert values that stand for whole numbers, in place; missing sizes of images become None.
+
+    Args:
+        items: of the json.
+        part: their name in it, for the notices.
+        key: of the value.
+        notices: receives the conversions.
+    """
     for item in items:
         value = item.get(key)
         if type(value) is int:
@@ -85,7 +93,7 @@ def _whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> 
             notices.add(f"'{key}' of {part}", f"{value!r} as {number}")
 
 
-def _normalise_image_ids(images: list[Item], annotations: list[Item], notices: Notices) -> None:
+def normalise_image_ids(images: list[Item], annotations: list[Item], notices: Notices) -> None:
     """Convert image ids to one type: whole numbers if all of them are such, else text."""
     ids = [image["id"] for image in images]
     named = [annotation.get("image_id") for annotation in annotations]
@@ -126,14 +134,15 @@ def _normalise_ids(annotations: list[Item], notices: Notices) -> None:
             notices.add("'id' of annotations", f"{shortened(identity)} as {number}")
 
 
-def _normalise_flags(annotations: list[Item], notices: Notices) -> None:
+def normalise_flags(annotations: list[Item], notices: Notices) -> None:
+    """Convert `iscrowd` to 0 or 1 where it means one of them, in place; `ignore` 1 is a crowd."""
     for annotation in annotations:
         crowd = annotation.get("iscrowd")
         if crowd is None:
             annotation["iscrowd"] = 0
-        elif isinstance(crowd, bool | float | str) and crowd in _FLAGS:
-            annotation["iscrowd"] = _FLAGS[crowd]
-            notices.add("'iscrowd'", f"{crowd!r} as {_FLAGS[crowd]}")
+        elif isinstance(crowd, bool | float | str) and crowd in FLAGS:
+            annotation["iscrowd"] = FLAGS[crowd]
+            notices.add("'iscrowd'", f"{crowd!r} as {FLAGS[crowd]}")
         if annotation.get("ignore") in (1, "1", "true"):
             annotation["iscrowd"] = 1
             notices.add("'ignore' 1, as 'iscrowd' 1: not learnt, and not counted in evaluation")
