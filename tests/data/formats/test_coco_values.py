@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from solo_family.__main__ import main
+from solo_family.data.formats import coco_file
 from solo_family.data.formats.coco_json import coco_classes, load_coco, read_coco_truth
 from solo_family.data.formats.register import check_datasets
 from solo_family.errors import DataError
@@ -162,6 +163,47 @@ def test_pictures_are_found_by_the_names_of_other_machines(
     expected = [str(folder.root / "images" / f"p{index}.png") for index in range(3)]
     assert [record["file_name"] for record in records] == expected
     assert sum("3 x 'file_name'" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ("mus\u00e9e.jpg", "muse\u0301e.jpg"),
+        ("muse\u0301e.jpg", "C:\\photos\\mus\u00e9e.jpg"),
+        ("p 0 (1).jpg", "images/p%200%20(1).jpg"),
+        ("P0.JPG", "p0.jpg"),
+        ("p0.jpg", "Images/P0.Jpg\n"),
+    ],
+)
+def test_pictures_are_found_by_the_names_of_other_systems(
+    there: str, said: str, tmp_path: Path
+) -> None:
+    folder = dataset(tmp_path / "data", lambda c: c["images"][0].update(file_name=said))
+    path = folder.root / "images" / there
+    (folder.root / "images" / "p0.png").rename(path)
+    records = load_coco(str(folder.json), str(folder.root / "images"))
+    assert records[0]["file_name"] == str(path)
+
+
+def test_a_name_in_two_ways_to_write_capitals_is_not_guessed(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", lambda c: c["images"][0].update(file_name="P0.png"))
+    path = folder.root / "images" / "p0.png"
+    noise(60, 80).save(path.with_name("p0.PNG"))
+    with pytest.raises(DataError, match="names 1 images of 3 that are not in"):
+        load_coco(str(folder.json), str(folder.root / "images"))
+    path.with_name("p0.PNG").unlink()
+    coco_file._files.clear()
+    records = load_coco(str(folder.json), str(folder.root / "images"))
+    assert records[0]["file_name"] == str(path)
+
+
+def test_capitals_do_not_make_one_picture_of_two(tmp_path: Path) -> None:
+    def rename(content: Content) -> None:
+        content["images"][1]["file_name"] = "P0.PNG"
+
+    folder = dataset(tmp_path / "data", rename)
+    with pytest.raises(DataError, match=r"different images, p0\.png and P0\.PNG"):
+        load_coco(str(folder.json), str(folder.root / "images"))
 
 
 def test_a_picture_whose_name_stands_twice_is_not_guessed(tmp_path: Path) -> None:
