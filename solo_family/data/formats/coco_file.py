@@ -233,6 +233,13 @@ def check_parts(source: str, content: Any) -> None:
             f"{source} is a list of results, without images and categories. Predict again with "
             "demo --save coco, which writes a dataset."
         )
+    annotations = content.get("annotations") if isinstance(content, dict) else None
+    first = annotations[0] if isinstance(annotations, list) and annotations else None
+    if isinstance(first, dict) and "segments_info" in first:
+        raise DataError(
+            f"{source} is in COCO's panoptic format. Name the dataset "
+            "panoptic:IMAGE_DIR:PNG_DIR:PANOPTIC.json."
+        )
     for part, keys in _PARTS.items():
         items = content.get(part) if isinstance(content, dict) else None
         if part == "annotations" and isinstance(content, dict) and part not in content:

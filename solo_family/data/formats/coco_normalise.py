@@ -5,6 +5,9 @@ from array import array
 from reprlib import repr as shortened
 from typing import Any
 
+import numpy as np
+from pycocotools import mask as mask_util
+
 from .coco_categories import classes_of
 from .notices import Item, Notices
 from .segmentation import as_rle, box_of, usable_at_any_size
@@ -156,6 +159,8 @@ def normalise_mask(annotation: Item, notices: Notices) -> None:
     elif type(given) is list and given:
         first = given[0]
         if type(first) is array and len(first) != 2:
+            if len(given) > 1 and len(first) == len(given[-1]) and max(first, default=2) <= 1:
+                _mask_of_rows(annotation, given, notices)
             return  # the usual case, which needs no conversion
         if type(first) is dict and len(given) == 1 and "counts" in first:
             annotation["segmentation"] = as_rle(first)
@@ -167,6 +172,14 @@ def normalise_mask(annotation: Item, notices: Notices) -> None:
             notices.add(f"'segmentation', {form}")
 
 
+def _mask_of_rows(annotation: Item, rows: list[array], notices: Notices) -> None:
+    """Convert a mask [height, width] that a tool wrote number by number, if the rows are one."""
+    if {*map(len, rows)} == {len(rows[0])} and {value for row in rows for value in row} <= {0, 1}:
+        rle = mask_util.encode(np.asfortranarray(rows, np.uint8))
+        annotation["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+        notices.add("'segmentation', a mask as rows of 0 and 1")
+
+
 def _polygons(given: list[Any]) -> tuple[list[Any], str]:
     """Return polygons as arrays, and a description of their form; "" if it is COCO's."""
     whole = _polygon(given)
@@ -175,9 +188,25 @@ def _polygons(given: list[Any]) -> tuple[list[Any], str]:
     polygons, forms = [], []
     for polygon in given:
         read = (polygon, "") if isinstance(polygon, array) else _polygon(polygon)
+        parts = _nested(polygon) if read is None else []
+        if parts:
+            polygons += parts
+            forms.append("polygons in one list too many")
+            continue
         polygons.append(polygon if read is None else read[0])
         forms.append("" if read is None else read[1])
     return polygons, next(filter(None, forms), "")
+
+
+def _nested(given: Any) -> list[array]:
+    """Return the polygons of a list in the place of a polygon; none if it can be anything else.
+
+    Several lists of points are no parts: in GeoJSON the second is a hole in the first.
+    """
+    read = [_polygon(part) for part in given] if isinstance(given, list) else []
+    parts = [one[0] for one in read if one is not None and len(one[0]) >= 6]
+    has_points = any(one is not None and one[1] for one in read)
+    return parts if len(parts) == len(read) and (len(read) == 1 or not has_points) else []
 
 
 def _polygon(given: Any) -> tuple[array, str] | None:

@@ -186,7 +186,7 @@ def _is_segmentation(given: Any) -> bool:
         return all(isinstance(polygon, array | list) for polygon in given)
     if isinstance(given, dict):
         return is_rle(given.get("size"), given.get("counts"))
-    return True
+    return not given  # an empty text is a missing mask
 
 
 def is_rle(size: Any, counts: Any) -> bool:

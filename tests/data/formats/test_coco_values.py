@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from pycocotools import mask as mask_util
 
 from solo_family.__main__ import main
 from solo_family.data.formats import coco_file
@@ -49,6 +51,8 @@ def xy(flat: list[float]) -> list[tuple[float, float]]:
     return list(zip(flat[::2], flat[1::2]))
 
 
+LONG = [10.0, 10.0, 40, 10, 40, 34, 10, 34]
+ROWS = [[int(10 <= x < 40 and 10 <= y < 34) for x in range(80)] for y in range(60)]
 TAKEN: dict[str, Callable[[Content], Any]] = {
     "a name that is the id": lambda c: c["categories"][0].pop("name"),
     "the same class twice": lambda c: c["categories"].append({"id": 2, "name": "box"}),
@@ -60,6 +64,9 @@ TAKEN: dict[str, Callable[[Content], Any]] = {
     "no size": every("images", height=None, width=None),
     "pairs, not in a list of their own": lambda c: points(c, xy),
     "objects of x and y": lambda c: points(c, lambda p: [[{"x": x, "y": y} for x, y in xy(p)]]),
+    "in one list too many": every("annotations", segmentation=[[LONG]]),
+    "points in one list too many": lambda c: points(c, lambda p: [[xy(p)]]),
+    "a mask row by row": every("annotations", segmentation=ROWS),
     "a number of an RLE as text": every(
         "annotations", segmentation=[{"size": ["60", 80.0], "counts": [610.0, 24, 4166]}]
     ),
@@ -87,6 +94,36 @@ def test_what_is_meant_is_read_and_said(
     assert len(said) == 1
 
 
+def test_an_rle_that_is_the_text_of_bytes_is_read(tmp_path: Path) -> None:
+    """As `str(rle["counts"])` of pycocotools' bytes; its backslashes are doubled."""
+    mask = np.zeros((60, 80), np.uint8, order="F")
+    mask[44:50, 0] = 1
+    rle = mask_util.encode(mask)
+    assert b"\\" in rle["counts"]
+    text = {"size": [60, 80], "counts": str(rle["counts"])}
+    folder = dataset(tmp_path / "data", every("annotations", segmentation=text, bbox=None))
+    records = load_coco(str(folder.json), str(folder.root / "images"))
+    assert {r["annotations"][0]["segmentation"]["counts"] for r in records} == {
+        rle["counts"].decode()
+    }
+
+
+def test_a_hole_is_not_taken_for_a_part(tmp_path: Path) -> None:
+    """GeoJSON's second ring is a hole; such a list could also be two parts, and is not guessed."""
+    rings = [[[10, 10], [30, 10], [30, 30]], [[12, 12], [20, 12], [20, 20]]]
+    folder = dataset(tmp_path / "data", every("annotations", segmentation=[rings]))
+    records = load_coco(str(folder.json), str(folder.root / "images"))
+    assert [record["annotations"] for record in records] == [[], [], []]
+
+
+def test_a_panoptic_json_is_told_as_such(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", every("annotations", segments_info=[]))
+    with pytest.raises(
+        DataError, match=r"is in COCO's panoptic format\. Name the dataset panoptic:"
+    ):
+        load_coco(str(folder.json), str(folder.root / "images"))
+
+
 REFUSED: list[tuple[Callable[[Content], Any], str]] = [
     (
         lambda c: c.pop("categories"),
@@ -96,6 +133,10 @@ REFUSED: list[tuple[Callable[[Content], Any], str]] = [
     (every("annotations", image_id=1.5), "has image_id 1.5, which is not among"),
     (every("annotations", bbox=["a", 1, 2, 3]), "has bbox .*it must be"),
     (every("annotations", id=[1]), r"has id \[1\]; it must be a whole number"),
+    (
+        every("annotations", segmentation="[[1, 2]]"),
+        r"has segmentation '\[\[1, 2\]\]'; it must be a",
+    ),
     (every("annotations", iscrowd="maybe"), "has iscrowd 'maybe'; it must be 0 or 1"),
     (every("images", height="tall"), "has height 'tall' and width 80; they must be whole numbers"),
     (every("images", id=True), "has id True; it must be a whole number"),
