@@ -57,7 +57,8 @@ class Method:
             method always predicts classes.
         optimizer: the optimizer that `SOLVER.OPTIMIZER ''` stands for.
         backbone_multiplier: the value that `SOLVER.BACKBONE_MULTIPLIER 0` stands for.
-        crop_short_edges: the value that `INPUT.CROP.SHORT_EDGES ()` stands for, in pixels.
+        crop_short_edges: the value that `INPUT.CROP.SHORT_EDGES ()` stands for with instances, in
+            pixels.
         empty_segments: the value that `INPUT.EMPTY_SEGMENTS ""` stands for.
         label_sampling: the value that `INPUT.LABEL_SAMPLING ""` stands for.
         limits: takes a `CfgNode` and returns how many instances of an image the model can return at

@@ -249,9 +249,9 @@ def test_nor_does_a_panoptic_one(tmp_path: Path, part: str) -> None:
     name = write_panoptic(tmp_path)[0]
     path = tmp_path / "panoptic.json"
     content = json.loads(path.read_text())
-    content[part][1]["file_name"] = "../images/1.png"
+    content[part][1]["file_name"] = "../elsewhere/9.png"
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"names \.\./images/1\.png, which is outside"):
+    with pytest.raises(DataError, match=r"names \.\./elsewhere/9\.png, which is outside"):
         check_datasets([name])
 
 

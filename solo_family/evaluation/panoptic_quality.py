@@ -16,7 +16,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table
 from torch import Tensor
 
-from ..data.formats.label_maps import read_panoptic_ids
+from ..data.formats.label_maps import check_size_in, read_panoptic_ids
 from ..files import replacing
 from ..ops.rle import encode_masks
 
@@ -169,12 +169,18 @@ class PanopticEvaluator(DatasetEvaluator):
         self._predictions: list[dict[str, Any]] = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Add the `panoptic_seg` of some images."""
+        """Add the `panoptic_seg` of some images.
+
+        Raises:
+            DataError: the segments of an image can't be read, or have another size.
+        """
         for item, output in zip(inputs, outputs):
             record = self._truth[item["file_name"]]
+            truth = read_panoptic_ids(record["pan_seg_file_name"])
+            check_size_in(item, truth, record["pan_seg_file_name"])
             predicted, segments = output["panoptic_seg"]
             self._quality.add(
-                read_panoptic_ids(record["pan_seg_file_name"]),
+                truth,
                 record["segments_info"],
                 predicted.cpu().numpy(),
                 segments,

@@ -13,7 +13,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator, sem_seg_evaluation
 from detectron2.utils import comm
 
-from ..data.formats.label_maps import read_labels
+from ..data.formats.label_maps import check_size_in, read_labels
 from ..files import whole_files_of
 from .panoptic_quality import PanopticQuality
 
@@ -51,9 +51,15 @@ class SemanticEvaluator(SemSegEvaluator):
         self._quality = PanopticQuality(self._num_classes)
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Add the `sem_seg` of some images."""
+        """Add the `sem_seg` of some images.
+
+        Raises:
+            DataError: the labels of an image can't be used, or have another size.
+        """
         for item, output in zip(inputs, outputs):
-            truth = self._load(self.input_file_to_gt_file[item["file_name"]])
+            path = self.input_file_to_gt_file[item["file_name"]]
+            truth = self._load(path)
+            check_size_in(item, truth, path)
             predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
             if _TAKES_LOADER:
                 super().process([item], [output])

@@ -14,11 +14,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..data.checks.dataset_check import DatasetCheck, check_file
 from ..data.formats.dataset_classes import dataset_classes
 from ..data.formats.image_files import ImageFiles
-from ..data.formats.label_maps import check_label_size, read_labels, read_panoptic_ids
+from ..data.formats.label_maps import check_size_in, read_labels, read_panoptic_ids
 from ..data.formats.label_sample import check_labels
 from ..data.formats.register import check_datasets
 from ..data.loading.images import Reading, read_image_size
-from ..data.loading.object_crop import pixels_of
 from ..data.loading.watchdog import TIMEOUT, watched
 from ..errors import DataError
 from ..progress import Progress
@@ -178,8 +177,7 @@ def _read(read: Callable[[], np.ndarray], path: str, record: dict[str, Any]) -> 
     """
     try:
         labels = read()
-        size = (record["height"], record["width"])
-        check_label_size(labels, pixels_of(size), path, record["file_name"])
     except DataError as error:
         raise DataError(f"{str(error).rstrip('.')}.") from error
+    check_size_in(record, labels, path)
     return labels

@@ -91,3 +91,13 @@ def test_a_wrong_label_is_named(tmp_path: Path) -> None:
     evaluator.reset()
     with pytest.raises(DataError, match=r"0\.png has label 7, but there are 3 classes"):
         evaluator.process(DatasetCatalog.get(name), [{"sem_seg": torch.zeros(K, 4, 4)}])
+
+
+def test_labels_of_another_size_than_their_image_are_named(tmp_path: Path) -> None:
+    truth = np.zeros((8, 10), np.uint8)
+    name = write(tmp_path, [truth], f"semantic_size_{tmp_path.name}")
+    Image.fromarray(truth[:6]).save(tmp_path / "labels" / "0.png")
+    evaluator = SemanticEvaluator(name)
+    evaluator.reset()
+    with pytest.raises(DataError, match=r"0\.png is 10x6 pixels, but its image .* is 10x8\. Exp"):
+        evaluator.process(DatasetCatalog.get(name), [{"sem_seg": scores(truth)}])

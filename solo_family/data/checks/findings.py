@@ -198,7 +198,7 @@ OTHERWISE = Kind(
 )
 NAMED_OTHERWISE = Kind(
     "'file_name's that do not exist in the folder as written",
-    "The only file in the folder with the same name, without folders, is used.",
+    "The only file in the folder with the same name is used, whatever its folder and capitals.",
 )
 CROWD = Kind(
     "crowds ('iscrowd' 1)",

@@ -8,7 +8,6 @@ import gc
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,7 @@ from detectron2.utils.file_io import PathManager
 from ...errors import DataError
 from ..loading.images import read_image_size
 from .coco_normalise import compact, normalise
-from .coco_values import check_annotations, check_categories, check_images
+from .coco_values import check_annotations, check_categories, check_images, check_unique
 from .image_files import ImageFiles, find_all
 from .unusable import usable_annotations
 
@@ -26,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 
-_NAMED = 3  # examples that a message names, at most
 _PARTS = {
     "images": ("id", "file_name"),
     "categories": ("id",),
@@ -99,10 +97,10 @@ class CocoFile:
             return
         check_categories(self.source, self.categories)
         check_images(self.source, self.images)
-        image_ids = self._check_unique("images")
-        category_ids = self._check_unique("categories")
+        image_ids = self._unique_ids("images")
+        category_ids = self._unique_ids("categories")
         check_annotations(self.source, self.annotations, image_ids, category_ids)
-        self._check_unique("annotations")
+        self._unique_ids("annotations")
         self._is_checked = True
         self._report(self.notices)
 
@@ -127,18 +125,9 @@ class CocoFile:
             self._report(notices)
         return self._paths[image_dir]
 
-    def _check_unique(self, part: str) -> set[Any]:
-        """Return the ids of a part, or raise DataError if some are duplicate."""
-        counts = Counter(item["id"] for item in self.content.get(part, []))
-        twice = [str(identity) for identity, count in counts.items() if count > 1]
-        if twice:
-            rest = len(twice) - _NAMED
-            named = ", ".join(twice[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-            raise DataError(
-                f"{self.source}: {len(twice)} ids in '{part}' are duplicate: {named}. "
-                f"Ids must be unique: renumber the {part}."
-            )
-        return set(counts)
+    def _unique_ids(self, part: str) -> set[Any]:
+        ids = (item["id"] for item in self.content.get(part, []))
+        return check_unique(self.source, part, ids)
 
     def _report(self, notices: list[str]) -> None:
         if notices:
@@ -243,6 +232,13 @@ def check_parts(source: str, content: Any) -> None:
         raise DataError(
             f"{source} is a list of results, without images and categories. Predict again with "
             "demo --save coco, which writes a dataset."
+        )
+    annotations = content.get("annotations") if isinstance(content, dict) else None
+    first = annotations[0] if isinstance(annotations, list) and annotations else None
+    if isinstance(first, dict) and "segments_info" in first:
+        raise DataError(
+            f"{source} is in COCO's panoptic format. Name the dataset "
+            "panoptic:IMAGE_DIR:PNG_DIR:PANOPTIC.json."
         )
     for part, keys in _PARTS.items():
         items = content.get(part) if isinstance(content, dict) else None

@@ -5,6 +5,9 @@ from array import array
 from reprlib import repr as shortened
 from typing import Any
 
+import numpy as np
+from pycocotools import mask as mask_util
+
 from .coco_categories import classes_of
 from .notices import Item, Notices
 from .segmentation import as_rle, box_of, usable_at_any_size
@@ -12,7 +15,7 @@ from .segmentation import as_rle, box_of, usable_at_any_size
 # A whole number of at most 18 digits, which fits into 64 bits.
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 _SEQUENCES = list | array  # made once: making it takes longer than the check itself
-_FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
+FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
 
 
 def whole_number(value: Any) -> int | None:
@@ -57,13 +60,13 @@ def normalise(content: dict[str, Any]) -> Notices:
     """
     notices = Notices()
     annotations = content.get("annotations", [])
-    _normalise_image_ids(content["images"], annotations, notices)
+    normalise_image_ids(content["images"], annotations, notices)
     for key in ("height", "width"):
-        _whole_numbers(content["images"], "images", key, notices)
-    _whole_numbers(content["categories"], "categories", "id", notices)
-    _whole_numbers(annotations, "annotations", "category_id", notices)
+        whole_numbers(content["images"], "images", key, notices)
+    whole_numbers(content["categories"], "categories", "id", notices)
+    whole_numbers(annotations, "annotations", "category_id", notices)
     _normalise_ids(annotations, notices)
-    _normalise_flags(annotations, notices)
+    normalise_flags(annotations, notices)
     for annotation in annotations:
         normalise_mask(annotation, notices)
         if not _is_plain(annotation.get("bbox")):
@@ -72,7 +75,15 @@ def normalise(content: dict[str, Any]) -> Notices:
     return notices
 
 
-def _whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> None:
+def whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> None:
+    """Convert values that stand for whole numbers, in place; missing sizes of images become None.
+
+    Args:
+        items: of the json.
+        part: their name in it, for the notices.
+        key: of the value.
+        notices: receives the conversions.
+    """
     for item in items:
         value = item.get(key)
         if type(value) is int:
@@ -85,7 +96,7 @@ def _whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> 
             notices.add(f"'{key}' of {part}", f"{value!r} as {number}")
 
 
-def _normalise_image_ids(images: list[Item], annotations: list[Item], notices: Notices) -> None:
+def normalise_image_ids(images: list[Item], annotations: list[Item], notices: Notices) -> None:
     """Convert image ids to one type: whole numbers if all of them are such, else text."""
     ids = [image["id"] for image in images]
     named = [annotation.get("image_id") for annotation in annotations]
@@ -126,14 +137,15 @@ def _normalise_ids(annotations: list[Item], notices: Notices) -> None:
             notices.add("'id' of annotations", f"{shortened(identity)} as {number}")
 
 
-def _normalise_flags(annotations: list[Item], notices: Notices) -> None:
+def normalise_flags(annotations: list[Item], notices: Notices) -> None:
+    """Convert `iscrowd` to 0 or 1 where it means one of them, in place; `ignore` 1 is a crowd."""
     for annotation in annotations:
         crowd = annotation.get("iscrowd")
         if crowd is None:
             annotation["iscrowd"] = 0
-        elif isinstance(crowd, bool | float | str) and crowd in _FLAGS:
-            annotation["iscrowd"] = _FLAGS[crowd]
-            notices.add("'iscrowd'", f"{crowd!r} as {_FLAGS[crowd]}")
+        elif isinstance(crowd, bool | float | str) and crowd in FLAGS:
+            annotation["iscrowd"] = FLAGS[crowd]
+            notices.add("'iscrowd'", f"{crowd!r} as {FLAGS[crowd]}")
         if annotation.get("ignore") in (1, "1", "true"):
             annotation["iscrowd"] = 1
             notices.add("'ignore' 1, as 'iscrowd' 1: not learnt, and not counted in evaluation")
@@ -147,6 +159,8 @@ def normalise_mask(annotation: Item, notices: Notices) -> None:
     elif type(given) is list and given:
         first = given[0]
         if type(first) is array and len(first) != 2:
+            if len(given) > 1 and len(first) == len(given[-1]) and max(first, default=2) <= 1:
+                _mask_of_rows(annotation, given, notices)
             return  # the usual case, which needs no conversion
         if type(first) is dict and len(given) == 1 and "counts" in first:
             annotation["segmentation"] = as_rle(first)
@@ -158,6 +172,14 @@ def normalise_mask(annotation: Item, notices: Notices) -> None:
             notices.add(f"'segmentation', {form}")
 
 
+def _mask_of_rows(annotation: Item, rows: list[array], notices: Notices) -> None:
+    """Convert a mask [height, width] that a tool wrote number by number, if the rows are one."""
+    if {*map(len, rows)} == {len(rows[0])} and {value for row in rows for value in row} <= {0, 1}:
+        rle = mask_util.encode(np.asfortranarray(rows, np.uint8))
+        annotation["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+        notices.add("'segmentation', a mask as rows of 0 and 1")
+
+
 def _polygons(given: list[Any]) -> tuple[list[Any], str]:
     """Return polygons as arrays, and a description of their form; "" if it is COCO's."""
     whole = _polygon(given)
@@ -166,9 +188,25 @@ def _polygons(given: list[Any]) -> tuple[list[Any], str]:
     polygons, forms = [], []
     for polygon in given:
         read = (polygon, "") if isinstance(polygon, array) else _polygon(polygon)
+        parts = _nested(polygon) if read is None else []
+        if parts:
+            polygons += parts
+            forms.append("polygons in one list too many")
+            continue
         polygons.append(polygon if read is None else read[0])
         forms.append("" if read is None else read[1])
     return polygons, next(filter(None, forms), "")
+
+
+def _nested(given: Any) -> list[array]:
+    """Return the polygons of a list in the place of a polygon; none if it can be anything else.
+
+    Several lists of points are no parts: in GeoJSON the second is a hole in the first.
+    """
+    read = [_polygon(part) for part in given] if isinstance(given, list) else []
+    parts = [one[0] for one in read if one is not None and len(one[0]) >= 6]
+    has_points = any(one is not None and one[1] for one in read)
+    return parts if len(parts) == len(read) and (len(read) == 1 or not has_points) else []
 
 
 def _polygon(given: Any) -> tuple[array, str] | None:

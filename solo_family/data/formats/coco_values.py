@@ -2,7 +2,8 @@
 
 import math
 from array import array
-from collections.abc import Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
 from reprlib import repr as shortened
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ...errors import DataError
 from ...ops.rle import fills_image
 
+_NAMED = 3  # examples that a message names, at most
 # pycocotools counts the pixels of a mask with 32 bits.
 MOST_PIXELS = 2**31
 _FARTHEST_BOX = 1e9
@@ -35,7 +37,7 @@ def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
     """
     for index, category in enumerate(categories):
         place = f"{source}: category {index} (counted from 0)"
-        _check_id(place, "id", category["id"], int)
+        check_id(place, "id", category["id"], int)
         if not isinstance(category["name"], str):
             raise DataError(
                 f"{place} has name {shortened(category['name'])}; it must be text. Correct it."
@@ -56,7 +58,7 @@ def check_images(source: str, images: list[dict[str, Any]]) -> None:
     named = any(isinstance(image["id"], str) for image in images)
     for index, image in enumerate(images):
         place = f"{source}: image {index} (counted from 0)"
-        _check_id(place, "id", image["id"], str if named else int)
+        check_id(place, "id", image["id"], str if named else int)
         if not isinstance(image["file_name"], str) or not image["file_name"].strip("\0"):
             raise DataError(
                 f"{place} has file_name {shortened(image['file_name'])}; it must be a path. "
@@ -116,6 +118,29 @@ def check_annotations(
             )
 
 
+def check_unique(source: str, part: str, ids: Iterable[Any]) -> set[Any]:
+    """Return the ids of a part.
+
+    Args:
+        source: the annotation file, for the message.
+        part: its name, for the message.
+        ids: of its entries.
+
+    Raises:
+        DataError: some are duplicate.
+    """
+    counts = Counter(ids)
+    twice = [str(identity) for identity, count in counts.items() if count > 1]
+    if twice:
+        rest = len(twice) - _NAMED
+        named = ", ".join(twice[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+        raise DataError(
+            f"{source}: {len(twice)} ids in '{part}' are duplicate: {named}. "
+            f"Ids must be unique: renumber the {part}."
+        )
+    return set(counts)
+
+
 def _are_plain(
     annotations: list[dict[str, Any]], image_ids: Set[Any], category_ids: Set[Any]
 ) -> bool:
@@ -140,7 +165,7 @@ def _are_plain(
 
 
 def _check_annotation(place: str, annotation: dict[str, Any]) -> None:
-    _check_id(place, "id", annotation.get("id"), int)
+    check_id(place, "id", annotation.get("id"), int)
     if annotation.get("iscrowd", 0) not in (0, 1):
         raise DataError(
             f"{place} has iscrowd {shortened(annotation['iscrowd'])}; it must be 0 or 1. Correct "
@@ -161,7 +186,7 @@ def _is_segmentation(given: Any) -> bool:
         return all(isinstance(polygon, array | list) for polygon in given)
     if isinstance(given, dict):
         return is_rle(given.get("size"), given.get("counts"))
-    return True
+    return not given  # an empty text is a missing mask
 
 
 def is_rle(size: Any, counts: Any) -> bool:
@@ -217,7 +242,18 @@ def adds_up(rle: dict[str, Any]) -> bool:
     return fills_image(rle)
 
 
-def _check_id(place: str, key: str, value: Any, kind: type) -> None:
+def check_id(place: str, key: str, value: Any, kind: type) -> None:
+    """Check an id.
+
+    Args:
+        place: the file and the entry, for the message.
+        key: of the id.
+        value: the id.
+        kind: int, of up to 64 bits, or str.
+
+    Raises:
+        DataError: the id is of another kind.
+    """
     if not (_is_int(value) and abs(value) < 2**63 if kind is int else isinstance(value, kind)):
         wanted = "a whole number" if kind is int else "text, as it is for other images"
         raise DataError(f"{place} has {key} {shortened(value)}; it must be {wanted}. Correct it.")

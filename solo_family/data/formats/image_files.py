@@ -9,7 +9,9 @@ from urllib.parse import unquote, urlsplit
 from detectron2.utils.file_io import PathManager
 
 from ...errors import DataError
-from .text_files import files_below
+from .text_files import files_below, folded
+
+Paths = dict[str, list[str]]
 
 # The environment variable that lets a trusted json name images outside the image folder.
 OUTSIDE = "SOLO_FAMILY_ALLOW_OUTSIDE"
@@ -21,8 +23,9 @@ class ImageFiles:
     r"""The images of a folder, looked up by the names that a json gives them.
 
     A name that is not a file in the folder is tried with `/` in place of `\`. After that its last
-    part is looked up, with and without Label Studio's prefix: it matches if the folder and its
-    subfolders have exactly one file of that name.
+    part is looked up, with and without Label Studio's prefix, and with `%20` as a blank and the
+    like: it matches if the folder and its subfolders have exactly one file of that name. If they
+    have none, capitals and the two ways to write accents are taken for the same.
 
     Args:
         folder: the folder that names are relative to; "" if the names are complete paths.
@@ -35,7 +38,7 @@ class ImageFiles:
     def __init__(self, folder: str, source: str) -> None:
         self._folder = folder
         self._source = source
-        self._by_last_part: dict[str, list[str]] | None = None
+        self._by_last_part: tuple[Paths, Paths] | None = None
         self.otherwise: dict[str, str] = {}
 
     def find(self, name: str) -> str | None:
@@ -92,18 +95,26 @@ class ImageFiles:
         last = turned.rpartition("/")[2]
         if self._by_last_part is None:
             self._by_last_part = _by_last_part(self._folder)
-        for candidate in (last, _UPLOADED.sub("", last, count=1)):
-            paths = self._by_last_part.get(candidate, [])
+        exact, alike = self._by_last_part
+        plain = (last, _UPLOADED.sub("", last, count=1))
+        candidates = (*plain, *map(unquote, plain))
+        for paths in (
+            *(exact.get(candidate, []) for candidate in candidates),
+            *(alike.get(folded(candidate), []) for candidate in candidates),
+        ):
             if len(paths) == 1:
                 return paths[0]
         return None
 
 
-def _by_last_part(folder: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _by_last_part(folder: str) -> tuple[Paths, Paths]:
+    """Return the files of a folder by their names without folders, and by these folded."""
+    exact: Paths = {}
+    alike: Paths = {}
     for path in files_below(folder):
-        found.setdefault(path.name, []).append(str(path))
-    return found
+        exact.setdefault(path.name, []).append(str(path))
+        alike.setdefault(folded(path.name), []).append(str(path))
+    return exact, alike
 
 
 def _is_file(path: str) -> bool:

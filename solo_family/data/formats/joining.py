@@ -152,8 +152,9 @@ def _check_objects(records: list[dict[str, Any]], names: Sequence[str]) -> None:
         else "'iscrowd' 0 in their annotations"
     )
     raise DataError(
-        f"{stated}, because all {len(annotations)} masks are crowds ('iscrowd' 1). Some tools "
-        f"write that for every RLE mask. To read them as objects, write {remedy}."
+        f"{stated}, because all {len(annotations)} masks that can be read are crowds ('iscrowd' "
+        "1). Some tools write that for every RLE mask. If there should be other masks, check-data "
+        f"says what is wrong with them. To read the crowds as objects, write {remedy}."
     )
 
 

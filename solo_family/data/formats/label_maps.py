@@ -3,16 +3,21 @@
 Shape letters: H W height and width of the image, K classes.
 """
 
+from typing import Any
+
 import numpy as np
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from ...errors import DataError
 from ...pictures import netpbm
+from ..loading.images import read_image_size
 
 VOID_16_BIT = 65535
 # The segment id of pixels without a segment: three bytes of 255, which no panoptic PNG uses.
 VOID_ID = 2**24 - 1
+# Pillow's names of JPEG; JPEG 2000 has another, and may be lossless.
+_LOSSY = ("JPEG", "MPO")
 
 
 def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndarray:
@@ -37,7 +42,7 @@ def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndar
             f"{path} has {labels.shape[2]} channels, but a label image has one, whose values are "
             "class indices. Convert the colours to class indices."
         )
-    labels = labels.astype(np.int32)
+    labels = _whole(path, labels)
     ignored = [ignore_label, VOID_16_BIT, *([255] if num_classes <= 255 else [])]
     void = np.isin(labels, ignored)
     wrong = labels[~void & (labels >= num_classes)]
@@ -58,6 +63,25 @@ def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndar
             f"{num_classes - 1}, and label {ignore_label} is ignored. {remedy}"
         )
     return np.where(void, num_classes, labels)
+
+
+def _whole(path: str, labels: np.ndarray) -> np.ndarray:
+    """Return labels as int32.
+
+    Raises:
+        DataError: one is no whole number from 0, as fractions, NaN or -1 of a TIFF.
+    """
+    if labels.dtype.kind == "f":
+        odd = labels[~(np.isfinite(labels) & (labels == np.floor(labels)))]
+        odd = odd if odd.size else labels[labels < 0]
+    else:
+        odd = labels[labels < 0] if labels.dtype.kind == "i" else labels[:0]
+    if odd.size:
+        raise DataError(
+            f"{path} has label {odd.flat[0]}, but labels are whole numbers from 0. Write the index "
+            "of its class, or, for pixels without a class, the label that is ignored, such as 255."
+        )
+    return labels.astype(np.int32)
 
 
 def read_panoptic_ids(path: str) -> np.ndarray:
@@ -114,8 +138,43 @@ def check_label_size(
         )
 
 
+def check_size_in(record: dict[str, Any], labels: np.ndarray, path: str) -> None:
+    """Check that a label image has the size of a record's image.
+
+    Args:
+        record: detectron2's dict. If it says another size, the image is asked, because the record
+            may be wrong.
+        labels: [H, W], or with channels.
+        path: of the label image, for the message.
+
+    Raises:
+        DataError: the sizes differ; the message names both files and sizes.
+    """
+    size = (record.get("height"), record.get("width"))
+    if labels.shape[:2] == size:
+        return
+    try:
+        image = np.broadcast_to(np.uint8(0), read_image_size(record["file_name"]))
+        check_label_size(labels, image, path, record["file_name"])
+    except DataError as error:
+        raise DataError(f"{str(error).rstrip('.')}.") from error
+
+
+def refuse_jpeg(path: Any, image: Image.Image) -> None:
+    """Refuse a JPEG, also under another suffix: what it stores are not the labels.
+
+    Raises:
+        DataError: it is one.
+    """
+    if image.format in _LOSSY:
+        raise DataError(
+            f"{path} is a JPEG, whose compression changes labels, most at their borders. Save the "
+            "labels as they were drawn in a PNG."
+        )
+
+
 def _values(path: str) -> np.ndarray:
-    """Return the numbers in a file: uint8, uint16 or int32, [H, W] or [H, W, C]."""
+    """Return the numbers in a file, [H, W] or [H, W, C]."""
     try:
         with PathManager.open(path, "rb") as file:
             if file.read(1) == b"P":
@@ -125,7 +184,11 @@ def _values(path: str) -> np.ndarray:
                     values = netpbm.numbers(content, header)
                     return values[:, :, 0] if header.channels == 1 else values
             file.seek(0)
-            return np.asarray(Image.open(file))
+            image = Image.open(file)
+            refuse_jpeg(path, image)
+            return np.asarray(image)
+    except DataError:
+        raise
     except Exception as error:  # Pillow's decoders can raise any error for a broken file
         reason = str(error) or type(error).__name__
         raise DataError(f"{path} can't be read as a label image: {reason}") from error

@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DataError
 from ...progress import Progress
-from .label_maps import read_labels, read_panoptic_ids
+from .label_maps import check_size_in, read_labels, read_panoptic_ids
 
 _WHITE = 255
 
@@ -25,8 +25,9 @@ def check_labels(name: str, sample: int) -> list[str]:
         What contradicts itself but can be used, a sentence each; see `_contradictions`.
 
     Raises:
-        DataError: a label image can't be read or has a value that is not a class; or there are two
-            classes and all label images are black-and-white masks, of 0 and the ignored 255.
+        DataError: a label image can't be read, has another size than its image, or has a value that
+            is not a class; or there are two classes and all label images are black-and-white masks,
+            of 0 and the ignored 255.
     """
     records = DatasetCatalog.get(name)
     metadata = MetadataCatalog.get(name)
@@ -38,9 +39,12 @@ def check_labels(name: str, sample: int) -> list[str]:
     for record in Progress(records[::step], "labels", unit=" images", delay=1, leave=False):
         if "sem_seg_file_name" in record:
             labels = read_labels(record["sem_seg_file_name"], len(classes), ignored)
+            check_size_in(record, labels, record["sem_seg_file_name"])
             values |= set(map(int, set(labels.ravel().tolist())))
         elif "pan_seg_file_name" in record:
-            read.append((record, np.unique(read_panoptic_ids(record["pan_seg_file_name"]))))
+            ids = read_panoptic_ids(record["pan_seg_file_name"])
+            check_size_in(record, ids, record["pan_seg_file_name"])
+            read.append((record, np.unique(ids)))
     if len(classes) == 2 and values == {0, 2} and ignored == _WHITE:
         raise DataError(
             f"Dataset {name!r}: its label images have only the values 0 and 255, and 255 is "

@@ -18,7 +18,7 @@ from ...progress import Progress
 from ..loading.images import read_image_size
 from .coco_values import is_image_size
 from .labelme_shapes import read_shape
-from .text_files import files_below, is_file
+from .text_files import files_below, folded, is_file
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +168,10 @@ def _find_image(file: Path, content: dict[str, Any]) -> Path:
         if is_file(path):
             return path
     if not content.get("imageData"):
+        name = folded(said.name)
+        alike = [path for path in file.parent.iterdir() if folded(path.name) == name]
+        if len(alike) == 1 and is_file(alike[0]):
+            return alike[0]
         raise DataError(
             f"{file}: there is no image {file.parent / said}. Copy it there, or correct "
             "'imagePath' in the json."

@@ -21,6 +21,7 @@ from ...files import expand_path
 from ...pictures.formats import SUFFIXES
 from ...progress import Progress
 from ..loading.images import read_image_size
+from .label_maps import refuse_jpeg
 from .semantic_dataset import read_class_names
 from .text_files import files_below
 
@@ -140,8 +141,11 @@ def _read_values(file: Path, size: tuple[int, int], image: Path) -> np.ndarray:
     """Return the values of a mask file, [H, W] or [H, W, channels], without an alpha channel."""
     try:
         with Image.open(file) as picture:
+            refuse_jpeg(file, picture)
             without = {"LA": "L", "RGBA": "RGB", "PA": "P"}.get(picture.mode)
             values = np.asarray(picture.convert(without) if without else picture)
+    except DataError:
+        raise
     except Exception as error:  # Pillow's decoders can raise any error for a broken file
         raise DataError(f"{file} can't be read as a mask: {error}. Export it again.") from error
     if values.shape[:2] != size:

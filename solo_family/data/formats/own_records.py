@@ -42,14 +42,22 @@ def dataset_records(name: str) -> list[Record]:
     user's returns is not changed.
 
     Raises:
-        DataError: an object has a class that the dataset has not, or a mask that can't be read.
+        DataError: an object has a class that the dataset has not, or a mask that can't be read; or
+            two classes have one name.
     """
     records = list(DatasetCatalog.get(name))
     # detectron2's own readers, as that of LVIS with its million of objects, leave nothing to do.
     theirs = str(getattr(DatasetCatalog[name], "__module__", "")).startswith("detectron2.")
     if theirs or name in READ_HERE:
         return records
-    count = len(MetadataCatalog.get(name).get("thing_classes") or [])
+    classes = list(MetadataCatalog.get(name).get("thing_classes") or [])
+    twice = next((label for label in classes if classes.count(label) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"Dataset {name!r} has the class {twice!r} twice. Classes are told apart by their "
+            "names: give each its own."
+        )
+    count = len(classes)
     notices = Notices()
     read = [_read(record, number, name, count, notices) for number, record in enumerate(records)]
     if notices:

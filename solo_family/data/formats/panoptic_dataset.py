@@ -1,6 +1,7 @@
 """Datasets in COCO's panoptic format."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from functools import cache, partial
@@ -9,10 +10,14 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DataError
-from .image_files import path_inside
+from ..loading.images import read_image_size
+from .image_files import find_all
+from .panoptic_values import normalise_panoptic
+
+logger = logging.getLogger(__name__)
 
 _PARTS = {
-    "images": ("id", "file_name", "height", "width"),
+    "images": ("id", "file_name"),
     "categories": ("id", "name", "isthing"),
     "annotations": ("image_id", "file_name", "segments_info"),
 }
@@ -77,7 +82,7 @@ def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list
     contiguous = {category["id"]: i for i, category in enumerate(content["categories"])}
     things = {category["id"] for category in content["categories"] if category["isthing"]}
     images = {image["id"]: image for image in content["images"]}
-    records = []
+    shown = []
     for annotation in content["annotations"]:
         image = images.get(annotation["image_id"])
         if image is None:
@@ -85,16 +90,15 @@ def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list
                 f"{panoptic_json}: an annotation has image_id {annotation['image_id']}, which is "
                 "not among the file's images. Add it there, or remove the annotation."
             )
-        paths = (
-            path_inside(image_dir, image["file_name"], panoptic_json),
-            path_inside(panoptic_dir, annotation["file_name"], panoptic_json),
-        )
-        for path in paths:
-            if not os.path.isfile(path):
-                raise DataError(
-                    f"{panoptic_json} names {path}, which does not exist. Add the file, or name "
-                    "the folder that it is in."
-                )
+        shown.append(image)
+    paths = _paths(image_dir, [image["file_name"] for image in shown], panoptic_json)
+    named = [annotation["file_name"] for annotation in content["annotations"]]
+    labels = _paths(panoptic_dir, named, panoptic_json)
+    records = []
+    for annotation, image, path, label in zip(content["annotations"], shown, paths, labels):
+        height, width = image["height"], image["width"]
+        if height is None:
+            height, width = read_image_size(path)
         segments = []
         for segment in annotation["segments_info"]:
             category = segment["category_id"]
@@ -108,15 +112,27 @@ def load_panoptic(image_dir: str, panoptic_dir: str, panoptic_json: str) -> list
             segments.append({**segment, **own})
         records.append(
             {
-                "file_name": paths[0],
-                "pan_seg_file_name": paths[1],
+                "file_name": path,
+                "pan_seg_file_name": label,
                 "image_id": image["id"],
-                "height": image["height"],
-                "width": image["width"],
+                "height": height,
+                "width": width,
                 "segments_info": segments,
             }
         )
     return records
+
+
+def _paths(folder: str, names: list[str], source: str) -> list[str]:
+    paths, notices = find_all(folder, names, source)
+    _tell(source, tuple(notices))
+    return paths
+
+
+@cache
+def _tell(source: str, notices: tuple[str, ...]) -> None:
+    if notices:
+        logger.warning("%s: converted to COCO's form: %s.", source, "; ".join(notices))
 
 
 @cache
@@ -124,7 +140,8 @@ def read_panoptic_json(path: str) -> dict[str, Any]:
     """Return the content of a panoptic json, with the categories in the order of their ids.
 
     Raises:
-        DataError: the file is missing, is not JSON, or lacks a part of COCO's panoptic format.
+        DataError: the file is missing, is not JSON, lacks a part of COCO's panoptic format, or has
+            a value that can't be used; see `normalise_panoptic`.
     """
     try:
         with open(path, "rb") as file:
@@ -140,12 +157,17 @@ def read_panoptic_json(path: str) -> dict[str, Any]:
         ) from error
     for part, keys in _PARTS.items():
         _check_part(path, content, part, keys)
+    _tell(path, tuple(normalise_panoptic(path, content).listed()))
     return {**content, "categories": sorted(content["categories"], key=lambda item: item["id"])}
 
 
 def _check_part(path: str, content: Any, part: str, keys: Sequence[str]) -> None:
     items = content.get(part) if isinstance(content, dict) else None
-    if not isinstance(items, list) or not items or any(key not in i for i in items for key in keys):
+    if (
+        not isinstance(items, list)
+        or not items
+        or not all(isinstance(item, dict) and all(key in item for key in keys) for item in items)
+    ):
         raise DataError(
             f"{path} is not in COCO's panoptic format: '{part}' must be a list of objects with "
             f"{', '.join(repr(key) for key in keys)}."

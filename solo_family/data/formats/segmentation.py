@@ -1,5 +1,7 @@
 """The usable part of an annotation's segmentation, its RLE and its box."""
 
+import ast
+import contextlib
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -56,7 +58,14 @@ def usable_at_any_size(segmentation: Any) -> Any:
 
 
 def as_rle(segmentation: dict[str, Any]) -> dict[str, Any]:
-    """Convert the numbers of an RLE to int, in place, if they are floats or text."""
+    """Convert the numbers of an RLE to int, in place, if they are floats or text.
+
+    Counts that Python's `str` made of bytes, "b'...'", which no RLE begins with, become text.
+    """
+    counts = segmentation.get("counts")
+    if isinstance(counts, str) and counts[:2] in ("b'", 'b"'):
+        with contextlib.suppress(ValueError, SyntaxError):
+            segmentation["counts"] = ast.literal_eval(counts).decode("ascii")
     for key in ("size", "counts"):
         values = segmentation.get(key)
         if isinstance(values, list) and not set(map(type, values)) <= {int}:

@@ -1,5 +1,6 @@
 """Files of datasets: those of a folder, and text that tools write beside pictures."""
 
+import unicodedata
 from pathlib import Path
 
 from ...errors import DataError
@@ -20,6 +21,15 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def folded(name: str) -> str:
+    """Return a file's name as systems agree on it: that of Windows and of macOS may be other.
+
+    Windows and macOS take `A.JPG` for `a.jpg`, and macOS writes an accent as a character of its
+    own, as do the archives that it makes.
+    """
+    return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 def files_below(folder: str | Path) -> list[Path]:

@@ -19,6 +19,7 @@ from pycocotools import mask as mask_util
 from ...errors import DataError
 from ...pictures.formats import SUFFIXES
 from ...progress import Progress
+from .label_maps import refuse_jpeg
 from .text_files import is_file
 
 # The pixel values of SegmentationClass, from 1, are in this order.
@@ -175,7 +176,10 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     """
     try:
         image = Image.open(path)
+        refuse_jpeg(path, image)
         image.load()
+    except DataError:
+        raise
     except Exception as error:  # Pillow's decoders raise any error
         raise DataError(
             f"VOC: {path} can't be read as an image: {error}. Unpack or export it again."

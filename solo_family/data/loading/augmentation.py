@@ -117,20 +117,12 @@ def _crop(cfg: CfgNode) -> T.Augmentation:
     DETR (arXiv 2005.12872, section 4) resizes and then crops an image with probability 0.5.
     """
     crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
-    edges = _short_edges(cfg)
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    edges = cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
     if not edges:
         return crop
     resize = _resize_choice(edges, cfg)
     return T.RandomApply(T.AugmentationList([resize, crop]), prob=0.5)
-
-
-def _short_edges(cfg: CfgNode) -> Sequence[int]:
-    """Return the short edges to which half of the images are resized before a crop, if there are.
-
-    They are those of `INPUT.CROP.SHORT_EDGES`, or else the method's.
-    """
-    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    return cfg.INPUT.CROP.SHORT_EDGES or (method.crop_short_edges if method else ())
 
 
 def _resize_choice(edges: Sequence[int], cfg: CfgNode) -> AtLeastOnePixel:
@@ -171,10 +163,9 @@ def build_segment_augmentation(cfg: CfgNode, ignored: int) -> list[T.Augmentatio
     last = [*_all_colours(cfg), *flip]
     if not crop.ENABLED:
         return [T.AugmentationList([resize, *last])]
-    edges = _short_edges(cfg)
-    if not edges:
+    if not crop.SHORT_EDGES:
         return [T.AugmentationList([resize, *cropped, *last])]
-    to_be_cropped = _resize_choice(edges, cfg)
+    to_be_cropped = _resize_choice(crop.SHORT_EDGES, cfg)
     return [
         T.AugmentationList([resize, *last]),
         T.AugmentationList([to_be_cropped, *cropped, resize, *last]),
@@ -200,7 +191,7 @@ def build_detr_augmentation(cfg: CfgNode, ignored: int) -> list[T.AugmentationLi
     if not cfg.INPUT.CROP.ENABLED:
         return [T.AugmentationList(plain)]
     crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
-    to_be_cropped = _resize_choice(_short_edges(cfg) or _DETR_SIZES, cfg)
+    to_be_cropped = _resize_choice(cfg.INPUT.CROP.SHORT_EDGES or _DETR_SIZES, cfg)
     cropped = [*_all_colours(cfg), *flip, to_be_cropped, crop, resize]
     return [T.AugmentationList(plain), T.AugmentationList(cropped)]
 

@@ -11,9 +11,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import (
-    SizeMismatchError,
     annotations_to_instances,
-    check_image_size,
     filter_empty_instances,
     transform_instance_annotations,
 )
@@ -23,9 +21,9 @@ from ...errors import DataError
 from .augmentation import build_train_augmentation, detectron2_augmentation
 from .bad_images import BadImages
 from .image_cache import ImageCache
-from .images import Reading, read_image
+from .images import Reading, check_size, read_image
 from .masks import boxes_of, drawn, moved_parts
-from .object_crop import crop_annotations, pixels_of, window_around_object
+from .object_crop import crop_annotations, window_around_object
 from .reduced import Target, from_original, is_reduced
 from .windows import open_windows
 
@@ -106,7 +104,7 @@ class MaskDatasetMapper(DatasetMapper):
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
             image = self._read(dataset_dict)
-        except (DataError, SizeMismatchError) as error:
+        except DataError as error:
             self._bad_images.add(dataset_dict["file_name"], error)
             return None
         aug_input = T.AugInput(image)
@@ -134,10 +132,10 @@ class MaskDatasetMapper(DatasetMapper):
                 image = self._cache.read(path)
             size = dataset_dict.get("height", 0), dataset_dict.get("width", 0)
             if self._reading.target is None or not is_reduced(size, image.shape[:2]):
-                check_image_size(dataset_dict, image)
+                check_size(dataset_dict, image.shape[:2])
             return image
         windows = open_windows(path, self.image_format, self._reading)
-        check_image_size(dataset_dict, pixels_of(windows.size))
+        check_size(dataset_dict, windows.size)
         annotations = dataset_dict.get("annotations", [])
         window = window_around_object(annotations, windows.size, self._crop_around)
         dataset_dict["annotations"] = crop_annotations(annotations, window, windows.size)

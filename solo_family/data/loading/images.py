@@ -194,6 +194,25 @@ def read_image_size(path: str) -> tuple[int, int]:
     return read_header(path, parse_format("BGR"))[:2]
 
 
+def check_size(record: dict[str, Any], size: tuple[int, int]) -> None:
+    """Check that an image has the size that its dict says; a dict that says none gets it.
+
+    Args:
+        record: detectron2's dict, with `file_name`.
+        size: height and width of the image, in pixels.
+
+    Raises:
+        DataError: the dict says another size.
+    """
+    given = (record.setdefault("height", size[0]), record.setdefault("width", size[1]))
+    if given != size:
+        raise DataError(
+            f"{record['file_name']} is {size[0]} x {size[1]}, but the dataset says {given[0]} x "
+            f"{given[1]} (height x width). Correct the dataset's sizes; or, if the image was "
+            "resized or turned after its labels were drawn, the labels"
+        )
+
+
 def is_turned(path: str) -> bool:
     """Tell from a file's header whether its pixels have to be turned or mirrored.
 

@@ -29,7 +29,7 @@ from ..formats.label_maps import (
 from .augmentation import build_detr_augmentation, build_segment_augmentation
 from .bad_images import BadImages
 from .image_cache import ImageCache
-from .images import Reading, read_image
+from .images import Reading, check_size, read_image
 from .object_crop import pixels_of, window_around_segment
 from .windows import open_windows
 
@@ -151,8 +151,9 @@ class SegmentDatasetMapper:
             `keep_empty`. None for a skipped image; see `MaskDatasetMapper`.
 
         Raises:
-            DataError: the image or its labels can't be read, or differ in size, and the image may
-                not be skipped; or every image of the dataset was skipped.
+            DataError: the image or its labels can't be read, or differ in size from each other or
+                from what the dataset says, and the image may not be skipped; or every image of the
+                dataset was skipped.
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         try:
@@ -186,8 +187,10 @@ class SegmentDatasetMapper:
                 image = read_image(path, self.image_format, self._reading)
             else:
                 image = self._cache.read(path)
+            check_size(record, image.shape[:2])
             return image, *self._read_segments(record, image)
         windows = open_windows(path, self.image_format, self._reading)
+        check_size(record, windows.size)
         segments, classes = self._read_segments(record, pixels_of(windows.size))
         window = window_around_segment(segments, self._crop_around)
         part = segments[window.top : window.bottom, window.left : window.right]

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from pycocotools import mask as mask_util
 
 from solo_family.__main__ import main
+from solo_family.data.formats import coco_file
 from solo_family.data.formats.coco_json import coco_classes, load_coco, read_coco_truth
 from solo_family.data.formats.register import check_datasets
 from solo_family.errors import DataError
@@ -48,6 +51,8 @@ def xy(flat: list[float]) -> list[tuple[float, float]]:
     return list(zip(flat[::2], flat[1::2]))
 
 
+LONG = [10.0, 10.0, 40, 10, 40, 34, 10, 34]
+ROWS = [[int(10 <= x < 40 and 10 <= y < 34) for x in range(80)] for y in range(60)]
 TAKEN: dict[str, Callable[[Content], Any]] = {
     "a name that is the id": lambda c: c["categories"][0].pop("name"),
     "the same class twice": lambda c: c["categories"].append({"id": 2, "name": "box"}),
@@ -59,6 +64,9 @@ TAKEN: dict[str, Callable[[Content], Any]] = {
     "no size": every("images", height=None, width=None),
     "pairs, not in a list of their own": lambda c: points(c, xy),
     "objects of x and y": lambda c: points(c, lambda p: [[{"x": x, "y": y} for x, y in xy(p)]]),
+    "in one list too many": every("annotations", segmentation=[[LONG]]),
+    "points in one list too many": lambda c: points(c, lambda p: [[xy(p)]]),
+    "a mask row by row": every("annotations", segmentation=ROWS),
     "a number of an RLE as text": every(
         "annotations", segmentation=[{"size": ["60", 80.0], "counts": [610.0, 24, 4166]}]
     ),
@@ -86,6 +94,36 @@ def test_what_is_meant_is_read_and_said(
     assert len(said) == 1
 
 
+def test_an_rle_that_is_the_text_of_bytes_is_read(tmp_path: Path) -> None:
+    """As `str(rle["counts"])` of pycocotools' bytes; its backslashes are doubled."""
+    mask = np.zeros((60, 80), np.uint8, order="F")
+    mask[44:50, 0] = 1
+    rle = mask_util.encode(mask)
+    assert b"\\" in rle["counts"]
+    text = {"size": [60, 80], "counts": str(rle["counts"])}
+    folder = dataset(tmp_path / "data", every("annotations", segmentation=text, bbox=None))
+    records = load_coco(str(folder.json), str(folder.root / "images"))
+    assert {r["annotations"][0]["segmentation"]["counts"] for r in records} == {
+        rle["counts"].decode()
+    }
+
+
+def test_a_hole_is_not_taken_for_a_part(tmp_path: Path) -> None:
+    """GeoJSON's second ring is a hole; such a list could also be two parts, and is not guessed."""
+    rings = [[[10, 10], [30, 10], [30, 30]], [[12, 12], [20, 12], [20, 20]]]
+    folder = dataset(tmp_path / "data", every("annotations", segmentation=[rings]))
+    records = load_coco(str(folder.json), str(folder.root / "images"))
+    assert [record["annotations"] for record in records] == [[], [], []]
+
+
+def test_a_panoptic_json_is_told_as_such(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", every("annotations", segments_info=[]))
+    with pytest.raises(
+        DataError, match=r"is in COCO's panoptic format\. Name the dataset panoptic:"
+    ):
+        load_coco(str(folder.json), str(folder.root / "images"))
+
+
 REFUSED: list[tuple[Callable[[Content], Any], str]] = [
     (
         lambda c: c.pop("categories"),
@@ -95,6 +133,10 @@ REFUSED: list[tuple[Callable[[Content], Any], str]] = [
     (every("annotations", image_id=1.5), "has image_id 1.5, which is not among"),
     (every("annotations", bbox=["a", 1, 2, 3]), "has bbox .*it must be"),
     (every("annotations", id=[1]), r"has id \[1\]; it must be a whole number"),
+    (
+        every("annotations", segmentation="[[1, 2]]"),
+        r"has segmentation '\[\[1, 2\]\]'; it must be a",
+    ),
     (every("annotations", iscrowd="maybe"), "has iscrowd 'maybe'; it must be 0 or 1"),
     (every("images", height="tall"), "has height 'tall' and width 80; they must be whole numbers"),
     (every("images", id=True), "has id True; it must be a whole number"),
@@ -162,6 +204,47 @@ def test_pictures_are_found_by_the_names_of_other_machines(
     expected = [str(folder.root / "images" / f"p{index}.png") for index in range(3)]
     assert [record["file_name"] for record in records] == expected
     assert sum("3 x 'file_name'" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ("mus\u00e9e.jpg", "muse\u0301e.jpg"),
+        ("muse\u0301e.jpg", "C:\\photos\\mus\u00e9e.jpg"),
+        ("p 0 (1).jpg", "images/p%200%20(1).jpg"),
+        ("P0.JPG", "p0.jpg"),
+        ("p0.jpg", "Images/P0.Jpg\n"),
+    ],
+)
+def test_pictures_are_found_by_the_names_of_other_systems(
+    there: str, said: str, tmp_path: Path
+) -> None:
+    folder = dataset(tmp_path / "data", lambda c: c["images"][0].update(file_name=said))
+    path = folder.root / "images" / there
+    (folder.root / "images" / "p0.png").rename(path)
+    records = load_coco(str(folder.json), str(folder.root / "images"))
+    assert records[0]["file_name"] == str(path)
+
+
+def test_a_name_in_two_ways_to_write_capitals_is_not_guessed(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", lambda c: c["images"][0].update(file_name="P0.png"))
+    path = folder.root / "images" / "p0.png"
+    noise(60, 80).save(path.with_name("p0.PNG"))
+    with pytest.raises(DataError, match="names 1 images of 3 that are not in"):
+        load_coco(str(folder.json), str(folder.root / "images"))
+    path.with_name("p0.PNG").unlink()
+    coco_file._files.clear()
+    records = load_coco(str(folder.json), str(folder.root / "images"))
+    assert records[0]["file_name"] == str(path)
+
+
+def test_capitals_do_not_make_one_picture_of_two(tmp_path: Path) -> None:
+    def rename(content: Content) -> None:
+        content["images"][1]["file_name"] = "P0.PNG"
+
+    folder = dataset(tmp_path / "data", rename)
+    with pytest.raises(DataError, match=r"different images, p0\.png and P0\.PNG"):
+        load_coco(str(folder.json), str(folder.root / "images"))
 
 
 def test_a_picture_whose_name_stands_twice_is_not_guessed(tmp_path: Path) -> None:

@@ -310,3 +310,12 @@ def test_boxes_of_detection_are_left_out_and_counted(
     (tmp_path / "data" / LABELS).write_text(lines() + lines(boxes=True))
     assert len(found(name)["a"]) == 3
     assert "dropped 3 objects that have a box" in caplog.text
+
+
+def test_a_class_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    name = yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(
+        (tmp_path / "data.yaml").read_text().replace(CLASSES[1], CLASSES[0])
+    )
+    with pytest.raises(DataError, match=rf"has the class '{CLASSES[0]}' twice\. Classes are told"):
+        dataset_truth(name)

@@ -190,7 +190,7 @@ def crowds(root: Path, share: float) -> str:
 
 def test_training_on_crowds_alone_stops_and_the_advice_works(tmp_path: Path) -> None:
     name = crowds(tmp_path / "data", 1.0)
-    with pytest.raises(DataError, match="all 8 masks are crowds") as error:
+    with pytest.raises(DataError, match="all 8 masks that can be read are crowds") as error:
         load_joined(cfg_of(tmp_path, (name,)))
     key, value = str(error.value).split("write ", 2)[2].rstrip(".").split(" ", 1)
     cfg = run_cfg("", tmp_path / "run", key, value.strip('"'))

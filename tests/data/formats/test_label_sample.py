@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from solo_family.__main__ import main as solo_family
+from solo_family.data.formats.mask_pictures import _load as cached
 from solo_family.data.formats.register import check_datasets
 from solo_family.errors import DataError
 
@@ -51,6 +52,44 @@ def test_black_and_white_is_one_class_and_nothing(tmp_path: Path) -> None:
     for path in (tmp_path / "data" / "labels").iterdir():
         Image.fromarray(np.asarray(Image.open(path)) // 255).save(path)
     check_datasets([f"{name}:wall,crack"])
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, np.nan, np.inf], ids=str)
+def test_values_that_are_no_whole_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    name = dataset(tmp_path, (0, 1))
+    path = tmp_path / "labels" / "0.png"
+    labels = np.asarray(Image.open(path)).astype(np.int32 if value == -1 else np.float32)
+    path.unlink()
+    Image.fromarray(labels).save(path.with_suffix(".tif"))
+    check_datasets([f"{name}:wall,crack"])
+    labels[3, 4] = value
+    Image.fromarray(labels).save(path.with_suffix(".tif"))
+    with pytest.raises(DataError, match=r"0\.tif has label .*, but labels are whole numbers from"):
+        check_datasets([f"{name}:wall,crack"])
+
+
+@pytest.mark.parametrize("kind", ["semantic", "masks", "panoptic"])
+def test_a_jpeg_of_labels_is_refused(tmp_path: Path, kind: str) -> None:
+    """Its compression makes other labels, which may be classes or objects, too."""
+    if kind == "panoptic":
+        name, path = write_panoptic(tmp_path)[0], tmp_path / "panoptic" / "0.png"
+    else:
+        name = dataset(tmp_path, (0, 1)) + ":wall,crack"
+        name = name if kind == "semantic" else name.removesuffix(",crack").replace("semantic", kind)
+        path = tmp_path / "labels" / "0.png"
+    check_datasets([name])
+    Image.open(path).save(path, format="JPEG")
+    cached.cache_clear()
+    with pytest.raises(DataError, match=r"0\.png is a JPEG, whose compression changes labels"):
+        check_datasets([name])
+
+
+def test_labels_of_another_size_are_refused_before_an_evaluation(tmp_path: Path) -> None:
+    name = dataset(tmp_path, (0, 1)) + ":wall,crack"
+    path = tmp_path / "labels" / "1.png"
+    Image.open(path).resize((7, 9), Image.Resampling.NEAREST).save(path)
+    with pytest.raises(DataError, match=r"1\.png is 7x9 pixels, but its image .* is 24x48\. Exp"):
+        check_datasets([name])
 
 
 def list_a_ghost(content: dict[str, Any]) -> None:

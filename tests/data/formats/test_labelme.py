@@ -161,6 +161,13 @@ def test_an_image_is_found_where_it_is(tmp_path: Path) -> None:
     assert [image["file_name"] for image in content["images"]] == ["photos/b.png", "moved/c.png"]
 
 
+def test_an_image_is_found_by_the_name_that_another_system_gives_it(tmp_path: Path) -> None:
+    file = write(tmp_path, "a", [shape("cup", TRIANGLE)], imagePath="mus\u00e9e.JPG")
+    (file.parent / "a.png").rename(file.parent / "muse\u0301e.jpg")
+    content, _ = read_labelme(tmp_path)
+    assert [image["file_name"] for image in content["images"]] == ["muse\u0301e.jpg"]
+
+
 def test_a_size_that_the_json_lacks_is_the_upright_images(tmp_path: Path) -> None:
     file = write(tmp_path, "a", [shape("cup", TRIANGLE)], imageHeight=None, imagePath="a.jpg")
     exif = Image.Exif()

@@ -89,7 +89,7 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.json can't be read"):
         check_datasets([name.replace("panoptic.json", "nothing.json")])
     (tmp_path / "b" / "panoptic" / "2.png").unlink()
-    with pytest.raises(DataError, match=r"names .*panoptic/2\.png, which does not exist"):
+    with pytest.raises(DataError, match=r"names 1 images of 3 that are not in .*panoptic: 2\.png"):
         check_datasets([name])
 
 
