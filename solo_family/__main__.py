@@ -7,7 +7,9 @@ import time
 from collections.abc import Sequence
 
 from .console import outlive_readers
+from .errors import SoloFamilyError
 from .heap import keep_freed_memory
+from .registry import import_own_code
 from .starting import load, use_utf8
 from .threads import choose_before_torch
 
@@ -55,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     choose_before_torch()
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        import_own_code()
+    except SoloFamilyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     parser = argparse.ArgumentParser(prog="solo-family", description=__doc__)
     parser.set_defaults(started=started)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -67,7 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    from .errors import SoloFamilyError
     from .faults import explained
     from .stopping import Signals, Stopped
 

@@ -7,6 +7,7 @@ or at once if it has been. So the order of the two imports does not matter.
 | what is changed | when | why |
 |---|---|---|
 | registries of models, backbones, heads | import of `detectron2.modeling` | build our classes |
+| registering a model | as above | a subclass of a method's model is a method, too |
 | `DatasetCatalog` | import of `detectron2.data` | further public datasets |
 | `DetectionCheckpointer` | import of `detectron2.checkpoint` | .safetensors; no code is run |
 | `CfgNode.merge_from_file` | import of `detectron2.config` | the keys of our config files |
@@ -29,7 +30,7 @@ from types import CodeType
 from typing import IO, Any
 
 from .own_configs import config_path
-from .registry import METHODS, Method, Reference, follow, resolve
+from .registry import METHODS, Method, Reference, adopt, follow, resolve
 
 # Backbones that belong to no single method.
 _BACKBONES: dict[str, Reference] = {
@@ -51,6 +52,7 @@ def follow_detectron2() -> None:
 
     for change, package in (
         (register_shared_backbones, "detectron2.modeling"),
+        (adopt_subclasses, "detectron2.modeling"),
         (register_datasets, "detectron2.data"),
         (read_checkpoints_safely, "detectron2.checkpoint"),
         (merge_our_keys, "detectron2.config"),
@@ -123,6 +125,26 @@ def register_method(method: Method, modeling: Any) -> None:
 def register_shared_backbones(modeling: Any) -> None:
     """Register the backbones that belong to no single method; see `register_method`."""
     _register(modeling.BACKBONE_REGISTRY, _BACKBONES)
+
+
+def adopt_subclasses(modeling: Any) -> None:
+    """Let what users register with detectron2 be a method if its class is a subclass of one's.
+
+    Otherwise it would be trained without the method's checks, optimizer and mapper, and without
+    storing its classes, and no line would say so.
+
+    Args:
+        modeling: the module `detectron2.modeling`.
+    """
+    registry = modeling.META_ARCH_REGISTRY
+    original = registry._do_register
+
+    @functools.wraps(original)
+    def do_register(name: str, model: Any) -> None:
+        original(name, model)
+        adopt(name, model)
+
+    registry._do_register = do_register
 
 
 def _register(registry: Any, entries: Mapping[str, Reference]) -> None:

@@ -5,9 +5,13 @@ imported when they are used, so that listing the methods imports neither torch n
 """
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+# Names modules of the user's, with commas between them.
+OWN_CODE = "SOLO_FAMILY_IMPORT"
 
 # "package.module:name", which `resolve` imports, or the object itself.
 Reference = str | Callable[..., Any]
@@ -38,8 +42,9 @@ class Method:
     Attributes:
         meta_arch: its name in detectron2's META_ARCH registry (`MODEL.META_ARCHITECTURE`).
         model: the class, a `MaskSegmentor`, that is built from a configuration.
-        base_config: the config file that its others inherit from, relative to `configs/`.
-        quickstart_config: the CPU-sized config on the shapes dataset, relative to `configs/`.
+        base_config: the config file that its others inherit from, relative to `configs/`, or its
+            whole path.
+        quickstart_config: the CPU-sized config on the shapes dataset, likewise.
         num_classes_key: the config key of its class count.
         title: its name in prose.
         add_config: takes a `CfgNode` and adds the method's keys, in place. Methods that share their
@@ -66,6 +71,8 @@ class Method:
             `TEST.DETECTIONS_PER_IMAGE` alone.
         memory_keys: the config keys that, besides the image size, lower the memory of inference.
         quantizes: whether its exported model keeps its accuracy when it is quantized to 8 bits.
+        parent: the `meta_arch` of the method whose model its own is a subclass of, and whose keys
+            it reads; "" for a method of its own. See `adopt`.
     """
 
     meta_arch: str
@@ -91,6 +98,7 @@ class Method:
     limits: Reference | None = None
     memory_keys: tuple[str, ...] = ()
     quantizes: bool = False
+    parent: str = ""
 
 
 # The methods by `meta_arch`. `solo_family.methods` registers its own; other code may add more.
@@ -114,6 +122,59 @@ def register(method: Method) -> Method:
         for follower in _followers:
             follower(method)
     return method
+
+
+def adopt(meta_arch: str, model: Any) -> None:
+    """Add a subclass of a method's model to `METHODS`, under the name that detectron2 knows it by.
+
+    It has all that its parent has: keys, checks, tasks, the authors' optimizer. Other models are
+    left alone.
+
+    Args:
+        meta_arch: its name in detectron2's META_ARCH registry.
+        model: what is registered there.
+    """
+    if meta_arch in METHODS or not isinstance(model, type):
+        return
+    methods = list(METHODS.values())
+    for base in model.__mro__:
+        # References are compared, not imported: this runs while other modules are imported.
+        same = (base, f"{base.__module__}:{base.__qualname__}")
+        parent = next((each for each in methods if each.model in same), None)
+        if parent is not None:
+            METHODS[meta_arch] = replace(
+                parent, meta_arch=meta_arch, model=model, parent=parent.parent or parent.meta_arch
+            )
+            return
+
+
+def method_name(meta_arch: str) -> str:
+    """Return the name of the method that a model is or is a subclass of; other names as is."""
+    method = METHODS.get(meta_arch)
+    return method.parent or meta_arch if method is not None else meta_arch
+
+
+def import_own_code() -> None:
+    """Import the modules that `SOLO_FAMILY_IMPORT` names, which register what configs name.
+
+    A config can't name them, because nothing that a config says is run as code.
+
+    Raises:
+        ConfigError: there is no such module.
+    """
+    from .errors import ConfigError
+    from .starting import load
+
+    for name in filter(None, map(str.strip, os.environ.get(OWN_CODE, "").split(","))):
+        try:
+            load(name)
+        except ModuleNotFoundError as error:
+            if not error.name or f"{name}.".startswith(f"{error.name}."):
+                raise ConfigError(
+                    f"{OWN_CODE} names the module {name}, which Python does not find. Install it "
+                    "with pip, or name the folder that it is in in PYTHONPATH."
+                ) from None
+            raise
 
 
 def follow(follower: Callable[[Method], None]) -> None:

@@ -32,7 +32,7 @@ def use_utf8() -> None:
 
 
 def load(name: str) -> ModuleType:
-    """Import a module of this package, and with it torch.
+    """Import a module that imports torch.
 
     Raises:
         SystemExit: with status 2, where the machine does not allow it, or 130 after Ctrl-C; after

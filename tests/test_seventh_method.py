@@ -1,13 +1,16 @@
 """A method is added by the steps of docs/adding_a_method.md alone, and keeps all promises."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from .coco_folder import small_dataset
 from .conftest import ROOT
 
 PAGE = ROOT / "docs" / "adding_a_method.md"
@@ -42,9 +45,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=600
+        [sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=600, **options
     )
 
 
@@ -85,14 +88,78 @@ def test_it_keeps_what_every_method_promises_and_everything_knows_it(clone: Path
     assert "knows_prototypes PASSED" in process.stdout
 
 
+def write_outside(folder: Path) -> None:
+    """Write the page's files to a project beside the package, with the changes that it names."""
+    places = {"solo_family/methods/": "", "configs/": "my_configs/"}
+    for path, content in files_of_the_page().items():
+        for own, place in places.items():
+            if path.startswith(own):
+                file = folder / place / path.removeprefix(own)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(content)
+    page = PAGE.read_text()
+    own = re.search(r"# in prototypes/__init__.py\n(CONFIGS = .+)\n\.\.\.\n((?: .+\n)+)```", page)
+    assert own is not None
+    entry = folder / "prototypes" / "__init__.py"
+    changed = re.sub(
+        r" +base_config=.+\n +quickstart_config=.+\n", lambda _: own[2], entry.read_text()
+    )
+    before = "from pathlib import Path\n\nfrom solo_family.registry"
+    changed = changed.replace("from solo_family.registry", before)
+    entry.write_text(changed.replace("register(\n", f"{own[1]}\n\nregister(\n", 1))
+    bases = re.findall(r'`_BASE_: "(solo_family://\S+)"` in\s+`(\S+)`', page)
+    assert len(bases) == 2
+    for base, config in bases:
+        file = folder / "my_configs" / config
+        file.write_text(re.sub(r'_BASE_: ".+"', f'_BASE_: "{base}"', file.read_text()))
+
+
+# What is done with the method by commands that know it by SOLO_FAMILY_IMPORT alone.
+COMMANDS = """
+import sys
+from solo_family.__main__ import main as verb
+from solo_family.engine.main import main as train
+
+data, root, sizes = sys.argv[1:]
+opts = ["MODEL.TIMM.WEIGHTS", "", "MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "1"]
+opts += ["DATASETS.TRAIN", f"('{data}',)", "DATASETS.TEST", f"('{data}',)", "OUTPUT_DIR", "run"]
+config = "my_configs/quickstart/prototypes.yaml"
+words = ["--method", "prototypes", "--minutes", "2", "--seconds-per-iteration", "1"]
+steps = {
+    "train": train(["--config-file", config, *opts, *sizes.split()]),
+    "demo": verb(["demo", "--config-file", "run", "--input", f"{root}/images", "--output", "out"]),
+    "export": verb(["export", "--config-file", "run", "--output", "exported"]),
+    "init": verb(["init", "--train", data, *words, "--output", "own.yaml", "--anyway"]),
+    "publish": verb(["publish", "run", "--output", "published"]),
+}
+print(steps)
+assert not any(steps.values())
+"""
+
+
+@pytest.mark.slow
+def test_every_command_works_with_a_method_outside_the_package(tmp_path: Path) -> None:
+    write_outside(tmp_path)
+    folder = small_dataset(tmp_path / "data")
+    sizes = "INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 INPUT.MAX_SIZE_TRAIN 96"
+    sizes += " INPUT.MAX_SIZE_TEST 96 DATALOADER.NUM_WORKERS 0 OUTPUT.REPORT False"
+    words = ["-c", COMMANDS, folder.name, str(folder.root), sizes]
+    paths = f"{ROOT}{os.pathsep}{tmp_path}"
+    environment = {**os.environ, "SOLO_FAMILY_IMPORT": "prototypes", "PYTHONPATH": paths}
+    process = run(*words, cwd=tmp_path, env=environment)
+    assert process.returncode == 0, process.stdout + process.stderr
+    recipe = (tmp_path / "own.yaml").read_text()
+    assert "PROTOTYPES" in recipe
+    # Nor does it have keys of InstanceFCN's, the last of the recipes that were measured.
+    assert "INSTANCE_FCN" not in recipe
+    card = (tmp_path / "published" / "README.md").read_text()
+    assert "SOLO_FAMILY_IMPORT" in card
+
+
 @pytest.mark.slow
 def test_the_same_folder_works_outside_the_package(tmp_path: Path) -> None:
     """Also where detectron2 is imported before it."""
-    for path, content in files_of_the_page().items():
-        if path.startswith("solo_family/methods/"):
-            place = tmp_path / path.removeprefix("solo_family/methods/")
-            place.parent.mkdir(exist_ok=True)
-            place.write_text(content)
+    write_outside(tmp_path)
     script = f"""
         import sys
         sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]

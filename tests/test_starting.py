@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from solo_family.__main__ import main
+from solo_family.errors import ConfigError
+from solo_family.registry import OWN_CODE, import_own_code
 from solo_family.starting import load, no_room
 
 from .conftest import ROOT
@@ -88,3 +91,30 @@ def test_too_few_addresses_are_one_line(command: str) -> None:
     warning, error = process.stderr.splitlines()
     assert warning.startswith("ulimit -v allows 292 MB of addresses.")
     assert error.startswith("error: There is not enough memory to load torch (")
+
+
+def test_own_code_is_imported_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_first.py").write_text("value = 1\n")
+    (tmp_path / "own_second.py").write_text("import own_first\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(OWN_CODE, "own_second, own_first")
+    import_own_code()
+    assert sys.modules["own_second"].own_first.value == 1
+    monkeypatch.delenv(OWN_CODE)
+    import_own_code()
+
+
+def test_own_code_that_is_missing_is_an_error_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_third.py").write_text("import what_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(OWN_CODE, "own_fourth.part")
+    with pytest.raises(ConfigError, match="names the module own_fourth"):
+        import_own_code()
+    assert main(["analyze"]) == 2
+    assert "own_fourth" in capsys.readouterr().err
+    # An import that the user's own module lacks is told by Python.
+    monkeypatch.setenv(OWN_CODE, "own_third")
+    with pytest.raises(ModuleNotFoundError, match="what_is_not_there"):
+        import_own_code()

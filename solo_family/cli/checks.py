@@ -90,8 +90,9 @@ def all_checks(folder: Path) -> Iterator[Check]:
     yield _write_access(folder)
     for name, found, lack in machine_findings(_existing(folder)):
         yield Check(name, LACKING if lack else GOOD, found, lack)
-    for method in METHODS:
-        yield _forward(method)
+    for name, method in METHODS.items():
+        if not method.parent:
+            yield _forward(name)
 
 
 def _library(name: str, module: str, otherwise: str, remedy: str) -> Check:

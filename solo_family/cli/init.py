@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        help=f"one of {', '.join(map(_plain, METHODS))} (default: --from's; or solov2, and for "
+        help=f"one of {', '.join(METHODS_BY_NAME)} (default: --from's; or solov2, and for "
         "labels that are pictures maskformer)",
     )
     parser.add_argument(
@@ -140,7 +140,8 @@ def _plain(method: str) -> str:
     return method.lower()
 
 
-METHODS_BY_NAME = {_plain(name): name for name in METHODS}
+# A subclass of a method's model takes the recipes of that.
+METHODS_BY_NAME = {_plain(name): name for name, method in METHODS.items() if not method.parent}
 
 
 def _method(given: str | None) -> str:

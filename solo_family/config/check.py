@@ -10,7 +10,7 @@ from .caps import instance_limits
 from .copy_paste import check_copy_paste
 from .output import check_output
 from .pictures import check_pictures
-from .rules import check_one_of
+from .rules import META_ARCH, check_one_of, check_registered
 from .sampling import check_sampling
 from .solver import check_solver
 from .tiles import check_tile
@@ -42,8 +42,8 @@ def check_config(cfg: CfgNode) -> None:
     check_one_of(cfg, "TEST.COCO_LIBRARY", ("hotcoco", "pycocotools"))
     check_one_of(cfg, "INPUT.LABEL_SAMPLING", ("", "center", "corner"))
     check_one_of(cfg, "SOLVER.WARMUP_METHOD", ("linear", "constant"))
-    check_one_of(cfg, "MODEL.META_ARCHITECTURE", [name for name, _ in META_ARCH_REGISTRY])
-    check_one_of(cfg, "MODEL.BACKBONE.NAME", [name for name, _ in BACKBONE_REGISTRY])
+    check_registered(META_ARCH, cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY)
+    check_registered("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY)
     check_backbone(cfg)
     check_pictures(cfg)
     _check_crop(cfg)

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 
 from ..errors import ConfigError, first_line
 from ..own_configs import config_path
+from .rules import META_ARCH, check_registered
 from .written_lists import written_lists
 
 _BASE = "_BASE_"
@@ -24,10 +25,22 @@ def merge_file(cfg: CfgNode, path: str) -> None:
             value of the wrong type.
     """
     with written_lists():
-        for content in read_chain(path):
-            for key in dotted_values(content):
+        values = [dotted_values(content) for content in read_chain(path)]
+        for key in (key for content in values for key in content):
+            try:
                 _check_known(cfg, key)
+            except ConfigError:
+                # Of a method that is not known no key is.
+                method = next((each[META_ARCH] for each in values if META_ARCH in each), None)
+                check_registered(META_ARCH, method or cfg.MODEL.META_ARCHITECTURE, _methods())
+                raise
         _merge_checked(cfg, path)
+
+
+def _methods() -> Any:
+    from detectron2.modeling import META_ARCH_REGISTRY  # slow to import, and rarely needed
+
+    return META_ARCH_REGISTRY
 
 
 def _merge_checked(cfg: CfgNode, path: str) -> None:

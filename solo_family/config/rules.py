@@ -6,8 +6,12 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
+from fvcore.common.registry import Registry
 
 from ..errors import ConfigError
+from ..registry import OWN_CODE
+
+META_ARCH = "MODEL.META_ARCHITECTURE"
 
 
 def get_key(cfg: CfgNode, key: str) -> Any:
@@ -27,6 +31,20 @@ def check_one_of(cfg: CfgNode, key: str, allowed: Sequence[Any]) -> None:
     if value not in allowed:
         choices = ", ".join(repr(choice) for choice in allowed)
         raise ConfigError(f"{key} is {value!r}; allowed: {choices}.")
+
+
+def check_registered(key: str, name: str, registry: Registry) -> None:
+    """Refuse a name that nothing has registered with detectron2.
+
+    Raises:
+        ConfigError: names the key, its value, and what is allowed.
+    """
+    if name not in registry:
+        known = ", ".join(repr(each) for each, _ in registry)
+        raise ConfigError(
+            f"{key} is {name!r}; allowed: {known}. What your own code registers is allowed after "
+            f"its module is imported: name the module in the environment variable {OWN_CODE}."
+        )
 
 
 def check_channels(key: str, value: int, default: int, actual: int) -> None:

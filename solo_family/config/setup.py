@@ -11,14 +11,19 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 
 from ..errors import ConfigError
 from ..fetch.names import NamedConfig, check_name, is_name, named_config
-from ..registry import METHODS, resolve
+from ..registry import METHODS, import_own_code, resolve
 from .check import check_config
 from .common import add_common_config
 from .load import merge_file, merge_pairs
 
 
 def add_solo_family_config(cfg: CfgNode) -> None:
-    """Add this package's keys to a detectron2 configuration, in place; its own keys stay."""
+    """Add this package's keys to a detectron2 configuration, in place; its own keys stay.
+
+    Raises:
+        ConfigError: `SOLO_FAMILY_IMPORT` names a module that does not exist.
+    """
+    import_own_code()  # the processes of several GPUs, and those of Ray, begin here
     add_common_config(cfg)
     # Two methods may share their keys.
     for add_config in dict.fromkeys(method.add_config for method in METHODS.values()):

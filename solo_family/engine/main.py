@@ -37,7 +37,7 @@ from ..faults import explain, explained
 from ..fetch.names import named_config
 from ..files import as_before_on_error, remove_unfinished, replacing
 from ..modeling.inference import inference_model
-from ..registry import METHODS
+from ..registry import METHODS, import_own_code
 from ..report.evaluated import Evaluated, note_evaluation
 from ..stopping import Stopped
 from ..tiling.model import TiledModel, refuse_unread
@@ -246,6 +246,7 @@ def main(argv: Sequence[str] | None = None, trainer: type[Trainer] = Trainer) ->
     outlive_readers()
     args = argument_parser().parse_args(argv, argparse.Namespace(trainer=trainer))
     try:
+        import_own_code()
         start(run, args)
     except Stopped as stopped:
         if not stopped.is_told:  # none of several processes had begun, or one was ended

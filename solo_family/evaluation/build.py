@@ -10,7 +10,7 @@ from ..config.caps import most_instances
 from ..data.formats.classes import is_class_agnostic
 from ..data.formats.dataset_classes import match_classes
 from ..errors import ConfigError
-from ..registry import METHODS
+from ..registry import METHODS, method_name
 from .instance_results import InstanceEvaluator
 from .kinds import KINDS, PROPOSALS, Kind
 from .mapped_classes import MappedClasses
@@ -89,11 +89,14 @@ def kinds_of_dataset(name: str) -> list[Kind]:
 
 def _remedy(cfg: CfgNode, tasks: Sequence[str]) -> str:
     """Return what lets the model of a configuration predict one of some tasks."""
-    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    if cfg.MODEL.META_ARCHITECTURE == "MaskFormer":
+    method, name = (
+        METHODS.get(cfg.MODEL.META_ARCHITECTURE),
+        method_name(cfg.MODEL.META_ARCHITECTURE),
+    )
+    if name == "MaskFormer":
         keys = [f"MODEL.MASK_FORMER.TEST.{task.upper()}_ON True" for task in tasks]
         return f"Set {' or '.join(keys)}, or name another dataset."
-    if cfg.MODEL.META_ARCHITECTURE == "SparseInst" and "panoptic" in tasks:
+    if name == "SparseInst" and "panoptic" in tasks:
         return "Set MODEL.SPARSE_INST.PANOPTIC_ON True, or name another dataset."
     if method and method.classify_key and "instance" in tasks:
         return f"Set {method.classify_key} True, or name another dataset."
@@ -120,11 +123,12 @@ def mapped(evaluator: DatasetEvaluator, classes: Sequence[str], name: str) -> Da
 
 def predicted_tasks(cfg: CfgNode) -> list[str]:
     """Return a model's tasks: some of "semantic", "panoptic", "instance" and "proposals"."""
-    if cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
+    name = method_name(cfg.MODEL.META_ARCHITECTURE)
+    if name == "SemanticSegmentor":
         return ["semantic"]
-    if cfg.MODEL.META_ARCHITECTURE == "SparseInst":
+    if name == "SparseInst":
         return [*(["panoptic"] if cfg.MODEL.SPARSE_INST.PANOPTIC_ON else []), "instance"]
-    if cfg.MODEL.META_ARCHITECTURE != "MaskFormer":
+    if name != "MaskFormer":
         method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
         proposals = ["proposals"] if method and "proposals" in method.tasks else []
         return proposals + ([] if is_class_agnostic(cfg) else ["instance"])

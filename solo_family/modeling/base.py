@@ -19,7 +19,7 @@ from .layers.folded_norm import fold_fixed_norms
 from .normalizer import LossCount
 from .owned import owned
 from .trained_pairs import fold_for_training
-from .transfer import instances_to_device, normalise, padded_size
+from .transfer import instances_to_device, normalise, padded_size, round_up
 
 # Runs inference on a batch with a model, and decides something on the way.
 FirstInference = Callable[["MaskSegmentor", list[dict[str, Any]]], list[dict[str, Any]]]
@@ -74,8 +74,9 @@ class MaskSegmentor(nn.Module, MethodInterface):
             "backbone": backbone,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            # At least 32, so that the finest and the coarsest level differ by an exact factor.
-            "size_divisibility": max(32, backbone.size_divisibility),
+            # At least 32, so that the finest and the coarsest level differ by an exact factor, and
+            # a multiple of the backbone's own, which is 14 for patches of 14 pixels.
+            "size_divisibility": round_up(32, max(1, backbone.size_divisibility)),
             "norm_eval": cfg.MODEL.BACKBONE.NORM_EVAL,
         }
 

@@ -12,6 +12,11 @@ from ..ops.channels_last import MOST_VALUES
 from ..ops.host_copy import HostCopy, to_device
 
 
+def round_up(number: int, step: int) -> int:
+    """Return the least multiple of `step` that is not below a number."""
+    return -(-number // step) * step
+
+
 def padded_size(
     images: Sequence[Tensor], size_divisibility: int, least: Sequence[int] = (0, 0)
 ) -> tuple[int, int]:
@@ -23,7 +28,7 @@ def padded_size(
         least: the height and the width that a larger batch needs, of which these are a part.
     """
     height, width = (
-        -(-max(sides) // size_divisibility) * size_divisibility
+        round_up(max(sides), size_divisibility)
         for sides in zip(least, *(image.shape[-2:] for image in images))
     )
     return height, width

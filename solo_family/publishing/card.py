@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from tabulate import tabulate
 
 from ..checkpoint.origin import Origin, is_non_commercial
-from ..registry import Method
+from ..registry import OWN_CODE, Method
 from ..version import __version__
 from .licences import IDENTIFIERS
 from .scores import TASKS, Scores
@@ -159,6 +159,20 @@ def _use(card: Card) -> str:
         f"{_results(card)}\n```\n\n"
         "On the command line: "
         f"`python -m solo_family demo --config-file hf:{name} --input photo.jpg --output out`."
+        f"{_own_code(card.method)}"
+    )
+
+
+def _own_code(method: Method) -> str:
+    """Return a paragraph on the code that a model needs besides this package's; "" for none."""
+    model = method.model
+    module = (model if isinstance(model, str) else model.__module__).split(".")[0].split(":")[0]
+    if module == _OWN_PACKAGE:
+        return ""
+    return (
+        f"\n\nThe model {method.meta_arch} is not part of solo_family: it needs the module "
+        f"`{module}`. Import that before the model is loaded, or name it in the environment "
+        f"variable `{OWN_CODE}`."
     )
 
 

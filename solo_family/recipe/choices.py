@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..config import get_cfg
+from ..config.rules import get_key
 from ..registry import METHODS
 from .bases import Base
 from .choice import Choice, value_of
@@ -126,14 +128,16 @@ def _loading(data: Fingerprint, machine: Machine, task: str) -> list[Choice]:
 def _of_method(
     data: Fingerprint, size: InputSize, method: str, is_trained: bool, is_thin: bool
 ) -> list[Choice]:
-    if method in _GRIDS:
-        prefix = METHODS[method].num_classes_key.rpartition(".")[0]
+    prefix = METHODS[method].num_classes_key.rpartition(".")[0]
+    if "NUM_GRIDS" in get_key(get_cfg(), prefix):
         thin = thin_choices(data, prefix) if is_thin else []
         return [*thin, *grid_choices(data, size, prefix, is_trained=is_trained)]
     if method in _SLOTS:
         key, usual = _SLOTS[method]
         return slot_choices(data, key, usual, is_trained=is_trained)
-    return window_choices(data, size, is_trained=is_trained)
+    if method == "InstanceFCN":
+        return window_choices(data, size, is_trained=is_trained)
+    return []  # of another's method nothing was measured
 
 
 def _reads_windows(size: InputSize) -> bool:

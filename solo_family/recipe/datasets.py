@@ -64,7 +64,11 @@ def methods_for(task: str) -> list[str]:
 
     The first is the one to take unless another is asked for.
     """
-    able = [name for name, method in METHODS.items() if set(method.tasks) & set(_SERVES[task])]
+    able = [
+        name
+        for name, method in METHODS.items()
+        if not method.parent and set(method.tasks) & set(_SERVES[task])
+    ]
     return sorted(able, key=lambda name: name != _DEFAULT_METHODS[task])
 
 

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from torch import Tensor
 
 from ..config.rules import get_key
-from ..registry import METHODS
+from ..registry import METHODS, method_name
 from .choice import Choice
 
 _QUERIES = "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"
@@ -110,7 +110,7 @@ def _num_classes(cfg: CfgNode) -> int:
 
 def _has_fixed_queries(cfg: CfgNode) -> bool:
     """Return whether query k of MaskFormer learns class k (`MATCHING fixed`)."""
-    is_mask_former = cfg.MODEL.META_ARCHITECTURE == "MaskFormer"
+    is_mask_former = method_name(cfg.MODEL.META_ARCHITECTURE) == "MaskFormer"
     return is_mask_former and cfg.MODEL.MASK_FORMER.MATCHING == "fixed"
 
 

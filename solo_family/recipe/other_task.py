@@ -5,6 +5,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..config.rules import get_key
+from ..registry import method_name
 from .choice import Choice
 
 _TASKS = ("semantic", "panoptic", "instance")
@@ -32,9 +33,10 @@ def task_choices(cfg: CfgNode, task: str) -> list[Choice]:
             key: value for key, value in _NEUTRAL.items() if _plain(get_key(cfg, key)) != value
         }
         choices = [Choice(key, value, why) for key, value in changed.items()]
-    if cfg.MODEL.META_ARCHITECTURE == "MaskFormer":
+    method = method_name(cfg.MODEL.META_ARCHITECTURE)
+    if method == "MaskFormer":
         return [*choices, *_of_mask_former(cfg, task, why)]
-    if cfg.MODEL.META_ARCHITECTURE == "SparseInst":
+    if method == "SparseInst":
         wanted = task == "panoptic"
         if wanted != cfg.MODEL.SPARSE_INST.PANOPTIC_ON:
             choices.append(Choice("MODEL.SPARSE_INST.PANOPTIC_ON", wanted, why))

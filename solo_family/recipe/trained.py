@@ -20,7 +20,7 @@ from ..fetch.names import HUB, ZOO, is_name, named_config, weights_file
 from ..fetch.table import find
 from ..files import replacing
 from ..model_zoo.models import setup_named
-from ..registry import METHODS
+from ..registry import METHODS, method_name
 from ..weight_files import read_weights
 from .bases import Base
 from .choice import Choice
@@ -59,8 +59,8 @@ class Trained:
 
     @property
     def method(self) -> str:
-        """The name in `MODEL.META_ARCHITECTURE`."""
-        return str(self.cfg.MODEL.META_ARCHITECTURE)
+        """The name of the method that the model is, or is a subclass of."""
+        return method_name(self.cfg.MODEL.META_ARCHITECTURE)
 
 
 def find_trained(where: str, method: str) -> Trained:

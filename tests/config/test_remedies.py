@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from detectron2.config import CfgNode
 
-from solo_family.config import check_config
+from solo_family.config import check_config, setup_cfg
 from solo_family.config.load import merge_pairs
 from solo_family.data.formats.classes import check_classes, num_classes
 from solo_family.data.loading.loader import build_train_loader
@@ -169,3 +169,19 @@ def test_augmentation_at_test_time() -> None:
     cfg = tiny_cfg(opts=["TEST.AUG.ENABLED", True])
     said = refused(cfg, lambda cfg: augmented(cfg, tiny_model()))
     assert list(settings(said)) == [("TEST.AUG.ENABLED", "False")]
+
+
+@pytest.mark.parametrize("opts", [[], ["MODEL.OWN.KEY", "1"]])
+def test_a_method_that_is_not_registered_is_named_before_its_keys(
+    tmp_path: Path, opts: list[str]
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("MODEL:\n  META_ARCHITECTURE: Own\n  OWN:\n    KEY: 1\n")
+    with pytest.raises(ConfigError, match=r"ARCHITECTURE is 'Own'; allowed: .*SOLO_FAMILY_IMPORT"):
+        setup_cfg(str(path), opts)
+    path.write_text("MODEL:\n  BACKBONE:\n    NAME: build_own\n")
+    with pytest.raises(ConfigError, match=r"NAME is 'build_own'; allowed: .*SOLO_FAMILY_IMPORT"):
+        setup_cfg(str(path))
+    path.write_text("MODEL:\n  OWN:\n    KEY: 1\n")
+    with pytest.raises(ConfigError, match=r"There is no key MODEL.OWN.KEY"):
+        setup_cfg(str(path))

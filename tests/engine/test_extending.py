@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from detectron2.data import build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 from solo_family.engine.main import main
 from solo_family.engine.trainer import Trainer
+from solo_family.registry import METHODS
 
 from ..coco_folder import run_cfg, small_dataset, write_cfg
 from ..conftest import ROOT
@@ -31,6 +33,8 @@ def my_train() -> Iterator[ModuleType]:
     yield module
     del sys.modules["my_train"]
     BACKBONE_REGISTRY._obj_map.pop("build_pyramid")
+    META_ARCH_REGISTRY._obj_map.pop("SOLOv2WithSmallKernels")
+    METHODS.pop("SOLOv2WithSmallKernels")
 
 
 def train(folder: Path, trainer: type[Trainer], *opts: Any) -> list[dict[str, Any]]:
@@ -67,6 +71,16 @@ def test_the_page_works_as_it_stands(
     assert any("count/mean" in line for line in lines)
     weights = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["model"]
     assert "backbone.levels.p2.weight" in weights
+
+
+def test_a_subclass_of_a_model_is_a_method(tmp_path: Path, my_train: ModuleType) -> None:
+    name = "SOLOv2WithSmallKernels"
+    opts = ["MODEL.META_ARCHITECTURE", name, "MODEL.SOLOV2.NUM_CLASSES", 0]
+    lines = train(tmp_path, my_train.MyTrainer, *opts, "DATALOADER.NUM_WORKERS", 0)
+    assert any(line.get("loss_kernels", 0) > 0 for line in lines)
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["MODEL"]
+    assert written["CLASS_NAMES"] == ["cat", "dog"]
+    assert written["SOLOV2"]["NUM_CLASSES"] == 2
 
 
 class Batches:

@@ -1,10 +1,15 @@
 """What every method does before and after its own part."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
 from solo_family import METHODS
+from solo_family.errors import ConfigError
 from solo_family.modeling.transfer import normalise
 
 from ..conftest import eager_to_find, picture, tiny_model
@@ -126,3 +131,55 @@ def test_the_mean_is_not_written_to() -> None:
     mean, std = torch.tensor([5.0]).view(1, 1, 1), torch.ones(1, 1, 1)
     assert normalise([torch.full((1, 1, 1), 7)], mean, std, 1).tolist() == [[[[2]]]]
     assert mean.item() == 5
+
+
+class Patches(Backbone):
+    """A backbone of patches of 14 pixels, as DINOv2, which cuts off what is no whole patch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 14, stride=14)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        assert all(side % self.size_divisibility == 0 for side in x.shape[-2:])
+        return {"last": self.patches(x).relu()}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {"last": ShapeSpec(channels=32, stride=14)}
+
+    @property
+    def size_divisibility(self) -> int:
+        return 14
+
+
+ONE_LEVEL = {
+    "SOLOv2": {
+        **{"INSTANCE_IN_FEATURES": ["last"], "MASK_IN_FEATURES": ["last"]},
+        **{"FPN_INSTANCE_STRIDES": [14], "NUM_GRIDS": [6], "FPN_SCALE_RANGES": [(1, 512)]},
+    },
+    "MaskFormer": {"TRANSFORMER_IN_FEATURE": "last"},
+}
+
+
+@pytest.fixture
+def build_patches() -> Iterator[str]:
+    BACKBONE_REGISTRY._do_register("build_patches", lambda cfg, shape: Patches())
+    yield "build_patches"
+    BACKBONE_REGISTRY._obj_map.pop("build_patches")
+
+
+@pytest.mark.parametrize("method", ONE_LEVEL)
+def test_inputs_are_whole_patches_of_any_size(method: str, build_patches: str) -> None:
+    prefix = {"SOLOv2": "MODEL.SOLOV2", "MaskFormer": "MODEL.MASK_FORMER"}[method]
+    opts = [word for key, value in ONE_LEVEL[method].items() for word in (f"{prefix}.{key}", value)]
+    opts += ["MODEL.BACKBONE.NAME", build_patches]
+    if method == "MaskFormer":
+        opts += ["MODEL.SEM_SEG_HEAD.IN_FEATURES", ["last"]]
+        with pytest.raises(ConfigError, match="SIZE_DIVISIBILITY is 32, but build_patches takes"):
+            tiny_model(method, opts=opts)
+        opts += ["MODEL.MASK_FORMER.SIZE_DIVISIBILITY", -1]
+    model = tiny_model(method, opts=opts)
+    assert model.size_divisibility == (14 if method == "MaskFormer" else 42)
+    losses = model.train()([picture(33, 70), picture(50, 64)])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert model.eval()([picture(33, 70)])[0]

@@ -80,9 +80,10 @@ class MaskFormer(MaskSegmentor):
         needed = base["backbone"].size_divisibility
         if divisibility < 0:
             divisibility = needed
-        # Other backbones, as Swin, take images of any size.
-        pyramid = isinstance(base["backbone"], FPN)
-        if pyramid and needed > 1 and (divisibility < 1 or divisibility % needed):
+        # Other backbones, as Swin, take images of any size; but patches of 14 pixels never fit the
+        # published 32.
+        strict = isinstance(base["backbone"], FPN) or needed & (needed - 1)
+        if strict and needed > 1 and (divisibility < 1 or divisibility % needed):
             raise ConfigError(
                 f"MODEL.MASK_FORMER.SIZE_DIVISIBILITY is {divisibility}, but "
                 f"{cfg.MODEL.BACKBONE.NAME} takes inputs of multiples of {needed} alone. Set "

@@ -4,7 +4,7 @@ from detectron2.config import CfgNode as CN
 
 from ...config.rules import check_one_of
 from ...errors import ConfigError
-from ...registry import METHODS
+from ...registry import METHODS, method_name
 from ..grid.config import add_grid_keys, check_grid_keys, grid_limits
 
 # The heads that each meta-architecture accepts; the first is the default.
@@ -56,14 +56,16 @@ def check_solo_config(cfg: CN) -> None:
             "one for each cell, or row and column: its weights fix how many there are. Leave it at "
             "(), or take SOLOv2, whose grids can follow the image."
         )
-    check_one_of(cfg, "MODEL.SOLO.HEAD_NAME", ("", *HEADS[cfg.MODEL.META_ARCHITECTURE]))
+    check_one_of(
+        cfg, "MODEL.SOLO.HEAD_NAME", ("", *HEADS[method_name(cfg.MODEL.META_ARCHITECTURE)])
+    )
     count, convs = cfg.MODEL.SOLO.NUM_COORD_CONVS, cfg.MODEL.SOLO.NUM_INSTANCE_CONVS
     if not 1 <= count <= convs:
         raise ConfigError(
             f"MODEL.SOLO.NUM_COORD_CONVS is {count}; it must be from 1 to "
             f"MODEL.SOLO.NUM_INSTANCE_CONVS, {convs}. For none set MODEL.SOLO.USE_COORD_CONV False."
         )
-    if count > 1 and cfg.MODEL.META_ARCHITECTURE == "DecoupledSOLO":
+    if count > 1 and method_name(cfg.MODEL.META_ARCHITECTURE) == "DecoupledSOLO":
         raise ConfigError(
             f"MODEL.SOLO.NUM_COORD_CONVS is {count}, which only SOLO's own head reads. Set 1."
         )

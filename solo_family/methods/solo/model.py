@@ -11,6 +11,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from ...data.formats.classes import num_classes
+from ...registry import method_name
 from ..grid.category_branch import CategoryBranch
 from ..grid.criterion import GridCriterion
 from ..grid.level_masks import (
@@ -71,7 +72,7 @@ class SOLO(GridSegmentor):
         }
         branch = CategoryBranch(num_classes=classes, align=solo.CATEGORY_ALIGN, **tower)
         mask_loss = make_mask_loss(solo.LOSS)
-        name = solo.HEAD_NAME or HEADS[cfg.MODEL.META_ARCHITECTURE][0]
+        name = solo.HEAD_NAME or HEADS[method_name(cfg.MODEL.META_ARCHITECTURE)][0]
         coords: dict[str, Any] = {"coord_conv": solo.USE_COORD_CONV}
         if name == "SOLOHead":
             coords = {"coord_convs": solo.NUM_COORD_CONVS if solo.USE_COORD_CONV else 0}
