@@ -91,7 +91,7 @@ class GridSegmentor(MaskSegmentor):
 
     @classmethod
     def grid_config(
-        cls, cfg: CfgNode, key: str, classes: int, *, masked_levels: bool
+        cls, cfg: CfgNode, key: str, classes: int, *, masked_levels: bool = False
     ) -> dict[str, Any]:
         """Return the arguments of `GridSegmentor`, without decoder, mask stride and criterion.
 
