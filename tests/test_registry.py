@@ -50,8 +50,8 @@ def test_it_is_trained_and_measured_as_its_parent(
     opts: list[Any] = [method.num_classes_key, 3, "MODEL.DEVICE", "cpu", "MODEL.TIMM.WEIGHTS", ""]
     opts += ["SOLVER.OPTIMIZER", "", "SOLVER.BACKBONE_MULTIPLIER", 0.0]
     parent, own = setup_cfg(path, opts), setup_cfg(path, [*opts, "MODEL.META_ARCHITECTURE", name])
-    model = build_model(own)
-    assert type(model) is registered[name]
+    model: Any = build_model(own)
+    assert model.__class__ is registered[name]
     assert method_name(name) == parent.MODEL.META_ARCHITECTURE
     assert predicted_tasks(own) == predicted_tasks(parent)
     usual, given = build_optimizer(parent, build_model(parent)), build_optimizer(own, model)
@@ -64,7 +64,7 @@ def test_it_is_trained_and_measured_as_its_parent(
 def test_its_keys_are_checked(registered: dict[str, type]) -> None:
     path = get_config_file("quickstart/solo.yaml")
     with pytest.raises(ConfigError, match="NUM_COORD_CONVS"):
-        setup_cfg(path, ["MODEL.META_ARCHITECTURE", "OwnSOLO", "MODEL.SOLO.NUM_COORD_CONVS", 99])
+        setup_cfg(path, ["MODEL.META_ARCHITECTURE", "OwnSOLO", "MODEL.SOLO.NUM_COORD_CONVS", "99"])
 
 
 def test_recipes_are_those_of_the_parent(registered: dict[str, type]) -> None:

@@ -98,15 +98,16 @@ def write_outside(folder: Path) -> None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(content)
     page = PAGE.read_text()
-    own = re.search(r"# in prototypes/__init__.py\n(CONFIGS = .+)\n\.\.\.\n((?: .+\n)+)```", page)
-    assert own is not None
+    form = r"# in prototypes/__init__.py\n(CONFIGS = .+)\n\.\.\.\n((?: .+\n)+)```"
+    entries = re.search(form, page)
+    assert entries is not None
     entry = folder / "prototypes" / "__init__.py"
     changed = re.sub(
-        r" +base_config=.+\n +quickstart_config=.+\n", lambda _: own[2], entry.read_text()
+        r" +base_config=.+\n +quickstart_config=.+\n", lambda _: entries[2], entry.read_text()
     )
     before = "from pathlib import Path\n\nfrom solo_family.registry"
     changed = changed.replace("from solo_family.registry", before)
-    entry.write_text(changed.replace("register(\n", f"{own[1]}\n\nregister(\n", 1))
+    entry.write_text(changed.replace("register(\n", f"{entries[1]}\n\nregister(\n", 1))
     bases = re.findall(r'`_BASE_: "(solo_family://\S+)"` in\s+`(\S+)`', page)
     assert len(bases) == 2
     for base, config in bases:

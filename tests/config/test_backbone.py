@@ -8,7 +8,7 @@ import torch
 
 from solo_family.config import check_config
 from solo_family.errors import ConfigError
-from solo_family.export.formats import _for_even_and_odd_sides
+from solo_family.export.formats import ExportGraph, _for_even_and_odd_sides
 
 from ..conftest import eager_to_find, picture, tiny_cfg, tiny_model
 
@@ -115,7 +115,7 @@ def test_a_pyramid_without_res5_for_torch_export() -> None:
     opts += ["MODEL.SOLOV2.INSTANCE_IN_FEATURES", ["p2", "p3", "p4", "p4", "p5"]]
     opts += ["MODEL.SOLOV2.MASK_IN_FEATURES", ["p2", "p3", "p4"]]
     model = tiny_model(opts=opts).eval()
-    graph = _for_even_and_odd_sides(model)
+    graph = _for_even_and_odd_sides(ExportGraph(model)).model
     images = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         assert torch.equal(graph.backbone(images)["p5"], model.backbone(images)["p5"])

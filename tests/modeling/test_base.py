@@ -1,6 +1,7 @@
 """What every method does before and after its own part."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -140,7 +141,7 @@ class Patches(Backbone):
         super().__init__()
         self.patches = nn.Conv2d(3, 32, 14, stride=14)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         assert all(side % self.size_divisibility == 0 for side in x.shape[-2:])
         return {"last": self.patches(x).relu()}
 
@@ -152,7 +153,7 @@ class Patches(Backbone):
         return 14
 
 
-ONE_LEVEL = {
+ONE_LEVEL: dict[str, dict[str, Any]] = {
     "SOLOv2": {
         **{"INSTANCE_IN_FEATURES": ["last"], "MASK_IN_FEATURES": ["last"]},
         **{"FPN_INSTANCE_STRIDES": [14], "NUM_GRIDS": [6], "FPN_SCALE_RANGES": [(1, 512)]},

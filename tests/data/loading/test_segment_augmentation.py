@@ -22,6 +22,7 @@ def _sizes(folder: Path, mapper: str, *opts: Any, method: str = "MaskFormer") ->
     """The sizes of many augmented images."""
     panoptic = mapper != "mask_former_semantic"
     name = write_panoptic(folder)[0] if panoptic else write_semantic(folder)
+    keys: tuple[Any, ...]
     keys = ("INPUT.MIN_SIZE_TRAIN", (HEIGHT,), "INPUT.MAX_SIZE_TRAIN", 400, "INPUT.FORMAT", "RGB")
     keys += ("DATASETS.TRAIN", (name,), "INPUT.DATASET_MAPPER_NAME", mapper)
     register_in_place([name])
