@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 
 from ...errors import DataError
 from ..loading.images import read_image_size
-from .coco_normalise import compact, normalise
+from .coco_normalise import compact, has_keys, normalise
 from .coco_values import check_annotations, check_categories, check_images, check_unique
 from .image_files import ImageFiles, find_all
 from .unusable import usable_annotations
@@ -245,7 +245,7 @@ def check_parts(source: str, content: Any) -> None:
         if part == "annotations" and isinstance(content, dict) and part not in content:
             continue  # a test set without ground truth
         if not isinstance(items, list) or not all(
-            isinstance(item, dict) and all(key in item for key in keys) for item in items
+            isinstance(item, dict) and has_keys(item, keys) for item in items
         ):
             needed = f" with {', '.join(map(repr, keys))}" if keys else ""
             raise DataError(

@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DataError
 from ..loading.images import read_image_size
+from .coco_normalise import has_keys
 from .image_files import find_all
 from .panoptic_values import normalise_panoptic
 
@@ -166,7 +167,7 @@ def _check_part(path: str, content: Any, part: str, keys: Sequence[str]) -> None
     if (
         not isinstance(items, list)
         or not items
-        or not all(isinstance(item, dict) and all(key in item for key in keys) for item in items)
+        or not all(isinstance(item, dict) and has_keys(item, keys) for item in items)
     ):
         raise DataError(
             f"{path} is not in COCO's panoptic format: '{part}' must be a list of objects with "

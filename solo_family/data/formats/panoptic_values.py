@@ -9,6 +9,7 @@ from .coco_normalise import (
     FLAGS,
     normalise_flags,
     normalise_image_ids,
+    normalise_names,
     whole_number,
     whole_numbers,
 )
@@ -36,6 +37,7 @@ def normalise_panoptic(source: str, content: dict[str, Any]) -> Notices:
     """
     notices = Notices()
     images, annotations = content["images"], content["annotations"]
+    normalise_names(images, notices)
     normalise_image_ids(images, annotations, notices)
     for key in ("height", "width"):
         whole_numbers(images, "images", key, notices)
