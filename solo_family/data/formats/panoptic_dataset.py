@@ -1,6 +1,5 @@
 """Datasets in COCO's panoptic format."""
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from ...errors import DataError
 from ..loading.images import read_image_size
 from .coco_normalise import has_keys
 from .image_files import find_all
+from .json_files import NotJson, parse_json
 from .panoptic_values import normalise_panoptic
 
 logger = logging.getLogger(__name__)
@@ -146,13 +146,13 @@ def read_panoptic_json(path: str) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as file:
-            content = json.loads(file.read())  # of bytes the encoding is detected
+            content = parse_json(file)
     except OSError as error:
         raise DataError(
             f"The panoptic json {path} can't be read ({error.strerror or error}). "
             "Give the path of a json in COCO's panoptic format."
         ) from error
-    except (ValueError, RecursionError) as error:  # ValueError: invalid JSON, or a huge number
+    except NotJson as error:
         raise DataError(
             f"{path} is not JSON: {error}. Give the path of a json in COCO's panoptic format."
         ) from error
