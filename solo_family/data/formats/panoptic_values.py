@@ -5,6 +5,7 @@ from reprlib import repr as shortened
 from typing import Any
 
 from ...errors import DataError
+from .coco_categories import strip_names
 from .coco_normalise import (
     FLAGS,
     normalise_flags,
@@ -88,6 +89,7 @@ def _check_classes(source: str, categories: list[Item], notices: Notices) -> Non
         if isinstance(name, int | float) and not isinstance(name, bool):
             category["name"] = str(name)
             notices.add("'name' of categories", f"{name} as {str(name)!r}")
+    strip_names(categories, notices)
     check_categories(source, categories)
     check_unique(source, "categories", (category["id"] for category in categories))
     first: dict[str, Any] = {}
