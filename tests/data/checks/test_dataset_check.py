@@ -338,8 +338,27 @@ def test_every_kind_says_what_it_does() -> None:
     assert [kind for kind in findings.KINDS if not kind.remedy] == [
         findings.OTHERWISE,
         findings.NAMED_OTHERWISE,
+        findings.TURNED_UNSEEN,
         findings.CROWD,
         findings.WHOLE_IMAGE,
         findings.EMPTY_IMAGE,
         findings.EMPTY_CATEGORY,
     ]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_that_exif_turns_where_no_size_tells_it(
+    orientation: int, suffix: str, tmp_path: Path
+) -> None:
+    """Whether masks fit an image that is turned by 90 degrees is seen from its size."""
+    folder = CocoFolder(tmp_path / "data", {1: "cat"})
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name, size in (("wide", (HEIGHT, WIDTH)), ("square", (HEIGHT, HEIGHT))):
+        shown = size[::-1] if orientation >= 5 else size
+        file = f"{name}.{suffix}"
+        folder.add(file, noise(*shown), [rectangle(5, 8, 20, 24)])
+        noise(*size).save(folder.root / "images" / file, exif=exif)
+    expected = [f"wide.{suffix}"] * (2 <= orientation <= 4) + [f"square.{suffix}"]
+    assert found(folder) == ({findings.TURNED_UNSEEN: expected} if orientation > 1 else {})
