@@ -205,6 +205,11 @@ TURNED_UNSEEN = Kind(
     "Training turns them upright, as viewers do. If their masks were drawn on the pixels as they "
     "are stored, these don't fit: visualize-data --config-file FILE draws them.",
 )
+SPECKS = Kind(
+    "images of many objects, most of which have fewer than 5 pixels or are scattered pixels",
+    "If there should be fewer, the pictures of the masks were perhaps resized with smoothing, or "
+    "saved as JPEG: each mixed value is an object then. Export them again, without either.",
+)
 CROWD = Kind(
     "crowds ('iscrowd' 1)",
     "Training drops them; in evaluation they count neither as hits nor as misses.",
