@@ -78,7 +78,7 @@ def weighted(losses: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str,
     if unknown:
         raise TrainingError(
             f"SOLVER.ACCUMULATE: the model does not say what its {', '.join(unknown)} is divided "
-            "by, so that parts of a batch don't add up to it. Set SOLVER.ACCUMULATE 1, or turn "
-            "this loss off."
+            "by, so that parts of a batch don't add up to it. Set SOLVER.ACCUMULATE 1, turn this "
+            "loss off, or add it to the model's `loss_counts`, as docs/extending.md shows."
         )
     return {name: loss * weights[names[name]] for name, loss in losses.items()}

@@ -1,6 +1,5 @@
 """Check ground truth and predictions in COCO's formats, and evaluate them with pycocotools."""
 
-import json
 import math
 from collections import Counter
 from contextlib import redirect_stdout
@@ -14,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..data.formats.coco_json import dataset_truth, read_coco_truth
 from ..data.formats.coco_normalise import whole_number
+from ..data.formats.json_files import NotJson, parse_json
 from ..errors import DataError
 from ..ops.rle import fills_image
 from ..progress import Progress
@@ -62,14 +62,14 @@ def read_results(predictions: str, truth: COCO) -> list[Result]:
         DataError: the file doesn't exist, isn't in that format, or isn't about this ground truth.
     """
     try:
-        with PathManager.open(predictions, "r", encoding="utf-8") as file:
-            content = json.load(file)
+        with PathManager.open(predictions, "rb") as file:
+            content = parse_json(file)
     except OSError as error:
         raise DataError(
             f"The predictions {predictions} can't be read ({error.strerror or error}). "
             "Give the path of a COCO results json."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except NotJson as error:
         raise DataError(
             f"{predictions} is not JSON: {error}. Give the path of a COCO results json."
         ) from error

@@ -111,12 +111,24 @@ def truth_of(item: dict[str, Any]) -> Instances:
     return item["instances"]
 
 
+def boxes_of(instances: Instances) -> Tensor:
+    """Return the boxes of objects, [G, 4], x0 y0 x1 y1; without `gt_boxes` those of the masks."""
+    if instances.has("gt_boxes"):
+        return instances.gt_boxes.tensor
+    return instances.gt_masks.get_bounding_boxes().tensor.to(instances.gt_masks.device)
+
+
 def with_bitmasks(instances: Instances) -> Instances:
-    """Return instances whose `gt_masks` are BitMasks.
+    """Return instances whose `gt_masks` are BitMasks, and which have `gt_classes`.
 
     They are made from polygons, or a tensor [G, h, w] as the official MaskFormer's mappers give, or
     empty without objects.
+
+    Raises:
+        DataError: there are objects without masks or classes.
     """
+    if not instances.has("gt_classes"):
+        instances = _classed(instances)
     masks = getattr(instances, "gt_masks", None)
     if isinstance(masks, BitMasks):
         return instances
@@ -135,4 +147,16 @@ def with_bitmasks(instances: Instances) -> Instances:
         masks = BitMasks.from_polygon_masks(masks, height, width)
     result = Instances((height, width), **instances.get_fields())
     result.set("gt_masks", masks)
+    return result
+
+
+def _classed(instances: Instances) -> Instances:
+    fields = instances.get_fields()
+    if fields and len(instances):  # without any field the length is unknown
+        raise DataError(
+            f"The instances of a training image have {', '.join(fields)}, but no gt_classes. Set "
+            "gt_classes, a class for each object, int64, counted from 0."
+        )
+    result = Instances(instances.image_size, **fields)
+    result.set("gt_classes", torch.zeros(0, dtype=torch.int64))
     return result

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,13 @@ def open_source(
         ConfigError: a key or its value can't work, or an exported model is to be changed.
         DataError: a file is missing, or the weights don't fit the model.
     """
+    if not isinstance(source, CfgNode | str | PathLike):
+        raise ConfigError(
+            f"A {type(source).__name__} is no source of a model. Give the OUTPUT_DIR of a training "
+            "run, a folder that `publish` or `export` wrote, a config file, a configuration with "
+            "MODEL.WEIGHTS, or a name: zoo:CONFIG or hf:OWNER/REPO. To call a model itself, call "
+            "model.eval(), and give it detectron2's dicts."
+        )
     exported = not isinstance(source, CfgNode) and is_exported(Path(source))
     if engine is not None and not exported:
         raise ConfigError(

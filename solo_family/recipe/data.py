@@ -21,6 +21,7 @@ from .split import split_by_stem
 
 INSTANCE = "instance"
 _NAMED = 3
+_JSON = (".json", ".json.gz")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Dataset:
 
 def in_place(text: str) -> str:
     """Return the name in configs of what a flag names: ANNOTATIONS.json:IMAGE_DIR, or any name."""
-    is_pair = text.count(":") == 1 and text.partition(":")[0].lower().endswith(".json")
+    is_pair = text.count(":") == 1 and text.partition(":")[0].lower().endswith(_JSON)
     return f"{PREFIX}{text}" if is_pair else text
 
 

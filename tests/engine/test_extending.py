@@ -83,6 +83,18 @@ def test_a_subclass_of_a_model_is_a_method(tmp_path: Path, my_train: ModuleType)
     assert written["SOLOV2"]["NUM_CLASSES"] == 2
 
 
+def test_its_loss_is_the_same_in_parts(tmp_path: Path, my_train: ModuleType) -> None:
+    opts = ["MODEL.META_ARCHITECTURE", "SOLOv2WithSmallKernels", "MODEL.SOLOV2.NUM_CLASSES", 0]
+    opts += ["DATALOADER.NUM_WORKERS", 0, "INPUT.RANDOM_FLIP", "none", "SEED", 1]
+    opts += ["MODEL.BACKBONE.FREEZE_AT", 5, "MODEL.RESNETS.NORM", "FrozenBN"]
+    whole, parts = (
+        train(tmp_path / str(count), Trainer, *opts, "SOLVER.ACCUMULATE", count) for count in (1, 2)
+    )
+    assert whole[0]["loss_kernels"] > 0
+    for name in ("loss_kernels", "loss_class", "total_loss"):
+        assert parts[0][name] == pytest.approx(whole[0][name], rel=1e-4), name
+
+
 class Batches:
     """A loader of other code: an iterable of batches."""
 

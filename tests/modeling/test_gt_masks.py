@@ -24,7 +24,7 @@ from solo_family.modeling.gt_masks import (
 )
 
 from ..coco_folder import noise
-from ..conftest import tiny_cfg, tiny_model
+from ..conftest import METHODS, picture, tiny_cfg, tiny_model
 
 
 def reference_downsample(mask: Tensor, padded_size: tuple[int, int], stride: int) -> Tensor:
@@ -200,6 +200,29 @@ def test_a_tensor_is_taken(dtype: torch.dtype) -> None:
 def test_objects_without_masks_are_an_error() -> None:
     with pytest.raises(DataError, match="segmentation"):
         with_bitmasks(instances(1))
+
+
+def test_objects_without_classes_are_an_error() -> None:
+    given_ = Instances((12, 10), gt_masks=BitMasks(torch.ones(1, 12, 10, dtype=torch.bool)))
+    with pytest.raises(DataError, match=r"have gt_masks, but no gt_classes\. Set gt_classes"):
+        with_bitmasks(given_)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_boxes_that_are_missing_are_those_of_the_masks(method: str) -> None:
+    """And an image without objects needs no fields, as other code leaves them out."""
+    whole, bare = [picture(objects=2)], [picture(objects=2)]
+    whole[0]["instances"].gt_boxes = whole[0]["instances"].gt_masks.get_bounding_boxes()
+    bare[0]["instances"].remove("gt_boxes")
+    bare.append(picture() | {"instances": Instances((64, 96))})
+    whole.append(picture(objects=0) | {"image": bare[1]["image"]})
+    losses = []
+    for data in (whole, bare):
+        torch.manual_seed(0)
+        losses.append(tiny_model(method)(data))
+    assert losses[0].keys() == losses[1].keys()
+    for name, loss in losses[0].items():
+        torch.testing.assert_close(losses[1][name], loss)
 
 
 def test_a_training_input_without_truth_is_an_error() -> None:

@@ -300,6 +300,12 @@ def test_a_config_takes_weights(run: Path, photo: np.ndarray, tmp_path: Path) ->
     assert cfg.MODEL.WEIGHTS == ""
 
 
+@pytest.mark.parametrize("given", [None, torch.nn.Identity(), {"MODEL": {}}])
+def test_what_is_no_source_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"A {type(given).__name__} is no source of a model"):
+        Predictor(given)
+
+
 def test_a_run_that_has_not_ended_gives_its_last_checkpoint(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "running"
     folder.mkdir()

@@ -27,6 +27,8 @@ TrainingSizes = Callable[[tuple[int, int]], list[tuple[int, int]]]
 
 _SECONDS_WITHOUT_PROGRESS = 1
 _DEEP_FILES = 20  # files with a range that can't be inferred are named, at most
+# EXIF orientations that leave the size of any image, and of a square one, as it is.
+_SAME_SIZE, _EXCHANGED = (2, 3, 4), (5, 6, 7, 8)
 _IDS = {
     "images": findings.IMAGE_ID,
     "annotations": findings.ANNOTATION_ID,
@@ -224,7 +226,7 @@ def check_file(
         check.add(findings.MISSING_FILE, name)
         return
     try:
-        height, width, channels, is_deep = read_header(path, reading.format)
+        height, width, channels, is_deep, orientation = read_header(path, reading.format)
         check_channels(name, channels, reading.format)
         is_large = height * width > reading.max_pixels
         if is_large:
@@ -245,6 +247,8 @@ def check_file(
         said = f"{image['height']} x {image['width']}"
         kind = findings.TURNED_SIZE if turned else findings.OTHER_SIZE
         check.add(kind, f"{name}: {said}, is {height} x {width}")
+    elif orientation in _SAME_SIZE or (orientation in _EXCHANGED and height == width):
+        check.add(findings.TURNED_UNSEEN, name)
 
 
 def _check_values(check: DatasetCheck, name: str, path: str, reading: Reading) -> None:

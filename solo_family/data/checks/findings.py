@@ -200,6 +200,16 @@ NAMED_OTHERWISE = Kind(
     "'file_name's that do not exist in the folder as written",
     "The only file in the folder with the same name is used, whatever its folder and capitals.",
 )
+TURNED_UNSEEN = Kind(
+    "images that their EXIF tag turns or mirrors, and whose size stays the same",
+    "Training turns them upright, as viewers do. If their masks were drawn on the pixels as they "
+    "are stored, these don't fit: visualize-data --config-file FILE draws them.",
+)
+SPECKS = Kind(
+    "images of many objects, most of which have fewer than 5 pixels or are scattered pixels",
+    "If there should be fewer, the pictures of the masks were perhaps resized with smoothing, or "
+    "saved as JPEG: each mixed value is an object then. Export them again, without either.",
+)
 CROWD = Kind(
     "crowds ('iscrowd' 1)",
     "Training drops them; in evaluation they count neither as hits nor as misses.",

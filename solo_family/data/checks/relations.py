@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as mask_util
 
@@ -19,6 +20,10 @@ _NAMED = 10  # names in a line, at most
 # Coordinates are taken for percentages if at least this many objects, all in images of at least
 # this many pixels a side, have their largest coordinate between this one and 100.
 _LEAST_OBJECTS, _LARGE, _REACH = 10, 300, 60
+# A mask is a speck below this many pixels, as is one that fills less than this fraction of its box
+# with pieces that are so small: a needle is one piece. Labels may be blurred if at least this many
+# objects are in an image, and most are specks.
+_SPECK, _FILLED, _MANY = 5, 0.05, 20
 # A mask whose height and width are above this many pixels after the resize can't vanish.
 _SURELY_KEPT = 2
 
@@ -29,7 +34,7 @@ def check_relations(
     objects: Mapping[Any, list[MeasuredObject]],
     timeout: float = TIMEOUT,
 ) -> None:
-    """Record duplicate images, duplicate objects, and coordinates in percent.
+    """Record duplicate images, duplicate objects, coordinates in percent, and blurred labels.
 
     Args:
         check: a `DatasetCheck`, whose `paths` have the files of the images; receives the findings.
@@ -42,9 +47,22 @@ def check_relations(
     for found in objects.values():
         for one, other in same_objects(found):
             check.add(findings.SAME_OBJECT, f"{other.name}, as {name_of(one.annotation)}")
+    for key, found in objects.items():
+        specks = sum(map(_is_speck, found)) if len(found) >= _MANY else 0
+        if specks > len(found) / 2:
+            name = images[key]["file_name"]
+            check.add(findings.SPECKS, f"{name}: {specks} of {len(found)} objects")
     everything = [found for items in objects.values() for found in items]
     if _are_percent(everything):
         check.add(findings.PERCENT, *(found.name for found in everything))
+
+
+def _is_speck(found: MeasuredObject) -> bool:
+    left, top, right, bottom = found.mask_box
+    if found.area < _SPECK or found.area >= _FILLED * (right - left) * (bottom - top):
+        return found.area < _SPECK
+    pieces = cv2.connectedComponents(mask_util.decode(found.rle))[0] - 1  # without the background
+    return found.area < _SPECK * pieces
 
 
 def same_pictures(paths: Mapping[Any, str], timeout: float = TIMEOUT) -> list[list[Any]]:

@@ -10,7 +10,8 @@ def classes_of(categories: list[Item], annotations: list[Item], notices: Notices
     names the group of the others, is dropped.
 
     Args:
-        categories: of the json; names that are missing or numbers become text, in place.
+        categories: of the json; names that are missing or numbers become text, and lose blanks at
+            their ends, in place.
         annotations: of the json; their category ids are changed in place where categories merge.
         notices: receives the conversions.
     """
@@ -19,6 +20,7 @@ def classes_of(categories: list[Item], annotations: list[Item], notices: Notices
         if name is None or (isinstance(name, int | float) and not isinstance(name, bool)):
             category["name"] = str(category["id"] if name is None else name)
             notices.add("'name' of categories", f"{name} as {category['name']!r}")
+    strip_names(categories, notices)
     ids = [category["id"] for category in categories]
     if set(map(type, ids)) != {int} or len(set(ids)) < len(ids):
         return categories
@@ -29,6 +31,18 @@ def classes_of(categories: list[Item], annotations: list[Item], notices: Notices
         notices.add("category 0, Roboflow's name for all others, dropped", group["name"])
         categories = categories[1:]
     return _joined(categories, annotations, used, notices)
+
+
+def strip_names(categories: list[Item], notices: Notices) -> None:
+    """Remove blanks at the ends of names, in place, unless that made two classes one."""
+    names = [category["name"] for category in categories]
+    known = {name for name in names if isinstance(name, str)}
+    if len({name.strip() for name in known}) < len(known):
+        return
+    for category, name in zip(categories, names):
+        if isinstance(name, str) and name.strip() != name:
+            category["name"] = name.strip()
+            notices.add("'name' of categories", f"{name!r} as {category['name']!r}")
 
 
 def _is_group(first: Item, others: list[Item]) -> bool:

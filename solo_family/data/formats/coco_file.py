@@ -5,7 +5,6 @@ the format, and `coco_values` refuses invalid values.
 """
 
 import gc
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -16,9 +15,10 @@ from detectron2.utils.file_io import PathManager
 
 from ...errors import DataError
 from ..loading.images import read_image_size
-from .coco_normalise import compact, normalise
+from .coco_normalise import compact, has_keys, normalise
 from .coco_values import check_annotations, check_categories, check_images, check_unique
 from .image_files import ImageFiles, find_all
+from .json_files import NotJson, parse_json
 from .unusable import usable_annotations
 
 logger = logging.getLogger(__name__)
@@ -177,19 +177,15 @@ def parse(path: str) -> dict[str, Any]:
             or categories.
     """
     try:
-        with PathManager.open(path, "rb") as file:
-            encoded = file.read()
-        text = encoded.decode(json.detect_encoding(encoded))
-        del encoded  # halves the memory during parsing
-        with without_collection():
-            content = json.loads(text.removeprefix("\ufeff"), object_hook=compact)
+        with PathManager.open(path, "rb") as file, without_collection():
+            content = parse_json(file, object_hook=compact)
     except OSError as error:
         kind = MissingFile if isinstance(error, FileNotFoundError) else DataError
         raise kind(
             f"The annotation file {path} can't be read ({error.strerror or error}). "
             "Give the path of a COCO-format json."
         ) from error
-    except (ValueError, RecursionError) as error:  # ValueError: invalid JSON, or a huge number
+    except NotJson as error:
         raise DataError(
             f"{path} is not JSON: {error}. Give the path of a COCO-format json."
         ) from error
@@ -245,7 +241,7 @@ def check_parts(source: str, content: Any) -> None:
         if part == "annotations" and isinstance(content, dict) and part not in content:
             continue  # a test set without ground truth
         if not isinstance(items, list) or not all(
-            isinstance(item, dict) and all(key in item for key in keys) for item in items
+            isinstance(item, dict) and has_keys(item, keys) for item in items
         ):
             needed = f" with {', '.join(map(repr, keys))}" if keys else ""
             raise DataError(

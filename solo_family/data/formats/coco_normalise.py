@@ -2,8 +2,10 @@
 
 import re
 from array import array
+from collections.abc import Iterable
 from reprlib import repr as shortened
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from pycocotools import mask as mask_util
@@ -15,6 +17,8 @@ from .segmentation import as_rle, box_of, usable_at_any_size
 # A whole number of at most 18 digits, which fits into 64 bits.
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 _SEQUENCES = list | array  # made once: making it takes longer than the check itself
+# Addresses of an image, which its json may have in the place of a name, as LVIS's has.
+_ADDRESSES = ("coco_url", "flickr_url")
 FLAGS = {False: 0, True: 1, "0": 0, "1": 1, "false": 0, "true": 1}
 
 
@@ -51,15 +55,16 @@ def normalise(content: dict[str, Any]) -> Notices:
     Values that can't be converted are left as they are.
 
     Args:
-        content: COCO's parts, which are lists of objects. Afterwards images have `height` and
-            `width`, None if they are unknown; categories are in the order of their ids; polygons
-            are arrays of float64; `iscrowd` is 1 if `ignore` is.
+        content: COCO's parts, which are lists of objects. Afterwards images have a `file_name`,
+            and `height` and `width`, None if they are unknown; categories are in the order of their
+            ids; polygons are arrays of float64; `iscrowd` is 1 if `ignore` is.
 
     Returns:
         The conversions that were made.
     """
     notices = Notices()
     annotations = content.get("annotations", [])
+    normalise_names(content["images"], notices)
     normalise_image_ids(content["images"], annotations, notices)
     for key in ("height", "width"):
         whole_numbers(content["images"], "images", key, notices)
@@ -94,6 +99,32 @@ def whole_numbers(items: list[Item], part: str, key: str, notices: Notices) -> N
         if number is not None:
             item[key] = number
             notices.add(f"'{key}' of {part}", f"{value!r} as {number}")
+
+
+def has_keys(item: Item, keys: Iterable[str]) -> bool:
+    """Return whether an object has keys, or in place of `file_name` an address of the image."""
+    lacking = [key for key in keys if key not in item]
+    return not lacking or (lacking == ["file_name"] and _name_in_address(item) is not None)
+
+
+def normalise_names(images: list[Item], notices: Notices) -> None:
+    """Name the images that have an address alone, in place: `val2017/1.jpg`, as detectron2 does."""
+    for image in images:
+        if image.get("file_name") is None and (found := _name_in_address(image)) is not None:
+            key, image["file_name"] = found
+            notices.add(f"no 'file_name', taken from '{key}'", f"for instance {found[1]}")
+
+
+def _name_in_address(image: Item) -> tuple[str, str] | None:
+    """Return the key of an image's address, and the last two parts of its path."""
+    for key in _ADDRESSES:
+        try:
+            parts = urlsplit(image.get(key) or "").path.split("/")
+        except (ValueError, TypeError, AttributeError):  # it is no address
+            continue
+        if parts[-1]:
+            return key, "/".join(part for part in parts[-2:] if part)
+    return None
 
 
 def normalise_image_ids(images: list[Item], annotations: list[Item], notices: Notices) -> None:

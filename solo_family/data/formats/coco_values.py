@@ -42,6 +42,16 @@ def check_categories(source: str, categories: list[dict[str, Any]]) -> None:
             raise DataError(
                 f"{place} has name {shortened(category['name'])}; it must be text. Correct it."
             )
+        if not category["name"] or _has_surrogates(category["name"]):
+            raise DataError(
+                f"{place} has name {shortened(category['name'])}; it must be text that can be "
+                "written in UTF-8, and not empty. Name the class."
+            )
+
+
+def _has_surrogates(text: str) -> bool:
+    """Return whether a text has halves of characters, which a json can have, and no file can."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def check_images(source: str, images: list[dict[str, Any]]) -> None:

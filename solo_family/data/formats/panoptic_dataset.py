@@ -1,6 +1,5 @@
 """Datasets in COCO's panoptic format."""
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -11,7 +10,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import DataError
 from ..loading.images import read_image_size
+from .coco_normalise import has_keys
 from .image_files import find_all
+from .json_files import NotJson, parse_json
 from .panoptic_values import normalise_panoptic
 
 logger = logging.getLogger(__name__)
@@ -145,13 +146,13 @@ def read_panoptic_json(path: str) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as file:
-            content = json.loads(file.read())  # of bytes the encoding is detected
+            content = parse_json(file)
     except OSError as error:
         raise DataError(
             f"The panoptic json {path} can't be read ({error.strerror or error}). "
             "Give the path of a json in COCO's panoptic format."
         ) from error
-    except (ValueError, RecursionError) as error:  # ValueError: invalid JSON, or a huge number
+    except NotJson as error:
         raise DataError(
             f"{path} is not JSON: {error}. Give the path of a json in COCO's panoptic format."
         ) from error
@@ -166,7 +167,7 @@ def _check_part(path: str, content: Any, part: str, keys: Sequence[str]) -> None
     if (
         not isinstance(items, list)
         or not items
-        or not all(isinstance(item, dict) and all(key in item for key in keys) for item in items)
+        or not all(isinstance(item, dict) and has_keys(item, keys) for item in items)
     ):
         raise DataError(
             f"{path} is not in COCO's panoptic format: '{part}' must be a list of objects with "

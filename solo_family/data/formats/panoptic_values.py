@@ -5,10 +5,12 @@ from reprlib import repr as shortened
 from typing import Any
 
 from ...errors import DataError
+from .coco_categories import strip_names
 from .coco_normalise import (
     FLAGS,
     normalise_flags,
     normalise_image_ids,
+    normalise_names,
     whole_number,
     whole_numbers,
 )
@@ -36,6 +38,7 @@ def normalise_panoptic(source: str, content: dict[str, Any]) -> Notices:
     """
     notices = Notices()
     images, annotations = content["images"], content["annotations"]
+    normalise_names(images, notices)
     normalise_image_ids(images, annotations, notices)
     for key in ("height", "width"):
         whole_numbers(images, "images", key, notices)
@@ -86,6 +89,7 @@ def _check_classes(source: str, categories: list[Item], notices: Notices) -> Non
         if isinstance(name, int | float) and not isinstance(name, bool):
             category["name"] = str(name)
             notices.add("'name' of categories", f"{name} as {str(name)!r}")
+    strip_names(categories, notices)
     check_categories(source, categories)
     check_unique(source, "categories", (category["id"] for category in categories))
     first: dict[str, Any] = {}

@@ -149,12 +149,14 @@ class Header(NamedTuple):
         height, width: in pixels, upright.
         channels: without transparency where colours are read.
         is_deep: it has more than 8 bits, or fractions.
+        orientation: EXIF's, 1 to 8, where Pillow reads the file; else 1.
     """
 
     height: int
     width: int
     channels: int
     is_deep: bool
+    orientation: int = 1
 
 
 def read_header(path: str, wanted: Format) -> Header:
@@ -174,11 +176,13 @@ def read_header(path: str, wanted: Format) -> Header:
                 # Pillow would decode the whole PNG to look for a tag behind the pixels.
                 has_tags = image.format != "PNG" or "exif" in image.info
                 tags = image.getexif() if has_tags else {}
-                turned = tags.get(ExifTags.Base.Orientation) in _TURNED and image.format != "TIFF"
+                orientation = tags.get(ExifTags.Base.Orientation, 1)
+                turned = orientation in _TURNED and image.format != "TIFF"
                 height, width = image.size if turned else (image.height, image.width)
                 bands = {"P": 3, "PA": 4}.get(image.mode, len(image.getbands()))
                 channels = 3 if wanted.is_converted else bands  # what there is becomes colours
-                return Header(height, width, channels, image.mode[:1] in _DEEP_MODES)
+                is_deep = image.mode[:1] in _DEEP_MODES
+                return Header(height, width, channels, is_deep, orientation)
     except SoloFamilyError:
         raise
     except Exception as error:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...config.rules import check_channels, check_features, get_key
 from ...modeling.base import MaskSegmentor
-from ...modeling.gt_masks import downsample_masks
+from ...modeling.gt_masks import boxes_of, downsample_masks
 from ...modeling.layers import ConvTower
 from ...modeling.normalizer import LossCount
 from ...ops.resize import resize_bilinear
@@ -200,7 +200,7 @@ class GridSegmentor(MaskSegmentor):
         self, gt_instances: list[Instances], padded_size: tuple[int, int]
     ) -> BatchGridTargets:
         gt_masks = [gt.gt_masks.tensor for gt in gt_instances]
-        boxes = [gt.gt_boxes.tensor for gt in gt_instances]
+        boxes = [boxes_of(gt) for gt in gt_instances]
         classes = [gt.gt_classes for gt in gt_instances]
         return self.assigner.assign(boxes, classes, gt_masks, padded_size)
 

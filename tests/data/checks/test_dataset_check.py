@@ -1,6 +1,7 @@
 """Every kind of mistake in a dataset is found, by its id or file, and nothing else."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from solo_family.data.checks import annotation_check, findings
-from solo_family.data.checks.dataset_check import check_coco_dataset
+from solo_family.data.checks.dataset_check import check_coco_dataset, check_dataset
 from solo_family.data.checks.findings import Kind
+from solo_family.data.formats.coco_json import records_as_file
+from solo_family.data.formats.register import register_in_place
 from solo_family.data.loading.images import Reading
 from solo_family.errors import DataError
 
@@ -338,8 +341,88 @@ def test_every_kind_says_what_it_does() -> None:
     assert [kind for kind in findings.KINDS if not kind.remedy] == [
         findings.OTHERWISE,
         findings.NAMED_OTHERWISE,
+        findings.TURNED_UNSEEN,
+        findings.SPECKS,
         findings.CROWD,
         findings.WHOLE_IMAGE,
         findings.EMPTY_IMAGE,
         findings.EMPTY_CATEGORY,
     ]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_that_exif_turns_where_no_size_tells_it(
+    orientation: int, suffix: str, tmp_path: Path
+) -> None:
+    """Whether masks fit an image that is turned by 90 degrees is seen from its size."""
+    folder = CocoFolder(tmp_path / "data", {1: "cat"})
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name, size in (("wide", (HEIGHT, WIDTH)), ("square", (HEIGHT, HEIGHT))):
+        shown = size[::-1] if orientation >= 5 else size
+        file = f"{name}.{suffix}"
+        folder.add(file, noise(*shown), [rectangle(5, 8, 20, 24)])
+        noise(*size).save(folder.root / "images" / file, exif=exif)
+    expected = [f"wide.{suffix}"] * (2 <= orientation <= 4) + [f"square.{suffix}"]
+    assert found(folder) == ({findings.TURNED_UNSEEN: expected} if orientation > 1 else {})
+
+
+def labels_of_discs(is_coloured: bool) -> Image.Image:
+    """A picture of the masks of nine discs, each with its grey or colour."""
+    y, x = np.mgrid[:240, :320]
+    colours = np.random.default_rng(0).integers(1, 256, (9, 3))
+    labels = np.zeros((240, 320, 3) if is_coloured else (240, 320), np.uint8)
+    for index in range(9):
+        disc = (y - 40 - 80 * (index // 3)) ** 2 + (x - 50 - 100 * (index % 3)) ** 2 < 25**2
+        labels[disc] = colours[index] if is_coloured else 28 * (index + 1)
+    return Image.fromarray(labels)
+
+
+def saved_as_jpeg(labels: Image.Image) -> Image.Image:
+    file = BytesIO()
+    labels.save(file, "JPEG", quality=90)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("is_coloured", [False, True])
+@pytest.mark.parametrize(
+    ("change", "is_blurred"),
+    [
+        (lambda labels: labels, False),
+        (lambda labels: labels.resize((200, 150), Image.Resampling.NEAREST), False),
+        (lambda labels: labels.resize((200, 150), Image.Resampling.BILINEAR), True),
+        (lambda labels: labels.resize((400, 300), Image.Resampling.BICUBIC), True),
+        (saved_as_jpeg, True),
+    ],
+    ids=["whole", "nearest", "bilinear", "bicubic", "JPEG"],
+)
+def test_masks_of_blurred_labels(
+    is_coloured: bool,
+    change: Callable[[Image.Image], Image.Image],
+    is_blurred: bool,
+    tmp_path: Path,
+) -> None:
+    labels = change(labels_of_discs(is_coloured))
+    for place in ("images", "masks"):
+        (tmp_path / place).mkdir()
+    labels.save(tmp_path / "masks" / "0.png")
+    noise(labels.height, labels.width).save(tmp_path / "images" / "0.png")
+    name = f"masks:{tmp_path}/images:{tmp_path}/masks"
+    register_in_place([name])
+    check = check_dataset(records_as_file(name), "")
+    assert (findings.SPECKS in check.found) == is_blurred
+
+
+def test_crowds_of_small_objects_are_not_taken_for_blurred_labels(tmp_path: Path) -> None:
+    folder = CocoFolder(tmp_path / "data", {1: "cell", 2: "wire"})
+    cells = [rectangle(4 * n % WIDTH, 4 * (4 * n // WIDTH), 3, 2) for n in range(100)]
+    wires = [rectangle(0, n, WIDTH, 1, category_id=2) for n in range(30, 45)]
+    folder.add("0.png", noise(HEIGHT, WIDTH), cells + wires)
+    needles = [
+        {"bbox": [n, 0, 45, 45], "segmentation": [[n, 0, n + 2, 0, n + 45, 45, n + 43, 45]]}
+        for n in range(0, 255, 10)
+    ]
+    objects = [{"category_id": 2, "iscrowd": 0} | needle for needle in needles]
+    folder.add("1.png", noise(HEIGHT, 300), objects)
+    assert findings.SPECKS not in found(folder)

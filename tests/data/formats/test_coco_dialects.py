@@ -122,6 +122,18 @@ def text_sizes_and_paths(content: Content) -> None:
     each(content, "images", file_name=lambda name: f"..\\media\\upload\\0123abcd-{name}")
 
 
+def of_lvis(content: Content) -> None:
+    """Images with an address in place of a name; most annotations without `iscrowd`."""
+    for image in content["images"]:
+        image["coco_url"] = f"http://images.cocodataset.org/val2017/{image.pop('file_name')}"
+        image |= {"neg_category_ids": [2], "not_exhaustive_category_ids": [1], "flickr_url": ""}
+    for annotation in content["annotations"]:
+        if not annotation["iscrowd"]:
+            del annotation["iscrowd"]
+    for category in content["categories"]:
+        category |= {"synset": "cat.n.01", "synonyms": ["cat"], "frequency": "r", "def": "a cat"}
+
+
 DIALECTS: dict[str, Callable[[Content], Any]] = {
     "plain": lambda content: None,
     "ids from 0": from_zero,
@@ -136,6 +148,7 @@ DIALECTS: dict[str, Callable[[Content], Any]] = {
     "runs, with a byte-order mark": lambda content: rle(content, compress=False),
     "ignore": ignored,
     "sizes as text or unknown, uploaded paths": text_sizes_and_paths,
+    "LVIS": of_lvis,
 }
 
 

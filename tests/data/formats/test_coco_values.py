@@ -55,6 +55,7 @@ LONG = [10.0, 10.0, 40, 10, 40, 34, 10, 34]
 ROWS = [[int(10 <= x < 40 and 10 <= y < 34) for x in range(80)] for y in range(60)]
 TAKEN: dict[str, Callable[[Content], Any]] = {
     "a name that is the id": lambda c: c["categories"][0].pop("name"),
+    "a name that ends in a blank": lambda c: c["categories"][0].update(name="box "),
     "the same class twice": lambda c: c["categories"].append({"id": 2, "name": "box"}),
     "iscrowd as text": every("annotations", iscrowd="0"),
     "no box": every("annotations", bbox=[]),
@@ -124,7 +125,19 @@ def test_a_panoptic_json_is_told_as_such(tmp_path: Path) -> None:
         load_coco(str(folder.json), str(folder.root / "images"))
 
 
+def test_classes_that_differ_in_a_blank_are_left_as_they_are(tmp_path: Path) -> None:
+    folder = dataset(tmp_path, lambda c: c["categories"].append({"id": 2, "name": "box "}))
+    assert coco_classes(str(folder.json)) == {1: "box", 2: "box "}
+
+
 REFUSED: list[tuple[Callable[[Content], Any], str]] = [
+    *(
+        (
+            lambda c, name=name: c["categories"][0].update(name=name),
+            r"category 0 .* has name '.*'; it must be text that can be written in UTF-8, and not",
+        )
+        for name in ("", " ", "box\ud800")
+    ),
     (
         lambda c: c.pop("categories"),
         r"has no 'categories'.*\[\{\"id\": 1, \"name\": \"object\"\}\]",

@@ -78,6 +78,11 @@ def other_folders(content: dict[str, Any]) -> None:
     put(content["annotations"], "file_name", lambda name: f"panoptic_train/{name}")
 
 
+def addresses(content: dict[str, Any]) -> None:
+    for image in content["images"]:
+        image["coco_url"] = f"http://images.cocodataset.org/val2017/{image.pop('file_name')}"
+
+
 def loaded(name: str) -> list[dict[str, Any]]:
     register_in_place([name])
     check_datasets([name])
@@ -98,6 +103,7 @@ def loaded(name: str) -> list[dict[str, Any]]:
         sizes_as_text,
         no_sizes,
         other_folders,
+        addresses,
     ],
 )
 def test_other_forms_are_read(change: Change, tmp_path: Path) -> None:

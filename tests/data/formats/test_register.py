@@ -1,15 +1,22 @@
 """Datasets named in place, wherever detectron2 looks a dataset up."""
 
+import gzip
 import json
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
+from pycocotools.coco import COCO
 
+from solo_family.data.formats.panoptic_dataset import read_panoptic_json
 from solo_family.data.formats.register import register_in_place
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import DataError
+from solo_family.evaluation.coco_results import read_results
+from solo_family.recipe.data import in_place
 
 from ...conftest import tiny_cfg
 from ..coco import CATEGORIES, NAMES, polygon, write_dataset
@@ -106,11 +113,48 @@ def test_a_missing_file_and_a_missing_folder_are_named(tmp_path: Path) -> None:
     assert len(DatasetCatalog.get(name)) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\x89PNG\xff\xd8\x00"])
-def test_a_file_that_is_not_json(tmp_path: Path, content: bytes) -> None:
+def zipped(content: bytes) -> bytes:
+    file = BytesIO()
+    with ZipFile(file, "w") as archive:
+        archive.writestr("instances.json", content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (b"{", "Expecting property name"),
+        (b"\x89PNG\xff\xd8\x00", "it is a picture, in PNG"),
+        (b"\x93NUMPY\x01\x00", "it is an array of numpy's"),
+        (zipped(b"{}"), "it is a zip archive; unpack it"),
+        (gzip.compress(b"{}")[:-9], "it is a gzip archive that is cut off or damaged"),
+        (gzip.compress(b""), "it is empty"),
+        (b"\n<!DOCTYPE html>", "it is XML or HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS"),
+    ],
+)
+def test_a_file_that_is_not_json(tmp_path: Path, content: bytes, what: str) -> None:
     (tmp_path / "instances.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"instances\.json is not JSON"):
+    with pytest.raises(DataError, match=rf"instances\.json is not JSON: {what}"):
         DatasetCatalog.get(f"coco_json:{tmp_path}/instances.json:{tmp_path}")
+    with pytest.raises(DataError, match=rf"instances\.json is not JSON: {what}"):
+        read_panoptic_json(str(tmp_path / "instances.json"))
+    with pytest.raises(DataError, match=rf"instances\.json is not JSON: {what}"):
+        read_results(str(tmp_path / "instances.json"), COCO())
+
+
+def test_a_gzipped_json_is_read(tmp_path: Path) -> None:
+    write_dataset(tmp_path, [ANNOTATION])
+    packed = tmp_path / "instances.json.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "instances.json").read_bytes()))
+    plain, same = (
+        DatasetCatalog.get(in_place(f"{path}:{tmp_path}/images"))
+        for path in (tmp_path / "instances.json", packed)
+    )
+    assert len(plain) == 2
+    assert same == plain
 
 
 @pytest.mark.parametrize(
