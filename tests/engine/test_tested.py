@@ -88,3 +88,14 @@ def test_a_wrapped_model_is_left_in_its_mode(
     model = model.train() if trains else inference_model(model.eval(), cfg)
     assert Trainer.test(cfg, as_tested(cfg, model))["sem_seg"]
     assert {part.training for part in (model, model.sem_seg_head)} == {trains}
+
+
+def test_the_average_is_evaluated_without_the_scores_that_nobody_reads(tmp_path: Path) -> None:
+    name = write_panoptic(tmp_path / "p")[0]
+    more = {"DATASETS.TRAIN": (name,), "SOLVER.EMA.ENABLED": True, "SOLVER.IMS_PER_BATCH": 1}
+    trainer = Trainer(config(tmp_path, name, **more))
+    seen = Remembering()
+    trainer.raw_model.register_forward_hook(lambda _, inputs, outputs: seen.process([], outputs))
+    trainer.raw_model.eval()
+    assert set(trainer.evaluate()) == {"panoptic_seg", "panoptic_seg_ema"}
+    assert seen.evaluate()["seen"] == EVERYTHING[:2]
