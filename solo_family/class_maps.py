@@ -25,6 +25,16 @@ def without_class_maps(unread: bool = True) -> Iterator[None]:
         _UNREAD.reset(token)
 
 
+@contextmanager
+def with_class_maps() -> Iterator[None]:
+    """Let models make `sem_seg` in the `with` block, which reads it, whoever else does."""
+    token = _UNREAD.set(False)
+    try:
+        yield
+    finally:
+        _UNREAD.reset(token)
+
+
 def class_maps_unread() -> bool:
     """Return whether nobody reads the scores of every class of a model that predicts segments."""
     return _UNREAD.get()

@@ -249,7 +249,7 @@ class Trainer(WholeState):
                 )
                 for name in self.cfg.DATASETS.TEST
             ]
-            with self.ema.applied():
+            with self.ema.applied(), without_unread_maps(self.cfg, None, self.build_evaluator):
                 averaged = self.test(self.cfg, self._trainer.model, evaluators)
             results.update({f"{task}_ema": metrics for task, metrics in averaged.items()})
         return results

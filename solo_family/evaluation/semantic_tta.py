@@ -39,6 +39,9 @@ class SemanticWithTTA(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        # detectron2's evaluation restores the mode that it finds, in the model within too, which
+        # may have been prepared for inference.
+        self.training = model.training
         self.flip = flip
         self.resizes = [
             AtLeastOnePixel(T.ResizeShortestEdge([size, size], max_size), resize)

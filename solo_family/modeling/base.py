@@ -10,6 +10,7 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
+from ..class_maps import with_class_maps
 from ..ops.host_copy import to_device
 from .built_backbone import built_backbone
 from .cuda_graphs import CudaGraphs
@@ -165,7 +166,8 @@ class MaskSegmentor(nn.Module, MethodInterface):
         """
         if not self.training:
             infer = self.first_inference
-            return self.inference(batched_inputs) if infer is None else infer(self, batched_inputs)
+            with with_class_maps() if self.is_extended else nullcontext():
+                return infer(self, batched_inputs) if infer else self.inference(batched_inputs)
         images = self.preprocess(
             [item["image"] for item in batched_inputs], _pad_to(batched_inputs)
         )

@@ -34,6 +34,14 @@ class MethodInterface(ABC):
         """
         return gt_instances
 
+    @property
+    def is_extended(self) -> bool:
+        """Whether a subclass outside the package changes inference, and may read every result."""
+        package = __name__.partition(".")[0]
+        own = next(c for c in type(self).__mro__ if c.__module__.partition(".")[0] == package)
+        names = ("forward", "inference", "predict", "results")
+        return any(getattr(type(self), name) is not getattr(own, name) for name in names)
+
     @abstractmethod
     def losses(
         self,

@@ -13,6 +13,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..class_maps import class_maps_unread, with_class_maps
 from ..errors import first_line
 from ..ops.run_masks import are_empty, iou_of_any
 from .base import MaskSegmentor
@@ -82,9 +83,13 @@ class PrecisionCheck:
             # Another thread may have decided meanwhile.
             if model.first_inference is not self or self._half is None or not batched_inputs:
                 return model.inference(batched_inputs)
-            first = model.inference(batched_inputs[:1])
-            if not is_empty(first[0]):
-                first = self._decide(model, self._half, first, batched_inputs[:1])
+            # All results are compared, read or not: who reads less must not get another precision.
+            with with_class_maps():
+                first = model.inference(batched_inputs[:1])
+                if not is_empty(first[0]):
+                    first = self._decide(model, self._half, first, batched_inputs[:1])
+            if class_maps_unread() and "panoptic_seg" in first[0]:
+                first[0].pop("sem_seg", None)
             return first + model.inference(batched_inputs[1:])
 
     def _decide(

@@ -8,7 +8,9 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator
 
 from solo_family.data.formats.register import register_in_place
+from solo_family.engine.tested import as_tested
 from solo_family.engine.trainer import Trainer
+from solo_family.modeling.inference import inference_model
 
 from ..conftest import tiny_cfg, tiny_model
 from ..data.segments import write_panoptic, write_semantic
@@ -38,9 +40,9 @@ class OwnTrainer(Trainer):
 EVERYTHING = ["instances", "panoptic_seg", "sem_seg"]
 
 
-def config(folder: Path, *names: str) -> CfgNode:
+def config(folder: Path, *names: str, **more: Any) -> CfgNode:
     register_in_place(names)
-    keys = {"DATASETS.TEST": names, "OUTPUT_DIR": str(folder), "DATALOADER.NUM_WORKERS": 0}
+    keys = {"DATASETS.TEST": names, "OUTPUT_DIR": str(folder), "DATALOADER.NUM_WORKERS": 0, **more}
     return tiny_cfg("MaskFormer", opts=[word for pair in keys.items() for word in pair])
 
 
@@ -69,3 +71,31 @@ def test_evaluators_of_others_get_everything(tmp_path: Path) -> None:
     model = tiny_model("MaskFormer").eval()
     assert OwnTrainer.test(cfg, model)["seen"] == EVERYTHING
     assert Trainer.test(cfg, model, [Remembering()])["seen"] == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("aug", "tile", "trains"),
+    [(True, 0, False), (True, 96, False), (False, 96, False), (True, 0, True)],
+)
+def test_a_wrapped_model_is_left_in_its_mode(
+    tmp_path: Path, aug: bool, tile: int, trains: bool
+) -> None:
+    """One that was prepared for inference, as those of `--eval-only`, can't be trained."""
+    tasks = {f"MODEL.MASK_FORMER.TEST.{task}_ON": False for task in ("PANOPTIC", "INSTANCE")}
+    keys = {"TEST.AUG.ENABLED": aug, "TEST.AUG.MIN_SIZES": (32, 48), "TEST.TILE.SIZE": tile}
+    cfg = config(tmp_path, write_semantic(tmp_path / "s"), **tasks, **keys)
+    model = tiny_model("MaskFormer", opts=[word for pair in tasks.items() for word in pair])
+    model = model.train() if trains else inference_model(model.eval(), cfg)
+    assert Trainer.test(cfg, as_tested(cfg, model))["sem_seg"]
+    assert {part.training for part in (model, model.sem_seg_head)} == {trains}
+
+
+def test_the_average_is_evaluated_without_the_scores_that_nobody_reads(tmp_path: Path) -> None:
+    name = write_panoptic(tmp_path / "p")[0]
+    more = {"DATASETS.TRAIN": (name,), "SOLVER.EMA.ENABLED": True, "SOLVER.IMS_PER_BATCH": 1}
+    trainer = Trainer(config(tmp_path, name, **more))
+    seen = Remembering()
+    trainer.raw_model.register_forward_hook(lambda _, inputs, outputs: seen.process([], outputs))
+    trainer.raw_model.eval()
+    assert set(trainer.evaluate()) == {"panoptic_seg", "panoptic_seg_ema"}
+    assert seen.evaluate()["seen"] == EVERYTHING[:2]

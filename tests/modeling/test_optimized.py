@@ -13,6 +13,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from solo_family import METHODS
+from solo_family.class_maps import without_class_maps
 from solo_family.config import get_cfg
 from solo_family.modeling import packed_conv, precision
 from solo_family.modeling.fast_group_norm import FastGroupNorm, make_group_norms_fast
@@ -375,6 +376,26 @@ def test_auto_is_bfloat16_if_the_first_image_with_objects_agrees(
         assert torch.equal(result["instances"].scores, expected["instances"].scores)
     chosen(batch)
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_auto_is_the_same_whoever_reads_the_scores_of_every_class(
+    agrees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`demo` without them would predict with another precision than `Predictor`, which has them."""
+    chosen = choose(make("MaskFormer"), monkeypatch)
+    compared: list[set[str]] = []
+
+    def differ(expected: dict[str, Any], found: dict[str, Any]) -> str:
+        compared.extend([set(expected), set(found)])
+        return "" if agrees else "only 3% of the pixels have the same class"
+
+    monkeypatch.setattr(precision, "differs", differ)
+    with without_class_maps():
+        results = chosen([picture(seed=1), picture(seed=2)])
+    everything = {"instances", "panoptic_seg", "sem_seg"}
+    assert compared == [everything, everything]
+    assert [set(result) for result in results] == [everything - {"sem_seg"}] * 2
 
 
 def test_auto_is_float32_if_bfloat16_fails(

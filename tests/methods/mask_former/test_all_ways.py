@@ -1,6 +1,7 @@
 """Results, and exported outputs made results by the runtime: both against loops over masks."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from solo_family.class_maps import without_class_maps
 from solo_family.export.query_results import query_results
 from solo_family.export.results import Prediction, Sizes
+from solo_family.methods.mask_former.model import MaskFormer
 from solo_family.methods.mask_former.predictor import MaskPredictions
 
-from ...conftest import tiny_model
+from ...conftest import picture, tiny_model
 
 N, K, E = 9, 3, 4
 PADDED, IMAGE = (16, 24), (13, 20)
@@ -193,6 +195,32 @@ def test_scores_of_classes_are_left_out_beside_segments_where_nobody_reads_them(
     for ids, infos in (result["panoptic_seg"], other.panoptic_seg):
         assert (ids.tolist(), [info["category_id"] for info in infos]) == segments
     assert len(result["instances"]) == len(other.instances) == len(found)
+
+
+class WithMargin(MaskFormer):
+    """A user's model that reads what it predicts."""
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        found = super().forward(batched_inputs)
+        return [one | {"margin": one["sem_seg"].topk(2, dim=0).values} for one in found]
+
+
+class WithOtherLoss(MaskFormer):
+    """A user's model whose inference is its parent's."""
+
+    def losses(self, *arguments: Any) -> dict[str, Tensor]:
+        return super().losses(*arguments)
+
+
+@pytest.mark.parametrize(("kind", "reads"), [(WithMargin, True), (WithOtherLoss, False)])
+def test_scores_of_classes_are_there_for_a_subclass_that_may_read_them(
+    kind: type[MaskFormer], reads: bool
+) -> None:
+    model = tiny_model("MaskFormer").eval()
+    model.__class__ = kind
+    with without_class_maps(), torch.no_grad():
+        (found,) = model([picture()])
+    assert ("sem_seg" in found) == ("margin" in found) == reads
 
 
 def test_scores_of_classes_are_never_left_out_alone() -> None:
