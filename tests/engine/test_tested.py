@@ -85,9 +85,9 @@ def test_a_wrapped_model_is_left_in_its_mode(
     keys = {"TEST.AUG.ENABLED": aug, "TEST.AUG.MIN_SIZES": (32, 48), "TEST.TILE.SIZE": tile}
     cfg = config(tmp_path, write_semantic(tmp_path / "s"), **tasks, **keys)
     model = tiny_model("MaskFormer", opts=[word for pair in tasks.items() for word in pair])
-    model = model.train() if trains else inference_model(model.eval(), cfg)
-    assert Trainer.test(cfg, as_tested(cfg, model))["sem_seg"]
-    assert {part.training for part in (model, model.sem_seg_head)} == {trains}
+    tested = model.train() if trains else inference_model(model.eval(), cfg)
+    assert Trainer.test(cfg, as_tested(cfg, tested))["sem_seg"]
+    assert {part.training for part in tested.modules()} == {trains}
 
 
 def test_the_average_is_evaluated_without_the_scores_that_nobody_reads(tmp_path: Path) -> None:
