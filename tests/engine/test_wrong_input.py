@@ -445,7 +445,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "an image of another size": (
         wrong_size,
-        r".*ROOT/data/images/0\.png.*\(64, 48\).*Fix or remove the file, .*",
+        r".*ROOT/data/images/0\.png is 48 x 64, but the dataset says 64 x 48 .*Fix or remove .*",
     ),
 }
 
