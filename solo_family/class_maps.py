@@ -5,34 +5,33 @@ A panoptic model returns them as detectron2's do, K numbers for each pixel: of 1
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 _UNREAD: ContextVar[bool] = ContextVar("class_maps_unread", default=False)
 
 
 @contextmanager
-def without_class_maps(unread: bool = True) -> Iterator[None]:
+def _set(unread: bool) -> Iterator[None]:
+    token = _UNREAD.set(unread)
+    try:
+        yield
+    finally:
+        _UNREAD.reset(token)
+
+
+def without_class_maps(unread: bool = True) -> AbstractContextManager[None]:
     """Let models that predict segments leave out `sem_seg` in the `with` block.
 
     Args:
         unread: whether nobody reads it; if not, nothing changes.
     """
-    token = _UNREAD.set(_UNREAD.get() or unread)
-    try:
-        yield
-    finally:
-        _UNREAD.reset(token)
+    return _set(class_maps_unread() or unread)
 
 
-@contextmanager
-def with_class_maps() -> Iterator[None]:
-    """Let models make `sem_seg` in the `with` block, which reads it, whoever else does."""
-    token = _UNREAD.set(False)
-    try:
-        yield
-    finally:
-        _UNREAD.reset(token)
+def with_class_maps() -> AbstractContextManager[None]:
+    """Let models make `sem_seg` in the `with` block, which reads it, even if nobody else does."""
+    return _set(False)
 
 
 def class_maps_unread() -> bool:
