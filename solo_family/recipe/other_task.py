@@ -16,7 +16,7 @@ _NEUTRAL: dict[str, Any] = {
 }
 # How MaskFormer learns objects, of which a class may have several: as published.
 _OF_OBJECTS = {"MATCHING": "bipartite", "LOSS_TYPE": "mask_classification"}
-_QUERIES = 100
+_QUERIES, _DICE_WEIGHT = 100, 1.0
 
 
 def task_choices(cfg: CfgNode, task: str) -> list[Choice]:
@@ -66,6 +66,9 @@ def _of_objects(method: CfgNode, why: str) -> list[Choice]:
     if "MATCHING" in changed and method.NUM_OBJECT_QUERIES < _QUERIES:
         reason = "each finds one object; the source had one for each class"
         choices.append(Choice(f"{prefix}.NUM_OBJECT_QUERIES", _QUERIES, reason))
+    if "MATCHING" in changed and method.DICE_WEIGHT != _DICE_WEIGHT:
+        reason = "as published; the source's queries each had a class"
+        choices.append(Choice(f"{prefix}.DICE_WEIGHT", _DICE_WEIGHT, reason))
     return choices
 
 

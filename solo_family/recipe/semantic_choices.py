@@ -109,6 +109,7 @@ def _query_choices(data: LabelFingerprint) -> list[Choice]:
         return [
             Choice(f"{prefix}.MATCHING", "fixed", why),
             Choice(f"{prefix}.NUM_OBJECT_QUERIES", count, "one for each class"),
+            Choice(f"{prefix}.DICE_WEIGHT", 5.0, "small regions count for more, and CamVid gains"),
         ]
     most = int(data.objects_per_image.max())
     count = max(_QUERIES, ceil(1.5 * most / 10) * 10)

@@ -93,7 +93,7 @@ def test_things_are_found_where_a_run_had_stuff(data: str, tmp_path: Path) -> No
     assert not by_hand.MODEL.STUFF_IDS
 
 
-FIXED: list[Any] = ["MODEL.MASK_FORMER.MATCHING", "fixed"]
+FIXED: list[Any] = ["MODEL.MASK_FORMER.MATCHING", "fixed", "MODEL.MASK_FORMER.DICE_WEIGHT", 5.0]
 FIXED += ["MODEL.MASK_FORMER.TEST.PANOPTIC_ON", False, "MODEL.MASK_FORMER.TEST.INSTANCE_ON", False]
 
 
@@ -115,6 +115,7 @@ def test_with_fixed_matching_queries_stay_with_their_classes(further: int, tmp_p
     assert init(tmp_path, "--train", labels, "--from", str(tmp_path / "run"), *FAST) == 0
     cfg = config_of(tmp_path)
     assert cfg.MODEL.MASK_FORMER.MATCHING == "fixed"
+    assert cfg.MODEL.MASK_FORMER.DICE_WEIGHT == 5.0
     assert 3 + further == cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES
     weights = torch.load(cfg.MODEL.WEIGHTS, weights_only=True)["model"]
     new = weights["sem_seg_head.predictor.query_embed.weight"]
@@ -130,4 +131,5 @@ def test_objects_are_not_learned_with_a_query_for_each_class(data: str, tmp_path
     cfg = config_of(tmp_path)
     assert cfg.MODEL.MASK_FORMER.MATCHING == "bipartite"
     assert cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES == 100
+    assert cfg.MODEL.MASK_FORMER.DICE_WEIGHT == 1.0
     assert train_one_step(tmp_path / "new" / "my.yaml", tmp_path / "output")

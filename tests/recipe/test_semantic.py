@@ -100,9 +100,10 @@ def test_streets_get_the_measured_recipe() -> None:
     assert (values["INPUT.MIN_SIZE_TEST"], values["INPUT.MAX_SIZE_TEST"]) == (360, 480)
     assert values["INPUT.CROP.SIZE"] == [224, 288]
     assert values["INPUT.COLOR_AUG_SSD"] is True
-    # But for the queries, which are as many as the classes.
+    # But for the queries, which are as many as the classes, and the Dice loss beside them.
     assert values["MODEL.MASK_FORMER.MATCHING"] == "fixed"
     assert values["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"] == 11
+    assert values["MODEL.MASK_FORMER.DICE_WEIGHT"] == 5.0
     assert values["SOLVER.IMS_PER_BATCH"] == 4
     assert values["SOLVER.CLIP_GRADIENTS.CLIP_VALUE"] == 1.0
     assert values["TEST.BEST_METRIC"] == "sem_seg/mIoU"
@@ -196,6 +197,7 @@ def test_the_image_with_most_classes_has_room() -> None:
     values = values_of(labelled(9, (512, 512), [2000] * 130))
     assert values["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"] > 130
     assert "MODEL.MASK_FORMER.MATCHING" not in values  # so many queries learn any class
+    assert "MODEL.MASK_FORMER.DICE_WEIGHT" not in values  # measured with a query for each class
 
 
 def test_trained_weights_keep_queries_and_colours_and_learn_slower() -> None:
