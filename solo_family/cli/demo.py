@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..class_maps import without_class_maps
+from ..class_maps import with_late_class_maps, without_class_maps
 from ..data.loading.images import Reading
 from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import Predictions, keep_confident
@@ -225,14 +225,15 @@ def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
 
 def _for_formats(model: Model, key: str, formats: Sequence[str]) -> tuple[Model, str]:
     """Return the model without results that no format has, and a text as `_open_model` does."""
-    if any(name in SAVERS and SAVERS[name].needs[0] == "labels" for name in formats):
-        return model, key
+    saves = any(name in SAVERS and SAVERS[name].needs[0] == "labels" for name in formats)
+    maps = with_late_class_maps if saves else without_class_maps
 
     def predict(images: list[np.ndarray]) -> list[Predictions]:
-        with without_class_maps():
+        with maps():
             return model.predict(images)
 
-    return replace(model, predict=predict), text_key(key, "without class maps")
+    key = key if saves else text_key(key, "without class maps")
+    return replace(model, predict=predict), key
 
 
 def _with_bands(args: argparse.Namespace, model: Model) -> Model:

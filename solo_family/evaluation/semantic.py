@@ -15,6 +15,7 @@ from detectron2.utils import comm
 
 from ..data.formats.label_maps import check_size_in, read_labels
 from ..files import whole_files_of
+from ..ops.label_maps import class_of_pixels
 from .panoptic_quality import PanopticQuality
 
 # detectron2 0.6 takes no function, and reads labels as they are in the file.
@@ -60,7 +61,7 @@ class SemanticEvaluator(SemSegEvaluator):
             path = self.input_file_to_gt_file[item["file_name"]]
             truth = self._load(path)
             check_size_in(item, truth, path)
-            predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            predicted = class_of_pixels(output["sem_seg"]).cpu().numpy()
             if _TAKES_LOADER:
                 super().process([item], [output])
             else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..class_maps import class_maps_unread
+from ..class_maps import Read, class_maps_read
 from .panoptic import assign_pixels, merge_panoptic
 from .results import PredictedInstances, Prediction, Sizes, resized
 
@@ -37,7 +37,7 @@ def query_results(
         settings: those of `methods.mask_former.inference.Inference`.
     """
     instances = sem_seg = panoptic_seg = None
-    if settings["semantic"] and not (settings["panoptic"] and class_maps_unread()):
+    if settings["semantic"] and not (settings["panoptic"] and class_maps_read() is Read.NEVER):
         sem_seg = _semantic(probabilities, logits, sizes, settings)
     if settings["panoptic"]:
         panoptic_seg = _panoptic(

@@ -13,7 +13,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..class_maps import class_maps_unread, with_class_maps
+from ..class_maps import Read, class_maps_read, with_class_maps
 from ..errors import first_line
 from ..ops.run_masks import are_empty, iou_of_any
 from .base import MaskSegmentor
@@ -88,7 +88,7 @@ class PrecisionCheck:
                 first = model.inference(batched_inputs[:1])
                 if not is_empty(first[0]):
                     first = self._decide(model, self._half, first, batched_inputs[:1])
-            if class_maps_unread() and "panoptic_seg" in first[0]:
+            if class_maps_read() is Read.NEVER and "panoptic_seg" in first[0]:
                 first[0].pop("sem_seg", None)
             return first + model.inference(batched_inputs[1:])
 

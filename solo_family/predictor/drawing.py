@@ -12,6 +12,7 @@ from detectron2.utils.visualizer import VisImage, Visualizer
 
 from ..errors import DataError
 from ..files import replacing
+from ..ops.label_maps import class_of_pixels
 from .labels import keep_labels_inside
 from .painting import is_large, paint
 from .predictions import Predictions
@@ -47,7 +48,7 @@ def draw_predictions(
     if "panoptic_seg" in predictions:
         drawn = visualizer.draw_panoptic_seg_predictions(rgb, *predictions["panoptic_seg"])
     elif "sem_seg" in predictions:
-        category = predictions["sem_seg"].argmax(dim=0)
+        category = class_of_pixels(predictions["sem_seg"])
         drawn = visualizer.draw_sem_seg(rgb, category)
     elif predictions["instances"].has("track_ids"):
         drawn = _draw_tracks(visualizer, rgb, predictions["instances"])

@@ -7,6 +7,7 @@ import numpy as np
 from detectron2.data import Metadata
 from detectron2.utils.colormap import colormap
 
+from ..ops.label_maps import class_of_pixels
 from ..ops.run_masks import RunMasks
 from ..ops.runs import box_of, fill
 from ..ops.window import Window
@@ -44,7 +45,7 @@ def paint(image: np.ndarray, predictions: Predictions, metadata: Metadata) -> No
         shown = np.array([number in kept for number in range(len(colours))])
         _paint_map(image, segments.numpy(), colours, shown)
     elif "sem_seg" in predictions:
-        labels = predictions["sem_seg"].argmax(dim=0).numpy()
+        labels = class_of_pixels(predictions["sem_seg"]).numpy()
         colours = _colours_of_classes(labels, metadata)
         _paint_map(image, labels, colours, np.arange(len(colours)) < _named(metadata))
     else:
@@ -65,7 +66,7 @@ def colours_of(predictions: Predictions, metadata: Metadata) -> np.ndarray:
     if "panoptic_seg" in predictions:
         return _colours(int(predictions["panoptic_seg"][0].numpy().max(initial=0)) + 1)
     if "sem_seg" in predictions:
-        return _colours_of_classes(predictions["sem_seg"].argmax(dim=0).numpy(), metadata)
+        return _colours_of_classes(class_of_pixels(predictions["sem_seg"]).numpy(), metadata)
     return _colours(len(predictions["instances"]))
 
 

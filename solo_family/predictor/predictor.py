@@ -11,6 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from PIL import Image
 
+from ..class_maps import with_late_class_maps
 from ..data.loading.ahead import ahead
 from ..data.loading.windows import ArrayWindows, open_windows, read_whole
 from ..errors import ConfigError
@@ -235,12 +236,9 @@ class Predictor:
             yield from self._results(*batch)
 
     def _results(self, pictures: Sequence[Picture], images: list[np.ndarray]) -> list[Result]:
-        return [
-            self._result(predictions, image, picture)
-            for picture, image, predictions in zip(
-                pictures, images, self._predict(images), strict=True
-            )
-        ]
+        with with_late_class_maps():
+            found = self._predict(images)
+        return [self._result(*one) for one in zip(found, images, pictures, strict=True)]
 
     def _segment_by_tiles(self, picture: Picture, channels: str | None) -> Result:
         assert self._tiling is not None

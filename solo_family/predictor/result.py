@@ -12,6 +12,8 @@ from detectron2.structures import Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
 from detectron2.utils.visualizer import GenericMask
 
+from ..class_maps import made
+from ..ops.label_maps import class_of_pixels
 from ..saving.picture import Classes
 from ..saving.saver import Options
 from ..saving.units import parse_pixel_size
@@ -29,8 +31,6 @@ class Result:
     """The prediction of one picture, in numpy and in detectron2's form.
 
     Attributes:
-        predictions: detectron2's dict, with any of "instances", "sem_seg" and "panoptic_seg", on
-            the CPU.
         metadata: names and colours of the classes.
         image: the picture, uint8 [H, W, 3], BGR.
         file: the picture's file, or a name for a picture that has none.
@@ -43,10 +43,21 @@ class Result:
         image: np.ndarray,
         file: str | Path = "picture.png",
     ) -> None:
-        self.predictions = predictions
+        # `sem_seg` may be a LabelMap or LateScores, which take little memory.
+        self._predictions = predictions
         self.metadata = metadata
         self.image = image
         self.file = Path(file)
+
+    @property
+    def predictions(self) -> Predictions:
+        """detectron2's dict, with any of "instances", "sem_seg" and "panoptic_seg", on the CPU.
+
+        A panoptic model's `sem_seg`, float32 [K, H, W], is made when this is first read.
+        """
+        if "sem_seg" in self._predictions:
+            self._predictions["sem_seg"] = made(self._predictions["sem_seg"])
+        return self._predictions
 
     @property
     def instances(self) -> Instances:
@@ -107,7 +118,7 @@ class Result:
         Raises:
             AttributeError: the model predicts no semantic segmentation.
         """
-        return self._of("sem_seg", "semantic segmentation").argmax(dim=0).numpy()
+        return class_of_pixels(self._of("sem_seg", "semantic segmentation")).numpy()
 
     def __len__(self) -> int:
         """Return the number of instances."""
@@ -116,9 +127,9 @@ class Result:
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
         parts = [f"{width}x{height}"]
-        if "instances" in self.predictions:
+        if "instances" in self._predictions:
             parts.append(f"{len(self)} instances")
-        parts += [name for name in ("panoptic_seg", "sem_seg") if name in self.predictions]
+        parts += [name for name in ("panoptic_seg", "sem_seg") if name in self._predictions]
         return f"Result({', '.join(parts)})"
 
     def plot(self, path: str | Path | None = None) -> np.ndarray:
@@ -133,7 +144,7 @@ class Result:
         Raises:
             DataError: the file can't be written.
         """
-        drawn = draw_predictions(VideoVisualizer(self.metadata), self.image, self.predictions)
+        drawn = draw_predictions(VideoVisualizer(self.metadata), self.image, self._predictions)
         if path is not None:
             write_picture(Path(path), drawn)
         return np.ascontiguousarray(drawn[:, :, ::-1])
@@ -176,7 +187,7 @@ class Result:
         classes = Classes(self.metadata)
         names = [name for name in formats if name != PICTURES]
         with ResultWriter(make_savers(names, folder, classes, options)) as writer:
-            writer.add(self.predictions, self.image, 1, file_name=str(self.file))
+            writer.add(self._predictions, self.image, 1, file_name=str(self.file))
         if PICTURES in formats:
             self.plot(folder / self.file.with_suffix(".png").name)
 
@@ -189,7 +200,7 @@ class Result:
         return [[outline.reshape(-1, 2) for outline in mask.polygons] for mask in masks]
 
     def _of(self, key: str, what: str) -> Any:
-        if key not in self.predictions:
-            there = ", ".join(self.predictions) or "nothing"
+        if key not in self._predictions:
+            there = ", ".join(self._predictions) or "nothing"
             raise AttributeError(f"This model predicts no {what}, but {there}.")
-        return self.predictions[key]
+        return self._predictions[key]

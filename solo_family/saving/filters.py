@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 
+from ..class_maps import made
 from ..errors import ConfigError
+from ..ops.label_maps import class_of_pixels
 from ..ops.run_masks import RunMasks, whole_runs
 from ..tiling.merge_semantic import LabelMap
 
@@ -76,7 +78,8 @@ class Filters:
         labels = torch.tensor(self.labels, dtype=torch.int64, device="cpu")
         if isinstance(scores, LabelMap):
             return scores.only(labels)
-        dropped = ~torch.isin(scores.argmax(dim=0), labels)
+        scores = made(scores)
+        dropped = ~torch.isin(class_of_pixels(scores), labels)
         none = scores.amax(dim=0) - 1
         return torch.cat([scores, torch.where(dropped, none + 2, none)[None]])
 

@@ -15,6 +15,7 @@ from detectron2.structures import Instances
 from pycocotools import mask as mask_util
 
 from ..evaluation.instance_results import instance_results
+from ..ops.label_maps import class_of_pixels
 from ..ops.rle import encode_masks
 
 
@@ -133,7 +134,7 @@ def predicted(predictions: dict[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     if "sem_seg" in predictions:
-        found["labels"] = predictions["sem_seg"].argmax(dim=0).numpy()
+        found["labels"] = class_of_pixels(predictions["sem_seg"]).numpy()
     if "panoptic_seg" in predictions:
         segments, infos = predictions["panoptic_seg"]
         if infos is not None:

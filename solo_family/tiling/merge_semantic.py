@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..ops.label_maps import class_of_pixels
 from ..ops.window import Window
 from .tiles import Tile
 
@@ -93,7 +94,7 @@ class SemanticMerger:
         if self._is_dense:
             self._result[:, *place] = scores
         else:
-            self._result[place] = scores.argmax(dim=0).short()
+            self._result[place] = class_of_pixels(scores).short()
 
     def _cells(self, tile: Tile) -> list[Window]:
         rows = [edge for edge in self._rows if tile.window.top <= edge <= tile.window.bottom]

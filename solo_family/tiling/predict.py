@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.structures import BitMasks
 
+from ..class_maps import made
 from ..data.loading.ahead import ahead
 from ..data.loading.windows import WindowReader
 from ..errors import ConfigError, DataError
@@ -147,7 +148,7 @@ def _tile_result(tile: Tile, output: dict[str, Any], height: int) -> TileResult:
                 "return. Set TEST.TILE.SIZE 0."
             )
         panoptic = segments.cpu(), infos
-    return TileResult(objects, panoptic, output.get("sem_seg"))
+    return TileResult(objects, panoptic, made(output.get("sem_seg")))
 
 
 class _Merger:

@@ -10,7 +10,7 @@ import torch
 from detectron2.data import Metadata
 from PIL import Image
 
-from solo_family.class_maps import class_maps_unread
+from solo_family.class_maps import Read, class_maps_read
 from solo_family.cli import demo
 from solo_family.data.loading.images import Reading
 from solo_family.predictor.predictions import Predictions
@@ -27,7 +27,7 @@ class Interrupted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: str = "instances") -> None:
         self.seen, self.limit, self.kind = 0, 10**9, kind
-        self.maps_unread: set[bool] = set()
+        self.maps_read: set[Read] = set()
         names = Metadata(stuff_classes=["dark", "bright"])
         source = Source(self.predict, METADATA if kind == "instances" else names, Reading())
         monkeypatch.setattr(demo, "_open_model", lambda *_: (source, "key"))
@@ -36,7 +36,7 @@ class Interrupted:
         if self.seen + len(images) > self.limit:
             raise KeyboardInterrupt
         self.seen += len(images)
-        self.maps_unread.add(class_maps_unread())
+        self.maps_read.add(class_maps_read())
         return [self._one(image) for image in images]
 
     def _one(self, image: np.ndarray) -> Predictions:
@@ -109,10 +109,10 @@ def test_the_scores_of_every_class_are_wanted_for_label_maps_alone(
     model = Interrupted(monkeypatch, "panoptic")
     words = ["--input", _inputs(tmp_path / "in"), "--output", tmp_path / "out", "--skip-existing"]
     assert _run(*words, "--save", "panoptic") == 0
-    assert model.maps_unread == {True}
-    model.maps_unread.clear()
+    assert model.maps_read == {Read.NEVER}
+    model.maps_read.clear()
     assert _run(*words, "--save", "panoptic", "label-map") == 0
-    assert model.maps_unread == {False}  # what was predicted without them is predicted again
+    assert model.maps_read == {Read.LATER}  # what was predicted without them is predicted again
 
 
 def test_a_later_run_predicts_only_what_is_new_or_has_changed(

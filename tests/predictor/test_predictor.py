@@ -18,6 +18,7 @@ from pycocotools import mask as mask_util
 from solo_family import Predictor, model_zoo
 from solo_family.errors import ConfigError, DataError
 from solo_family.export.write import Options, export_model
+from solo_family.methods.mask_former.late_scores import LateScores
 from solo_family.predictor.load import load_predictor
 
 from ..coco_folder import write_cfg
@@ -287,6 +288,32 @@ def test_panoptic_and_semantic_results(tmp_path: Path, photo: np.ndarray) -> Non
     above = Predictor(tmp_path / "run", confidence_threshold=1)(photo, channels="RGB")
     assert not above.panoptic[0].any()
     assert above.panoptic[1] == []
+
+
+def test_the_scores_of_every_class_are_made_when_they_are_read(
+    tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_run(tmp_path / "run", "MaskFormer", "MODEL.MASK_FORMER.TEST.SEMANTIC_ON", True)
+    predict = Predictor(tmp_path / "run", confidence_threshold=0)
+    (expected,) = predict._predict([photo[:, :, ::-1].copy()])
+    assert isinstance(expected["sem_seg"], torch.Tensor)
+    count: list[LateScores] = []
+    make = LateScores.made
+    monkeypatch.setattr(LateScores, "made", lambda late: (count.append(late), make(late))[1])
+    result = predict(photo, channels="RGB")
+    assert "sem_seg" in repr(result)
+    result.plot()
+    result.save(tmp_path / "files", "panoptic", "label-map")
+    labels = expected["sem_seg"].argmax(0).numpy()
+    assert np.array_equal(result.semantic, labels)
+    assert np.array_equal(cv2.imread(str(tmp_path / "files/label_maps/picture.png"), -1), labels)
+    assert not count
+    scores = result.predictions["sem_seg"]
+    assert isinstance(scores, torch.Tensor)
+    torch.testing.assert_close(scores, expected["sem_seg"], rtol=1e-5, atol=1e-6)
+    assert result.predictions["sem_seg"] is scores
+    assert len(count) == 1
+    assert np.array_equal(result.semantic, labels)
 
 
 def test_a_config_takes_weights(run: Path, photo: np.ndarray, tmp_path: Path) -> None:

@@ -191,6 +191,26 @@ def test_scores_that_tiles_agree_on_stay(overlap: int, monkeypatch: pytest.Monke
     assert torch.equal(labels[order].argmax(dim=0), found[order].argmax(dim=0))
 
 
+def test_scores_that_a_model_makes_late_are_merged() -> None:
+    """As a panoptic model's in `demo --save label-map --tile`."""
+
+    class Late:
+        def __init__(self, scores: torch.Tensor) -> None:
+            self.scores = scores
+
+        def made(self) -> torch.Tensor:
+            return self.scores
+
+    scores = torch.randn(4, 50, 90, generator=torch.Generator().manual_seed(0))
+    image = ArrayWindows(np.zeros((50, 90, 3), np.uint8))
+
+    def predict(tiles: list[np.ndarray]) -> list[dict]:
+        return [{"sem_seg": Late(scores)} for _ in tiles]
+
+    found = predict_by_tiles(predict, image, Tiling(90, 0)).predictions["sem_seg"]
+    assert torch.equal(found.argmax(dim=0), scores.argmax(dim=0))
+
+
 def test_weights_fall_off_towards_a_border_between_tiles() -> None:
     """Two tiles, of 0 and of 1, go over into one another linearly; elsewhere they are alone."""
     values = iter([0.0, 1.0])

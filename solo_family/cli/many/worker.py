@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...class_maps import with_late_class_maps
 from ...data.loading.images import Reading
 from ...errors import DataError, OutOfMemoryError, first_line
 from ...predictor.predictions import Predictions, keep_confident
@@ -101,7 +102,8 @@ class Worker:
             yield from Batches(group, self._batch)
 
     def _predict(self, images: list[np.ndarray]) -> list[Predictions]:
-        return predict_arrays(self._model.predict, self._tiling, images)
+        with with_late_class_maps():
+            return predict_arrays(self._model.predict, self._tiling, images)
 
     def _row(self, item: Item, found: Predictions | OutOfMemoryError) -> dict[str, Any]:
         if isinstance(found, OutOfMemoryError):

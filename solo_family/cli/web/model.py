@@ -6,6 +6,7 @@ from threading import Event
 
 import numpy as np
 
+from ...class_maps import with_late_class_maps
 from ...data.loading.images import read_image
 from ...errors import SoloFamilyError
 from ...predictor.predictions import Predictions, keep_confident
@@ -125,7 +126,8 @@ class WebModel:
     def _predict(self, images: list[np.ndarray]) -> list[Predictions]:
         if self._closed.is_set():
             raise Closed("the page is closed")
-        return self.model.predict(images)
+        with with_late_class_maps():
+            return self.model.predict(images)
 
     def _tiled(self, tiling: Tiling) -> TiledPictures:
         return TiledPictures(

@@ -12,6 +12,7 @@ import torch
 from detectron2.data import Metadata
 from scipy import ndimage
 
+from ...ops.label_maps import class_of_pixels
 from ...ops.runs import Runs, box_of, runs_of
 from ...ops.window import Window
 from ...predictor.painting import colours_of
@@ -81,7 +82,7 @@ def _found(predictions: Predictions, classes: Classes) -> Iterator[_Found]:
                 runs = masks[info["id"]]
                 yield info["category_id"], info.get("score"), info["id"], runs, len(segments)
     elif "sem_seg" in predictions:
-        labels = predictions["sem_seg"].argmax(dim=0)
+        labels = class_of_pixels(predictions["sem_seg"])
         for label, runs in _masks(labels):
             if label < len(classes.names) or not classes.names:
                 yield label, None, label, runs, len(labels)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 
+from ...ops.label_maps import class_of_pixels
 from ...ops.run_masks import RunMasks
 from ...ops.runs import Runs, box_of, fill, runs_of
 from ...ops.window import Window
@@ -29,7 +30,7 @@ def made_small(predictions: Predictions) -> Predictions:
         small["instances"] = _instances(small["instances"])
     if "sem_seg" in small and not isinstance(small["sem_seg"], LabelMap):
         scores = small["sem_seg"]
-        small["sem_seg"] = LabelMap(scores.argmax(dim=0).short(), len(scores))
+        small["sem_seg"] = LabelMap(class_of_pixels(scores).short(), len(scores))
     if "panoptic_seg" in small:
         segments, infos = small["panoptic_seg"]
         small["panoptic_seg"] = segments.int(), infos

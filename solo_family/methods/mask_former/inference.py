@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from torch import Tensor
 
-from ...class_maps import class_maps_unread
+from ...class_maps import Read, class_maps_read
 from ...data.formats.classes import stuff_ids
 from ...modeling.order import set_first
 from ...modeling.panoptic import (
@@ -24,6 +24,7 @@ from ...ops.host_copy import HostCopy
 from ...ops.resize import ResizedMasks
 from ...ops.resize_rows import MaskRows
 from .instances import InstanceRanking, rank_instances, select_instances
+from .late_scores import LateScores
 from .semantic_maps import assign_hard, class_weights, marginalise, probability_maps, sum_masks
 
 
@@ -100,7 +101,7 @@ class Inference:
         return QueryScores(probabilities, set_first(chosen), chosen.sum(1))
 
     def of_scores(self, scores: QueryScores, masks: Sequence[ResizedMasks]) -> list[dict[str, Any]]:
-        """Compute the results of a batch, but for those of `without_class_maps`.
+        """Compute the results of a batch; see `class_maps` for when `sem_seg` is made.
 
         While a GPU does the rest, the host waits for the number of masks that take part in
         segments; then for the segments, and for the number of instances. For semantic results it
@@ -114,9 +115,13 @@ class Inference:
             The requested results among `sem_seg`, `panoptic_seg` and `instances`, in detectron2's
             form.
         """
-        if self.semantic and self.panoptic and class_maps_unread():
-            return replace(self, semantic=False).of_scores(scores, masks)
         probabilities = scores.probabilities
+        if self.semantic and self.panoptic and class_maps_read() is not Read.NOW:
+            others = replace(self, semantic=False).of_scores(scores, masks)
+            if class_maps_read() is Read.LATER:
+                for result, *image in zip(others, probabilities, masks):
+                    result["sem_seg"] = self._late(*image)
+            return others
         # Queued now, so that it is there when everything else is queued, too.
         counts = None if scores.num_objects is None else HostCopy(scores.num_objects)
         results: list[dict[str, Any]] = [{} for _ in masks]
@@ -142,6 +147,9 @@ class Inference:
         """Whether both kinds of result are of all pixels of the resized masks."""
         both = self.semantic and self.panoptic
         return both and self.resize_first and not self.hard_assignment
+
+    def _late(self, probabilities: Tensor, masks: ResizedMasks) -> LateScores:
+        return LateScores(probabilities, masks, self._semantic, self._marginalises_first)
 
     def _semantic(self, probabilities: Tensor, masks: ResizedMasks) -> Tensor:
         segment = assign_hard if self.hard_assignment else marginalise

@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 
 from ...modeling.panoptic import SoftMasks, assign_pixels
+from ...ops.label_maps import COLUMNS, falling_places, first_greatest_
 from ...ops.resize import ResizedMasks
 from ...ops.resize_rows import MaskRows
-
-# Pixels of one product: those of all masks fit the cache of one core.
-_COLUMNS = 1024
 
 
 def marginalise(
@@ -40,6 +38,27 @@ def marginalise(
     return result
 
 
+def most_probable(masks: MaskRows, probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the class with the greatest sum of `marginalise` for every pixel.
+
+    Args:
+        masks: finite probabilities of N masks in blocks of rows, on a CPU.
+        probabilities: finite float32 [N, K + 1] of the classes, "no object" last.
+        size: (H, W).
+
+    Returns:
+        int64 [H, W].
+    """
+    weights = class_weights(probabilities)
+    places = falling_places(len(weights))
+    result = torch.empty(size, dtype=torch.int64, device="cpu")
+    for rows, block in masks.blocks:
+        columns = block.flatten(1).split(COLUMNS, 1)
+        for part, labels in zip(columns, result[rows].view(-1).split(COLUMNS)):
+            labels.copy_(first_greatest_(weights @ part, places))
+    return result
+
+
 def sum_masks(weights: Tensor, masks: Tensor, result: Tensor) -> None:
     """Write the sum over masks i of p_i(c) m_i for some rows, on a CPU.
 
@@ -49,7 +68,7 @@ def sum_masks(weights: Tensor, masks: Tensor, result: Tensor) -> None:
         result: [K, r, W], each class's rows in one piece.
     """
     for columns, sums in zip(
-        masks.flatten(1).split(_COLUMNS, 1), result.flatten(1).split(_COLUMNS, 1)
+        masks.flatten(1).split(COLUMNS, 1), result.flatten(1).split(COLUMNS, 1)
     ):
         torch.mm(weights, columns, out=sums)
 

@@ -1,5 +1,6 @@
 """Results, and exported outputs made results by the runtime: both against loops over masks."""
 
+import pickle
 from itertools import product
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from solo_family.class_maps import without_class_maps
+from solo_family.class_maps import made, with_late_class_maps, without_class_maps
 from solo_family.export.query_results import query_results
 from solo_family.export.results import Prediction, Sizes
+from solo_family.methods.mask_former.late_scores import LateScores
 from solo_family.methods.mask_former.model import MaskFormer
 from solo_family.methods.mask_former.predictor import MaskPredictions
+from solo_family.ops.resize import ResizedMasks
 
 from ...conftest import picture, tiny_model
 
@@ -195,6 +198,45 @@ def test_scores_of_classes_are_left_out_beside_segments_where_nobody_reads_them(
     for ids, infos in (result["panoptic_seg"], other.panoptic_seg):
         assert (ids.tolist(), [info["category_id"] for info in infos]) == segments
     assert len(result["instances"]) == len(other.instances) == len(found)
+
+
+@pytest.mark.parametrize("method", ["soft", "hard"])
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_scores_of_classes_are_made_when_they_are_asked_for(
+    method: str, by_rows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opts = [f"{TEST}.OBJECT_MASK_THRESHOLD", 0.0, f"{TEST}.SEMANTIC_INFERENCE_METHOD", method]
+    model, image = tiny_of_image(0, *opts)
+    sem_seg, segments, found = reference(image, model)
+    monkeypatch.setattr(ResizedMasks, "by_rows", by_rows)
+    with with_late_class_maps(), torch.no_grad():
+        (result,) = model.predict({}, PADDED, [IMAGE], [IMAGE])
+    ids, infos = result["panoptic_seg"]
+    assert (ids.tolist(), [info["category_id"] for info in infos]) == segments
+    assert len(result["instances"]) == len(found)
+    late = result["sem_seg"]
+    assert isinstance(late, LateScores)
+    assert late.shape == sem_seg.shape
+    with torch.autocast("cpu", torch.bfloat16):  # around what reads them
+        np.testing.assert_allclose(made(late).numpy(), sem_seg, rtol=1e-4, atol=1e-5)
+        for labels in (late.to("cpu").argmax(dim=0), pickle.loads(pickle.dumps(late)).argmax(0)):
+            assert np.array_equal(labels.numpy(), sem_seg.argmax(0))
+
+
+def test_late_scores_that_are_no_numbers_have_the_class_of_the_others() -> None:
+    probabilities = torch.full((2, K + 1), 0.25)
+    probabilities[1, 1] = torch.nan
+    masks = ResizedMasks(torch.randn(2, 4, 4), (16, 16), (16, 16), (16, 16))
+    late = LateScores(probabilities, masks, lambda *_: torch.full((K, 16, 16), torch.nan), True)
+    assert (late.argmax() == 0).all()
+
+
+def test_late_scores_take_the_memory_of_the_masks() -> None:
+    """Of 100 masks and 133 classes a twentieth of theirs, which a list of results has for each."""
+    model, _ = tiny_of_image(0)
+    with with_late_class_maps(), torch.no_grad():
+        (late,) = model.predict({}, PADDED, [IMAGE], [(800, 1200)])
+    assert len(pickle.dumps(late["sem_seg"])) < 4 * N * PADDED[0] * PADDED[1] + 10_000
 
 
 class WithMargin(MaskFormer):
