@@ -20,6 +20,7 @@ from ..data.formats.register import check_datasets
 from ..errors import ConfigError, DataError
 from ..predictor.drawing import beside, draw_predictions, write_picture
 from ..predictor.labels import keep_labels_inside
+from ..predictor.painting import with_class_colours
 from ..predictor.predictions import keep_confident
 from ..predictor.sources import from_config
 from ..progress import Progress
@@ -97,7 +98,8 @@ def draw_truth(picture: np.ndarray, record: dict[str, Any], metadata: Metadata) 
     Raises:
         DataError: its file of segments or classes can't be read.
     """
-    visualizer = Visualizer(np.ascontiguousarray(picture[:, :, ::-1]), metadata)
+    rgb = np.ascontiguousarray(picture[:, :, ::-1])
+    visualizer = Visualizer(rgb, with_class_colours(metadata))  # those of the predictions
     if "pan_seg_file_name" in record:
         ids = _labels(record["pan_seg_file_name"]).astype(np.int64)
         record = {

@@ -60,7 +60,12 @@ class Stored:
 
 
 def open_stored(
-    path: str, data: BinaryIO, wanted: Format, page: int | None = None
+    path: str,
+    data: BinaryIO,
+    wanted: Format,
+    page: int | None = None,
+    *,
+    by_opencv: bool = False,
 ) -> Stored | None:
     """Return an image whose own values are to be read; None for a picture of 8 bits.
 
@@ -70,6 +75,8 @@ def open_stored(
         wanted: the format that it is read for. If that has the file's own channels, a TIFF of 8
             bits is not None, and of as many pages with a band each, each is a channel.
         page: of a TIFF, from 1, that is a picture of its own; None for the first.
+        by_opencv: whether OpenCV reads what is None here, and not Pillow. A TIFF of colours with
+            transparency is not None then, because OpenCV multiplies the colours by it.
 
     Raises:
         DataError: it begins like such a file, but is broken, or holds something else.
@@ -87,7 +94,8 @@ def open_stored(
         if head[:1] == b"P":
             return _netpbm(mapped(data))
         if tiff.is_tiff(head):
-            return _tiff(path, mapped(data), 0 if wanted.is_converted else wanted.count, page)
+            counted = 0 if wanted.is_converted else wanted.count
+            return _tiff(path, mapped(data), counted, page, by_opencv)
     except DataError:
         raise
     except Exception as error:  # a broken file provokes anything
@@ -245,7 +253,7 @@ def _netpbm(data: Any) -> Stored | None:
     return Stored(*size, dtype, 1, False, False, read, header.white)
 
 
-def _tiff(path: str, data: Any, counted: int, page: int | None) -> Stored | None:
+def _tiff(path: str, data: Any, counted: int, page: int | None, by_opencv: bool) -> Stored | None:
     try:
         pages = tiff.read_pages(data)
         pages = pages if page is None else pages[page - 1 : page]
@@ -254,7 +262,8 @@ def _tiff(path: str, data: Any, counted: int, page: int | None) -> Stored | None
         if counted:
             raise
         return None  # whether it is a picture, its reader says
-    if not counted and first.is_ordinary:
+    by_us = by_opencv and not counted and first.is_clear_colour
+    if not counted and first.is_ordinary and not by_us:
         if first.has_fourth_band:
             _name_band(path)
         return None
@@ -267,7 +276,9 @@ def _tiff(path: str, data: Any, counted: int, page: int | None) -> Stored | None
 
     def read() -> np.ndarray:
         values = np.concatenate([tiff.decode(one, data) for one in stack], axis=2)
-        return _upright(values, first.orientation)
+        if by_us and first.is_multiplied:  # Pillow's pictures are not
+            values = divided_by_alpha(values)
+        return upright(values, first.orientation)
 
     turned = first.orientation in (5, 6, 7, 8)
     height, width = (first.width, first.height) if turned else (first.height, first.width)
@@ -284,7 +295,19 @@ def _name_band(path: str) -> None:
     )
 
 
-def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
+def divided_by_alpha(values: np.ndarray) -> np.ndarray:
+    """Return colours that were multiplied by their transparency as they were, as Pillow does.
+
+    Args:
+        values: uint8 [H, W, 4].
+    """
+    alpha = values[:, :, 3:].astype(np.int64)
+    colours = values[:, :, :3] * np.int64(255) // np.maximum(alpha, 1)
+    colours = np.where(alpha == 0, values[:, :, :3], np.minimum(colours, 255))
+    return np.concatenate([colours.astype(np.uint8), values[:, :, 3:]], axis=2)
+
+
+def upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """Turn an image by EXIF's orientation."""
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)

@@ -83,6 +83,17 @@ class Page:
         return self.bands > 1 and self.tags.get(_EXTRA, (0,))[-1] in (1, 2)
 
     @property
+    def is_clear_colour(self) -> bool:
+        """Whether it has red, green, blue and transparency, of 8 bits, which `decode` can read."""
+        is_colour = self.bands == 4 and self.one(_PHOTOMETRIC, 1) == _RGB
+        return is_colour and self.has_alpha and self.dtype.itemsize == 1 and self.is_plain
+
+    @property
+    def is_multiplied(self) -> bool:
+        """Whether it says that its colours were multiplied by its transparency."""
+        return self.bands > 1 and self.tags.get(_EXTRA, (0,))[-1] == 1
+
+    @property
     def has_fourth_band(self) -> bool:
         """Whether a band comes after red, green and blue; CMYK's black is part of its colours."""
         return self.bands == 4 and self.one(_PHOTOMETRIC, 1) == _RGB and not self.has_alpha

@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..files import replacing
 from ..ops.label_maps import class_of_pixels
 from .labels import keep_labels_inside
-from .painting import is_large, paint
+from .painting import is_large, paint, with_class_colours
 from .predictions import Predictions
 from .tracking import NO_TRACK
 
@@ -44,6 +44,7 @@ def draw_predictions(
         painted = image.copy()
         paint(painted, predictions, visualizer.metadata)
         return painted
+    visualizer.metadata = with_class_colours(visualizer.metadata)
     rgb = image[:, :, ::-1]
     if "panoptic_seg" in predictions:
         drawn = visualizer.draw_panoptic_seg_predictions(rgb, *predictions["panoptic_seg"])

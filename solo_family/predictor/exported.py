@@ -60,12 +60,13 @@ def exported_reading(description: dict[str, Any]) -> Reading:
 
 
 def exported_metadata(description: dict[str, Any]) -> Metadata:
-    """Return the names, colours and category ids that were exported with a model."""
+    """Return what was exported of a model's classes: names, colours, ids, and which are stuff."""
     ids = description["category_ids"]
     return Metadata(
         **{"thing_classes": description["classes"], "stuff_classes": description["classes"]}
         | description["drawing"],
         thing_dataset_id_to_contiguous_id={category: index for index, category in enumerate(ids)},
+        stuff_labels=list(description.get("results", {}).get("stuff_classes", ())),
     )
 
 

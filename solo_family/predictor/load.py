@@ -11,8 +11,9 @@ from detectron2.engine import DefaultPredictor
 from ..checkpoint.load import check_weights_file, load_weights
 from ..checkpoint.published import with_implied_keys
 from ..console import logging_from
-from ..data.formats.classes import class_ids, class_names, is_class_agnostic
+from ..data.formats.classes import class_ids, class_names, is_class_agnostic, stuff_ids
 from ..data.loading.augmentation import AtLeastOnePixel
+from ..errors import DataError
 from ..modeling.inference import inference_model
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,17 @@ def class_metadata(cfg: CfgNode) -> Metadata:
         content.pop("name", None)
     if ids:
         content["thing_dataset_id_to_contiguous_id"] = {i: place for place, i in enumerate(ids)}
-    if cfg.MODEL.STUFF_IDS:
-        content["stuff_labels"] = list(cfg.MODEL.STUFF_IDS)
+    stuff = _stuff_labels(cfg, len(names))
+    if stuff:
+        content["stuff_labels"] = stuff
     return Metadata(**content)
+
+
+def _stuff_labels(cfg: CfgNode, count: int) -> list[int]:
+    """Return the model's classes that are stuff, of which the configuration need not tell."""
+    if is_class_agnostic(cfg):
+        return []
+    try:
+        return list(stuff_ids(cfg, count))
+    except DataError:  # a dataset that is not here; models of stuff can't be built without it
+        return []

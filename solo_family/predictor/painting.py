@@ -70,6 +70,20 @@ def colours_of(predictions: Predictions, metadata: Metadata) -> np.ndarray:
     return _colours(len(predictions["instances"]))
 
 
+def with_class_colours(metadata: Metadata) -> Metadata:
+    """Return metadata that have a colour for each class of pixels: that of `paint`.
+
+    detectron2 draws classes without one in random colours, which are others in each picture and in
+    each frame of a video.
+    """
+    count = len(metadata.get("stuff_classes") or [])
+    if len(metadata.get("stuff_colors") or []) >= count:
+        return metadata
+    content = metadata.as_dict()
+    content.pop("name", None)
+    return Metadata(**content | {"stuff_colors": _colours(count)[:, ::-1].tolist()})
+
+
 def _colours_of_classes(labels: np.ndarray, metadata: Metadata) -> np.ndarray:
     """Return the colours of the classes of pixels: the dataset's where it has them for all."""
     colours = _colours(int(labels.max(initial=0)) + 1)

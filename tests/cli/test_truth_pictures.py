@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import Metadata
+from detectron2.utils.video_visualizer import VideoVisualizer
 from PIL import Image
 from pycocotools import mask as mask_util
 
 from solo_family.__main__ import main
 from solo_family.cli.truth_pictures import draw_truth
 from solo_family.errors import DataError
+from solo_family.predictor.drawing import draw_predictions
 
 from ..coco_folder import CocoFolder, rectangle, write_cfg
 from ..conftest import eager_to_find, tiny_cfg, tiny_model
@@ -55,6 +57,18 @@ def test_segments_and_classes_of_pixels_are_drawn(tmp_path: Path) -> None:
     assert changed({"sem_seg_file_name": str(tmp_path / "labels.png")}) == [True, False]
     with pytest.raises(DataError, match=r"gone\.png can't be read"):
         changed({"sem_seg_file_name": str(tmp_path / "gone.png")})
+
+
+def test_classes_of_pixels_have_the_colours_of_the_predictions(tmp_path: Path) -> None:
+    labels = np.zeros((H, W), np.uint8)
+    labels[RIGHT] = 1
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    black = np.zeros((H, W, 3), np.uint8)
+    truth = draw_truth(black, {"sem_seg_file_name": str(tmp_path / "labels.png")}, NAMES)
+    scores = torch.stack([torch.from_numpy(labels == label) for label in range(2)]).float()
+    found = draw_predictions(VideoVisualizer(NAMES), black, {"sem_seg": scores})
+    assert (truth[LEFT][5, 5] != truth[RIGHT][5, 5]).any()
+    assert np.array_equal(truth, found)
 
 
 def test_the_verb_writes_truth_and_predictions_side_by_side(

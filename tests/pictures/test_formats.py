@@ -150,3 +150,53 @@ def test_every_format_that_is_read_is_found_in_folders(tmp_path: Path) -> None:
         assert cv2.absdiff(trained, exported).max() <= 8, path
     found, _ = find_sources([str(tmp_path)])
     assert {source.path for source in found} == {*paths}
+
+
+def clear(seed: int = 0) -> Image.Image:
+    """Returns a picture whose left half is more or less transparent."""
+    values = np.random.default_rng(seed).integers(0, 256, (24, 32, 4), np.uint8)
+    values[:, 16:, 3] = 255
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize("name", ["L", "BGR", "RGBA", "RGBN"])
+@pytest.mark.parametrize("multiplied", [False, True])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+def test_the_transparency_of_a_tiff_changes_no_colour(
+    tmp_path: Path, compression: str, multiplied: bool, name: str
+) -> None:
+    """OpenCV multiplies colours by it, which training does not."""
+    path = tmp_path / "x.tif"
+    tags = {338: 1 if multiplied else 2}
+    clear().save(path, compression=compression, tiffinfo=tags)
+    trained = read_image(str(path), name)
+    assert np.array_equal(read_picture(path, {"color": name}), trained)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("kind", "suffix", "name"),
+    [
+        ("RGBA", ".png", "RGBA"),
+        ("RGBA", ".png", "RGBN"),
+        ("RGBA", ".webp", "4ch"),
+        ("RGB", ".jpg", "RGBA"),
+        ("RGB", ".jpg", "3ch"),
+        ("RGB", ".png", "3ch"),
+        ("L", ".jpg", "1ch"),
+        ("L", ".png", "RGBA"),
+    ],
+)
+def test_exported_models_turn_pictures_of_any_channels(
+    tmp_path: Path, kind: str, suffix: str, name: str, orientation: int
+) -> None:
+    """OpenCV turns colours alone."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"x{suffix}"
+    options = {"lossless": True, "exact": True} if suffix == ".webp" else {}
+    clear().convert(kind).save(path, exif=exif, **options)
+    trained, exported = read_image(str(path), name), read_picture(path, {"color": name})
+    assert trained.shape == exported.shape
+    # Decoders of JPEG round in their own ways.
+    assert cv2.absdiff(trained, exported).max() <= (8 if suffix == ".jpg" else 0)

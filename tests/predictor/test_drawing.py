@@ -80,6 +80,40 @@ def test_panoptic_segmentation_comes_first() -> None:
     assert _is_changed({"panoptic_seg": (segments, [])}) == [False, False]
 
 
+def _colours(predictions: Predictions, metadata: Metadata) -> list[list[int]]:
+    """Returns the colours in the middle of the left and of the right region."""
+    drawn = draw_predictions(VideoVisualizer(metadata), IMAGE * 0, predictions)
+    return [drawn[region][5, 5].tolist() for region in (LEFT, RIGHT)]
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic"])
+@pytest.mark.parametrize("given", [None, [[0, 0, 200]], [[0, 0, 200], [0, 200, 0]]])
+def test_a_class_of_pixels_has_one_colour_in_all_pictures(
+    task: str, given: list[list[int]] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """detectron2 draws classes without a colour in random ones: videos flickered."""
+
+    def random_color(*_: object, **__: object) -> None:
+        raise AssertionError("a random colour")
+
+    monkeypatch.setattr("detectron2.utils.visualizer.random_color", random_color)
+    colours = {} if given is None else {"stuff_colors": given}
+    names = ["ground", "sky"]
+    metadata = Metadata(thing_classes=names, stuff_classes=names, **colours)
+    labels = torch.zeros(H, W, dtype=torch.int32)
+    labels[RIGHT] = 1
+    infos = [{"id": label + 1, "category_id": label, "isthing": False} for label in range(2)]
+    predictions = {"sem_seg": torch.stack([labels == 0, labels == 1]).float()}
+    if task == "panoptic":
+        predictions = {"panoptic_seg": (labels + 1, infos)}
+    left, right = _colours(predictions, metadata)
+    assert left != right
+    assert [left, right] == _colours(predictions, metadata)
+    if given is not None and len(given) == len(names):
+        # The dataset's own: blue and green, in BGR.
+        assert [int(np.argmax(one)) for one in (left, right)] == [0, 1]
+
+
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_narrow_pictures_are_no_problem(width: int) -> None:
     instances = Instances((H, width))

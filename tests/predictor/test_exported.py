@@ -10,7 +10,8 @@ import pytest
 from solo_family import METHODS
 from solo_family.config import get_cfg
 from solo_family.export.results import PredictedInstances, Prediction
-from solo_family.predictor.exported import as_detectron2
+from solo_family.predictor.exported import as_detectron2, exported_metadata
+from solo_family.saving.picture import Classes
 
 
 def _model(folder: Path, method: str, candidates: int = 500) -> Any:
@@ -47,3 +48,12 @@ def test_the_key_that_is_told_is_the_methods(
     (record,) = caplog.records
     _, _, advice = record.getMessage().rstrip(".").partition("--opts ")
     get_cfg().merge_from_list(advice.split())
+
+
+@pytest.mark.parametrize("results", [{}, {"results": {"stuff_classes": [1]}}])
+def test_what_is_stuff_is_exported(results: dict[str, Any]) -> None:
+    """Files of results say it of every class, also of those that no picture has."""
+    description = {"classes": ["cat", "sky"], "category_ids": [3, 9], "drawing": {}} | results
+    classes = Classes(exported_metadata(description))
+    assert [classes.id(label) for label in range(2)] == [3, 9]
+    assert [classes.is_thing(label) for label in range(2)] == [True, not results]

@@ -11,9 +11,11 @@ from torch import nn
 
 from solo_family.engine import main
 from solo_family.modeling.inference import inference_model
-from solo_family.predictor.load import load_predictor
+from solo_family.predictor.load import class_metadata, load_predictor
+from solo_family.saving.picture import Classes
 
 from ..conftest import picture, tiny_cfg, tiny_model
+from ..data.segments import write_panoptic
 
 
 def config(folder: Path, *opts: Any) -> CfgNode:
@@ -70,3 +72,23 @@ def test_a_model_in_training_records_no_graphs(
 def test_models_of_other_packages_stay_as_they_are() -> None:
     model = nn.Linear(2, 2)
     assert inference_model(model, tiny_cfg("SparseInst")) is model
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_what_is_stuff_is_the_datasets_unless_training_has_stored_it(
+    tmp_path: Path, stored: bool
+) -> None:
+    """Files of results say it of every class, also of those that no picture has."""
+    name, _, _ = write_panoptic(tmp_path)
+    opts = ["DATASETS.TRAIN", (name,), "DATASETS.TEST", (name,)]
+    cfg = tiny_cfg("MaskFormer", opts=[*opts, *(["MODEL.STUFF_IDS", [0]] if stored else [])])
+    classes = Classes(class_metadata(cfg))
+    assert classes.names == ["cat", "dog", "sky"]
+    is_thing = [classes.is_thing(label) for label in range(3)]
+    assert is_thing == ([False, True, True] if stored else [True, True, False])
+
+
+def test_classes_that_are_stored_need_no_dataset() -> None:
+    keys = ["MODEL.CLASS_NAMES", ["cat", "sky"], "DATASETS.TRAIN", ("panoptic:no:no:no.json",)]
+    classes = Classes(class_metadata(tiny_cfg("SOLOv2", opts=keys)))
+    assert [classes.is_thing(label) for label in range(2)] == [True, True]
