@@ -85,7 +85,7 @@ def _pages(picture: Image.Image, image: Path) -> list[np.ndarray]:
     for index in range(count):
         if count > 1:
             picture.seek(index)
-            if int(picture.tag_v2.get(_SUBFILE, 0)) & _COPY_OR_MASK:  # type: ignore[attr-defined]
+            if int(getattr(picture, "tag_v2", {}).get(_SUBFILE, 0)) & _COPY_OR_MASK:
                 continue
         pages.append(_opaque(picture))
     return pages
