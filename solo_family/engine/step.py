@@ -38,6 +38,9 @@ class TrainingStep(SimpleTrainer):
         sampler: the sampler of the loader. Its seed, which checkpoints store, seeds each iteration
             together with the iteration's number and the rank, so that dropout and losses that
             sample draw the same numbers in a resumed run. None seeds nothing.
+        trainer: the trainer whose steps these are, if any. Its `after_backward` runs between the
+            backward pass and the optimizer's step, with the gradients of the whole batch; with
+            float16 they are scaled, as in detectron2.
     """
 
     def __init__(
@@ -49,9 +52,11 @@ class TrainingStep(SimpleTrainer):
         precision: torch.dtype | None = None,
         accumulate: int = 1,
         sampler: GroupedSampler | None = None,
+        trainer: Any = None,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
         self._sampler = sampler
+        self._whole = trainer
         self.precision = precision
         self.accumulate = accumulate
         self.last_batch: list[dict[str, Any]] = []
@@ -86,8 +91,9 @@ class TrainingStep(SimpleTrainer):
                 if not index:
                     self.optimizer.zero_grad(set_to_none=True)
                 self.grad_scaler.scale(values.sum()).backward()
-        if hasattr(self, "after_backward"):  # for hooks; detectron2 0.6 has none at this place
-            self.after_backward()
+        # DefaultTrainer has the hooks, and never calls them at this place; detectron2 0.6 has none.
+        if hasattr(self._whole, "after_backward"):
+            self._whole.after_backward()
         of_parts = [dict(zip(names, copy.wait())) for names, copy in copies]
         for part, on_host in zip(parts, of_parts):
             check_finite(on_host, part, self.iter, self.model)

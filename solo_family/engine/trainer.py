@@ -65,8 +65,7 @@ class Trainer(WholeState):
     _trainer: TrainingStep
 
     def __init__(self, cfg: CfgNode) -> None:
-        # In DefaultTrainer's order, but with a DDP wrapper that also works on a CPU.
-        TrainerBase.__init__(self)
+        TrainerBase.__init__(self)  # and then DefaultTrainer's order, with DDP also on a CPU
         cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
         self._best_metric = self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
@@ -77,8 +76,9 @@ class Trainer(WholeState):
         self.sampler = resumable_sampler(data_loader)
         model = distributed(self.raw_model)
         precision = getattr(torch, cfg.SOLVER.AMP.PRECISION) if cfg.SOLVER.AMP.ENABLED else None
-        options = {"precision": precision, "accumulate": cfg.SOLVER.ACCUMULATE}
-        self._trainer = TrainingStep(model, data_loader, optimizer, sampler=self.sampler, **options)
+        options: dict[str, Any] = {"precision": precision, "accumulate": cfg.SOLVER.ACCUMULATE}
+        options |= {"sampler": self.sampler, "trainer": weakref.proxy(self)}
+        self._trainer = TrainingStep(model, data_loader, optimizer, **options)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = AtomicCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0

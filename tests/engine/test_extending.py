@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from detectron2.data import build_detection_test_loader
+from detectron2.engine import HookBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
@@ -93,6 +94,35 @@ def test_its_loss_is_the_same_in_parts(tmp_path: Path, my_train: ModuleType) -> 
     assert whole[0]["loss_kernels"] > 0
     for name in ("loss_kernels", "loss_class", "total_loss"):
         assert parts[0][name] == pytest.approx(whole[0][name], rel=1e-4), name
+
+
+def test_hooks_run_between_backward_pass_and_step(tmp_path: Path) -> None:
+    """DefaultTrainer of detectron2 calls `after_backward` of nothing that it is given."""
+    if not hasattr(HookBase, "after_backward"):
+        pytest.skip("this version of detectron2 has no such place")
+    places: list[str] = []
+
+    class Watching(HookBase):
+        def after_backward(self) -> None:
+            grads = [p.grad is not None for p in self.trainer.raw_model.parameters()]
+            places.append(f"hook {any(grads)}")
+
+    class Mine(Trainer):
+        @classmethod
+        def build_optimizer(cls, cfg: Any, model: Any) -> Any:
+            optimizer = super().build_optimizer(cfg, model)
+            optimizer.register_step_pre_hook(lambda *_: places.append("step"))
+            return optimizer
+
+        def build_hooks(self) -> Any:
+            return [Watching(), *super().build_hooks()]
+
+        def after_backward(self) -> None:
+            places.append("trainer")
+            super().after_backward()
+
+    train(tmp_path, Mine)
+    assert places == 3 * ["trainer", "hook True", "step"]
 
 
 class Batches:

@@ -210,6 +210,11 @@ SPECKS = Kind(
     "If there should be fewer, the pictures of the masks were perhaps resized with smoothing, or "
     "saved as JPEG: each mixed value is an object then. Export them again, without either.",
 )
+REGIONS = Kind(
+    "images with a single object of each class, one with three or more separate regions",
+    "If each region is an object, as in pictures that are white where any object is, give each a "
+    "mask of its own: they are learnt as one object.",
+)
 CROWD = Kind(
     "crowds ('iscrowd' 1)",
     "Training drops them; in evaluation they count neither as hits nor as misses.",

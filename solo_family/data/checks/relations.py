@@ -24,6 +24,9 @@ _LEAST_OBJECTS, _LARGE, _REACH = 10, 300, 60
 # with pieces that are so small: a needle is one piece. Labels may be blurred if at least this many
 # objects are in an image, and most are specks.
 _SPECK, _FILLED, _MANY = 5, 0.05, 20
+# The only object of a class in an image is perhaps several if it has at least this many separate
+# regions, of more than a speck each, and if this is so in most images with objects, at least two.
+_REGIONS, _LEAST_IMAGES = 3, 2
 # A mask whose height and width are above this many pixels after the resize can't vanish.
 _SURELY_KEPT = 2
 
@@ -34,7 +37,7 @@ def check_relations(
     objects: Mapping[Any, list[MeasuredObject]],
     timeout: float = TIMEOUT,
 ) -> None:
-    """Record duplicate images, duplicate objects, coordinates in percent, and blurred labels.
+    """Record duplicate images and objects, coordinates in percent, and labels that seem wrong.
 
     Args:
         check: a `DatasetCheck`, whose `paths` have the files of the images; receives the findings.
@@ -52,6 +55,9 @@ def check_relations(
         if specks > len(found) / 2:
             name = images[key]["file_name"]
             check.add(findings.SPECKS, f"{name}: {specks} of {len(found)} objects")
+    joined = [key for key, found in objects.items() if _are_joined(found)]
+    if len(joined) >= _LEAST_IMAGES and len(joined) > sum(map(bool, objects.values())) / 2:
+        check.add(findings.REGIONS, *(str(images[key]["file_name"]) for key in joined))
     everything = [found for items in objects.values() for found in items]
     if _are_percent(everything):
         check.add(findings.PERCENT, *(found.name for found in everything))
@@ -63,6 +69,18 @@ def _is_speck(found: MeasuredObject) -> bool:
         return found.area < _SPECK
     pieces = cv2.connectedComponents(mask_util.decode(found.rle))[0] - 1  # without the background
     return found.area < _SPECK * pieces
+
+
+def _are_joined(found: Sequence[MeasuredObject]) -> bool:
+    classes = {item.annotation.get("category_id") for item in found}
+    return len(classes) == len(found) and any(map(_is_joined, found))
+
+
+def _is_joined(found: MeasuredObject) -> bool:
+    if isinstance(found.usable, list) and len(found.usable) < _REGIONS:
+        return False
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask_util.decode(found.rle))
+    return int((stats[1:, cv2.CC_STAT_AREA] >= _SPECK).sum()) >= _REGIONS
 
 
 def same_pictures(paths: Mapping[Any, str], timeout: float = TIMEOUT) -> list[list[Any]]:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
-from PIL import Image
 from pycocotools import mask as mask_util
 
 from ...errors import DataError
@@ -21,7 +20,7 @@ from ...files import expand_path
 from ...pictures.formats import SUFFIXES
 from ...progress import Progress
 from ..loading.images import read_image_size
-from .label_maps import refuse_jpeg
+from .mask_files import has_labels, read_masks
 from .semantic_dataset import read_class_names
 from .text_files import files_below
 
@@ -61,7 +60,10 @@ def load_masks(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[
     - one file per object, with 0 for background and any other value for the object. These files are
       all files in the folder `MASK_DIR/a/b`, or all whose name begins with `MASK_DIR/a/b_`, or, if
       the image is the only one in a folder `images`, all files in the folder `masks` beside it.
-      With several classes, the name of each file contains the name of its class.
+      With several classes, the name of each file contains the name of its class. If an image has
+      one such file, and this has several values, each of them is an object.
+
+    In both, each page of a TIFF is an object.
 
     Args:
         image_dir: the folder of the images; subfolders are searched.
@@ -93,7 +95,7 @@ def _load(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[
         height, width = read_image_size(str(image))
         place = Path(mask_dir) / image.relative_to(image_dir).with_suffix("")
         files, indexed = _find_masks(image, place, by_folder)
-        read = _read_indexed if indexed else _read_single
+        read = _read_indexed if indexed else _read_alone if len(files) == 1 else _read_single
         annotations = [
             annotation
             for file in files
@@ -137,45 +139,58 @@ def _is_alone(image: Path) -> bool:
     return sum(_is_image(path) for path in image.parent.iterdir()) == 1
 
 
-def _read_values(file: Path, size: tuple[int, int], image: Path) -> np.ndarray:
-    """Return the values of a mask file, [H, W] or [H, W, channels], without an alpha channel."""
-    try:
-        with Image.open(file) as picture:
-            refuse_jpeg(file, picture)
-            without = {"LA": "L", "RGBA": "RGB", "PA": "P"}.get(picture.mode)
-            values = np.asarray(picture.convert(without) if without else picture)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders can raise any error for a broken file
-        raise DataError(f"{file} can't be read as a mask: {error}. Export it again.") from error
-    if values.shape[:2] != size:
-        raise DataError(
-            f"{file} is {values.shape[1]}x{values.shape[0]} pixels, but its image {image} is "
-            f"{size[1]}x{size[0]}. Export the mask in the size of the image."
-        )
-    return values
-
-
 def _read_indexed(
     file: Path, stem: str, classes: Sequence[str], size: tuple[int, int], image: Path
 ) -> list[dict[str, Any]]:
-    values = _read_values(file, size, image)
-    if values.ndim == 3:  # a colour for each object
-        values = values.astype(np.int64) @ (1 << 8 * np.arange(values.shape[2]))
+    pages = read_masks(file, size, image)
     if len(classes) > 1:
         raise DataError(
             f"{file} has all objects of an image and no classes, but the dataset names "
             f"{len(classes)} classes. Name one class only, or write one file per object with its "
             "class in the file name."
         )
-    return [_annotation(values == value, 0) for value in np.unique(values) if value]
+    if len(pages) > 1:
+        return _annotations_of(file, stem, classes, _covered(pages))
+    return [_annotation(mask, 0) for mask in _masks_of_values(pages[0])]
+
+
+def _covered(pages: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the pixels that are not 0, bool [H, W], of each page."""
+    return [values.reshape(*values.shape[:2], -1).max(axis=2) > 0 for values in pages]
+
+
+def _masks_of_values(values: np.ndarray) -> list[np.ndarray]:
+    """Return a mask, bool [H, W], for each value or colour other than 0."""
+    if values.ndim == 3:  # a colour for each object
+        values = values.astype(np.int64) @ (1 << 8 * np.arange(values.shape[2]))
+    return [values == value for value in np.unique(values) if value]
 
 
 def _read_single(
     file: Path, stem: str, classes: Sequence[str], size: tuple[int, int], image: Path
 ) -> list[dict[str, Any]]:
-    mask = _read_values(file, size, image).reshape(*size, -1).max(axis=2) > 0
-    return [_annotation(mask, _class_of(file, stem, classes))] if mask.any() else []
+    return _annotations_of(file, stem, classes, _covered(read_masks(file, size, image)))
+
+
+def _read_alone(
+    file: Path, stem: str, classes: Sequence[str], size: tuple[int, int], image: Path
+) -> list[dict[str, Any]]:
+    """Read the only file of an image that has not its name: of one object, or all of a class.
+
+    Tools add something to the name: `b_cp_masks.png` (Cellpose), `b-labels.tif` (napari, QuPath).
+    """
+    pages = read_masks(file, size, image)
+    if len(pages) > 1 or not has_labels(pages[0]):
+        return _read_single(file, stem, classes, size, image)
+    return _annotations_of(file, stem, classes, _masks_of_values(pages[0]))
+
+
+def _annotations_of(
+    file: Path, stem: str, classes: Sequence[str], masks: list[np.ndarray]
+) -> list[dict[str, Any]]:
+    drawn = [mask for mask in masks if mask.any()]
+    label = _class_of(file, stem, classes) if drawn else 0
+    return [_annotation(mask, label) for mask in drawn]
 
 
 def _class_of(file: Path, stem: str, classes: Sequence[str]) -> int:

@@ -7,8 +7,9 @@ h w of an image.
 """
 
 import logging
+import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from reprlib import repr as shortened
 from typing import Any
@@ -31,6 +32,8 @@ READ_HERE: set[str] = set()
 Record = dict[str, Any]
 # Keys of labels that are pictures.
 _PICTURES = ("pan_seg_file_name", "sem_seg_file_name")
+# The function of each dataset, and what it returned first: the id of each file, in its order.
+_FIRST: dict[str, tuple[Callable[[], Any], dict[Any, Any]]] = {}
 
 
 def dataset_records(name: str) -> list[Record]:
@@ -39,11 +42,12 @@ def dataset_records(name: str) -> list[Record]:
     Dicts with instances, or without any labels, have `image_id` and `annotations`, and each
     annotation `bbox`, `bbox_mode`, `iscrowd`, and as `segmentation` polygons or RLE with its size.
     A box that is missing, or of which the mode is, is that of the mask. What a function of the
-    user's returns is not changed.
+    user's returns is not changed. If it returns the same images in another order than before, they
+    have the order and the ids of before: images and truth are read one after the other.
 
     Raises:
-        DataError: an object has a class that the dataset has not, or a mask that can't be read; or
-            two classes have one name.
+        DataError: an object has a class that the dataset has not, or a mask that can't be read; an
+            image has no list of objects; or two classes have one name.
     """
     records = list(DatasetCatalog.get(name))
     # detectron2's own readers, as that of LVIS with its million of objects, leave nothing to do.
@@ -62,7 +66,30 @@ def dataset_records(name: str) -> list[Record]:
     read = [_read(record, number, name, count, notices) for number, record in enumerate(records)]
     if notices:
         _tell_once(f"{name}: read as detectron2's dicts: {', '.join(notices.listed())}.")
-    return read
+    return _as_before(name, read)
+
+
+def _as_before(name: str, records: list[Record]) -> list[Record]:
+    """Return records in the order, and with the ids, in which the same function gave them first."""
+    function = DatasetCatalog[name]
+    ids = {record.get("file_name"): record.get("image_id") for record in records}
+    first, before = _FIRST.get(name, (None, {}))
+    if first is not function or before.keys() != ids.keys():
+        _FIRST[name] = function, ids
+        return records
+    if len(ids) != len(records) or list(before.items()) == list(ids.items()):
+        return records
+    _tell_once(
+        f"{name}: its function has returned the images in another order, or with other ids, than "
+        "before. Those of before are kept. Let it return them in one order, so that a resumed run "
+        "sees the same, too."
+    )
+    named = {record["file_name"]: record for record in records}
+    kept = [named[file] for file in before]
+    return [
+        record | {"image_id": image_id} if "image_id" in record else record
+        for record, image_id in zip(kept, before.values())
+    ]
 
 
 @cache
@@ -71,16 +98,29 @@ def _tell_once(message: str) -> None:
 
 
 def _read(record: Record, number: int, name: str, count: int, notices: Notices) -> Record:
+    for key in ("file_name", *_PICTURES):
+        if isinstance(record.get(key), os.PathLike):
+            record = record | {key: os.fspath(record[key])}
     given = record.get("annotations")
     if given is None and any(key in record for key in _PICTURES):
         return record
     place = f"Dataset {name!r}: {record.get('file_name')}"
+    given = [] if given is None else given
+    if isinstance(given, Mapping | str) or not all(isinstance(item, dict) for item in given):
+        raise DataError(
+            f"{place} has annotations {shortened(given)}; it must be a list with a dict of each "
+            "object, and empty if there is none. Correct the function that returns it."
+        )
     size = (record.get("height"), record.get("width"))
     annotations = []
-    for annotation in given or []:
+    for annotation in given:
         annotation = annotation | {"category_id": _class_of(annotation, place, count)}
         annotations.append(_annotation(annotation, place, size, notices))
-    return {"image_id": number, **record, "annotations": annotations}
+    image_id: Any = record.get("image_id")
+    if isinstance(image_id, np.generic | np.ndarray | Tensor) and np.asarray(image_id).size == 1:
+        image_id = image_id.item()
+    image_id = number if image_id is None else image_id
+    return {**record, "image_id": image_id, "annotations": annotations}
 
 
 def _class_of(annotation: Record, place: str, count: int) -> int:

@@ -343,6 +343,7 @@ def test_every_kind_says_what_it_does() -> None:
         findings.NAMED_OTHERWISE,
         findings.TURNED_UNSEEN,
         findings.SPECKS,
+        findings.REGIONS,
         findings.CROWD,
         findings.WHOLE_IMAGE,
         findings.EMPTY_IMAGE,
@@ -426,3 +427,23 @@ def test_crowds_of_small_objects_are_not_taken_for_blurred_labels(tmp_path: Path
     objects = [{"category_id": 2, "iscrowd": 0} | needle for needle in needles]
     folder.add("1.png", noise(HEIGHT, 300), objects)
     assert findings.SPECKS not in found(folder)
+
+
+@pytest.mark.parametrize(("squares", "is_noted"), [(12, True), (2, False)])
+@pytest.mark.parametrize("white", [True, False])
+def test_masks_that_are_white_where_any_object_is(
+    squares: int, is_noted: bool, white: bool, tmp_path: Path
+) -> None:
+    labels = np.zeros((240, 320), np.uint8)
+    for number in range(squares):
+        top, left = 80 * (number // 4), 80 * (number % 4)
+        labels[top : top + 30, left : left + 30] = 255 if white else number + 1
+    for place in ("images", "masks"):
+        (tmp_path / place).mkdir()
+    for name in ("0.png", "1.png"):
+        Image.fromarray(labels).save(tmp_path / "masks" / name)
+        noise(240, 320, seed=int(name[0])).save(tmp_path / "images" / name)
+    name = f"masks:{tmp_path}/images:{tmp_path}/masks"
+    register_in_place([name])
+    check = check_dataset(records_as_file(name), "")
+    assert (findings.REGIONS in check.found) == (is_noted and white)

@@ -152,6 +152,47 @@ def masks_with_values(root: Path) -> str:
     return f"masks:{root}/images:{root}/masks"
 
 
+def masks_of_cellpose(root: Path) -> str:
+    """Names that are longer than the image's, and 16 bits."""
+    masks_with_values(root)
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16)).save(
+            path.with_name(f"{path.stem}_cp_masks.png")
+        )
+        path.unlink()
+    return f"masks:{root}/images:{root}/masks"
+
+
+def masks_of_napari(root: Path) -> str:
+    name = masks_with_values(root)
+    for path in list((root / "masks").iterdir()):
+        values = np.asarray(Image.open(path)).astype(np.int32)
+        Image.fromarray(values).save(path.with_name(f"{path.stem}-labels.tif"))
+        path.unlink()
+    return name
+
+
+def masks_of_imagej(root: Path) -> str:
+    """A stack, whose pages have an object each; the border of the first has shades."""
+    images(root / "images")
+    pages = [Image.fromarray(np.uint8(255) * mask_of(box)) for box in BOXES]
+    pages[0].putpixel((BOXES[0][0], BOXES[0][1]), 128)
+    (root / "masks").mkdir()
+    pages[0].save(root / "masks" / "a.tif", save_all=True, append_images=pages[1:])
+    save(np.zeros((HEIGHT, WIDTH)), root / "masks" / "b.png")
+    return f"masks:{root}/images:{root}/masks"
+
+
+def masks_cut_out(root: Path) -> str:
+    """Objects on a transparent ground, of which one is black and two are white."""
+    name = masks_by_name(root)
+    for number, path in enumerate(sorted((root / "masks").glob("*.png"))):
+        mask = np.asarray(Image.open(path))
+        ground = np.full((HEIGHT, WIDTH, 3), 255 * (number > 0), np.uint8)
+        save(np.dstack([ground, 255 * mask]), path)
+    return name
+
+
 def masks_of_a_contest(root: Path) -> str:
     """A folder for each picture, as the Data Science Bowl 2018 has."""
     for seed, (name, boxes) in enumerate((("a", BOXES), ("b", []))):
@@ -173,6 +214,10 @@ FORMS: dict[str, tuple[Callable[[Path], str], list[str]]] = {
     "a file for each object in a folder": (masks_in_folders, CLASSES),
     "a file for each object": (masks_by_name, CLASSES),
     "a file for all objects": (masks_with_values, ["object"]),
+    "Cellpose": (masks_of_cellpose, ["object"]),
+    "napari": (masks_of_napari, ["object"]),
+    "a stack of ImageJ's": (masks_of_imagej, ["object"]),
+    "objects on a transparent ground": (masks_cut_out, CLASSES),
     "a folder for each picture": (masks_of_a_contest, ["object"]),
 }
 
@@ -224,6 +269,11 @@ def text(path: str, content: str) -> Callable[[Path], Any]:
     return lambda root: (root / path).write_text(content)
 
 
+def stack(root: Path, pages: list[np.ndarray]) -> None:
+    first, *rest = (Image.fromarray(page.astype(np.uint8)) for page in pages)
+    first.save(root / "masks" / "a.tif", save_all=True, append_images=rest)
+
+
 LABELS = "labels/train/a.txt"
 # A dataset, what is done to it, what is said, and what is done then, as it is said.
 WRONG: list[tuple[Callable[[Path], str], Callable[[Path], Any], str, Callable[[Path], Any]]] = [
@@ -247,6 +297,9 @@ WRONG: list[tuple[Callable[[Path], str], Callable[[Path], Any], str, Callable[[P
     (masks_with_values, lambda root: save(np.zeros((3, 3)), root / "masks" / "a.png"),
      "a.png is 3x3 pixels, but its image .* is 64x48",
      lambda root: save(np.eye(HEIGHT, WIDTH), root / "masks" / "a.png")),
+    (masks_of_imagej, lambda root: stack(root, [np.eye(HEIGHT, WIDTH), 3 - np.eye(HEIGHT, WIDTH)]),
+     "a.tif has 2 pages, and page 2 has several values. Save one page",
+     lambda root: stack(root, [3 - np.eye(HEIGHT, WIDTH)])),
     (voc_of_cvat, lambda root: (root / "JPEGImages/a.png").unlink(), "lacks 1 images of 2",
      lambda root: noise(HEIGHT, WIDTH).save(root / "JPEGImages/a.png")),
     (voc_of_cvat, text("labelmap.txt", "cat\n"), "line 1 is 'cat'; write name:red,green,blue",
@@ -275,6 +328,29 @@ def test_what_is_wrong_is_said_and_the_advice_works(
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     check_datasets([name])
+
+
+@pytest.mark.parametrize(("values", "objects"), [
+    ([80, 160, 255], 1),  # shades of a soft border
+    ([1, 2, 4], 3),
+    ([7], 1),
+])  # fmt: skip
+def test_shades_are_no_objects(values: list[int], objects: int, tmp_path: Path) -> None:
+    name = masks_with_values(tmp_path)
+    mask = np.zeros((HEIGHT, WIDTH))
+    mask[: len(values)] = np.array(values)[:, None]
+    (tmp_path / "masks" / "a.png").unlink()
+    save(mask, tmp_path / "masks" / "a_mask.png")
+    assert len(found(name)["a"]) == objects
+
+
+def test_of_pictures_of_several_pages_the_first_has_the_masks(tmp_path: Path) -> None:
+    name = masks_of_imagej(tmp_path)
+    pages = [noise(HEIGHT, WIDTH, seed) for seed in (1, 2)]
+    (tmp_path / "images" / "a.png").unlink()
+    pages[0].save(tmp_path / "images" / "a.tif", save_all=True, append_images=pages[1:])
+    stack(tmp_path, [np.eye(HEIGHT, WIDTH), np.ones((HEIGHT, WIDTH))])
+    assert len(found(name)["a"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,59 @@ def test_a_class_is_any_whole_number(
     assert (type(one["category_id"]), one["category_id"]) == (int, 1)
 
 
+@pytest.mark.parametrize("image_id", [None, np.int64(0), np.array(0), torch.tensor(0)])
+def test_a_path_and_an_id_are_of_any_type(tmp_path: Path, image_id: Any) -> None:
+    noise(HEIGHT, WIDTH).save(tmp_path / "0.png")
+    one = {"segmentation": [POLYGON], "category_id": 0}
+    record = {"file_name": tmp_path / "0.png", "image_id": image_id, "annotations": (one,)}
+    name = f"own/{tmp_path.name}"
+    DatasetCatalog.register(name, lambda: [record | {"height": HEIGHT, "width": WIDTH}])
+    MetadataCatalog.get(name).set(thing_classes=["box"])
+    masks, _ = learnt(name, tmp_path)
+    assert masks.sum() == MASK.sum()
+    (batch,) = build_test_loader(run_cfg(name, tmp_path), name)
+    assert (type(batch[0]["image_id"]), batch[0]["image_id"]) == (int, 0)
+    assert dataset_truth(name).imgs[0]["file_name"] == str(tmp_path / "0.png")
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+def test_images_in_another_order_are_those_of_their_truth(
+    tmp_path: Path, with_id: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of a function that shuffles, or that lists a folder which the system does not sort."""
+    order = ["0.png", "1.png", "2.png"]
+    for file in order:
+        noise(HEIGHT, WIDTH).save(tmp_path / file)
+
+    def load() -> list[dict[str, Any]]:
+        order.append(order.pop(0))
+        record = {"height": HEIGHT, "width": WIDTH, "annotations": []}
+        found = [record | {"file_name": str(tmp_path / file)} for file in order]
+        return [r | {"image_id": i} for i, r in enumerate(found)] if with_id else found
+
+    name = f"own/{tmp_path.name}"
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(thing_classes=["box"])
+    with caplog.at_level("INFO"):
+        first, again = dataset_records(name), dataset_records(name)
+    assert [(r["file_name"], r["image_id"]) for r in first] == [
+        (r["file_name"], r["image_id"]) for r in again
+    ]
+    truth = dataset_truth(name).imgs
+    assert {i: image["file_name"] for i, image in truth.items()} == {
+        r["image_id"]: r["file_name"] for r in first
+    }
+    assert "has returned the images in another order" in caplog.text
+
+
+@pytest.mark.parametrize("annotations", [{"masks": []}, "none", [[POLYGON]], [None]])
+def test_objects_that_are_no_list_of_dicts_are_refused(tmp_path: Path, annotations: Any) -> None:
+    name = f"own/{tmp_path.name}"
+    DatasetCatalog.register(name, lambda: [{"file_name": "0.png", "annotations": annotations}])
+    with pytest.raises(DataError, match=r"has annotations .*; it must be a list with a dict"):
+        dataset_records(name)
+
+
 def test_an_empty_box_is_that_of_the_mask(tmp_path: Path, register: Callable[..., str]) -> None:
     assert learnt(register(bbox=[]), tmp_path)[1].tolist() == [[10, 8, 30, 32]]
     (box,) = (one["bbox"] for one in dataset_truth(f"own/{tmp_path.name}").anns.values())
