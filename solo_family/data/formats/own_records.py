@@ -9,7 +9,7 @@ h w of an image.
 import logging
 import os
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from reprlib import repr as shortened
 from typing import Any
@@ -106,7 +106,8 @@ def _read(record: Record, number: int, name: str, count: int, notices: Notices) 
         return record
     place = f"Dataset {name!r}: {record.get('file_name')}"
     given = [] if given is None else given
-    if isinstance(given, Mapping | str) or not all(isinstance(item, dict) for item in given):
+    is_list = isinstance(given, Iterable) and not isinstance(given, Mapping | str)
+    if not is_list or not all(isinstance(item, dict) for item in given):
         raise DataError(
             f"{place} has annotations {shortened(given)}; it must be a list with a dict of each "
             "object, and empty if there is none. Correct the function that returns it."
