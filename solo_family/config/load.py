@@ -17,8 +17,8 @@ from .written_lists import written_lists
 
 _BASE = "_BASE_"
 
-# How many keys that do not exist a message names.
-_NAMED = 6
+# How many other keys that do not exist a message names.
+_NAMED = 5
 
 
 def merge_file(cfg: CfgNode, path: str) -> None:
@@ -190,14 +190,18 @@ def _no_key(cfg: CfgNode, unknown: Sequence[str]) -> ConfigError:
 
     It names all of them: whoever brings the config of other code should not meet them one by one.
     """
-    nearest = difflib.get_close_matches(unknown[0], list(dotted_values(cfg)), n=1, cutoff=0)
-    said = f"There is no key {unknown[0]}. The most similar key is {nearest[0]}. "
-    if len(unknown) == 1:
-        return ConfigError(f"{said}Correct the key, or remove it.")
-    named = ", ".join(unknown[1:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
+    key, *others = unknown
+    nearest = difflib.get_close_matches(key, list(dotted_values(cfg)), n=1, cutoff=0)[0]
+    if not others:
+        return ConfigError(
+            f"There is no key {key}. The most similar key is {nearest}. Correct the key, or remove "
+            "it."
+        )
+    named = ", ".join(others[:_NAMED]) + ", ..." * (len(others) > _NAMED)
     return ConfigError(
-        f"{said}Correct the key, or remove it, and {len(unknown) - 1} more that do not exist: "
-        f"{named}. If other code wrote this config, take one of this package's (docs/published.md) "
-        "and change what differs; with a checkpoint, python -m solo_family convert CHECKPOINT "
-        "NEW.pth --source-config FILE takes the keys that exist from such a FILE."
+        f"There is no key {key}. The most similar key is {nearest}. Correct the key, or remove it, "
+        f"and {len(others)} more that do not exist: {named}. If other code wrote this config, take "
+        "one of this package's (docs/published.md) and change what differs; with a checkpoint, "
+        "python -m solo_family convert CHECKPOINT NEW.pth --source-config FILE takes the keys that "
+        "exist from such a FILE."
     )
