@@ -12,6 +12,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from torch import Tensor
 
 from ..config.caps import too_many_objects
+from ..config.setup import get_cfg
 from ..data.checks.dataset_check import DatasetCheck
 from ..methods.grid.assigner import GridAssigner
 from ..methods.grid.config import grid_keys
@@ -33,11 +34,13 @@ def describe_crowding(check: DatasetCheck, cfg: CfgNode | None) -> str:
 
     Args:
         check: of a dataset with objects.
-        cfg: of a model; None for the objects per image alone.
+        cfg: of a model; None for the objects per image alone, and the limit that any config has.
     """
     counts = Counter(check.images)
     lines = [_per_image(counts, check.num_images)]
-    if cfg is not None:
+    if cfg is None:
+        lines.append(_beyond_default(counts))
+    else:
         lines += _small(check, cfg)
         has_grid = grid_keys(cfg, cfg.MODEL.META_ARCHITECTURE) is not None
         if has_grid and not cfg.INPUT.CROP.AROUND_OBJECTS:  # windows lie anywhere on the cells
@@ -53,6 +56,19 @@ def _per_image(counts: Counter[str], num_images: int) -> str:
     # The least number that so many percent of the images don't exceed.
     median, most_have = (per_image[-(-len(per_image) * share // 100) - 1] for share in (50, 99))
     return f"objects per image: median {median}, 99 % {most_have}, most {per_image[-1]}"
+
+
+def _beyond_default(counts: Counter[str]) -> str:
+    """Return a line on images with more objects than models return by default, or ""."""
+    most = get_cfg().TEST.DETECTIONS_PER_IMAGE
+    beyond = sum(count > most for count in counts.values())
+    if not beyond:
+        return ""
+    return (
+        f"images with more than {most} objects: {beyond}. A model returns no more of an image "
+        "until TEST.DETECTIONS_PER_IMAGE is raised. init raises it, and check-data --config-file "
+        "FILE names all keys that limit a model."
+    )
 
 
 def _small(check: DatasetCheck, cfg: CfgNode) -> Iterator[str]:

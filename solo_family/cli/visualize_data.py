@@ -26,6 +26,7 @@ from ..methods.grid.targets import GridTargets
 from ..modeling.base import MaskSegmentor
 from ..pictures.formats import parse_format, to_picture
 from ..predictor.drawing import write_picture
+from ..predictor.labels import keep_labels_inside
 from ..progress import Progress
 from ..registry import METHODS
 from ..saving.names import Names
@@ -98,13 +99,16 @@ def _draw_instances(cfg: CfgNode, example: dict[str, Any], names: list[str]) -> 
     masks = instances.gt_masks.tensor.numpy() if len(instances) else None
     visualizer = Visualizer(_picture(cfg, example["image"]))
     if "sem_seg" not in example:
-        return visualizer.overlay_instances(masks=masks, labels=labels).get_image()
+        drawn = visualizer.overlay_instances(masks=masks, labels=labels)
+        keep_labels_inside(drawn)
+        return drawn.get_image()
     is_panoptic = "pan_seg_file_name" in example
     for index, (label, category) in enumerate(zip(labels, classes)):
         assert masks is not None
         # Segments have holes, where others are, which outlines would fill.
         colour = np.array(_colour(index if is_panoptic else category)) / 255
         visualizer.draw_binary_mask(masks[index], color=colour, text=label)
+    keep_labels_inside(visualizer.output)
     return visualizer.output.get_image()
 
 

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -16,6 +17,9 @@ from .written_lists import written_lists
 
 _BASE = "_BASE_"
 
+# How many other keys that do not exist a message names.
+_NAMED = 5
+
 
 def merge_file(cfg: CfgNode, path: str) -> None:
     """Merge a yaml file, and those that it inherits from, into `cfg`.
@@ -26,14 +30,12 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     """
     with written_lists():
         values = [dotted_values(content) for content in read_chain(path)]
-        for key in (key for content in values for key in content):
-            try:
-                _check_known(cfg, key)
-            except ConfigError:
-                # Of a method that is not known no key is.
-                method = next((each[META_ARCH] for each in values if META_ARCH in each), None)
-                check_registered(META_ARCH, method or cfg.MODEL.META_ARCHITECTURE, _methods())
-                raise
+        unknown = [key for key in dict.fromkeys(chain(*values)) if not _is_known(cfg, key)]
+        if unknown:
+            # Of a method that is not known no key is.
+            method = next((each[META_ARCH] for each in values if META_ARCH in each), None)
+            check_registered(META_ARCH, method or cfg.MODEL.META_ARCHITECTURE, _methods())
+            raise _no_key(cfg, unknown)
         _merge_checked(cfg, path)
 
 
@@ -62,7 +64,8 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[str]) -> None:
             f"{' '.join(map(str, pairs))}. Put quotes around values that have spaces."
         )
     for key, value in zip(pairs[::2], pairs[1::2]):
-        _check_known(cfg, key)
+        if not _is_known(cfg, key):
+            raise _no_key(cfg, [key])
         try:
             cfg.merge_from_list([key, value])
         except ValueError as error:
@@ -173,14 +176,32 @@ def _remedy(message: str) -> str:
     return f". Write {kinds[wanted]}." if wanted in kinds else ""
 
 
-def _check_known(cfg: CfgNode, key: str) -> None:
+def _is_known(cfg: CfgNode, key: str) -> bool:
     node: Any = cfg
     for part in key.split("."):
         if not isinstance(node, CfgNode) or part not in node:
-            known = list(dotted_values(cfg))
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-            raise ConfigError(
-                f"There is no key {key}. The most similar key is {nearest[0]}. Correct the key, "
-                "or remove it."
-            )
+            return False
         node = node[part]
+    return True
+
+
+def _no_key(cfg: CfgNode, unknown: Sequence[str]) -> ConfigError:
+    """Return the error of a file's or of the command line's keys that do not exist.
+
+    It names all of them: whoever brings the config of other code should not meet them one by one.
+    """
+    key, *others = unknown
+    nearest = difflib.get_close_matches(key, list(dotted_values(cfg)), n=1, cutoff=0)[0]
+    if not others:
+        return ConfigError(
+            f"There is no key {key}. The most similar key is {nearest}. Correct the key, or remove "
+            "it."
+        )
+    named = ", ".join(others[:_NAMED]) + ", ..." * (len(others) > _NAMED)
+    return ConfigError(
+        f"There is no key {key}. The most similar key is {nearest}. Correct the key, or remove it, "
+        f"and {len(others)} more that do not exist: {named}. If other code wrote this config, take "
+        "one of this package's (docs/published.md) and change what differs; with a checkpoint, "
+        "python -m solo_family convert CHECKPOINT NEW.pth --source-config FILE takes the keys that "
+        "exist from such a FILE."
+    )

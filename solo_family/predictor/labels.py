@@ -1,4 +1,4 @@
-"""Keep the labels that detectron2 writes on pictures inside of them."""
+"""Keep the labels that detectron2 writes on pictures inside of them, and off crowds of objects."""
 
 from typing import Any
 
@@ -9,17 +9,25 @@ from ..pictures.fonts import have_all_letters
 # Points; smaller letters can't be read. Labels that still don't fit begin at the left border.
 _SMALLEST = 5.0
 
+# More labels than this are a crowd's; with the share of the picture that they may cover together.
+_CROWD = 20
+_COVERED = 0.5
+
 
 def keep_labels_inside(drawn: VisImage) -> None:
     """Move the labels of a drawing that a border cuts into it, and shrink those that are too wide.
 
-    Letters that matplotlib's own font lacks are drawn with another font.
+    The labels of a crowd, which would hide its masks, are left out. Letters that matplotlib's own
+    font lacks are drawn with another font.
 
     Args:
         drawn: detectron2's, not yet rendered.
     """
     have_all_letters(drawn.fig)
     renderer: Any = drawn.canvas.get_renderer()
+    if _hide_the_picture(drawn, renderer):
+        for text in list(drawn.ax.texts):
+            text.remove()
     for text in drawn.ax.texts:
         left, top, right, bottom = _box(text, renderer, drawn.height)
         if right - left > drawn.width and text.get_fontsize() > _SMALLEST:
@@ -30,6 +38,15 @@ def keep_labels_inside(drawn: VisImage) -> None:
         text.set_position(
             (x + _shift(left, right, drawn.width), y + _shift(top, bottom, drawn.height))
         )
+
+
+def _hide_the_picture(drawn: VisImage, renderer: Any) -> bool:
+    """Return whether so many labels would cover so much that the masks could not be seen."""
+    if len(drawn.ax.texts) <= _CROWD:
+        return False
+    boxes = (_box(text, renderer, drawn.height) for text in drawn.ax.texts)
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+    return covered > _COVERED * drawn.width * drawn.height
 
 
 def _box(text: Any, renderer: Any, height: int) -> tuple[float, float, float, float]:

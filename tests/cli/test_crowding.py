@@ -36,6 +36,14 @@ def test_objects_per_image() -> None:
     assert lines == ["objects per image: median 49, 99 % 98, most 99"]
 
 
+def test_without_a_config_more_objects_than_models_return_by_default_are_named() -> None:
+    images = {f"{count}.png": [square(60, 60, 10)] * count for count in (100, 101, 300)}
+    said = describe_crowding(check_of(images), None)
+    assert "images with more than 100 objects: 2." in said
+    assert "TEST.DETECTIONS_PER_IMAGE" in said
+    assert "--config-file" in said
+
+
 def test_objects_without_a_cell_for_themselves() -> None:
     """Cells of 16 pixels on the first level, of 32 on the second."""
     near = [square(20, 20, 10), square(27, 27, 10), square(36, 20, 10)]

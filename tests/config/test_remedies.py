@@ -185,3 +185,21 @@ def test_a_method_that_is_not_registered_is_named_before_its_keys(
     path.write_text("MODEL:\n  OWN:\n    KEY: 1\n")
     with pytest.raises(ConfigError, match=r"There is no key MODEL.OWN.KEY"):
         setup_cfg(str(path))
+
+
+def test_all_keys_that_do_not_exist_are_counted_at_once(tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text("INPUT:\n  IS_ROTATE: False\nMODEL:\n  META_ARCHITECTURE: SOLOv2\n")
+    path = tmp_path / "dumped.yaml"
+    other = "".join(f"    KEY_{number}: 1\n" for number in range(9))
+    path.write_text(f"_BASE_: base.yaml\nMODEL:\n  MOBILENET: False\n  FCOS:\n{other}")
+    with pytest.raises(ConfigError) as caught:
+        setup_cfg(str(path))
+    said = str(caught.value)
+    assert "no key MODEL.MOBILENET" in said
+    assert "10 more that do not exist" in said
+    assert "MODEL.FCOS.KEY_4, ..." in said
+    assert "KEY_5" not in said
+    assert "--source-config" in said
+    with pytest.raises(ConfigError, match=r"Correct the key, or remove it\.$"):
+        setup_cfg(str(base))

@@ -170,3 +170,25 @@ def test_a_label_wider_than_the_picture_is_made_smaller() -> None:
     whole = _label_pixels(140, 40)
     assert 0.3 * whole < _label_pixels(40, 40, (100, 100)) < 0.9 * whole
     assert _label_pixels(0, 0, (40, 40)) > 0  # where no size fits, the beginning is there
+
+
+def test_labels_of_a_crowd_do_not_hide_its_masks() -> None:
+    def dark(count: int) -> int:
+        masks = torch.zeros(count, H, W, dtype=torch.bool)
+        places = [(y, x) for y in range(4, H - 8, 10) for x in range(4, W - 8, 20)][:count]
+        for mask, (y, x) in zip(masks, places, strict=True):
+            mask[y : y + 6, x : x + 6] = True
+        instances = Instances(
+            (H, W),
+            pred_masks=masks,
+            pred_boxes=Boxes(torch.tensor([[x, y, x + 6.0, y + 6.0] for y, x in places])),
+            scores=torch.ones(count),
+            pred_classes=torch.zeros(count, dtype=torch.int64),
+        )
+        grey = np.full((H, W, 3), 200, np.uint8)
+        drawn = draw_predictions(VideoVisualizer(METADATA), grey, {"instances": instances})
+        return int((drawn[:, :, 1] < 60).sum())
+
+    labelled = dark(20)
+    assert labelled > 20 * 100
+    assert dark(160) < labelled  # with their labels, eight times as much
