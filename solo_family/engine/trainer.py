@@ -66,7 +66,7 @@ class Trainer(WholeState):
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # and then DefaultTrainer's order, with DDP also on a CPU
-        cfg = with_classes(DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size()))
+        cfg = with_classes(self.auto_scale_workers(cfg, comm.get_world_size()))
         self._best_metric = self.check_evaluation(cfg)
         self.raw_model = self.build_model(cfg)
         check_parts(self.raw_model, cfg.SOLVER.ACCUMULATE)

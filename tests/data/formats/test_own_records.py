@@ -177,7 +177,7 @@ def test_images_in_another_order_are_those_of_their_truth(
     assert "has returned the images in another order" in caplog.text
 
 
-@pytest.mark.parametrize("annotations", [{"masks": []}, "none", [[POLYGON]], [None]])
+@pytest.mark.parametrize("annotations", [{"masks": []}, "none", 5, [[POLYGON]], [None]])
 def test_objects_that_are_no_list_of_dicts_are_refused(tmp_path: Path, annotations: Any) -> None:
     name = f"own/{tmp_path.name}"
     DatasetCatalog.register(name, lambda: [{"file_name": "0.png", "annotations": annotations}])
