@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, first_of
 from ...ops.rle import fills_image
 
 _NAMED = 3  # examples that a message names, at most
@@ -142,10 +142,8 @@ def check_unique(source: str, part: str, ids: Iterable[Any]) -> set[Any]:
     counts = Counter(ids)
     twice = [str(identity) for identity, count in counts.items() if count > 1]
     if twice:
-        rest = len(twice) - _NAMED
-        named = ", ".join(twice[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
         raise DataError(
-            f"{source}: {len(twice)} ids in '{part}' are duplicate: {named}. "
+            f"{source}: {len(twice)} ids in '{part}' are duplicate: {first_of(twice, _NAMED)}. "
             f"Ids must be unique: renumber the {part}."
         )
     return set(counts)
