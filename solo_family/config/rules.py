@@ -21,6 +21,11 @@ def get_key(cfg: CfgNode, key: str) -> Any:
     return cfg
 
 
+def as_lists(value: Any) -> Any:
+    """Return a value with lists for tuples at any depth: yaml does not tell them apart."""
+    return [as_lists(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 def check_one_of(cfg: CfgNode, key: str, allowed: Sequence[Any]) -> None:
     """Refuse a value that is not among those allowed.
 
