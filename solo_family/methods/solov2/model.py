@@ -53,7 +53,7 @@ class SOLOv2Outputs(GridOutputs):
 
 
 class DynamicMaskDecoder(MaskDecoder[SOLOv2Outputs]):
-    """Decode the mask of a cell: convolve the mask features with its kernel (section 2.1.3)."""
+    """Decode the mask of a cell: convolve the mask features with its kernel (Eq. 1, 2.1.3)."""
 
     packs_directly = True
 
