@@ -34,6 +34,7 @@ class Dataset:
         image_dir: of a COCO-format json, the folder of its images; else "".
         crowd: "objects" if crowds are objects, or "".
         check: what is wrong with it.
+        task: what its labels are for.
     """
 
     name: str
