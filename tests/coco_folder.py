@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 from solo_family.config import get_cfg
+from solo_family.data.loading.loader import load_train_dicts
 
 from .conftest import tiny_cfg
 
@@ -135,3 +136,8 @@ def changes(cfg: CfgNode, defaults: CfgNode) -> dict[str, Any]:
 @cache
 def _defaults() -> CfgNode:
     return get_cfg()
+
+
+def train_records(cfg: CfgNode) -> list[dict[str, Any]]:
+    """The dicts of all training sets, after what can't be learnt was dropped."""
+    return [record for records in load_train_dicts(cfg).values() for record in records]

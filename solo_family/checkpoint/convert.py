@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..config import get_cfg
 from ..config.check import check_config
-from ..errors import ConfigError, DataError, first_line
+from ..errors import ConfigError, DataError, first_line, first_of
 from ..files import replacing
 from ..modeling.layers import torchvision_deform_conv
 from ..weight_files import read_weights
@@ -275,6 +275,5 @@ def _expected(path: Any, result: Converted) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def _listed(names: list[str], limit: int = 5) -> str:
-    more = f", and {len(names) - limit} more" if len(names) > limit else ""
-    return "; ".join(names[:limit]) + more
+def _listed(names: list[str]) -> str:
+    return first_of(names, 5, "; ")

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from fvcore.common.checkpoint import Checkpointer
 
 from ..config import check_config
-from ..config.rules import get_key
+from ..config.rules import as_lists, get_key
 from ..fetch.names import ZOO, weights_file
 from .convert import Converted, convert
 
@@ -37,7 +37,7 @@ def with_implied_keys(cfg: CfgNode) -> CfgNode:
     implied.defrost()
     for key, value in keys.items():
         given = get_key(cfg, key)
-        if _plain(given) != _plain(value):
+        if as_lists(given) != as_lists(value):
             logger.info(f"{cfg.MODEL.WEIGHTS}: {key} is {value} for these weights, not {given}.")
             implied.merge_from_list([key, value])
     check_config(implied)
@@ -74,8 +74,3 @@ def converting(checkpointer: Checkpointer) -> Iterator[None]:
 @functools.lru_cache(maxsize=1)
 def _converted(path: Path) -> Converted:
     return convert(path)
-
-
-def _plain(value: Any) -> Any:
-    is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    return [_plain(each) for each in value] if is_list else value

@@ -26,7 +26,7 @@ from ..data.formats.coco_json import records_as_file
 from ..data.formats.register import check_datasets, register_in_place, split_crowd
 from ..data.loading.images import Reading
 from ..data.loading.watchdog import TIMEOUT
-from ..errors import DataError, SoloFamilyError
+from ..errors import DataError, SoloFamilyError, first_of
 from ..methods.grid.config import grid_keys
 from ..recipe.given import reading_of
 from ..recipe.label_data import LabelDataset, read_label_dataset, task_of_labels
@@ -216,8 +216,7 @@ def _print_found(check: Findings) -> None:
 
 
 def _print_kind(word: str, kind: Kind, what: list[str]) -> None:
-    rest = len(what) - _NAMED
-    named = "; ".join(what[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+    named = first_of(what, _NAMED, "; ")
     print(f"{word}: {len(what)} {kind.title}\n  {named}\n  {kind.effect} {kind.remedy}".rstrip())
     print()
 

@@ -177,6 +177,7 @@ class _Pictures:
 
     Args:
         sources: the pictures.
+        reading: how they are read.
         skips: whether to skip and count images that can't be read; otherwise they are an error.
     """
 

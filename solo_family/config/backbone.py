@@ -4,17 +4,19 @@ The backbones of this package check their own.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 
 from ..errors import ConfigError
+from ..modeling.shapes import check_doubling
 from .rules import check_at_least, check_one_of, get_key
 
 # What detectron2's `get_norm` knows.
 NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 _GROUPS = 32  # of its group norm
 _STRIDES = {"stem": 4, "res2": 4, "res3": 8, "res4": 16, "res5": 32}
+_SHAPES = {name: ShapeSpec(stride=stride) for name, stride in _STRIDES.items()}
 _STAGES = ["res2", "res3", "res4", "res5"]
 _RESNETS = (
     "build_resnet_backbone",
@@ -116,12 +118,8 @@ def _check_pyramid(cfg: CfgNode, source: str) -> None:
     _check_names(cfg, "MODEL.FPN.IN_FEATURES", get_key(cfg, given), f" ({given})")
     names = list(fpn.IN_FEATURES)
     # The strides of timm's models, and what takes them, are known when they are built.
-    strides = [_STRIDES[name] for name in names if source == "RESNETS"]
-    if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
-        raise ConfigError(
-            f"MODEL.FPN.IN_FEATURES is {names}, of strides {strides}: name the finest first, each "
-            "with twice the stride of the one before."
-        )
+    if source == "RESNETS":
+        check_doubling("MODEL.FPN.IN_FEATURES", names, _SHAPES)
     check_at_least(cfg, ["MODEL.FPN.OUT_CHANNELS"])
     check_one_of(cfg, "MODEL.FPN.FUSE_TYPE", ("sum", "avg"))
     check_norm(cfg, "MODEL.FPN.NORM", ["MODEL.FPN.OUT_CHANNELS"])

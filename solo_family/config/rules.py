@@ -1,11 +1,9 @@
 """Check the values of a configuration: each rule refuses a value and states what is allowed."""
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
 from fvcore.common.registry import Registry
 
 from ..errors import ConfigError
@@ -19,6 +17,11 @@ def get_key(cfg: CfgNode, key: str) -> Any:
     for part in key.split("."):
         cfg = getattr(cfg, part)
     return cfg
+
+
+def as_lists(value: Any) -> Any:
+    """Return a value with lists for tuples at any depth: yaml does not tell them apart."""
+    return [as_lists(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def check_one_of(cfg: CfgNode, key: str, allowed: Sequence[Any]) -> None:
@@ -57,48 +60,6 @@ def check_channels(key: str, value: int, default: int, actual: int) -> None:
         raise ConfigError(
             f"{key} is {value}, but the features have {actual} channels. "
             f"Set {key} {actual} (or remove it), or change MODEL.FPN.OUT_CHANNELS."
-        )
-
-
-def check_features(key: str, names: Sequence[str], shapes: Mapping[str, ShapeSpec]) -> None:
-    """Refuse names of features that the backbone does not provide.
-
-    Raises:
-        ConfigError: names them, and the features that it provides.
-    """
-    unknown = [name for name in names if name not in shapes]
-    if unknown:
-        raise ConfigError(
-            f"{key} has {', '.join(unknown)}, which the backbone does not provide. It provides "
-            f"{', '.join(shapes)}. Name some of these."
-        )
-
-
-def check_doubling(
-    key: str, names: Sequence[str], shapes: Mapping[str, ShapeSpec], most: int | None = None
-) -> None:
-    """Refuse features that the backbone does not provide, or whose strides don't double.
-
-    Args:
-        key: the key that names them.
-        names: their names.
-        shapes: those of the backbone's features.
-        most: what inputs are padded to multiples of, if no stride can be greater.
-
-    Raises:
-        ConfigError: names the key, the features and what is needed.
-    """
-    check_features(key, names, shapes)
-    strides = [shapes[name].stride or 0 for name in names]
-    if not names or any(2 * fine != coarse for fine, coarse in pairwise(strides)):
-        raise ConfigError(
-            f"{key} is {list(names)}, of strides {strides}: name the finest first, each with twice "
-            "the stride of the one before."
-        )
-    if most is not None and strides[-1] > most:
-        raise ConfigError(
-            f"{key} has {names[-1]} of stride {strides[-1]}, but inputs are padded to multiples of "
-            f"{most}, so that it is not half of the feature before it. Leave it out."
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..errors import ConfigError
-from .rules import get_key
+from .rules import as_lists, get_key
 
 _REPEAT = ("DATALOADER.REPEAT_THRESHOLD", "DATALOADER.REPEAT_SQRT")
 _SUBSET = ("DATALOADER.RANDOM_SUBSET_RATIO",)
@@ -54,7 +54,7 @@ def check_sampling(cfg: CfgNode) -> None:
         )
     for key, neutral in NEUTRAL.items():
         value = get_key(cfg, key)
-        if key not in SAMPLERS[sampler] and _plain(value) != neutral:
+        if key not in SAMPLERS[sampler] and as_lists(value) != neutral:
             readers = [name for name, keys in SAMPLERS.items() if key in keys]
             raise ConfigError(
                 f"{key} is {value!r}, but the sampler {sampler} does not read it. Set "
@@ -85,7 +85,3 @@ def _check_weights(cfg: CfgNode) -> None:
                 f"({', '.join(names) or 'which is empty'}) and how often its images are seen, a "
                 "number above 0, are needed: [('NAME', 2.0)]. Datasets that it leaves out have 1."
             )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

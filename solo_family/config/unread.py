@@ -11,6 +11,7 @@ from detectron2.config import CfgNode, get_cfg
 from ..errors import ConfigError
 from ..registry import METHODS, Method
 from .load import dotted_values
+from .rules import as_lists
 
 # Read by every model, the loaders, the engine or the evaluation, or checked by `check_config`.
 READ = (
@@ -54,7 +55,7 @@ def refuse_unread_keys(cfg: CfgNode, method: Method) -> None:
     for key, default in _unread_defaults().items():
         if key.startswith(_HEAD) and (method.sem_seg_heads or key == _OF_LABELS):
             continue
-        if key in values and _plain(values[key]) != _plain(default):
+        if key in values and as_lists(values[key]) != as_lists(default):
             raise ConfigError(
                 f"{key} is {values[key]!r}, but {method.title or method.meta_arch} does not read "
                 f"it{_instead(key, method)}. Leave it at {default!r}."
@@ -94,8 +95,3 @@ def _instead(key: str, method: Method) -> str:
 def _unread_defaults() -> dict[str, Any]:
     values = dotted_values(get_cfg())
     return {key: value for key, value in values.items() if is_under(key, UNREAD)}
-
-
-def _plain(value: Any) -> Any:
-    """Convert tuples to lists, because yaml does not distinguish them."""
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -38,25 +38,35 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     Raises:
         ConfigError: the optimizer or the clip type is unknown.
     """
-    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
-    name = optimizer_name(cfg)
-    multiplier = cfg.SOLVER.BACKBONE_MULTIPLIER or (method.backbone_multiplier if method else 1.0)
     base_lr = cfg.SOLVER.BASE_LR
     if cfg.SOLVER.REFERENCE_BATCH_SIZE:
         base_lr *= cfg.SOLVER.IMS_PER_BATCH / cfg.SOLVER.REFERENCE_BATCH_SIZE
-    factors: dict[str, float] = {}
-    if cfg.SOLVER.BACKBONE_LAYER_DECAY != 1:
-        names = [name for name, _ in model.named_parameters()]
-        factors = layer_factors(names, cfg.SOLVER.BACKBONE_LAYER_DECAY)
+    groups = _parameter_groups(cfg, model, base_lr)
+    fused = True if _can_fuse(cfg, model) else None
+    common: dict[str, Any] = {"weight_decay": cfg.SOLVER.WEIGHT_DECAY, "fused": fused}
+    name = optimizer_name(cfg)
+    optimizer: torch.optim.Optimizer
+    if name == "SGD":
+        momentum, nesterov = cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV
+        optimizer = torch.optim.SGD(groups, base_lr, momentum, nesterov=nesterov, **common)
+        if fused and momentum:
+            optimizer.register_step_pre_hook(_start_momentum)
+    elif name == "AdamW":
+        optimizer = torch.optim.AdamW(groups, base_lr, amsgrad=cfg.SOLVER.AMSGRAD, **common)
+    else:
+        raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed: '', 'SGD', 'AdamW'.")
+    optimizer.register_load_state_dict_pre_hook(_keep_implementation)
+    optimizer.register_load_state_dict_post_hook(_lay_out_as_weights)
+    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        clip = _clipper(cfg.SOLVER.CLIP_GRADIENTS)
+        # This hook runs after an AMP scaler has unscaled the gradients, and not on skipped steps.
+        optimizer.register_step_pre_hook(lambda opt, *_: clip(_parameters(opt.param_groups)))
+    return optimizer
 
-    rates = []
-    for key, parameter in model.named_parameters():
-        factor = factors.get(key, 1.0) * (multiplier if key.startswith("backbone.") else 1.0)
-        # As with detectron2's own factors, biases with a rate of their own have that alone.
-        is_set = key.rpartition(".")[2] == "bias" and cfg.SOLVER.BIAS_LR_FACTOR not in (None, 1)
-        if parameter.requires_grad and factor != 1 and not is_set:
-            rates.append({"params": [parameter], "lr": base_lr * factor})
-    params = get_default_optimizer_params(
+
+def _parameter_groups(cfg: CfgNode, model: nn.Module, base_lr: float) -> list[dict[str, Any]]:
+    """Return the parameters that are trained, in groups of one learning rate and weight decay."""
+    groups = get_default_optimizer_params(
         model,
         base_lr=base_lr,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
@@ -68,46 +78,34 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     # group overrides earlier ones.
     embeddings = _parameters_of(model, (nn.Embedding,))
     other_norms = _parameters_of(model, _OTHER_NORMS)
-    params = reduce_param_groups(
+    return reduce_param_groups(
         [
-            *params,
-            *rates,
+            *groups,
+            *_own_rates(cfg, model, base_lr),
             {"params": embeddings, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_EMBED},
             {"params": other_norms, "weight_decay": cfg.SOLVER.WEIGHT_DECAY_NORM},
             {"params": _position_tables(model), "weight_decay": 0.0},
             {"params": _named(model, cfg.SOLVER.NO_DECAY_NAMES), "weight_decay": 0.0},
         ]
     )
-    fused = True if _can_fuse(cfg, model) else None
-    optimizer: torch.optim.Optimizer
-    if name == "SGD":
-        optimizer = torch.optim.SGD(
-            params,
-            lr=base_lr,
-            momentum=cfg.SOLVER.MOMENTUM,
-            nesterov=cfg.SOLVER.NESTEROV,
-            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-            fused=fused,
-        )
-        if fused and cfg.SOLVER.MOMENTUM:
-            optimizer.register_step_pre_hook(_start_momentum)
-    elif name == "AdamW":
-        optimizer = torch.optim.AdamW(
-            params,
-            lr=base_lr,
-            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-            amsgrad=cfg.SOLVER.AMSGRAD,
-            fused=fused,
-        )
-    else:
-        raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed: '', 'SGD', 'AdamW'.")
-    optimizer.register_load_state_dict_pre_hook(_keep_implementation)
-    optimizer.register_load_state_dict_post_hook(_lay_out_as_weights)
-    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
-        clip = _clipper(cfg.SOLVER.CLIP_GRADIENTS)
-        # This hook runs after an AMP scaler has unscaled the gradients, and not on skipped steps.
-        optimizer.register_step_pre_hook(lambda opt, *_: clip(_parameters(opt.param_groups)))
-    return optimizer
+
+
+def _own_rates(cfg: CfgNode, model: nn.Module, base_lr: float) -> list[dict[str, Any]]:
+    """Return the parameters whose learning rate is not `base_lr`, a group each."""
+    method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    multiplier = cfg.SOLVER.BACKBONE_MULTIPLIER or (method.backbone_multiplier if method else 1.0)
+    factors: dict[str, float] = {}
+    if cfg.SOLVER.BACKBONE_LAYER_DECAY != 1:
+        names = [name for name, _ in model.named_parameters()]
+        factors = layer_factors(names, cfg.SOLVER.BACKBONE_LAYER_DECAY)
+    rates = []
+    for name, parameter in model.named_parameters():
+        factor = factors.get(name, 1.0) * (multiplier if name.startswith("backbone.") else 1.0)
+        # As with detectron2's own factors, biases with a rate of their own have that alone.
+        is_set = name.rpartition(".")[2] == "bias" and cfg.SOLVER.BIAS_LR_FACTOR not in (None, 1)
+        if parameter.requires_grad and factor != 1 and not is_set:
+            rates.append({"params": [parameter], "lr": base_lr * factor})
+    return rates
 
 
 def _can_fuse(cfg: CfgNode, model: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..config.load import dotted_values
+from ..config.rules import as_lists
 from ..config.solver import optimizer_name
 from ..data.formats.classes import class_names
 from ..data.formats.dataset_classes import listed
@@ -102,7 +103,7 @@ def check_resumed(before: Mapping[str, Any] | None, finished: int, cfg: CfgNode)
         return
     changed = []
     for key, value in settings_of(cfg).items():
-        if key not in before or _plain(before[key]) == _plain(value):
+        if key not in before or as_lists(before[key]) == as_lists(value):
             continue
         if key in BEGINNING:
             _check_beginning(key, before[key], value)
@@ -143,8 +144,3 @@ def _check_classes(before: Sequence[str], now: Sequence[str]) -> None:
             "order of their ids, or begin a run of its own from these weights: without --resume, "
             "with MODEL.WEIGHTS the checkpoint and another OUTPUT_DIR."
         )
-
-
-def _plain(value: Any) -> Any:
-    """Return lists and tuples alike, which yaml does not tell apart."""
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

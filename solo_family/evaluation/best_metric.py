@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from detectron2.config import CfgNode
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_of
 from .build import kinds_of
 
 logger = logging.getLogger(__name__)
@@ -67,9 +67,7 @@ def best_metric(cfg: CfgNode) -> str:
         raise ConfigError(
             f"TEST.BEST_METRIC is {given!r}, which the evaluation of DATASETS.TEST does not give. "
             + (f"The nearest is {nearest[0]}; " if nearest else "")
-            + f"there are {', '.join(possible[:_LISTED]) or 'none'}"
-            + (", ..." if len(possible) > _LISTED else "")
-            + "."
+            + f"there are {first_of(possible, _LISTED) or 'none'}."
         )
     if meant[0] != given:
         logger.info("TEST.BEST_METRIC %s is %s.", given, meant[0])

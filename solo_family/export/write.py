@@ -81,22 +81,10 @@ def export_model(
             bits lose too many objects. No folder is then written.
     """
     model = deepcopy(model).cpu().eval()
-    check_size(options.size, model.size_divisibility)
+    _check_options(model, options)
     if options.size is not None and hasattr(model, "test_scales"):
         # A graph of one size runs at one scale.
         model.test_scales = ()  # type: ignore[assignment]
-    if options.size is None and options.format in model.one_size_formats:
-        raise SoloFamilyError(
-            f"--format {options.format}: of this model, whose grids follow the image, such a graph "
-            "takes images of one size only. Give that size with --size HEIGHT WIDTH, or export "
-            "with --format onnx or torchscript."
-        )
-    if options.batch_size is None and options.format == "torch_export":
-        raise SoloFamilyError(
-            "--dynamic-batch goes with --format onnx or torchscript; for torch_export, give "
-            "--batch-size B."
-        )
-    _check_quantization(type(model).__name__, options)
     description = describe(model, cfg, metadata, options)
     with replacing_folder(folder) as temporary:
         graph = ExportGraph(half_precision(model) if options.half else model).eval()
@@ -130,6 +118,22 @@ def export_model(
         check_errors(description["max_error"], TOLERANCES[options.precision])
         _write_description(temporary, description)
     return description
+
+
+def _check_options(model: MaskSegmentor, options: Options) -> None:
+    check_size(options.size, model.size_divisibility)
+    if options.size is None and options.format in model.one_size_formats:
+        raise SoloFamilyError(
+            f"--format {options.format}: of this model, whose grids follow the image, such a graph "
+            "takes images of one size only. Give that size with --size HEIGHT WIDTH, or export "
+            "with --format onnx or torchscript."
+        )
+    if options.batch_size is None and options.format == "torch_export":
+        raise SoloFamilyError(
+            "--dynamic-batch goes with --format onnx or torchscript; for torch_export, give "
+            "--batch-size B."
+        )
+    _check_quantization(type(model).__name__, options)
 
 
 def describe(

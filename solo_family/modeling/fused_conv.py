@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..ops.gpu_kernels import may_wait, waits_allowed
 from ..ops.gpu_memory import lacks_memory
-from .joined_conv import JoinedConv2d
+from .joined_conv import JoinedConv2d, exact_convolution
 
 logger = logging.getLogger(__name__)
 
@@ -208,14 +208,9 @@ def fusing_works(dtype: torch.dtype, device: torch.device) -> bool:
 
 @lru_cache
 def _fusing_works(dtype: torch.dtype, device: torch.device) -> bool:
-    """Convolve small numbers, whose sums are exact in any order, and compare with torch's own."""
-    # At most 144 + 16, which is exact in bfloat16, too.
-    x = (torch.arange(2 * 16 * 6 * 5) * 7 % 3 - 1).view(2, 16, 6, 5).to(device, dtype)
-    conv: Any = nn.Conv2d(16, 32, 3, padding=1)
-    conv.weight.data = (torch.arange(32 * 16 * 9) * 5 % 7 % 3 - 1.0).view(32, 16, 3, 3)
-    conv.bias.data = torch.arange(32.0) - 16
+    """Compare with torch's own convolution where both are exact."""
     last = torch.channels_last
-    x, conv = x.to(memory_format=last), conv.to(device, dtype).to(memory_format=last)
+    x, conv = (part.to(device, dtype).to(memory_format=last) for part in exact_convolution())
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             expected = conv(x)

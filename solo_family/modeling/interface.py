@@ -20,6 +20,15 @@ class MethodInterface(ABC):
     export_inputs: tuple[str, ...] = ("images", "score_threshold")
     # The formats whose graphs of this model take only one size of images.
     one_size_formats: tuple[str, ...] = ()
+    # Whether a subclass outside the package changes inference, and may read every result.
+    is_extended = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        package = __name__.partition(".")[0]
+        own = next(c for c in cls.__mro__ if c.__module__.partition(".")[0] == package)
+        names = ("forward", "inference", "predict", "results")
+        cls.is_extended = any(getattr(cls, name) is not getattr(own, name) for name in names)
 
     def prepare_targets(self, gt_instances: list[Instances], padded_size: tuple[int, int]) -> Any:
         """Compute the part of the targets that does not depend on predictions.
@@ -33,14 +42,6 @@ class MethodInterface(ABC):
             The `targets` that `losses` receives; here, the ground truth itself.
         """
         return gt_instances
-
-    @property
-    def is_extended(self) -> bool:
-        """Whether a subclass outside the package changes inference, and may read every result."""
-        package = __name__.partition(".")[0]
-        own = next(c for c in type(self).__mro__ if c.__module__.partition(".")[0] == package)
-        names = ("forward", "inference", "predict", "results")
-        return any(getattr(type(self), name) is not getattr(own, name) for name in names)
 
     @abstractmethod
     def losses(

@@ -160,3 +160,16 @@ def _overwrite_between_blocks(stage: Any) -> None:
 class _JoinedConvReLU(ConvNormReLU):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
+
+
+def exact_convolution() -> tuple[Tensor, Any]:
+    """Return maps, float32 [2, 16, 6, 5], and a convolution of them with a bias.
+
+    All are small whole numbers, whose sums are exact in any order: at most 144 + 16, which is exact
+    in bfloat16, too.
+    """
+    x = (torch.arange(2 * 16 * 6 * 5) * 7 % 3 - 1.0).view(2, 16, 6, 5)
+    conv: Any = nn.Conv2d(16, 32, 3, padding=1)
+    conv.weight.data = (torch.arange(32 * 16 * 9) * 5 % 7 % 3 - 1.0).view(32, 16, 3, 3)
+    conv.bias.data = torch.arange(32.0) - 16
+    return x, conv

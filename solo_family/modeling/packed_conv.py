@@ -18,7 +18,7 @@ from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
 from ..ops import winograd
-from .joined_conv import JoinedConv2d, can_join, join_what_follows
+from .joined_conv import JoinedConv2d, can_join, exact_convolution, join_what_follows
 from .packed_weights import PackedWeights
 
 # For maps of up to so many pixels, convolutions with 1 x 1 kernels in float32 are matrix products
@@ -186,15 +186,12 @@ def packing_works(dtype: torch.dtype, device: torch.device) -> bool:
 
 @lru_cache
 def _packing_works(dtype: torch.dtype) -> bool:
-    """Convolve small numbers, whose sums are exact in any order, and compare with torch's own."""
-    # At most 144 + 16, which is exact in bfloat16, too.
-    x = (torch.arange(2 * 16 * 6 * 5) * 7 % 3 - 1).view(2, 16, 6, 5).to(dtype)
-    conv: Any = nn.Conv2d(16, 32, 3, padding=1)
-    conv.weight.data = (torch.arange(32 * 16 * 9) * 5 % 7 % 3 - 1.0).view(32, 16, 3, 3)
-    conv.bias.data = torch.arange(32.0) - 16
+    """Compare with torch's own convolution where both are exact."""
+    x, conv = exact_convolution()
     try:
         with torch.no_grad():
-            expected = conv(x.float())
+            expected = conv(x)
+            x = x.to(dtype)
             packed = PackedConv2d.take(conv.to(dtype))
             found = packed(x).float()
             summed = packed.add_to_and_relu(expected.to(dtype, copy=True), x).float()

@@ -1,7 +1,6 @@
 """Use timm's models as detectron2 backbones, plain or with a feature pyramid."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .shapes import check_doubling
 from .stem import colour_places
 from .timm_models.names import check_name
 from .timm_models.network import build_features, build_last_map, channels_first, named_by_timm
@@ -212,13 +212,7 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
             out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
             norm=cfg.MODEL.FPN.NORM or "LN",
         )
-    names = list(cfg.MODEL.FPN.IN_FEATURES)
-    strides = [bottom_up.output_shape()[name].stride or 0 for name in names]
-    if any(2 * fine != coarse for fine, coarse in pairwise(strides)):
-        raise ConfigError(
-            f"MODEL.FPN.IN_FEATURES is {names}, of strides {strides}: name the finest first, each "
-            "with twice the stride of the one before."
-        )
+    check_doubling("MODEL.FPN.IN_FEATURES", cfg.MODEL.FPN.IN_FEATURES, bottom_up.output_shape())
     return FPN(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,

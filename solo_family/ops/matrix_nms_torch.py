@@ -24,9 +24,9 @@ def decay_factors(
 
         decay_j = min_{i<j} f(iou_ij) / f(c_i),    c_i = max_{k<i} iou_ki
 
-    where c_i, the compensation, measures how far mask i is suppressed itself. The kernels are f(x)
-    = exp(-sigma x^2), as in the published code (the paper writes the same sigma as a divisor), and
-    f(x) = 1 - x.
+    where c_i, the compensation, measures how far mask i is suppressed itself; f(c_i) is f(iou_.,i)
+    of Eq. 3, since f falls. The kernels are f(x) = exp(-sigma x^2), as in the published code (the
+    paper writes the same sigma as a divisor), and f(x) = 1 - x.
 
     Args:
         iou: [..., N, N], symmetric, in [0, 1], rows by descending score.

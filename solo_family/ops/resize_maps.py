@@ -35,24 +35,23 @@ def resize_map(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def upsample_map(x: Tensor, factor: int, other: Tensor | None = None) -> Tensor:
-    """Resize maps bilinearly to `factor` times their height and width.
+def upsample_twofold(x: Tensor, other: Tensor | None = None) -> Tensor:
+    """Resize maps bilinearly to twice their height and width.
 
     Args:
         x: floating-point [B, C, h, w].
-        factor: of both sides.
         other: maps of the resulting size and the same dtype, which the result is added to.
 
     Returns:
-        [B, C, H, W].
+        [B, C, 2 h, 2 w].
     """
     given = (x,) if other is None else (x, other)
-    size = x.shape[-2] * factor, x.shape[-1] * factor
+    size = 2 * x.shape[-2], 2 * x.shape[-1]
     if _suits(size, *given) and _fits(other, x, size) and gpu_kernels.runs("resize_maps", x):
         from .resize_maps_triton import resize_maps_triton
 
         return resize_maps_triton(x, size, bilinear=True, other=other)
-    result = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+    result = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     return result if other is None else other + result
 
 

@@ -16,7 +16,7 @@ from .map_blocks_triton import empty_map, map_blocks
 def resize_maps_triton(
     x: Tensor, size: tuple[int, int], bilinear: bool, other: Tensor | None = None
 ) -> Tensor:
-    """Compute `resize_map`, `upsample_map` or `add_enlarged`.
+    """Compute `resize_map`, `upsample_twofold` or `add_enlarged`.
 
     Args:
         x: float16, bfloat16 or float32 [B, C, h, w], channels last.

@@ -13,9 +13,7 @@ from PIL import Image
 from ..data.loading.images import Reading, converted, read_image
 from ..errors import DataError
 from ..pictures.depth import likely_top
-from ..pictures.formats import Format, in_format
-
-CHANNELS = ("RGB", "BGR")
+from ..pictures.formats import COLOURS, Format, in_format
 
 
 def to_working(picture: Any, channels: str | None, reading: Reading) -> np.ndarray:
@@ -32,8 +30,8 @@ def to_working(picture: Any, channels: str | None, reading: Reading) -> np.ndarr
     Raises:
         DataError: it is none of these, or the order of its colours is not given.
     """
-    if channels is not None and channels not in CHANNELS:
-        raise DataError(f"channels is {channels!r}; allowed: {', '.join(map(repr, CHANNELS))}.")
+    if channels is not None and channels not in COLOURS:
+        raise DataError(f"channels is {channels!r}; allowed: {', '.join(map(repr, COLOURS))}.")
     if isinstance(picture, str | Path):
         return read_image(str(picture), reading.image_format, reading)
     wanted = reading.format

@@ -1,7 +1,7 @@
 """The config of a published model: it needs no dataset, and names nothing of this machine."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -12,6 +12,8 @@ from ..checkpoint.convert import nested
 from ..config import get_cfg
 from ..config.common import add_common_config
 from ..config.load import dotted_values
+from ..config.rules import as_lists
+from ..config.unread import is_under
 from ..data.formats.classes import class_ids, class_names, is_class_agnostic, num_classes, stuff_ids
 from ..fetch.names import WEIGHTS
 from ..files import expand_path
@@ -49,7 +51,7 @@ def portable(cfg: CfgNode) -> CfgNode:
     defaults = dotted_values(get_cfg())
     for name, value in dotted_values(result).items():
         is_path = name not in _WORDS and _names_a_path(value)
-        if name in defaults and (is_path or _is_of_a_run(name)):
+        if name in defaults and (is_path or is_under(name, _OF_A_RUN)):
             result.merge_from_list([name, defaults[name]])
     result.DATASETS.TRAIN = result.DATASETS.TEST = ()
     result.MODEL.WEIGHTS = WEIGHTS[0]
@@ -68,18 +70,14 @@ def as_yaml(cfg: CfgNode) -> str:
     theirs = dotted_values(get_detectron2_cfg())
     foreign = _keys_of_other_methods(METHODS[cfg.MODEL.META_ARCHITECTURE])
     kept = {
-        key: _plain(value)
+        key: as_lists(value)
         for key, value in dotted_values(cfg).items()
         if key not in foreign
         and not (isinstance(value, Mapping) and not value)
-        and (key == _VERSION or key not in theirs or _plain(theirs[key]) != _plain(value))
+        and (key == _VERSION or key not in theirs or as_lists(theirs[key]) != as_lists(value))
     }
     text = yaml.safe_dump(nested(kept), sort_keys=True, allow_unicode=True, width=100)
     return f"# Written by `python -m solo_family publish`; MODEL.WEIGHTS is beside it.\n{text}"
-
-
-def _is_of_a_run(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in _OF_A_RUN)
 
 
 def _names_a_path(value: Any) -> bool:
@@ -103,9 +101,3 @@ def _keys_of(method: Method) -> set[str]:
     if method.add_config is not None:
         resolve(method.add_config)(cfg)
     return set(dotted_values(cfg)) - common
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as yaml has it, with lists for tuples."""
-    is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    return [_plain(each) for each in value] if is_list else value

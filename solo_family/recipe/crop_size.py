@@ -11,7 +11,7 @@ import numpy as np
 from .choice import Choice
 from .label_fingerprint import LabelFingerprint
 from .machine import Machine
-from .sizes import BATCH, cut_choices, memory_pixels, num_tiles, speed
+from .sizes import BATCH, ENLARGED, MAX_ASPECT, cut_choices, memory_pixels, num_tiles, speed
 
 # configs/benchmarks/Base-CamVid.yaml: crops of 216 x 288, of images with short edges of 0.6 to 1.2
 # of the test's 360, so that the smallest are as high as the crop.
@@ -21,11 +21,9 @@ _SHARES = (0.6, 0.8, 1.0, 1.2)
 _MINUTES, _USUAL = 20, Machine(cores=2, memory=16)
 _LARGEST_AREA = 512 * 1024  # the published crop of Cityscapes, the largest
 _LEAST_AREA = 96 * 96
-_MAX_ASPECT = 1333 / 800
 _MULTIPLE = 32  # the coarsest stride, to which inputs are padded
 _ROUND = 8
 _LEAST_EDGE = 128
-_ENLARGED = 2.0
 # The median region of each class should be two pixels of the masks, at stride 4, wide.
 _LEAST_SIDE = 2 * 4
 # Of images more than so many times as large as the crop, windows are read.
@@ -78,12 +76,12 @@ def crop_size(data: LabelFingerprint, machine: Machine, minutes: float) -> CropS
     sizes = np.array(data.image_sizes, np.float64)
     height, width = np.median(sizes, axis=0)
     short = float(np.median(sizes.min(1)))
-    aspect = min(max(height, width) / min(height, width), _MAX_ASPECT)
+    aspect = min(max(height, width) / min(height, width), MAX_ASPECT)
     area = _area(machine, minutes)
     usual = (area / aspect) ** 0.5 / _SHARES[0]
     name, side = data.smallest_class
     edge = min(max(usual, _LEAST_SIDE / side * short), short)
-    edge = max(edge, min(_LEAST_EDGE, _ENLARGED * short))
+    edge = max(edge, min(_LEAST_EDGE, ENLARGED * short))
     longest = float((sizes.max(1) / sizes.min(1)).max())
     edge = _rounded(min(edge, (memory_pixels(machine) / aspect) ** 0.5), short)
     window = _window(data, machine, edge / short, min(usual, edge), area)
@@ -145,7 +143,7 @@ def _window(
 def _crop(area: float, shape: tuple[float, float], largest: list[float]) -> tuple[int, int]:
     """Return a crop of an area, of the images' shape unless they are long, within the largest."""
     ratio = shape[1] / shape[0]
-    ratio = min(max(ratio, 1 / _MAX_ASPECT), _MAX_ASPECT)
+    ratio = min(max(ratio, 1 / MAX_ASPECT), MAX_ASPECT)
     wanted = ((area / ratio) ** 0.5, (area * ratio) ** 0.5)
     height, width = (
         max(_MULTIPLE, min(round(side / _MULTIPLE), ceil(most / _MULTIPLE)) * _MULTIPLE)

@@ -15,7 +15,7 @@ from ..data.formats.coco_json import records_as_file
 from ..data.formats.register import PREFIX, check_datasets, register_in_place
 from ..data.formats.splits import TRAIN, VAL, write_splits
 from ..data.loading.images import Reading
-from ..errors import DataError
+from ..errors import DataError, first_of
 from .fingerprint import Fingerprint, measure
 from .split import split_by_stem
 
@@ -34,6 +34,7 @@ class Dataset:
         image_dir: of a COCO-format json, the folder of its images; else "".
         crowd: "objects" if crowds are objects, or "".
         check: what is wrong with it.
+        task: what its labels are for.
     """
 
     name: str
@@ -139,8 +140,7 @@ def problem_words(found: Findings) -> list[str]:
     words = []
     for kind in found.problems:
         what = found.found[kind]
-        rest = len(what) - _NAMED
-        named = "; ".join(what[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+        named = first_of(what, _NAMED, "; ")
         words.append(f"{len(what)} {kind.title} ({named}). {kind.effect} {kind.remedy}")
     return words
 

@@ -1,11 +1,9 @@
 """Leave out of a recipe what a trained model's run had for its own data, batch and evaluations."""
 
-from typing import Any
-
 from detectron2.config import CfgNode
 
 from ..config import get_cfg
-from ..config.rules import get_key
+from ..config.rules import as_lists, get_key
 from .choice import Choice
 
 # What a recipe chooses itself where the new data ask for it, or never sets. All else of a run is
@@ -33,13 +31,9 @@ def forgotten_choices(cfg: CfgNode) -> list[Choice]:
         cfg: of the trained model.
     """
     defaults = get_cfg()
-    values = {key: _plain(get_key(defaults, key)) for key in _FORGOTTEN}
+    values = {key: as_lists(get_key(defaults, key)) for key in _FORGOTTEN}
     return [
         Choice(key, value, "the source's was for its own data and training")
         for key, value in values.items()
-        if _plain(get_key(cfg, key)) != value
+        if as_lists(get_key(cfg, key)) != value
     ]
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

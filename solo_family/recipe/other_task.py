@@ -29,9 +29,7 @@ def task_choices(cfg: CfgNode, task: str) -> list[Choice]:
     why = "the data are instances" if task == "instance" else f"the labels are {task}"
     choices = []
     if task != "instance":
-        changed = {
-            key: value for key, value in _NEUTRAL.items() if _plain(get_key(cfg, key)) != value
-        }
+        changed = {key: value for key, value in _NEUTRAL.items() if get_key(cfg, key) != value}
         choices = [Choice(key, value, why) for key, value in changed.items()]
     method = method_name(cfg.MODEL.META_ARCHITECTURE)
     if method == "MaskFormer":
@@ -70,7 +68,3 @@ def _of_objects(method: CfgNode, why: str) -> list[Choice]:
         reason = "as published; the source's queries each had a class"
         choices.append(Choice(f"{prefix}.DICE_WEIGHT", _DICE_WEIGHT, reason))
     return choices
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

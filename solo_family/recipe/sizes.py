@@ -22,7 +22,7 @@ _MULTIPLE = 16
 _SMALLEST = 96
 _LEAST_TILE = 64  # of TEST.TILE.SIZE
 _OVERLAP = 4  # neighbouring windows share this part of their side
-_ENLARGED = 2.0  # images are enlarged by at most this factor
+ENLARGED = 2.0  # images are enlarged by at most this factor
 # An object should be this many pixels of the masks wide, for all but the smallest twentieth.
 _MASK_PIXELS = 2.0
 _SMALL = 5  # percentile
@@ -37,7 +37,7 @@ _FEWEST_ITERATIONS = 300  # that the time should suffice for
 BATCH = 4
 # Of the long edge to the short one, at most that of the published 1333 x 800: longer images
 # become smaller. Of the images' own, all but the longest quarter count.
-_MAX_ASPECT = 1333 / 800
+MAX_ASPECT = 1333 / 800
 _LONG = 75  # percentile
 
 
@@ -89,15 +89,15 @@ def input_size(data: Fingerprint, machine: Machine, minutes: float, stride: int)
     """
     sizes = np.array(data.image_sizes, np.float64)
     short, aspects = float(np.median(sizes.min(1))), sizes.max(1) / sizes.min(1)
-    aspect = min(float(np.median(aspects)), _MAX_ASPECT)
-    longest = min(float(np.percentile(aspects, _LONG)), _MAX_ASPECT)
+    aspect = min(float(np.median(aspects)), MAX_ASPECT)
+    longest = min(float(np.percentile(aspects, _LONG)), MAX_ASPECT)
     small = float(np.percentile(data.sides, _SMALL))
     pixels = _pixels(machine, minutes)
     batch = BATCH if pixels / BATCH >= _area(_EDGE_CPU, aspect) / 2 else BATCH // 2
     affordable = min(_LARGEST, (pixels / batch / aspect) ** 0.5 / _SHARES[-1])
     usual = _EDGE_GPU if machine.gpu else _EDGE_CPU
     wanted = max(usual, _MASK_PIXELS * stride / small * short)
-    edge = _rounded(min(wanted, affordable, _ENLARGED * short))
+    edge = _rounded(min(wanted, affordable, ENLARGED * short))
     window = 0
     if small * edge / short < _MASK_PIXELS * stride and edge < wanted and edge < short:
         window = _window(data, edge, _MASK_PIXELS * stride / small)
@@ -157,7 +157,7 @@ def _reason(edge: int, usual: float, wanted: float, affordable: float, short: fl
         if wanted > usual:
             return "so that small objects are two pixels of a mask"
         return "the short edge of the measured recipes"
-    if _ENLARGED * short <= affordable:
+    if ENLARGED * short <= affordable:
         return f"twice the images' {short:.0f} pixels: more would show nothing new"
     return "as large as the time and the memory allow"
 

@@ -15,7 +15,7 @@ from ..checkpoint.published import read_published
 from ..config import setup_cfg
 from ..data.formats.classes import class_names
 from ..engine.run_weights import weights_of_run
-from ..errors import DataError, SoloFamilyError
+from ..errors import DataError, SoloFamilyError, first_of
 from ..fetch.names import HUB, ZOO, is_name, named_config, weights_file
 from ..fetch.table import find
 from ..files import replacing
@@ -170,12 +170,12 @@ def trained_base(trained: Trained, names: list[str], path: Path, task: str = "in
     notes = [
         str(trained.origin),
         *([trained.advice] if trained.advice else []),
-        f"classes that keep their weights: {_listed(kept) or 'none'}",
+        f"classes that keep their weights: {first_of(kept, _LISTED) or 'none'}",
         f"classes of the source that are left out: "
-        f"{_listed([name for name in trained.names if name not in names]) or 'none'}",
+        f"{first_of([name for name in trained.names if name not in names], _LISTED) or 'none'}",
     ]
     if left:
-        notes.append(f"weights that were not taken: {_listed(left)}")
+        notes.append(f"weights that were not taken: {first_of(left, _LISTED)}")
     choices = [
         *(Choice(key, value, "as the weights have it") for key, value in trained.implied.items()),
         Choice("MODEL.WEIGHTS", str(path), trained.origin.weights),
@@ -187,8 +187,3 @@ def trained_base(trained: Trained, names: list[str], path: Path, task: str = "in
         *of_task,
     ]
     return Base(trained.config, tuple(choices), is_trained=True, notes=tuple(notes))
-
-
-def _listed(names: list[str]) -> str:
-    rest = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

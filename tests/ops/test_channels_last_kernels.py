@@ -11,7 +11,7 @@ from solo_family.ops import channels_last, gpu_kernels, group_norm_triton, resiz
 from solo_family.ops.decode_masks import dynamic_conv_in_float32
 from solo_family.ops.group_norm_relu import group_norm_relu
 from solo_family.ops.max_pool import max_pool
-from solo_family.ops.resize_maps import add_enlarged, resize_map, upsample_map
+from solo_family.ops.resize_maps import add_enlarged, resize_map, upsample_twofold
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -132,10 +132,10 @@ def test_upsampling() -> None:
     x = maps(1, 4, 5, 7)
     of = x.cpu().double().contiguous()
     expected = F.interpolate(of, scale_factor=2, mode="bilinear", align_corners=False)
-    assert_near(upsample_map(x, 2), expected)
+    assert_near(upsample_twofold(x), expected)
     other = maps(1, 4, 10, 14, seed=3)
-    assert_near(upsample_map(x, 2, other), other.cpu() + expected)
-    contiguous = upsample_map(x.contiguous(), 2, other.contiguous())
+    assert_near(upsample_twofold(x, other), other.cpu() + expected)
+    contiguous = upsample_twofold(x.contiguous(), other.contiguous())
     torch.testing.assert_close(contiguous.cpu(), (other.cpu() + expected).float())
 
 
@@ -231,8 +231,8 @@ def test_torch_refuses_sums_of_maps_that_do_not_fit(used: list[str]) -> None:
     """The kernel would read beyond the smaller ones."""
     x = maps(1, 4, 5, 7)
     with pytest.raises(RuntimeError, match="must match"):
-        upsample_map(x, 2, maps(1, 4, 9, 14))
-    assert upsample_map(x.half(), 2, maps(1, 4, 10, 14)).dtype == torch.float32
+        upsample_twofold(x, maps(1, 4, 9, 14))
+    assert upsample_twofold(x.half(), maps(1, 4, 10, 14)).dtype == torch.float32
     assert not used
 
 

@@ -15,7 +15,7 @@ from ...progress import Progress
 from ..formats.coco_file import CocoFile, read_coco_file
 from ..formats.crowds import OBJECTS, are_of_a_tool
 from ..formats.image_files import ImageFiles
-from ..loading.images import Reading, read_header, read_image
+from ..loading.images import TURNED, Reading, read_header, read_image
 from ..loading.watchdog import TIMEOUT, watched
 from . import findings
 from .annotation_check import MeasuredObject, check_annotation, name_of
@@ -27,8 +27,7 @@ TrainingSizes = Callable[[tuple[int, int]], list[tuple[int, int]]]
 
 _SECONDS_WITHOUT_PROGRESS = 1
 _DEEP_FILES = 20  # files with a range that can't be inferred are named, at most
-# EXIF orientations that leave the size of any image, and of a square one, as it is.
-_SAME_SIZE, _EXCHANGED = (2, 3, 4), (5, 6, 7, 8)
+_SAME_SIZE = (2, 3, 4)  # EXIF orientations that leave the size of any image as it is
 _IDS = {
     "images": findings.IMAGE_ID,
     "annotations": findings.ANNOTATION_ID,
@@ -247,7 +246,7 @@ def check_file(
         said = f"{image['height']} x {image['width']}"
         kind = findings.TURNED_SIZE if turned else findings.OTHER_SIZE
         check.add(kind, f"{name}: {said}, is {height} x {width}")
-    elif orientation in _SAME_SIZE or (orientation in _EXCHANGED and height == width):
+    elif orientation in _SAME_SIZE or (orientation in TURNED and height == width):
         check.add(findings.TURNED_UNSEEN, name)
 
 

@@ -3,13 +3,14 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as mask_util
 
+from ...errors import first_of
 from ..loading.watchdog import TIMEOUT, watched
 from . import findings
 from .annotation_check import MeasuredObject, name_of
@@ -195,15 +196,11 @@ def check_splits(
         missing, more = known - {*found.class_names}, {*found.class_names} - known
         if known and found.class_names and (missing or more):
             differing = (("lacks", missing), ("has also", more))
-            words = " and ".join(f"{what} {_few(some)}" for what, some in differing if some)
+            words = " and ".join(
+                f"{what} {first_of(sorted(some), _NAMED)}" for what, some in differing if some
+            )
             check.add(findings.OTHER_CLASSES, f"{name} {words}")
     learnt = {name for found in train.values() for name in found.classes}
     sought = {name for found in only.values() for name in found.classes}
     check.add(findings.UNLEARNT_CLASS, *sorted(sought - learnt))
     return check
-
-
-def _few(names: Iterable[str]) -> str:
-    """Return the first of some names as text."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:_NAMED]) + (", ..." if len(ordered) > _NAMED else "")

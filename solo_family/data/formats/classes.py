@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from ...config.rules import get_key
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, first_of
 from ...registry import METHODS
 from .dataset_classes import (
     dataset_class_ids,
@@ -66,7 +66,7 @@ def num_classes(cfg: CfgNode, key: str) -> int:
     if count and count != len(names):
         raise ConfigError(
             f"{key} is {count}, but dataset {name!r} has {len(names)} classes "
-            f"({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}). "
+            f"({first_of(names, 4)}). "
             f"Set {key} {len(names)}, or 0 to take the count from the dataset."
         )
     return len(names)

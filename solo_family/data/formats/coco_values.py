@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, first_of
 from ...ops.rle import fills_image
 
 _NAMED = 3  # examples that a message names, at most
@@ -54,12 +54,13 @@ def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def check_images(source: str, images: list[dict[str, Any]]) -> None:
+def check_images(source: str, images: list[dict[str, Any]], *, sized: bool = True) -> None:
     """Check ids, file names and sizes of images.
 
     Args:
         source: the annotation file, for messages.
         images: of the json, with `id`, `file_name`, `height` and `width`.
+        sized: whether height and width must be there; otherwise both may be None.
 
     Raises:
         DataError: a value is invalid; the message names the entry, the key, the value and what is
@@ -69,13 +70,11 @@ def check_images(source: str, images: list[dict[str, Any]]) -> None:
     for index, image in enumerate(images):
         place = f"{source}: image {index} (counted from 0)"
         check_id(place, "id", image["id"], str if named else int)
-        if not isinstance(image["file_name"], str) or not image["file_name"].strip("\0"):
-            raise DataError(
-                f"{place} has file_name {shortened(image['file_name'])}; it must be a path. "
-                "Correct it."
-            )
+        check_path(place, image)
         sides = (image["height"], image["width"])
-        if None in sides:
+        if not sized and sides == (None, None):
+            continue
+        if sized and None in sides:
             raise DataError(
                 f"{place}, {image['file_name']}, has no height and width, and they can't be read "
                 "from the image. Write them into the json, or name the dataset with the folder of "
@@ -85,8 +84,23 @@ def check_images(source: str, images: list[dict[str, Any]]) -> None:
             raise DataError(
                 f"{place} has height {shortened(sides[0])} and width {shortened(sides[1])}; they "
                 f"must be whole numbers from 1, and their product at most {MOST_PIXELS}. Correct "
-                "them."
+                "them, or remove both: then they are read from the image."
             )
+
+
+def check_path(place: str, item: dict[str, Any]) -> None:
+    """Check that `file_name` is a path.
+
+    Args:
+        place: the file and the entry, for the message.
+        item: an image, or the annotation of one.
+
+    Raises:
+        DataError: it is none.
+    """
+    name = item["file_name"]
+    if not isinstance(name, str) or not name.strip("\0"):
+        raise DataError(f"{place} has file_name {shortened(name)}; it must be a path. Correct it.")
 
 
 def check_annotations(
@@ -142,10 +156,8 @@ def check_unique(source: str, part: str, ids: Iterable[Any]) -> set[Any]:
     counts = Counter(ids)
     twice = [str(identity) for identity, count in counts.items() if count > 1]
     if twice:
-        rest = len(twice) - _NAMED
-        named = ", ".join(twice[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
         raise DataError(
-            f"{source}: {len(twice)} ids in '{part}' are duplicate: {named}. "
+            f"{source}: {len(twice)} ids in '{part}' are duplicate: {first_of(twice, _NAMED)}. "
             f"Ids must be unique: renumber the {part}."
         )
     return set(counts)

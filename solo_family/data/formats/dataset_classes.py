@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
-from ...errors import ConfigError
+from ...errors import ConfigError, first_of
 from .register import register_in_place
 
 _SEMANTIC = ("sem_seg", "cityscapes_sem_seg")
@@ -49,7 +49,7 @@ def dataset_class_ids(name: str) -> dict[str, int]:
 
 def listed(names: Sequence[str]) -> str:
     """Return names as text for a message, of which only the first ones are listed."""
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return first_of(names, _NAMED)
 
 
 def places(names: Sequence[str], among: Sequence[str]) -> list[int] | None:

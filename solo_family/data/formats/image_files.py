@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from detectron2.utils.file_io import PathManager
 
-from ...errors import DataError
+from ...errors import DataError, first_of
 from .text_files import files_below, folded
 
 Paths = dict[str, list[str]]
@@ -167,12 +167,10 @@ def find_all(folder: str, names: Iterable[str], source: str) -> tuple[list[str],
     paths = [files.find(name) for name in given]
     missing = [name for name, path in zip(given, paths) if path is None]
     if missing:
-        rest = len(missing) - 3
-        listed = ", ".join(missing[:3]) + (f" and {rest} more" if rest > 0 else "")
         raise DataError(
             f"{source} names {len(missing)} images of {len(given)} that are not in {folder}: "
-            f"{listed}. Name the folder that 'file_name' is relative to, or a folder in which the "
-            "file name of each image, without its folders, is unique."
+            f"{first_of(missing, 3)}. Name the folder that 'file_name' is relative to, or a folder "
+            "in which the file name of each image, without its folders, is unique."
         )
     clashes = files.clashes(zip(given, paths))
     if clashes:

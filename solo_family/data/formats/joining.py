@@ -28,11 +28,6 @@ _LABELS = {
 }
 
 
-def load_joined(cfg: CfgNode) -> list[dict[str, Any]]:
-    """Return detectron2's dicts of `DATASETS.TRAIN` as one list; see `load_each`."""
-    return [record for records in load_each(cfg).values() for record in records]
-
-
 def load_each(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
     """Return detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used, by name.
 

@@ -1,6 +1,5 @@
 """The values of COCO's panoptic json: those that mean one thing are converted, others refused."""
 
-from collections.abc import Sequence
 from reprlib import repr as shortened
 from typing import Any
 
@@ -14,7 +13,7 @@ from .coco_normalise import (
     whole_number,
     whole_numbers,
 )
-from .coco_values import check_categories, check_id, check_unique, is_image_size
+from .coco_values import check_categories, check_id, check_images, check_path, check_unique
 from .notices import Item, Notices
 
 # R + 256 G + 256^2 B is below this number; 0 is the id of pixels without a segment.
@@ -42,35 +41,12 @@ def normalise_panoptic(source: str, content: dict[str, Any]) -> Notices:
     normalise_image_ids(images, annotations, notices)
     for key in ("height", "width"):
         whole_numbers(images, "images", key, notices)
-    _check_images(source, images)
+    check_images(source, images, sized=False)
+    check_unique(source, "images", (image["id"] for image in images))
     _check_classes(source, content["categories"], notices)
     for annotation in annotations:
         _check_segments(source, annotation, notices)
     return notices
-
-
-def _check_images(source: str, images: Sequence[Item]) -> None:
-    named = any(isinstance(image["id"], str) for image in images)
-    for index, image in enumerate(images):
-        place = f"{source}: image {index} (counted from 0)"
-        check_id(place, "id", image["id"], str if named else int)
-        _check_path(place, image)
-        sides = (image["height"], image["width"])
-        if sides == (None, None):
-            continue
-        if not is_image_size(sides):
-            raise DataError(
-                f"{place} has height {shortened(sides[0])} and width {shortened(sides[1])}; they "
-                "must be whole numbers from 1. Correct them, or remove both: then they are read "
-                "from the image."
-            )
-    check_unique(source, "images", (image["id"] for image in images))
-
-
-def _check_path(place: str, item: Item) -> None:
-    name = item["file_name"]
-    if not isinstance(name, str) or not name.strip("\0"):
-        raise DataError(f"{place} has file_name {shortened(name)}; it must be a path. Correct it.")
 
 
 def _check_classes(source: str, categories: list[Item], notices: Notices) -> None:
@@ -107,7 +83,7 @@ def _check_segments(source: str, annotation: Item, notices: Notices) -> None:
     place = f"{source}: the annotation of image {shortened(annotation['image_id'])}"
     if not isinstance(annotation["image_id"], int | str):
         check_id(f"{source}: an annotation", "image_id", annotation["image_id"], int)
-    _check_path(place, annotation)
+    check_path(place, annotation)
     segments = annotation["segments_info"]
     is_list = isinstance(segments, list)
     odd = [one for one in segments if not _is_segment(one)] if is_list else [segments]

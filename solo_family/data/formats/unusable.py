@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import first_of
 from .coco_values import NEAR
 from .segmentation import (
     FAR,
@@ -79,11 +80,9 @@ class DroppedMasks:
                 "pixels of their image."
             )
         if self._misfits:
-            rest = len(self._misfits) - _NAMED
-            named = ", ".join(self._misfits[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
             _warn_once(
                 f"{source}: dropped {len(self._misfits)} RLE masks whose size is not their "
-                f"image's: {named}."
+                f"image's: {first_of(self._misfits, _NAMED)}."
             )
 
 

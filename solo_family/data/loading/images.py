@@ -24,7 +24,7 @@ from .reduced import Target
 
 logger = logging.getLogger(__name__)
 
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 # Pillow's limit of H times W, above which it considers a file a decompression bomb.
 MOST_PIXELS = 178_956_970
 _DEEP_MODES = ("I", "F")
@@ -177,7 +177,7 @@ def read_header(path: str, wanted: Format) -> Header:
                 has_tags = image.format != "PNG" or "exif" in image.info
                 tags = image.getexif() if has_tags else {}
                 orientation = tags.get(ExifTags.Base.Orientation, 1)
-                turned = orientation in _TURNED and image.format != "TIFF"
+                turned = orientation in TURNED and image.format != "TIFF"
                 height, width = image.size if turned else (image.height, image.width)
                 bands = {"P": 3, "PA": 4}.get(image.mode, len(image.getbands()))
                 channels = 3 if wanted.is_converted else bands  # what there is becomes colours

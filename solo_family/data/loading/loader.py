@@ -56,7 +56,7 @@ def build_train_loader(
             f"SOLVER.ACCUMULATE is {cfg.SOLVER.ACCUMULATE}, but each of {comm.get_world_size()} "
             f"processes has {share} images of a batch; it must be a divisor of that."
         )
-    datasets = _load_by_name(cfg)
+    datasets = load_train_dicts(cfg)
     dataset = [record for records in datasets.values() for record in records]
     _warn_of_crowds(cfg, dataset)
     sampler = GroupedSampler(
@@ -104,19 +104,14 @@ def build_test_loader(cfg: CfgNode, name: str) -> BatchLoader:
     )
 
 
-def load_train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
-    """Return detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used.
+def load_train_dicts(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
+    """Return detectron2's dicts of `DATASETS.TRAIN`, without masks that can't be used, by name.
 
     Raises:
         ConfigError: `DATASETS.TRAIN` is empty, or its datasets can't be combined (see
             `load_each`).
         DataError: a dataset can't be used (see `check_datasets`), or has nothing to learn.
     """
-    return [record for records in _load_by_name(cfg).values() for record in records]
-
-
-def _load_by_name(cfg: CfgNode) -> dict[str, list[dict[str, Any]]]:
-    """Return these dicts by the name of their dataset; see `load_train_dicts`."""
     names = cfg.DATASETS.TRAIN
     if not names:
         raise ConfigError(

@@ -14,14 +14,14 @@ from ...modeling.normalizer import LossCount
 
 
 class GridCriterion:
-    """Weight and normalise the two losses.
+    """Compute L = L_cate + lambda L_mask (SOLO, Eq. 1; SOLOv2, Eq. 2).
 
     Args:
         num_classes: K.
         focal_alpha: see `focal_loss`, the class loss.
         focal_gamma: see `focal_loss`.
         focal_weight: the weight of the class loss.
-        mask_weight: the weight of the mask loss.
+        mask_weight: lambda, the weight of the mask loss.
         mask_name: the name of the mask loss: "loss_dice", or "loss_mask" for a loss per pixel.
         dice_normalizer: what the sum of the mask losses is divided by: "pairs" stands for P (a
             mean, as published), "cells" for the number of distinct positive cells.
@@ -79,7 +79,7 @@ class GridCriterion:
         Args:
             category_logits: per level, [B, K, S, S].
             labels: int64 [B, C], the class of every cell of all levels; K for background.
-            mask_losses: float32 [P], one value per pair, of all images and levels.
+            mask_losses: float32 [P], d_mask (SOLO, Eq. 2) of every pair, of all images and levels.
 
         Returns:
             Two weighted scalars: `loss_class` and, under `mask_name`, the mask loss.

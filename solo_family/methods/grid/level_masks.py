@@ -19,7 +19,6 @@ from ...modeling.layers.remembered import constant
 from ...ops import PackedMasks, pack_masks
 from ...ops.packed_masks import empty_packed
 from ...ops.resize import resize_bilinear
-from ...ops.resize_maps import upsample_map
 from .mask_decoder import MaskDecoder
 from .mask_losses import in_parts
 from .targets import ImagePairs
@@ -188,11 +187,6 @@ def losses_by_level(
         )
         first += num_grids[level] ** 2
     return torch.cat(losses)
-
-
-def upsample_twofold(features: Tensor) -> Tensor:
-    """Upsample [B, C, H, W] bilinearly to [B, C, 2 H, 2 W]."""
-    return upsample_map(features, 2)
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -13,11 +13,12 @@ from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ...config.rules import check_channels, check_features, get_key
+from ...config.rules import check_channels, get_key
 from ...modeling.base import MaskSegmentor
 from ...modeling.gt_masks import boxes_of, downsample_masks
 from ...modeling.layers import ConvTower
 from ...modeling.normalizer import LossCount
+from ...modeling.shapes import check_features
 from ...ops.resize import resize_bilinear
 from .assigner import GridAssigner
 from .category_branch import cell_scores_of

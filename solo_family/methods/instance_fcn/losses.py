@@ -35,8 +35,9 @@ def window_mask_loss(logits: Tensor, targets: Tensor, inside: Tensor) -> Tensor:
 class WindowCriterion:
     """Weight and normalise the losses.
 
-    The paper's sum over windows is divided by the number of windows, and its sum over the cells of
-    a window by the number of cells.
+    The paper's is the sum over windows i of L(p_i, p*_i) + sum_j L(S_ij, S*_ij), of objectness p
+    and of the cells j of masks S. The sum over i is divided by the number of windows, and that over
+    j by the number of cells.
 
     Args:
         objectness_weight: the weight of `loss_objectness`.

@@ -12,12 +12,12 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ...config.rules import check_features
 from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.base import MaskSegmentor
 from ...modeling.gt_masks import downsample_masks
 from ...modeling.normalizer import LossCount
+from ...modeling.shapes import check_features
 from ...modeling.transfer import normalise
 from ...ops import mask_boxes
 from ...ops.host_copy import to_device

@@ -15,10 +15,9 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
-from ...config.rules import check_features
 from ...errors import ConfigError
 from ...modeling.layers import make_norm
-from ...modeling.shapes import channels_of, stride_of
+from ...modeling.shapes import channels_of, check_features, stride_of
 from ...ops.resize_maps import add_enlarged
 from .transformer import TransformerEncoder, as_sequence, initialise, sine_position_encoding
 

@@ -13,11 +13,10 @@ from detectron2.layers import Conv2d, ShapeSpec
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
-from ...config.rules import check_features
 from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.one_to_many import for_training_only
-from ...modeling.shapes import channels_of
+from ...modeling.shapes import channels_of, check_features
 from .config import one_to_many
 from .pixel_decoder import PixelDecoder, PixelFeatures, build_pixel_decoder
 from .transformer import Transformer, sine_position_encoding

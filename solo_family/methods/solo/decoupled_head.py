@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ...modeling import order
 from ...modeling.layers import ConvTower, TowerOptions
 from ...modeling.layers.coord import coordinate_maps
+from ...ops.resize_maps import upsample_twofold
 from ...ops.take import take_rows
 from ..grid.category_branch import CategoryBranch
-from ..grid.level_masks import resize, upsample_twofold
+from ..grid.level_masks import resize
 from ..grid.mask_decoder import GridOutputs
 from .head import mask_predictor
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ...modeling.layers import ConvTower, TowerOptions, append_coords_to_levels
 from ...ops import dynamic_conv
+from ...ops.resize_maps import upsample_twofold
 from ..grid.category_branch import CategoryBranch
-from ..grid.level_masks import all_levels, resize, upsample_twofold
+from ..grid.level_masks import all_levels, resize
 from ..grid.mask_decoder import GridOutputs
 
 

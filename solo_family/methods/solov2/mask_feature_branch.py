@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...modeling.layers import ConvNormReLU, ConvTower, append_coords
 from ...modeling.layers.coord import Span
 from ...modeling.layers.deform_conv import DeformConv2d
-from ...ops.resize_maps import upsample_map
+from ...ops.resize_maps import upsample_twofold
 
 
 class MaskFeatureBranch(nn.Module):
@@ -75,7 +75,7 @@ class MaskFeatureBranch(nn.Module):
                 continue
             *others, last = convs.children()
             for conv in others:
-                feature = upsample_map(conv(feature), 2)
-            total = upsample_map(last(feature), 2, total)
+                feature = upsample_twofold(conv(feature))
+            total = upsample_twofold(last(feature), total)
         assert total is not None
         return self.projection(total)

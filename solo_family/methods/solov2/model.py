@@ -12,10 +12,11 @@ from typing import Any
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from ...config.rules import check_channels, check_doubling
+from ...config.rules import check_channels
 from ...data.formats.classes import num_classes
 from ...modeling.dice import dice_loss
 from ...modeling.layers import ConvNormReLU
+from ...modeling.shapes import check_doubling
 from ...ops import PackedMasks, decode_masks, dynamic_conv
 from ...ops.decode_masks import dynamic_conv_in_float32
 from ...ops.take import take_rows
@@ -52,7 +53,7 @@ class SOLOv2Outputs(GridOutputs):
 
 
 class DynamicMaskDecoder(MaskDecoder[SOLOv2Outputs]):
-    """Decode the mask of a cell: convolve the mask features with its kernel (section 2.1.3)."""
+    """Decode the mask of a cell: convolve the mask features with its kernel (Eq. 1, 2.1.3)."""
 
     packs_directly = True
 

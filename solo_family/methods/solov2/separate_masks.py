@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ...modeling.layers import ConvTower, append_coords_to_levels
 from ...ops import dynamic_conv
 from ...ops.decode_masks import dynamic_conv_in_float32
+from ...ops.resize_maps import upsample_twofold
 from ...ops.take import take_rows
-from ..grid.level_masks import all_levels, resize, upsample_twofold
+from ..grid.level_masks import all_levels, resize
 from ..grid.mask_decoder import GridOutputs
 from .unfold import unfold
 

@@ -10,13 +10,12 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from torch import nn
 
-from ...config.rules import check_doubling
 from ...data.formats.classes import num_classes
 from ...errors import ConfigError
 from ...modeling.matching_costs import sparse_inst_cost
 from ...modeling.one_to_many import HybridCriterion, with_one_to_many
 from ...modeling.set_criterion import SetCriterion
-from ...modeling.shapes import channels_of
+from ...modeling.shapes import channels_of, check_doubling
 from ...modeling.unit_init import natural_noise, scale_to_unit_deviation
 from .config import one_to_many
 from .cross_attention import CrossAttentionBranch

@@ -36,8 +36,8 @@ def sparse_inst_losses(
         targets: masks at the resolution of the predicted ones, 0 to 1.
         matches: the matches of every image.
         num_objects: divides the sums over objects.
-        items: "labels" adds `loss_class`; "masks" adds `loss_dice`, `loss_mask` and, where there
-            is an objectness, `loss_objectness`.
+        items: "labels" adds `loss_class` (the paper's L_cls); "masks" adds `loss_dice` (L_dice),
+            `loss_mask` (L_pix) and, where there is an objectness, `loss_objectness` (L_s).
 
     Returns:
         The losses by name.

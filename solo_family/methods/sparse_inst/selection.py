@@ -183,7 +183,7 @@ class SetSelector:
 
     @staticmethod
     def _score(predictions: SetPredictions) -> tuple[Tensor, Tensor]:
-        """Return the scores before maskness, and the classes, of predictions [..., N]."""
+        """Return the scores before maskness, sqrt(p s), and the classes of predictions [..., N]."""
         # The square root of a product is monotonic: the best class is that of the best logit.
         best, classes = predictions.class_logits.max(-1)
         if predictions.objectness_logits is None:

@@ -139,9 +139,9 @@ def mean_responses(
     return total / max(count, 1)
 
 
-def draw_responses(responses: Tensor, indices: Sequence[int], columns: int = 8) -> np.ndarray:
+def draw_responses(responses: Tensor, indices: Sequence[int]) -> np.ndarray:
     """Draw mean responses as a grid of heat maps, each scaled to its own range and numbered."""
-    side = 192
+    side, columns = 192, 8
     rows = -(-len(indices) // columns)
     grid = np.full((rows * (side + 20), min(columns, len(indices)) * side, 3), 255, np.uint8)
     for place, (index, response) in enumerate(zip(indices, responses.numpy())):

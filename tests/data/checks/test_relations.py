@@ -16,9 +16,8 @@ from solo_family.data.checks import findings
 from solo_family.data.checks.dataset_check import check_coco_dataset
 from solo_family.data.checks.findings import Kind
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
-from solo_family.data.loading.loader import load_train_dicts
 
-from ...coco_folder import CocoFolder, noise, rectangle, run_cfg, write_cfg
+from ...coco_folder import CocoFolder, noise, rectangle, run_cfg, train_records, write_cfg
 
 Content = dict[str, Any]
 HEIGHT, WIDTH = 320, 400
@@ -212,7 +211,7 @@ def test_objects_that_training_shrinks_to_nothing_are_counted(
     mapper = MaskDatasetMapper(cfg, is_train=True)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            seen = len(mapper(load_train_dicts(cfg)[0])["instances"])
+            seen = len(mapper(train_records(cfg)[0])["instances"])
     assert caplog.text.count("have no pixel left at 96 x 128") == 1
     assert seen < 20
     images = str(folder.root / "images")

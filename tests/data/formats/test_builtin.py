@@ -167,14 +167,15 @@ def write_detectron2s_own(root: Path) -> None:
 OWN = """
 import json, sys
 from solo_family.data.formats.classes import num_classes
-from solo_family.data.loading.loader import build_train_mapper, load_train_dicts
+from solo_family.data.loading.loader import build_train_mapper
+from tests.coco_folder import train_records
 from tests.conftest import tiny_cfg
 
 found = {}
 for name in sys.argv[1:]:
     opts = ["DATASETS.TRAIN", (name,), "INPUT.MIN_SIZE_TRAIN", (32,)]
     cfg = tiny_cfg("MaskFormer", 0, opts)
-    records = load_train_dicts(cfg)
+    records = train_records(cfg)
     mapper = build_train_mapper(cfg, records)
     classes = [mapper(record)["instances"].gt_classes.tolist() for record in records]
     found[name] = [num_classes(cfg, "MODEL.SEM_SEG_HEAD.NUM_CLASSES"), classes]

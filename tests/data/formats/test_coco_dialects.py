@@ -25,12 +25,11 @@ from solo_family.cli import errors
 from solo_family.data.checks.dataset_check import check_coco_dataset
 from solo_family.data.formats import coco_file
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
-from solo_family.data.loading.loader import load_train_dicts
 from solo_family.engine.trainer import Trainer
 from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.evaluation.proposal_recall import ProposalRecallEvaluator
 
-from ...coco_folder import CocoFolder, noise, rectangle, run_cfg
+from ...coco_folder import CocoFolder, noise, rectangle, run_cfg, train_records
 
 HEIGHT, WIDTH = 48, 64
 Content = dict[str, Any]
@@ -199,7 +198,7 @@ def all_numbers(name: str, output: Path) -> dict[str, Any]:
     """Returns what training, both evaluations, errors, check-data and recall make of a dataset."""
     cfg = run_cfg(name, output, test=name)
     mapper = MaskDatasetMapper(cfg, is_train=True)
-    learnt = [mapper(record)["instances"] for record in load_train_dicts(cfg)]
+    learnt = [mapper(record)["instances"] for record in train_records(cfg)]
     numbers: dict[str, Any] = {
         "learnt": [
             (i.gt_classes.tolist(), i.gt_masks.tensor.flatten(1).sum(1).tolist()) for i in learnt

@@ -20,10 +20,9 @@ from solo_family.__main__ import main
 from solo_family.cli import errors
 from solo_family.data.formats.coco_json import dataset_truth
 from solo_family.data.formats.register import check_datasets
-from solo_family.data.loading.loader import load_train_dicts
 from solo_family.errors import DataError
 
-from ...coco_folder import noise, run_cfg
+from ...coco_folder import noise, run_cfg, train_records
 
 HEIGHT, WIDTH = 48, 64
 # left, top, right, bottom, class.
@@ -254,7 +253,7 @@ def test_a_form_has_the_objects(
     assert found(name)["a"] == expected
     assert found(name)["b"] == []
     # Training, evaluation and check-data take it.
-    assert len(load_train_dicts(run_cfg(name, tmp_path))) == 1
+    assert len(train_records(run_cfg(name, tmp_path))) == 1
     assert sorted(a["area"] for a in dataset_truth(name).anns.values()) == [384, 440, 540]
     config = tmp_path / "test.yaml"
     config.write_text(f'DATASETS:\n  TRAIN: []\n  TEST: ["{name}"]\n')

@@ -18,7 +18,6 @@ from solo_family.data.formats.classes import (
     num_classes,
     with_classes,
 )
-from solo_family.data.formats.joining import load_joined
 from solo_family.engine.main import store_classes
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError, DataError
@@ -27,7 +26,7 @@ from solo_family.evaluation.kinds import coco_evaluator
 from solo_family.evaluation.mapped_classes import MappedClasses
 from solo_family.predictor.load import class_metadata
 
-from ...coco_folder import CocoFolder, noise, rectangle, run_cfg
+from ...coco_folder import CocoFolder, noise, rectangle, run_cfg, train_records
 
 KEY = "MODEL.SOLOV2.NUM_CLASSES"
 BOXES = [(4, 4, 20, 20), (30, 8, 24, 30)]
@@ -62,7 +61,7 @@ def labels_of(records: list[dict[str, Any]]) -> list[list[int]]:
 
 def test_training_sets_are_joined_by_name(fruit: str, turned: str, tmp_path: Path) -> None:
     cfg = cfg_of(tmp_path, (fruit, turned))
-    assert labels_of(load_joined(cfg)) == [[0, 1], [0, 1]]
+    assert labels_of(train_records(cfg)) == [[0, 1], [0, 1]]
     assert labels_of(DatasetCatalog.get(turned)) == [[1, 0]]
     assert (class_names(cfg), class_ids(cfg)) == (["apple", "banana"], [3, 7])
 
@@ -77,7 +76,7 @@ def test_other_names_are_refused_and_the_advice_works(fruit: str, tmp_path: Path
     assert num_classes(cfg, KEY) == 3
     assert class_names(cfg) == ["apple", "banana", "cherry"]
     assert class_ids(cfg) == [3, 7, 8]  # 3 is the apple's
-    assert labels_of(load_joined(cfg)) == [[0, 1], [2, 0]]
+    assert labels_of(train_records(cfg)) == [[0, 1], [2, 0]]
 
 
 def test_labels_of_several_kinds_are_refused(fruit: str, tmp_path: Path) -> None:
@@ -85,7 +84,7 @@ def test_labels_of_several_kinds_are_refused(fruit: str, tmp_path: Path) -> None
     noise(48, 64).convert("L").save(tmp_path / "labels" / "0.png")
     semantic = f"semantic:{tmp_path}/fruit/images:{tmp_path}/labels:apple,banana"
     with pytest.raises(ConfigError, match=r"labels of several kinds: .*instances; .*semantic"):
-        load_joined(cfg_of(tmp_path, (fruit, semantic)))
+        train_records(cfg_of(tmp_path, (fruit, semantic)))
 
 
 def found(labels: Sequence[int]) -> dict[str, Any]:
@@ -191,13 +190,13 @@ def crowds(root: Path, share: float) -> str:
 def test_training_on_crowds_alone_stops_and_the_advice_works(tmp_path: Path) -> None:
     name = crowds(tmp_path / "data", 1.0)
     with pytest.raises(DataError, match="all 8 masks that can be read are crowds") as error:
-        load_joined(cfg_of(tmp_path, (name,)))
+        train_records(cfg_of(tmp_path, (name,)))
     key, value = str(error.value).split("write ", 2)[2].rstrip(".").split(" ", 1)
     cfg = run_cfg("", tmp_path / "run", key, value.strip('"'))
-    assert labels_of(load_joined(cfg)) == [[0, 0]] * 4
-    assert {a["iscrowd"] for r in load_joined(cfg) for a in r["annotations"]} == {0}
+    assert labels_of(train_records(cfg)) == [[0, 0]] * 4
+    assert {a["iscrowd"] for r in train_records(cfg) for a in r["annotations"]} == {0}
     with pytest.raises(DataError, match=r"\?crowds=all is unknown"):
-        load_joined(cfg_of(tmp_path, (f"{name}?crowds=all",)))
+        train_records(cfg_of(tmp_path, (f"{name}?crowds=all",)))
 
 
 def test_many_crowds_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -205,7 +204,7 @@ def test_many_crowds_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     code = {"size": [48, 64], "counts": [10, 200, 48 * 64 - 210]}
     crowd = rectangle(*BOXES[0], iscrowd=1, segmentation=code)
     folder.add("0.png", noise(48, 64), [crowd, rectangle(*BOXES[1])])
-    load_joined(cfg_of(tmp_path, (folder.write(),)))
+    train_records(cfg_of(tmp_path, (folder.write(),)))
     assert "1 of 2 masks are crowds" in caplog.text
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from solo_family.data.formats.coco_json import dataset_truth
 from solo_family.data.formats.own_records import dataset_records
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
-from solo_family.data.loading.loader import build_test_loader, load_train_dicts
+from solo_family.data.loading.loader import build_test_loader
 from solo_family.errors import ConfigError, DataError
 
-from ...coco_folder import noise, run_cfg
+from ...coco_folder import noise, run_cfg, train_records
 
 HEIGHT, WIDTH = 48, 64
 POLYGON = [10.0, 8.0, 30.0, 8.0, 30.0, 32.0, 10.0, 32.0]
@@ -85,7 +85,7 @@ def register(tmp_path: Path) -> Callable[..., str]:
 def learnt(name: str, tmp_path: Path) -> tuple[Tensor, Tensor]:
     """Returns the mask and the box that training sees."""
     cfg = run_cfg(name, tmp_path)
-    (record,) = load_train_dicts(cfg)
+    (record,) = train_records(cfg)
     mapped = MaskDatasetMapper(cfg, is_train=True)(record)
     assert mapped is not None
     return mapped["instances"].gt_masks.tensor, mapped["instances"].gt_boxes.tensor
@@ -127,7 +127,7 @@ def test_a_class_is_any_whole_number(
     tmp_path: Path, register: Callable[..., str], index: Any
 ) -> None:
     name = register(["box", "ball"], category_id=index)
-    (record,) = load_train_dicts(run_cfg(name, tmp_path))
+    (record,) = train_records(run_cfg(name, tmp_path))
     (one,) = record["annotations"]
     assert (type(one["category_id"]), one["category_id"]) == (int, 1)
 
@@ -194,7 +194,7 @@ def test_an_empty_box_is_that_of_the_mask(tmp_path: Path, register: Callable[...
 def test_a_mask_of_another_size_is_no_polygon(tmp_path: Path, register: Callable[..., str]) -> None:
     name = register(segmentation=np.ones((WIDTH, HEIGHT), np.uint8) * 255)
     with pytest.raises(DataError, match="nothing to learn"):
-        load_train_dicts(run_cfg(name, tmp_path))
+        train_records(run_cfg(name, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_what_says_nothing_is_refused(
 ) -> None:
     name = register(**changed)
     with pytest.raises(DataError, match=message):
-        load_train_dicts(run_cfg(name, tmp_path))
+        train_records(run_cfg(name, tmp_path))
 
 
 def test_a_class_that_the_model_has_not_is_refused_without_names(
@@ -226,8 +226,8 @@ def test_a_class_that_the_model_has_not_is_refused_without_names(
     name = register([], category_id=2)
     count = "MODEL.SOLOV2.NUM_CLASSES"
     with pytest.raises(ConfigError, match=f"{count} is 2, but .* category_id 2; classes count"):
-        load_train_dicts(run_cfg(name, tmp_path, count, 2))
-    assert load_train_dicts(run_cfg(name, tmp_path, count, 3))
+        train_records(run_cfg(name, tmp_path, count, 2))
+    assert train_records(run_cfg(name, tmp_path, count, 3))
 
 
 def test_a_test_set_without_images_is_refused(tmp_path: Path) -> None:

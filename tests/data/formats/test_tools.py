@@ -9,10 +9,9 @@ from pycocotools import mask as mask_util
 
 from solo_family.data.formats.coco_json import dataset_truth
 from solo_family.data.formats.register import check_datasets
-from solo_family.data.loading.loader import load_train_dicts
 from solo_family.errors import DataError
 
-from ...coco_folder import run_cfg
+from ...coco_folder import run_cfg, train_records
 from ..tools import FIXTURES
 
 # The name, and the pixels of the three objects; the dog has a hole of 60 pixels in some.
@@ -59,14 +58,14 @@ def test_a_tools_files_have_what_was_drawn(tool: str, tmp_path: Path) -> None:
         )
     ]
     assert (sorted(cats), dog) == (sorted(areas[::2]), areas[1])
-    assert len(load_train_dicts(run_cfg(name, tmp_path))) == 1
+    assert len(train_records(run_cfg(name, tmp_path))) == 1
 
 
 def test_masks_of_datumaro_are_crowds_until_the_message_is_followed(tmp_path: Path) -> None:
     name, _ = NAMES["datumaro and CVAT"]
     name = name.format(FIXTURES, FIXTURES).removesuffix("?crowd=objects")
     with pytest.raises(DataError, match="all 3 masks that can be read are crowds") as error:
-        load_train_dicts(run_cfg(name, tmp_path))
+        train_records(run_cfg(name, tmp_path))
     assert f"DATASETS.TRAIN \"('{name}?crowd=objects',)\"" in str(error.value)
 
 

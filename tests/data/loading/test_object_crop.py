@@ -13,12 +13,13 @@ from pycocotools import mask as mask_util
 from solo_family.config import check_config
 from solo_family.data.loading import dataset_mapper
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
-from solo_family.data.loading.loader import build_train_mapper, load_train_dicts
+from solo_family.data.loading.loader import build_train_mapper
 from solo_family.data.loading.object_crop import window_around_object, window_around_segment
 from solo_family.data.loading.windows import ArrayWindows
 from solo_family.errors import ConfigError
 from solo_family.ops.window import Window
 
+from ...coco_folder import train_records
 from ...conftest import tiny_cfg
 from ..coco import HEIGHT, WIDTH, counts, polygon, rectangle, write_dataset
 from ..segments import write_panoptic, write_semantic
@@ -142,7 +143,7 @@ def test_of_a_file_with_windows_only_the_window_is_read(
 def test_semantic_and_panoptic_mappers_crop_too(tmp_path: Path, task: str) -> None:
     name = write_semantic(tmp_path) if task == "semantic" else write_panoptic(tmp_path)[0]
     cfg = cfg_of((24, 32), "MaskFormer", "DATASETS.TRAIN", (name,), "INPUT.FORMAT", "RGB")
-    records = load_train_dicts(cfg)
+    records = train_records(cfg)
     mapper = build_train_mapper(cfg, records)
     np.random.seed(0)
     for record in records:

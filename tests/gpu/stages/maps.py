@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from solo_family.ops.group_norm_relu import group_norm_relu
 from solo_family.ops.max_pool import max_pool
-from solo_family.ops.resize_maps import add_enlarged, upsample_map
+from solo_family.ops.resize_maps import add_enlarged, upsample_twofold
 
 from . import rows, sampling, settings
 
@@ -29,7 +29,7 @@ def check_maps(dtype: torch.dtype) -> None:
         normed = torch.group_norm(exact, groups, weight.double(), bias.double(), 1e-5)
         found = {
             "group norm": (group_norm_relu(x, groups, weight, bias, 1e-5, True), normed.relu()),
-            "upsample": (upsample_map(x, 2), F.interpolate(exact, size=size, mode="bilinear")),
+            "upsample": (upsample_twofold(x), F.interpolate(exact, size=size, mode="bilinear")),
             "add": (add_enlarged(other, x), other.double() + F.interpolate(exact, size=size)),
             "pool": (max_pool(x), F.max_pool2d(exact, 3, 2, 1)),
         }

@@ -9,12 +9,13 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 from solo_family.data.formats.register import register_in_place
-from solo_family.data.loading.loader import build_train_mapper, load_train_dicts
+from solo_family.data.loading.loader import build_train_mapper
 from solo_family.evaluation.build import build_evaluator, predicted_tasks
 from solo_family.evaluation.panoptic_quality import PanopticEvaluator
 from solo_family.methods.sparse_inst.panoptic import PanopticMerge
 from solo_family.ops.resize import ResizedMasks
 
+from ...coco_folder import train_records
 from ...conftest import (
     assert_finite_gradients,
     assert_learns,
@@ -153,7 +154,7 @@ def test_panoptic_truth_trains(tmp_path: Path) -> None:
     name, _, segments = write_panoptic(tmp_path)
     opts = [*ON, "DATASETS.TRAIN", (name,), "INPUT.MIN_SIZE_TRAIN", (48,)]
     cfg = tiny_cfg("SparseInst", 0, opts)
-    records = load_train_dicts(cfg)
+    records = train_records(cfg)
     mapper = build_train_mapper(cfg, records)
     batch = [mapper(record) for record in records]
     assert [len(item["instances"]) for item in batch] == [
