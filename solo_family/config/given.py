@@ -33,6 +33,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "D2SwinTransformer": (_SWIN,),
 }
 _OF_BACKBONES = (_RESNET, _FPN, _TIMM, _SWIN, _PVT, _CSPNET, _VGG)
+# `quickstart` and other commands give them, whatever the backbone.
+_OF_COMMANDS = (f"{_TIMM}.WEIGHTS", f"{_VGG}.WEIGHTS")
 _CAP = "TEST.DETECTIONS_PER_IMAGE"
 _SWITCH = "ENABLED"
 # The switch beside it is not theirs.
@@ -56,7 +58,7 @@ def check_given(cfg: CfgNode, defaults: CfgNode, pairs: Sequence[str]) -> None:
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
     now, usual = dotted_values(cfg), dotted_values(defaults)
     for key in dict.fromkeys(pairs[::2]):
-        if key not in now or now[key] == usual.get(key):
+        if key in _OF_COMMANDS or key not in now or now[key] == usual.get(key):
             continue
         _check_backbone(cfg, key, now[key])
         if method is not None:

@@ -100,6 +100,9 @@ def test_what_a_command_gives_is_read(config: str, key: str, value: str, said: s
 def test_values_that_change_nothing_and_run_configs_pass(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     setup_cfg(_SOLOV2, ["MODEL.DEVICE", "cpu", "MODEL.SOLO.SCORE_THR", "0.1"])
+    # `quickstart` gives it, whatever the backbone.
+    resnet = model_zoo.get_config_file("SOLOv2/solov2_R50_1x.yaml")
+    setup_cfg(resnet, ["MODEL.DEVICE", "cpu", "MODEL.TIMM.WEIGHTS", "a.pth"])
     cfg = setup_cfg(_SOLOV2, ["MODEL.DEVICE", "cpu"])
     # Of a version with another default, say.
     cfg.MODEL.SOLO.SCORE_THR, cfg.MODEL.RESNETS.DEPTH = 0.3, 101
