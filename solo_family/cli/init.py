@@ -193,6 +193,7 @@ def _write_recipe(
         minutes=args.minutes,
         output_dir=f"output/{args.output.stem}",
         task=train.task,
+        most_val=val.most_objects if val else 0,
     )
 
     def text(seconds: float) -> tuple[list[Choice], str]:

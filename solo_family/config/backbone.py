@@ -47,6 +47,8 @@ def check_backbone(cfg: CfgNode) -> None:
     name = cfg.MODEL.BACKBONE.NAME
     if name in _RESNETS:
         _check_resnet(cfg)
+    if name == "build_resnet_deeplab_backbone":
+        _check_deeplab(cfg)
     if name in _PYRAMIDS:
         _check_pyramid(cfg, _PYRAMIDS[name])
 
@@ -98,6 +100,26 @@ def _check_resnet(cfg: CfgNode) -> None:
     check_norm(cfg, f"{prefix}.NORM", channels)
     _check_deformable(resnets, prefix)
     _check_names(cfg, f"{prefix}.OUT_FEATURES", ["stem", *_STAGES])
+
+
+def _check_deeplab(cfg: CfgNode) -> None:
+    """Check the keys of the ResNet of detectron2's DeepLab project, whose res4 can be dilated."""
+    prefix = "MODEL.RESNETS"
+    widths = ("STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS", "WIDTH_PER_GROUP", "NUM_GROUPS")
+    check_at_least(cfg, [f"{prefix}.{key}" for key in (*widths, "DEFORM_NUM_GROUPS")])
+    check_one_of(cfg, f"{prefix}.DEPTH", (50, 101, 152))
+    check_one_of(cfg, f"{prefix}.STEM_TYPE", ("basic", "deeplab"))
+    check_one_of(cfg, f"{prefix}.RES4_DILATION", (1, 2))
+    dilated = cfg.MODEL.RESNETS.RES4_DILATION == 2
+    check_one_of(cfg, f"{prefix}.RES5_DILATION", (4,) if dilated else (1, 2, 4))
+    grid = cfg.MODEL.RESNETS.RES5_MULTI_GRID
+    if len(grid) != 3 or any(type(step) is not int or step < 1 for step in grid):
+        raise ConfigError(
+            f"{prefix}.RES5_MULTI_GRID is {list(grid)}; three whole numbers from 1 are needed, one "
+            "for each block of res5, for instance [1, 2, 4]."
+        )
+    check_norm(cfg, f"{prefix}.NORM", [f"{prefix}.{key}" for key in widths[:2]])
+    _check_names(cfg, f"{prefix}.OUT_FEATURES", _STAGES)
 
 
 def _check_deformable(resnets: CfgNode, prefix: str) -> None:

@@ -10,6 +10,7 @@ from .caps import instance_limits
 from .copy_paste import check_copy_paste
 from .output import check_output
 from .pictures import check_pictures
+from .ranges import check_ranges
 from .rules import META_ARCH, check_one_of, check_registered
 from .sampling import check_sampling
 from .solver import check_solver
@@ -75,6 +76,7 @@ def check_config(cfg: CfgNode) -> None:
             "and at most 1, which is one rate for all layers."
         )
     method = METHODS.get(cfg.MODEL.META_ARCHITECTURE)
+    check_ranges(cfg, method)
     if method is not None:
         refuse_unread_keys(cfg, method)
         if method.check_config is not None:

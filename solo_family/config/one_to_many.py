@@ -66,5 +66,3 @@ def check_one_to_many(method: CN, count_key: str, prefix: str) -> None:
             f"{keys.COPIES}: not even one object can be matched so often. Set {count_key} to "
             "COPIES times the number of objects of a usual image, or lower COPIES."
         )
-    if keys.WEIGHT < 0:
-        raise ConfigError(f"{prefix}.WEIGHT is {keys.WEIGHT}; 0 or more is needed.")

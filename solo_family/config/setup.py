@@ -14,6 +14,7 @@ from ..fetch.names import NamedConfig, check_name, is_name, named_config
 from ..registry import METHODS, import_own_code, resolve
 from .check import check_config
 from .common import add_common_config
+from .given import check_given
 from .load import merge_file, merge_pairs
 
 
@@ -67,6 +68,7 @@ def setup_cfg(config_file: str, opts: Sequence[str] = (), *, trained: bool = Tru
         cfg.MODEL.DEVICE = "cpu"
     _check_device(cfg.MODEL.DEVICE)
     check_config(cfg)
+    check_given(cfg, get_cfg(), opts)
     return cfg
 
 

@@ -14,7 +14,7 @@ from ..config.load import dotted_values
 from ..config.rules import as_lists
 from ..config.solver import optimizer_name
 from ..data.formats.classes import class_names
-from ..data.formats.dataset_classes import listed
+from ..data.formats.dataset_classes import listed, without_blanks
 from ..errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def _check_beginning(key: str, before: str, now: str) -> None:
 
 def _check_classes(before: Sequence[str], now: Sequence[str]) -> None:
     """Refuse other names of the model's outputs, or another order; unknown names are let pass."""
-    if before and now:
+    if before and now and without_blanks(before) != without_blanks(now):
         raise ConfigError(
             f"--resume: {CLASSES} is {listed(now)}, but the run began with {listed(before)}: each "
             "output would change its class. Give DATASETS.TRAIN the names that it had, in the same "

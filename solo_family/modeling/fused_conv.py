@@ -210,7 +210,9 @@ def fusing_works(dtype: torch.dtype, device: torch.device) -> bool:
 def _fusing_works(dtype: torch.dtype, device: torch.device) -> bool:
     """Compare with torch's own convolution where both are exact."""
     last = torch.channels_last
-    x, conv = (part.to(device, dtype).to(memory_format=last) for part in exact_convolution())
+    x, conv = exact_convolution()
+    x = x.to(device, dtype).to(memory_format=last)
+    conv = conv.to(device, dtype).to(memory_format=last)
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             expected = conv(x)

@@ -65,8 +65,10 @@ def _normalise_kernel(
     inside = exists & (row < h) & (column < w)
     source = image + row * image_y + column * image_x
     place = target + row * target_y + column * target_x
+    # An image can be a part of one of more than 2^30 pixels.
+    plane = image_c.to(tl.int64)
     for channel in tl.static_range(CHANNELS):
-        value = tl.load(source + channel * image_c, mask=inside, other=0).to(tl.float32)
+        value = tl.load(source + channel * plane, mask=inside, other=0).to(tl.float32)
         value = value - tl.load(mean + channel)
         # Rounded as torch rounds it; an ordinary quotient is less exact.
         value = tl.math.div_rn(value, tl.zeros_like(value) + tl.load(std + channel))

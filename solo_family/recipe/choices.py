@@ -48,6 +48,7 @@ class Request:
         minutes: of training.
         output_dir: of the run.
         task: of the labels: "instance", "semantic" or "panoptic".
+        most_val: the most objects of a validation image, which the model must be able to return.
     """
 
     method: str
@@ -57,6 +58,7 @@ class Request:
     minutes: float
     output_dir: str
     task: str = "instance"
+    most_val: int = 0
 
 
 def size_of(data: Fingerprint, machine: Machine, request: Request) -> InputSize:
@@ -97,6 +99,7 @@ def choose(
         rate=learning_rate(base.is_trained, is_thin),
         mixed=is_mixed(machine),
     )
+    most = max(int(data.objects_per_image.max()), request.most_val)
     iterations = value_of("SOLVER.MAX_ITER", solver)
     choices = [
         *base.choices,
@@ -104,12 +107,12 @@ def choose(
         Choice("DATASETS.TRAIN", [request.train], f"{data.num_images} images"),
         Choice("DATASETS.TEST", [request.val] if request.val else [], f"{request.num_val} images"),
         *size.choices,
-        *_of_method(data, size, request.method, base.is_trained, is_thin),
+        *_of_method(data, most, size, request.method, base.is_trained, is_thin),
         Choice("INPUT.RANDOM_FLIP", "horizontal", "as in the measured recipes"),
         *copy_paste_choices(data, iterations, size.batch),
         *solver,
         *precision_choices(machine),
-        *detection_choices(data),
+        *detection_choices(most, request.method),
         Choice("TEST.BEST_METRIC", metric_of(request), "its best checkpoint is kept"),
         *_loading(data, machine, request.task),
         # Of windows the files are read, each time.
@@ -126,15 +129,15 @@ def _loading(data: Fingerprint, machine: Machine, task: str) -> list[Choice]:
 
 
 def _of_method(
-    data: Fingerprint, size: InputSize, method: str, is_trained: bool, is_thin: bool
+    data: Fingerprint, most: int, size: InputSize, method: str, is_trained: bool, is_thin: bool
 ) -> list[Choice]:
     prefix = METHODS[method].num_classes_key.rpartition(".")[0]
     if "NUM_GRIDS" in get_key(get_cfg(), prefix):
         thin = thin_choices(data, prefix) if is_thin else []
-        return [*thin, *grid_choices(data, size, prefix, is_trained=is_trained)]
+        return [*thin, *grid_choices(data, most, size, prefix, is_trained=is_trained)]
     if method in _SLOTS:
         key, usual = _SLOTS[method]
-        return slot_choices(data, key, usual, is_trained=is_trained)
+        return slot_choices(most, key, usual, is_trained=is_trained)
     if method == "InstanceFCN":
         return window_choices(data, size, is_trained=is_trained)
     return []  # of another's method nothing was measured

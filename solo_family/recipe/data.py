@@ -1,6 +1,7 @@
 """Read datasets of instances: refuse what `check-data` refuses, and split what is one set."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from ..data.checks.dataset_check import DatasetCheck, check_coco_dataset, check_
 from ..data.checks.findings import Findings
 from ..data.formats.coco_file import CocoFile, read_coco_file
 from ..data.formats.coco_json import records_as_file
+from ..data.formats.crowds import OBJECTS
 from ..data.formats.register import PREFIX, check_datasets, register_in_place
 from ..data.formats.splits import TRAIN, VAL, write_splits
 from ..data.loading.images import Reading
@@ -58,6 +60,15 @@ class Dataset:
     def has_objects(self) -> bool:
         """Whether any image has an object."""
         return bool(self.file.usable)
+
+    @property
+    def most_objects(self) -> int:
+        """The most objects of an image."""
+        is_object = self.crowd == OBJECTS
+        counts = Counter(
+            item["image_id"] for item in self.file.usable if is_object or not item.get("iscrowd")
+        )
+        return max(counts.values(), default=0)
 
     @property
     def problems(self) -> list[str]:

@@ -58,6 +58,11 @@ class LabelDataset:
         return len(self.records)
 
     @property
+    def most_objects(self) -> int:
+        """The most regions of an image: objects, or classes of semantic labels."""
+        return max(map(len, self.regions), default=0)
+
+    @property
     def problems(self) -> list[str]:
         """`check-data`'s words about each problem."""
         return [*problem_words(self.check), *self.contradictions]

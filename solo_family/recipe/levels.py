@@ -30,12 +30,13 @@ _LEAST_SCALE = 32
 
 
 def grid_choices(
-    data: Fingerprint, size: InputSize, prefix: str, *, is_trained: bool
+    data: Fingerprint, most: int, size: InputSize, prefix: str, *, is_trained: bool
 ) -> list[Choice]:
     """Choose the levels of a method with grids, so that each object is on a level.
 
     Args:
         data: what the objects are like.
+        most: the most objects of an image, of training or validation.
         size: of the input.
         prefix: of the method's keys, for instance "MODEL.SOLOV2".
         is_trained: whether weights are given, whose grids can't be changed.
@@ -56,7 +57,6 @@ def grid_choices(
             f"{share:.0%} of the objects are on a level; half of them are below {middle:.0f} px",
         )
     ]
-    most = int(data.objects_per_image.max())
     finest = _FINEST_OF_SOLO if prefix == "MODEL.SOLO" else _FINEST
     side = min(finest, max(_PUBLISHED_GRID, _cells(size)))
     if most >= CROWDED and side > _PUBLISHED_GRID and not is_trained:
@@ -85,18 +85,17 @@ def _cells(size: InputSize) -> int:
     return int(np.ceil(size.test_edge / max(1.0, size.small) / 4) * 4)
 
 
-def slot_choices(data: Fingerprint, key: str, usual: int, *, is_trained: bool) -> list[Choice]:
+def slot_choices(most: int, key: str, usual: int, *, is_trained: bool) -> list[Choice]:
     """Choose the number of maps or queries, each of which finds one object at most.
 
     Args:
-        data: the objects per image.
+        most: the most objects of an image, of training or validation.
         key: of that number.
         usual: the measured recipe's.
         is_trained: whether weights are given, whose number stays.
     """
     if is_trained:
         return []
-    most = int(data.objects_per_image.max())
     count = max(usual, ceil(1.5 * most / 10) * 10)
     why = f"each finds one object, and an image has up to {most}"
     return [Choice(key, count, why)]

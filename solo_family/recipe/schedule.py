@@ -15,6 +15,8 @@ _LR = 5e-4
 _LR_TRAINED = 1e-4  # weights of a whole model change less
 _EVALUATIONS = 4
 _CHECKPOINTS = 4
+# Keys of limits of their own, and their defaults.
+_LIMITS = {"InstanceFCN": ("MODEL.INSTANCE_FCN.MAX_PER_IMG", 1000)}
 _CHECKPOINT_PERIOD = 5000  # detectron2's, at most
 _START_SECONDS = 20.0
 # A class is rare that so many times fewer images have than the median class, or than one image in a
@@ -209,8 +211,13 @@ def copy_paste_choices(data: Fingerprint, iterations: int, batch: int) -> list[C
     ]
 
 
-def detection_choices(data: Fingerprint) -> list[Choice]:
-    """Choose how many instances an image may have in results."""
-    most = int(data.objects_per_image.max())
-    count = max(100, ceil(1.5 * most / 100) * 100)
-    return [Choice("TEST.DETECTIONS_PER_IMAGE", count, f"an image has up to {most} objects")]
+def detection_choices(most: int, method: str) -> list[Choice]:
+    """Choose how many instances an image may have in results.
+
+    Args:
+        most: the most objects of an image, of training or validation.
+        method: the name in `MODEL.META_ARCHITECTURE`.
+    """
+    key, usual = _LIMITS.get(method, ("TEST.DETECTIONS_PER_IMAGE", 100))
+    count = max(usual, ceil(1.5 * most / 100) * 100)
+    return [Choice(key, count, f"an image has up to {most} objects")]

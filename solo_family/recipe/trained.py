@@ -14,6 +14,7 @@ from ..checkpoint.origin import KEY, Origin, origin_of, origin_of_weights
 from ..checkpoint.published import read_published
 from ..config import setup_cfg
 from ..data.formats.classes import class_names
+from ..data.formats.dataset_classes import without_blanks
 from ..engine.run_weights import weights_of_run
 from ..errors import DataError, SoloFamilyError, first_of
 from ..fetch.names import HUB, ZOO, is_name, named_config, weights_file
@@ -112,7 +113,7 @@ def _of_config(config: Path, where: str, weights: str | Path, origin: Origin) ->
     """Return the model of a config that training wrote, with weights of our names."""
     cfg = setup_cfg(str(config), WITHOUT_WEIGHTS)
     _check_method(cfg, where)
-    names = list(cfg.MODEL.CLASS_NAMES) or _names(cfg)
+    names = without_blanks(cfg.MODEL.CLASS_NAMES) or _names(cfg)
     return Trained(config, cfg, names, read_weights(weights), {}, origin)
 
 

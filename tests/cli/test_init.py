@@ -84,6 +84,16 @@ def test_it_writes_a_config_and_a_split_and_prints_the_plan(
     assert str(ROOT / "configs") not in "\n".join(lines)
 
 
+def test_a_crowded_validation_image_keeps_all_its_objects(data: str, tmp_path: Path) -> None:
+    box = {"category_id": 7, "bbox": [4, 6, 30, 40], "area": 1200}
+    outline = [[4, 6, 34, 6, 34, 46, 4, 46]]
+    crowd = [{"image_id": 1, "segmentation": outline} | box for _ in range(120)]
+    other = write_dataset(tmp_path / "val", [*crowd, {**crowd[0], "category_id": 3}], images=1)
+    val = other.removeprefix("coco_json:")
+    assert init(tmp_path, "--train", data, "--val", val, "--anyway", *FAST) == 0
+    assert config_of(tmp_path).TEST.DETECTIONS_PER_IMAGE >= 121
+
+
 def test_it_writes_the_same_again(data: str, tmp_path: Path) -> None:
     texts = []
     for _ in range(2):

@@ -41,6 +41,27 @@ def test_keys_of_a_backbone(opts: list[Any], said: str) -> None:
         check_config(tiny_cfg(opts=opts))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("DEPTH", 18, "is 18; allowed: 50, 101, 152."),
+        ("STEM_TYPE", "wide", "is 'wide'; allowed: 'basic', 'deeplab'."),
+        ("RES4_DILATION", 3, "is 3; allowed: 1, 2."),
+        ("RES5_DILATION", 3, "is 3; allowed: 1, 2, 4."),
+        ("RES5_MULTI_GRID", [1, 2], "is [1, 2]; three whole numbers from 1"),
+        ("OUT_FEATURES", ["stem", "res5"], "has stem; allowed: res2, res3, res4, res5."),
+    ],
+)
+def test_keys_of_the_resnet_of_deeplab(key: str, value: Any, said: str) -> None:
+    backbone = ["MODEL.BACKBONE.NAME", "build_resnet_deeplab_backbone"]
+    with pytest.raises(ConfigError, match=re.escape(f"{_R}.{key} {said}")):
+        check_config(tiny_cfg("MaskFormer", opts=[*backbone, f"{_R}.{key}", value]))
+    dilated = [f"{_R}.RES4_DILATION", 2, f"{_R}.RES5_DILATION"]
+    check_config(tiny_cfg("MaskFormer", opts=[*backbone, *dilated, 4]))
+    with pytest.raises(ConfigError, match=r"RES5_DILATION is 1; allowed: 4\."):
+        check_config(tiny_cfg("MaskFormer", opts=[*backbone, *dilated, 1]))
+
+
 def test_groups_of_deformable_convolutions() -> None:
     opts = [f"{_R}.DEFORM_NUM_GROUPS", 3, f"{_R}.DEFORM_ON_PER_STAGE", [False, True, True, True]]
     with pytest.raises(ConfigError, match=r"does not divide the 8 channels .* of res3"):

@@ -1,18 +1,26 @@
 """A key that would do nothing is refused with the key that acts; so are values of another unit."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from detectron2.config import get_cfg as detectron2_cfg
+from detectron2.modeling import BACKBONE_REGISTRY
 
-from solo_family import model_zoo
+from solo_family import METHODS, model_zoo
 from solo_family.config import check_config, setup_cfg
+from solo_family.config.given import SECTIONS
 from solo_family.config.load import dotted_values
 from solo_family.config.unread import READ, UNREAD, is_under
 from solo_family.errors import ConfigError
 
 from ..conftest import tiny_cfg, tiny_model
+
+_SOLOV2, _SPARSE, _WINDOWS = (
+    model_zoo.get_config_file(f"quickstart/{name}.yaml")
+    for name in ("solov2", "sparse_inst", "instance_fcn")
+)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +73,69 @@ def test_published_configs_and_lists_for_tuples_pass() -> None:
     cfg = tiny_cfg()
     cfg.MODEL.RPN.BBOX_REG_WEIGHTS = list(cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
     check_config(cfg)
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "value", "said"),
+    [
+        (_SOLOV2, "MODEL.SOLO.SCORE_THR", "0.3", "SOLOv2 does not read it: set MODEL.SOLOV2.SCORE"),
+        (_SOLOV2, "MODEL.SPARSE_INST.DECODER.SCALE_FACTOR", "4.0", "its keys are those of MODEL.S"),
+        (_SPARSE, "MODEL.SOLOV2.LOSS.DICE_WEIGHT", "1.0", "SparseInst does not read it: its keys"),
+        (_SOLOV2, "MODEL.RESNETS.DEPTH", "101", "build_timm_fpn_backbone does not read it"),
+        (_SPARSE, "MODEL.FPN.OUT_CHANNELS", "128", "its keys are those of MODEL.TIMM. Leave"),
+        (
+            _WINDOWS,
+            "TEST.DETECTIONS_PER_IMAGE",
+            "50",
+            "instead: set MODEL.INSTANCE_FCN.MAX_PER_IMG.",
+        ),
+    ],
+)
+def test_what_a_command_gives_is_read(config: str, key: str, value: str, said: str) -> None:
+    pairs = ["MODEL.DEVICE", "cpu", key, value]
+    with pytest.raises(ConfigError, match=rf"^{re.escape(key)} is .*{re.escape(said)}"):
+        setup_cfg(config, pairs)
+
+
+def test_values_that_change_nothing_and_run_configs_pass(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    setup_cfg(_SOLOV2, ["MODEL.DEVICE", "cpu", "MODEL.SOLO.SCORE_THR", "0.1"])
+    # `quickstart` gives it, whatever the backbone.
+    resnet = model_zoo.get_config_file("SOLOv2/solov2_R50_1x.yaml")
+    setup_cfg(resnet, ["MODEL.DEVICE", "cpu", "MODEL.TIMM.WEIGHTS", "a.pth"])
+    cfg = setup_cfg(_SOLOV2, ["MODEL.DEVICE", "cpu"])
+    # Of a version with another default, say.
+    cfg.MODEL.SOLO.SCORE_THR, cfg.MODEL.RESNETS.DEPTH = 0.3, 101
+    config.write_text(cfg.dump())
+    assert setup_cfg(str(config)).MODEL.SOLO.SCORE_THR == 0.3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "switch"),
+    [
+        ("INPUT.CROP.SIZE", "[0.5, 0.5]", "INPUT.CROP.ENABLED"),
+        ("SOLVER.EMA.DECAY", "0.99", "SOLVER.EMA.ENABLED"),
+        ("SOLVER.AMP.PRECISION", "bfloat16", "SOLVER.AMP.ENABLED"),
+        ("INPUT.CROP.AROUND_OBJECTS", "(64, 64)", ""),
+    ],
+)
+def test_what_a_switch_turns_off_is_warned_of(
+    caplog: pytest.LogCaptureFixture, key: str, value: str, switch: str
+) -> None:
+    setup_cfg(_SOLOV2, ["MODEL.DEVICE", "cpu", key, value])
+    assert (f"{key} is given, but does nothing while {switch} is False." in caplog.text) == bool(
+        switch
+    )
+    caplog.clear()
+    if switch:
+        setup_cfg(_SOLOV2, ["MODEL.DEVICE", "cpu", key, value, switch, "True"])
+    assert "does nothing" not in caplog.text
+
+
+def test_each_backbone_has_its_sections() -> None:
+    assert {name for name, _ in BACKBONE_REGISTRY} >= set(SECTIONS)
+    for method in METHODS.values():
+        assert set(method.backbones) <= set(SECTIONS)
 
 
 @pytest.mark.parametrize(

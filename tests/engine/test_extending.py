@@ -104,7 +104,8 @@ def test_hooks_run_between_backward_pass_and_step(tmp_path: Path) -> None:
 
     class Watching(HookBase):
         def after_backward(self) -> None:
-            grads = [p.grad is not None for p in self.trainer.raw_model.parameters()]
+            trainer: Any = self.trainer
+            grads = [p.grad is not None for p in trainer.raw_model.parameters()]
             places.append(f"hook {any(grads)}")
 
     class Mine(Trainer):

@@ -255,7 +255,7 @@ def test_checkpoints_without_and_with_it_load(case: str, tmp_path: Path) -> None
     [
         ({"COPIES": -1}, r"COPIES is -1; at least 1 is needed, or 0"),
         ({"COPIES": 8}, rf" is {T}, fewer than .*COPIES, 8"),
-        ({"WEIGHT": -0.5}, r"WEIGHT is -0.5; 0 or more"),
+        ({"WEIGHT": -0.5}, r"WEIGHT is -0.5; at least 0"),
     ],
 )
 def test_mistakes_are_explained(method: str, values: dict, message: str) -> None:

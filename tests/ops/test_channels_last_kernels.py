@@ -190,6 +190,17 @@ def test_normalising(dtype: torch.dtype, last: bool, used: list[str]) -> None:
     assert used == ["normalise"]
 
 
+def test_normalising_a_part_of_a_very_large_image() -> None:
+    """Its third channel is further away than 32 bits say; memory that is not written takes none."""
+    plane = 2**30 + 8
+    whole = torch.empty(2 * plane + 64, dtype=torch.uint8, device=DEVICE)
+    image = whole.as_strided((3, 4, 5), (plane, 5, 1))
+    image.copy_(torch.arange(60, dtype=torch.uint8).view(3, 4, 5))
+    mean, std = torch.ones(3, 1, 1, device=DEVICE), torch.full((3, 1, 1), 2.0, device=DEVICE)
+    found = normalise([image], mean, std, 1)
+    assert torch.equal(found[0], (image - mean) / std)
+
+
 def test_images_that_the_kernel_does_not_know_are_normalised_by_torch() -> None:
     images = [torch.randint(0, 60000, (3, 20, 31), dtype=torch.int32, device=DEVICE)]
     mean, std = torch.ones(3, 1, 1, device=DEVICE), torch.full((3, 1, 1), 2.0, device=DEVICE)

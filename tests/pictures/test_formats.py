@@ -1,6 +1,7 @@
 """Which values INPUT.FORMAT has, and what becomes of a file's channels."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -194,7 +195,7 @@ def test_exported_models_turn_pictures_of_any_channels(
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"x{suffix}"
-    options = {"lossless": True, "exact": True} if suffix == ".webp" else {}
+    options: dict[str, Any] = {"lossless": True, "exact": True} if suffix == ".webp" else {}
     clear().convert(kind).save(path, exif=exif, **options)
     trained, exported = read_image(str(path), name), read_picture(path, {"color": name})
     assert trained.shape == exported.shape

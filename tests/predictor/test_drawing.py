@@ -1,5 +1,7 @@
 """What is drawn of each kind of prediction."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -103,7 +105,7 @@ def test_a_class_of_pixels_has_one_colour_in_all_pictures(
     labels = torch.zeros(H, W, dtype=torch.int32)
     labels[RIGHT] = 1
     infos = [{"id": label + 1, "category_id": label, "isthing": False} for label in range(2)]
-    predictions = {"sem_seg": torch.stack([labels == 0, labels == 1]).float()}
+    predictions: dict[str, Any] = {"sem_seg": torch.stack([labels == 0, labels == 1]).float()}
     if task == "panoptic":
         predictions = {"panoptic_seg": (labels + 1, infos)}
     left, right = _colours(predictions, metadata)

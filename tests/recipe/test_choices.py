@@ -131,6 +131,23 @@ def test_the_fullest_image_has_room(method: str, key: str, kind: str) -> None:
     assert values_of(DATA[kind], method=method)[key] > most
 
 
+@pytest.mark.parametrize(
+    ("method", "keys"),
+    [
+        ("SparseInst", ["MODEL.SPARSE_INST.DECODER.NUM_MASKS", "TEST.DETECTIONS_PER_IMAGE"]),
+        ("MaskFormer", ["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "TEST.DETECTIONS_PER_IMAGE"]),
+        ("SOLOv2", ["TEST.DETECTIONS_PER_IMAGE", "MODEL.SOLOV2.NMS_PRE"]),
+        ("InstanceFCN", ["MODEL.INSTANCE_FCN.MAX_PER_IMG"]),
+    ],
+)
+def test_a_fuller_validation_image_has_room(method: str, keys: list[str]) -> None:
+    request = replace(request_of(method), most_val=1100)
+    choices = choose(DATA["usual"], CPU, request, base_of(method, CPU), 1.5)
+    values = {choice.key: choice.value for choice in choices}
+    assert all(values[key] > 1100 for key in keys)
+    assert (method == "InstanceFCN") == ("TEST.DETECTIONS_PER_IMAGE" not in values)
+
+
 def test_pedestrians_get_the_measured_recipe() -> None:
     """Sizes and counts of PennFudan; configs/benchmarks/Base-PennFudan.yaml."""
     values = values_of(DATA["usual"], seconds=1.47)

@@ -52,6 +52,15 @@ def listed(names: Sequence[str]) -> str:
     return first_of(names, _NAMED)
 
 
+def without_blanks(names: Sequence[str]) -> list[str]:
+    """Return names without blanks at their ends, as datasets are read, unless two would be one.
+
+    Models that were trained before datasets were read so have them.
+    """
+    stripped = [name.strip() for name in names]
+    return stripped if len(set(stripped)) == len(set(names)) else list(names)
+
+
 def places(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
     """Return the index of each of the names in `among`; None if one is not in it."""
     index = {name: place for place, name in enumerate(among)}
@@ -151,6 +160,8 @@ def match_classes(model: Sequence[str], dataset: str) -> list[int] | None:
         ConfigError: the model and the dataset have different classes.
     """
     given = dataset_classes(dataset)
+    if given is not None and set(model) != set(given):
+        model = without_blanks(model)
     if not model or given is None or list(model) == list(given):
         return None
     if set(model) != set(given):

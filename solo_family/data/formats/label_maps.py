@@ -167,10 +167,15 @@ def refuse_jpeg(path: Any, image: Image.Image) -> None:
         DataError: it is one.
     """
     if image.format in _LOSSY:
-        raise DataError(
-            f"{path} is a JPEG, whose compression changes labels, most at their borders. Save the "
-            "labels as they were drawn in a PNG."
-        )
+        raise jpeg_error(path)
+
+
+def jpeg_error(path: Any) -> DataError:
+    """Return the error of labels in a JPEG."""
+    return DataError(
+        f"{path} is a JPEG, whose compression changes labels, most at their borders. Save the "
+        "labels as they were drawn in a PNG."
+    )
 
 
 def _values(path: str) -> np.ndarray:

@@ -20,11 +20,13 @@ from ...files import expand_path
 from ...pictures.formats import SUFFIXES
 from ...progress import Progress
 from ..loading.images import read_image_size
+from .label_maps import jpeg_error
 from .mask_files import has_labels, read_masks
 from .semantic_dataset import read_class_names
 from .text_files import files_below
 
 PREFIX = "masks:"
+_JPEGS = (".jpg", ".jpeg", ".jfif")
 _MASKS = (".png", ".tif", ".tiff", ".bmp")
 _CLASS = "object"
 
@@ -128,11 +130,22 @@ def _find_masks(
     begun = re.compile(re.escape(place.name) + "[_.-].")
     parts = [path for path in siblings if begun.match(path.stem)]
     if not parts:
+        _refuse_jpegs(image, place, begun)
         raise DataError(
             f"{image} has no masks: there is neither {place}.png nor {place}_1.png nor a folder "
             f"{place}. Add one of these; if the image has no objects, make an empty folder {place}."
         )
     return parts, False
+
+
+def _refuse_jpegs(image: Path, place: Path, begun: re.Pattern[str]) -> None:
+    """Refuse masks of an image that are JPEGs, which is why none is found."""
+    if not place.parent.is_dir() or place.parent.samefile(image.parent):
+        return  # where JPEGs are images
+    for path in sorted(place.parent.iterdir()):
+        is_mask = path.stem == place.name or begun.match(path.stem)
+        if is_mask and path.suffix.lower() in _JPEGS:
+            raise jpeg_error(path)
 
 
 def _is_alone(image: Path) -> bool:

@@ -1,10 +1,12 @@
 """Which mapper a configuration and the labels of its dataset ask for, and copy-paste beside it."""
 
+import logging
 from typing import Any
 
 from detectron2.config import CfgNode
 
 from ...config.copy_paste import NO_OBJECTS
+from ...config.rules import get_key
 from ...errors import ConfigError
 from ..formats.classes import dataset_classes, stuff_ids
 from .copy_paste import CopyPaste, Mapper, Objects
@@ -19,6 +21,18 @@ LABEL_KEYS = {
     "detr_panoptic": "pan_seg_file_name",
     "mask_former_semantic": "sem_seg_file_name",
 }
+
+
+_AREA = "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA"
+# What only mappers of labels that are pictures read, with the values that do nothing.
+_OF_PICTURES: dict[str, Any] = {
+    "INPUT.SIZE_DIVISIBILITY": -1,
+    _AREA: 1.0,
+    "INPUT.EMPTY_SEGMENTS": "",
+    "INPUT.LABEL_SAMPLING": "",
+}
+
+logger = logging.getLogger(__name__)
 
 
 def build_train_mapper(
@@ -39,6 +53,7 @@ def build_train_mapper(
     """
     num_images = len(dataset)
     name = mapper_name(cfg, dataset)
+    _warn_of_unread(cfg, name)
     if not name:
         return MaskDatasetMapper(cfg, is_train=True, num_images=num_images, cache=cache)
     if LABEL_KEYS[name] not in dataset[0]:
@@ -59,6 +74,23 @@ def build_train_mapper(
         num_images=num_images,
         cache=cache,
     )
+
+
+def _warn_of_unread(cfg: CfgNode, name: str) -> None:
+    """Warn of keys of other labels; files inherit some of them, so that they are not refused.
+
+    Args:
+        cfg: the configuration.
+        name: see `mapper_name`.
+    """
+    if name and name != "detr_panoptic":
+        return
+    for key in (_AREA,) if name else tuple(_OF_PICTURES):
+        value = get_key(cfg, key)
+        if value != _OF_PICTURES[key]:
+            instances = f"{key} is {value!r}, but does nothing with labels of instances."
+            crops = f"{key} is {value!r}, but does nothing with the mapper {name}."
+            logger.warning(crops if name else instances)
 
 
 def mapper_name(cfg: CfgNode, dataset: list[dict[str, Any]]) -> str:

@@ -150,7 +150,7 @@ def check_mask_former_config(cfg: CN) -> None:
     check_at_least(cfg, [f"{prefix}.{key}" for key in (*sizes, "TRAIN_NUM_POINTS")])
     check_at_least(cfg, ["MODEL.SEM_SEG_HEAD.CONVS_DIM", "MODEL.SEM_SEG_HEAD.MASK_DIM"])
     check_at_least(cfg, [f"{prefix}.OVERSAMPLE_RATIO"])
-    check_at_least(cfg, [f"{prefix}.{key}" for key in ("ENC_LAYERS", "NO_OBJECT_WEIGHT")], least=0)
+    check_at_least(cfg, [f"{prefix}.ENC_LAYERS"], least=0)
     _check_head(cfg, method.NHEADS)
     thresholds = ("OBJECT_MASK", "OVERLAP", "INSTANCE_SCORE")
     shares = [f"TEST.{name}_THRESHOLD" for name in thresholds]

@@ -18,6 +18,7 @@ from solo_family.data.formats.classes import (
     num_classes,
     with_classes,
 )
+from solo_family.data.formats.dataset_classes import without_blanks
 from solo_family.engine.main import store_classes
 from solo_family.engine.trainer import Trainer
 from solo_family.errors import ConfigError, DataError
@@ -134,6 +135,13 @@ def test_other_names_are_refused_with_both_lists_and_a_way(turned: str, tmp_path
     again = cfg_of(tmp_path, (), key, value.strip('"'), test=turned)
     check_classes(again, (), 2)
     assert score(again, turned, labels=(1, 0)) == pytest.approx(100)
+
+
+def test_names_of_older_models_with_blanks_are_matched(turned: str, tmp_path: Path) -> None:
+    cfg = cfg_of(tmp_path, (), "MODEL.CLASS_NAMES", ["apple ", " banana"], test=turned)
+    check_classes(cfg, (), 2)
+    assert score(cfg, turned) == pytest.approx(100)
+    assert without_blanks(["a", "a "]) == ["a", "a "]
 
 
 def test_a_model_without_names_is_matched_by_id_and_says_so(

@@ -14,6 +14,7 @@ from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
+from solo_family.data.loading.mappers import build_train_mapper
 
 from ...conftest import tiny_cfg, tiny_model
 from ..coco import HEIGHT, WIDTH, counts, polygon, rectangle, write_dataset
@@ -231,3 +232,21 @@ def test_what_jitter_pads_belongs_to_no_mask(tmp_path: Path, kind: str) -> None:
     (pixels,) = mapped["instances"].gt_masks.tensor.flatten(1).sum(1).tolist()
     # To 128 / 80 x 0.3 of its sides.
     assert pixels == pytest.approx(200 * (128 / 80 * 0.3) ** 2, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("INPUT.SIZE_DIVISIBILITY", 32),
+        ("INPUT.CROP.SINGLE_CATEGORY_MAX_AREA", 0.75),
+        ("INPUT.LABEL_SAMPLING", "corner"),
+    ],
+)
+def test_keys_of_label_pictures_are_warned_of(
+    caplog: pytest.LogCaptureFixture, key: str, value: Any
+) -> None:
+    build_train_mapper(tiny_cfg(opts=[key, value]), [{"file_name": "a.jpg"}])
+    assert f"{key} is {value!r}, but does nothing with labels of instances." in caplog.text
+    caplog.clear()
+    build_train_mapper(tiny_cfg(), [{"file_name": "a.jpg"}])
+    assert "does nothing" not in caplog.text
