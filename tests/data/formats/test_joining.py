@@ -10,6 +10,7 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Boxes, Instances
+from PIL import Image
 
 from solo_family.data.formats.classes import (
     check_classes,
@@ -82,7 +83,7 @@ def test_other_names_are_refused_and_the_advice_works(fruit: str, tmp_path: Path
 
 def test_labels_of_several_kinds_are_refused(fruit: str, tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
-    noise(48, 64).convert("L").save(tmp_path / "labels" / "0.png")
+    Image.new("L", (64, 48)).save(tmp_path / "labels" / "0.png")
     semantic = f"semantic:{tmp_path}/fruit/images:{tmp_path}/labels:apple,banana"
     with pytest.raises(ConfigError, match=r"labels of several kinds: .*instances; .*semantic"):
         train_records(cfg_of(tmp_path, (fruit, semantic)))
