@@ -15,7 +15,7 @@ _DPI = 120
 
 def new_figure(width: float, height: float) -> Figure:
     """Return a figure of a size in inches; without pyplot no display is needed."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def literal(name: str) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..files import replacing
+from ..pictures.fonts import have_all_letters
 from .figures import literal, new_figure, save
 
 # The longer side of a picture on the sheet, in pixels.
@@ -40,17 +42,20 @@ class Drawn:
         if not small.any():
             return
         rgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
-        inside = small > 0
+        # A crowd has thousands of masks, each of few pixels.
+        left, top, width, height = cv2.boundingRect(small)
+        part = np.ascontiguousarray(small[top : top + height, left : left + width])
+        inside = part > 0
         if filled:
-            mixed = (1 - _OPACITY) * self.pixels[inside] + _OPACITY * rgb
-            self.pixels[inside] = mixed.round().astype(np.uint8)
-        outlines, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            box = self.pixels[top : top + height, left : left + width]
+            box[inside] = ((1 - _OPACITY) * box[inside] + _OPACITY * rgb).round().astype(np.uint8)
+        outlines, _ = cv2.findContours(
+            part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(left, top)
+        )
         cv2.drawContours(self.pixels, outlines, -1, rgb.tolist(), _LINE)
         if label:
-            rows, columns = np.nonzero(inside)
-            top = rows.min()
-            x, y = float(columns[rows == top].mean()), float(max(top, _LABEL))
-            self.labels.append((label, x, y, colour))
+            x = left + float(np.flatnonzero(inside[0]).mean())
+            self.labels.append((label, x, float(max(top, _LABEL)), colour))
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,24 @@ def write_sheet(
         figure.legend(
             handles=handles, loc="outside lower center", ncols=8, frameon=False, fontsize=9
         )
+    _keep_labels_inside(figure)
     with replacing(path) as temporary:
         save(figure, temporary)
+
+
+def _keep_labels_inside(figure: Figure) -> None:
+    """Move the labels that a border of their picture would cut into it."""
+    have_all_letters(figure)  # the sizes are those of the letters that will be drawn
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        picture = axes.get_window_extent()
+        for text in axes.texts:
+            box = text.get_bbox_patch()
+            assert box is not None
+            drawn = box.get_window_extent()
+            right = max(0.0, picture.x0 - drawn.x0) or min(0.0, picture.x1 - drawn.x1)
+            pixel = axes.transData.transform(text.get_position())
+            text.set_x(axes.transData.inverted().transform((pixel[0] + right, pixel[1]))[0])
 
 
 def _patch(colour: str, name: str) -> Patch:

@@ -17,8 +17,8 @@ from .figures import RIGHT, WRONG
 from .sheet import Drawn, Row, shrunk, write_sheet
 
 MOST_IMAGES = 8
-# Objects of an image that are drawn, mistakes first.
-_MOST_OBJECTS = 300
+# Objects of an image that are drawn, mistakes first. The report says where there are more.
+MOST_OBJECTS = 2000
 _MOST_LABELS = 25
 _CROWD = "#808080"
 
@@ -99,21 +99,36 @@ def write_worst_objects(
             f"These have the lowest F1; the truth is on the left, the prediction on the right.",
             f"![worst images]({path.name})",
         ]
+        if any(_most(one) > MOST_OBJECTS for one in chosen):
+            text.insert(
+                -1,
+                f"Of an image with more than {MOST_OBJECTS} objects so many are drawn, mistakes "
+                "first; the others look as if nothing was there.",
+            )
     text += [f"Not drawn: {reason}" for reason in unread[:MOST_IMAGES]]
     return text
+
+
+def _most(one: Judged) -> int:
+    """Return how many masks the fuller one of an image's two pictures would have."""
+    truth = len(one.found) + len(one.missed) + len(one.crowds)
+    return max(truth, len(one.right) + len(one.wrong))
 
 
 def _row(caption: str, one: Judged, picture: Any, names: dict[Any, str]) -> Row:
     small = shrunk(picture)
     truth, predicted = Drawn(small.copy()), Drawn(small.copy())
-    for crowd in one.crowds[:_MOST_OBJECTS]:
+    for crowd in one.crowds[:MOST_OBJECTS]:
         _add(truth, crowd, _CROWD, "")
-    _add_all(truth, one.missed, one.found, [names.get(a["category_id"], "") for a in one.missed])
+    # The gravest have the labels, of which a crowd's picture has room for few.
+    missed = sorted(one.missed, key=lambda a: -float(mask_util.area(a["segmentation"])))
+    wrong = sorted(one.wrong, key=lambda p: -p["score"])
+    _add_all(truth, missed, one.found, [names.get(a["category_id"], "") for a in missed])
     _add_all(
         predicted,
-        one.wrong,
+        wrong,
         one.right,
-        [f"{names.get(p['category_id'], '')} {p['score']:.2f}".strip() for p in one.wrong],
+        [f"{names.get(p['category_id'], '')} {p['score']:.2f}".strip() for p in wrong],
     )
     counts = f"{len(one.found)} found, {len(one.missed)} missed, {len(one.wrong)} wrong"
     return Row(f"{caption}, {counts}", (truth, predicted))
@@ -126,8 +141,8 @@ def _add_all(
     labels: Sequence[str],
 ) -> None:
     """Draw mistakes over what is right; of many objects the mistakes first."""
-    errors = errors[:_MOST_OBJECTS]
-    for one in others[: _MOST_OBJECTS - len(errors)]:
+    errors = errors[:MOST_OBJECTS]
+    for one in others[: MOST_OBJECTS - len(errors)]:
         _add(drawn, one, RIGHT, "")
     for place, (one, label) in enumerate(zip(errors, labels)):
         _add(drawn, one, WRONG, label if place < _MOST_LABELS else "")
