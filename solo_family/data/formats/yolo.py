@@ -29,6 +29,8 @@ _YAML = ("data.yaml", "dataset.yaml", "data.yml")
 _CLASSES = "classes.txt"
 # Coordinates are fractions from 0 to 1. Values up to this one are accepted as rounding errors.
 _MOST = 1.01
+# How many coordinates four corners have.
+_OF_CORNERS = 8
 
 
 def register_yolo(name: str) -> None:
@@ -45,6 +47,11 @@ def register_yolo(name: str) -> None:
         raise DataError(f"Dataset {name!r}: write yolo:DIR or yolo:DIR:SPLIT; no colons in paths.")
     folder = Path(expand_path(parts[0]))
     description = read_description(folder)
+    if "kpt_shape" in description:
+        raise DataError(
+            f"Dataset {name!r} is one of poses: {_YAML[0]} has 'kpt_shape', with which a line has "
+            "a box and points in it, and no outline. Export it for segmentation, with outlines."
+        )
     split = parts[1] if len(parts) > 1 else ""
     folders = find_images(folder, description, split)
     DatasetCatalog.register(name, partial(load_yolo, tuple(folders), len(description["names"])))
@@ -145,6 +152,13 @@ def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
     if boxes:
         logger.warning(
             "%s: dropped %d objects that have a box and no outline.", ", ".join(places), boxes
+        )
+    outlines = [item["segmentation"][0] for record in records for item in record["annotations"]]
+    if outlines and all(len(outline) == _OF_CORNERS for outline in outlines):
+        logger.warning(
+            "%s: each of the %d outlines has four corners, as oriented boxes have (OBB): if they "
+            "are such boxes, the masks are boxes, too. Export the outlines of the objects.",
+            *(", ".join(places), len(outlines)),
         )
     return records
 
