@@ -7,7 +7,7 @@ class, counted from 0, and its outline x y x y ..., as fractions of the image's 
 import glob
 import logging
 import os
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ...files import expand_path
 from ...pictures.formats import SUFFIXES
 from ...progress import Progress
 from ..loading.images import read_image_size
+from .reread import read_once
 from .text_files import exists, files_below, is_file, read_lines, read_text
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,19 @@ def find_images(folder: Path, description: dict[str, Any], split: str) -> list[s
     return found
 
 
-@cache
+def _read_places(places: tuple[str, ...], num_classes: int) -> list[str | Path]:
+    """Return the folders and files that `_load` reads."""
+    found: list[str | Path] = [*places]
+    for place in places:
+        if os.path.isdir(place):
+            found.append(_label_file(os.path.join(place, "any.jpg")).parent)
+        elif os.path.isfile(place):
+            images = _images(Path(place))
+            found += [*images, *map(_label_file, images)]
+    return found
+
+
+@read_once(_read_places)
 def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
     images = sorted({image for place in places for image in _images(Path(place))})
     if not images:

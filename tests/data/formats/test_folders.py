@@ -333,10 +333,41 @@ def test_what_is_wrong_is_said_and_the_advice_works(
     assert re.search(said, str(error.value))
     assert "\n" not in str(error.value)
     mend(tmp_path / "data")
-    if name in DatasetCatalog.list():  # with the classes of before: another run begins anew
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
     check_datasets([name])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_files_that_have_changed_are_read_again(form: str, tmp_path: Path) -> None:
+    """In a notebook, labels are corrected between two trainings of one process."""
+    write, classes = FORMS[form]
+    name = write(tmp_path / "data")
+    before = found(name)
+    again = write(tmp_path / "again")
+    for folder in ("labels", "masks", "SegmentationObject"):
+        for path in sorted((tmp_path / "data").rglob(f"{folder}/**/*")):
+            if path.is_file() and path.suffix != ".txt":
+                Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+            elif path.is_file():
+                path.write_text(path.read_text()[: len(lines()) // 3])
+    for path in sorted((tmp_path / "data").rglob("SegmentationClass/*")):
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+    assert found(name)["a"] != before["a"] == found(again)["a"]
+    assert MetadataCatalog.get(name).thing_classes == classes
+
+
+def test_classes_that_have_changed_are_registered_again(tmp_path: Path) -> None:
+    name = yolo(tmp_path)
+    check_datasets([name])
+    kept = MetadataCatalog.get(name)
+    check_datasets([name])
+    assert MetadataCatalog.get(name) is kept
+    text("data.yaml", "train: images/train\nnames: [cow, cat, dog]\n")(tmp_path)
+    check_datasets([name])
+    assert MetadataCatalog.get(name).thing_classes == ["cow", "cat", "dog"]
+    (tmp_path / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"neither data\.yaml nor"):
+        check_datasets([name])
+    assert name in DatasetCatalog.list()
 
 
 @pytest.mark.parametrize(("values", "objects"), [
