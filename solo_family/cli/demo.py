@@ -24,7 +24,7 @@ from .draw_sources import Demo, Job
 from .input_flags import add_input_arguments, find_given
 from .inputs import split_pages
 from .opts import add_model_arguments, add_opts_argument
-from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
+from .saving import add_saving_arguments, check_read, make_filters, make_writer, saved_formats
 from .source import Source
 from .threshold import lowest_score
 from .tiled_pictures import (
@@ -156,8 +156,13 @@ def run(args: argparse.Namespace) -> int:
 def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
     if args.webcam is not None and args.output is None and not args.show:
         raise SoloFamilyError("--webcam needs --output FILE.mp4, to record, or --show, to watch")
-    saved_formats(args)  # before anything is read
-    return find_given(args, args.output or DEFAULT_OUTPUT)
+    check_read(args, saved_formats(args))  # before anything is read
+    sources, unmatched = find_given(args, args.output or DEFAULT_OUTPUT)
+    if args.track and sources and not any(source.is_video for source in sources):
+        raise SoloFamilyError(
+            "--track numbers the objects of videos, but --input has only pictures: leave it out."
+        )
+    return sources, unmatched
 
 
 def _plan_jobs(args: argparse.Namespace, sources: list[Source]) -> list[Job]:
