@@ -70,7 +70,7 @@ def register_in_place(names: Iterable[str]) -> None:
 
 
 def _register_again(name: str, register: Callable[[str], None]) -> None:
-    """Register a name in place anew, if its files have other classes than when it was registered.
+    """Register a name in place again, if its files have other classes than when it was registered.
 
     Raises:
         DataError: see `register_in_place`; then the name is registered as before.
