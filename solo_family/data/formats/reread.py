@@ -45,7 +45,7 @@ def _stamp(places: Iterable[str | Path]) -> int:
     """Return a number that changes when a file is added, removed or written."""
     found = []
     for place in places:
-        for file in files_below(place) if os.path.isdir(place) else [place]:
+        for file in files_below(place) if os.path.isdir(place) else [Path(place)]:
             try:
                 status = os.stat(file)
             except (OSError, ValueError):
