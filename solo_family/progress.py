@@ -1,14 +1,19 @@
 """Progress bars whose remaining time is right early on."""
 
 import bisect
+import io
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
 
+# How often a bar is written, in seconds, where each time stays as a line of a log.
+_SECONDS_IN_A_LOG = 30.0
+
 
 class Progress(tqdm):
-    """tqdm's bar, with the rate of the later half of the items.
+    """tqdm's bar, with the rate of the later half of the items; seldom written to a log's file.
 
     The first items often take longer: files are not cached, libraries choose their algorithms. And
     some take longer throughout: large pictures, the first of a batch. tqdm's own moving average of
@@ -18,6 +23,10 @@ class Progress(tqdm):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._counts: list[float] = []
         self._times: list[float] = []
+        stream = options.get("file") or sys.stderr
+        # A notebook's stream is of another kind, and replaces the bar as a terminal does.
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            options = {"mininterval": _SECONDS_IN_A_LOG, "maxinterval": _SECONDS_IN_A_LOG} | options
         super().__init__(*args, **options)
 
     def update(self, n: float | None = 1) -> bool | None:

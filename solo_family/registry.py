@@ -27,12 +27,14 @@ class Visualization:
         of_one: whether it draws exactly one image, which must be readable. Otherwise unreadable
             images are skipped.
         of_all: whether it makes one drawing of all images, by default those of DATASETS.TEST.
+        reads: which of `maps` and `window` of the options it reads.
     """
 
     draw: Reference
     help: str
     of_one: bool = False
     of_all: bool = False
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

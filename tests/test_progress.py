@@ -1,7 +1,9 @@
 """A bar's remaining time is right within 30 % after a tenth, whatever the first items take."""
 
 import io
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +47,25 @@ def test_items_pass_and_a_hidden_bar_shows_nothing() -> None:
     with Progress(total=2, file=shown, mininterval=0) as bar:
         bar.update()
     assert "1/2" in shown.getvalue()
+
+
+def test_a_log_file_is_not_filled(tmp_path: Path) -> None:
+    with open(tmp_path / "log", "w") as file:
+        bar = Progress(total=TOTAL, file=file)
+        now = [bar.start_t]
+        bar._time = lambda: now[0]
+        for _ in range(TOTAL):
+            now[0] += 0.1
+            bar.update()
+        bar.close()
+    shown = (tmp_path / "log").read_text()
+    assert len(shown.split("\r")) < 8
+    assert "1000/1000" in shown
+
+
+def test_a_terminal_sees_each_tenth_of_a_second() -> None:
+    reader, writer = os.openpty()
+    with open(writer, "w") as terminal:
+        assert Progress(total=2, file=terminal).mininterval == 0.1
+    os.close(reader)
+    assert Progress(total=2, file=io.StringIO()).mininterval == 0.1  # as a notebook's

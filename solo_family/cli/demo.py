@@ -24,7 +24,7 @@ from .draw_sources import Demo, Job
 from .input_flags import add_input_arguments, find_given
 from .inputs import split_pages
 from .opts import add_model_arguments, add_opts_argument
-from .saving import add_saving_arguments, make_filters, make_writer, saved_formats
+from .saving import add_saving_arguments, check_read, make_filters, make_writer, saved_formats
 from .source import Source
 from .threshold import lowest_score
 from .tiled_pictures import (
@@ -33,6 +33,7 @@ from .tiled_pictures import (
     model_key,
     predict_arrays,
     text_key,
+    written,
 )
 from .web.flags import add_web_arguments, check_web_flags
 from .web.run import run_page
@@ -70,8 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-existing",
         action="store_true",
-        help="leave outputs that exist as they are, and go on where an interrupted run was, also "
-        "within a large picture and with the files of --save and --json",
+        help="leave outputs that exist as they are, unless the picture or the model was written "
+        "after them, and go on where an interrupted run was, also within a large picture and with "
+        "the files of --save and --json",
     )
     add_tile_argument(parser)
     parser.add_argument(
@@ -154,8 +156,13 @@ def run(args: argparse.Namespace) -> int:
 def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
     if args.webcam is not None and args.output is None and not args.show:
         raise SoloFamilyError("--webcam needs --output FILE.mp4, to record, or --show, to watch")
-    saved_formats(args)  # before anything is read
-    return find_given(args, args.output or DEFAULT_OUTPUT)
+    check_read(args, saved_formats(args))  # before anything is read
+    sources, unmatched = find_given(args, args.output or DEFAULT_OUTPUT)
+    if args.track and sources and not any(source.is_video for source in sources):
+        raise SoloFamilyError(
+            "--track numbers the objects of videos, but --input has only pictures: leave it out."
+        )
+    return sources, unmatched
 
 
 def _plan_jobs(args: argparse.Namespace, sources: list[Source]) -> list[Job]:
@@ -197,6 +204,7 @@ def _make_demo(args: argparse.Namespace, model: Model, key: str, inputs: list[Pa
         tiled=tiled,
         tracker=partial(Tracker, threshold=args.confidence_threshold) if args.track else None,
         skips_existing=args.skip_existing,
+        written=model.written,
     )
 
 
@@ -214,13 +222,14 @@ def _open_model(args: argparse.Namespace) -> tuple[Model, str]:
     if exported is not None:
         if args.opts:
             raise SoloFamilyError("--opts changes a config; an exported model has none")
-        return from_exported(exported, args.engine), model_key(None, exported)
+        model = replace(from_exported(exported, args.engine), written=written(None, exported))
+        return model, model_key(None, exported)
     if args.engine is not None:
         raise SoloFamilyError(
             "--engine is for exported models: add --exported DIR, or leave it out"
         )
     cfg = read_cfg(args.config_file, args.opts)
-    return from_config(cfg), model_key(cfg, None)
+    return replace(from_config(cfg), written=written(cfg, None)), model_key(cfg, None)
 
 
 def _for_formats(model: Model, key: str, formats: Sequence[str]) -> tuple[Model, str]:

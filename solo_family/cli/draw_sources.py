@@ -45,9 +45,11 @@ class Demo:
         drawing: what is done with them.
         batch: how many pictures or frames are predicted at once.
         tiled: predicts picture files by tiles; None predicts them as a whole.
-        skips_existing: whether outputs that exist are left as they are. Where results are saved,
+        skips_existing: whether outputs that exist are left as they are, unless the picture or the
+            model was written after them. Where results are saved,
             which need all pictures, those that an interrupted run has predicted are saved again.
         tracker: gives the objects of a video numbers, for its frames per second; None gives none.
+        written: when the model was, in seconds; 0 where it is unknown.
         existing: how many outputs were left as they are.
         incomplete: how many inputs have a part that could not be read.
         skipped: how many inputs could not be read or written.
@@ -59,6 +61,7 @@ class Demo:
     tiled: TiledPictures | None = None
     skips_existing: bool = False
     tracker: Callable[[float], Tracker] | None = None
+    written: float = 0.0
     existing: int = 0
     incomplete: int = 0
     skipped: int = 0
@@ -93,7 +96,7 @@ class Demo:
     def _is_to_do(self, job: Job) -> bool:
         source, output = job
         saves = self.drawing.writer.saves
-        if not self.skips_existing or saves or output is None or not output.exists():
+        if saves or output is None or not self._is_left(source, output):
             return True
         logger.info("%s: %s is there already", source, output)
         self.existing += 1
@@ -124,7 +127,7 @@ class Demo:
         source, output = job
         # Counted before reading, so that it is the picture's position in the input.
         self._image_id += 1
-        item = Item(source, self._missing(output), self._image_id)
+        item = Item(source, self._missing(source, output), self._image_id)
         if item.output is None:
             item.known = self._known(source)
         try:
@@ -133,10 +136,18 @@ class Demo:
             item.error = error
         return item
 
-    def _missing(self, output: Path | None) -> Path | None:
+    def _missing(self, source: Source, output: Path | None) -> Path | None:
         """Return the file to draw to, or None if it is there and is left."""
-        is_there = self.skips_existing and output is not None and output.exists()
-        return None if is_there else output
+        return None if output is None or self._is_left(source, output) else output
+
+    def _is_left(self, source: Source, output: Path) -> bool:
+        """Return whether an output is there, and what it was drawn with is not newer."""
+        if not self.skips_existing or not output.exists():
+            return False
+        since = self.written
+        if source.path is not None and source.path.exists():
+            since = max(since, source.path.stat().st_mtime)
+        return output.stat().st_mtime >= since
 
     def _known(self, source: Source, frame: int | None = None) -> Known | None:
         return self.drawing.writer.known(source.where(frame)) if self.skips_existing else None
@@ -164,7 +175,7 @@ class Demo:
         assert self.tiled is not None
         self._image_id += 1
         start = time.perf_counter()
-        item = Item(source, self._missing(output), self._image_id)
+        item = Item(source, self._missing(source, output), self._image_id)
         known = self._known(source) if item.output is None else None
         if known is not None:
             item.image, item.known = self.tiled.read(source), known
@@ -177,7 +188,7 @@ class Demo:
 
     def _run_video(self, source: Source, output: Path | None) -> None:
         start = time.perf_counter()
-        frames, drawn_to = 0, self._missing(output)
+        frames, drawn_to = 0, self._missing(source, output)
         # Frames of a camera are shown when they come, and none are left when it is stopped.
         is_threaded = self._is_threaded and not source.is_live
         with ExitStack() as stack:

@@ -83,6 +83,10 @@ def run(args: argparse.Namespace) -> int:
 def _read_truth(args: argparse.Namespace) -> tuple[str, COCO]:
     """Return the path of the annotation file, and its ground truth."""
     if args.annotations:
+        if args.opts:
+            raise SoloFamilyError(
+                "--opts changes a config, and --annotations needs none: remove it."
+            )
         annotations, crowd = split_crowd(args.annotations)
         return annotations, read_truth(annotations, crowd=crowd)
     name = _dataset_of(args.config_file, args.opts)

@@ -17,6 +17,13 @@ from ..saving.writer import PICTURES, SAVERS, ResultWriter, common_folder, make_
 from .inputs import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .writers import make_folder
 
+# The formats that read a flag, where not all do.
+_READERS = {
+    "--polygon-tolerance": ("coco", "labelme", "yolo", "geojson"),
+    "--pixel-size": ("geojson", "csv"),
+    "--side-by-side": (PICTURES,),
+}
+
 
 def add_saving_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--save`, `--json`, and the flags that belong to them or filter predictions."""
@@ -80,6 +87,21 @@ def saved_formats(args: argparse.Namespace) -> list[str]:
             f"--output is {args.output}; with --save {' '.join(formats)}, name a folder."
         )
     return formats
+
+
+def check_read(args: argparse.Namespace, formats: Sequence[str]) -> None:
+    """Check that a format that is saved reads each of the flags.
+
+    Raises:
+        ConfigError: none does.
+    """
+    for flag, readers in _READERS.items():
+        given = getattr(args, flag.removeprefix("--").replace("-", "_"))
+        if given not in (None, False) and not set(formats) & set(readers):
+            raise ConfigError(
+                f"{flag} is for --save {', '.join(readers)}, but this saves {', '.join(formats)}. "
+                f"Leave {flag} out, or save one of them."
+            )
 
 
 def check_filters(args: argparse.Namespace) -> None:

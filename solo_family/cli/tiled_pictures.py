@@ -139,6 +139,15 @@ def model_key(cfg: CfgNode | None, exported: Path | None) -> str:
     return text_key(__version__, used.dump(), _stamp(weights) if weights.is_file() else None)
 
 
+def written(cfg: CfgNode | None, exported: Path | None) -> float:
+    """Return when the files of a model were written last; see `model_key`. 0 if it is unknown."""
+    if exported is not None:
+        return max(file.stat().st_mtime for file in exported.iterdir())
+    assert cfg is not None
+    weights = Path(cfg.MODEL.WEIGHTS)  # what has a name, as in the zoo, does not change
+    return weights.stat().st_mtime if weights.is_file() else 0.0
+
+
 def _stamp(path: Path) -> list[str | int]:
     """Return what tells a file from another one, and from itself after it was changed."""
     status = path.stat()

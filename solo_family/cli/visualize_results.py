@@ -42,6 +42,11 @@ _METHODS = {
 }
 
 
+def _readers(name: str) -> str:
+    """Return the flags of what reads an option of drawing."""
+    return " or ".join(flag for flag, kind in _KINDS.items() if name in kind.reads)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `visualize-results`."""
     what = parser.add_mutually_exclusive_group(required=True)
@@ -71,14 +76,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", nargs="+", metavar="PATH", default=[], help="pictures, folders or quoted globs"
     )
     parser.add_argument(
-        "--maps", nargs="+", type=int, default=list(range(8)), help="(default: 0 to 7)"
+        "--maps",
+        nargs="+",
+        type=int,
+        help=f"with {_readers('maps')}: which are drawn (default: 0 to 7)",
     )
     parser.add_argument(
         "--window",
         type=float,
         nargs=2,
         metavar=("X", "Y"),
-        help="centre of the window, in pixels of the picture (default: that of the best proposal)",
+        help=f"with {_readers('window')}: centre of the window, in pixels of the picture (default: "
+        "that of the best proposal)",
     )
     parser.add_argument(
         "--output",
@@ -104,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SoloFamilyError: a flag, a file, a config key, a dataset or every input can't work.
     """
+    _check_read(args)
     cfg = read_cfg(args.config_file, args.opts)
     args.confidence_threshold = lowest_score(args.confidence_threshold, confidence_threshold(cfg))
     if args.flag == TRUTH_FLAG:
@@ -125,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     pictures = _Pictures(sources, Reading.from_config(cfg), skips=not kind.of_one)
     options = DrawingOptions(
         confidence_threshold=args.confidence_threshold,
-        maps=tuple(args.maps),
+        maps=tuple(range(8) if args.maps is None else args.maps),
         window=tuple(args.window) if args.window else None,
         metadata=partial(class_metadata, cfg),
     )
@@ -141,6 +151,16 @@ def run(args: argparse.Namespace) -> int:
         drawn = len(sources) - pictures.skipped
         print(f"{drawn} pictures to {args.output}, {skipped} skipped")
     return 1 if skipped else 0
+
+
+def _check_read(args: argparse.Namespace) -> None:
+    """Check that what is drawn depends on each of the flags."""
+    read = ("num_images",) if args.flag == TRUTH_FLAG else _KINDS[args.flag].reads
+    for name in ("num_images", "maps", "window"):
+        if getattr(args, name) is not None and name not in read:
+            flag = f"--{name.replace('_', '-')}"
+            reader = TRUTH_FLAG if name == "num_images" else _readers(name)
+            raise SoloFamilyError(f"{flag} is for {reader}, not for {args.flag}: leave it out.")
 
 
 def _check_method(cfg: CfgNode, flag: str) -> None:

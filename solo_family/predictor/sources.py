@@ -52,6 +52,7 @@ class Source:
         tiling: the tiles of the configuration; None where there is no configuration.
         batch: how many pictures are best predicted at once.
         threshold: the lowest score to show, unless another is asked for.
+        written: when the files of the model were written, in seconds; 0 where it is unknown.
     """
 
     predict: Callable[[list[np.ndarray]], list[Predictions]]
@@ -60,6 +61,7 @@ class Source:
     tiling: Tiling | None = None
     batch: int = 1
     threshold: float = DEFAULT_CONFIDENCE
+    written: float = 0.0
 
 
 def open_source(

@@ -362,6 +362,20 @@ def test_flags_that_cannot_work_are_refused(tmp_path: Path, words: list, message
         _save_two(tmp_path, *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--polygon-tolerance", "2"], r"is for --save coco, .*, but this saves pictures\. Leave"),
+        (["--pixel-size", "2um", "--save", "yolo"], r"is for --save geojson, csv, but this saves"),
+        (["--side-by-side", "--save", "coco"], r"--side-by-side is for --save pictures, but"),
+        (["--track"], r"--track numbers the objects of videos, but --input has only pictures"),
+    ],
+)
+def test_flags_that_nothing_reads_are_refused(tmp_path: Path, words: list, message: str) -> None:
+    with pytest.raises(SoloFamilyError, match=message):
+        _save_two(tmp_path, *words)
+
+
 def test_a_file_name_is_no_output_of_several_formats(tmp_path: Path) -> None:
     image = _save(tmp_path / "a.png", _scene())
     with pytest.raises(ConfigError, match="name a folder"):

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.data import Metadata
 from PIL import Image
 
 from solo_family.class_maps import Read, class_maps_read
 from solo_family.cli import demo
+from solo_family.cli.tiled_pictures import written
 from solo_family.data.loading.images import Reading
 from solo_family.predictor.predictions import Predictions
 from solo_family.predictor.sources import Source
@@ -171,3 +173,35 @@ def test_a_torn_end_of_the_journal_is_dropped(
         assert _run(*words, "--skip-existing") == 0
         assert model.seen == expected
         assert (tmp_path / "out" / "instances.csv").read_bytes() == whole
+
+
+@pytest.mark.parametrize("changed", ["picture", "model"])
+def test_a_picture_of_what_was_before_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    model = Interrupted(monkeypatch)
+    for name in ("a.png", "b.png"):
+        _save(tmp_path / "in" / name, _scene(200))
+    words = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--skip-existing"]
+    assert _run(*words) == 0
+    assert _run(*words) == 0
+    assert model.seen == 2
+    drawn = (tmp_path / "out" / "a.png").stat().st_mtime
+    if changed == "picture":
+        os.utime(tmp_path / "in" / "a.png", (drawn + 1, drawn + 1))
+    else:
+        source = Source(model.predict, METADATA, Reading(), written=drawn + 3600)
+        monkeypatch.setattr(demo, "_open_model", lambda *_: (source, "other"))
+    assert _run(*words) == 0
+    assert model.seen == (3 if changed == "picture" else 4)
+
+
+def test_when_a_model_was_written(tmp_path: Path) -> None:
+    cfg = get_cfg()
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model.pth")
+    assert written(cfg, None) == 0.0
+    for number, name in enumerate(("model.pth", "other"), start=1):
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (number, number))
+    assert written(cfg, None) == 1.0
+    assert written(None, tmp_path) == 2.0

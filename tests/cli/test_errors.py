@@ -193,3 +193,9 @@ def test_flags_that_are_missing_or_exclude_each_other(words: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["errors", *words, *rest])
     assert stopped.value.code == 2
+
+
+def test_keys_of_a_config_need_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ("--annotations", "a.json", "--predictions", "b.json")
+    assert errors(tmp_path, *files, "--opts", "INPUT.FORMAT", "L") == 2
+    assert "--opts changes a config, and --annotations needs none" in capsys.readouterr().err

@@ -256,3 +256,19 @@ def test_bars_are_as_high_as_their_numbers() -> None:
     coloured = (drawn == (160, 90, 40)).all(-1)
     heights = [coloured[:, 40 + 8 * index + 2].sum() for index in range(3)]
     assert heights == [241, 121, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--cells", "--maps", "1"], "--maps is for --activation-statistics, not for --cells"),
+        (["--cells", "--window", "1", "2"], "--window is for --score-maps, not for --cells"),
+        (["--cells", "--num-images", "1"], "--num-images is for --ground-truth, not for --cells"),
+        (["--ground-truth", "--maps", "1"], "--maps is for --activation-statistics, not for"),
+    ],
+)
+def test_flags_that_nothing_reads_are_refused(
+    words: list[str], said: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(place, tmp_path, *words) == 2
+    assert said in capsys.readouterr().err

@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from hypothesis import strategies as st
 from PIL import Image
 
-from solo_family.data.formats import coco_file, mask_pictures, voc_folder, yolo
+from solo_family.data.formats import coco_file
 from solo_family.data.formats.labelme import read_labelme
 from solo_family.data.formats.register import check_datasets
 from solo_family.data.loading.dataset_mapper import MaskDatasetMapper
@@ -78,8 +78,6 @@ def write_masks(root: Path) -> None:
 
 def forget(name: str) -> None:
     coco_file._files.clear()
-    for module in (mask_pictures, voc_folder, yolo):
-        module._load.cache_clear()
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
     if name in MetadataCatalog.list():

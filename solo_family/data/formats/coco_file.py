@@ -17,6 +17,7 @@ from ...errors import DataError
 from ..loading.images import read_image_size
 from .coco_normalise import compact, has_keys, normalise
 from .coco_values import check_annotations, check_categories, check_images, check_unique
+from .foreign_json import known_as
 from .image_files import ImageFiles, find_all
 from .json_files import NotJson, parse_json
 from .unusable import usable_annotations
@@ -236,6 +237,9 @@ def check_parts(source: str, content: Any) -> None:
             f"{source} is in COCO's panoptic format. Name the dataset "
             "panoptic:IMAGE_DIR:PNG_DIR:PANOPTIC.json."
         )
+    known = None if isinstance(content, dict) and "images" in content else known_as(content)
+    if known is not None:
+        raise DataError(f"{source} is {known[0]}, not COCO's format. {known[1]}")
     for part, keys in _PARTS.items():
         items = content.get(part) if isinstance(content, dict) else None
         if part == "annotations" and isinstance(content, dict) and part not in content:

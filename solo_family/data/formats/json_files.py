@@ -7,6 +7,10 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 _GZIP = b"\x1f\x8b"
+_TOOLS_XML = {
+    b"<annotations": "it is CVAT's XML; export the task again as COCO",
+    b"<annotation": "it is an XML of VOC's, which has boxes and no masks",
+}
 # How a file begins that is no JSON, what it is then, and what to do.
 _OTHERS = {
     b"PK\x03\x04": "it is a zip archive; unpack it, and name the json in it",
@@ -40,13 +44,15 @@ def parse_json(file: BinaryIO, object_hook: Callable[[dict[str, Any]], Any] | No
     if encoded.startswith(_GZIP):
         encoded = _unpacked(encoded)
     start = encoded[:64].lstrip()
+    head = encoded[:512] if start.startswith(b"<") else b""
     try:
         text = encoded.decode(json.detect_encoding(encoded))
         del encoded  # halves the memory during parsing
         return json.loads(text.removeprefix("\ufeff"), object_hook=object_hook)
     except (ValueError, RecursionError) as error:  # ValueError: invalid JSON, or a huge number
-        known = (words for beginning, words in _OTHERS.items() if start.startswith(beginning))
-        raise NotJson(next(known, str(error) if start else "it is empty")) from error
+        known = [words for element, words in _TOOLS_XML.items() if element in head]
+        known += [words for beginning, words in _OTHERS.items() if start.startswith(beginning)]
+        raise NotJson(next(iter(known), str(error) if start else "it is empty")) from error
 
 
 def _unpacked(encoded: bytes) -> bytes:

@@ -18,6 +18,8 @@ VOID_16_BIT = 65535
 VOID_ID = 2**24 - 1
 # Pillow's names of JPEG; JPEG 2000 has another, and may be lossless.
 _LOSSY = ("JPEG", "MPO")
+# The TIFF tag of a page that is a smaller copy of another (1) or its mask (4).
+_SUBFILE, _COPY_OR_MASK = 254, 1 | 4
 
 
 def read_labels(path: str, num_classes: int, ignore_label: int = 255) -> np.ndarray:
@@ -170,6 +172,37 @@ def refuse_jpeg(path: Any, image: Image.Image) -> None:
         raise jpeg_error(path)
 
 
+def pages_of(picture: Image.Image) -> list[int]:
+    """Return the pages of a TIFF, from 0, that are no smaller copies or masks of others.
+
+    A picture of another format, such as an animation, has its first page alone.
+    """
+    count = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+    if count == 1:
+        return [0]
+    pages = []
+    for index in range(count):
+        picture.seek(index)
+        if not int(getattr(picture, "tag_v2", {}).get(_SUBFILE, 0)) & _COPY_OR_MASK:
+            pages.append(index)
+    picture.seek(0)
+    return pages
+
+
+def refuse_pages(path: Any, picture: Image.Image) -> None:
+    """Refuse labels in several pages: which of them are the image's, nothing tells.
+
+    Raises:
+        DataError: it has several pages.
+    """
+    pages = len(pages_of(picture))
+    if pages > 1:
+        raise DataError(
+            f"{path} has {pages} pages, but labels are one picture, with a value for each class or "
+            "object. Save them in a file of one page."
+        )
+
+
 def jpeg_error(path: Any) -> DataError:
     """Return the error of labels in a JPEG."""
     return DataError(
@@ -191,6 +224,7 @@ def _values(path: str) -> np.ndarray:
             file.seek(0)
             image = Image.open(file)
             refuse_jpeg(path, image)
+            refuse_pages(path, image)
             return np.asarray(image)
     except DataError:
         raise

@@ -22,6 +22,9 @@ from .text_files import files_below, folded, is_file
 
 logger = logging.getLogger(__name__)
 
+# labelme's own names for what is no class; its converters leave these shapes out, too.
+_NO_CLASSES = ("__ignore__", "_background_")
+
 
 @dataclass
 class _Object:
@@ -69,8 +72,9 @@ def read_labelme(folder: Path, ignored: Collection[Path] = ()) -> tuple[dict[str
 
     Returns:
         The content of a COCO-format json, whose `file_name`s are relative to `folder`; and a line
-        for each thing that was dropped. These are points, lines, shapes that cover no pixel, and
-        images all of whose shapes were dropped, which would be learnt as images without objects.
+        for each thing that was dropped. These are points, lines, shapes that cover no pixel or are
+        labelled as no class (`__ignore__`), and images all of whose shapes were dropped, which
+        would be learnt as images without objects.
 
     Raises:
         DataError: there is no json file, one of them is not labelme's, an image is missing, or an
@@ -196,6 +200,9 @@ def _read_objects(
     for index, shape in enumerate(shapes):
         label = str(shape.get("label"))
         name = f"{file}: shape {index} ({label})"
+        if label in _NO_CLASSES:
+            left_out.append(f"{name} has labelme's name for what is no class")
+            continue
         part = read_shape(name, shape, size)
         reason = part if isinstance(part, str) else ""
         if not isinstance(part, str):

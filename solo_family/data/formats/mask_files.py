@@ -9,12 +9,16 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
-from .label_maps import refuse_jpeg
+from .label_maps import pages_of, refuse_jpeg
 
 # The modes that have an alpha channel, and what they are without it.
 _ALPHA = {"LA": "L", "RGBA": "RGB"}
-# The TIFF tag of a page that is a smaller copy of another (1) or its mask (4).
-_SUBFILE, _COPY_OR_MASK = 254, 1 | 4
+# The number and the colour that VOC's pictures have at the borders of objects.
+_VOID = 255
+_VOID_COLOUR = (224, 224, 192)
+# Colours are those of objects if they have so many pixels each, in the mean, and so many of these
+# have their neighbour's colour. What differs more, of a product of two bytes, is another hue.
+_PIXELS_OF_COLOUR, _FLAT, _HUE = 16, 0.5, 2 * 255
 
 
 def read_masks(file: Path, size: tuple[int, int], image: Path) -> list[np.ndarray]:
@@ -67,7 +71,7 @@ def has_labels(values: np.ndarray) -> bool:
     """
     if values.ndim == 3:
         if (values != values[:, :, :1]).any():
-            return False
+            return _has_flat_colours(values)
         values = values[:, :, 0]
     found = np.unique(values[values != 0])
     if len(found) < 2:
@@ -77,18 +81,57 @@ def has_labels(values: np.ndarray) -> bool:
     return bool(found[-1] != np.iinfo(values.dtype).max)
 
 
+def _has_flat_colours(values: np.ndarray) -> bool:
+    """Return whether colours are numbers of objects, and neither a photograph nor shades of one.
+
+    Most pixels then have the colour of the pixel beside them.
+    """
+    codes = values.astype(np.int64) @ (1 << 8 * np.arange(values.shape[2]))
+    colours, counts = np.unique(codes[codes != 0], return_counts=True)
+    if len(colours) < 2 or len(colours) > counts.sum() / _PIXELS_OF_COLOUR:
+        return False
+    beside = (codes[:, 1:] == codes[:, :-1]) & (codes[:, 1:] != 0)
+    if beside.sum() < _FLAT * counts.sum():
+        return False
+    shades = (colours[:, None] >> 8 * np.arange(values.shape[2])) & 255
+    most = shades[counts.argmax()]
+    # Of a soft border every colour is the object's, but darker.
+    return bool((np.abs(shades * most.max() - shades.max(1, keepdims=True) * most) > _HUE).any())
+
+
 def _pages(picture: Image.Image, image: Path) -> list[np.ndarray]:
-    count = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
-    if count > 1 and _count_pages(image) > 1:
-        count = 1
+    places = pages_of(picture)
+    if len(places) > 1 and _count_pages(image) > 1:
+        places = [0]
     pages = []
-    for index in range(count):
-        if count > 1:
-            picture.seek(index)
-            if int(getattr(picture, "tag_v2", {}).get(_SUBFILE, 0)) & _COPY_OR_MASK:
-                continue
-        pages.append(_opaque(picture))
+    for index in places:
+        picture.seek(index)
+        pages.append(_without_void(picture, _opaque(picture)))
     return pages
+
+
+def _without_void(picture: Image.Image, values: np.ndarray) -> np.ndarray:
+    """Return the numbers of a page with 0 where VOC's border is, which belongs to no object.
+
+    It has the number 255, in a palette of VOC's or beside the numbers 1, 2, ... in a row, or VOC's
+    colour; a picture of nothing else has an object of that value.
+    """
+    if values.ndim == 3:
+        void = (values[:, :, :3] == _VOID_COLOUR).all(axis=2)
+        others = bool((values[~void] != 0).any())
+        return np.where(void[:, :, None], 0, values) if void.any() and others else values
+    if values.dtype != np.uint8:
+        return values
+    numbers = np.unique(values[(values != 0) & (values != _VOID)])
+    if not len(numbers) or numbers[-1] == _VOID - 1:
+        return values
+    start = 3 * _VOID
+    palette = (picture.getpalette() or [])[start : start + 3] if picture.mode == "P" else []
+    at_255 = values == _VOID
+    is_row = len(numbers) > 1 and numbers[-1] == len(numbers)
+    is_row = is_row and at_255.sum() < (values != 0).sum() / 2  # else a soft border has 1 and 2
+    is_void = tuple(palette) == _VOID_COLOUR or is_row
+    return np.where(at_255, 0, values).astype(np.uint8) if is_void else values
 
 
 def _count_pages(image: Path) -> int:

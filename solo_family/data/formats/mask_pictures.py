@@ -6,7 +6,7 @@ Shape letters: H W height and width of an image.
 import os
 import re
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ...progress import Progress
 from ..loading.images import read_image_size
 from .label_maps import jpeg_error
 from .mask_files import has_labels, read_masks
+from .reread import read_once
 from .semantic_dataset import read_class_names
 from .text_files import files_below
 
@@ -79,7 +80,7 @@ def load_masks(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[
     return [{**record} for record in _load(image_dir, mask_dir, classes)]
 
 
-@cache
+@read_once(lambda image_dir, mask_dir, classes: (image_dir, mask_dir))
 def _load(image_dir: str, mask_dir: str, classes: tuple[str, ...]) -> list[dict[str, Any]]:
     masks = [path for path in files_below(mask_dir) if path.suffix.lower() in _MASKS]
     by_folder: dict[Path, list[Path]] = {}

@@ -14,6 +14,7 @@ from .coco_normalise import has_keys
 from .image_files import find_all
 from .json_files import NotJson, parse_json
 from .panoptic_values import normalise_panoptic
+from .reread import read_once
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def _tell(source: str, notices: tuple[str, ...]) -> None:
         logger.warning("%s: converted to COCO's form: %s.", source, "; ".join(notices))
 
 
-@cache
+@read_once(lambda path: (path,))
 def read_panoptic_json(path: str) -> dict[str, Any]:
     """Return the content of a panoptic json, with the categories in the order of their ids.
 

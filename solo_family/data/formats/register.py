@@ -59,12 +59,34 @@ def register_in_place(names: Iterable[str]) -> None:
         DataError: such a name lacks a part, or names a file or folder that does not exist.
     """
     for name in names:
-        if name in DatasetCatalog.list():
-            _read_registered(name)
-            continue
         kind = name.partition(":")[0] + ":"
-        if kind in _IN_PLACE:
-            _IN_PLACE[kind](name)
+        if name not in DatasetCatalog.list():
+            if kind in _IN_PLACE:
+                _IN_PLACE[kind](name)
+        elif kind in _IN_PLACE:
+            _register_again(name, _IN_PLACE[kind])
+        else:
+            _read_registered(name)
+
+
+def _register_again(name: str, register: Callable[[str], None]) -> None:
+    """Register a name in place again, if its files have other classes than when it was registered.
+
+    Raises:
+        DataError: see `register_in_place`; then the name is registered as before.
+    """
+    before = DatasetCatalog.data.pop(name), MetadataCatalog.get(name)
+    MetadataCatalog.remove(name)
+    kept = True
+    try:
+        register(name)
+        kept = all(
+            before[1].get(key) == value
+            for key, value in MetadataCatalog.get(name).as_dict().items()
+        )
+    finally:
+        if kept:
+            DatasetCatalog.data[name], MetadataCatalog[name] = before
 
 
 def check_datasets(names: Sequence[str]) -> None:

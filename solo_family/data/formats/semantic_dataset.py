@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ...errors import DataError
 from ...pictures.formats import SUFFIXES
 from ..loading.images import read_image_size
+from .reread import read_once
 from .text_files import files_below, read_lines
 
 _LABELS = (".png", ".tif", ".tiff", ".bmp")
@@ -50,7 +51,7 @@ def register_semantic(
     )
 
 
-@cache
+@read_once(lambda image_dir, label_dir, *rest: (image_dir, label_dir))
 def _scan(
     image_dir: str, label_dir: str, image_suffix: str, label_suffix: str
 ) -> list[tuple[str, str, int, int]]:

@@ -19,7 +19,7 @@ from pycocotools import mask as mask_util
 from ...errors import DataError
 from ...pictures.formats import SUFFIXES
 from ...progress import Progress
-from .label_maps import refuse_jpeg
+from .label_maps import refuse_jpeg, refuse_pages
 from .text_files import is_file
 
 # The pixel values of SegmentationClass, from 1, are in this order.
@@ -177,6 +177,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     try:
         image = Image.open(path)
         refuse_jpeg(path, image)
+        refuse_pages(path, image)
         image.load()
     except DataError:
         raise

@@ -6,7 +6,7 @@ JPEGImages, SegmentationClass and SegmentationObject, and a text file of class n
 Shape letters: H W height and width of an image.
 """
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...errors import DataError
 from ...files import expand_path
 from ...progress import Progress
 from ..loading.images import read_image_size
+from .reread import read_once
 from .text_files import is_file, read_lines
 from .voc import VOC_CLASSES, image_file, load_image, open_picture, read_values
 
@@ -133,7 +134,7 @@ def load_voc_folder(
     return [{**record} for record in _load(root, split, classes, colours)]
 
 
-@cache
+@read_once(lambda root, *rest: (root,))
 def _load(
     root: Path, split: str, classes: tuple[str, ...], colours: tuple[Colour, ...]
 ) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ class, counted from 0, and its outline x y x y ..., as fractions of the image's 
 import glob
 import logging
 import os
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ...files import expand_path
 from ...pictures.formats import SUFFIXES
 from ...progress import Progress
 from ..loading.images import read_image_size
+from .reread import read_once
 from .text_files import exists, files_below, is_file, read_lines, read_text
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ _YAML = ("data.yaml", "dataset.yaml", "data.yml")
 _CLASSES = "classes.txt"
 # Coordinates are fractions from 0 to 1. Values up to this one are accepted as rounding errors.
 _MOST = 1.01
+# How many coordinates four corners have.
+_OF_CORNERS = 8
 
 
 def register_yolo(name: str) -> None:
@@ -45,6 +48,11 @@ def register_yolo(name: str) -> None:
         raise DataError(f"Dataset {name!r}: write yolo:DIR or yolo:DIR:SPLIT; no colons in paths.")
     folder = Path(expand_path(parts[0]))
     description = read_description(folder)
+    if "kpt_shape" in description:
+        raise DataError(
+            f"Dataset {name!r} is one of poses: {_YAML[0]} has 'kpt_shape', with which a line has "
+            "a box and points in it, and no outline. Export it for segmentation, with outlines."
+        )
     split = parts[1] if len(parts) > 1 else ""
     folders = find_images(folder, description, split)
     DatasetCatalog.register(name, partial(load_yolo, tuple(folders), len(description["names"])))
@@ -124,7 +132,19 @@ def find_images(folder: Path, description: dict[str, Any], split: str) -> list[s
     return found
 
 
-@cache
+def _read_places(places: tuple[str, ...], num_classes: int) -> list[str | Path]:
+    """Return the folders and files that `_load` reads."""
+    found: list[str | Path] = [*places]
+    for place in places:
+        if os.path.isdir(place):
+            found.append(_label_file(os.path.join(place, "any.jpg")).parent)
+        elif os.path.isfile(place):
+            images = _images(Path(place))
+            found += [*images, *map(_label_file, images)]
+    return found
+
+
+@read_once(_read_places)
 def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
     images = sorted({image for place in places for image in _images(Path(place))})
     if not images:
@@ -145,6 +165,13 @@ def _load(places: tuple[str, ...], num_classes: int) -> list[dict[str, Any]]:
     if boxes:
         logger.warning(
             "%s: dropped %d objects that have a box and no outline.", ", ".join(places), boxes
+        )
+    outlines = [item["segmentation"][0] for record in records for item in record["annotations"]]
+    if outlines and all(len(outline) == _OF_CORNERS for outline in outlines):
+        logger.warning(
+            "%s: each of the %d outlines has four corners, as oriented boxes have (OBB): if they "
+            "are such boxes, the masks are boxes, too. Export the outlines of the objects.",
+            *(", ".join(places), len(outlines)),
         )
     return records
 

@@ -19,6 +19,7 @@ register(
                 draw=f"{__name__}.visualize:draw_best_window",
                 help="the score maps of --input's picture and the mask of a window",
                 of_one=True,
+                reads=("window",),
             ),
         },
         tasks=("proposals",),

@@ -30,6 +30,7 @@ register(
                 draw=f"{__name__}.visualize:draw_activation_statistics",
                 help="the mean response of --maps over DATASETS.TEST, or over --input's pictures",
                 of_all=True,
+                reads=("maps",),
             ),
         },
         tasks=("instance", "panoptic"),

@@ -288,6 +288,9 @@ WRONG: list[tuple[Callable[[Path], str], Callable[[Path], Any], str, Callable[[P
      text("data.yaml", "train: images/train\nnames: [cat, dog]\n")),
     (yolo, text("data.yaml", "train: images/train\n"), "has no class names",
      text("data.yaml", "train: images/train\nnames: [cat, dog]\n")),
+    (yolo, text("data.yaml", "train: images/train\nnames: [cat, dog]\nkpt_shape: [3, 2]\n"),
+     "is one of poses: data.yaml has 'kpt_shape'.*Export it for segmentation",
+     text("data.yaml", "train: images/train\nnames: [cat, dog]\n")),
     (masks_in_folders, lambda root: (root / "masks" / "b").rmdir(), "b.png has no masks",
      lambda root: (root / "masks" / "b").mkdir()),
     (masks_in_folders, lambda root: (root / "masks/a/cat-0.png").rename(root / "masks/a/0.png"),
@@ -330,10 +333,41 @@ def test_what_is_wrong_is_said_and_the_advice_works(
     assert re.search(said, str(error.value))
     assert "\n" not in str(error.value)
     mend(tmp_path / "data")
-    if name in DatasetCatalog.list():  # with the classes of before: another run begins anew
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
     check_datasets([name])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_files_that_have_changed_are_read_again(form: str, tmp_path: Path) -> None:
+    """In a notebook, labels are corrected between two trainings of one process."""
+    write, classes = FORMS[form]
+    name = write(tmp_path / "data")
+    before = found(name)
+    again = write(tmp_path / "again")
+    for folder in ("labels", "masks", "SegmentationObject"):
+        for path in sorted((tmp_path / "data").rglob(f"{folder}/**/*")):
+            if path.is_file() and path.suffix != ".txt":
+                Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+            elif path.is_file():
+                path.write_text(path.read_text()[: len(lines()) // 3])
+    for path in sorted((tmp_path / "data").rglob("SegmentationClass/*")):
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+    assert found(name)["a"] != before["a"] == found(again)["a"]
+    assert MetadataCatalog.get(name).thing_classes == classes
+
+
+def test_classes_that_have_changed_are_registered_again(tmp_path: Path) -> None:
+    name = yolo(tmp_path)
+    check_datasets([name])
+    kept = MetadataCatalog.get(name)
+    check_datasets([name])
+    assert MetadataCatalog.get(name) is kept
+    text("data.yaml", "train: images/train\nnames: [cow, cat, dog]\n")(tmp_path)
+    check_datasets([name])
+    assert MetadataCatalog.get(name).thing_classes == ["cow", "cat", "dog"]
+    (tmp_path / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"neither data\.yaml nor"):
+        check_datasets([name])
+    assert name in DatasetCatalog.list()
 
 
 @pytest.mark.parametrize(("values", "objects"), [
@@ -348,6 +382,42 @@ def test_shades_are_no_objects(values: list[int], objects: int, tmp_path: Path) 
     (tmp_path / "masks" / "a.png").unlink()
     save(mask, tmp_path / "masks" / "a_mask.png")
     assert len(found(name)["a"]) == objects
+
+
+@pytest.mark.parametrize("colours", [False, True])
+@pytest.mark.parametrize("name", ["a.png", "a_instances.png"])
+def test_the_border_of_objects_is_none(name: str, colours: bool, tmp_path: Path) -> None:
+    dataset = masks_with_values(tmp_path)
+    values = np.asarray(Image.open(tmp_path / "masks" / "a.png")).copy()
+    values[:2] = 255
+    (tmp_path / "masks" / "a.png").unlink()
+    if colours:
+        palette = np.array([(0, 0, 0), (250, 50, 83), (20, 20, 220), (20, 220, 20)])
+        values = np.where(values[:, :, None] == 255, (224, 224, 192), palette[values % 255])
+    save(values, tmp_path / "masks" / name)
+    assert [box for _, _, box in found(dataset)["a"]] == [[*box[:4]] for box in sorted(BOXES)]
+
+
+def test_the_border_in_a_palette_of_voc(tmp_path: Path) -> None:
+    name = masks_with_values(tmp_path)
+    picture = Image.fromarray(np.full((HEIGHT, WIDTH), 255, np.uint8)).convert("P")
+    picture.paste(9, (4, 4, 8, 8))
+    picture.putpalette([0] * 765 + [224, 224, 192])
+    picture.save(tmp_path / "masks" / "a.png")
+    assert [box for _, _, box in found(name)["a"]] == [[4, 4, 8, 8]]
+
+
+@pytest.mark.parametrize("kind", ["a photograph", "a soft border"])
+def test_colours_that_are_one_object(kind: str, tmp_path: Path) -> None:
+    name = masks_with_values(tmp_path)
+    (tmp_path / "masks" / "a.png").unlink()
+    values = np.zeros((HEIGHT, WIDTH, 3))
+    values[4:30, 4:30] = (100, 40, 20)
+    values[8:26, 8:26] = (200, 80, 40)
+    if kind == "a photograph":
+        values[4:30, 4:30] = np.asarray(noise(26, 26))
+    save(values, tmp_path / "masks" / "a_mask.png")
+    assert len(found(name)["a"]) == 1
 
 
 def test_of_pictures_of_several_pages_the_first_has_the_masks(tmp_path: Path) -> None:
@@ -392,6 +462,18 @@ def test_boxes_of_detection_are_left_out_and_counted(
     (tmp_path / "data" / LABELS).write_text(lines() + lines(boxes=True))
     assert len(found(name)["a"]) == 3
     assert "dropped 3 objects that have a box" in caplog.text
+
+
+def test_outlines_of_four_corners_may_be_oriented_boxes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found(yolo(tmp_path / "boxes"))
+    assert "each of the 3 outlines has four corners, as oriented boxes have" in caplog.text
+    caplog.clear()
+    name = yolo(tmp_path / "outlines")
+    (tmp_path / "outlines" / LABELS).write_text(lines() + "0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    found(name)
+    assert "corners" not in caplog.text
 
 
 def test_a_class_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:

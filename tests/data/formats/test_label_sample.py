@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from solo_family.__main__ import main as solo_family
-from solo_family.data.formats.mask_pictures import _load as cached
 from solo_family.data.formats.register import check_datasets
 from solo_family.errors import DataError
 
@@ -79,8 +78,22 @@ def test_a_jpeg_of_labels_is_refused(tmp_path: Path, kind: str) -> None:
         path = tmp_path / "labels" / "0.png"
     check_datasets([name])
     Image.open(path).save(path, format="JPEG")
-    cached.cache_clear()
     with pytest.raises(DataError, match=r"0\.png is a JPEG, whose compression changes labels"):
+        check_datasets([name])
+
+
+def test_labels_of_several_pages_are_refused(tmp_path: Path) -> None:
+    name = dataset(tmp_path, (0, 1)) + ":wall,crack"
+    path = tmp_path / "labels" / "0.tif"
+    with Image.open(path.with_suffix(".png")) as picture:
+        first, second = picture.copy(), picture.copy()
+    path.with_suffix(".png").unlink()
+    second.encoderinfo = {"tiffinfo": {254: 1}}
+    first.save(path, save_all=True, append_images=[second])  # a smaller copy, for viewers
+    check_datasets([name])
+    del second.encoderinfo
+    first.save(path, save_all=True, append_images=[second])
+    with pytest.raises(DataError, match=r"0\.tif has 2 pages, but labels are one picture"):
         check_datasets([name])
 
 

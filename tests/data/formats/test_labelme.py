@@ -209,3 +209,14 @@ def test_there_must_be_something_to_learn(tmp_path: Path) -> None:
     (tmp_path / "copy.json").write_text(first.read_text())
     with pytest.raises(DataError, match=r"copy\.json is the second json file of the image a\.png"):
         read_labelme(tmp_path)
+
+
+def test_what_is_labelled_as_no_class_is_left_out(tmp_path: Path) -> None:
+    none = [shape("__ignore__", TRIANGLE), shape("_background_", TRIANGLE)]
+    write(tmp_path, "a", [shape("cup", TRIANGLE), *none])
+    content, left_out = read_labelme(tmp_path)
+    assert content["categories"] == [{"id": 1, "name": "cup"}]
+    assert len(content["annotations"]) == 1
+    assert [line.partition(") ")[2] for line in left_out] == [
+        "has labelme's name for what is no class"
+    ] * 2

@@ -4,6 +4,7 @@ import gzip
 import json
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -132,6 +133,7 @@ def zipped(content: bytes) -> bytes:
         (gzip.compress(b"{}")[:-9], "it is a gzip archive that is cut off or damaged"),
         (gzip.compress(b""), "it is empty"),
         (b"\n<!DOCTYPE html>", "it is XML or HTML"),
+        (b'<?xml version="1.0"?><annotations>', "it is CVAT's XML; export the task again as COCO"),
         (b"version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS"),
     ],
 )
@@ -143,6 +145,31 @@ def test_a_file_that_is_not_json(tmp_path: Path, content: bytes, what: str) -> N
         read_panoptic_json(str(tmp_path / "instances.json"))
     with pytest.raises(DataError, match=rf"instances\.json is not JSON: {what}"):
         read_results(str(tmp_path / "instances.json"), COCO())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"shapes": [], "imagePath": "a.jpg"}, "labelme's json of one image.* solo_family labelme"),
+        ({"imgHeight": 6, "imgWidth": 8, "objects": []}, "Cityscapes' json .*_fine_sem_seg_train"),
+        ({"size": {"height": 6, "width": 8}, "objects": []}, "Supervisely's json of one image"),
+        ({"categories": {"label": {}}, "items": []}, "Datumaro's own json.* -f coco_instances"),
+        ({"a.jpg1": {"filename": "a.jpg", "regions": []}}, "VIA's own json"),
+        ({"_via_settings": {}, "_via_img_metadata": {}}, "VIA's own json"),
+        ([{"id": 1, "annotations": [], "data": {"image": "a.jpg"}}], "Label Studio's own json"),
+        ([{"id": 1, "image": "a.jpg", "annotation_id": 2, "tag": []}], "Label Studio's own json"),
+        ({"type": "FeatureCollection", "features": []}, "GeoJSON, as of QuPath.*masks:IMAGE_DIR"),
+        ([{"type": "Feature", "geometry": {}}], "GeoJSON, as of QuPath"),
+        ([], "not in COCO's format for instances: 'images' must be a list"),
+        ({}, "not in COCO's format for instances: 'images' must be a list"),
+        (7, "not in COCO's format for instances: 'images' must be a list"),
+    ],
+)
+def test_the_json_of_another_tool_is_named(tmp_path: Path, content: Any, said: str) -> None:
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=said) as error:
+        DatasetCatalog.get(f"coco_json:{tmp_path}/instances.json:{tmp_path}")
+    assert "\n" not in str(error.value)
 
 
 def test_a_gzipped_json_is_read(tmp_path: Path) -> None:
