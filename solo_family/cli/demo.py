@@ -16,7 +16,7 @@ from ..errors import DataError, SoloFamilyError
 from ..predictor.predictions import Predictions, keep_confident
 from ..predictor.sources import Source as Model
 from ..predictor.sources import from_config, from_exported, is_exported, read_cfg
-from ..predictor.tracking import Tracker
+from ..predictor.tracking import Tracker, tracking_packages
 from ..saving.writer import PICTURES, SAVERS
 from ..tiling.tiles import with_tile
 from .draw_items import Drawing
@@ -115,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
         raise SoloFamilyError(f"--batch is {args.batch}; give a number of pictures, 1 or more.")
     if check_web_flags(args):
         return run_page(args, lambda: _with_bands(args, _open_model(args)[0]))
+    if args.track:
+        tracking_packages()  # before pictures are predicted that stand in front of a video
     try:
         sources, unmatched = _find_sources(args)
     except DataError as error:

@@ -18,9 +18,9 @@ from detectron2.utils.visualizer import Visualizer
 from ..data.formats.own_records import dataset_records as read_records
 from ..data.formats.register import check_datasets
 from ..errors import ConfigError, DataError
+from ..modeling.class_colours import with_class_colours
 from ..predictor.drawing import beside, draw_predictions, write_picture
 from ..predictor.labels import keep_labels_inside
-from ..predictor.painting import with_class_colours
 from ..predictor.predictions import keep_confident
 from ..predictor.sources import from_config
 from ..progress import Progress

@@ -145,7 +145,7 @@ def add_common_config(cfg: CN) -> None:
     cfg.SOLVER.AMP.PRECISION = "float16"
     # Losses are divided by counts (of objects, of cells) within this process, as published. True
     # divides them by the counts of all processes, so that the losses don't depend on how images are
-    # spread over processes; MaskFormer and SparseInst always do so.
+    # spread over processes. MaskFormer and SparseInst don't read it: see docs/distributed.md.
     cfg.SOLVER.NORMALIZE_LOSS_GLOBALLY = False
 
     # What detectron2's samplers read, and it has no defaults for: the share of images that

@@ -1,28 +1,19 @@
-"""Trainer hooks beyond detectron2's: sampler, skipped images, signals, best checkpoint, images."""
+"""Trainer hooks beyond detectron2's: sampler, skipped images, signals, best checkpoint."""
 
 import logging
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from detectron2.config import CfgNode
-from detectron2.data import Metadata
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import BestCheckpointer, PeriodicWriter
-from detectron2.structures import Instances
 from detectron2.utils import comm
-from torch import nn
 
 from ..data.loading.sampler import GroupedSampler
-from ..pictures.formats import parse_format, to_picture
 from ..stopping import Stopped
 from .ending import ENDING
 from .printer import MetricPrinter
 from .resume import hook_of_checkpoint
-
-_PICTURES_AT_ONCE = 4
 
 
 class SamplerPlace(HookBase):
@@ -234,71 +225,3 @@ class EvaluationsWritten(HookBase):
         for writer in (writer for hook in periodic for writer in hook._writers):
             if not isinstance(writer, MetricPrinter):
                 writer.write()
-
-
-class TrainingPictures(HookBase):
-    """Draw the predictions of a batch beside its ground truth, every `VIS_PERIOD` iterations.
-
-    Args:
-        model: the trained model, without a DDP wrapper.
-        period: `VIS_PERIOD`, in iterations.
-        class_names: in the order of the model's outputs.
-        given: the configuration's `INPUT`, which says what channels the images have.
-    """
-
-    trainer: Any  # `Trainer`, as above
-
-    def __init__(
-        self, model: nn.Module, period: int, class_names: list[str], given: CfgNode
-    ) -> None:
-        self._model = model
-        self._period = period
-        self._metadata = Metadata(thing_classes=class_names, stuff_classes=class_names)
-        self._format, self._bands = parse_format(given.FORMAT), tuple(given.BANDS)
-
-    def after_step(self) -> None:
-        """Put images of the ground truth and the predictions, side by side, into the storage."""
-        if (self.trainer.iter + 1) % self._period:
-            return
-        batch = self.trainer._trainer.last_batch[:_PICTURES_AT_ONCE]
-        self._model.eval()
-        with torch.no_grad():
-            results = self._model([{"image": item["image"]} for item in batch])
-        self._model.train()
-        for index, (item, result) in enumerate(zip(batch, results)):
-            image = item["image"].permute(1, 2, 0).numpy()
-            image = to_picture(image, self._format, self._bands)[:, :, ::-1]
-            truth = self._drawn(image, item["instances"])
-            if "instances" in result:
-                predicted = self._drawn(image, result["instances"].to("cpu"))
-            else:
-                predicted = self._drawn_other(image, result)
-            sides = [truth, predicted]
-            picture = np.concatenate(sides, axis=1).transpose(2, 0, 1)
-            self.trainer.storage.put_image(f"truth_and_prediction/{index}", picture)
-
-    def _visualizer(self, image: np.ndarray) -> Any:
-        # Imported here, with matplotlib, because most runs draw nothing.
-        from detectron2.utils.visualizer import Visualizer
-
-        return Visualizer(np.ascontiguousarray(image), self._metadata)
-
-    def _drawn_other(self, image: np.ndarray, result: dict[str, Any]) -> np.ndarray:
-        """Return the RGB image with panoptic segments, or with the class of every pixel, drawn."""
-        visualizer = self._visualizer(image)
-        if "panoptic_seg" in result:
-            segmentation, segments = result["panoptic_seg"]
-            return visualizer.draw_panoptic_seg(segmentation.cpu(), segments).get_image()
-        return visualizer.draw_sem_seg(result["sem_seg"].argmax(0).cpu()).get_image()
-
-    def _drawn(self, image: np.ndarray, instances: Instances) -> np.ndarray:
-        """Return the RGB image with ground truth, or predictions with scores above 0.3, drawn."""
-        visualizer = self._visualizer(image)
-        if instances.has("scores"):
-            confident = instances[instances.scores > 0.3]
-            return visualizer.draw_instance_predictions(confident).get_image()
-        names = self._metadata.thing_classes
-        return visualizer.overlay_instances(
-            labels=[names[c] if names else str(c) for c in instances.gt_classes.tolist()],
-            masks=instances.gt_masks.tensor.numpy() if instances.has("gt_masks") else None,
-        ).get_image()

@@ -31,6 +31,7 @@ from ..data.formats.classes import (
     num_classes,
     stuff_ids,
 )
+from ..data.formats.coco_file import forget_coco_files
 from ..data.formats.register import check_datasets
 from ..errors import ConfigError, SoloFamilyError, TrainingError
 from ..faults import explain, explained
@@ -90,6 +91,24 @@ def read_config(args: argparse.Namespace) -> CfgNode:
             check_classes(cfg, train_names, count)
     cfg.freeze()
     return cfg
+
+
+def check_first(args: argparse.Namespace) -> None:
+    """Check the configuration and the datasets before the processes of a run are started.
+
+    They do it again, and print the warnings.
+
+    Raises:
+        ConfigError, DataError: see `read_config`.
+        Stopped: a signal has ended the run.
+    """
+    logging.disable(logging.WARNING)
+    try:
+        with ENDING.listening():
+            read_config(args)
+    finally:
+        logging.disable(logging.NOTSET)
+        forget_coco_files()
 
 
 def start_log(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -247,7 +266,7 @@ def main(argv: Sequence[str] | None = None, trainer: type[Trainer] = Trainer) ->
     args = argument_parser().parse_args(argv, argparse.Namespace(trainer=trainer))
     try:
         import_own_code()
-        start(run, args)
+        start(run, args, check_first)
     except Stopped as stopped:
         if not stopped.is_told:  # none of several processes had begun, or one was ended
             print(stopped, file=sys.stderr)

@@ -19,13 +19,19 @@ from .launcher import lead
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+def start(
+    run: Callable[[argparse.Namespace], Any],
+    args: argparse.Namespace,
+    check: Callable[[argparse.Namespace], Any] | None = None,
+) -> None:
     """Call `run(args)` in each process of the run, and return when all have ended.
 
     Args:
         run: the body of one process.
         args: detectron2's flags. Under torchrun, which has already started the processes, the flags
             for the number of processes and machines must be omitted.
+        check: raises what every process would raise at once. It is called here before several
+            processes share the CPU's cores: their imports alone may take them minutes.
 
     Raises:
         ConfigError: the flags contradict each other, or there are too few GPUs.
@@ -38,6 +44,9 @@ def start(run: Callable[[argparse.Namespace], Any], args: argparse.Namespace) ->
     if args.num_gpus > 1:
         choose_threads(processes=args.num_gpus)  # which they read when they import torch
     if args.num_machines * args.num_gpus > 1:
+        # On a machine with GPUs it would keep memory of one in use as long as the run lasts.
+        if check is not None and not torch.cuda.is_available():
+            check(args)
         lead(run, args)
     else:
         run(args)

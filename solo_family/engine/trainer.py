@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..checkpoint.load import load_weights
-from ..data.formats.classes import class_names, is_class_agnostic, with_classes
+from ..data.formats.classes import with_classes
 from ..data.formats.register import check_datasets
 from ..data.loading.loader import Mapper, build_test_loader, build_train_loader
 from ..errors import ConfigError
@@ -33,7 +33,7 @@ from .ema import EMA
 from .ending import ENDING
 from .eta import build_eta
 from .evaluation_hooks import evaluation_hooks
-from .hooks import EndOnSignal, SamplerPlace, SkippedImages, TrainingPictures
+from .hooks import EndOnSignal, SamplerPlace, SkippedImages
 from .loggers import build_loggers, open_loggers
 from .metrics_file import MetricsFile
 from .optimizer import build_optimizer
@@ -46,6 +46,7 @@ from .schedule import build_lr_scheduler, follow_config, state_by_config
 from .shared_cores import shared_cores
 from .step import TrainingStep
 from .tested import as_tested, without_unread_maps
+from .training_pictures import TrainingPictures
 from .whole_state import WholeState
 from .wrappers import adapt, distributed, resumable_sampler
 
@@ -188,15 +189,7 @@ class Trainer(WholeState):
         if self.ema is not None:
             ours.append(self.ema)
         if cfg.VIS_PERIOD > 0 and comm.is_main_process():
-            ours.append(
-                TrainingPictures(
-                    self.raw_model,
-                    cfg.VIS_PERIOD,
-                    # Ground truth has the dataset's classes, which a class-agnostic model lacks.
-                    [] if is_class_agnostic(cfg) else class_names(cfg),
-                    cfg.INPUT,
-                )
-            )
+            ours.append(TrainingPictures(self.raw_model, cfg))
         hooks: list[HookBase | None] = []
         for hook in super().build_hooks():
             if isinstance(hook, EvalHook):

@@ -12,9 +12,10 @@ from detectron2.utils.visualizer import VisImage, Visualizer
 
 from ..errors import DataError
 from ..files import replacing
+from ..modeling.class_colours import with_class_colours
 from ..ops.label_maps import class_of_pixels
 from .labels import keep_labels_inside
-from .painting import is_large, paint, with_class_colours
+from .painting import is_large, paint
 from .predictions import Predictions
 from .tracking import NO_TRACK
 

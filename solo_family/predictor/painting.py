@@ -5,8 +5,8 @@ H W of the picture.
 
 import numpy as np
 from detectron2.data import Metadata
-from detectron2.utils.colormap import colormap
 
+from ..modeling.class_colours import colour_table
 from ..ops.label_maps import class_of_pixels
 from ..ops.run_masks import RunMasks
 from ..ops.runs import box_of, fill
@@ -64,29 +64,15 @@ def colours_of(predictions: Predictions, metadata: Metadata) -> np.ndarray:
             semantic segmentation, else by the places of instances.
     """
     if "panoptic_seg" in predictions:
-        return _colours(int(predictions["panoptic_seg"][0].numpy().max(initial=0)) + 1)
+        return colour_table(int(predictions["panoptic_seg"][0].numpy().max(initial=0)) + 1)
     if "sem_seg" in predictions:
         return _colours_of_classes(class_of_pixels(predictions["sem_seg"]).numpy(), metadata)
-    return _colours(len(predictions["instances"]))
-
-
-def with_class_colours(metadata: Metadata) -> Metadata:
-    """Return metadata that have a colour for each class of pixels: that of `paint`.
-
-    detectron2 draws classes without one in random colours, which are others in each picture and in
-    each frame of a video.
-    """
-    count = len(metadata.get("stuff_classes") or [])
-    if len(metadata.get("stuff_colors") or []) >= count:
-        return metadata
-    content = metadata.as_dict()
-    content.pop("name", None)
-    return Metadata(**content | {"stuff_colors": _colours(count)[:, ::-1].tolist()})
+    return colour_table(len(predictions["instances"]))
 
 
 def _colours_of_classes(labels: np.ndarray, metadata: Metadata) -> np.ndarray:
     """Return the colours of the classes of pixels: the dataset's where it has them for all."""
-    colours = _colours(int(labels.max(initial=0)) + 1)
+    colours = colour_table(int(labels.max(initial=0)) + 1)
     given = metadata.get("stuff_colors") or []
     count = int(min(len(colours), _named(metadata)))
     if len(given) >= count:
@@ -97,12 +83,6 @@ def _colours_of_classes(labels: np.ndarray, metadata: Metadata) -> np.ndarray:
 def _named(metadata: Metadata) -> float:
     """Return the number of classes that have names; from there on are those that are not kept."""
     return len(metadata.get("stuff_classes") or []) or float("inf")
-
-
-def _colours(count: int) -> np.ndarray:
-    """Return as many colours, BGR, float [count, 3] of 0 to 255; they repeat."""
-    table = colormap(rgb=False, maximum=255)
-    return table[np.arange(count) % len(table)]
 
 
 def _paint_map(

@@ -4,6 +4,8 @@ N instances of a frame.
 """
 
 import importlib
+import logging
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,22 @@ from .predictions import Predictions
 
 # The number of an instance that belongs to no track.
 NO_TRACK = -1
+
+logger = logging.getLogger(__name__)
+
+
+def tracking_packages() -> tuple[Any, Any]:
+    """Return the packages `trackers` and `supervision`.
+
+    Raises:
+        ConfigError: one of them is not installed.
+    """
+    try:
+        return importlib.import_module("trackers"), importlib.import_module("supervision")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--track needs {error.name}: pip install 'solo-family[track]'"
+        ) from error
 
 
 class Tracker:
@@ -31,13 +49,8 @@ class Tracker:
     """
 
     def __init__(self, fps: float, threshold: float) -> None:
-        try:
-            trackers = importlib.import_module("trackers")
-            self._supervision = importlib.import_module("supervision")
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"--track needs {error.name}: pip install 'solo-family[track]'"
-            ) from error
+        trackers, self._supervision = tracking_packages()
+        self._has_warned = False
         self._tracker = trackers.ByteTrackTracker(
             frame_rate=fps,
             track_activation_threshold=threshold,
@@ -55,6 +68,7 @@ class Tracker:
             The dict whose instances have `track_ids`, int64 [N], from 1, or `NO_TRACK`.
         """
         if "instances" not in predictions:
+            self._warn_once("panoptic_seg" in predictions)
             return predictions
         instances = predictions["instances"]
         found = self._supervision.Detections(
@@ -74,3 +88,9 @@ class Tracker:
         kept = type(instances)(instances.image_size, **instances.get_fields())
         kept.track_ids = ids
         return predictions | {"instances": kept}
+
+    def _warn_once(self, is_panoptic: bool) -> None:
+        if not self._has_warned:
+            what = "panoptic segments" if is_panoptic else "classes of pixels"
+            logger.warning(f"--track has nothing to number: this model predicts {what} alone.")
+        self._has_warned = True

@@ -3,16 +3,16 @@
 H W of a picture, K classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
-from detectron2.utils.colormap import colormap
+from detectron2.data import Metadata, MetadataCatalog
 
 from ..data.loading.images import Reading, read_image
 from ..errors import DataError
+from ..modeling.class_colours import with_class_colours
 from .label_images import LabelImage, class_names_of
 from .sheet import Drawn, Row, fitted, shrunk, write_sheet
 
@@ -101,12 +101,11 @@ def _painted(
 
 def _colours(dataset: str) -> np.ndarray:
     """Return the colours of K classes and, last, of no class: RGB, uint8 [K + 1, 3]."""
-    count = len(class_names_of(dataset))
-    given: Sequence[Sequence[int]] = MetadataCatalog.get(dataset).get("stuff_colors") or []
-    if len(given) < count:
-        table = colormap(rgb=True, maximum=255)
-        given = table[np.arange(count) % len(table)].round().astype(int).tolist()
-    return np.array([*given[:count], (0, 0, 0)], np.uint8)
+    names = class_names_of(dataset)
+    given = MetadataCatalog.get(dataset).get("stuff_colors") or []
+    coloured = with_class_colours(Metadata(stuff_classes=names, stuff_colors=given))
+    colours = np.array(coloured.stuff_colors).reshape(-1, 3)[: len(names)]
+    return np.vstack([colours, np.zeros((1, 3))]).round().astype(np.uint8)
 
 
 def _hexadecimal(colour: np.ndarray) -> str:

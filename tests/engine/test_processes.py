@@ -4,7 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
+from solo_family.data.formats import coco_file
+from solo_family.engine import processes
 from solo_family.engine.main import main
 
 from .test_train_net import ROOT, run_python, write_config
@@ -41,3 +44,28 @@ def test_machines_that_could_never_meet_are_refused(
     assert main(words) == 2
     message = capsys.readouterr().err
     assert message.startswith(f"error: --dist-url is {url}, at which 2 machines can't connect")
+
+
+@pytest.mark.parametrize("mistake", ["SOLVER.BASE_LT", "DATASETS.TRAIN", ""])
+def test_mistakes_are_told_before_processes_are_started(
+    mistake: str,
+    shapes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of eight processes on two cores, each needs a minute before it reads the config."""
+    started: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(processes, "lead", lambda _, args: started.append(args.num_gpus))
+    config = write_config(tmp_path / "tiny.yaml", shapes)
+    words = ["--config-file", str(config), "--num-gpus", "8", "OUTPUT_DIR", f"{tmp_path}/run"]
+    status = main([*words, *([mistake, "('coco_2017_train',)"] if mistake else [])])
+    assert (status, started) == ((2, []) if mistake else (0, [8]))
+    said = capsys.readouterr().err
+    if mistake:
+        (line,) = said.splitlines()
+        assert line.startswith("error: ")
+        assert mistake in line or "'coco_2017_train' needs the file" in line
+    assert not coco_file._files  # the processes read them; this one would only keep their memory
+    assert not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -27,6 +28,30 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "trackers", None)
     with pytest.raises(ConfigError, match=r"--track needs trackers: pip install 'solo-family\[tr"):
         Tracker(30.0, 0.5)
+
+
+def test_the_package_is_missed_before_anything_is_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    monkeypatch.setattr(demo, "_open_model", lambda *_: pytest.fail("the model was opened"))
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((24, 32, 3), np.uint8))
+    with pytest.raises(ConfigError, match="--track needs trackers"):
+        _run("--input", tmp_path / "a.png", "--output", tmp_path / "out", "--track")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("sem_seg", "classes of pixels"), ("panoptic_seg", "panoptic segments")]
+)
+def test_a_model_without_instances_has_nothing_to_number(
+    name: str, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "trackers", MagicMock())
+    monkeypatch.setitem(sys.modules, "supervision", MagicMock())
+    tracker = Tracker(30.0, 0.5)
+    assert [tracker({name: index}) for index in range(2)] == [{name: index} for index in range(2)]
+    assert caplog.messages == [f"--track has nothing to number: this model predicts {what} alone."]
 
 
 def places(frame: int) -> np.ndarray:

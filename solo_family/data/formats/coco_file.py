@@ -162,6 +162,11 @@ def read_coco_file(path: str, image_dir: str | None = None) -> CocoFile:
     return cached[1]
 
 
+def forget_coco_files() -> None:
+    """Free the content of all files that were read; `read_coco_file` would parse them again."""
+    _files.clear()
+
+
 def _stamp(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
