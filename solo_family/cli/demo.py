@@ -115,8 +115,6 @@ def run(args: argparse.Namespace) -> int:
         raise SoloFamilyError(f"--batch is {args.batch}; give a number of pictures, 1 or more.")
     if check_web_flags(args):
         return run_page(args, lambda: _with_bands(args, _open_model(args)[0]))
-    if args.track:
-        tracking_packages()  # before pictures are predicted that stand in front of a video
     try:
         sources, unmatched = _find_sources(args)
     except DataError as error:
@@ -164,6 +162,8 @@ def _find_sources(args: argparse.Namespace) -> tuple[list[Source], list[str]]:
         raise SoloFamilyError(
             "--track numbers the objects of videos, but --input has only pictures: leave it out."
         )
+    if args.track:
+        tracking_packages()  # before pictures are predicted that stand in front of a video
     return sources, unmatched
 
 

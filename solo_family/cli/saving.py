@@ -97,7 +97,8 @@ def check_read(args: argparse.Namespace, formats: Sequence[str]) -> None:
     """
     for flag, readers in _READERS.items():
         given = getattr(args, flag.removeprefix("--").replace("-", "_"))
-        if given not in (None, False) and not set(formats) & set(readers):
+        in_window = args.show and PICTURES in readers
+        if given not in (None, False) and not in_window and not set(formats) & set(readers):
             raise ConfigError(
                 f"{flag} is for --save {', '.join(readers)}, but this saves {', '.join(formats)}. "
                 f"Leave {flag} out, or save one of them."

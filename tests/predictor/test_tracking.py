@@ -20,6 +20,7 @@ from solo_family.predictor.sources import Source
 from solo_family.predictor.tracking import Tracker
 
 from ..cli.test_demo import METADATA, _find_bright_regions, _run
+from ..cli.test_video import write_video
 
 FRAMES, SIZE = 200, 24
 
@@ -36,8 +37,10 @@ def test_the_package_is_missed_before_anything_is_predicted(
     monkeypatch.setitem(sys.modules, "trackers", None)
     monkeypatch.setattr(demo, "_open_model", lambda *_: pytest.fail("the model was opened"))
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((24, 32, 3), np.uint8))
+    write_video(tmp_path / "b.avi", frames=2, size=(64, 48))
+    given = [tmp_path / "a.png", tmp_path / "b.avi"]
     with pytest.raises(ConfigError, match="--track needs trackers"):
-        _run("--input", tmp_path / "a.png", "--output", tmp_path / "out", "--track")
+        _run("--input", *given, "--output", tmp_path / "out", "--track")
     assert not (tmp_path / "out").exists()
 
 
