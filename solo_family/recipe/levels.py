@@ -11,11 +11,8 @@ from .choice import Choice
 from .fingerprint import Fingerprint
 from .sizes import InputSize
 
-# The measured recipes' first level ends at 56 pixels, at a short edge of 320. SOLO's masks have
-# half the stride of their level, so that objects are learned on finer ones: the first ends at 112
-# pixels (96 as published, at a short edge of 800).
+# The measured recipes' first level ends at 56 pixels, at a short edge of 320.
 _FIRST_END = 56 / 320
-_OF_SOLO, _PIXELS_OF_SOLO = 112 / 320, 112.0
 _LEAST_END = 16.0
 _PUBLISHED_GRID = 40
 _FINEST = 64
@@ -47,10 +44,7 @@ def grid_choices(
     low = data.sides * size.factors(data, size.edges[0])
     high = data.sides * size.factors(data, size.edges[-1])
     middle = float(np.median(data.sides * size.factors(data, size.test_edge)))
-    end = _FIRST_END * size.test_edge
-    if prefix == "MODEL.SOLO":
-        end = max(end, min(_OF_SOLO * size.test_edge, _PIXELS_OF_SOLO))
-    end = max(_LEAST_END, min(end, 2 * middle))
+    end = max(_LEAST_END, min(_FIRST_END * size.test_edge, 2 * middle))
     ends = [round(end * 2**level) for level in range(5)]
     ends[-1] = max(ends[-1], ceil(1.1 * float(high.max())))
     starts = [min(1.0, float(np.floor(low.min() * 10) / 10)), *(side // 2 for side in ends[:-1])]

@@ -148,24 +148,6 @@ def test_a_fuller_validation_image_has_room(method: str, keys: list[str]) -> Non
     assert (method == "InstanceFCN") == ("TEST.DETECTIONS_PER_IMAGE" not in values)
 
 
-@pytest.mark.parametrize(
-    ("kind", "machine", "factor"), [("usual", CPU, 2), ("usual", GPU, 1), ("tiny", CPU, 1)]
-)
-def test_solo_learns_objects_on_finer_levels_than_solov2(
-    kind: str, machine: Machine, factor: int
-) -> None:
-    """Its masks have half the stride of their level, and SOLOv2's have stride 4 on all levels.
-
-    Unless images are so large that the masks are fine anyway, or objects so small that the first
-    levels have them.
-    """
-    ends = [
-        values_of(DATA[kind], machine, method=method)[f"{key}.FPN_SCALE_RANGES"][0][1]
-        for method, key in [("DecoupledSOLO", "MODEL.SOLO"), ("SOLOv2", "MODEL.SOLOV2")]
-    ]
-    assert ends[0] == factor * ends[1]
-
-
 def test_pedestrians_get_the_measured_recipe() -> None:
     """Sizes and counts of PennFudan; configs/benchmarks/Base-PennFudan.yaml."""
     values = values_of(DATA["usual"], seconds=1.47)
