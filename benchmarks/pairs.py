@@ -121,7 +121,9 @@ def convolution(channels: int, height: int, width: int, _: Path) -> Pair:
     x = torch.randn(1, channels, height, width).contiguous(memory_format=torch.channels_last)
     if not torch.allclose(conv(x), packed(x), rtol=1e-4, atol=1e-4):
         raise RuntimeError("The results are not the same.")
-    return Pair(cpu_seconds(lambda: conv(x)), cpu_seconds(lambda: packed(x)))
+    # As in inference: with gradients there are no tiles.
+    without = torch.no_grad()
+    return Pair(cpu_seconds(without(lambda: conv(x))), cpu_seconds(without(lambda: packed(x))))
 
 
 PAIRS: dict[str, Callable[[Path], Pair]] = {
