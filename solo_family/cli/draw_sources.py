@@ -46,8 +46,8 @@ class Demo:
         batch: how many pictures or frames are predicted at once.
         tiled: predicts picture files by tiles; None predicts them as a whole.
         skips_existing: whether outputs that exist are left as they are, unless the picture or the
-            model was written after them. Where results are saved,
-            which need all pictures, those that an interrupted run has predicted are saved again.
+            model was written after them. Where results are saved, which need all pictures, those
+            that an interrupted run has predicted are saved again.
         tracker: gives the objects of a video numbers, for its frames per second; None gives none.
         written: when the model was, in seconds; 0 where it is unknown.
         existing: how many outputs were left as they are.

@@ -81,12 +81,18 @@ def has_labels(values: np.ndarray) -> bool:
     return bool(found[-1] != np.iinfo(values.dtype).max)
 
 
+def numbers_of_colours(values: np.ndarray) -> np.ndarray:
+    """Return a number for each colour, int64 [H, W], of a picture [H, W, channels] of bytes."""
+    codes: np.ndarray = values.astype(np.int64) @ (1 << 8 * np.arange(values.shape[2]))
+    return codes
+
+
 def _has_flat_colours(values: np.ndarray) -> bool:
     """Return whether colours are numbers of objects, and neither a photograph nor shades of one.
 
     Most pixels then have the colour of the pixel beside them.
     """
-    codes = values.astype(np.int64) @ (1 << 8 * np.arange(values.shape[2]))
+    codes = numbers_of_colours(values)
     colours, counts = np.unique(codes[codes != 0], return_counts=True)
     if len(colours) < 2 or len(colours) > counts.sum() / _PIXELS_OF_COLOUR:
         return False

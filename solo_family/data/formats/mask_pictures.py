@@ -21,7 +21,7 @@ from ...pictures.formats import SUFFIXES
 from ...progress import Progress
 from ..loading.images import read_image_size
 from .label_maps import jpeg_error
-from .mask_files import has_labels, read_masks
+from .mask_files import has_labels, numbers_of_colours, read_masks
 from .reread import read_once
 from .semantic_dataset import read_class_names
 from .text_files import files_below
@@ -176,7 +176,7 @@ def _covered(pages: list[np.ndarray]) -> list[np.ndarray]:
 def _masks_of_values(values: np.ndarray) -> list[np.ndarray]:
     """Return a mask, bool [H, W], for each value or colour other than 0."""
     if values.ndim == 3:  # a colour for each object
-        values = values.astype(np.int64) @ (1 << 8 * np.arange(values.shape[2]))
+        values = numbers_of_colours(values)
     return [values == value for value in np.unique(values) if value]
 
 
